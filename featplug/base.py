@@ -1,0 +1,267 @@
+"""The two contracts, extractor and matcher, and the one check of what they return.
+
+Coordinates everywhere are pixels of the image that was given, x to the right, y down, and an
+integer is the *centre* of a pixel: the centre of the top-left pixel is (0, 0). COLMAP's origin,
+the corner of that pixel, enters only in :mod:`featplug.colmap`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from featplug.weights import WeightsRecord
+
+PER_KEYPOINT_KEYS = ("scores", "scales", "oris", "attention")
+"""Optional or required outputs of an extractor with exactly one number per keypoint."""
+
+
+def choose_device(name: str | None = None) -> torch.device:
+    """Give the device of that name, or the best one here: CUDA, then MPS, then CPU.
+
+    Raises:
+        ValueError: there is no such device.
+    """
+    if name is None:
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # builds without CUDA raise the latter
+        raise ValueError(f"The device {name!r} cannot be used here; leave it out.") from error
+    return device
+
+
+_Module = TypeVar("_Module", bound=nn.Module)
+
+
+def load_class(table: Mapping[str, str], name: str, base: type[_Module]) -> type[_Module]:
+    """Import the class of a method, only when it is asked for.
+
+    Args:
+        table: ``module:Class`` of each known name.
+        name: one of them, or a ``module:Class`` of the user's own.
+        base: what the class must be.
+
+    Raises:
+        ValueError: there is no such method, or it is something else.
+    """
+    module_name, _, class_name = table.get(name, name).partition(":")
+    if not class_name:
+        raise ValueError(
+            f"There is no {base.__name__.lower()} {name!r}; there are {', '.join(table)}."
+        )
+    found = getattr(import_module(module_name), class_name, None)
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise ValueError(f"{name!r} is no {base.__name__.lower()} class of featplug's form.")
+    return found
+
+
+class _Configurable(nn.Module, ABC):
+    """A module built from a conf dict; unknown names in it are refused, not ignored."""
+
+    default_conf: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, conf: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        given = {k: v for k, v in (conf or {}).items() if k != "name"}
+        unknown = sorted(set(given) - set(self.default_conf))
+        if unknown:
+            raise ValueError(
+                f"{type(self).__name__} has no option {', '.join(map(repr, unknown))}; "
+                f"it has {', '.join(sorted(self.default_conf)) or 'none'}."
+            )
+        self.conf: dict[str, Any] = {**self.default_conf, **given}
+
+
+class Extractor(_Configurable):
+    """Images to keypoints with descriptors; subclasses implement :meth:`extract`."""
+
+    weights_record: WeightsRecord | None = None
+    """Which weights file was loaded; None for a method without weights."""
+    detection_noise: ClassVar[float] = 1.0
+    """Standard deviation of a keypoint in pixels of the extracted image, as hloc records it."""
+
+    @abstractmethod
+    def extract(self, image: Tensor) -> dict[str, Tensor]:
+        """Extract from one image.
+
+        Args:
+            image: C×H×W float32 in [0, 1], RGB (C=3) or grey (C=1), on the module's device.
+
+        Returns:
+            ``keypoints`` N×2 float32 (x, y; integer = pixel centre), ``scores`` N, higher is
+            stronger, ``descriptors`` D×N, and what the matcher needs beside them. N may be 0.
+        """
+
+    @torch.no_grad()
+    def forward(self, data: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
+        """Extract from a batch, image by image, so that results do not depend on its size.
+
+        Args:
+            data: ``image`` B×C×H×W float in [0, 1].
+
+        Returns:
+            Every output of :meth:`extract` as a list of B tensors (hloc reads ``value[0]``).
+
+        Raises:
+            ValueError: the input is not such a batch, or the method broke the contract.
+        """
+        images = data["image"]
+        if images.ndim != 4 or not images.is_floating_point():
+            raise ValueError(
+                f"image must be a float tensor B×C×H×W in [0, 1], not {images.dtype} "
+                f"of shape {tuple(images.shape)}."
+            )
+        height, width = images.shape[-2:]
+        features = [self.extract(image) for image in images.float()]
+        for single in features:
+            check_features(single, (width, height), source=type(self).__name__)
+        return {key: [single[key] for single in features] for key in features[0]}
+
+
+class Matcher(_Configurable):
+    """Two images' features to matches; subclasses implement :meth:`match`."""
+
+    required_keys: ClassVar[tuple[str, ...]] = ("descriptors",)
+    """The datasets of a feature file that :meth:`match` reads, without their suffix."""
+    optional_keys: ClassVar[tuple[str, ...]] = ()
+    """Datasets that are handed over where the feature file has them."""
+
+    memory_budget: int = 512 * 2**20
+    """Bytes that one call of :meth:`match` may take beside its inputs."""
+
+    @abstractmethod
+    def match(
+        self, features0: Mapping[str, Tensor], features1: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Match one pair of images.
+
+        Args:
+            features0: the first image's :attr:`required_keys`, e.g. ``descriptors`` D×N0.
+            features1: the second image's, e.g. ``descriptors`` D×N1.
+
+        Returns:
+            ``matches0`` N0 int64, the index in image 1 or -1, and ``matching_scores0`` N0
+            float32 in [0, 1], 0 where there is no match.
+        """
+
+    @torch.no_grad()
+    def forward(self, data: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Match one pair in hloc's form: suffixes 0 and 1, a batch axis of 1.
+
+        Args:
+            data: ``descriptors0`` 1×D×N0, ``descriptors1`` 1×D×N1, and so on.
+
+        Returns:
+            ``matches0`` 1×N0 and ``matching_scores0`` 1×N0.
+
+        Raises:
+            ValueError: an input is missing or has no batch axis of 1.
+        """
+        sides: list[dict[str, Tensor]] = []
+        for suffix in "01":
+            side = {}
+            for key in (*self.required_keys, *self.optional_keys):
+                value = data.get(key + suffix)
+                if value is None:
+                    if key in self.required_keys:
+                        raise ValueError(f"{type(self).__name__} needs {key + suffix}.")
+                    continue
+                if value.shape[0] != 1:
+                    raise ValueError(
+                        f"{key + suffix} must have a batch axis of 1, not {tuple(value.shape)}."
+                    )
+                side[key] = value[0]
+            sides.append(side)
+        result = self.match(*sides)
+        num0, num1 = (side[self.required_keys[0]].shape[-1] for side in sides)
+        check_matches(result, num0, num1, source=type(self).__name__)
+        return {key: value[None] for key, value in result.items()}
+
+
+def check_features(
+    features: Mapping[str, Tensor], image_size: tuple[int, int], source: str
+) -> None:
+    """Check one image's features against the extractor contract.
+
+    Args:
+        features: the output of :meth:`Extractor.extract`.
+        image_size: (width, height) of the image that was given.
+        source: who made them, for the message.
+
+    Raises:
+        ValueError: names the output, what it is and what it must be.
+    """
+    missing = [key for key in ("keypoints", "scores", "descriptors") if key not in features]
+    if missing:
+        raise ValueError(f"{source} returned no {', '.join(missing)}.")
+    keypoints, descriptors = features["keypoints"], features["descriptors"]
+    if keypoints.ndim != 2 or keypoints.shape[1] != 2 or keypoints.dtype != torch.float32:
+        raise ValueError(
+            f"{source}: keypoints must be N×2 float32, not {keypoints.dtype} "
+            f"of shape {tuple(keypoints.shape)}."
+        )
+    num = len(keypoints)
+    if descriptors.ndim != 2 or descriptors.shape[1] != num:
+        raise ValueError(
+            f"{source}: descriptors must be D×N with N = {num}, not {tuple(descriptors.shape)}."
+        )
+    for key in PER_KEYPOINT_KEYS:
+        if key in features and features[key].shape != (num,):
+            raise ValueError(
+                f"{source}: {key} must have shape ({num},), not {tuple(features[key].shape)}."
+            )
+    for key, value in features.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise ValueError(f"{source}: {key} has NaN or infinite values.")
+    if num:
+        limit = keypoints.new_tensor(image_size) - 0.5
+        if bool((keypoints < -0.5).any()) or bool((keypoints > limit).any()):
+            low, high = keypoints.amin(0).tolist(), keypoints.amax(0).tolist()
+            raise ValueError(
+                f"{source}: keypoints from {low} to {high} leave the image of "
+                f"{image_size[0]}×{image_size[1]} pixels."
+            )
+
+
+def check_matches(result: Mapping[str, Tensor], num0: int, num1: int, source: str) -> None:
+    """Check one pair's matches against the matcher contract.
+
+    Args:
+        result: the output of :meth:`Matcher.match`.
+        num0: number of keypoints in image 0.
+        num1: number of keypoints in image 1.
+        source: who made them, for the message.
+
+    Raises:
+        ValueError: names the output, what it is and what it must be.
+    """
+    missing = [key for key in ("matches0", "matching_scores0") if key not in result]
+    if missing:
+        raise ValueError(f"{source} returned no {', '.join(missing)}.")
+    matches, scores = result["matches0"], result["matching_scores0"]
+    if matches.shape != (num0,) or matches.dtype != torch.int64:
+        raise ValueError(
+            f"{source}: matches0 must be int64 of shape ({num0},), not {matches.dtype} "
+            f"of shape {tuple(matches.shape)}."
+        )
+    if scores.shape != (num0,) or not scores.is_floating_point():
+        raise ValueError(
+            f"{source}: matching_scores0 must be floats of shape ({num0},), not {scores.dtype} "
+            f"of shape {tuple(scores.shape)}."
+        )
+    if num0 and (int(matches.min()) < -1 or int(matches.max()) >= num1):
+        raise ValueError(
+            f"{source}: matches0 must lie in [-1, {num1 - 1}], not "
+            f"[{int(matches.min())}, {int(matches.max())}]."
+        )
+    if num0 and not bool(((scores >= 0) & (scores <= 1)).all()):
+        raise ValueError(f"{source}: matching_scores0 must lie in [0, 1].")

@@ -1,0 +1,1 @@
+"""Network modules only, one file per network, named as in the papers."""
