@@ -1,0 +1,118 @@
+"""Downloads over HTTP that go on where they stopped, checked and put in place by pooch."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from pathlib import Path
+from typing import Any
+
+import pooch
+import requests
+from tqdm import tqdm
+
+CHUNK_BYTES = 1 << 16
+
+
+class ResumingDownloader:
+    """A downloader for pooch that keeps what has arrived and asks for the rest next time.
+
+    The bytes that have arrived lie beside the target in a ``.part`` file whose name is made from
+    the URL and from the server's ETag or Last-Modified and length, so that the halves of two
+    versions of a file are never joined.
+
+    Args:
+        progress: show a bar with rate and time left.
+        timeout: seconds to wait for a connection and between two chunks.
+    """
+
+    def __init__(self, progress: bool = False, timeout: float = 30) -> None:
+        self.progress = progress
+        self.timeout = timeout
+
+    def __call__(self, url: str, output_file: str, pooch: Any) -> None:
+        """Download ``url`` to ``output_file``; pooch gives all three arguments by position.
+
+        Raises:
+            requests.RequestException: the server did not answer, or not to the end.
+            ValueError: the server refused, or fewer or more bytes arrived than it announced.
+        """
+        with requests.Session() as session:
+            session.headers["Accept-Encoding"] = "identity"
+            response = self._get(session, url, start=0)
+            length = int(response.headers.get("Content-Length", -1))
+            version = response.headers.get("ETag") or response.headers.get("Last-Modified", "")
+            key = hashlib.sha256(f"{url}\n{version}\n{length}".encode()).hexdigest()
+            part = Path(output_file).with_name(f"{key[:16]}.part")
+            start = part.stat().st_size if version and part.exists() else 0
+            if 0 < start < length:
+                response.close()
+                response = self._get(session, url, start)
+                if response.status_code != requests.codes.partial_content:
+                    start = 0
+            elif start != length:
+                start = 0
+            with response:
+                if start != length or not part.exists():
+                    self._receive(response, part, start, length)
+            if length >= 0 and part.stat().st_size != length:
+                arrived = part.stat().st_size
+                if arrived > length:
+                    part.unlink()
+                raise ValueError(f"{arrived} of {length} bytes arrived")
+        part.replace(output_file)
+
+    def _get(self, session: requests.Session, url: str, start: int) -> requests.Response:
+        headers = {"Range": f"bytes={start}-"} if start else {}
+        response = session.get(url, headers=headers, stream=True, timeout=self.timeout)
+        if not response.ok:
+            raise ValueError(f"the server answers {response.status_code} {response.reason}")
+        return response
+
+    def _receive(self, response: requests.Response, part: Path, start: int, length: int) -> None:
+        with (
+            part.open("ab" if start else "wb") as file,
+            tqdm(
+                total=length if length >= 0 else None,
+                initial=start,
+                unit="B",
+                unit_scale=True,
+                desc=Path(response.url).name,
+                disable=not self.progress,
+            ) as bar,
+        ):
+            for chunk in response.iter_content(CHUNK_BYTES):
+                file.write(chunk)
+                bar.update(len(chunk))
+
+
+def download(url: str, target: Path, sha256: str | None = None, progress: bool = False) -> Path:
+    """Download one file; a download that was cut short goes on where it stopped.
+
+    Args:
+        url: an ``http`` or ``https`` address.
+        target: the file to write; it appears only when whole and, where known, right by its hash.
+        sha256: the hash it must have.
+        progress: show a bar with rate and time left.
+
+    Returns:
+        ``target``.
+
+    Raises:
+        ValueError: the server refused, did not answer or stopped, or the file has another hash.
+    """
+    pooch.get_logger().setLevel(logging.WARNING)  # it would print where it downloads to
+    try:
+        pooch.retrieve(
+            url,
+            known_hash=sha256,
+            fname=target.name,
+            path=target.parent,
+            downloader=ResumingDownloader(progress),
+        )
+    except requests.RequestException as error:
+        reason = type(error).__name__
+        raise ValueError(f"{url} did not answer, or not to the end ({reason}).") from error
+    except ValueError as error:
+        raise ValueError(f"{url}: {str(error).split('. ')[0].rstrip('.')}.") from error
+    return target

@@ -1,0 +1,139 @@
+"""The registry of weights files: what featplug knows of each, and where its file is found.
+
+``weights/registry.toml`` names the authors' files and the weights shipped here. The authors' are
+searched in ``$FEATPLUG_WEIGHTS`` and then in the user cache, as imported safetensors or under
+their own names.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+import torch
+from torch import Tensor, nn
+
+FOLDER_VARIABLE = "FEATPLUG_WEIGHTS"
+"""Environment variable with the folder that is searched first and that imports go to."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file that holds an entry's weights."""
+
+    file: str
+    licence: str
+    urls: tuple[str, ...] = ()
+    sha256: str | None = None
+    size: int | None = None
+
+
+@dataclass(frozen=True)
+class RegistryEntry:
+    """One table of the registry, whose head explains the fields."""
+
+    name: str
+    feature: str
+    citation: str
+    network: str
+    converter: str
+    sources: tuple[Source, ...]
+    origin: str = "official"
+    automatic: bool = True
+
+    def build_network(self) -> nn.Module:
+        """Build the network on the ``meta`` device: names and shapes without memory."""
+        with torch.device("meta"):
+            return _import_attribute(self.network)()
+
+    def convert(self, path: Path) -> dict[str, Tensor]:
+        """Read an authors' file as a state dict in the network's names."""
+        return _import_attribute(self.converter)(path)
+
+    def find(self) -> tuple[Path, str] | None:
+        """Find the file to use, and say whether it is imported, an authors' file or shipped."""
+        files = [source.file for source in self.sources]
+        if self.origin == "featplug":
+            shipped = [shipped_folder() / file for file in files]
+            return next(((path, "shipped") for path in shipped if path.is_file()), None)
+        for folder in search_folders():
+            imported = folder / f"{self.name}.safetensors"
+            if imported.is_file():
+                return imported, "imported"
+            for file in files:
+                if (folder / file).is_file():
+                    return folder / file, "authors' file"
+        return None
+
+    def source_of(self, file: str, sha256: str | None = None) -> Source | None:
+        """Give the source with this hash, else the one with this file name."""
+        by_hash = [source for source in self.sources if sha256 and source.sha256 == sha256]
+        by_name = [source for source in self.sources if source.file == file]
+        return next(iter(by_hash + by_name), None)
+
+    def explain_missing(self) -> str:
+        """Say in one sentence that the file is not there and how to get it."""
+        source = self.sources[0]
+        if self.origin == "featplug":
+            return f"{source.file} is not in {shipped_folder()}; install featplug again."
+        folders = " nor in ".join(map(str, search_folders()))
+        fetch = f"run `featplug weights fetch {self.name}`, or " if source.urls else ""
+        url = f" from {source.urls[0]}" if source.urls else ""
+        return (
+            f"The weights {self.name} of {self.feature} are not in {folders}; {fetch}get "
+            f"{source.file}{url} and run `featplug weights import {source.file}`."
+        )
+
+
+def read_registry() -> dict[str, RegistryEntry]:
+    """Read the registry.
+
+    Returns:
+        The entries by name, in the order of the file.
+    """
+    with (shipped_folder() / "registry.toml").open("rb") as file:
+        tables = tomllib.load(file)
+    registry = {}
+    for name, table in tables.items():
+        sources = tuple(
+            Source(**{**source, "urls": tuple(source.get("urls", ()))})
+            for source in table.pop("sources")
+        )
+        registry[name] = RegistryEntry(name=name, sources=sources, **table)
+    return registry
+
+
+def get_entry(name: str) -> RegistryEntry:
+    """Look up one entry.
+
+    Raises:
+        ValueError: there is none of this name; the message lists those that there are.
+    """
+    registry = read_registry()
+    if name not in registry:
+        raise ValueError(f"There are no weights named {name!r}; there are {', '.join(registry)}.")
+    return registry[name]
+
+
+def shipped_folder() -> Path:
+    """Give the folder of the registry and the shipped weights, in a wheel or in a checkout."""
+    package = Path(__file__).resolve().parent
+    in_wheel = package / "_weights"
+    return in_wheel if in_wheel.is_dir() else package.parent / "weights"
+
+
+def search_folders() -> list[Path]:
+    """List the folders that authors' weights are searched in; imports go to the first one."""
+    given = os.environ.get(FOLDER_VARIABLE)
+    cache = Path(platformdirs.user_cache_dir("featplug")) / "weights"
+    return [*([Path(given).expanduser()] if given else []), cache]
+
+
+def _import_attribute(spec: str) -> Any:
+    module, _, attribute = spec.partition(":")
+    return getattr(importlib.import_module(module), attribute)

@@ -1,0 +1,423 @@
+"""Weights files: loading one into a network, importing, downloading and verifying them.
+
+An import turns an authors' file into safetensors, with the hashes of the original and of its
+tensors in the metadata, so that every later load is checked. :mod:`featplug.registry` says which
+files there are, :mod:`featplug.checkpoints` how they are read without running code.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from featplug import __version__
+from featplug.checkpoints import (
+    file_sha256,
+    find_mismatch,
+    read_metadata,
+    read_safetensors,
+    state_sha256,
+)
+from featplug.download import download
+from featplug.registry import (
+    FOLDER_VARIABLE,
+    RegistryEntry,
+    get_entry,
+    read_registry,
+    search_folders,
+)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class WeightsRecord:
+    """Which weights were loaded, as it is logged and kept in every result."""
+
+    name: str
+    """The registry entry, or the file's name where the user gave a path."""
+    origin: str
+    """``official`` (the authors' file), ``featplug`` (shipped here) or ``file`` (a user's path)."""
+    path: Path
+    """The file that was read."""
+    sha256: str
+    """Hash of the authors' file, be it imported or read as it is; of any other file its own."""
+
+
+@dataclass(frozen=True)
+class WeightsStatus:
+    """One registry entry and which file of it is there."""
+
+    entry: str
+    feature: str
+    licence: str
+    """Of the file that is there, else of the authors' own."""
+    citation: str
+    url: str | None
+    path: Path | None
+    how: str
+    """``imported``, ``authors' file``, ``shipped``, ``missing`` or ``damaged``."""
+
+
+@dataclass(frozen=True)
+class WeightsCheck:
+    """The outcome of verifying one registry entry."""
+
+    entry: str
+    path: Path | None
+    ok: bool
+    message: str
+    """The hash that was found right, or what is wrong."""
+
+
+def load_weights(checkpoint: str, choice: str, network: nn.Module) -> WeightsRecord:
+    """Find weights, check them and load them into a network.
+
+    Args:
+        checkpoint: the registry's feature key, e.g. ``d2net``.
+        choice: ``auto`` (the authors' file where it is found, else the shipped one),
+            ``official``, ``featplug``, the name of a registry entry, or a path.
+        network: takes the tensors as float32; one on the ``meta`` device ends up on the CPU.
+
+    Returns:
+        What was loaded.
+
+    Raises:
+        FileNotFoundError: the weights are not there; the message says how to get them.
+        ValueError: the file is damaged, refused, or does not fit the network.
+    """
+    entry, path, origin = _choose(checkpoint, choice)
+    state, sha256 = _read(path, entry, check_known=origin != "file")
+    _, mismatch = find_mismatch(state, network)
+    if mismatch:
+        raise ValueError(f"{path} does not fit {type(network).__name__}: {mismatch}.")
+    loadable = {}
+    for key, target in network.state_dict().items():
+        dtype = torch.float32 if target.is_floating_point() else target.dtype
+        device = "cpu" if target.is_meta else target.device
+        # A copy, so that the network does not stay mapped to a file that may be replaced.
+        loadable[key] = state[key].to(device, dtype, copy=True)
+    network.load_state_dict(loadable, strict=True, assign=True)
+    name = path.name if entry is None or origin == "file" else entry.name
+    logger.info("weights: %s (%s) %s sha256 %s…", name, origin, path, sha256[:12])
+    return WeightsRecord(name=name, origin=origin, path=path, sha256=sha256)
+
+
+def list_weights() -> list[WeightsStatus]:
+    """Say for each registry entry which file would be used, without reading its tensors."""
+    statuses = []
+    for entry in read_registry().values():
+        path, how = entry.find() or (None, "missing")
+        licence = entry.sources[0].licence
+        if path is not None:
+            source = entry.source_of(path.name)
+            try:
+                licence = source.licence if source else read_metadata(path).get("licence", licence)
+            except ValueError:
+                how = "damaged"
+        url = next((url for source in entry.sources for url in source.urls), None)
+        statuses.append(
+            WeightsStatus(entry.name, entry.feature, licence, entry.citation, url, path, how)
+        )
+    return statuses
+
+
+def verify_weights(names: Iterable[str] | None = None) -> list[WeightsCheck]:
+    """Recompute the hashes of the weights that are there and compare each with its network.
+
+    Args:
+        names: registry entries; all that are found if None.
+
+    Returns:
+        One check per entry.
+
+    Raises:
+        ValueError: a name is not in the registry.
+    """
+    entries = read_registry().values() if names is None else map(get_entry, names)
+    checks = []
+    for entry in entries:
+        path, how = entry.find() or (None, "missing")
+        if path is None:
+            if names is not None:
+                checks.append(WeightsCheck(entry.name, None, False, entry.explain_missing()))
+            continue
+        try:
+            state, sha256 = _read(path, entry)
+            _, mismatch = find_mismatch(state, entry.build_network())
+            if mismatch:
+                raise ValueError(f"{path} does not fit {entry.network}: {mismatch}.")
+        except ValueError as error:
+            checks.append(WeightsCheck(entry.name, path, False, str(error)))
+        else:
+            checks.append(WeightsCheck(entry.name, path, True, f"{how}, sha256 {sha256}"))
+    return checks
+
+
+def import_weights(
+    file: Path | str, name: str | None = None, destination: Path | str | None = None
+) -> WeightsRecord:
+    """Check an authors' file, convert it to safetensors and record its hash.
+
+    Args:
+        file: the authors' file, or a safetensors file that was imported elsewhere.
+        name: the registry entry; if None it is recognised by hash, by file name, or by keys and
+            shapes where they fit one entry only.
+        destination: folder to write to; ``$FEATPLUG_WEIGHTS`` or the user cache if None.
+
+    Returns:
+        What was written; a file that already holds these weights is left as it is.
+
+    Raises:
+        FileNotFoundError: the file is not there.
+        ValueError: the file is damaged, refused, fits no entry or several; or the folder cannot
+            be written to.
+    """
+    file = Path(file)
+    if not file.is_file():
+        raise FileNotFoundError(f"There is no weights file {file}.")
+    metadata: dict[str, str] = {}
+    imported: dict[str, Tensor] | None = None
+    if file.suffix == ".safetensors":
+        imported, metadata = _read_recorded(file)
+    sha256 = metadata.get("source_sha256") or file_sha256(file)
+    source_file = metadata.get("source_file", file.name)
+    candidates = _recognise(file, source_file, sha256, name or metadata.get("entry"))
+    entry, state = _fitting(file, imported, candidates)
+    _check_known(file, entry, source_file, sha256)
+    source = entry.source_of(source_file, sha256) or entry.sources[0]
+
+    folder = search_folders()[0] if destination is None else Path(destination)
+    target = folder / f"{entry.name}.safetensors"
+    recorded = {
+        "format": "pt",
+        "entry": entry.name,
+        "source_file": source_file,
+        "source_sha256": sha256,
+        "tensors_sha256": state_sha256(state),
+        "licence": source.licence,
+        "featplug": __version__,
+    }
+    if not _holds(target, recorded):
+        partial = folder / f".{entry.name}.{os.getpid()}.part"
+        _make_folder(folder)
+        try:
+            # Copies, because safetensors refuses tensors that share memory.
+            copies = {key: tensor.contiguous().clone() for key, tensor in state.items()}
+            save_file(copies, partial, recorded)
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+        logger.info("imported %s as %s, sha256 %s recorded", file, target, sha256)
+    return WeightsRecord(entry.name, "official", target, sha256)
+
+
+def fetch_weights(name: str, progress: bool = False) -> Path:
+    """Download an entry's file from the first mirror that has it, and import it.
+
+    Args:
+        name: the registry entry.
+        progress: show a bar with rate and time left.
+
+    Returns:
+        The safetensors file; nothing is downloaded where it is there and whole.
+
+    Raises:
+        ValueError: the entry has no URL, or no mirror gave a file that fits; a download that was
+            cut short goes on where it stopped when this is called again.
+    """
+    entry = get_entry(name)
+    mirrors = [(source, url) for source in entry.sources for url in source.urls]
+    if not mirrors:
+        raise ValueError(f"{name} cannot be fetched: the registry has no URL for it.")
+    folder = search_folders()[0]
+    target = folder / f"{entry.name}.safetensors"
+    if target.is_file():
+        try:
+            _read(target, entry)
+        except ValueError as error:
+            logger.warning("%s It is fetched again.", error)
+        else:
+            return target
+    downloads = folder / "downloads" / entry.name
+    _make_folder(downloads)
+    failures = []
+    for source, url in mirrors:
+        file = downloads / source.file
+        try:
+            download(url, file, source.sha256, progress)
+            import_weights(file, entry.name, folder)
+        except ValueError as error:
+            failures.append(str(error).rstrip("."))
+        else:
+            shutil.rmtree(downloads)
+            return target
+        finally:
+            file.unlink(missing_ok=True)
+    raise ValueError(
+        f"{name} could not be fetched: {'; '.join(failures)}; try again later, or get "
+        f"{entry.sources[0].file} elsewhere and run `featplug weights import` on it."
+    )
+
+
+def _choose(checkpoint: str, choice: str) -> tuple[RegistryEntry | None, Path, str]:
+    """Resolve a choice of :func:`load_weights` to an entry, a file and its origin."""
+    registry = read_registry()
+    entries = [entry for entry in registry.values() if entry.feature == checkpoint]
+    if choice in registry:
+        wanted = [entry for entry in entries if entry.name == choice]
+        if not wanted:
+            raise ValueError(
+                f"The weights {choice} are for {registry[choice].feature}, not for {checkpoint}; "
+                f"{checkpoint} has {', '.join(entry.name for entry in entries) or 'none'}."
+            )
+    elif choice in ("auto", "official", "featplug"):
+        wanted = [
+            entry
+            for origin in ("official", "featplug")
+            for entry in entries
+            if entry.automatic and entry.origin == origin and choice in ("auto", origin)
+        ]
+    else:
+        path = Path(choice).expanduser()
+        if not path.is_file():
+            names = ", ".join(["auto", "official", "featplug", *(entry.name for entry in entries)])
+            raise FileNotFoundError(
+                f"There is no weights file {choice}; give a file or one of {names}."
+            )
+        named = [entry for entry in entries if entry.source_of(path.name)]
+        return next(iter(named + entries), None), path, "file"
+    for entry in wanted:
+        found = entry.find()
+        if found is not None:
+            return entry, found[0], entry.origin
+    if not wanted:
+        kind = "" if choice == "auto" else f"{choice} "
+        raise FileNotFoundError(
+            f"There are no {kind}weights for {checkpoint}; give the path of a file instead."
+        )
+    raise FileNotFoundError(wanted[0].explain_missing())
+
+
+def _read(
+    path: Path, entry: RegistryEntry | None, check_known: bool = True
+) -> tuple[dict[str, Tensor], str]:
+    """Read a weights file of any kind and check every hash that is known of it.
+
+    Args:
+        path: a safetensors file, or an authors' file.
+        entry: the registry entry whose converter reads an authors' file.
+        check_known: compare with the registry's hash too; False for a file of the user's own.
+
+    Returns:
+        The state dict and the hash for :attr:`WeightsRecord.sha256`.
+    """
+    known = entry if check_known else None
+    if path.suffix == ".safetensors":
+        state, metadata = _read_recorded(path)
+        sha256 = metadata.get("source_sha256") or file_sha256(path)
+        _check_known(path, known, metadata.get("source_file", path.name), sha256)
+        return state, sha256
+    if entry is None:
+        raise ValueError(f"{path} is of an unknown kind; give a .safetensors file.")
+    sha256 = file_sha256(path)
+    _check_known(path, known, path.name, sha256)
+    return entry.convert(path), sha256
+
+
+def _read_recorded(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read a safetensors file and compare its tensors with the hash in its metadata, if any."""
+    state, metadata = read_safetensors(path)
+    recorded = metadata.get("tensors_sha256")
+    if recorded and recorded != state_sha256(state):
+        raise ValueError(
+            f"{path} is damaged: its tensors do not have the hash that was recorded when it was "
+            "written; fetch or import it again."
+        )
+    return state, metadata
+
+
+def _check_known(path: Path, entry: RegistryEntry | None, file: str, sha256: str) -> None:
+    """Refuse a file that bears a known name but not the hash that the registry has for it."""
+    source = entry.source_of(file, sha256) if entry else None
+    if source is None or source.sha256 in (None, sha256):
+        return
+    size = path.stat().st_size
+    if path.name == source.file and source.size is not None and size < source.size:
+        raise ValueError(
+            f"{path} is only half downloaded ({size} of {source.size} bytes); download it again."
+        )
+    raise ValueError(
+        f"{path} has sha256 {sha256[:12]}… and not the {str(source.sha256)[:12]}… that the "
+        f"registry has for {source.file}; download it again."
+    )
+
+
+def _recognise(file: Path, source_file: str, sha256: str, name: str | None) -> list[RegistryEntry]:
+    """List the entries that a file to import may belong to: one, where hash or name tell."""
+    official = [entry for entry in read_registry().values() if entry.origin == "official"]
+    by_hash = [entry for entry in official if any(s.sha256 == sha256 for s in entry.sources)]
+    if name is not None:
+        entry = get_entry(name)
+        if entry not in official:
+            raise ValueError(f"{name} is shipped with featplug and is not imported.")
+        if by_hash and entry not in by_hash:
+            raise ValueError(f"{file} holds {by_hash[0].name} by its hash, not {name}.")
+        return [entry]
+    by_name = [entry for entry in official if entry.source_of(source_file)]
+    return (by_hash or by_name)[:1] or official
+
+
+def _fitting(
+    file: Path, imported: dict[str, Tensor] | None, candidates: list[RegistryEntry]
+) -> tuple[RegistryEntry, dict[str, Tensor]]:
+    """Choose the one candidate whose network takes the file's tensors."""
+    fitting: list[tuple[RegistryEntry, dict[str, Tensor]]] = []
+    problems: list[tuple[float, str]] = []
+    for entry in candidates:
+        try:
+            state = entry.convert(file) if imported is None else imported
+        except ValueError as error:
+            problems.append((float("inf"), str(error)))
+            continue
+        count, mismatch = find_mismatch(state, entry.build_network())
+        if mismatch:
+            network = entry.network.partition(":")[2]
+            problems.append((count, f"{file} does not fit {network}: {mismatch}."))
+        else:
+            fitting.append((entry, state))
+    if not fitting:
+        raise ValueError(min(problems)[1])
+    if len(fitting) > 1:
+        names = ", ".join(entry.name for entry, _ in fitting)
+        raise ValueError(f"{file} fits {names} alike; say with --name which of them it is.")
+    return fitting[0]
+
+
+def _holds(target: Path, recorded: Mapping[str, str]) -> bool:
+    """Whether an imported file is whole and holds these very weights."""
+    if not target.is_file():
+        return False
+    try:
+        _, metadata = _read_recorded(target)
+    except ValueError:
+        return False
+    return all(metadata.get(key) == recorded[key] for key in ("source_sha256", "tensors_sha256"))
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"{folder} cannot be made ({error.strerror}); set {FOLDER_VARIABLE} to a folder that "
+            "you may write to."
+        ) from error
