@@ -1,0 +1,226 @@
+"""The extraction engine: images to a feature file.
+
+What is in the file already is not computed again, and a run can be killed and started again at any
+time.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from featplug.base import Extractor, choose_device
+from featplug.confs import feature_conf
+from featplug.extractors import build_extractor
+from featplug.images import (
+    LoadedImage,
+    UnreadableImage,
+    check_name,
+    list_images,
+    prefetch_images,
+    read_image_list,
+)
+from featplug.store import FeatureWriter, Provenance
+
+logger = logging.getLogger(__name__)
+
+PRECISIONS = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
+"""Floating-point type of the network's products; detection is in float32 always."""
+
+
+@dataclass(frozen=True)
+class ExtractSummary:
+    """What an extraction did."""
+
+    feature_path: Path
+    num_extracted: int
+    num_present: int
+    """Images that were in the file before."""
+    num_keypoints: int
+    """Keypoints extracted by this run."""
+    skipped: dict[str, str] = field(default_factory=dict)
+    """Images that could not be used, and why."""
+    weights: dict[str, str] | None = None
+    seconds: float = 0.0
+
+
+def resolve_feature_conf(conf: str | Mapping[str, Any], **model_options: Any) -> dict[str, Any]:
+    """Give a feature conf by name or as it is, with options of its model replaced.
+
+    Args:
+        conf: a name of :data:`featplug.confs.features`, or a conf dict.
+        model_options: entries of ``model`` to set, such as ``max_keypoints``; None leaves an entry
+            as it is.
+    """
+    resolved = feature_conf(conf) if isinstance(conf, str) else dict(conf)
+    given = {key: value for key, value in model_options.items() if value is not None}
+    resolved["model"] = {**resolved["model"], **given}
+    return resolved
+
+
+def extract_features(
+    conf: str | Mapping[str, Any],
+    image_dir: Path,
+    export_dir: Path | None = None,
+    as_half: bool = True,
+    image_list: Path | Sequence[str] | None = None,
+    feature_path: Path | None = None,
+    overwrite: bool = False,
+    *,
+    max_keypoints: int | None = None,
+    weights: str | None = None,
+    precision: str = "fp32",
+    device: str | None = None,
+    num_workers: int = 2,
+    progress: bool = False,
+) -> ExtractSummary:
+    """Extract local features of a folder of images; the first arguments are hloc's.
+
+    Args:
+        conf: a feature conf or its name.
+        image_dir: folder of the images.
+        export_dir: where the feature file goes, under the name of the conf's ``output``.
+        as_half: store descriptors as float16; everything else is float32 always.
+        image_list: names relative to ``image_dir``, or a text file of them; all images if None.
+        feature_path: the feature file, in place of ``export_dir``.
+        overwrite: replace the file.
+        max_keypoints: keep that many of each image, the strongest by score.
+        weights: ``official``, ``featplug`` or a file; the conf's own choice if None.
+        precision: ``fp32``, ``fp16`` or ``bf16``, of the network.
+        device: such as ``cuda:1``; the best one here if None.
+        num_workers: threads that read images ahead.
+        progress: show a progress bar.
+
+    Raises:
+        FileNotFoundError: the folder, the list or the weights are not there.
+        ValueError: an argument does not fit, a photograph was exchanged since the file was made, or
+            no image at all could be used.
+    """
+    start = time.perf_counter()
+    image_dir = Path(image_dir)
+    conf = resolve_feature_conf(conf, max_keypoints=max_keypoints, weights=weights)
+    if precision not in PRECISIONS:
+        raise ValueError(f"The precision must be one of {', '.join(PRECISIONS)}, not {precision}.")
+    feature_path = _feature_path(conf, export_dir, feature_path)
+    names = _image_names(image_dir, image_list)
+    torch_device = choose_device(device)
+    extractor = build_extractor(conf["model"]).to(torch_device)
+    record = extractor.weights_record
+    provenance = Provenance(
+        kind="features",
+        conf={
+            "model": {"name": conf["model"]["name"], **extractor.conf},
+            "preprocessing": conf["preprocessing"],
+            "as_half": as_half,
+            "precision": precision,
+        },
+        weights=None
+        if record is None
+        else {"name": record.name, "origin": record.origin, "sha256": record.sha256},
+    )
+    skipped: dict[str, str] = {}
+    num_keypoints = num_extracted = 0
+    with FeatureWriter(feature_path, provenance, overwrite) as writer:
+        todo = _not_yet_extracted(writer, image_dir, names)
+        images = prefetch_images(image_dir, todo, conf["preprocessing"], num_workers)
+        bar = tqdm(images, "extract", len(todo), unit="image", disable=not progress)
+        for image in bar:
+            if isinstance(image, UnreadableImage):
+                skipped[image.name] = image.reason
+                continue
+            features, uncertainty = _extract_one(extractor, image, torch_device, precision)
+            stored = {key: _for_storage(key, value, as_half) for key, value in features.items()}
+            writer.write(image.name, stored, image.original_size, uncertainty, image.file_size)
+            num_keypoints += len(features["keypoints"])
+            num_extracted += 1
+    if skipped and len(skipped) == len(names):
+        first = next(iter(skipped.values()))
+        raise ValueError(f"None of the {len(names)} images could be used; the first: {first}")
+    for reason in skipped.values():
+        logger.warning("skipped: %s", reason)
+    return ExtractSummary(
+        feature_path,
+        num_extracted,
+        len(names) - len(todo),
+        num_keypoints,
+        skipped,
+        provenance.weights,
+        time.perf_counter() - start,
+    )
+
+
+def _feature_path(
+    conf: Mapping[str, Any], export_dir: Path | None, feature_path: Path | None
+) -> Path:
+    if feature_path is not None:
+        return Path(feature_path)
+    if export_dir is None:
+        raise ValueError("Give export_dir, a folder, or feature_path, a file.")
+    return Path(export_dir) / f"{conf['output']}.h5"
+
+
+def _image_names(image_dir: Path, image_list: Path | Sequence[str] | None) -> list[str]:
+    if image_list is None:
+        return list_images(image_dir)
+    if not image_dir.is_dir():
+        raise FileNotFoundError(f"There is no image folder {image_dir}.")
+    if isinstance(image_list, str | Path):
+        return read_image_list(Path(image_list))
+    names = list(dict.fromkeys(image_list))
+    for name in names:
+        check_name(name)
+    return names
+
+
+def _not_yet_extracted(writer: FeatureWriter, image_dir: Path, names: Sequence[str]) -> list[str]:
+    todo = []
+    for name in names:
+        stored = writer.file_size(name)
+        path = image_dir / name
+        if stored is None:
+            todo.append(name)
+        elif path.is_file() and path.stat().st_size != stored:
+            raise ValueError(
+                f"{path} is another photograph than the one {writer.path} was made from (now "
+                f"{path.stat().st_size} bytes, then {stored}); give another file name, or "
+                "--overwrite to replace it."
+            )
+    return todo
+
+
+def _extract_one(
+    extractor: Extractor, image: LoadedImage, device: torch.device, precision: str
+) -> tuple[dict[str, np.ndarray], float]:
+    """Extract one image and bring its coordinates to the original pixels.
+
+    Returns:
+        The features, and the keypoints' standard deviation in original pixels.
+    """
+    dtype = PRECISIONS[precision]
+    autocast = nullcontext() if dtype is None else torch.autocast(device.type, dtype)
+    with autocast:
+        predicted = extractor({"image": torch.from_numpy(image.image)[None].to(device)})
+    features = {key: value[0].cpu().numpy() for key, value in predicted.items()}
+    size = np.array(image.image.shape[:0:-1])
+    scale = (np.array(image.original_size) / size).astype(np.float32)
+    # Integer = pixel centre: the shift keeps the image's corner, not its first pixel, in place.
+    features["keypoints"] = (features["keypoints"] + np.float32(0.5)) * scale - np.float32(0.5)
+    if "scales" in features:
+        features["scales"] = features["scales"] * scale.mean()
+    return features, float(extractor.detection_noise * scale.mean())
+
+
+def _for_storage(key: str, value: np.ndarray, as_half: bool) -> np.ndarray:
+    """Halve descriptors only: float16 would round keypoints to 1 or 2 px on large images."""
+    if as_half and value.dtype == np.float32 and key.endswith("descriptors"):
+        return value.astype(np.float16)
+    return value

@@ -1,0 +1,282 @@
+"""D2-Net: keypoints and descriptors from one dense feature map.
+
+Dusmanu et al., "D2-Net: A Trainable CNN for Joint Description and Detection of Local Features",
+CVPR 2019, section 3 (hard detection, equation 3; pyramid, equation 8) and the authors' released
+extraction code, which is followed where the two differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from featplug.base import Extractor
+from featplug.keypoints import strongest
+from featplug.networks.d2net import (
+    CELL_SIZE,
+    MIN_SIDE,
+    NUM_CHANNELS,
+    D2Net,
+    normalize_caffe,
+)
+from featplug.weights import load_weights
+
+EDGE_THRESHOLD = 5.0
+"""Largest ratio of the principal curvatures of a detection, as in SIFT's edge test."""
+CELL_CENTRE = 3.5
+"""Where the centre of cell 0 lies, in pixels of the image the network was given."""
+OFFICIAL_CELL_CENTRE = 1.5
+"""Where the released code puts it."""
+
+_STRIP_ELEMENTS = 2**22
+"""Feature values that detection compares at a time; bounds its memory."""
+
+
+def detect(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Find the hard detections of a feature map and their sub-pixel steps.
+
+    A cell is detected in a channel if that channel is the strongest of the cell (exact
+    comparison; of equal channels each one counts), its value is the largest of its 3×3
+    neighbourhood in the channel, and it does not lie on an edge. Only the strongest channel of
+    a cell is looked at; the spatial tests never run over all channels. Finite differences take
+    the map as 0 beyond its border.
+
+    Args:
+        features: C×h×w float32, fastest in channels-last memory.
+
+    Returns:
+        M×3 int64 (channel, row, column) in that order of significance, and M×2 float32 steps
+        (rows, columns) from the cell to the extremum of the quadratic through its
+        neighbourhood. Steps may exceed half a cell; section 4.3 and the released code drop those.
+    """
+    num_channels, height, width = features.shape
+    cells = features.permute(1, 2, 0).contiguous()
+    if cells.numel() == 0:
+        return cells.new_zeros((0, 3), dtype=torch.int64), cells.new_zeros((0, 2))
+    highest = cells.amax(-1, keepdim=True)
+    if cells.amin() >= 0:
+        # In a rectified map all channels tie where the strongest is 0. Its maxima there are
+        # flat, which the edge test refuses, so they need not be listed.
+        highest.masked_fill_(highest == 0, torch.nan)
+    rows = max(1, _STRIP_ELEMENTS // (width * num_channels))
+    found, steps = [], []
+    for top in range(0, height, rows):
+        strip = slice(top, top + rows)
+        row, column, channel = (cells[strip] == highest[strip]).nonzero().unbind(1)
+        candidates = torch.stack([channel, row + top, column], dim=1)
+        patches, inside = _neighbourhoods(cells, candidates)
+        is_maximum = ((patches <= patches[:, 4:5]) | ~inside).all(1)
+        patches = patches.masked_fill_(~inside, 0.0)[is_maximum]
+        is_corner, step = _corners(patches)
+        found.append(candidates[is_maximum][is_corner])
+        steps.append(step)
+    detections = torch.cat(found)
+    channel, row, column = detections.unbind(1)
+    order = ((channel * height + row) * width + column).argsort()
+    return detections[order], torch.cat(steps)[order]
+
+
+def _neighbourhoods(cells: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
+    """M×9 values around M×3 (channel, row, column) in h×w×C, and which lie inside the map."""
+    height, width, num_channels = cells.shape
+    shift = torch.arange(9, device=at.device)
+    row = at[:, 1:2] + shift // 3 - 1
+    column = at[:, 2:3] + shift % 3 - 1
+    inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+    index = row.clamp_(0, height - 1) * width + column.clamp_(0, width - 1)
+    return cells.view(-1)[index * num_channels + at[:, :1]], inside
+
+
+def _corners(patches: Tensor) -> tuple[Tensor, Tensor]:
+    """Which M×9 neighbourhoods pass the edge test, and the sub-pixel step of those that do."""
+    (
+        top_left, top, top_right, left, centre, right, bottom_left, bottom, bottom_right,
+    ) = patches.unbind(1)  # fmt: skip
+    d_ii = top - 2 * centre + bottom
+    d_jj = left - 2 * centre + right
+    d_ij = 0.25 * (top_left - top_right - bottom_left + bottom_right)
+    det = d_ii * d_jj - d_ij * d_ij
+    trace = d_ii + d_jj
+    # A flat neighbourhood gives 0/0; NaN compares as false, which is what is wanted.
+    is_corner = (trace * trace / det <= (EDGE_THRESHOLD + 1) ** 2 / EDGE_THRESHOLD) & (det > 0)
+    d_i, d_j = 0.5 * (bottom - top), 0.5 * (right - left)
+    step = torch.stack([d_ij * d_j - d_jj * d_i, d_ij * d_i - d_ii * d_j], dim=1) / det[:, None]
+    return is_corner, step[is_corner]
+
+
+def _interpolate(features: Tensor, positions: Tensor) -> Tensor:
+    """Bilinear samples N×C of C×h×w at N×2 (row, column), all corners inside the map."""
+    cells = features.permute(1, 2, 0)
+    low = positions.floor()
+    top, left = low.long().unbind(1)
+    bottom, right = positions.ceil().long().unbind(1)
+    down, across = (positions - low).split(1, dim=1)
+    values = cells[top, left].mul_((1 - down) * (1 - across))
+    values.addcmul_(cells[top, right], (1 - down) * across)
+    values.addcmul_(cells[bottom, left], down * (1 - across))
+    values.addcmul_(cells[bottom, right], down * across)
+    return values
+
+
+class D2NetExtractor(Extractor):
+    """D2-Net, single-scale by default, multi-scale with ``scales`` [0.5, 1.0, 2.0].
+
+    Where paper and released code differ, the code is followed, so that the authors' weights
+    give the authors' keypoints:
+
+    * The pyramid adds the coarser level's already summed map (the paper adds the raw maps of
+      all coarser levels), and scores are divided by the level's rank, 1 for the coarsest. Maps
+      are added with their corner cells aligned, although those lie at different pixels.
+    * A cell detected at a coarser level blocks its place at finer levels even if the sub-pixel
+      test then drops it. A level without any keypoint still blocks, but its map is not added
+      to finer levels. (The released code does so for the first level and fails after a later
+      one; here it holds for all. A level too small for a single cell is passed over.)
+    * ``use_relu`` is on by default, as in the released code. The paper switches it off for the
+      off-the-shelf weights (checkpoint ``d2net-ots``); their confs have to say so.
+
+    One thing is corrected: **coordinates**. The unpadded average pool moves the centre of a
+    cell to 4·cell + 3.5 pixels of the level image; the released code reports 4·cell + 1.5 and
+    is 2 pixels off at scale 1. Level images are resized with their corner pixels aligned, so
+    level coordinates are scaled here by (W − 1)/(W_level − 1) and not by W/W_level.
+    ``official_coordinates`` restores the released formula in both respects.
+
+    Scores are feature values without an absolute meaning: the strongest keypoints tend to lie
+    in texture-poor areas, so ``max_keypoints`` saves time and memory but rarely helps.
+
+    Conf:
+        checkpoint: name of the weights.
+        weights: which file of it to load; see :func:`featplug.weights.load_weights`.
+        use_relu: rectify the last layer.
+        scales: sizes of the pyramid's levels relative to the image, ascending.
+        max_keypoints: keep this many with the highest scores; -1 keeps all. Keypoints come in
+            the released order (by level, channel, row, column) in either case.
+        official_coordinates: report keypoints as the released code does.
+
+    Output: ``keypoints``, ``scores``, ``descriptors`` 512×N of unit length, and ``scales`` N,
+    1 over the size of the level a keypoint was found at.
+
+    Raises:
+        ValueError: scales are not positive and ascending, or the weights do not fit.
+    """
+
+    default_conf: ClassVar[dict[str, Any]] = {
+        "checkpoint": "d2net",
+        "weights": "auto",
+        "use_relu": True,
+        "scales": [1.0],
+        "max_keypoints": -1,
+        "official_coordinates": False,
+    }
+
+    def __init__(self, conf: Mapping[str, Any] | None = None) -> None:
+        super().__init__(conf)
+        scales = list(self.conf["scales"])
+        if not scales or min(scales) <= 0 or scales != sorted(scales):
+            raise ValueError(
+                f"D2-Net's scales must be positive and ascending, such as [0.5, 1.0, 2.0], "
+                f"not {scales}."
+            )
+        with torch.device("meta"):
+            self.network = D2Net(self.conf["use_relu"])
+        self.weights_record = load_weights(
+            self.conf["checkpoint"], self.conf["weights"], self.network
+        )
+
+    def extract(self, image: Tensor) -> dict[str, Tensor]:
+        """Extract from one image; see :class:`Extractor`."""
+        image = normalize_caffe(image.expand(3, -1, -1))[None]
+        height, width = image.shape[-2:]
+        previous: Tensor | None = None
+        blocked: Tensor | None = None
+        levels = []
+        for rank, scale in enumerate(self.conf["scales"], start=1):
+            size = (int(height * scale), int(width * scale))
+            if min(size) < MIN_SIDE:
+                continue
+            features = self._features(image, size, previous)
+            cells, steps = detect(features[0])
+            if blocked is None:
+                blocked = features.new_zeros((1, 1, *features.shape[-2:]))
+            else:
+                blocked = F.interpolate(blocked, size=features.shape[-2:])
+                free = blocked[0, 0, cells[:, 1], cells[:, 2]] == 0
+                cells, steps = cells[free], steps[free]
+            blocked[0, 0, cells[:, 1], cells[:, 2]] = 1
+            positions, scores, descriptors = self._describe(features[0], cells, steps, rank)
+            if len(scores) == 0:
+                continue
+            levels.append(
+                {
+                    "keypoints": self._to_image(positions, size, (height, width)),
+                    "scores": scores,
+                    "descriptors": descriptors,
+                    "scales": torch.full_like(scores, 1 / scale),
+                }
+            )
+            previous = features
+        return self._merge(levels, image)
+
+    def _features(self, image: Tensor, size: tuple[int, int], previous: Tensor | None) -> Tensor:
+        """Feature map 1×512×h×w of one level, with the coarser levels added."""
+        if size != image.shape[-2:]:
+            image = F.interpolate(image, size=size, mode="bilinear", align_corners=True)
+        # Detection compares values exactly: under autocast the network may return float16.
+        features = self.network(image).float()
+        if previous is not None:
+            features += F.interpolate(
+                previous, size=features.shape[-2:], mode="bilinear", align_corners=True
+            )
+        return features
+
+    def _describe(
+        self, features: Tensor, cells: Tensor, steps: Tensor, rank: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Cells N×2 (row, column), scores and descriptors of a level's usable detections."""
+        positions = cells[:, 1:] + steps
+        limit = positions.new_tensor(features.shape[-2:]) - 1
+        usable = (steps.abs() < 0.5) & (positions >= 0) & (positions <= limit)
+        usable = usable.all(1)
+        cells, positions = cells[usable], positions[usable]
+        scores = features[cells[:, 0], cells[:, 1], cells[:, 2]] / rank
+        kept = self._strongest(scores)
+        positions, scores = positions[kept], scores[kept]
+        descriptors = F.normalize(_interpolate(features, positions), dim=1)
+        return positions, scores, descriptors.t()
+
+    def _to_image(
+        self, positions: Tensor, level_size: tuple[int, int], image_size: tuple[int, int]
+    ) -> Tensor:
+        """Turn cells N×2 (row, column) into pixels N×2 (x, y); sizes are (height, width)."""
+        level, image = positions.new_tensor(level_size), positions.new_tensor(image_size)
+        if self.conf["official_coordinates"]:
+            pixels = (CELL_SIZE * positions + OFFICIAL_CELL_CENTRE) * (image / level)
+        else:
+            pixels = (CELL_SIZE * positions + CELL_CENTRE) * ((image - 1) / (level - 1))
+        return pixels.flip(1)
+
+    def _merge(self, levels: list[dict[str, Tensor]], image: Tensor) -> dict[str, Tensor]:
+        """Concatenate the levels and keep the strongest keypoints."""
+        if not levels:
+            return {
+                "keypoints": image.new_zeros((0, 2)),
+                "scores": image.new_zeros(0),
+                "descriptors": image.new_zeros((NUM_CHANNELS, 0)),
+                "scales": image.new_zeros(0),
+            }
+        merged = {
+            key: torch.cat([level[key] for level in levels], dim=int(key == "descriptors"))
+            for key in levels[0]
+        }
+        if len(merged["scores"]) > self.conf["max_keypoints"] >= 0:
+            kept = self._strongest(merged["scores"])
+            for key, value in merged.items():
+                merged[key] = value.index_select(int(key == "descriptors"), kept)
+        return merged
+
+    def _strongest(self, scores: Tensor) -> Tensor:
+        kept = strongest(scores.numpy(force=True), self.conf["max_keypoints"])
+        return torch.from_numpy(kept).to(scores.device)

@@ -1,0 +1,86 @@
+"""D2-Net's dense feature network: VGG16 up to conv4_3 at a quarter of the image's resolution.
+
+Dusmanu et al., "D2-Net: A Trainable CNN for Joint Description and Detection of Local Features",
+CVPR 2019, section 4.3 and supplement, table 4 (the test-time architecture). Module names are
+those of the authors' checkpoints, so that ``d2_tf.pth`` and ``d2_ots.pth`` load strictly.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
+"""Mean of ImageNet in grey values 0 to 255, in the channel order of the Caffe models."""
+CELL_SIZE = 4
+"""Pixels from one cell of the feature map to the next."""
+NUM_CHANNELS = 512
+"""Channels of the feature map, and dimensions of a descriptor."""
+MIN_SIDE = 8
+"""The smallest image side, in pixels, that leaves a cell on the feature map."""
+
+
+def normalize_caffe(images: Tensor) -> Tensor:
+    """Turn images into what the Caffe VGG16 weights were trained on.
+
+    Args:
+        images: ...×3×H×W RGB in [0, 1].
+
+    Returns:
+        ...×3×H×W BGR, grey values 0 to 255 minus :data:`CAFFE_MEAN_BGR`.
+    """
+    mean = images.new_tensor(CAFFE_MEAN_BGR)[:, None, None]
+    return images.flip(-3).mul_(255).sub_(mean)
+
+
+def _conv(in_channels: int, out_channels: int, dilation: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(in_channels, out_channels, 3, padding=dilation, dilation=dilation)
+
+
+class D2Net(nn.Module):
+    """Dense features that are descriptors and detector responses at once.
+
+    Args:
+        use_relu: rectify conv4_3. The paper does so for the fine-tuned weights and not for the
+            off-the-shelf ImageNet weights (supplement, section B).
+    """
+
+    def __init__(self, use_relu: bool = True) -> None:
+        super().__init__()
+        self.use_relu = use_relu
+        layers: list[nn.Module] = [
+            _conv(3, 64), nn.ReLU(inplace=True),
+            _conv(64, 64), nn.ReLU(inplace=True),
+            nn.MaxPool2d(2, stride=2),
+            _conv(64, 128), nn.ReLU(inplace=True),
+            _conv(128, 128), nn.ReLU(inplace=True),
+            nn.MaxPool2d(2, stride=2),
+            _conv(128, 256), nn.ReLU(inplace=True),
+            _conv(256, 256), nn.ReLU(inplace=True),
+            _conv(256, 256), nn.ReLU(inplace=True),
+            # Without padding, so the map loses a row and a column and all cell centres move by
+            # half a cell; see the extractor's coordinates.
+            nn.AvgPool2d(2, stride=1),
+            _conv(256, NUM_CHANNELS, dilation=2), nn.ReLU(inplace=True),
+            _conv(NUM_CHANNELS, NUM_CHANNELS, dilation=2), nn.ReLU(inplace=True),
+            _conv(NUM_CHANNELS, NUM_CHANNELS, dilation=2),
+        ]  # fmt: skip
+        self.dense_feature_extraction = nn.ModuleDict({"model": nn.Sequential(*layers)})
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Compute the dense feature map.
+
+        Args:
+            images: B×3×H×W, normalised by :func:`normalize_caffe`, sides of at least
+                :data:`MIN_SIDE` pixels.
+
+        Returns:
+            B×512×h×w in channels-last memory, h = ⌊H/4⌋ − 1 and w = ⌊W/4⌋ − 1. The centre of
+            cell (i, j) lies at row 4i + 3.5 and column 4j + 3.5 of the image.
+        """
+        # Channels-last is the faster layout on CPUs and on tensor cores. A clone, because
+        # contiguous() leaves the strides of a batch of one as they are and the convolutions,
+        # which go by the strides, may then choose the other layout.
+        images = images.clone(memory_format=torch.channels_last)
+        features = self.dense_feature_extraction["model"](images)
+        return features.relu_() if self.use_relu else features
