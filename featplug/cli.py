@@ -1,0 +1,214 @@
+"""The commands of ``featplug``, and how every command of the project reads arguments and fails."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+app = tyro.extras.SubcommandApp()
+"""The commands of ``featplug``."""
+weights_app = tyro.extras.SubcommandApp()
+app.command(weights_app, name="weights", help="List, fetch, verify and import weights files.")
+
+
+def run_command(command: Callable[..., Any] | tyro.extras.SubcommandApp, prog: str) -> None:
+    """Run a typed function, or one of several, as a command line.
+
+    Options can be typed with ``-`` or ``_``. A bad input ends with one line and exit code 2.
+
+    Args:
+        command: the function or functions.
+        prog: how the command is called, for its messages.
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    for package in ("featplug", "pipelines", "benchmarks"):
+        logging.getLogger(package).setLevel(logging.INFO)
+    try:
+        if isinstance(command, tyro.extras.SubcommandApp):
+            command.cli(prog=prog)
+        else:
+            tyro.cli(command, prog=prog)
+    except (ValueError, OSError) as error:
+        print(f"{prog}: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print(f"{prog}: stopped; run the same command again to go on.", file=sys.stderr)
+        sys.exit(130)
+
+
+@app.command
+def extract(
+    image_dir: Path,
+    export_dir: Path | None = None,
+    conf: str = "sift",
+    as_half: bool = True,
+    image_list: Path | None = None,
+    feature_path: Path | None = None,
+    overwrite: bool = False,
+    max_keypoints: int | None = None,
+    weights: str | None = None,
+    precision: Literal["fp32", "fp16", "bf16"] = "fp32",
+    device: str | None = None,
+    num_workers: int = 2,
+) -> None:
+    """Extract the local features of a folder of images into an HDF5 file that hloc reads.
+
+    Args:
+        image_dir: folder of the images, at any depth.
+        export_dir: folder of the feature file.
+        conf: name of the feature.
+        as_half: store descriptors as float16 (keypoints are float32 always).
+        image_list: text file of image names, in place of all images.
+        feature_path: the feature file, in place of --export-dir.
+        overwrite: replace the feature file.
+        max_keypoints: keep that many of each image, the strongest by score.
+        weights: official, featplug, or a file; by default the authors' where they are found.
+        precision: of the network.
+        device: such as cpu or cuda:1; the best one by default.
+        num_workers: threads that read images ahead.
+    """
+    from featplug.extract import extract_features
+
+    summary = extract_features(
+        conf,
+        image_dir,
+        export_dir,
+        as_half,
+        image_list,
+        feature_path,
+        overwrite,
+        max_keypoints=max_keypoints,
+        weights=weights,
+        precision=precision,
+        device=device,
+        num_workers=num_workers,
+        progress=True,
+    )
+    print(
+        f"{summary.feature_path}: {summary.num_extracted} images extracted "
+        f"({summary.num_keypoints} keypoints) in {summary.seconds:.1f} s, "
+        f"{summary.num_present} were there, {_skipped(summary.skipped)}"
+    )
+
+
+@app.command
+def match(
+    pairs: Path,
+    features: str,
+    export_dir: Path | None = None,
+    conf: str = "NN-mutual",
+    matches: Path | None = None,
+    features_ref: Path | None = None,
+    overwrite: bool = False,
+    device: str | None = None,
+    memory_gib: float = 1.0,
+) -> None:
+    """Match the pairs of a list into an HDF5 file that hloc reads.
+
+    Args:
+        pairs: text file, two image names a line.
+        features: a feature file, or its name without .h5 in --export-dir.
+        export_dir: folder of the match file; beside the features by default.
+        conf: name of the matcher.
+        matches: the match file, in place of --export-dir.
+        features_ref: feature file of each pair's second image, where it is another.
+        overwrite: replace the match file.
+        device: such as cpu or cuda:1; the best one by default.
+        memory_gib: memory for features and matching together.
+    """
+    from featplug.match import match_features
+
+    summary = match_features(
+        conf,
+        pairs,
+        features,
+        export_dir,
+        matches,
+        features_ref,
+        overwrite,
+        device=device,
+        memory_budget=int(memory_gib * 2**30),
+        progress=True,
+    )
+    print(
+        f"{summary.match_path}: {summary.num_matched} pairs matched "
+        f"({summary.num_matches} matches) in {summary.seconds:.1f} s, "
+        f"{summary.num_present} were there, {_skipped(summary.skipped)}"
+    )
+
+
+def _skipped(skipped: dict[str, str]) -> str:
+    if not skipped:
+        return "nothing skipped."
+    reasons = list(skipped.values())
+    more = f" and {len(reasons) - 3} more" if len(reasons) > 3 else ""
+    return f"{len(reasons)} skipped: {'; '.join(reasons[:3])}{more}"
+
+
+@weights_app.command(name="list")
+def weights_list() -> None:
+    """List the known weights, and which of them are there."""
+    from featplug.weights import list_weights
+
+    for status in list_weights():
+        print(f"{status.entry:<24}{status.feature:<12}{status.how:<16}{status.licence}")
+        print(f"    {status.path or status.url or ''}\n    {status.citation}")
+
+
+@weights_app.command(name="fetch")
+def weights_fetch(name: tyro.conf.Positional[str]) -> None:
+    """Download weights from their authors, check them and keep them for later.
+
+    Args:
+        name: as `featplug weights list` shows it.
+    """
+    from featplug.weights import fetch_weights
+
+    print(fetch_weights(name, progress=True))
+
+
+@weights_app.command(name="verify")
+def weights_verify(names: tyro.conf.Positional[tuple[str, ...]] = ()) -> None:
+    """Check the weights that are there: hashes, keys and shapes.
+
+    Args:
+        names: as `featplug weights list` shows them; all that are there by default.
+    """
+    from featplug.weights import verify_weights
+
+    checks = verify_weights(names or None)
+    for check in checks:
+        print(f"{check.entry:<24}{'ok' if check.ok else 'BAD'}  {check.message}")
+    if not checks:
+        print("There are no weights here; `featplug weights list` says where they come from.")
+    if not all(check.ok for check in checks):
+        sys.exit(2)
+
+
+@weights_app.command(name="import")
+def weights_import(file: tyro.conf.Positional[Path], name: str | None = None) -> None:
+    """Check an authors' weights file and keep it as safetensors for later.
+
+    Args:
+        file: the authors' file.
+        name: which weights they are, where the file does not tell.
+    """
+    from featplug.weights import import_weights
+
+    record = import_weights(file, name)
+    print(f"{record.path} ({record.name}, sha256 {record.sha256})")
+
+
+@app.command
+def doctor() -> None:
+    """Say what is installed here, what works, and what is known not to."""
+    from featplug.doctor import diagnose
+
+    for finding in diagnose().findings:
+        mark = "ok  " if finding.level == "ok" else "WARN"
+        print(f"{mark} {finding.topic:<12} {finding.text}")
