@@ -1,0 +1,309 @@
+"""COLMAP: features and matches into its database, geometric verification, mapping.
+
+COLMAP puts the origin at the corner of the top-left pixel, so 0.5 is added to every keypoint here
+and nowhere else. Works with pycolmap 3.13 to 4.2.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pycolmap
+
+from featplug.pairs import Pair, write_pairs
+from featplug.store import FeatureReader, MatchReader
+
+logger = logging.getLogger(__name__)
+
+_GLOG_FATAL = 3
+
+
+@dataclass(frozen=True)
+class CameraOptions:
+    """How COLMAP cameras are made from the images; the focal length starts from EXIF if there."""
+
+    mode: Literal["auto", "single", "per-folder", "per-image"] = "auto"
+    """Which images share a camera; auto: those of the same size, EXIF and model."""
+    model: str = "SIMPLE_RADIAL"
+    """COLMAP camera model."""
+    params: str | None = None
+    """Known intrinsics, comma-separated as COLMAP's model orders them; kept fixed."""
+
+
+@dataclass(frozen=True)
+class VerificationSummary:
+    """What geometric verification left."""
+
+    num_matched_pairs: int
+    """Pairs with at least one match."""
+    num_verified_pairs: int
+    num_inlier_matches: int
+
+
+@contextmanager
+def log_to_file(path: Path) -> Iterator[None]:
+    """Send COLMAP's log to a file (appended) instead of the terminal."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    log = pycolmap.logging
+    before = log.logtostderr, log.alsologtostderr, log.stderrthreshold
+    prefix = path.with_name(f".{path.name}.part.")
+    log.logtostderr, log.alsologtostderr, log.stderrthreshold = False, False, _GLOG_FATAL
+    for level in (log.WARNING, log.ERROR):
+        log.set_log_destination(level, "")  # INFO's file has all of them
+    log.set_log_destination(log.INFO, str(prefix))
+    try:
+        yield
+    finally:
+        log.set_log_destination(log.INFO, "")  # closes and flushes the file
+        log.logtostderr, log.alsologtostderr, log.stderrthreshold = before
+        with path.open("ab") as target:
+            # The logger adds time and process to the name it was given.
+            for part in sorted(path.parent.glob(f"{prefix.name}*")):
+                if not part.is_symlink():
+                    with part.open("rb") as source:
+                        shutil.copyfileobj(source, target)
+                part.unlink()
+
+
+def create_database(
+    database_path: Path, image_dir: Path, names: Sequence[str], camera: CameraOptions
+) -> None:
+    """Make a new database with the cameras and images.
+
+    Args:
+        database_path: replaced where it exists.
+        image_dir: folder of the images; only their sizes and EXIF data are read.
+        names: images to import.
+        camera: how cameras are made.
+
+    Raises:
+        ValueError: the camera options do not fit COLMAP, or no image could be imported.
+    """
+    database_path.unlink(missing_ok=True)
+    database_path.parent.mkdir(parents=True, exist_ok=True)
+    modes = {
+        "auto": pycolmap.CameraMode.AUTO,
+        "single": pycolmap.CameraMode.SINGLE,
+        "per-folder": pycolmap.CameraMode.PER_FOLDER,
+        "per-image": pycolmap.CameraMode.PER_IMAGE,
+    }
+    options = pycolmap.ImageReaderOptions()
+    options.camera_model = camera.model
+    if camera.params is not None:
+        options.camera_params = camera.params
+    pycolmap.Database.open(str(database_path)).close()
+    try:
+        pycolmap.import_images(
+            str(database_path),
+            str(image_dir),
+            camera_mode=modes[camera.mode],
+            image_names=list(names),
+            options=options,
+        )
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"COLMAP cannot make cameras of the model {camera.model!r} with the parameters "
+            f"{camera.params!r}: {reason}"
+        ) from error
+    with pycolmap.Database.open(str(database_path)) as database:
+        if database.num_images() == 0:
+            raise ValueError(f"COLMAP could not import any image of {image_dir}; see its log.")
+
+
+def image_ids(database_path: Path) -> dict[str, int]:
+    """Give COLMAP's number of each image in the database."""
+    with pycolmap.Database.open(str(database_path)) as database:
+        return {image.name: image.image_id for image in database.read_all_images()}
+
+
+def import_features(database_path: Path, features: FeatureReader) -> None:
+    """Write the keypoints of all images of the database.
+
+    A camera whose sides are exchanged against the features' image (COLMAP 4 turns images by their
+    EXIF orientation, features are of the pixels as stored) is turned back.
+
+    Raises:
+        ValueError: an image has no features, or ones of an image of another size.
+    """
+    with pycolmap.Database.open(str(database_path)) as database:
+        for image in database.read_all_images():
+            size = features.image_size(image.name)
+            camera = database.read_camera(image.camera_id)
+            if (camera.width, camera.height) != size:
+                if (camera.height, camera.width) != size:
+                    raise ValueError(
+                        f"The features of {image.name!r} in {features.path} are of an image of "
+                        f"{size[0]}×{size[1]} pixels, the image has "
+                        f"{camera.width}×{camera.height}; extract it again."
+                    )
+                _turn_camera(camera)
+                database.update_camera(camera)
+            keypoints = features.keypoints(image.name) + np.float32(0.5)
+            database.write_keypoints(image.image_id, keypoints)
+
+
+def _turn_camera(camera: pycolmap.Camera) -> None:
+    camera.width, camera.height = camera.height, camera.width
+    x, y = camera.principal_point_x, camera.principal_point_y
+    camera.principal_point_x, camera.principal_point_y = y, x
+
+
+def import_matches(database_path: Path, pairs: Sequence[Pair], matches: MatchReader) -> int:
+    """Write the matches of the pairs whose images are in the database.
+
+    Returns:
+        The number of pairs with at least one match.
+    """
+    ids = image_ids(database_path)
+    num_matched = 0
+    with pycolmap.Database.open(str(database_path)) as database:
+        for name0, name1 in pairs:
+            if name0 not in ids or name1 not in ids:
+                continue
+            indices, _ = matches.read(name0, name1)
+            if len(indices):
+                database.write_matches(ids[name0], ids[name1], indices.astype(np.uint32))
+                num_matched += 1
+    return num_matched
+
+
+def verify_matches(
+    database_path: Path, pairs: Sequence[Pair], seed: int, max_error: float = 4.0
+) -> VerificationSummary:
+    """Verify the matches of all pairs with epipolar geometry or a homography.
+
+    COLMAP sets each two-view geometry's ``config``; pycolmap 4.2 silently drops pairs without one,
+    so that is checked.
+
+    Args:
+        database_path: a database with matches; gets the two-view geometries.
+        pairs: the pairs to verify.
+        seed: of RANSAC.
+        max_error: of an inlier, in pixels.
+
+    Raises:
+        ValueError: no pair was verified.
+    """
+    ids = image_ids(database_path)
+    known = [pair for pair in pairs if pair[0] in ids and pair[1] in ids]
+    options = pycolmap.TwoViewGeometryOptions()
+    options.ransac.max_error = max_error
+    options.ransac.max_num_trials = 20_000
+    options.ransac.min_inlier_ratio = 0.1
+    options.ransac.random_seed = seed
+    pairs_path = database_path.with_suffix(".pairs.txt")
+    write_pairs(pairs_path, known)
+    try:
+        pycolmap.verify_matches(str(database_path), str(pairs_path), options=options)
+    finally:
+        pairs_path.unlink()
+    undefined = int(pycolmap.TwoViewGeometryConfiguration.UNDEFINED)
+    with pycolmap.Database.open(str(database_path)) as database:
+        num_matched = database.num_matched_image_pairs()
+        _, geometries = database.read_two_view_geometries()
+        sizes = [len(g.inlier_matches) for g in geometries]
+        if any(s and int(g.config) == undefined for s, g in zip(sizes, geometries, strict=True)):
+            raise ValueError(f"{database_path} has two-view geometries without a configuration.")
+    verified = [s for s in sizes if s]
+    if not verified:
+        raise ValueError(
+            f"None of the {num_matched} matched pairs shows two views of one scene: too few "
+            "keypoints or matches, or photographs that do not overlap."
+        )
+    return VerificationSummary(num_matched, len(verified), sum(verified))
+
+
+def incremental_mapping(
+    database_path: Path,
+    image_dir: Path,
+    output_dir: Path,
+    seed: int,
+    refine_intrinsics: bool = True,
+    on_image: Callable[[], None] = lambda: None,
+) -> pycolmap.Reconstruction:
+    """Reconstruct image after image.
+
+    Args:
+        database_path: a database with two-view geometries.
+        image_dir: folder of the images, for the points' colours.
+        output_dir: gets COLMAP's models, a numbered folder each.
+        seed: of RANSAC.
+        refine_intrinsics: let bundle adjustment change focal length and distortion.
+        on_image: called with each image registered.
+
+    Returns:
+        The largest model.
+
+    Raises:
+        ValueError: nothing was reconstructed.
+    """
+    pipeline = pycolmap.IncrementalPipelineOptions()
+    pipeline.random_seed = seed
+    pipeline.ba_refine_focal_length = refine_intrinsics
+    pipeline.ba_refine_extra_params = refine_intrinsics
+    pycolmap.set_random_seed(seed)
+    # Small scenes would otherwise be dropped where COLMAP tries more than one model.
+    pipeline.min_model_size = min(pipeline.min_model_size, 3)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    models = pycolmap.incremental_mapping(
+        str(database_path),
+        str(image_dir),
+        str(output_dir),
+        options=pipeline,
+        initial_image_pair_callback=on_image,
+        next_image_callback=on_image,
+    )
+    return _largest(models)
+
+
+def has_global_mapping() -> bool:
+    """Whether this pycolmap can reconstruct globally (GLOMAP; since 4.0)."""
+    return hasattr(pycolmap, "global_mapping")
+
+
+def global_mapping(
+    database_path: Path,
+    image_dir: Path,
+    output_dir: Path,
+    seed: int,
+    refine_intrinsics: bool = True,
+) -> pycolmap.Reconstruction:
+    """Reconstruct all images at once (GLOMAP); arguments as of :func:`incremental_mapping`.
+
+    Raises:
+        ValueError: pycolmap is too old, or nothing was reconstructed.
+    """
+    if not has_global_mapping():
+        raise ValueError(
+            f"Global mapping needs pycolmap 4.0 or newer, this is {pycolmap.__version__}; "
+            "upgrade it or use the incremental mapper."
+        )
+    pipeline = pycolmap.GlobalPipelineOptions()
+    pipeline.random_seed = seed
+    pipeline.mapper.bundle_adjustment.refine_focal_length = refine_intrinsics
+    pipeline.mapper.bundle_adjustment.refine_extra_params = refine_intrinsics
+    pycolmap.set_random_seed(seed)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    models = pycolmap.global_mapping(
+        str(database_path), str(image_dir), str(output_dir), options=pipeline
+    )
+    return _largest(models)
+
+
+def _largest(models: dict[int, pycolmap.Reconstruction]) -> pycolmap.Reconstruction:
+    best = max(models.values(), key=lambda m: m.num_reg_images(), default=None)
+    if best is None or best.num_reg_images() == 0 or best.num_points3D() == 0:
+        raise ValueError(
+            "COLMAP reconstructed nothing: it found no pair of images with enough matches and "
+            "parallax to start from; see its log."
+        )
+    return best

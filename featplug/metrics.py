@@ -1,0 +1,115 @@
+"""What pipelines, trainers and benchmarks all measure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pycolmap
+from scipy.spatial.transform import Rotation
+
+
+@dataclass(frozen=True)
+class ReconstructionStatistics:
+    """The local feature evaluation benchmark's figures of one model (Schönberger et al. 2017)."""
+
+    num_registered: int
+    """Registered images."""
+    num_points: int
+    """Sparse points."""
+    num_observations: int
+    mean_track_length: float
+    """Observations per point."""
+    mean_observations_per_image: float
+    """Observations per registered image."""
+    mean_reprojection_error: float
+    """Pixels."""
+
+
+def reconstruction_statistics(model: pycolmap.Reconstruction) -> ReconstructionStatistics:
+    """Measure a COLMAP model."""
+    return ReconstructionStatistics(
+        num_registered=model.num_reg_images(),
+        num_points=model.num_points3D(),
+        num_observations=model.compute_num_observations(),
+        mean_track_length=model.compute_mean_track_length(),
+        mean_observations_per_image=model.compute_mean_observations_per_reg_image(),
+        mean_reprojection_error=model.compute_mean_reprojection_error(),
+    )
+
+
+def model_poses(model: pycolmap.Reconstruction) -> dict[str, np.ndarray]:
+    """Give ``cam_from_world`` (3×4) of each registered image."""
+    return {
+        model.images[image_id].name: model.images[image_id].cam_from_world().matrix()
+        for image_id in model.reg_image_ids()
+    }
+
+
+@dataclass(frozen=True)
+class PoseErrors:
+    """Errors of camera poses against a reference, after a similarity alignment."""
+
+    names: list[str]
+    """Images that both have, in order."""
+    position: np.ndarray
+    """Distance of camera centres, in the reference's unit (metres where it is metric)."""
+    rotation: np.ndarray
+    """Angle between orientations, degrees."""
+
+
+def camera_centres(cam_from_world: np.ndarray) -> np.ndarray:
+    """Give camera centres of poses ...×3×4: -Rᵀt, ...×3."""
+    rotation, translation = cam_from_world[..., :3], cam_from_world[..., 3]
+    return -np.einsum("...ji,...j->...i", rotation, translation)
+
+
+def rotation_angles(rotation0: np.ndarray, rotation1: np.ndarray) -> np.ndarray:
+    """Give the angle between rotations ...×3×3, in degrees.
+
+    From the chord ‖R0 - R1‖ = 2√2 sin(θ/2), which keeps its precision at small angles.
+    """
+    chord = np.linalg.norm(rotation0 - rotation1, axis=(-2, -1))
+    return np.degrees(2 * np.arcsin(np.clip(chord / np.sqrt(8), 0, 1)))
+
+
+def aligned_pose_errors(
+    estimated: Mapping[str, np.ndarray], reference: Mapping[str, np.ndarray]
+) -> PoseErrors:
+    """Compare poses after the similarity that best aligns the camera centres (least squares).
+
+    The scale is that which minimises the distance to the reference.
+
+    Args:
+        estimated: image name to ``cam_from_world`` 3×4, in any similarity frame.
+        reference: the same, true.
+
+    Raises:
+        ValueError: fewer than three images in common, or all their centres on a line.
+    """
+    names = sorted(set(estimated) & set(reference))
+    if len(names) < 3:
+        raise ValueError(
+            f"Aligning needs three images that both models have, these have {len(names)} "
+            "(are the image names the same?)."
+        )
+    poses = np.stack([estimated[name] for name in names])
+    poses_ref = np.stack([reference[name] for name in names])
+    centres, centres_ref = camera_centres(poses), camera_centres(poses_ref)
+    for where, points in (("estimated", centres), ("reference", centres_ref)):
+        spread = np.linalg.svd(points - points.mean(0), compute_uv=False)
+        if spread[1] <= 1e-6 * spread[0]:
+            raise ValueError(
+                f"The {where} camera centres lie on a line, which leaves the turn about it open."
+            )
+    # Umeyama (PAMI 1991), for which COLMAP's own estimator refuses centres in a plane.
+    centred, centred_ref = centres - centres.mean(0), centres_ref - centres_ref.mean(0)
+    rotation = Rotation.align_vectors(centred_ref, centred)[0].as_matrix()
+    turned = centred @ rotation.T
+    scale = np.sum(turned * centred_ref) / np.sum(turned**2)
+    return PoseErrors(
+        names,
+        np.linalg.norm(scale * turned - centred_ref, axis=1),
+        rotation_angles(poses[:, :, :3] @ rotation.T, poses_ref[:, :, :3]),
+    )

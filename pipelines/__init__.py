@@ -1,0 +1,1 @@
+"""Commands that run the whole way: photographs to models and poses."""
