@@ -1,0 +1,1 @@
+"""Protocols of the field, measured figures beside the published ones."""
