@@ -287,7 +287,7 @@ def summary(results: dict[str, Any], outputs: Path) -> str:
     lines = [f"{results['feature']['name']} + {results['matcher']['name']}"]
     for name, entry in results["metrics"].items():
         value = entry["value"]
-        shown = f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+        shown = f"{value:,.0f}" if value == int(value) or value >= 1000 else f"{value:.4g}"
         lines.append(f"  {name.replace('_', ' '):<28}{shown:>12} {entry['unit']}")
     for name, stage in results["stages"].items():
         lines.append(

@@ -18,7 +18,7 @@ from featplug.base import Matcher
 
 METRICS = ("dot", "l2", "hamming")
 
-_CHUNK_BYTES = 12 * 2**20
+_CHUNK_BYTES = 8 * 2**20
 _CHUNK_ROWS = 256
 """On the CPU a chunk is at most this many bytes, to stay in the cache, but not fewer rows."""
 
@@ -80,16 +80,16 @@ class NearestNeighbor(Matcher):
         """
         descriptors0, descriptors1 = features0["descriptors"], features1["descriptors"]
         (dim, num0), (dim1, num1) = descriptors0.shape, descriptors1.shape
-        if dim != dim1:
-            raise ValueError(
-                f"The descriptors of the two images have {dim} and {dim1} dimensions; "
-                "match features of one method."
-            )
         if num0 == 0 or num1 == 0:
             return {
                 "matches0": torch.full((num0,), -1, device=descriptors0.device),
                 "matching_scores0": torch.zeros(num0, device=descriptors0.device),
             }
+        if dim != dim1:
+            raise ValueError(
+                f"The descriptors of the two images have {dim} and {dim1} dimensions; "
+                "match features of one method."
+            )
         ratio, mutual = self.conf["ratio_threshold"], self.conf["do_mutual_check"]
         if num0 == 1 or num1 == 1:
             ratio = None
@@ -186,9 +186,9 @@ def _nearest(left: Tensor, right: Tensor, rows: int, second: bool, others: bool)
         # Without the rows' maxima, the maxima of rows and columns are all that is still needed.
         similarities.scatter_(1, column, -torch.inf)
         if seconds is not None:
-            seconds[chunk] = _amax(similarities, 1)
+            seconds[chunk] = similarities.amax(1)
         if rest is not None:
-            torch.maximum(rest, _amax(similarities, 0), out=rest)
+            torch.maximum(rest, similarities.amax(0), out=rest)
     return _Nearest(columns, best, seconds, rest)
 
 
@@ -217,13 +217,6 @@ def _argmax(values: Tensor) -> Tensor:
     if values.device.type == "cpu":
         return torch.from_numpy(values.numpy().argmax(1))
     return values.argmax(1)
-
-
-def _amax(values: Tensor, dim: int) -> Tensor:
-    """Maximum along an axis; on the CPU by numpy, whose call does not wait for other threads."""
-    if values.device.type == "cpu":
-        return torch.from_numpy(values.numpy().max(dim))
-    return values.amax(dim)
 
 
 def _signs(features: Mapping[str, Tensor]) -> Tensor:

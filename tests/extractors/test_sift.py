@@ -8,7 +8,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from featplug.confs import feature_conf
+from featplug.extract import extract_features
 from featplug.extractors.sift import SIFT, root_sift
 from featplug.store import FeatureReader
 from tests.worlds import textured_image
@@ -42,11 +45,6 @@ def test_a_drawn_blob_is_found_where_it_is(x: float, y: float, sigma: float) -> 
 
 def test_a_resized_blob_keeps_its_place(tmp_path: Path) -> None:
     """The engine's rescaling and the detector's origin fit together, at any factor."""
-    from PIL import Image
-
-    from featplug.confs import feature_conf
-    from featplug.extract import extract_features
-
     picture = (blob_image(300.0, 240.0, 9.0, (640, 480)) * 255).round().astype(np.uint8)
     Image.fromarray(picture).save(tmp_path / "blob.png")
     for side in (640, 400, 333, 256):
@@ -113,6 +111,36 @@ def test_descriptors_are_unit_vectors_and_scores_rank() -> None:
     few = extract(image, max_keypoints=50)
     assert len(few["keypoints"]) == 50
     assert few["scores"].min() >= np.sort(everything["scores"])[-50]
+    # A descriptor does not depend on which other keypoints are kept.
+    index = [
+        np.flatnonzero((everything["keypoints"] == place).all(1) & (everything["oris"] == ori))[0]
+        for place, ori in zip(few["keypoints"], few["oris"], strict=True)
+    ]
+    np.testing.assert_array_equal(few["descriptors"], everything["descriptors"][:, index])
+
+
+def test_detections_are_cut_by_response_before_keypoints_by_score() -> None:
+    image = textured_image(0, 320, 240).astype(np.float32) / 255
+    everything = extract(image)
+    precise = extract(image, max_detections=60)
+    responses = everything["scores"] / everything["scales"]
+    assert len(precise["scores"]) == pytest.approx(60, abs=5)  # OpenCV keeps ties
+    kept = np.sort(precise["scores"] / precise["scales"])
+    np.testing.assert_allclose(kept, np.sort(responses)[-len(kept) :], rtol=1e-5)
+
+
+def test_the_descriptor_window_is_wider_than_lowes() -> None:
+    """What lies 8 sigma away changes the descriptor only if the window reaches there."""
+    image = blob_image(100, 80, 4.0)
+    marked = image.copy()
+    marked[110:120, 96:104] += 0.3  # 30 to 40 px below, 7.5 to 10 sigma
+    for window, reaches in ((1.0, False), (2.0, True)):
+        pair = []
+        for picture in (image, marked):
+            features = extract(picture, descriptor_window=window)
+            nearest = np.linalg.norm(features["keypoints"] - [100, 80], axis=1).argmin()
+            pair.append(features["descriptors"][:, nearest])
+        assert (np.abs(pair[0] - pair[1]).max() > 0.05) == reaches
 
 
 def test_colour_is_read_as_grey_and_an_empty_image_is_fine() -> None:
