@@ -24,6 +24,7 @@ import torch
 from PIL import Image
 
 from featplug.cli import run_command
+from featplug.colmap import log_to_file
 from featplug.extract import extract_features
 from featplug.images import read_image
 from featplug.match import match_features
@@ -71,12 +72,13 @@ def sfm_pycolmap(setup: Setup) -> dict[str, Any]:
     outputs.mkdir(parents=True)
     database = outputs / "database.db"
     marks = [time.perf_counter()]
-    pycolmap.extract_features(str(database), str(setup.images))
-    marks.append(time.perf_counter())
-    pycolmap.match_exhaustive(str(database))
-    marks.append(time.perf_counter())
-    models = pycolmap.incremental_mapping(str(database), str(setup.images), str(outputs))
-    marks.append(time.perf_counter())
+    with log_to_file(outputs / "colmap.log"):
+        pycolmap.extract_features(str(database), str(setup.images))
+        marks.append(time.perf_counter())
+        pycolmap.match_exhaustive(str(database))
+        marks.append(time.perf_counter())
+        models = pycolmap.incremental_mapping(str(database), str(setup.images), str(outputs))
+        marks.append(time.perf_counter())
     model = max(models.values(), key=lambda m: m.num_reg_images())
     figures = reconstruction_statistics(model)
     extract, match, mapping = np.diff(marks).tolist()

@@ -173,7 +173,8 @@ def read_image(path: Path, grayscale: bool = False) -> np.ndarray:
         raise ValueError(f"Cannot use {path}: {error}; make the image smaller.") from error
     except (OSError, SyntaxError) as error:  # Pillow reports damaged files with both
         raise ValueError(
-            f"Cannot read {path}: {error}; the file is damaged or incomplete, copy it again."
+            f"Cannot read {path}: {error}; the file is damaged or incomplete (copy it again), or "
+            "of a kind that Pillow does not know (convert it)."
         ) from error
 
 

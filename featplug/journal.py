@@ -43,8 +43,11 @@ def recover(path: Path) -> None:
 class JournaledFile(io.RawIOBase):
     """A file open for reading and writing, locked against other writers and HDF5 readers.
 
+    As HDF5 does, it goes without locks where ``HDF5_USE_FILE_LOCKING`` is ``FALSE``.
+
     Raises:
         BlockingIOError: another process has it open.
+        OSError: it cannot be opened, or its file system has no locks.
     """
 
     def __init__(self, path: Path) -> None:
@@ -52,7 +55,8 @@ class JournaledFile(io.RawIOBase):
         self._path = Path(path)
         self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.environ.get("HDF5_USE_FILE_LOCKING", "").upper() not in ("FALSE", "0"):
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._recover()
         except BaseException:
             os.close(self._fd)

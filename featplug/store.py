@@ -8,6 +8,7 @@ image's or a pair's group is linked into the file only when it is whole. The roo
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -100,6 +101,11 @@ def _explain(path: Path, error: OSError) -> str:
     text = str(error)
     if "unable to lock file" in text or isinstance(error, BlockingIOError):
         return f"{path} is being written by another process; wait for it, or use another file."
+    if error.errno in (errno.ENOLCK, errno.ENOTSUP):
+        return (
+            f"The disk of {path} has no file locks; set HDF5_USE_FILE_LOCKING=FALSE, and see to "
+            "it yourself that only one process writes the file."
+        )
     if "clear file consistency flags" in text or "already open for" in text:
         return (
             f"{path} was left locked by a program that was killed; "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -194,6 +195,20 @@ def test_a_second_writer_and_a_reader_get_a_clear_error(tmp_path: Path) -> None:
             FeatureWriter(path, FEATURES, overwrite=True)
     with FeatureReader(path) as reader:
         assert reader.names() == ["a.jpg"]
+
+
+def test_a_disk_without_locks_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("featplug.journal.fcntl.flock", flock)
+    with pytest.raises(ValueError, match="has no file locks; set HDF5_USE_FILE_LOCKING=FALSE"):
+        FeatureWriter(tmp_path / "feats.h5", FEATURES)
+    monkeypatch.setenv("HDF5_USE_FILE_LOCKING", "FALSE")
+    with FeatureWriter(tmp_path / "feats.h5", FEATURES) as writer:
+        assert writer.file_size("a.jpg") is None
 
 
 def test_files_that_cannot_be_opened_say_why(tmp_path: Path) -> None:
