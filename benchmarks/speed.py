@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pycolmap
@@ -26,16 +26,17 @@ from PIL import Image
 from featplug.cli import run_command
 from featplug.colmap import log_to_file
 from featplug.extract import extract_features
-from featplug.images import read_image
+from featplug.h5file import Provenance
+from featplug.images import list_images, read_image
 from featplug.match import match_features
 from featplug.metrics import reconstruction_statistics
-from featplug.pairs import exhaustive, write_pairs
+from featplug.pairs import exhaustive, read_pairs, write_pairs
 from featplug.results import environment, peak_memory, write_results
-from featplug.store import FeatureReader, FeatureWriter, MatchReader, Provenance
-from pipelines.sfm import reconstruct
+from featplug.store import FeatureReader, FeatureWriter, MatchReader
+from pipelines.sfm import SfmOptions, reconstruct
 
-Case = Literal["sfm", "match", "match-40k", "d2net", "d2net-ms", "many-images"]
-CASES: tuple[Case, ...] = ("sfm", "match", "match-40k", "d2net", "d2net-ms", "many-images")
+Case = Literal["sfm", "match", "match-40k", "d2net", "d2net-ms", "many-images", "many-pairs"]
+CASES: tuple[Case, ...] = get_args(Case)
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def sfm_ours(setup: Setup) -> dict[str, Any]:
     outputs = setup.work / "sfm"
     shutil.rmtree(outputs, ignore_errors=True)
     start = time.perf_counter()
-    results = reconstruct(setup.images, "sift", outputs=outputs, reference=setup.reference)
+    results = reconstruct(SfmOptions(setup.images, outputs=outputs, reference=setup.reference))
     seconds = time.perf_counter() - start
     metrics = {name: entry["value"] for name, entry in results["metrics"].items()}
     stages = {f"{name}_seconds": stage["seconds"] for name, stage in results["stages"].items()}
@@ -140,17 +141,19 @@ def match_hloc(setup: Setup) -> dict[str, Any]:
     target.unlink(missing_ok=True)
     start = time.perf_counter()
     hloc_match.main(hloc_match.confs["NN-ratio"], pairs, features, matches=target)
-    seconds = time.perf_counter() - start
-    match_ours(setup)
+    figures: dict[str, Any] = {
+        "seconds": time.perf_counter() - start,
+        "peak_memory_mib": peak_memory() / 2**20,
+    }
     same = either = 0
+    # Ours were measured just before, on the same files.
     with MatchReader(target) as theirs, MatchReader(setup.work / "match-ours.h5") as ours:
-        for line in pairs.read_text().splitlines():
-            pair = line.split()
-            found0 = set(map(tuple, theirs.read(*pair)[0].tolist()))
-            found1 = set(map(tuple, ours.read(*pair)[0].tolist()))
+        for name0, name1 in read_pairs(pairs):
+            found0 = set(map(tuple, theirs.read(name0, name1)[0].tolist()))
+            found1 = set(map(tuple, ours.read(name0, name1)[0].tolist()))
             same += len(found0 & found1)
             either += len(found0 | found1)
-    return {"seconds": seconds, "matches_in_common": same, "matches_of_either": either}
+    return {**figures, "matches_in_common": same, "matches_of_either": either}
 
 
 def match_40k(setup: Setup) -> dict[str, Any]:
@@ -167,20 +170,17 @@ def match_40k(setup: Setup) -> dict[str, Any]:
                 "scores": np.zeros(40_000, np.float32),
                 "descriptors": descriptors.astype(np.float16),
             }
-            writer.write(name, values, (6000, 4000), 1.0, 0)
+            writer.write(name, values, (6000, 4000), 1.0, "")
     write_pairs(pairs, [("a.jpg", "b.jpg")])
     before = peak_memory()
     start = time.perf_counter()
     match_features("NN-ratio", pairs, features, matches=setup.work / "x.h5", overwrite=True)
-    return {
-        "seconds": time.perf_counter() - start,
-        "before_matching_mib": before / 2**20,
-    }
+    seconds = time.perf_counter() - start
+    return {"seconds": seconds, "matching_memory_mib": (peak_memory() - before) / 2**20}
 
 
 def _d2net_image(setup: Setup, width: int) -> np.ndarray:
-    path = sorted(p for p in setup.images.iterdir() if p.suffix.lower() in (".jpg", ".png"))[0]
-    image = Image.fromarray(read_image(path))
+    image = Image.fromarray(read_image(setup.images / list_images(setup.images)[0]))
     return np.asarray(image.resize((width, round(width * image.height / image.width))))
 
 
@@ -251,6 +251,25 @@ def many_images(setup: Setup) -> dict[str, Any]:
     return {"seconds": whole, "resume_seconds": again}
 
 
+def many_pairs(setup: Setup) -> dict[str, Any]:
+    """A run that finds all of 100,000 pairs matched."""
+    features, pairs = setup.work / "many-pairs.h5", setup.work / "many-pairs.txt"
+    target = setup.work / "many-matches.h5"
+    names = [f"{i:03}.jpg" for i in range(448)]
+    values: dict[str, np.ndarray] = {
+        "keypoints": np.zeros((1, 2), np.float32),
+        "scores": np.zeros(1, np.float32),
+        "descriptors": np.ones((1, 1), np.float16),
+    }
+    with FeatureWriter(features, Provenance("features", {}), overwrite=True) as writer:
+        for name in names:
+            writer.write(name, values, (64, 48), 1.0, "")
+    write_pairs(pairs, exhaustive(names))
+    first = match_features("NN-mutual", pairs, features, matches=target, overwrite=True)
+    again = match_features("NN-mutual", pairs, features, matches=target)
+    return {"seconds": first.seconds, "resume_seconds": again.seconds, "pairs": again.num_present}
+
+
 MEASUREMENTS: dict[Case, dict[str, Measurement]] = {
     "sfm": {"featplug": sfm_ours, "pycolmap": sfm_pycolmap},
     "match": {"featplug": match_ours, "hloc": match_hloc, "products": match_product},
@@ -258,6 +277,7 @@ MEASUREMENTS: dict[Case, dict[str, Measurement]] = {
     "d2net": {"featplug": d2net_ours, "authors": d2net_authors},
     "d2net-ms": {"featplug": d2net_ms_ours, "authors": d2net_ms_authors},
     "many-images": {"featplug": many_images},
+    "many-pairs": {"featplug": many_pairs},
 }
 
 

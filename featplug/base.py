@@ -15,7 +15,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
-from featplug.weights import WeightsRecord
+from featplug.registry import WeightsRecord
 
 PER_KEYPOINT_KEYS = ("scores", "scales", "oris", "attention")
 """Optional or required outputs of an extractor with exactly one number per keypoint."""

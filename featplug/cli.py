@@ -37,7 +37,10 @@ def run_command(command: Callable[..., Any] | tyro.extras.SubcommandApp, prog: s
         print(f"{prog}: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print(f"{prog}: stopped; run the same command again to go on.", file=sys.stderr)
+        again = (
+            "run it again, without --overwrite," if "--overwrite" in sys.argv else "run it again"
+        )
+        print(f"{prog}: stopped; {again} to go on.", file=sys.stderr)
         sys.exit(130)
 
 

@@ -114,9 +114,12 @@ def create_database(
             f"COLMAP cannot make cameras of the model {camera.model!r} with the parameters "
             f"{camera.params!r}: {reason}"
         ) from error
-    with pycolmap.Database.open(str(database_path)) as database:
-        if database.num_images() == 0:
-            raise ValueError(f"COLMAP could not import any image of {image_dir}; see its log.")
+    missing = sorted(set(names) - set(image_ids(database_path)))
+    if missing:
+        raise ValueError(
+            f"COLMAP could not import {len(missing)} of {len(names)} images, the first is "
+            f"{image_dir / missing[0]}; see its log, or convert it to JPEG or PNG."
+        )
 
 
 def image_ids(database_path: Path) -> dict[str, int]:
@@ -128,9 +131,6 @@ def image_ids(database_path: Path) -> dict[str, int]:
 def import_features(database_path: Path, features: FeatureReader) -> None:
     """Write the keypoints of all images of the database.
 
-    A camera whose sides are exchanged against the features' image (COLMAP 4 turns images by their
-    EXIF orientation, features are of the pixels as stored) is turned back.
-
     Raises:
         ValueError: an image has no features, or ones of an image of another size.
     """
@@ -139,22 +139,13 @@ def import_features(database_path: Path, features: FeatureReader) -> None:
             size = features.image_size(image.name)
             camera = database.read_camera(image.camera_id)
             if (camera.width, camera.height) != size:
-                if (camera.height, camera.width) != size:
-                    raise ValueError(
-                        f"The features of {image.name!r} in {features.path} are of an image of "
-                        f"{size[0]}×{size[1]} pixels, the image has "
-                        f"{camera.width}×{camera.height}; extract it again."
-                    )
-                _turn_camera(camera)
-                database.update_camera(camera)
+                raise ValueError(
+                    f"The features of {image.name!r} in {features.path} are of an image of "
+                    f"{size[0]}×{size[1]} pixels, the image has {camera.width}×{camera.height}; "
+                    "extract it again."
+                )
             keypoints = features.keypoints(image.name) + np.float32(0.5)
             database.write_keypoints(image.image_id, keypoints)
-
-
-def _turn_camera(camera: pycolmap.Camera) -> None:
-    camera.width, camera.height = camera.height, camera.width
-    x, y = camera.principal_point_x, camera.principal_point_y
-    camera.principal_point_x, camera.principal_point_y = y, x
 
 
 def import_matches(database_path: Path, pairs: Sequence[Pair], matches: MatchReader) -> int:
@@ -162,15 +153,26 @@ def import_matches(database_path: Path, pairs: Sequence[Pair], matches: MatchRea
 
     Returns:
         The number of pairs with at least one match.
+
+    Raises:
+        ValueError: a pair has not been matched, or matches keypoints that are not there.
     """
     ids = image_ids(database_path)
     num_matched = 0
     with pycolmap.Database.open(str(database_path)) as database:
+        num_keypoints = {
+            name: database.num_keypoints_for_image(image_id) for name, image_id in ids.items()
+        }
         for name0, name1 in pairs:
             if name0 not in ids or name1 not in ids:
                 continue
             indices, _ = matches.read(name0, name1)
             if len(indices):
+                if (indices.max(0) >= [num_keypoints[name0], num_keypoints[name1]]).any():
+                    raise ValueError(
+                        f"The matches of {name0!r} and {name1!r} in {matches.path} are of other "
+                        "features; match again with --overwrite."
+                    )
                 database.write_matches(ids[name0], ids[name1], indices.astype(np.uint32))
                 num_matched += 1
     return num_matched
@@ -181,8 +183,7 @@ def verify_matches(
 ) -> VerificationSummary:
     """Verify the matches of all pairs with epipolar geometry or a homography.
 
-    COLMAP sets each two-view geometry's ``config``; pycolmap 4.2 silently drops pairs without one,
-    so that is checked.
+    COLMAP sets each two-view geometry's ``config``, without which pycolmap 4.2 silently drops it.
 
     Args:
         database_path: a database with matches; gets the two-view geometries.
@@ -206,20 +207,20 @@ def verify_matches(
         pycolmap.verify_matches(str(database_path), str(pairs_path), options=options)
     finally:
         pairs_path.unlink()
-    undefined = int(pycolmap.TwoViewGeometryConfiguration.UNDEFINED)
     with pycolmap.Database.open(str(database_path)) as database:
-        num_matched = database.num_matched_image_pairs()
-        _, geometries = database.read_two_view_geometries()
-        sizes = [len(g.inlier_matches) for g in geometries]
-        if any(s and int(g.config) == undefined for s, g in zip(sizes, geometries, strict=True)):
-            raise ValueError(f"{database_path} has two-view geometries without a configuration.")
-    verified = [s for s in sizes if s]
-    if not verified:
-        raise ValueError(
-            f"None of the {num_matched} matched pairs shows two views of one scene: too few "
-            "keypoints or matches, or photographs that do not overlap."
+        # A pair that failed has a two-view geometry as well, without inliers.
+        _, num_inliers = database.read_two_view_geometry_num_inliers()
+        summary = VerificationSummary(
+            database.num_matched_image_pairs(),
+            int(np.count_nonzero(num_inliers)),
+            int(np.sum(num_inliers)),
         )
-    return VerificationSummary(num_matched, len(verified), sum(verified))
+    if summary.num_verified_pairs == 0:
+        raise ValueError(
+            f"None of the {summary.num_matched_pairs} matched pairs shows two views of one scene: "
+            "too few keypoints or matches, or photographs that do not overlap."
+        )
+    return summary
 
 
 def incremental_mapping(
@@ -265,9 +266,17 @@ def incremental_mapping(
     return _largest(models)
 
 
-def has_global_mapping() -> bool:
-    """Whether this pycolmap can reconstruct globally (GLOMAP; since 4.0)."""
-    return hasattr(pycolmap, "global_mapping")
+def require_global_mapping() -> None:
+    """Refuse to go on where this pycolmap cannot reconstruct globally.
+
+    Raises:
+        ValueError: it is older than 4.0.
+    """
+    if not hasattr(pycolmap, "global_mapping"):
+        raise ValueError(
+            f"Global mapping needs pycolmap 4.0 or newer, this is {pycolmap.__version__}; "
+            "upgrade it or use the incremental mapper."
+        )
 
 
 def global_mapping(
@@ -282,11 +291,7 @@ def global_mapping(
     Raises:
         ValueError: pycolmap is too old, or nothing was reconstructed.
     """
-    if not has_global_mapping():
-        raise ValueError(
-            f"Global mapping needs pycolmap 4.0 or newer, this is {pycolmap.__version__}; "
-            "upgrade it or use the incremental mapper."
-        )
+    require_global_mapping()
     pipeline = pycolmap.GlobalPipelineOptions()
     pipeline.random_seed = seed
     pipeline.mapper.bundle_adjustment.refine_focal_length = refine_intrinsics

@@ -21,15 +21,18 @@ from tqdm import tqdm
 from featplug.base import Extractor, choose_device
 from featplug.confs import feature_conf
 from featplug.extractors import build_extractor
+from featplug.h5file import Provenance
 from featplug.images import (
+    DEFAULT_PREPROCESSING,
     LoadedImage,
     UnreadableImage,
     check_name,
+    file_fingerprint,
     list_images,
     prefetch_images,
     read_image_list,
 )
-from featplug.store import FeatureWriter, Provenance
+from featplug.store import FeatureWriter
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +45,8 @@ class ExtractSummary:
     """What an extraction did."""
 
     feature_path: Path
+    names: list[str]
+    """Images asked for whose features are in the file now."""
     num_extracted: int
     num_present: int
     """Images that were in the file before."""
@@ -108,6 +113,7 @@ def extract_features(
     start = time.perf_counter()
     image_dir = Path(image_dir)
     conf = resolve_feature_conf(conf, max_keypoints=max_keypoints, weights=weights)
+    preprocessing = {**DEFAULT_PREPROCESSING, **conf.get("preprocessing", {})}
     if precision not in PRECISIONS:
         raise ValueError(f"The precision must be one of {', '.join(PRECISIONS)}, not {precision}.")
     feature_path = _feature_path(conf, export_dir, feature_path)
@@ -115,11 +121,13 @@ def extract_features(
     torch_device = choose_device(device)
     extractor = build_extractor(conf["model"]).to(torch_device)
     record = extractor.weights_record
+    # Which weights were asked for does not matter, which were found does.
+    model_conf = {k: v for k, v in extractor.conf.items() if k not in ("weights", "checkpoint")}
     provenance = Provenance(
         kind="features",
         conf={
-            "model": {"name": conf["model"]["name"], **extractor.conf},
-            "preprocessing": conf["preprocessing"],
+            "model": {"name": conf["model"]["name"], **model_conf},
+            "preprocessing": preprocessing,
             "as_half": as_half,
             "precision": precision,
         },
@@ -131,15 +139,20 @@ def extract_features(
     num_keypoints = num_extracted = 0
     with FeatureWriter(feature_path, provenance, overwrite) as writer:
         todo = _not_yet_extracted(writer, image_dir, names)
-        images = prefetch_images(image_dir, todo, conf["preprocessing"], num_workers)
+        images = prefetch_images(image_dir, todo, preprocessing, num_workers)
         bar = tqdm(images, "extract", len(todo), unit="image", disable=not progress)
         for image in bar:
             if isinstance(image, UnreadableImage):
                 skipped[image.name] = image.reason
                 continue
-            features, uncertainty = _extract_one(extractor, image, torch_device, precision)
+            try:
+                features, uncertainty = _extract_one(extractor, image, torch_device, precision)
+            except (ValueError, RuntimeError) as error:  # the latter is torch's, as out of memory
+                reason = str(error).splitlines()[0]
+                skipped[image.name] = f"Cannot extract {image_dir / image.name}: {reason}"
+                continue
             stored = {key: _for_storage(key, value, as_half) for key, value in features.items()}
-            writer.write(image.name, stored, image.original_size, uncertainty, image.file_size)
+            writer.write(image.name, stored, image.original_size, uncertainty, image.fingerprint)
             num_keypoints += len(features["keypoints"])
             num_extracted += 1
     if skipped and len(skipped) == len(names):
@@ -149,6 +162,7 @@ def extract_features(
         logger.warning("skipped: %s", reason)
     return ExtractSummary(
         feature_path,
+        [name for name in names if name not in skipped],
         num_extracted,
         len(names) - len(todo),
         num_keypoints,
@@ -184,15 +198,14 @@ def _image_names(image_dir: Path, image_list: Path | Sequence[str] | None) -> li
 def _not_yet_extracted(writer: FeatureWriter, image_dir: Path, names: Sequence[str]) -> list[str]:
     todo = []
     for name in names:
-        stored = writer.file_size(name)
+        stored = writer.fingerprint(name)
         path = image_dir / name
         if stored is None:
             todo.append(name)
-        elif path.is_file() and path.stat().st_size != stored:
+        elif path.is_file() and file_fingerprint(path) != stored:
             raise ValueError(
-                f"{path} is another photograph than the one {writer.path} was made from (now "
-                f"{path.stat().st_size} bytes, then {stored}); give another file name, or "
-                "--overwrite to replace it."
+                f"{path} is another photograph than the one {writer.path} was made from; give "
+                "another file name, or --overwrite to replace it."
             )
     return todo
 

@@ -7,6 +7,7 @@ cameras and ground truth mean the same grid. Resizing follows hloc's preprocessi
 from __future__ import annotations
 
 import os
+import zlib
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -44,8 +45,8 @@ class LoadedImage:
     """C×H×W float32 in [0, 1]; C is 1 or 3 (RGB)."""
     original_size: tuple[int, int]
     """(width, height) of the file's image, before resizing."""
-    file_size: int
-    """Bytes of the file; tells later whether the photograph was exchanged."""
+    fingerprint: str
+    """Of the file; tells later whether the photograph was exchanged."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,15 @@ def check_name(name: str) -> None:
             f"The image name {name!r} has white space, which pair lists and COLMAP's text files "
             f"cannot carry; rename it, e.g. to {mended!r}."
         )
+    if name.startswith("#"):
+        raise ValueError(
+            f"The image name {name!r} starts with '#', a comment in image and pair lists; "
+            "rename it."
+        )
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(f"The image name {name!r} is not UTF-8; rename it.") from error
     parts = name.split("/")
     if not name or name.startswith("/") or any(p in ("", ".", "..") for p in parts):
         raise ValueError(
@@ -178,6 +188,14 @@ def read_image(path: Path, grayscale: bool = False) -> np.ndarray:
         ) from error
 
 
+def file_fingerprint(path: Path) -> str:
+    """Size and checksum of the middle 4 KiB of a file: tells photographs apart, cheaply."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        file.seek(max(0, size // 2 - 2048))
+        return f"{size}-{zlib.crc32(file.read(4096)):08x}"
+
+
 def target_size(size: tuple[int, int], conf: Mapping[str, Any]) -> tuple[int, int]:
     """Give the size an image is resized to.
 
@@ -259,7 +277,7 @@ def load_image(image_dir: Path, name: str, conf: Mapping[str, Any]) -> LoadedIma
     path = Path(image_dir) / name
     image = read_image(path, grayscale=bool(conf.get("grayscale", False)))
     size = (image.shape[1], image.shape[0])
-    return LoadedImage(name, preprocess(image, conf), size, path.stat().st_size)
+    return LoadedImage(name, preprocess(image, conf), size, file_fingerprint(path))
 
 
 def prefetch_images(

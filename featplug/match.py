@@ -1,7 +1,7 @@
 """The matching engine: pairs and a feature file to a match file.
 
-Each image's features are read once, as far as the memory budget allows: pairs are taken block by
-block, so that the images of a block stay in memory.
+Each image's features are read once where the memory budget holds all of them. Where it does not,
+a block of images stays in memory while the others pass by.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from tqdm import tqdm
 
 from featplug.base import Matcher, choose_device
 from featplug.confs import matcher_conf
+from featplug.h5file import Provenance
 from featplug.matchers import build_matcher
 from featplug.pairs import Pair, read_pairs, unique_pairs
-from featplug.store import FeatureReader, MatchWriter, Provenance, check_pair_names
+from featplug.store import FeatureReader, MatchWriter, check_pair_names
 
 logger = logging.getLogger(__name__)
 
@@ -78,12 +79,19 @@ def match_features(
     start = time.perf_counter()
     conf = matcher_conf(conf) if isinstance(conf, str) else conf
     pairs = Path(pairs)
-    wanted = unique_pairs(read_pairs(pairs))
-    check_pair_names(name for pair in wanted for name in pair)
     features = _feature_file(features, export_dir)
+    two_files = features_ref is not None and not features.samefile(_existing(features_ref))
+    # The same name is another image in another file, and so is the other order.
+    wanted = list(dict.fromkeys(read_pairs(pairs)))
+    if not two_files:
+        wanted = unique_pairs(wanted)
+    check_pair_names(name for pair in wanted for name in pair)
     if matches is None:
         folder = features.parent if export_dir is None else Path(export_dir)
         matches = folder / f"{features.stem}_{conf['output']}_{pairs.stem}.h5"
+    matches = Path(matches)
+    if any(matches.exists() and matches.samefile(f) for f in (features, features_ref or features)):
+        raise ValueError(f"The matches cannot be written to the feature file {matches}.")
     torch_device = choose_device(device)
     matcher = build_matcher(conf["model"]).to(torch_device)
     matcher.memory_budget = memory_budget // 2
@@ -91,10 +99,7 @@ def match_features(
         provenance = Provenance(
             kind="matches",
             conf={"model": {"name": conf["model"]["name"], **matcher.conf}},
-            inputs={
-                "features": reader.provenance.file_id if reader.provenance else None,
-                "features_ref": reader_ref.provenance.file_id if reader_ref.provenance else None,
-            },
+            inputs={"features": reader.file_id, "features_ref": reader_ref.file_id},
         )
         present, absent = _with_features(wanted, reader, reader_ref)
         if not present:
@@ -102,8 +107,8 @@ def match_features(
                 f"None of the {len(wanted)} pairs of {pairs} has features in {features}; the "
                 f"first image missing is {next(iter(absent))!r}."
             )
-        with MatchWriter(Path(matches), provenance, overwrite) as writer:
-            todo = writer.missing(present)
+        with MatchWriter(matches, provenance, overwrite) as writer:
+            todo = writer.missing(present, directed=two_files)
             caches = _FeatureCache.for_readers(
                 reader, reader_ref, matcher, torch_device, memory_budget // 2
             )
@@ -127,7 +132,7 @@ def match_features(
     for reason in skipped.values():
         logger.warning("skipped: %s", reason)
     return MatchSummary(
-        Path(matches),
+        matches,
         len(todo),
         len(present) - len(todo),
         num_matches,
@@ -138,10 +143,12 @@ def match_features(
 
 def _feature_file(features: Path | str, export_dir: Path | None) -> Path:
     path = Path(features)
-    if path.is_file():
-        return path
-    if export_dir is not None:
+    if not path.is_file() and export_dir is not None:
         path = Path(export_dir) / f"{features}.h5"
+    return _existing(path)
+
+
+def _existing(path: Path) -> Path:
     if not path.is_file():
         raise FileNotFoundError(f"There is no feature file {path}; extract the features first.")
     return path
@@ -238,15 +245,18 @@ def _tensor_bytes(tensors: Mapping[str, Tensor]) -> int:
 
 
 def _in_blocks(pairs: Sequence[Pair], capacity: int) -> list[Pair]:
-    """Order pairs so that those of the same two blocks of images follow each other."""
+    """Order pairs so that a block of images stays in memory while the others pass by.
+
+    A block's images are each used with every passing image, and so never the least recently used.
+    """
     order: dict[str, int] = {}
     for pair in pairs:
         for name in pair:
             order.setdefault(name, len(order))
-    block = max(1, capacity // 2)
+    block = max(1, capacity - 3)  # the passing image, the one before it, and one to spare
 
-    def place(pair: Pair) -> tuple[int, int, int, int]:
+    def place(pair: Pair) -> tuple[int, int, int]:
         i, j = order[pair[0]], order[pair[1]]
-        return i // block, j // block, i, j
+        return i // block, j, i
 
     return sorted(pairs, key=place)

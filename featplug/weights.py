@@ -30,26 +30,13 @@ from featplug.download import download
 from featplug.registry import (
     FOLDER_VARIABLE,
     RegistryEntry,
+    WeightsRecord,
     get_entry,
     read_registry,
     search_folders,
 )
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class WeightsRecord:
-    """Which weights were loaded, as it is logged and kept in every result."""
-
-    name: str
-    """The registry entry, or the file's name where the user gave a path."""
-    origin: str
-    """``official`` (the authors' file), ``featplug`` (shipped here) or ``file`` (a user's path)."""
-    path: Path
-    """The file that was read."""
-    sha256: str
-    """Hash of the authors' file, be it imported or read as it is; of any other file its own."""
 
 
 @dataclass(frozen=True)

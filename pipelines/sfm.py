@@ -5,21 +5,24 @@
 
 from __future__ import annotations
 
-import logging
+import shutil
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pycolmap
+import tyro
 from tqdm import tqdm
 
 from featplug import colmap, pairs
+from featplug.base import choose_device
 from featplug.cli import run_command
-from featplug.colmap import CameraOptions
-from featplug.confs import matcher_conf
-from featplug.extract import extract_features, resolve_feature_conf
+from featplug.colmap import CameraOptions, VerificationSummary
+from featplug.confs import feature_conf, matcher_conf
+from featplug.extract import extract_features
+from featplug.images import list_images
 from featplug.match import match_features
 from featplug.metrics import aligned_pose_errors, model_poses, reconstruction_statistics
 from featplug.results import (
@@ -32,106 +35,241 @@ from featplug.results import (
 from featplug.store import FeatureReader, MatchReader
 from pipelines.datasets.reference import read_reference_poses
 
-logger = logging.getLogger(__name__)
-
 _SELECTIONS: dict[str, Callable[[list[str], int], list[pairs.Pair]]] = {
     "exhaustive": lambda names, _: pairs.exhaustive(names),
     "sequential": pairs.sequential,
 }
 
 
-def reconstruct(
-    images: Path,
-    feature: str = "sift",
-    matcher: str | None = None,
-    pair_selection: str = "exhaustive",
-    mapper: Literal["incremental", "global"] = "incremental",
-    camera: CameraOptions | None = None,
-    outputs: Path = Path("outputs/sfm"),
-    seed: int = 0,
-    reference: Path | None = None,
-    overlap: int = 10,
-    max_keypoints: int | None = None,
-    weights: str | None = None,
-    precision: str = "fp32",
-    device: str | None = None,
-    overwrite: bool = False,
-    progress: bool = False,
-) -> dict[str, Any]:
-    """Reconstruct a folder of photographs; see :func:`main` for the arguments.
+@dataclass(frozen=True)
+class SfmOptions:
+    """What to reconstruct, and how."""
+
+    images: Path
+    """Folder of the photographs, at any depth."""
+    feature: str = "sift"
+    """Name of the feature."""
+    matcher: str | None = None
+    """Name of the matcher; by default the feature's own."""
+    pairs: str = "exhaustive"
+    """exhaustive, sequential (images in the order of their names), or a pair list."""
+    overlap: int = 10
+    """Of sequential pairs, in images."""
+    features: Path | None = None
+    """Feature file to use instead of extracting, such as one of hloc's."""
+    matches: Path | None = None
+    """Match file to use instead of matching; needs --pairs with its list."""
+    mapper: Literal["incremental", "global"] = "incremental"
+    """COLMAP's incremental mapper, or its global one (pycolmap 4.0 or newer)."""
+    camera: CameraOptions = field(default_factory=CameraOptions)
+    """How COLMAP cameras are made."""
+    outputs: Path | None = None
+    """Folder for everything; by default outputs/sfm/SCENE-FEATURE."""
+    reference: Path | None = None
+    """True poses: a COLMAP model, or a folder of Strecha's .camera files."""
+    seed: int = 0
+    """Of everything random."""
+    max_keypoints: int | None = None
+    """Keep that many of each image, the strongest by score."""
+    weights: str | None = None
+    """official, featplug, or a file; by default the authors' where they are found."""
+    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    """Of the network."""
+    device: str | None = None
+    """Such as cpu or cuda:1; the best one by default."""
+    memory_gib: float = 1.0
+    """Memory for matching."""
+    overwrite: bool = False
+    """Make features and matches anew."""
+
+    @property
+    def output_dir(self) -> Path:
+        """Folder for everything."""
+        if self.outputs is not None:
+            return self.outputs
+        resolved = self.images.resolve()
+        scene = resolved.parent.name if resolved.name == "images" else resolved.name
+        return Path("outputs") / "sfm" / f"{scene}-{self.feature}"
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """The scene's features: what the later stages start from."""
+
+    path: Path
+    names: list[str]
+    skipped: dict[str, str]
+    weights: dict[str, str] | None
+
+
+def reconstruct(options: SfmOptions, progress: bool = False) -> dict[str, Any]:
+    """Reconstruct a folder of photographs.
+
+    Features and matches that are in the output folder already are used again; the model is made
+    anew.
 
     Returns:
-        What ``results.json`` holds; the model is in ``outputs/model``.
+        What ``results.json`` holds.
 
     Raises:
         FileNotFoundError: something given is not there.
         ValueError: something given does not fit, or nothing could be reconstructed.
     """
-    images, outputs = Path(images), Path(outputs)
-    camera = camera or CameraOptions()
-    feature_dict = resolve_feature_conf(feature)
-    matcher_name = matcher or feature_dict["matcher"]
-    matcher_dict = matcher_conf(matcher_name)
+    outputs = options.output_dir
+    matcher = options.matcher or feature_conf(options.feature)["matcher"]
     # Whatever can be wrong with the request is looked at before the long work.
-    given_pairs = None if pair_selection in _SELECTIONS else pairs.read_pairs(Path(pair_selection))
-    reference_poses = None if reference is None else read_reference_poses(reference)
-    if mapper == "global" and not colmap.has_global_mapping():
-        raise ValueError(
-            f"--mapper global needs pycolmap 4.0 or newer, this is {pycolmap.__version__}."
-        )
+    matcher_conf(matcher)
+    choose_device(options.device)
+    reference = None if options.reference is None else read_reference_poses(options.reference)
+    if options.mapper == "global":
+        colmap.require_global_mapping()
+    given_pairs = None
+    if options.pairs not in _SELECTIONS:
+        given_pairs = pairs.unique_pairs(pairs.read_pairs(Path(options.pairs)))
+    elif options.matches is not None:
+        raise ValueError("--matches needs --pairs FILE, the list that the matches are of.")
+
     recorder = StageRecorder()
     with recorder.stage("extract"):
-        extracted = extract_features(
-            feature_dict,
-            images,
-            outputs,
-            overwrite=overwrite,
-            max_keypoints=max_keypoints,
-            weights=weights,
-            precision=precision,
-            device=device,
-            progress=progress,
+        inputs = _features(options, outputs, progress)
+    if len(inputs.names) < 2:
+        raise ValueError(
+            f"A reconstruction needs two images or more, there is {len(inputs.names)}."
         )
-    with FeatureReader(extracted.feature_path) as features:
-        names = features.names()
-        num_keypoints = [features.shapes(name)["keypoints"][0] for name in names]
-    if len(names) < 2:
-        raise ValueError(f"A reconstruction needs two images or more, there is {len(names)}.")
+    fingerprint = data_fingerprint(options.images, inputs.names)
+    skipped = dict(inputs.skipped)
     if given_pairs is None:
-        pairs_path = outputs / f"pairs-{pair_selection}.txt"
-        pair_list = _SELECTIONS[pair_selection](names, overlap)
-        pairs.write_pairs(pairs_path, pair_list)
+        pairs_path = outputs / f"pairs-{options.pairs}.txt"
+        given_pairs = _SELECTIONS[options.pairs](inputs.names, options.overlap)
+        pairs.write_pairs(pairs_path, given_pairs)
     else:
-        pairs_path, pair_list = Path(pair_selection), pairs.unique_pairs(given_pairs)
+        pairs_path = Path(options.pairs)
+        known = set(inputs.names)
+        for name in dict.fromkeys(name for pair in given_pairs for name in pair):
+            if name not in known:
+                skipped.setdefault(name, f"the pair list names {name!r}, which has no features")
+        given_pairs = [pair for pair in given_pairs if known.issuperset(pair)]
     with recorder.stage("match"):
-        matched = match_features(
-            matcher_dict,
-            pairs_path,
-            extracted.feature_path,
-            outputs,
-            overwrite=overwrite,
-            device=device,
-            progress=progress,
-        )
-    database, log = outputs / "database.db", outputs / "colmap.log"
-    log.unlink(missing_ok=True)
+        matches = options.matches
+        if matches is None:
+            matches = match_features(
+                matcher,
+                pairs_path,
+                inputs.path,
+                outputs,
+                overwrite=options.overwrite,
+                device=options.device,
+                memory_budget=int(options.memory_gib * 2**30),
+                progress=progress,
+            ).match_path
+    _remove_old_model(outputs)
+    log = outputs / "colmap.log"
     with recorder.stage("verify"), colmap.log_to_file(log):
-        colmap.create_database(database, images, names, camera)
-        with FeatureReader(extracted.feature_path) as features:
-            colmap.import_features(database, features)
-        with MatchReader(matched.match_path) as matches:
-            colmap.import_matches(database, pair_list, matches)
-        verified = colmap.verify_matches(database, pair_list, seed)
+        verified = _verify(options, inputs, given_pairs, matches, outputs)
     with recorder.stage("map"), colmap.log_to_file(log):
-        model = _map(mapper, database, images, outputs, seed, camera, progress)
-    model_dir = outputs / "model"
-    model_dir.mkdir(exist_ok=True)
-    model.write(str(model_dir))
+        model = _map(options, outputs, progress)
+    (outputs / "model").mkdir()
+    model.write(str(outputs / "model"))
     model.export_PLY(str(outputs / "points.ply"))
 
+    metrics = _model_metrics(model, inputs, verified)
+    if reference is not None:
+        try:
+            metrics |= _pose_metrics(model, reference)
+        except ValueError as error:  # the model is good without, and the record says why
+            skipped["reference"] = f"no pose errors: {error}"
+    results = {
+        "pipeline": "sfm",
+        "options": _plain(asdict(options)),
+        "feature": options.feature if options.features is None else str(options.features),
+        "feature_conf": feature_conf(options.feature) if options.features is None else None,
+        "matcher": matcher if options.matches is None else str(options.matches),
+        "matcher_conf": matcher_conf(matcher) if options.matches is None else None,
+        "weights": inputs.weights,
+        "data": {
+            "images": str(options.images.resolve()),
+            "fingerprint": fingerprint,
+            "skipped": skipped,
+        },
+        "environment": environment(),
+        "stages": recorder.stages,
+        "metrics": metrics,
+    }
+    write_results(outputs / "results.json", results)
+    return results
+
+
+def _features(options: SfmOptions, outputs: Path, progress: bool) -> _Inputs:
+    """Extract, or take the features that were given."""
+    if options.features is None:
+        summary = extract_features(
+            options.feature,
+            options.images,
+            outputs,
+            overwrite=options.overwrite,
+            max_keypoints=options.max_keypoints,
+            weights=options.weights,
+            precision=options.precision,
+            device=options.device,
+            progress=progress,
+        )
+        return _Inputs(summary.feature_path, summary.names, summary.skipped, summary.weights)
+    names = list_images(options.images)
+    with FeatureReader(options.features) as features:
+        present = [name for name in names if name in features]
+        provenance = features.provenance
+    skipped = {
+        name: f"{options.features} has no features of {name!r}"
+        for name in sorted(set(names) - set(present))
+    }
+    return _Inputs(options.features, present, skipped, provenance.weights if provenance else None)
+
+
+def _remove_old_model(outputs: Path) -> None:
+    """So that a run that fails does not leave an earlier run's results as its own."""
+    for name in ("results.json", "points.ply", "colmap.log"):
+        (outputs / name).unlink(missing_ok=True)
+    for name in ("model", "colmap_models"):
+        shutil.rmtree(outputs / name, ignore_errors=True)
+
+
+def _verify(
+    options: SfmOptions, inputs: _Inputs, pair_list: list[pairs.Pair], matches: Path, outputs: Path
+) -> VerificationSummary:
+    """Bring features and matches into COLMAP's database, and verify them."""
+    database = outputs / "database.db"
+    colmap.create_database(database, options.images, inputs.names, options.camera)
+    with FeatureReader(inputs.path) as feature_reader:
+        colmap.import_features(database, feature_reader)
+    with MatchReader(matches) as match_reader:
+        colmap.import_matches(database, pair_list, match_reader)
+    return colmap.verify_matches(database, pair_list, options.seed)
+
+
+def _map(options: SfmOptions, outputs: Path, progress: bool) -> pycolmap.Reconstruction:
+    database, models = outputs / "database.db", outputs / "colmap_models"
+    refine = options.camera.params is None
+    if options.mapper == "global":
+        return colmap.global_mapping(database, options.images, models, options.seed, refine)
+    num_images = len(colmap.image_ids(database))
+    with tqdm(total=num_images, desc="map", unit="image", disable=not progress) as bar:
+
+        def step() -> None:
+            bar.update()
+
+        return colmap.incremental_mapping(
+            database, options.images, models, options.seed, refine, on_image=step
+        )
+
+
+def _model_metrics(
+    model: pycolmap.Reconstruction, inputs: _Inputs, verified: VerificationSummary
+) -> dict[str, Any]:
+    with FeatureReader(inputs.path) as features:
+        num_keypoints = [features.shapes(name)["keypoints"][0] for name in inputs.names]
     statistics = reconstruction_statistics(model)
-    metrics = {
-        "images": metric(len(names) + len(extracted.skipped), "images"),
+    return {
+        "images": metric(len(inputs.names) + len(inputs.skipped), "images"),
         "registered_images": metric(statistics.num_registered, "images"),
         "sparse_points": metric(statistics.num_points, "points"),
         "observations": metric(statistics.num_observations, "observations"),
@@ -145,146 +283,40 @@ def reconstruct(
         "verified_pairs": metric(verified.num_verified_pairs, "pairs"),
         "inlier_matches": metric(verified.num_inlier_matches, "matches"),
     }
-    if reference_poses is not None:
-        metrics |= _pose_metrics(model, reference_poses)
-    results = {
-        "pipeline": "sfm",
-        "feature": {"name": feature, **feature_dict},
-        "matcher": {"name": matcher_name, **matcher_dict},
-        "weights": extracted.weights,
-        "options": {
-            "pairs": pair_selection,
-            "mapper": mapper,
-            "camera": asdict(camera),
-            "max_keypoints": max_keypoints,
-            "precision": precision,
-            "seed": seed,
-        },
-        "data": {
-            "images": str(images.resolve()),
-            "reference": None if reference is None else str(Path(reference).resolve()),
-            "fingerprint": data_fingerprint(images, names),
-            "skipped": extracted.skipped,
-        },
-        "environment": environment(),
-        "stages": recorder.stages,
-        "metrics": metrics,
-    }
-    write_results(outputs / "results.json", results)
-    return results
-
-
-def _map(
-    mapper: str,
-    database: Path,
-    images: Path,
-    outputs: Path,
-    seed: int,
-    camera: CameraOptions,
-    progress: bool,
-) -> pycolmap.Reconstruction:
-    refine_intrinsics = camera.params is None
-    models_dir = outputs / "colmap_models"
-    if mapper == "global":
-        return colmap.global_mapping(database, images, models_dir, seed, refine_intrinsics)
-    num_images = len(colmap.image_ids(database))
-    with tqdm(total=num_images, desc="map", unit="image", disable=not progress) as bar:
-        return colmap.incremental_mapping(
-            database, images, models_dir, seed, refine_intrinsics, on_image=lambda: _step(bar)
-        )
-
-
-def _step(bar: tqdm) -> None:
-    bar.update()
 
 
 def _pose_metrics(
     model: pycolmap.Reconstruction, reference: dict[str, np.ndarray]
 ) -> dict[str, Any]:
-    try:
-        errors = aligned_pose_errors(model_poses(model), reference)
-    except ValueError as error:
-        logger.warning("no pose errors: %s", error)
-        return {}
-    return {
-        "reference_images": metric(len(errors.names), "images"),
-        "median_position_error": metric(float(np.median(errors.position)), "reference units (m)"),
-        "mean_position_error": metric(float(np.mean(errors.position)), "reference units (m)"),
-        "max_position_error": metric(float(np.max(errors.position)), "reference units (m)"),
-        "median_rotation_error": metric(float(np.median(errors.rotation)), "deg"),
-        "mean_rotation_error": metric(float(np.mean(errors.rotation)), "deg"),
-        "max_rotation_error": metric(float(np.max(errors.rotation)), "deg"),
-    }
+    errors = aligned_pose_errors(model_poses(model), reference)
+    metrics = {"reference_images": metric(len(errors.names), "images")}
+    for name, values, unit in (
+        ("position", errors.position, "m (unit of the reference)"),
+        ("rotation", errors.rotation, "deg"),
+    ):
+        metrics[f"median_{name}_error"] = metric(float(np.median(values)), unit)
+        metrics[f"mean_{name}_error"] = metric(float(np.mean(values)), unit)
+        metrics[f"max_{name}_error"] = metric(float(np.max(values)), unit)
+    return metrics
 
 
-def main(
-    images: Path,
-    feature: str = "sift",
-    matcher: str | None = None,
-    pairs: str = "exhaustive",
-    mapper: Literal["incremental", "global"] = "incremental",
-    camera: CameraOptions = CameraOptions(),  # noqa: B008 (frozen; tyro shows its fields)
-    outputs: Path | None = None,
-    seed: int = 0,
-    reference: Path | None = None,
-    overlap: int = 10,
-    max_keypoints: int | None = None,
-    weights: str | None = None,
-    precision: Literal["fp32", "fp16", "bf16"] = "fp32",
-    device: str | None = None,
-    overwrite: bool = False,
-) -> None:
+def _plain(options: dict[str, Any]) -> dict[str, Any]:
+    return {key: str(v) if isinstance(v, Path) else v for key, v in options.items()}
+
+
+def main(options: Annotated[SfmOptions, tyro.conf.arg(name="")]) -> None:
     """Reconstruct a folder of photographs with a feature of your choice.
 
-    Features and matches that are there already are used again; the model is made anew.
-
-    Args:
-        images: folder of the photographs, at any depth.
-        feature: name of the feature.
-        matcher: name of the matcher; by default the feature's own.
-        pairs: exhaustive, sequential (images in the order of their names), or a pair list.
-        mapper: COLMAP's incremental mapper, or its global one (pycolmap 4.0 or newer).
-        camera: how COLMAP cameras are made.
-        outputs: folder for everything; by default outputs/sfm/SCENE-FEATURE.
-        seed: of everything random.
-        reference: true poses, a COLMAP model or a folder of Strecha's .camera files.
-        overlap: of sequential pairs, in images.
-        max_keypoints: keep that many of each image, the strongest by score.
-        weights: official, featplug, or a file; by default the authors' where they are found.
-        precision: of the network.
-        device: such as cpu or cuda:1; the best one by default.
-        overwrite: make features and matches anew.
+    Features and matches that are in the output folder already are used again; the model is made
+    anew. The output folder gets the COLMAP model, points.ply, results.json and colmap.log.
     """
-    outputs = outputs or Path("outputs") / "sfm" / f"{_scene_name(images)}-{feature}"
-    results = reconstruct(
-        images,
-        feature,
-        matcher,
-        pairs,
-        mapper,
-        camera,
-        outputs,
-        seed,
-        reference,
-        overlap,
-        max_keypoints,
-        weights,
-        precision,
-        device,
-        overwrite,
-        progress=True,
-    )
-    print(summary(results, outputs))
-
-
-def _scene_name(images: Path) -> str:
-    resolved = images.resolve()
-    return resolved.parent.name if resolved.name == "images" else resolved.name
+    results = reconstruct(options, progress=True)
+    print(summary(results, options.output_dir))
 
 
 def summary(results: dict[str, Any], outputs: Path) -> str:
     """Give the figures of a run as lines of text."""
-    lines = [f"{results['feature']['name']} + {results['matcher']['name']}"]
+    lines = [f"{results['feature']} + {results['matcher']}"]
     for name, entry in results["metrics"].items():
         value = entry["value"]
         shown = f"{value:,.0f}" if value == int(value) or value >= 1000 else f"{value:.4g}"

@@ -15,6 +15,7 @@ from featplug.images import (
     LoadedImage,
     UnreadableImage,
     check_name,
+    file_fingerprint,
     list_images,
     load_image,
     prefetch_images,
@@ -59,6 +60,13 @@ def test_unicode_names_are_fine_and_spaces_are_refused_with_a_new_name(tmp_path:
 def test_names_that_leave_the_folder_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match="plain path below the image folder"):
         check_name(name)
+
+
+def test_names_that_lists_or_files_cannot_carry_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"'#c.jpg' starts with '#'"):
+        check_name("#c.jpg")
+    with pytest.raises(ValueError, match="is not UTF-8; rename it"):
+        check_name(b"caf\xe9.jpg".decode("utf-8", "surrogateescape"))
 
 
 def test_empty_and_missing_folders_say_so(tmp_path: Path) -> None:
@@ -199,7 +207,7 @@ def test_prefetching_keeps_the_order_and_goes_on_after_a_bad_file(
     assert [image.name for image in bad] == ["05.png", "gone.png"]
     assert "no image" in bad[1].reason
     assert isinstance(loaded[11], LoadedImage)
-    assert loaded[11].file_size == (tmp_path / "11.png").stat().st_size
+    assert loaded[11].fingerprint == file_fingerprint(tmp_path / "11.png")
     np.testing.assert_allclose(
         loaded[11].image * 255, (picture // 12).transpose(2, 0, 1), atol=1e-4
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,15 +12,17 @@ import h5py
 import numpy as np
 import pytest
 
+from featplug.h5file import Provenance
+from featplug.journal import JournaledFile
 from featplug.store import (
     FeatureReader,
     FeatureWriter,
     MatchReader,
     MatchWriter,
-    Provenance,
     check_pair_names,
     pair_key,
 )
+from tests.conftest import REPOSITORY
 
 FEATURES = Provenance("features", {"model": {"name": "sift", "max_keypoints": -1}})
 MATCHES = Provenance("matches", {"model": {"name": "nearest_neighbor"}})
@@ -37,7 +40,7 @@ def some_features(num: int, seed: int = 0) -> dict[str, np.ndarray]:
 def write_features(path: Path, names: list[str], num: int = 5, **kwargs: object) -> None:
     with FeatureWriter(path, FEATURES) as writer:
         for name in names:
-            writer.write(name, some_features(num), (3072, 2048), 1.5, 1000)
+            writer.write(name, some_features(num), (3072, 2048), 1.5, "1000-0")
 
 
 def hloc_list_h5_names(path: Path) -> list[str]:
@@ -144,6 +147,7 @@ def test_only_missing_pairs_are_asked_for(tmp_path: Path) -> None:
         writer.write("b.jpg", "a.jpg", np.array([-1]), np.zeros(1), num1=1)
         writer.flush()
         assert writer.missing(pairs) == pairs[1:]
+        assert writer.missing(pairs, directed=True) == pairs
 
 
 def test_another_conf_is_refused_and_told_apart(tmp_path: Path) -> None:
@@ -168,11 +172,72 @@ def test_overwriting_starts_anew(tmp_path: Path) -> None:
     write_features(path, ["a.jpg"])
     other = Provenance("features", {"model": {"name": "d2net"}})
     with FeatureWriter(path, other, overwrite=True) as writer:
-        assert writer.file_size("a.jpg") is None
+        assert writer.fingerprint("a.jpg") is None
     (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8 a photograph")
     with pytest.raises(ValueError, match=r"photo.jpg is not an HDF5 file"):
         FeatureWriter(tmp_path / "photo.jpg", other, overwrite=True)
     assert (tmp_path / "photo.jpg").read_bytes() == b"\xff\xd8 a photograph"
+
+
+def test_the_same_weights_by_another_way_are_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "feats.h5"
+    for origin in ("official", "file"):
+        weights = {"name": origin, "origin": origin, "sha256": "abc"}
+        with FeatureWriter(path, Provenance("features", {}, weights=weights)) as writer:
+            assert writer.path == path
+
+
+def test_overwriting_spares_files_of_another_kind_and_files_in_use(tmp_path: Path) -> None:
+    path = tmp_path / "feats.h5"
+    write_features(path, ["a.jpg"])
+    with pytest.raises(ValueError, match=r"feats.h5 holds features, so it is not overwritten"):
+        MatchWriter(path, MATCHES, overwrite=True)
+    with FeatureReader(path), pytest.raises(ValueError, match=r"feats.h5 is in use"):
+        FeatureWriter(path, FEATURES, overwrite=True)
+    with FeatureReader(path) as reader:
+        assert reader.names() == ["a.jpg"]
+
+
+def test_a_new_file_appears_only_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed at any instant of its making, it is not there, or it can be opened."""
+    seen = []
+
+    def stop(self: JournaledFile, path: Path) -> None:
+        seen.append([p.name for p in tmp_path.iterdir()])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("featplug.h5file.JournaledFile.__init__", stop)
+        with pytest.raises(KeyboardInterrupt):
+            FeatureWriter(tmp_path / "feats.h5", FEATURES)
+    assert seen == [["feats.h5"]]
+    with FeatureReader(tmp_path / "feats.h5") as reader:
+        assert reader.names() == []
+    (tmp_path / "empty.h5").touch()
+    write_features(tmp_path / "empty.h5", ["a.jpg"])
+    with FeatureReader(tmp_path / "empty.h5") as reader:
+        assert reader.names() == ["a.jpg"]
+
+
+def test_a_failed_write_is_one_sentence_and_gives_the_lock_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "feats.h5"
+    write_features(path, ["a.jpg"])
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(ValueError, match=r"Cannot write .*feats.h5.*; what was written before"),
+        FeatureWriter(path, FEATURES) as writer,
+    ):
+        patch.setattr(os, "pwrite", full)
+        writer.write("b.jpg", some_features(5000), (10, 10), 1.0, "")
+    with FeatureWriter(path, FEATURES) as writer:
+        assert writer.fingerprint("a.jpg") == "1000-0"
+        assert writer.fingerprint("b.jpg") is None
 
 
 def test_hlocs_files_are_not_appended_to(tmp_path: Path) -> None:
@@ -183,15 +248,35 @@ def test_hlocs_files_are_not_appended_to(tmp_path: Path) -> None:
         FeatureWriter(path, FEATURES)
 
 
+def test_a_writer_in_another_process_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "feats.h5"
+    write_features(path, ["a.jpg"])
+    script = (
+        "import sys; from featplug.journal import JournaledFile; from pathlib import Path;"
+        "f = JournaledFile(Path(sys.argv[1])); print('open', flush=True); sys.stdin.read()"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(path)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"open\n"
+        with pytest.raises(ValueError, match=r"feats.h5 is in use by another process"):
+            FeatureWriter(path, FEATURES)
+        process.kill()
+    write_features(path, ["b.jpg"])  # the lock died with its owner
+
+
 def test_a_second_writer_and_a_reader_get_a_clear_error(tmp_path: Path) -> None:
     path = tmp_path / "feats.h5"
     write_features(path, ["a.jpg"])
     with FeatureWriter(path, FEATURES):
-        with pytest.raises(ValueError, match=r"feats.h5 is being written by another process"):
+        with pytest.raises(ValueError, match=r"feats.h5 is in use by another process"):
             FeatureWriter(path, FEATURES)
-        with pytest.raises(ValueError, match=r"feats.h5 is being written by another process"):
+        with pytest.raises(ValueError, match=r"feats.h5 is in use by another process"):
             FeatureReader(path)
-        with pytest.raises(ValueError, match=r"feats.h5 is being written by another process"):
+        with pytest.raises(ValueError, match=r"feats.h5 is in use by another process"):
             FeatureWriter(path, FEATURES, overwrite=True)
     with FeatureReader(path) as reader:
         assert reader.names() == ["a.jpg"]
@@ -208,10 +293,13 @@ def test_a_disk_without_locks_says_what_to_do(
         FeatureWriter(tmp_path / "feats.h5", FEATURES)
     monkeypatch.setenv("HDF5_USE_FILE_LOCKING", "FALSE")
     with FeatureWriter(tmp_path / "feats.h5", FEATURES) as writer:
-        assert writer.file_size("a.jpg") is None
+        assert writer.fingerprint("a.jpg") is None
 
 
 def test_files_that_cannot_be_opened_say_why(tmp_path: Path) -> None:
+    (tmp_path / "bad_wrong.h5").mkdir()
+    with pytest.raises(ValueError, match=r"Cannot open .*bad_wrong.h5: Is a directory"):
+        FeatureReader(tmp_path / "bad_wrong.h5")
     with pytest.raises(FileNotFoundError, match="There is no file"):
         FeatureReader(tmp_path / "nothing.h5")
     (tmp_path / "text.h5").write_text("no HDF5 file at all")
@@ -242,9 +330,9 @@ def test_a_full_disk_is_noticed_before_it_harms(
     write_features(path, ["a.jpg"])
     with FeatureWriter(path, FEATURES) as writer:
         usage = type("Usage", (), {"free": 1 << 20})
-        monkeypatch.setattr("featplug.store.shutil.disk_usage", lambda _: usage)
+        monkeypatch.setattr("featplug.h5file.shutil.disk_usage", lambda _: usage)
         with pytest.raises(ValueError, match=r"disk of .*feats.h5 has only 1 MiB left"):
-            writer.write("b.jpg", some_features(5), (10, 10), 1.0, 1)
+            writer.write("b.jpg", some_features(5), (10, 10), 1.0, "")
     with FeatureReader(path) as reader:
         assert reader.names() == ["a.jpg"]
 

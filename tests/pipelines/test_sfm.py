@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,11 +15,10 @@ import pycolmap
 import pytest
 from PIL import Image
 
-from featplug import colmap
 from featplug.colmap import CameraOptions
 from featplug.pairs import write_pairs
 from featplug.store import FeatureReader
-from pipelines.sfm import reconstruct
+from pipelines.sfm import SfmOptions, reconstruct
 from tests.conftest import REPOSITORY
 from tests.worlds import write_room_corner, write_textured_images
 
@@ -61,7 +62,7 @@ def test_the_model_has_the_true_poses(outputs: Path, room: Path) -> None:
     assert all(entry["unit"] for entry in results["metrics"].values())
     assert set(results["stages"]) == {"extract", "match", "verify", "map"}
     assert results["options"]["seed"] == 0
-    assert results["feature"]["name"] == "sift"
+    assert results["feature"] == "sift"
 
 
 def test_everything_promised_is_there(outputs: Path) -> None:
@@ -75,47 +76,95 @@ def test_everything_promised_is_there(outputs: Path) -> None:
 
 
 def test_a_second_run_uses_what_is_there(outputs: Path, room: Path) -> None:
-    results = reconstruct(room / "images", outputs=outputs, reference=room / "cameras")
+    files = sorted(outputs.glob("*.h5"))
+    assert len(files) == 2
+    before = [path.read_bytes() for path in files]
+    options = SfmOptions(room / "images", outputs=outputs, reference=room / "cameras")
+    results = reconstruct(options)
     assert results["metrics"]["registered_images"]["value"] == 6
-    assert results["stages"]["match"]["seconds"] < results["stages"]["map"]["seconds"] + 5
-    before = (outputs / "results.json").read_text()
-    assert json.loads(before) == results
+    assert [path.read_bytes() for path in files] == before
+    assert json.loads((outputs / "results.json").read_text()) == results
 
 
 def test_pairs_of_a_file_a_known_camera_and_the_global_mapper(room: Path, tmp_path: Path) -> None:
-    if not colmap.has_global_mapping():
+    if not hasattr(pycolmap, "global_mapping"):
         pytest.skip("this pycolmap has no global mapper")
     names = [f"{i:02}.png" for i in range(6)]
-    write_pairs(tmp_path / "pairs.txt", [(a, b) for a in names for b in names if a < b])
-    results = reconstruct(
+    pairs = [(a, b) for a in names for b in names if a < b]
+    write_pairs(tmp_path / "pairs.txt", [*pairs, ("00.png", "gone.png")])
+    options = SfmOptions(
         room / "images",
-        pair_selection=str(tmp_path / "pairs.txt"),
+        pairs=str(tmp_path / "pairs.txt"),
         mapper="global",
         camera=CameraOptions("single", "PINHOLE", "528,528,240,180"),
         outputs=tmp_path / "out",
         reference=room / "cameras",
     )
+    results = reconstruct(options)
     assert results["metrics"]["registered_images"]["value"] == 6
     assert results["metrics"]["median_position_error"]["value"] < 0.01
     assert results["metrics"]["median_rotation_error"]["value"] < 0.5
+    assert list(results["data"]["skipped"]) == ["gone.png"]
     model = pycolmap.Reconstruction(str(tmp_path / "out" / "model"))
     (camera,) = model.cameras.values()
     np.testing.assert_array_equal(camera.params, [528, 528, 240, 180])
 
 
+def copy_images(room: Path, target: Path) -> Path:
+    shutil.copytree(room / "images", target)
+    return target
+
+
 def test_a_bad_photograph_is_left_out_and_told(room: Path, tmp_path: Path) -> None:
-    images = tmp_path / "images"
-    images.mkdir()
-    for path in (room / "images").iterdir():
-        (images / path.name).symlink_to(path)
+    images = copy_images(room, tmp_path / "images")
     (images / "99.jpg").write_bytes(b"\xff\xd8 not a photograph")
     Image.new("L", (480, 360)).save(images / "98.png")
-    results = reconstruct(images, pair_selection="sequential", outputs=tmp_path / "out")
+    results = reconstruct(SfmOptions(images, pairs="sequential", outputs=tmp_path / "out"))
     assert list(results["data"]["skipped"]) == ["99.jpg"]
     assert results["metrics"]["images"]["value"] == 8
     assert results["metrics"]["registered_images"]["value"] == 6
     with FeatureReader(tmp_path / "out" / "feats-featplug-sift.h5") as features:
         assert len(features.keypoints("98.png")) == 0
+
+
+def test_a_deleted_photograph_is_no_longer_part_of_the_scene(room: Path, tmp_path: Path) -> None:
+    images = copy_images(room, tmp_path / "images")
+    reconstruct(SfmOptions(images, outputs=tmp_path / "out"))
+    (images / "05.png").unlink()
+    results = reconstruct(SfmOptions(images, outputs=tmp_path / "out"))
+    assert results["metrics"]["images"]["value"] == 5
+    assert results["metrics"]["registered_images"]["value"] == 5
+
+
+def test_a_failed_run_does_not_keep_an_earlier_runs_results(room: Path, tmp_path: Path) -> None:
+    outputs = tmp_path / "out"
+    reconstruct(SfmOptions(room / "images", outputs=outputs))
+    bad_camera = CameraOptions(params="1,2")
+    with pytest.raises(ValueError, match="cannot make cameras"):
+        reconstruct(SfmOptions(room / "images", outputs=outputs, camera=bad_camera))
+    for name in ("results.json", "points.ply", "model"):
+        assert not (outputs / name).exists()
+
+
+def test_features_and_matches_of_others_can_be_used(shared: Path, tmp_path: Path) -> None:
+    """hloc's own files in place of our extraction and matching."""
+    folder = shared / "golden" / "hloc"
+    options = SfmOptions(
+        folder / "images",
+        features=folder / "feats-sift.h5",
+        matches=folder / "feats-sift_matches-NN-mutual-ratio.8_pairs-db.h5",
+        pairs=str(folder / "pairs-db.txt"),
+        outputs=tmp_path,
+    )
+    results = reconstruct(options)
+    assert results["metrics"]["images"]["value"] == 11
+    # The half-pixel error of hloc's SIFT and its float16 keypoints are in the file.
+    assert 2 <= results["metrics"]["registered_images"]["value"] <= 9
+    assert results["metrics"]["verified_pairs"]["value"] > 5
+    matched = reconstruct(dataclasses.replace(options, matches=None, outputs=tmp_path / "own"))
+    assert matched["metrics"]["matched_pairs"] == results["metrics"]["matched_pairs"]
+    with pytest.raises(ValueError, match="--matches needs --pairs FILE"):
+        reconstruct(dataclasses.replace(options, pairs="exhaustive"))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Layouts of data sets as their users have them on disk."""

@@ -1,0 +1,66 @@
+"""Reference poses: a COLMAP model, or the ``.camera`` files of Strecha et al. (2008)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pycolmap
+
+from featplug.metrics import model_poses
+
+_CAMERA_SUFFIX = ".camera"
+
+
+def read_reference_poses(path: Path) -> dict[str, np.ndarray]:
+    """Read the true poses of a scene.
+
+    Args:
+        path: a folder with a COLMAP model (``images.bin`` or ``images.txt``, …) or with a
+            ``.camera`` file for each image.
+
+    Returns:
+        Image name to ``cam_from_world``, 3×4 float64.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        ValueError: it holds neither, or a damaged file.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise FileNotFoundError(f"There is no reference folder {path}.")
+    if any((path / f"images.{suffix}").is_file() for suffix in ("bin", "txt")):
+        try:
+            return model_poses(pycolmap.Reconstruction(str(path)))
+        except (ValueError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"The COLMAP model {path} cannot be read: {reason}") from error
+    cameras = sorted(path.glob(f"*{_CAMERA_SUFFIX}"))
+    if not cameras:
+        raise ValueError(
+            f"{path} holds neither a COLMAP model (images.bin or images.txt) nor "
+            f"{_CAMERA_SUFFIX} files."
+        )
+    return {c.name.removesuffix(_CAMERA_SUFFIX): read_strecha_camera(c) for c in cameras}
+
+
+def read_strecha_camera(path: Path) -> np.ndarray:
+    """Read one ``.camera`` file of Strecha's benchmark.
+
+    Its rows: K (3), distortion (1), R camera to world (3), camera centre (1), image size (1).
+
+    Returns:
+        ``cam_from_world``, 3×4 float64.
+
+    Raises:
+        ValueError: the file does not have these rows.
+    """
+    rows = [line.split() for line in Path(path).read_text("utf-8").splitlines() if line.strip()]
+    if [len(row) for row in rows[:8]] != [3] * 8:
+        raise ValueError(f"{path} is not a .camera file: it needs eight rows of three numbers.")
+    try:
+        values = np.array(rows[:8], dtype=np.float64)
+    except ValueError as error:
+        raise ValueError(f"{path} is not a .camera file: {error}.") from error
+    cam_from_world_rotation = values[4:7].T
+    return np.column_stack([cam_from_world_rotation, -cam_from_world_rotation @ values[7]])

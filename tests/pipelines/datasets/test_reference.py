@@ -1,0 +1,44 @@
+"""Reference poses from COLMAP models and Strecha's files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from featplug.metrics import camera_centres, model_poses
+from pipelines.datasets.reference import read_reference_poses
+from tests.worlds import SyntheticScene
+
+
+def test_strecha_cameras(shared: Path) -> None:
+    poses = read_reference_poses(shared / "data/strecha/fountain-P11/gt_dense_cameras")
+    assert sorted(poses) == [f"{i:04}.jpg" for i in range(11)]
+    pose = poses["0000.jpg"]
+    np.testing.assert_allclose(camera_centres(pose), [-7.28137, -7.57667, 0.204446], atol=1e-4)
+    np.testing.assert_allclose(pose[:, :3] @ pose[:, :3].T, np.eye(3), atol=1e-5)
+    assert np.linalg.det(pose[:, :3]) == pytest.approx(1, abs=1e-5)
+    # Rows 5 to 7 of the file turn the camera's axes into the world's.
+    np.testing.assert_allclose(pose[2, :3], [-0.887537, -0.449183, -0.102528])
+
+
+def test_colmap_models(synthetic_scene: SyntheticScene, tmp_path: Path) -> None:
+    synthetic_scene.truth.write(str(tmp_path))
+    poses, expected = read_reference_poses(tmp_path), model_poses(synthetic_scene.truth)
+    assert poses.keys() == expected.keys()
+    for name, pose in poses.items():
+        np.testing.assert_allclose(pose, expected[name])
+
+
+def test_what_is_no_reference_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no reference folder"):
+        read_reference_poses(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="neither a COLMAP model"):
+        read_reference_poses(tmp_path)
+    (tmp_path / "0.jpg.camera").write_text("1 0 0\n0 1 0\n")
+    with pytest.raises(ValueError, match=r"0.jpg.camera is not a .camera file"):
+        read_reference_poses(tmp_path)
+    (tmp_path / "images.bin").write_bytes(b"\1\2")
+    with pytest.raises(ValueError, match=r"COLMAP model .* cannot be read"):
+        read_reference_poses(tmp_path)
