@@ -228,13 +228,13 @@ def test_a_failed_write_is_one_sentence_and_gives_the_lock_back(
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with (
-        monkeypatch.context() as patch,
-        pytest.raises(ValueError, match=r"Cannot write .*feats.h5.*; what was written before"),
-        FeatureWriter(path, FEATURES) as writer,
-    ):
-        patch.setattr(os, "pwrite", full)
-        writer.write("b.jpg", some_features(5000), (10, 10), 1.0, "")
+    def write_onto_the_full_disk() -> None:
+        with monkeypatch.context() as patch, FeatureWriter(path, FEATURES) as writer:
+            patch.setattr(os, "pwrite", full)
+            writer.write("b.jpg", some_features(5000), (10, 10), 1.0, "")
+
+    with pytest.raises(ValueError, match=r"Cannot write .*feats.h5.*; what was written before"):
+        write_onto_the_full_disk()
     with FeatureWriter(path, FEATURES) as writer:
         assert writer.fingerprint("a.jpg") == "1000-0"
         assert writer.fingerprint("b.jpg") is None

@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from featplug.networks.d2net import D2Net, normalize_caffe
+from featplug.extractors.d2net import CELL_CENTRE
+from featplug.networks.d2net import CELL_SIZE, D2Net, normalize_caffe
 
 
 def seeded_state(network: nn.Module, symmetric: bool = False) -> dict[str, Tensor]:
@@ -122,7 +123,8 @@ def test_cell_centres_lie_at_3_5() -> None:
         features, mirrored = network(images), network(images.flip(-1))
     torch.testing.assert_close(mirrored.flip(-1), features, rtol=1e-4, atol=1e-2)
     assert features.shape[-1] == 9
-    assert 3.5 + (3.5 + 4 * 8) == 40 - 1
+    last = CELL_CENTRE + CELL_SIZE * (features.shape[-1] - 1)
+    assert CELL_CENTRE + last == images.shape[-1] - 1
 
 
 def test_gradients_reach_every_weight() -> None:
