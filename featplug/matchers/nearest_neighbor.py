@@ -2,25 +2,24 @@
 
 The options and tests are those of hloc (``hloc/matchers/nearest_neighbor.py``); the ratio test is
 Lowe's (IJCV 2004, section 7.1). For every metric the similarities of two images are one matrix
-product. It is computed some rows at a time and each chunk is reduced while it is in the cache:
-memory is bounded, and the reductions cost little beside the product.
+product. CPUs with bfloat16 instructions decide most rows of a ratio test on ``dot`` by a product
+in bfloat16 first; the matches are those of float32.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple
+from functools import partial
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from featplug.base import Matcher
+from featplug.matchers import screening
+from featplug.matchers.similarities import chunk_rows, look_back, reduce_similarities
 
 METRICS = ("dot", "l2", "hamming")
-
-_CHUNK_BYTES = 8 * 2**20
-_CHUNK_ROWS = 256
-"""On the CPU a chunk is at most this many bytes, to stay in the cache, but not fewer rows."""
 
 
 class NearestNeighbor(Matcher):
@@ -90,33 +89,81 @@ class NearestNeighbor(Matcher):
                 f"The descriptors of the two images have {dim} and {dim1} dimensions; "
                 "match features of one method."
             )
-        ratio, mutual = self.conf["ratio_threshold"], self.conf["do_mutual_check"]
-        if num0 == 1 or num1 == 1:
-            ratio = None
         left, right = self._factors(features0, features1)
-        spent = sum(factor.numel() * factor.element_size() for factor in (left, right))
-        rows = max(1, (self.memory_budget - spent) // (right.element_size() * num1))
-        if left.device.type == "cpu":
-            rows = min(rows, max(_CHUNK_ROWS, _CHUNK_BYTES // (right.element_size() * num1)))
-        nearest = _nearest(left, right, rows, second=ratio is not None, others=mutual)
+        screened = self._screened(left, right)
+        column, distance, valid = screened or self._exact(left, right, dim)
+        return {
+            "matches0": torch.where(valid, column, -1),
+            "matching_scores0": torch.where(valid, self._score(distance, dim), 0.0),
+        }
 
-        distance = self._distance(nearest.best, dim)
+    def _exact(self, left: Tensor, right: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Each row's nearest neighbour, its distance, and whether it passes all tests."""
+        several = min(left.shape[1], right.shape[1]) > 1
+        with_ratio = several and self.conf["ratio_threshold"] is not None
+        rows = chunk_rows(right, self.memory_budget - left.nbytes - right.nbytes)
+        nearest = reduce_similarities(
+            left, right, rows, second=with_ratio, others=self.conf["do_mutual_check"]
+        )
+        valid = self._passes(nearest.best, nearest.second, dim)
+        if nearest.others is not None:
+            is_mutual, second = look_back(nearest.column, nearest.best, nearest.others)
+            valid &= is_mutual & self._passes(nearest.best, second if with_ratio else None, dim)
+        return nearest.column, self._distance(nearest.best, dim), valid
+
+    def _screened(self, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
+        """What :meth:`_exact` returns, or None where bfloat16 is of no use."""
+        dim, mutual = len(left), self.conf["do_mutual_check"]
+        # The float32 factors, those in bfloat16, and what making these takes for a while.
+        spent = 3 * (left.nbytes + right.nbytes)
+        if (
+            self.conf["metric"] != "dot"
+            or self.conf["ratio_threshold"] is None
+            or min(left.shape[1], right.shape[1]) < screening.FEWEST
+            or spent > self.memory_budget / 2
+            or left.device.type != "cpu"
+            or not screening.has_native_bfloat16()
+        ):
+            return None
+        memory = self.memory_budget - spent
+        passes = partial(self._passes, dim=dim)
+        screened = screening.screen(left, right, memory, passes, mutual)
+        if screened is None:
+            return None
+        column, valid, undecided = screened
+        distance = torch.zeros(len(column))
+        (rows,) = torch.nonzero(valid, as_tuple=True)
+        product = (left[:, rows] * right[:, column[rows]]).sum(0)
+        distance[rows] = self._distance(product, dim)
+
+        # The others take float32: all of their rows, then the columns of those that pass.
+        (rows,) = torch.nonzero(undecided, as_tuple=True)
+        nearest = reduce_similarities(
+            left[:, rows], right, chunk_rows(right, memory), second=True, others=False
+        )
+        column[rows] = nearest.column
+        distance[rows] = self._distance(nearest.best, dim)
+        passed = self._passes(nearest.best, nearest.second, dim)
+        if mutual:
+            rows, best = rows[passed], nearest.best[passed]
+            back = reduce_similarities(
+                right[:, column[rows]], left, chunk_rows(left, memory), second=True, others=False
+            )
+            passed = (back.column == rows) & self._passes(best, back.second, dim)
+        valid[rows] = passed
+        return column, distance, valid
+
+    def _passes(self, best: Tensor, second: Tensor | None, dim: int) -> Tensor:
+        """Whether products that are the largest, and second largest, pass the tests."""
+        distance = self._distance(best, dim)
         # Squared distances are compared, as in hloc; bits are a distance themselves.
         power = 1 if self.conf["metric"] == "hamming" else 2
         valid = torch.ones_like(distance, dtype=torch.bool)
-        if nearest.second is not None:
-            valid &= distance <= ratio**power * self._distance(nearest.second, dim)
-        if nearest.others is not None:
-            is_mutual, second = _look_back(nearest.column, nearest.best, nearest.others)
-            valid &= is_mutual
-            if ratio is not None:
-                valid &= distance <= ratio**power * self._distance(second, dim)
+        if second is not None:
+            valid &= distance <= self.conf["ratio_threshold"] ** power * self._distance(second, dim)
         if self.conf["distance_threshold"] is not None:
             valid &= distance <= self.conf["distance_threshold"] ** power
-        return {
-            "matches0": torch.where(valid, nearest.column, -1),
-            "matching_scores0": torch.where(valid, self._score(distance, dim), 0.0),
-        }
+        return valid
 
     def _factors(
         self, features0: Mapping[str, Tensor], features1: Mapping[str, Tensor]
@@ -153,70 +200,6 @@ class NearestNeighbor(Matcher):
         if self.conf["metric"] == "l2":
             return 1 / (1 + distance.sqrt())
         return 1 - distance / dim
-
-
-class _Nearest(NamedTuple):
-    """What the similarity matrix N0×N1 is reduced to."""
-
-    column: Tensor
-    """N0: the column of each row's maximum."""
-    best: Tensor
-    """N0: that maximum."""
-    second: Tensor | None
-    """N0: the row's second largest value, -inf where there is none."""
-    others: Tensor | None
-    """N1: each column's maximum without the maxima of the rows, -inf where there is none."""
-
-
-def _nearest(left: Tensor, right: Tensor, rows: int, second: bool, others: bool) -> _Nearest:
-    """Reduce the similarities ``left.T @ right`` of K×N0 and K×N1, ``rows`` rows at a time."""
-    num0, num1 = left.shape[1], right.shape[1]
-    buffer = left.new_empty(min(rows, num0), num1)
-    columns = torch.empty(num0, dtype=torch.int64, device=left.device)
-    best = left.new_empty(num0)
-    seconds = left.new_empty(num0) if second else None
-    rest = left.new_full((num1,), -torch.inf) if others else None
-    for start in range(0, num0, rows):
-        chunk = slice(start, start + rows)
-        block = left[:, chunk]
-        similarities = torch.mm(block.t(), right, out=buffer[: block.shape[1]])
-        column = _argmax(similarities)[:, None]
-        columns[chunk] = column[:, 0]
-        best[chunk] = similarities.gather(1, column)[:, 0]
-        # Without the rows' maxima, the maxima of rows and columns are all that is still needed.
-        similarities.scatter_(1, column, -torch.inf)
-        if seconds is not None:
-            seconds[chunk] = similarities.amax(1)
-        if rest is not None:
-            torch.maximum(rest, similarities.amax(0), out=rest)
-    return _Nearest(columns, best, seconds, rest)
-
-
-def _look_back(column: Tensor, best: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
-    """The same from the columns' side, from what :class:`_Nearest` holds.
-
-    A column's largest values are among the maxima of the rows that chose it and ``others``.
-
-    Returns:
-        N0 bool, whether the row is the nearest neighbour of its own nearest neighbour (of equal
-        rows the first), and N0, that neighbour's second largest value where it is.
-    """
-    rows = torch.arange(len(best), dtype=torch.int32, device=best.device)
-    highest = others.scatter_reduce(0, column, best, "amax")
-    candidate = torch.where(best == highest[column], rows, len(best))
-    first = candidate.new_full((len(others),), len(best)).scatter_reduce(
-        0, column, candidate, "amin"
-    )
-    nearest = first[column] == rows
-    rest = torch.where(nearest, -torch.inf, best)
-    return nearest, others.scatter_reduce(0, column, rest, "amax")[column]
-
-
-def _argmax(values: Tensor) -> Tensor:
-    """Column of each row's maximum; on the CPU by numpy, whose argmax is vectorised."""
-    if values.device.type == "cpu":
-        return torch.from_numpy(values.numpy().argmax(1))
-    return values.argmax(1)
 
 
 def _signs(features: Mapping[str, Tensor]) -> Tensor:

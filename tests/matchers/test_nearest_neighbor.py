@@ -241,11 +241,15 @@ def test_swapped_images_give_the_inverse_matches(
     np.testing.assert_allclose(scores0[rows], scores1[columns], atol=1e-5)
 
 
-def test_memory_stays_within_the_budget() -> None:
+@pytest.mark.parametrize("native_bfloat16", [True, False])
+def test_memory_stays_within_the_budget(native_bfloat16: bool) -> None:
     pytest.importorskip("resource", reason="peak memory is read through the resource module")
     script = """
 import resource, sys, torch
+from featplug.matchers import screening
 from featplug.matchers.nearest_neighbor import NearestNeighbor
+
+screening.has_native_bfloat16 = lambda: bool(int(sys.argv[1]))
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
@@ -253,15 +257,18 @@ def peak():
     )
 
 matcher = NearestNeighbor({"ratio_threshold": 0.8})
-features = {"descriptors": torch.randn(16, 20_000)}
-few = {"descriptors": torch.randn(16, 100)}
+descriptors = torch.nn.functional.normalize(torch.randn(16, 20_000), dim=0)
+features = {"descriptors": descriptors}
+few = {"descriptors": descriptors[:, :2000]}
 matcher.match(few, few)
 before = peak()
 matcher.memory_budget = 24 * 2**20
 matcher.match(features, features)
 print(peak() - before)
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(int(native_bfloat16))], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     # The whole matrix is 1.5 GiB. BLAS and the sorting of N values take some on top.
     assert int(done.stdout) < 64 * 2**20

@@ -1,0 +1,96 @@
+"""Similarities of two images' descriptors, reduced to what the tests of nearest neighbours need.
+
+The matrix of the similarities is computed some rows at a time and each chunk is reduced while it
+is in the cache: memory is bounded, and the reductions cost little beside the product.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+_CHUNK_BYTES = 8 * 2**20
+_CHUNK_ROWS = 256
+"""On the CPU a chunk is at most this many bytes, to stay in the cache, but not fewer rows."""
+
+
+class Nearest(NamedTuple):
+    """What the similarity matrix N0×N1 is reduced to."""
+
+    column: Tensor
+    """N0: the column of each row's maximum."""
+    best: Tensor
+    """N0: that maximum."""
+    second: Tensor | None
+    """N0: the row's second largest value, -inf where there is none."""
+    others: Tensor | None
+    """N1: each column's maximum without the maxima of the rows, -inf where there is none."""
+
+
+def chunk_rows(factor: Tensor, memory: int) -> int:
+    """How many rows of similarities to compute at a time, at least one.
+
+    Args:
+        factor: K×N1, the right factor; the similarities have its type and device.
+        memory: bytes that the rows may take.
+    """
+    row = factor.shape[1] * factor.element_size()
+    rows = max(1, memory // row)
+    if factor.device.type == "cpu":
+        rows = min(rows, max(_CHUNK_ROWS, _CHUNK_BYTES // row))
+    return rows
+
+
+def reduce_similarities(
+    left: Tensor, right: Tensor, rows: int, *, second: bool, others: bool
+) -> Nearest:
+    """Reduce the similarities ``left.T @ right`` of K×N0 and K×N1, ``rows`` rows at a time."""
+    num0, num1 = left.shape[1], right.shape[1]
+    buffer = left.new_empty(min(rows, num0), num1)
+    columns = torch.empty(num0, dtype=torch.int64, device=left.device)
+    best = left.new_empty(num0)
+    seconds = left.new_empty(num0) if second else None
+    rest = left.new_full((num1,), -torch.inf) if others else None
+    for start in range(0, num0, rows):
+        chunk = slice(start, start + rows)
+        block = left[:, chunk]
+        similarities = torch.mm(block.t(), right, out=buffer[: block.shape[1]])
+        column = _argmax(similarities)[:, None]
+        columns[chunk] = column[:, 0]
+        best[chunk] = similarities.gather(1, column)[:, 0]
+        # Without the rows' maxima, the maxima of rows and columns are all that is still needed.
+        similarities.scatter_(1, column, -torch.inf)
+        if seconds is not None:
+            seconds[chunk] = similarities.amax(1)
+        if rest is not None:
+            torch.maximum(rest, similarities.amax(0), out=rest)
+    return Nearest(columns, best, seconds, rest)
+
+
+def look_back(column: Tensor, best: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+    """The same from the columns' side, from what :class:`Nearest` holds.
+
+    A column's largest values are among the maxima of the rows that chose it and ``others``.
+
+    Returns:
+        N0 bool, whether the row is the nearest neighbour of its own nearest neighbour (of equal
+        rows the first), and N0, that neighbour's second largest value where it is.
+    """
+    rows = torch.arange(len(best), dtype=torch.int32, device=best.device)
+    highest = others.scatter_reduce(0, column, best, "amax")
+    candidate = torch.where(best == highest[column], rows, len(best))
+    first = candidate.new_full((len(others),), len(best)).scatter_reduce(
+        0, column, candidate, "amin"
+    )
+    nearest = first[column] == rows
+    rest = torch.where(nearest, -torch.inf, best)
+    return nearest, others.scatter_reduce(0, column, rest, "amax")[column]
+
+
+def _argmax(values: Tensor) -> Tensor:
+    """Column of each row's maximum; on the CPU by numpy, whose argmax is vectorised."""
+    if values.device.type == "cpu":
+        return torch.from_numpy(values.numpy().argmax(1))
+    return values.argmax(1)
