@@ -81,7 +81,9 @@ def _open_for_reading(path: Path) -> h5py.File:
 
 def _open_for_writing(path: Path, provenance: Provenance) -> tuple[h5py.File, JournaledFile]:
     try:
-        if not path.exists() or path.stat().st_size == 0:
+        if path.exists() and path.stat().st_size == 0:
+            path.unlink()
+        if not path.exists():
             _create(path, provenance)
         journaled = JournaledFile(path)
         try:
@@ -98,7 +100,6 @@ def _create(path: Path, provenance: Provenance) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     with h5py.File(part, "w") as file:
         file.attrs[_ATTRIBUTE] = json.dumps(asdict(provenance))
-    path.unlink(missing_ok=True)  # it is empty
     try:
         os.link(part, path)  # fails, as a rename would not, where another process was faster
     except FileExistsError:

@@ -36,7 +36,7 @@ def recover(path: Path) -> None:
     Raises:
         BlockingIOError: another process is writing the file.
     """
-    if journal_path(path).exists():
+    if path.exists() and journal_path(path).exists():
         JournaledFile(path).close()
 
 

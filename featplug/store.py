@@ -11,7 +11,6 @@ import hashlib
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 
 import h5py
 import numpy as np
@@ -154,21 +153,16 @@ class MatchWriter(H5Writer):
     """Appends pairs to a match file, a chunk at a time."""
 
     def __init__(self, path: Path, provenance: Provenance, overwrite: bool = False) -> None:
-        super().__init__(path, provenance, overwrite)
         self._pending: dict[str, dict[str, np.ndarray]] = {}
         self._pending_bytes = 0
         self._last_flush = time.monotonic()
+        super().__init__(path, provenance, overwrite)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def _close(self) -> None:
         try:
             self.flush()
         finally:
-            super().__exit__(kind, error, traceback)
+            super()._close()
 
     def missing(
         self, pairs: Iterable[tuple[str, str]], directed: bool = False
@@ -212,6 +206,8 @@ class MatchWriter(H5Writer):
         Raises:
             ValueError: the disk is nearly full.
         """
+        if not self._pending:
+            return
         self.require_disk(self._pending_bytes)
         with self.explaining_failures():
             for key, datasets in self._pending.items():
