@@ -79,10 +79,11 @@ def match_features(
     start = time.perf_counter()
     conf = matcher_conf(conf) if isinstance(conf, str) else conf
     pairs = Path(pairs)
+    listed = read_pairs(pairs)
     features = _feature_file(features, export_dir)
     two_files = features_ref is not None and not features.samefile(_existing(features_ref))
     # The same name is another image in another file, and so is the other order.
-    wanted = list(dict.fromkeys(read_pairs(pairs)))
+    wanted = list(dict.fromkeys(listed))
     if not two_files:
         wanted = unique_pairs(wanted)
     check_pair_names(name for pair in wanted for name in pair)

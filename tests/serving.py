@@ -66,10 +66,11 @@ class FileServer:
             request.send_header("ETag", self.etag)
         if start:
             request.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
-        request.end_headers()
         sent = body[start:][: self.stop_after]
+        # Before anything is sent, so that a client that has its answer finds it counted.
         self.answers.append((206 if start else 200, len(sent)))
         try:
+            request.end_headers()
             request.wfile.write(sent)
         except (BrokenPipeError, ConnectionResetError):
             return  # the client looks at the head alone before it asks for the rest
