@@ -10,13 +10,14 @@ REFERENCE ?= $(if $(filter $(STRECHA)/images,$(IMAGES)),$(STRECHA)/gt_dense_came
 
 .PHONY: demo test lint clean
 
-demo: .venv/installed
 ifeq ($(strip $(IMAGES)),)
+demo:
 	@echo "Pass a folder of overlapping photographs: make demo IMAGES=path/to/photographs"
 	@exit 2
 else
-	$(BIN)/python -m pipelines.sfm --images $(IMAGES) $(if $(REFERENCE),--reference $(REFERENCE)) \
-		--feature $(FEATURE)
+demo: .venv/installed
+	$(BIN)/python -m pipelines.sfm --images "$(IMAGES)" --feature $(FEATURE) \
+		$(if $(REFERENCE),--reference "$(REFERENCE)")
 endif
 
 test: lint

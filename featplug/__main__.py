@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 from featplug.cli import app, run_command
+
+# Before a command imports torch; see pipelines/__init__.py.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def main() -> None:

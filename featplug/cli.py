@@ -63,7 +63,7 @@ def extract(
 
     Args:
         image_dir: folder of the images, at any depth.
-        export_dir: folder of the feature file.
+        export_dir: folder of the feature file; give this or --feature-path.
         conf: name of the feature.
         as_half: store descriptors as float16 (keypoints are float32 always).
         image_list: text file of image names, in place of all images.
@@ -149,8 +149,8 @@ def _skipped(skipped: dict[str, str]) -> str:
     if not skipped:
         return "nothing skipped."
     reasons = list(skipped.values())
-    more = f" and {len(reasons) - 3} more" if len(reasons) > 3 else ""
-    return f"{len(reasons)} skipped: {'; '.join(reasons[:3])}{more}"
+    shown = reasons if len(reasons) <= 10 else [*reasons[:10], f"and {len(reasons) - 10} more"]
+    return "\n  ".join([f"{len(reasons)} skipped:", *shown])
 
 
 @weights_app.command(name="list")

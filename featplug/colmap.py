@@ -30,7 +30,7 @@ class CameraOptions:
     """How COLMAP cameras are made from the images; the focal length starts from EXIF if there."""
 
     mode: Literal["auto", "single", "per-folder", "per-image"] = "auto"
-    """Which images share a camera; auto: those of the same size, EXIF and model."""
+    """Which images share a camera; auto: neighbours in the list with the same EXIF data."""
     model: str = "SIMPLE_RADIAL"
     """COLMAP camera model."""
     params: str | None = None
@@ -45,6 +45,29 @@ class VerificationSummary:
     """Pairs with at least one match."""
     num_verified_pairs: int
     num_inlier_matches: int
+
+
+def check_camera(camera: CameraOptions) -> None:
+    """Refuse camera options that COLMAP cannot use.
+
+    Raises:
+        ValueError: there is no such camera model, or it has another number of parameters.
+    """
+    models = sorted(set(pycolmap.CameraModelId.__members__) - {"INVALID"})
+    if camera.model not in models:
+        raise ValueError(
+            f"COLMAP has no camera model {camera.model!r}; it has {', '.join(models)}."
+        )
+    if camera.params is not None:
+        model = pycolmap.CameraModelId.__members__[camera.model]
+        # Its name until pycolmap 3.13, deprecated since.
+        create = getattr(pycolmap.Camera, "create_from_model_id", None) or pycolmap.Camera.create
+        sample = create(1, model, 1.0, 1, 1)
+        if len(camera.params.split(",")) != len(sample.params):
+            raise ValueError(
+                f"The camera model {camera.model} has the parameters {sample.params_info}, not "
+                f"{camera.params!r}."
+            )
 
 
 @contextmanager
@@ -87,6 +110,7 @@ def create_database(
     Raises:
         ValueError: the camera options do not fit COLMAP, or no image could be imported.
     """
+    check_camera(camera)
     database_path.unlink(missing_ok=True)
     database_path.parent.mkdir(parents=True, exist_ok=True)
     modes = {
@@ -100,25 +124,18 @@ def create_database(
     if camera.params is not None:
         options.camera_params = camera.params
     pycolmap.Database.open(str(database_path)).close()
-    try:
-        pycolmap.import_images(
-            str(database_path),
-            str(image_dir),
-            camera_mode=modes[camera.mode],
-            image_names=list(names),
-            options=options,
-        )
-    except (ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"COLMAP cannot make cameras of the model {camera.model!r} with the parameters "
-            f"{camera.params!r}: {reason}"
-        ) from error
+    pycolmap.import_images(
+        str(database_path),
+        str(image_dir),
+        camera_mode=modes[camera.mode],
+        image_names=list(names),
+        options=options,
+    )
     missing = sorted(set(names) - set(image_ids(database_path)))
     if missing:
         raise ValueError(
             f"COLMAP could not import {len(missing)} of {len(names)} images, the first is "
-            f"{image_dir / missing[0]}; see its log, or convert it to JPEG or PNG."
+            f"{image_dir / missing[0]}; convert it to JPEG or PNG."
         )
 
 
@@ -309,6 +326,6 @@ def _largest(models: dict[int, pycolmap.Reconstruction]) -> pycolmap.Reconstruct
     if best is None or best.num_reg_images() == 0 or best.num_points3D() == 0:
         raise ValueError(
             "COLMAP reconstructed nothing: it found no pair of images with enough matches and "
-            "parallax to start from; see its log."
+            "parallax to start from; colmap.log says more."
         )
     return best

@@ -6,7 +6,6 @@ time.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -33,8 +32,6 @@ from featplug.images import (
     read_image_list,
 )
 from featplug.store import FeatureWriter
-
-logger = logging.getLogger(__name__)
 
 PRECISIONS = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
 """Floating-point type of the network's products; detection is in float32 always."""
@@ -103,7 +100,7 @@ def extract_features(
         precision: ``fp32``, ``fp16`` or ``bf16``, of the network.
         device: such as ``cuda:1``; the best one here if None.
         num_workers: threads that read images ahead.
-        progress: show a progress bar.
+        progress: show a progress bar, where there is a terminal.
 
     Raises:
         FileNotFoundError: the folder, the list or the weights are not there.
@@ -114,6 +111,8 @@ def extract_features(
     image_dir = Path(image_dir)
     conf = resolve_feature_conf(conf, max_keypoints=max_keypoints, weights=weights)
     preprocessing = {**DEFAULT_PREPROCESSING, **conf.get("preprocessing", {})}
+    if max_keypoints is not None and max_keypoints < 1 and max_keypoints != -1:
+        raise ValueError(f"max_keypoints must be 1 or more, or -1 for all, not {max_keypoints}.")
     if precision not in PRECISIONS:
         raise ValueError(f"The precision must be one of {', '.join(PRECISIONS)}, not {precision}.")
     feature_path = _feature_path(conf, export_dir, feature_path)
@@ -140,7 +139,7 @@ def extract_features(
     with FeatureWriter(feature_path, provenance, overwrite) as writer:
         todo = _not_yet_extracted(writer, image_dir, names)
         images = prefetch_images(image_dir, todo, preprocessing, num_workers)
-        bar = tqdm(images, "extract", len(todo), unit="image", disable=not progress)
+        bar = tqdm(images, "extract", len(todo), unit="image", disable=None if progress else True)
         for image in bar:
             if isinstance(image, UnreadableImage):
                 skipped[image.name] = image.reason
@@ -158,8 +157,6 @@ def extract_features(
     if skipped and len(skipped) == len(names):
         first = next(iter(skipped.values()))
         raise ValueError(f"None of the {len(names)} images could be used; the first: {first}")
-    for reason in skipped.values():
-        logger.warning("skipped: %s", reason)
     return ExtractSummary(
         feature_path,
         [name for name in names if name not in skipped],

@@ -182,9 +182,10 @@ def read_image(path: Path, grayscale: bool = False) -> np.ndarray:
     except Image.DecompressionBombError as error:
         raise ValueError(f"Cannot use {path}: {error}; make the image smaller.") from error
     except (OSError, SyntaxError) as error:  # Pillow reports damaged files with both
+        reason = str(error).removesuffix(f" {str(path)!r}")
         raise ValueError(
-            f"Cannot read {path}: {error}; the file is damaged or incomplete (copy it again), or "
-            "of a kind that Pillow does not know (convert it)."
+            f"Cannot read {path} ({reason}): it is damaged or incomplete, copy it again, or of a "
+            "kind that is not known, convert it."
         ) from error
 
 

@@ -6,7 +6,6 @@ a block of images stays in memory while the others pass by.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
@@ -25,8 +24,6 @@ from featplug.h5file import Provenance
 from featplug.matchers import build_matcher
 from featplug.pairs import Pair, read_pairs, unique_pairs
 from featplug.store import FeatureReader, MatchWriter, check_pair_names
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -70,7 +67,7 @@ def match_features(
         overwrite: replace the file.
         device: such as ``cuda:1``; the best one here if None.
         memory_budget: bytes for the features kept in memory and for matching, half each.
-        progress: show a progress bar.
+        progress: show a progress bar, where there is a terminal.
 
     Raises:
         FileNotFoundError: a file is not there.
@@ -115,7 +112,8 @@ def match_features(
             )
             num_matches = 0
             ordered = _in_blocks(todo, caches[0].capacity(todo))
-            for name0, name1 in tqdm(ordered, "match", unit="pair", disable=not progress):
+            bar = tqdm(ordered, "match", unit="pair", disable=None if progress else True)
+            for name0, name1 in bar:
                 data0, data1 = caches[0].load(name0), caches[1].load(name1)
                 result = matcher(
                     {f"{key}0": value[None] for key, value in data0.items()}
@@ -130,8 +128,6 @@ def match_features(
         name: f"the image {name!r} of {count} pairs has no features"
         for name, count in absent.items()
     }
-    for reason in skipped.values():
-        logger.warning("skipped: %s", reason)
     return MatchSummary(
         matches,
         len(todo),

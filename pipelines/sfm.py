@@ -56,7 +56,7 @@ class SfmOptions:
     overlap: int = 10
     """Of sequential pairs, in images."""
     features: Path | None = None
-    """Feature file to use instead of extracting, such as one of hloc's."""
+    """Feature file to use instead of extracting, such as one of hloc's; needs --matcher."""
     matches: Path | None = None
     """Match file to use instead of matching; needs --pairs with its list."""
     mapper: Literal["incremental", "global"] = "incremental"
@@ -100,6 +100,8 @@ class _Inputs:
     names: list[str]
     skipped: dict[str, str]
     weights: dict[str, str] | None
+    num_reused: int = 0
+    """Images extracted by an earlier run."""
 
 
 def reconstruct(options: SfmOptions, progress: bool = False) -> dict[str, Any]:
@@ -123,6 +125,9 @@ def reconstruct(options: SfmOptions, progress: bool = False) -> dict[str, Any]:
     reference = None if options.reference is None else read_reference_poses(options.reference)
     if options.mapper == "global":
         colmap.require_global_mapping()
+    colmap.check_camera(options.camera)
+    if options.features is not None and options.matcher is None and options.matches is None:
+        raise ValueError("--features needs --matcher NAME, the matcher of that feature.")
     given_pairs = None
     if options.pairs not in _SELECTIONS:
         given_pairs = pairs.unique_pairs(pairs.read_pairs(Path(options.pairs)))
@@ -150,9 +155,9 @@ def reconstruct(options: SfmOptions, progress: bool = False) -> dict[str, Any]:
                 skipped.setdefault(name, f"the pair list names {name!r}, which has no features")
         given_pairs = [pair for pair in given_pairs if known.issuperset(pair)]
     with recorder.stage("match"):
-        matches = options.matches
+        matches, num_pairs_reused = options.matches, 0
         if matches is None:
-            matches = match_features(
+            matched = match_features(
                 matcher,
                 pairs_path,
                 inputs.path,
@@ -161,7 +166,8 @@ def reconstruct(options: SfmOptions, progress: bool = False) -> dict[str, Any]:
                 device=options.device,
                 memory_budget=int(options.memory_gib * 2**30),
                 progress=progress,
-            ).match_path
+            )
+            matches, num_pairs_reused = matched.match_path, matched.num_present
     _remove_old_model(outputs)
     log = outputs / "colmap.log"
     with recorder.stage("verify"), colmap.log_to_file(log):
@@ -190,7 +196,9 @@ def reconstruct(options: SfmOptions, progress: bool = False) -> dict[str, Any]:
             "images": str(options.images.resolve()),
             "fingerprint": fingerprint,
             "skipped": skipped,
+            "not_registered": sorted(set(inputs.names) - set(model_poses(model))),
         },
+        "reused": {"extract": inputs.num_reused, "match": num_pairs_reused},
         "environment": environment(),
         "stages": recorder.stages,
         "metrics": metrics,
@@ -213,11 +221,23 @@ def _features(options: SfmOptions, outputs: Path, progress: bool) -> _Inputs:
             device=options.device,
             progress=progress,
         )
-        return _Inputs(summary.feature_path, summary.names, summary.skipped, summary.weights)
+        return _Inputs(
+            summary.feature_path,
+            summary.names,
+            summary.skipped,
+            summary.weights,
+            summary.num_present,
+        )
     names = list_images(options.images)
     with FeatureReader(options.features) as features:
         present = [name for name in names if name in features]
         provenance = features.provenance
+        if not present:
+            raise ValueError(
+                f"No image of {options.images} is in {options.features}, which has for example "
+                f"{next(iter(features.names()), 'nothing')!r}; give the folder that these names "
+                "start from."
+            )
     skipped = {
         name: f"{options.features} has no features of {name!r}"
         for name in sorted(set(names) - set(present))
@@ -251,8 +271,8 @@ def _map(options: SfmOptions, outputs: Path, progress: bool) -> pycolmap.Reconst
     refine = options.camera.params is None
     if options.mapper == "global":
         return colmap.global_mapping(database, options.images, models, options.seed, refine)
-    num_images = len(colmap.image_ids(database))
-    with tqdm(total=num_images, desc="map", unit="image", disable=not progress) as bar:
+    num_images, hidden = len(colmap.image_ids(database)), None if progress else True
+    with tqdm(total=num_images, desc="map", unit="image", disable=hidden) as bar:
 
         def step() -> None:
             bar.update()
@@ -291,7 +311,7 @@ def _pose_metrics(
     errors = aligned_pose_errors(model_poses(model), reference)
     metrics = {"reference_images": metric(len(errors.names), "images")}
     for name, values, unit in (
-        ("position", errors.position, "m (unit of the reference)"),
+        ("position", errors.position, "reference units"),
         ("rotation", errors.rotation, "deg"),
     ):
         metrics[f"median_{name}_error"] = metric(float(np.median(values)), unit)
@@ -322,11 +342,13 @@ def summary(results: dict[str, Any], outputs: Path) -> str:
         shown = f"{value:,.0f}" if value == int(value) or value >= 1000 else f"{value:.4g}"
         lines.append(f"  {name.replace('_', ' '):<28}{shown:>12} {entry['unit']}")
     for name, stage in results["stages"].items():
-        lines.append(
-            f"  {name:<28}{stage['seconds']:>12.1f} s, peak {stage['peak_memory_mib']:.0f} MiB"
-        )
+        line = f"  {name:<28}{stage['seconds']:>12.1f} s, peak {stage['peak_memory_mib']:.0f} MiB"
+        reused = results["reused"].get(name, 0)
+        lines.append(line + (f" ({reused} were there)" if reused else ""))
     for reason in results["data"]["skipped"].values():
         lines.append(f"  skipped: {reason}")
+    if missing := results["data"]["not_registered"]:
+        lines.append(f"  not registered: {', '.join(missing[:10])}{' …' * (len(missing) > 10)}")
     lines.append(f"model, points.ply, colmap.log and results.json are in {outputs}")
     return "\n".join(lines)
 

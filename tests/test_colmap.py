@@ -148,10 +148,12 @@ def test_pairs_without_geometry_end_in_a_reason(
 
 
 def test_a_wrong_camera_model_is_named(synthetic_scene: SyntheticScene, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"'FISHEYE9' with the parameters None"):
+    with pytest.raises(ValueError, match=r"no camera model 'FISHEYE9'; it has .*SIMPLE_RADIAL"):
         colmap.create_database(
             tmp_path / "x.db",
             synthetic_scene.images,
             synthetic_scene.names,
             CameraOptions(model="FISHEYE9"),
         )
+    with pytest.raises(ValueError, match=r"PINHOLE has the parameters .*, not '1,2'"):
+        colmap.check_camera(CameraOptions("single", "PINHOLE", "1,2"))

@@ -108,7 +108,7 @@ def test_a_truncated_file_is_refused_and_named(
     large.save(buffer, {"jpg": "JPEG", "png": "PNG"}[suffix])
     path = tmp_path / f"cut.{suffix}"
     path.write_bytes(buffer.getvalue()[: int(keep * len(buffer.getvalue()))])
-    with pytest.raises(ValueError, match=rf"cut.{suffix}.*damaged or incomplete"):
+    with pytest.raises(ValueError, match=rf"cut.{suffix}.*is damaged or incomplete"):
         read_image(path)
 
 

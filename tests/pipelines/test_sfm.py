@@ -45,7 +45,7 @@ def outputs(room: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = run_sfm("--images", room / "images", "--reference", room / "cameras", "--outputs", folder)
     assert run.returncode == 0, run.stderr
     assert re.search(r"registered images +6 images", run.stdout)
-    assert "extract" in run.stderr  # progress
+    assert "\r" not in run.stderr  # no progress bars in a file
     return folder
 
 
@@ -83,6 +83,7 @@ def test_a_second_run_uses_what_is_there(outputs: Path, room: Path) -> None:
     results = reconstruct(options)
     assert results["metrics"]["registered_images"]["value"] == 6
     assert [path.read_bytes() for path in files] == before
+    assert results["reused"] == {"extract": 6, "match": 15}
     assert json.loads((outputs / "results.json").read_text()) == results
 
 
@@ -139,9 +140,10 @@ def test_a_deleted_photograph_is_no_longer_part_of_the_scene(room: Path, tmp_pat
 def test_a_failed_run_does_not_keep_an_earlier_runs_results(room: Path, tmp_path: Path) -> None:
     outputs = tmp_path / "out"
     reconstruct(SfmOptions(room / "images", outputs=outputs))
-    bad_camera = CameraOptions(params="1,2")
-    with pytest.raises(ValueError, match="cannot make cameras"):
-        reconstruct(SfmOptions(room / "images", outputs=outputs, camera=bad_camera))
+    write_pairs(tmp_path / "pairs.txt", [("00.png", "01.png")])
+    poor = SfmOptions(room / "images", pairs=str(tmp_path / "pairs.txt"), outputs=outputs)
+    with pytest.raises(ValueError, match=r"colmap.log says more|matched pairs shows"):
+        reconstruct(dataclasses.replace(poor, max_keypoints=12, overwrite=True))
     for name in ("results.json", "points.ply", "model"):
         assert not (outputs / name).exists()
 
@@ -161,10 +163,16 @@ def test_features_and_matches_of_others_can_be_used(shared: Path, tmp_path: Path
     # The half-pixel error of hloc's SIFT and its float16 keypoints are in the file.
     assert 2 <= results["metrics"]["registered_images"]["value"] <= 9
     assert results["metrics"]["verified_pairs"]["value"] > 5
-    matched = reconstruct(dataclasses.replace(options, matches=None, outputs=tmp_path / "own"))
+    assert len(results["data"]["not_registered"]) >= 2  # the queries are in no pair
+    own = dataclasses.replace(options, matches=None, outputs=tmp_path / "own")
+    with pytest.raises(ValueError, match="--features needs --matcher"):
+        reconstruct(own)
+    matched = reconstruct(dataclasses.replace(own, matcher="NN-ratio"))
     assert matched["metrics"]["matched_pairs"] == results["metrics"]["matched_pairs"]
     with pytest.raises(ValueError, match="--matches needs --pairs FILE"):
         reconstruct(dataclasses.replace(options, pairs="exhaustive"))
+    with pytest.raises(ValueError, match=r"No image of .*, which has for example 'db/0000.jpg'"):
+        reconstruct(dataclasses.replace(options, images=folder / "images" / "db"))
 
 
 @pytest.mark.parametrize(
@@ -177,7 +185,7 @@ def test_features_and_matches_of_others_can_be_used(shared: Path, tmp_path: Path
         (["--images", "{room}", "--matcher", "NN"], "no matcher 'NN'; there are NN-mutual"),
         (["--images", "{room}", "--pairs", "gone.txt"], "no pair list gone.txt"),
         (["--images", "{room}", "--reference", "gone"], "no reference folder gone"),
-        (["--images", "{room}", "--camera.params", "1,2"], "cannot make cameras"),
+        (["--images", "{room}", "--camera.params", "1,2"], "SIMPLE_RADIAL has the parameters"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_line_and_exit_code_2(
