@@ -7,7 +7,7 @@ import os
 from featplug.cli import app, run_command
 
 # Before a command imports torch; see pipelines/__init__.py.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
 def main() -> None:

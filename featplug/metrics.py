@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -113,3 +113,34 @@ def aligned_pose_errors(
         np.linalg.norm(scale * turned - centred_ref, axis=1),
         rotation_angles(poses[:, :, :3] @ rotation.T, poses_ref[:, :, :3]),
     )
+
+
+def homography_errors(
+    points0: np.ndarray, points1: np.ndarray, homography: np.ndarray
+) -> np.ndarray:
+    """Distance of points from where a homography puts their partners, in pixels.
+
+    Args:
+        points0: N×2 (x, y) in image 0.
+        points1: N×2 in image 1.
+        homography: 3×3, maps image 0 to image 1.
+    """
+    mapped = np.column_stack([points0, np.ones(len(points0))]) @ homography.T
+    return np.linalg.norm(mapped[:, :2] / mapped[:, 2:] - points1, axis=1)
+
+
+def mean_matching_accuracy(errors: Sequence[np.ndarray], thresholds: Sequence[float]) -> np.ndarray:
+    """Mean over pairs of the part of matches that are right (MMA; Dusmanu et al. 2019, 4.1).
+
+    Args:
+        errors: of each pair the errors of its matches, in pixels; a pair without matches counts 0.
+        thresholds: T greatest errors of a right match.
+
+    Returns:
+        T values in [0, 1].
+    """
+    limits = np.asarray(thresholds)
+    parts = [
+        (pair[:, None] <= limits).mean(0) if len(pair) else np.zeros(len(limits)) for pair in errors
+    ]
+    return np.mean(parts, axis=0)

@@ -2,6 +2,6 @@
 
 import os
 
-# Before torch is imported: threads that wait for each other asleep. On a machine that is shared
-# they otherwise spin, and matching takes several times its share.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Before torch is imported: its threads shall not spin for long while they wait for each other. On a
+# machine that is shared, matching otherwise takes several times its share.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")

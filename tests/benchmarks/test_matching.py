@@ -1,0 +1,69 @@
+"""Mean matching accuracy on a sequence with a known homography."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks.matching import main, measure, read_sequences
+from featplug.metrics import homography_errors, mean_matching_accuracy
+from tests.worlds import textured_image
+
+
+def write_sequence(folder: Path) -> np.ndarray:
+    """A picture and its view under a homography, in Oxford's layout."""
+    picture = textured_image(5, 320, 240)
+    homography = np.array([[0.9, 0.1, 12.0], [-0.08, 0.95, 20.0], [1e-4, 5e-5, 1.0]])
+    folder.mkdir(parents=True)
+    Image.fromarray(picture).save(folder / "img1.png")
+    warped = cv2.warpPerspective(picture, homography, (320, 240), flags=cv2.INTER_CUBIC)
+    Image.fromarray(warped).save(folder / "img2.png")
+    np.savetxt(folder / "H1to2p", homography)
+    return homography
+
+
+def test_homography_errors_in_closed_form() -> None:
+    points = np.array([[0.0, 0.0], [10.0, 20.0]])
+    scale_and_shift = np.array([[2.0, 0, 3], [0, 2, 4], [0, 0, 2]])  # x -> x + 1.5, y -> y + 2
+    np.testing.assert_allclose(homography_errors(points, points, scale_and_shift), [2.5, 2.5])
+
+
+def test_mma_is_the_mean_over_pairs_and_counts_empty_ones() -> None:
+    errors = [np.array([0.5, 1.0, 4.0, 20.0]), np.array([]), np.array([2.0])]
+    expected = [(0.5 + 0 + 0) / 3, (0.5 + 0 + 1) / 3, (0.75 + 0 + 1) / 3]
+    np.testing.assert_allclose(mean_matching_accuracy(errors, [1, 3, 5]), expected)
+
+
+def test_a_warped_picture_is_matched_right(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_sequence(tmp_path / "data" / "graf")
+    main(tmp_path / "data", outputs=tmp_path / "out", max_keypoints=300)
+    results = json.loads((tmp_path / "out" / "sift.json").read_text())
+    assert results["metrics"]["mma_3"]["value"] > 0.8
+    assert results["metrics"]["mean_keypoints"]["value"] <= 300
+    assert results["mma_3_of_sequences"] == {"graf": results["metrics"]["mma_3"]["value"]}
+    assert f"{results['metrics']['mma_3']['value']:.3f}" in capsys.readouterr().out
+
+
+def test_the_wrong_homography_gives_nothing(tmp_path: Path) -> None:
+    write_sequence(tmp_path / "data" / "graf")
+    np.savetxt(tmp_path / "data" / "graf" / "H1to2p", np.diag([1.0, -1.0, 1.0]))
+    assert measure(tmp_path / "data", "sift", tmp_path)["metrics"]["mma_5"]["value"] < 0.05
+
+
+def test_bad_data_is_named(tmp_path: Path) -> None:
+    write_sequence(tmp_path / "graf")
+    (tmp_path / "graf" / "H1to3p").write_text("1 0 0 0 1 0 0 0 1")
+    with pytest.raises(ValueError, match=r"H1to3p has no images img1 and img3"):
+        read_sequences(tmp_path)
+    (tmp_path / "graf" / "H1to3p").write_text("1 0 0 0 1")
+    with pytest.raises(ValueError, match=r"H1to3p is not a 3×3 homography"):
+        read_sequences(tmp_path)
+    with pytest.raises(ValueError, match="has no sequences"):
+        read_sequences(tmp_path / "graf")
