@@ -246,7 +246,7 @@ def incremental_mapping(
     output_dir: Path,
     seed: int,
     refine_intrinsics: bool = True,
-    on_image: Callable[[], None] = lambda: None,
+    on_images: Callable[[int], object] = lambda _: None,
 ) -> pycolmap.Reconstruction:
     """Reconstruct image after image.
 
@@ -256,7 +256,7 @@ def incremental_mapping(
         output_dir: gets COLMAP's models, a numbered folder each.
         seed: of RANSAC.
         refine_intrinsics: let bundle adjustment change focal length and distortion.
-        on_image: called with each image registered.
+        on_images: called with the number of images registered, two at first, then one by one.
 
     Returns:
         The largest model.
@@ -277,10 +277,14 @@ def incremental_mapping(
         str(image_dir),
         str(output_dir),
         options=pipeline,
-        initial_image_pair_callback=on_image,
-        next_image_callback=on_image,
+        initial_image_pair_callback=lambda: _call(on_images, 2),
+        next_image_callback=lambda: _call(on_images, 1),
     )
     return _largest(models)
+
+
+def _call(on_images: Callable[[int], object], num_images: int) -> None:
+    on_images(num_images)
 
 
 def require_global_mapping() -> None:

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from featplug.base import Extractor, choose_device
 from featplug.confs import feature_conf
@@ -31,6 +30,7 @@ from featplug.images import (
     prefetch_images,
     read_image_list,
 )
+from featplug.progress import progress_bar
 from featplug.store import FeatureWriter
 
 PRECISIONS = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -100,7 +100,7 @@ def extract_features(
         precision: ``fp32``, ``fp16`` or ``bf16``, of the network.
         device: such as ``cuda:1``; the best one here if None.
         num_workers: threads that read images ahead.
-        progress: show a progress bar, where there is a terminal.
+        progress: show a progress bar.
 
     Raises:
         FileNotFoundError: the folder, the list or the weights are not there.
@@ -139,7 +139,7 @@ def extract_features(
     with FeatureWriter(feature_path, provenance, overwrite) as writer:
         todo = _not_yet_extracted(writer, image_dir, names)
         images = prefetch_images(image_dir, todo, preprocessing, num_workers)
-        bar = tqdm(images, "extract", len(todo), unit="image", disable=None if progress else True)
+        bar = progress_bar(images, "extract", len(todo), "image", progress)
         for image in bar:
             if isinstance(image, UnreadableImage):
                 skipped[image.name] = image.reason

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from featplug.base import Matcher, choose_device
 from featplug.confs import matcher_conf
 from featplug.h5file import Provenance
 from featplug.matchers import build_matcher
 from featplug.pairs import Pair, read_pairs, unique_pairs
+from featplug.progress import progress_bar
 from featplug.store import FeatureReader, MatchWriter, check_pair_names
 
 
@@ -67,7 +67,7 @@ def match_features(
         overwrite: replace the file.
         device: such as ``cuda:1``; the best one here if None.
         memory_budget: bytes for the features kept in memory and for matching, half each.
-        progress: show a progress bar, where there is a terminal.
+        progress: show a progress bar.
 
     Raises:
         FileNotFoundError: a file is not there.
@@ -112,7 +112,7 @@ def match_features(
             )
             num_matches = 0
             ordered = _in_blocks(todo, caches[0].capacity(todo))
-            bar = tqdm(ordered, "match", unit="pair", disable=None if progress else True)
+            bar = progress_bar(ordered, "match", len(ordered), "pair", progress)
             for name0, name1 in bar:
                 data0, data1 = caches[0].load(name0), caches[1].load(name1)
                 result = matcher(

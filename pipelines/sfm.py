@@ -14,7 +14,6 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import pycolmap
 import tyro
-from tqdm import tqdm
 
 from featplug import colmap, pairs
 from featplug.base import choose_device
@@ -25,6 +24,7 @@ from featplug.extract import extract_features
 from featplug.images import list_images
 from featplug.match import match_features
 from featplug.metrics import aligned_pose_errors, model_poses, reconstruction_statistics
+from featplug.progress import progress_bar
 from featplug.results import (
     StageRecorder,
     data_fingerprint,
@@ -271,14 +271,10 @@ def _map(options: SfmOptions, outputs: Path, progress: bool) -> pycolmap.Reconst
     refine = options.camera.params is None
     if options.mapper == "global":
         return colmap.global_mapping(database, options.images, models, options.seed, refine)
-    num_images, hidden = len(colmap.image_ids(database)), None if progress else True
-    with tqdm(total=num_images, desc="map", unit="image", disable=hidden) as bar:
-
-        def step() -> None:
-            bar.update()
-
+    num_images = len(colmap.image_ids(database))
+    with progress_bar(None, "map", num_images, "image", progress) as bar:
         return colmap.incremental_mapping(
-            database, options.images, models, options.seed, refine, on_image=step
+            database, options.images, models, options.seed, refine, on_images=bar.update
         )
 
 

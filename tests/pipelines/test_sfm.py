@@ -45,7 +45,10 @@ def outputs(room: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = run_sfm("--images", room / "images", "--reference", room / "cameras", "--outputs", folder)
     assert run.returncode == 0, run.stderr
     assert re.search(r"registered images +6 images", run.stdout)
-    assert "\r" not in run.stderr  # no progress bars in a file
+    for stage in ("extract", "match", "map"):
+        # With rate and time left; in a file not more often than every half minute.
+        assert re.search(rf"{stage}: 100%.*6?/.*<.*(image|pair)", run.stderr)
+        assert run.stderr.count(f"{stage}:") <= 3
     return folder
 
 

@@ -1,0 +1,28 @@
+"""Progress bars with rate and time left."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from tqdm import tqdm
+
+_LOG_SECONDS = 30.0
+"""How often a bar that goes to a file is written: each time is a piece of the log."""
+
+
+def progress_bar(
+    items: Iterable[Any] | None, description: str, total: int, unit: str, shown: bool
+) -> tqdm:
+    """Make a bar on the standard error stream.
+
+    Args:
+        items: what to go through; None for a bar that is updated by hand.
+        description: the stage.
+        total: number of items.
+        unit: of the items, such as ``image``.
+        shown: whether to show anything.
+    """
+    interval = 0.1 if sys.stderr.isatty() else _LOG_SECONDS
+    return tqdm(items, description, total, unit=unit, disable=not shown, mininterval=interval)
