@@ -42,17 +42,21 @@ def choose_device(name: str | None = None) -> torch.device:
 _Module = TypeVar("_Module", bound=nn.Module)
 
 
-def load_class(table: Mapping[str, str], name: str, base: type[_Module]) -> type[_Module]:
-    """Import the class of a method, only when it is asked for.
+def build_module(
+    table: Mapping[str, str], model_conf: Mapping[str, Any], base: type[_Module]
+) -> _Module:
+    """Build a method from a conf's ``model`` entry; its class is imported only now.
 
     Args:
         table: ``module:Class`` of each known name.
-        name: one of them, or a ``module:Class`` of the user's own.
+        model_conf: ``name``, one of them or a ``module:Class`` of the user's own, and the method's
+            options.
         base: what the class must be.
 
     Raises:
-        ValueError: there is no such method, or it is something else.
+        ValueError: there is no such method, it is something else, or has no such option.
     """
+    name = model_conf["name"]
     module_name, _, class_name = table.get(name, name).partition(":")
     if not class_name:
         raise ValueError(
@@ -61,7 +65,7 @@ def load_class(table: Mapping[str, str], name: str, base: type[_Module]) -> type
     found = getattr(import_module(module_name), class_name, None)
     if not (isinstance(found, type) and issubclass(found, base)):
         raise ValueError(f"{name!r} is no {base.__name__.lower()} class of featplug's form.")
-    return found
+    return found(model_conf).eval()
 
 
 class _Configurable(nn.Module, ABC):

@@ -6,7 +6,6 @@ and nowhere else. Works with pycolmap 3.13 to 4.2.
 
 from __future__ import annotations
 
-import logging
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,8 +18,6 @@ import pycolmap
 
 from featplug.pairs import Pair, write_pairs
 from featplug.store import FeatureReader, MatchReader
-
-logger = logging.getLogger(__name__)
 
 _GLOG_FATAL = 3
 
@@ -108,7 +105,7 @@ def create_database(
         camera: how cameras are made.
 
     Raises:
-        ValueError: the camera options do not fit COLMAP, or no image could be imported.
+        ValueError: the camera options do not fit COLMAP, or an image could not be imported.
     """
     check_camera(camera)
     database_path.unlink(missing_ok=True)

@@ -162,9 +162,10 @@ def _with_features(
     for name0, name1 in pairs:
         if has0[name0] and has1[name1]:
             present.append((name0, name1))
-        else:
-            absent.update({name0} if not has0[name0] else set())
-            absent.update({name1} if not has1[name1] else set())
+        if not has0[name0]:
+            absent[name0] += 1
+        if not has1[name1]:
+            absent[name1] += 1
     return present, absent
 
 

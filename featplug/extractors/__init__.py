@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from featplug.base import Extractor, load_class
+from featplug.base import Extractor, build_module
 
 _CLASSES = {
     "sift": "featplug.extractors.sift:SIFT",
@@ -23,5 +23,4 @@ def build_extractor(model_conf: Mapping[str, Any]) -> Extractor:
     Raises:
         ValueError: there is no such method, or it does not have such an option.
     """
-    found = load_class(_CLASSES, model_conf["name"], Extractor)  # type: ignore[type-abstract]
-    return found(model_conf).eval()
+    return build_module(_CLASSES, model_conf, Extractor)  # type: ignore[type-abstract]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from featplug.base import Matcher, load_class
+from featplug.base import Matcher, build_module
 
 _CLASSES = {"nearest_neighbor": "featplug.matchers.nearest_neighbor:NearestNeighbor"}
 
@@ -20,5 +20,4 @@ def build_matcher(model_conf: Mapping[str, Any]) -> Matcher:
     Raises:
         ValueError: there is no such method, or it does not have such an option.
     """
-    found = load_class(_CLASSES, model_conf["name"], Matcher)  # type: ignore[type-abstract]
-    return found(model_conf).eval()
+    return build_module(_CLASSES, model_conf, Matcher)  # type: ignore[type-abstract]
