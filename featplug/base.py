@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from featplug.registry import WeightsRecord
 
+KEYPOINT_KEYS = ("keypoints", "scores", "scales", "oris")
+"""The outputs of an extractor that say where keypoints are, not what they look like."""
 PER_KEYPOINT_KEYS = ("scores", "scales", "oris", "attention")
 """Optional or required outputs of an extractor with exactly one number per keypoint."""
 
@@ -88,8 +90,8 @@ class _Configurable(nn.Module, ABC):
 class Extractor(_Configurable):
     """Images to keypoints with descriptors; subclasses implement :meth:`extract`."""
 
-    weights_record: WeightsRecord | None = None
-    """Which weights file was loaded; None for a method without weights."""
+    weights_records: tuple[WeightsRecord, ...] = ()
+    """Which weights files were loaded; none for a method without weights."""
     detection_noise: ClassVar[float] = 1.0
     """Standard deviation of a keypoint in pixels of the extracted image, as hloc records it."""
 
@@ -104,6 +106,16 @@ class Extractor(_Configurable):
             ``keypoints`` N×2 float32 (x, y; integer = pixel centre), ``scores`` N, higher is
             stronger, ``descriptors`` D×N, and what the matcher needs beside them. N may be 0.
         """
+
+    def detect(self, image: Tensor) -> dict[str, Tensor]:
+        """Extract from one image without describing: :data:`KEYPOINT_KEYS` of :meth:`extract`."""
+        features = self.extract(image)
+        return {key: features[key] for key in KEYPOINT_KEYS if key in features}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What of the conf decides over the output, beside the weights that were found."""
+        return {k: v for k, v in self.conf.items() if k not in ("weights", "checkpoint")}
 
     @torch.no_grad()
     def forward(self, data: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:

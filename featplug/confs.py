@@ -3,8 +3,12 @@
 The entries have hloc's dict form, so that the same entry serves our engines and hloc's:
 ``output`` names the file, ``model`` configures the method (``name`` is a file of
 :mod:`featplug.extractors` or :mod:`featplug.matchers`), ``preprocessing`` says how images are read.
-A feature conf also names the ``matcher`` conf that it is matched with by default. Every ``output``
-contains ``featplug``, so that nothing of ours is ever resumed as hloc's or the reverse.
+A feature conf also names the ``matcher`` conf that it is matched with by default, its ``paper``
+and the ``dimensions`` of its descriptors. Every ``output`` contains ``featplug``, so that nothing
+of ours is ever resumed as hloc's or the reverse.
+
+A conf with a ``detector`` describes the keypoints of any other: ``lisrd+mtldesc`` is ``lisrd`` at
+the keypoints of ``mtldesc``.
 """
 
 from __future__ import annotations
@@ -20,63 +24,125 @@ _D2NET_PREPROCESSING = {
     "interpolation": "pil_bilinear",
 }
 _D2NET_SCALES = [0.5, 1.0, 2.0]
+# In colour for SIFT, too: a JPEG's own luma differs from the grey of its colours by rounding, and
+# SIFT's keypoints must be the same ones where another method describes them.
+_PREPROCESSING = {"grayscale": False, "resize_max": 1600}
+_SIFT = {"name": "sift"}
+
+_PAPERS = {
+    "sift": "Lowe, IJCV 2004; RootSIFT: Arandjelović and Zisserman, CVPR 2012",
+    "d2net": "Dusmanu et al., CVPR 2019",
+    "mtldesc": "Wang et al., AAAI 2022",
+    "lisrd": "Pautrat et al., ECCV 2020",
+    "contextdesc": "Luo et al., CVPR 2019",
+    "doap": "He et al., CVPR 2018",
+}
+
+
+def _feature(
+    name: str,
+    model: dict[str, Any],
+    matcher: str,
+    dimensions: str,
+    preprocessing: dict[str, Any] = _PREPROCESSING,
+) -> dict[str, Any]:
+    return {
+        "output": f"feats-featplug-{name}",
+        "model": model,
+        "preprocessing": preprocessing,
+        "matcher": matcher,
+        "paper": _PAPERS[model["name"].removesuffix("_sift")],
+        "dimensions": dimensions,
+    }
+
+
+def _d2net(name: str, **options: Any) -> dict[str, Any]:
+    return _feature(name, {"name": "d2net", **options}, "NN-mutual", "512", _D2NET_PREPROCESSING)
+
+
+def _contextdesc(name: str, **options: Any) -> dict[str, Any]:
+    return _feature(name, {"name": "contextdesc", "detector": _SIFT, **options}, "NN-mutual", "128")
+
+
+def _doap(name: str, dimensions: str, matcher: str) -> dict[str, Any]:
+    model = {"name": "doap", "checkpoint": name, "detector": _SIFT}
+    return _feature(name, model, matcher, dimensions)
+
 
 features: dict[str, dict[str, Any]] = {
-    "sift": {
-        "output": "feats-featplug-sift",
-        "model": {"name": "sift"},
-        "preprocessing": {"grayscale": True, "resize_max": 1600},
-        "matcher": "NN-ratio",
-    },
-    "d2net": {
-        "output": "feats-featplug-d2net",
-        "model": {"name": "d2net", "checkpoint": "d2net"},
-        "preprocessing": _D2NET_PREPROCESSING,
-        "matcher": "NN-mutual",
-    },
-    "d2net-ms": {
-        "output": "feats-featplug-d2net-ms",
-        "model": {"name": "d2net", "checkpoint": "d2net", "scales": _D2NET_SCALES},
-        "preprocessing": _D2NET_PREPROCESSING,
-        "matcher": "NN-mutual",
-    },
-    "d2net-ots": {
-        "output": "feats-featplug-d2net-ots",
-        "model": {"name": "d2net", "checkpoint": "d2net-ots", "use_relu": False},
-        "preprocessing": _D2NET_PREPROCESSING,
-        "matcher": "NN-mutual",
-    },
-    "d2net-ots-ms": {
-        "output": "feats-featplug-d2net-ots-ms",
-        "model": {
-            "name": "d2net",
-            "checkpoint": "d2net-ots",
-            "use_relu": False,
-            "scales": _D2NET_SCALES,
+    "sift": _feature("sift", _SIFT, "NN-ratio", "128"),
+    # OpenCV's own settings, with which the authors of LISRD and ContextDesc evaluate.
+    "sift-opencv": _feature(
+        "sift-opencv",
+        {
+            "name": "sift",
+            "max_detections": 0,
+            "contrast_threshold": 0.04,
+            "edge_threshold": 10.0,
+            "score": "response",
+            "precise_upscale": False,
+            "descriptor_window": 1.0,
         },
-        "preprocessing": _D2NET_PREPROCESSING,
-        "matcher": "NN-mutual",
-    },
+        "NN-ratio",
+        "128",
+    ),
+    "d2net": _d2net("d2net", checkpoint="d2net"),
+    "d2net-ms": _d2net("d2net-ms", checkpoint="d2net", scales=_D2NET_SCALES),
+    # The paper uses the ImageNet weights without the last rectification.
+    "d2net-ots": _d2net("d2net-ots", checkpoint="d2net-ots", use_relu=False),
+    "d2net-ots-ms": _d2net(
+        "d2net-ots-ms", checkpoint="d2net-ots", use_relu=False, scales=_D2NET_SCALES
+    ),
+    "mtldesc": _feature(
+        "mtldesc", {"name": "mtldesc", "checkpoint": "mtldesc"}, "mtldesc", "128 (weighted)"
+    ),
+    "lisrd": _feature(
+        "lisrd",
+        {"name": "lisrd", "checkpoint": "lisrd", "detector": _SIFT},
+        "lisrd",
+        "4 × 128 + meta 4 × 1024",
+    ),
+    "lisrd-sift": _feature(
+        "lisrd-sift",
+        {"name": "lisrd_sift", "checkpoint": "lisrd-sift", "detector": _SIFT},
+        "lisrd-sift",
+        "2 × 128 + meta 2 × 1024",
+    ),
+    "contextdesc": _contextdesc("contextdesc", checkpoint="contextdesc"),
+    "contextdesc-upright": _contextdesc(
+        "contextdesc-upright", checkpoint="contextdesc-upright", upright=True
+    ),
+    # The paper's use without regional features.
+    "contextdesc-geo": _contextdesc(
+        "contextdesc-geo", checkpoint="contextdesc", visual_context=False
+    ),
+    "doap": _doap("doap", "128", "NN-mutual"),
+    "doap-binary": _doap("doap-binary", "256 bit", "NN-hamming"),
+    "doap-st": _doap("doap-st", "128", "NN-mutual"),
+    "doap-st-binary": _doap("doap-st-binary", "256 bit", "NN-hamming"),
 }
 """Named feature confs."""
 
+
+def _matcher(name: str, method: str, **options: Any) -> dict[str, Any]:
+    return {"output": f"matches-featplug-{name}", "model": {"name": method, **options}}
+
+
 matchers: dict[str, dict[str, Any]] = {
-    "NN-mutual": {
-        "output": "matches-featplug-NN-mutual",
-        "model": {"name": "nearest_neighbor", "do_mutual_check": True},
-    },
-    "NN-ratio": {
-        "output": "matches-featplug-NN-mutual-ratio.8",
-        "model": {"name": "nearest_neighbor", "do_mutual_check": True, "ratio_threshold": 0.8},
-    },
-    "NN-mutual-l2": {
-        "output": "matches-featplug-NN-mutual-l2",
-        "model": {"name": "nearest_neighbor", "do_mutual_check": True, "metric": "l2"},
-    },
-    "NN-hamming": {
-        "output": "matches-featplug-NN-mutual-hamming",
-        "model": {"name": "nearest_neighbor", "do_mutual_check": True, "metric": "hamming"},
-    },
+    "NN-mutual": _matcher("NN-mutual", "nearest_neighbor", do_mutual_check=True),
+    "NN-ratio": _matcher(
+        "NN-mutual-ratio.8", "nearest_neighbor", do_mutual_check=True, ratio_threshold=0.8
+    ),
+    "NN-mutual-l2": _matcher("NN-mutual-l2", "nearest_neighbor", do_mutual_check=True, metric="l2"),
+    "NN-hamming": _matcher(
+        "NN-mutual-hamming", "nearest_neighbor", do_mutual_check=True, metric="hamming"
+    ),
+    # MTLDesc's descriptors are not of unit length. Its paper compares their distances, the
+    # notebook of its authors the products.
+    "mtldesc": _matcher("mtldesc", "nearest_neighbor", do_mutual_check=True, metric="l2"),
+    "mtldesc-dot": _matcher("mtldesc-dot", "nearest_neighbor", do_mutual_check=True, metric="dot"),
+    "lisrd": _matcher("lisrd", "lisrd"),
+    "lisrd-sift": _matcher("lisrd-sift", "lisrd", distance="l2"),
 }
 """Named matcher confs."""
 
@@ -84,10 +150,29 @@ matchers: dict[str, dict[str, Any]] = {
 def feature_conf(name: str) -> dict[str, Any]:
     """Give a copy of a named feature conf.
 
+    Args:
+        name: one of :data:`features`, or ``DESCRIBER+NAME``: the keypoints of the conf NAME,
+            read and resized as that conf says, described by another that has a ``detector``.
+
     Raises:
         ValueError: there is none of that name; lists those there are.
     """
-    return _lookup(features, name, "feature")
+    describer, plus, detector = name.partition("+")
+    conf = _lookup(features, describer, "feature")
+    if not plus:
+        return conf
+    if "detector" not in conf["model"]:
+        able = ", ".join(key for key, value in features.items() if "detector" in value["model"])
+        raise ValueError(
+            f"{describer} does not describe the keypoints of another feature, so there is no "
+            f"{name!r}; {able} do."
+        )
+    detecting = feature_conf(detector)
+    conf["output"] = f"feats-featplug-{name}"
+    conf["model"]["detector"] = detecting["model"]
+    conf["preprocessing"] = {**detecting["preprocessing"], "grayscale": False}
+    conf["paper"] = f"{conf['paper']}; keypoints: {detecting['paper']}"
+    return conf
 
 
 def matcher_conf(name: str) -> dict[str, Any]:

@@ -51,7 +51,8 @@ class ExtractSummary:
     """Keypoints extracted by this run."""
     skipped: dict[str, str] = field(default_factory=dict)
     """Images that could not be used, and why."""
-    weights: dict[str, str] | None = None
+    weights: list[dict[str, str]] = field(default_factory=list)
+    """Name, origin and sha256 of each weights file."""
     seconds: float = 0.0
 
 
@@ -119,20 +120,18 @@ def extract_features(
     names = _image_names(image_dir, image_list)
     torch_device = choose_device(device)
     extractor = build_extractor(conf["model"]).to(torch_device)
-    record = extractor.weights_record
-    # Which weights were asked for does not matter, which were found does.
-    model_conf = {k: v for k, v in extractor.conf.items() if k not in ("weights", "checkpoint")}
     provenance = Provenance(
         kind="features",
         conf={
-            "model": {"name": conf["model"]["name"], **model_conf},
+            "model": {"name": conf["model"]["name"], **extractor.settings},
             "preprocessing": preprocessing,
             "as_half": as_half,
             "precision": precision,
         },
-        weights=None
-        if record is None
-        else {"name": record.name, "origin": record.origin, "sha256": record.sha256},
+        weights=[
+            {"name": record.name, "origin": record.origin, "sha256": record.sha256}
+            for record in extractor.weights_records
+        ],
     )
     skipped: dict[str, str] = {}
     num_keypoints = num_extracted = 0

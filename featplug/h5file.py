@@ -38,8 +38,8 @@ class Provenance:
     """``features`` or ``matches``."""
     conf: dict[str, Any]
     """The conf's ``model``, ``preprocessing`` and whatever else changes the contents."""
-    weights: dict[str, str] | None = None
-    """Name, origin and sha256 of the weights, where the method has any."""
+    weights: list[dict[str, str]] = field(default_factory=list)
+    """Name, origin and sha256 of each weights file that the method has."""
     inputs: dict[str, str | None] = field(default_factory=dict)
     """For matches: :attr:`FeatureReader.file_id` of the two feature files."""
     version: str = __version__
@@ -55,9 +55,9 @@ class Provenance:
         return ", ".join(f"{k} = {mine.get(k)} there, {theirs.get(k)} here" for k in changed[:3])
 
     def _identity(self) -> dict[str, Any]:
-        """What decides over the contents: of the weights, only the hash."""
-        sha256 = None if self.weights is None else self.weights["sha256"]
-        identity = {"kind": self.kind, "weights": sha256, **self.conf, "inputs": self.inputs}
+        """What decides over the contents: of the weights, only the hashes."""
+        hashes = [weights["sha256"] for weights in self.weights]
+        identity = {"kind": self.kind, "weights": hashes, **self.conf, "inputs": self.inputs}
         return json.loads(json.dumps(identity))
 
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 import importlib
 import os
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import platformdirs
 import torch
@@ -20,6 +21,18 @@ from torch import Tensor, nn
 
 FOLDER_VARIABLE = "FEATPLUG_WEIGHTS"
 """Environment variable with the folder that is searched first and that imports go to."""
+
+
+class NetworkFromState(Protocol):
+    """A network class of which a weights file says the layers."""
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Tensor]) -> nn.Module:
+        """Build the network that a state dict is of.
+
+        Raises:
+            ValueError: it is of another network; the message says why in a few words.
+        """
 
 
 @dataclass(frozen=True)
@@ -60,10 +73,20 @@ class RegistryEntry:
     origin: str = "official"
     automatic: bool = True
 
-    def build_network(self) -> nn.Module:
-        """Build the network on the ``meta`` device: names and shapes without memory."""
+    def build_network(self, state: Mapping[str, Tensor]) -> nn.Module:
+        """Build the network on the ``meta`` device: names and shapes without memory.
+
+        Args:
+            state: the weights; a network whose layers the file lists is built from them.
+
+        Raises:
+            ValueError: they are of no such network.
+        """
+        network_class = _import_attribute(self.network)
         with torch.device("meta"):
-            return _import_attribute(self.network)()
+            if hasattr(network_class, "from_state"):
+                return network_class.from_state(state)
+            return network_class()
 
     def convert(self, path: Path) -> dict[str, Tensor]:
         """Read an authors' file as a state dict in the network's names."""

@@ -29,6 +29,7 @@ from featplug.checkpoints import (
 from featplug.download import download
 from featplug.registry import (
     FOLDER_VARIABLE,
+    NetworkFromState,
     RegistryEntry,
     WeightsRecord,
     get_entry,
@@ -81,8 +82,49 @@ def load_weights(checkpoint: str, choice: str, network: nn.Module) -> WeightsRec
         FileNotFoundError: the weights are not there; the message says how to get them.
         ValueError: the file is damaged, refused, or does not fit the network.
     """
+    state, path, record = _find(checkpoint, choice)
+    _assign(state, network, path)
+    return record
+
+
+def load_network(
+    checkpoint: str, choice: str, network_class: type[NetworkFromState]
+) -> tuple[nn.Module, WeightsRecord]:
+    """Find weights, check them, and build the network that they are of.
+
+    Args:
+        checkpoint: the registry's feature key, e.g. ``doap``.
+        choice: as for :func:`load_weights`.
+        network_class: builds the network whose layers the file lists.
+
+    Returns:
+        The network on the CPU in float32, and what was loaded.
+
+    Raises:
+        FileNotFoundError: the weights are not there; the message says how to get them.
+        ValueError: the file is damaged, refused, or holds no such network.
+    """
+    state, path, record = _find(checkpoint, choice)
+    try:
+        with torch.device("meta"):
+            network = network_class.from_state(state)
+    except ValueError as error:
+        raise ValueError(f"{path} does not fit {network_class.__name__}: {error}") from error
+    _assign(state, network, path)
+    return network, record
+
+
+def _find(checkpoint: str, choice: str) -> tuple[dict[str, Tensor], Path, WeightsRecord]:
+    """Find and read the weights of a choice of :func:`load_weights`."""
     entry, path, origin = _choose(checkpoint, choice)
     state, sha256 = _read(path, entry, check_known=origin != "file")
+    name = path.name if entry is None or origin == "file" else entry.name
+    logger.info("weights: %s (%s) %s sha256 %s…", name, origin, path, sha256[:12])
+    return state, path, WeightsRecord(name=name, origin=origin, path=path, sha256=sha256)
+
+
+def _assign(state: Mapping[str, Tensor], network: nn.Module, path: Path) -> None:
+    """Load tensors strictly, as float32, and off the ``meta`` device."""
     _, mismatch = find_mismatch(state, network)
     if mismatch:
         raise ValueError(f"{path} does not fit {type(network).__name__}: {mismatch}.")
@@ -93,9 +135,6 @@ def load_weights(checkpoint: str, choice: str, network: nn.Module) -> WeightsRec
         # A copy, so that the network does not stay mapped to a file that may be replaced.
         loadable[key] = state[key].to(device, dtype, copy=True)
     network.load_state_dict(loadable, strict=True, assign=True)
-    name = path.name if entry is None or origin == "file" else entry.name
-    logger.info("weights: %s (%s) %s sha256 %s…", name, origin, path, sha256[:12])
-    return WeightsRecord(name=name, origin=origin, path=path, sha256=sha256)
 
 
 def list_weights() -> list[WeightsStatus]:
@@ -139,7 +178,7 @@ def verify_weights(names: Iterable[str] | None = None) -> list[WeightsCheck]:
             continue
         try:
             state, sha256 = _read(path, entry)
-            _, mismatch = find_mismatch(state, entry.build_network())
+            _, mismatch = find_mismatch(state, entry.build_network(state))
             if mismatch:
                 raise ValueError(f"{path} does not fit {entry.network}: {mismatch}.")
         except ValueError as error:
@@ -372,13 +411,14 @@ def _fitting(
     for entry in candidates:
         try:
             state = entry.convert(file) if imported is None else imported
+            network = entry.build_network(state)
         except ValueError as error:
             problems.append((float("inf"), str(error)))
             continue
-        count, mismatch = find_mismatch(state, entry.build_network())
+        count, mismatch = find_mismatch(state, network)
         if mismatch:
-            network = entry.network.partition(":")[2]
-            problems.append((count, f"{file} does not fit {network}: {mismatch}."))
+            name = type(network).__name__
+            problems.append((count, f"{file} does not fit {name}: {mismatch}."))
         else:
             fitting.append((entry, state))
     if not fitting:

@@ -99,7 +99,7 @@ class _Inputs:
     path: Path
     names: list[str]
     skipped: dict[str, str]
-    weights: dict[str, str] | None
+    weights: list[dict[str, str]]
     num_reused: int = 0
     """Images extracted by an earlier run."""
 
@@ -242,7 +242,7 @@ def _features(options: SfmOptions, outputs: Path, progress: bool) -> _Inputs:
         name: f"{options.features} has no features of {name!r}"
         for name in sorted(set(names) - set(present))
     }
-    return _Inputs(options.features, present, skipped, provenance.weights if provenance else None)
+    return _Inputs(options.features, present, skipped, provenance.weights if provenance else [])
 
 
 def _remove_old_model(outputs: Path) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.golden import GoldenRule
+from tests.parity import Parity
 from tests.worlds import SyntheticScene, write_synthetic_scene
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -25,3 +28,17 @@ def shared() -> Path:
 def synthetic_scene(tmp_path_factory: pytest.TempPathFactory) -> SyntheticScene:
     """Six views of 300 points, without noise."""
     return write_synthetic_scene(tmp_path_factory.mktemp("scene") / "synthetic")
+
+
+@pytest.fixture(scope="session")
+def golden_rule(shared: Path) -> GoldenRule:
+    """The rule that makes the weights of the golden files."""
+    return GoldenRule(shared / "golden")
+
+
+@pytest.fixture(scope="session")
+def parity() -> Iterator[Parity]:
+    """Comparison with golden values; the report is written when all tests are done."""
+    report = Parity()
+    yield report
+    report.write()

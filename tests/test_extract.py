@@ -167,7 +167,7 @@ def test_max_keypoints_keeps_the_strongest_and_is_another_conf(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"conf": "shift"}, "no feature 'shift'; there are sift, d2net"),
+        ({"conf": "shift"}, "no feature 'shift'; there are sift, sift-opencv, d2net"),
         ({"max_keypoints": -3}, "max_keypoints must be 1 or more"),
         ({"precision": "int4"}, "precision must be one of fp32, fp16, bf16"),
         ({"device": "cuda:99"}, "device 'cuda:99' cannot be used"),

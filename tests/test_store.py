@@ -158,7 +158,7 @@ def test_another_conf_is_refused_and_told_apart(tmp_path: Path) -> None:
         ValueError, match=r"model.max_keypoints = -1 there, 2048 here\); give another file name"
     ):
         FeatureWriter(path, other)
-    reweighted = Provenance("features", FEATURES.conf, weights={"sha256": "abc"})
+    reweighted = Provenance("features", FEATURES.conf, weights=[{"sha256": "abc"}])
     with pytest.raises(ValueError, match=r"weights"):
         FeatureWriter(path, reweighted)
     with FeatureReader(path) as reader:
@@ -182,7 +182,7 @@ def test_overwriting_starts_anew(tmp_path: Path) -> None:
 def test_the_same_weights_by_another_way_are_the_same(tmp_path: Path) -> None:
     path = tmp_path / "feats.h5"
     for origin in ("official", "file"):
-        weights = {"name": origin, "origin": origin, "sha256": "abc"}
+        weights = [{"name": origin, "origin": origin, "sha256": "abc"}]
         with FeatureWriter(path, Provenance("features", {}, weights=weights)) as writer:
             assert writer.path == path
 

@@ -10,6 +10,11 @@ from featplug.base import Extractor, build_module
 _CLASSES = {
     "sift": "featplug.extractors.sift:SIFT",
     "d2net": "featplug.extractors.d2net:D2NetExtractor",
+    "mtldesc": "featplug.extractors.mtldesc:MTLDescExtractor",
+    "lisrd": "featplug.extractors.lisrd:LISRDExtractor",
+    "lisrd_sift": "featplug.extractors.lisrd_sift:LISRDSIFTExtractor",
+    "contextdesc": "featplug.extractors.contextdesc:ContextDescExtractor",
+    "doap": "featplug.extractors.doap:DOAPExtractor",
 }
 
 

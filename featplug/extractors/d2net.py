@@ -182,9 +182,8 @@ class D2NetExtractor(Extractor):
             )
         with torch.device("meta"):
             self.network = D2Net(self.conf["use_relu"])
-        self.weights_record = load_weights(
-            self.conf["checkpoint"], self.conf["weights"], self.network
-        )
+        record = load_weights(self.conf["checkpoint"], self.conf["weights"], self.network)
+        self.weights_records = (record,)
 
     def extract(self, image: Tensor) -> dict[str, Tensor]:
         """Extract from one image; see :class:`Extractor`."""

@@ -5,7 +5,7 @@ Detector and descriptor are OpenCV's. RootSIFT is Arandjelović and Zisserman, C
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import cv2
@@ -35,8 +35,9 @@ class SIFT(Extractor):
             these are small and precise, and reconstructions want them.
         contrast_threshold: smallest DoG response, as OpenCV defines it.
         edge_threshold: largest ratio of the principal curvatures.
-        num_octave_layers: scales per octave.
-        sigma: blur of the first scale.
+        score: ``response_scale``, the response times σ, or ``response`` alone.
+        precise_upscale: doubling the image moves nothing; as OpenCV does it by default, keypoints
+            move by up to 0.25 px.
         descriptor_window: width of the descriptor's window, as a multiple of Lowe's 12σ.
     """
 
@@ -45,68 +46,121 @@ class SIFT(Extractor):
         "max_detections": 15_000,
         "contrast_threshold": 0.01,
         "edge_threshold": 13.0,
-        "num_octave_layers": 3,
-        "sigma": 1.6,
+        "score": "response_scale",
+        "precise_upscale": True,
         "descriptor_window": 2.0,
     }
 
     def __init__(self, conf: Mapping[str, Any] | None = None) -> None:
         super().__init__(conf)
-        self._sift = cv2.SIFT.create(
-            nfeatures=self.conf["max_detections"],
-            nOctaveLayers=self.conf["num_octave_layers"],
-            contrastThreshold=self.conf["contrast_threshold"],
-            edgeThreshold=self.conf["edge_threshold"],
-            sigma=self.conf["sigma"],
-            descriptorType=cv2.CV_32F,
-            # OpenCV's ordinary doubling of the image moves every keypoint by up to 0.25 px.
-            enable_precise_upscale=True,
+        if self.conf["score"] not in ("response_scale", "response"):
+            raise ValueError(
+                f"score must be response_scale or response, not {self.conf['score']!r}."
+            )
+        self._sift = _opencv_sift(
+            self.conf["max_detections"],
+            self.conf["contrast_threshold"],
+            self.conf["edge_threshold"],
+            self.conf["precise_upscale"],
         )
 
     def extract(self, image: Tensor) -> dict[str, Tensor]:
         """Extract from one image; see :class:`Extractor`."""
-        array = image.mul(255).round().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy()
-        grey = array[..., 0] if array.shape[-1] == 1 else cv2.cvtColor(array, cv2.COLOR_RGB2GRAY)
-        grey = np.ascontiguousarray(grey)
-        detected = self._sift.detect(grey, None)
-        fields = [(*k.pt, k.size / 2, k.angle, k.response) for k in detected]
+        grey = to_grey(image)
+        features = self._detect(grey)
+        descriptors = describe_sift(
+            grey,
+            features["keypoints"],
+            features["scales"],
+            features["oris"],
+            self.conf["descriptor_window"],
+        )
+        return _tensors({**features, "descriptors": root_sift(descriptors).T}, image.device)
+
+    def detect(self, image: Tensor) -> dict[str, Tensor]:
+        """Detect in one image; see :class:`Extractor`."""
+        return _tensors(self._detect(to_grey(image)), image.device)
+
+    def _detect(self, grey: np.ndarray) -> dict[str, np.ndarray]:
+        fields = [(*k.pt, k.size / 2, k.angle, k.response) for k in self._sift.detect(grey, None)]
         x, y, scales, oris, responses = np.array(fields, np.float32).reshape(-1, 5).T
-        scores = responses * scales
+        scores = responses * scales if self.conf["score"] == "response_scale" else responses
         keep = strongest(scores, self.conf["max_keypoints"])
-        features = {
+        return {
             "keypoints": np.stack([x, y], axis=1)[keep],
             "scores": scores[keep],
             "scales": scales[keep],
             "oris": oris[keep],
-            "descriptors": root_sift(self._describe(grey, detected, keep)).T,
-        }
-        return {
-            key: torch.from_numpy(np.ascontiguousarray(value)).to(image.device)
-            for key, value in features.items()
         }
 
-    def _describe(
-        self, grey: np.ndarray, detected: Sequence[cv2.KeyPoint], keep: np.ndarray
-    ) -> np.ndarray:
-        """SIFT descriptors of the chosen keypoints, N×128."""
-        if len(keep) == 0:
-            return np.zeros((0, 128), np.float32)
-        # OpenCV builds its pyramid from the finest octave among the keypoints it is given. With
-        # the finest of all among them, a descriptor does not depend on what else was chosen.
-        # (The octave is the low byte, signed.)
-        finest = min(detected, key=lambda k: ((k.octave & 255) ^ 128) - 128)
-        chosen = [
-            cv2.KeyPoint(
-                k.pt[0],
-                k.pt[1],
-                k.size * self.conf["descriptor_window"],
-                k.angle,
-                k.response,
-                k.octave,
-            )
-            for k in [*(detected[i] for i in keep), finest]
-        ]
-        return self._sift.compute(grey, chosen)[1][:-1]
+
+def to_grey(image: Tensor) -> np.ndarray:
+    """Turn C×H×W float in [0, 1], RGB or grey, into H×W uint8 as OpenCV weighs the colours."""
+    array = image.mul(255).round().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy()
+    grey = array[..., 0] if array.shape[-1] == 1 else cv2.cvtColor(array, cv2.COLOR_RGB2GRAY)
+    return np.ascontiguousarray(grey)
+
+
+def describe_sift(
+    grey: np.ndarray,
+    keypoints: np.ndarray,
+    scales: np.ndarray,
+    oris: np.ndarray,
+    window: float = 1.0,
+) -> np.ndarray:
+    """Compute OpenCV's SIFT descriptors of any frames.
+
+    Args:
+        grey: H×W uint8.
+        keypoints: N×2 (x, y).
+        scales: N, σ of the scale space in pixels.
+        oris: N, degrees from the x towards the y axis.
+        window: width of the descriptor's window, as a multiple of Lowe's 12σ.
+
+    Returns:
+        N×128 float32, whole numbers from 0 to 255.
+    """
+    if len(keypoints) == 0:
+        return np.zeros((0, 128), np.float32)
+    # OpenCV keeps a keypoint's level of the pyramid in `octave`; it follows from σ, which is
+    # 1.6 · 2^(octave + layer / 3) for a layer from 0.5 to 3.5.
+    level = np.round(3 * np.log2(scales / 1.6)).astype(int)
+    octave = np.maximum((level - 1) // 3, -1)
+    layer = np.clip(level - 3 * octave, 0, 3)
+    packed = (octave & 255) | (layer << 8)
+    frames = [
+        cv2.KeyPoint(float(x), float(y), float(2 * window * scale), float(angle), 0, int(code))
+        for (x, y), scale, angle, code in zip(keypoints, scales, oris, packed, strict=True)
+    ]
+    # OpenCV builds its pyramid from the finest octave among the keypoints it is given. With one
+    # of the finest of all among them, a descriptor does not depend on the other keypoints.
+    frames.append(cv2.KeyPoint(0, 0, 2, 0, 0, 255 | (1 << 8)))
+    return _opencv_sift().compute(grey, frames)[1][:-1]
+
+
+def _opencv_sift(
+    max_detections: int = 0,
+    contrast_threshold: float = 0.04,
+    edge_threshold: float = 10.0,
+    precise_upscale: bool = True,
+) -> cv2.SIFT:
+    """Lowe's scale space, three layers an octave from σ = 1.6 on."""
+    return cv2.SIFT.create(
+        nfeatures=max_detections,
+        nOctaveLayers=3,
+        contrastThreshold=contrast_threshold,
+        edgeThreshold=edge_threshold,
+        sigma=1.6,
+        descriptorType=cv2.CV_32F,
+        enable_precise_upscale=precise_upscale,
+    )
+
+
+def _tensors(arrays: Mapping[str, np.ndarray], device: torch.device) -> dict[str, Tensor]:
+    return {
+        key: torch.from_numpy(np.ascontiguousarray(value)).to(device)
+        for key, value in arrays.items()
+    }
 
 
 def root_sift(descriptors: np.ndarray) -> np.ndarray:

@@ -7,7 +7,10 @@ from typing import Any
 
 from featplug.base import Matcher, build_module
 
-_CLASSES = {"nearest_neighbor": "featplug.matchers.nearest_neighbor:NearestNeighbor"}
+_CLASSES = {
+    "nearest_neighbor": "featplug.matchers.nearest_neighbor:NearestNeighbor",
+    "lisrd": "featplug.matchers.lisrd:LISRDMatcher",
+}
 
 
 def build_matcher(model_conf: Mapping[str, Any]) -> Matcher:

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from featplug.extractors.d2net import D2NetExtractor, detect
 from featplug.networks.d2net import D2Net, normalize_caffe
-from tests.networks.test_d2net import golden_state, seeded_image, seeded_state
+from tests.golden import GoldenRule
+from tests.networks.test_d2net import seeded_image, seeded_state
+from tests.parity import Parity
 
 PYRAMID = [0.5, 1.0, 2.0]
 
@@ -335,9 +337,11 @@ def test_bad_options_are_refused(weights: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def golden_weights(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def golden_weights(
+    shared: Path, golden_rule: GoldenRule, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, str]:
     rule = tmp_path_factory.mktemp("golden") / "rule.safetensors"
-    save_file(golden_state(shared), rule)
+    save_file(golden_rule.torch_state("d2net"), rule)
     official = shared / "weights" / "vgg16_imagenet_d2net_fp16.pth"
     return {"rule_relu": str(rule), "ots_norelu": str(official)}
 
@@ -346,7 +350,12 @@ def golden_weights(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> di
 @pytest.mark.parametrize("image", ["img0", "img1"])
 @pytest.mark.parametrize("name", ["ots_norelu", "rule_relu"])
 def test_golden_keypoints(
-    shared: Path, golden_weights: dict[str, str], name: str, image: str, scales: list[float]
+    shared: Path,
+    golden_weights: dict[str, str],
+    parity: Parity,
+    name: str,
+    image: str,
+    scales: list[float],
 ) -> None:
     golden = np.load(shared / "golden" / "d2net" / f"{name}_{image}.npz")
     extractor = D2NetExtractor(
@@ -381,6 +390,10 @@ def test_golden_keypoints(
         for key in ("scores", "scales", "descriptors"):
             values[key] = values[key][..., rows]
     check(result, expected)
+    parity.compare("d2net", "keypoints (px)", result["keypoints"], expected["keypoints"], 2e-3)
+    relative = 1e-4 * expected["scores"].max()
+    parity.compare("d2net", f"scores, {name}", result["scores"], expected["scores"], relative)
+    parity.compare("d2net", "descriptors", result["descriptors"].T, expected["descriptors"].T, 2e-5)
 
 
 @pytest.mark.parametrize("name", ["ots_norelu", "rule_relu"])

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import importlib.util
-import json
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +11,8 @@ from torch import Tensor, nn
 
 from featplug.extractors.d2net import CELL_CENTRE
 from featplug.networks.d2net import CELL_SIZE, D2Net, normalize_caffe
+from tests.golden import GoldenRule
+from tests.parity import Parity
 
 
 def seeded_state(network: nn.Module, symmetric: bool = False) -> dict[str, Tensor]:
@@ -39,28 +38,10 @@ def seeded_image(height: int, width: int, seed: int = 0) -> Tensor:
     return nn.functional.interpolate(coarse, size=(height, width), mode="bilinear")[0]
 
 
-def golden_state(shared: Path) -> dict[str, Tensor]:
-    """Weights of the golden files, made by their rule."""
-    folder = shared / "golden"
-    spec = importlib.util.spec_from_file_location("golden_rule", folder / "rule.py")
-    rule = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(rule)
-    tag = json.loads((folder / "set.json").read_text())["tag"]
-    state = rule.torch_state("d2net", key_table(shared), tag)
-    return {key: torch.from_numpy(value) for key, value in state.items()}
-
-
 def official_state(shared: Path) -> dict[str, Tensor]:
     """ImageNet weights in the authors' container, rounded to float16."""
     file = shared / "weights" / "vgg16_imagenet_d2net_fp16.pth"
     return torch.load(file, weights_only=True)["model"]
-
-
-def key_table(shared: Path) -> dict[str, tuple[int, ...]]:
-    """The official state dict: names and shapes."""
-    with (shared / "golden" / "d2net" / "state_dict.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    return {row["key"]: tuple(map(int, row["shape"].split("x"))) for row in rows}
 
 
 def literal_forward(state: dict[str, Tensor], image: np.ndarray, use_relu: bool) -> np.ndarray:
@@ -136,16 +117,19 @@ def test_gradients_reach_every_weight() -> None:
         assert parameter.grad.abs().max() > 0, name
 
 
-def test_state_dict_is_the_official_one(shared: Path) -> None:
+def test_state_dict_is_the_official_one(golden_rule: GoldenRule) -> None:
     state = D2Net().state_dict()
-    assert {key: tuple(value.shape) for key, value in state.items()} == key_table(shared)
-    assert list(state) == list(key_table(shared))
+    shapes = golden_rule.shapes("d2net/state_dict.csv")
+    assert {key: tuple(value.shape) for key, value in state.items()} == shapes
+    assert list(state) == list(shapes)
 
 
 @pytest.mark.parametrize("name", ["ots_norelu", "rule_relu"])
-def test_golden_feature_map(shared: Path, name: str) -> None:
+def test_golden_feature_map(
+    shared: Path, golden_rule: GoldenRule, parity: Parity, name: str
+) -> None:
     network = D2Net(use_relu=name == "rule_relu")
-    state = golden_state(shared) if name == "rule_relu" else official_state(shared)
+    state = golden_rule.torch_state("d2net") if name == "rule_relu" else official_state(shared)
     network.load_state_dict(state, strict=True)
     golden = np.load(shared / "golden" / "d2net" / f"dense_{name}.npz")
     image = torch.from_numpy(golden["image"]).permute(2, 0, 1).double() / 255
@@ -154,6 +138,9 @@ def test_golden_feature_map(shared: Path, name: str) -> None:
     with torch.no_grad():
         features = network(image)[0].numpy()
         features64 = network.double()(image.double())[0, :, ::4, ::4].numpy()
-    np.testing.assert_allclose(features, expected, rtol=0, atol=1e-3 * np.abs(expected).max())
+    largest = np.abs(expected).max()
+    parity.compare("d2net", f"feature map, {name}", features, expected, atol=1e-3 * largest)
     expected = golden["dense_features_float64_s4"]
-    np.testing.assert_allclose(features64, expected, rtol=0, atol=1e-7 * np.abs(expected).max())
+    parity.compare(
+        "d2net", f"feature map in float64, {name}", features64, expected, atol=1e-7 * largest
+    )
