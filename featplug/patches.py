@@ -1,8 +1,8 @@
 """Patches around keypoints: square windows, scaled and turned with a keypoint's frame.
 
-All patches of an image are one OpenCV remap of a tall map, which costs a fraction of a call for
-each. What is sampled where: the grid of :func:`patch_grid`, at the frame of a keypoint as SIFT
-defines it (Lowe, IJCV 2004, section 5), orientations in degrees from the x towards the y axis.
+Many patches are one OpenCV remap of a tall map, which costs a fraction of a call for each. They are
+sampled on the grid of :func:`patch_grid`, at a keypoint's frame as SIFT defines it (Lowe, IJCV
+2004, section 5), with orientations in degrees from the x towards the y axis.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-_MAX_ROWS = 2**15 - 1
-"""OpenCV's limit to the sides of a map."""
+_CHUNK = 128
+"""Patches in one call of OpenCV: enough to make the call cheap, few enough to stay in the cache."""
 
 
 def patch_grid(
@@ -41,9 +41,10 @@ def patch_grid(
     cosines = (radii * np.cos(angles))[:, None] * steps
     sines = (radii * np.sin(angles))[:, None] * steps
     centres = np.asarray(keypoints, np.float64).reshape(-1, 2, 1)
-    x = (centres[:, 0] + cosines)[:, None, :] - sines[:, :, None]
-    y = (centres[:, 1] + sines)[:, None, :] + cosines[:, :, None]
-    return x.astype(np.float32), y.astype(np.float32)
+    x, y = np.empty((2, len(centres), size, size), np.float32)
+    np.subtract((centres[:, 0] + cosines)[:, None], sines[:, :, None], x, casting="same_kind")
+    np.add((centres[:, 1] + sines)[:, None], cosines[:, :, None], y, casting="same_kind")
+    return x, y
 
 
 def sample_patches(
@@ -74,17 +75,18 @@ def sample_patches(
     Returns:
         N×size×size float32.
     """
-    x, y = patch_grid(keypoints, radii, oris, size, centred)
-    if coordinate_step is not None:
-        x, y = (np.rint(v / coordinate_step) * np.float32(coordinate_step) for v in (x, y))
-    patches = np.empty((len(x), size, size), np.float32)
-    num = _MAX_ROWS // size
-    for start in range(0, len(x), num):
-        chunk = slice(start, start + num)
+    keypoints, radii, oris = (np.asarray(v) for v in (keypoints, radii, oris))
+    patches = np.empty((len(keypoints), size, size), np.float32)
+    for start in range(0, len(patches), _CHUNK):
+        chunk = slice(start, start + _CHUNK)
+        x, y = patch_grid(keypoints[chunk], radii[chunk], oris[chunk], size, centred)
+        if coordinate_step is not None:
+            step = np.float32(coordinate_step)
+            x, y = np.rint(x / step) * step, np.rint(y / step) * step
         cv2.remap(
             image,
-            x[chunk].reshape(-1, size),
-            y[chunk].reshape(-1, size),
+            x.reshape(-1, size),
+            y.reshape(-1, size),
             cv2.INTER_LINEAR,
             dst=patches[chunk].reshape(-1, size),
             borderMode=cv2.BORDER_REPLICATE,

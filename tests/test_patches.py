@@ -52,7 +52,7 @@ def test_many_patches_are_those_sampled_one_by_one() -> None:
     radii, oris = random.uniform(1, 60, 2500), random.uniform(0, 360, 2500)
     patches = sample_patches(image, keypoints, radii, oris, 32)
     pyramid = sample_patches_from_pyramid(image, keypoints, radii, oris, 32)
-    for i in (0, 1022, 1023, 1024, 2499):
+    for i in (0, 127, 128, 1024, 2499):
         one = slice(i, i + 1)
         frame = (keypoints[one], radii[one], oris[one])
         np.testing.assert_array_equal(sample_patches(image, *frame, 32)[0], patches[i])

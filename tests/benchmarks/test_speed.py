@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.speed import MEASUREMENTS, Setup, main, measure
+from benchmarks.speed.__main__ import CASES, main
+from benchmarks.speed.measure import Setup, measure
 from tests.worlds import write_textured_images
 
 
@@ -33,4 +34,9 @@ def test_a_failed_measurement_is_an_error(tmp_path: Path) -> None:
 
 
 def test_every_case_has_ours() -> None:
-    assert all("featplug" in peers for peers in MEASUREMENTS.values())
+    assert all("featplug" in peers for peers in CASES.values())
+
+
+def test_an_unknown_case_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no case 'sift'; there are sfm, match"):
+        main(tmp_path, cases=("sift",))

@@ -1,0 +1,1 @@
+"""Speed and memory of each stage, one file per part of the pipeline."""

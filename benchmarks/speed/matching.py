@@ -1,0 +1,109 @@
+"""Matching, beside hloc and the bare products."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.speed.measure import Measurement, Setup
+from featplug.extract import extract_features
+from featplug.h5file import Provenance
+from featplug.match import match_features
+from featplug.pairs import exhaustive, read_pairs, write_pairs
+from featplug.results import peak_memory
+from featplug.store import FeatureReader, FeatureWriter, MatchReader
+
+
+def make_inputs(setup: Setup) -> tuple[Path, Path]:
+    """One feature file in hloc's range of keypoints, and all its pairs."""
+    features, pairs = setup.work / "speed-feats.h5", setup.work / "speed-pairs.txt"
+    if not features.exists():
+        extract_features("sift", setup.images, feature_path=features, max_keypoints=3500)
+        with FeatureReader(features) as reader:
+            write_pairs(pairs, exhaustive(reader.names()))
+    return features, pairs
+
+
+def match_ours(setup: Setup) -> dict[str, Any]:
+    """``NN-ratio`` on every pair of one feature file, within 1 GiB."""
+    features, pairs = make_inputs(setup)
+    target = setup.work / "match-ours.h5"
+    start = time.perf_counter()
+    summary = match_features(
+        "NN-ratio", pairs, features, matches=target, overwrite=True, device="cpu"
+    )
+    seconds = time.perf_counter() - start
+    return {"seconds": seconds, "pairs": summary.num_matched, "matches": summary.num_matches}
+
+
+def match_product(setup: Setup) -> dict[str, Any]:
+    """The bare float32 matrix products of the same pairs, nothing else: the floor."""
+    features, _ = make_inputs(setup)
+    with FeatureReader(features) as reader:
+        names = reader.names()
+        arrays = [reader.read(name, ["descriptors"])["descriptors"] for name in names]
+    descriptors = [torch.from_numpy(array).float() for array in arrays]
+    start = time.perf_counter()
+    for i, left in enumerate(descriptors):
+        for right in descriptors[i + 1 :]:
+            torch.mm(left.t(), right)
+    return {"seconds": time.perf_counter() - start}
+
+
+def match_hloc(setup: Setup) -> dict[str, Any]:
+    """``match_features`` of hloc on the same file and pairs, and whether the matches agree."""
+    sys.path.insert(0, str(setup.hloc))
+    from hloc import match_features as hloc_match  # type: ignore[import-not-found]
+
+    features, pairs = make_inputs(setup)
+    target = setup.work / "match-hloc.h5"
+    target.unlink(missing_ok=True)
+    start = time.perf_counter()
+    hloc_match.main(hloc_match.confs["NN-ratio"], pairs, features, matches=target)
+    figures: dict[str, Any] = {
+        "seconds": time.perf_counter() - start,
+        "peak_memory_mib": peak_memory() / 2**20,
+    }
+    same = either = 0
+    # Ours were measured just before, on the same files.
+    with MatchReader(target) as theirs, MatchReader(setup.work / "match-ours.h5") as ours:
+        for name0, name1 in read_pairs(pairs):
+            found0 = set(map(tuple, theirs.read(name0, name1)[0].tolist()))
+            found1 = set(map(tuple, ours.read(name0, name1)[0].tolist()))
+            same += len(found0 & found1)
+            either += len(found0 | found1)
+    return {**figures, "matches_in_common": same, "matches_of_either": either}
+
+
+def match_40k(setup: Setup) -> dict[str, Any]:
+    """Two images of 40,000 keypoints, 128-D, within a budget of 1 GiB."""
+    rng = np.random.default_rng(0)
+    features, pairs = setup.work / "speed-40k.h5", setup.work / "speed-40k.txt"
+    features.unlink(missing_ok=True)
+    with FeatureWriter(features, Provenance("features", {})) as writer:
+        for name in ("a.jpg", "b.jpg"):
+            descriptors = rng.standard_normal((128, 40_000), dtype=np.float32)
+            descriptors /= np.linalg.norm(descriptors, axis=0)
+            values: dict[str, np.ndarray] = {
+                "keypoints": np.zeros((40_000, 2), np.float32),
+                "scores": np.zeros(40_000, np.float32),
+                "descriptors": descriptors.astype(np.float16),
+            }
+            writer.write(name, values, (6000, 4000), 1.0, "")
+    write_pairs(pairs, [("a.jpg", "b.jpg")])
+    before = peak_memory()
+    start = time.perf_counter()
+    match_features("NN-ratio", pairs, features, matches=setup.work / "x.h5", overwrite=True)
+    seconds = time.perf_counter() - start
+    return {"seconds": seconds, "matching_memory_mib": (peak_memory() - before) / 2**20}
+
+
+CASES: dict[str, dict[str, Measurement]] = {
+    "match": {"featplug": match_ours, "hloc": match_hloc, "products": match_product},
+    "match-40k": {"featplug": match_40k},
+}
