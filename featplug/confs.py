@@ -14,6 +14,8 @@ the keypoints of ``mtldesc``.
 from __future__ import annotations
 
 import copy
+from itertools import accumulate
+from operator import truediv
 from typing import Any
 
 _D2NET_PREPROCESSING = {
@@ -24,6 +26,8 @@ _D2NET_PREPROCESSING = {
     "interpolation": "pil_bilinear",
 }
 _D2NET_SCALES = [0.5, 1.0, 2.0]
+# Divided again and again, as released: sizes that end on a half are rounded by the last bit.
+_MTLDESC_SCALES = list(accumulate([1.0] + 6 * [2**0.25], truediv))
 # In colour for SIFT, too: a JPEG's own luma differs from the grey of its colours by rounding, and
 # SIFT's keypoints must be the same ones where another method describes them.
 _PREPROCESSING = {"grayscale": False, "resize_max": 1600}
@@ -96,6 +100,12 @@ features: dict[str, dict[str, Any]] = {
     "mtldesc": _feature(
         "mtldesc", {"name": "mtldesc", "checkpoint": "mtldesc"}, "mtldesc", "128 (weighted)"
     ),
+    "mtldesc-ms": _feature(
+        "mtldesc-ms",
+        {"name": "mtldesc", "checkpoint": "mtldesc", "scales": _MTLDESC_SCALES},
+        "mtldesc",
+        "128 (weighted)",
+    ),
     "lisrd": _feature(
         "lisrd",
         {"name": "lisrd", "checkpoint": "lisrd", "detector": _SIFT},
@@ -108,9 +118,14 @@ features: dict[str, dict[str, Any]] = {
         "lisrd-sift",
         "2 × 128 + meta 2 × 1024",
     ),
-    "contextdesc": _contextdesc("contextdesc", checkpoint="contextdesc"),
+    "contextdesc": _contextdesc(
+        "contextdesc", checkpoint="contextdesc", regional_checkpoint="contextdesc-regional"
+    ),
     "contextdesc-upright": _contextdesc(
-        "contextdesc-upright", checkpoint="contextdesc-upright", upright=True
+        "contextdesc-upright",
+        checkpoint="contextdesc-upright",
+        regional_checkpoint="contextdesc-regional",
+        upright=True,
     ),
     # The paper's use without regional features.
     "contextdesc-geo": _contextdesc(

@@ -39,7 +39,10 @@ class GoldenRule:
                 if all(row[key] == value for key, value in where.items())
             ]
         return {
-            row.get("key") or row["name"]: tuple(int(n) for n in row["shape"].split("x") if n)
+            # A scalar's shape is the word "scalar".
+            row.get("key") or row["name"]: tuple(
+                int(n) for n in row["shape"].split("x") if n.isdigit()
+            )
             for row in rows
         }
 

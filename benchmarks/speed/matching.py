@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from benchmarks.speed.measure import Measurement, Setup
 from featplug.extract import extract_features
 from featplug.h5file import Provenance
 from featplug.match import match_features
+from featplug.matchers import build_matcher
 from featplug.pairs import exhaustive, read_pairs, write_pairs
 from featplug.results import peak_memory
 from featplug.store import FeatureReader, FeatureWriter, MatchReader
@@ -103,7 +105,77 @@ def match_40k(setup: Setup) -> dict[str, Any]:
     return {"seconds": seconds, "matching_memory_mib": (peak_memory() - before) / 2**20}
 
 
+def _lisrd_features(num: int) -> list[dict[str, torch.Tensor]]:
+    """Two images' features of ``lisrd``, drawn at random, with a batch axis."""
+    torch.manual_seed(0)
+    return [
+        {
+            "descriptors": F.normalize(torch.randn(1, 4, 128, num), dim=2).flatten(1, 2),
+            "meta_descriptors": F.normalize(torch.randn(1, 4, 1024, 3, 3), dim=2),
+            "meta_grid": torch.rand(1, 2, num) * 2 - 1,
+        }
+        for _ in range(2)
+    ]
+
+
+def _lisrd_match(num: int) -> dict[str, Any]:
+    matcher = build_matcher({"name": "lisrd"})
+    sides = _lisrd_features(num)
+    data = {f"{key}{i}": side[key] for i, side in enumerate(sides) for key in side}
+    before = peak_memory()
+    seconds = []
+    for _ in range(5 if num < 5000 else 1):
+        start = time.perf_counter()
+        matches = matcher(data)["matches0"]
+        seconds.append(time.perf_counter() - start)
+    return {
+        "seconds": min(seconds),
+        "matching_memory_mib": (peak_memory() - before) / 2**20,
+        "matches": int((matches >= 0).sum()),
+    }
+
+
+def lisrd_2k_ours(setup: Setup) -> dict[str, Any]:
+    """The matcher ``lisrd`` on two images of 2,000 keypoints."""
+    return _lisrd_match(2000)
+
+
+def lisrd_20k_ours(setup: Setup) -> dict[str, Any]:
+    """The matcher ``lisrd`` on two images of 20,000 keypoints."""
+    return _lisrd_match(20_000)
+
+
+def lisrd_2k_whole(setup: Setup) -> dict[str, Any]:
+    """The same as arrays of N0 x 4 x N1, from meta descriptors sampled at the keypoints."""
+    sides = _lisrd_features(2000)
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        (d0, m0), (d1, m1) = (
+            (
+                side["descriptors"][0].unflatten(0, (4, 128)).permute(2, 0, 1),
+                F.normalize(
+                    F.grid_sample(
+                        side["meta_descriptors"][0],
+                        side["meta_grid"][0].t()[None, None].expand(4, -1, -1, -1),
+                        align_corners=False,
+                    )[:, :, 0].permute(2, 0, 1),
+                    dim=2,
+                ),
+            )
+            for side in sides
+        )
+        weights = torch.einsum("nid,mid->nim", m0, m1).softmax(1)
+        similarities = (weights * torch.einsum("nid,mid->nim", d0, d1)).sum(1)
+        forth, back = similarities.argmax(1), similarities.argmax(0)
+        mutual = back[forth] == torch.arange(len(forth))
+        seconds.append(time.perf_counter() - start)
+    return {"seconds": min(seconds), "matches": int(mutual.sum())}
+
+
 CASES: dict[str, dict[str, Measurement]] = {
     "match": {"featplug": match_ours, "hloc": match_hloc, "products": match_product},
     "match-40k": {"featplug": match_40k},
+    "match-lisrd": {"featplug": lisrd_2k_ours, "N x 4 x M": lisrd_2k_whole},
+    "match-lisrd-20k": {"featplug": lisrd_20k_ours},
 }

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from safetensors.torch import save_file
+from torch import nn
 
 from benchmarks.speed.measure import Measurement, Setup
 from featplug.images import list_images, read_image
 
 
-def _d2net_image(setup: Setup, width: int) -> np.ndarray:
+def _resized(setup: Setup, width: int) -> np.ndarray:
     image = Image.fromarray(read_image(setup.images / list_images(setup.images)[0]))
     return np.asarray(image.resize((width, round(width * image.height / image.width))))
 
@@ -24,7 +27,7 @@ def _d2net_ours(setup: Setup, width: int, scales: list[float]) -> dict[str, Any]
 
     conf = {"name": "d2net", "checkpoint": "d2net-ots", "use_relu": False, "scales": scales}
     extractor = build_extractor(conf)
-    image = torch.from_numpy(_d2net_image(setup, width).transpose(2, 0, 1) / np.float32(255))
+    image = torch.from_numpy(_resized(setup, width).transpose(2, 0, 1) / np.float32(255))
     start = time.perf_counter()
     features = extractor({"image": image[None]})
     return {
@@ -43,7 +46,7 @@ def _d2net_authors(setup: Setup, width: int, scales: list[float]) -> dict[str, A
 
     model = D2Net(model_file=None, use_relu=False, use_cuda=False)
     load_weights("d2net-ots", "auto", model)
-    image = preprocess_image(_d2net_image(setup, width), preprocessing="caffe")
+    image = preprocess_image(_resized(setup, width), preprocessing="caffe")
     start = time.perf_counter()
     with torch.no_grad():
         batch = torch.tensor(image[None].astype(np.float32))
@@ -71,7 +74,88 @@ def d2net_ms_authors(setup: Setup) -> dict[str, Any]:
     return _d2net_authors(setup, 1024, [0.5, 1.0, 2.0])
 
 
+def _seeded(network_class: type[nn.Module], setup: Setup) -> Path:
+    """Weights of the right size; how long a network takes does not depend on their values."""
+    torch.manual_seed(0)
+    network = network_class()
+    for parameter in network.parameters():
+        if parameter.ndim > 1:
+            nn.init.kaiming_normal_(parameter)
+    path = setup.work / f"{network_class.__name__}.safetensors"
+    save_file(network.state_dict(), path)
+    return path
+
+
+def _photograph(setup: Setup) -> torch.Tensor:
+    """3×1067×1600, or of the photograph's own shape."""
+    return torch.from_numpy(_resized(setup, 1600).transpose(2, 0, 1) / np.float32(255))
+
+
+def _forward(network: nn.Module, image: torch.Tensor) -> dict[str, Any]:
+    """The bare forward pass, channels-last."""
+    image = image[None].clone(memory_format=torch.channels_last)
+    with torch.no_grad():
+        network.eval()
+        start = time.perf_counter()
+        network(image)
+        return {"seconds": time.perf_counter() - start}
+
+
+def mtldesc_ours(setup: Setup) -> dict[str, Any]:
+    """``mtldesc``, 1,600 px wide, with weights drawn at random."""
+    from featplug.extractors.mtldesc import MTLDescExtractor
+    from featplug.networks.mtldesc import MTLDesc
+
+    extractor = MTLDescExtractor({"weights": str(_seeded(MTLDesc, setup))}).eval()
+    image = _photograph(setup)
+    # As many pixels above the threshold as the trained detector has at most, about.
+    with torch.no_grad():
+        sample = extractor.network(image[None, :, :256, :256] * 2 - 1).logits.sigmoid()
+    extractor.conf["detection_threshold"] = float(sample.quantile(0.95))
+    start = time.perf_counter()
+    features = extractor({"image": image[None]})
+    return {
+        "seconds": time.perf_counter() - start,
+        "keypoints": len(features["keypoints"][0]),
+    }
+
+
+def mtldesc_forward(setup: Setup) -> dict[str, Any]:
+    """Its network alone, the photograph at a multiple of 16 pixels."""
+    from featplug.networks.mtldesc import MTLDesc
+
+    image = _photograph(setup)
+    height, width = (side // 16 * 16 for side in image.shape[1:])
+    torch.manual_seed(0)
+    return _forward(MTLDesc(), image[:, :height, :width])
+
+
+def lisrd_ours(setup: Setup) -> dict[str, Any]:
+    """``lisrd`` at 10,000 given keypoints, 1,600 px wide, with weights drawn at random."""
+    from featplug.extractors.lisrd import LISRDExtractor
+    from featplug.networks.lisrd import LISRD
+
+    extractor = LISRDExtractor({"weights": str(_seeded(LISRD, setup))}).eval()
+    image = _photograph(setup)
+    size = torch.tensor(image.shape[:0:-1])
+    keypoints = {"keypoints": torch.rand(10_000, 2) * (size - 1)}
+    with torch.no_grad():
+        start = time.perf_counter()
+        extractor.describe(image, keypoints)
+        return {"seconds": time.perf_counter() - start}
+
+
+def lisrd_forward(setup: Setup) -> dict[str, Any]:
+    """Its network alone."""
+    from featplug.networks.lisrd import LISRD
+
+    torch.manual_seed(0)
+    return _forward(LISRD(), _photograph(setup))
+
+
 CASES: dict[str, dict[str, Measurement]] = {
     "d2net": {"featplug": d2net_ours, "authors": d2net_authors},
     "d2net-ms": {"featplug": d2net_ms_ours, "authors": d2net_ms_authors},
+    "mtldesc": {"featplug": mtldesc_ours, "forward": mtldesc_forward},
+    "lisrd": {"featplug": lisrd_ours, "forward": lisrd_forward},
 }

@@ -6,6 +6,7 @@ is in the cache: memory is bounded, and the reductions cost little beside the pr
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -49,14 +50,42 @@ def reduce_similarities(
     """Reduce the similarities ``left.T @ right`` of K×N0 and K×N1, ``rows`` rows at a time."""
     num0, num1 = left.shape[1], right.shape[1]
     buffer = left.new_empty(min(rows, num0), num1)
+
+    def products(chunk: slice) -> Tensor:
+        block = left[:, chunk]
+        return torch.mm(block.t(), right, out=buffer[: block.shape[1]])
+
+    return reduce_blocks(products, left, right, rows, second=second, others=others)
+
+
+def reduce_blocks(
+    block: Callable[[slice], Tensor],
+    left: Tensor,
+    right: Tensor,
+    rows: int,
+    *,
+    second: bool,
+    others: bool,
+) -> Nearest:
+    """Reduce similarities of any kind.
+
+    Args:
+        block: computes the similarities R×N1 of R rows. Its result is written to, and may be
+            overwritten by the next call.
+        left: ...×N0, of the type and on the device of the similarities.
+        right: ...×N1.
+        rows: how many rows to compute at a time.
+        second: give each row's second largest similarity.
+        others: give each column's largest one without the rows' maxima.
+    """
+    num0, num1 = left.shape[-1], right.shape[-1]
     columns = torch.empty(num0, dtype=torch.int64, device=left.device)
     best = left.new_empty(num0)
     seconds = left.new_empty(num0) if second else None
     rest = left.new_full((num1,), -torch.inf) if others else None
     for start in range(0, num0, rows):
         chunk = slice(start, start + rows)
-        block = left[:, chunk]
-        similarities = torch.mm(block.t(), right, out=buffer[: block.shape[1]])
+        similarities = block(chunk)
         column = _argmax(similarities)[:, None]
         columns[chunk] = column[:, 0]
         best[chunk] = similarities.gather(1, column)[:, 0]
