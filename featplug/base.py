@@ -19,7 +19,7 @@ from featplug.registry import WeightsRecord
 
 KEYPOINT_KEYS = ("keypoints", "scores", "scales", "oris")
 """The outputs of an extractor that say where keypoints are, not what they look like."""
-PER_KEYPOINT_KEYS = ("scores", "scales", "oris", "attention")
+PER_KEYPOINT_KEYS = ("scores", "scales", "oris", "attention", "matchability")
 """Optional or required outputs of an extractor with exactly one number per keypoint."""
 
 

@@ -3,7 +3,6 @@
 A PyTorch checkpoint is a pickle, and a pickle can call any function. Files are therefore read
 with ``weights_only=True``, which builds tensors and plain values; beside those only what training
 scripts commonly leave in a checkpoint is allowed, ``argparse.Namespace`` and numpy numbers.
-A converter takes the path of the authors' file and returns a state dict in our network's names.
 """
 
 from __future__ import annotations
@@ -83,6 +82,16 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def git_blob_id(path: Path) -> str:
+    """Compute the SHA-1 by which git knows the content of a file, as 40 hexadecimal digits."""
+    with path.open("rb") as file:
+        # An identity that others published, not a defence: whoever can forge it can do without.
+        digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
+        while chunk := file.read(2**20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
 def state_sha256(state: Mapping[str, Tensor]) -> str:
     """Compute the SHA-256 of a state dict: names, types, shapes and values, in order of names.
 
@@ -121,7 +130,7 @@ def read_torch(path: Path) -> Any:
     Raises:
         ValueError: the file is damaged, of another kind, or wants more than tensors and values.
     """
-    head = _refuse_pages(path)
+    head = refuse_pages(path)
     is_zip = head.startswith(b"PK")
     if not is_zip and not head.startswith(_LEGACY_MAGIC):
         raise _not_torch(path, head)
@@ -137,7 +146,7 @@ def read_torch(path: Path) -> Any:
         if isinstance(error, pickle.UnpicklingError) and wanted:
             raise _refused(path, f"wants {wanted[1]}") from error
         reason = str(error).rpartition("WeightsUnpickler error: ")[2].strip()
-        raise _damaged(path, reason or type(error).__name__) from error
+        raise damaged(path, reason or type(error).__name__) from error
 
 
 def _refused(path: Path, reason: str) -> ValueError:
@@ -147,13 +156,14 @@ def _refused(path: Path, reason: str) -> ValueError:
     )
 
 
-def _damaged(path: Path, reason: str) -> ValueError:
+def damaged(path: Path, reason: str) -> ValueError:
+    """Give the error of a file that cannot be read to its end; its reason's first sentence."""
     reason = reason.split(". ")[0].split("\n")[0].rstrip(".")
     return ValueError(f"{path} is damaged or only half downloaded ({reason}); download it again.")
 
 
 def _open_safetensors(path: Path) -> Any:
-    _refuse_pages(path)
+    refuse_pages(path)
     try:
         return safe_open(path, "pt")
     except SafetensorError as error:
@@ -162,8 +172,12 @@ def _open_safetensors(path: Path) -> Any:
         ) from error
 
 
-def _refuse_pages(path: Path) -> bytes:
-    """Refuse an empty file and a saved web page; return the first bytes of any other."""
+def refuse_pages(path: Path) -> bytes:
+    """Refuse an empty file and a saved web page; return the first bytes of any other.
+
+    Raises:
+        ValueError: it is such a file.
+    """
     with path.open("rb") as file:
         head = file.read(512)
     if not head:
@@ -197,9 +211,9 @@ def _check_archive(path: Path) -> None:
             names = archive.namelist()
             mismatch = archive.testzip()
     except _DAMAGE as error:
-        raise _damaged(path, str(error)) from error
+        raise damaged(path, str(error)) from error
     if mismatch:
-        raise _damaged(path, f"the checksum of {mismatch} does not match")
+        raise damaged(path, f"the checksum of {mismatch} does not match")
     if any(name.endswith("/constants.pkl") for name in names):
         raise _refused(path, "is a TorchScript archive")
 
@@ -234,25 +248,3 @@ def find_mismatch(state: Mapping[str, Tensor], network: nn.Module) -> tuple[int,
 def _describe(tensor: Tensor) -> str:
     shape = "×".join(map(str, tensor.shape)) or "a scalar"
     return shape if tensor.is_floating_point() else f"{shape} of {tensor.dtype}"
-
-
-def _tensors_under(contents: Any, key: str, path: Path) -> dict[str, Tensor]:
-    """Take the state dict that a checkpoint holds under one key."""
-    state = contents.get(key) if isinstance(contents, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        keys = list(map(str, contents)) if isinstance(contents, dict) else []
-        holds = ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
-        raise ValueError(
-            f"{path} has no state dict under {key!r} (it holds {holds or type(contents).__name__})"
-            ", so it is another system's checkpoint."
-        )
-    return state
-
-
-def d2net(path: Path) -> dict[str, Tensor]:
-    """Convert a checkpoint of D2-Net (``d2_tf.pth`` and the like): keys are kept as they are.
-
-    Raises:
-        ValueError: the file has no state dict under ``model``, or cannot be read.
-    """
-    return _tensors_under(read_torch(path), "model", path)

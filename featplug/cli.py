@@ -145,6 +145,28 @@ def match(
     )
 
 
+@app.command(name="list")
+def list_features() -> None:
+    """List the features: paper, descriptor, matcher, weights and their licence."""
+    from featplug.catalogue import list_confs
+
+    confs = list_confs()
+    for conf in confs:
+        mark = "ready" if conf.is_ready else "-"
+        print(f"{mark:<7}{conf.name:<21}{conf.dimensions:<26}{conf.paper}")
+        print(f"{'':7}matcher {conf.matcher}")
+        for checkpoint, status in conf.weights.items():
+            if status is None:
+                text = f"none known for {checkpoint}; give a file with --weights"
+            elif status.path is None:
+                text = f"`featplug weights fetch {status.entry}`, licence {status.licence}"
+            else:
+                text = f"{status.entry}, {status.how}, licence {status.licence}"
+            print(f"{'':7}weights {text}")
+    describers = ", ".join(conf.name for conf in confs if conf.describes)
+    print(f"NAME+OTHER describes the keypoints of OTHER by NAME, one of {describers}.")
+
+
 def _skipped(skipped: dict[str, str]) -> str:
     if not skipped:
         return "nothing skipped."
@@ -159,7 +181,7 @@ def weights_list() -> None:
     from featplug.weights import list_weights
 
     for status in list_weights():
-        print(f"{status.entry:<24}{status.feature:<12}{status.how:<16}{status.licence}")
+        print(f"{status.entry:<24}{status.feature:<16} {status.how:<16}{status.licence}")
         print(f"    {status.path or status.url or ''}\n    {status.citation}")
 
 

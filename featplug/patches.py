@@ -7,6 +7,8 @@ sampled on the grid of :func:`patch_grid`, at a keypoint's frame as SIFT defines
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
@@ -94,17 +96,32 @@ def sample_patches(
     return patches
 
 
+def gaussian_pyramid(image: np.ndarray) -> list[np.ndarray]:
+    """Halve an image again and again: pixel (x, y) of level n lies at (2ⁿx, 2ⁿy).
+
+    Args:
+        image: H×W float32.
+
+    Returns:
+        The levels, the image itself first, until a side has fewer than 2 pixels.
+    """
+    levels = [image]
+    while min(levels[-1].shape) > 1:
+        levels.append(cv2.pyrDown(levels[-1]))
+    return levels
+
+
 def sample_patches_from_pyramid(
-    image: np.ndarray,
+    pyramid: Sequence[np.ndarray],
     keypoints: np.ndarray,
     radii: np.ndarray,
     oris: np.ndarray,
     size: int,
 ) -> np.ndarray:
-    """Sample patches, each from the level of a Gaussian pyramid whose pixels are about its own.
+    """Sample patches, each from the level of a pyramid whose pixels are about its own.
 
     Args:
-        image: H×W float32.
+        pyramid: of :func:`gaussian_pyramid`.
         keypoints: N×2 (x, y; integer = pixel centre).
         radii: N, half of a patch's width in pixels.
         oris: N, degrees from the x towards the y axis; see :func:`patch_grid`.
@@ -115,31 +132,28 @@ def sample_patches_from_pyramid(
     """
     keypoints, radii, oris = (np.asarray(v, np.float64) for v in (keypoints, radii, oris))
     pixel = np.maximum(2 * radii / size, 1)
-    levels = np.rint(np.log2(pixel)).astype(int)
+    levels = np.minimum(np.rint(np.log2(pixel)).astype(int), len(pyramid) - 1)
     patches = np.empty((len(levels), size, size), np.float32)
-    for level in range(levels.max(initial=-1) + 1):
-        if level:
-            image = cv2.pyrDown(image)  # its pixel (x, y) lies at (2x, 2y)
+    for level in np.unique(levels):
         (rows,) = np.nonzero(levels == level)
         scale = 2.0**-level
         patches[rows] = sample_patches(
-            image, keypoints[rows] * scale, radii[rows] * scale, oris[rows], size
+            pyramid[level], keypoints[rows] * scale, radii[rows] * scale, oris[rows], size
         )
     return patches
 
 
-def standardise_patches(patches: np.ndarray, epsilon: float, ddof: int = 0) -> np.ndarray:
+def standardise_patches(patches: np.ndarray, epsilon: float) -> np.ndarray:
     """Subtract each patch's mean and divide by its standard deviation.
 
     Args:
         patches: N×S×S float32.
-        epsilon: added to the standard deviation.
-        ddof: 0 for the deviation of the population, 1 for that of the sample.
+        epsilon: added to the standard deviation, that of the population.
 
     Returns:
         N×S×S float32; a patch without contrast is all zeros.
     """
     mean = patches.mean((1, 2), keepdims=True, dtype=np.float64)
-    deviation = patches.std((1, 2), keepdims=True, dtype=np.float64, ddof=ddof) + epsilon
+    deviation = patches.std((1, 2), keepdims=True, dtype=np.float64) + epsilon
     deviation[deviation == 0] = 1
     return ((patches - mean) / deviation).astype(np.float32)

@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import platformdirs
 import torch
@@ -49,6 +49,14 @@ class WeightsRecord:
     """Hash of the authors' file, be it imported or read as it is; of any other file its own."""
 
 
+class Hashes(NamedTuple):
+    """What tells an authors' file from any other."""
+
+    sha256: str
+    git_blob: str | None = None
+    """Its id in git; unknown where only what was converted from the file is at hand."""
+
+
 @dataclass(frozen=True)
 class Source:
     """One file that holds an entry's weights."""
@@ -57,7 +65,14 @@ class Source:
     licence: str
     urls: tuple[str, ...] = ()
     sha256: str | None = None
+    git_blob: str | None = None
     size: int | None = None
+
+    def agrees(self, hashes: Hashes) -> bool | None:
+        """Whether a file with these hashes is this one; None where there is none to compare."""
+        pairs = ((self.sha256, hashes.sha256), (self.git_blob, hashes.git_blob))
+        compared = [known == found for known, found in pairs if known and found]
+        return all(compared) if compared else None
 
 
 @dataclass(frozen=True)
@@ -107,9 +122,9 @@ class RegistryEntry:
                     return folder / file, "authors' file"
         return None
 
-    def source_of(self, file: str, sha256: str | None = None) -> Source | None:
-        """Give the source with this hash, else the one with this file name."""
-        by_hash = [source for source in self.sources if sha256 and source.sha256 == sha256]
+    def source_of(self, file: str, hashes: Hashes | None = None) -> Source | None:
+        """Give the source with one of these hashes, else the one with this file name."""
+        by_hash = [source for source in self.sources if hashes and source.agrees(hashes)]
         by_name = [source for source in self.sources if source.file == file]
         return next(iter(by_hash + by_name), None)
 
@@ -155,6 +170,15 @@ def get_entry(name: str) -> RegistryEntry:
     if name not in registry:
         raise ValueError(f"There are no weights named {name!r}; there are {', '.join(registry)}.")
     return registry[name]
+
+
+def preferred_entries(checkpoint: str) -> list[RegistryEntry]:
+    """List the entries of a feature key that are used without being named, the preferred first.
+
+    The authors' weights come before those trained here.
+    """
+    entries = [e for e in read_registry().values() if e.feature == checkpoint and e.automatic]
+    return sorted(entries, key=lambda entry: entry.origin != "official")
 
 
 def shipped_folder() -> Path:

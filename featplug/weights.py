@@ -20,19 +20,26 @@ from torch import Tensor, nn
 
 from featplug import __version__
 from featplug.checkpoints import (
-    file_sha256,
     find_mismatch,
     read_metadata,
     read_safetensors,
     state_sha256,
 )
 from featplug.download import download
+from featplug.identity import (
+    check_known,
+    entries_named,
+    hash_source,
+    recognise,
+    refuse_exchanged,
+)
 from featplug.registry import (
     FOLDER_VARIABLE,
     NetworkFromState,
     RegistryEntry,
     WeightsRecord,
     get_entry,
+    preferred_entries,
     read_registry,
     search_folders,
 )
@@ -109,7 +116,8 @@ def load_network(
         with torch.device("meta"):
             network = network_class.from_state(state)
     except ValueError as error:
-        raise ValueError(f"{path} does not fit {network_class.__name__}: {error}") from error
+        name, reason = network_class.__name__, _phrase(error)
+        raise ValueError(f"{path} does not fit {name}: {reason}.") from error
     _assign(state, network, path)
     return network, record
 
@@ -117,7 +125,7 @@ def load_network(
 def _find(checkpoint: str, choice: str) -> tuple[dict[str, Tensor], Path, WeightsRecord]:
     """Find and read the weights of a choice of :func:`load_weights`."""
     entry, path, origin = _choose(checkpoint, choice)
-    state, sha256 = _read(path, entry, check_known=origin != "file")
+    state, sha256 = _read(path, entry, compare=origin != "file")
     name = path.name if entry is None or origin == "file" else entry.name
     logger.info("weights: %s (%s) %s sha256 %s…", name, origin, path, sha256[:12])
     return state, path, WeightsRecord(name=name, origin=origin, path=path, sha256=sha256)
@@ -139,21 +147,21 @@ def _assign(state: Mapping[str, Tensor], network: nn.Module, path: Path) -> None
 
 def list_weights() -> list[WeightsStatus]:
     """Say for each registry entry which file would be used, without reading its tensors."""
-    statuses = []
-    for entry in read_registry().values():
-        path, how = entry.find() or (None, "missing")
-        licence = entry.sources[0].licence
-        if path is not None:
-            source = entry.source_of(path.name)
-            try:
-                licence = source.licence if source else read_metadata(path).get("licence", licence)
-            except ValueError:
-                how = "damaged"
-        url = next((url for source in entry.sources for url in source.urls), None)
-        statuses.append(
-            WeightsStatus(entry.name, entry.feature, licence, entry.citation, url, path, how)
-        )
-    return statuses
+    return [weights_status(entry) for entry in read_registry().values()]
+
+
+def weights_status(entry: RegistryEntry) -> WeightsStatus:
+    """Say which file of a registry entry would be used, without reading its tensors."""
+    path, how = entry.find() or (None, "missing")
+    licence = entry.sources[0].licence
+    if path is not None:
+        source = entry.source_of(path.name)
+        try:
+            licence = source.licence if source else read_metadata(path).get("licence", licence)
+        except ValueError:
+            how = "damaged"
+    url = next((url for source in entry.sources for url in source.urls), None)
+    return WeightsStatus(entry.name, entry.feature, licence, entry.citation, url, path, how)
 
 
 def verify_weights(names: Iterable[str] | None = None) -> list[WeightsCheck]:
@@ -178,7 +186,7 @@ def verify_weights(names: Iterable[str] | None = None) -> list[WeightsCheck]:
             continue
         try:
             state, sha256 = _read(path, entry)
-            _, mismatch = find_mismatch(state, entry.build_network(state))
+            _, mismatch = _compare(state, entry)
             if mismatch:
                 raise ValueError(f"{path} does not fit {entry.network}: {mismatch}.")
         except ValueError as error:
@@ -214,12 +222,12 @@ def import_weights(
     imported: dict[str, Tensor] | None = None
     if file.suffix == ".safetensors":
         imported, metadata = _read_recorded(file)
-    sha256 = metadata.get("source_sha256") or file_sha256(file)
+    hashes = hash_source(file, metadata)
     source_file = metadata.get("source_file", file.name)
-    candidates = _recognise(file, source_file, sha256, name or metadata.get("entry"))
+    candidates = recognise(file, source_file, hashes, name or metadata.get("entry"))
     entry, state = _fitting(file, imported, candidates)
-    _check_known(file, entry, source_file, sha256)
-    source = entry.source_of(source_file, sha256) or entry.sources[0]
+    check_known(file, entry, source_file, hashes)
+    source = entry.source_of(source_file, hashes) or entry.sources[0]
 
     folder = search_folders()[0] if destination is None else Path(destination)
     target = folder / f"{entry.name}.safetensors"
@@ -227,7 +235,7 @@ def import_weights(
         "format": "pt",
         "entry": entry.name,
         "source_file": source_file,
-        "source_sha256": sha256,
+        "source_sha256": hashes.sha256,
         "tensors_sha256": state_sha256(state),
         "licence": source.licence,
         "featplug": __version__,
@@ -242,8 +250,8 @@ def import_weights(
             partial.replace(target)
         finally:
             partial.unlink(missing_ok=True)
-        logger.info("imported %s as %s, sha256 %s recorded", file, target, sha256)
-    return WeightsRecord(entry.name, "official", target, sha256)
+        logger.info("imported %s as %s, sha256 %s recorded", file, target, hashes.sha256)
+    return WeightsRecord(entry.name, "official", target, hashes.sha256)
 
 
 def fetch_weights(name: str, progress: bool = False) -> Path:
@@ -306,12 +314,7 @@ def _choose(checkpoint: str, choice: str) -> tuple[RegistryEntry | None, Path, s
                 f"{checkpoint} has {', '.join(entry.name for entry in entries) or 'none'}."
             )
     elif choice in ("auto", "official", "featplug"):
-        wanted = [
-            entry
-            for origin in ("official", "featplug")
-            for entry in entries
-            if entry.automatic and entry.origin == origin and choice in ("auto", origin)
-        ]
+        wanted = [e for e in preferred_entries(checkpoint) if choice in ("auto", e.origin)]
     else:
         path = Path(choice).expanduser()
         if not path.is_file():
@@ -334,29 +337,30 @@ def _choose(checkpoint: str, choice: str) -> tuple[RegistryEntry | None, Path, s
 
 
 def _read(
-    path: Path, entry: RegistryEntry | None, check_known: bool = True
+    path: Path, entry: RegistryEntry | None, compare: bool = True
 ) -> tuple[dict[str, Tensor], str]:
     """Read a weights file of any kind and check every hash that is known of it.
 
     Args:
         path: a safetensors file, or an authors' file.
         entry: the registry entry whose converter reads an authors' file.
-        check_known: compare with the registry's hash too; False for a file of the user's own.
+        compare: compare with the registry's hash too; False for a file of the user's own.
 
     Returns:
         The state dict and the hash for :attr:`WeightsRecord.sha256`.
     """
-    known = entry if check_known else None
+    known = entry if compare else None
     if path.suffix == ".safetensors":
         state, metadata = _read_recorded(path)
-        sha256 = metadata.get("source_sha256") or file_sha256(path)
-        _check_known(path, known, metadata.get("source_file", path.name), sha256)
-        return state, sha256
+        hashes = hash_source(path, metadata)
+        check_known(path, known, metadata.get("source_file", path.name), hashes)
+        return state, hashes.sha256
     if entry is None:
         raise ValueError(f"{path} is of an unknown kind; give a .safetensors file.")
-    sha256 = file_sha256(path)
-    _check_known(path, known, path.name, sha256)
-    return entry.convert(path), sha256
+    hashes = hash_source(path, {})
+    refuse_exchanged(path, entries_named(path.name), hashes)
+    check_known(path, known, path.name, hashes)
+    return entry.convert(path), hashes.sha256
 
 
 def _read_recorded(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -371,37 +375,6 @@ def _read_recorded(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return state, metadata
 
 
-def _check_known(path: Path, entry: RegistryEntry | None, file: str, sha256: str) -> None:
-    """Refuse a file that bears a known name but not the hash that the registry has for it."""
-    source = entry.source_of(file, sha256) if entry else None
-    if source is None or source.sha256 in (None, sha256):
-        return
-    size = path.stat().st_size
-    if path.name == source.file and source.size is not None and size < source.size:
-        raise ValueError(
-            f"{path} is only half downloaded ({size} of {source.size} bytes); download it again."
-        )
-    raise ValueError(
-        f"{path} has sha256 {sha256[:12]}… and not the {str(source.sha256)[:12]}… that the "
-        f"registry has for {source.file}; download it again."
-    )
-
-
-def _recognise(file: Path, source_file: str, sha256: str, name: str | None) -> list[RegistryEntry]:
-    """List the entries that a file to import may belong to: one, where hash or name tell."""
-    official = [entry for entry in read_registry().values() if entry.origin == "official"]
-    by_hash = [entry for entry in official if any(s.sha256 == sha256 for s in entry.sources)]
-    if name is not None:
-        entry = get_entry(name)
-        if entry not in official:
-            raise ValueError(f"{name} is shipped with featplug and is not imported.")
-        if by_hash and entry not in by_hash:
-            raise ValueError(f"{file} holds {by_hash[0].name} by its hash, not {name}.")
-        return [entry]
-    by_name = [entry for entry in official if entry.source_of(source_file)]
-    return (by_hash or by_name)[:1] or official
-
-
 def _fitting(
     file: Path, imported: dict[str, Tensor] | None, candidates: list[RegistryEntry]
 ) -> tuple[RegistryEntry, dict[str, Tensor]]:
@@ -411,13 +384,12 @@ def _fitting(
     for entry in candidates:
         try:
             state = entry.convert(file) if imported is None else imported
-            network = entry.build_network(state)
         except ValueError as error:
             problems.append((float("inf"), str(error)))
             continue
-        count, mismatch = find_mismatch(state, network)
+        count, mismatch = _compare(state, entry)
         if mismatch:
-            name = type(network).__name__
+            name = entry.network.rpartition(":")[2]
             problems.append((count, f"{file} does not fit {name}: {mismatch}."))
         else:
             fitting.append((entry, state))
@@ -427,6 +399,19 @@ def _fitting(
         names = ", ".join(entry.name for entry, _ in fitting)
         raise ValueError(f"{file} fits {names} alike; say with --name which of them it is.")
     return fitting[0]
+
+
+def _compare(state: Mapping[str, Tensor], entry: RegistryEntry) -> tuple[float, str]:
+    """Compare tensors with an entry's network; see :func:`find_mismatch`."""
+    try:
+        network = entry.build_network(state)
+    except ValueError as error:
+        return float("inf"), _phrase(error)
+    return find_mismatch(state, network)
+
+
+def _phrase(error: ValueError) -> str:
+    return str(error).rstrip(".")
 
 
 def _holds(target: Path, recorded: Mapping[str, str]) -> bool:

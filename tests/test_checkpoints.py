@@ -13,7 +13,6 @@ from safetensors.torch import save_file
 from torch import nn
 
 from featplug.checkpoints import (
-    d2net,
     find_mismatch,
     read_safetensors,
     read_torch,
@@ -56,7 +55,7 @@ def test_what_training_scripts_leave_in_a_checkpoint_is_read(tmp_path: Path, is_
     read = read_torch(save(contents, tmp_path / "d2.03.pth", is_zip))
     assert read["args"] == contents["args"]
     assert read["train_loss_history"] == values
-    assert state_sha256(d2net(tmp_path / "d2.03.pth")) == state_sha256(state())
+    assert state_sha256(read["model"]) == state_sha256(state())
 
 
 def test_old_numpy_names_are_read(tmp_path: Path) -> None:
@@ -159,15 +158,6 @@ def test_damaged_files_never_give_another_error(tmp_path: Path) -> None:
                 read_torch(tmp_path / "fuzz.pth")
             except ValueError as error:
                 assert str(error).startswith(str(tmp_path / "fuzz.pth"))  # noqa: PT017
-
-
-def test_another_systems_checkpoint_is_told_by_what_it_holds(tmp_path: Path) -> None:
-    path = save({"iter": 1, "model_state_dict": state()}, tmp_path / "lisrd.pth")
-    with pytest.raises(ValueError, match=r"lisrd\.pth .*'model' \(it holds iter, model_state_"):
-        d2net(path)
-    path = save([1, 2], tmp_path / "list.pth")
-    with pytest.raises(ValueError, match=r"it holds list"):
-        d2net(path)
 
 
 def test_mismatch_counts_and_names_the_differences() -> None:

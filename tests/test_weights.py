@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import importlib
 import logging
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from featplug import __version__, weights
-from featplug.checkpoints import file_sha256
+from featplug.checkpoints import file_sha256, git_blob_id
 from featplug.networks.d2net import D2Net
 from featplug.registry import read_registry
 from featplug.weights import (
@@ -42,7 +44,7 @@ REGISTRY = """
 feature = "tiny"
 citation = "A"
 network = "tests.test_weights:Tiny"
-converter = "featplug.checkpoints:d2net"
+converter = "featplug.converters.pytorch:d2net"
 [[tiny_a.sources]]
 file = "a.pth"
 urls = [{urls}]
@@ -58,7 +60,7 @@ feature = "tiny"
 automatic = false
 citation = "B"
 network = "tests.test_weights:Tiny"
-converter = "featplug.checkpoints:d2net"
+converter = "featplug.converters.pytorch:d2net"
 [[tiny_b.sources]]
 file = "b.pth"
 licence = "unknown"
@@ -67,7 +69,7 @@ licence = "unknown"
 feature = "other"
 citation = "C"
 network = "tests.test_weights:Other"
-converter = "featplug.checkpoints:d2net"
+converter = "featplug.converters.pytorch:d2net"
 [[other.sources]]
 file = "other.pth"
 licence = "MIT"
@@ -77,7 +79,7 @@ feature = "tiny"
 origin = "featplug"
 citation = "D"
 network = "tests.test_weights:Tiny"
-converter = "featplug.checkpoints:d2net"
+converter = "featplug.converters.pytorch:d2net"
 [[tiny_featplug.sources]]
 file = "tiny_featplug.safetensors"
 licence = "Apache-2.0"
@@ -115,6 +117,15 @@ class World:
             half_size=self.half.stat().st_size,
         )
         (self.shipped / "registry.toml").write_text(text)
+
+    def know_by_git(self, name: str, path: Path) -> None:
+        """Give the entry's first source the git blob id of a file."""
+        registry = self.shipped / "registry.toml"
+        source = f"[[{name}.sources]]\n"
+        text = registry.read_text()
+        assert source in text
+        blob = f'git_blob = "{git_blob_id(path)}"\n'
+        registry.write_text(text.replace(source, source + blob, 1))
 
     def ship(self, seed: int) -> Path:
         torch.manual_seed(seed)
@@ -225,6 +236,61 @@ def test_import_of_half_a_known_file_tells_the_sizes(world: World) -> None:
     checkpoint(world.half, seed=9)
     with pytest.raises(ValueError, match=r"has sha256 .* and not the .* registry"):
         import_weights(world.half)
+
+
+def test_git_blob_id_is_that_of_git(tmp_path: Path) -> None:
+    (tmp_path / "hello").write_text("hello\n")
+    assert git_blob_id(tmp_path / "hello") == "ce013625030ba8dba906f756967f9e9ca394464a"
+
+
+def test_file_is_recognised_and_checked_by_its_git_blob_id(world: World) -> None:
+    world.know_by_git("tiny_b", world.b)
+    renamed = shutil.copy(world.b, world.b.with_name("download.pth"))
+    assert import_weights(renamed).name == "tiny_b"
+    assert load("tiny_b")[0].sha256 == file_sha256(world.b)
+    assert verify_weights(["tiny_b"])[0].ok
+    checkpoint(world.b, seed=9)
+    with pytest.raises(ValueError, match=r"b\.pth has the git blob id .* registry has for b\.pth"):
+        import_weights(world.b)
+    shutil.copy(world.b, world.folder)
+    (world.folder / "tiny_b.safetensors").unlink()
+    with pytest.raises(ValueError, match="has the git blob id"):
+        load("tiny_b")
+    assert load(str(world.b))[0].origin == "file"
+
+
+def test_fetched_file_of_another_git_blob_id_is_passed_over(world: World) -> None:
+    wrong = checkpoint(world.a.with_name("wrong.pth"), seed=9).read_bytes()
+    with FileServer({"/old/a.pth": wrong, "/a.pth": world.a.read_bytes()}) as server:
+        world.write_registry(*map(server.url, ("/old/a.pth", "/a.pth")))
+        world.know_by_git("tiny_a", world.a)
+        fetch_weights("tiny_a")
+    assert load()[0].sha256 == file_sha256(world.a)
+
+
+def test_file_under_the_name_of_another_is_refused_everywhere(world: World) -> None:
+    world.write_registry("https://example.org/a.pth")
+    world.know_by_git("tiny_b", world.b)
+    world.folder.mkdir()
+    exchanged = Path(shutil.copy(world.b, world.folder / "a.pth"))
+    message = (
+        f"{exchanged} holds tiny_b by its hash, not tiny_a, for it is a copy of b.pth; run "
+        f"`featplug weights import {exchanged}` to use it as tiny_b, or get a.pth from "
+        "https://example.org/a.pth."
+    )
+
+    def refused(function: Callable[..., object], *args: str) -> None:
+        with pytest.raises(ValueError) as caught:  # noqa: PT011
+            function(*args)
+        assert str(caught.value) == message
+
+    refused(load)
+    refused(load, str(exchanged))
+    refused(import_weights, str(exchanged), "tiny_a")
+    assert verify_weights(["tiny_a"])[0].message == message
+    assert import_weights(exchanged).name == "tiny_b"
+    # Under a name that claims nothing it is a file as any other.
+    assert load(shutil.copy(world.b, world.b.with_name("mine.pth")))[0].origin == "file"
 
 
 def test_import_where_nothing_can_be_written_says_so(
@@ -411,14 +477,12 @@ def test_fetch_says_why_each_mirror_failed(world: World) -> None:
 
 def test_every_entry_of_the_registry_can_be_used(tmp_path: Path) -> None:
     for entry in read_registry().values():
-        state = {
-            key: torch.zeros(value.shape, dtype=value.dtype)
-            for key, value in entry.build_network().state_dict().items()
-        }
-        assert state
+        module, _, name = entry.network.partition(":")
+        state = getattr(importlib.import_module(module), name)().state_dict()
+        assert entry.build_network(state).state_dict().keys() == state.keys() != set()
         assert entry.citation
         assert all(source.licence for source in entry.sources)
-        if entry.converter == "featplug.checkpoints:d2net":
+        if entry.converter == "featplug.converters.pytorch:d2net":
             torch.save({"model": state}, tmp_path / "file.pth")
             assert entry.convert(tmp_path / "file.pth").keys() == state.keys()
 

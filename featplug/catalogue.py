@@ -1,0 +1,64 @@
+"""What there is to choose from: every feature conf with its paper, weights and licence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from featplug.confs import features
+from featplug.registry import preferred_entries
+from featplug.weights import WeightsStatus, weights_status
+
+
+@dataclass(frozen=True)
+class ConfStatus:
+    """One feature conf."""
+
+    name: str
+    paper: str
+    dimensions: str
+    """Of a descriptor."""
+    matcher: str
+    """The conf it is matched with by default."""
+    describes: bool
+    """Whether it describes the keypoints of other confs, too."""
+    weights: dict[str, WeightsStatus | None]
+    """For the feature key of each of its networks the file that is used or, where none is there,
+    the one to get; None where nobody offers any."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether all the weights it needs are there."""
+        return all(
+            status is not None and status.how not in ("missing", "damaged")
+            for status in self.weights.values()
+        )
+
+
+def list_confs() -> list[ConfStatus]:
+    """Say for each feature conf what it is, and whether its weights are there."""
+    return [
+        ConfStatus(
+            name,
+            conf["paper"],
+            conf["dimensions"],
+            conf["matcher"],
+            "detector" in conf["model"],
+            {checkpoint: _chosen(checkpoint) for checkpoint in _checkpoints(conf["model"])},
+        )
+        for name, conf in features.items()
+    ]
+
+
+def _checkpoints(model: Mapping[str, Any]) -> Iterator[str]:
+    yield from (value for key, value in model.items() if key.endswith("checkpoint"))
+    if "detector" in model:
+        yield from _checkpoints(model["detector"])
+
+
+def _chosen(checkpoint: str) -> WeightsStatus | None:
+    """What :func:`featplug.weights.load_weights` chooses by itself."""
+    statuses = [weights_status(entry) for entry in preferred_entries(checkpoint)]
+    there = [status for status in statuses if status.path is not None]
+    return next(iter(there + statuses), None)

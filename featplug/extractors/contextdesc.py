@@ -1,0 +1,320 @@
+"""ContextDesc: descriptors of patches, augmented with visual and geometric context.
+
+Luo et al., "ContextDesc: Local Descriptor Augmentation with Cross-Modality Context", CVPR 2019,
+section 3, and the authors' released code, which is followed where the two differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, cast
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from featplug.base import KEYPOINT_KEYS
+from featplug.extractors.describer import Describer, patch_frames
+from featplug.extractors.sift import to_grey
+from featplug.networks.caffe_resnet import MEAN_RGB, CaffeResNet50
+from featplug.networks.contextdesc import (
+    DIMENSIONS,
+    INTERPOLATIONS,
+    PATCH_SIZE,
+    ContextDesc,
+    normalise_positions,
+)
+from featplug.patches import sample_patches, standardise_patches
+from featplug.weights import load_network, load_weights
+
+MAX_REGIONAL_SIDE = 1024
+"""Larger images are reduced to this side, in pixels, for their regional features."""
+
+_COORDINATE_STEP = 1 / 32
+_STANDARDISE_EPSILON = 1e-8
+# Half of the pyramid's σ that SIFT detects in, so that patches keep detail of their keypoint.
+_PYRAMID_SIGMA = 0.8
+_CAMERA_SIGMA = 0.25
+_LAYERS_PER_OCTAVE = 3
+
+
+def patch_radii(scales: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
+    """Give half the width of patches as large as the window of a SIFT descriptor.
+
+    Args:
+        scales: N, σ of the keypoints in the scale space, in pixels.
+        image_size: (width, height) of the image, whose diagonal no radius exceeds.
+
+    Returns:
+        N whole numbers of pixels, halves rounded to even.
+    """
+    # OpenCV's histograms are 3σ wide; 5 of them fit into the diagonal of the window.
+    sizes = 2 * np.asarray(scales, np.float64)
+    radii = np.rint(3 * (sizes * 0.5) * np.sqrt(2) * 5 * 0.5)
+    return np.minimum(radii, int(np.hypot(*image_size)))
+
+
+class PatchSampler:
+    """Cuts the patches of one image, standardised as the released code does first.
+
+    Args:
+        grey: H×W uint8.
+        scales: N, σ of all keypoints of the image.
+        pyramid: sample each patch from the level of a Gaussian pyramid that its keypoint was
+            detected at (the released ``scale_diff``), not from the image itself.
+    """
+
+    def __init__(self, grey: np.ndarray, scales: np.ndarray, pyramid: bool = False) -> None:
+        image = grey.astype(np.float32)
+        self._levels = {(0, 0): image}
+        self._pyramid = pyramid
+        if pyramid:
+            octaves, _ = self._places(scales)
+            self._levels = _gaussian_pyramid(image, min(octaves.min(), 0), octaves.max())
+
+    def __call__(self, keypoints: np.ndarray, scales: np.ndarray, oris: np.ndarray) -> np.ndarray:
+        """Cut patches.
+
+        Args:
+            keypoints: M×2 (x, y; integer = pixel centre).
+            scales: M, σ in pixels, each among those of the image.
+            oris: M, degrees from the x towards the y axis.
+
+        Returns:
+            M×32×32 float32 of mean 0 and, where there is contrast, deviation 1.
+        """
+        octaves, layers = self._places(scales)
+        patches = np.empty((len(scales), PATCH_SIZE, PATCH_SIZE), np.float32)
+        for octave, layer in sorted(set(zip(octaves.tolist(), layers.tolist(), strict=True))):
+            (rows,) = np.nonzero((octaves == octave) & (layers == layer))
+            level, scale = self._levels[octave, layer], 2.0**-octave
+            radii = patch_radii(scales[rows] * scale, (level.shape[1], level.shape[0]))
+            patches[rows] = sample_patches(
+                level,
+                keypoints[rows] * scale,
+                radii,
+                oris[rows],
+                PATCH_SIZE,
+                centred=False,
+                coordinate_step=_COORDINATE_STEP,
+            )
+        return standardise_patches(patches, _STANDARDISE_EPSILON)
+
+    def _places(self, scales: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Octave and layer of SIFT's scale space that keypoints were detected in."""
+        if not self._pyramid:
+            return np.zeros(len(scales), int), np.zeros(len(scales), int)
+        levels = np.rint(_LAYERS_PER_OCTAVE * np.log2(scales / 1.6)).astype(int)
+        octaves = np.maximum((levels - 1) // _LAYERS_PER_OCTAVE, -1)
+        return octaves, np.clip(levels - _LAYERS_PER_OCTAVE * octaves, 0, _LAYERS_PER_OCTAVE)
+
+
+def _gaussian_pyramid(
+    image: np.ndarray, first_octave: int, last_octave: int
+) -> dict[tuple[int, int], np.ndarray]:
+    """Levels by (octave, layer), each octave of half the size and layers of σ 0.8 · 2^(layer/3)."""
+    if first_octave < 0:
+        image = cv2.resize(image, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
+    camera = _CAMERA_SIGMA * 2.0**-first_octave
+    level = _blur(image, camera, _PYRAMID_SIGMA)
+    levels = {}
+    for octave in range(first_octave, last_octave + 1):
+        if octave > first_octave:
+            size = (max(level.shape[1] // 2, 1), max(level.shape[0] // 2, 1))
+            level = cv2.resize(level, size, interpolation=cv2.INTER_NEAREST)
+        levels[octave, 0] = level
+        for layer in range(1, _LAYERS_PER_OCTAVE + 1):
+            before, after = (
+                _PYRAMID_SIGMA * 2 ** (index / _LAYERS_PER_OCTAVE) for index in (layer - 1, layer)
+            )
+            level = levels[octave, layer] = _blur(level, before, after)
+    return levels
+
+
+def _blur(image: np.ndarray, before: float, after: float) -> np.ndarray:
+    """Blur an image of one σ to another."""
+    return cv2.GaussianBlur(image, (0, 0), np.sqrt(max(after**2 - before**2, 0.01)))
+
+
+def quantise(descriptors: Tensor) -> Tensor:
+    """Round descriptors to bytes as the released code does for export.
+
+    Args:
+        descriptors: of unit length, any shape.
+
+    Returns:
+        uint8, 128 f + 128 cut off after the point; a component of exactly 1 wraps around to 0.
+    """
+    return (descriptors * 128 + 128).int().bitwise_and(255).byte()
+
+
+class ContextDescExtractor(Describer):
+    """ContextDesc at any detector's keypoints, by default SIFT's.
+
+    A patch as large as SIFT's window gives a local feature and a matchability. Visual context
+    comes from the map of a retrieval network, geometric context from where all keypoints lie and
+    how matchable they are; the descriptor is the sum of the three. **Descriptors depend on the
+    whole keypoint set**, so ``max_keypoints`` changes those of the keypoints that are kept.
+
+    Where paper and released code differ, the code is followed, so that the authors' weights give
+    the authors' descriptors:
+
+    * Regional features are averaged over the three nearest cells. Equation 4 weighs them by
+      inverse distance, which the released code means to do as well; its weights were trained with
+      what it does. ``interpolation`` switches.
+    * Regional features are the last residual sum before its ReLU; visual context ends with a
+      ReLU and is never negative; the local feature in the sum is not of unit length.
+    * The grid of a patch ends 1/16 of its half width before the window does, so patches lie half
+      of their own pixel to the upper left. They are sampled without smoothing, at positions
+      rounded to 1/32 pixel as OpenCV 3 and 4 do, and standardised twice.
+    * A map of fewer than three cells, from images of up to 32 × 64 pixels, makes the released
+      code fail; here the mean of the cells there are is taken.
+
+    Conf, beside that of :class:`Describer`:
+        checkpoint: name of the weights.
+        weights: which file of it to load; see :func:`featplug.weights.load_weights`.
+        regional_checkpoint: name of the weights of the retrieval network.
+        regional_weights: which file of it to load.
+        upright: leave the keypoints' orientations aside. Of keypoints at one place and of one
+            scale, which differ in orientation only, the first is kept.
+        visual_context: False leaves visual context and its network out (section 3.4: where
+            regional features are not available).
+        pyramid: sample patches from a Gaussian pyramid, as the authors do for some benchmarks.
+        interpolation: ``released`` or ``inverse_distance``.
+        quantise: round descriptors to 256 steps as the released code exports them. They stay
+            float, multiples of 1/128, and are no longer exactly of unit length: match by ``l2``.
+        default_scale: σ in pixels of keypoints whose detector gives no frames; patches are 21 σ
+            wide.
+        batch_size: patches in one pass through the local network; bounds memory, and changes
+            nothing else. 64 is the fastest on CPUs.
+
+    Output: ``descriptors`` 128×N of unit length, ``matchability`` N in (-1, 1), and the keypoints
+    that are left where ``upright``.
+
+    Raises:
+        ValueError: an option has no such value, or the weights do not fit.
+    """
+
+    default_conf: ClassVar[dict[str, Any]] = {
+        **Describer.describer_conf,
+        "checkpoint": "contextdesc",
+        "weights": "auto",
+        "regional_checkpoint": "contextdesc-regional",
+        "regional_weights": "auto",
+        "upright": False,
+        "visual_context": True,
+        "pyramid": False,
+        "interpolation": INTERPOLATIONS[0],
+        "quantise": False,
+        "default_scale": 3.0,
+        "batch_size": 64,
+    }
+
+    def __init__(self, conf: Mapping[str, Any] | None = None) -> None:
+        super().__init__(conf)
+        if self.conf["interpolation"] not in INTERPOLATIONS:
+            raise ValueError(
+                f"interpolation must be {' or '.join(INTERPOLATIONS)}, "
+                f"not {self.conf['interpolation']!r}."
+            )
+        for name in ("default_scale", "batch_size"):
+            if not self.conf[name] > 0:
+                raise ValueError(f"{name} must be positive, not {self.conf[name]!r}.")
+        network, record = load_network(self.conf["checkpoint"], self.conf["weights"], ContextDesc)
+        self.network = cast(ContextDesc, network)
+        records = [record]
+        self.regional: CaffeResNet50 | None = None
+        if self.conf["visual_context"]:
+            with torch.device("meta"):
+                self.regional = CaffeResNet50()
+            records.append(
+                load_weights(
+                    self.conf["regional_checkpoint"], self.conf["regional_weights"], self.regional
+                )
+            )
+            wanted = self.network.visual_context.conv1.in_features
+            if wanted != self.regional.num_channels:
+                raise ValueError(
+                    f"{record.path} wants regional features of {wanted} channels, but those of "
+                    f"{records[1].path} have {self.regional.num_channels}; choose weights that "
+                    "belong together."
+                )
+        self.weights_records = (*records, *self.detector.weights_records)
+        self.eval()  # the batch normalisation would otherwise be that of training
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides over the output; see :class:`Extractor`."""
+        own = ("regional_checkpoint", "regional_weights", "batch_size")
+        return {key: value for key, value in super().settings.items() if key not in own}
+
+    def describe(self, image: Tensor, keypoints: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Describe keypoints of one image; see :class:`Describer`."""
+        kept = self._without_duplicates(keypoints) if self.conf["upright"] else {}
+        frames = patch_frames({**keypoints, **kept}, self.conf["default_scale"])
+        positions = frames[0]
+        if len(positions) == 0:
+            return {
+                **kept,
+                "descriptors": image.new_zeros((DIMENSIONS, 0)),
+                "matchability": image.new_zeros(0),
+            }
+        local, matchability = self.local_features(image, *frames)
+        descriptors = self.network(
+            local,
+            matchability,
+            normalise_positions(positions, (image.shape[-1], image.shape[-2])),
+            self.regional_features(image),
+            self.conf["interpolation"],
+        )
+        if self.conf["quantise"]:
+            descriptors = (quantise(descriptors).float() - 128) / 128
+        return {**kept, "descriptors": descriptors.T, "matchability": matchability}
+
+    def _without_duplicates(self, keypoints: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Upright keypoints, those that are now the same counted once."""
+        positions, scales, _ = patch_frames(keypoints, self.conf["default_scale"])
+        frames = torch.cat([positions, scales[:, None]], dim=1).numpy(force=True)
+        _, first = np.unique(frames, axis=0, return_index=True)
+        index = torch.from_numpy(np.sort(first)).to(positions.device)
+        kept = {key: keypoints[key][index] for key in KEYPOINT_KEYS if key in keypoints}
+        if "oris" in kept:
+            kept["oris"] = torch.zeros_like(kept["oris"])
+        return kept
+
+    def local_features(
+        self, image: Tensor, positions: Tensor, scales: Tensor, oris: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Describe patches by themselves, in batches.
+
+        Args:
+            image: C×H×W in [0, 1].
+            positions: N×2 (x, y), N > 0.
+            scales: N, σ in pixels.
+            oris: N, degrees; see :func:`~.describer.patch_frames`.
+
+        Returns:
+            Local features N×128, not of unit length, and matchabilities N.
+        """
+        arrays = [value.numpy(force=True) for value in (positions, scales, oris)]
+        sampler = PatchSampler(to_grey(image), arrays[1], self.conf["pyramid"])
+        results = []
+        for start in range(0, len(positions), self.conf["batch_size"]):
+            batch = slice(start, start + self.conf["batch_size"])
+            patches = sampler(*(array[batch] for array in arrays))
+            results.append(self.network.describe_patches(torch.from_numpy(patches).to(image)))
+        local, matchability = zip(*results, strict=True)
+        return torch.cat(local), torch.cat(matchability)
+
+    def regional_features(self, image: Tensor) -> Tensor | None:
+        """Compute the map C×h×w of an image C×H×W in [0, 1]; None without visual context."""
+        if self.regional is None:
+            return None
+        pixels = image.expand(3, -1, -1).mul(255).round().clamp(0, 255).byte()
+        array = pixels.permute(1, 2, 0).cpu().numpy()
+        factor = MAX_REGIONAL_SIDE / max(array.shape[:2])
+        if factor < 1:
+            array = cv2.resize(array, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR)
+        centred = torch.from_numpy(array).to(image) - image.new_tensor(MEAN_RGB)
+        return self.regional(centred.permute(2, 0, 1)[None])[0]

@@ -1,0 +1,114 @@
+"""DOAP: descriptors of patches, trained for average precision; real-valued or binary.
+
+He et al., "Local Descriptors Optimized for Average Precision", CVPR 2018, and the authors' released
+files, which are followed where the two differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from featplug.extractors.describer import Describer, patch_frames
+from featplug.extractors.sift import to_grey
+from featplug.networks.l2net import DOAP
+from featplug.patches import gaussian_pyramid, sample_patches_from_pyramid
+from featplug.weights import load_network
+
+
+class DOAPExtractor(Describer):
+    """DOAP at any detector's keypoints, with the layers and the outputs that the weights have.
+
+    Paper and released files differ in how the networks were trained only, not in what they
+    compute. How patches are cut is not ours to reproduce: the networks were trained and tested on
+    the patches of data sets (the paper's test on whole images takes 3 times the radius of
+    Harris-affine regions). Here a patch is cut at the keypoint's frame, from a level of an image
+    pyramid with pixels of about its own size, and its width is an option.
+
+    Conf:
+        checkpoint: name of the weights; one that ends in ``binary`` takes those with 256 outputs,
+            any other those with less.
+        weights: which file of it to load; see :func:`featplug.weights.load_network`.
+        relative_radius: half of a patch's width, as a multiple of the keypoint's σ.
+        default_scale: σ in pixels at keypoints of detectors without scales and orientations.
+        batch_size: patches that go through the network at a time; bounds the memory.
+        detector, max_keypoints: see :class:`Describer`.
+
+    Output: the detector's keypoints, and ``descriptors`` D×N of unit length. Binary ones are 256×N
+    of ±1/16, whose products fall as the number of different bits grows, and
+    ``descriptors_packed`` 32×N uint8, eight bits to a byte as ``numpy.packbits`` packs them.
+
+    Raises:
+        ValueError: an option is not positive, or the weights do not fit.
+    """
+
+    default_conf: ClassVar[dict[str, Any]] = {
+        **Describer.describer_conf,
+        "checkpoint": "doap",
+        "weights": "auto",
+        "relative_radius": 12.0,
+        "default_scale": 3.0,
+        "batch_size": 128,
+    }
+
+    def __init__(self, conf: Mapping[str, Any] | None = None) -> None:
+        super().__init__(conf)
+        for name in ("relative_radius", "default_scale", "batch_size"):
+            if not self.conf[name] > 0:
+                raise ValueError(f"{name} of DOAP must be positive, not {self.conf[name]}.")
+        checkpoint = self.conf["checkpoint"]
+        network, record = load_network(checkpoint, self.conf["weights"], DOAP)
+        self.network = cast(DOAP, network)
+        if self.network.is_binary != checkpoint.endswith("binary"):
+            raise ValueError(
+                f"{record.path} has {self.network.num_outputs} outputs, so its descriptors are "
+                f"{'binary' if self.network.is_binary else 'real-valued'} and not those of "
+                f"{checkpoint}; use it with another conf of DOAP."
+            )
+        self.weights_records = (*self.detector.weights_records, record)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides over the output; see :class:`Extractor`."""
+        return {k: v for k, v in super().settings.items() if k != "batch_size"}
+
+    def describe(self, image: Tensor, keypoints: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Describe keypoints of one image; see :class:`Describer`."""
+        positions, scales, oris = (
+            frame.numpy(force=True) for frame in patch_frames(keypoints, self.conf["default_scale"])
+        )
+        radii = self.conf["relative_radius"] * scales
+        pyramid = gaussian_pyramid(to_grey(image).astype(np.float32))
+        outputs = image.new_empty((len(positions), self.network.num_outputs))
+        for start in range(0, len(positions), self.conf["batch_size"]):
+            rows = slice(start, start + self.conf["batch_size"])
+            patches = sample_patches_from_pyramid(
+                pyramid, positions[rows], radii[rows], oris[rows], self.network.patch_size
+            )
+            outputs[rows] = self.network(torch.from_numpy(patches).to(image.device)).float()
+        if self.network.is_binary:
+            return binary_descriptors(outputs)
+        return {"descriptors": F.normalize(outputs).t()}
+
+
+def binary_descriptors(outputs: Tensor) -> dict[str, Tensor]:
+    """Turn outputs into binary descriptors; a bit is set where the output is positive.
+
+    Args:
+        outputs: N×D, before any scaling.
+
+    Returns:
+        ``descriptors`` D×N float32, plus or minus 1/√D, so that the product of two that differ in
+        h bits is 1 − 2·h/D, and ``descriptors_packed`` ⌈D/8⌉×N uint8.
+    """
+    bits = (outputs > 0).t()
+    packed = np.packbits(bits.numpy(force=True), axis=0)
+    return {
+        "descriptors": (bits.float() * 2 - 1) / len(bits) ** 0.5,
+        "descriptors_packed": torch.from_numpy(packed).to(outputs.device),
+    }

@@ -1,0 +1,345 @@
+"""ContextDesc's networks: local features of patches, matchability, visual and geometric context.
+
+Luo et al., "ContextDesc: Local Descriptor Augmentation with Cross-Modality Context", CVPR 2019,
+section 3. The local network is GeoDesc (Luo et al., ECCV 2018), which has the layers of L2-Net.
+Where paper and released code differ the code is followed: its weights are of that network.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from featplug.networks.caffe_resnet import NUM_CHANNELS
+from featplug.networks.conv_bn import EPSILON, MOMENTUM, ConvBN
+
+PATCH_SIZE = 32
+"""Pixels along a side of a patch."""
+DIMENSIONS = 128
+"""Of local features, of both contexts, and of the descriptor."""
+INTERPOLATIONS = ("released", "inverse_distance")
+"""How visual context weighs the regional features around a keypoint."""
+
+_NUM_NEIGHBOURS = 3
+_DISTANCE_EPSILON = 1e-6
+_CHUNK_ELEMENTS = 2**22
+"""Distances to cells, or values of nearest cells, that are held at a time; bounds memory."""
+
+
+def context_normalise(features: Tensor) -> Tensor:
+    """Give each channel mean 0 and variance 1 over the points of one image (section 3.2).
+
+    Args:
+        features: ...×N×C. The features of a single point become 0.
+
+    Returns:
+        The same shape; the variance is the biased one plus :data:`~.conv_bn.EPSILON`.
+    """
+    centred = features - features.mean(-2, keepdim=True)
+    variance = centred.square().mean(-2, keepdim=True)
+    return centred * (variance + EPSILON).rsqrt()
+
+
+class _PointBatchNorm(nn.BatchNorm1d):
+    """Batch normalisation of ...×N×C over all points, without gain and bias."""
+
+    def __init__(self, num_channels: int) -> None:
+        super().__init__(num_channels, EPSILON, MOMENTUM, affine=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return super().forward(features.flatten(0, -2)).view_as(features)
+
+
+class _Perceptron(nn.Linear):
+    """A layer without bias on ...×N×C, batch normalisation, ReLU."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, bias=False)
+        self.bn = _PointBatchNorm(out_channels)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return F.relu(self.bn(super().forward(features)), inplace=True)
+
+
+class GeoDesc(nn.Module):
+    """Local features of grey patches (section 3.1)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv0 = ConvBN(1, 32, 3, padding=1)
+        self.conv1 = ConvBN(32, 32, 3, padding=1)
+        self.conv2 = ConvBN(32, 64, 3, stride=2)
+        self.conv3 = ConvBN(64, 64, 3, padding=1)
+        self.conv4 = ConvBN(64, 128, 3, stride=2)
+        self.conv5 = ConvBN(128, 128, 3, padding=1)
+        self.conv6 = nn.Conv2d(128, DIMENSIONS, 8, bias=False)
+
+    def feature_maps(self, patches: Tensor) -> Tensor:
+        """Compute the maps that local feature and matchability have in common.
+
+        Args:
+            patches: N×32×32; each is standardised here, whatever was done to it before.
+
+        Returns:
+            N×128×8×8 in channels-last memory, not negative.
+        """
+        variance, mean = torch.var_mean(patches, (1, 2), correction=0, keepdim=True)
+        x = (patches - mean) * (variance + EPSILON).rsqrt()
+        # Channels-last, twice as fast on CPUs, can only be told by the strides: with one channel
+        # PyTorch takes either layout for the other.
+        x = x[..., None].permute(0, 3, 1, 2)
+        for index in range(6):
+            layer = getattr(self, f"conv{index}")
+            if layer.stride != (1, 1):
+                # TensorFlow's SAME: an even side with stride 2 is padded at its end only.
+                x = F.pad(x, (0, 1, 0, 1))
+            x = F.relu(layer(x), inplace=True)
+        return x
+
+    def forward(self, feature_maps: Tensor) -> Tensor:
+        """Turn :meth:`feature_maps` into local features, N×128, *not* of unit length."""
+        return self.conv6(feature_maps).flatten(1)
+
+
+class Matchability(nn.Module):
+    """Predicts from a patch whether its keypoint will be matched (section 3.2)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv0 = ConvBN(128, 128, 8)
+        self.conv1 = ConvBN(128, 32, 1)
+        self.conv2 = ConvBN(32, 32, 1)
+        self.conv3 = nn.Conv2d(32, 1, 1)
+        self.fc = nn.Linear(1, 1)
+
+    def logits(self, feature_maps: Tensor) -> Tensor:
+        """Compute N raw values from N×128×8×8; the quadruplet loss (equation 3) ranks these."""
+        x = feature_maps
+        for layer in (self.conv0, self.conv1, self.conv2):
+            x = F.relu(layer(x), inplace=True)
+        return self.conv3(x).flatten()
+
+    def forward(self, feature_maps: Tensor) -> Tensor:
+        """Compute N matchabilities in (-1, 1) from N×128×8×8."""
+        return self.fc(self.logits(feature_maps)[:, None]).tanh().flatten()
+
+
+class VisualContext(nn.Module):
+    """Regional features, interpolated at the keypoints and fused with the local ones (3.3).
+
+    Args:
+        regional_channels: channels of the regional features.
+    """
+
+    def __init__(self, regional_channels: int = NUM_CHANNELS) -> None:
+        super().__init__()
+        self.conv1 = nn.Linear(regional_channels, 1024)
+        self.bn1 = _PointBatchNorm(1024)
+        self.conv2 = nn.Linear(1024, 512)
+        self.bn2 = _PointBatchNorm(512)
+        self.fuse = nn.Sequential(
+            _Perceptron(512 + DIMENSIONS, 512), _Perceptron(512, 256), _Perceptron(256, DIMENSIONS)
+        )
+
+    def cells(self, regional: Tensor) -> Tensor:
+        """Reduce regional features ...×C×h×w to ...×(h·w)×512, in their image's context."""
+        x = regional.flatten(-2).transpose(-1, -2)
+        x = F.relu(self.bn1(context_normalise(self.conv1(x))), inplace=True)
+        return F.relu(self.bn2(context_normalise(self.conv2(x))), inplace=True)
+
+    def forward(
+        self,
+        local: Tensor,
+        positions: Tensor,
+        regional: Tensor,
+        interpolation: str = INTERPOLATIONS[0],
+    ) -> Tensor:
+        """Compute the visual context.
+
+        Args:
+            local: ...×N×128 from :class:`GeoDesc`.
+            positions: ...×N×2 (x, y) in [-1, 1], as :func:`normalise_positions` makes them.
+            regional: ...×C×h×w.
+            interpolation: see :func:`interpolate_cells`.
+
+        Returns:
+            ...×N×128, not negative.
+        """
+        cells = self.cells(regional)
+        height, width = regional.shape[-2:]
+        interpolated = interpolate_cells(cells, (height, width), positions, interpolation)
+        return self.fuse(torch.cat([interpolated, local], dim=-1))
+
+
+class _ContextUnit(nn.Module):
+    """A residual unit with pre-activation (figure 3b)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn = _PointBatchNorm(DIMENSIONS)
+        self.conv = nn.Linear(DIMENSIONS, DIMENSIONS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv(F.relu(self.bn(context_normalise(x)), inplace=True))
+
+
+class GeometricContext(nn.Module):
+    """Where the keypoints of an image lie, and how matchable they are (section 3.2)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dim_control = nn.Linear(3, DIMENSIONS)
+        self.units = nn.Sequential(OrderedDict((str(i), _ContextUnit()) for i in range(1, 5)))
+        self.context_trans = nn.Linear(DIMENSIONS, DIMENSIONS)
+
+    def forward(self, matchability: Tensor, positions: Tensor) -> Tensor:
+        """Compute ...×N×128 from ...×N matchabilities and ...×N×2 normalised positions."""
+        x = torch.cat([matchability[..., None], positions], dim=-1)
+        return self.context_trans(self.units(self.dim_control(x)))
+
+
+class ContextDesc(nn.Module):
+    """Local features, augmented with the context of their image.
+
+    Args:
+        regional_channels: channels of the regional features that visual context is made of.
+    """
+
+    def __init__(self, regional_channels: int = NUM_CHANNELS) -> None:
+        super().__init__()
+        self.local = GeoDesc()
+        self.matchability = Matchability()
+        self.visual_context = VisualContext(regional_channels)
+        self.geometric_context = GeometricContext()
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Tensor]) -> ContextDesc:
+        """Build the network with as many regional channels as a state dict has weights for.
+
+        Raises:
+            ValueError: the state dict has no such weights.
+        """
+        weight = state.get("visual_context.conv1.weight")
+        if weight is None or weight.ndim != 2:
+            raise ValueError("it has no matrix visual_context.conv1.weight.")
+        return cls(weight.shape[1])
+
+    def describe_patches(self, patches: Tensor) -> tuple[Tensor, Tensor]:
+        """Describe patches by themselves; they may come in batches.
+
+        Args:
+            patches: N×32×32 grey, in any units.
+
+        Returns:
+            Local features N×128, not of unit length, and matchabilities N in (-1, 1).
+        """
+        feature_maps = self.local.feature_maps(patches)
+        return self.local(feature_maps), self.matchability(feature_maps)
+
+    def forward(
+        self,
+        local: Tensor,
+        matchability: Tensor,
+        positions: Tensor,
+        regional: Tensor | None,
+        interpolation: str = INTERPOLATIONS[0],
+    ) -> Tensor:
+        """Augment the local features of *all* keypoints of an image (section 3.4).
+
+        Context is normalised over the keypoints: a part of them gives other descriptors.
+
+        Args:
+            local: ...×N×128 from :meth:`describe_patches`.
+            matchability: ...×N from the same.
+            positions: ...×N×2 (x, y) as :func:`normalise_positions` makes them.
+            regional: ...×C×h×w; None leaves visual context out of the sum.
+            interpolation: see :func:`interpolate_cells`.
+
+        Returns:
+            Descriptors ...×N×128 of unit length.
+        """
+        total = local + self.geometric_context(matchability, positions)
+        if regional is not None:
+            total = total + self.visual_context(local, positions, regional, interpolation)
+        return F.normalize(total, dim=-1)
+
+
+def normalise_positions(keypoints: Tensor, image_size: tuple[int, int]) -> Tensor:
+    """Turn pixels ...×N×2 (x, y; integer = pixel centre) into what the networks were trained on.
+
+    Args:
+        keypoints: in the pixels of the image.
+        image_size: (width, height) of the image.
+
+    Returns:
+        ...×N×2 from -1 to 1. Half a pixel is not accounted for, as in the released code.
+    """
+    half = keypoints.new_tensor(image_size) / 2
+    return (keypoints - half) / half
+
+
+def interpolate_cells(
+    cells: Tensor,
+    grid_size: tuple[int, int],
+    positions: Tensor,
+    interpolation: str = INTERPOLATIONS[0],
+) -> Tensor:
+    """Interpolate a map at keypoints from the three nearest of its cells.
+
+    The outermost cells are taken to lie on the border of the image. Of cells at one distance the
+    first one is the nearer. A map with fewer than three cells, at which the released code fails,
+    gives the mean of what it has.
+
+    Args:
+        cells: ...×(h·w)×C, row by row.
+        grid_size: (h, w).
+        positions: ...×N×2 (x, y), normalised.
+        interpolation: ``inverse_distance`` weighs cells as equation 4 says. ``released`` weighs
+            them equally: the released code clamps negated distances from below, in training too,
+            so that its weights expect it.
+
+    Returns:
+        ...×N×C.
+
+    Raises:
+        ValueError: there is no such interpolation.
+    """
+    if interpolation not in INTERPOLATIONS:
+        raise ValueError(
+            f"interpolation must be {' or '.join(INTERPOLATIONS)}, not {interpolation!r}."
+        )
+    height, width = grid_size
+    y, x = (
+        torch.linspace(-1, 1, n, dtype=positions.dtype, device=positions.device) for n in grid_size
+    )
+    grid = torch.stack([x.repeat(height), y.repeat_interleave(width)], dim=1)
+    rows = max(1, _CHUNK_ELEMENTS // max(len(grid), _NUM_NEIGHBOURS * cells.shape[-1]))
+    chunks = []
+    for chunk in positions.split(rows, dim=-2):
+        nearest, distances = _nearest_cells(chunk, grid)
+        if interpolation == "released":
+            weights = torch.full_like(distances, 1 / distances.shape[-1])
+        else:
+            weights = F.normalize(1 / distances, p=1, dim=-1)
+        index = nearest.flatten(-2)[..., None].expand(*nearest.shape[:-2], -1, cells.shape[-1])
+        neighbours = cells.gather(-2, index).unflatten(-2, nearest.shape[-2:])
+        chunks.append((neighbours * weights[..., None]).sum(-2))
+    return torch.cat(chunks, dim=-2)
+
+
+def _nearest_cells(positions: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:
+    """Indices and distances ...×N×3 of the nearest cells, the nearest one first."""
+    squares = positions.square().sum(-1, keepdim=True) + grid.square().sum(-1)
+    distances = (squares - 2 * positions @ grid.T + _DISTANCE_EPSILON).clamp_min_(0).sqrt_()
+    nearest = []
+    remaining = distances.clone()
+    for _ in range(min(_NUM_NEIGHBOURS, len(grid))):
+        # argmin gives the first of equal values; topk may give any.
+        nearest.append(remaining.argmin(-1, keepdim=True))
+        remaining.scatter_(-1, nearest[-1], torch.inf)
+    index = torch.cat(nearest, dim=-1)
+    return index, distances.gather(-1, index)
