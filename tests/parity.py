@@ -1,7 +1,8 @@
 """The parity report: how far every golden array is from what this code computes.
 
 The tests compare with the golden files through the fixture ``parity``; the session writes what
-they found to ``outputs/parity.json``. ``python -m tests.parity`` prints it as the README's table.
+they found to ``outputs/parity.json``. ``python -m tests.parity`` prints it as ``docs/parity.md``'s
+table.
 """
 
 from __future__ import annotations
