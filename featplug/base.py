@@ -21,6 +21,8 @@ KEYPOINT_KEYS = ("keypoints", "scores", "scales", "oris")
 """The outputs of an extractor that say where keypoints are, not what they look like."""
 PER_KEYPOINT_KEYS = ("scores", "scales", "oris", "attention", "matchability")
 """Optional or required outputs of an extractor with exactly one number per keypoint."""
+KEYPOINT_LAST_KEYS = ("meta_grid", "descriptors_packed")
+"""Optional outputs K×N, a column for each keypoint."""
 
 
 def choose_device(name: str | None = None) -> torch.device:
@@ -115,7 +117,8 @@ class Extractor(_Configurable):
     @property
     def settings(self) -> dict[str, Any]:
         """What of the conf decides over the output, beside the weights that were found."""
-        return {k: v for k, v in self.conf.items() if k not in ("weights", "checkpoint")}
+        undecisive = ("weights", "checkpoint", "batch_size")
+        return {k: v for k, v in self.conf.items() if not k.endswith(undecisive)}
 
     @torch.no_grad()
     def forward(self, data: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
@@ -230,12 +233,19 @@ def check_features(
         raise ValueError(
             f"{source}: descriptors must be D×N with N = {num}, not {tuple(descriptors.shape)}."
         )
+    for key in KEYPOINT_LAST_KEYS:
+        if key in features and (features[key].ndim != 2 or features[key].shape[1] != num):
+            raise ValueError(
+                f"{source}: {key} must be K×N with N = {num}, not {tuple(features[key].shape)}."
+            )
     for key in PER_KEYPOINT_KEYS:
         if key in features and features[key].shape != (num,):
             raise ValueError(
                 f"{source}: {key} must have shape ({num},), not {tuple(features[key].shape)}."
             )
     for key, value in features.items():
+        if value.is_floating_point() and value.dtype != torch.float32:
+            raise ValueError(f"{source}: {key} must be float32, not {value.dtype}.")
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise ValueError(f"{source}: {key} has NaN or infinite values.")
     if num:

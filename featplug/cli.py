@@ -70,7 +70,8 @@ def extract(
         feature_path: the feature file, in place of --export-dir.
         overwrite: replace the feature file.
         max_keypoints: keep that many of each image, the strongest by score.
-        weights: official, featplug, or a file; by default the authors' where they are found.
+        weights: official, featplug, or a file of the feature's own network; by default the
+            authors' where they are found.
         precision: of the network.
         device: such as cpu or cuda:1; the best one by default.
         num_workers: threads that read images ahead.

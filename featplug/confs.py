@@ -45,6 +45,7 @@ _PAPERS = {
 
 def _feature(
     name: str,
+    paper: str,
     model: dict[str, Any],
     matcher: str,
     dimensions: str,
@@ -55,29 +56,32 @@ def _feature(
         "model": model,
         "preprocessing": preprocessing,
         "matcher": matcher,
-        "paper": _PAPERS[model["name"].removesuffix("_sift")],
+        "paper": _PAPERS[paper],
         "dimensions": dimensions,
     }
 
 
 def _d2net(name: str, **options: Any) -> dict[str, Any]:
-    return _feature(name, {"name": "d2net", **options}, "NN-mutual", "512", _D2NET_PREPROCESSING)
+    model = {"name": "d2net", **options}
+    return _feature(name, "d2net", model, "NN-mutual", "512", _D2NET_PREPROCESSING)
 
 
 def _contextdesc(name: str, **options: Any) -> dict[str, Any]:
-    return _feature(name, {"name": "contextdesc", "detector": _SIFT, **options}, "NN-mutual", "128")
+    model = {"name": "contextdesc", "detector": _SIFT, **options}
+    return _feature(name, "contextdesc", model, "NN-mutual", "128")
 
 
 def _doap(name: str, dimensions: str, matcher: str) -> dict[str, Any]:
     model = {"name": "doap", "checkpoint": name, "detector": _SIFT}
-    return _feature(name, model, matcher, dimensions)
+    return _feature(name, "doap", model, matcher, dimensions)
 
 
 features: dict[str, dict[str, Any]] = {
-    "sift": _feature("sift", _SIFT, "NN-ratio", "128"),
+    "sift": _feature("sift", "sift", _SIFT, "NN-ratio", "128"),
     # OpenCV's own settings, with which the authors of LISRD and ContextDesc evaluate.
     "sift-opencv": _feature(
         "sift-opencv",
+        "sift",
         {
             "name": "sift",
             "max_detections": 0,
@@ -98,15 +102,21 @@ features: dict[str, dict[str, Any]] = {
         "d2net-ots-ms", checkpoint="d2net-ots", use_relu=False, scales=_D2NET_SCALES
     ),
     "mtldesc": _feature(
-        "mtldesc", {"name": "mtldesc", "checkpoint": "mtldesc"}, "mtldesc", "128 (weighted)"
+        "mtldesc",
+        "mtldesc",
+        {"name": "mtldesc", "checkpoint": "mtldesc"},
+        "mtldesc",
+        "128 (weighted)",
     ),
     "mtldesc-ms": _feature(
         "mtldesc-ms",
+        "mtldesc",
         {"name": "mtldesc", "checkpoint": "mtldesc", "scales": _MTLDESC_SCALES},
         "mtldesc",
         "128 (weighted)",
     ),
     "lisrd": _feature(
+        "lisrd",
         "lisrd",
         {"name": "lisrd", "checkpoint": "lisrd", "detector": _SIFT},
         "lisrd",
@@ -114,6 +124,7 @@ features: dict[str, dict[str, Any]] = {
     ),
     "lisrd-sift": _feature(
         "lisrd-sift",
+        "lisrd",
         {"name": "lisrd_sift", "checkpoint": "lisrd-sift", "detector": _SIFT},
         "lisrd-sift",
         "2 × 128 + meta 2 × 1024",

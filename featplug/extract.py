@@ -67,7 +67,18 @@ def resolve_feature_conf(conf: str | Mapping[str, Any], **model_options: Any) ->
     resolved = feature_conf(conf) if isinstance(conf, str) else dict(conf)
     given = {key: value for key, value in model_options.items() if value is not None}
     resolved["model"] = {**resolved["model"], **given}
+    if given.get("weights") in ("official", "featplug"):
+        _choose_weights(resolved["model"], given["weights"])
     return resolved
+
+
+def _choose_weights(model: dict[str, Any], origin: str) -> None:
+    """Ask for weights of one origin for all networks of a conf; a file is of the first only."""
+    for key in [key for key in model if key.endswith("checkpoint")]:
+        model[key.replace("checkpoint", "weights")] = origin
+    if "detector" in model:
+        model["detector"] = dict(model["detector"])
+        _choose_weights(model["detector"], origin)
 
 
 def extract_features(
@@ -216,7 +227,8 @@ def _extract_one(
     """
     dtype = PRECISIONS[precision]
     autocast = nullcontext() if dtype is None else torch.autocast(device.type, dtype)
-    with autocast:
+    # TF32, torch's default on GPUs, would round products to 10 bits.
+    with autocast, torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         predicted = extractor({"image": torch.from_numpy(image.image)[None].to(device)})
     features = {key: value[0].cpu().numpy() for key, value in predicted.items()}
     size = np.array(image.image.shape[:0:-1])

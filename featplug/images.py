@@ -18,6 +18,7 @@ from typing import Any
 import cv2
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
 IMAGE_SUFFIXES = frozenset(
     {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
@@ -266,6 +267,18 @@ def preprocess(image: np.ndarray, conf: Mapping[str, Any]) -> np.ndarray:
         image = resize_image(image, size_new, conf["interpolation"])
     planes = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
     return np.ascontiguousarray(planes, dtype=np.float32) / np.float32(255)
+
+
+def to_uint8(image: Tensor) -> np.ndarray:
+    """Turn C×H×W float in [0, 1], RGB or grey, into H×W×C uint8."""
+    pixels = image.mul(255).round().clamp(0, 255).byte()
+    return np.ascontiguousarray(pixels.permute(1, 2, 0).numpy(force=True))
+
+
+def to_grey(image: Tensor) -> np.ndarray:
+    """Turn C×H×W float in [0, 1], RGB or grey, into H×W uint8 as OpenCV weighs the colours."""
+    array = to_uint8(image)
+    return array[..., 0] if array.shape[-1] == 1 else cv2.cvtColor(array, cv2.COLOR_RGB2GRAY)
 
 
 def load_image(image_dir: Path, name: str, conf: Mapping[str, Any]) -> LoadedImage:

@@ -24,6 +24,23 @@ def strongest(scores: np.ndarray, max_keypoints: int) -> np.ndarray:
     return np.sort(np.argsort(-scores, kind="stable")[:max_keypoints])
 
 
+def sift_levels(scales: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Find the level of SIFT's scale space that keypoints were detected in.
+
+    Lowe, IJCV 2004, section 3: three layers an octave, the first of σ 1.6, so that
+    σ = 1.6 · 2^(octave + layer/3) with a layer between 0.5 and 3.5.
+
+    Args:
+        scales: N, σ in pixels.
+
+    Returns:
+        Octaves N, from −1 (the image doubled) on, and layers N, from 0 to 3.
+    """
+    levels = np.rint(3 * np.log2(scales / 1.6)).astype(int)
+    octaves = np.maximum((levels - 1) // 3, -1)
+    return octaves, np.clip(levels - 3 * octaves, 0, 3)
+
+
 def non_maximum_suppression(scores: np.ndarray, threshold: float, radius: int) -> np.ndarray:
     """Detect keypoints greedily: the highest score first, each clears a square around it.
 

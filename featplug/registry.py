@@ -11,7 +11,7 @@ import importlib
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -87,6 +87,7 @@ class RegistryEntry:
     sources: tuple[Source, ...]
     origin: str = "official"
     automatic: bool = True
+    requires: dict[str, Any] = field(default_factory=dict)
 
     def build_network(self, state: Mapping[str, Tensor]) -> nn.Module:
         """Build the network on the ``meta`` device: names and shapes without memory.
@@ -100,8 +101,22 @@ class RegistryEntry:
         network_class = _import_attribute(self.network)
         with torch.device("meta"):
             if hasattr(network_class, "from_state"):
-                return network_class.from_state(state)
-            return network_class()
+                network = network_class.from_state(state)
+            else:
+                network = network_class()
+        self.check_requirements(network)
+        return network
+
+    def check_requirements(self, network: nn.Module) -> None:
+        """Check what an entry asks of a network whose layers the file lists.
+
+        Raises:
+            ValueError: it is another kind of network; says in a few words how it differs.
+        """
+        for name, wanted in self.requires.items():
+            found = getattr(network, name)
+            if found != wanted:
+                raise ValueError(f"{name} is {found} and not {wanted}")
 
     def convert(self, path: Path) -> dict[str, Tensor]:
         """Read an authors' file as a state dict in the network's names."""

@@ -89,8 +89,8 @@ def load_weights(checkpoint: str, choice: str, network: nn.Module) -> WeightsRec
         FileNotFoundError: the weights are not there; the message says how to get them.
         ValueError: the file is damaged, refused, or does not fit the network.
     """
-    state, path, record = _find(checkpoint, choice)
-    _assign(state, network, path)
+    state, record, _ = _find(checkpoint, choice)
+    _assign(state, network, record.path)
     return record
 
 
@@ -111,24 +111,27 @@ def load_network(
         FileNotFoundError: the weights are not there; the message says how to get them.
         ValueError: the file is damaged, refused, or holds no such network.
     """
-    state, path, record = _find(checkpoint, choice)
+    state, record, entry = _find(checkpoint, choice)
     try:
         with torch.device("meta"):
             network = network_class.from_state(state)
+        if entry is not None:
+            entry.check_requirements(network)
     except ValueError as error:
-        name, reason = network_class.__name__, _phrase(error)
-        raise ValueError(f"{path} does not fit {name}: {reason}.") from error
-    _assign(state, network, path)
+        raise ValueError(f"{record.path} does not fit {checkpoint}: {_phrase(error)}.") from error
+    _assign(state, network, record.path)
     return network, record
 
 
-def _find(checkpoint: str, choice: str) -> tuple[dict[str, Tensor], Path, WeightsRecord]:
+def _find(
+    checkpoint: str, choice: str
+) -> tuple[dict[str, Tensor], WeightsRecord, RegistryEntry | None]:
     """Find and read the weights of a choice of :func:`load_weights`."""
     entry, path, origin = _choose(checkpoint, choice)
     state, sha256 = _read(path, entry, compare=origin != "file")
     name = path.name if entry is None or origin == "file" else entry.name
     logger.info("weights: %s (%s) %s sha256 %s…", name, origin, path, sha256[:12])
-    return state, path, WeightsRecord(name=name, origin=origin, path=path, sha256=sha256)
+    return state, WeightsRecord(name=name, origin=origin, path=path, sha256=sha256), entry
 
 
 def _assign(state: Mapping[str, Tensor], network: nn.Module, path: Path) -> None:

@@ -37,8 +37,8 @@ def golden_rule(shared: Path) -> GoldenRule:
 
 
 @pytest.fixture(scope="session")
-def parity() -> Iterator[Parity]:
+def parity(shared: Path) -> Iterator[Parity]:
     """Comparison with golden values; the report is written when all tests are done."""
-    report = Parity()
+    report = Parity(shared / "golden")
     yield report
     report.write()

@@ -15,6 +15,7 @@ from torch import nn
 from featplug import __version__, weights
 from featplug.checkpoints import file_sha256, git_blob_id
 from featplug.networks.d2net import D2Net
+from featplug.networks.l2net import DOAP, Layer, l2_net
 from featplug.registry import read_registry
 from featplug.weights import (
     fetch_weights,
@@ -475,10 +476,28 @@ def test_fetch_says_why_each_mirror_failed(world: World) -> None:
         fetch_weights("tiny_b")
 
 
+def doap_state(num_outputs: int, has_transformer: bool) -> dict[str, torch.Tensor]:
+    localisation = [Layer("conv", (1, 6), (42, 42))] if has_transformer else []
+    return DOAP(l2_net(num_outputs), localisation, 42 if has_transformer else 32).state_dict()
+
+
+def test_a_network_of_another_kind_than_its_entry_asks_for_is_refused() -> None:
+    registry = read_registry()
+    state = doap_state(num_outputs=256, has_transformer=False)
+    registry["doap_liberty_256b"].build_network(state)
+    with pytest.raises(ValueError, match="num_outputs is 256 and not 128"):
+        registry["doap_liberty"].build_network(state)
+    with pytest.raises(ValueError, match="has_transformer is False and not True"):
+        registry["doap_liberty_st_256b"].build_network(state)
+
+
 def test_every_entry_of_the_registry_can_be_used(tmp_path: Path) -> None:
     for entry in read_registry().values():
         module, _, name = entry.network.partition(":")
-        state = getattr(importlib.import_module(module), name)().state_dict()
+        if entry.requires:
+            state = doap_state(**entry.requires)
+        else:
+            state = getattr(importlib.import_module(module), name)().state_dict()
         assert entry.build_network(state).state_dict().keys() == state.keys() != set()
         assert entry.citation
         assert all(source.licence for source in entry.sources)

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from featplug.base import KEYPOINT_KEYS
 from featplug.extractors.describer import Describer, patch_frames
-from featplug.extractors.sift import to_grey
+from featplug.images import to_grey, to_uint8
+from featplug.keypoints import sift_levels
 from featplug.networks.caffe_resnet import MEAN_RGB, CaffeResNet50
 from featplug.networks.contextdesc import (
     DIMENSIONS,
@@ -105,9 +105,7 @@ class PatchSampler:
         """Octave and layer of SIFT's scale space that keypoints were detected in."""
         if not self._pyramid:
             return np.zeros(len(scales), int), np.zeros(len(scales), int)
-        levels = np.rint(_LAYERS_PER_OCTAVE * np.log2(scales / 1.6)).astype(int)
-        octaves = np.maximum((levels - 1) // _LAYERS_PER_OCTAVE, -1)
-        return octaves, np.clip(levels - _LAYERS_PER_OCTAVE * octaves, 0, _LAYERS_PER_OCTAVE)
+        return sift_levels(scales)
 
 
 def _gaussian_pyramid(
@@ -177,7 +175,7 @@ class ContextDescExtractor(Describer):
         regional_checkpoint: name of the weights of the retrieval network.
         regional_weights: which file of it to load.
         upright: leave the keypoints' orientations aside. Of keypoints at one place and of one
-            scale, which differ in orientation only, the first is kept.
+            scale, which differ in orientation only, the first is kept, before the strongest are.
         visual_context: False leaves visual context and its network out (section 3.4: where
             regional features are not available).
         pyramid: sample patches from a Gaussian pyramid, as the authors do for some benchmarks.
@@ -187,7 +185,7 @@ class ContextDescExtractor(Describer):
         default_scale: σ in pixels of keypoints whose detector gives no frames; patches are 21 σ
             wide.
         batch_size: patches in one pass through the local network; bounds memory, and changes
-            nothing else. 64 is the fastest on CPUs.
+            descriptors by rounding only. 64 is the fastest on CPUs.
 
     Output: ``descriptors`` 128×N of unit length, ``matchability`` N in (-1, 1), and the keypoints
     that are left where ``upright``.
@@ -243,24 +241,17 @@ class ContextDescExtractor(Describer):
         self.weights_records = (*records, *self.detector.weights_records)
         self.eval()  # the batch normalisation would otherwise be that of training
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What decides over the output; see :class:`Extractor`."""
-        own = ("regional_checkpoint", "regional_weights", "batch_size")
-        return {key: value for key, value in super().settings.items() if key not in own}
-
     def describe(self, image: Tensor, keypoints: dict[str, Tensor]) -> dict[str, Tensor]:
         """Describe keypoints of one image; see :class:`Describer`."""
-        kept = self._without_duplicates(keypoints) if self.conf["upright"] else {}
-        frames = patch_frames({**keypoints, **kept}, self.conf["default_scale"])
-        positions = frames[0]
+        positions, scales, oris = patch_frames(keypoints, self.conf["default_scale"])
+        if self.conf["upright"]:
+            oris = torch.zeros_like(oris)
         if len(positions) == 0:
             return {
-                **kept,
                 "descriptors": image.new_zeros((DIMENSIONS, 0)),
                 "matchability": image.new_zeros(0),
             }
-        local, matchability = self.local_features(image, *frames)
+        local, matchability = self.local_features(image, positions, scales, oris)
         descriptors = self.network(
             local,
             matchability,
@@ -270,15 +261,17 @@ class ContextDescExtractor(Describer):
         )
         if self.conf["quantise"]:
             descriptors = (quantise(descriptors).float() - 128) / 128
-        return {**kept, "descriptors": descriptors.T, "matchability": matchability}
+        return {"descriptors": descriptors.T, "matchability": matchability}
 
-    def _without_duplicates(self, keypoints: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Upright keypoints, those that are now the same counted once."""
+    def select(self, keypoints: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Turn keypoints upright, and count those that are now the same once."""
+        if not self.conf["upright"]:
+            return keypoints
         positions, scales, _ = patch_frames(keypoints, self.conf["default_scale"])
         frames = torch.cat([positions, scales[:, None]], dim=1).numpy(force=True)
         _, first = np.unique(frames, axis=0, return_index=True)
         index = torch.from_numpy(np.sort(first)).to(positions.device)
-        kept = {key: keypoints[key][index] for key in KEYPOINT_KEYS if key in keypoints}
+        kept = {key: value[index] for key, value in keypoints.items()}
         if "oris" in kept:
             kept["oris"] = torch.zeros_like(kept["oris"])
         return kept
@@ -305,16 +298,15 @@ class ContextDescExtractor(Describer):
             patches = sampler(*(array[batch] for array in arrays))
             results.append(self.network.describe_patches(torch.from_numpy(patches).to(image)))
         local, matchability = zip(*results, strict=True)
-        return torch.cat(local), torch.cat(matchability)
+        return torch.cat(local).float(), torch.cat(matchability).float()
 
     def regional_features(self, image: Tensor) -> Tensor | None:
         """Compute the map C×h×w of an image C×H×W in [0, 1]; None without visual context."""
         if self.regional is None:
             return None
-        pixels = image.expand(3, -1, -1).mul(255).round().clamp(0, 255).byte()
-        array = pixels.permute(1, 2, 0).cpu().numpy()
+        array = to_uint8(image.expand(3, -1, -1))
         factor = MAX_REGIONAL_SIDE / max(array.shape[:2])
         if factor < 1:
             array = cv2.resize(array, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR)
         centred = torch.from_numpy(array).to(image) - image.new_tensor(MEAN_RGB)
-        return self.regional(centred.permute(2, 0, 1)[None])[0]
+        return self.regional(centred.permute(2, 0, 1)[None])[0].float()

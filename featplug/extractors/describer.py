@@ -15,6 +15,7 @@ from torch import Tensor
 
 from featplug.base import Extractor
 from featplug.extractors import build_extractor
+from featplug.keypoints import strongest
 
 
 class Describer(Extractor):
@@ -33,10 +34,7 @@ class Describer(Extractor):
 
     def __init__(self, conf: Mapping[str, Any] | None = None) -> None:
         super().__init__(conf)
-        detector = dict(self.conf["detector"])
-        if self.conf["max_keypoints"] != -1:
-            detector["max_keypoints"] = self.conf["max_keypoints"]
-        self.detector = build_extractor(detector)
+        self.detector = build_extractor(self.conf["detector"])
 
     @abstractmethod
     def describe(self, image: Tensor, keypoints: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -47,10 +45,12 @@ class Describer(Extractor):
             keypoints: the output of :meth:`Extractor.detect`; any number, 0 too.
 
         Returns:
-            ``descriptors`` D×N and what the matcher needs beside them. A method that cannot
-            describe every keypoint, or not more than once, returns the ones it did describe
-            under the names of ``keypoints``, too.
+            ``descriptors`` D×N and what the matcher needs beside them.
         """
+
+    def select(self, keypoints: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Choose or change the keypoints before the strongest are kept; by default all as found."""
+        return keypoints
 
     def extract(self, image: Tensor) -> dict[str, Tensor]:
         """Extract from one image; see :class:`Extractor`."""
@@ -59,14 +59,16 @@ class Describer(Extractor):
 
     def detect(self, image: Tensor) -> dict[str, Tensor]:
         """Detect the keypoints; see :class:`Extractor`."""
-        return self.detector.detect(image)
+        keypoints = self.select(self.detector.detect(image))
+        scores = keypoints["scores"].numpy(force=True)
+        kept = torch.from_numpy(strongest(scores, self.conf["max_keypoints"])).to(image.device)
+        return {key: value[kept] for key, value in keypoints.items()}
 
     @property
     def settings(self) -> dict[str, Any]:
         """What decides over the output; see :class:`Extractor`."""
         detector = {"name": self.conf["detector"]["name"], **self.detector.settings}
-        own = {k: v for k, v in super().settings.items() if k != "max_keypoints"}
-        return {**own, "detector": detector}
+        return {**super().settings, "detector": detector}
 
 
 def patch_frames(
@@ -74,12 +76,13 @@ def patch_frames(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Give the frames that patches are cut at.
 
-    Only a detector that says both how large and how turned a keypoint is (SIFT) has frames. At
-    any other's keypoints patches are upright and of one size.
+    Only a detector that says how a keypoint is turned (SIFT) gives its σ as ``scales``. Any other's
+    are those of its image pyramid; at its keypoints patches are upright, and as large as the
+    pyramid says.
 
     Args:
         keypoints: the output of :meth:`Extractor.detect`.
-        default_scale: σ of keypoints without frames, in pixels.
+        default_scale: σ of keypoints found at the size of the image without orientation.
 
     Returns:
         Positions N×2 (x, y), scales N, the σ of the scale space in pixels, and orientations N,
@@ -88,5 +91,5 @@ def patch_frames(
     positions = keypoints["keypoints"]
     if "scales" in keypoints and "oris" in keypoints:
         return positions, keypoints["scales"], keypoints["oris"]
-    ones = torch.ones_like(positions[:, 0])
-    return positions, default_scale * ones, torch.zeros_like(ones)
+    levels = keypoints.get("scales", torch.ones_like(positions[:, 0]))
+    return positions, default_scale * levels, torch.zeros_like(levels)

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from featplug.extractors.describer import Describer, patch_frames
-from featplug.extractors.sift import to_grey
+from featplug.images import to_grey
 from featplug.networks.l2net import DOAP
 from featplug.patches import gaussian_pyramid, sample_patches_from_pyramid
 from featplug.weights import load_network
@@ -31,12 +31,12 @@ class DOAPExtractor(Describer):
     pyramid with pixels of about its own size, and its width is an option.
 
     Conf:
-        checkpoint: name of the weights; one that ends in ``binary`` takes those with 256 outputs,
-            any other those with less.
+        checkpoint: name of the weights.
         weights: which file of it to load; see :func:`featplug.weights.load_network`.
         relative_radius: half of a patch's width, as a multiple of the keypoint's σ.
         default_scale: σ in pixels at keypoints of detectors without scales and orientations.
-        batch_size: patches that go through the network at a time; bounds the memory.
+        batch_size: patches that go through the network at a time; bounds memory, and changes
+            descriptors by rounding only (a bit may flip whose output is 0 to six digits).
         detector, max_keypoints: see :class:`Describer`.
 
     Output: the detector's keypoints, and ``descriptors`` D×N of unit length. Binary ones are 256×N
@@ -61,21 +61,9 @@ class DOAPExtractor(Describer):
         for name in ("relative_radius", "default_scale", "batch_size"):
             if not self.conf[name] > 0:
                 raise ValueError(f"{name} of DOAP must be positive, not {self.conf[name]}.")
-        checkpoint = self.conf["checkpoint"]
-        network, record = load_network(checkpoint, self.conf["weights"], DOAP)
+        network, record = load_network(self.conf["checkpoint"], self.conf["weights"], DOAP)
         self.network = cast(DOAP, network)
-        if self.network.is_binary != checkpoint.endswith("binary"):
-            raise ValueError(
-                f"{record.path} has {self.network.num_outputs} outputs, so its descriptors are "
-                f"{'binary' if self.network.is_binary else 'real-valued'} and not those of "
-                f"{checkpoint}; use it with another conf of DOAP."
-            )
-        self.weights_records = (*self.detector.weights_records, record)
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What decides over the output; see :class:`Extractor`."""
-        return {k: v for k, v in super().settings.items() if k != "batch_size"}
+        self.weights_records = (record, *self.detector.weights_records)
 
     def describe(self, image: Tensor, keypoints: dict[str, Tensor]) -> dict[str, Tensor]:
         """Describe keypoints of one image; see :class:`Describer`."""

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from featplug.extractors.describer import Describer
-from featplug.networks.lisrd import LISRD
+from featplug.networks.lisrd import DESCRIPTOR_DIM, HEADS, LISRD, META_DIM, NUM_TILES
 from featplug.weights import load_weights
 
 
@@ -32,7 +32,7 @@ class LISRDExtractor(Describer):
     * The tiles' meta descriptors are interpolated between tiles (the paper takes those of the
       region that a keypoint lies in).
 
-    An image with a side under 24 pixels has no 3×3 tiles and is refused.
+    An image with keypoints and a side under 24 pixels has no 3×3 tiles and is refused.
 
     Conf:
         checkpoint: name of the weights.
@@ -62,12 +62,18 @@ class LISRDExtractor(Describer):
         with torch.device("meta"):
             self.network = LISRD()
         record = load_weights(self.conf["checkpoint"], self.conf["weights"], self.network)
-        self.weights_records = (*self.detector.weights_records, record)
+        self.weights_records = (record, *self.detector.weights_records)
 
     def describe(self, image: Tensor, keypoints: dict[str, Tensor]) -> dict[str, Tensor]:
         """Describe keypoints of one image; see :class:`Describer`."""
         height, width = image.shape[-2:]
         positions = keypoints["keypoints"]
+        if len(positions) == 0:  # of an image of any size
+            return {
+                "descriptors": image.new_zeros((len(HEADS) * DESCRIPTOR_DIM, 0)),
+                "meta_descriptors": image.new_zeros((len(HEADS), META_DIM, NUM_TILES, NUM_TILES)),
+                "meta_grid": image.new_zeros((2, 0)),
+            }
         grid = 2 * positions / positions.new_tensor([width, height]) - 1
         descriptors, metas = [], []
         for features, meta in self.network.heads(image.expand(3, -1, -1)[None]):

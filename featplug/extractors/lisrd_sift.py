@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from featplug.extractors.describer import Describer
-from featplug.extractors.sift import describe_sift, to_grey
+from featplug.extractors.sift import describe_sift
+from featplug.images import to_grey
 from featplug.networks.lisrd import LISRDSIFT, NUM_TILES
 from featplug.weights import load_weights
 
@@ -31,6 +32,8 @@ class LISRDSIFTExtractor(Describer):
         checkpoint: name of the weights.
         weights: which file of it to load; see :func:`featplug.weights.load_weights`.
         official_reshape: mix up the dimensions as the released code does.
+        precise_upscale: False describes as OpenCV does by itself, and the authors; see
+            :func:`~.sift.describe_sift`.
         detector, max_keypoints: see :class:`Describer`. The detector has to give ``scales`` and
             ``oris``, as SIFT does.
 
@@ -50,6 +53,7 @@ class LISRDSIFTExtractor(Describer):
         "checkpoint": "lisrd-sift",
         "weights": "auto",
         "official_reshape": False,
+        "precise_upscale": True,
     }
 
     def __init__(self, conf: Mapping[str, Any] | None = None) -> None:
@@ -57,7 +61,7 @@ class LISRDSIFTExtractor(Describer):
         with torch.device("meta"):
             self.network = LISRDSIFT(self.conf["official_reshape"])
         record = load_weights(self.conf["checkpoint"], self.conf["weights"], self.network)
-        self.weights_records = (*self.detector.weights_records, record)
+        self.weights_records = (record, *self.detector.weights_records)
 
     def describe(self, image: Tensor, keypoints: dict[str, Tensor]) -> dict[str, Tensor]:
         """Describe keypoints of one image; see :class:`Describer`.
@@ -75,7 +79,10 @@ class LISRDSIFTExtractor(Describer):
         )
         grey = to_grey(image)
         angles = (oris, np.zeros_like(oris))
-        sift = np.stack([describe_sift(grey, positions, scales, angle) for angle in angles])
+        precise = self.conf["precise_upscale"]
+        sift = np.stack(
+            [describe_sift(grey, positions, scales, angle, 1.0, precise) for angle in angles]
+        )
         height, width = grey.shape
         tiles = np.floor(positions / (np.array([width, height]) / NUM_TILES))
         tiles = tiles.clip(0, NUM_TILES - 1)

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from featplug.base import Extractor
+from featplug.images import to_uint8
 from featplug.keypoints import non_maximum_suppression, strongest
 from featplug.networks.mtldesc import MTLDesc, normalize
 from featplug.weights import load_weights
@@ -108,8 +109,7 @@ class MTLDescExtractor(Extractor):
     def extract(self, image: Tensor) -> dict[str, Tensor]:
         """Extract from one image; see :class:`Extractor`."""
         height, width = image.shape[-2:]
-        pixels = (image.expand(3, -1, -1) * 255).round().clamp(0, 255).byte()
-        level = np.ascontiguousarray(pixels.permute(1, 2, 0).numpy(force=True))
+        level = to_uint8(image.expand(3, -1, -1))
         found = []
         for scale in self.conf["scales"]:
             level = _resize(level, (max(1, round(width * scale)), max(1, round(height * scale))))

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from featplug.base import Extractor
-from featplug.keypoints import strongest
+from featplug.images import to_grey
+from featplug.keypoints import sift_levels, strongest
 
 
 class SIFT(Extractor):
@@ -74,6 +75,7 @@ class SIFT(Extractor):
             features["scales"],
             features["oris"],
             self.conf["descriptor_window"],
+            self.conf["precise_upscale"],
         )
         return _tensors({**features, "descriptors": root_sift(descriptors).T}, image.device)
 
@@ -94,19 +96,13 @@ class SIFT(Extractor):
         }
 
 
-def to_grey(image: Tensor) -> np.ndarray:
-    """Turn C×H×W float in [0, 1], RGB or grey, into H×W uint8 as OpenCV weighs the colours."""
-    array = image.mul(255).round().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy()
-    grey = array[..., 0] if array.shape[-1] == 1 else cv2.cvtColor(array, cv2.COLOR_RGB2GRAY)
-    return np.ascontiguousarray(grey)
-
-
 def describe_sift(
     grey: np.ndarray,
     keypoints: np.ndarray,
     scales: np.ndarray,
     oris: np.ndarray,
     window: float = 1.0,
+    precise_upscale: bool = True,
 ) -> np.ndarray:
     """Compute OpenCV's SIFT descriptors of any frames.
 
@@ -116,17 +112,15 @@ def describe_sift(
         scales: N, σ of the scale space in pixels.
         oris: N, degrees from the x towards the y axis.
         window: width of the descriptor's window, as a multiple of Lowe's 12σ.
+        precise_upscale: as for :class:`SIFT`; False is what OpenCV does by itself.
 
     Returns:
         N×128 float32, whole numbers from 0 to 255.
     """
     if len(keypoints) == 0:
         return np.zeros((0, 128), np.float32)
-    # OpenCV keeps a keypoint's level of the pyramid in `octave`; it follows from σ, which is
-    # 1.6 · 2^(octave + layer / 3) for a layer from 0.5 to 3.5.
-    level = np.round(3 * np.log2(scales / 1.6)).astype(int)
-    octave = np.maximum((level - 1) // 3, -1)
-    layer = np.clip(level - 3 * octave, 0, 3)
+    # OpenCV keeps a keypoint's level of the pyramid in `octave`.
+    octave, layer = sift_levels(scales)
     packed = (octave & 255) | (layer << 8)
     frames = [
         cv2.KeyPoint(float(x), float(y), float(2 * window * scale), float(angle), 0, int(code))
@@ -135,7 +129,8 @@ def describe_sift(
     # OpenCV builds its pyramid from the finest octave among the keypoints it is given. With one
     # of the finest of all among them, a descriptor does not depend on the other keypoints.
     frames.append(cv2.KeyPoint(0, 0, 2, 0, 0, 255 | (1 << 8)))
-    return _opencv_sift().compute(grey, frames)[1][:-1]
+    sift = _opencv_sift(precise_upscale=precise_upscale)
+    return sift.compute(grey, frames)[1][:-1]
 
 
 def _opencv_sift(

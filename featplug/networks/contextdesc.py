@@ -262,10 +262,15 @@ class ContextDesc(nn.Module):
         Returns:
             Descriptors ...×N×128 of unit length.
         """
-        total = local + self.geometric_context(matchability, positions)
-        if regional is not None:
-            total = total + self.visual_context(local, positions, regional, interpolation)
-        return F.normalize(total, dim=-1)
+        # In float32 under autocast, too: distances and variances of positions do not bear less,
+        # and next to the local network all this costs nothing.
+        with torch.autocast(local.device.type, enabled=False):
+            local, matchability = local.to(positions.dtype), matchability.to(positions.dtype)
+            total = local + self.geometric_context(matchability, positions)
+            if regional is not None:
+                regional = regional.to(positions.dtype)
+                total = total + self.visual_context(local, positions, regional, interpolation)
+            return F.normalize(total, dim=-1)
 
 
 def normalise_positions(keypoints: Tensor, image_size: tuple[int, int]) -> Tensor:

@@ -264,14 +264,19 @@ class DOAP(nn.Module):
         missing = [key for key in ("sizes", "trunk.layers") if key not in state]
         if missing:
             raise ValueError(f"missing {', '.join(missing)}")
-        if state["sizes"].shape != (2,):
-            raise ValueError("sizes are not two numbers")
+        if state["sizes"].shape != (2,) or state["sizes"].dtype != torch.int64:
+            raise ValueError("sizes are not two whole numbers")
         trunk, localisation = (
-            [Layer.decode(row) for row in state[key].tolist()] if key in state else []
+            _decode(state[key], key) if key in state else []
             for key in ("trunk.layers", "localisation.layers")
         )
         patch_size, sampled_size = map(int, state["sizes"].tolist())
         return cls(trunk, localisation, patch_size, sampled_size)
+
+    @property
+    def has_transformer(self) -> bool:
+        """Whether a spatial transformer comes first."""
+        return self.localisation is not None
 
     @property
     def is_binary(self) -> bool:
@@ -292,6 +297,13 @@ class DOAP(nn.Module):
             affine = self.localisation(patches).flatten(1)
             patches = transform_patches(patches, affine, self.sampled_size)
         return self.trunk(patches).flatten(1)
+
+
+def _decode(rows: Tensor, key: str) -> list[Layer]:
+    """Read the list of a chain's layers."""
+    if rows.ndim != 2 or rows.dtype != torch.int64:
+        raise ValueError(f"{key} is no list of layers")
+    return [Layer.decode(row) for row in rows.tolist()]
 
 
 def check_layers(

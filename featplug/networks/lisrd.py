@@ -51,9 +51,9 @@ def _rectify_and_normalize(features: Tensor, norm: nn.BatchNorm2d) -> Tensor:
     if norm.training or torch.is_grad_enabled():
         return norm(features)
     # At full resolution these are 64 channels; another copy of them would be the peak of memory.
-    state = norm.state_dict()
-    scale = state["weight"] * (state["running_var"] + norm.eps).rsqrt()
-    shift = state["bias"] - state["running_mean"] * scale
+    mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
+    scale = norm.weight * (variance + norm.eps).rsqrt()
+    shift = norm.bias - mean * scale
     return torch.addcmul(shift[:, None, None], features, scale[:, None, None], out=features)
 
 

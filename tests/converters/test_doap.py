@@ -372,6 +372,6 @@ def test_another_systems_safetensors_do_not_fit(tmp_path: Path, folder: Path) ->
 
     save_file({"conv.weight": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(
-        ValueError, match=r"other\.safetensors does not fit DOAP: missing sizes, trunk\.layers\.$"
+        ValueError, match=r"other\.safetensors does not fit doap: missing sizes, trunk\.layers\.$"
     ):
         load_network("doap", str(tmp_path / "other.safetensors"), DOAP)

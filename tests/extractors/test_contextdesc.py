@@ -17,7 +17,7 @@ from featplug.base import check_features
 from featplug.confs import feature_conf
 from featplug.converters.contextdesc import contextdesc, regional
 from featplug.extractors.contextdesc import ContextDescExtractor, PatchSampler, patch_radii
-from featplug.extractors.sift import to_grey
+from featplug.images import to_grey
 from featplug.networks.contextdesc import ContextDesc, normalise_positions
 from tests.contextdesc_weights import rule_variables, seeded_networks, seeded_state
 from tests.converters import tensorflow_writer as writer
@@ -135,8 +135,10 @@ def test_golden_upright_frames(shared: Path, rule_extractor: ContextDescExtracto
         "scores": torch.from_numpy(frames[:, 4]),
     }
     image = torch.from_numpy(golden["gray"])[None].float() / 255
-    result = describe(variant(rule_extractor, upright=True), image, given)
-    assert torch.equal(result["keypoints"], given["keypoints"])  # they are without duplicates
+    upright = variant(rule_extractor, upright=True)
+    kept = upright.select(given)
+    assert torch.equal(kept["keypoints"], given["keypoints"])  # they are without duplicates
+    result = describe(upright, image, kept)
     with torch.no_grad():
         patches = torch.from_numpy(golden["upright_patches"])
         _, matchability = rule_extractor.network.describe_patches(patches)
@@ -291,11 +293,12 @@ def test_upright_counts_turned_copies_once(extractor: ContextDescExtractor) -> N
     doubled["oris"][6:] += 90
     doubled["scales"][7] += 1  # another size at the place of the first
     upright = variant(extractor, upright=True)
-    result = describe(upright, image_of(80, 100), doubled)
+    selected = upright.select(doubled)
     kept = [0, 1, 2, 3, 4, 5, 7]
     for key in ("keypoints", "scores", "scales"):
-        assert torch.equal(result[key], doubled[key][kept])
-    assert result["oris"].abs().max() == 0
+        assert torch.equal(selected[key], doubled[key][kept])
+    assert selected["oris"].abs().max() == 0
+    result = describe(upright, image_of(80, 100), selected)
     # The same as at keypoints that say nothing but their place and size.
     without = {**{key: value[kept] for key, value in doubled.items()}, "oris": torch.zeros(7)}
     expected = describe(extractor, image_of(80, 100), without)
@@ -337,7 +340,7 @@ def test_whole_extraction_of_an_image(conf: dict[str, Any]) -> None:
     result = extractor({"image": image})
     assert result["keypoints"][0].shape == (40, 2)
     assert result["descriptors"][0].shape == (128, 40)
-    assert extractor.settings["detector"]["max_keypoints"] == 40
+    assert extractor.settings["max_keypoints"] == 40
     assert not {"regional_weights", "batch_size", "weights"} & set(extractor.settings)
 
 
@@ -364,7 +367,7 @@ def test_weights_that_do_not_belong_together_are_refused(
     with pytest.raises(ValueError, match="wants regional features of 16 channels"):
         ContextDescExtractor(own)
     ContextDescExtractor({**own, "visual_context": False})
-    with pytest.raises(ValueError, match="does not fit ContextDesc"):
+    with pytest.raises(ValueError, match="does not fit contextdesc: it has no matrix"):
         ContextDescExtractor({**conf, "weights": conf["regional_weights"]})
 
 

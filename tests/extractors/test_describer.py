@@ -69,30 +69,24 @@ def test_settings_tell_the_detectors_options_but_not_where_weights_come_from() -
     settings = build_extractor({"name": f"{HERE}:Position", "detector": detector}).settings
     assert settings == {
         "gain": 1.0,
+        "max_keypoints": -1,
         "detector": {"name": f"{HERE}:Corners", "max_keypoints": 5},
     }
-    assert (
-        build_extractor(
-            {
-                "name": f"{HERE}:Position",
-                "detector": {"name": f"{HERE}:Corners"},
-                "max_keypoints": 5,
-            }
-        ).settings
-        == settings
-    )  # the same keypoints by another way
 
 
-def test_frames_are_the_detectors_or_upright_and_of_one_size() -> None:
+def test_frames_are_the_detectors_or_upright_and_as_large_as_their_level() -> None:
     sift = build_extractor({"name": "sift"}).detect(image())
     for given, frame in zip(
         (sift["keypoints"], sift["scales"], sift["oris"]), patch_frames(sift, 3.0), strict=True
     ):
         assert given is frame
-    del sift["oris"]  # D2-Net's and MTLDesc's scales are the pyramid's, and no frames
-    _, scales, oris = patch_frames(sift, 3.0)
-    assert set(scales.tolist()) == {3.0}
-    assert set(oris.tolist()) == {0.0}
+    # D2-Net's and MTLDesc's scales are those of their image pyramid.
+    points = {"keypoints": torch.zeros(2, 2), "scales": torch.tensor([1.0, 2.0])}
+    _, scales, oris = patch_frames(points, 3.0)
+    assert scales.tolist() == [3, 6]
+    assert oris.tolist() == [0, 0]
+    _, scales, _ = patch_frames({"keypoints": torch.zeros(2, 2)}, 3.0)
+    assert scales.tolist() == [3, 3]
 
 
 def test_a_wrong_option_of_the_detector_is_named() -> None:

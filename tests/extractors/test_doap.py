@@ -219,11 +219,10 @@ def test_binary_descriptors_match_alike_by_bits_and_by_products(
 def test_weights_of_the_other_kind_are_refused(weights: dict[str, str]) -> None:
     with pytest.raises(
         ValueError,
-        match=r"doap\.safetensors has 128 outputs, so its descriptors are real-valued and not "
-        r"those of doap-binary",
+        match=r"doap\.safetensors does not fit doap-binary: num_outputs is 128 and not 256\.",
     ):
         DOAPExtractor({"checkpoint": "doap-binary", "weights": weights["doap"]})
-    with pytest.raises(ValueError, match="256 outputs, so its descriptors are binary"):
+    with pytest.raises(ValueError, match=r"does not fit doap-st: num_outputs is 256 and not 128"):
         DOAPExtractor({"checkpoint": "doap-st", "weights": weights["doap-st-binary"]})
 
 

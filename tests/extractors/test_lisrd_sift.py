@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from featplug.extractors.lisrd_sift import LISRDSIFTExtractor
-from featplug.extractors.sift import to_grey
+from featplug.images import to_grey
 from featplug.matchers.lisrd import LISRDMatcher, tile_weights
 from featplug.networks.lisrd import LISRDSIFT
 from tests.networks.test_d2net import seeded_image

@@ -152,3 +152,26 @@ def test_colour_is_read_as_grey_and_an_empty_image_is_fine() -> None:
         assert nothing["keypoints"].shape == (0, 2)
         assert nothing["descriptors"].shape == (128, 0)
         assert nothing["oris"].shape == (0,)
+
+
+def test_opencvs_own_settings_give_opencvs_own_descriptors() -> None:
+    """Every row of ``detectAndCompute``, so that octaves and layers are told right from σ."""
+    grey = textured_image(3, width=320, height=240)
+    sift = cv2.SIFT.create(
+        nfeatures=0,
+        nOctaveLayers=3,
+        contrastThreshold=0.04,
+        edgeThreshold=10,
+        sigma=1.6,
+        descriptorType=cv2.CV_32F,
+        enable_precise_upscale=False,
+    )
+    detected, expected = sift.detectAndCompute(grey, None)
+    conf = feature_conf("sift-opencv")["model"]
+    features = SIFT({k: v for k, v in conf.items() if k != "name"})(
+        {"image": torch.from_numpy(grey[None, None] / np.float32(255))}
+    )
+    assert len(detected) > 100
+    points = np.array([k.pt for k in detected], np.float32)
+    np.testing.assert_array_equal(features["keypoints"][0], points)
+    np.testing.assert_allclose(features["descriptors"][0].T, root_sift(expected), atol=1e-6)

@@ -74,7 +74,11 @@ def test_golden_augmentation(
     if case == "resnet":
         regional = np.load(folder / "regional.npz")["res5c_even"]
     else:
-        shape = (6, 8, 2048)  # of the README
+        # The README gives 6×8 cells; another set may have others of about that shape.
+        cells = len(golden["random_regional_512"])
+        height = max(n for n in range(1, int(cells**0.5) + 1) if cells % n == 0)
+        channels = np.load(folder / "regional.npz")["res5c_even"].shape[-1]
+        shape = (height, cells // height, channels)
         regional = golden_rule.module.z("input:contextdesc:regional", shape, golden_rule.tag)
     regional = torch.from_numpy(np.ascontiguousarray(regional.transpose(2, 0, 1)))
     positions, local = (torch.from_numpy(golden[key]) for key in ("kpt_xy", "local_feat"))

@@ -295,7 +295,7 @@ def test_every_kind_of_layer_survives_the_state_dict() -> None:
     assert [Layer.decode(layer.encode()) for layer in layers] == layers
 
 
-def replaced(key: str, value: list[Any]) -> dict[str, Tensor]:
+def replaced(key: str, value: Any) -> dict[str, Tensor]:
     state = seeded_doap(transformer=True).state_dict()
     return {**state, key: torch.tensor(value)}
 
@@ -304,7 +304,7 @@ def replaced(key: str, value: list[Any]) -> dict[str, Tensor]:
     ("state", "message"),
     [
         ({}, "missing sizes, trunk.layers"),
-        (replaced("sizes", [1, 2, 3]), "sizes are not two numbers"),
+        (replaced("sizes", [1, 2, 3]), "sizes are not two whole numbers"),
         (replaced("sizes", [20, 32]), "conv2 is 9 pixels wide and gets 3"),
         (replaced("sizes", [42, 64]), "gives 128×9×9 and not one descriptor"),
         (replaced("sizes", [60, 32]), "localisation network gives 6×5×5 and not 6×1×1"),
@@ -312,7 +312,10 @@ def replaced(key: str, value: list[Any]) -> dict[str, Tensor]:
         (replaced("trunk.layers", [[0] * 14]), "is no layer"),
         (replaced("trunk.layers", [[0, 1]]), "is no layer"),
         (replaced("trunk.layers", [Layer("bn", (3, 3)).encode()]), "takes 3 channels and gets 1"),
-        (replaced("localisation.layers", []), "there is no transformer"),
+        (replaced("sizes", [42.0, 32.0]), "sizes are not two whole numbers"),
+        (replaced("trunk.layers", 3), "trunk.layers is no list of layers"),
+        (replaced("trunk.layers", [1, 2]), "trunk.layers is no list of layers"),
+        (replaced("trunk.layers", [[0.5] * 14]), "trunk.layers is no list of layers"),
     ],
 )
 def test_state_of_another_network_is_refused(state: dict[str, Tensor], message: str) -> None:
