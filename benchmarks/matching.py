@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from featplug.cli import run_command
-from featplug.confs import feature_conf
+from featplug.confs import feature_conf, matcher_conf
 from featplug.extract import extract_features
 from featplug.images import list_images
 from featplug.match import match_features
@@ -56,7 +56,7 @@ def measure(
     dataset: Path,
     feature: str,
     outputs: Path,
-    matcher: str = "NN-mutual",
+    matcher: str | None = None,
     max_keypoints: int = 2048,
     progress: bool = False,
 ) -> dict[str, Any]:
@@ -82,6 +82,7 @@ def measure(
     )
     pairs_path = outputs / "pairs.txt"
     write_pairs(pairs_path, homographies)
+    matcher = matcher or _matcher_without_ratio_test(feature)
     matched = match_features(matcher, pairs_path, extracted.feature_path, progress=progress)
     errors: dict[str, list[np.ndarray]] = {}
     with FeatureReader(extracted.feature_path) as features, MatchReader(matched.match_path) as m:
@@ -122,11 +123,17 @@ def measure(
     return results
 
 
+def _matcher_without_ratio_test(feature: str) -> str:
+    own = feature_conf(feature)["matcher"]
+    has_ratio = matcher_conf(own)["model"].get("ratio_threshold") is not None
+    return "NN-mutual" if has_ratio else own
+
+
 def main(
     dataset: Path,
     feature: tuple[str, ...] = ("sift",),
     outputs: Path = Path("outputs/matching"),
-    matcher: str = "NN-mutual",
+    matcher: str | None = None,
     max_keypoints: int = 2048,
 ) -> None:
     """Measure the mean matching accuracy of features on Oxford's sequences.
@@ -135,7 +142,8 @@ def main(
         dataset: folder of the sequences.
         feature: names of features.
         outputs: gets features, matches and FEATURE.json.
-        matcher: name of the matcher.
+        matcher: name of the matcher; by default each conf's own, but mutual nearest neighbours
+            without a ratio test, which the protocol has not.
         max_keypoints: of each image, the strongest by score.
     """
     rows = []
@@ -144,9 +152,9 @@ def main(
         metrics = {key: entry["value"] for key, entry in results["metrics"].items()}
         shown = "".join(f"{metrics[f'mma_{t}']:7.3f}" for t in (1, 3, 5, 10))
         counts = f"{metrics['mean_keypoints']:11.0f}{metrics['mean_matches']:9.0f}"
-        rows.append(f"{name:<16}{shown}{counts}")
+        rows.append(f"{name:<16}{shown}{counts}  {results['matcher']}")
     heads = "".join(f"{t:>4} px" for t in (1, 3, 5, 10))
-    print(f"{'MMA at':<16}{heads}  keypoints  matches")
+    print(f"{'MMA at':<16}{heads}  keypoints  matches  matcher")
     print("\n".join(rows))
     print(f"all figures are in {outputs}")
 

@@ -160,7 +160,8 @@ def list_features() -> None:
             if status is None:
                 text = f"none known for {checkpoint}; give a file with --weights"
             elif status.path is None:
-                text = f"`featplug weights fetch {status.entry}`, licence {status.licence}"
+                get = f"`featplug weights fetch {status.entry}`, or import {status.file}"
+                text = f"{get}; licence {status.licence}"
             else:
                 text = f"{status.entry}, {status.how}, licence {status.licence}"
             print(f"{'':7}weights {text}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -46,6 +47,8 @@ from featplug.registry import (
 
 logger = logging.getLogger(__name__)
 
+_FILE_ITSELF = "is refused|web page|is empty|half downloaded"
+
 
 @dataclass(frozen=True)
 class WeightsStatus:
@@ -60,6 +63,8 @@ class WeightsStatus:
     path: Path | None
     how: str
     """``imported``, ``authors' file``, ``shipped``, ``missing`` or ``damaged``."""
+    file: str
+    """The authors' own name of it."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +169,8 @@ def weights_status(entry: RegistryEntry) -> WeightsStatus:
         except ValueError:
             how = "damaged"
     url = next((url for source in entry.sources for url in source.urls), None)
-    return WeightsStatus(entry.name, entry.feature, licence, entry.citation, url, path, how)
+    file = entry.sources[0].file
+    return WeightsStatus(entry.name, entry.feature, licence, entry.citation, url, path, how, file)
 
 
 def verify_weights(names: Iterable[str] | None = None) -> list[WeightsCheck]:
@@ -250,10 +256,19 @@ def import_weights(
             # Copies, because safetensors refuses tensors that share memory.
             copies = {key: tensor.contiguous().clone() for key, tensor in state.items()}
             save_file(copies, partial, recorded)
+            partial.chmod(0o644)  # safetensors' 0600 would keep colleagues out of a shared folder
+            if target.is_file():
+                logger.warning("%s held other weights, which are replaced", target)
             partial.replace(target)
         finally:
             partial.unlink(missing_ok=True)
-        logger.info("imported %s as %s, sha256 %s recorded", file, target, hashes.sha256)
+        logger.info("imported %s as %s", file, entry.name)
+        if source.agrees(hashes) is not True:
+            logger.warning(
+                "that %s are the authors' %s is taken on trust: the registry has no hash of it",
+                file,
+                entry.name,
+            )
     return WeightsRecord(entry.name, "official", target, hashes.sha256)
 
 
@@ -397,6 +412,15 @@ def _fitting(
         else:
             fitting.append((entry, state))
     if not fitting:
+        if len(candidates) > 1 and min(problems)[0] == float("inf"):
+            # Every converter refused it; only what is wrong with the file itself says more.
+            telling = [text for _, text in problems if re.search(_FILE_ITSELF, text)]
+            raise ValueError(
+                telling[0]
+                if telling
+                else f"{file} is no weights file of any system here; give the authors' .pth, .pt, "
+                ".tar, .pb, .index or .mat file, or a .safetensors file."
+            )
         raise ValueError(min(problems)[1])
     if len(fitting) > 1:
         names = ", ".join(entry.name for entry, _ in fitting)

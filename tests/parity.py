@@ -108,7 +108,7 @@ def as_markdown(path: Path = REPORT, worst_only: bool = False) -> str:
         beyond = f" ({row['rows_beyond']} of {row['rows']} rows more)" if row["rows_beyond"] else ""
         lines.append(
             f"| {row['system']} | {row['array']} | {row['max_abs']:.1e} | {row['max_rel']:.1e} "
-            f"| {row['tolerance']:.0e}{beyond} |"
+            f"| {row['tolerance']:.1e}{beyond} |"
         )
     return "\n".join(lines)
 

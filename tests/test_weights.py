@@ -524,3 +524,25 @@ def test_imagenet_trunk_is_imported_and_loaded_into_d2net(
     assert check.ok
     status = next(status for status in list_weights() if status.entry == "d2_ots")
     assert "CC BY 4.0" in status.licence
+
+
+def test_a_file_of_no_system_is_told_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FEATPLUG_WEIGHTS", str(tmp_path))
+    (tmp_path / "notes.txt").write_text("not weights")
+    with pytest.raises(ValueError, match=r"notes\.txt is no weights file of any system here; give"):
+        import_weights(tmp_path / "notes.txt")
+
+
+def test_trust_and_replacement_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("FEATPLUG_WEIGHTS", str(tmp_path / "kept"))
+    for value in (1.0, 2.0):
+        state = {k: torch.full_like(v, value) for k, v in D2Net().state_dict().items()}
+        torch.save({"model": state}, tmp_path / "mine.pth")
+        import_weights(tmp_path / "mine.pth", "d2_tf")
+    assert "the authors' d2_tf is taken on trust" in caplog.text
+    assert caplog.text.count("held other weights, which are replaced") == 1
+    assert (tmp_path / "kept" / "d2_tf.safetensors").stat().st_mode & 0o777 == 0o644

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.matching import main, measure, read_sequences
+from benchmarks.matching import _matcher_without_ratio_test, main, measure, read_sequences
 from featplug.metrics import homography_errors, mean_matching_accuracy
 from tests.worlds import textured_image
 
@@ -67,3 +67,8 @@ def test_bad_data_is_named(tmp_path: Path) -> None:
         read_sequences(tmp_path)
     with pytest.raises(ValueError, match="has no sequences"):
         read_sequences(tmp_path / "graf")
+
+
+def test_features_are_matched_by_their_own_rule_without_a_ratio_test() -> None:
+    rules = {name: _matcher_without_ratio_test(name) for name in ("sift", "lisrd", "doap-binary")}
+    assert rules == {"sift": "NN-mutual", "lisrd": "lisrd", "doap-binary": "NN-hamming"}
