@@ -1,0 +1,1 @@
+"""Training: losses, data and the trainer that all systems share."""

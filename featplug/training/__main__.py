@@ -1,0 +1,132 @@
+"""``python -m featplug.training SYSTEM --images DIR``: train on a folder of photographs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from featplug.base import choose_device
+from featplug.cli import run_command
+from featplug.images import list_images
+from featplug.progress import progress_bar
+from featplug.training.mining import mine_labels
+from featplug.training.patch_groups import (
+    JitterOptions,
+    PatchBatchOptions,
+    PatchGroups,
+    make_patch_groups,
+)
+from featplug.training.task import Task
+from featplug.training.tasks.doap import DOAPOptions, DOAPTask
+from featplug.training.trainer import TrainOptions, train
+
+app = tyro.extras.SubcommandApp()
+
+
+@dataclass(frozen=True)
+class Run:
+    """What every training has; a run is stopped and started again at will."""
+
+    images: Path
+    """Folder of photographs; a twentieth of them is held out for validation."""
+    outputs: Path
+    """Folder of the run: weights, checkpoint, curves and history."""
+    steps: int = 10_000
+    """Steps of the whole run; the learning rate falls to 0 over them."""
+    seed: int = 0
+    """Of everything random."""
+    device: str | None = None
+    """Such as cpu or cuda:1; the best one by default."""
+    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    """Of the network's products."""
+    num_workers: int = 2
+    """Processes that prepare data."""
+    validate_every: int = 500
+    """Steps between validations."""
+    max_minutes: float | None = None
+    """Stop after that many; the same command goes on."""
+
+    def train(self, task: Task) -> None:
+        """Train and say how it ended."""
+        options = TrainOptions(
+            outputs=self.outputs,
+            steps=self.steps,
+            seed=self.seed,
+            device=self.device,
+            precision=self.precision,
+            num_workers=self.num_workers,
+            validate_every=self.validate_every,
+            max_minutes=self.max_minutes,
+        )
+        summary = train(task, options, progress=True)
+        state = "finished" if summary.finished else "stopped, run it again to go on,"
+        figures = ", ".join(f"{key} {value:.3f}" for key, value in summary.metrics.items())
+        print(f"{state} after {summary.step} steps: {figures or 'not validated yet'}")
+        print(f"weights, curves and history are in {self.outputs}")
+
+
+@dataclass(frozen=True)
+class Patches:
+    """How groups of patches are cut out of the photographs and put into batches."""
+
+    groups: Path | None = None
+    """File of patch groups, made where it is missing; in the outputs by default."""
+    mine: bool = True
+    """Ignore patches of a photograph that look alike at different points (DOAP, section 4.2)."""
+    batch: PatchBatchOptions = field(default_factory=PatchBatchOptions)
+    jitter: JitterOptions = field(default_factory=JitterOptions)
+
+
+def _patch_files(run: Run, patches: Patches) -> tuple[Path, Path | None]:
+    """Make the patch groups, and the labels mined from them, where they are missing."""
+    run.outputs.mkdir(parents=True, exist_ok=True)
+    path = patches.groups or run.outputs / "patch_groups.h5"
+    names = list_images(run.images)
+    making = make_patch_groups(run.images, path, names, num_workers=run.num_workers)
+    for _ in progress_bar(making, "patches", len(names), "photograph", True):
+        pass
+    if not patches.mine:
+        return path, None
+    mined = path.with_name(f"{path.stem}_labels.h5")
+    mining = mine_labels(PatchGroups(path), mined, device=choose_device(run.device))
+    for _ in progress_bar(mining, "mine", len(names), "photograph", True):
+        pass
+    return path, mined
+
+
+@app.command
+def doap(
+    run: tyro.conf.OmitArgPrefixes[Run],
+    patches: Patches = Patches(),
+    binary: bool = False,
+    distance: Literal["euclidean", "squared"] = "euclidean",
+    learning_rate: float = 0.1,
+) -> None:
+    """Train DOAP (He et al., CVPR 2018).
+
+    Args:
+        run: where, how long, and how precisely.
+        patches: the groups of patches.
+        binary: train 256 bits in place of 128 numbers.
+        distance: as the paper or as the released layer, of real descriptors.
+        learning_rate: at 1,024 patches; proportional to the size of the batch.
+    """
+    groups, mined = _patch_files(run, patches)
+    options = DOAPOptions(
+        groups,
+        run.images,
+        mined,
+        binary,
+        distance,
+        learning_rate,
+        batch=patches.batch,
+        jitter=patches.jitter,
+    )
+    run.train(DOAPTask(options, run.seed, choose_device(run.device)))
+
+
+if __name__ == "__main__":
+    run_command(app, prog="python -m featplug.training")

@@ -1,0 +1,206 @@
+"""Random homographies, and images, points and masks under them.
+
+The scheme is DeTone et al.'s ("SuperPoint", CVPR Workshops 2018, section 5): a patch in the middle
+of the image is tilted, scaled, shifted and turned, and the homography takes the patch as it was to
+what it has become. :data:`MTLDESC` and :data:`LISRD` are what the two papers' released code draws.
+
+Coordinates are pixels (x, y), an integer is a pixel's centre; a homography is a 3×3 matrix that
+maps points of image 0 to points of image 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from kornia.geometry.linalg import transform_points
+from kornia.geometry.transform import get_perspective_transform, warp_perspective
+from scipy.special import ndtr, ndtri
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class HomographyOptions:
+    """What :func:`random_homography` draws from; lengths are in parts of the image's sides."""
+
+    patch_ratio: float = 0.85
+    """Side of the patch in the middle."""
+    source: Literal["patch", "image"] = "patch"
+    """What is mapped to the changed patch: the patch itself, or the whole image, which shrinks."""
+    perspective: tuple[float, float] = (0.2, 0.2)
+    """Largest shift of the patch's corners along x and y; 0 leaves the patch a rectangle."""
+    scale: tuple[float, float] = (0.8, 1.2)
+    """Smallest and largest factor of the patch's size."""
+    max_angle: float = np.pi / 2
+    """Largest rotation to either side, in radians; 0 for none."""
+    num_angles: int | None = None
+    """Number of evenly spaced angles to choose from; None for any angle."""
+    translation: bool = True
+    """Move the patch anywhere in the image."""
+    translation_overflow: float = 0.0
+    """How far the patch may be moved over the image's border."""
+    distribution: Literal["uniform", "normal"] = "uniform"
+    """Of perspective and scale; the normal one is cut at two standard deviations, its range."""
+
+    def without_rotation(self) -> HomographyOptions:
+        """The same without rotation."""
+        return replace(self, max_angle=0.0)
+
+
+MTLDESC = HomographyOptions(
+    patch_ratio=0.8, source="image", scale=(0.8, 2.0), translation_overflow=0.05
+)
+"""MTLDesc's synthetic pairs."""
+LISRD = HomographyOptions(max_angle=1.57, num_angles=25, distribution="normal")
+"""LISRD's triplets. The released code never draws the last of the 25 angles; here it may be."""
+GENERAL = HomographyOptions(scale=(0.6, 1.6), max_angle=np.pi / 6, distribution="normal")
+"""Moderate changes of viewpoint, for validation."""
+
+
+def random_homography(
+    rng: np.random.Generator, size: tuple[int, int], options: HomographyOptions
+) -> np.ndarray:
+    """Draw a homography between two images of one size.
+
+    As in the released code of both papers, the rotation is one of the unit square: where the image
+    is not square, it also shears by the ratio of the sides.
+
+    Args:
+        rng: source of randomness; the number of values drawn does not depend on the options.
+        size: (width, height) of both images.
+        options: what to draw from.
+
+    Returns:
+        3×3 float64, scaled to a lower right entry of 1.
+    """
+
+    def draw(low: float, high: float) -> float:
+        share = rng.random()
+        if options.distribution == "normal":
+            share = _truncated_normal(share)
+        return low + (high - low) * share
+
+    half = options.patch_ratio / 2
+    square = np.array([[-1, -1], [-1, 1], [1, 1], [1, -1]], dtype=np.float64)
+    before = 0.5 + square * (half if options.source == "patch" else 0.5)
+    tilt_x, tilt_y = options.perspective
+    left, right, vertical = draw(-tilt_x, tilt_x), draw(-tilt_x, tilt_x), draw(-tilt_y, tilt_y)
+    after = 0.5 + half * square
+    after[:, 0] += (left, left, right, right)
+    after[:, 1] += (vertical, -vertical, vertical, -vertical)
+
+    center = after.mean(0)
+    after = center + draw(*options.scale) * (after - center)
+
+    # Twice the absolute value: where the patch is larger than the image, it moves as well.
+    down = np.abs(after).min(0) + options.translation_overflow
+    up = np.abs(1 - after).min(0) + options.translation_overflow
+    shift = -down + (down + up) * rng.random(2)
+    if options.translation:
+        after += shift
+
+    share = rng.random()
+    if options.num_angles is not None:
+        share = int(share * options.num_angles) / max(1, options.num_angles - 1)
+    angle = options.max_angle * (2 * share - 1)
+    cos, sin = np.cos(angle), np.sin(angle)
+    center = after.mean(0)
+    after = center + (after - center) @ np.array([[cos, sin], [-sin, cos]])
+
+    # The unit square is the image's area, which begins half a pixel before the first centre.
+    corners0, corners1 = (corners * size - 0.5 for corners in (before, after))
+    pair = (torch.from_numpy(corners)[None] for corners in (corners0, corners1))
+    return get_perspective_transform(*pair)[0].numpy()
+
+
+def _truncated_normal(share: float) -> float:
+    """Turn a uniform number in [0, 1) into a normal one, cut at 2σ, with [0, 1] as its range."""
+    low = ndtr(-2.0)
+    return float(0.5 + ndtri(low + share * (1 - 2 * low)) / 4)
+
+
+def rotation_angle(homography: np.ndarray, size: tuple[int, int]) -> float:
+    """Measure how far a homography turns the middle of the image.
+
+    Args:
+        homography: 3×3.
+        size: (width, height) of image 0.
+
+    Returns:
+        Radians in (−π, π], positive from the x axis towards the y axis: the rotation that is
+        closest to the homography's derivative at the image's centre.
+    """
+    x, y = (size[0] - 1) / 2, (size[1] - 1) / 2
+    u, v, w = homography @ (x, y, 1.0)
+    derivative = (homography[:2, :2] - np.outer((u / w, v / w), homography[2, :2])) / w
+    (a, b), (c, d) = derivative
+    return float(np.arctan2(c - b, a + d))
+
+
+def warp_points(points: Tensor, homographies: Tensor) -> Tensor:
+    """Map points from image 0 to image 1.
+
+    Args:
+        points: B×N×2 (x, y).
+        homographies: B×3×3, best in float64.
+
+    Returns:
+        B×N×2 of the points' type, with the points beyond the horizon, whose images mean nothing,
+        as NaN.
+    """
+    precise = points.to(homographies.dtype)
+    depth = F.pad(precise, (0, 1), value=1.0) @ homographies[:, 2, :, None]
+    warped = transform_points(homographies, precise)
+    return warped.masked_fill(depth <= 0, torch.nan).to(points.dtype)
+
+
+def warp_images(images: Tensor, homographies: Tensor, size: tuple[int, int]) -> Tensor:
+    """Warp image 0 to image 1, bilinearly, on the images' device.
+
+    Args:
+        images: B×C×H×W float.
+        homographies: B×3×3.
+        size: (height, width) of image 1.
+
+    Returns:
+        B×C×height×width; 0 where image 1 shows nothing of image 0.
+    """
+    # align_corners: grid_sample's coordinates -1 and 1 are then the *centres* of the border's
+    # pixels, which makes the homographies' convention exact.
+    return warp_perspective(images, homographies.to(images.dtype), size, align_corners=True)
+
+
+def inside(points: Tensor, sizes: Tensor) -> Tensor:
+    """Tell which points lie between the centres of the border's pixels.
+
+    Args:
+        points: B×N×2 (x, y); NaN lies outside.
+        sizes: B×2 (width, height), or 2 for all.
+
+    Returns:
+        B×N bool.
+    """
+    limits = (sizes.to(points.device, points.dtype) - 1).expand(len(points), 2)[:, None]
+    return ((points >= 0) & (points <= limits)).all(-1)
+
+
+def valid_masks(homographies: Tensor, sizes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Tell which pixels of image 1 show image 0.
+
+    Args:
+        homographies: B×3×3.
+        sizes: B×2 (width, height) of image 0.
+        size: (height, width) of image 1.
+
+    Returns:
+        B×height×width bool: the pixels to which :func:`warp_images` mixes nothing from outside.
+    """
+    height, width = size
+    y, x = (torch.arange(side).to(homographies) for side in (height, width))
+    y, x = torch.meshgrid(y, x, indexing="ij")
+    pixels = torch.stack([x, y], dim=-1).reshape(1, -1, 2).expand(len(homographies), -1, -1)
+    seen = inside(warp_points(pixels, torch.linalg.inv(homographies)), sizes)
+    return seen.reshape(-1, height, width)

@@ -1,0 +1,324 @@
+"""LISRD's losses: triplets that make each head variant or invariant, and a triplet of the whole.
+
+Pautrat et al., "Online Invariance Selection for Local Feature Descriptors", ECCV 2020, section
+3.1 (equations 1 to 6) and 3.2 (equations 7 to 9). A sample is an anchor image, a variant image
+(another view without rotation, in the same light) and an invariant image (another view, perhaps
+rotated, perhaps in other light). Points are keypoints of the anchor warped to the other two.
+Arrays have the heads in the order of the network: rotation variant and illumination variant;
+rotation invariant; illumination invariant; both invariant.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_MAX_DISTANCE = 4.0
+"""Of squared distances of unit vectors; that of a pair that is not to be a negative."""
+
+
+def sample_descriptors(maps: Tensor, keypoints: Tensor, image_size: tuple[int, int]) -> Tensor:
+    """Interpolate dense descriptors at keypoints and normalise them.
+
+    Positions are scaled without the half pixel of pixel centres, as at inference.
+
+    Args:
+        maps: B×H×C×h×w, of H heads.
+        keypoints: B×N×2 (x, y), pixels of the image.
+        image_size: height and width.
+
+    Returns:
+        B×H×N×C unit vectors; zeros half a cell outside and further.
+    """
+    num_heads = maps.shape[1]
+    sampled = _sample(
+        maps.flatten(0, 1), keypoints.repeat_interleave(num_heads, 0), image_size
+    ).unflatten(0, (-1, num_heads))
+    return F.normalize(sampled, dim=2).mT
+
+
+def sample_meta_factors(
+    metas0: Tensor,
+    metas1: Tensor,
+    keypoints0: Tensor,
+    keypoints1: Tensor,
+    image_size: tuple[int, int],
+) -> tuple[Tensor, Tensor]:
+    """Compute vectors whose products are those of the meta descriptors at two images' keypoints.
+
+    A keypoint's meta descriptor is a mean of its neighbouring tiles', so that the products follow
+    from those of the T tiles: T numbers for each keypoint in place of 1024, without which they
+    would be most of the memory and time of the loss.
+
+    Args:
+        metas0: B×H×M×rows×columns, of each tile of the one image.
+        metas1: the same of the other.
+        keypoints0: B×N×2 (x, y), pixels of the one image.
+        keypoints1: B×N×2 of the other.
+        image_size: height and width of both.
+
+    Returns:
+        Twice B×H×N×T, T = rows · columns. Products along T are those of the meta descriptors that
+        are interpolated as by :func:`sample_descriptors` and normalised.
+    """
+    tiles0, tiles1 = metas0.flatten(3), metas1.flatten(3)
+    identity = torch.eye(tiles0.shape[3], dtype=metas0.dtype, device=metas0.device)
+    identity = identity.unflatten(1, metas0.shape[3:]).expand(len(metas0), -1, -1, -1)
+    factors = []
+    for tiles, keypoints in ((tiles0, keypoints0), (tiles1, keypoints1)):
+        weights = _sample(identity, keypoints, image_size).mT[:, None]
+        square = (weights @ (tiles.mT @ tiles) * weights).sum(3, keepdim=True)
+        factors.append(weights / square.clamp(min=1e-24).sqrt())
+    return factors[0] @ (tiles0.mT @ tiles1), factors[1]
+
+
+def rotation_factor(angle: Tensor, largest: float = math.pi / 4) -> Tensor:
+    """Compute f of equation 5: how different a rotation makes two images, in [0, 1].
+
+    Args:
+        angle: between the anchor and the invariant image, in radians.
+        largest: θ_max, from which on images are entirely different.
+    """
+    return (angle.abs() / largest).clamp(max=1)
+
+
+def excluded_negatives(
+    keypoints0: Tensor, keypoints1: Tensor, valid: Tensor, threshold: float = 8.0
+) -> Tensor:
+    """Find the pairs of points that are not to be negatives of each other.
+
+    Points are excluded that are near in either image, as in the released code; in the paper, near
+    in the second.
+
+    Args:
+        keypoints0: B×N×2 in pixels of one image.
+        keypoints1: B×N×2, the same points in the other.
+        valid: B×N bool, whether a point is seen in all images.
+        threshold: T, pixels.
+
+    Returns:
+        B×N×N bool, true on the diagonal.
+    """
+    excluded = ~(valid[:, None] & valid[..., None])
+    for keypoints in (keypoints0, keypoints1):
+        distances = torch.cdist(keypoints, keypoints, compute_mode="donot_use_mm_for_euclid_dist")
+        excluded |= distances <= threshold
+    return excluded
+
+
+def triplet_loss(
+    descriptors0: Tensor,
+    descriptors1: Tensor,
+    valid: Tensor,
+    excluded: Tensor,
+    metas: tuple[Tensor, Tensor] | None = None,
+    margin: float = 1.0,
+) -> Tensor:
+    """Triplet loss with the hardest negative of either image (equations 1 to 4, 7 and 8).
+
+    With one head this is the loss of an invariant descriptor. With several and their meta
+    descriptors it is the meta loss: squared distances 2 − 2cos weighted by equation 7 and compared
+    with the margin as they are, as in the released code; the paper weights the distances and
+    squares the sum. Only the hardest negatives enter the gradient's graph.
+
+    Args:
+        descriptors0: B×H×N×C unit vectors of the anchor.
+        descriptors1: B×H×N×C of the invariant image.
+        valid: B×N bool.
+        excluded: B×N×N bool of :func:`excluded_negatives`.
+        metas: B×H×N×M of both, whose products are the similarities of the meta descriptors, from
+            :func:`sample_meta_factors`; None to weight the heads equally.
+        margin: M of equation 3.
+
+    Returns:
+        B losses, 0 where no point is valid.
+    """
+    similarities = _all_similarities(descriptors0, descriptors1, metas)
+    similarities.masked_fill_(excluded, -torch.inf)
+    highest1, hardest1 = similarities.max(2)
+    highest0, hardest0 = similarities.max(1)
+
+    positive = _distances(descriptors0, descriptors1, metas)
+    negative1 = _distances(
+        descriptors0,
+        _take(descriptors1, hardest1),
+        metas and (metas[0], _take(metas[1], hardest1)),
+    )
+    negative0 = _distances(
+        _take(descriptors0, hardest0),
+        descriptors1,
+        metas and (_take(metas[0], hardest0), metas[1]),
+    )
+    negative = torch.minimum(
+        negative0.masked_fill(highest0 == -torch.inf, _MAX_DISTANCE),
+        negative1.masked_fill(highest1 == -torch.inf, _MAX_DISTANCE),
+    )
+    return _masked_mean(torch.relu(margin + positive - negative), valid)
+
+
+def variant_loss(
+    descriptors0: Tensor,
+    descriptors1: Tensor,
+    descriptors2: Tensor,
+    valid: Tensor,
+    factor: Tensor | float = 1.0,
+    margin: float = 1.0,
+) -> Tensor:
+    """Loss of a descriptor that is to vary between the anchor and the invariant image (eq. 5).
+
+    Args:
+        descriptors0: B×N×C unit vectors of the anchor.
+        descriptors1: B×N×C of the invariant image.
+        descriptors2: B×N×C of the variant image.
+        valid: B×N bool.
+        factor: f, how different anchor and invariant image are: a number, B, or A×1 for A
+            alternatives.
+        margin: M.
+
+    Returns:
+        B losses (A×B with alternatives), 0 where no point is valid.
+    """
+    factor = torch.as_tensor(factor, dtype=descriptors0.dtype, device=descriptors0.device)
+    positive = 2 - 2 * (descriptors0 * descriptors2).sum(2)
+    negative = 2 - 2 * (descriptors0 * descriptors1).sum(2)
+    return _masked_mean(torch.relu(factor[..., None] * margin + positive - negative), valid)
+
+
+def lisrd_loss(
+    descriptors0: Tensor,
+    descriptors1: Tensor,
+    descriptors2: Tensor,
+    metas: tuple[Tensor, Tensor] | None,
+    keypoints0: Tensor,
+    keypoints1: Tensor,
+    valid: Tensor,
+    is_rotated: Tensor,
+    is_relit: Tensor,
+    factor: Tensor,
+    margin: float = 1.0,
+    distance_threshold: float = 8.0,
+    meta_weight: float = 1.0,
+    accumulate: bool = False,
+) -> dict[str, Tensor]:
+    """Compute the total loss of a batch (equations 6 and 9).
+
+    A head that is to be invariant to all that changes between anchor and invariant image gets
+    :func:`triplet_loss`, any other :func:`variant_loss`. As in the released code f applies to the
+    head that varies with rotation alone, and is 1 for the head that varies with both.
+
+    Args:
+        descriptors0: B×4×N×C of the anchor, from :func:`sample_descriptors`.
+        descriptors1: B×4×N×C of the invariant image.
+        descriptors2: B×4×N×C of the variant image.
+        metas: B×4×N×M of the anchor and of the invariant image, as in :func:`triplet_loss`; None
+            to train the local descriptors alone.
+        keypoints0: B×N×2 in pixels of the anchor.
+        keypoints1: B×N×2 in pixels of the invariant image.
+        valid: B×N, nonzero where a point lies in all three images.
+        is_rotated: B bool, whether the invariant image is rotated.
+        is_relit: B bool, whether its light differs.
+        factor: B, f of :func:`rotation_factor`.
+        margin: M of both losses.
+        distance_threshold: T of :func:`excluded_negatives`, pixels.
+        meta_weight: λ.
+        accumulate: as the released training does, apply to each sample the choices of all samples
+            before it in the batch as well: it never empties its lists of heads. They contradict
+            each other, and the released weights were presumably trained so.
+
+    Returns:
+        Scalars: ``loss`` = ``local_loss`` + λ ``meta_loss``.
+    """
+    valid = valid != 0
+    excluded = excluded_negatives(keypoints0, keypoints1, valid, distance_threshold)
+    applies = torch.eye(len(valid), dtype=torch.bool, device=valid.device)
+    if accumulate:
+        applies = torch.ones_like(applies).triu()  # row: whose choice, column: applied to whom
+    one = torch.ones_like(factor)
+    # The head that is invariant to everything has one loss for each sample in any case.
+    total = _head_loss(descriptors0, descriptors1, valid, excluded, 3, margin).sum()
+    for head, is_variant, head_factor in (
+        (0, is_rotated | is_relit, one),
+        (1, is_relit, one),
+        (2, is_rotated, factor),
+    ):
+        invariant = _head_loss(descriptors0, descriptors1, valid, excluded, head, margin)
+        variant = variant_loss(
+            descriptors0[:, head],
+            descriptors1[:, head],
+            descriptors2[:, head],
+            valid,
+            head_factor[:, None],
+            margin,
+        )
+        losses = torch.where(is_variant[:, None], variant, invariant)
+        total = total + (losses * applies).sum()
+    local_loss = total / (3 * applies.sum() + len(valid))
+    meta_loss = torch.zeros_like(local_loss)
+    if metas is not None:
+        meta_loss = triplet_loss(descriptors0, descriptors1, valid, excluded, metas, margin).mean()
+    loss = local_loss + meta_weight * meta_loss
+    return {"loss": loss, "local_loss": local_loss, "meta_loss": meta_loss}
+
+
+def _sample(maps: Tensor, keypoints: Tensor, image_size: tuple[int, int]) -> Tensor:
+    """Interpolate B×C×h×w at B×N×2 pixels (x, y): B×C×N, with zeros beyond the border."""
+    height, width = image_size
+    grid = 2 * keypoints / keypoints.new_tensor([width, height]) - 1
+    return F.grid_sample(
+        maps, grid[:, None].to(maps.dtype), padding_mode="zeros", align_corners=False
+    )[:, :, 0]
+
+
+def _head_loss(
+    descriptors0: Tensor,
+    descriptors1: Tensor,
+    valid: Tensor,
+    excluded: Tensor,
+    head: int,
+    margin: float,
+) -> Tensor:
+    one = slice(head, head + 1)
+    return triplet_loss(descriptors0[:, one], descriptors1[:, one], valid, excluded, margin=margin)
+
+
+@torch.no_grad()
+def _all_similarities(
+    descriptors0: Tensor, descriptors1: Tensor, metas: tuple[Tensor, Tensor] | None
+) -> Tensor:
+    """Compute B×N×N similarities, 1 − distance / 2, one head at a time to save memory."""
+    num_batch, num_heads, num_points = descriptors0.shape[:3]
+    total = descriptors0.new_zeros(num_batch, num_points, descriptors1.shape[2])
+    norm = torch.zeros_like(total)
+    for head in range(num_heads):
+        similarity = descriptors0[:, head] @ descriptors1[:, head].mT
+        if metas is None:
+            total += similarity / num_heads
+            continue
+        # The softmax without the usual shift, as these products lie in [−1, 1].
+        weight = (metas[0][:, head] @ metas[1][:, head].mT).exp_()
+        total.addcmul_(weight, similarity)
+        norm += weight
+    return total if metas is None else total.div_(norm)
+
+
+def _distances(
+    descriptors0: Tensor, descriptors1: Tensor, metas: tuple[Tensor, Tensor] | None
+) -> Tensor:
+    """Compute B×N squared distances of pairs, weighted over the heads (equation 7)."""
+    squared = 2 - 2 * (descriptors0 * descriptors1).sum(3)
+    if metas is None:
+        return squared.mean(1)
+    return (squared * (metas[0] * metas[1]).sum(3).softmax(1)).sum(1)
+
+
+def _take(values: Tensor, points: Tensor) -> Tensor:
+    """Take the points B×N of B×H×N×C."""
+    return values.take_along_dim(points[:, None, :, None], 2)
+
+
+def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Average ...×B×N over the true points of B×N, 0 where there are none."""
+    return (values * mask).sum(-1) / mask.sum(-1).clamp(min=1)

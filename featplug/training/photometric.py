@@ -1,0 +1,259 @@
+"""Photometric augmentation of a batch on its device: light, blur, noise, compression.
+
+Each image's changes follow from its own seed, whatever the batch it is in; single operations are
+kornia's where it has them. :data:`MTLDESC` and :data:`LISRD` are what the papers' released code
+applies, :data:`RELIT` stands in for the other light of LISRD's day-night photographs, and
+:data:`GENERAL` is for features that must bear poor photographs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from kornia.enhance import adjust_gamma, jpeg_codec_differentiable
+from kornia.filters import gaussian_blur2d, motion_blur
+from torch import Tensor
+
+_LIGHT_CELL = 8
+"""Pixels per cell of the maps of illumination and shade, which are smooth."""
+_GLARE = 4.0
+"""How much brighter a lamp is than a white wall in its light."""
+_DISPLAY_GAMMA = 2.2
+"""Between a photograph's values and the light that it shows."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One kind of change: how likely, and the range of its strength, uniformly drawn."""
+
+    low: float
+    high: float
+    probability: float = 1.0
+
+
+@dataclass(frozen=True)
+class PhotometricOptions:
+    """The changes, in the order in which they are applied; None for never."""
+
+    night: Change | None = None
+    """Relight as at night, see :func:`relight`; the strength is the level to which it exposes."""
+    exposure: Change | None = None
+    """Factor of the light, before the display's gamma; what becomes too bright is clipped."""
+    shade: Change | None = None
+    """Soft ellipses, each of which takes that part of the brightness, or adds it if negative."""
+    brightness: Change | None = None
+    """Added to values in [0, 1]."""
+    contrast: Change | None = None
+    """Factor of the distance from middle grey."""
+    gamma: Change | None = None
+    """Exponent of the values."""
+    gaussian_blur: Change | None = None
+    """Standard deviation in pixels."""
+    motion_blur: Change | None = None
+    """Length in pixels, made odd; in any direction."""
+    noise: Change | None = None
+    """Standard deviation of normal noise, of values in [0, 1]."""
+    impulse_noise: Change | None = None
+    """Part of the values that become black or white."""
+    jpeg: Change | None = None
+    """Quality of a JPEG compression, 1 to 100."""
+
+
+MTLDESC = PhotometricOptions(
+    brightness=Change(-50 / 255, 50 / 255),
+    contrast=Change(0.5, 1.5),
+    noise=Change(0.0, 10 / 255),
+    impulse_noise=Change(0.0, 0.0035),
+    motion_blur=Change(3, 3, probability=0.5),
+)
+"""MTLDesc's; both images of a pair get it, or neither. Its shade is switched off in its code."""
+LISRD = PhotometricOptions(motion_blur=Change(3, 3, probability=0.5))
+"""LISRD's for images whose light does not change."""
+RELIT = PhotometricOptions(
+    night=Change(0.10, 0.28, probability=0.6),
+    shade=Change(-0.8, 0.8, probability=0.7),
+    brightness=Change(-0.15, 0.15, probability=0.7),
+    contrast=Change(0.5, 1.5, probability=0.7),
+    gamma=Change(0.6, 1.8, probability=0.5),
+)
+"""Another light: night in most cases, shade and contrast as LISRD draws them."""
+GENERAL = PhotometricOptions(
+    night=Change(0.10, 0.35, probability=0.15),
+    exposure=Change(0.15, 2.0, probability=0.3),
+    shade=Change(-0.6, 0.6, probability=0.3),
+    brightness=Change(-0.2, 0.2, probability=0.5),
+    contrast=Change(0.5, 1.5, probability=0.5),
+    gamma=Change(0.6, 1.6, probability=0.3),
+    gaussian_blur=Change(0.3, 2.0, probability=0.25),
+    motion_blur=Change(3, 11, probability=0.2),
+    noise=Change(0.0, 0.06, probability=0.5),
+    impulse_noise=Change(0.0, 0.005, probability=0.2),
+    jpeg=Change(20, 90, probability=0.25),
+)
+"""Strong, for photographs as people take them: blurred, compressed, too dark or too bright."""
+
+
+def photometric(images: Tensor, seeds: Tensor, options: PhotometricOptions) -> Tensor:
+    """Change the look of a batch of images, each in its own way.
+
+    Args:
+        images: B×3×H×W RGB in [0, 1]; left as they are.
+        seeds: B int64: the same seed, the same change on the same kind of device. Images with a
+            negative seed are not changed.
+        options: the changes.
+
+    Returns:
+        B×3×H×W in [0, 1].
+    """
+    images = images.clone()
+    rngs = {i: np.random.default_rng(seed) for i, seed in enumerate(seeds.tolist()) if seed >= 0}
+    for name, apply in _OPERATIONS.items():
+        change: Change | None = getattr(options, name)
+        if change is None:
+            continue
+        # All draw, so that what comes later does not depend on who is changed here.
+        drawn = {i: (rng.random(), rng.random(), rng.spawn(1)[0]) for i, rng in rngs.items()}
+        chosen = [i for i, (chance, *_) in drawn.items() if chance < change.probability]
+        if chosen:
+            shares = images.new_tensor([drawn[i][1] for i in chosen])
+            strengths = change.low + (change.high - change.low) * shares
+            changed = apply(images[chosen], strengths, [drawn[i][2] for i in chosen])
+            images[chosen] = changed.clamp_(0, 1)
+    return images
+
+
+def relight(images: Tensor, levels: Tensor, rngs: list[np.random.Generator]) -> Tensor:
+    """Show a photograph taken by day as if taken at night.
+
+    In the light, not the display's values, the scene is lit by a faint bluish sky and by some
+    warm lamps in the image plane, whose own glow covers what is near them; then the camera
+    exposes for the scene without the lamps, which it lets clip, and adds the noise of few photons.
+
+    Args:
+        images: B×3×H×W in [0, 1].
+        levels: B, the value in [0, 1] below which six tenths of the pixels lie afterwards.
+        rngs: B sources of randomness.
+
+    Returns:
+        B×3×H×W in [0, 1].
+    """
+    height, width = images.shape[-2:]
+    maps = torch.stack([_lamps(rng, height, width) for rng in rngs]).to(images)
+    maps = F.interpolate(maps, (height, width), mode="bilinear", align_corners=False)
+    illumination, glow = maps[:, :3], maps[:, 3:]
+    light = images.pow(_DISPLAY_GAMMA) * illumination + glow
+    metered = light[..., ::_LIGHT_CELL, ::_LIGHT_CELL].mean(1).flatten(1)
+    exposed = metered.quantile(0.6, dim=1).clamp(min=1e-6)
+    exposure = levels.pow(_DISPLAY_GAMMA) / exposed
+    light = (light * exposure[:, None, None, None]).clamp_(0, 1)
+    noise = _normal_like(light, rngs)
+    return (light + noise * (4e-6 + 1.5e-3 * light).sqrt()).clamp_(0, 1).pow(1 / _DISPLAY_GAMMA)
+
+
+def _lamps(rng: np.random.Generator, height: int, width: int) -> Tensor:
+    """Illumination and glow of a night scene, 6 maps of the size of :func:`_cells`."""
+    rows, columns = _cells(height, width)
+    count = int(rng.integers(2, 10))
+    side = max(height, width)
+    y = rng.uniform(0, height, count)[:, None, None] - rows
+    x = rng.uniform(0, width, count)[:, None, None] - columns
+    distance = np.hypot(x, y)[:, None]
+    reach = side * np.exp(rng.uniform(np.log(0.05), np.log(0.3), count))[:, None, None, None]
+    warmth = rng.uniform(0, 1, (count, 1, 1, 1))
+    colour = np.array([1.0, 0.85, 0.65]).reshape(3, 1, 1) ** (0.5 + 2.5 * warmth)
+    power = np.exp(rng.uniform(np.log(0.2), np.log(1.5), count))[:, None, None, None]
+    lit = (power * colour / (1 + (distance / reach) ** 2) ** 1.5).sum(0)
+    sky = np.array([0.75, 0.85, 1.2]).reshape(3, 1, 1)
+    faint = np.exp(rng.uniform(np.log(0.003), np.log(0.1)))
+    # Lamps above are seen, those below are behind the camera: only some glow.
+    seen = rng.random((count, 1, 1, 1)) < 0.4
+    core = side * rng.uniform(0.004, 0.02, (count, 1, 1, 1))
+    halo = seen * _GLARE * power * colour * np.exp(-distance / (2 * core))
+    return torch.from_numpy(np.concatenate([lit + faint * sky, halo.sum(0)]))
+
+
+def _shade(images: Tensor, strengths: Tensor, rngs: list[np.random.Generator]) -> Tensor:
+    height, width = images.shape[-2:]
+    masks = torch.stack([_ellipses(rng, height, width) for rng in rngs]).to(images)
+    masks = F.interpolate(masks, (height, width), mode="bilinear", align_corners=False)
+    return images * (1 - strengths[:, None, None, None] * masks)
+
+
+def _ellipses(rng: np.random.Generator, height: int, width: int, count: int = 20) -> Tensor:
+    """Union of soft ellipses of up to a quarter of the image, 1 map of :func:`_cells`' size."""
+    rows, columns = _cells(height, width)
+    largest = min(height, width) / 4
+    axis0, axis1 = rng.uniform(0.2, 1.0, (2, count, 1, 1)) * largest
+    y = rows - rng.uniform(0, height, (count, 1, 1))
+    x = columns - rng.uniform(0, width, (count, 1, 1))
+    angle = rng.uniform(0, np.pi, (count, 1, 1))
+    along, across = np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
+    outside = np.hypot(along / axis0, across / axis1).min(0)
+    softness = rng.uniform(0.1, 0.4)
+    return torch.from_numpy(1 / (1 + np.exp(np.clip((outside - 1) / softness, -30, 30))))[None]
+
+
+def _cells(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows (h×1) and columns (1×w), in pixels, of the centres of a map's cells."""
+    rows = (np.arange(-(-height // _LIGHT_CELL)) + 0.5) * _LIGHT_CELL
+    columns = (np.arange(-(-width // _LIGHT_CELL)) + 0.5) * _LIGHT_CELL
+    return rows[:, None], columns[None]
+
+
+def _blur(images: Tensor, sigmas: Tensor, rngs: list[np.random.Generator]) -> Tensor:
+    radius = max(1, int(torch.ceil(3 * sigmas.max())))
+    return gaussian_blur2d(images, 2 * radius + 1, sigmas[:, None].expand(-1, 2))
+
+
+def _motion_blur(images: Tensor, lengths: Tensor, rngs: list[np.random.Generator]) -> Tensor:
+    blurred = []
+    for image, length, rng in zip(images, lengths.tolist(), rngs, strict=True):
+        angle = torch.as_tensor(rng.uniform(0, 360, 1)).to(image)
+        direction = torch.as_tensor(rng.uniform(-1, 1, 1)).to(image)
+        size = 2 * round((length - 1) / 2) + 1
+        blurred.append(motion_blur(image[None], size, angle, direction, mode="bilinear"))
+    return torch.cat(blurred)
+
+
+def _impulses(images: Tensor, parts: Tensor, rngs: list[np.random.Generator]) -> Tensor:
+    chance = torch.stack([torch.rand(images[0].shape, **_source(images, rng)) for rng in rngs])
+    part = parts[:, None, None, None]
+    return images.masked_fill(chance < part / 2, 0.0).masked_fill(chance > 1 - part / 2, 1.0)
+
+
+def _normal_like(images: Tensor, rngs: list[np.random.Generator]) -> Tensor:
+    return torch.stack([torch.randn(images[0].shape, **_source(images, rng)) for rng in rngs])
+
+
+def _source(images: Tensor, rng: np.random.Generator) -> dict[str, Any]:
+    """Where and from what torch is to draw numbers for an image."""
+    generator = torch.Generator(images.device).manual_seed(int(rng.integers(2**63)))
+    return {"generator": generator, "device": images.device, "dtype": images.dtype}
+
+
+def _per_image(function: Callable[[Tensor, Tensor], Tensor]) -> _Operation:
+    """An operation without further randomness, its strengths shaped to multiply images."""
+    return lambda images, strengths, rngs: function(images, strengths[:, None, None, None])
+
+
+_Operation = Callable[[Tensor, Tensor, list[np.random.Generator]], Tensor]
+_OPERATIONS: dict[str, _Operation] = {
+    "night": relight,
+    "exposure": _per_image(lambda images, factor: images * factor.pow(1 / _DISPLAY_GAMMA)),
+    "shade": _shade,
+    "brightness": _per_image(lambda images, offset: images + offset),
+    "contrast": _per_image(lambda images, factor: (images - 0.5) * factor + 0.5),
+    "gamma": lambda images, exponents, rngs: adjust_gamma(images, exponents),
+    "gaussian_blur": _blur,
+    "motion_blur": _motion_blur,
+    "noise": lambda images, sigmas, rngs: (
+        images + sigmas[:, None, None, None] * _normal_like(images, rngs)
+    ),
+    "impulse_noise": _impulses,
+    "jpeg": lambda images, qualities, rngs: jpeg_codec_differentiable(images, qualities),
+}

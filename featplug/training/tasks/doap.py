@@ -1,0 +1,172 @@
+"""Training of DOAP: average precision over batches of patch groups.
+
+He et al., "Local Descriptors Optimized for Average Precision", CVPR 2018, sections 3 to 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from featplug.confs import feature_conf, matcher_conf
+from featplug.networks.l2net import DOAP, NUM_BITS, l2_net
+from featplug.training.losses.average_precision import (
+    average_precision_loss,
+    tie_aware_average_precision,
+)
+from featplug.training.mining import MinedLabels
+from featplug.training.pairs import HomographyPairOptions, HomographyPairs
+from featplug.training.patch_groups import (
+    JitterOptions,
+    PatchBatchOptions,
+    PatchGroupBatches,
+    PatchGroups,
+    jitter_patches,
+)
+from featplug.training.photographs import Photographs, split_photographs
+from featplug.training.task import Task
+from featplug.training.validation import matching_accuracy
+
+_VALIDATION_BATCHES = 2
+_VALIDATION_KEYPOINTS = 1000
+
+
+@dataclass(frozen=True)
+class DOAPOptions:
+    """What DOAP is trained on, and how; the defaults are the paper's (section 5.1)."""
+
+    groups: Path
+    """File of :func:`~featplug.training.patch_groups.make_patch_groups`."""
+    photographs: Path
+    """Folder of the photographs it was made from; those held out are validated on."""
+    mined: Path | None = None
+    """File of mined labels; without it all groups of a photograph are taken to differ."""
+    binary: bool = False
+    """Train 256 bits in place of 128 numbers."""
+    distance: str = "euclidean"
+    """``euclidean`` as the paper or ``squared`` as the released layer, of real descriptors."""
+    learning_rate: float = 0.1
+    """At 1,024 patches; proportional to the size of the batch."""
+    weight_decay: float = 1e-4
+    gain: float = 1.0
+    """Factor within the tanh of binary descriptors."""
+    batch: PatchBatchOptions = field(default_factory=PatchBatchOptions)
+    jitter: JitterOptions = field(default_factory=JitterOptions)
+
+
+class DOAPTask(Task):
+    """DOAP without spatial transformer.
+
+    Where the paper and this differ: the groups are views of photographs, found and cut as at
+    inference, in place of data sets of patches; and there is no dropout in front of the last
+    layer, which the far larger variety of patches makes needless.
+
+    Args:
+        options: see there.
+        seed: of the first weights and of the order of the data.
+        device: for validation.
+        validation_pairs: of views of held-out photographs that are matched.
+    """
+
+    score = "mma_3"
+
+    def __init__(
+        self,
+        options: DOAPOptions,
+        seed: int,
+        device: torch.device,
+        validation_pairs: int = 12,
+    ) -> None:
+        self.options, self.device = options, device
+        self._validation_pairs = validation_pairs
+        torch.manual_seed(seed)
+        network = DOAP(l2_net(NUM_BITS if options.binary else 128))
+        for name, parameter in network.named_parameters():
+            if parameter.ndim == 4:
+                nn.init.kaiming_normal_(parameter)
+                # The faster layout on CPUs and on tensor cores.
+                parameter.data = parameter.data.to(memory_format=torch.channels_last)
+            elif name.endswith("bias"):
+                nn.init.zeros_(parameter)
+        self.network, self._patch_size = network, network.patch_size
+        groups = PatchGroups(options.groups)
+        self._groups_id = groups.provenance.file_id
+        mined = None if options.mined is None else MinedLabels(options.mined)
+        names, held_out = split_photographs(groups.names())
+        self.data = PatchGroupBatches(groups, names, options.batch, seed, mined)
+        self._held_out = PatchGroupBatches(groups, held_out, options.batch)
+        pairs = HomographyPairOptions(batch_size=1, photometric_probability=0.5)
+        self._pairs = HomographyPairs(Photographs(options.photographs, held_out), pairs)
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """SGD with momentum (section 5.1)."""
+        rate = self.options.learning_rate * self.options.batch.batch_size / 1024
+        return torch.optim.SGD(
+            self.network.parameters(),
+            lr=rate,
+            momentum=0.9,
+            weight_decay=self.options.weight_decay,
+        )
+
+    def losses(
+        self,
+        forward: Callable[..., Tensor],
+        batch: Mapping[str, Tensor],
+        generator: torch.Generator,
+    ) -> dict[str, Tensor]:
+        """Minus the mean average precision of all patches as queries."""
+        patches = jitter_patches(
+            batch["patches"],
+            self.options.jitter,
+            self._patch_size,
+            generator,
+            batch["labels"],
+        )
+        loss = self._loss(forward(patches).float(), batch["affinity"])
+        return {"loss": loss}
+
+    def _loss(self, outputs: Tensor, affinity: Tensor) -> Tensor:
+        distance = "hamming" if self.options.binary else self.options.distance
+        return average_precision_loss(outputs, affinity, distance, gain=self.options.gain)
+
+    def validate(self, weights: Path) -> dict[str, float]:
+        """Measure average precision of held-out patches, and matching on held-out photographs."""
+        generator = torch.Generator(self.device).manual_seed(0)
+        precisions = []
+        for step in range(_VALIDATION_BATCHES):
+            batch = {key: value.to(self.device) for key, value in self._held_out[step].items()}
+            still = JitterOptions(0, 0, 0, 0, flips=False)
+            patches = jitter_patches(batch["patches"], still, self._patch_size, generator)
+            outputs = self.network(patches).float()
+            features = outputs.sign() if self.options.binary else nn.functional.normalize(outputs)
+            distances = -features @ features.t()
+            affinity = batch["affinity"].clone().fill_diagonal_(0)
+            precisions.append(tie_aware_average_precision(distances, affinity).mean())
+        name = "doap-binary" if self.options.binary else "doap"
+        conf = feature_conf(name)
+        model = {
+            **conf["model"],
+            "weights": str(weights),
+            "max_keypoints": _VALIDATION_KEYPOINTS,
+        }
+        accuracy = matching_accuracy(
+            model,
+            matcher_conf(conf["matcher"])["model"],
+            self._pairs,
+            range(self._validation_pairs),
+            device=self.device,
+        )
+        return {"average_precision": float(torch.stack(precisions).mean()), **accuracy}
+
+    def config(self) -> dict[str, Any]:
+        """List the options and the file of patches."""
+        return {
+            "system": "doap-binary" if self.options.binary else "doap",
+            **asdict(self.options),
+            "groups_id": self._groups_id,
+        }

@@ -1,0 +1,319 @@
+"""The training loop: steps, checkpoints, validation, curves; the same for every system.
+
+Everything random of a step follows from the seed and the step, so that a run resumed from a
+checkpoint is the run that was not interrupted. Several GPUs are torch's DistributedDataParallel
+under ``torchrun``.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
+
+from featplug import __version__
+from featplug.base import choose_device
+from featplug.checkpoints import read_torch, state_sha256
+from featplug.extract import PRECISIONS
+from featplug.progress import progress_bar
+from featplug.training.curves import draw_curves
+from featplug.training.task import Task
+
+CHECKPOINT, HISTORY, CONFIG = "checkpoint.pt", "history.csv", "config.json"
+WEIGHTS, BEST = "weights.safetensors", "best.safetensors"
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """How long, where and how precisely to train."""
+
+    outputs: Path
+    """Folder of the run; a run that is there already goes on."""
+    steps: int
+    """Steps of the whole run."""
+    seed: int = 0
+    """Of everything random."""
+    device: str | None = None
+    """Such as cpu or cuda:1; the best one by default."""
+    precision: str = "fp32"
+    """``fp32``, ``fp16`` or ``bf16`` products; parameters are float32 always."""
+    num_workers: int = 2
+    """Processes that make batches ahead; 0 makes them in the training process."""
+    validate_every: int = 500
+    """Steps between validations, each of which exports the weights."""
+    checkpoint_minutes: float = 2.0
+    """Minutes between checkpoints: what a kill can cost."""
+    max_minutes: float | None = None
+    """Stop after that many, with a checkpoint; the same command goes on."""
+
+
+@dataclass(frozen=True)
+class TrainSummary:
+    """Where a run stands."""
+
+    step: int
+    finished: bool
+    weights: Path
+    metrics: dict[str, float]
+    """Of the last validation."""
+
+
+def train(task: Task, options: TrainOptions, progress: bool = False) -> TrainSummary:
+    """Train, or go on training, until the last step or the end of the time.
+
+    Args:
+        task: the system.
+        options: of the run.
+        progress: show a bar.
+
+    Raises:
+        ValueError: the folder holds another run, or the loss is no longer finite.
+    """
+    return _Run(task, options).go(progress)
+
+
+class _Run:
+    def __init__(self, task: Task, options: TrainOptions) -> None:
+        if options.precision not in PRECISIONS:
+            raise ValueError(
+                f"The precision must be one of {', '.join(PRECISIONS)}, not {options.precision}."
+            )
+        self.task, self.options = task, options
+        self.rank = int(os.environ.get("RANK", 0))
+        self.world_size = int(os.environ.get("WORLD_SIZE", 1))
+        self.device = choose_device(options.device)
+        if self.world_size > 1:
+            self._join_processes()
+        task.network.to(self.device)
+        self.network: nn.Module = task.network
+        if self.world_size > 1:
+            self.network = DistributedDataParallel(task.network)
+        self.optimizer = task.optimizer()
+        self.full_rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.scaler = torch.amp.GradScaler(
+            self.device.type,
+            enabled=options.precision == "fp16" and self.device.type == "cuda",
+        )
+        self.step = 0
+        self.best = -math.inf
+        self.metrics: dict[str, float] = {}
+        options.outputs.mkdir(parents=True, exist_ok=True)
+        self._check_config()
+        self._resume()
+
+    def go(self, progress: bool) -> TrainSummary:
+        """Train until the end, or until the time is over."""
+        started = saved = time.monotonic()
+        steps = self.options.steps
+        bar = progress_bar(
+            self._batches(), "train", steps - self.step, "step", progress and self.rank == 0
+        )
+        try:
+            for batch in bar:
+                self._train_step(batch)
+                now = time.monotonic()
+                over = self._agreed(
+                    self.options.max_minutes is not None
+                    and now - started > 60 * self.options.max_minutes
+                )
+                if self.step % self.options.validate_every == 0 or self.step == steps:
+                    self._validate()
+                if (
+                    over
+                    or self.step == steps
+                    or self._agreed(now - saved > 60 * self.options.checkpoint_minutes)
+                ):
+                    self._save()
+                    saved = now
+                if over:
+                    break
+        except KeyboardInterrupt:
+            self._save()
+            raise
+        return TrainSummary(
+            self.step, self.step == steps, self.options.outputs / WEIGHTS, self.metrics
+        )
+
+    def _train_step(self, batch: dict[str, Tensor]) -> None:
+        for group, rate in zip(self.optimizer.param_groups, self.full_rates, strict=True):
+            group["lr"] = rate * self.task.rate(self.step / self.options.steps)
+        seed = (self.options.seed << 32) + self.step * self.world_size + self.rank
+        torch.manual_seed(seed)  # dropout's
+        generator = torch.Generator(self.device).manual_seed(seed)
+        self.task.network.train()
+        on_device = {key: value.to(self.device, non_blocking=True) for key, value in batch.items()}
+        losses = self.task.losses(self._forward, on_device, generator)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(losses["loss"]).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        values = {key: float(value.detach()) for key, value in losses.items()}
+        self.step += 1
+        if not math.isfinite(values["loss"]):
+            raise ValueError(
+                f"The loss of step {self.step} is {values['loss']}; train again from "
+                f"{self.options.outputs / CHECKPOINT} with a lower learning rate."
+            )
+        self._log({"step": self.step, **values})
+
+    def _validate(self) -> None:
+        if self.rank != 0:
+            return
+        self.task.network.eval()
+        self._export(WEIGHTS)
+        with torch.no_grad():
+            self.metrics = self.task.validate(self.options.outputs / WEIGHTS)
+        self._log({"step": self.step, **{f"val_{k}": v for k, v in self.metrics.items()}})
+        self._export(WEIGHTS)
+        if self.metrics[self.task.score] > self.best:
+            self.best = self.metrics[self.task.score]
+            self._export(BEST)
+        draw_curves(self.options.outputs / HISTORY, self.options.outputs / "curves.png")
+
+    def _batches(self) -> Iterator[dict[str, Tensor]]:
+        """The batches of the steps to come, made ahead by other processes."""
+        indices = [
+            step * self.world_size + self.rank for step in range(self.step, self.options.steps)
+        ]
+        workers = self.options.num_workers
+        loader = DataLoader(
+            self.task.data,
+            batch_size=None,
+            sampler=indices,
+            num_workers=workers,
+            prefetch_factor=4 if workers else None,
+            pin_memory=self.device.type == "cuda",
+        )
+        return iter(loader)
+
+    def _forward(self, *inputs: Any) -> Any:
+        """The network at the run's precision; losses are computed in float32."""
+        dtype = PRECISIONS[self.options.precision]
+        autocast = nullcontext() if dtype is None else torch.autocast(self.device.type, dtype)
+        with autocast:
+            return self.network(*inputs)
+
+    def _join_processes(self) -> None:
+        backend = "nccl" if self.device.type == "cuda" else "gloo"
+        torch.distributed.init_process_group(backend)
+        if self.device.type == "cuda":
+            self.device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+            torch.cuda.set_device(self.device)
+
+    def _agreed(self, flag: bool) -> bool:
+        """What the first process finds; all must stop and save at the same step."""
+        if self.world_size == 1:
+            return flag
+        shared = torch.tensor(int(flag), device=self.device)
+        torch.distributed.broadcast(shared, 0)
+        return bool(shared)
+
+    # What is in the folder
+
+    def _check_config(self) -> None:
+        """Write what the run is, or refuse to continue another one."""
+        path = self.options.outputs / CONFIG
+        own: dict[str, Any] = {"steps": self.options.steps, "seed": self.options.seed}
+        own |= {"precision": self.options.precision, "processes": self.world_size}
+        config = json.loads(json.dumps({**own, **self.task.config()}, default=str))
+        if path.is_file():
+            there = json.loads(path.read_text())
+            changed = [k for k in config | there if config.get(k) != there.get(k)]
+            if changed:
+                key = changed[0]
+                raise ValueError(
+                    f"{self.options.outputs} holds a run with {key} = {there.get(key)}, not "
+                    f"{config.get(key)}; give another --outputs."
+                )
+        elif self.rank == 0:
+            _write(path, lambda part: part.write_text(json.dumps(config, indent=1) + "\n"))
+
+    def _resume(self) -> None:
+        path = self.options.outputs / CHECKPOINT
+        if not path.is_file():
+            (self.options.outputs / HISTORY).unlink(missing_ok=True)
+            return
+        state = read_torch(path)
+        self.step, self.best = state["step"], state["best"]
+        self.task.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.metrics = state["metrics"]
+        if self.rank == 0:
+            _drop_later(self.options.outputs / HISTORY, self.step)
+
+    def _save(self) -> None:
+        if self.rank != 0:
+            return
+        state = {
+            "step": self.step,
+            "best": self.best,
+            "metrics": self.metrics,
+            "network": self.task.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+        _write(self.options.outputs / CHECKPOINT, lambda part: torch.save(state, part))
+
+    def _export(self, name: str) -> None:
+        """Write the weights that inference loads, with what made them."""
+        weights = {
+            key: value.detach().cpu().contiguous().clone()
+            for key, value in self.task.weights().items()
+        }
+        config = (self.options.outputs / CONFIG).read_text()
+        metadata = {
+            "format": "pt",
+            "featplug": __version__,
+            "step": str(self.step),
+            "config": config,
+            "metrics": json.dumps(self.metrics),
+            "tensors_sha256": state_sha256(weights),
+        }
+        _write(self.options.outputs / name, lambda part: save_file(weights, part, metadata))
+
+    def _log(self, values: dict[str, float]) -> None:
+        """Append to the history: one row ``step, name, value`` each."""
+        if self.rank != 0:
+            return
+        with (self.options.outputs / HISTORY).open("a", newline="") as file:
+            writer = csv.writer(file)
+            step = values.pop("step")
+            writer.writerows([step, key, f"{value:.6g}"] for key, value in values.items())
+
+
+def _write(path: Path, write: Callable[[Path], Any]) -> None:
+    """Write a file that appears only when it is whole."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        write(part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _drop_later(history: Path, step: int) -> None:
+    """Drop what was logged after the checkpoint that a run goes on from."""
+    if not history.is_file():
+        return
+    rows = [row for row in csv.reader(history.open(newline="")) if len(row) == 3]
+    kept = [row for row in rows if int(row[0]) <= step]
+
+    def write(part: Path) -> None:
+        with part.open("w", newline="") as file:
+            csv.writer(file).writerows(kept)
+
+    _write(history, write)

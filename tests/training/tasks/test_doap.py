@@ -1,0 +1,57 @@
+"""DOAP's training: a few steps on patches of small photographs help, and inference takes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from featplug.extractors import build_extractor
+from featplug.training.curves import read_history
+from featplug.training.patch_groups import PatchBatchOptions, make_patch_groups
+from featplug.training.patch_views import PatchGroupOptions
+from featplug.training.tasks.doap import DOAPOptions, DOAPTask
+from featplug.training.trainer import TrainOptions, train
+from tests.training.photos import write_photographs
+
+SIZES = [(480, 420)] * 4
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A folder of photographs and their patch groups."""
+    folder = tmp_path_factory.mktemp("doap")
+    names = write_photographs(folder / "photographs", SIZES)
+    options = PatchGroupOptions(num_views=4, max_groups=60, max_patches=3)
+    path = folder / "groups.h5"
+    assert list(make_patch_groups(folder / "photographs", path, names, options)) == names
+    return folder / "photographs", path
+
+
+@pytest.mark.parametrize("binary", [False, True])
+def test_a_few_steps_raise_average_precision(
+    data: tuple[Path, Path], tmp_path: Path, binary: bool
+) -> None:
+    photographs, groups = data
+    options = DOAPOptions(
+        groups, photographs, binary=binary, batch=PatchBatchOptions(batch_size=96, photographs=2)
+    )
+    task = DOAPTask(options, seed=0, device=torch.device("cpu"), validation_pairs=2)
+    summary = train(
+        task, TrainOptions(tmp_path, steps=8, device="cpu", num_workers=0, validate_every=8)
+    )
+    losses = read_history(tmp_path / "history.csv")["loss"][:, 1]
+    assert losses[-2:].mean() < losses[:2].mean() - 0.02
+    assert 0 < summary.metrics["average_precision"] <= 1
+    assert 0 <= summary.metrics["mma_3"] <= 1
+
+    name = "doap-binary" if binary else "doap"
+    extractor = build_extractor(
+        {"name": "doap", "checkpoint": name, "weights": str(summary.weights)}
+    )
+    image = torch.from_numpy(np.random.default_rng(0).random((1, 3, 90, 120), np.float32))
+    features = extractor({"image": image})
+    assert features["descriptors"][0].shape[0] == (256 if binary else 128)
+    assert extractor.weights_records[0].origin == "file"

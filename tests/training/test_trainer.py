@@ -1,0 +1,144 @@
+"""The training loop on a task of four numbers: it learns, and goes on where it was stopped."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from featplug.training.curves import read_history
+from featplug.training.task import Task
+from featplug.training.trainer import TrainOptions, train
+
+TRUTH = torch.tensor([[1.0, -2.0, 0.5]])
+
+
+class Batches(Dataset[dict[str, Tensor]]):
+    def __getitem__(self, step: int) -> dict[str, Tensor]:
+        return {"x": torch.randn(16, 3, generator=torch.Generator().manual_seed(step))}
+
+
+class Regression(Task):
+    """Find :data:`TRUTH` from noisy products, with dropout."""
+
+    score = "accuracy"
+
+    def __init__(self, rate: float = 0.1, slow: float = 0.0) -> None:
+        torch.manual_seed(0)
+        self.network = nn.Sequential(nn.Linear(3, 1), nn.Dropout(0.05))
+        self.data = Batches()
+        self.learning_rate, self.slow = rate, slow
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.network.parameters(), self.learning_rate)
+
+    def losses(
+        self,
+        forward: Callable[..., Tensor],
+        batch: Mapping[str, Tensor],
+        generator: torch.Generator,
+    ) -> dict[str, Tensor]:
+        time.sleep(self.slow)
+        noise = 0.1 * torch.randn(16, 1, generator=generator)
+        error = forward(batch["x"]) - batch["x"] @ TRUTH.T - noise
+        return {"loss": error.square().mean(), "largest": error.abs().max()}
+
+    def validate(self, weights: Path) -> dict[str, float]:
+        assert torch.equal(load_file(weights)["0.weight"], self.network[0].weight)
+        return {"accuracy": -float((self.network[0].weight - TRUTH).abs().max())}
+
+    def config(self) -> dict[str, Any]:
+        return {"system": "regression", "rate": self.learning_rate}
+
+
+def options(folder: Path, **changes: Any) -> TrainOptions:
+    return TrainOptions(
+        **{
+            "outputs": folder,
+            "steps": 120,
+            "device": "cpu",
+            "num_workers": 0,
+            "validate_every": 40,
+            **changes,
+        }
+    )
+
+
+def test_it_learns_and_leaves_weights_curves_and_history(tmp_path: Path) -> None:
+    summary = train(Regression(), options(tmp_path))
+    assert summary.finished
+    assert summary.metrics["accuracy"] > -0.2
+    history = read_history(tmp_path / "history.csv")
+    assert history["loss"][:, 0].tolist() == list(range(1, 121))
+    assert history["loss"][-20:, 1].mean() < 0.2 * history["loss"][:5, 1].mean()
+    assert history["val_accuracy"][:, 0].tolist() == [40, 80, 120]
+    weights = load_file(summary.weights)
+    assert (weights["0.weight"] - TRUTH).abs().max() == pytest.approx(-summary.metrics["accuracy"])
+    with safe_open(tmp_path / "best.safetensors", "pt") as best:
+        assert '"system": "regression"' in best.metadata()["config"]
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    whole = train(Regression(), options(tmp_path / "whole"))
+    # The same run in a process of its own, killed without warning, is made slow enough to be hit.
+    code = (
+        "from tests.training.test_trainer import *\n"
+        f"run = options(Path({str(tmp_path / 'killed')!r}), checkpoint_minutes=0, num_workers=1)\n"
+        "train(Regression(slow=0.02), run)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code])
+    checkpoint = tmp_path / "killed" / "checkpoint.pt"
+    deadline = time.monotonic() + 60
+    while not checkpoint.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    step = torch.load(checkpoint, weights_only=True)["step"]
+    assert 0 < step < 120
+    resumed = train(Regression(), options(tmp_path / "killed"))
+    assert resumed.finished
+    for key, value in load_file(whole.weights).items():
+        torch.testing.assert_close(load_file(resumed.weights)[key], value, rtol=0, atol=0)
+    histories = [read_history(tmp_path / name / "history.csv") for name in ("whole", "killed")]
+    assert histories[0]["loss"].tolist() == histories[1]["loss"].tolist()
+
+
+def test_the_end_of_the_time_is_no_end_of_the_run(tmp_path: Path) -> None:
+    stopped = train(Regression(), options(tmp_path, max_minutes=0))
+    assert not stopped.finished
+    assert stopped.step == 1
+    assert train(Regression(), options(tmp_path, max_minutes=0)).step == 2
+    assert train(Regression(), options(tmp_path)).finished
+
+
+def test_a_finished_run_is_left_alone(tmp_path: Path) -> None:
+    train(Regression(), options(tmp_path))
+    before = (tmp_path / "weights.safetensors").stat().st_mtime_ns
+    assert train(Regression(), options(tmp_path)).finished
+    assert (tmp_path / "weights.safetensors").stat().st_mtime_ns == before
+
+
+def test_another_run_in_the_folder_is_refused(tmp_path: Path) -> None:
+    train(Regression(), options(tmp_path, max_minutes=0))
+    with pytest.raises(ValueError, match=r"holds a run with rate = 0.1, not 0.2; give another"):
+        train(Regression(rate=0.2), options(tmp_path))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
+    task = Regression()
+    task.network[0].weight.data.fill_(torch.inf)
+    with pytest.raises(ValueError, match=r"The loss of step 1 is nan.*lower learning rate"):
+        train(task, options(tmp_path))
