@@ -101,6 +101,7 @@ def _patch_files(run: Run, patches: Patches) -> tuple[Path, Path | None]:
 def doap(
     run: tyro.conf.OmitArgPrefixes[Run],
     patches: Patches = Patches(),
+    start: Path | None = None,
     binary: bool = False,
     distance: Literal["euclidean", "squared"] = "euclidean",
     learning_rate: float = 0.1,
@@ -110,6 +111,7 @@ def doap(
     Args:
         run: where, how long, and how precisely.
         patches: the groups of patches.
+        start: weights to start from.
         binary: train 256 bits in place of 128 numbers.
         distance: as the paper or as the released layer, of real descriptors.
         learning_rate: at 1,024 patches; proportional to the size of the batch.
@@ -119,6 +121,7 @@ def doap(
         groups,
         run.images,
         mined,
+        start,
         binary,
         distance,
         learning_rate,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,7 @@ from featplug.training.patch_groups import (
 from featplug.training.photographs import Photographs, split_photographs
 from featplug.training.task import Task
 from featplug.training.validation import matching_accuracy
+from featplug.weights import load_network
 
 _VALIDATION_BATCHES = 2
 _VALIDATION_KEYPOINTS = 1000
@@ -46,6 +47,8 @@ class DOAPOptions:
     """Folder of the photographs it was made from; those held out are validated on."""
     mined: Path | None = None
     """File of mined labels; without it all groups of a photograph are taken to differ."""
+    start: Path | None = None
+    """Weights to start from; drawn at random where there are none."""
     binary: bool = False
     """Train 256 bits in place of 128 numbers."""
     distance: str = "euclidean"
@@ -85,14 +88,11 @@ class DOAPTask(Task):
         self.options, self.device = options, device
         self._validation_pairs = validation_pairs
         torch.manual_seed(seed)
-        network = DOAP(l2_net(NUM_BITS if options.binary else 128))
-        for name, parameter in network.named_parameters():
+        network = self._first_network()
+        for parameter in network.parameters():
             if parameter.ndim == 4:
-                nn.init.kaiming_normal_(parameter)
                 # The faster layout on CPUs and on tensor cores.
                 parameter.data = parameter.data.to(memory_format=torch.channels_last)
-            elif name.endswith("bias"):
-                nn.init.zeros_(parameter)
         self.network, self._patch_size = network, network.patch_size
         groups = PatchGroups(options.groups)
         self._groups_id = groups.provenance.file_id
@@ -102,6 +102,22 @@ class DOAPTask(Task):
         self._held_out = PatchGroupBatches(groups, held_out, options.batch)
         pairs = HomographyPairOptions(batch_size=1, photometric_probability=0.5)
         self._pairs = HomographyPairs(Photographs(options.photographs, held_out), pairs)
+
+    @property
+    def _feature(self) -> str:
+        return "doap-binary" if self.options.binary else "doap"
+
+    def _first_network(self) -> DOAP:
+        """The network that training starts from (He initialisation, section 5.1)."""
+        if self.options.start is not None:
+            return cast(DOAP, load_network(self._feature, str(self.options.start), DOAP)[0])
+        network = DOAP(l2_net(NUM_BITS if self.options.binary else 128))
+        for name, parameter in network.named_parameters():
+            if parameter.ndim == 4:
+                nn.init.kaiming_normal_(parameter)
+            elif name.endswith("bias"):
+                nn.init.zeros_(parameter)
+        return network
 
     def optimizer(self) -> torch.optim.Optimizer:
         """SGD with momentum (section 5.1)."""
@@ -147,8 +163,7 @@ class DOAPTask(Task):
             distances = -features @ features.t()
             affinity = batch["affinity"].clone().fill_diagonal_(0)
             precisions.append(tie_aware_average_precision(distances, affinity).mean())
-        name = "doap-binary" if self.options.binary else "doap"
-        conf = feature_conf(name)
+        conf = feature_conf(self._feature)
         model = {
             **conf["model"],
             "weights": str(weights),
@@ -166,7 +181,7 @@ class DOAPTask(Task):
     def config(self) -> dict[str, Any]:
         """List the options and the file of patches."""
         return {
-            "system": "doap-binary" if self.options.binary else "doap",
+            "system": self._feature,
             **asdict(self.options),
             "groups_id": self._groups_id,
         }
