@@ -12,6 +12,7 @@ from featplug.base import choose_device
 from featplug.cli import run_command
 from featplug.images import list_images
 from featplug.progress import progress_bar
+from featplug.training.export import export_weights
 from featplug.training.mining import mine_labels
 from featplug.training.patch_groups import (
     JitterOptions,
@@ -129,6 +130,20 @@ def doap(
         jitter=patches.jitter,
     )
     run.train(DOAPTask(options, run.seed, choose_device(run.device)))
+
+
+@app.command
+def export(run: Path, output: Path, licence: str = "Apache-2.0", half: bool = True) -> None:
+    """Write the best weights of a run as a file to give away.
+
+    Args:
+        run: folder of the run.
+        output: the safetensors file.
+        licence: of the weights, which is kept in the file.
+        half: round them to float16.
+    """
+    export_weights(run, output, licence, half)
+    print(f"{output}: {output.stat().st_size / 2**20:.1f} MiB")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, get_worker_info
+from torch.utils.data import Dataset
 
 from featplug.extractors.contextdesc import PatchSampler
 from featplug.images import to_grey
@@ -103,8 +103,6 @@ class MatchSets(Dataset[dict[str, Tensor]]):
 
     def __getitem__(self, step: int) -> dict[str, Tensor]:
         """Give the batch of a step, see the class."""
-        if get_worker_info() is not None:
-            cv2.setNumThreads(1)  # its threads do not survive the fork, and the processes are many
         first = step * self.options.batch_size
         samples = [self._sample(n) for n in range(first, first + self.options.batch_size)]
         return {key: torch.stack([sample[key] for sample in samples]) for key in samples[0]}

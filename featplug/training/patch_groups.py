@@ -19,15 +19,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from featplug.h5file import H5Writer, Provenance
 from featplug.images import file_fingerprint
+from featplug.training.loading import load_ahead
 from featplug.training.mining import MinedLabels
 from featplug.training.patch_views import MARGIN, PatchGroupOptions, find_patch_groups
 from featplug.training.photograph_files import PhotographFile
@@ -47,7 +47,6 @@ class _Making(Dataset[Any]):
         return len(self.images)
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray] | Exception:
-        cv2.setNumThreads(1)  # its threads do not survive the fork, and the processes are many
         try:
             image, _ = self.images.read(index)
         except (FileNotFoundError, ValueError) as error:
@@ -95,17 +94,10 @@ def make_patch_groups(
                     f"{folder / name} is another photograph than the one {path} was made from; "
                     "delete that file to make it anew."
                 )
-    yield from done
-    missing = [name for name in names if name not in set(done)]
-    images = Photographs(folder, missing, options.max_side, cache_bytes=0)
-    # The processes are forked while the file is closed: they would inherit its lock, and keep it
-    # for some seconds after a kill of this one.
-    made = iter(
-        DataLoader(
-            _Making(images, options), batch_size=None, num_workers=min(num_workers, len(missing))
-        )
-    )
-    with H5Writer(path, provenance) as writer:
+        yield from done
+        missing = [name for name in names if name not in set(done)]
+        making = _Making(Photographs(folder, missing, options.max_side, cache_bytes=0), options)
+        made = load_ahead(making, range(len(missing)), num_workers)
         for name, datasets in zip(missing, made, strict=True):
             if isinstance(datasets, Exception):
                 try:

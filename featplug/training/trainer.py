@@ -22,18 +22,20 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader
 
 from featplug import __version__
 from featplug.base import choose_device
 from featplug.checkpoints import read_torch, state_sha256
 from featplug.extract import PRECISIONS
 from featplug.progress import progress_bar
+from featplug.results import environment, write_results
 from featplug.training.curves import draw_curves
+from featplug.training.loading import load_ahead
 from featplug.training.task import Task
 
 CHECKPOINT, HISTORY, CONFIG = "checkpoint.pt", "history.csv", "config.json"
 WEIGHTS, BEST = "weights.safetensors", "best.safetensors"
+RESULTS = "results.json"
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,7 @@ class _Run:
         )
         self.step = 0
         self.best = -math.inf
+        self.seconds = 0.0
         self.metrics: dict[str, float] = {}
         options.outputs.mkdir(parents=True, exist_ok=True)
         self._check_config()
@@ -117,6 +120,7 @@ class _Run:
     def go(self, progress: bool) -> TrainSummary:
         """Train until the end, or until the time is over."""
         started = saved = time.monotonic()
+        seconds_before = self.seconds
         steps = self.options.steps
         bar = progress_bar(
             self._batches(), "train", steps - self.step, "step", progress and self.rank == 0
@@ -125,6 +129,7 @@ class _Run:
             for batch in bar:
                 self._train_step(batch)
                 now = time.monotonic()
+                self.seconds = seconds_before + now - started
                 over = self._agreed(
                     self.options.max_minutes is not None
                     and now - started > 60 * self.options.max_minutes
@@ -182,22 +187,24 @@ class _Run:
             self.best = self.metrics[self.task.score]
             self._export(BEST)
         draw_curves(self.options.outputs / HISTORY, self.options.outputs / "curves.png")
+        results = {
+            "config": json.loads((self.options.outputs / CONFIG).read_text()),
+            "step": self.step,
+            "seconds": round(self.seconds, 1),
+            "environment": environment(),
+            "metrics": self.metrics,
+            "best": {self.task.score: self.best},
+        }
+        write_results(self.options.outputs / RESULTS, results)
 
     def _batches(self) -> Iterator[dict[str, Tensor]]:
         """The batches of the steps to come, made ahead by other processes."""
         indices = [
             step * self.world_size + self.rank for step in range(self.step, self.options.steps)
         ]
-        workers = self.options.num_workers
-        loader = DataLoader(
-            self.task.data,
-            batch_size=None,
-            sampler=indices,
-            num_workers=workers,
-            prefetch_factor=4 if workers else None,
-            pin_memory=self.device.type == "cuda",
+        return load_ahead(
+            self.task.data, indices, self.options.num_workers, self.device.type == "cuda"
         )
-        return iter(loader)
 
     def _forward(self, *inputs: Any) -> Any:
         """The network at the run's precision; losses are computed in float32."""
@@ -239,7 +246,7 @@ class _Run:
                     f"{config.get(key)}; give another --outputs."
                 )
         elif self.rank == 0:
-            _write(path, lambda part: part.write_text(json.dumps(config, indent=1) + "\n"))
+            write_whole(path, lambda part: part.write_text(json.dumps(config, indent=1) + "\n"))
 
     def _resume(self) -> None:
         path = self.options.outputs / CHECKPOINT
@@ -247,7 +254,7 @@ class _Run:
             (self.options.outputs / HISTORY).unlink(missing_ok=True)
             return
         state = read_torch(path)
-        self.step, self.best = state["step"], state["best"]
+        self.step, self.best, self.seconds = state["step"], state["best"], state["seconds"]
         self.task.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
@@ -261,12 +268,13 @@ class _Run:
         state = {
             "step": self.step,
             "best": self.best,
+            "seconds": self.seconds,
             "metrics": self.metrics,
             "network": self.task.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
         }
-        _write(self.options.outputs / CHECKPOINT, lambda part: torch.save(state, part))
+        write_whole(self.options.outputs / CHECKPOINT, lambda part: torch.save(state, part))
 
     def _export(self, name: str) -> None:
         """Write the weights that inference loads, with what made them."""
@@ -283,7 +291,7 @@ class _Run:
             "metrics": json.dumps(self.metrics),
             "tensors_sha256": state_sha256(weights),
         }
-        _write(self.options.outputs / name, lambda part: save_file(weights, part, metadata))
+        write_whole(self.options.outputs / name, lambda part: save_file(weights, part, metadata))
 
     def _log(self, values: dict[str, float]) -> None:
         """Append to the history: one row ``step, name, value`` each."""
@@ -295,7 +303,7 @@ class _Run:
             writer.writerows([step, key, f"{value:.6g}"] for key, value in values.items())
 
 
-def _write(path: Path, write: Callable[[Path], Any]) -> None:
+def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     """Write a file that appears only when it is whole."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -316,4 +324,4 @@ def _drop_later(history: Path, step: int) -> None:
         with part.open("w", newline="") as file:
             csv.writer(file).writerows(kept)
 
-    _write(history, write)
+    write_whole(history, write)

@@ -13,14 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import h5py
 import numpy as np
 import pycolmap
 import torch
 from scipy.sparse import csr_array
 from torch import Tensor
-from torch.utils.data import Dataset, get_worker_info
+from torch.utils.data import Dataset
 
 from featplug.images import read_image
 from featplug.training.losses.d2net import View
@@ -234,8 +233,6 @@ class ViewpointPairs(Dataset[dict[str, Tensor]]):
 
     def __getitem__(self, step: int) -> dict[str, Tensor]:
         """Give the batch of a step, see the class."""
-        if get_worker_info() is not None:
-            cv2.setNumThreads(1)  # its threads do not survive the fork, and the processes are many
         first = step * self.options.batch_size
         samples = [self._sample(n) for n in range(first, first + self.options.batch_size)]
         return {

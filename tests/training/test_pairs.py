@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader
 
 from featplug.training.homographies import warp_points
+from featplug.training.loading import load_ahead
 from featplug.training.pairs import (
     HomographyPairOptions,
     HomographyPairs,
@@ -50,8 +50,7 @@ def test_a_step_is_the_same_in_any_process_and_order(
 ) -> None:
     pairs = mtldesc(folder, photographs)
     expected = {step: pairs[step] for step in (7, 2)}
-    loader = DataLoader(pairs, batch_size=None, sampler=[2, 7], num_workers=2)
-    for step, batch in zip((2, 7), loader, strict=True):
+    for step, batch in zip((2, 7), load_ahead(pairs, [2, 7], num_workers=2), strict=True):
         assert batch.keys() == expected[step].keys()
         for key, value in batch.items():
             torch.testing.assert_close(value, expected[step][key], rtol=0, atol=1e-5)

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader
 
 from featplug.images import read_image, to_grey
 from featplug.patches import gaussian_pyramid, sample_patches_from_pyramid
 from featplug.training.frame_groups import warp_frames
+from featplug.training.loading import load_ahead
 from featplug.training.patch_groups import (
     JitterOptions,
     PatchBatchOptions,
@@ -196,8 +196,7 @@ def test_batches(groups: PatchGroups, names: list[str]) -> None:
 
 def test_batches_from_processes(groups: PatchGroups) -> None:
     data = PatchGroupBatches(groups, options=PatchBatchOptions(batch_size=40, photographs=3))
-    loader = DataLoader(data, batch_size=None, sampler=range(3), num_workers=2)
-    for step, batch in enumerate(loader):
+    for step, batch in enumerate(load_ahead(data, range(3), num_workers=2)):
         assert torch.equal(batch["patches"], data[step]["patches"])
 
 

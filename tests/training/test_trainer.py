@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -17,7 +18,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from featplug.checkpoints import state_sha256
 from featplug.training.curves import read_history
+from featplug.training.export import export_weights
 from featplug.training.task import Task
 from featplug.training.trainer import TrainOptions, train
 
@@ -88,6 +91,26 @@ def test_it_learns_and_leaves_weights_curves_and_history(tmp_path: Path) -> None
     with safe_open(tmp_path / "best.safetensors", "pt") as best:
         assert '"system": "regression"' in best.metadata()["config"]
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["metrics"] == summary.metrics
+    assert results["seconds"] > 0
+
+
+def test_exported_weights_say_what_made_them_but_not_where(tmp_path: Path) -> None:
+    run, file = tmp_path / "run", tmp_path / "regression.safetensors"
+    with pytest.raises(FileNotFoundError, match="train until the first validation"):
+        export_weights(run, file, "Apache-2.0")
+    train(Regression(), options(run))
+    export_weights(run, file, "Apache-2.0")
+    exported, best = load_file(file), load_file(run / "best.safetensors")
+    assert exported.keys() == best.keys()
+    assert all(torch.equal(exported[key], value.half()) for key, value in best.items())
+    with safe_open(file, "pt") as opened:
+        metadata = opened.metadata()
+    assert (metadata["system"], metadata["seed"], metadata["steps"]) == ("regression", "0", "120")
+    assert metadata["licence"] == "Apache-2.0"
+    assert metadata["tensors_sha256"] == state_sha256(exported)
+    assert str(tmp_path) not in str(metadata)
 
 
 def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
@@ -100,7 +123,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     )
     process = subprocess.Popen([sys.executable, "-c", code])
     checkpoint = tmp_path / "killed" / "checkpoint.pt"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not checkpoint.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(0.3)

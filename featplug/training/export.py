@@ -1,0 +1,49 @@
+"""Weights of a finished run as a file to give away."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from featplug.checkpoints import read_safetensors, state_sha256
+from featplug.training.trainer import BEST, RESULTS, write_whole
+
+
+def export_weights(run: Path, path: Path, licence: str, half: bool = True) -> None:
+    """Write the best weights of a run, without the paths of the machine that it ran on.
+
+    Args:
+        run: its folder.
+        path: the safetensors file to write.
+        licence: of the weights, which is kept in the file.
+        half: round to float16. Inference computes in float32 all the same.
+
+    Raises:
+        FileNotFoundError: the run has not been validated yet.
+        ValueError: its weights are damaged.
+    """
+    best, results = run / BEST, run / RESULTS
+    for file in (best, results):
+        if not file.is_file():
+            raise FileNotFoundError(f"There is no {file}; train until the first validation.")
+    state, made = read_safetensors(best)
+    if half:
+        state = {
+            key: value.to(torch.float16) if value.is_floating_point() else value
+            for key, value in state.items()
+        }
+    record = json.loads(results.read_text("utf-8"))
+    metadata = {
+        "format": "pt",
+        "featplug": made["featplug"],
+        "licence": licence,
+        "system": record["config"]["system"],
+        "seed": str(record["config"]["seed"]),
+        "step": made["step"],
+        "steps": str(record["config"]["steps"]),
+        "tensors_sha256": state_sha256(state),
+    }
+    write_whole(path, lambda part: save_file(state, part, metadata))
