@@ -17,7 +17,7 @@ from torch import Tensor
 from featplug.extractors.describer import Describer, patch_frames
 from featplug.images import to_grey, to_uint8
 from featplug.keypoints import sift_levels
-from featplug.networks.caffe_resnet import MEAN_RGB, CaffeResNet50
+from featplug.networks.caffe_resnet import CaffeResNet50
 from featplug.networks.contextdesc import (
     DIMENSIONS,
     INTERPOLATIONS,
@@ -25,11 +25,10 @@ from featplug.networks.contextdesc import (
     ContextDesc,
     normalise_positions,
 )
+from featplug.networks.regional import RegionalNetwork
 from featplug.patches import sample_patches, standardise_patches
+from featplug.registry import WeightsRecord
 from featplug.weights import load_network, load_weights
-
-MAX_REGIONAL_SIDE = 1024
-"""Larger images are reduced to this side, in pixels, for their regional features."""
 
 _COORDINATE_STEP = 1 / 32
 _STANDARDISE_EPSILON = 1e-8
@@ -147,13 +146,54 @@ def quantise(descriptors: Tensor) -> Tensor:
     return (descriptors * 128 + 128).int().bitwise_and(255).byte()
 
 
+def load_networks(
+    conf: Mapping[str, Any],
+) -> tuple[ContextDesc, RegionalNetwork, list[WeightsRecord]]:
+    """Load ContextDesc and the network that its regional features come from.
+
+    That is the backbone within the weights, or, of weights without one, the retrieval network in
+    a file of its own.
+
+    Args:
+        conf: ``checkpoint``, ``weights``, ``regional_checkpoint`` and ``regional_weights`` of
+            :class:`ContextDescExtractor`.
+
+    Returns:
+        Both networks, and which files they are from.
+
+    Raises:
+        FileNotFoundError: weights are not there; the message says how to get them.
+        ValueError: they are damaged or do not belong together.
+    """
+    loaded, record = load_network(conf["checkpoint"], conf["weights"], ContextDesc)
+    network = cast(ContextDesc, loaded)
+    if network.backbone is not None:
+        if conf["regional_weights"] != "auto":
+            raise ValueError(
+                f"{record.path} has the network of its regional features in it; leave "
+                f"regional_weights {conf['regional_weights']} out."
+            )
+        return network, network.backbone, [record]
+    wanted = network.visual_context.conv1.in_features
+    with torch.device("meta"):
+        regional = CaffeResNet50()
+    if wanted != regional.num_channels:
+        raise ValueError(
+            f"{record.path} wants regional features of {wanted} channels and has no network of "
+            f"them in it, but {conf['regional_checkpoint']} gives {regional.num_channels}; choose "
+            "other weights."
+        )
+    other = load_weights(conf["regional_checkpoint"], conf["regional_weights"], regional)
+    return network, regional, [record, other]
+
+
 class ContextDescExtractor(Describer):
     """ContextDesc at any detector's keypoints, by default SIFT's.
 
     A patch as large as SIFT's window gives a local feature and a matchability. Visual context
-    comes from the map of a retrieval network, geometric context from where all keypoints lie and
-    how matchable they are; the descriptor is the sum of the three. **Descriptors depend on the
-    whole keypoint set**, so ``max_keypoints`` changes those of the keypoints that are kept.
+    comes from the map of a network for whole images, geometric context from where all keypoints
+    lie and how matchable they are; the descriptor is the sum of the three. **Descriptors depend on
+    the whole keypoint set**, so ``max_keypoints`` changes those of the keypoints that are kept.
 
     Where paper and released code differ, the code is followed, so that the authors' weights give
     the authors' descriptors:
@@ -172,7 +212,8 @@ class ContextDescExtractor(Describer):
     Conf, beside that of :class:`Describer`:
         checkpoint: name of the weights.
         weights: which file of it to load; see :func:`featplug.weights.load_weights`.
-        regional_checkpoint: name of the weights of the retrieval network.
+        regional_checkpoint: name of the weights of the authors' retrieval network, for weights
+            that were trained with it; the others have their network in them.
         regional_weights: which file of it to load.
         upright: leave the keypoints' orientations aside. Of keypoints at one place and of one
             scale, which differ in orientation only, the first is kept, before the strongest are.
@@ -219,25 +260,13 @@ class ContextDescExtractor(Describer):
         for name in ("default_scale", "batch_size"):
             if not self.conf[name] > 0:
                 raise ValueError(f"{name} must be positive, not {self.conf[name]!r}.")
-        network, record = load_network(self.conf["checkpoint"], self.conf["weights"], ContextDesc)
-        self.network = cast(ContextDesc, network)
-        records = [record]
-        self.regional: CaffeResNet50 | None = None
+        self.regional: RegionalNetwork | None = None
         if self.conf["visual_context"]:
-            with torch.device("meta"):
-                self.regional = CaffeResNet50()
-            records.append(
-                load_weights(
-                    self.conf["regional_checkpoint"], self.conf["regional_weights"], self.regional
-                )
-            )
-            wanted = self.network.visual_context.conv1.in_features
-            if wanted != self.regional.num_channels:
-                raise ValueError(
-                    f"{record.path} wants regional features of {wanted} channels, but those of "
-                    f"{records[1].path} have {self.regional.num_channels}; choose weights that "
-                    "belong together."
-                )
+            self.network, self.regional, records = load_networks(self.conf)
+        else:
+            loaded = load_network(self.conf["checkpoint"], self.conf["weights"], ContextDesc)
+            self.network, records = cast(ContextDesc, loaded[0]), [loaded[1]]
+            self.network.backbone = None
         self.weights_records = (*records, *self.detector.weights_records)
         self.eval()  # the batch normalisation would otherwise be that of training
 
@@ -305,8 +334,8 @@ class ContextDescExtractor(Describer):
         if self.regional is None:
             return None
         array = to_uint8(image.expand(3, -1, -1))
-        factor = MAX_REGIONAL_SIDE / max(array.shape[:2])
+        factor = self.regional.max_side / max(array.shape[:2])
         if factor < 1:
             array = cv2.resize(array, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR)
-        centred = torch.from_numpy(array).to(image) - image.new_tensor(MEAN_RGB)
-        return self.regional(centred.permute(2, 0, 1)[None])[0].float()
+        values = torch.from_numpy(array).to(image).permute(2, 0, 1)
+        return self.regional(self.regional.standardise(values)[None])[0].float()

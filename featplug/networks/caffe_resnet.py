@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from featplug.networks.conv_bn import ConvBN
+from featplug.networks.regional import RegionalNetwork
 
 MEAN_RGB = (124.0, 117.0, 104.0)
 """Subtracted from RGB grey values 0 to 255. The network wants RGB, Caffe's own ones want BGR."""
@@ -45,10 +46,13 @@ class _Bottleneck(nn.Module):
         return self.branch2c(x) + shortcut
 
 
-class CaffeResNet50(nn.Module):
+class CaffeResNet50(RegionalNetwork):
     """Regional features: ResNet-50 up to ``res5c``, before the last rectification."""
 
     num_channels = NUM_CHANNELS
+    mean_rgb = MEAN_RGB
+    deviation = 1.0
+    max_side = 1024
 
     def __init__(self) -> None:
         super().__init__()

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from featplug.networks.caffe_resnet import NUM_CHANNELS
 from featplug.networks.conv_bn import EPSILON, MOMENTUM, ConvBN
+from featplug.networks.efficientnet_lite import EfficientNetLite0
 
 PATCH_SIZE = 32
 """Pixels along a side of a patch."""
@@ -123,9 +124,13 @@ class Matchability(nn.Module):
             x = F.relu(layer(x), inplace=True)
         return self.conv3(x).flatten()
 
+    def bounded(self, logits: Tensor) -> Tensor:
+        """Turn N raw values into matchabilities in (-1, 1)."""
+        return self.fc(logits[:, None]).tanh().flatten()
+
     def forward(self, feature_maps: Tensor) -> Tensor:
         """Compute N matchabilities in (-1, 1) from N×128×8×8."""
-        return self.fc(self.logits(feature_maps)[:, None]).tanh().flatten()
+        return self.bounded(self.logits(feature_maps))
 
 
 class VisualContext(nn.Module):
@@ -205,28 +210,57 @@ class GeometricContext(nn.Module):
 class ContextDesc(nn.Module):
     """Local features, augmented with the context of their image.
 
+    Which network the regional features come from is a part of what was trained, so a small one
+    lies in the weights file with the rest: a state dict with tensors ``backbone.…`` is of a
+    ContextDesc with :class:`EfficientNetLite0`. One without, as the authors', takes regional
+    features of a network in a file of its own.
+
     Args:
         regional_channels: channels of the regional features that visual context is made of.
+        backbone: the network that they come from, kept as it is: it is always in evaluation, and
+            its parameters want no gradient. None for one that is not a part of this.
+
+    Raises:
+        ValueError: the backbone has another number of channels.
     """
 
-    def __init__(self, regional_channels: int = NUM_CHANNELS) -> None:
+    def __init__(
+        self, regional_channels: int = NUM_CHANNELS, backbone: EfficientNetLite0 | None = None
+    ) -> None:
         super().__init__()
         self.local = GeoDesc()
         self.matchability = Matchability()
         self.visual_context = VisualContext(regional_channels)
         self.geometric_context = GeometricContext()
+        self.backbone = backbone
+        if backbone is not None:
+            if backbone.num_channels != regional_channels:
+                raise ValueError(
+                    f"its backbone has {backbone.num_channels} channels and its visual context "
+                    f"wants {regional_channels}"
+                )
+            backbone.requires_grad_(False).eval()
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> ContextDesc:
-        """Build the network with as many regional channels as a state dict has weights for.
+        """Build the network with the backbone and the regional channels that a state dict has.
 
         Raises:
-            ValueError: the state dict has no such weights.
+            ValueError: the state dict has no weights for regional features, or of another number
+                of channels than its backbone's.
         """
         weight = state.get("visual_context.conv1.weight")
         if weight is None or weight.ndim != 2:
             raise ValueError("it has no matrix visual_context.conv1.weight.")
-        return cls(weight.shape[1])
+        has_backbone = any(key.startswith("backbone.") for key in state)
+        return cls(weight.shape[1], EfficientNetLite0() if has_backbone else None)
+
+    def train(self, mode: bool = True) -> ContextDesc:
+        """Switch all but the backbone between training and evaluation."""
+        super().train(mode)
+        if self.backbone is not None:
+            self.backbone.eval()
+        return self
 
     def describe_patches(self, patches: Tensor) -> tuple[Tensor, Tensor]:
         """Describe patches by themselves; they may come in batches.
@@ -247,6 +281,7 @@ class ContextDesc(nn.Module):
         positions: Tensor,
         regional: Tensor | None,
         interpolation: str = INTERPOLATIONS[0],
+        moved_positions: Tensor | None = None,
     ) -> Tensor:
         """Augment the local features of *all* keypoints of an image (section 3.4).
 
@@ -258,6 +293,8 @@ class ContextDesc(nn.Module):
             positions: ...×N×2 (x, y) as :func:`normalise_positions` makes them.
             regional: ...×C×h×w; None leaves visual context out of the sum.
             interpolation: see :func:`interpolate_cells`.
+            moved_positions: ...×N×2, what geometric context gets for the positions; in training
+                they are perturbed.
 
         Returns:
             Descriptors ...×N×128 of unit length.
@@ -266,7 +303,8 @@ class ContextDesc(nn.Module):
         # and next to the local network all this costs nothing.
         with torch.autocast(local.device.type, enabled=False):
             local, matchability = local.to(positions.dtype), matchability.to(positions.dtype)
-            total = local + self.geometric_context(matchability, positions)
+            moved = positions if moved_positions is None else moved_positions
+            total = local + self.geometric_context(matchability, moved)
             if regional is not None:
                 regional = regional.to(positions.dtype)
                 total = total + self.visual_context(local, positions, regional, interpolation)

@@ -28,6 +28,8 @@ class ConvBN(nn.Conv2d):
         padding: zeros on every side.
         bias: whether the convolution has a bias of its own.
         affine: whether the normalisation has a gain and a bias.
+        groups: of channels; each output channel sees those of its own group only.
+        epsilon: added to variances.
     """
 
     def __init__(
@@ -40,9 +42,13 @@ class ConvBN(nn.Conv2d):
         *,
         bias: bool = False,
         affine: bool = False,
+        groups: int = 1,
+        epsilon: float = EPSILON,
     ) -> None:
-        super().__init__(in_channels, out_channels, kernel_size, stride, padding, bias=bias)
-        self.bn = nn.BatchNorm2d(out_channels, EPSILON, MOMENTUM, affine)
+        super().__init__(
+            in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=bias
+        )
+        self.bn = nn.BatchNorm2d(out_channels, epsilon, MOMENTUM, affine)
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve and normalise B×C×H×W."""
@@ -56,4 +62,4 @@ class ConvBN(nn.Conv2d):
         if self.bn.affine:
             bias = bias + self.bn.bias
         weight = self.weight * gain[:, None, None, None]
-        return F.conv2d(x, weight, bias, self.stride, self.padding)
+        return F.conv2d(x, weight, bias, self.stride, self.padding, groups=self.groups)

@@ -19,6 +19,7 @@ from featplug.converters.contextdesc import contextdesc, regional
 from featplug.extractors.contextdesc import ContextDescExtractor, PatchSampler, patch_radii
 from featplug.images import to_grey
 from featplug.networks.contextdesc import ContextDesc, normalise_positions
+from featplug.networks.efficientnet_lite import EfficientNetLite0
 from tests.contextdesc_weights import rule_variables, seeded_networks, seeded_state
 from tests.converters import tensorflow_writer as writer
 from tests.golden import GoldenRule
@@ -369,6 +370,50 @@ def test_weights_that_do_not_belong_together_are_refused(
     ContextDescExtractor({**own, "visual_context": False})
     with pytest.raises(ValueError, match="does not fit contextdesc: it has no matrix"):
         ContextDescExtractor({**conf, "weights": conf["regional_weights"]})
+
+
+def test_weights_with_a_backbone_need_no_other_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("FEATPLUG_WEIGHTS", str(tmp_path / "none"))
+    network = ContextDesc(1280, EfficientNetLite0())
+    network.load_state_dict(seeded_state(network))
+    save_file({k: v.half() if v.is_floating_point() else v for k, v in
+               network.state_dict().items()}, tmp_path / "own.safetensors")  # fmt: skip
+    conf = {"weights": str(tmp_path / "own.safetensors")}
+    extractor = ContextDescExtractor(conf)
+    assert [record.name for record in extractor.weights_records] == ["own.safetensors"]
+    assert extractor.regional is extractor.network.backbone
+    assert {p.dtype for p in extractor.network.parameters()} == {torch.float32}
+
+    image, frames = image_of(80, 100), frames_of(20, 80, 100)
+    with torch.no_grad():
+        expected = extractor.regional((image.mul(255).round()[None] - 127) / 128)[0]
+        torch.testing.assert_close(extractor.regional_features(image), expected)
+        assert extractor.regional_features(image_of(600, 300)).shape == (1280, 16, 8)
+    own = describe(extractor, image, frames)["descriptors"]
+    # Of grey pixels the backbone makes another map, and visual context other descriptors.
+    other = describe(extractor, image.mean(0, keepdim=True), frames)["descriptors"]
+    assert (own - other).abs().max() > 1e-4
+    assert ContextDescExtractor({**conf, "visual_context": False}).network.backbone is None
+
+
+def test_weights_and_backbones_that_do_not_belong_together_are_refused(
+    conf: dict[str, Any], tmp_path: Path
+) -> None:
+    state = seeded_state(ContextDesc(1280, EfficientNetLite0()))
+    save_file(state, tmp_path / "whole.safetensors")
+    whole = {"weights": str(tmp_path / "whole.safetensors")}
+    with pytest.raises(ValueError, match="network of its regional features in it; leave reg"):
+        ContextDescExtractor({**conf, **whole})
+    own = {k: v for k, v in state.items() if not k.startswith("backbone.")}
+    save_file(own, tmp_path / "own.safetensors")
+    with pytest.raises(ValueError, match="1280 channels and has no network of them in it"):
+        ContextDescExtractor({"weights": str(tmp_path / "own.safetensors")})
+    backbone = {k: v for k, v in state.items() if k.startswith("backbone.")}
+    save_file({**seeded_state(ContextDesc()), **backbone}, tmp_path / "mixed.safetensors")
+    with pytest.raises(ValueError, match="backbone has 1280 channels and its visual context"):
+        ContextDescExtractor({"weights": str(tmp_path / "mixed.safetensors")})
 
 
 @pytest.mark.parametrize(
