@@ -13,6 +13,7 @@ from featplug.cli import run_command
 from featplug.images import list_images
 from featplug.progress import progress_bar
 from featplug.training.export import export_weights
+from featplug.training.match_sets import MatchSetOptions
 from featplug.training.mining import mine_labels
 from featplug.training.patch_groups import (
     JitterOptions,
@@ -21,6 +22,7 @@ from featplug.training.patch_groups import (
     make_patch_groups,
 )
 from featplug.training.task import Task
+from featplug.training.tasks.contextdesc import ContextDescOptions, ContextDescTask
 from featplug.training.tasks.doap import DOAPOptions, DOAPTask
 from featplug.training.trainer import TrainOptions, train
 
@@ -144,6 +146,40 @@ def export(run: Path, output: Path, licence: str = "Apache-2.0", half: bool = Tr
     """
     export_weights(run, output, licence, half)
     print(f"{output}: {output.stat().st_size / 2**20:.1f} MiB")
+@dataclass(frozen=True)
+class Sets:
+    """Where keypoints of several views are found, and how match sets are made of them."""
+
+    groups: Path | None = None
+    """File of patch groups, made where it is missing; in the outputs by default."""
+    match: MatchSetOptions = field(default_factory=MatchSetOptions)
+
+
+@app.command
+def contextdesc(
+    run: tyro.conf.OmitArgPrefixes[Run],
+    sets: Sets = Sets(),
+    start: Path | None = None,
+    start_local: Path | None = None,
+    learning_rate: float = 0.1,
+    trunk_rate: float = 1.0,
+) -> None:
+    """Train ContextDesc (Luo et al., CVPR 2019).
+
+    Args:
+        run: where, how long, and how precisely.
+        sets: the match sets.
+        start: weights of ContextDesc to start from.
+        start_local: weights of DOAP for its local network to start from.
+        learning_rate: at the start; it falls to 0.
+        trunk_rate: its factor for the convolutions of the local network but the last one; 0 keeps
+            them as they were at the start, which is sensible and fast with trained ones.
+    """
+    groups, _ = _patch_files(run, Patches(sets.groups, mine=False))
+    options = ContextDescOptions(
+        groups, run.images, start, start_local, learning_rate, trunk_rate, sets=sets.match
+    )
+    run.train(ContextDescTask(options, run.seed, choose_device(run.device)))
 
 
 if __name__ == "__main__":

