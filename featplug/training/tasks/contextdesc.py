@@ -130,6 +130,7 @@ class ContextDescTask(Task):
         ValueError: they do not fit, or the data do not suffice.
     """
 
+    network: _Training
     score = "mma_3"
 
     def __init__(
@@ -187,21 +188,24 @@ class ContextDescTask(Task):
         )
         with torch.no_grad():
             regional = self._regional(self._regional.standardise(images * 255))
-        outputs = forward(patches, positions, moved, regional)
-        local, descriptors, logits = (output.float().chunk(2) for output in outputs)
+        local, descriptors, logits = (
+            output.float() for output in forward(patches, positions, moved, regional)
+        )
+        local0, local1 = F.normalize(local, dim=-1).chunk(2)
+        descriptors0, descriptors1 = descriptors.chunk(2)
+        logits0, logits1 = logits.chunk(2)
         inliers = batch["inliers"]
-        units = [F.normalize(part, dim=-1) for part in local]
-        quadruplet, _ = quadruplet_loss(*logits, inliers)
+        quadruplet, _ = quadruplet_loss(logits0, logits1, inliers)
         terms = {
-            "descriptor_loss": self.network.augmented_loss(*descriptors, inliers),
-            "local_loss": self.network.local_loss(*units, inliers),
+            "descriptor_loss": self.network.augmented_loss(descriptors0, descriptors1, inliers),
+            "local_loss": self.network.local_loss(local0, local1, inliers),
             "quadruplet_loss": quadruplet,
         }
         return {
             "loss": torch.stack(list(terms.values())).sum(),
             **terms,
-            "accuracy": matching_accuracy(*descriptors, inliers),
-            "local_accuracy": matching_accuracy(*units, inliers),
+            "accuracy": matching_accuracy(descriptors0, descriptors1, inliers),
+            "local_accuracy": matching_accuracy(local0, local1, inliers),
             "temperature": self.network.augmented_loss.temperature,
         }
 
