@@ -24,8 +24,8 @@ class ConfStatus:
     describes: bool
     """Whether it describes the keypoints of other confs, too."""
     weights: dict[str, WeightsStatus | None]
-    """For the feature key of each of its networks the file that is used or, where none is there,
-    the one to get; None where nobody offers any."""
+    """For the feature key of each of its networks, but those that another one's file includes, the
+    file that is used or, where none is there, the one to get; None where nobody offers any."""
 
     @property
     def is_ready(self) -> bool:
@@ -45,10 +45,21 @@ def list_confs() -> list[ConfStatus]:
             conf["dimensions"],
             conf["matcher"],
             "detector" in conf["model"],
-            {checkpoint: _chosen(checkpoint) for checkpoint in _checkpoints(conf["model"])},
+            _weights(conf["model"]),
         )
         for name, conf in features.items()
     ]
+
+
+def _weights(model: Mapping[str, Any]) -> dict[str, WeightsStatus | None]:
+    """Say what each of a conf's networks would be loaded from."""
+    chosen: dict[str, WeightsStatus | None] = {}
+    included: set[str] = set()
+    for checkpoint in _checkpoints(model):
+        if checkpoint not in included:
+            status = chosen[checkpoint] = _chosen(checkpoint)
+            included |= set(status.includes) if status else set()
+    return chosen
 
 
 def _checkpoints(model: Mapping[str, Any]) -> Iterator[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -88,6 +88,7 @@ class RegistryEntry:
     origin: str = "official"
     automatic: bool = True
     requires: dict[str, Any] = field(default_factory=dict)
+    includes: Sequence[str] = ()
 
     def build_network(self, state: Mapping[str, Tensor]) -> nn.Module:
         """Build the network on the ``meta`` device: names and shapes without memory.

@@ -11,7 +11,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +65,8 @@ class WeightsStatus:
     """``imported``, ``authors' file``, ``shipped``, ``missing`` or ``damaged``."""
     file: str
     """The authors' own name of it."""
+    includes: Sequence[str] = ()
+    """Feature keys of other networks that the file holds too."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,9 @@ def weights_status(entry: RegistryEntry) -> WeightsStatus:
             how = "damaged"
     url = next((url for source in entry.sources for url in source.urls), None)
     file = entry.sources[0].file
-    return WeightsStatus(entry.name, entry.feature, licence, entry.citation, url, path, how, file)
+    return WeightsStatus(
+        entry.name, entry.feature, licence, entry.citation, url, path, how, file, entry.includes
+    )
 
 
 def verify_weights(names: Iterable[str] | None = None) -> list[WeightsCheck]:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from featplug.catalogue import list_confs
+from featplug.catalogue import ConfStatus, list_confs
 from featplug.confs import features, matchers
+from featplug.registry import shipped_folder
 
 
 @pytest.fixture
@@ -29,6 +30,36 @@ def test_every_conf_is_listed_with_its_paper_and_matcher(folder: Path) -> None:
         "contextdesc",
         "doap",
     }
+
+
+def test_one_file_may_include_a_second_network(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = """
+[contextdesc_own]
+feature = "contextdesc"
+origin = "featplug"
+citation = "none"
+network = "featplug.networks.contextdesc:ContextDesc"
+converter = "none"
+includes = ["contextdesc-regional"]
+sources = [{ file = "own.safetensors", licence = "Apache-2.0" }]
+"""
+    shipped = tmp_path / "shipped"
+    shipped.mkdir()
+    registry = (shipped_folder() / "registry.toml").read_text()
+    (shipped / "registry.toml").write_text(registry + table)
+    (shipped / "own.safetensors").write_bytes(b"x")
+    monkeypatch.setattr("featplug.registry.shipped_folder", lambda: shipped)
+
+    def conf() -> ConfStatus:
+        return next(conf for conf in list_confs() if conf.name == "contextdesc")
+
+    assert conf().is_ready
+    assert [status.entry for status in conf().weights.values() if status] == ["contextdesc_own"]
+    # The authors' own wins, and then needs its second file.
+    (folder / "contextdesc_pp.tar").write_bytes(b"x")
+    assert not conf().is_ready
 
 
 def test_weights_are_ready_when_all_their_files_are_there(folder: Path) -> None:

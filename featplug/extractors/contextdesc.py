@@ -168,7 +168,7 @@ def load_networks(
     loaded, record = load_network(conf["checkpoint"], conf["weights"], ContextDesc)
     network = cast(ContextDesc, loaded)
     if network.backbone is not None:
-        if conf["regional_weights"] != "auto":
+        if conf["regional_weights"] not in ("auto", "featplug"):
             raise ValueError(
                 f"{record.path} has the network of its regional features in it; leave "
                 f"regional_weights {conf['regional_weights']} out."

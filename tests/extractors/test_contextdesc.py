@@ -384,6 +384,8 @@ def test_weights_with_a_backbone_need_no_other_file(
     extractor = ContextDescExtractor(conf)
     assert [record.name for record in extractor.weights_records] == ["own.safetensors"]
     assert extractor.regional is extractor.network.backbone
+    # What --weights featplug asks of all networks of a conf.
+    assert ContextDescExtractor({**conf, "regional_weights": "featplug"}).regional is not None
     assert {p.dtype for p in extractor.network.parameters()} == {torch.float32}
 
     image, frames = image_of(80, 100), frames_of(20, 80, 100)

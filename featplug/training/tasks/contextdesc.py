@@ -258,14 +258,15 @@ def _first_networks(options: ContextDescOptions) -> tuple[ContextDesc, RegionalN
     else:
         regional = EfficientNetLite0()
         regional.load_state_dict(efficientnet_lite0(packaged_file()))
-        network = ContextDesc(regional.num_channels)
+        network = ContextDesc(regional.num_channels, regional)
         for name, parameter in network.named_parameters():
+            if not parameter.requires_grad:
+                continue
             # What TensorFlow, of the released trainer, draws by default.
             if name.endswith("weight"):
                 nn.init.xavier_uniform_(parameter)
             else:
                 nn.init.zeros_(parameter)
-        network.backbone = regional.requires_grad_(False)
     if options.start_local is not None:
         doap = cast(DOAP, load_network("doap", str(options.start_local), DOAP)[0])
         if not is_l2_net(doap):
