@@ -43,6 +43,8 @@ class MatchSetOptions:
     """More are left out, so that there is noise."""
     regional_size: int = 448
     """Side of the square images for the regional features."""
+    pyramid: bool = False
+    """Sample patches from a Gaussian pyramid, as the extractor's option of that name does."""
     scale_jitter: float = 0.15
     """Of the patches' size, as a power of 2 to either side. The released 0.3, and its change of
     aspect, make up for keypoints without errors and for patches cut from one frame; here views
@@ -125,7 +127,7 @@ class MatchSets(Dataset[dict[str, Tensor]]):
             jitter = rng.uniform(-1, 1, (2, len(chosen)))
             scales = scales[:, 0] * 2 ** (options.scale_jitter * jitter[0])
             oris = oris[:, 0] + options.angle_jitter * jitter[1]
-            sampler = PatchSampler(to_grey(picture), scales)
+            sampler = PatchSampler(to_grey(picture), scales, options.pyramid)
             sample[f"patches{k}"] = torch.from_numpy(sampler(positions, scales, oris))
             normalised = normalise_positions(torch.from_numpy(positions), size)
             homography = _corner_homography(rng, options.corner_noise)

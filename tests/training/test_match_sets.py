@@ -110,6 +110,22 @@ def test_jitter_changes_patches_only(sources: tuple[PatchGroups, Photographs]) -
     assert 0.5 < alike.median() < 0.999
 
 
+def test_patches_of_a_pyramid_show_the_same_without_aliasing(
+    sources: tuple[PatchGroups, Photographs],
+) -> None:
+    plain, smooth = (
+        MatchSets(*sources, replace(OPTIONS, pyramid=pyramid))[0] for pyramid in (False, True)
+    )
+    assert torch.equal(plain["positions0"], smooth["positions0"])
+    assert 0.8 < (plain["patches0"] * smooth["patches0"]).mean((2, 3)).median() < 0.9999
+    inliers = plain["inliers"]
+    likenesses = [
+        (batch["patches0"] * batch["patches1"]).mean((2, 3))[inliers].mean()
+        for batch in (plain, smooth)
+    ]
+    assert likenesses[1] > likenesses[0]
+
+
 @pytest.mark.parametrize(
     ("groups0", "groups1", "inliers"),
     [([0, 1, -1], [1, 0, 2, -1], 2), ([0, 1], [0, 1], 1), ([0, -1, -1], [3, 0], 1)],

@@ -221,6 +221,7 @@ class ContextDescTask(Task):
             **conf["model"],
             "weights": str(weights),
             "max_keypoints": _VALIDATION_KEYPOINTS,
+            "pyramid": self.options.sets.pyramid,
         }
         accuracy = validation.matching_accuracy(
             model,
