@@ -17,6 +17,7 @@ from torch import Tensor
 from featplug.base import Extractor
 from featplug.keypoints import strongest
 from featplug.networks.d2net import (
+    CELL_CENTRE,
     CELL_SIZE,
     MIN_SIDE,
     NUM_CHANNELS,
@@ -27,10 +28,8 @@ from featplug.weights import load_weights
 
 EDGE_THRESHOLD = 5.0
 """Largest ratio of the principal curvatures of a detection, as in SIFT's edge test."""
-CELL_CENTRE = 3.5
-"""Where the centre of cell 0 lies, in pixels of the image the network was given."""
 OFFICIAL_CELL_CENTRE = 1.5
-"""Where the released code puts it."""
+"""Where the released code puts the centre of cell 0, which lies at :data:`CELL_CENTRE`."""
 
 _STRIP_ELEMENTS = 2**22
 """Feature values that detection compares at a time; bounds its memory."""

@@ -23,8 +23,10 @@ from featplug.training.patch_groups import (
 )
 from featplug.training.task import Task
 from featplug.training.tasks.contextdesc import ContextDescOptions, ContextDescTask
+from featplug.training.tasks.d2net import D2NetOptions, D2NetTask
 from featplug.training.tasks.doap import DOAPOptions, DOAPTask
 from featplug.training.trainer import TrainOptions, train
+from featplug.training.viewpoint import read_megadepth, read_workspace
 
 app = tyro.extras.SubcommandApp()
 
@@ -180,6 +182,53 @@ def contextdesc(
         groups, run.images, start, start_local, learning_rate, trunk_rate, sets=sets.match
     )
     run.train(ContextDescTask(options, run.seed, choose_device(run.device)))
+def d2net(
+    run: tyro.conf.OmitArgPrefixes[Run],
+    start: Path | None = None,
+    workspaces: tuple[Path, ...] = (),
+    megadepth: Path | None = None,
+    scenes: tuple[str, ...] = (),
+    layers: int = 1,
+    learning_rate: float = 1e-3,
+    schedule: Literal["halving", "constant", "linear"] = "halving",
+    cell_size: Literal[8, 4] = 8,
+    crop: int = 256,
+    batch_size: int = 1,
+    rectify: bool = False,
+) -> None:
+    """Train D2-Net (Dusmanu et al., CVPR 2019) from VGG16, on homographies or true viewpoints.
+
+    Args:
+        run: where, how long, and how precisely.
+        start: weights to start from; those of d2net-ots by default.
+        workspaces: COLMAP's dense workspaces to take pairs from, in place of homographies.
+        megadepth: folder of MegaDepth to take pairs from, in place of homographies.
+        scenes: those of MegaDepth, such as 0015 0022.
+        layers: how many of the last convolutions to train.
+        learning_rate: at the start.
+        schedule: halved four times as in the paper, constant as released, or linear to 0.
+        cell_size: pixels of a cell: 8 as in the paper, or 4 to train the network as it is used.
+        crop: side of the images of a pair in pixels.
+        batch_size: pairs of a step.
+        rectify: rectify descriptors as they are when used; the released code trains them as they
+            are.
+    """
+    if (megadepth is None) != (not scenes):
+        raise ValueError("Give --megadepth and --scenes together, or neither of them.")
+    found = [read_workspace(folder) for folder in workspaces]
+    found += [read_megadepth(megadepth, scene) for scene in scenes if megadepth is not None]
+    options = D2NetOptions(
+        run.images,
+        start,
+        layers,
+        learning_rate,
+        schedule,
+        cell_size,
+        crop,
+        batch_size,
+        rectify,
+    )
+    run.train(D2NetTask(options, run.seed, choose_device(run.device), found))
 
 
 if __name__ == "__main__":

@@ -9,8 +9,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from featplug.extractors.d2net import CELL_CENTRE
-from featplug.networks.d2net import CELL_SIZE, D2Net, normalize_caffe
+from featplug.networks.d2net import (
+    CELL_CENTRE,
+    CELL_SIZE,
+    TRAINING_CELL_SIZE,
+    D2Net,
+    normalize_caffe,
+)
 from tests.golden import GoldenRule
 from tests.parity import Parity
 
@@ -106,6 +111,22 @@ def test_cell_centres_lie_at_3_5() -> None:
     assert features.shape[-1] == 9
     last = CELL_CENTRE + CELL_SIZE * (features.shape[-1] - 1)
     assert CELL_CENTRE + last == images.shape[-1] - 1
+
+
+def test_training_architecture_is_vgg16() -> None:
+    network = D2Net(use_relu=False, cell_size=TRAINING_CELL_SIZE)
+    state = seeded_state(network)
+    network.load_state_dict(state)
+    assert list(state) == list(D2Net().state_dict())
+    images = normalize_caffe(seeded_image(34, 44))[None]
+    expected, last = images, len(state) // 2 - 1
+    pools = (1, 3, 6)  # after conv1_2, conv2_2 and conv3_3
+    for number, (weight, bias) in enumerate(zip(*[iter(state.values())] * 2, strict=True)):
+        expected = nn.functional.conv2d(expected, weight, bias, padding=1)
+        expected = expected if number == last else expected.relu()
+        expected = nn.functional.max_pool2d(expected, 2) if number in pools else expected
+    assert expected.shape == (1, 512, 4, 5)
+    torch.testing.assert_close(network(images), expected, rtol=1e-4, atol=1e-3)
 
 
 def test_gradients_reach_every_weight() -> None:

@@ -1,8 +1,8 @@
 """D2-Net's loss: triplets of dense descriptors, weighted by soft detection scores.
 
 Dusmanu et al., "D2-Net: A Trainable CNN for Joint Description and Detection of Local Features",
-CVPR 2019, sections 3.2 (soft detection) and 4.1 (loss). In training a cell of the feature map is
-8 pixels wide; correspondences are cells of image 0 warped into image 1 by depth and pose.
+CVPR 2019, sections 3.2 (soft detection) and 4.1 (loss). Correspondences are cells of image 0's
+feature map warped into image 1, by depth and pose or by a homography.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from featplug.networks.d2net import CELL_CENTRE, TRAINING_CELL_SIZE
+from featplug.training.homographies import warp_points
 
 
 class View(NamedTuple):
@@ -71,7 +74,7 @@ def soft_detection_scores(
     return scores / _nonzero(scores.sum((1, 2), keepdim=True))
 
 
-def cell_centres(size: tuple[int, int], like: Tensor, stride: int = 8) -> Tensor:
+def cell_centres(size: tuple[int, int], like: Tensor, stride: int = TRAINING_CELL_SIZE) -> Tensor:
     """Compute N×2 (x, y) centres of cells in pixels, integer = pixel centre, row by row.
 
     Args:
@@ -80,10 +83,12 @@ def cell_centres(size: tuple[int, int], like: Tensor, stride: int = 8) -> Tensor
         stride: pixels from cell to cell.
     """
     y, x = (torch.arange(n, dtype=like.dtype, device=like.device) for n in size)
-    return torch.cartesian_prod(y, x).flip(1) * stride + (stride - 1) / 2
+    return torch.cartesian_prod(y, x).flip(1) * stride + CELL_CENTRE
 
 
-def nearest_cells(positions: Tensor, size: tuple[int, int], stride: int = 8) -> Tensor:
+def nearest_cells(
+    positions: Tensor, size: tuple[int, int], stride: int = TRAINING_CELL_SIZE
+) -> Tensor:
     """Find the cells that positions lie in.
 
     Args:
@@ -94,7 +99,7 @@ def nearest_cells(positions: Tensor, size: tuple[int, int], stride: int = 8) -> 
     Returns:
         ... int64, counted row by row; −1 outside the map.
     """
-    column, row = ((positions - (stride - 1) / 2) / stride).round().unbind(-1)
+    column, row = ((positions - CELL_CENTRE) / stride).round().unbind(-1)
     is_inside = (row >= 0) & (row < size[0]) & (column >= 0) & (column < size[1])
     return torch.where(is_inside, row * size[1] + column, -1).long()
 
@@ -105,7 +110,7 @@ def find_correspondences(
     view1: View,
     size0: tuple[int, int],
     size1: tuple[int, int],
-    stride: int = 8,
+    stride: int = TRAINING_CELL_SIZE,
     depth_tolerance: float = 0.05,
 ) -> Correspondences:
     """Warp the cells of image 0 into image 1 (section 4.2).
@@ -135,6 +140,36 @@ def find_correspondences(
     is_seen = is_known0 & is_known1 & ((points1[..., 2] - depth1).abs() < depth_tolerance)
     cells1 = nearest_cells(positions1, size1, stride).masked_fill(~is_seen, -1)
     return Correspondences(cells1, positions0, positions1)
+
+
+@torch.no_grad()
+def homography_correspondences(
+    homographies: Tensor,
+    valid1: Tensor,
+    size0: tuple[int, int],
+    size1: tuple[int, int],
+    stride: int = TRAINING_CELL_SIZE,
+) -> Correspondences:
+    """Warp the cells of image 0 into image 1 by homographies.
+
+    A cell is dropped where the pixel nearest to its position in image 1 shows nothing.
+
+    Args:
+        homographies: B×3×3, from image 0 to image 1.
+        valid1: B×H×W bool, the pixels of image 1 that show the photograph.
+        size0: rows and columns of the feature map of image 0.
+        size1: the same of image 1.
+        stride: pixels from cell to cell.
+    """
+    positions0 = cell_centres(size0, homographies, stride).expand(len(homographies), -1, -1)
+    positions1 = warp_points(positions0, homographies)
+    cells1 = nearest_cells(positions1, size1, stride)
+    height, width = valid1.shape[1:]
+    # NaN, beyond the horizon, is in no cell either; any pixel serves for it.
+    x, y = positions1.nan_to_num(-1.0).round().long().unbind(-1)
+    pixels = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
+    is_shown = valid1.flatten(1).gather(1, pixels)
+    return Correspondences(cells1.masked_fill(~is_shown, -1), positions0, positions1)
 
 
 def detection_weighted_triplet_loss(

@@ -14,6 +14,7 @@ from featplug.training.losses.d2net import (
     cell_centres,
     detection_weighted_triplet_loss,
     find_correspondences,
+    homography_correspondences,
     nearest_cells,
     soft_detection_scores,
 )
@@ -270,3 +271,26 @@ def test_golden_loss(golden: dict[str, np.ndarray], parity: Parity) -> None:
     for index in (0, 1):
         expected = golden[f"grad_dense_features{index + 1}"]
         compare_gradient(parity, "d2net", "features", features[index].grad[0], expected)
+
+
+def test_cells_under_a_homography() -> None:
+    # A cell to the left; of image 1 the last of three rows of cells shows nothing.
+    homography = torch.tensor([[[1.0, 0, -8], [0, 1, 0], [0, 0, 1]]])
+    valid = torch.ones(1, 24, 32, dtype=torch.bool)
+    valid[:, 16:] = False
+    found = homography_correspondences(homography, valid, (3, 4), (3, 4))
+    assert found.cells1.view(3, 4).tolist() == [[-1, 0, 1, 2], [-1, 4, 5, 6], [-1] * 4]
+    assert found.positions0[0, 5].tolist() == [11.5, 11.5]
+    assert found.positions1[0, 5].tolist() == [3.5, 11.5]
+
+
+def test_cells_of_the_dense_map_and_beyond_the_horizon() -> None:
+    # The dense map's cells are 4 pixels wide and begin at the same pixel.
+    homography = torch.tensor([[[1.0, 0, 0], [0, 1, 0], [-0.05, 0, 1]]])
+    valid = torch.ones(1, 32, 32, dtype=torch.bool)
+    found = homography_correspondences(homography, valid, (7, 7), (7, 7), stride=4)
+    assert found.positions0[0, 1].tolist() == [7.5, 3.5]
+    assert found.positions1[0, 1].tolist() == pytest.approx([12.0, 5.6])
+    assert found.cells1[0, 1] == 9  # the centre at (11.5, 7.5) is nearest
+    assert (found.cells1.view(7, 7)[:, 5:] == -1).all()
+    assert found.positions1.view(7, 7, 2)[:, 5:].isnan().all()

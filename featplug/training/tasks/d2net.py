@@ -1,0 +1,228 @@
+"""Training of D2-Net: the last layers of VGG16, on cells of a feature map that correspond.
+
+Dusmanu et al., "D2-Net: A Trainable CNN for Joint Description and Detection of Local Features",
+CVPR 2019, section 4, supplement, table 3, and the released training code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from featplug.confs import feature_conf, matcher_conf
+from featplug.images import list_images
+from featplug.networks.d2net import CELL_SIZE, TRAINING_CELL_SIZE, D2Net, normalize_caffe
+from featplug.training import photometric
+from featplug.training.homographies import HomographyOptions
+from featplug.training.losses.d2net import (
+    Correspondences,
+    detection_weighted_triplet_loss,
+    find_correspondences,
+    homography_correspondences,
+    soft_detection_scores,
+)
+from featplug.training.pairs import HomographyPairOptions, HomographyPairs
+from featplug.training.photographs import Photographs, split_photographs
+from featplug.training.photometric import PhotometricOptions
+from featplug.training.task import Task
+from featplug.training.validation import matching_accuracy
+from featplug.training.viewpoint import ViewpointOptions, ViewpointPairs, ViewpointScene, view_of
+from featplug.weights import load_weights
+
+_VALIDATION_KEYPOINTS = 1000
+_HALVINGS = 4
+
+HOMOGRAPHIES = HomographyOptions(scale=(0.5, 1.6), max_angle=0.6, perspective=(0.25, 0.25))
+"""Of pairs of photographs: D2-Net has no invariance to rotation, so it is moderate."""
+
+
+@dataclass(frozen=True)
+class D2NetOptions:
+    """What D2-Net is trained on, and how; the defaults are the paper's (section 4.3)."""
+
+    photographs: Path
+    """Folder to make pairs under homographies of; those held out are validated on."""
+    start: Path | None = None
+    """Weights to start from; those of ``d2net-ots``, VGG16 on ImageNet, by default."""
+    layers: int = 1
+    """How many of the last convolutions to train."""
+    learning_rate: float = 1e-3
+    schedule: Literal["halving", "constant", "linear"] = "halving"
+    """``halving`` four times as in the paper, ``constant`` as released, or ``linear`` to 0."""
+    cell_size: int = TRAINING_CELL_SIZE
+    """Pixels of a cell: 8 as in the paper, or 4 to train the network as it is used."""
+    crop: int = 256
+    """Side of the images of a pair in pixels."""
+    batch_size: int = 1
+    """Pairs of a step."""
+    rectify: bool = False
+    """Rectify descriptors as they are when used; the released code trains them as they are."""
+    margin: float = 1.0
+    safe_radius: int = 4
+    """Cells around the true one in which no negative is searched."""
+    min_correspondences: int = 128
+    """Pairs with fewer are left out."""
+    zoom: tuple[float, float] = (1.0, 2.0)
+    """Range of the scale of views under a homography; 1 is the smallest at which a view fits."""
+    homographies: HomographyOptions = HOMOGRAPHIES
+    photometric: PhotometricOptions = photometric.GENERAL
+    photometric_probability: float = 0.7
+    """That the look of both images of a pair under a homography is changed."""
+
+
+class D2NetTask(Task):
+    """D2-Net in its training architecture.
+
+    The layers that are not trained keep no activations. Where paper and released code differ:
+
+    * the soft scores follow the code, see
+      :func:`~featplug.training.losses.d2net.soft_detection_scores`;
+    * the triplets' descriptors are, as in the code, not rectified, but are when the weights are
+      used, as the paper reports; ``rectify`` trains them so;
+    * the learning rate is halved as in the paper.
+
+    Args:
+        options: see there.
+        seed: of the order of the data.
+        device: for validation.
+        scenes: to take pairs with a change of viewpoint from; without them pairs are homographies.
+        validation_pairs: of views of held-out photographs.
+    """
+
+    score = "mma_3"
+
+    def __init__(
+        self,
+        options: D2NetOptions,
+        seed: int,
+        device: torch.device,
+        scenes: list[ViewpointScene] | None = None,
+        validation_pairs: int = 6,
+    ) -> None:
+        if options.cell_size not in (CELL_SIZE, TRAINING_CELL_SIZE):
+            raise ValueError(
+                f"D2-Net's cells have {TRAINING_CELL_SIZE} pixels in training or {CELL_SIZE} as it "
+                f"is used, not {options.cell_size}."
+            )
+        self.options, self.device = options, device
+        self._validation_pairs = range(validation_pairs)
+        network = D2Net(use_relu=False, cell_size=options.cell_size)
+        start = "auto" if options.start is None else str(options.start)
+        self._start = load_weights("d2net-ots", start, network)
+        self.network = network
+        self._choose_layers(network)
+        names, held_out = split_photographs(list_images(options.photographs))
+        self.data: HomographyPairs | ViewpointPairs
+        if scenes:
+            viewpoint = ViewpointOptions(options.batch_size, options.crop)
+            self.data = ViewpointPairs(scenes, viewpoint, seed)
+        else:
+            pairs = HomographyPairOptions(
+                options.batch_size,
+                (options.crop, options.crop),
+                options.zoom,
+                homographies=options.homographies,
+                photometric=options.photometric,
+                photometric_probability=options.photometric_probability,
+            )
+            self.data = HomographyPairs(Photographs(options.photographs, names), pairs, seed)
+        self._scenes = [str(scene.photographs[0].image.parent) for scene in scenes or ()]
+        validation = HomographyPairOptions(
+            1, (options.crop, options.crop), photometric_probability=0.5
+        )
+        self._held_out = HomographyPairs(Photographs(options.photographs, held_out), validation)
+
+    def _choose_layers(self, network: D2Net) -> None:
+        convolutions = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
+        if not 0 < self.options.layers <= len(convolutions):
+            raise ValueError(
+                f"D2-Net has {len(convolutions)} layers to train, not {self.options.layers}."
+            )
+        for layer in convolutions:
+            # The faster layout on CPUs and on tensor cores.
+            layer.weight.data = layer.weight.data.to(memory_format=torch.channels_last)
+        for layer in convolutions[: -self.options.layers]:
+            layer.requires_grad_(False)
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """Adam (section 4.3)."""
+        trained = [p for p in self.network.parameters() if p.requires_grad]
+        return torch.optim.Adam(trained, self.options.learning_rate)
+
+    def rate(self, progress: float) -> float:
+        """Follow the schedule."""
+        if self.options.schedule == "halving":
+            return 0.5 ** int(progress * (_HALVINGS + 1))
+        return 1.0 if self.options.schedule == "constant" else super().rate(progress)
+
+    def losses(
+        self,
+        forward: Callable[..., Tensor],
+        batch: Mapping[str, Tensor],
+        generator: torch.Generator,
+    ) -> dict[str, Tensor]:
+        """The triplet loss of a batch of pairs, weighted by detection, and the pairs' overlap."""
+        images = torch.cat([batch["image0"], batch["image1"]])
+        features0, features1 = forward(normalize_caffe(images)).float().chunk(2)
+        found = self._correspondences(batch, features0, features1)
+        scores0, scores1 = map(soft_detection_scores, (features0, features1))
+        if self.options.rectify:
+            features0, features1 = features0.relu(), features1.relu()
+        loss = detection_weighted_triplet_loss(
+            features0,
+            features1,
+            scores0,
+            scores1,
+            found.cells1,
+            self.options.margin,
+            self.options.safe_radius,
+            self.options.min_correspondences,
+        )
+        return {"loss": loss, "overlap": (found.cells1 >= 0).float().mean()}
+
+    def _correspondences(
+        self, batch: Mapping[str, Tensor], features0: Tensor, features1: Tensor
+    ) -> Correspondences:
+        sizes = [(features.shape[2], features.shape[3]) for features in (features0, features1)]
+        cell_size = self.options.cell_size
+        if "homography" in batch:
+            return homography_correspondences(
+                batch["homography"], batch["valid1"], *sizes, stride=cell_size
+            )
+        return find_correspondences(view_of(batch, 0), view_of(batch, 1), *sizes, stride=cell_size)
+
+    def validate(self, weights: Path) -> dict[str, float]:
+        """Measure the loss, and matching as the weights are used, on held-out photographs."""
+        generator = torch.Generator(self.device)
+        losses = []
+        for step in self._validation_pairs:
+            batch = {key: value.to(self.device) for key, value in self._held_out[step].items()}
+            losses.append(self.losses(self.network, batch, generator)["loss"])
+        conf = feature_conf("d2net")
+        model = {
+            **conf["model"],
+            "weights": str(weights),
+            "max_keypoints": _VALIDATION_KEYPOINTS,
+        }
+        accuracy = matching_accuracy(
+            model,
+            matcher_conf(conf["matcher"])["model"],
+            self._held_out,
+            self._validation_pairs,
+            device=self.device,
+        )
+        return {"loss": float(torch.stack(losses).mean()), **accuracy}
+
+    def config(self) -> dict[str, Any]:
+        """List the options, the scenes and the weights of the start."""
+        return {
+            "system": "d2net",
+            **asdict(self.options),
+            "scenes": self._scenes,
+            "start_sha256": self._start.sha256,
+        }

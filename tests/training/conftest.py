@@ -1,0 +1,17 @@
+"""Fixtures shared by the tests of training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.training.scenes import write_corner_workspace
+
+
+@pytest.fixture(scope="session")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four photographs of a corner of a room, with depth maps and poses."""
+    folder = tmp_path_factory.mktemp("corner")
+    write_corner_workspace(folder)
+    return folder

@@ -1,0 +1,136 @@
+"""D2-Net's training: a few steps on small photographs help, and inference takes the weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from featplug.extractors import build_extractor
+from featplug.networks.d2net import CELL_SIZE, TRAINING_CELL_SIZE, D2Net
+from featplug.training.__main__ import Run, d2net
+from featplug.training.curves import read_history
+from featplug.training.tasks.d2net import D2NetOptions, D2NetTask
+from featplug.training.trainer import TrainOptions, TrainSummary, train
+from featplug.training.viewpoint import read_workspace
+from tests.networks.test_d2net import seeded_state
+from tests.training.photos import write_photographs
+
+LAST, BEFORE = (f"dense_feature_extraction.model.{index}.weight" for index in (21, 19))
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of photographs, one of which is held out."""
+    folder = tmp_path_factory.mktemp("photographs")
+    write_photographs(folder, [(240, 200)] * 3)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of seeded weights."""
+    path = tmp_path_factory.mktemp("start") / "vgg16.safetensors"
+    save_file(seeded_state(D2Net()), path)
+    return path
+
+
+def options(photographs: Path, start: Path, **changes: object) -> D2NetOptions:
+    return D2NetOptions(
+        **{
+            "photographs": photographs,
+            "start": start,
+            "crop": 96,
+            "min_correspondences": 16,
+            "photometric_probability": 0.0,
+            **changes,
+        }
+    )
+
+
+def run(task: D2NetTask, folder: Path, steps: int) -> TrainSummary:
+    return train(
+        task,
+        TrainOptions(folder, steps=steps, device="cpu", num_workers=0, validate_every=steps),
+    )
+
+
+@pytest.mark.parametrize(("cell_size", "crop"), [(TRAINING_CELL_SIZE, 96), (CELL_SIZE, 56)])
+def test_a_few_steps_lower_the_loss_of_held_out_photographs(
+    photographs: Path, start: Path, tmp_path: Path, cell_size: int, crop: int
+) -> None:
+    rectify = cell_size == CELL_SIZE
+    chosen = options(photographs, start, cell_size=cell_size, crop=crop, rectify=rectify)
+    task = D2NetTask(chosen, seed=0, device=torch.device("cpu"), validation_pairs=2)
+    with torch.no_grad():
+        before = task.validate(start)
+    summary = run(task, tmp_path, steps=8)
+    assert summary.metrics["loss"] < before["loss"] - 0.02
+    assert summary.metrics["matches"] > 0
+
+    # Only the last layer has moved, and the extractor of the conf takes the file.
+    first, last = load_file(start), load_file(summary.weights)
+    assert {key.rpartition(".")[0] for key in first if not torch.equal(first[key], last[key])} == {
+        LAST.rpartition(".")[0]
+    }
+    extractor = build_extractor({"name": "d2net", "weights": str(summary.weights)})
+    image = torch.from_numpy(np.random.default_rng(0).random((1, 3, 90, 120), np.float32))
+    features = extractor({"image": image})
+    assert features["descriptors"][0].shape[0] == 512
+    assert torch.equal(
+        extractor.network.state_dict()[LAST], task.network.state_dict()[LAST].contiguous()
+    )
+
+
+def test_more_layers_and_true_viewpoints(
+    photographs: Path, start: Path, workspace: Path, tmp_path: Path
+) -> None:
+    chosen = options(photographs, start, layers=2, crop=128)
+    scenes = [read_workspace(workspace)]
+    task = D2NetTask(chosen, 0, torch.device("cpu"), scenes, validation_pairs=1)
+    summary = run(task, tmp_path, steps=3)
+    history = read_history(tmp_path / "history.csv")
+    assert history["overlap"][:, 1].min() > 0.2
+    with torch.no_grad():
+        first_again = float(task.losses(task.network, task.data[0], torch.Generator())["loss"])
+    assert first_again < history["loss"][0, 1] - 0.02
+    first, last = load_file(start), load_file(summary.weights)
+    changed = sorted(key for key in first if not torch.equal(first[key], last[key]))
+    assert len(changed) == 4
+    assert {BEFORE, LAST} < set(changed)
+
+
+def test_schedules(photographs: Path, start: Path) -> None:
+    rates = {
+        schedule: D2NetTask(
+            options(photographs, start, schedule=schedule), 0, torch.device("cpu")
+        ).rate
+        for schedule in ("halving", "constant", "linear")
+    }
+    assert [rates["halving"](step / 50) for step in (0, 9, 10, 49)] == [1, 1, 1 / 2, 1 / 16]
+    assert rates["constant"](0.98) == 1
+    assert rates["linear"](0.75) == 0.25
+
+
+def test_bad_input_is_named(photographs: Path, start: Path, tmp_path: Path) -> None:
+    cpu = torch.device("cpu")
+    with pytest.raises(FileNotFoundError, match=r"There is no weights file .*missing\.pth"):
+        D2NetTask(options(photographs, tmp_path / "missing.pth"), 0, cpu)
+    save_file({"weight": torch.zeros(3)}, tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match=r"other\.safetensors does not fit D2Net"):
+        D2NetTask(options(photographs, tmp_path / "other.safetensors"), 0, cpu)
+    with pytest.raises(ValueError, match="has 10 layers to train, not 11"):
+        D2NetTask(options(photographs, start, layers=11), 0, cpu)
+    with pytest.raises(ValueError, match="cells have 8 pixels in training or 4"):
+        D2NetTask(options(photographs, start, cell_size=2), 0, cpu)
+
+
+def test_command(photographs: Path, start: Path, workspace: Path, tmp_path: Path) -> None:
+    run_options = Run(photographs, tmp_path, steps=1, device="cpu", num_workers=0)
+    d2net(run_options, start, workspaces=(workspace,), crop=56)
+    assert (tmp_path / "weights.safetensors").is_file()
+    with pytest.raises(ValueError, match="Give --megadepth and --scenes together"):
+        d2net(run_options, start, megadepth=workspace)
