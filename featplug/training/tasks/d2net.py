@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,7 @@ from featplug.training.viewpoint import ViewpointOptions, ViewpointPairs, Viewpo
 from featplug.weights import load_weights
 
 _VALIDATION_KEYPOINTS = 1000
+_CENTRING_STEPS = 32
 _HALVINGS = 4
 
 HOMOGRAPHIES = HomographyOptions(scale=(0.5, 1.6), max_angle=0.6, perspective=(0.25, 0.25))
@@ -62,6 +63,10 @@ class D2NetOptions:
     """Pairs of a step."""
     rectify: bool = False
     """Rectify descriptors as they are when used; the released code trains them as they are."""
+    centre: bool = False
+    """Begin with biases of the last layer that give each channel the mean 0. VGG16's are far below
+    it, so that a rectified descriptor has few entries left, and Adam's steps are too small for
+    values in the hundreds; long trainings change the weights instead."""
     margin: float = 1.0
     safe_radius: int = 4
     """Cells around the true one in which no negative is searched."""
@@ -85,6 +90,8 @@ class D2NetTask(Task):
     * the triplets' descriptors are, as in the code, not rectified, but are when the weights are
       used, as the paper reports; ``rectify`` trains them so;
     * the learning rate is halved as in the paper.
+
+    Neither starts from centred channels, as ``centre`` does.
 
     Args:
         options: see there.
@@ -131,6 +138,8 @@ class D2NetTask(Task):
                 photometric_probability=options.photometric_probability,
             )
             self.data = HomographyPairs(Photographs(options.photographs, names), pairs, seed)
+        if options.centre:
+            self._centre(network)
         self._scenes = [str(scene.photographs[0].image.parent) for scene in scenes or ()]
         validation = HomographyPairOptions(
             1, (options.crop, options.crop), photometric_probability=0.5
@@ -148,6 +157,14 @@ class D2NetTask(Task):
             layer.weight.data = layer.weight.data.to(memory_format=torch.channels_last)
         for layer in convolutions[: -self.options.layers]:
             layer.requires_grad_(False)
+
+    @torch.no_grad()
+    def _centre(self, network: D2Net) -> None:
+        """Subtract each channel's mean over images to train on from the last biases."""
+        images = (self.data[step]["image0"] for step in range(_CENTRING_STEPS))
+        means = [network(normalize_caffe(image)).mean((0, 2, 3)) for image in images]
+        last = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)][-1]
+        cast(Tensor, last.bias).sub_(torch.stack(means).mean(0))
 
     def optimizer(self) -> torch.optim.Optimizer:
         """Adam (section 4.3)."""

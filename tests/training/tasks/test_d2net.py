@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from featplug.extractors import build_extractor
-from featplug.networks.d2net import CELL_SIZE, TRAINING_CELL_SIZE, D2Net
+from featplug.networks.d2net import CELL_SIZE, TRAINING_CELL_SIZE, D2Net, normalize_caffe
 from featplug.training.__main__ import Run, d2net
 from featplug.training.curves import read_history
 from featplug.training.tasks.d2net import D2NetOptions, D2NetTask
@@ -101,6 +101,16 @@ def test_more_layers_and_true_viewpoints(
     changed = sorted(key for key in first if not torch.equal(first[key], last[key]))
     assert len(changed) == 4
     assert {BEFORE, LAST} < set(changed)
+
+
+def test_centred_channels(photographs: Path, start: Path) -> None:
+    task = D2NetTask(options(photographs, start, centre=True), 0, torch.device("cpu"))
+    images = torch.cat([task.data[step]["image0"] for step in range(6)])
+    with torch.no_grad():
+        after = task.network(normalize_caffe(images)).mean((0, 2, 3))
+        task.network.load_state_dict(load_file(start))
+        before = task.network(normalize_caffe(images)).mean((0, 2, 3))
+    assert after.abs().mean() < 0.2 * before.abs().mean()
 
 
 def test_schedules(photographs: Path, start: Path) -> None:
