@@ -59,8 +59,18 @@ def measure(
     matcher: str | None = None,
     max_keypoints: int = 2048,
     progress: bool = False,
+    weights: str | None = None,
 ) -> dict[str, Any]:
     """Measure one feature.
+
+    Args:
+        dataset: folder of the sequences.
+        feature: name of the feature.
+        outputs: gets features, matches and ``FEATURE.json``.
+        matcher: name of the matcher; see :func:`main`.
+        max_keypoints: of each image, the strongest by score.
+        progress: show bars.
+        weights: ``official``, ``featplug`` or a file; the conf's own choice if None.
 
     Returns:
         What ``FEATURE.json`` in the output folder holds.
@@ -78,6 +88,7 @@ def measure(
         feature_path=outputs / f"{stem}.h5",
         image_list=names,
         max_keypoints=max_keypoints,
+        weights=weights,
         progress=progress,
     )
     pairs_path = outputs / "pairs.txt"
@@ -135,6 +146,7 @@ def main(
     outputs: Path = Path("outputs/matching"),
     matcher: str | None = None,
     max_keypoints: int = 2048,
+    weights: tuple[tuple[str, str], ...] = (),
 ) -> None:
     """Measure the mean matching accuracy of features on Oxford's sequences.
 
@@ -145,10 +157,16 @@ def main(
         matcher: name of the matcher; by default each conf's own, but mutual nearest neighbours
             without a ratio test, which the protocol has not.
         max_keypoints: of each image, the strongest by score.
+        weights: names of features and the weights of each, ``official``, ``featplug`` or a file,
+            such as ``--weights doap own.safetensors``.
     """
+    unused = [name for name, _ in weights if name not in feature]
+    if unused:
+        raise ValueError(f"There are weights for {unused[0]}, which is not among the features.")
+    chosen = dict(weights)
     rows = []
     for name in feature:
-        results = measure(dataset, name, outputs, matcher, max_keypoints, progress=True)
+        results = measure(dataset, name, outputs, matcher, max_keypoints, True, chosen.get(name))
         metrics = {key: entry["value"] for key, entry in results["metrics"].items()}
         shown = "".join(f"{metrics[f'mma_{t}']:7.3f}" for t in (1, 3, 5, 10))
         counts = f"{metrics['mean_keypoints']:11.0f}{metrics['mean_matches']:9.0f}"

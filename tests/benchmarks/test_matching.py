@@ -9,9 +9,12 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import save_file
 
 from benchmarks.matching import _matcher_without_ratio_test, main, measure, read_sequences
 from featplug.metrics import homography_errors, mean_matching_accuracy
+from featplug.networks.d2net import D2Net
+from tests.networks.test_d2net import seeded_state
 from tests.worlds import textured_image
 
 
@@ -72,3 +75,20 @@ def test_bad_data_is_named(tmp_path: Path) -> None:
 def test_features_are_matched_by_their_own_rule_without_a_ratio_test() -> None:
     rules = {name: _matcher_without_ratio_test(name) for name in ("sift", "lisrd", "doap-binary")}
     assert rules == {"sift": "NN-mutual", "lisrd": "lisrd", "doap-binary": "NN-hamming"}
+
+
+def test_weights_of_a_file(tmp_path: Path) -> None:
+    write_sequence(tmp_path / "data" / "graf")
+    file = tmp_path / "own.safetensors"
+    save_file(seeded_state(D2Net()), file)
+    main(
+        tmp_path / "data",
+        ("d2net",),
+        tmp_path / "out",
+        max_keypoints=200,
+        weights=(("d2net", str(file)),),
+    )
+    results = json.loads((tmp_path / "out" / "d2net.json").read_text())
+    assert [record["name"] for record in results["weights"]] == [file.name]
+    with pytest.raises(ValueError, match="weights for doap, which is not among the features"):
+        main(tmp_path / "data", ("sift",), tmp_path / "out", weights=(("doap", str(file)),))

@@ -104,7 +104,7 @@ def test_more_layers_and_true_viewpoints(
 
 
 def test_centred_channels(photographs: Path, start: Path) -> None:
-    task = D2NetTask(options(photographs, start, centre=True), 0, torch.device("cpu"))
+    task = D2NetTask(options(photographs, start, centre=True, crop=48), 0, torch.device("cpu"))
     images = torch.cat([task.data[step]["image0"] for step in range(6)])
     with torch.no_grad():
         after = task.network(normalize_caffe(images)).mean((0, 2, 3))
