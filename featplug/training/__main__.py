@@ -195,7 +195,7 @@ def d2net(
     crop: int = 256,
     batch_size: int = 1,
     rectify: bool = False,
-    centre: bool = False,
+    active: float | None = None,
     safe_radius: int = 4,
 ) -> None:
     """Train D2-Net (Dusmanu et al., CVPR 2019) from VGG16, on homographies or true viewpoints.
@@ -214,8 +214,8 @@ def d2net(
         batch_size: pairs of a step.
         rectify: rectify descriptors as they are when used; the released code trains them as they
             are.
-        centre: begin with channels of mean 0, for short trainings: more entries of VGG16's
-            descriptors then survive the rectification.
+        active: part of the last layer's values that a shift makes positive at the start, such as
+            0.8, for short trainings: more of VGG16's descriptors then survives the rectification.
         safe_radius: cells around the true one in which no negative is searched.
     """
     if (megadepth is None) != (not scenes):
@@ -232,7 +232,7 @@ def d2net(
         crop,
         batch_size,
         rectify,
-        centre,
+        active,
         safe_radius=safe_radius,
     )
     run.train(D2NetTask(options, run.seed, choose_device(run.device), found))

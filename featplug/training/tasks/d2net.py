@@ -35,7 +35,7 @@ from featplug.training.viewpoint import ViewpointOptions, ViewpointPairs, Viewpo
 from featplug.weights import load_weights
 
 _VALIDATION_KEYPOINTS = 1000
-_CENTRING_STEPS = 32
+_SHIFT_STEPS = 32
 _HALVINGS = 4
 
 HOMOGRAPHIES = HomographyOptions(scale=(0.5, 1.6), max_angle=0.6, perspective=(0.25, 0.25))
@@ -63,10 +63,10 @@ class D2NetOptions:
     """Pairs of a step."""
     rectify: bool = False
     """Rectify descriptors as they are when used; the released code trains them as they are."""
-    centre: bool = False
-    """Begin with biases of the last layer that give each channel the mean 0. VGG16's are far below
-    it, so that a rectified descriptor has few entries left, and Adam's steps are too small for
-    values in the hundreds; long trainings change the weights instead."""
+    active: float | None = None
+    """Part of the last layer's values that its biases, all shifted alike, make positive at the
+    start. Few of VGG16's are, so that a rectified descriptor has little left, and Adam's steps are
+    too small for biases in the hundreds; what is detected does not change. None for no shift."""
     margin: float = 1.0
     safe_radius: int = 4
     """Cells around the true one in which no negative is searched."""
@@ -91,7 +91,7 @@ class D2NetTask(Task):
       used, as the paper reports; ``rectify`` trains them so;
     * the learning rate is halved as in the paper.
 
-    Neither starts from centred channels, as ``centre`` does.
+    Neither shifts biases at the start, as ``active`` does.
 
     Args:
         options: see there.
@@ -116,6 +116,11 @@ class D2NetTask(Task):
                 f"D2-Net's cells have {TRAINING_CELL_SIZE} pixels in training or {CELL_SIZE} as it "
                 f"is used, not {options.cell_size}."
             )
+        if options.active is not None and not 0 < options.active < 1:
+            raise ValueError(
+                f"The part of the last layer's values that are positive at the start must be "
+                f"between 0 and 1, not {options.active}."
+            )
         self.options, self.device = options, device
         self._validation_pairs = range(validation_pairs)
         network = D2Net(use_relu=False, cell_size=options.cell_size)
@@ -138,8 +143,8 @@ class D2NetTask(Task):
                 photometric_probability=options.photometric_probability,
             )
             self.data = HomographyPairs(Photographs(options.photographs, names), pairs, seed)
-        if options.centre:
-            self._centre(network)
+        if options.active is not None:
+            self._shift_biases(network, options.active)
         self._scenes = [str(scene.photographs[0].image.parent) for scene in scenes or ()]
         validation = HomographyPairOptions(
             1, (options.crop, options.crop), photometric_probability=0.5
@@ -159,12 +164,16 @@ class D2NetTask(Task):
             layer.requires_grad_(False)
 
     @torch.no_grad()
-    def _centre(self, network: D2Net) -> None:
-        """Subtract each channel's mean over images to train on from the last biases."""
-        images = (self.data[step]["image0"] for step in range(_CENTRING_STEPS))
-        means = [network(normalize_caffe(image)).mean((0, 2, 3)) for image in images]
+    def _shift_biases(self, network: D2Net, active: float) -> None:
+        """Make that part of the last layer's values positive, over images to train on."""
+        images = (self.data[step]["image0"] for step in range(_SHIFT_STEPS))
+        quantiles = []
+        for image in images:
+            values = network(normalize_caffe(image)).flatten()
+            rank = round((1 - active) * (len(values) - 1))
+            quantiles.append(float(values.kthvalue(rank + 1).values))
         last = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)][-1]
-        cast(Tensor, last.bias).sub_(torch.stack(means).mean(0))
+        cast(Tensor, last.bias).sub_(sum(quantiles) / len(quantiles))
 
     def optimizer(self) -> torch.optim.Optimizer:
         """Adam (section 4.3)."""

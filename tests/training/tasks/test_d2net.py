@@ -103,14 +103,16 @@ def test_more_layers_and_true_viewpoints(
     assert {BEFORE, LAST} < set(changed)
 
 
-def test_centred_channels(photographs: Path, start: Path) -> None:
-    task = D2NetTask(options(photographs, start, centre=True, crop=48), 0, torch.device("cpu"))
+def test_shifted_biases(photographs: Path, start: Path) -> None:
+    task = D2NetTask(options(photographs, start, active=0.8, crop=48), 0, torch.device("cpu"))
     images = torch.cat([task.data[step]["image0"] for step in range(6)])
     with torch.no_grad():
-        after = task.network(normalize_caffe(images)).mean((0, 2, 3))
+        after = task.network(normalize_caffe(images))
         task.network.load_state_dict(load_file(start))
-        before = task.network(normalize_caffe(images)).mean((0, 2, 3))
-    assert after.abs().mean() < 0.2 * before.abs().mean()
+        before = task.network(normalize_caffe(images))
+    assert float((after > 0).float().mean()) == pytest.approx(0.8, abs=0.05)
+    shift = after - before
+    torch.testing.assert_close(shift, shift.mean().expand_as(shift), rtol=1e-3, atol=1e-2)
 
 
 def test_schedules(photographs: Path, start: Path) -> None:
@@ -136,6 +138,8 @@ def test_bad_input_is_named(photographs: Path, start: Path, tmp_path: Path) -> N
         D2NetTask(options(photographs, start, layers=11), 0, cpu)
     with pytest.raises(ValueError, match="cells have 8 pixels in training or 4"):
         D2NetTask(options(photographs, start, cell_size=2), 0, cpu)
+    with pytest.raises(ValueError, match=r"must be between 0 and 1, not 1\.5"):
+        D2NetTask(options(photographs, start, active=1.5), 0, cpu)
 
 
 def test_command(photographs: Path, start: Path, workspace: Path, tmp_path: Path) -> None:
