@@ -35,7 +35,7 @@ from featplug.training.viewpoint import ViewpointOptions, ViewpointPairs, Viewpo
 from featplug.weights import load_weights
 
 _VALIDATION_KEYPOINTS = 1000
-_SHIFT_STEPS = 32
+_SHIFT_STEPS = 16
 _HALVINGS = 4
 
 HOMOGRAPHIES = HomographyOptions(scale=(0.5, 1.6), max_angle=0.6, perspective=(0.25, 0.25))
@@ -214,13 +214,13 @@ class D2NetTask(Task):
     def _correspondences(
         self, batch: Mapping[str, Tensor], features0: Tensor, features1: Tensor
     ) -> Correspondences:
-        sizes = [(features.shape[2], features.shape[3]) for features in (features0, features1)]
+        size0, size1 = ((f.shape[2], f.shape[3]) for f in (features0, features1))
         cell_size = self.options.cell_size
         if "homography" in batch:
             return homography_correspondences(
-                batch["homography"], batch["valid1"], *sizes, stride=cell_size
+                batch["homography"], batch["valid1"], size0, size1, cell_size
             )
-        return find_correspondences(view_of(batch, 0), view_of(batch, 1), *sizes, stride=cell_size)
+        return find_correspondences(view_of(batch, 0), view_of(batch, 1), size0, size1, cell_size)
 
     def validate(self, weights: Path) -> dict[str, float]:
         """Measure the loss, and matching as the weights are used, on held-out photographs."""
