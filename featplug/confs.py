@@ -125,7 +125,14 @@ features: dict[str, dict[str, Any]] = {
     "lisrd-sift": _feature(
         "lisrd-sift",
         "lisrd",
-        {"name": "lisrd_sift", "checkpoint": "lisrd-sift", "detector": _SIFT},
+        # The descriptors of the conf sift, far better than those of the authors' settings.
+        {
+            "name": "lisrd_sift",
+            "checkpoint": "lisrd-sift",
+            "detector": _SIFT,
+            "descriptor_window": 2.0,
+            "root_sift": True,
+        },
         "lisrd-sift",
         "2 × 128 + meta 2 × 1024",
     ),

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from featplug.extractors.describer import Describer
-from featplug.extractors.sift import describe_sift
+from featplug.extractors.sift import describe_sift, root_sift
 from featplug.images import to_grey
 from featplug.networks.lisrd import LISRDSIFT, NUM_TILES
 from featplug.weights import load_weights
@@ -34,12 +34,15 @@ class LISRDSIFTExtractor(Describer):
         official_reshape: mix up the dimensions as the released code does.
         precise_upscale: False describes as OpenCV does by itself, and the authors; see
             :func:`~.sift.describe_sift`.
+        descriptor_window: width of the descriptors' window, as a multiple of Lowe's 12σ; the
+            authors' is 1. The conf ``lisrd-sift`` has that of the conf ``sift``.
+        root_sift: give RootSIFT, of unit length, in place of SIFT as OpenCV gives it.
         detector, max_keypoints: see :class:`Describer`. The detector has to give ``scales`` and
             ``oris``, as SIFT does.
 
     Output: the detector's keypoints, and
 
-    * ``descriptors`` 256×N, SIFT and upright SIFT as OpenCV gives them, 0 to 255;
+    * ``descriptors`` 256×N, SIFT and upright SIFT, from 0 to 255 or as RootSIFT;
     * ``meta_descriptors`` 2×1024×3×3, those of the tiles, ones for a tile without keypoints;
     * ``meta_grid`` 2×N, the centre (x, y) of the tile that a keypoint lies in, −1 to 1 from border
       to border, as meta descriptors are not interpolated here.
@@ -54,6 +57,8 @@ class LISRDSIFTExtractor(Describer):
         "weights": "auto",
         "official_reshape": False,
         "precise_upscale": True,
+        "descriptor_window": 1.0,
+        "root_sift": False,
     }
 
     def __init__(self, conf: Mapping[str, Any] | None = None) -> None:
@@ -74,23 +79,56 @@ class LISRDSIFTExtractor(Describer):
                 "LISRD-SIFT needs keypoints with a scale and an orientation, which "
                 f"{self.conf['detector']['name']} does not give; take sift as detector."
             )
-        positions, scales, oris = (
-            keypoints[key].cpu().numpy() for key in ("keypoints", "scales", "oris")
-        )
+        frames = {key: value.cpu().numpy() for key, value in keypoints.items()}
         grey = to_grey(image)
-        angles = (oris, np.zeros_like(oris))
-        precise = self.conf["precise_upscale"]
-        sift = np.stack(
-            [describe_sift(grey, positions, scales, angle, 1.0, precise) for angle in angles]
-        )
+        window, precise = self.conf["descriptor_window"], self.conf["precise_upscale"]
+        sift = describe_both(grey, frames, window, precise)
+        if self.conf["root_sift"]:
+            sift = np.stack([root_sift(described) for described in sift])
         height, width = grey.shape
-        tiles = np.floor(positions / (np.array([width, height]) / NUM_TILES))
-        tiles = tiles.clip(0, NUM_TILES - 1)
+        tiles = keypoint_tiles(frames["keypoints"], (width, height))
         descriptors = torch.from_numpy(sift).to(image.device)
-        index = torch.from_numpy(tiles @ [1, NUM_TILES]).long().to(image.device)
+        index = torch.from_numpy(tiles @ (1, NUM_TILES)).to(image.device)
         centres = torch.from_numpy((2 * tiles + 1) / NUM_TILES - 1).float().to(image.device)
         return {
             "descriptors": descriptors.mT.flatten(0, 1),
-            "meta_descriptors": self.network(descriptors, index).float(),
+            "meta_descriptors": self.network(descriptors[None], index[None])[0].float(),
             "meta_grid": centres.t().contiguous(),
         }
+
+
+def describe_both(
+    grey: np.ndarray, keypoints: Mapping[str, np.ndarray], window: float, precise_upscale: bool
+) -> np.ndarray:
+    """Compute SIFT and upright SIFT.
+
+    Args:
+        grey: H×W uint8.
+        keypoints: ``keypoints``, ``scales`` and ``oris`` of N, as :class:`~.sift.SIFT` gives them.
+        window: width of the descriptor's window, as a multiple of Lowe's 12σ.
+        precise_upscale: see :func:`~.sift.describe_sift`.
+
+    Returns:
+        2×N×128 float32, whole numbers from 0 to 255.
+    """
+    positions, scales, oris = (keypoints[key] for key in ("keypoints", "scales", "oris"))
+    return np.stack(
+        [
+            describe_sift(grey, positions, scales, angles, window, precise_upscale)
+            for angles in (oris, np.zeros_like(oris))
+        ]
+    )
+
+
+def keypoint_tiles(positions: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Give the tile that each keypoint lies in.
+
+    Args:
+        positions: N×2 (x, y).
+        size: (width, height) of the image.
+
+    Returns:
+        N×2 int64, column and row.
+    """
+    tiles = np.floor(positions / (np.array(size) / NUM_TILES))
+    return tiles.clip(0, NUM_TILES - 1).astype(np.int64)

@@ -161,23 +161,30 @@ class LISRDSIFT(nn.Module):
         self.vlad_upright_sift = NetVLAD()
 
     def forward(self, descriptors: Tensor, tiles: Tensor) -> Tensor:
-        """Compute the meta descriptors of one image.
+        """Compute the meta descriptors of images.
 
         Args:
-            descriptors: 2×N×128, SIFT and upright SIFT of N keypoints, as OpenCV gives them.
-            tiles: N int64, the tile that a keypoint lies in, column + 3·row.
+            descriptors: B×2×N×128, SIFT and upright SIFT of N keypoints, of any length.
+            tiles: B×N int64, the tile that a keypoint lies in, column + 3·row; −1 for padding.
 
         Returns:
-            2×1024×3×3 of unit length; a tile without keypoints has ones.
+            B×2×1024×3×3 of unit length; a tile without keypoints has ones.
         """
+        members = tiles[:, None] == torch.arange(NUM_TILES**2, device=tiles.device)[:, None]
+        if self.official_reshape:
+            descriptors = _mix_up(descriptors, members)
         metas = []
-        vlads = (self.vlad_sift, self.vlad_upright_sift)
-        for described, vlad in zip(descriptors, vlads, strict=True):
-            meta = [descriptors.new_ones(META_DIM)] * NUM_TILES**2
-            for tile in tiles.unique().tolist():
-                found = described[tiles == tile]
-                if self.official_reshape:
-                    found = found.reshape(DESCRIPTOR_DIM, -1).t()
-                meta[tile] = vlad(found[None])[0]
-            metas.append(torch.stack(meta, dim=1))
-        return torch.stack(metas).view(-1, META_DIM, NUM_TILES, NUM_TILES)
+        for head, vlad in enumerate((self.vlad_sift, self.vlad_upright_sift)):
+            meta = vlad(descriptors[:, head], members.to(descriptors.dtype))
+            metas.append(torch.where(members.any(2, keepdim=True), meta, torch.ones_like(meta)))
+        return torch.stack(metas, dim=1).mT.unflatten(3, (NUM_TILES, NUM_TILES))
+
+
+def _mix_up(descriptors: Tensor, members: Tensor) -> Tensor:
+    """Read the N×128 descriptors of each tile, members B×9×N, as if they were 128×N."""
+    mixed = descriptors.clone()
+    for image, tile in members.any(2).nonzero().tolist():
+        in_tile = members[image, tile]
+        found = descriptors[image][:, in_tile]
+        mixed[image][:, in_tile] = found.reshape(len(found), DESCRIPTOR_DIM, -1).mT
+    return mixed

@@ -17,6 +17,8 @@ from featplug.networks.vision_transformer import PatchTransformer
 
 NUM_CHANNELS = 128
 """Dimensions of a descriptor."""
+UNUSED = ("heatmap4.", "conv_avg.", "transfomer.conv_more.")
+"""Beginnings of the names of parameters that change no output; the checkpoints hold them."""
 
 _POOLED_SIDE = 64
 
@@ -62,8 +64,7 @@ class MTLDesc(nn.Module):
     detection head of C4        its own                     C3's (``heatmap4`` is not used)
     ==========================  ==========================  ====================================
 
-    ``heatmap4``, ``conv_avg`` and ``transfomer.conv_more`` change no output; the checkpoints
-    hold them. Dropout acts in training mode only.
+    The parameters of :data:`UNUSED` change no output. Dropout acts in training mode only.
     """
 
     def __init__(self) -> None:

@@ -25,19 +25,28 @@ class NetVLAD(nn.Module):
         # A convolution in name and shape only, as in the authors' checkpoints.
         self.conv = nn.Conv2d(dim, num_clusters, 1)
 
-    def forward(self, descriptors: Tensor) -> Tensor:
-        """Aggregate B sets of P descriptors.
+    def forward(self, descriptors: Tensor, sets: Tensor | None = None) -> Tensor:
+        """Aggregate B sets of P descriptors, or S sets of each.
 
         Args:
             descriptors: B×P×D, of any length.
+            sets: B×S×P, 1 where a descriptor belongs to a set and 0 elsewhere; all are one set
+                by default.
 
         Returns:
-            B×(K·D) of unit length, one cluster after the other.
+            B×(K·D), or B×S×(K·D), of unit length, one cluster after the other; zeros of an empty
+            set.
         """
         descriptors = F.normalize(descriptors, dim=2)
         logits = F.linear(descriptors, self.conv.weight.flatten(1), self.conv.bias)
-        assignment = logits.softmax(2)
-        # Σ a (x − c) = Σ a x − c Σ a, without the B×P×K×D residuals.
-        residuals = assignment.transpose(1, 2) @ descriptors
-        residuals = residuals - assignment.sum(1)[:, :, None] * self.centroids
-        return F.normalize(F.normalize(residuals, dim=2).flatten(1), dim=1)
+        assignment = logits.softmax(2).mT
+        if sets is not None:
+            # All sets' clusters as one axis, so that the descriptors are not repeated.
+            assignment = (sets[:, :, None] * assignment[:, None]).flatten(1, 2)
+        # Σ a (x − c) = Σ a x − c Σ a, without the residuals of each descriptor.
+        num_clusters = len(self.centroids)
+        sums = (assignment @ descriptors).unflatten(1, (-1, num_clusters))
+        totals = assignment.sum(2).unflatten(1, (-1, num_clusters))
+        residuals = sums - totals[..., None] * self.centroids
+        vlad = F.normalize(F.normalize(residuals, dim=3).flatten(2), dim=2)
+        return vlad[:, 0] if sets is None else vlad

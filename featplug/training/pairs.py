@@ -35,6 +35,8 @@ class HomographyPairOptions:
     zoom: tuple[float, float] = (1.0, 1.5)
     """Range of the views' scale; 1 is the smallest at which a view fits into its photograph."""
     homographies: HomographyOptions = homographies.GENERAL
+    no_rotation_probability: float = 0.0
+    """That a pair's homography is one without rotation."""
     photometric: PhotometricOptions = photometric.GENERAL
     photometric_probability: float = 0.0
     """That both images of a pair are changed, each in its own way."""
@@ -90,8 +92,12 @@ class HomographyPairs(StepDataset):
         super().__init__(photographs, self.options, seed, rendered)
 
     def _draw(self, index: int, view: View, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        homography = self._homography(rng, self.options.homographies)
-        changed = rng.random() < self.options.photometric_probability
+        options = self.options
+        drawn = options.homographies
+        if options.no_rotation_probability and rng.random() < options.no_rotation_probability:
+            drawn = drawn.without_rotation()
+        homography = self._homography(rng, drawn)
+        changed = rng.random() < options.photometric_probability
         return {"homography": homography.astype(np.float32), "seeds": draw_seeds(rng, 2, changed)}
 
     def render(self, plan: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -16,8 +16,8 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,36 +25,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from featplug.h5file import H5Writer, Provenance
-from featplug.images import file_fingerprint
-from featplug.training.loading import load_ahead
+from featplug.h5file import Provenance
 from featplug.training.mining import MinedLabels
 from featplug.training.patch_views import MARGIN, PatchGroupOptions, find_patch_groups
-from featplug.training.photograph_files import PhotographFile
+from featplug.training.photograph_files import PhotographFile, make_photograph_file
 from featplug.training.photographs import Photographs
 from featplug.training.photometric import Change, PhotometricOptions
 
 _KIND = "patch groups"
-
-
-class _Making(Dataset[Any]):
-    """Patch groups of photographs by index, or the error that says why there are none."""
-
-    def __init__(self, images: Photographs, options: PatchGroupOptions) -> None:
-        self.images, self.options = images, options
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> dict[str, np.ndarray] | Exception:
-        try:
-            image, _ = self.images.read(index)
-        except (FileNotFoundError, ValueError) as error:
-            return error
-        name = zlib.crc32(self.images.names[index].encode())
-        return find_patch_groups(
-            image, self.options, np.random.default_rng([self.options.seed, name])
-        )
 
 
 def make_patch_groups(
@@ -84,34 +62,19 @@ def make_patch_groups(
         ValueError: a photograph cannot be read, or the file is of other options.
     """
     options = options or PatchGroupOptions()
-    folder = Path(photographs)
+    images = Photographs(photographs, names, options.max_side, cache_bytes=0)
     provenance = Provenance(kind=_KIND, conf=asdict(options))
-    with H5Writer(path, provenance) as writer:
-        done = [name for name in names if name in writer.file]
-        for name in done:
-            if writer.file[name].attrs["image_fingerprint"] != file_fingerprint(folder / name):
-                raise ValueError(
-                    f"{folder / name} is another photograph than the one {path} was made from; "
-                    "delete that file to make it anew."
-                )
-        yield from done
-        missing = [name for name in names if name not in set(done)]
-        making = _Making(Photographs(folder, missing, options.max_side, cache_bytes=0), options)
-        made = load_ahead(making, range(len(missing)), num_workers)
-        for name, datasets in zip(missing, made, strict=True):
-            if isinstance(datasets, Exception):
-                try:
-                    raise datasets
-                finally:
-                    # The cycle through its traceback would keep the processes until it is found.
-                    del datasets
-            arrays = {key: np.asarray(value) for key, value in datasets.items()}
-            writer.require_disk(sum(array.nbytes for array in arrays.values()))
-            attributes = {"image_fingerprint": file_fingerprint(folder / name)}
-            with writer.explaining_failures():
-                writer.link(name, arrays, attributes)
-                writer.file.flush()
-            yield name
+    yield from make_photograph_file(
+        images, path, provenance, partial(_patch_groups, options=options), num_workers
+    )
+
+
+def _patch_groups(
+    images: Photographs, index: int, options: PatchGroupOptions
+) -> dict[str, np.ndarray]:
+    image, _ = images.read(index)
+    name = zlib.crc32(images.names[index].encode())
+    return find_patch_groups(image, options, np.random.default_rng([options.seed, name]))
 
 
 class PatchGroups(PhotographFile):

@@ -1,16 +1,93 @@
-"""HDF5 files with a group per photograph, read in several processes."""
+"""HDF5 files with a group per photograph, made and read in several processes."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+from torch.utils.data import Dataset
 
-from featplug.h5file import H5Reader
+from featplug.h5file import H5Reader, H5Writer, Provenance
+from featplug.images import file_fingerprint
+from featplug.training.loading import load_ahead
+from featplug.training.photographs import Photographs
+
+Compute = Callable[[Photographs, int], Mapping[str, np.ndarray]]
+"""Computes the datasets of a photograph, given by its index."""
+
+
+class _Making(Dataset[Any]):
+    """The datasets of photographs by index, or the error that says why there are none."""
+
+    def __init__(self, images: Photographs, compute: Compute) -> None:
+        self.images, self.compute = images, compute
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Mapping[str, np.ndarray] | Exception:
+        try:
+            return self.compute(self.images, index)
+        except (FileNotFoundError, ValueError) as error:
+            return error
+
+
+def make_photograph_file(
+    images: Photographs,
+    path: Path,
+    provenance: Provenance,
+    compute: Compute,
+    num_workers: int = 2,
+) -> Iterator[str]:
+    """Make the group of every photograph that has none yet.
+
+    Can be stopped at any time; called again with the same provenance, it goes on.
+
+    Args:
+        images: the photographs.
+        path: the file, made or continued.
+        provenance: what the file is.
+        compute: see there; what it gives must follow from the photograph alone.
+        num_workers: processes; 0 works in this one.
+
+    Yields:
+        The name of each photograph that the file now has.
+
+    Raises:
+        FileNotFoundError: a photograph is gone.
+        ValueError: a photograph cannot be read, or the file is of another provenance.
+    """
+    folder, names = images.folder, images.names
+    with H5Writer(path, provenance) as writer:
+        done = [name for name in names if name in writer.file]
+        for name in done:
+            if writer.file[name].attrs["image_fingerprint"] != file_fingerprint(folder / name):
+                raise ValueError(
+                    f"{folder / name} is another photograph than the one {path} was made from; "
+                    "delete that file to make it anew."
+                )
+        yield from done
+        missing = [name for name in names if name not in set(done)]
+        rest = Photographs(folder, missing, images.max_side, cache_bytes=0)
+        made = load_ahead(_Making(rest, compute), range(len(missing)), num_workers)
+        for name, datasets in zip(missing, made, strict=True):
+            if isinstance(datasets, Exception):
+                try:
+                    raise datasets
+                finally:
+                    # The cycle through its traceback would keep the processes until it is found.
+                    del datasets
+            arrays = {key: np.asarray(value) for key, value in datasets.items()}
+            writer.require_disk(sum(array.nbytes for array in arrays.values()))
+            attributes = {"image_fingerprint": file_fingerprint(folder / name)}
+            with writer.explaining_failures():
+                writer.link(name, arrays, attributes)
+                writer.file.flush()
+            yield name
 
 
 class PhotographFile:

@@ -7,7 +7,7 @@ Pautrat et al., "Online Invariance Selection for Local Feature Descriptors", ECC
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from featplug.training import homographies, photometric
 from featplug.training.homographies import HomographyOptions, inside, rotation_angle, warp_points
+from featplug.training.pairs import HomographyPairOptions
 from featplug.training.photographs import Photographs
 from featplug.training.photometric import PhotometricOptions
 from featplug.training.views import (
@@ -50,6 +51,19 @@ class LISRDTripletOptions:
     """Along each side; each tile has the same share of the keypoints."""
     contrast_threshold: float = 0.01
     """Of SIFT's detector."""
+
+
+VIEWS = HomographyPairOptions(
+    batch_size=1,
+    size=(240, 320),
+    homographies=homographies.LISRD,
+    no_rotation_probability=0.5,
+    photometric=photometric.RELIT,
+    photometric_probability=0.5,
+)
+"""Pairs such as anchor and invariant image: half of them rotated, half in other light."""
+VALIDATION_VIEWS = replace(VIEWS, size=(320, 400))
+"""Larger, as images are at inference, where a tile has more keypoints."""
 
 
 class LISRDTriplets(StepDataset):

@@ -11,6 +11,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from featplug.confs import feature_conf
+from featplug.extractors import build_extractor
 from featplug.extractors.lisrd_sift import LISRDSIFTExtractor
 from featplug.images import to_grey
 from featplug.matchers.lisrd import LISRDMatcher, tile_weights
@@ -80,13 +82,23 @@ def test_equals_opencv_and_the_network(weights: str, official_reshape: bool) -> 
     ]
     with torch.no_grad():
         metas = extractor.network(
-            torch.from_numpy(np.stack([turned, upright])), torch.tensor(tiles)
-        )
+            torch.from_numpy(np.stack([turned, upright]))[None], torch.tensor(tiles)[None]
+        )[0]
     torch.testing.assert_close(result["meta_descriptors"], metas)
     # The matcher's interpolation gives exactly the tile that a keypoint lies in.
     expected = torch.nn.functional.one_hot(torch.tensor(tiles), 9).t().float()
     at_keypoints = tile_weights(result["meta_grid"], 3, 3)
     torch.testing.assert_close(at_keypoints, expected, rtol=0, atol=1e-6)
+
+
+def test_the_conf_has_the_descriptors_of_sift(weights: str) -> None:
+    image = seeded_image(150, 200)[None]
+    conf = feature_conf("lisrd-sift")["model"]
+    result = build_extractor({**conf, "weights": weights})({"image": image})
+    sift = build_extractor(feature_conf("sift")["model"])({"image": image})
+    assert torch.equal(result["descriptors"][0][:128], sift["descriptors"][0])
+    lengths = result["descriptors"][0].unflatten(0, (2, 128)).norm(dim=1)
+    torch.testing.assert_close(lengths, torch.ones_like(lengths))
 
 
 def test_tiles_end_at_the_borders(weights: str) -> None:

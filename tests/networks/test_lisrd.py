@@ -127,7 +127,9 @@ def test_sift_variant_equals_literal_reference(official_reshape: bool) -> None:
     descriptors = generator.integers(0, 256, (2, 40, 128)).astype(float)
     tiles = generator.choice([0, 1, 2, 5, 6, 8], 40)
     with torch.no_grad():
-        metas = network(torch.from_numpy(descriptors).float(), torch.from_numpy(tiles)).numpy()
+        metas = network(torch.from_numpy(descriptors).float()[None], torch.from_numpy(tiles)[None])[
+            0
+        ].numpy()
     assert metas.shape == (2, 1024, 3, 3)
     for index, name in enumerate(("vlad_sift", "vlad_upright_sift")):
         for tile in range(9):
@@ -145,6 +147,20 @@ def test_netvlad_keeps_sets_apart() -> None:
     together = vlad(sets)
     for index in range(3):
         torch.testing.assert_close(together[index], vlad(100 * sets[index : index + 1])[0])
+
+
+@pytest.mark.parametrize("official_reshape", [False, True])
+def test_sift_variant_keeps_images_apart_and_ignores_padding(official_reshape: bool) -> None:
+    network = LISRDSIFT(official_reshape)
+    network.load_state_dict(seeded_state(network))
+    descriptors = torch.rand(2, 2, 30, 128, generator=torch.Generator().manual_seed(0))
+    tiles = torch.arange(60).view(2, 30) % 7
+    tiles[1, 20:] = -1
+    with torch.no_grad():
+        together = network(descriptors, tiles)
+        for index, num in enumerate((30, 20)):
+            alone = network(descriptors[index : index + 1, :, :num], tiles[index : index + 1, :num])
+            torch.testing.assert_close(together[index], alone[0])
 
 
 # ---------------------------------------------------------------- modes and limits
@@ -186,8 +202,8 @@ def test_training_updates_batch_statistics_without_gradients_too() -> None:
 
 def test_gradients_of_the_sift_variant() -> None:
     network = LISRDSIFT()
-    descriptors = 255 * torch.rand(2, 30, 128, generator=torch.Generator().manual_seed(0))
-    metas = network(descriptors, torch.arange(30) % 7)
+    descriptors = 255 * torch.rand(1, 2, 30, 128, generator=torch.Generator().manual_seed(0))
+    metas = network(descriptors, torch.arange(30)[None] % 7)
     (metas * torch.randn(metas.shape)).sum().backward()
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in network.parameters())
 

@@ -11,6 +11,7 @@ rotation invariant; illumination invariant; both invariant.
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -116,6 +117,7 @@ def triplet_loss(
     excluded: Tensor,
     metas: tuple[Tensor, Tensor] | None = None,
     margin: float = 1.0,
+    distance: Literal["cosine", "l2"] = "cosine",
 ) -> Tensor:
     """Triplet loss with the hardest negative of either image (equations 1 to 4, 7 and 8).
 
@@ -132,25 +134,34 @@ def triplet_loss(
         metas: B×H×N×M of both, whose products are the similarities of the meta descriptors, from
             :func:`sample_meta_factors`; None to weight the heads equally.
         margin: M of equation 3.
+        distance: what is weighted, as in the matcher ``lisrd``: the squared distance 2 − 2cos, or
+            the distance itself (LISRD-SIFT).
 
     Returns:
         B losses, 0 where no point is valid.
+
+    Raises:
+        ValueError: there is no such distance.
     """
-    similarities = _all_similarities(descriptors0, descriptors1, metas)
+    if distance not in ("cosine", "l2"):
+        raise ValueError(f"distance must be cosine or l2, not {distance!r}.")
+    similarities = _all_similarities(descriptors0, descriptors1, metas, distance)
     similarities.masked_fill_(excluded, -torch.inf)
     highest1, hardest1 = similarities.max(2)
     highest0, hardest0 = similarities.max(1)
 
-    positive = _distances(descriptors0, descriptors1, metas)
+    positive = _distances(descriptors0, descriptors1, metas, distance)
     negative1 = _distances(
         descriptors0,
         _take(descriptors1, hardest1),
         metas and (metas[0], _take(metas[1], hardest1)),
+        distance,
     )
     negative0 = _distances(
         _take(descriptors0, hardest0),
         descriptors1,
         metas and (_take(metas[0], hardest0), metas[1]),
+        distance,
     )
     negative = torch.minimum(
         negative0.masked_fill(highest0 == -torch.inf, _MAX_DISTANCE),
@@ -286,7 +297,10 @@ def _head_loss(
 
 @torch.no_grad()
 def _all_similarities(
-    descriptors0: Tensor, descriptors1: Tensor, metas: tuple[Tensor, Tensor] | None
+    descriptors0: Tensor,
+    descriptors1: Tensor,
+    metas: tuple[Tensor, Tensor] | None,
+    distance: str,
 ) -> Tensor:
     """Compute B×N×N similarities, 1 − distance / 2, one head at a time to save memory."""
     num_batch, num_heads, num_points = descriptors0.shape[:3]
@@ -294,6 +308,8 @@ def _all_similarities(
     norm = torch.zeros_like(total)
     for head in range(num_heads):
         similarity = descriptors0[:, head] @ descriptors1[:, head].mT
+        if distance == "l2":
+            similarity.mul_(-2).add_(2).clamp_(min=0).sqrt_().div_(-2).add_(1)
         if metas is None:
             total += similarity / num_heads
             continue
@@ -305,13 +321,19 @@ def _all_similarities(
 
 
 def _distances(
-    descriptors0: Tensor, descriptors1: Tensor, metas: tuple[Tensor, Tensor] | None
+    descriptors0: Tensor,
+    descriptors1: Tensor,
+    metas: tuple[Tensor, Tensor] | None,
+    distance: str,
 ) -> Tensor:
-    """Compute B×N squared distances of pairs, weighted over the heads (equation 7)."""
-    squared = 2 - 2 * (descriptors0 * descriptors1).sum(3)
+    """Compute B×N distances of pairs, weighted over the heads (equation 7)."""
+    distances = 2 - 2 * (descriptors0 * descriptors1).sum(3)
+    if distance == "l2":
+        # Away from 0, where the root has no gradient.
+        distances = distances.clamp(min=1e-12).sqrt()
     if metas is None:
-        return squared.mean(1)
-    return (squared * (metas[0] * metas[1]).sum(3).softmax(1)).sum(1)
+        return distances.mean(1)
+    return (distances * (metas[0] * metas[1]).sum(3).softmax(1)).sum(1)
 
 
 def _take(values: Tensor, points: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ from featplug.training.patch_groups import (
     jitter_patches,
 )
 from featplug.training.photographs import Photographs, split_photographs
-from featplug.training.task import Task
+from featplug.training.task import Task, use_channels_last
 from featplug.training.validation import matching_accuracy
 from featplug.weights import load_network
 
@@ -89,10 +89,7 @@ class DOAPTask(Task):
         self._validation_pairs = validation_pairs
         torch.manual_seed(seed)
         network = self._first_network()
-        for parameter in network.parameters():
-            if parameter.ndim == 4:
-                # The faster layout on CPUs and on tensor cores.
-                parameter.data = parameter.data.to(memory_format=torch.channels_last)
+        use_channels_last(network)
         self.network, self._patch_size = network, network.patch_size
         groups = PatchGroups(options.groups)
         self._groups_id = groups.provenance.file_id

@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from featplug.extractors import build_extractor
 from featplug.networks.d2net import CELL_SIZE, TRAINING_CELL_SIZE, D2Net, normalize_caffe
-from featplug.training.__main__ import Run, d2net
+from featplug.training.cli.run import Run
+from featplug.training.cli.views import d2net
 from featplug.training.curves import read_history
 from featplug.training.tasks.d2net import D2NetOptions, D2NetTask
 from featplug.training.trainer import TrainOptions, TrainSummary, train

@@ -1,0 +1,113 @@
+"""LISRD's training: a few steps lower the loss, a stopped run goes on, inference takes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from featplug.confs import feature_conf
+from featplug.extractors import build_extractor
+from featplug.networks.lisrd import HEADS
+from featplug.training.curves import read_history
+from featplug.training.tasks.lisrd import LISRDOptions, LISRDTask
+from featplug.training.trainer import TrainOptions, TrainSummary, train
+from featplug.training.triplets import LISRDTripletOptions
+from tests.training.photos import write_photographs
+
+TRIPLETS = LISRDTripletOptions(batch_size=2, size=(48, 64), num_keypoints=36)
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photographs")
+    write_photographs(folder, [(200, 160)] * 4)
+    return folder
+
+
+def task(photographs: Path, **changes: Any) -> LISRDTask:
+    options = LISRDOptions(photographs, triplets=TRIPLETS, **changes)
+    return LISRDTask(options, seed=0, device=torch.device("cpu"), validation_pairs=1)
+
+
+def options(folder: Path, **changes: Any) -> TrainOptions:
+    return TrainOptions(
+        folder, **{"steps": 5, "device": "cpu", "num_workers": 0, "validate_every": 5, **changes}
+    )
+
+
+def losses_of(trained: LISRDTask) -> np.ndarray:
+    """Local and meta loss on the batches of the first steps."""
+    trained.network.train()
+    found = []
+    with torch.no_grad():
+        for step in range(3):
+            losses = trained.losses(trained.network, trained.data[step], torch.Generator())
+            found.append([float(losses[name]) for name in ("local_loss", "meta_loss")])
+    return np.mean(found, axis=0)
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A run from the first to the last step."""
+
+    before: np.ndarray
+    after: np.ndarray
+    summary: TrainSummary
+
+
+@pytest.fixture(scope="module")
+def whole(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    # Batch statistics are updated by a look at the losses, so that is not the task to train.
+    before = losses_of(task(photographs))
+    trained = task(photographs)
+    summary = train(trained, options(tmp_path_factory.mktemp("whole")))
+    return Whole(before, losses_of(trained), summary)
+
+
+def test_a_few_steps_lower_the_loss(whole: Whole) -> None:
+    assert (whole.after < whole.before - 0.05).all()
+    assert {f"mma_3_{head}" for head in HEADS} < set(whole.summary.metrics)
+    assert 0 <= whole.summary.metrics["mma_3"] <= 1
+
+    model = {**feature_conf("lisrd")["model"], "weights": str(whole.summary.weights)}
+    extractor = build_extractor(model)
+    image = torch.from_numpy(np.random.default_rng(0).random((1, 3, 90, 120), np.float32))
+    assert extractor({"image": image})["descriptors"][0].shape[0] == 512
+    assert extractor.weights_records[0].origin == "file"
+
+
+def test_a_stopped_run_goes_on_to_the_same_weights(
+    whole: Whole, photographs: Path, tmp_path: Path
+) -> None:
+    assert train(task(photographs), options(tmp_path, max_minutes=0)).step == 1
+    resumed = train(task(photographs), options(tmp_path))
+    assert resumed.finished
+    weights = load_file(resumed.weights)
+    for key, value in load_file(whole.summary.weights).items():
+        assert torch.equal(weights[key], value), key
+
+
+def test_descriptors_alone(whole: Whole, photographs: Path, tmp_path: Path) -> None:
+    weights = load_file(whole.summary.weights)
+    alone = task(photographs, start=whole.summary.weights, metas=False)
+    for key, value in alone.weights().items():
+        assert torch.equal(weights[key], value), key
+    train(alone, options(tmp_path, max_minutes=0))
+    assert read_history(tmp_path / "history.csv")["meta_loss"][0, 1] == 0
+    for key, value in alone.weights().items():
+        assert torch.equal(weights[key], value) == ("vlad" in key), key
+
+
+def test_the_released_loop_is_another_loss(photographs: Path) -> None:
+    with torch.no_grad():
+        losses = [
+            trained.losses(trained.network, trained.data[1], torch.Generator())["local_loss"]
+            for trained in (task(photographs, accumulate=value) for value in (False, True))
+        ]
+    assert losses[0] != losses[1]

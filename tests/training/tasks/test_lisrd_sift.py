@@ -1,0 +1,49 @@
+"""LISRD-SIFT's training: a few steps help, and inference takes the weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from featplug.confs import feature_conf
+from featplug.extractors import build_extractor
+from featplug.training.sift_pairs import SIFTPairOptions, make_sift_pairs
+from featplug.training.tasks.lisrd_sift import LISRDSIFTOptions, LISRDSIFTTask
+from featplug.training.trainer import TrainOptions, train
+from tests.training.photos import write_photographs
+
+
+def loss_of(task: LISRDSIFTTask) -> float:
+    """Loss on the batch of the first step."""
+    with torch.no_grad():
+        return float(task.losses(task.network, task.data[0], torch.Generator())["loss"])
+
+
+def test_a_few_steps_lower_the_loss(tmp_path: Path) -> None:
+    photographs, path = tmp_path / "photographs", tmp_path / "pairs.h5"
+    names = write_photographs(photographs, [(400, 330)] * 4)
+    options = SIFTPairOptions(max_keypoints=150)
+    list(make_sift_pairs(photographs, path, names, options, num_workers=0))
+    task = LISRDSIFTTask(
+        LISRDSIFTOptions(path, photographs, batch_size=6),
+        seed=0,
+        device=torch.device("cpu"),
+        validation_pairs=2,
+    )
+    first = {key: value.clone() for key, value in task.weights().items()}
+    before = loss_of(task)
+    summary = train(
+        task, TrainOptions(tmp_path, steps=16, device="cpu", num_workers=0, validate_every=16)
+    )
+    assert loss_of(task) < before - 0.002
+    assert all(not torch.equal(first[key], value) for key, value in task.weights().items())
+    for name in ("mma_3", "mma_3_sift", "mma_3_upright"):
+        assert 0 < summary.metrics[name] <= 1
+
+    model = {**feature_conf("lisrd-sift")["model"], "weights": str(summary.weights)}
+    image = torch.from_numpy(np.random.default_rng(0).random((1, 3, 90, 120), np.float32))
+    extractor = build_extractor(model)
+    assert extractor({"image": image})["meta_descriptors"][0].shape == (2, 1024, 3, 3)
+    assert extractor.weights_records[0].origin == "file"
