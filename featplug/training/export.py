@@ -46,4 +46,6 @@ def export_weights(run: Path, path: Path, licence: str, half: bool = True) -> No
         "steps": str(record["config"]["steps"]),
         "tensors_sha256": state_sha256(state),
     }
+    if "network" in record["config"]:
+        metadata["network"] = json.dumps(record["config"]["network"])
     write_whole(path, lambda part: save_file(state, part, metadata))

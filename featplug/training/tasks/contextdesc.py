@@ -244,8 +244,10 @@ class ContextDescTask(Task):
         """List the options, the regional network and the file of patches."""
         return {
             "system": "contextdesc",
-            "backbone": type(self._regional).__name__,
-            "regional_channels": self._regional.num_channels,
+            "network": {
+                "backbone": type(self._regional).__name__,
+                "regional_channels": self._regional.num_channels,
+            },
             **asdict(self.options),
             "groups_id": self._groups_id,
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,12 +10,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from featplug.checkpoints import read_safetensors
+from featplug.checkpoints import read_metadata, read_safetensors
 from featplug.extractors import build_extractor
 from featplug.networks.caffe_resnet import CaffeResNet50
 from featplug.networks.contextdesc import ContextDesc
 from featplug.networks.l2net import DOAP, l2_net
 from featplug.training.curves import read_history
+from featplug.training.export import export_weights
 from featplug.training.match_sets import MatchSetOptions
 from featplug.training.patch_groups import make_patch_groups
 from featplug.training.patch_views import PatchGroupOptions
@@ -63,14 +65,19 @@ def test_a_few_steps_lower_the_loss_and_weights_work_without_other_files(
 
     state, metadata = read_safetensors(summary.weights)
     assert not [key for key in state if "temperature" in key]
-    assert '"backbone": "EfficientNetLite0"' in metadata["config"]
-    assert '"regional_channels": 1280' in metadata["config"]
+    network = {"backbone": "EfficientNetLite0", "regional_channels": 1280}
+    assert json.loads(metadata["config"])["network"] == network
     changed = {key.partition(".")[0] for key in state if not torch.equal(state[key], before[key])}
     assert changed == {"local", "matchability", "visual_context", "geometric_context"}
 
     monkeypatch.setenv("FEATPLUG_WEIGHTS", str(tmp_path / "none"))
     monkeypatch.setattr(module, "packaged_file", None)
-    extractor = build_extractor({"name": "contextdesc", "weights": str(summary.weights)})
+    export_weights(tmp_path / "run", tmp_path / "shipped.safetensors", "Apache-2.0")
+    assert json.loads(read_metadata(tmp_path / "shipped.safetensors")["network"]) == network
+    assert (tmp_path / "shipped.safetensors").stat().st_size < 18e6
+    extractor = build_extractor(
+        {"name": "contextdesc", "weights": str(tmp_path / "shipped.safetensors")}
+    )
     features = extractor({"image": torch.rand((1, 3, 90, 120))})
     assert features["descriptors"][0].shape[0] == 128
     # The file is a start again, the backbone included.
@@ -101,7 +108,7 @@ def test_the_authors_regional_network_is_taken_with_the_authors_weights(
     save_file(seeded_state(ContextDesc()), tmp_path / "own.safetensors")
     save_file(seeded_state(CaffeResNet50()), tmp_path / "contextdesc_retrieval.safetensors")
     task = task_of(replace(options, start=tmp_path / "own.safetensors"))
-    assert task.config()["backbone"] == "CaffeResNet50"
+    assert task.config()["network"]["backbone"] == "CaffeResNet50"
     assert not [key for key in task.weights() if key.startswith("backbone.")]
     loss = task.losses(task.network.train(), task.data[0], torch.Generator())["loss"]
     assert loss.isfinite()
