@@ -63,19 +63,20 @@ def n_pair_loss(
 
 
 class NPairLoss(nn.Module):
-    """:func:`n_pair_loss` with a temperature that is learned, from 1 on.
+    """:func:`n_pair_loss` with a temperature that is learned.
 
     The temperature is regularised with the network's weight decay. The released code adds
     1e-4 · alpha to the loss, where the decay of the weights is 1e-4 · ½‖w‖².
 
     Args:
         euclidean: see :func:`n_pair_loss`.
+        temperature: the first one.
     """
 
-    def __init__(self, euclidean: bool = False) -> None:
+    def __init__(self, euclidean: bool = False, temperature: float = 1.0) -> None:
         super().__init__()
         self.euclidean = euclidean
-        self.temperature = nn.Parameter(torch.ones(()))
+        self.temperature = nn.Parameter(torch.tensor(temperature))
 
     def forward(
         self, descriptors0: Tensor, descriptors1: Tensor, inliers: Tensor | None = None

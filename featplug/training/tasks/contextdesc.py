@@ -55,6 +55,9 @@ class ContextDescOptions:
     """Factor of the learning rate of the six convolutions that local feature and matchability have
     in common. 0 keeps them as they are, their statistics too, which makes a step a third as long:
     sensible after a start from trained ones."""
+    temperature: float = 1.0
+    """Of both N-pair losses at the start. What they end with, 10 and more, saves trained weights
+    the steps in which it grows, and being pulled apart meanwhile."""
     weight_decay: float = 1e-4
     sets: MatchSetOptions = field(default_factory=MatchSetOptions)
 
@@ -65,12 +68,15 @@ class _Training(nn.Module):
     Args:
         contextdesc: the network.
         train_trunk: whether the convolutions change that local feature and matchability share.
+        temperature: of both losses at the start.
     """
 
-    def __init__(self, contextdesc: ContextDesc, train_trunk: bool) -> None:
+    def __init__(self, contextdesc: ContextDesc, train_trunk: bool, temperature: float) -> None:
         super().__init__()
         self.contextdesc, self.train_trunk = contextdesc, train_trunk
-        self.augmented_loss, self.local_loss = NPairLoss(), NPairLoss()
+        self.augmented_loss, self.local_loss = (
+            NPairLoss(temperature=temperature) for _ in range(2)
+        )
         if not train_trunk:
             for layer in self.trunk():
                 layer.requires_grad_(False)
@@ -145,7 +151,7 @@ class ContextDescTask(Task):
         torch.manual_seed(seed)
         contextdesc, regional = _first_networks(options)
         self._regional = regional.to(device).eval()
-        self.network = _Training(contextdesc, train_trunk=options.trunk_rate > 0)
+        self.network = _Training(contextdesc, options.trunk_rate > 0, options.temperature)
         for parameter in self.network.parameters():
             if parameter.ndim == 4:
                 # The faster layout on CPUs and on tensor cores.

@@ -90,7 +90,9 @@ def test_the_trunk_can_be_kept(options: ContextDescOptions, tmp_path: Path) -> N
     save_file({**seeded_state(doap), **{
         key: value for key, value in doap.state_dict().items() if not value.is_floating_point()
     }}, tmp_path / "doap.safetensors")  # fmt: skip
-    task = task_of(replace(options, start_local=tmp_path / "doap.safetensors", trunk_rate=0.0))
+    given = replace(options, start_local=tmp_path / "doap.safetensors", trunk_rate=0.0)
+    task = task_of(replace(given, temperature=10.0))
+    assert float(task.network.local_loss.temperature) == 10
     before = {key: value.clone() for key, value in task.weights().items()}
     task.network.train()
     optimizer = task.optimizer()
