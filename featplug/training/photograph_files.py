@@ -62,14 +62,17 @@ def make_photograph_file(
         ValueError: a photograph cannot be read, or the file is of another provenance.
     """
     folder, names = images.folder, images.names
+    if path.is_file():
+        # A whole file is only read, so that several trainings can use it at once.
+        with H5Reader(path) as reader:
+            made_by = reader.provenance
+            whole = made_by is not None and not made_by.difference(provenance)
+            whole = whole and len(_done(reader, images)) == len(names)
+        if whole:
+            yield from names
+            return
     with H5Writer(path, provenance) as writer:
-        done = [name for name in names if name in writer.file]
-        for name in done:
-            if writer.file[name].attrs["image_fingerprint"] != file_fingerprint(folder / name):
-                raise ValueError(
-                    f"{folder / name} is another photograph than the one {path} was made from; "
-                    "delete that file to make it anew."
-                )
+        done = _done(writer, images)
         yield from done
         missing = [name for name in names if name not in set(done)]
         rest = Photographs(folder, missing, images.max_side, cache_bytes=0)
@@ -88,6 +91,19 @@ def make_photograph_file(
                 writer.link(name, arrays, attributes)
                 writer.file.flush()
             yield name
+
+
+def _done(file: H5Reader | H5Writer, images: Photographs) -> list[str]:
+    """List the photographs that a file has, after a look whether they are still the same."""
+    done = [name for name in images.names if name in file.file]
+    for name in done:
+        photograph = images.folder / name
+        if file.file[name].attrs["image_fingerprint"] != file_fingerprint(photograph):
+            raise ValueError(
+                f"{photograph} is another photograph than the one {file.path} was made from; "
+                "delete that file to make it anew."
+            )
+    return done
 
 
 class PhotographFile:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from kornia.enhance import adjust_gamma, jpeg_codec_differentiable
-from kornia.filters import gaussian_blur2d, motion_blur
+from kornia.filters import filter2d, gaussian_blur2d, get_motion_kernel2d
 from torch import Tensor
 
 _LIGHT_CELL = 8
@@ -211,13 +211,17 @@ def _blur(images: Tensor, sigmas: Tensor, rngs: list[np.random.Generator]) -> Te
 
 
 def _motion_blur(images: Tensor, lengths: Tensor, rngs: list[np.random.Generator]) -> Tensor:
-    blurred = []
-    for image, length, rng in zip(images, lengths.tolist(), rngs, strict=True):
-        angle = torch.as_tensor(rng.uniform(0, 360, 1)).to(image)
-        direction = torch.as_tensor(rng.uniform(-1, 1, 1)).to(image)
-        size = 2 * round((length - 1) / 2) + 1
-        blurred.append(motion_blur(image[None], size, angle, direction, mode="bilinear"))
-    return torch.cat(blurred)
+    sizes = (2 * ((lengths - 1) / 2).round() + 1).int()
+    angles = images.new_tensor([rng.uniform(0, 360) for rng in rngs])
+    directions = images.new_tensor([rng.uniform(-1, 1) for rng in rngs])
+    blurred = torch.empty_like(images)
+    for size in sizes.unique().tolist():
+        of_size = (sizes == size).nonzero()[:, 0]
+        kernels = get_motion_kernel2d(size, angles[of_size], directions[of_size], mode="bilinear")
+        # One at a time: a convolution of the whole batch, of a group for each plane, is slower.
+        for i, kernel in zip(of_size.tolist(), kernels, strict=True):
+            blurred[i] = filter2d(images[i : i + 1], kernel[None])[0]
+    return blurred
 
 
 def _impulses(images: Tensor, parts: Tensor, rngs: list[np.random.Generator]) -> Tensor:

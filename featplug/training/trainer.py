@@ -99,6 +99,8 @@ class _Run:
         self.device = choose_device(options.device)
         if self.world_size > 1:
             self._join_processes()
+        # All batches are of one size, so that looking for the fastest convolutions pays.
+        torch.backends.cudnn.benchmark = True
         task.network.to(self.device)
         self.network: nn.Module = task.network
         if self.world_size > 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,12 +12,31 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from featplug.base import Extractor, Matcher
+from featplug.confs import feature_conf, matcher_conf
 from featplug.extractors import build_extractor
 from featplug.matchers import build_matcher
 from featplug.matchers.nearest_neighbor import NearestNeighbor
 from featplug.metrics import homography_errors, mean_matching_accuracy, repeatability
 
 Features = dict[str, Tensor]
+
+
+def trained_confs(
+    feature: str, weights: Path, max_keypoints: int = 1000
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Give what validates weights in the making as users will use them.
+
+    Args:
+        feature: name of the feature conf.
+        weights: file to use with it.
+        max_keypoints: of an image, the strongest.
+
+    Returns:
+        ``model`` of the feature conf and of the matcher conf that it names.
+    """
+    conf = feature_conf(feature)
+    model = {**conf["model"], "weights": str(weights), "max_keypoints": max_keypoints}
+    return model, matcher_conf(conf["matcher"])["model"]
 
 
 class _Pair(NamedTuple):

@@ -60,6 +60,13 @@ def correlations(patches: np.ndarray) -> np.ndarray:
     return np.corrcoef(patches.reshape(len(patches), -1).astype(np.float64))
 
 
+def test_a_whole_file_is_used_while_others_read_it(
+    groups: PatchGroups, photographs: Path, names: list[str]
+) -> None:
+    assert groups.names() == names
+    assert list(make_patch_groups(photographs, groups.path, names, OPTIONS)) == names
+
+
 def test_patches_are_what_inference_cuts(groups: PatchGroups, photographs: Path) -> None:
     for name in groups.names():
         frames, views, patches, rows, warps, seeds = groups.read(

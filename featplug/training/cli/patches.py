@@ -83,6 +83,7 @@ def contextdesc(
     start_local: Path | None = None,
     learning_rate: float = 0.1,
     trunk_rate: float = 1.0,
+    temperature: float = 1.0,
 ) -> None:
     """Train ContextDesc (Luo et al., CVPR 2019).
 
@@ -94,10 +95,18 @@ def contextdesc(
         learning_rate: at the start; it falls to 0.
         trunk_rate: its factor for the convolutions of the local network but the last one; 0 keeps
             them as they were at the start, which is sensible and fast with trained ones.
+        temperature: of the softmax at the start; it is learned. About 10 with trained weights.
     """
     groups, _ = _patch_files(run, Patches(sets.groups, mine=False))
     options = ContextDescOptions(
-        groups, run.images, start, start_local, learning_rate, trunk_rate, sets=sets.match
+        groups,
+        run.images,
+        start,
+        start_local,
+        learning_rate,
+        trunk_rate,
+        temperature,
+        sets=sets.match,
     )
     run.train(ContextDescTask(options, run.seed, choose_device(run.device)))
 

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from featplug.confs import feature_conf, matcher_conf
 from featplug.images import list_images
 from featplug.networks.lisrd import HEADS, LISRD
 from featplug.networks.netvlad import NetVLAD
@@ -29,17 +28,15 @@ from featplug.training.pairs import HomographyPairs
 from featplug.training.photographs import Photographs, split_photographs
 from featplug.training.task import Task, use_channels_last
 from featplug.training.triplets import VALIDATION_VIEWS, LISRDTripletOptions, LISRDTriplets
-from featplug.training.validation import heads_accuracy
+from featplug.training.validation import heads_accuracy, trained_confs
 from featplug.weights import load_weights
-
-_VALIDATION_KEYPOINTS = 1000
 
 
 @dataclass(frozen=True)
 class LISRDOptions:
-    """What LISRD is trained on, and how; the defaults are the released code's, but for two bugs.
+    """What LISRD is trained on, and how.
 
-    These are :attr:`accumulate` and a rate that never falls, :attr:`constant_rate`.
+    The defaults are the released code's, but for :attr:`accumulate` and :attr:`constant_rate`.
     """
 
     photographs: Path
@@ -89,7 +86,7 @@ class LISRDTask(Task):
         validation_pairs: int = 24,
     ) -> None:
         self.options, self.device = options, device
-        self._validation_pairs = validation_pairs
+        self._steps = range(validation_pairs)
         torch.manual_seed(seed)
         self.network = _first_network(options.start)
         if not options.metas:
@@ -150,19 +147,9 @@ class LISRDTask(Task):
 
     def validate(self, weights: Path) -> dict[str, float]:
         """Measure matching on held-out photographs, by all descriptors and by each."""
-        conf = feature_conf("lisrd")
-        model = {
-            **conf["model"],
-            "weights": str(weights),
-            "max_keypoints": _VALIDATION_KEYPOINTS,
-        }
+        model, matcher = trained_confs("lisrd", weights)
         return heads_accuracy(
-            model,
-            matcher_conf(conf["matcher"])["model"],
-            tuple(HEADS),
-            self._held_out,
-            range(self._validation_pairs),
-            device=self.device,
+            model, matcher, tuple(HEADS), self._held_out, self._steps, device=self.device
         )
 
     def config(self) -> dict[str, Any]:

@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from scipy.cluster.vq import kmeans2
 from torch import Tensor
 
-from featplug.confs import feature_conf, matcher_conf
 from featplug.networks.lisrd import LISRDSIFT, NUM_TILES
 from featplug.networks.netvlad import NetVLAD
 from featplug.training.losses.lisrd import excluded_negatives, triplet_loss
@@ -25,13 +24,12 @@ from featplug.training.photographs import Photographs, split_photographs
 from featplug.training.sift_pairs import SIFTPairBatches, SIFTPairs
 from featplug.training.task import Task
 from featplug.training.triplets import VALIDATION_VIEWS
-from featplug.training.validation import heads_accuracy
+from featplug.training.validation import heads_accuracy, trained_confs
 from featplug.weights import load_weights
 
 HEADS = ("sift", "upright")
 _SHARPNESS = 10.0
 """Of the first assignment, which goes as exp(−sharpness · distance²)."""
-_VALIDATION_KEYPOINTS = 1000
 
 
 class _Side(NamedTuple):
@@ -62,7 +60,7 @@ class LISRDSIFTOptions:
     photographs: Path
     """Folder of the photographs it was made from; those held out are validated on."""
     start: Path | None = None
-    """Weights to start from; drawn at random where there are none."""
+    """Weights to start from; clusters of the first step's descriptors where there are none."""
     batch_size: int = 16
     learning_rate: float = 1e-2
     margin: float = 1.0
@@ -95,7 +93,7 @@ class LISRDSIFTTask(Task):
         validation_pairs: int = 24,
     ) -> None:
         self.options, self.device = options, device
-        self._validation_pairs = validation_pairs
+        self._steps = range(validation_pairs)
         torch.manual_seed(seed)
         pairs = SIFTPairs(options.pairs)
         self._pairs_id = pairs.provenance.file_id
@@ -131,7 +129,7 @@ class LISRDSIFTTask(Task):
         # The points that both images have, of which there are far fewer than keypoints.
         found = batch["matches0"] >= 0
         rows = found.int().argsort(dim=1, descending=True, stable=True)
-        rows = rows[:, : int(found.sum(1).max())]
+        rows = rows[:, : max(1, int(found.sum(1).max()))]
         columns = batch["matches0"].gather(1, rows).clamp(min=0)
         side0, side1 = sides[0].take(rows), sides[1].take(columns)
         valid = found.gather(1, rows)
@@ -151,19 +149,9 @@ class LISRDSIFTTask(Task):
 
     def validate(self, weights: Path) -> dict[str, float]:
         """Measure matching on held-out photographs, by both descriptors and by each."""
-        conf = feature_conf("lisrd-sift")
-        model = {
-            **conf["model"],
-            "weights": str(weights),
-            "max_keypoints": _VALIDATION_KEYPOINTS,
-        }
+        model, matcher = trained_confs("lisrd-sift", weights)
         return heads_accuracy(
-            model,
-            matcher_conf(conf["matcher"])["model"],
-            HEADS,
-            self._held_out,
-            range(self._validation_pairs),
-            device=self.device,
+            model, matcher, HEADS, self._held_out, self._steps, device=self.device
         )
 
     def config(self) -> dict[str, Any]:

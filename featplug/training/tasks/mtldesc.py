@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from featplug.checkpoints import file_sha256
-from featplug.confs import feature_conf, matcher_conf
 from featplug.images import list_images
 from featplug.networks.mtldesc import UNUSED, Maps, MTLDesc, normalize
 from featplug.results import data_fingerprint
@@ -29,10 +28,8 @@ from featplug.training.pairs import (
 from featplug.training.photographs import Photographs, split_photographs
 from featplug.training.task import Task, use_channels_last
 from featplug.training.teacher import TeacherKeypoints
-from featplug.training.validation import matching_accuracy
+from featplug.training.validation import matching_accuracy, trained_confs
 from featplug.weights import load_weights
-
-_VALIDATION_KEYPOINTS = 1000
 
 
 @dataclass(frozen=True)
@@ -150,13 +147,7 @@ class MTLDescTask(Task):
 
     def validate(self, weights: Path) -> dict[str, float]:
         """Measure matching, and how well keypoints are found again, on held-out photographs."""
-        conf = feature_conf("mtldesc")
-        model = {
-            **conf["model"],
-            "weights": str(weights),
-            "max_keypoints": _VALIDATION_KEYPOINTS,
-        }
-        matcher = matcher_conf(conf["matcher"])["model"]
+        model, matcher = trained_confs("mtldesc", weights)
         return matching_accuracy(model, matcher, self._held_out, self._steps, device=self.device)
 
     def config(self) -> dict[str, Any]:

@@ -49,7 +49,9 @@ def seeded_batch(num_items: int = 2, num_points: int = 5) -> dict[str, Tensor]:
     }
 
 
-def literal_triplet_loss(batch: dict[str, np.ndarray], item: int, heads: list[int]) -> float:
+def literal_triplet_loss(
+    batch: dict[str, np.ndarray], item: int, heads: list[int], is_l2: bool = False
+) -> float:
     """Equations 2, 3 and 7 for one pair of points at a time."""
 
     def distance(i: int, j: int) -> float:
@@ -57,6 +59,8 @@ def literal_triplet_loss(batch: dict[str, np.ndarray], item: int, heads: list[in
             2 - 2 * batch["descriptors0"][item, h, i] @ batch["descriptors1"][item, h, j]
             for h in heads
         ]
+        if is_l2:
+            squared = np.sqrt(squared)
         weights = [np.exp(batch["metas0"][item, h, i] @ batch["metas1"][item, h, j]) for h in heads]
         return np.dot(weights, squared) / np.sum(weights)
 
@@ -121,6 +125,24 @@ def test_total_equals_literal_formula(accumulate: bool) -> None:
     np.testing.assert_allclose(actual["local_loss"], np.mean(losses), rtol=1e-12)
     np.testing.assert_allclose(actual["meta_loss"], meta, rtol=1e-12)
     np.testing.assert_allclose(actual["loss"], np.mean(losses) + meta, rtol=1e-12)
+
+
+def test_triplets_of_distances_equal_literal_formula() -> None:
+    batch = seeded_batch()
+    arrays = {key: value.numpy() for key, value in batch.items()}
+    sides = [batch[f"descriptors{k}"].requires_grad_() for k in (0, 1)]
+    metas = (batch["metas0"], batch["metas1"])
+    excluded = excluded_negatives(batch["keypoints0"], batch["keypoints1"], batch["valid"])
+
+    def loss(*descriptors: Tensor) -> Tensor:
+        return triplet_loss(*descriptors, batch["valid"], excluded, metas, distance="l2")
+
+    for item in range(2):
+        expected = literal_triplet_loss(arrays, item, [0, 1, 2, 3], is_l2=True)
+        assert loss(*sides)[item].item() == pytest.approx(expected, rel=1e-10)
+    assert torch.autograd.gradcheck(loss, sides, fast_mode=True)
+    with pytest.raises(ValueError, match="distance must be cosine or l2, not 'dot'"):
+        triplet_loss(*sides, batch["valid"], excluded, metas, distance="dot")
 
 
 def test_gradcheck() -> None:
