@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import tyro
 
 from featplug.base import choose_device
+from featplug.training import photometric
 from featplug.training.cli.run import Run
 from featplug.training.pairs import MTLDescPairOptions
 from featplug.training.sift_pairs import make_sift_pairs
@@ -24,7 +26,8 @@ _PAIRS, _TRIPLETS = MTLDescPairOptions(), LISRDTripletOptions()
 
 def mtldesc(
     run: tyro.conf.OmitArgPrefixes[Run],
-    pairs: MTLDescPairOptions = _PAIRS,
+    pairs: tyro.conf.AvoidSubcommands[MTLDescPairOptions] = _PAIRS,
+    look: Literal["released", "general"] = "released",
     teacher: Path | None = None,
     start: Path | None = None,
     learning_rate: float = 1e-3,
@@ -35,6 +38,8 @@ def mtldesc(
     Args:
         run: where, how long, and how precisely.
         pairs: the views.
+        look: what changes photometrically: light and noise, as released, or blur, exposure and
+            JPEG as well.
         teacher: file of keypoints of the photographs that teach the detector; corners that
             homographies do not move, in the outputs, by default.
         start: weights to start from.
@@ -46,13 +51,15 @@ def mtldesc(
         teacher = run.outputs / "teacher_keypoints.h5"
         device = choose_device(run.device)
         run.prepare("teacher", make_teacher(run.images, teacher, run.names(), device=device))
+    if look == "general":
+        pairs = replace(pairs, photometric=photometric.GENERAL)
     options = MTLDescOptions(run.images, teacher, start, pairs, learning_rate, weight_decay)
     run.train(MTLDescTask(options, run.seed, choose_device(run.device)))
 
 
 def lisrd(
     run: tyro.conf.OmitArgPrefixes[Run],
-    triplets: LISRDTripletOptions = _TRIPLETS,
+    triplets: tyro.conf.AvoidSubcommands[LISRDTripletOptions] = _TRIPLETS,
     start: Path | None = None,
     learning_rate: float = 1e-3,
     constant_rate: bool = False,
