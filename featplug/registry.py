@@ -83,8 +83,8 @@ class RegistryEntry:
     feature: str
     citation: str
     network: str
-    converter: str
     sources: tuple[Source, ...]
+    converter: str = ""
     origin: str = "official"
     automatic: bool = True
     requires: dict[str, Any] = field(default_factory=dict)
