@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from featplug.confs import feature_conf, matcher_conf
+from featplug.confs import feature_conf
 from featplug.converters.efficientnet import efficientnet_lite0, packaged_file
 from featplug.extractors.contextdesc import load_networks
 from featplug.networks.contextdesc import ContextDesc
@@ -33,7 +33,6 @@ from featplug.training.task import Task
 from featplug.weights import load_network
 
 _VALIDATION_BATCHES = 2
-_VALIDATION_KEYPOINTS = 1000
 _NUM_TRUNK_LAYERS = 6
 
 
@@ -222,19 +221,10 @@ class ContextDescTask(Task):
         for step in range(_VALIDATION_BATCHES):
             batch = {key: value.to(self.device) for key, value in self._held_out[step].items()}
             results.append(self.losses(self.network, batch, generator))
-        conf = feature_conf("contextdesc")
-        model = {
-            **conf["model"],
-            "weights": str(weights),
-            "max_keypoints": _VALIDATION_KEYPOINTS,
-            "pyramid": self.options.sets.pyramid,
-        }
+        model, matcher = validation.trained_confs("contextdesc", weights)
+        model["pyramid"] = self.options.sets.pyramid
         accuracy = validation.matching_accuracy(
-            model,
-            matcher_conf(conf["matcher"])["model"],
-            self._pairs,
-            range(self._validation_pairs),
-            device=self.device,
+            model, matcher, self._pairs, range(self._validation_pairs), device=self.device
         )
         means = {
             key: float(torch.stack([result[key] for result in results]).mean())

@@ -14,7 +14,6 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from featplug.confs import feature_conf, matcher_conf
 from featplug.images import list_images
 from featplug.networks.d2net import CELL_SIZE, TRAINING_CELL_SIZE, D2Net, normalize_caffe
 from featplug.training import photometric
@@ -30,11 +29,10 @@ from featplug.training.pairs import HomographyPairOptions, HomographyPairs
 from featplug.training.photographs import Photographs, split_photographs
 from featplug.training.photometric import PhotometricOptions
 from featplug.training.task import Task
-from featplug.training.validation import matching_accuracy
+from featplug.training.validation import matching_accuracy, trained_confs
 from featplug.training.viewpoint import ViewpointOptions, ViewpointPairs, ViewpointScene, view_of
 from featplug.weights import load_weights
 
-_VALIDATION_KEYPOINTS = 1000
 _SHIFT_STEPS = 16
 _HALVINGS = 4
 
@@ -229,18 +227,9 @@ class D2NetTask(Task):
         for step in self._validation_pairs:
             batch = {key: value.to(self.device) for key, value in self._held_out[step].items()}
             losses.append(self.losses(self.network, batch, generator)["loss"])
-        conf = feature_conf("d2net")
-        model = {
-            **conf["model"],
-            "weights": str(weights),
-            "max_keypoints": _VALIDATION_KEYPOINTS,
-        }
+        confs = trained_confs("d2net", weights)
         accuracy = matching_accuracy(
-            model,
-            matcher_conf(conf["matcher"])["model"],
-            self._held_out,
-            self._validation_pairs,
-            device=self.device,
+            *confs, self._held_out, self._validation_pairs, device=self.device
         )
         return {"loss": float(torch.stack(losses).mean()), **accuracy}
 

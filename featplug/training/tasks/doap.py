@@ -13,7 +13,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from featplug.confs import feature_conf, matcher_conf
 from featplug.networks.l2net import DOAP, NUM_BITS, l2_net
 from featplug.training.losses.average_precision import (
     average_precision_loss,
@@ -30,11 +29,10 @@ from featplug.training.patch_groups import (
 )
 from featplug.training.photographs import Photographs, split_photographs
 from featplug.training.task import Task, use_channels_last
-from featplug.training.validation import matching_accuracy
+from featplug.training.validation import matching_accuracy, trained_confs
 from featplug.weights import load_network
 
 _VALIDATION_BATCHES = 2
-_VALIDATION_KEYPOINTS = 1000
 
 
 @dataclass(frozen=True)
@@ -160,15 +158,8 @@ class DOAPTask(Task):
             distances = -features @ features.t()
             affinity = batch["affinity"].clone().fill_diagonal_(0)
             precisions.append(tie_aware_average_precision(distances, affinity).mean())
-        conf = feature_conf(self._feature)
-        model = {
-            **conf["model"],
-            "weights": str(weights),
-            "max_keypoints": _VALIDATION_KEYPOINTS,
-        }
         accuracy = matching_accuracy(
-            model,
-            matcher_conf(conf["matcher"])["model"],
+            *trained_confs(self._feature, weights),
             self._pairs,
             range(self._validation_pairs),
             device=self.device,
