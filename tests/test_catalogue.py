@@ -8,7 +8,6 @@ import pytest
 
 from featplug.catalogue import ConfStatus, list_confs
 from featplug.confs import features, matchers
-from featplug.registry import shipped_folder
 
 
 @pytest.fixture
@@ -32,31 +31,14 @@ def test_every_conf_is_listed_with_its_paper_and_matcher(folder: Path) -> None:
     }
 
 
-def test_one_file_may_include_a_second_network(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    table = """
-[contextdesc_own]
-feature = "contextdesc"
-origin = "featplug"
-citation = "none"
-network = "featplug.networks.contextdesc:ContextDesc"
-converter = "none"
-includes = ["contextdesc-regional"]
-sources = [{ file = "own.safetensors", licence = "Apache-2.0" }]
-"""
-    shipped = tmp_path / "shipped"
-    shipped.mkdir()
-    registry = (shipped_folder() / "registry.toml").read_text()
-    (shipped / "registry.toml").write_text(registry + table)
-    (shipped / "own.safetensors").write_bytes(b"x")
-    monkeypatch.setattr("featplug.registry.shipped_folder", lambda: shipped)
-
+def test_one_file_may_include_a_second_network(folder: Path) -> None:
     def conf() -> ConfStatus:
         return next(conf for conf in list_confs() if conf.name == "contextdesc")
 
     assert conf().is_ready
-    assert [status.entry for status in conf().weights.values() if status] == ["contextdesc_own"]
+    assert [status.entry for status in conf().weights.values() if status] == [
+        "featplug_contextdesc"
+    ]
     # The authors' own wins, and then needs its second file.
     (folder / "contextdesc_pp.tar").write_bytes(b"x")
     assert not conf().is_ready
@@ -67,15 +49,17 @@ def test_weights_are_ready_when_all_their_files_are_there(folder: Path) -> None:
         return next(conf for conf in list_confs() if conf.name == name)
 
     assert conf("sift").is_ready
-    assert not conf("d2net").is_ready
-    assert conf("d2net").weights["d2net"].entry == "d2_tf"
+    assert conf("d2net").weights["d2net"].entry == "featplug_d2net"
     (folder / "d2_tf.pth").write_bytes(b"x")
+    assert conf("d2net").weights["d2net"].entry == "d2_tf"
     assert conf("d2net").is_ready
     assert not conf("d2net-ots").is_ready
 
+    (folder / "contextdesc_pp_upright.tar").write_bytes(b"x")
+    assert not conf("contextdesc-upright").is_ready  # the retrieval network is missing
     (folder / "contextdesc_pp.tar").write_bytes(b"x")
     assert conf("contextdesc-geo").is_ready
-    assert not conf("contextdesc").is_ready  # the retrieval network is missing
+    assert not conf("contextdesc").is_ready
     (folder / "retrieval_model.tar").write_bytes(b"x")
     assert conf("contextdesc").is_ready
     assert set(conf("contextdesc").weights) == {"contextdesc", "contextdesc-regional"}
