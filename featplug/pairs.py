@@ -1,22 +1,33 @@
 """Pair lists: which images are matched with which, as text files in hloc's form.
 
-One pair a line, two names with a space between them.
+One pair a line, two names with a space between them. Pairs by global descriptors are chosen in
+:mod:`featplug.retrieval`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import combinations
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import combinations, product
 from pathlib import Path
+
+import numpy as np
+import pycolmap
+from scipy.sparse import csr_array
+from scipy.spatial.distance import cdist
 
 from featplug.images import check_name
 
 Pair = tuple[str, str]
 
+_BLOCK_SCORES = 2**22
+"""Scores that are looked at together, which bounds the memory for many images."""
 
-def exhaustive(names: Sequence[str]) -> list[Pair]:
-    """Pair every image with every later one."""
-    return list(combinations(names, 2))
+
+def exhaustive(names: Sequence[str], database: Sequence[str] | None = None) -> list[Pair]:
+    """Pair every image with every later one, or every query with every image of a database."""
+    if database is None:
+        return list(combinations(names, 2))
+    return [pair for pair in product(names, database) if pair[0] != pair[1]]
 
 
 def sequential(names: Sequence[str], overlap: int = 10, quadratic: bool = True) -> list[Pair]:
@@ -43,6 +54,123 @@ def sequential(names: Sequence[str], overlap: int = 10, quadratic: bool = True) 
         for step in ordered
         if i + step < len(names)
     ]
+
+
+def covisible(model: pycolmap.Reconstruction, num: int) -> list[Pair]:
+    """Pair every registered image of a COLMAP model with those that share most 3-D points with it.
+
+    As hloc's ``pairs_from_covisibility``, but that a point which an image observes twice counts
+    once.
+
+    Args:
+        model: the model.
+        num: with how many others; with fewer where fewer share a point.
+
+    Returns:
+        By name of the first image, the partners with most shared points first, and those with
+        equally many by name.
+
+    Raises:
+        ValueError: ``num`` is below 1, or no two images share a point.
+    """
+    _check_num(num)
+    ids = sorted(model.reg_image_ids(), key=lambda image_id: model.images[image_id].name)
+    names = [model.images[image_id].name for image_id in ids]
+    rows = {image_id: row for row, image_id in enumerate(ids)}
+    observed: list[int] = []
+    ends = [0]
+    for point in model.points3D.values():
+        observed += {rows[element.image_id] for element in point.track.elements}
+        ends.append(len(observed))
+    shape = (len(ends) - 1, len(ids))
+    images_of_points = csr_array((np.ones(len(observed), np.int32), observed, ends), shape)
+    points_of_images = images_of_points.T.tocsr()
+
+    def num_shared(block: slice) -> np.ndarray:
+        shared = (points_of_images[block] @ images_of_points).toarray().astype(np.float32)
+        return np.where(shared > 0, shared, -np.inf)
+
+    chosen = best_pairs(names, names, num_shared, num)
+    if not chosen:
+        raise ValueError(
+            f"No two of the {len(names)} images of the model observe the same point; triangulate "
+            "it first."
+        )
+    return chosen
+
+
+def from_poses(poses: Mapping[str, np.ndarray], num: int, max_angle: float = 30.0) -> list[Pair]:
+    """Pair every image with the nearest ones that look the same way, as ``pairs_from_poses``.
+
+    Args:
+        poses: image name to ``cam_from_world`` 3×4.
+        num: with how many others; with fewer where fewer look the same way.
+        max_angle: between the optical axes, in degrees, exclusive. A turn about the axis does not
+            count, for the same scene is seen.
+
+    Returns:
+        By name of the first image, nearest partners first.
+
+    Raises:
+        ValueError: ``num`` is below 1, or there are no two poses.
+    """
+    _check_num(num)
+    if len(poses) < 2:
+        raise ValueError(f"Pairs by pose need two images or more, there are {len(poses)}.")
+    names = sorted(poses)
+    stacked = np.stack([np.asarray(poses[name], float)[:3] for name in names])
+    rotations, translations = stacked[:, :, :3], stacked[:, :, 3]
+    centres = -np.einsum("nji,nj->ni", rotations, translations)
+    axes = rotations[:, 2]
+
+    def closeness(block: slice) -> np.ndarray:
+        distances = cdist(centres[block], centres)
+        angles = np.degrees(np.arccos(np.clip(axes[block] @ axes.T, -1, 1)))
+        return np.where(angles < max_angle, -distances, -np.inf)
+
+    return best_pairs(names, names, closeness, num)
+
+
+def best_pairs(
+    queries: Sequence[str],
+    database: Sequence[str],
+    scores: Callable[[slice], np.ndarray],
+    num: int,
+) -> list[Pair]:
+    """Pair every query with the images of a database that score best, and never with itself.
+
+    Args:
+        queries: Q names.
+        database: N names.
+        scores: gives the scores of a slice of B queries, B×N; ``-inf`` makes no pair.
+        num: with how many images of the database at most.
+
+    Returns:
+        By query, the best first, and equally good ones in the order of the database.
+    """
+    column = {name: i for i, name in enumerate(database)}
+    block = max(1, _BLOCK_SCORES // max(1, len(database)))
+    chosen = []
+    for start in range(0, len(queries), block):
+        for query, row in zip(
+            queries[start : start + block], scores(slice(start, start + block)), strict=True
+        ):
+            if query in column:
+                row[column[query]] = -np.inf
+            chosen += [(query, database[i]) for i in _best(row, num)]
+    return chosen
+
+
+def _best(scores: np.ndarray, num: int) -> np.ndarray:
+    """Where the highest scores are, the highest first, without those that are ``-inf``."""
+    lowest = np.partition(scores, -num)[-num] if num < len(scores) else -np.inf
+    candidates = np.flatnonzero((scores >= lowest) & (scores > -np.inf))
+    return candidates[np.argsort(-scores[candidates], kind="stable")][:num]
+
+
+def _check_num(num: int) -> None:
+    if num < 1:
+        raise ValueError(f"The number of images to pair each with must be at least 1, not {num}.")
 
 
 def unique_pairs(pairs: Iterable[Pair]) -> list[Pair]:
