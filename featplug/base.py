@@ -1,4 +1,4 @@
-"""The two contracts, extractor and matcher, and the one check of what they return.
+"""The contracts of extractors and matchers, and the one check of what they return.
 
 Coordinates everywhere are pixels of the image that was given, x to the right, y down, and an
 integer is the *centre* of a pixel: the centre of the top-left pixel is (0, 0). COLMAP's origin,
@@ -88,6 +88,12 @@ class _Configurable(nn.Module, ABC):
             )
         self.conf: dict[str, Any] = {**self.default_conf, **given}
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What of the conf decides over the output, beside the weights that were found."""
+        undecisive = ("weights", "checkpoint", "batch_size")
+        return {k: v for k, v in self.conf.items() if not k.endswith(undecisive)}
+
 
 class Extractor(_Configurable):
     """Images to keypoints with descriptors; subclasses implement :meth:`extract`."""
@@ -114,12 +120,6 @@ class Extractor(_Configurable):
         features = self.extract(image)
         return {key: features[key] for key in KEYPOINT_KEYS if key in features}
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What of the conf decides over the output, beside the weights that were found."""
-        undecisive = ("weights", "checkpoint", "batch_size")
-        return {k: v for k, v in self.conf.items() if not k.endswith(undecisive)}
-
     @torch.no_grad()
     def forward(self, data: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
         """Extract from a batch, image by image, so that results do not depend on its size.
@@ -144,6 +144,37 @@ class Extractor(_Configurable):
         for single in features:
             check_features(single, (width, height), source=type(self).__name__)
         return {key: [single[key] for single in features] for key in features[0]}
+
+
+class GlobalExtractor(_Configurable):
+    """Images to one descriptor each; subclasses implement :meth:`describe`."""
+
+    weights_records: tuple[WeightsRecord, ...] = ()
+    """Which weights files were loaded."""
+
+    @abstractmethod
+    def describe(self, image: Tensor) -> Tensor:
+        """Describe one image.
+
+        Args:
+            image: 3×H×W float32 in [0, 1], RGB, on the module's device.
+
+        Returns:
+            D float32 of unit length.
+        """
+
+    @torch.no_grad()
+    def forward(self, data: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Describe a batch in hloc's form, image by image.
+
+        Args:
+            data: ``image`` B×3×H×W float in [0, 1], RGB.
+
+        Returns:
+            ``global_descriptor`` B×D.
+        """
+        descriptors = [self.describe(image) for image in data["image"].float()]
+        return {"global_descriptor": torch.stack(descriptors)}
 
 
 class Matcher(_Configurable):

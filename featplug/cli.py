@@ -10,10 +10,13 @@ from typing import Any, Literal
 
 import tyro
 
+from featplug.cli_pairs import pairs_app
+
 app = tyro.extras.SubcommandApp()
 """The commands of ``featplug``."""
 weights_app = tyro.extras.SubcommandApp()
 app.command(weights_app, name="weights", help="List, fetch, verify and import weights files.")
+app.command(pairs_app, name="pairs", help="Choose which images are matched with which.")
 
 
 def run_command(command: Callable[..., Any] | tyro.extras.SubcommandApp, prog: str) -> None:
@@ -143,6 +146,68 @@ def match(
         f"{summary.match_path}: {summary.num_matched} pairs matched "
         f"({summary.num_matches} matches) in {summary.seconds:.1f} s, "
         f"{summary.num_present} were there, {_skipped(summary.skipped)}"
+    )
+
+
+@app.command
+def retrieve(
+    conf: str = "vlad",
+    image_dir: Path | None = None,
+    export_dir: Path | None = None,
+    features: Path | None = None,
+    image_list: Path | None = None,
+    descriptor_path: Path | None = None,
+    db_prefix: tuple[str, ...] = (),
+    db_list: Path | None = None,
+    vocabulary: Path | None = None,
+    overwrite: bool = False,
+    weights: str | None = None,
+    device: str | None = None,
+    num_workers: int = 2,
+) -> None:
+    """Describe each image as a whole, for retrieval, into an HDF5 file that hloc reads.
+
+    Args:
+        conf: netvlad, a network, or vlad, which sums up local features and needs no weights;
+            vlad-whitened for databases of thousands of different places.
+        image_dir: folder of the images, for netvlad.
+        export_dir: folder of the file; give this or --descriptor-path.
+        features: feature file, for vlad.
+        image_list: text file of image names, in place of all images.
+        descriptor_path: the file, in place of --export-dir.
+        db_prefix: vlad learns from the images whose names start so, in place of all.
+        db_list: text file of the images that vlad learns from.
+        vocabulary: learnt by an earlier run of vlad, in place of learning one.
+        overwrite: replace the file.
+        weights: official, or a file, for netvlad.
+        device: such as cpu or cuda:1; the best one by default.
+        num_workers: threads that read images ahead.
+    """
+    from featplug.retrieval import global_descriptors, select_images
+    from featplug.store import FeatureReader
+
+    database = None
+    if features is not None and (db_prefix or db_list is not None):
+        with FeatureReader(features) as reader:
+            database = select_images(reader.names(), db_prefix, db_list)
+    summary = global_descriptors(
+        conf,
+        image_dir,
+        export_dir,
+        image_list,
+        descriptor_path,
+        overwrite,
+        features=features,
+        database=database,
+        vocabulary=vocabulary,
+        weights=weights,
+        device=device,
+        num_workers=num_workers,
+        progress=True,
+    )
+    print(
+        f"{summary.descriptor_path}: {summary.num_described} images described in "
+        f"{summary.seconds:.1f} s, {summary.num_present} were there, {_skipped(summary.skipped)}"
     )
 
 

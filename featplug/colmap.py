@@ -93,6 +93,23 @@ def log_to_file(path: Path) -> Iterator[None]:
                 part.unlink()
 
 
+def read_model(path: Path) -> pycolmap.Reconstruction:
+    """Read a COLMAP model, binary or text.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is damaged.
+    """
+    path = Path(path)
+    if not any((path / f"images.{suffix}").is_file() for suffix in ("bin", "txt")):
+        raise FileNotFoundError(f"There is no COLMAP model in {path} (no images.bin or .txt).")
+    try:
+        return pycolmap.Reconstruction(str(path))
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"The COLMAP model {path} cannot be read: {reason}") from error
+
+
 def create_database(
     database_path: Path, image_dir: Path, names: Sequence[str], camera: CameraOptions
 ) -> None:

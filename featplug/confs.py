@@ -1,4 +1,4 @@
-"""Every named feature and matcher conf: the one table to edit.
+"""Every named feature, matcher and retrieval conf: the one table to edit.
 
 The entries have hloc's dict form, so that the same entry serves our engines and hloc's:
 ``output`` names the file, ``model`` configures the method (``name`` is a file of
@@ -6,6 +6,9 @@ The entries have hloc's dict form, so that the same entry serves our engines and
 A feature conf also names the ``matcher`` conf that it is matched with by default, its ``paper``
 and the ``dimensions`` of its descriptors. Every ``output`` contains ``featplug``, so that nothing
 of ours is ever resumed as hloc's or the reverse.
+
+A retrieval conf describes whole images: ``netvlad`` from their pixels, ``vlad`` from the local
+features of any feature conf.
 
 A conf with a ``detector`` describes the keypoints of any other: ``lisrd+mtldesc`` is ``lisrd`` at
 the keypoints of ``mtldesc``.
@@ -40,6 +43,8 @@ _PAPERS = {
     "lisrd": "Pautrat et al., ECCV 2020",
     "contextdesc": "Luo et al., CVPR 2019",
     "doap": "He et al., CVPR 2018",
+    "netvlad": "Arandjelović et al., CVPR 2016",
+    "vlad": "Jégou et al., CVPR 2010; Arandjelović and Zisserman, CVPR 2013",
 }
 
 
@@ -180,6 +185,26 @@ matchers: dict[str, dict[str, Any]] = {
 """Named matcher confs."""
 
 
+def _retrieval(name: str, paper: str, model: dict[str, Any], **entries: Any) -> dict[str, Any]:
+    output = f"global-feats-featplug-{name}"
+    return {"output": output, "model": model, **entries, "paper": _PAPERS[paper]}
+
+
+retrieval: dict[str, dict[str, Any]] = {
+    "netvlad": _retrieval(
+        "netvlad",
+        "netvlad",
+        {"name": "netvlad", "checkpoint": "netvlad"},
+        preprocessing={"grayscale": False, "resize_max": 1024},
+    ),
+    "vlad": _retrieval("vlad", "vlad", {"name": "vlad"}),
+    # For large and varied databases only: of one room or street, the leading components, which
+    # whitening plays down, are what tells the places apart.
+    "vlad-whitened": _retrieval("vlad-whitened", "vlad", {"name": "vlad", "num_components": 512}),
+}
+"""Named retrieval confs."""
+
+
 def feature_conf(name: str) -> dict[str, Any]:
     """Give a copy of a named feature conf.
 
@@ -215,6 +240,15 @@ def matcher_conf(name: str) -> dict[str, Any]:
         ValueError: there is none of that name; lists those there are.
     """
     return _lookup(matchers, name, "matcher")
+
+
+def retrieval_conf(name: str) -> dict[str, Any]:
+    """Give a copy of a named retrieval conf.
+
+    Raises:
+        ValueError: there is none of that name; lists those there are.
+    """
+    return _lookup(retrieval, name, "retrieval")
 
 
 def _lookup(table: dict[str, dict[str, Any]], name: str, kind: str) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from featplug.images import (
     read_image_list,
 )
 from featplug.progress import progress_bar
-from featplug.store import FeatureWriter
+from featplug.store import FeatureWriter, GlobalDescriptorWriter
 
 PRECISIONS = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
 """Floating-point type of the network's products; detection is in float32 always."""
@@ -128,7 +128,7 @@ def extract_features(
     if precision not in PRECISIONS:
         raise ValueError(f"The precision must be one of {', '.join(PRECISIONS)}, not {precision}.")
     feature_path = _feature_path(conf, export_dir, feature_path)
-    names = _image_names(image_dir, image_list)
+    names = image_names(image_dir, image_list)
     torch_device = choose_device(device)
     extractor = build_extractor(conf["model"]).to(torch_device)
     provenance = Provenance(
@@ -147,7 +147,7 @@ def extract_features(
     skipped: dict[str, str] = {}
     num_keypoints = num_extracted = 0
     with FeatureWriter(feature_path, provenance, overwrite) as writer:
-        todo = _not_yet_extracted(writer, image_dir, names)
+        todo = not_yet_extracted(writer, image_dir, names)
         images = prefetch_images(image_dir, todo, preprocessing, num_workers)
         bar = progress_bar(images, "extract", len(todo), "image", progress)
         for image in bar:
@@ -189,7 +189,13 @@ def _feature_path(
     return Path(export_dir) / f"{conf['output']}.h5"
 
 
-def _image_names(image_dir: Path, image_list: Path | Sequence[str] | None) -> list[str]:
+def image_names(image_dir: Path, image_list: Path | Sequence[str] | None) -> list[str]:
+    """List the images asked for: those of a list or a text file of names, or all of a folder.
+
+    Raises:
+        FileNotFoundError: the folder or the file is not there.
+        ValueError: there is no image, or a name that cannot be used.
+    """
     if image_list is None:
         return list_images(image_dir)
     if not image_dir.is_dir():
@@ -202,7 +208,14 @@ def _image_names(image_dir: Path, image_list: Path | Sequence[str] | None) -> li
     return names
 
 
-def _not_yet_extracted(writer: FeatureWriter, image_dir: Path, names: Sequence[str]) -> list[str]:
+def not_yet_extracted(
+    writer: FeatureWriter | GlobalDescriptorWriter, image_dir: Path, names: Sequence[str]
+) -> list[str]:
+    """List the images that are not in the file.
+
+    Raises:
+        ValueError: a photograph was exchanged since the file was made.
+    """
     todo = []
     for name in names:
         stored = writer.fingerprint(name)

@@ -35,13 +35,13 @@ class Provenance:
     """What made a feature or match file."""
 
     kind: str
-    """``features`` or ``matches``."""
+    """``features``, ``global descriptors`` or ``matches``."""
     conf: dict[str, Any]
     """The conf's ``model``, ``preprocessing`` and whatever else changes the contents."""
     weights: list[dict[str, str]] = field(default_factory=list)
     """Name, origin and sha256 of each weights file that the method has."""
     inputs: dict[str, str | None] = field(default_factory=dict)
-    """For matches: :attr:`FeatureReader.file_id` of the two feature files."""
+    """:attr:`FeatureReader.file_id` of the feature files that it was made from."""
     version: str = __version__
     file_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     """Made anew with each file, so that matches know which features they are of."""

@@ -6,6 +6,7 @@ One pair a line, two names with a space between them. Pairs by global descriptor
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import combinations, product
 from pathlib import Path
@@ -77,10 +78,9 @@ def covisible(model: pycolmap.Reconstruction, num: int) -> list[Pair]:
     ids = sorted(model.reg_image_ids(), key=lambda image_id: model.images[image_id].name)
     names = [model.images[image_id].name for image_id in ids]
     rows = {image_id: row for row, image_id in enumerate(ids)}
-    observed: list[int] = []
-    ends = [0]
+    observed, ends = array("i"), array("q", [0])
     for point in model.points3D.values():
-        observed += {rows[element.image_id] for element in point.track.elements}
+        observed.extend({rows[element.image_id] for element in point.track.elements})
         ends.append(len(observed))
     shape = (len(ends) - 1, len(ids))
     images_of_points = csr_array((np.ones(len(observed), np.int32), observed, ends), shape)

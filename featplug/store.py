@@ -2,7 +2,7 @@
 
 A file can be read at any time it is not being written, also after a kill: see
 :mod:`featplug.h5file`. The layout is hloc's: an image's group holds ``keypoints``, ``descriptors``
-(D×N) and others, a pair's group ``matches0`` and ``matching_scores0``.
+(D×N) and others, or ``global_descriptor``; a pair's group ``matches0`` and ``matching_scores0``.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ CHUNK_BYTES = 32 * 2**20
 """Matches are written together when they are this old or this large: a kill costs no more."""
 
 
-class FeatureWriter(H5Writer):
-    """Appends images to a feature file."""
+class _ImageWriter(H5Writer):
+    """Appends images, each with the fingerprint of its file."""
 
     def fingerprint(self, name: str) -> str | None:
         """Fingerprint of the image file an image's features were made from; None if not there."""
@@ -31,6 +31,10 @@ class FeatureWriter(H5Writer):
         if not isinstance(group, h5py.Group) or "image_size" not in group:
             return None
         return str(group.attrs["image_fingerprint"])
+
+
+class FeatureWriter(_ImageWriter):
+    """Appends images to a feature file."""
 
     def write(
         self,
@@ -100,6 +104,10 @@ class FeatureReader(H5Reader):
         width, height = self._group(name)["image_size"][()]
         return int(width), int(height)
 
+    def fingerprint(self, name: str) -> str:
+        """Fingerprint of the image file; empty in hloc's files, which have none."""
+        return str(self._group(name).attrs.get("image_fingerprint", ""))
+
     def _group(self, name: str) -> h5py.Group:
         if name not in self:
             raise ValueError(f"{self.path} has no features of the image {name!r}; extract it.")
@@ -114,6 +122,49 @@ def _leaf_groups(group: h5py.Group, prefix: str = "") -> Iterator[tuple[str, lis
         return
     for key in keys:
         yield from _leaf_groups(group[key], f"{prefix}{key}/")
+
+
+class GlobalDescriptorWriter(_ImageWriter):
+    """Appends images to a file of global descriptors."""
+
+    def write(
+        self, name: str, descriptor: np.ndarray, image_size: tuple[int, int], fingerprint: str
+    ) -> None:
+        """Write one image and flush.
+
+        Args:
+            name: the image's name.
+            descriptor: D float32.
+            image_size: (width, height) of the original image.
+            fingerprint: of the image file, see :func:`featplug.images.file_fingerprint`.
+
+        Raises:
+            ValueError: the disk is nearly full.
+        """
+        self.require_disk(descriptor.nbytes)
+        datasets = {"global_descriptor": descriptor, "image_size": np.array(image_size)}
+        with self.explaining_failures():
+            self.link(name, datasets, {"image_fingerprint": fingerprint})
+            self.file.flush()
+
+
+class GlobalDescriptorReader(H5Reader):
+    """Reads files of global descriptors, ours and hloc's."""
+
+    def names(self) -> list[str]:
+        """All image names in the file, sorted."""
+        return sorted(name for name, keys in _leaf_groups(self.file) if "global_descriptor" in keys)
+
+    def read(self, names: Iterable[str]) -> np.ndarray:
+        """Read the descriptors of images that are in the file, N×D float32.
+
+        Raises:
+            ValueError: they are not of one length.
+        """
+        found = [self.file[name]["global_descriptor"][()].astype(np.float32) for name in names]
+        if len({descriptor.shape for descriptor in found}) > 1:
+            raise ValueError(f"{self.path} has global descriptors of different lengths.")
+        return np.stack(found)
 
 
 def pair_key(name0: str, name1: str) -> str:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,7 +18,7 @@ from featplug import colmap, pairs
 from featplug.base import choose_device
 from featplug.cli import run_command
 from featplug.colmap import CameraOptions, VerificationSummary
-from featplug.confs import feature_conf, matcher_conf
+from featplug.confs import feature_conf, matcher_conf, retrieval_conf
 from featplug.extract import extract_features
 from featplug.images import list_images
 from featplug.match import match_features
@@ -32,13 +31,11 @@ from featplug.results import (
     metric,
     write_results,
 )
+from featplug.retrieval import RetrievalSummary, global_descriptors, pairs_from_retrieval
 from featplug.store import FeatureReader, MatchReader
 from pipelines.datasets.reference import read_reference_poses
 
-_SELECTIONS: dict[str, Callable[[list[str], int], list[pairs.Pair]]] = {
-    "exhaustive": lambda names, _: pairs.exhaustive(names),
-    "sequential": pairs.sequential,
-}
+_SELECTIONS = ("exhaustive", "sequential", "retrieval")
 
 
 @dataclass(frozen=True)
@@ -52,9 +49,13 @@ class SfmOptions:
     matcher: str | None = None
     """Name of the matcher; by default the feature's own."""
     pairs: str = "exhaustive"
-    """exhaustive, sequential (images in the order of their names), or a pair list."""
+    """exhaustive, sequential (images in the order of their names), retrieval, or a pair list."""
     overlap: int = 10
     """Of sequential pairs, in images."""
+    retrieval: str = "vlad"
+    """Name of the global descriptor for --pairs retrieval: vlad or netvlad."""
+    num_matched: int = 20
+    """How many images each is paired with by retrieval."""
     features: Path | None = None
     """Feature file to use instead of extracting, such as one of hloc's; needs --matcher."""
     matches: Path | None = None
@@ -122,6 +123,7 @@ def reconstruct(options: SfmOptions, progress: bool = False) -> dict[str, Any]:
     # Whatever can be wrong with the request is looked at before the long work.
     matcher_conf(matcher)
     choose_device(options.device)
+    retrieval_conf(options.retrieval)
     reference = None if options.reference is None else read_reference_poses(options.reference)
     if options.mapper == "global":
         colmap.require_global_mapping()
@@ -143,9 +145,12 @@ def reconstruct(options: SfmOptions, progress: bool = False) -> dict[str, Any]:
         )
     fingerprint = data_fingerprint(options.images, inputs.names)
     skipped = dict(inputs.skipped)
+    retrieval = None
     if given_pairs is None:
         pairs_path = outputs / f"pairs-{options.pairs}.txt"
-        given_pairs = _SELECTIONS[options.pairs](inputs.names, options.overlap)
+        with recorder.stage("pairs"):
+            given_pairs, retrieval = _select_pairs(options, inputs, outputs, progress)
+        skipped.update(retrieval.skipped if retrieval else {})
         pairs.write_pairs(pairs_path, given_pairs)
     else:
         pairs_path = Path(options.pairs)
@@ -191,7 +196,8 @@ def reconstruct(options: SfmOptions, progress: bool = False) -> dict[str, Any]:
         "feature_conf": feature_conf(options.feature) if options.features is None else None,
         "matcher": matcher if options.matches is None else str(options.matches),
         "matcher_conf": matcher_conf(matcher) if options.matches is None else None,
-        "weights": inputs.weights,
+        "retrieval_conf": retrieval_conf(options.retrieval) if retrieval else None,
+        "weights": inputs.weights + (retrieval.weights if retrieval else []),
         "data": {
             "images": str(options.images.resolve()),
             "fingerprint": fingerprint,
@@ -243,6 +249,30 @@ def _features(options: SfmOptions, outputs: Path, progress: bool) -> _Inputs:
         for name in sorted(set(names) - set(present))
     }
     return _Inputs(options.features, present, skipped, provenance.weights if provenance else [])
+
+
+def _select_pairs(
+    options: SfmOptions, inputs: _Inputs, outputs: Path, progress: bool
+) -> tuple[list[pairs.Pair], RetrievalSummary | None]:
+    """Choose pairs as the options say, and tell what retrieval did for it."""
+    if options.pairs == "exhaustive":
+        return pairs.exhaustive(inputs.names), None
+    if options.pairs == "sequential":
+        return pairs.sequential(inputs.names, options.overlap), None
+    described = global_descriptors(
+        options.retrieval,
+        options.images,
+        outputs,
+        inputs.names,
+        overwrite=options.overwrite,
+        features=inputs.path,
+        device=options.device,
+        progress=progress,
+    )
+    chosen = pairs_from_retrieval(
+        described.descriptor_path, options.num_matched, described.names, described.names
+    )
+    return pairs.unique_pairs(chosen), described
 
 
 def _remove_old_model(outputs: Path) -> None:

@@ -1,14 +1,19 @@
 """NetVLAD: a set of local descriptors summed up by how they differ from cluster centres.
 
 Arandjelović et al., "NetVLAD: CNN Architecture for Weakly Supervised Place Recognition", CVPR 2016,
-section 3.1. LISRD's meta descriptors are computed by such layers.
+section 3.1. LISRD's meta descriptors are computed by such layers, too.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+MIN_SIDE = 16
+"""The smallest image side, in pixels, that VGG16's four poolings leave anything of."""
 
 
 class NetVLAD(nn.Module):
@@ -17,13 +22,14 @@ class NetVLAD(nn.Module):
     Args:
         num_clusters: K, the number of clusters.
         dim: D, the length of a descriptor.
+        bias: of the assignment; the paper's networks have none.
     """
 
-    def __init__(self, num_clusters: int = 8, dim: int = 128) -> None:
+    def __init__(self, num_clusters: int = 8, dim: int = 128, bias: bool = True) -> None:
         super().__init__()
         self.centroids = nn.Parameter(torch.rand(num_clusters, dim))
         # A convolution in name and shape only, as in the authors' checkpoints.
-        self.conv = nn.Conv2d(dim, num_clusters, 1)
+        self.conv = nn.Conv2d(dim, num_clusters, 1, bias=bias)
 
     def forward(self, descriptors: Tensor, sets: Tensor | None = None) -> Tensor:
         """Aggregate B sets of P descriptors, or S sets of each.
@@ -50,3 +56,57 @@ class NetVLAD(nn.Module):
         residuals = sums - totals[..., None] * self.centroids
         vlad = F.normalize(F.normalize(residuals, dim=3).flatten(2), dim=2)
         return vlad[:, 0] if sets is None else vlad
+
+
+VGG16_CHANNELS = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512)
+"""Outputs of VGG16's convolutions, 0 for a pooling."""
+
+
+class VGG16NetVLAD(nn.Module):
+    """The paper's network for place recognition: VGG16, NetVLAD, whitening.
+
+    VGG16 (Simonyan and Zisserman, ICLR 2015) ends with conv5_3, not rectified. The whitening is
+    that of section 5.1 as a linear layer.
+
+    Args:
+        channels: outputs of VGG16's convolutions, 0 for a pooling.
+        num_clusters: of NetVLAD.
+        dimensions: of the whitened descriptor.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int] = VGG16_CHANNELS,
+        num_clusters: int = 64,
+        dimensions: int = 4096,
+    ) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        previous = 3
+        for width in channels:
+            if width == 0:
+                layers.append(nn.MaxPool2d(2))
+                continue
+            layers += [nn.Conv2d(previous, width, 3, padding=1), nn.ReLU(inplace=True)]
+            previous = width
+        self.backbone = nn.Sequential(*layers[:-1])
+        self.vlad = NetVLAD(num_clusters, previous, bias=False)
+        self.whitening = nn.Linear(num_clusters * previous, dimensions)
+        self.mean: Tensor
+        self.register_buffer("mean", torch.zeros(3))  # grey values, RGB
+
+    def forward(self, images: Tensor, whiten: bool = True) -> Tensor:
+        """Describe images.
+
+        Args:
+            images: B×3×H×W RGB in [0, 1], sides of at least :data:`MIN_SIDE` pixels.
+            whiten: or else return what NetVLAD gives.
+
+        Returns:
+            B×4096, or B×32768 (one cluster after the other), of unit length.
+        """
+        images = images * 255 - self.mean[:, None, None]
+        # Channels-last is the faster layout on CPUs and on tensor cores.
+        features = self.backbone(images.contiguous(memory_format=torch.channels_last))
+        vectors = self.vlad(features.flatten(2).transpose(1, 2))
+        return F.normalize(self.whitening(vectors), dim=1) if whiten else vectors

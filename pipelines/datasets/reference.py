@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pycolmap
 
+from featplug.colmap import read_model
 from featplug.metrics import model_poses
 
 _CAMERA_SUFFIX = ".camera"
@@ -30,11 +30,7 @@ def read_reference_poses(path: Path) -> dict[str, np.ndarray]:
     if not path.is_dir():
         raise FileNotFoundError(f"There is no reference folder {path}.")
     if any((path / f"images.{suffix}").is_file() for suffix in ("bin", "txt")):
-        try:
-            return model_poses(pycolmap.Reconstruction(str(path)))
-        except (ValueError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            raise ValueError(f"The COLMAP model {path} cannot be read: {reason}") from error
+        return model_poses(read_model(path))
     cameras = sorted(path.glob(f"*{_CAMERA_SUFFIX}"))
     if not cameras:
         raise ValueError(

@@ -63,7 +63,7 @@ def test_the_model_has_the_true_poses(outputs: Path, room: Path) -> None:
     assert metrics["median_rotation_error"] < 1.0
     assert metrics["verified_pairs"] <= metrics["matched_pairs"] == 15
     assert all(entry["unit"] for entry in results["metrics"].values())
-    assert set(results["stages"]) == {"extract", "match", "verify", "map"}
+    assert set(results["stages"]) == {"extract", "pairs", "match", "verify", "map"}
     assert results["options"]["seed"] == 0
     assert results["feature"] == "sift"
 

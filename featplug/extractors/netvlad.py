@@ -1,0 +1,49 @@
+"""NetVLAD as a global descriptor of images, for retrieval.
+
+Arandjelović et al., "NetVLAD: CNN Architecture for Weakly Supervised Place Recognition", CVPR 2016.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from featplug.base import GlobalExtractor
+from featplug.networks.netvlad import MIN_SIDE, VGG16NetVLAD
+from featplug.weights import load_weights
+
+
+class NetVLADExtractor(GlobalExtractor):
+    """VGG16 with NetVLAD, trained on Pitts30k; the default of hloc's localization, too.
+
+    Conf:
+        checkpoint: name of the weights.
+        weights: which file of it to load; see :func:`featplug.weights.load_weights`.
+        whiten: project to 4,096 whitened dimensions; 32,768 without.
+
+    Raises:
+        ValueError: the weights do not fit.
+    """
+
+    default_conf: ClassVar[dict[str, Any]] = {
+        "checkpoint": "netvlad",
+        "weights": "auto",
+        "whiten": True,
+    }
+
+    def __init__(self, conf: Mapping[str, Any] | None = None) -> None:
+        super().__init__(conf)
+        with torch.device("meta"):
+            self.network = VGG16NetVLAD()
+        record = load_weights(self.conf["checkpoint"], self.conf["weights"], self.network)
+        self.weights_records = (record,)
+
+    def describe(self, image: Tensor) -> Tensor:
+        """Describe one image; see :class:`featplug.base.GlobalExtractor`."""
+        if min(image.shape[-2:]) < MIN_SIDE:
+            height, width = image.shape[-2:]
+            raise ValueError(f"{width}×{height} pixels are too few, NetVLAD needs {MIN_SIDE}")
+        return self.network(image.expand(3, -1, -1)[None], self.conf["whiten"])[0]
