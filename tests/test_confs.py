@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from featplug.confs import feature_conf, features, matcher_conf, matchers
+from featplug.confs import feature_conf, features, matcher_conf, matchers, retrieval
 
 
 def test_every_output_is_its_own_and_ours() -> None:
-    outputs = [conf["output"] for conf in (*features.values(), *matchers.values())]
+    tables = (features, matchers, retrieval)
+    outputs = [conf["output"] for table in tables for conf in table.values()]
     assert len(set(outputs)) == len(outputs)
     assert all("featplug" in output for output in outputs)
     assert all(conf["matcher"] in matchers for conf in features.values())
