@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from featplug.pairs import exhaustive, write_pairs
+from featplug.cli_pairs import pairs_app
+from featplug.pairs import exhaustive, read_pairs, write_pairs
 from featplug.store import FeatureReader
 from tests.conftest import REPOSITORY
-from tests.worlds import write_textured_images
+from tests.test_retrieval import write_features
+from tests.worlds import SyntheticScene, write_textured_images
 
 
 def featplug(*arguments: object, weights: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -25,6 +27,10 @@ def featplug(*arguments: object, weights: Path | None = None) -> subprocess.Comp
     return subprocess.run(
         command, env=environment, capture_output=True, text=True, check=False, cwd=REPOSITORY
     )
+
+
+def pairs(*arguments: object) -> None:
+    pairs_app.cli(prog="featplug pairs", args=list(map(str, arguments)))
 
 
 def test_extract_and_match_with_hlocs_names(tmp_path: Path) -> None:
@@ -54,11 +60,58 @@ def test_extract_and_match_with_hlocs_names(tmp_path: Path) -> None:
     assert "3 were there" in again.stdout
 
 
+def test_retrieve_and_pairs_with_hlocs_names(tmp_path: Path) -> None:
+    names = write_features(tmp_path / "feats.h5")
+    (tmp_path / "db.txt").write_text("\n".join(names[:30]))
+    run = featplug(
+        "retrieve", "--conf", "vlad", "--features", tmp_path / "feats.h5",
+        "--export_dir", tmp_path, "--db_list", tmp_path / "db.txt",
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert "40 images described" in run.stdout
+    descriptors = tmp_path / "feats_global-feats-featplug-vlad.h5"
+    pairs(
+        "retrieval", "--descriptors", descriptors, "--output", tmp_path / "loc.txt",
+        "--num_matched", 2, "--query_prefix", "db/035", "db/036", "--db_list", tmp_path / "db.txt",
+    )  # fmt: skip
+    chosen = read_pairs(tmp_path / "loc.txt")
+    assert [query for query, _ in chosen] == 2 * ["db/035.jpg"] + 2 * ["db/036.jpg"]
+    assert {image for _, image in chosen} <= set(names[:30])
+
+
+def test_pairs_of_a_model(synthetic_scene: SyntheticScene, tmp_path: Path) -> None:
+    model, names = tmp_path / "model", synthetic_scene.names
+    model.mkdir()
+    synthetic_scene.truth.write(str(model))
+    for command in ("covisibility", "poses"):
+        output = tmp_path / f"{command}.txt"
+        pairs(command, "--model", model, "--output", output, "--num_matched", 2)
+        assert {name for name, _ in read_pairs(output)} <= set(names)
+    output = tmp_path / "list.txt"
+    pairs("exhaustive", "--features", synthetic_scene.features, "--output", output)
+    assert read_pairs(output) == exhaustive(names)
+    (tmp_path / "two.txt").write_text("\n".join(names[:2]))
+    options = ["--features", synthetic_scene.features, "--output", output]
+    pairs("exhaustive", "--ref_list", tmp_path / "two.txt", *options)
+    assert read_pairs(output) == exhaustive(names, names[:2])
+    pairs("sequential", "--overlap", 1, *options)
+    assert len(read_pairs(output)) == len(names) - 1
+    with pytest.raises(ValueError, match="Give a list of images or a feature file"):
+        pairs("sequential", "--output", output)
+    with pytest.raises(FileNotFoundError, match=r"no COLMAP model in .*gone"):
+        pairs("poses", "--model", tmp_path / "gone", "--output", output, "--num_matched", 2)
+    options = ["--model", model, "--num_matched", 2, "--output", tmp_path / "none.txt"]
+    with pytest.raises(ValueError, match="no pair of images like that"):
+        pairs("poses", "--rotation_threshold", 0, *options)
+    assert not (tmp_path / "none.txt").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["extract", "--image_dir", "/nowhere", "--export_dir", "x"], "no image folder /nowhere"),
         (["match", "--pairs", "gone.txt", "--features", "x.h5"], "no pair list gone.txt"),
+        (["retrieve", "--features", "gone.h5", "--export_dir", "x"], "no file gone.h5"),
         (["weights", "import", "gone.pth"], "gone.pth"),
         (["weights", "fetch", "nothing"], "nothing"),
     ],

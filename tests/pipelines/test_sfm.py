@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from featplug.colmap import CameraOptions
-from featplug.pairs import write_pairs
+from featplug.pairs import read_pairs, write_pairs
 from featplug.store import FeatureReader
 from pipelines.sfm import SfmOptions, reconstruct
 from tests.conftest import REPOSITORY
@@ -112,6 +112,24 @@ def test_pairs_of_a_file_a_known_camera_and_the_global_mapper(room: Path, tmp_pa
     model = pycolmap.Reconstruction(str(tmp_path / "out" / "model"))
     (camera,) = model.cameras.values()
     np.testing.assert_array_equal(camera.params, [528, 528, 240, 180])
+
+
+def test_pairs_by_retrieval(outputs: Path, room: Path, tmp_path: Path) -> None:
+    options = SfmOptions(
+        room / "images",
+        features=outputs / "feats-featplug-sift.h5",
+        matcher="NN-ratio",
+        pairs="retrieval",
+        num_matched=3,
+        outputs=tmp_path,
+    )
+    results = reconstruct(options)
+    assert results["metrics"]["registered_images"]["value"] == 6
+    assert 9 <= len(read_pairs(tmp_path / "pairs-retrieval.txt")) < 15
+    assert results["retrieval_conf"]["model"]["name"] == "vlad"
+    assert [w["origin"] for w in results["weights"]] == ["learnt"]
+    with pytest.raises(ValueError, match="no retrieval 'bow'; there are netvlad, vlad"):
+        reconstruct(dataclasses.replace(options, retrieval="bow"))
 
 
 def copy_images(room: Path, target: Path) -> Path:
