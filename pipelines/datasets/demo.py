@@ -1,0 +1,141 @@
+"""A small world of known truth, in the layouts of the data sets that the pipelines read.
+
+``python -m pipelines.datasets.demo DIR``: an old town and a room are rendered here, without a
+download; see :func:`make_demo_world`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from featplug.cli import run_command
+
+VERSION = 1
+"""Of the world; another one is not used again."""
+MARKER = "demo-world.json"
+"""Written last, with the options; a folder with it is whole."""
+_UNFINISHED = "demo-world.unfinished"
+
+Layout = Literal["aachen_v1.1"]
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """Size of the demo world."""
+
+    seed: int = 0
+    """Another seed, another town."""
+    num_database: int = 60
+    """Photographs of the database."""
+    num_queries: int = 12
+    """Queries by day, at dusk and at night, each."""
+    image_size: int = 640
+    """Longer side of the town's photographs in pixels."""
+
+
+def make_demo_world(
+    folder: Path,
+    options: DemoOptions | None = None,
+    layout: Layout = "aachen_v1.1",
+    progress: bool = False,
+) -> Path:
+    """Make the demo world in one layout, unless it is there already.
+
+    What an earlier call with the same options finished is used again; what it left unfinished, or
+    made with other options, is made anew.
+
+    Args:
+        folder: of the world, with a folder for each layout.
+        options: its size.
+        layout: of which data set; each has its truth in ``ground_truth.txt``, a line ``name qw qx
+            qy qz tx ty tz`` (world to camera) for each query.
+        progress: show it.
+
+    Returns:
+        The data set's folder.
+
+    Raises:
+        ValueError: an option is out of range, or the folder holds something else.
+    """
+    options = options or DemoOptions()
+    _check(options)
+    dataset = Path(folder) / layout
+    record = {"version": VERSION, "layout": layout, **asdict(options)}
+    if _read(dataset / MARKER) == record:
+        return dataset
+    ours = (dataset / MARKER).is_file() or (dataset / _UNFINISHED).is_file()
+    if dataset.exists() and any(dataset.iterdir()) and not ours:
+        raise ValueError(f"{dataset} holds something else than a demo world; name another folder.")
+    if ours:
+        (dataset / _UNFINISHED).touch()
+        (dataset / MARKER).unlink(missing_ok=True)
+        for path in dataset.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != _UNFINISHED:
+                path.unlink()
+    dataset.mkdir(parents=True, exist_ok=True)
+    (dataset / _UNFINISHED).touch()
+    _WRITERS[layout](dataset, Path(folder), options, progress)
+    (dataset / MARKER).write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+    (dataset / _UNFINISHED).unlink()
+    return dataset
+
+
+def _read(marker: Path) -> object:
+    try:
+        return json.loads(marker.read_text("utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def _check(options: DemoOptions) -> None:
+    if options.num_database < 2 or options.num_queries < 1 or options.seed < 0:
+        raise ValueError(
+            "A demo world needs two photographs or more in its database, a query or more, and a "
+            "seed that is not negative."
+        )
+    if not 160 <= options.image_size <= 4096:
+        raise ValueError(f"The image size is {options.image_size}; it must be 160 to 4096 pixels.")
+
+
+def _aachen(dataset: Path, folder: Path, options: DemoOptions, progress: bool) -> None:
+    from pipelines.datasets.world.aachen_files import write_aachen
+
+    write_aachen(
+        dataset,
+        options.seed,
+        options.num_database,
+        options.num_queries,
+        options.image_size,
+        progress,
+    )
+
+
+_WRITERS: dict[str, Callable[[Path, Path, DemoOptions, bool], None]] = {"aachen_v1.1": _aachen}
+
+
+def main(
+    folder: tyro.conf.Positional[Path],
+    layout: Layout = "aachen_v1.1",
+    options: Annotated[DemoOptions, tyro.conf.arg(name="")] = DemoOptions(),  # noqa: B008
+) -> None:
+    """Make the demo world.
+
+    Args:
+        folder: of the world, with a folder for each layout.
+        layout: of which data set.
+        options: its size.
+    """
+    print(make_demo_world(folder, options, layout, progress=True))
+
+
+if __name__ == "__main__":
+    run_command(main, prog="python -m pipelines.datasets.demo")

@@ -1,0 +1,119 @@
+"""COLMAP models, NVM models and lists of cameras of true views and tracks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pycolmap
+
+from pipelines.datasets.world.geometry import Camera, View, quaternion
+from pipelines.datasets.world.tracks import Tracks
+
+
+def write_model(
+    folder: Path, views: Sequence[View], tracks: Tracks, colours: np.ndarray, text: bool = False
+) -> None:
+    """Write a COLMAP model.
+
+    Args:
+        folder: made where it is not there.
+        views: of the images; the first one has the id 1.
+        tracks: see there.
+        colours: P×3 uint8.
+        text: write text files, not binary ones.
+    """
+    model = pycolmap.Reconstruction()
+    cameras = _camera_ids(views)
+    for camera, number in cameras.items():
+        model.add_camera_with_trivial_rig(_colmap_camera(camera, number))
+    observations: list[list[np.ndarray]] = [[] for _ in views]
+    members: list[list[tuple[int, int]]] = []
+    for which, xy in zip(tracks.views, tracks.xy, strict=True):
+        members.append([(int(i) + 1, len(observations[i])) for i in which])
+        for i, point in zip(which.tolist(), xy, strict=True):
+            observations[i].append(point)
+    for i, view in enumerate(views):
+        keypoints = np.array(observations[i]).reshape(-1, 2)
+        image = pycolmap.Image(view.name, keypoints, cameras[view.camera], i + 1)
+        model.add_image_with_trivial_frame(image, pycolmap.Rigid3d(view.cam_from_world))
+    for point, elements, colour in zip(tracks.points, members, colours, strict=True):
+        track = pycolmap.Track([pycolmap.TrackElement(*element) for element in elements])
+        model.add_point3D(point, track, colour)
+    model.update_point_3d_errors()
+    folder.mkdir(parents=True, exist_ok=True)
+    (model.write_text if text else model.write_binary)(str(folder))
+
+
+def copy_images_to_database(model_path: Path, database_path: Path) -> None:
+    """Write a COLMAP database with the cameras and images of a model, under their ids."""
+    model = pycolmap.Reconstruction(str(model_path))
+    database = pycolmap.Database.open(str(database_path))
+    for camera in model.cameras.values():
+        database.write_camera(camera, True)
+    for image in model.images.values():
+        bare = pycolmap.Image(image.name, np.zeros((0, 2)), image.camera_id, image.image_id)
+        database.write_image(bare, True)
+    database.close()
+
+
+def write_nvm(path: Path, views: Sequence[View], tracks: Tracks, colours: np.ndarray) -> None:
+    """Write a model in VisualSFM's form: camera centres, and no principal points."""
+    lines = ["NVM_V3", "", str(len(views))]
+    for view in views:
+        pose = [*quaternion(view.cam_from_world[:, :3]), *view.centre]
+        numbers = " ".join(f"{value:.12g}" for value in pose)
+        focal, distortion = view.camera.focal[0], view.camera.distortion
+        lines.append(f"{view.name} {focal:.12g} {numbers} {-distortion:.12g} 0")
+    lines += ["", str(len(tracks.points))]
+    counts = [0] * len(views)
+    for point, colour, which, xy in zip(
+        tracks.points, colours, tracks.views, tracks.xy, strict=True
+    ):
+        fields = [*(f"{value:.12g}" for value in point), *map(str, colour.tolist())]
+        fields.append(str(len(which)))
+        for i, (x, y) in zip(which.tolist(), xy.tolist(), strict=True):
+            fields += [str(i), str(counts[i]), f"{x:.6f}", f"{y:.6f}"]
+            counts[i] += 1
+        lines.append(" ".join(fields))
+    lines += ["", "0", ""]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines), "utf-8")
+
+
+def write_intrinsics(path: Path, views: Sequence[View]) -> None:
+    """Write a list of images with their cameras: ``name MODEL width height parameters``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [f"{view.name} {camera_words(view.camera)}\n" for view in views]
+    path.write_text("".join(lines), "utf-8")
+
+
+def write_poses(path: Path, views: Sequence[View]) -> None:
+    """Write true poses, a line ``name qw qx qy qz tx ty tz`` (world to camera) each."""
+    lines = []
+    for view in views:
+        pose = [*quaternion(view.cam_from_world[:, :3]), *view.cam_from_world[:, 3]]
+        lines.append(" ".join([view.name, *(f"{value:.15g}" for value in pose)]) + "\n")
+    path.write_text("".join(lines), "utf-8")
+
+
+def camera_words(camera: Camera) -> str:
+    """A camera in the form of COLMAP's lists."""
+    numbers = " ".join(f"{value:.10g}" for value in camera.params)
+    return f"{camera.model} {camera.width} {camera.height} {numbers}"
+
+
+def _camera_ids(views: Sequence[View]) -> dict[Camera, int]:
+    cameras = dict.fromkeys(view.camera for view in views)
+    return {camera: number for number, camera in enumerate(cameras, 1)}
+
+
+def _colmap_camera(camera: Camera, number: int) -> pycolmap.Camera:
+    return pycolmap.Camera(
+        model=camera.model,
+        width=camera.width,
+        height=camera.height,
+        params=list(camera.params),
+        camera_id=number,
+    )
