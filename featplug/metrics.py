@@ -50,10 +50,10 @@ def model_poses(model: pycolmap.Reconstruction) -> dict[str, np.ndarray]:
 
 @dataclass(frozen=True)
 class PoseErrors:
-    """Errors of camera poses against a reference, after a similarity alignment."""
+    """Errors of camera poses against a reference."""
 
     names: list[str]
-    """Images that both have, in order."""
+    """Images that were compared, in order."""
     position: np.ndarray
     """Distance of camera centres, in the reference's unit (metres where it is metric)."""
     rotation: np.ndarray
@@ -113,6 +113,54 @@ def aligned_pose_errors(
         names,
         np.linalg.norm(scale * turned - centred_ref, axis=1),
         rotation_angles(poses[:, :, :3] @ rotation.T, poses_ref[:, :, :3]),
+    )
+
+
+def absolute_pose_errors(
+    estimated: Mapping[str, np.ndarray], reference: Mapping[str, np.ndarray]
+) -> PoseErrors:
+    """Compare poses in one world, without any alignment.
+
+    Args:
+        estimated: image name to ``cam_from_world`` 3×4.
+        reference: the same, true. An image that has no estimate is infinitely far off and turned by
+            180°, so that it counts as a failure; one that has no reference is left out.
+    """
+    names = sorted(reference)
+    position, rotation = np.full(len(names), np.inf), np.full(len(names), 180.0)
+    found = [i for i, name in enumerate(names) if name in estimated]
+    if found:
+        poses = np.stack([estimated[names[i]] for i in found])
+        poses_ref = np.stack([reference[names[i]] for i in found])
+        offsets = camera_centres(poses) - camera_centres(poses_ref)
+        position[found] = np.linalg.norm(offsets, axis=1)
+        rotation[found] = rotation_angles(poses[:, :, :3], poses_ref[:, :, :3])
+    return PoseErrors(names, position, rotation)
+
+
+LONG_TERM_THRESHOLDS = ((0.25, 2.0), (0.5, 5.0), (5.0, 10.0))
+"""Metres and degrees of the long-term localization benchmark (Sattler et al. 2018)."""
+OLD_NIGHT_THRESHOLDS = ((0.5, 2.0), (1.0, 5.0), (5.0, 10.0))
+"""Those of Aachen's night queries in papers until 2020, before their poses were refined."""
+INLOC_THRESHOLDS = ((0.25, 10.0), (0.5, 10.0), (1.0, 10.0))
+"""Metres and degrees of InLoc (Taira et al. 2018)."""
+
+
+def localization_recall(
+    errors: PoseErrors, thresholds: Sequence[tuple[float, float]] = LONG_TERM_THRESHOLDS
+) -> np.ndarray:
+    """Give the part of images that are within each (distance, degrees), values in [0, 1].
+
+    Raises:
+        ValueError: there is no image.
+    """
+    if not errors.names:
+        raise ValueError("There is no image with a true pose, so there is no recall.")
+    return np.array(
+        [
+            np.mean((errors.position <= distance) & (errors.rotation <= angle))
+            for distance, angle in thresholds
+        ]
     )
 
 

@@ -7,8 +7,11 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from featplug.metrics import (
+    OLD_NIGHT_THRESHOLDS,
+    absolute_pose_errors,
     aligned_pose_errors,
     camera_centres,
+    localization_recall,
     repeatability,
     rotation_angles,
 )
@@ -98,3 +101,25 @@ def test_what_cannot_be_aligned_says_so() -> None:
     line = {f"{i}": np.column_stack([np.eye(3), [-i, 0, 0]]) for i in range(4)}
     with pytest.raises(ValueError, match="on a line"):
         aligned_pose_errors(line, line)
+
+
+def test_recall_counts_a_missing_pose_as_a_failure() -> None:
+    """Poses moved and turned by known amounts, in the same world: nothing is aligned."""
+    reference = random_poses(5)
+    changes = {"0.jpg": (0.2, 1.0), "1.jpg": (0.4, 1.0), "2.jpg": (0.2, 6.0), "3.jpg": (9.0, 0.0)}
+    estimated = {}
+    for name, (distance, degrees) in changes.items():
+        pose = reference[name]
+        rotation = Rotation.from_euler("y", degrees, degrees=True).as_matrix() @ pose[:, :3]
+        centre = camera_centres(pose) + np.array([0, 0, distance])
+        estimated[name] = np.column_stack([rotation, -rotation @ centre])
+    errors = absolute_pose_errors({**estimated, "not a query.jpg": np.eye(3, 4)}, reference)
+    assert errors.names == sorted(reference)
+    np.testing.assert_allclose(errors.position[:4], [d for d, _ in changes.values()])
+    np.testing.assert_allclose(errors.rotation[:4], [a for _, a in changes.values()], atol=1e-6)
+    assert errors.position[4] == np.inf
+    assert errors.rotation[4] == 180
+    np.testing.assert_allclose(localization_recall(errors), [0.2, 0.4, 0.6])
+    np.testing.assert_allclose(localization_recall(errors, OLD_NIGHT_THRESHOLDS), [0.4, 0.4, 0.6])
+    with pytest.raises(ValueError, match="no image with a true pose"):
+        localization_recall(absolute_pose_errors(estimated, {}))

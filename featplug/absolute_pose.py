@@ -1,0 +1,96 @@
+"""The pose of a calibrated camera from 2D-3D matches: P3P in LO-RANSAC, then refinement.
+
+COLMAP's estimators, through pycolmap 3.13 to 4.2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pycolmap
+
+MIN_MATCHES = 4
+"""P3P fits any three matches, so that the fourth is the first to say something."""
+
+
+@dataclass(frozen=True)
+class AbsolutePoseOptions:
+    """How a pose is searched for; the defaults are COLMAP's, with hloc's threshold."""
+
+    max_error: float = 12.0
+    """Of an inlier, in pixels."""
+    min_num_inliers: int = MIN_MATCHES
+    """A pose with fewer is none."""
+    min_inlier_ratio: float = 0.1
+    """RANSAC goes on long enough to find a pose with that part of inliers."""
+    confidence: float = 0.99999
+    """Of having drawn one sample of inliers only, at which RANSAC ends."""
+    min_num_trials: int = 100
+    max_num_trials: int = 10_000
+    seed: int = 0
+    """Of RANSAC: the same matches and seed give the same pose, in any thread."""
+
+
+@dataclass(frozen=True)
+class AbsolutePose:
+    """An estimated pose."""
+
+    cam_from_world: np.ndarray
+    """3×4."""
+    inliers: np.ndarray
+    """N bool, of the matches that were given."""
+
+    @property
+    def num_inliers(self) -> int:
+        """How many matches fit the pose that RANSAC found."""
+        return int(np.count_nonzero(self.inliers))
+
+
+def estimate_pose(
+    points2d: np.ndarray,
+    points3d: np.ndarray,
+    camera: pycolmap.Camera,
+    options: AbsolutePoseOptions | None = None,
+) -> AbsolutePose | None:
+    """Estimate where a camera was.
+
+    Args:
+        points2d: N×2 (x, y) in pixels; **integer = pixel centre**, so half a pixel is added for
+            COLMAP.
+        points3d: N×3 in the world; the same point may stand there more than once.
+        camera: intrinsics, with COLMAP's origin at the corner of the first pixel.
+        options: thresholds and seed.
+
+    Returns:
+        The pose, or None where there are fewer than four matches or no pose fits
+        ``min_num_inliers`` of them.
+
+    Raises:
+        ValueError: the arrays have other shapes, or hold NaN or infinity.
+    """
+    options = options or AbsolutePoseOptions()
+    points2d = np.asarray(points2d, dtype=np.float64).reshape(-1, 2)
+    points3d = np.asarray(points3d, dtype=np.float64).reshape(-1, 3)
+    if len(points2d) != len(points3d):
+        raise ValueError(f"{len(points2d)} image points cannot match {len(points3d)} 3D points.")
+    if not (np.isfinite(points2d).all() and np.isfinite(points3d).all()):
+        raise ValueError("The matches of a pose hold NaN or infinity; leave such points out.")
+    if len(points2d) < max(MIN_MATCHES, options.min_num_inliers):
+        return None
+    estimation = pycolmap.AbsolutePoseEstimationOptions()
+    ransac = estimation.ransac
+    ransac.max_error = options.max_error
+    ransac.min_inlier_ratio = options.min_inlier_ratio
+    ransac.confidence = options.confidence
+    ransac.min_num_trials = min(options.min_num_trials, options.max_num_trials)
+    ransac.max_num_trials = options.max_num_trials
+    ransac.random_seed = options.seed
+    found = pycolmap.estimate_and_refine_absolute_pose(
+        points2d + 0.5, points3d, camera, estimation_options=estimation
+    )
+    if found is None or found["num_inliers"] < options.min_num_inliers:
+        return None
+    return AbsolutePose(
+        found["cam_from_world"].matrix(), np.asarray(found["inlier_mask"], dtype=bool)
+    )
