@@ -23,7 +23,7 @@ MARKER = "demo-world.json"
 """Written last, with the options; a folder with it is whole."""
 _UNFINISHED = "demo-world.unfinished"
 
-Layout = Literal["aachen_v1.1"]
+Layout = Literal["aachen_v1.1", "aachen", "inloc"]
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,10 @@ class DemoOptions:
     """Photographs of the database."""
     num_queries: int = 12
     """Queries by day, at dusk and at night, each."""
+    num_scans: int = 4
+    """Laser scans of the room, each cut into twelve views; up to five."""
     image_size: int = 640
-    """Longer side of the town's photographs in pixels."""
+    """Longer side of the photographs in pixels."""
 
 
 def make_demo_world(
@@ -102,6 +104,8 @@ def _check(options: DemoOptions) -> None:
             "A demo world needs two photographs or more in its database, a query or more, and a "
             "seed that is not negative."
         )
+    if not 1 <= options.num_scans <= 5:
+        raise ValueError(f"The room has 1 to 5 laser scans, not {options.num_scans}.")
     if not 160 <= options.image_size <= 4096:
         raise ValueError(f"The image size is {options.image_size}; it must be 160 to 4096 pixels.")
 
@@ -119,7 +123,30 @@ def _aachen(dataset: Path, folder: Path, options: DemoOptions, progress: bool) -
     )
 
 
-_WRITERS: dict[str, Callable[[Path, Path, DemoOptions, bool], None]] = {"aachen_v1.1": _aachen}
+def _aachen_v1(dataset: Path, folder: Path, options: DemoOptions, progress: bool) -> None:
+    from pipelines.datasets.world.aachen_files import write_aachen_v1
+
+    write_aachen_v1(dataset, make_demo_world(folder, options, "aachen_v1.1", progress))
+
+
+def _inloc(dataset: Path, folder: Path, options: DemoOptions, progress: bool) -> None:
+    from pipelines.datasets.world.inloc_files import write_inloc
+
+    write_inloc(
+        dataset,
+        options.seed,
+        options.num_scans,
+        options.num_queries,
+        options.image_size,
+        progress,
+    )
+
+
+_WRITERS: dict[str, Callable[[Path, Path, DemoOptions, bool], None]] = {
+    "aachen_v1.1": _aachen,
+    "aachen": _aachen_v1,
+    "inloc": _inloc,
+}
 
 
 def main(

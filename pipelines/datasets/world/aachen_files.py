@@ -68,9 +68,7 @@ def write_aachen(
 
     images = folder / "images_upright"
     sets = [("noon", database), *queries.items()]
-    bar = progress_bar(
-        None, "photograph the town", sum(len(v) for _, v in sets), "image", progress
-    )
+    bar = progress_bar(None, "photograph the town", sum(len(v) for _, v in sets), "image", progress)
     with bar:
         for number, (look, views) in enumerate(sets):
             photographer = Photographer(scene, atlas, LOOKS[look])
@@ -89,7 +87,7 @@ def write_aachen(
     colmap_files.write_nvm(models / "aachen_v_1_1.nvm", database, tracks, colours)
     colmap_files.write_intrinsics(models / "database_intrinsics_v1_1.txt", database)
     every_query = [view for views in queries.values() for view in views]
-    colmap_files.write_poses(folder / "ground_truth.txt", every_query)
+    colmap_files.write_truth(folder / "ground_truth.txt", every_query)
 
 
 def write_aachen_v1(folder: Path, newer: Path) -> None:

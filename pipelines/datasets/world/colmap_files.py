@@ -1,4 +1,4 @@
-"""COLMAP models, NVM models and lists of cameras of true views and tracks."""
+"""COLMAP models, NVM models, lists of cameras and of poses from true views and tracks."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pycolmap
 
 from pipelines.datasets.world.geometry import Camera, View, quaternion
 from pipelines.datasets.world.tracks import Tracks
+from pipelines.queries import Query, write_poses, write_queries
 
 
 def write_model(
@@ -65,6 +66,7 @@ def write_nvm(path: Path, views: Sequence[View], tracks: Tracks, colours: np.nda
         pose = [*quaternion(view.cam_from_world[:, :3]), *view.centre]
         numbers = " ".join(f"{value:.12g}" for value in pose)
         focal, distortion = view.camera.focal[0], view.camera.distortion
+        # To first order; readers take intrinsics from a list of their own.
         lines.append(f"{view.name} {focal:.12g} {numbers} {-distortion:.12g} 0")
     lines += ["", str(len(tracks.points))]
     counts = [0] * len(views)
@@ -83,25 +85,13 @@ def write_nvm(path: Path, views: Sequence[View], tracks: Tracks, colours: np.nda
 
 
 def write_intrinsics(path: Path, views: Sequence[View]) -> None:
-    """Write a list of images with their cameras: ``name MODEL width height parameters``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lines = [f"{view.name} {camera_words(view.camera)}\n" for view in views]
-    path.write_text("".join(lines), "utf-8")
+    """Write a list of images with their cameras, which is a query list's form."""
+    write_queries(path, (Query(view.name, _colmap_camera(view.camera, 1)) for view in views))
 
 
-def write_poses(path: Path, views: Sequence[View]) -> None:
-    """Write true poses, a line ``name qw qx qy qz tx ty tz`` (world to camera) each."""
-    lines = []
-    for view in views:
-        pose = [*quaternion(view.cam_from_world[:, :3]), *view.cam_from_world[:, 3]]
-        lines.append(" ".join([view.name, *(f"{value:.15g}" for value in pose)]) + "\n")
-    path.write_text("".join(lines), "utf-8")
-
-
-def camera_words(camera: Camera) -> str:
-    """A camera in the form of COLMAP's lists."""
-    numbers = " ".join(f"{value:.10g}" for value in camera.params)
-    return f"{camera.model} {camera.width} {camera.height} {numbers}"
+def write_truth(path: Path, views: Sequence[View]) -> None:
+    """Write the true poses of queries under their full names."""
+    write_poses(path, {view.name: view.cam_from_world for view in views}, "full")
 
 
 def _camera_ids(views: Sequence[View]) -> dict[Camera, int]:

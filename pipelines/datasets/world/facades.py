@@ -67,7 +67,15 @@ class _Painter:
         left, top, right, bottom = self.box(x, z, width, height)
         cv2.rectangle(self.pixels, (left, top), (right - 1, bottom - 1), colour, -1)
 
-    def paste(self, x: float, z: float, width: float, height: float, paint: Callable[..., np.ndarray], *more: object) -> None:
+    def paste(
+        self,
+        x: float,
+        z: float,
+        width: float,
+        height: float,
+        paint: Callable[..., np.ndarray],
+        *more: object,
+    ) -> None:
         left, top, right, bottom = self.box(x, z, width, height)
         left, top = max(0, left), max(0, top)
         picture = paint(self.rng, bottom - top, right - left, *more)
@@ -150,7 +158,9 @@ def _timber(painter: _Painter, width: float, ground: float, floor: float, floors
             cv2.line(pixels, point(x, low), point(x, high), beam, thick, cv2.LINE_AA)
             if bay < bays and rng.random() < 0.45:
                 ends = (x, x + width / bays) if rng.random() < 0.5 else (x + width / bays, x)
-                cv2.line(pixels, point(ends[0], low), point(ends[1], high), beam, thick, cv2.LINE_AA)
+                cv2.line(
+                    pixels, point(ends[0], low), point(ends[1], high), beam, thick, cv2.LINE_AA
+                )
 
 
 def _ground_floor(
@@ -161,7 +171,9 @@ def _ground_floor(
     paint = vary(rng, _PAINTS[int(rng.integers(len(_PAINTS)))], 12)
     if rng.random() < 0.6:
         stone = vary(rng, (148, 140, 128), 18)
-        painter.paste(0, 0, width, ground - 0.25, textures.masonry, (17, 34), stone, (92, 86, 80), 1.6)
+        painter.paste(
+            0, 0, width, ground - 0.25, textures.masonry, (17, 34), stone, (92, 86, 80), 1.6
+        )
     painter.fill(0, 0, width, 0.5, vary(rng, (92, 88, 84), 12))
     door_width = rng.uniform(1.0, 1.35)
     door_left = rng.uniform(0.35, 0.9) if rng.random() < 0.5 else width - door_width - 0.6
@@ -229,7 +241,11 @@ def _upper_floors(
                 painter.fill(x - 0.18, low + tall + 0.1, window_width + 0.36, 0.16, frame)
             if has_shutters:
                 for left in (x - 0.1 - window_width / 2, x + window_width + 0.1):
-                    if left > 0.02 and left + window_width / 2 < width - 0.02 and rng.random() < 0.93:
+                    if (
+                        left > 0.02
+                        and left + window_width / 2 < width - 0.02
+                        and rng.random() < 0.93
+                    ):
                         painter.paste(left, low, window_width / 2, tall, textures.planks, shutters)
             (balconies if balcony else sills).append((x - 0.12, low - 0.06, window_width + 0.24))
     return sills, balconies

@@ -87,7 +87,9 @@ def _church(rng: np.random.Generator, builder: SceneBuilder, materials: Material
     rise = 5.0 * _UP
     gable = builder.texture(_rose(rng, stone))
     builder.add(eaves + rise, 2 * half, -rise, gable, gable=True)
-    builder.add(eaves + 2 * half + depth + rise, -2 * half, -rise, materials.stone, (5, 5), gable=True)
+    builder.add(
+        eaves + 2 * half + depth + rise, -2 * half, -rise, materials.stone, (5, 5), gable=True
+    )
     ridge = eaves + half + rise
     roof = materials.roofs[2]
     builder.add(ridge + depth, -depth, 1.06 * (-half - rise), roof, (4.2, 4.2))
@@ -98,7 +100,9 @@ def _church(rng: np.random.Generator, builder: SceneBuilder, materials: Material
     foot = nave + np.array([7.2, -1.5, 0])
     for z, width, tall, windows in ((0, 5.4, 9.0, 1), (9.0, 5.0, 6.5, 2), (15.5, 4.6, 5.5, 2)):
         base = foot + z * _UP
-        builder.add_box(base, _EAST, (width + 0.3, width + 0.3, 0.35), materials.stone, (5, 5), "fblrt")
+        builder.add_box(
+            base, _EAST, (width + 0.3, width + 0.3, 0.35), materials.stone, (5, 5), "fblrt"
+        )
         for quarter in range(4):
             axis = np.array([np.cos(quarter * np.pi / 2), np.sin(quarter * np.pi / 2), 0])
             out = np.array([axis[1], -axis[0], 0])
@@ -121,15 +125,29 @@ def _church_wall(
 ) -> Texture:
     scale = 40
     rows, columns = round(height * scale), round(width * scale)
-    wall = textures.masonry(rng, rows, columns, (16, 30), vary(rng, stone, 8), (126, 116, 98), 1.4, 13)
+    wall = textures.masonry(
+        rng, rows, columns, (16, 30), vary(rng, stone, 8), (126, 116, 98), 1.4, 13
+    )
     lit = np.zeros((rows, columns), np.uint8)
     for k in range(windows):
         x = int((k + 0.5) * columns / windows)
         half = int(min(0.16 * columns / windows, 24) + 8)
         top, bottom = int(0.3 * rows), int(0.74 * rows)
         for grow, colour in ((7, (206, 196, 172)), (3, (96, 88, 76))):
-            cv2.rectangle(wall, (x - half - grow, top), (x + half + grow, bottom + grow), colour, -1)
-            cv2.ellipse(wall, (x, top), (half + grow, int(1.5 * half) + grow), 0, 180, 360, colour, -1, cv2.LINE_AA)
+            cv2.rectangle(
+                wall, (x - half - grow, top), (x + half + grow, bottom + grow), colour, -1
+            )
+            cv2.ellipse(
+                wall,
+                (x, top),
+                (half + grow, int(1.5 * half) + grow),
+                0,
+                180,
+                360,
+                colour,
+                -1,
+                cv2.LINE_AA,
+            )
         glass = np.zeros((rows, columns), np.uint8)
         cv2.rectangle(glass, (x - half, top), (x + half, bottom), 255, -1)
         cv2.ellipse(glass, (x, top), (half, int(1.5 * half)), 0, 180, 360, 255, -1)
@@ -143,7 +161,9 @@ def _church_wall(
         top = rows - int(2.4 * scale)
         for grow, colour in ((12, (198, 188, 164)), (7, (120, 110, 94)), (0, (72, 50, 36))):
             cv2.rectangle(wall, (x - half - grow, top), (x + half + grow, rows), colour, -1)
-            cv2.ellipse(wall, (x, top), (half + grow, half + grow), 0, 180, 360, colour, -1, cv2.LINE_AA)
+            cv2.ellipse(
+                wall, (x, top), (half + grow, half + grow), 0, 180, 360, colour, -1, cv2.LINE_AA
+            )
         boards = textures.planks(rng, rows - top, 2 * half, (92, 62, 42))
         wall[top:, x - half : x + half] = boards
         lit[top - half - 12 :, x - half - 12 : x + half + 12] = 0
@@ -154,7 +174,10 @@ def _church_wall(
         cv2.circle(lit, centre, radius, 150, -1)
         for hour in range(12):
             direction = np.array([np.sin(hour * np.pi / 6), -np.cos(hour * np.pi / 6)])
-            ends = [np.round(np.array(centre) + r * radius * direction).astype(int) for r in (0.72, 0.92)]
+            ends = [
+                np.round(np.array(centre) + r * radius * direction).astype(int)
+                for r in (0.72, 0.92)
+            ]
             cv2.line(wall, ends[0].tolist(), ends[1].tolist(), (30, 28, 26), 2, cv2.LINE_AA)
         for angle, length in ((0.9, 0.78), (5.1, 0.5)):
             direction = radius * length * np.array([np.sin(angle), -np.cos(angle)])
@@ -174,7 +197,10 @@ def _rose(rng: np.random.Generator, stone: textures.Colour) -> Texture:
     for ring, count, size in ((27, 12, 6), (13, 6, 5), (0, 1, 6)):
         for k in range(count):
             angle = 2 * np.pi * k / count
-            place = (centre[0] + round(ring * np.cos(angle)), centre[1] + round(ring * np.sin(angle)))
+            place = (
+                centre[0] + round(ring * np.cos(angle)),
+                centre[1] + round(ring * np.sin(angle)),
+            )
             colour = rng.integers(40, 200, 3).tolist()
             cv2.circle(wall, place, size, colour, -1, cv2.LINE_AA)
             cv2.circle(lit, place, size, 150, -1)
@@ -220,7 +246,9 @@ def _tree(
     crown = place + clear * _UP
     builder.add_box(crown, _EAST, (width, width, tall), materials.leaves, (3, 3), "fblrtu", offset)
     bump = crown + tall * _UP
-    builder.add_box(bump, _EAST, (0.6 * width, 0.6 * width, 0.35), materials.leaves, (3, 3), "fblrt")
+    builder.add_box(
+        bump, _EAST, (0.6 * width, 0.6 * width, 0.35), materials.leaves, (3, 3), "fblrt"
+    )
     builder.add_box(place, _EAST, (1.1, 1.1, 0.35), materials.stone, (3, 3), "fblrt")
 
 

@@ -114,9 +114,7 @@ class View:
         return points @ self.cam_from_world[:, :3].T + self.cam_from_world[:, 3]
 
 
-def look_along(
-    centre: np.ndarray, yaw: float, pitch: float = 0.0, roll: float = 0.0
-) -> np.ndarray:
+def look_along(centre: np.ndarray, yaw: float, pitch: float = 0.0, roll: float = 0.0) -> np.ndarray:
     """Pose of a camera.
 
     Args:
@@ -129,9 +127,7 @@ def look_along(
         ``cam_from_world``, 3×4 float64.
     """
     yaw, pitch, roll = np.radians([yaw, pitch, roll])
-    forward = np.array(
-        [np.cos(pitch) * np.cos(yaw), np.cos(pitch) * np.sin(yaw), np.sin(pitch)]
-    )
+    forward = np.array([np.cos(pitch) * np.cos(yaw), np.cos(pitch) * np.sin(yaw), np.sin(pitch)])
     right = np.array([np.sin(yaw), -np.cos(yaw), 0.0])
     down = np.cross(forward, right)
     rolled_right = np.cos(roll) * right + np.sin(roll) * down

@@ -90,6 +90,19 @@ NIGHT = Light(
     windows=(0.55, 0.34, 0.14),
 )
 
+INDOORS = Light(
+    sun_azimuth=90,
+    sun_elevation=-30,
+    sun=(0.0, 0.0, 0.0),
+    sky=(0.36, 0.36, 0.37),
+    bounce=(0.3, 0.28, 0.25),
+    zenith=(0.5, 0.5, 0.5),
+    horizon=(0.5, 0.5, 0.5),
+    clouds=(0.5, 0.5, 0.5),
+    lamps=(0.35, 0.34, 0.31),
+    windows=(1.0, 0.98, 0.92),
+)
+
 
 @dataclass(frozen=True)
 class _Grid:
@@ -119,18 +132,9 @@ def bake(scene: Scene, light: Light) -> Lightmap:
     open_sky = 0.55 + 0.45 * np.clip(grid.points[:, 2:] / 12, 0, 1)
     arriving = open_sky * (0.5 + 0.5 * up) * np.array(light.sky)
     arriving += (0.5 - 0.5 * up) * np.array(light.bounce)
-    azimuth, elevation = np.radians([light.sun_azimuth, light.sun_elevation])
-    to_sun = np.array(
-        [
-            np.cos(elevation) * np.cos(azimuth),
-            np.cos(elevation) * np.sin(azimuth),
-            np.sin(elevation),
-        ]
-    )
-    facing = (normals @ to_sun).clip(0)
-    lit = np.flatnonzero(facing > 0)
-    share = facing[lit] * _sunlit(faces, to_sun, grid.points[lit])
-    arriving[lit] += share[:, None] * np.array(light.sun)
+    if any(light.sun):
+        lit, share = _sunlight(faces, light, grid.points, normals)
+        arriving[lit] += share[:, None] * np.array(light.sun)
     if any(light.lamps):
         arriving += _lamplight(scene.lamps, grid.points, normals)[:, None] * np.array(light.lamps)
     pixels = np.zeros((*size, 3), np.float32)
@@ -156,14 +160,30 @@ def _grid(faces: Faces) -> tuple[_Grid, np.ndarray, tuple[int, int]]:
     return grid, places, (height, width)
 
 
+def _sunlight(
+    faces: Faces, light: Light, points: np.ndarray, normals: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the points whose faces look at the sun, and how much of it they see."""
+    azimuth, elevation = np.radians([light.sun_azimuth, light.sun_elevation])
+    to_sun = np.array(
+        [
+            np.cos(elevation) * np.cos(azimuth),
+            np.cos(elevation) * np.sin(azimuth),
+            np.sin(elevation),
+        ]
+    )
+    facing = normals @ to_sun
+    lit = np.flatnonzero(facing > 0)
+    return lit, facing[lit] * _sunlit(faces, to_sun, points[lit])
+
+
 def _sunlit(faces: Faces, to_sun: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Part of the sun that points see, from a depth map with the sun's centre as its camera."""
     middle = (points.min(0) + points.max(0)) / 2
     radius = float(np.linalg.norm(points - middle, axis=1).max()) + 1
     right = np.cross([0, 0, 1.0], to_sun)
     right /= np.linalg.norm(right)
-    rotation = np.stack([right, np.cross(right, to_sun) * -1, -to_sun])
-    rotation[1] = np.cross(rotation[2], rotation[0])
+    rotation = np.stack([right, np.cross(-to_sun, right), -to_sun])
     sun = middle + _SUN_DISTANCE * to_sun
     pose = np.column_stack([rotation, -rotation @ sun])
     focal = _SHADOW_SIZE / 2 * _SUN_DISTANCE / radius

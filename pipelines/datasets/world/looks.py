@@ -55,6 +55,10 @@ LOOKS = {
     "night": Look(
         lighting.NIGHT, (0.16, 0.26), (0.5, 0.9), (0.5, 3.5), 0.012, 0.003, 0.08, 0.1, 84
     ),
+    "room": Look(lighting.INDOORS, (0.5, 0.56)),
+    "phone": Look(
+        lighting.INDOORS, (0.42, 0.58), (0.3, 0.6), (0.0, 1.5), 0.008, 0.0008, 0.06, 0.02, 88
+    ),
 }
 """By name; the database's photographs are taken at noon."""
 
@@ -104,9 +108,7 @@ class Photographer:
         shift = rng.uniform(0, 256, 2)
         scale = 40 / np.maximum(world[2], 0.06)
         places = [(world[k] * scale + shift[k]).astype(np.float32) for k in (0, 1)]
-        clouds = cv2.remap(
-            self._clouds, *places, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP
-        )
+        clouds = cv2.remap(self._clouds, *places, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
         share = (0.5 + clouds / (2.2 * self._clouds.std()) - rng.uniform(0, 0.5)).clip(0, 0.9)
         share *= np.minimum(1, up * 6)
         mixed = colour + share[..., None] * (np.array(light.clouds) - colour)

@@ -211,7 +211,9 @@ def radiance(
         depth = 1 / (row[0] * x + row[1] * y + row[2])
         s = (row[3] * x + row[4] * y + row[5]) * depth
         t = (row[6] * x + row[7] * y + row[8]) * depth
-        su, sv, ou, ov, wide, high, wraps, texture = (np.take(column, ids) for column in table[9:17])
+        su, sv, ou, ov, wide, high, wraps, texture = (
+            np.take(column, ids) for column in table[9:17]
+        )
         near = dither[: len(ids)]
         level_u, level_v = (
             _level(row[k], row[k + 1], row[0], row[1], along, depth, spacing, density, near)
@@ -240,9 +242,7 @@ def radiance(
     return cv2.resize(light, size, interpolation=cv2.INTER_AREA), sky
 
 
-def _face_table(
-    faces: Faces, atlas: Atlas, planes: Planes, lightmap: Lightmap
-) -> list[np.ndarray]:
+def _face_table(faces: Faces, atlas: Atlas, planes: Planes, lightmap: Lightmap) -> list[np.ndarray]:
     """What a sample needs to know of its face, column by column, float32."""
     columns = [
         planes.inverse_depth,

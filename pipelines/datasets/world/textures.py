@@ -54,7 +54,9 @@ def noise(rng: np.random.Generator, height: int, width: int, cell: float) -> np.
     grid = rng.uniform(-1, 1, (rows, columns)).astype(np.float32)
     padded = np.pad(grid, 2, mode="wrap")
     scale_y, scale_x = height / rows, width / columns
-    to_grid = np.array([[1 / scale_x, 0, 1.5 + 0.5 / scale_x], [0, 1 / scale_y, 1.5 + 0.5 / scale_y]])
+    to_grid = np.array(
+        [[1 / scale_x, 0, 1.5 + 0.5 / scale_x], [0, 1 / scale_y, 1.5 + 0.5 / scale_y]]
+    )
     return cv2.warpAffine(
         padded, to_grid, (width, height), flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
     )
@@ -187,9 +189,15 @@ def foliage(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     leaves = np.full((height, width, 3), (22, 34, 16), np.uint8)
     count = height * width // 28
     centres = rng.integers(0, [width, height], (count, 2))
-    greens = rng.normal([62, 104, 38], [22, 26, 16], (count, 3)) * np.linspace(0.45, 1.35, count)[:, None]
+    greens = (
+        rng.normal([62, 104, 38], [22, 26, 16], (count, 3))
+        * np.linspace(0.45, 1.35, count)[:, None]
+    )
     for centre, green, angle in zip(
-        centres.tolist(), greens.clip(8, 235).astype(int).tolist(), rng.uniform(0, 180, count), strict=True
+        centres.tolist(),
+        greens.clip(8, 235).astype(int).tolist(),
+        rng.uniform(0, 180, count),
+        strict=True,
     ):
         cv2.ellipse(leaves, centre, (5, 2), float(angle), 0, 360, green, -1, cv2.LINE_AA)
     return leaves
@@ -198,7 +206,8 @@ def foliage(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 def asphalt(rng: np.random.Generator, height: int, width: int, colour: Colour) -> np.ndarray:
     """Grit, stains and mended cracks."""
     ground = shaded(
-        colour, 0.1 * rough(rng, height, width, (1.6, 2.5, 4)) + 0.06 * rough(rng, height, width, (25, 80))
+        colour,
+        0.1 * rough(rng, height, width, (1.6, 2.5, 4)) + 0.06 * rough(rng, height, width, (25, 80)),
     )
     for _ in range(height * width // 30000 + 2):
         x, y = rng.uniform(0, [width, height])
@@ -267,7 +276,9 @@ def poster(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     else:
         picture = _shapes(rng, picture_height - margin, width - 2 * margin)
     sheet[margin:picture_height, margin : width - margin] = picture
-    title = lettering(rng, height - picture_height - margin, width - 2 * margin, paper, ink, word(rng))
+    title = lettering(
+        rng, height - picture_height - margin, width - 2 * margin, paper, ink, word(rng)
+    )
     sheet[picture_height : height - margin, margin : width - margin] = title
     return sheet
 

@@ -291,9 +291,16 @@ def _relief(
         _hanging_sign(rng, builder, left + rng.uniform(0.4, 0.8) * (right - left), along, out)
     if rng.random() < 0.55:
         lamp = left + rng.uniform(0.05, 0.2) * (right - left) + 3.9 * _UP
-        builder.add_box(lamp + 0.45 * out, along, (0.06, 0.9, 0.06), materials.iron, (1, 1), "flrtu")
         builder.add_box(
-            lamp + 0.85 * out - 0.5 * _UP, along, (0.26, 0.26, 0.45), materials.glow, (1, 1), "fblru"
+            lamp + 0.45 * out, along, (0.06, 0.9, 0.06), materials.iron, (1, 1), "flrtu"
+        )
+        builder.add_box(
+            lamp + 0.85 * out - 0.5 * _UP,
+            along,
+            (0.26, 0.26, 0.45),
+            materials.glow,
+            (1, 1),
+            "fblru",
         )
         builder.lamps.append(lamp + 1.1 * out - 0.3 * _UP)
     if rng.random() < 0.5:

@@ -14,7 +14,10 @@ Path2D = Sequence[tuple[float, float]]
 
 
 def along_walk(
-    rng: np.random.Generator, faces: Faces, walk: Sequence[Path2D], names: Sequence[str],
+    rng: np.random.Generator,
+    faces: Faces,
+    walk: Sequence[Path2D],
+    names: Sequence[str],
     cameras: Sequence[Camera],
 ) -> list[View]:
     """Photographs at equal distances along a walk, to its left and right by turns.
@@ -54,8 +57,12 @@ def along_walk(
 
 
 def near_others(
-    rng: np.random.Generator, faces: Faces, others: Sequence[View], names: Sequence[str],
+    rng: np.random.Generator,
+    faces: Faces,
+    others: Sequence[View],
+    names: Sequence[str],
     cameras: Sequence[Camera],
+    indoors: bool = False,
 ) -> list[View]:
     """Photographs near others' places, one or two steps aside and turned a little.
 
@@ -65,6 +72,7 @@ def near_others(
         others: to be near to.
         names: of the photographs.
         cameras: of each photograph.
+        indoors: things may be as near as in a room.
     """
     views = []
     for i, (name, camera) in enumerate(zip(names, cameras, strict=True)):
@@ -74,12 +82,12 @@ def near_others(
         def draw(other: View = other, camera: Camera = camera, name: str = name) -> View:
             forward = other.cam_from_world[2, :3]
             yaw = np.degrees(np.arctan2(forward[1], forward[0])) + rng.uniform(-14, 14)
-            step = rng.uniform(0.4, 1.6) * _direction(rng.uniform(0, 2 * np.pi))
+            step = rng.uniform(0.4, 1.0 if indoors else 1.6) * _direction(rng.uniform(0, 2 * np.pi))
             centre = np.append(other.centre[:2] + step, rng.uniform(1.4, 2.0))
-            pose = look_along(centre, yaw, rng.uniform(0, 9), rng.normal(0, 2.0))
+            pose = look_along(centre, yaw, rng.uniform(-4 if indoors else 0, 9), rng.normal(0, 2.0))
             return View(name, camera, pose)
 
-        views.append(_first_good(draw, faces))
+        views.append(_first_good(draw, faces, 0.25 if indoors else 1.0))
     return views
 
 
@@ -87,16 +95,25 @@ def _direction(angle: float) -> np.ndarray:
     return np.array([np.cos(angle), np.sin(angle)])
 
 
-def _first_good(draw: Callable[[], View], faces: Faces, attempts: int = 40) -> View:
-    """Draw until nothing stands close before the camera, and enough is to be seen."""
+def _first_good(
+    draw: Callable[[], View], faces: Faces, scale: float = 1.0, attempts: int = 40
+) -> View:
+    """Draw until nothing stands close before the camera, and enough is to be seen.
+
+    Args:
+        draw: gives a view.
+        faces: of the world.
+        scale: of distances; 1 for a town.
+        attempts: the last one's view is taken as it is.
+    """
     for _ in range(attempts):
         view = draw()
-        if _is_good(view, faces):
+        if _is_good(view, faces, scale):
             break
     return view
 
 
-def _is_good(view: View, faces: Faces) -> bool:
+def _is_good(view: View, faces: Faces, distance: float) -> bool:
     scale = 64 / max(view.camera.width, view.camera.height)
     camera = view.camera
     small = Camera(
@@ -108,6 +125,6 @@ def _is_good(view: View, faces: Faces) -> bool:
     depth = depth_map(faces, replace(view, camera=small))
     seen = depth > 0
     upper = depth[: len(depth) * 3 // 4]
-    close = (upper > 0) & (upper < 2.5)
-    textured = (depth > 3) & (depth < 22)
+    close = (upper > 0) & (upper < 2.5 * distance)
+    textured = (depth > 3 * distance) & (depth < 22)
     return bool(seen.mean() > 0.6 and close.mean() < 0.1 and textured.mean() > 0.45)
