@@ -23,7 +23,7 @@ MARKER = "demo-world.json"
 """Written last, with the options; a folder with it is whole."""
 _UNFINISHED = "demo-world.unfinished"
 
-Layout = Literal["aachen_v1.1", "aachen", "inloc"]
+Layout = Literal["aachen_v1.1", "aachen", "inloc", "megadepth", "hpatches"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ class DemoOptions:
     """Queries by day, at dusk and at night, each."""
     num_scans: int = 4
     """Laser scans of the room, each cut into twelve views; up to five."""
+    num_planes: int = 6
+    """Planes, each a sequence of other light and one of other viewpoints."""
     image_size: int = 640
     """Longer side of the photographs in pixels."""
 
@@ -106,6 +108,8 @@ def _check(options: DemoOptions) -> None:
         )
     if not 1 <= options.num_scans <= 5:
         raise ValueError(f"The room has 1 to 5 laser scans, not {options.num_scans}.")
+    if options.num_planes < 1:
+        raise ValueError("Sequences of planes need one plane or more.")
     if not 160 <= options.image_size <= 4096:
         raise ValueError(f"The image size is {options.image_size}; it must be 160 to 4096 pixels.")
 
@@ -142,17 +146,31 @@ def _inloc(dataset: Path, folder: Path, options: DemoOptions, progress: bool) ->
     )
 
 
+def _megadepth(dataset: Path, folder: Path, options: DemoOptions, progress: bool) -> None:
+    from pipelines.datasets.world.megadepth_files import write_megadepth
+
+    write_megadepth(dataset, options.seed, options.num_database, options.image_size, progress)
+
+
+def _hpatches(dataset: Path, folder: Path, options: DemoOptions, progress: bool) -> None:
+    from pipelines.datasets.world.hpatches_files import write_hpatches
+
+    write_hpatches(dataset, options.seed, options.num_planes, options.image_size, progress)
+
+
 _WRITERS: dict[str, Callable[[Path, Path, DemoOptions, bool], None]] = {
     "aachen_v1.1": _aachen,
     "aachen": _aachen_v1,
     "inloc": _inloc,
+    "megadepth": _megadepth,
+    "hpatches": _hpatches,
 }
 
 
 def main(
     folder: tyro.conf.Positional[Path],
     layout: Layout = "aachen_v1.1",
-    options: Annotated[DemoOptions, tyro.conf.arg(name="")] = DemoOptions(),  # noqa: B008
+    options: Annotated[DemoOptions, tyro.conf.arg(name="")] = DemoOptions(),
 ) -> None:
     """Make the demo world.
 

@@ -81,7 +81,7 @@ def write_aachen(
         name = f"{condition}_time_queries_with_intrinsics.txt"
         colmap_files.write_intrinsics(folder / "queries" / name, views)
     tracks = true_tracks(rng, scene.faces, database)
-    colours = _colours(images, database, tracks)
+    colours = point_colours(images, database, tracks)
     models = folder / "3D-models" / "aachen_v_1_1"
     colmap_files.write_model(models, database, tracks, colours)
     colmap_files.write_nvm(models / "aachen_v_1_1.nvm", database, tracks, colours)
@@ -136,7 +136,7 @@ def _time(i: int) -> str:
     return f"{seconds // 3600:02}{seconds // 60 % 60:02}{seconds % 60:02}"
 
 
-def _colours(images: Path, views: Sequence[View], tracks: Tracks) -> np.ndarray:
+def point_colours(images: Path, views: Sequence[View], tracks: Tracks) -> np.ndarray:
     """Colour of each point in the first photograph that sees it, P×3 uint8."""
     colours = np.zeros((len(tracks.points), 3), np.uint8)
     first = np.array([which[0] for which in tracks.views])

@@ -16,7 +16,7 @@ from pipelines.queries import Query, write_poses, write_queries
 def write_model(
     folder: Path, views: Sequence[View], tracks: Tracks, colours: np.ndarray, text: bool = False
 ) -> None:
-    """Write a COLMAP model.
+    """Write a COLMAP model; each image has a camera of its own, under the same id.
 
     Args:
         folder: made where it is not there.
@@ -26,9 +26,6 @@ def write_model(
         text: write text files, not binary ones.
     """
     model = pycolmap.Reconstruction()
-    cameras = _camera_ids(views)
-    for camera, number in cameras.items():
-        model.add_camera_with_trivial_rig(_colmap_camera(camera, number))
     observations: list[list[np.ndarray]] = [[] for _ in views]
     members: list[list[tuple[int, int]]] = []
     for which, xy in zip(tracks.views, tracks.xy, strict=True):
@@ -37,7 +34,8 @@ def write_model(
             observations[i].append(point)
     for i, view in enumerate(views):
         keypoints = np.array(observations[i]).reshape(-1, 2)
-        image = pycolmap.Image(view.name, keypoints, cameras[view.camera], i + 1)
+        model.add_camera_with_trivial_rig(_colmap_camera(view.camera, i + 1))
+        image = pycolmap.Image(view.name, keypoints, i + 1, i + 1)
         model.add_image_with_trivial_frame(image, pycolmap.Rigid3d(view.cam_from_world))
     for point, elements, colour in zip(tracks.points, members, colours, strict=True):
         track = pycolmap.Track([pycolmap.TrackElement(*element) for element in elements])
@@ -86,7 +84,7 @@ def write_nvm(path: Path, views: Sequence[View], tracks: Tracks, colours: np.nda
 
 def write_intrinsics(path: Path, views: Sequence[View]) -> None:
     """Write a list of images with their cameras, which is a query list's form."""
-    write_queries(path, (Query(view.name, _colmap_camera(view.camera, 1)) for view in views))
+    write_queries(path, (Query(view.name, _colmap_camera(view.camera)) for view in views))
 
 
 def write_truth(path: Path, views: Sequence[View]) -> None:
@@ -94,12 +92,7 @@ def write_truth(path: Path, views: Sequence[View]) -> None:
     write_poses(path, {view.name: view.cam_from_world for view in views}, "full")
 
 
-def _camera_ids(views: Sequence[View]) -> dict[Camera, int]:
-    cameras = dict.fromkeys(view.camera for view in views)
-    return {camera: number for number, camera in enumerate(cameras, 1)}
-
-
-def _colmap_camera(camera: Camera, number: int) -> pycolmap.Camera:
+def _colmap_camera(camera: Camera, number: int = 1) -> pycolmap.Camera:
     return pycolmap.Camera(
         model=camera.model,
         width=camera.width,

@@ -1,4 +1,4 @@
-"""The room as a data set in the layout of InLoc: views of laser scans, and a phone's photographs."""
+"""The room in the layout of InLoc: views of laser scans, and photographs of a phone."""
 
 from __future__ import annotations
 

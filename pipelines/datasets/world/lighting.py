@@ -174,6 +174,8 @@ def _sunlight(
     )
     facing = normals @ to_sun
     lit = np.flatnonzero(facing > 0)
+    if not len(lit):
+        return lit, np.zeros(0)
     return lit, facing[lit] * _sunlit(faces, to_sun, points[lit])
 
 

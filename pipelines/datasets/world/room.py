@@ -52,9 +52,10 @@ def build_room(seed: int) -> Room:
         (1.0, 4.1, 90),
     ):
         _desk(rng, builder, glass, np.array([x, y, 0.0]), float(angle))
-    for x, y, angle in ((11.75, 4.0, 270), (6.0, 0.25, 0), (0.25, 7.0, 90), (0.25, 1.2, 90)):
+    for x, y, angle in ((11.75, 4.0, 90), (6.0, 0.25, 0), (0.25, 7.0, 270), (0.25, 1.2, 270)):
         _shelf(rng, builder, np.array([x, y, 0.0]), float(angle))
-    pillar = builder.texture(opaque(textures.plaster(rng, 480, 64, (206, 202, 190))))
+    concrete = textures.shaded((198, 196, 188), 0.06 * textures.rough(rng, 480, 64, (2, 6, 25)))
+    pillar = builder.texture(opaque(concrete))
     builder.add_box(
         np.array([6.0, 2.6, 0]), np.array([1.0, 0]), (0.4, 0.4, 3.0), pillar, None, "fblr"
     )
@@ -79,11 +80,11 @@ def _shell(rng: np.random.Generator, builder: SceneBuilder, lamp: int) -> None:
         for v in (2.0, 6.0):
             corner = np.array([u - 0.6, v - 0.3, height - 0.02])
             builder.add(corner, np.array([1.2, 0, 0]), np.array([0, 0.6, 0]), lamp, (1, 1))
-    sides = ((0 * x, y, "west"), (y, x, "north"), (x + y, -y, "east"), (x, -x, "south"))
-    for left, right, _ in sides:
+    for left, right in ((0 * x, y), (y, x), (x + y, -y), (x, -x)):
         span = float(np.linalg.norm(right))
-        colour = vary(rng, (206, 200, 184), 14)
-        paint = textures.plaster(rng, round(height * 64), round(span * 64), colour)
+        colour = vary(rng, (222, 216, 202), 10)
+        rows, columns = round(height * 64), round(span * 64)
+        paint = textures.shaded(colour, 0.03 * textures.rough(rng, rows, columns, (2, 5, 30, 120)))
         paint[: round(0.02 * 64)] = 120
         paint[-round(0.12 * 64) :] = vary(rng, (110, 92, 74))
         builder.add(left + height * _UP, right, -height * _UP, builder.texture(opaque(paint)))

@@ -14,7 +14,10 @@ import numpy as np
 
 Colour = tuple[int, int, int]
 
-_SYLLABLES = "ba bel cor da dor el fa gan ha il ka lan mar nor ol pra ril sa tor ul van wen".split()
+_SYLLABLES = (
+    *("ba", "bel", "cor", "da", "dor", "el", "fa", "gan", "ha", "il", "ka"),
+    *("lan", "mar", "nor", "ol", "pra", "ril", "sa", "tor", "ul", "van", "wen"),
+)
 _FONTS = (
     cv2.FONT_HERSHEY_DUPLEX,
     cv2.FONT_HERSHEY_TRIPLEX,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from pipelines.datasets.world import textures
-from pipelines.datasets.world.furniture import Materials, furnish
 from pipelines.datasets.world.facades import PIXELS_PER_METRE, Facade, paint_facade
+from pipelines.datasets.world.furniture import Materials, furnish
 from pipelines.datasets.world.scene import Scene, SceneBuilder
 from pipelines.datasets.world.textures import opaque, vary
 
