@@ -297,8 +297,14 @@ def pairs_from_retrieval(
         if database is None:
             database = list(file_of)
         database = _present(database, file_of.keys(), *database_descriptors)
-        matrix = np.concatenate([file_of[name].read([name]) for name in database])
-        is_described = matrix.any(1)
+        vectors = [file_of[name].read([name]) for name in database]
+        if len({vector.shape for vector in vectors}) > 1:
+            raise ValueError(
+                "The files of the database have descriptors of different lengths; compute them "
+                "with one conf."
+            )
+        matrix = np.concatenate(vectors)
+        is_described = np.any(matrix != 0, axis=1)
 
         def similarities(block: slice) -> np.ndarray:
             vectors = query_file.read(queries[block])
@@ -308,7 +314,7 @@ def pairs_from_retrieval(
                     f"database of {matrix.shape[1]}; compute them with one conf."
                 )
             scores = np.round(vectors @ matrix.T, _SCORE_DECIMALS)
-            allowed = vectors.any(1)[:, None] & is_described
+            allowed = np.any(vectors != 0, axis=1)[:, None] & is_described
             if min_score is not None:
                 allowed &= scores >= min_score
             return np.where(allowed, scores, -np.inf)

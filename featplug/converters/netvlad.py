@@ -31,7 +31,11 @@ def netvlad(path: Path) -> dict[str, Tensor]:
     """
     net = read_mat(path).get("net")
     layers = net.get("layers") if isinstance(net, dict) else None
-    if not isinstance(layers, list) or not all(isinstance(layer, dict) for layer in layers):
+    if (
+        net is None
+        or not isinstance(layers, list)
+        or not all(isinstance(layer, dict) for layer in layers)
+    ):
         raise ValueError(f"{path} has no layers of a MatConvNet network in a variable net.")
     try:
         return _convert(net, layers)
