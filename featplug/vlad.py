@@ -38,9 +38,10 @@ components, learnt from n images, makes all of them equally unlike."""
 class VLADOptions:
     """How a vocabulary is learnt and used."""
 
-    num_clusters: int = 64
-    """K, the number of words."""
-    max_dimensions: int = 128
+    num_clusters: int = 256
+    """K, the number of words. Many short sums find photographs of the night more often than few
+    long ones of the same K·d."""
+    max_dimensions: int = 64
     """Longer local descriptors are projected to so many principal components, d."""
     power: float = 1.0
     """Exponent of the power law that sums are put to, sign kept; 1 for none, 0.5 is usual."""

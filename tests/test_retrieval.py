@@ -241,7 +241,7 @@ def test_bad_requests_are_told(features: Path, tmp_path: Path) -> None:
         global_descriptors("bow", export_dir=tmp_path)
     with pytest.raises(ValueError, match="cannot take global descriptors"):
         global_descriptors("vlad", features=features, descriptor_path=features)
-    with pytest.raises(ValueError, match="64 words cannot be learnt from 60 local"):
+    with pytest.raises(ValueError, match="256 words cannot be learnt from 60 local"):
         global_descriptors("vlad", None, tmp_path, ["db/000.jpg"], features=features)
     conf = small_conf(num_components=8)
     names = [f"db/{i:03}.jpg" for i in range(7)]
