@@ -119,6 +119,31 @@ def test_words_are_cluster_centres_whatever_the_data_type() -> None:
     assert near > 0.999
 
 
+@pytest.mark.parametrize("kind", ["binary", "four heads", "lengths that say how reliable"])
+def test_descriptors_of_every_kind_tell_places_apart(tmp_path: Path, kind: str) -> None:
+    """As doap-binary, lisrd and mtldesc store theirs."""
+    rng = np.random.default_rng(5)
+    words = rng.standard_normal((4, 128, 40))  # four places of 40 descriptors
+    with FeatureWriter(tmp_path / "feats.h5", Provenance("features", {})) as writer:
+        for i in range(8):  # two photographs of each
+            local = words[i % 4] + 0.3 * rng.standard_normal((128, 40))
+            if kind == "binary":
+                local = np.sign(np.concatenate([local, -local[::-1]])) / 16
+            elif kind == "four heads":
+                local = np.concatenate([local / np.linalg.norm(local, axis=0)] * 4)
+            else:
+                local = local * rng.uniform(0.1, 9, 40)
+            features = {
+                "keypoints": np.zeros((40, 2), np.float32),
+                "scores": np.ones(40, np.float32),
+                "descriptors": local.astype(np.float16),
+            }
+            writer.write(f"{i}.jpg", features, (64, 48), 1.0, "")
+    summary = global_descriptors(small_conf(), None, tmp_path, features=tmp_path / "feats.h5")
+    pairs = pairs_from_retrieval(summary.descriptor_path, 1)
+    assert pairs == [(f"{i}.jpg", f"{(i + 4) % 8}.jpg") for i in range(8)]
+
+
 def test_neighbours_are_found_and_the_seed_decides(features: Path, tmp_path: Path) -> None:
     conf = small_conf()
     first = global_descriptors(conf, export_dir=tmp_path / "0", features=features)
