@@ -21,7 +21,8 @@ from featplug.images import check_name
 Pair = tuple[str, str]
 
 _BLOCK_SCORES = 2**22
-"""Scores that are looked at together, which bounds the memory for many images."""
+_BLOCK_QUERIES = 1024
+"""Scores and queries that are looked at together, at most, which bounds the memory."""
 
 
 def exhaustive(names: Sequence[str], database: Sequence[str] | None = None) -> list[Pair]:
@@ -149,7 +150,7 @@ def best_pairs(
         By query, the best first, and equally good ones in the order of the database.
     """
     column = {name: i for i, name in enumerate(database)}
-    block = max(1, _BLOCK_SCORES // max(1, len(database)))
+    block = min(_BLOCK_QUERIES, max(1, _BLOCK_SCORES // max(1, len(database))))
     chosen = []
     for start in range(0, len(queries), block):
         for query, row in zip(
