@@ -79,6 +79,6 @@ def test_overlapping_images_are_found_in_a_room(
     chance = relevant.sum() / (len(relevant) * (len(relevant) - 1))
     path = global_descriptors("vlad", None, tmp_path, features=kitchen_features).descriptor_path
     found = [recall(path, relevant, num) for num in (1, 5, 10)]
-    # Measured: 1.00, 1.00, 0.90.
+    # Measured: 1.00, 0.98, 0.90.
     assert np.all(np.array(found) > [0.95, 0.93, 0.85]), found
     assert chance < 0.5
