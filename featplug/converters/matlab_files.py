@@ -9,9 +9,11 @@ of references, and text is a data set of character codes.
 from __future__ import annotations
 
 import math
+import mmap
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -49,19 +51,75 @@ def read_mat(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: the file is damaged or of another kind.
     """
+    is_hdf5 = _is_version73(path)
+    with _explaining_damage(path):
+        if not is_hdf5:
+            return _Version5(path.read_bytes()).variables()
+        with h5py.File(path) as file:
+            return {key: _from_hdf5(file[key]) for key in file if not key.startswith("#")}
+
+
+def read_mat_array(path: Path, name: str) -> np.ndarray:
+    """Read one array of numbers, without unpacking the file's other variables.
+
+    Args:
+        path: the file.
+        name: the variable.
+
+    Returns:
+        The array with MATLAB's axes, read-only. Of an uncompressed file of version 5 it is a view
+        of the file, of which only the parts that are looked at are read.
+
+    Raises:
+        ValueError: the file is damaged or of another kind, or has no such array.
+    """
+    is_hdf5 = _is_version73(path)
+    with _explaining_damage(path):
+        if is_hdf5:
+            with h5py.File(path) as file:
+                array = _from_hdf5(file[name]) if name in file else None
+        else:
+            array = _Version5(_mapped(path), copy=False).variable(name)
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{path} has no array {name}.")
+    return array
+
+
+def mat_array_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Give the shapes of a file's arrays without reading them, which finds a half download too.
+
+    Raises:
+        ValueError: the file is damaged or of another kind.
+    """
+    is_hdf5 = _is_version73(path)
+    with _explaining_damage(path):
+        if is_hdf5:
+            with h5py.File(path) as file:
+                return {k: v.shape[::-1] for k, v in file.items() if isinstance(v, h5py.Dataset)}
+        return _Version5(_mapped(path)).shapes()
+
+
+def _is_version73(path: Path) -> bool:
     head = refuse_pages(path)
     is_hdf5 = h5py.is_hdf5(path)
     if not is_hdf5 and head.startswith(b"MATLAB 7.3"):
         raise damaged(path, "its HDF5 part is missing")
     if not is_hdf5 and not head.startswith(b"MATLAB 5.0"):
         raise ValueError(f"{path} is no MATLAB file of version 5 or 7.3.")
+    return is_hdf5
+
+
+@contextmanager
+def _explaining_damage(path: Path) -> Iterator[None]:
     try:
-        if not is_hdf5:
-            return _Version5(path.read_bytes()).variables()
-        with h5py.File(path) as file:
-            return {key: _from_hdf5(file[key]) for key in file if not key.startswith("#")}
+        yield
     except _DAMAGE as error:
         raise damaged(path, str(error) or "it ends too soon") from error
+
+
+def _mapped(path: Path) -> mmap.mmap:
+    with path.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 # ---------------------------------------------------------------- version 5
@@ -78,14 +136,17 @@ _CLASSES = {
     6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13: "u4", 14: "i8", 15: "u8",
 }  # fmt: skip
 _HEADER_SIZE = 128
+_PEEK = 4096
+"""Bytes at the start of a variable that surely hold its shape and name."""
 
 
 class _Version5:
-    """A file of version 5."""
+    """A file of version 5; its arrays can be views of its bytes."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes | mmap.mmap, copy: bool = True) -> None:
         self._data = memoryview(data)
         self._order: Literal["<", ">"] = ">" if data[126:128] == b"MI" else "<"
+        self._copy = copy
 
     def variables(self) -> dict[str, Any]:
         named = {}
@@ -98,6 +159,43 @@ class _Version5:
             if name:  # the one without holds the data of objects
                 named[name] = value
         return named
+
+    def variable(self, wanted: str) -> Any:
+        """Give one variable, or None where there is none of this name; unpacks no other."""
+        for kind, content in self._elements(self._data[_HEADER_SIZE:]):
+            size, name, _ = self._description(kind, content)
+            if name != wanted:
+                continue
+            if kind == _COMPRESSED:
+                # With its size known, the unpacked bytes need not be moved as they grow.
+                unpacked = zlib.decompress(content, bufsize=size)
+                ((_, content),) = self._elements(memoryview(unpacked))
+            return self._matrix(content)[1]
+        return None
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Give the shape of each array of numbers."""
+        described = [self._description(*e) for e in self._elements(self._data[_HEADER_SIZE:])]
+        return {name: shape for _, name, shape in described if shape is not None}
+
+    def _description(
+        self, kind: int, content: memoryview
+    ) -> tuple[int, str, tuple[int, ...] | None]:
+        """Give a variable's size in bytes, its name and, of an array of numbers, its shape."""
+        size, start = len(content), 0
+        if kind == _COMPRESSED:
+            content = memoryview(zlib.decompressobj().decompress(content[:_PEEK], _PEEK))
+            kind, size = struct.unpack_from(f"{self._order}2I", content)
+            size, start = size + 8, 8
+        if kind != _MATRIX:
+            raise ValueError(f"an element of type {kind} is no variable")
+        elements = self._elements(content[start:])
+        array_class = int(self._numbers(*next(elements))[0]) & 0xFF
+        if array_class == _OPAQUE:
+            return size, "", None
+        shape = tuple(self._numbers(*next(elements)).tolist())
+        name = self._text(*next(elements))
+        return size, name, shape if array_class in _CLASSES else None
 
     def _elements(self, data: memoryview) -> Iterator[tuple[int, memoryview]]:
         """Give type and content of the elements that data consists of."""
@@ -125,7 +223,7 @@ class _Version5:
         shape = tuple(self._numbers(*next(elements)).tolist())
         name = self._text(*next(elements))
         if kind in _CLASSES:
-            values = self._numbers(*next(elements)).astype(_CLASSES[kind])
+            values = self._numbers(*next(elements)).astype(_CLASSES[kind], copy=self._copy)
             return name, values.reshape(shape, order="F")
         if kind == _CHAR:
             return name, self._text(*next(elements))

@@ -12,7 +12,7 @@ import pytest
 import scipy.io
 from scipy.io import loadmat
 
-from featplug.converters.matlab_files import read_mat
+from featplug.converters.matlab_files import mat_array_shapes, read_mat, read_mat_array
 from tests.converters.matlab_writer import VERSIONS, HandleObject, StructArray, write_mat
 
 WRITTEN_BY_MATLAB = Path(scipy.io.__file__).parent / "matlab" / "tests" / "data"
@@ -53,6 +53,42 @@ def assert_same(found: Any, expected: Any) -> None:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_both_versions_give_the_same_values(tmp_path: Path, version: str) -> None:
     assert_same(read_mat(write_mat(tmp_path / "file.mat", version, VARIABLES)), VARIABLES)
+
+
+@pytest.mark.parametrize(("version", "compressed"), [("5", True), ("5", False), ("7.3", False)])
+def test_one_array_and_the_shapes_of_all(tmp_path: Path, version: str, compressed: bool) -> None:
+    path = tmp_path / "file.mat"
+    write_mat(path, version, VARIABLES)
+    if version == "5" and not compressed:
+        plain = {name: VARIABLES[name] for name in ("matrix", "text", "scalar")}
+        scipy.io.savemat(path, plain, do_compression=False)
+    for name in ("matrix", "scalar"):
+        array = read_mat_array(path, name)
+        np.testing.assert_array_equal(array, VARIABLES[name])
+        assert array.dtype == VARIABLES[name].dtype
+    shapes = mat_array_shapes(path)
+    assert shapes["matrix"] == (2, 3, 4)
+    assert shapes["scalar"] == (1, 1)
+    for name in ("text", "absent"):
+        with pytest.raises(ValueError, match=f"file.mat has no array {name}"):
+            read_mat_array(path, name)
+
+
+def test_a_half_download_is_found_without_reading(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).random((20, 30, 3))
+    for compressed in (True, False):
+        path = tmp_path / f"{compressed}.mat"
+        scipy.io.savemat(path, {"first": noise, "second": noise}, do_compression=compressed)
+        whole = path.read_bytes()
+        path.write_bytes(whole[: len(whole) * 3 // 4])
+        with pytest.raises(ValueError, match="damaged or only half downloaded"):
+            mat_array_shapes(path)
+        # What lies before the end can be read all the same.
+        np.testing.assert_array_equal(read_mat_array(path, "first"), noise)
+        with pytest.raises(ValueError, match="damaged or only half downloaded"):
+            read_mat_array(path, "second")
+        path.write_bytes(whole)
+        assert mat_array_shapes(path) == {"first": (20, 30, 3), "second": (20, 30, 3)}
 
 
 def as_plain(value: Any) -> Any:
