@@ -18,8 +18,6 @@ from typing import Any, Self
 import numpy as np
 from safetensors.numpy import save_file
 from scipy.sparse import csr_array
-from sklearn.cluster import MiniBatchKMeans
-from sklearn.decomposition import PCA
 
 from featplug import __version__
 from featplug.checkpoints import read_safetensors
@@ -152,6 +150,10 @@ def learn_vocabulary(sample: np.ndarray, options: VLADOptions) -> Vocabulary:
     Raises:
         ValueError: there are fewer descriptors than words.
     """
+    # Imported here: it takes a second, which commands that learn nothing would wait for.
+    from sklearn.cluster import MiniBatchKMeans
+    from sklearn.decomposition import PCA
+
     if len(sample) < options.num_clusters:
         raise ValueError(
             f"A vocabulary of {options.num_clusters} words cannot be learnt from {len(sample)} "
@@ -179,6 +181,8 @@ def learn_whitening(vocabulary: Vocabulary, vectors: np.ndarray) -> Vocabulary:
     Raises:
         ValueError: there are too few images.
     """
+    from sklearn.decomposition import PCA
+
     wanted = vocabulary.options.num_components
     num = min(wanted, vectors.shape[1], len(vectors) // _IMAGES_PER_COMPONENT)
     if num < 2:

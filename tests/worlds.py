@@ -36,10 +36,26 @@ def write_textured_images(folder: Path, num: int, **size: int) -> list[str]:
 
 
 @dataclass(frozen=True)
-class SyntheticScene:
-    """A scene of points seen by cameras, as images, features and true matches on disk."""
+class MatchedImages:
+    """A folder with features and matches of images."""
 
     folder: Path
+
+    @property
+    def features(self) -> Path:
+        """Feature file of all images."""
+        return self.folder / "feats.h5"
+
+    @property
+    def matches(self) -> Path:
+        """Match file."""
+        return self.folder / "matches.h5"
+
+
+@dataclass(frozen=True)
+class SyntheticScene(MatchedImages):
+    """A scene of points seen by cameras, as images, features and true matches of all pairs."""
+
     truth: pycolmap.Reconstruction
     names: list[str]
 
@@ -47,16 +63,6 @@ class SyntheticScene:
     def images(self) -> Path:
         """Folder of the (grey) images."""
         return self.folder / "images"
-
-    @property
-    def features(self) -> Path:
-        """Feature file."""
-        return self.folder / "feats.h5"
-
-    @property
-    def matches(self) -> Path:
-        """Match file of all pairs."""
-        return self.folder / "matches.h5"
 
 
 def write_synthetic_scene(folder: Path, num_images: int = 6, noise: float = 0.0) -> SyntheticScene:

@@ -6,6 +6,7 @@ download; see :func:`make_demo_world`.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
 from collections.abc import Callable
@@ -17,11 +18,15 @@ import tyro
 
 from featplug.cli import run_command
 
-VERSION = 1
+DEMO = Path("demo")
+"""As a dataset's name: the demo world, in :data:`DEMO_FOLDER`."""
+DEMO_FOLDER = Path("datasets") / "demo"
+VERSION = 2
 """Of the world; another one is not used again."""
 MARKER = "demo-world.json"
 """Written last, with the options; a folder with it is whole."""
-_UNFINISHED = "demo-world.unfinished"
+_LOCK = ".demo-world.lock"
+"""Held while the folder is made; from its being there one also knows that the folder is ours."""
 
 Layout = Literal["aachen_v1.1", "aachen", "inloc", "megadepth", "hpatches"]
 
@@ -32,9 +37,9 @@ class DemoOptions:
 
     seed: int = 0
     """Another seed, another town."""
-    num_database: int = 60
+    num_database: int = 40
     """Photographs of the database."""
-    num_queries: int = 12
+    num_queries: int = 8
     """Queries by day, at dusk and at night, each."""
     num_scans: int = 4
     """Laser scans of the room, each cut into twelve views; up to five."""
@@ -53,7 +58,7 @@ def make_demo_world(
     """Make the demo world in one layout, unless it is there already.
 
     What an earlier call with the same options finished is used again; what it left unfinished, or
-    made with other options, is made anew.
+    made with other options, is made anew. While one process makes it, others wait for it.
 
     Args:
         folder: of the world, with a folder for each layout.
@@ -74,22 +79,24 @@ def make_demo_world(
     record = {"version": VERSION, "layout": layout, **asdict(options)}
     if _read(dataset / MARKER) == record:
         return dataset
-    ours = (dataset / MARKER).is_file() or (dataset / _UNFINISHED).is_file()
+    ours = (dataset / MARKER).is_file() or (dataset / _LOCK).is_file()
     if dataset.exists() and any(dataset.iterdir()) and not ours:
         raise ValueError(f"{dataset} holds something else than a demo world; name another folder.")
-    if ours:
-        (dataset / _UNFINISHED).touch()
+    dataset.mkdir(parents=True, exist_ok=True)
+    with (dataset / _LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if _read(dataset / MARKER) == record:  # another process has made it meanwhile
+            return dataset
         (dataset / MARKER).unlink(missing_ok=True)
         for path in dataset.iterdir():
             if path.is_dir():
                 shutil.rmtree(path)
-            elif path.name != _UNFINISHED:
+            elif path.name != _LOCK:
                 path.unlink()
-    dataset.mkdir(parents=True, exist_ok=True)
-    (dataset / _UNFINISHED).touch()
-    _WRITERS[layout](dataset, Path(folder), options, progress)
-    (dataset / MARKER).write_text(json.dumps(record, indent=1) + "\n", "utf-8")
-    (dataset / _UNFINISHED).unlink()
+        _WRITERS[layout](dataset, Path(folder), options, progress)
+        part = dataset / f"{MARKER}.part"
+        part.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+        part.replace(dataset / MARKER)
     return dataset
 
 

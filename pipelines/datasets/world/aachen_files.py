@@ -14,6 +14,7 @@ from featplug.progress import progress_bar
 from pipelines.datasets.world import colmap_files
 from pipelines.datasets.world.atlas import Atlas
 from pipelines.datasets.world.geometry import Camera, View
+from pipelines.datasets.world.lighting import LightGrid
 from pipelines.datasets.world.looks import LOOKS, Photographer
 from pipelines.datasets.world.town import WALK, build_town
 from pipelines.datasets.world.tracks import Tracks, true_tracks
@@ -50,7 +51,7 @@ def write_aachen(
         progress: show it.
     """
     scene = build_town(seed)
-    atlas = Atlas(scene.textures)
+    atlas, grid = Atlas(scene.textures), LightGrid(scene)
     rng = np.random.default_rng([seed, 3])
     cameras = [_camera(*camera, image_size) for camera in _DATABASE_CAMERAS]
     names = [f"db/{1000 + i}.jpg" for i in range(num_database)]
@@ -71,7 +72,7 @@ def write_aachen(
     bar = progress_bar(None, "photograph the town", sum(len(v) for _, v in sets), "image", progress)
     with bar:
         for number, (look, views) in enumerate(sets):
-            photographer = Photographer(scene, atlas, LOOKS[look])
+            photographer = Photographer(scene, atlas, grid, LOOKS[look])
             for i, view in enumerate(views):
                 picture = photographer.take(view, 100_000 * number + i + seed * 1_000_003)
                 write_jpeg(images / view.name, picture, LOOKS[look].quality)
@@ -106,7 +107,7 @@ def write_aachen_v1(folder: Path, newer: Path) -> None:
     source = newer / "3D-models" / "aachen_v_1_1"
     shutil.copyfile(source / "aachen_v_1_1.nvm", models / "aachen_cvpr2018_db.nvm")
     shutil.copyfile(source / "database_intrinsics_v1_1.txt", models / "database_intrinsics.txt")
-    colmap_files.copy_images_to_database(source, folder / "aachen.db")
+    colmap_files.write_bare_database(folder / "aachen.db", source)
 
 
 def write_jpeg(path: Path, picture: np.ndarray, quality: int) -> None:

@@ -76,7 +76,7 @@ def _ripmaps(texture: Texture) -> list[np.ndarray]:
     for _ in range(NUM_LEVELS):
         reduced = reduced_v
         for _ in range(NUM_LEVELS):
-            levels.append(cv2.copyMakeBorder(reduced, *[_BORDER] * 4, kind))
+            levels.append(cv2.copyMakeBorder(reduced, _BORDER, _BORDER, _BORDER, _BORDER, kind))
             reduced = _halved(reduced, 1)
         reduced_v = _halved(reduced_v, 0)
     return levels

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pycolmap
 
+from featplug.known_poses import model_from_poses
 from pipelines.datasets.world.geometry import Camera, View, quaternion
 from pipelines.datasets.world.tracks import Tracks
 from pipelines.queries import Query, write_poses, write_queries
@@ -16,45 +17,49 @@ from pipelines.queries import Query, write_poses, write_queries
 def write_model(
     folder: Path, views: Sequence[View], tracks: Tracks, colours: np.ndarray, text: bool = False
 ) -> None:
-    """Write a COLMAP model; each image has a camera of its own, under the same id.
+    """Write a COLMAP model.
 
     Args:
         folder: made where it is not there.
-        views: of the images; the first one has the id 1.
+        views: of the images.
         tracks: see there.
         colours: P×3 uint8.
         text: write text files, not binary ones.
     """
-    model = pycolmap.Reconstruction()
     observations: list[list[np.ndarray]] = [[] for _ in views]
     members: list[list[tuple[int, int]]] = []
     for which, xy in zip(tracks.views, tracks.xy, strict=True):
-        members.append([(int(i) + 1, len(observations[i])) for i in which])
+        members.append([(i, len(observations[i])) for i in which.tolist()])
         for i, point in zip(which.tolist(), xy, strict=True):
             observations[i].append(point)
-    for i, view in enumerate(views):
-        keypoints = np.array(observations[i]).reshape(-1, 2)
-        model.add_camera_with_trivial_rig(_colmap_camera(view.camera, i + 1))
-        image = pycolmap.Image(view.name, keypoints, i + 1, i + 1)
-        model.add_image_with_trivial_frame(image, pycolmap.Rigid3d(view.cam_from_world))
+    names = [view.name for view in views]
+    model = model_from_poses(
+        {view.name: _colmap_camera(view.camera) for view in views},
+        {view.name: view.cam_from_world for view in views},
+        {n: np.array(xy).reshape(-1, 2) for n, xy in zip(names, observations, strict=True)},
+    )
+    numbers = {image.name: image.image_id for image in model.images.values()}
     for point, elements, colour in zip(tracks.points, members, colours, strict=True):
-        track = pycolmap.Track([pycolmap.TrackElement(*element) for element in elements])
+        track = pycolmap.Track([pycolmap.TrackElement(numbers[names[i]], k) for i, k in elements])
         model.add_point3D(point, track, colour)
     model.update_point_3d_errors()
     folder.mkdir(parents=True, exist_ok=True)
     (model.write_text if text else model.write_binary)(str(folder))
 
 
-def copy_images_to_database(model_path: Path, database_path: Path) -> None:
-    """Write a COLMAP database with the cameras and images of a model, under their ids."""
+def write_bare_database(path: Path, model_path: Path) -> None:
+    """Write a COLMAP database with the images of a model only, under their ids.
+
+    Each has a camera of its own there, as in Aachen's: hloc takes no other one for NVM models.
+    """
     model = pycolmap.Reconstruction(str(model_path))
-    database = pycolmap.Database.open(str(database_path))
-    for camera in model.cameras.values():
-        database.write_camera(camera, True)
-    for image in model.images.values():
-        bare = pycolmap.Image(image.name, np.zeros((0, 2)), image.camera_id, image.image_id)
-        database.write_image(bare, True)
-    database.close()
+    with pycolmap.Database.open(str(path)) as database:
+        for image in model.images.values():
+            camera = model.cameras[image.camera_id]
+            camera.camera_id = image.image_id
+            database.write_camera(camera, True)
+            number = image.image_id
+            database.write_image(pycolmap.Image(image.name, np.zeros((0, 2)), number, number), True)
 
 
 def write_nvm(path: Path, views: Sequence[View], tracks: Tracks, colours: np.ndarray) -> None:
@@ -92,11 +97,10 @@ def write_truth(path: Path, views: Sequence[View]) -> None:
     write_poses(path, {view.name: view.cam_from_world for view in views}, "full")
 
 
-def _colmap_camera(camera: Camera, number: int = 1) -> pycolmap.Camera:
+def _colmap_camera(camera: Camera) -> pycolmap.Camera:
     return pycolmap.Camera(
         model=camera.model,
         width=camera.width,
         height=camera.height,
         params=list(camera.params),
-        camera_id=number,
     )

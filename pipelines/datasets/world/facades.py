@@ -223,7 +223,8 @@ def _upper_floors(
     window_width = rng.uniform(0.85, 1.15)
     window_height = min(rng.uniform(1.4, 1.8), floor - 0.9)
     bars = int(rng.integers(1, 4))
-    sills, balconies = [], []
+    sills: list[tuple[float, float, float]] = []
+    balconies: list[tuple[float, float, float]] = []
     for k in range(floors):
         z = ground + k * floor + 0.75
         for column in range(count):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +31,8 @@ class Camera:
     @property
     def principal_point(self) -> tuple[float, float]:
         """In COLMAP's pixels."""
-        return self.params[-2:] if self.model == "PINHOLE" else self.params[1:3]
+        first = 2 if self.model == "PINHOLE" else 1
+        return self.params[first], self.params[first + 1]
 
     @property
     def distortion(self) -> float:
@@ -186,7 +188,7 @@ class FaceBuilder:
     """Collects faces."""
 
     def __init__(self) -> None:
-        self._rows: list[tuple[np.ndarray, ...]] = []
+        self._rows: list[tuple[Any, ...]] = []
 
     def add(
         self,

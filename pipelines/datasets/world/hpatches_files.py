@@ -13,6 +13,7 @@ from pipelines.datasets.world import textures
 from pipelines.datasets.world.atlas import Atlas
 from pipelines.datasets.world.facades import paint_facade
 from pipelines.datasets.world.geometry import Camera, Faces, View
+from pipelines.datasets.world.lighting import LightGrid
 from pipelines.datasets.world.looks import LOOKS, Photographer
 from pipelines.datasets.world.scene import SceneBuilder
 from pipelines.datasets.world.textures import Texture, opaque
@@ -49,10 +50,10 @@ def write_hpatches(
             for x, z in rng.uniform((-5, -3), (5, 3), (3, 2)):
                 builder.lamps.append(np.array([x, -rng.uniform(1.5, 3), z]))
             scene = builder.scene(lamp_texture=-1)
-            atlas = Atlas(scene.textures)
+            atlas, grid = Atlas(scene.textures), LightGrid(scene)
             straight = _towards(rng, camera, 0.0)
             views = [straight, *(_towards(rng, camera, k / 5) for k in range(1, 6))]
-            photographers = {name: Photographer(scene, atlas, LOOKS[name]) for name in set(_LOOKS)}
+            by_look = {name: Photographer(scene, atlas, grid, LOOKS[name]) for name in set(_LOOKS)}
             for letter in "iv":
                 target = folder / f"{letter}_{kind}{plane:02}"
                 target.mkdir(parents=True, exist_ok=True)
@@ -60,7 +61,7 @@ def write_hpatches(
                     view = straight if letter == "i" else views[k]
                     look = _LOOKS[k] if letter == "i" else ("noon", "day")[k % 2]
                     number = seed * 1_000_003 + plane * 100 + k + 60_000 * (letter == "v")
-                    picture = photographers[look].take(view, number)
+                    picture = by_look[look].take(view, number)
                     cv2.imwrite(str(target / f"{k + 1}.ppm"), picture[..., ::-1])
                     if k:
                         matrix = homography(scene.faces, straight, view)
@@ -138,8 +139,8 @@ def _pavement(rng: np.random.Generator) -> Texture:
 
 
 _PAINTERS: dict[str, Callable[[np.random.Generator], Texture]] = {
-    "facade": _facade,
-    "photograph": _photograph,
     "posters": _posters,
+    "photograph": _photograph,
+    "facade": _facade,
     "pavement": _pavement,
 }

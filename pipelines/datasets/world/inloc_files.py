@@ -12,6 +12,7 @@ from pipelines.datasets.world import colmap_files
 from pipelines.datasets.world.aachen_files import write_jpeg
 from pipelines.datasets.world.atlas import Atlas
 from pipelines.datasets.world.geometry import Camera, View, look_along
+from pipelines.datasets.world.lighting import LightGrid
 from pipelines.datasets.world.looks import LOOKS, Photographer
 from pipelines.datasets.world.rendering import visible_faces
 from pipelines.datasets.world.room import SCANS, Room, build_room
@@ -65,10 +66,10 @@ def write_inloc(
     queries = near_others(
         rng, scene.faces, views, names, [query_camera] * num_queries, indoors=True
     )
-    atlas = Atlas(scene.textures)
+    atlas, grid = Atlas(scene.textures), LightGrid(scene)
     bar = progress_bar(None, "photograph the room", len(views) + num_queries, "image", progress)
     with bar:
-        photographer = Photographer(scene, atlas, LOOKS["room"])
+        photographer = Photographer(scene, atlas, grid, LOOKS["room"])
         for i, (name, (scan, view)) in enumerate(cutouts.items()):
             picture = photographer.take(view, 10_000 + i + seed * 1_000_003)
             write_jpeg(folder / name, picture, 93)
@@ -76,7 +77,7 @@ def write_inloc(
             arrays = {"RGBcut": picture, "XYZcut": points}
             savemat(folder / f"{name}.mat", arrays, do_compression=True)
             bar.update()
-        photographer = Photographer(scene, atlas, LOOKS["phone"])
+        photographer = Photographer(scene, atlas, grid, LOOKS["phone"])
         for i, view in enumerate(queries):
             picture = photographer.take(view, 20_000 + i + seed * 1_000_003)
             write_jpeg(folder / view.name, picture, LOOKS["phone"].quality)

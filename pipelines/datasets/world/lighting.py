@@ -8,7 +8,7 @@ import numpy as np
 
 from pipelines.datasets.world.atlas import pack
 from pipelines.datasets.world.geometry import Camera, Faces, View
-from pipelines.datasets.world.rendering import Lightmap, depth_map
+from pipelines.datasets.world.rendering import Lightmap, project_faces, visible_faces
 from pipelines.datasets.world.scene import Scene
 
 Light3 = tuple[float, float, float]
@@ -104,112 +104,99 @@ INDOORS = Light(
 )
 
 
-@dataclass(frozen=True)
-class _Grid:
-    """Cells of all faces' lightmaps, one after the other."""
-
-    face: np.ndarray
-    points: np.ndarray
-    pixels: np.ndarray
-    """N×2 (x, y) in the lightmap."""
-
-
-def bake(scene: Scene, light: Light) -> Lightmap:
-    """Compute the light that falls on each face: the sun's, with shadows, the sky's, the lamps'.
+class LightGrid:
+    """Cells on all faces for which light is computed.
 
     Args:
-        scene: see there.
-        light: see there.
-
-    Returns:
-        The scene's lightmap.
+        scene: whose faces.
     """
-    faces = scene.faces
-    grid, places, size = _grid(faces)
-    normals = faces.normals[grid.face]
-    up = normals[:, 2:]
-    # In a street less of the sky is seen the lower one is.
-    open_sky = 0.55 + 0.45 * np.clip(grid.points[:, 2:] / 12, 0, 1)
-    arriving = open_sky * (0.5 + 0.5 * up) * np.array(light.sky)
-    arriving += (0.5 - 0.5 * up) * np.array(light.bounce)
-    if any(light.sun):
-        lit, share = _sunlight(faces, light, grid.points, normals)
-        arriving[lit] += share[:, None] * np.array(light.sun)
-    if any(light.lamps):
-        arriving += _lamplight(scene.lamps, grid.points, normals)[:, None] * np.array(light.lamps)
-    pixels = np.zeros((*size, 3), np.float32)
-    pixels[grid.pixels[:, 1], grid.pixels[:, 0]] = arriving
-    return Lightmap(pixels, places)
 
-
-def _grid(faces: Faces) -> tuple[_Grid, np.ndarray, tuple[int, int]]:
-    cells = np.maximum(2, np.ceil(faces.extent * _CELLS_PER_METRE)).astype(int)
-    corners, height, width = pack([(s + 2, t + 2) for s, t in cells.tolist()], _WIDTH)
-    places = np.concatenate([corners + 0.5, cells / faces.extent], axis=1).astype(np.float32)
-    face, points, pixels = [], [], []
-    for i, (columns, rows) in enumerate(cells.tolist()):
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+        faces = scene.faces
+        cells = np.maximum(2, np.ceil(faces.extent * _CELLS_PER_METRE)).astype(int)
+        corners, height, width = pack([(s + 2, t + 2) for s, t in cells.tolist()], _WIDTH)
+        self._size = height, width
+        self._places = np.concatenate([corners + 0.5, cells / faces.extent], axis=1)
         # One cell more on each side, with the light of the outermost.
-        column, row = np.meshgrid(np.arange(columns + 2), np.arange(rows + 2))
-        s = ((column - 0.5).clip(0.5, columns - 0.5) / columns).ravel() * faces.extent[i, 0]
-        t = ((row - 0.5).clip(0.5, rows - 0.5) / rows).ravel() * faces.extent[i, 1]
-        index = np.full(len(s), i)
-        face.append(index)
-        points.append(faces.points(index, s, t))
-        pixels.append(np.stack([column.ravel(), row.ravel()], 1) + corners[i])
-    grid = _Grid(np.concatenate(face), np.concatenate(points), np.concatenate(pixels))
-    return grid, places, (height, width)
+        count = (cells + 2).prod(1)
+        face = np.repeat(np.arange(len(faces)), count)
+        number = np.arange(len(face)) - np.repeat(np.cumsum(count) - count, count)
+        row, column = np.divmod(number, cells[face, 0] + 2)
+        along = np.stack([column, row], 1)
+        self._pixels = along + corners[face]
+        st = (along - 0.5).clip(0.5, cells[face] - 0.5) / cells[face] * faces.extent[face]
+        self._points = faces.points(face, st[:, 0], st[:, 1])
+        self._normals = faces.normals[face]
+
+    def bake(self, light: Light) -> Lightmap:
+        """Compute the light that falls on each face: the sun's with shadows, sky's and lamps'."""
+        points, normals = self._points, self._normals
+        up = normals[:, 2:]
+        # In a street less of the sky is seen the lower one is.
+        open_sky = 0.55 + 0.45 * np.clip(points[:, 2:] / 12, 0, 1)
+        arriving = open_sky * (0.5 + 0.5 * up) * np.array(light.sky)
+        arriving += (0.5 - 0.5 * up) * np.array(light.bounce)
+        if any(light.sun):
+            to_sun = _direction(light.sun_azimuth, light.sun_elevation)
+            facing = normals @ to_sun
+            lit = np.flatnonzero(facing > 0)
+            share = facing[lit] * _sunlit(self._scene.faces, to_sun, points[lit])
+            arriving[lit] += share[:, None] * np.array(light.sun)
+        if any(light.lamps):
+            share = _lamplight(self._scene.lamps, points, normals)
+            arriving += share[:, None] * np.array(light.lamps)
+        pixels = np.zeros((*self._size, 3), np.float32)
+        pixels[self._pixels[:, 1], self._pixels[:, 0]] = arriving
+        return Lightmap(pixels, self._places.astype(np.float32))
 
 
-def _sunlight(
-    faces: Faces, light: Light, points: np.ndarray, normals: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the points whose faces look at the sun, and how much of it they see."""
-    azimuth, elevation = np.radians([light.sun_azimuth, light.sun_elevation])
-    to_sun = np.array(
-        [
-            np.cos(elevation) * np.cos(azimuth),
-            np.cos(elevation) * np.sin(azimuth),
-            np.sin(elevation),
-        ]
-    )
-    facing = normals @ to_sun
-    lit = np.flatnonzero(facing > 0)
-    if not len(lit):
-        return lit, np.zeros(0)
-    return lit, facing[lit] * _sunlit(faces, to_sun, points[lit])
+def _direction(azimuth: float, elevation: float) -> np.ndarray:
+    a, e = np.radians([azimuth, elevation])
+    return np.array([np.cos(e) * np.cos(a), np.cos(e) * np.sin(a), np.sin(e)])
 
 
 def _sunlit(faces: Faces, to_sun: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Part of the sun that points see, from a depth map with the sun's centre as its camera."""
+    """Part of the sun that points see: what a camera in its place sees hides what is behind."""
+    if not len(points):
+        return np.zeros(0)
     middle = (points.min(0) + points.max(0)) / 2
     radius = float(np.linalg.norm(points - middle, axis=1).max()) + 1
     right = np.cross([0, 0, 1.0], to_sun)
     right /= np.linalg.norm(right)
     rotation = np.stack([right, np.cross(-to_sun, right), -to_sun])
-    sun = middle + _SUN_DISTANCE * to_sun
-    pose = np.column_stack([rotation, -rotation @ sun])
-    focal = _SHADOW_SIZE / 2 * _SUN_DISTANCE / radius
+    pose = np.column_stack([rotation, -rotation @ (middle + _SUN_DISTANCE * to_sun)])
     half = _SHADOW_SIZE / 2
+    focal = half * _SUN_DISTANCE / radius
     camera = Camera("PINHOLE", _SHADOW_SIZE, _SHADOW_SIZE, (focal, focal, half, half))
     view = View("sun", camera, pose)
-    depth = depth_map(faces, view)
+    planes = project_faces(faces, view)
+    index = visible_faces(faces, view, planes=planes)
     seen = view.to_camera(points)
     xy = camera.project(seen)
+    rays = np.column_stack([seen[:, :2] / seen[:, 2:], np.ones(len(seen))])
     share = np.zeros(len(points))
+    # Four places around each point soften the edges of shadows.
     for shift in ((-0.75, -0.25), (0.25, -0.75), (0.75, 0.25), (-0.25, 0.75)):
         x, y = (xy + shift).astype(int).clip(0, _SHADOW_SIZE - 1).T
-        nearest = depth[y, x]
-        share += (nearest == 0) | (seen[:, 2] < nearest + _SHADOW_BIAS)
+        first = index[y, x]
+        inverse = np.einsum("nk,nk->n", planes.inverse_depth[first], rays)
+        share += (first < 0) | (seen[:, 2] * inverse < 1 + _SHADOW_BIAS / _SUN_DISTANCE)
     return share / 4
 
 
 def _lamplight(lamps: np.ndarray, points: np.ndarray, normals: np.ndarray) -> np.ndarray:
-    total = np.zeros(len(points))
-    for lamp in lamps:
-        near = np.flatnonzero((np.abs(points - lamp) < _LAMP_REACH).all(1))
+    """Light of all lamps, in that of one at a distance of about a metre."""
+    points, normals = points.astype(np.float32), normals.astype(np.float32)
+    total = np.zeros(len(points), np.float32)
+    for lamp in lamps.astype(np.float32):
+        near = np.flatnonzero(
+            (np.abs(points[:, 0] - lamp[0]) < _LAMP_REACH)
+            & (np.abs(points[:, 1] - lamp[1]) < _LAMP_REACH)
+        )
         to_lamp = lamp - points[near]
-        distance = np.linalg.norm(to_lamp, axis=1)
-        cosine = ((to_lamp * normals[near]).sum(1) / np.maximum(distance, 1e-6)).clip(0)
-        fade = (1 - distance / _LAMP_REACH).clip(0)
+        distance = np.sqrt(np.einsum("nk,nk->n", to_lamp, to_lamp)).clip(1e-3)
+        cosine = (np.einsum("nk,nk->n", to_lamp, normals[near]) / distance).clip(0)
+        fade = (1 - distance / np.float32(_LAMP_REACH)).clip(0)
         total[near] += cosine * fade / (0.35 + distance**2 / 8)
     return total

@@ -10,7 +10,7 @@ import numpy as np
 from pipelines.datasets.world import lighting
 from pipelines.datasets.world.atlas import Atlas
 from pipelines.datasets.world.geometry import View, camera_rays
-from pipelines.datasets.world.lighting import Light
+from pipelines.datasets.world.lighting import Light, LightGrid
 from pipelines.datasets.world.rendering import radiance
 from pipelines.datasets.world.scene import Scene
 from pipelines.datasets.world.textures import noise
@@ -69,14 +69,17 @@ class Photographer:
     Args:
         scene: see there.
         atlas: of the scene's textures.
+        grid: of the scene's light.
         look: see there.
     """
 
-    def __init__(self, scene: Scene, atlas: Atlas, look: Look) -> None:
+    def __init__(self, scene: Scene, atlas: Atlas, grid: LightGrid, look: Look) -> None:
         self.scene, self.atlas, self.look = scene, atlas, look
-        self._lightmap = lighting.bake(scene, look.light)
+        self._lightmap = grid.bake(look.light)
         rng = np.random.default_rng(7)
-        self._clouds = sum(noise(rng, 256, 256, cell) * cell**0.7 for cell in (4, 9, 20, 45))
+        self._clouds = np.zeros((256, 256), np.float32)
+        for cell in (4, 9, 20, 45):
+            self._clouds += cell**0.7 * noise(rng, 256, 256, cell)
 
     def take(self, view: View, seed: int) -> np.ndarray:
         """Take a photograph.
@@ -107,8 +110,8 @@ class Photographer:
         colour = high * np.array(light.zenith) + (1 - high) * np.array(light.horizon)
         shift = rng.uniform(0, 256, 2)
         scale = 40 / np.maximum(world[2], 0.06)
-        places = [(world[k] * scale + shift[k]).astype(np.float32) for k in (0, 1)]
-        clouds = cv2.remap(self._clouds, *places, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+        column, row = ((world[k] * scale + shift[k]).astype(np.float32) for k in (0, 1))
+        clouds = cv2.remap(self._clouds, column, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
         share = (0.5 + clouds / (2.2 * self._clouds.std()) - rng.uniform(0, 0.5)).clip(0, 0.9)
         share *= np.minimum(1, up * 6)
         mixed = colour + share[..., None] * (np.array(light.clouds) - colour)

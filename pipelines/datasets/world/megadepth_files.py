@@ -12,6 +12,7 @@ from pipelines.datasets.world import colmap_files
 from pipelines.datasets.world.aachen_files import point_colours, write_jpeg
 from pipelines.datasets.world.atlas import Atlas
 from pipelines.datasets.world.geometry import Camera
+from pipelines.datasets.world.lighting import LightGrid
 from pipelines.datasets.world.looks import LOOKS, Photographer
 from pipelines.datasets.world.rendering import depth_map
 from pipelines.datasets.world.town import WALK, build_town
@@ -34,7 +35,7 @@ def write_megadepth(
         progress: show it.
     """
     scene = build_town(seed)
-    atlas = Atlas(scene.textures)
+    atlas, grid = Atlas(scene.textures), LightGrid(scene)
     rng = np.random.default_rng([seed, 21])
     width, height = image_size, image_size * 3 // 4
     focals = [share * image_size for share in (0.8, 0.95)]
@@ -46,7 +47,7 @@ def write_megadepth(
     depths.mkdir(parents=True, exist_ok=True)
     with progress_bar(None, "photograph the town", num_images, "image", progress) as bar:
         for part, look in enumerate((LOOKS["noon"], LOOKS["day"])):
-            photographer = Photographer(scene, atlas, look)
+            photographer = Photographer(scene, atlas, grid, look)
             for i in range(part, num_images, 2):
                 picture = photographer.take(views[i], 50_000 + i + seed * 1_000_003)
                 write_jpeg(undistorted / "images" / names[i], picture, 95)

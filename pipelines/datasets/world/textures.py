@@ -8,9 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 
 import cv2
 import numpy as np
+
+from featplug.images import read_image
 
 Colour = tuple[int, int, int]
 
@@ -246,10 +250,13 @@ def lettering(
 
 @cache
 def photographs() -> tuple[np.ndarray, ...]:
-    """Photographs to hang up, those that scikit-learn brings (CC BY 2.0, see its README)."""
-    from sklearn.datasets import load_sample_images
-
-    return tuple(np.asarray(image) for image in load_sample_images().images)
+    """Photographs to hang up, those that scikit-learn brings (CC BY 2.0, see their README.txt)."""
+    # Found without importing the package, which takes longer than the rendering of ten pictures.
+    spec = find_spec("sklearn")
+    if spec is None or spec.origin is None:
+        raise FileNotFoundError("The photographs of scikit-learn are not there; install it.")
+    folder = Path(spec.origin).parent / "datasets" / "images"
+    return tuple(read_image(folder / name) for name in ("china.jpg", "flower.jpg"))
 
 
 def photograph(rng: np.random.Generator, height: int, width: int) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from pipelines.datasets.world import textures
@@ -42,6 +44,7 @@ WALK: tuple[tuple[tuple[float, float], ...], ...] = (
 """Where photographers walk, metres."""
 
 
+@lru_cache(maxsize=1)
 def build_town(seed: int) -> Scene:
     """Build the town; another seed, other houses along the same streets."""
     rng = np.random.default_rng([seed, 1])
