@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 import pycolmap
 
+from featplug.colmap_files import incomplete_file, sample_camera
 from featplug.pairs import Pair, write_pairs
 from featplug.store import FeatureReader, MatchReader
 
@@ -57,9 +58,7 @@ def check_camera(camera: CameraOptions) -> None:
         )
     if camera.params is not None:
         model = pycolmap.CameraModelId.__members__[camera.model]
-        # Its name until pycolmap 3.13, deprecated since.
-        create = getattr(pycolmap.Camera, "create_from_model_id", None) or pycolmap.Camera.create
-        sample = create(1, model, 1.0, 1, 1)
+        sample = sample_camera(model)
         if len(camera.params.split(",")) != len(sample.params):
             raise ValueError(
                 f"The camera model {camera.model} has the parameters {sample.params_info}, not "
@@ -103,6 +102,11 @@ def read_model(path: Path) -> pycolmap.Reconstruction:
     path = Path(path)
     if not any((path / f"images.{suffix}").is_file() for suffix in ("bin", "txt")):
         raise FileNotFoundError(f"There is no COLMAP model in {path} (no images.bin or .txt).")
+    if (incomplete := incomplete_file(path)) is not None:
+        raise ValueError(
+            f"The COLMAP model {path} cannot be read: {incomplete.name} ends too early; copy or "
+            "download it again."
+        )
     try:
         return pycolmap.Reconstruction(str(path))
     except (ValueError, RuntimeError) as error:

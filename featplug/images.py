@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,8 @@ import cv2
 import numpy as np
 from PIL import Image
 from torch import Tensor
+
+from featplug.parallel import map_ahead
 
 IMAGE_SUFFIXES = frozenset(
     {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
@@ -301,7 +301,7 @@ def prefetch_images(
 
     Decoding and resizing release Python's lock, so threads do, and cost nothing to start.
 
-    Yields:
+    Returns:
         Each image, or why it could not be read.
     """
 
@@ -311,15 +311,4 @@ def prefetch_images(
         except (FileNotFoundError, ValueError) as error:
             return UnreadableImage(name, str(error))
 
-    ahead: deque[Future[LoadedImage | UnreadableImage]] = deque()
-    with ThreadPoolExecutor(max(1, num_workers)) as pool:
-        try:
-            for name in names:
-                ahead.append(pool.submit(load, name))
-                if len(ahead) > max(1, num_workers):
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
-        finally:
-            for future in ahead:
-                future.cancel()
+    return map_ahead(load, names, num_workers)

@@ -99,6 +99,10 @@ class FeatureReader(H5Reader):
         """Read keypoints, N×2 float32 (x, y; integer = pixel centre), in original pixels."""
         return self._group(name)["keypoints"][()].astype(np.float32)
 
+    def uncertainty(self, name: str) -> float:
+        """Standard deviation of a keypoint in original pixels; 1 where the file does not say."""
+        return float(self._group(name)["keypoints"].attrs.get("uncertainty", 1.0))
+
     def image_size(self, name: str) -> tuple[int, int]:
         """(width, height) of the original image."""
         width, height = self._group(name)["image_size"][()]

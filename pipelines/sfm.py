@@ -15,25 +15,30 @@ import pycolmap
 import tyro
 
 from featplug import colmap, pairs
-from featplug.base import choose_device
 from featplug.cli import run_command
 from featplug.colmap import CameraOptions, VerificationSummary
-from featplug.confs import feature_conf, matcher_conf, retrieval_conf
-from featplug.extract import extract_features
 from featplug.images import list_images
-from featplug.match import match_features
 from featplug.metrics import aligned_pose_errors, model_poses, reconstruction_statistics
 from featplug.progress import progress_bar
 from featplug.results import (
     StageRecorder,
     data_fingerprint,
-    environment,
     metric,
     write_results,
 )
-from featplug.retrieval import RetrievalSummary, global_descriptors, pairs_from_retrieval
+from featplug.retrieval import RetrievalSummary
 from featplug.store import FeatureReader, MatchReader
 from pipelines.datasets.reference import read_reference_poses
+from pipelines.stages import (
+    FeatureOptions,
+    Features,
+    check_request,
+    match_pairs,
+    retrieve_pairs,
+    run_record,
+    scene_features,
+    stage_lines,
+)
 
 _SELECTIONS = ("exhaustive", "sequential", "retrieval")
 
@@ -44,8 +49,10 @@ class SfmOptions:
 
     images: Path
     """Folder of the photographs, at any depth."""
-    feature: str = "sift"
-    """Name of the feature."""
+    extraction: Annotated[FeatureOptions, tyro.conf.arg(name="")] = field(
+        default_factory=FeatureOptions
+    )
+    """Which features, and how they are made."""
     matcher: str | None = None
     """Name of the matcher; by default the feature's own."""
     pairs: str = "exhaustive"
@@ -56,8 +63,6 @@ class SfmOptions:
     """Name of the global descriptor for --pairs retrieval: vlad or netvlad."""
     num_matched: int = 20
     """How many images each is paired with by retrieval."""
-    features: Path | None = None
-    """Feature file to use instead of extracting, such as one of hloc's; needs --matcher."""
     matches: Path | None = None
     """Match file to use instead of matching; needs --pairs with its list."""
     mapper: Literal["incremental", "global"] = "incremental"
@@ -70,18 +75,8 @@ class SfmOptions:
     """True poses: a COLMAP model, or a folder of Strecha's .camera files."""
     seed: int = 0
     """Of everything random."""
-    max_keypoints: int | None = None
-    """Keep that many of each image, the strongest by score."""
-    weights: str | None = None
-    """official, featplug, or a file; by default the authors' where they are found."""
-    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
-    """Of the network."""
-    device: str | None = None
-    """Such as cpu or cuda:1; the best one by default."""
     memory_gib: float = 1.0
     """Memory for matching."""
-    overwrite: bool = False
-    """Make features and matches anew."""
 
     @property
     def output_dir(self) -> Path:
@@ -90,19 +85,7 @@ class SfmOptions:
             return self.outputs
         resolved = self.images.resolve()
         scene = resolved.parent.name if resolved.name == "images" else resolved.name
-        return Path("outputs") / "sfm" / f"{scene}-{self.feature}"
-
-
-@dataclass(frozen=True)
-class _Inputs:
-    """The scene's features: what the later stages start from."""
-
-    path: Path
-    names: list[str]
-    skipped: dict[str, str]
-    weights: list[dict[str, str]]
-    num_reused: int = 0
-    """Images extracted by an earlier run."""
+        return Path("outputs") / "sfm" / f"{scene}-{self.extraction.feature}"
 
 
 def reconstruct(options: SfmOptions, progress: bool = False) -> dict[str, Any]:
@@ -119,26 +102,26 @@ def reconstruct(options: SfmOptions, progress: bool = False) -> dict[str, Any]:
         ValueError: something given does not fit, or nothing could be reconstructed.
     """
     outputs = options.output_dir
-    matcher = options.matcher or feature_conf(options.feature)["matcher"]
     # Whatever can be wrong with the request is looked at before the long work.
-    matcher_conf(matcher)
-    choose_device(options.device)
-    retrieval_conf(options.retrieval)
+    matcher = check_request(
+        options.extraction,
+        options.matcher,
+        options.retrieval,
+        options.pairs not in _SELECTIONS,
+        options.matches,
+    )
     reference = None if options.reference is None else read_reference_poses(options.reference)
     if options.mapper == "global":
         colmap.require_global_mapping()
     colmap.check_camera(options.camera)
-    if options.features is not None and options.matcher is None and options.matches is None:
-        raise ValueError("--features needs --matcher NAME, the matcher of that feature.")
     given_pairs = None
     if options.pairs not in _SELECTIONS:
         given_pairs = pairs.unique_pairs(pairs.read_pairs(Path(options.pairs)))
-    elif options.matches is not None:
-        raise ValueError("--matches needs --pairs FILE, the list that the matches are of.")
 
     recorder = StageRecorder()
     with recorder.stage("extract"):
-        inputs = _features(options, outputs, progress)
+        names = list_images(options.images)
+        inputs = scene_features(options.extraction, options.images, names, outputs, progress)
     if len(inputs.names) < 2:
         raise ValueError(
             f"A reconstruction needs two images or more, there is {len(inputs.names)}."
@@ -162,17 +145,15 @@ def reconstruct(options: SfmOptions, progress: bool = False) -> dict[str, Any]:
     with recorder.stage("match"):
         matches, num_pairs_reused = options.matches, 0
         if matches is None:
-            matched = match_features(
+            matches, num_pairs_reused = match_pairs(
                 matcher,
                 pairs_path,
-                inputs.path,
+                inputs,
                 outputs,
-                overwrite=options.overwrite,
-                device=options.device,
-                memory_budget=int(options.memory_gib * 2**30),
-                progress=progress,
+                options.extraction,
+                options.memory_gib,
+                progress,
             )
-            matches, num_pairs_reused = matched.match_path, matched.num_present
     _remove_old_model(outputs)
     log = outputs / "colmap.log"
     with recorder.stage("verify"), colmap.log_to_file(log):
@@ -189,15 +170,9 @@ def reconstruct(options: SfmOptions, progress: bool = False) -> dict[str, Any]:
             metrics |= _pose_metrics(model, reference)
         except ValueError as error:  # the model is good without, and the record says why
             skipped["reference"] = f"no pose errors: {error}"
+    record = run_record("sfm", asdict(options), inputs, matcher, options.matches, retrieval)
     results = {
-        "pipeline": "sfm",
-        "options": _plain(asdict(options)),
-        "feature": options.feature if options.features is None else str(options.features),
-        "feature_conf": feature_conf(options.feature) if options.features is None else None,
-        "matcher": matcher if options.matches is None else str(options.matches),
-        "matcher_conf": matcher_conf(matcher) if options.matches is None else None,
-        "retrieval_conf": retrieval_conf(options.retrieval) if retrieval else None,
-        "weights": inputs.weights + (retrieval.weights if retrieval else []),
+        **record,
         "data": {
             "images": str(options.images.resolve()),
             "fingerprint": fingerprint,
@@ -205,7 +180,6 @@ def reconstruct(options: SfmOptions, progress: bool = False) -> dict[str, Any]:
             "not_registered": sorted(set(inputs.names) - set(model_poses(model))),
         },
         "reused": {"extract": inputs.num_reused, "match": num_pairs_reused},
-        "environment": environment(),
         "stages": recorder.stages,
         "metrics": metrics,
     }
@@ -213,64 +187,24 @@ def reconstruct(options: SfmOptions, progress: bool = False) -> dict[str, Any]:
     return results
 
 
-def _features(options: SfmOptions, outputs: Path, progress: bool) -> _Inputs:
-    """Extract, or take the features that were given."""
-    if options.features is None:
-        summary = extract_features(
-            options.feature,
-            options.images,
-            outputs,
-            overwrite=options.overwrite,
-            max_keypoints=options.max_keypoints,
-            weights=options.weights,
-            precision=options.precision,
-            device=options.device,
-            progress=progress,
-        )
-        return _Inputs(
-            summary.feature_path,
-            summary.names,
-            summary.skipped,
-            summary.weights,
-            summary.num_present,
-        )
-    names = list_images(options.images)
-    with FeatureReader(options.features) as features:
-        present = [name for name in names if name in features]
-        provenance = features.provenance
-        if not present:
-            raise ValueError(
-                f"No image of {options.images} is in {options.features}, which has for example "
-                f"{next(iter(features.names()), 'nothing')!r}; give the folder that these names "
-                "start from."
-            )
-    skipped = {
-        name: f"{options.features} has no features of {name!r}"
-        for name in sorted(set(names) - set(present))
-    }
-    return _Inputs(options.features, present, skipped, provenance.weights if provenance else [])
-
-
 def _select_pairs(
-    options: SfmOptions, inputs: _Inputs, outputs: Path, progress: bool
+    options: SfmOptions, inputs: Features, outputs: Path, progress: bool
 ) -> tuple[list[pairs.Pair], RetrievalSummary | None]:
     """Choose pairs as the options say, and tell what retrieval did for it."""
     if options.pairs == "exhaustive":
         return pairs.exhaustive(inputs.names), None
     if options.pairs == "sequential":
         return pairs.sequential(inputs.names, options.overlap), None
-    described = global_descriptors(
+    chosen, described = retrieve_pairs(
         options.retrieval,
+        options.num_matched,
         options.images,
         outputs,
-        inputs.names,
-        overwrite=options.overwrite,
-        features=inputs.path,
-        device=options.device,
+        inputs,
+        options.extraction,
+        queries=inputs.names,
+        database=inputs.names,
         progress=progress,
-    )
-    chosen = pairs_from_retrieval(
-        described.descriptor_path, options.num_matched, described.names, described.names
     )
     return pairs.unique_pairs(chosen), described
 
@@ -284,7 +218,7 @@ def _remove_old_model(outputs: Path) -> None:
 
 
 def _verify(
-    options: SfmOptions, inputs: _Inputs, pair_list: list[pairs.Pair], matches: Path, outputs: Path
+    options: SfmOptions, inputs: Features, pair_list: list[pairs.Pair], matches: Path, outputs: Path
 ) -> VerificationSummary:
     """Bring features and matches into COLMAP's database, and verify them."""
     database = outputs / "database.db"
@@ -309,7 +243,7 @@ def _map(options: SfmOptions, outputs: Path, progress: bool) -> pycolmap.Reconst
 
 
 def _model_metrics(
-    model: pycolmap.Reconstruction, inputs: _Inputs, verified: VerificationSummary
+    model: pycolmap.Reconstruction, inputs: Features, verified: VerificationSummary
 ) -> dict[str, Any]:
     with FeatureReader(inputs.path) as features:
         num_keypoints = [features.shapes(name)["keypoints"][0] for name in inputs.names]
@@ -346,10 +280,6 @@ def _pose_metrics(
     return metrics
 
 
-def _plain(options: dict[str, Any]) -> dict[str, Any]:
-    return {key: str(v) if isinstance(v, Path) else v for key, v in options.items()}
-
-
 def main(options: Annotated[SfmOptions, tyro.conf.arg(name="")]) -> None:
     """Reconstruct a folder of photographs with a feature of your choice.
 
@@ -367,10 +297,7 @@ def summary(results: dict[str, Any], outputs: Path) -> str:
         value = entry["value"]
         shown = f"{value:,.0f}" if value == int(value) or value >= 1000 else f"{value:.4g}"
         lines.append(f"  {name.replace('_', ' '):<28}{shown:>12} {entry['unit']}")
-    for name, stage in results["stages"].items():
-        line = f"  {name:<28}{stage['seconds']:>12.1f} s, peak {stage['peak_memory_mib']:.0f} MiB"
-        reused = results["reused"].get(name, 0)
-        lines.append(line + (f" ({reused} were there)" if reused else ""))
+    lines += stage_lines(results)
     for reason in results["data"]["skipped"].values():
         lines.append(f"  skipped: {reason}")
     if missing := results["data"]["not_registered"]:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from featplug.cli import run_command
+from tests.aachen_worlds import write_room_set
 from tests.golden import GoldenRule
 from tests.parity import Parity
 from tests.worlds import SyntheticScene, write_synthetic_scene
@@ -31,6 +35,12 @@ def synthetic_scene(tmp_path_factory: pytest.TempPathFactory) -> SyntheticScene:
 
 
 @pytest.fixture(scope="session")
+def aachen_room(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A room's corner in Aachen's layout: six database images, two queries by day and night."""
+    return write_room_set(tmp_path_factory.mktemp("aachen"))
+
+
+@pytest.fixture(scope="session")
 def golden_rule(shared: Path) -> GoldenRule:
     """The rule that makes the weights of the golden files."""
     return GoldenRule(shared / "golden")
@@ -42,3 +52,23 @@ def parity(shared: Path) -> Iterator[Parity]:
     report = Parity(shared / "golden")
     yield report
     report.write()
+
+
+@pytest.fixture
+def refusal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
+    """Run a command that must refuse its input: exit code 2, no traceback, one line."""
+
+    def run(command: Any, prog: str, *arguments: object) -> str:
+        monkeypatch.setattr(sys, "argv", [prog, *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            run_command(command, prog)
+        assert ended.value.code == 2
+        errors = capsys.readouterr().err
+        assert "Traceback" not in errors
+        line = errors.replace("\r", "\n").strip().splitlines()[-1]
+        assert line.startswith(f"{prog}: ")
+        return line
+
+    return run

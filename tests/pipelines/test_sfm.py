@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,8 @@ from PIL import Image
 from featplug.colmap import CameraOptions
 from featplug.pairs import read_pairs, write_pairs
 from featplug.store import FeatureReader
-from pipelines.sfm import SfmOptions, reconstruct
+from pipelines.sfm import SfmOptions, main, reconstruct
+from pipelines.stages import FeatureOptions
 from tests.conftest import REPOSITORY
 from tests.worlds import write_room_corner, write_textured_images
 
@@ -30,11 +32,11 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run_sfm(*arguments: object, cwd: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
+def run_sfm(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pipelines.sfm", *map(str, arguments)]
     environment = {"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin"}
     return subprocess.run(
-        command, cwd=cwd, env=environment, capture_output=True, text=True, check=False
+        command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False
     )
 
 
@@ -117,7 +119,7 @@ def test_pairs_of_a_file_a_known_camera_and_the_global_mapper(room: Path, tmp_pa
 def test_pairs_by_retrieval(outputs: Path, room: Path, tmp_path: Path) -> None:
     options = SfmOptions(
         room / "images",
-        features=outputs / "feats-featplug-sift.h5",
+        FeatureOptions(features=outputs / "feats-featplug-sift.h5"),
         matcher="NN-ratio",
         pairs="retrieval",
         num_matched=3,
@@ -149,24 +151,29 @@ def test_a_bad_photograph_is_left_out_and_told(room: Path, tmp_path: Path) -> No
         assert len(features.keypoints("98.png")) == 0
 
 
-def test_a_deleted_photograph_is_no_longer_part_of_the_scene(room: Path, tmp_path: Path) -> None:
+def test_a_deleted_photograph_is_no_longer_part_of_the_scene(
+    outputs: Path, room: Path, tmp_path: Path
+) -> None:
     images = copy_images(room, tmp_path / "images")
-    reconstruct(SfmOptions(images, outputs=tmp_path / "out"))
+    shutil.copytree(outputs, tmp_path / "out")
     (images / "05.png").unlink()
     results = reconstruct(SfmOptions(images, outputs=tmp_path / "out"))
     assert results["metrics"]["images"]["value"] == 5
     assert results["metrics"]["registered_images"]["value"] == 5
 
 
-def test_a_failed_run_does_not_keep_an_earlier_runs_results(room: Path, tmp_path: Path) -> None:
-    outputs = tmp_path / "out"
-    reconstruct(SfmOptions(room / "images", outputs=outputs))
+def test_a_failed_run_does_not_keep_an_earlier_runs_results(
+    outputs: Path, room: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(outputs, tmp_path / "out"))
     write_pairs(tmp_path / "pairs.txt", [("00.png", "01.png")])
-    poor = SfmOptions(room / "images", pairs=str(tmp_path / "pairs.txt"), outputs=outputs)
+    poor = SfmOptions(room / "images", pairs=str(tmp_path / "pairs.txt"), outputs=folder)
     with pytest.raises(ValueError, match=r"colmap.log says more|matched pairs shows"):
-        reconstruct(dataclasses.replace(poor, max_keypoints=12, overwrite=True))
+        reconstruct(
+            dataclasses.replace(poor, extraction=FeatureOptions(max_keypoints=12, overwrite=True))
+        )
     for name in ("results.json", "points.ply", "model"):
-        assert not (outputs / name).exists()
+        assert not (folder / name).exists()
 
 
 def test_features_and_matches_of_others_can_be_used(shared: Path, tmp_path: Path) -> None:
@@ -174,7 +181,7 @@ def test_features_and_matches_of_others_can_be_used(shared: Path, tmp_path: Path
     folder = shared / "golden" / "hloc"
     options = SfmOptions(
         folder / "images",
-        features=folder / "feats-sift.h5",
+        FeatureOptions(features=folder / "feats-sift.h5"),
         matches=folder / "feats-sift_matches-NN-mutual-ratio.8_pairs-db.h5",
         pairs=str(folder / "pairs-db.txt"),
         outputs=tmp_path,
@@ -210,15 +217,17 @@ def test_features_and_matches_of_others_can_be_used(shared: Path, tmp_path: Path
     ],
 )  # fmt: skip
 def test_bad_input_is_one_line_and_exit_code_2(
-    room: Path, tmp_path: Path, arguments: list[str], message: str
+    room: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    refusal: Callable[..., str],
+    arguments: list[str],
+    message: str,
 ) -> None:
     write_textured_images(tmp_path / "few", 1)
     write_textured_images(tmp_path / "apart", 3)
     places = {"few": tmp_path / "few", "apart": tmp_path / "apart", "room": room / "images"}
     given = [argument.format(**places) for argument in arguments]
-    run = run_sfm(*given, "--outputs", tmp_path / "out", cwd=tmp_path)
-    assert run.returncode == 2
-    last = run.stderr.replace("\r", "\n").strip().splitlines()[-1]
-    assert last.startswith("python -m pipelines.sfm: ")
-    assert re.search(message, last)
-    assert "Traceback" not in run.stderr
+    monkeypatch.chdir(tmp_path)
+    line = refusal(main, "python -m pipelines.sfm", *given, "--outputs", tmp_path / "out")
+    assert re.search(message, line)
