@@ -31,6 +31,11 @@ class AbsolutePoseOptions:
     seed: int = 0
     """Of RANSAC: the same matches and seed give the same pose, in any thread."""
 
+    @property
+    def num_needed(self) -> int:
+        """The least number of matches that give a pose."""
+        return max(MIN_MATCHES, self.min_num_inliers)
+
 
 @dataclass(frozen=True)
 class AbsolutePose:
@@ -76,7 +81,7 @@ def estimate_pose(
         raise ValueError(f"{len(points2d)} image points cannot match {len(points3d)} 3D points.")
     if not (np.isfinite(points2d).all() and np.isfinite(points3d).all()):
         raise ValueError("The matches of a pose hold NaN or infinity; leave such points out.")
-    if len(points2d) < max(MIN_MATCHES, options.min_num_inliers):
+    if len(points2d) < options.num_needed:
         return None
     estimation = pycolmap.AbsolutePoseEstimationOptions()
     ransac = estimation.ransac

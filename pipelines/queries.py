@@ -123,13 +123,10 @@ def write_poses(
     Raises:
         ValueError: two images have the same base name, which the benchmark could not tell apart.
     """
-    written = [name.rsplit("/", 1)[-1] if names == "basename" else name for name in poses]
-    if twice := _repeated(written):
-        first, second = [name for name in poses if name.rsplit("/", 1)[-1] == twice][:2]
-        raise ValueError(
-            f"{first!r} and {second!r} have the same base name, which is all that stands in "
-            f"{path}; rename one of the two images."
-        )
+    written = list(poses)
+    if names == "basename":
+        check_base_names(written)
+        written = [_base_name(name) for name in written]
     lines = []
     for name, pose in zip(written, poses.values(), strict=True):
         # Of the two quaternions of a rotation, the one with qw >= 0.
@@ -137,6 +134,24 @@ def write_poses(
         numbers = " ".join(repr(float(value)) for value in (qw, qx, qy, qz, *pose[:, 3]))
         lines.append(f"{name} {numbers}\n")
     _write(path, lines)
+
+
+def check_base_names(names: Sequence[str]) -> None:
+    """Refuse images that a submission cannot tell apart.
+
+    Raises:
+        ValueError: two of them have the same name, but for their folders.
+    """
+    if twice := _repeated([_base_name(name) for name in names]):
+        first, second = [name for name in names if _base_name(name) == twice][:2]
+        raise ValueError(
+            f"{first!r} and {second!r} have the same base name, which is all that stands in a "
+            "submission; rename one of the two images."
+        )
+
+
+def _base_name(name: str) -> str:
+    return name.rsplit("/", 1)[-1]
 
 
 def _lines(path: Path) -> Iterable[tuple[int, list[str]]]:

@@ -1,0 +1,37 @@
+"""Work in threads, a few items ahead of their use, with the results in order."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def map_ahead(
+    function: Callable[[Item], Result], items: Iterable[Item], num_workers: int
+) -> Iterator[Result]:
+    """Apply a function to items in threads; for work that releases Python's lock.
+
+    Items are drawn from the caller's thread, and no more of them than the workers can start on, so
+    that memory does not grow with their number.
+
+    Yields:
+        The results, in the items' order.
+    """
+    num_workers = max(1, num_workers)
+    ahead: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(num_workers) as pool:
+        try:
+            for item in items:
+                ahead.append(pool.submit(function, item))
+                if len(ahead) > num_workers:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            for future in ahead:
+                future.cancel()
