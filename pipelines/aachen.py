@@ -1,0 +1,311 @@
+"""Photographs of Aachen, by day and night, to poses: extract, triangulate, retrieve, localize.
+
+``python -m pipelines.aachen --dataset DIR --feature NAME``; ``--dataset demo`` renders a small town
+in the same layout and localizes in that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pycolmap
+import tyro
+
+from featplug import colmap, pairs
+from featplug.absolute_pose import AbsolutePoseOptions
+from featplug.cli import run_command
+from featplug.metrics import camera_centres, model_poses, reconstruction_statistics
+from featplug.plots import MatchedPair, draw_localization, ground_axes
+from featplug.progress import progress_bar
+from featplug.results import StageRecorder, data_fingerprint, metric, write_results
+from featplug.store import FeatureReader, MatchReader
+from pipelines.aachen_task import AachenOptions, Task, choose_pairs, open_dataset, read_task
+from pipelines.datasets.aachen import check_dataset
+from pipelines.evaluation import localization_metrics, recall_table
+from pipelines.localization import (
+    PICTURE,
+    SUBMISSION,
+    LocalizationLog,
+    matched_pair,
+    remove_old_results,
+)
+from pipelines.model_localization import (
+    LocalizationOptions,
+    ModelPoints,
+    hloc_log,
+    inlier_matches,
+    localize_queries,
+)
+from pipelines.queries import Query, write_poses
+from pipelines.stages import (
+    Features,
+    check_request,
+    match_pairs,
+    readable_images,
+    report_problems,
+    run_record,
+    scene_features,
+    stage_lines,
+)
+from pipelines.triangulation import model_cameras, triangulate_known_poses
+
+_PICTURED_QUERIES = 3
+
+
+def localize(options: AachenOptions, progress: bool = False) -> dict[str, Any]:
+    """Localize the queries of a dataset.
+
+    Features, matches and a triangulated model that are in the output folder already are used again
+    where they were made from the same; the poses are estimated anew.
+
+    Returns:
+        What ``results.json`` holds.
+
+    Raises:
+        FileNotFoundError: something given is not there.
+        ValueError: something given does not fit, or no query could be localized.
+    """
+    matcher = check_request(
+        options.extraction, options.matcher, options.retrieval, options.pairs is not None
+    )
+    task = read_task(options, open_dataset(options, progress))
+    outputs, dataset = options.output_dir, task.dataset
+    cameras = model_cameras(task.reference)
+
+    recorder = StageRecorder()
+    with recorder.stage("extract"):
+        listed = cameras | {query.name: query.camera for query in task.queries}
+        names, skipped = readable_images(dataset.image_dir, listed)
+        features = scene_features(options.extraction, dataset.image_dir, names, outputs, progress)
+        skipped |= features.skipped
+    known = set(features.names)
+    if not any(query.name in known for query in task.queries):
+        raise ValueError(
+            f"None of the queries can be used; the first: {next(iter(skipped.values()))}"
+        )
+    with recorder.stage("pairs"):
+        chosen = choose_pairs(options, task, features, progress)
+    reused = {"extract": features.num_reused}
+    with recorder.stage("match"):
+        database_matches, reused["match"] = _match(
+            options, matcher, "db", chosen.database, features, progress
+        )
+    remove_old_results(outputs)
+    with recorder.stage("triangulate"):
+        sfm = triangulate_known_poses(
+            task.reference,
+            dataset.image_dir,
+            chosen.database,
+            features.path,
+            database_matches,
+            outputs / "sfm",
+            seed=options.seed,
+        )
+        model = colmap.read_model(sfm.model_dir)
+        reused["triangulate"] = model.num_reg_images() if sfm.is_reused else 0
+    with recorder.stage("match_queries"):
+        query_matches, reused["match_queries"] = _match(
+            options, matcher, "query", chosen.localization, features, progress
+        )
+    with recorder.stage("localize"):
+        log, pictures = _localize(
+            options, task, features, skipped, chosen.localization, query_matches, model, progress
+        )
+    _write_submissions(outputs, task, log.poses)
+    conditions = {c: [query.name for query in queries] for c, queries in task.conditions.items()}
+    record = run_record("aachen", asdict(options), features, matcher, retrieval=chosen.retrieval)
+    results = {
+        **record,
+        "data": {
+            "dataset": str(dataset.root.resolve()),
+            "version": dataset.version,
+            "fingerprint": data_fingerprint(dataset.image_dir, sorted(known)),
+            "conditions": list(conditions),
+            "skipped": {name: reason for name, reason in skipped.items() if name in cameras},
+            "not_localized": log.failed,
+        },
+        "reused": reused,
+        "stages": recorder.stages,
+        "metrics": _model_metrics(model, sfm.check.inlier_ratio)
+        | localization_metrics(log.poses, conditions, task.truth),
+    }
+    _draw(outputs / PICTURE, task, log.poses, pictures)
+    write_results(outputs / "results.json", results)
+    return results
+
+
+def _pairs_name(what: str) -> str:
+    return f"pairs-{what}.txt"
+
+
+def _match(
+    options: AachenOptions,
+    matcher: str,
+    what: str,
+    chosen: list[pairs.Pair],
+    features: Features,
+    progress: bool,
+) -> tuple[Path, int]:
+    """Match pairs into a file of their own; give it and how many were there."""
+    path = options.output_dir / _pairs_name(what)
+    pairs.write_pairs(path, chosen)
+    if not chosen:
+        raise ValueError(f"There are no pairs to match for {path}.")
+    return match_pairs(
+        matcher,
+        path,
+        features,
+        options.output_dir,
+        options.extraction,
+        options.memory_gib,
+        progress,
+    )
+
+
+def _localize(
+    options: AachenOptions,
+    task: Task,
+    features: Features,
+    skipped: Mapping[str, str],
+    retrieved_pairs: list[pairs.Pair],
+    matches: Path,
+    model: pycolmap.Reconstruction,
+    progress: bool,
+) -> tuple[LocalizationLog, list[MatchedPair]]:
+    """Localize all queries, write what became of each, and picture one of each condition."""
+    localization = LocalizationOptions(
+        AbsolutePoseOptions(
+            max_error=options.max_error, min_num_inliers=options.min_inliers, seed=options.seed
+        ),
+        options.covisibility_clustering,
+    )
+    retrieved: dict[str, list[str]] = {}
+    for asked, name in retrieved_pairs:
+        retrieved.setdefault(asked, []).append(name)
+    log = LocalizationLog([query.name for query in task.queries])
+    queries: list[Query] = []
+    for query in task.queries:
+        if query.name in skipped:
+            log.add_failure(query.name, skipped[query.name].rstrip("."))
+        elif query.name not in retrieved:
+            log.add_failure(query.name, "it is paired with no database image that has features")
+        else:
+            queries.append(query)
+    condition_of = {q.name: c for c, of_condition in task.conditions.items() for q in of_condition}
+    pictures: dict[str, MatchedPair] = {}
+    points = ModelPoints(model)
+    with FeatureReader(features.path) as feature_reader, MatchReader(matches) as match_reader:
+        localized = localize_queries(
+            queries,
+            retrieved,
+            feature_reader,
+            match_reader,
+            points,
+            localization,
+            options.num_workers,
+        )
+        for found in progress_bar(localized, "localize", len(queries), "query", progress):
+            name = found.query.name
+            log.add(found)
+            if options.hloc_logs:
+                log.hloc_entries[name] = hloc_log(found, points, localization)
+            condition = condition_of[name]
+            if found.pose and condition not in pictures and len(pictures) < _PICTURED_QUERIES:
+                inliers = inlier_matches(found, feature_reader, match_reader, points)
+                pictures[condition] = matched_pair(
+                    found, task.dataset.image_dir, inliers, condition
+                )
+    files = {"features": features.path, "matches": matches}
+    log.write(options.output_dir, {**files, "retrieval": options.output_dir / _pairs_name("query")})
+    log.check_poses()
+    return log, list(pictures.values())
+
+
+def _write_submissions(outputs: Path, task: Task, poses: Mapping[str, np.ndarray]) -> None:
+    """Write the benchmark's files, of all queries and of each condition."""
+    write_poses(outputs / SUBMISSION, poses)
+    for condition, queries in task.conditions.items():
+        of_condition = {query.name: poses[query.name] for query in queries if query.name in poses}
+        write_poses(outputs / f"submission-{condition}.txt", of_condition)
+
+
+def _model_metrics(model: pycolmap.Reconstruction, inlier_ratio: float) -> dict[str, Any]:
+    statistics = reconstruction_statistics(model)
+    return {
+        "database_images": metric(statistics.num_registered, "images"),
+        "sparse_points": metric(statistics.num_points, "points"),
+        "mean_track_length": metric(statistics.mean_track_length, "observations per point"),
+        "mean_reprojection_error": metric(statistics.mean_reprojection_error, "px"),
+        "matches_that_fit_the_poses": metric(100 * inlier_ratio, "%"),
+    }
+
+
+def _draw(
+    path: Path, task: Task, poses: Mapping[str, np.ndarray], pictures: list[MatchedPair]
+) -> None:
+    """Draw cameras and some matches."""
+    database = np.stack(list(model_poses(task.reference).values()))
+    estimated = {
+        condition: {q.name: poses[q.name] for q in queries if q.name in poses}
+        for condition, queries in task.conditions.items()
+    }
+    ground = ground_axes(database)
+    draw_localization(path, ground, camera_centres(database), estimated, task.truth, pictures)
+
+
+def main(options: Annotated[AachenOptions, tyro.conf.arg(name="")], check: bool = False) -> None:
+    """Localize the queries of Aachen Day-Night, or of a set in its layout, with any feature.
+
+    Features, matches and the model that are in the output folder already are used again. The output
+    folder gets submission.txt for the benchmark, one of each condition, results.json, logs.json and
+    localization.png.
+
+    Args:
+        options: what to localize, and how.
+        check: only look for missing and damaged files, and say where to get them.
+    """
+    if check:
+        _check(options)
+        return
+    results = localize(options, progress=True)
+    print(summary(results, options.output_dir))
+
+
+def _check(options: AachenOptions) -> None:
+    """Print what is missing or damaged.
+
+    Raises:
+        ValueError: something is.
+    """
+    dataset = open_dataset(options, progress=True)
+    given = [] if options.pairs is None else pairs.read_pairs(options.pairs)
+    named = {name for pair in given for name in pair}
+    report_problems(dataset.root, check_dataset(dataset, named, progress=True))
+
+
+def summary(results: dict[str, Any], outputs: Path) -> str:
+    """Give the figures of a run as lines of text."""
+    metrics, data = results["metrics"], results["data"]
+    lines = [f"{results['feature']} + {results['matcher']}, {data['dataset']} ({data['version']})"]
+    lines.append(
+        f"  {metrics['sparse_points']['value']:,} points of {metrics['database_images']['value']} "
+        f"images, {metrics['mean_reprojection_error']['value']:.3f} px; "
+        f"{metrics['matches_that_fit_the_poses']['value']:.1f} % of their matches fit the poses"
+    )
+    lines += recall_table(metrics, data["conditions"])
+    lines += stage_lines(results)
+    lines += [f"  skipped: {reason}" for reason in data["skipped"].values()]
+    lines += [f"  not localized: {name}: {why}" for name, why in data["not_localized"].items()]
+    lines.append(
+        f"submission.txt, one of each condition, results.json, logs.json and localization.png are "
+        f"in {outputs}"
+    )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    run_command(main, prog="python -m pipelines.aachen")
