@@ -1,0 +1,360 @@
+"""Photographs localized in scans, by the command and by the function."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pickle
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.io import savemat
+
+import pipelines.inloc
+from featplug.h5file import Provenance
+from featplug.metrics import absolute_pose_errors, localization_recall
+from featplug.pairs import read_pairs, write_pairs
+from featplug.store import FeatureReader, MatchReader, MatchWriter
+from pipelines.inloc import InLocOptions, localize
+from pipelines.queries import read_poses
+from pipelines.stages import FeatureOptions
+from tests.conftest import REPOSITORY
+from tests.redkitchen import Kitchen, write_kitchen
+from tests.scanned_room import HEIGHT, WIDTH, ScannedRoom, write_query_list, write_scanned_room
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> ScannedRoom:
+    return write_scanned_room(tmp_path_factory.mktemp("room") / "inloc")
+
+
+@pytest.fixture
+def room(original: ScannedRoom, tmp_path: Path) -> ScannedRoom:
+    """One to damage."""
+    shutil.copytree(original.folder, tmp_path / "inloc")
+    return dataclasses.replace(original, folder=tmp_path / "inloc")
+
+
+def options_for(room: ScannedRoom, outputs: Path, **changes: Any) -> InLocOptions:
+    options = InLocOptions(
+        room.folder,
+        FeatureOptions(features=room.features),
+        matches=room.matches,
+        pairs=room.pairs,
+        outputs=outputs,
+    )
+    return dataclasses.replace(options, **changes)
+
+
+def values(results: dict[str, Any]) -> dict[str, float]:
+    return {name: entry["value"] for name, entry in results["metrics"].items()}
+
+
+def run_inloc(*arguments: object, cwd: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pipelines.inloc", *map(str, arguments)]
+    environment = {"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin"}
+    return subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_exact_matches_give_exact_poses(original: ScannedRoom, tmp_path: Path) -> None:
+    """Without half a pixel at the queries or the scans, these would be 0.2° and 1 cm off."""
+    results = localize(options_for(original, tmp_path))
+    truth = read_poses(original.folder / "ground_truth.txt")
+    found = read_poses(tmp_path / "submission.txt")
+    by_name = {name.rsplit("/", 1)[-1]: pose for name, pose in truth.items()}
+    errors = absolute_pose_errors(found, by_name)
+    assert errors.position.max() < 5e-4
+    assert errors.rotation.max() < 0.005
+    figures = values(results)
+    assert figures["recall_0.25m_10deg"] == figures["recall_1m_10deg"] == 100
+    assert figures["localized_queries"] == figures["queries"] == 4
+    assert figures["median_position_error"] < 5e-4
+    assert set(results["stages"]) == {"extract", "pairs", "scan", "localize"}
+
+
+def test_the_submission_has_the_benchmarks_form(original: ScannedRoom, tmp_path: Path) -> None:
+    localize(options_for(original, tmp_path))
+    lines = (tmp_path / "submission.txt").read_text().splitlines()
+    for i, line in enumerate(lines):
+        name, *numbers = line.split(" ")
+        assert name == f"IMG_{801 + i:04}.JPG"
+        quaternion = np.array(numbers[:4], float)
+        assert len(numbers) == 7
+        assert np.linalg.norm(quaternion) == pytest.approx(1)
+
+
+def test_the_logs_tell_where_the_inliers_are(original: ScannedRoom, tmp_path: Path) -> None:
+    localize(options_for(original, tmp_path, hloc_logs=True))
+    logs = json.loads((tmp_path / "logs.json").read_text())
+    with (tmp_path / "submission.txt_logs.pkl").open("rb") as file:
+        hloc = pickle.load(file)
+    assert set(hloc) == {"features", "matches", "retrieval", "loc"}
+    assert list(hloc["loc"]) == list(logs["loc"]) == original.queries
+    for name, entry in hloc["loc"].items():
+        assert set(entry) == {
+            "db",
+            "PnP_ret",
+            "keypoints_query",
+            "keypoints_db",
+            "3d_points",
+            "indices_db",
+            "num_matches",
+        }
+        (ours,) = logs["loc"][name]["attempts"]
+        assert ours["db"] == entry["db"] == original.database
+        inliers = np.array(entry["PnP_ret"]["inlier_mask"])
+        counts = [int(np.sum(entry["indices_db"][inliers] == i)) for i in range(6)]
+        assert counts == ours["num_inliers_db"]
+        assert sum(counts) == ours["num_inliers"] == entry["PnP_ret"]["num_inliers"]
+        assert entry["num_matches"] == sum(ours["num_matches_db"]) >= ours["num_matches"]
+        assert ours["num_matches"] == len(entry["3d_points"])
+        pose = entry["PnP_ret"]["cam_from_world"].matrix()
+        np.testing.assert_allclose(logs["loc"][name]["cam_from_world"], pose, atol=1e-12)
+        # What hloc logs of a match: where it is in both images, and its point.
+        camera = np.array(entry["PnP_ret"]["cfg"]["params"])
+        seen = entry["3d_points"][inliers] @ pose[:, :3].T + pose[:, 3]
+        reprojected = camera[0] * seen[:, :2] / seen[:, 2:] + camera[1:] - 0.5
+        distances = np.linalg.norm(reprojected - entry["keypoints_query"][inliers], axis=1)
+        assert np.median(distances) < 0.01
+        assert distances.max() < 1  # beside a hole the nearest pixel's point counts
+
+
+def test_each_scan_is_read_once(
+    original: ScannedRoom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = []
+    read_scan = pipelines.inloc.read_scan
+    monkeypatch.setattr(pipelines.inloc, "read_scan", lambda p: (reads.append(p), read_scan(p))[1])
+    first = localize(options_for(original, tmp_path))
+    assert sorted(reads) == sorted(original.folder / f"{name}.mat" for name in original.database)
+    second = localize(options_for(original, tmp_path))
+    assert len(reads) == 6
+    assert second["reused"]["scan"] == 6
+    assert second["metrics"] == first["metrics"]
+
+
+def test_scans_without_enough_matches_are_not_read(room: ScannedRoom, tmp_path: Path) -> None:
+    for name in room.database[2:]:
+        (room.folder / f"{name}.mat").unlink()
+    write_pairs(room.pairs, [(query, name) for query in room.queries for name in room.database[:2]])
+    results = localize(options_for(room, tmp_path / "out"))
+    assert values(results)["scans_used"] == 2
+    assert results["data"]["skipped"] == {}
+    with pytest.raises(ValueError, match=r"none of its 2 database images has 9999 matches"):
+        localize(options_for(room, tmp_path / "out", skip_matches=9999))
+
+
+@pytest.mark.parametrize("stage", ["sample_scans", "localize_queries", "write_poses"])
+def test_a_run_stopped_at_any_stage_goes_on(
+    original: ScannedRoom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    options = options_for(original, tmp_path / "out")
+    expected = localize(dataclasses.replace(options, outputs=tmp_path / "whole"))
+    localize(options)  # results of an earlier run, not to be taken for those of a stopped one
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipelines.inloc, stage, stop)
+        with pytest.raises(KeyboardInterrupt):
+            localize(options)
+    assert not (tmp_path / "out" / "results.json").exists()
+    assert not (tmp_path / "out" / "submission.txt").exists()
+    results = localize(options)
+    assert results["metrics"] == expected["metrics"]
+    for name in ("submission.txt", "logs.json"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_bad_scans_and_alignments_are_told_and_the_others_used(
+    room: ScannedRoom, tmp_path: Path
+) -> None:
+    database, folder = room.database, room.folder
+    (folder / f"{database[0]}.mat").unlink()
+    savemat(folder / f"{database[1]}.mat", {"XYZcut": np.full((HEIGHT, WIDTH, 3), np.nan)})
+    scan = folder / f"{database[2]}.mat"
+    scan.write_bytes(scan.read_bytes()[:-1000])
+    (folder / "database/alignments/DUC1/transformations/DUC_trans_026.txt").write_text("nothing")
+    results = localize(options_for(room, tmp_path / "out"))
+    reasons = {
+        database[0]: "There is no scan",
+        database[1]: "has a point at no keypoint",
+        database[2]: "is damaged or only half downloaded",
+        database[4]: "holds no alignment",
+        database[5]: "holds no alignment",
+    }
+    assert set(results["data"]["skipped"]) == set(reasons)
+    for name, reason in reasons.items():
+        assert reason in results["data"]["skipped"][name]
+    assert values(results)["scans_used"] == 1
+    assert values(results)["recall_0.25m_10deg"] == 100
+
+
+def test_queries_that_fail_are_told_and_count(room: ScannedRoom, tmp_path: Path) -> None:
+    no_pair, few, other_size, good = room.queries
+    pairs = [pair for pair in read_pairs(room.pairs) if pair[0] != no_pair]
+    write_pairs(room.pairs, pairs)
+    matches = tmp_path / "few.h5"
+    with (
+        MatchReader(room.matches) as reader,
+        FeatureReader(room.features) as features,
+        MatchWriter(matches, Provenance("matches", {})) as writer,
+    ):
+        for query, name in pairs:
+            found = reader.read(query, name)[0]
+            found = found[: 0 if name != room.database[0] else 3] if query == few else found
+            matches0 = np.full(len(features.keypoints(query)), -1)
+            matches0[found[:, 0]] = found[:, 1]
+            writer.write(query, name, matches0, np.ones(len(matches0)), 1)
+    query_list = tmp_path / "queries.txt"
+    write_query_list(room, query_list)
+    lines = query_list.read_text().splitlines()
+    lines[2] = lines[2].replace(f" {WIDTH} ", f" {WIDTH + 2} ")
+    lines.append(f"query/iphone7/IMG_9999.JPG SIMPLE_PINHOLE {WIDTH} {HEIGHT} 124 80 60")
+    query_list.write_text("\n".join(lines))
+    results = localize(
+        options_for(room, tmp_path / "out", matches=matches, queries=query_list, skip_matches=1)
+    )
+    failed = results["data"]["not_localized"]
+    reasons = {
+        no_pair: "it is paired with no database image that has features",
+        few: "only 3 of its 3 matches have a point in the scans",
+        other_size: f"the image has {WIDTH}×{HEIGHT} pixels, its camera in the query list",
+        "query/iphone7/IMG_9999.JPG": "has no features of 'query/iphone7/IMG_9999.JPG'",
+    }
+    assert set(failed) == set(reasons)
+    for name, reason in reasons.items():
+        assert reason in failed[name]
+    figures = values(results)
+    assert (figures["queries"], figures["localized_queries"]) == (5, 1)
+    assert figures["recall_1m_10deg"] == 25  # of the four whose true pose is known
+    assert "median_position_error" not in figures
+    assert list(read_poses(tmp_path / "out" / "submission.txt")) == [good.rsplit("/", 1)[-1]]
+
+
+def test_matches_of_other_features_are_refused(room: ScannedRoom, tmp_path: Path) -> None:
+    pairs = read_pairs(room.pairs)[:1]
+    write_pairs(room.pairs, pairs)
+    for matches0 in (np.arange(5000), np.full(100, 5000)):
+        matches = tmp_path / f"{len(matches0)}.h5"
+        with MatchWriter(matches, Provenance("matches", {})) as writer:
+            writer.write(*pairs[0], matches0, np.ones(len(matches0)), 5000)
+        with pytest.raises(ValueError, match=r"0.h5 are of other features than .*feats.h5"):
+            localize(options_for(room, tmp_path / "out", matches=matches))
+
+
+def test_random_matches_give_no_pose(room: ScannedRoom, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    matches = tmp_path / "random.h5"
+    pairs = [(room.queries[0], name) for name in room.database[:2]]
+    write_pairs(room.pairs, pairs)
+    with (
+        FeatureReader(room.features) as features,
+        MatchWriter(matches, Provenance("matches", {})) as writer,
+    ):
+        for query, name in pairs:
+            sizes = len(features.keypoints(query)), len(features.keypoints(name))
+            writer.write(query, name, rng.integers(0, sizes[1], sizes[0]), np.ones(sizes[0]), 1)
+    with pytest.raises(ValueError, match=r"None of the 4 queries .* no pose fits 50 of its \d+"):
+        localize(options_for(room, tmp_path / "out", matches=matches, min_inliers=50))
+    assert not (tmp_path / "out" / "results.json").exists()
+
+
+@pytest.fixture(scope="module")
+def kitchen(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Kitchen:
+    folder = tmp_path_factory.mktemp("kitchen") / "inloc"
+    return write_kitchen(shared / "data" / "redkitchen", folder, range(15))
+
+
+def test_the_kitchen_is_localized_within_the_reference_poses_noise(
+    kitchen: Kitchen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = InLocOptions(
+        kitchen.folder,
+        FeatureOptions(max_keypoints=2000),
+        num_loc=5,
+        outputs=tmp_path / "out",
+        num_workers=1,
+    )
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipelines.inloc, "match_pairs", stop)
+        with pytest.raises(KeyboardInterrupt):
+            localize(options)
+    results = localize(options)
+    assert results["reused"] == {"extract": 15, "match": 0, "scan": 0}
+    assert len(read_pairs(tmp_path / "out" / "pairs-vlad5.txt")) == 15
+    truth = read_poses(kitchen.folder / "ground_truth.txt")
+    found = read_poses(tmp_path / "out" / "submission.txt")
+    by_name = {name.rsplit("/", 1)[-1]: pose for name, pose in truth.items()}
+    (recall,) = localization_recall(absolute_pose_errors(found, by_name), [(0.1, 5)])
+    assert recall >= 0.9
+    assert values(results)["recall_0.25m_10deg"] >= 90
+
+
+def test_the_command(room: ScannedRoom, tmp_path: Path) -> None:
+    run = run_inloc(
+        *("--dataset", room.folder, "--features", room.features, "--matches", room.matches),
+        *("--pairs", room.pairs, "--outputs", tmp_path / "out", "--num_workers", 1),
+    )
+    assert run.returncode == 0, run.stderr
+    assert re.search(r"recall 0.25m 10deg +100 %", run.stdout)
+    assert "submission.txt, results.json, logs.json and localization.png are in" in run.stdout
+    assert "scan: 100%" in run.stderr
+
+
+def test_the_check_lists_what_is_missing(
+    room: ScannedRoom, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = options_for(room, tmp_path / "out")
+    pipelines.inloc.main(options, check=True)
+    assert capsys.readouterr().out.endswith("is complete.\n")
+    (room.folder / f"{room.database[3]}.mat").unlink()
+    write_pairs(room.pairs, [("query/iphone7/IMG_9999.JPG", room.database[0])])
+    with pytest.raises(ValueError, match=r"has 2 missing or damaged files."):
+        pipelines.inloc.main(options, check=True)
+    printed = capsys.readouterr().out
+    assert f"There is no scan {room.folder / room.database[3]}.mat." in printed
+    assert f"There is no image {room.folder}/query/iphone7/IMG_9999.JPG." in printed
+    assert "Where to get cutouts with their .mat files" in printed
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dataset": Path("nowhere")}, "There is no dataset nowhere. InLoc is to be had"),
+        ({"pairs": Path("gone.txt")}, "no pair list gone.txt"),
+        ({"queries": Path("gone.txt")}, "no query list gone.txt"),
+        ({"ground_truth": Path("gone.txt")}, "no pose file gone.txt"),
+        ({"pairs": "reversed"}, "No pair of .*reversed.txt starts with a query, such as 'query/"),
+        ({"matches": None}, "--features needs --matcher NAME"),
+        ({"pairs": None}, "--matches needs --pairs FILE"),
+        ({"extraction": FeatureOptions("shift")}, "no feature 'shift'; there are sift"),
+        ({"retrieval": "vlat"}, "no retrieval 'vlat'; there are netvlad"),
+        ({"truth": "others"}, "true poses are of none of the queries: they are of 'IMG_0001.JPG'"),
+    ],
+)
+def test_bad_input_is_one_sentence(
+    original: ScannedRoom, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    if changes.get("pairs") == "reversed":
+        changes = {"pairs": tmp_path / "reversed.txt"}
+        write_pairs(changes["pairs"], [pair[::-1] for pair in read_pairs(original.pairs)])
+    if "truth" in changes:
+        changes = {"ground_truth": tmp_path / "others.txt"}
+        changes["ground_truth"].write_text("IMG_0001.JPG 1 0 0 0 0 0 0\n")
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        localize(options_for(original, tmp_path / "out", **changes))

@@ -1,0 +1,157 @@
+"""A round room in InLoc's layout, with features and true matches, so that poses come out exact."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pycolmap
+from PIL import Image
+from scipy.io import savemat
+from scipy.spatial.transform import Rotation
+
+from featplug.h5file import Provenance
+from featplug.pairs import write_pairs
+from featplug.store import FeatureWriter, MatchWriter
+from pipelines.datasets.inloc import benchmark_camera
+from pipelines.queries import Query, write_poses, write_queries
+from tests.worlds import MatchedImages
+
+WIDTH, HEIGHT = 160, 120
+RADIUS = 4.0
+FOCAL = 120.0
+
+
+@dataclass(frozen=True)
+class ScannedRoom(MatchedImages):
+    """The set, with features and matches of all queries with all database images."""
+
+    queries: list[str]
+    database: list[str]
+
+    @property
+    def pairs(self) -> Path:
+        """List of the matched pairs."""
+        return self.folder / "pairs.txt"
+
+
+def write_scanned_room(folder: Path, num_scans: int = 3, num_queries: int = 4) -> ScannedRoom:
+    """Write a sphere seen from inside, scanned from two views each of some places.
+
+    Everything is exact: keypoints are where a camera sees a point, less half a pixel, since an
+    integer is a pixel's centre and the camera's origin a pixel's corner.
+    """
+    rng = np.random.default_rng(3)
+    directions = rng.standard_normal((1500, 3)) * [0.5, 0.5, 0.2] + [1, 0, 0]
+    points = RADIUS * directions / np.linalg.norm(directions, axis=1, keepdims=True)
+    database, queries, truth, seen = [], [], {}, {}
+    for i in range(num_scans):
+        scan = f"{i + 24:03}"
+        world_from_scan = np.eye(4)
+        world_from_scan[:3, :3] = Rotation.random(random_state=i).as_matrix()
+        centre = rng.uniform(-0.7, 0.7, 3)
+        world_from_scan[:3, 3] = centre
+        for yaw in (0, 30):
+            name = f"database/cutouts/DUC1/{scan}/DUC_cutout_{scan}_{yaw}_0.jpg"
+            database.append(name)
+            cam_from_world = looking(centre, yaw - 15 + rng.uniform(-5, 5))
+            write_cutout(folder, name, cam_from_world, world_from_scan)
+            seen[name] = project(points, cam_from_world, FOCAL)
+        write_alignment(folder, database[-1], world_from_scan)
+    for i in range(num_queries):
+        name = f"query/iphone7/IMG_{801 + i:04}.JPG"
+        queries.append(name)
+        truth[name] = looking(rng.uniform(-1, 1, 3), rng.uniform(-15, 15))
+        write_image(folder / name)
+        focal = benchmark_camera(WIDTH, HEIGHT).params[0]
+        seen[name] = project(points, truth[name], focal)
+    write_poses(folder / "ground_truth.txt", truth, "full")
+    room = ScannedRoom(folder, queries, database)
+    with FeatureWriter(room.features, Provenance("features", {})) as writer:
+        for name, (keypoints, _) in seen.items():
+            writer.write(name, {"keypoints": keypoints}, (WIDTH, HEIGHT), 1.0, "")
+    with MatchWriter(room.matches, Provenance("matches", {})) as writer:
+        for query in queries:
+            for name in database:
+                place = {point: index for index, point in enumerate(seen[name][1])}
+                matches = np.array([place.get(point, -1) for point in seen[query][1]])
+                writer.write(query, name, matches, np.ones(len(matches)), len(place))
+    write_pairs(room.pairs, [(query, name) for query in queries for name in database])
+    return room
+
+
+def looking(centre: np.ndarray, yaw: float) -> np.ndarray:
+    """Give ``cam_from_world`` of a level camera that looks along x, turned by some degrees."""
+    forward = Rotation.from_euler("z", yaw, degrees=True).apply([1, 0, 0])
+    down = np.array([0, 0, -1.0])
+    rotation = np.stack([np.cross(down, forward), down, forward])
+    return np.column_stack([rotation, -rotation @ centre])
+
+
+def project(
+    points: np.ndarray, cam_from_world: np.ndarray, focal: float
+) -> tuple[np.ndarray, list[int]]:
+    """Give keypoints (integer = pixel centre) and numbers of the points that are in the image."""
+    in_camera = points @ cam_from_world[:, :3].T + cam_from_world[:, 3]
+    xy = focal * in_camera[:, :2] / in_camera[:, 2:] + [WIDTH / 2, HEIGHT / 2] - 0.5
+    inside = (in_camera[:, 2] > 0.5) & (xy >= 0).all(1) & (xy <= [WIDTH - 1, HEIGHT - 1]).all(1)
+    return xy[inside].astype(np.float32), np.flatnonzero(inside).tolist()
+
+
+def write_cutout(
+    folder: Path, name: str, cam_from_world: np.ndarray, world_from_scan: np.ndarray
+) -> None:
+    """Write a view's grey image and where its pixels' rays meet the sphere, in the scan's frame."""
+    write_image(folder / name)
+    pixels = np.stack(np.meshgrid(np.arange(WIDTH), np.arange(HEIGHT)), axis=-1) + 0.5
+    xy = (pixels - [WIDTH / 2, HEIGHT / 2]) / FOCAL
+    rays = np.concatenate([xy, np.ones_like(xy[..., :1])], axis=-1) @ cam_from_world[:, :3]
+    rays /= np.linalg.norm(rays, axis=-1, keepdims=True)
+    centre = -cam_from_world[:, :3].T @ cam_from_world[:, 3]
+    along = rays @ centre
+    length = np.sqrt(along**2 - centre @ centre + RADIUS**2) - along
+    points = centre + rays * length[..., None]
+    in_scan = (points - world_from_scan[:3, 3]) @ world_from_scan[:3, :3]
+    in_scan[:4, :4] = np.nan
+    colours = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    arrays = {"RGBcut": colours, "XYZcut": in_scan}
+    savemat(folder / f"{name}.mat", arrays, do_compression=True)
+
+
+def write_image(path: Path) -> None:
+    """Write a grey image."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (WIDTH, HEIGHT), (128, 128, 128)).save(path, format="JPEG")
+
+
+def write_alignment(folder: Path, cutout: str, world_from_scan: np.ndarray) -> None:
+    """Write the alignment file of a cutout's scan as WUSTL released them."""
+    floor, scan, file = cutout.split("/")[-3:]
+    building = file.split("_cutout_")[0]
+    path = folder / f"database/alignments/{floor}/transformations/{building}_trans_{scan}.txt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(alignment_text(np.eye(4), world_from_scan))
+
+
+def alignment_text(before: np.ndarray, after: np.ndarray) -> str:
+    """Give an alignment file's text."""
+
+    def rows(matrix: np.ndarray) -> str:
+        return "\n".join(" ".join(f"{value: .9g}" for value in row) for row in matrix)
+
+    return f"Before general icp:\n{rows(before)}\n\nAfter general icp:\n{rows(after)}\n\n"
+
+
+def write_query_list(room: ScannedRoom, path: Path, width: int = WIDTH) -> None:
+    """Write a query list with the benchmark's camera, for photographs of some width."""
+    camera = benchmark_camera(width, HEIGHT)
+    params = list(camera.params)
+    queries = [
+        Query(
+            name,
+            pycolmap.Camera(model="SIMPLE_PINHOLE", width=width, height=HEIGHT, params=params),
+        )
+        for name in room.queries
+    ]
+    write_queries(path, queries)
