@@ -12,7 +12,15 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.speed import bookkeeping, matching, networks, patches, reconstruction
+from benchmarks.speed import (
+    bookkeeping,
+    localization,
+    matching,
+    networks,
+    patches,
+    reconstruction,
+    scans,
+)
 from benchmarks.speed.measure import Measurement, Setup, measure
 from featplug.cli import run_command
 from featplug.results import environment, write_results
@@ -23,6 +31,8 @@ CASES: dict[str, dict[str, Measurement]] = {
     **networks.CASES,
     **patches.CASES,
     **bookkeeping.CASES,
+    **localization.CASES,
+    **scans.CASES,
 }
 
 
@@ -61,6 +71,10 @@ def main(
             peers = _peers_at_hand(case, setup)
             if case == "match":
                 matching.make_inputs(setup)  # not part of any measurement
+            if case in localization.CASES:
+                localization.make_inputs(setup)
+            if case == "localize-inloc":
+                scans.make_inputs(setup)
             runs: dict[str, list[dict[str, Any]]] = {name: [] for name in peers}
             for _ in range(repeats):
                 for name, measurement in peers.items():
