@@ -3,19 +3,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 FEATURE ?= sift
-SHARED ?= $(or $(FEATPLUG_SHARED),../shared)
-STRECHA := $(SHARED)/data/strecha/fountain-P11
-IMAGES ?= $(wildcard $(STRECHA)/images)
-REFERENCE ?= $(if $(filter $(STRECHA)/images,$(IMAGES)),$(STRECHA)/gt_dense_cameras)
+IMAGES ?=
+REFERENCE ?=
 
 .PHONY: demo test lint clean
 
-ifeq ($(strip $(IMAGES)),)
-demo:
-	@echo "Pass a folder of overlapping photographs: make demo IMAGES=path/to/photographs"
-	@exit 2
-else
+# The small town that is rendered here, or photographs of one's own: make demo IMAGES=DIR.
 demo: .venv/installed
+ifeq ($(strip $(IMAGES)),)
+	$(BIN)/python -m pipelines.aachen --dataset demo --feature $(FEATURE) --max_keypoints 2000
+else
 	$(BIN)/python -m pipelines.sfm --images "$(IMAGES)" --feature $(FEATURE) \
 		$(if $(REFERENCE),--reference "$(REFERENCE)")
 endif
@@ -34,4 +31,4 @@ lint: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv outputs
+	rm -rf .venv outputs datasets/demo
