@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,8 @@ class Run:
     """Stop after that many; the same command goes on."""
 
     def train(self, task: Task) -> None:
-        """Train and say how it ended."""
+        """Say what is trained, train, and say how it ended."""
+        print(json.dumps(task.config(), default=str))
         options = TrainOptions(
             outputs=self.outputs,
             steps=self.steps,

@@ -48,7 +48,6 @@ def task_of(options: ContextDescOptions) -> ContextDescTask:
 def test_a_few_steps_lower_the_loss_and_weights_work_without_other_files(
     options: ContextDescOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_VALIDATION_KEYPOINTS", 100)
     task = task_of(options)
     before = {key: value.clone() for key, value in task.weights().items()}
     settings = TrainOptions(
