@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from featplug import __version__
+from featplug.files import write_whole
 from featplug.images import file_fingerprint
 
 _LIBRARIES = ("torch", "pycolmap", "opencv-python-headless", "numpy", "h5py", "pillow")
@@ -106,6 +107,5 @@ def write_results(path: Path, results: dict[str, Any]) -> None:
     """Write a run's record; a reader never sees half of it."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(results, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    part.replace(path)
+    text = json.dumps(results, indent=2, allow_nan=False) + "\n"
+    write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))

@@ -31,6 +31,7 @@ def test_file_and_card(entry: RegistryEntry) -> None:
         assert part in card
     assert metadata["licence"] in card
     assert "**Limits.**" in card
+    assert "@" not in card, "a figure is missing"
 
 
 def test_every_shipped_file_is_registered() -> None:

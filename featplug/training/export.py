@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import save_file
 
 from featplug.checkpoints import read_safetensors, state_sha256
-from featplug.training.trainer import BEST, RESULTS, write_whole
+from featplug.files import write_whole
+from featplug.training.trainer import BEST, RESULTS
 
 
 def export_weights(run: Path, path: Path, licence: str, half: bool = True) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,7 @@ from kornia.feature import gftt_response
 from kornia.filters import gaussian_blur2d
 from torch import Tensor
 
-from featplug.h5file import H5Writer, Provenance
-from featplug.images import file_fingerprint
+from featplug.h5file import Provenance
 from featplug.keypoints import non_maximum_suppression
 from featplug.store import FeatureReader
 from featplug.training.homographies import (
@@ -32,6 +31,7 @@ from featplug.training.homographies import (
     valid_masks,
     warp_images,
 )
+from featplug.training.photograph_files import make_photograph_file
 from featplug.training.photographs import Photographs
 
 ADAPTATION = HomographyOptions(
@@ -158,27 +158,19 @@ def make_teacher(
     options = options or TeacherOptions()
     provenance = Provenance(kind="teacher keypoints", conf=asdict(options))
     images = Photographs(photographs, names, options.max_side, cache_bytes=0)
-    with H5Writer(path, provenance) as writer:
-        for index, name in enumerate(names):
-            fingerprint = file_fingerprint(images.folder / name)
-            if name in writer.file:
-                if writer.file[name].attrs["image_fingerprint"] != fingerprint:
-                    raise ValueError(
-                        f"{images.folder / name} is another photograph than the one {path} was "
-                        "made from; delete that file to make it anew."
-                    )
-                yield name
-                continue
-            image, size = images.read(index)
-            taught = adapted_corners(image, options, torch.device(device))
-            scale = np.array(size) / (image.shape[1], image.shape[0])
-            keypoints = ((taught.keypoints + 0.5) * scale - 0.5).astype(np.float32)
-            arrays = {"keypoints": keypoints, "scores": taught.scores}
-            arrays["repeatable"] = taught.repeatable
-            with writer.explaining_failures():
-                writer.link(name, arrays, {"image_fingerprint": fingerprint})
-                writer.file.flush()
-            yield name
+    compute = partial(_corners_of_photograph, options=options, device=torch.device(device))
+    yield from make_photograph_file(images, path, provenance, compute, num_workers=0)
+
+
+def _corners_of_photograph(
+    images: Photographs, index: int, options: TeacherOptions, device: torch.device
+) -> dict[str, np.ndarray]:
+    """The datasets of a photograph."""
+    image, size = images.read(index)
+    taught = adapted_corners(image, options, device)
+    scale = np.array(size) / (image.shape[1], image.shape[0])
+    keypoints = ((taught.keypoints + 0.5) * scale - 0.5).astype(np.float32)
+    return {"keypoints": keypoints, "scores": taught.scores, "repeatable": taught.repeatable}
 
 
 @torch.no_grad()

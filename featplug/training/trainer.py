@@ -1,8 +1,8 @@
 """The training loop: steps, checkpoints, validation, curves; the same for every system.
 
 Everything random of a step follows from the seed and the step, so that a run resumed from a
-checkpoint is the run that was not interrupted. Several GPUs are torch's DistributedDataParallel
-under ``torchrun``.
+checkpoint is the run that was not interrupted, on a GPU up to its rounding. Several GPUs are
+torch's DistributedDataParallel under ``torchrun``.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from featplug import __version__
 from featplug.base import choose_device
 from featplug.checkpoints import read_torch, state_sha256
 from featplug.extract import PRECISIONS
+from featplug.files import write_whole
 from featplug.progress import progress_bar
 from featplug.results import environment, write_results
 from featplug.training.curves import draw_curves
@@ -87,6 +89,30 @@ def train(task: Task, options: TrainOptions, progress: bool = False) -> TrainSum
     return _Run(task, options).go(progress)
 
 
+def process_rank() -> tuple[int, int]:
+    """Give the rank of this process, and how many processes ``torchrun`` has started."""
+    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+
+
+def join_processes(device: torch.device) -> None:
+    """Connect with the other processes of ``torchrun``, once."""
+    if not torch.distributed.is_initialized():
+        # Long enough for the first process to prepare the data of a large folder alone.
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        torch.distributed.init_process_group(backend, timeout=timedelta(days=1))
+
+
+@contextmanager
+def _fastest_convolutions() -> Iterator[None]:
+    """Let cuDNN look for the fastest algorithms, which pays as all batches are of one size."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
+
+
 class _Run:
     def __init__(self, task: Task, options: TrainOptions) -> None:
         if options.precision not in PRECISIONS:
@@ -94,13 +120,13 @@ class _Run:
                 f"The precision must be one of {', '.join(PRECISIONS)}, not {options.precision}."
             )
         self.task, self.options = task, options
-        self.rank = int(os.environ.get("RANK", 0))
-        self.world_size = int(os.environ.get("WORLD_SIZE", 1))
+        self.rank, self.world_size = process_rank()
         self.device = choose_device(options.device)
         if self.world_size > 1:
-            self._join_processes()
-        # All batches are of one size, so that looking for the fastest convolutions pays.
-        torch.backends.cudnn.benchmark = True
+            join_processes(self.device)
+            if self.device.type == "cuda":
+                self.device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+                torch.cuda.set_device(self.device)
         task.network.to(self.device)
         self.network: nn.Module = task.network
         if self.world_size > 1:
@@ -129,7 +155,8 @@ class _Run:
         )
         try:
             for batch in bar:
-                self._train_step(batch)
+                with _fastest_convolutions():
+                    self._train_step(batch)
                 now = time.monotonic()
                 self.seconds = seconds_before + now - started
                 over = self._agreed(
@@ -215,18 +242,11 @@ class _Run:
         with autocast:
             return self.network(*inputs)
 
-    def _join_processes(self) -> None:
-        backend = "nccl" if self.device.type == "cuda" else "gloo"
-        torch.distributed.init_process_group(backend)
-        if self.device.type == "cuda":
-            self.device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-            torch.cuda.set_device(self.device)
-
     def _agreed(self, flag: bool) -> bool:
         """What the first process finds; all must stop and save at the same step."""
         if self.world_size == 1:
             return flag
-        shared = torch.tensor(int(flag), device=self.device)
+        shared = torch.tensor(int(flag))
         torch.distributed.broadcast(shared, 0)
         return bool(shared)
 
@@ -303,16 +323,6 @@ class _Run:
             writer = csv.writer(file)
             step = values.pop("step")
             writer.writerows([step, key, f"{value:.6g}"] for key, value in values.items())
-
-
-def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write a file that appears only when it is whole."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        write(part)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _drop_later(history: Path, step: int) -> None:

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import torch
+
+from featplug.base import choose_device
 from featplug.images import list_images
 from featplug.progress import progress_bar
 from featplug.training.task import Task
-from featplug.training.trainer import TrainOptions, train
+from featplug.training.trainer import TrainOptions, join_processes, process_rank, train
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,9 @@ class Run:
 
     def train(self, task: Task) -> None:
         """Say what is trained, train, and say how it ended."""
-        print(json.dumps(task.config(), default=str))
+        is_first = process_rank()[0] == 0
+        if is_first:
+            print(json.dumps(task.config(), default=str))
         options = TrainOptions(
             outputs=self.outputs,
             steps=self.steps,
@@ -51,6 +56,8 @@ class Run:
             max_minutes=self.max_minutes,
         )
         summary = train(task, options, progress=True)
+        if not is_first:
+            return
         state = "finished" if summary.finished else "stopped, run it again to go on,"
         figures = ", ".join(f"{key} {value:.3f}" for key, value in summary.metrics.items())
         print(f"{state} after {summary.step} steps: {figures or 'not validated yet'}")
@@ -59,12 +66,21 @@ class Run:
     def prepare(self, label: str, made: Iterable[str]) -> None:
         """Make a file with an entry for each photograph, and show how far it is.
 
+        Of several processes the first one makes it, and the others wait.
+
         Args:
             label: of the progress bar.
-            made: gives the name of each photograph that is done.
+            made: gives the name of each photograph that is done; does nothing before it is asked.
         """
-        for _ in progress_bar(made, label, len(self.names()), "photograph", True):
-            pass
+        rank, world_size = process_rank()
+        if world_size > 1:
+            join_processes(choose_device(self.device))
+        if rank == 0:
+            for _ in progress_bar(made, label, len(self.names()), "photograph", True):
+                pass
+        if world_size > 1:
+            # Among CPUs: GPUs would count the wait as their work.
+            torch.distributed.all_reduce(torch.zeros(()))
 
     def names(self) -> list[str]:
         """All photographs."""

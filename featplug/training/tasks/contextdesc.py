@@ -29,7 +29,7 @@ from featplug.training.match_sets import MatchSetOptions, MatchSets
 from featplug.training.pairs import HomographyPairOptions, HomographyPairs
 from featplug.training.patch_groups import PatchGroups
 from featplug.training.photographs import Photographs, split_photographs
-from featplug.training.task import Task
+from featplug.training.task import Task, use_channels_last
 from featplug.weights import load_network
 
 _VALIDATION_BATCHES = 2
@@ -151,10 +151,7 @@ class ContextDescTask(Task):
         contextdesc, regional = _first_networks(options)
         self._regional = regional.to(device).eval()
         self.network = _Training(contextdesc, options.trunk_rate > 0, options.temperature)
-        for parameter in self.network.parameters():
-            if parameter.ndim == 4:
-                # The faster layout on CPUs and on tensor cores.
-                parameter.data = parameter.data.to(memory_format=torch.channels_last)
+        use_channels_last(self.network)
         groups = PatchGroups(options.groups)
         self._groups_id = groups.provenance.file_id
         max_side = groups.provenance.conf["max_side"]

@@ -28,7 +28,7 @@ from featplug.training.losses.d2net import (
 from featplug.training.pairs import HomographyPairOptions, HomographyPairs
 from featplug.training.photographs import Photographs, split_photographs
 from featplug.training.photometric import PhotometricOptions
-from featplug.training.task import Task
+from featplug.training.task import Task, use_channels_last
 from featplug.training.validation import matching_accuracy, trained_confs
 from featplug.training.viewpoint import ViewpointOptions, ViewpointPairs, ViewpointScene, view_of
 from featplug.weights import load_weights
@@ -155,9 +155,7 @@ class D2NetTask(Task):
             raise ValueError(
                 f"D2-Net has {len(convolutions)} layers to train, not {self.options.layers}."
             )
-        for layer in convolutions:
-            # The faster layout on CPUs and on tensor cores.
-            layer.weight.data = layer.weight.data.to(memory_format=torch.channels_last)
+        use_channels_last(network)
         for layer in convolutions[: -self.options.layers]:
             layer.requires_grad_(False)
 
