@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-FEATURE ?= sift
+FEATURE ?= mtldesc
 IMAGES ?=
 REFERENCE ?=
 
