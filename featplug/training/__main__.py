@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import tyro
 
 from featplug.cli import run_command
-from featplug.training.cli.patches import contextdesc, doap
-from featplug.training.cli.views import d2net, lisrd, lisrd_sift, mtldesc
 from featplug.training.export import export_weights
+
+try:
+    from featplug.training.cli.patches import contextdesc, doap
+    from featplug.training.cli.views import d2net, lisrd, lisrd_sift, mtldesc
+except ModuleNotFoundError as error:
+    if str(error.name).partition(".")[0] != "kornia":
+        raise
+    message = "kornia is missing; run `pip install 'featplug[train]'`."
+    print(f"python -m featplug.training: {message}", file=sys.stderr)
+    sys.exit(2)
 
 app = tyro.extras.SubcommandApp()
 for command in (contextdesc, d2net, doap, lisrd, lisrd_sift, mtldesc):
