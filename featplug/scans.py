@@ -90,6 +90,13 @@ class ScanPointWriter(H5Writer):
             self.link(name, {"points3D": points3d}, attributes)
             self.file.flush()
 
+    def remove(self, name: str) -> None:
+        """Remove an image's points, if there are any, and flush."""
+        if name in self.file:
+            with self.explaining_failures():
+                del self.file[name]
+                self.file.flush()
+
 
 class ScanPointReader(H5Reader):
     """Reads a file of scan points."""
@@ -135,8 +142,8 @@ def sample_scans(
 ) -> ScanSummary:
     """Give the keypoints of images their 3-D points; reads each scan once.
 
-    What is in the file already is not read again, unless the scan has changed; scans that are no
-    longer there are not missed.
+    What is in the file already is not read again, unless the scan has changed; the points of one
+    that has changed and cannot be read are removed. Scans that are no longer there are not missed.
 
     Args:
         scans: image name to the file of its scan.
@@ -175,6 +182,7 @@ def sample_scans(
                     if sampled.reason is None:
                         writer.write(name, sampled.points3d, sampled.fingerprint)
                     else:
+                        writer.remove(name)  # those of the scan before it changed
                         skipped[name] = sampled.reason
                     bar.update()
             for name, path in scans.items():

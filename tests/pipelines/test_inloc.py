@@ -175,14 +175,22 @@ def test_a_run_stopped_at_any_stage_goes_on(
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+def _pairs_with(room: ScannedRoom, database: str, folder: Path) -> Path:
+    """Write a list that pairs each query with one database image."""
+    path = folder / "some-pairs.txt"
+    write_pairs(path, [(query, database) for query in room.queries])
+    return path
+
+
 def test_bad_scans_and_alignments_are_told_and_the_others_used(
     room: ScannedRoom, tmp_path: Path
 ) -> None:
     database, folder = room.database, room.folder
+    good_at_first = folder / f"{database[2]}.mat"
+    localize(options_for(room, tmp_path / "out", pairs=_pairs_with(room, database[2], tmp_path)))
     (folder / f"{database[0]}.mat").unlink()
     savemat(folder / f"{database[1]}.mat", {"XYZcut": np.full((HEIGHT, WIDTH, 3), np.nan)})
-    scan = folder / f"{database[2]}.mat"
-    scan.write_bytes(scan.read_bytes()[:-1000])
+    good_at_first.write_bytes(good_at_first.read_bytes()[:-1000])
     (folder / "database/alignments/DUC1/transformations/DUC_trans_026.txt").write_text("nothing")
     results = localize(options_for(room, tmp_path / "out"))
     reasons = {
@@ -197,6 +205,9 @@ def test_bad_scans_and_alignments_are_told_and_the_others_used(
         assert reason in results["data"]["skipped"][name]
     assert values(results)["scans_used"] == 1
     assert values(results)["recall_0.25m_10deg"] == 100
+    logs = json.loads((tmp_path / "out" / "logs.json").read_text())["loc"]
+    for entry in logs.values():
+        assert entry["attempts"][0]["num_matches_db"][2] == 0
 
 
 def test_queries_that_fail_are_told_and_count(room: ScannedRoom, tmp_path: Path) -> None:
