@@ -25,7 +25,7 @@ from pipelines.datasets.aachen import (
 from pipelines.datasets.demo import DEMO, DEMO_FOLDER, make_demo_world
 from pipelines.evaluation import NIGHT, truth_of_queries
 from pipelines.queries import Query, check_base_names, read_poses
-from pipelines.stages import FeatureOptions, Features, retrieve_pairs
+from pipelines.stages import FeatureOptions, Features, default_outputs, retrieve_pairs
 from pipelines.triangulation import model_cameras
 
 _NUM_LOC, _DEMO_NUM_LOC, _LOCAL_FEATURES_NUM_LOC = 50, 20, 20
@@ -69,7 +69,8 @@ class AachenOptions:
     ground_truth: Path | None = None
     """True poses of the queries; by default the dataset's ground_truth.txt, where it has one."""
     outputs: Path | None = None
-    """Folder for everything; by default outputs/aachen/DATASET-FEATURE."""
+    """Folder for everything; by default outputs/aachen/DATASET-FEATURE, with the name of a given
+    feature file for the feature, and version and protocol where asked for."""
     seed: int = 0
     """Of everything random."""
     memory_gib: float = 1.0
@@ -82,10 +83,12 @@ class AachenOptions:
     @property
     def output_dir(self) -> Path:
         """Folder for everything."""
-        name = f"{self.dataset.resolve().name}-{self.extraction.feature}"
+        if self.outputs is not None:
+            return self.outputs
+        settings = [self.version] if self.version is not None else []
         if self.protocol != "sfm":
-            name += f"-{self.protocol}"
-        return self.outputs or Path("outputs") / "aachen" / name
+            settings.append(self.protocol)
+        return default_outputs("aachen", self.dataset.resolve().name, self.extraction, *settings)
 
     @property
     def num_retrieved(self) -> int:

@@ -15,7 +15,7 @@ from pipelines.datasets.demo import DEMO, DEMO_FOLDER, make_demo_world
 from pipelines.datasets.inloc import InLoc
 from pipelines.evaluation import truth_of_queries
 from pipelines.queries import Query, read_poses
-from pipelines.stages import FeatureOptions
+from pipelines.stages import FeatureOptions, default_outputs
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,8 @@ class InLocOptions:
     matches: Path | None = None
     """Match file to use instead of matching; needs --pairs with its list."""
     outputs: Path | None = None
-    """Folder for everything; by default outputs/inloc/DATASET-FEATURE."""
+    """Folder for everything; by default outputs/inloc/DATASET-FEATURE, with the name of a given
+    feature file for the feature."""
     skip_matches: int = 20
     """Database images with fewer matches are left out."""
     max_error: float | None = None
@@ -65,8 +66,8 @@ class InLocOptions:
     @property
     def output_dir(self) -> Path:
         """Folder for everything."""
-        name = f"{self.dataset.resolve().name}-{self.extraction.feature}"
-        return self.outputs or Path("outputs") / "inloc" / name
+        name = self.dataset.resolve().name
+        return self.outputs or default_outputs("inloc", name, self.extraction)
 
 
 @dataclass(frozen=True)

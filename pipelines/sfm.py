@@ -33,6 +33,7 @@ from pipelines.stages import (
     FeatureOptions,
     Features,
     check_request,
+    default_outputs,
     match_pairs,
     retrieve_pairs,
     run_record,
@@ -70,7 +71,8 @@ class SfmOptions:
     camera: CameraOptions = field(default_factory=CameraOptions)
     """How COLMAP cameras are made."""
     outputs: Path | None = None
-    """Folder for everything; by default outputs/sfm/SCENE-FEATURE."""
+    """Folder for everything; by default outputs/sfm/SCENE-FEATURE, with the name of a given feature
+    file for the feature."""
     reference: Path | None = None
     """True poses: a COLMAP model, or a folder of Strecha's .camera files."""
     seed: int = 0
@@ -85,7 +87,7 @@ class SfmOptions:
             return self.outputs
         resolved = self.images.resolve()
         scene = resolved.parent.name if resolved.name == "images" else resolved.name
-        return Path("outputs") / "sfm" / f"{scene}-{self.extraction.feature}"
+        return default_outputs("sfm", scene, self.extraction)
 
 
 def reconstruct(options: SfmOptions, progress: bool = False) -> dict[str, Any]:

@@ -40,6 +40,19 @@ class FeatureOptions:
     """Make features, matches and global descriptors anew."""
 
 
+def default_outputs(pipeline: str, scene: str, options: FeatureOptions, *settings: str) -> Path:
+    """Name the folder of a run, so that no other scene's, feature's or setting's run has the same.
+
+    Args:
+        pipeline: name of the command.
+        scene: name of what it is run on.
+        options: which features; a given file counts by its name.
+        settings: others that have results of their own.
+    """
+    feature = options.feature if options.features is None else options.features.stem
+    return Path("outputs") / pipeline / "-".join([scene, feature, *settings])
+
+
 @dataclass(frozen=True)
 class Features:
     """The features of the images: what the later stages start from."""

@@ -1,0 +1,40 @@
+"""What the commands have in common."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pipelines.aachen_task import AachenOptions
+from pipelines.inloc_task import InLocOptions
+from pipelines.sfm import SfmOptions
+from pipelines.stages import FeatureOptions
+
+
+def test_no_two_requests_share_an_output_folder(tmp_path: Path) -> None:
+    """A run removes the results that it finds in its folder."""
+
+    def aachen(**changes: Any) -> str:
+        return AachenOptions(tmp_path / "town", **changes).output_dir.as_posix()
+
+    given = FeatureOptions(features=Path("elsewhere/feats-superpoint.h5"))
+    folders = [
+        aachen(),
+        aachen(extraction=FeatureOptions("d2net")),
+        aachen(extraction=given),
+        aachen(version="v1"),
+        aachen(protocol="local-features"),
+        aachen(version="v1", protocol="local-features"),
+    ]
+    assert folders == [
+        "outputs/aachen/town-sift",
+        "outputs/aachen/town-d2net",
+        "outputs/aachen/town-feats-superpoint",
+        "outputs/aachen/town-sift-v1",
+        "outputs/aachen/town-sift-local-features",
+        "outputs/aachen/town-sift-v1-local-features",
+    ]
+    inloc = InLocOptions(tmp_path / "rooms", given).output_dir
+    assert inloc == Path("outputs/inloc/rooms-feats-superpoint")
+    sfm = SfmOptions(tmp_path / "scene" / "images", given).output_dir
+    assert sfm == Path("outputs/sfm/scene-feats-superpoint")
