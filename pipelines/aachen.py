@@ -30,6 +30,7 @@ from pipelines.localization import (
     PICTURE,
     SUBMISSION,
     LocalizationLog,
+    condition_submission,
     matched_pair,
     remove_old_results,
 )
@@ -87,6 +88,7 @@ def localize(options: AachenOptions, progress: bool = False) -> dict[str, Any]:
         raise ValueError(
             f"None of the queries can be used; the first: {next(iter(skipped.values()))}"
         )
+    remove_old_results(outputs, dataset.query_lists)
     with recorder.stage("pairs"):
         chosen = choose_pairs(options, task, features, progress)
     reused = {"extract": features.num_reused}
@@ -94,7 +96,6 @@ def localize(options: AachenOptions, progress: bool = False) -> dict[str, Any]:
         database_matches, reused["match"] = _match(
             options, matcher, "db", chosen.database, features, progress
         )
-    remove_old_results(outputs)
     with recorder.stage("triangulate"):
         sfm = triangulate_known_poses(
             task.reference,
@@ -230,7 +231,7 @@ def _write_submissions(outputs: Path, task: Task, poses: Mapping[str, np.ndarray
     write_poses(outputs / SUBMISSION, poses)
     for condition, queries in task.conditions.items():
         of_condition = {query.name: poses[query.name] for query in queries if query.name in poses}
-        write_poses(outputs / f"submission-{condition}.txt", of_condition)
+        write_poses(outputs / condition_submission(condition), of_condition)
 
 
 def _model_metrics(model: pycolmap.Reconstruction, inlier_ratio: float) -> dict[str, Any]:

@@ -107,8 +107,8 @@ def localize(options: InLocOptions, progress: bool = False) -> dict[str, Any]:
         database = [name for _, name in task.given_pairs or ()] or task.dataset.database_names()
         listed = list(dict.fromkeys([*task.names, *database]))
         features = scene_features(options.extraction, task.dataset.root, listed, outputs, progress)
-    matches = _match(options, task, features, matcher, recorder, progress)
     remove_old_results(outputs)
+    matches = _match(options, task, features, matcher, recorder, progress)
     outcome = _localize(options, task, features, matches, recorder, progress)
     log = outcome.log
     write_poses(outputs / SUBMISSION, log.poses)

@@ -186,11 +186,21 @@ class LocalizationLog:
             )
 
 
-def remove_old_results(folder: Path) -> None:
-    """So that a run that fails does not leave an earlier run's results as its own."""
-    for pattern in ("results.json", LOGS, "submission*.txt", HLOC_LOGS, PICTURE):
-        for path in folder.glob(pattern):
-            path.unlink()
+def condition_submission(condition: str) -> str:
+    """Name the file with the poses of one condition's queries."""
+    return f"submission-{condition}.txt"
+
+
+def remove_old_results(folder: Path, conditions: Iterable[str] = ()) -> None:
+    """So that a run that fails does not leave an earlier run's results as its own.
+
+    Args:
+        folder: where they are; other files stay.
+        conditions: whose submissions an earlier run may have written.
+    """
+    submissions = [SUBMISSION, *map(condition_submission, conditions)]
+    for name in ("results.json", LOGS, HLOC_LOGS, PICTURE, *submissions):
+        (folder / name).unlink(missing_ok=True)
 
 
 def camera_log(camera: pycolmap.Camera) -> dict[str, Any]:

@@ -231,10 +231,13 @@ def test_a_failed_run_leaves_no_earlier_results(
         outputs=folder,
         min_inliers=10_000,
     )
+    own = folder / "submission-mine.txt"
+    own.write_text("not of the command\n")
     with pytest.raises(ValueError, match="None of the 4 queries could be localized; the first"):
         localize(options)
     for name in ("results.json", "submission.txt", "submission-day.txt", "localization.png"):
         assert not (folder / name).exists()
+    assert own.exists()
 
 
 @pytest.mark.parametrize(
