@@ -19,7 +19,7 @@ from featplug import colmap, pairs
 from featplug.absolute_pose import AbsolutePoseOptions
 from featplug.cli import run_command
 from featplug.metrics import camera_centres, model_poses, reconstruction_statistics
-from featplug.plots import MatchedPair, draw_localization, ground_axes
+from featplug.plots import ground_axes
 from featplug.progress import progress_bar
 from featplug.results import StageRecorder, data_fingerprint, metric, write_results
 from featplug.store import FeatureReader, MatchReader
@@ -30,8 +30,9 @@ from pipelines.localization import (
     PICTURE,
     SUBMISSION,
     LocalizationLog,
+    ShownMatches,
     condition_submission,
-    matched_pair,
+    draw_results,
     remove_old_results,
 )
 from pipelines.model_localization import (
@@ -113,7 +114,7 @@ def localize(options: AachenOptions, progress: bool = False) -> dict[str, Any]:
             options, matcher, "query", chosen.localization, features, progress
         )
     with recorder.stage("localize"):
-        log, pictures = _localize(
+        log, shown = _localize(
             options, task, features, skipped, chosen.localization, query_matches, model, progress
         )
     _write_submissions(outputs, task, log.poses)
@@ -134,8 +135,11 @@ def localize(options: AachenOptions, progress: bool = False) -> dict[str, Any]:
         "metrics": _model_metrics(model, sfm.check.inlier_ratio)
         | localization_metrics(log.poses, conditions, task.truth),
     }
-    _draw(outputs / PICTURE, task, log.poses, pictures)
     write_results(outputs / "results.json", results)
+    # Only now, so that no picture costs the poses.
+    if not_drawn := _draw(outputs / PICTURE, task, log.poses, shown):
+        results["data"]["not_drawn"] = not_drawn
+        write_results(outputs / "results.json", results)
     return results
 
 
@@ -176,8 +180,8 @@ def _localize(
     matches: Path,
     model: pycolmap.Reconstruction,
     progress: bool,
-) -> tuple[LocalizationLog, list[MatchedPair]]:
-    """Localize all queries, write what became of each, and picture one of each condition."""
+) -> tuple[LocalizationLog, list[ShownMatches]]:
+    """Localize all queries, write what became of each, and choose one of each condition to draw."""
     localization = LocalizationOptions(
         AbsolutePoseOptions(
             max_error=options.max_error, min_num_inliers=options.min_inliers, seed=options.seed
@@ -197,7 +201,7 @@ def _localize(
         else:
             queries.append(query)
     condition_of = {q.name: c for c, of_condition in task.conditions.items() for q in of_condition}
-    pictures: dict[str, MatchedPair] = {}
+    shown: dict[str, ShownMatches] = {}
     points = ModelPoints(model)
     with FeatureReader(features.path) as feature_reader, MatchReader(matches) as match_reader:
         localized = localize_queries(
@@ -215,15 +219,13 @@ def _localize(
             if options.hloc_logs:
                 log.hloc_entries[name] = hloc_log(found, points, localization)
             condition = condition_of[name]
-            if found.pose and condition not in pictures and len(pictures) < _PICTURED_QUERIES:
+            if found.pose and condition not in shown and len(shown) < _PICTURED_QUERIES:
                 inliers = inlier_matches(found, feature_reader, match_reader, points)
-                pictures[condition] = matched_pair(
-                    found, task.dataset.image_dir, inliers, condition
-                )
+                shown[condition] = ShownMatches(name, found.best_image, *inliers, condition)
     files = {"features": features.path, "matches": matches}
     log.write(options.output_dir, {**files, "retrieval": options.output_dir / _pairs_name("query")})
     log.check_poses()
-    return log, list(pictures.values())
+    return log, list(shown.values())
 
 
 def _write_submissions(outputs: Path, task: Task, poses: Mapping[str, np.ndarray]) -> None:
@@ -246,16 +248,23 @@ def _model_metrics(model: pycolmap.Reconstruction, inlier_ratio: float) -> dict[
 
 
 def _draw(
-    path: Path, task: Task, poses: Mapping[str, np.ndarray], pictures: list[MatchedPair]
-) -> None:
-    """Draw cameras and some matches."""
+    path: Path, task: Task, poses: Mapping[str, np.ndarray], shown: list[ShownMatches]
+) -> dict[str, str]:
+    """Draw cameras and some matches; give what is not drawn, and why."""
     database = np.stack(list(model_poses(task.reference).values()))
     estimated = {
         condition: {q.name: poses[q.name] for q in queries if q.name in poses}
         for condition, queries in task.conditions.items()
     }
-    ground = ground_axes(database)
-    draw_localization(path, ground, camera_centres(database), estimated, task.truth, pictures)
+    return draw_results(
+        path,
+        ground_axes(database),
+        camera_centres(database),
+        estimated,
+        task.truth,
+        shown,
+        task.dataset.image_dir,
+    )
 
 
 def main(options: Annotated[AachenOptions, tyro.conf.arg(name="")], check: bool = False) -> None:
@@ -301,6 +310,7 @@ def summary(results: dict[str, Any], outputs: Path) -> str:
     lines += stage_lines(results)
     lines += [f"  skipped: {reason}" for reason in data["skipped"].values()]
     lines += [f"  not localized: {name}: {why}" for name, why in data["not_localized"].items()]
+    lines += [f"  not drawn: {name}: {why}" for name, why in data.get("not_drawn", {}).items()]
     lines.append(
         f"submission.txt, one of each condition, results.json, logs.json and localization.png are "
         f"in {outputs}"

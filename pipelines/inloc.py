@@ -17,7 +17,7 @@ from featplug import pairs
 from featplug.absolute_pose import AbsolutePoseOptions
 from featplug.cli import run_command
 from featplug.metrics import INLOC_THRESHOLDS, absolute_pose_errors
-from featplug.plots import MatchedPair, draw_localization, ground_axes
+from featplug.plots import ground_axes
 from featplug.progress import progress_bar
 from featplug.results import StageRecorder, data_fingerprint, metric, write_results
 from featplug.retrieval import RetrievalSummary
@@ -30,7 +30,8 @@ from pipelines.localization import (
     PICTURE,
     SUBMISSION,
     LocalizationLog,
-    matched_pair,
+    ShownMatches,
+    draw_results,
     remove_old_results,
 )
 from pipelines.queries import Query, write_poses
@@ -72,7 +73,8 @@ class _Outcome:
     """What became of the queries and the scans."""
 
     log: LocalizationLog
-    pictures: list[MatchedPair]
+    shown: list[ShownMatches]
+    """Of some queries, to be drawn."""
     alignments: dict[str, np.ndarray]
     """Database image to the 4×4 alignment of its scan, of those that were used."""
     skipped: dict[str, str]
@@ -141,8 +143,11 @@ def localize(options: InLocOptions, progress: bool = False) -> dict[str, Any]:
         "stages": recorder.stages,
         "metrics": metrics,
     }
-    _draw(outputs / PICTURE, task, outcome)
     write_results(outputs / "results.json", results)
+    # Only now, so that no picture costs the poses.
+    if not_drawn := _draw(outputs / PICTURE, task, outcome):
+        results["data"]["not_drawn"] = not_drawn
+        write_results(outputs / "results.json", results)
     return results
 
 
@@ -247,19 +252,20 @@ def _localize(
                 localization,
                 options.num_workers,
             )
-            pictures: list[MatchedPair] = []
+            shown: list[ShownMatches] = []
             for found in progress_bar(localized, "localize", len(queries), "query", progress):
                 log.add(found)
                 if found.pose is None:
                     continue
                 if options.hloc_logs:
                     log.hloc_entries[found.query.name] = hloc_log(found)
-                if len(pictures) < _PICTURED_QUERIES:
-                    pictures.append(matched_pair(found, task.dataset.root, inlier_matches(found)))
+                if len(shown) < _PICTURED_QUERIES:
+                    inliers = inlier_matches(found)
+                    shown.append(ShownMatches(found.query.name, found.best_image, *inliers))
     log.write(outputs, files)
     log.check_poses()
     used_alignments = {name: alignments[name] for name in alignments if name not in scans.skipped}
-    return _Outcome(log, pictures, used_alignments, unaligned | scans.skipped, scans.num_present)
+    return _Outcome(log, shown, used_alignments, unaligned | scans.skipped, scans.num_present)
 
 
 def _queries(
@@ -291,12 +297,17 @@ def _queries(
     return queries
 
 
-def _draw(path: Path, task: Task, outcome: _Outcome) -> None:
-    """Draw queries, scans and some matches; the ground is what the queries stand upright on."""
+def _draw(path: Path, task: Task, outcome: _Outcome) -> dict[str, str]:
+    """Draw queries, scans and some matches; give what is not drawn, and why.
+
+    The ground is what the queries stand upright on.
+    """
     poses = outcome.log.poses
     scans = np.unique(np.stack([a[:3, 3] for a in outcome.alignments.values()]), axis=0)
     ground = ground_axes(np.stack(list(poses.values())))
-    draw_localization(path, ground, scans, {"queries": poses}, task.truth, outcome.pictures)
+    return draw_results(
+        path, ground, scans, {"queries": poses}, task.truth, outcome.shown, task.dataset.root
+    )
 
 
 def main(options: Annotated[InLocOptions, tyro.conf.arg(name="")], check: bool = False) -> None:
@@ -339,6 +350,7 @@ def summary(results: dict[str, Any], outputs: Path) -> str:
     lines += stage_lines(results)
     lines += [f"  skipped: {reason}" for reason in data["skipped"].values()]
     lines += [f"  not localized: {name}: {why}" for name, why in data["not_localized"].items()]
+    lines += [f"  not drawn: {name}: {why}" for name, why in data.get("not_drawn", {}).items()]
     lines.append(f"submission.txt, results.json, logs.json and localization.png are in {outputs}")
     return "\n".join(lines)
 

@@ -20,7 +20,7 @@ import pycolmap
 from featplug.absolute_pose import AbsolutePose, AbsolutePoseOptions, estimate_pose
 from featplug.images import read_image
 from featplug.parallel import map_ahead
-from featplug.plots import MatchedPair, shrink
+from featplug.plots import MatchedPair, draw_localization, shrink
 from featplug.results import write_results
 from pipelines.queries import Query
 
@@ -241,24 +241,65 @@ def _attempt_log(matches: QueryMatches, pose: AbsolutePose | None) -> dict[str, 
     }
 
 
-def matched_pair(
-    found: LocalizedQuery[Any],
+@dataclass(frozen=True)
+class ShownMatches:
+    """The inliers that a localized query has in the database image with most of them."""
+
+    query: str
+    database: str
+    keypoints0: np.ndarray
+    """N×2 in the query (integer = pixel centre)."""
+    keypoints1: np.ndarray
+    """N×2 in the database image."""
+    condition: str = ""
+    """Of the query."""
+
+
+def draw_results(
+    path: Path,
+    ground: np.ndarray,
+    database: np.ndarray,
+    estimated: Mapping[str, Mapping[str, np.ndarray]],
+    truth: Mapping[str, np.ndarray] | None,
+    shown: Iterable[ShownMatches],
     image_dir: Path,
-    inliers: tuple[np.ndarray, np.ndarray],
-    condition: str = "",
-) -> MatchedPair:
-    """Give a picture of a localized query beside the database image with most inliers.
+) -> dict[str, str]:
+    """Draw cameras and some matches, as far as the images can be read.
 
     Args:
-        found: the query.
-        image_dir: of both images.
-        inliers: N×2 in the query and N×2 in the database image.
-        condition: of the query, for the title.
+        path: the picture.
+        ground: see :func:`featplug.plots.draw_localization`.
+        database: see there.
+        estimated: see there.
+        truth: see there.
+        shown: matches of some queries.
+        image_dir: folder of their images.
+
+    Returns:
+        Query name, or the picture's, to why it is not drawn.
     """
-    name, best = found.query.name, found.best_image
-    title = f"{name} and {best}, {len(inliers[0])} inliers"
-    image0, points0 = shrink(read_image(image_dir / name), inliers[0])
-    image1, points1 = shrink(read_image(image_dir / best), inliers[1])
+    pictures: list[MatchedPair] = []
+    failed: dict[str, str] = {}
+    for matches in shown:
+        try:
+            pictures.append(_matched_pair(matches, image_dir))
+        except (OSError, ValueError) as error:
+            failed[matches.query] = str(error)
+    try:
+        draw_localization(path, ground, database, estimated, truth, pictures)
+    except (OSError, ValueError) as error:
+        failed[path.name] = str(error)
+    return failed
+
+
+def _matched_pair(shown: ShownMatches, image_dir: Path) -> MatchedPair:
+    title = f"{shown.query} and {shown.database}, {len(shown.keypoints0)} inliers"
+    image0, points0 = shrink(read_image(image_dir / shown.query), shown.keypoints0)
+    image1, points1 = shrink(read_image(image_dir / shown.database), shown.keypoints1)
     return MatchedPair(
-        f"{condition}: {title}" if condition else title, image0, image1, points0, points1
+        f"{shown.condition}: {title}" if shown.condition else title,
+        image0,
+        image1,
+        points0,
+        points1,
     )

@@ -218,6 +218,28 @@ def test_what_cannot_be_used_is_left_out_and_told(aachen_room: Path, tmp_path: P
     assert logs[name]["reason"] == failed[name]
 
 
+def test_an_image_that_cannot_be_drawn_costs_no_pose(
+    outputs: Path, aachen_room: Path, tmp_path: Path
+) -> None:
+    dataset = Path(shutil.copytree(aachen_room, tmp_path / "set"))
+    shown = next(iter(read_poses(outputs / "submission-night.txt")))
+    damaged = dataset / "images_upright" / "query" / "night" / "phone" / shown
+    damaged.write_bytes(damaged.read_bytes()[:5000])
+    results = localize(
+        AachenOptions(
+            dataset,
+            extraction=FeatureOptions(features=outputs / "feats-featplug-sift.h5", device="cpu"),
+            matcher="NN-ratio",
+            outputs=tmp_path / "out",
+        )
+    )
+    assert results["metrics"]["night_localized_queries"]["value"] == 2
+    ((name, reason),) = results["data"]["not_drawn"].items()
+    assert name == f"query/night/phone/{shown}"
+    assert str(damaged) in reason
+    assert (tmp_path / "out" / "localization.png").stat().st_size > 1000
+
+
 def test_a_failed_run_leaves_no_earlier_results(
     outputs: Path, aachen_room: Path, tmp_path: Path
 ) -> None:

@@ -252,6 +252,18 @@ def test_queries_that_fail_are_told_and_count(room: ScannedRoom, tmp_path: Path)
     assert list(read_poses(tmp_path / "out" / "submission.txt")) == [good.rsplit("/", 1)[-1]]
 
 
+def test_an_image_that_cannot_be_drawn_costs_no_pose(room: ScannedRoom, tmp_path: Path) -> None:
+    damaged = room.folder / room.queries[1]
+    damaged.write_bytes(damaged.read_bytes()[:-200])
+    results = localize(options_for(room, tmp_path / "out"))
+    assert values(results)["localized_queries"] == 4
+    assert list(results["data"]["not_drawn"]) == [room.queries[1]]
+    written = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert str(damaged) in written["data"]["not_drawn"][room.queries[1]]
+    assert f"not drawn: {room.queries[1]}: " in pipelines.inloc.summary(results, tmp_path)
+    assert (tmp_path / "out" / "localization.png").stat().st_size > 1000
+
+
 def test_matches_of_other_features_are_refused(room: ScannedRoom, tmp_path: Path) -> None:
     pairs = read_pairs(room.pairs)[:1]
     write_pairs(room.pairs, pairs)
