@@ -152,7 +152,7 @@ def check_matches(
         max_error: of an inlier, in standard deviations of its keypoint, in either image.
 
     Raises:
-        ValueError: no more matches fit than would by chance.
+        ValueError: there are no matches, or no more of them fit than would by chance.
     """
     ids = image_ids(database_path)
     num_matched = num_verified = num_matches = num_inliers = 0
@@ -196,6 +196,11 @@ def check_matches(
             num_verified += bool(len(inliers))
             num_matches += len(matches)
             num_inliers += len(inliers)
+    if num_matches == 0:
+        raise ValueError(
+            f"None of the {len(pairs)} pairs has a match; give pairs of images that see the same, "
+            "or features that tell more."
+        )
     if num_inliers <= _CHANCE_INLIER_RATIO * num_matches:
         raise ValueError(
             f"Only {num_inliers} of {num_matches} matches of {num_matched} pairs fit the known "
