@@ -14,7 +14,7 @@ from featplug import pairs
 from pipelines.datasets.demo import DEMO, DEMO_FOLDER, make_demo_world
 from pipelines.datasets.inloc import InLoc
 from pipelines.evaluation import truth_of_queries
-from pipelines.queries import Query, read_poses
+from pipelines.queries import Query, check_base_names, read_poses
 from pipelines.stages import FeatureOptions, default_outputs
 
 
@@ -93,6 +93,7 @@ def read_task(options: InLocOptions, progress: bool = False) -> Task:
     """
     dataset = open_dataset(options, progress)
     names, cameras = dataset.queries(options.queries)
+    check_base_names(names)  # not after hours of work, when the submission is written
     given_pairs = None if options.pairs is None else _given_pairs(options.pairs, names)
     truth = None
     if options.ground_truth is not None or dataset.ground_truth.is_file():

@@ -367,6 +367,7 @@ def test_the_check_lists_what_is_missing(
         ({"pairs": None}, "--matches needs --pairs FILE"),
         ({"extraction": FeatureOptions("shift")}, "no feature 'shift'; there are sift"),
         ({"retrieval": "vlat"}, "no retrieval 'vlat'; there are netvlad"),
+        ({"queries": "same"}, "IMG_0801.JPG' and 'query/b/IMG_0801.JPG' have the same base name"),
         ({"truth": "others"}, "true poses are of none of the queries: they are of 'IMG_0001.JPG'"),
     ],
 )
@@ -376,8 +377,14 @@ def test_bad_input_is_one_sentence(
     if changes.get("pairs") == "reversed":
         changes = {"pairs": tmp_path / "reversed.txt"}
         write_pairs(changes["pairs"], [pair[::-1] for pair in read_pairs(original.pairs)])
+    if changes.get("queries") == "same":
+        changes = {"queries": tmp_path / "same.txt"}
+        camera = f"SIMPLE_PINHOLE {WIDTH} {HEIGHT} 124 80 60"
+        names = [original.queries[0], "query/b/IMG_0801.JPG"]
+        changes["queries"].write_text("".join(f"{name} {camera}\n" for name in names))
     if "truth" in changes:
         changes = {"ground_truth": tmp_path / "others.txt"}
         changes["ground_truth"].write_text("IMG_0001.JPG 1 0 0 0 0 0 0\n")
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         localize(options_for(original, tmp_path / "out", **changes))
+    assert not (tmp_path / "out").exists()
