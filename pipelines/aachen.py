@@ -92,6 +92,8 @@ def localize(options: AachenOptions, progress: bool = False) -> dict[str, Any]:
     remove_old_results(outputs, dataset.query_lists)
     with recorder.stage("pairs"):
         chosen = choose_pairs(options, task, features, progress)
+    if chosen.retrieval is not None:
+        skipped |= chosen.retrieval.skipped
     reused = {"extract": features.num_reused}
     with recorder.stage("match"):
         database_matches, reused["match"] = _match(

@@ -111,7 +111,9 @@ def localize(options: InLocOptions, progress: bool = False) -> dict[str, Any]:
         features = scene_features(options.extraction, task.dataset.root, listed, outputs, progress)
     remove_old_results(outputs)
     matches = _match(options, task, features, matcher, recorder, progress)
-    outcome = _localize(options, task, features, matches, recorder, progress)
+    retrieval = matches.retrieval
+    skipped = features.skipped | (retrieval.skipped if retrieval else {})
+    outcome = _localize(options, task, features, skipped, matches, recorder, progress)
     log = outcome.log
     write_poses(outputs / SUBMISSION, log.poses)
     metrics = {
@@ -123,16 +125,13 @@ def localize(options: InLocOptions, progress: bool = False) -> dict[str, Any]:
         metrics["queries_with_true_pose"] = metric(len(task.truth), "images")
         errors = absolute_pose_errors(log.poses, task.truth)
         metrics |= error_metrics(errors, INLOC_THRESHOLDS)
-    retrieval = matches.retrieval
     record = run_record("inloc", asdict(options), features, matcher, options.matches, retrieval)
     results = {
         **record,
         "data": {
             "dataset": str(task.dataset.root.resolve()),
             "fingerprint": data_fingerprint(task.dataset.root, features.names),
-            "skipped": features.skipped
-            | (retrieval.skipped if retrieval else {})
-            | outcome.skipped,
+            "skipped": skipped | outcome.skipped,
             "not_localized": log.failed,
         },
         "reused": {
@@ -209,6 +208,7 @@ def _localize(
     options: InLocOptions,
     task: Task,
     features: Features,
+    skipped: Mapping[str, str],
     matches: _Matches,
     recorder: StageRecorder,
     progress: bool,
@@ -241,7 +241,7 @@ def _localize(
             )
         with recorder.stage("localize"), ScanPointReader(scans.path) as scan_points:
             log = LocalizationLog(task.names)
-            queries = _queries(task, features, retrieved, feature_reader, log)
+            queries = _queries(task, skipped, retrieved, feature_reader, log)
             localized = localize_queries(
                 queries,
                 retrieved,
@@ -270,7 +270,7 @@ def _localize(
 
 def _queries(
     task: Task,
-    features: Features,
+    skipped: Mapping[str, str],
     retrieved: Mapping[str, Sequence[str]],
     reader: FeatureReader,
     log: LocalizationLog,
@@ -278,8 +278,8 @@ def _queries(
     """Give the queries that can be tried; the log gets why the others cannot."""
     queries = []
     for name in task.names:
-        if name in features.skipped:
-            log.add_failure(name, features.skipped[name].rstrip("."))
+        if name in skipped:
+            log.add_failure(name, skipped[name].rstrip("."))
             continue
         if not retrieved[name]:
             log.add_failure(name, "it is paired with no database image that has features")

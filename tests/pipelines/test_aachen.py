@@ -11,12 +11,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+import pipelines.stages
 from featplug.colmap import read_model
 from featplug.pairs import read_pairs, write_pairs
+from featplug.retrieval import RetrievalSummary
 from featplug.store import FeatureReader
 from pipelines.aachen import localize, main
 from pipelines.aachen_task import AachenOptions
@@ -51,6 +54,13 @@ def outputs(aachen_room: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     assert "0.25 m, 2°" in run.stdout
     assert re.search(r"as papers until 2020 +0.5 m, 2° +1 m, 5° +5 m, 10°", run.stdout)
     return folder
+
+
+def reusing(outputs: Path, dataset: Path, folder: Path, **changes: Any) -> AachenOptions:
+    """Localize with the features that the command has made."""
+    features = FeatureOptions(features=outputs / "feats-featplug-sift.h5", device="cpu")
+    options = AachenOptions(dataset, extraction=features, matcher="NN-ratio", outputs=folder)
+    return dataclasses.replace(options, **changes)
 
 
 def results_of(outputs: Path) -> dict[str, float]:
@@ -218,6 +228,24 @@ def test_what_cannot_be_used_is_left_out_and_told(aachen_room: Path, tmp_path: P
     assert logs[name]["reason"] == failed[name]
 
 
+def test_why_retrieval_left_an_image_out_is_told(
+    outputs: Path, aachen_room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query = read_pairs(outputs / "pairs-query.txt")[0][0]
+    refused = dict.fromkeys([query, "db/00.png"], "Cannot describe it: it is too small.")
+    describe = pipelines.stages.global_descriptors
+
+    def describe_others(*arguments: Any, **options: Any) -> RetrievalSummary:
+        found = describe(*arguments, **options)
+        names = [name for name in found.names if name not in refused]
+        return dataclasses.replace(found, names=names, skipped=refused)
+
+    monkeypatch.setattr(pipelines.stages, "global_descriptors", describe_others)
+    data = localize(reusing(outputs, aachen_room, tmp_path / "out"))["data"]
+    assert data["not_localized"] == {query: "Cannot describe it: it is too small"}
+    assert data["skipped"] == {"db/00.png": refused["db/00.png"]}
+
+
 def test_an_image_that_cannot_be_drawn_costs_no_pose(
     outputs: Path, aachen_room: Path, tmp_path: Path
 ) -> None:
@@ -225,14 +253,7 @@ def test_an_image_that_cannot_be_drawn_costs_no_pose(
     shown = next(iter(read_poses(outputs / "submission-night.txt")))
     damaged = dataset / "images_upright" / "query" / "night" / "phone" / shown
     damaged.write_bytes(damaged.read_bytes()[:5000])
-    results = localize(
-        AachenOptions(
-            dataset,
-            extraction=FeatureOptions(features=outputs / "feats-featplug-sift.h5", device="cpu"),
-            matcher="NN-ratio",
-            outputs=tmp_path / "out",
-        )
-    )
+    results = localize(reusing(outputs, dataset, tmp_path / "out"))
     assert results["metrics"]["night_localized_queries"]["value"] == 2
     ((name, reason),) = results["data"]["not_drawn"].items()
     assert name == f"query/night/phone/{shown}"

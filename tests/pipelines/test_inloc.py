@@ -20,6 +20,7 @@ import pipelines.inloc
 from featplug.h5file import Provenance
 from featplug.metrics import absolute_pose_errors, localization_recall
 from featplug.pairs import read_pairs, write_pairs
+from featplug.retrieval import RetrievalSummary
 from featplug.store import FeatureReader, MatchReader, MatchWriter
 from pipelines.inloc import InLocOptions, localize
 from pipelines.queries import read_poses
@@ -262,6 +263,21 @@ def test_an_image_that_cannot_be_drawn_costs_no_pose(room: ScannedRoom, tmp_path
     assert str(damaged) in written["data"]["not_drawn"][room.queries[1]]
     assert f"not drawn: {room.queries[1]}: " in pipelines.inloc.summary(results, tmp_path)
     assert (tmp_path / "out" / "localization.png").stat().st_size > 1000
+
+
+def test_why_retrieval_left_a_query_out_is_told(
+    original: ScannedRoom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = original.queries[0]
+    pairs = [pair for pair in read_pairs(original.pairs) if pair[0] != refused]
+    described = RetrievalSummary(
+        tmp_path / "vlad.h5", [], 0, 0, {refused: "Cannot describe it: it is too small."}, [], 0.0
+    )
+    monkeypatch.setattr(pipelines.inloc, "retrieve_pairs", lambda *_, **__: (pairs, described))
+    monkeypatch.setattr(pipelines.inloc, "match_pairs", lambda *_: (original.matches, 0))
+    options = options_for(original, tmp_path / "out", pairs=None, matches=None, matcher="NN-ratio")
+    failed = localize(options)["data"]["not_localized"]
+    assert failed == {refused: "Cannot describe it: it is too small"}
 
 
 def test_matches_of_other_features_are_refused(room: ScannedRoom, tmp_path: Path) -> None:
