@@ -25,7 +25,13 @@ from pipelines.datasets.aachen import (
 from pipelines.datasets.demo import DEMO, DEMO_FOLDER, make_demo_world
 from pipelines.evaluation import NIGHT, truth_of_queries
 from pipelines.queries import Query, check_base_names, read_poses
-from pipelines.stages import FeatureOptions, Features, default_outputs, retrieve_pairs
+from pipelines.stages import (
+    FeatureOptions,
+    Features,
+    default_outputs,
+    require_positive,
+    retrieve_pairs,
+)
 from pipelines.triangulation import model_cameras
 
 _NUM_LOC, _DEMO_NUM_LOC, _LOCAL_FEATURES_NUM_LOC = 50, 20, 20
@@ -93,7 +99,9 @@ class AachenOptions:
     @property
     def num_retrieved(self) -> int:
         """Database images that each query is matched with, under the protocol."""
-        wanted = self.num_loc or (_DEMO_NUM_LOC if self.dataset == DEMO else _NUM_LOC)
+        wanted = self.num_loc
+        if wanted is None:
+            wanted = _DEMO_NUM_LOC if self.dataset == DEMO else _NUM_LOC
         return wanted if self.protocol == "sfm" else min(wanted, _LOCAL_FEATURES_NUM_LOC)
 
 
@@ -139,8 +147,15 @@ def read_task(options: AachenOptions, dataset: Aachen) -> Task:
 
     Raises:
         FileNotFoundError: a file is not there.
-        ValueError: a file is damaged, or they do not belong together.
+        ValueError: a file is damaged, they do not belong together, or a number is out of range.
     """
+    require_positive(
+        num_loc=options.num_loc,
+        num_covis=options.num_covis,
+        max_error=options.max_error,
+        min_inliers=options.min_inliers,
+        num_workers=options.num_workers,
+    )
     conditions = read_query_lists(dataset)
     path = options.pairs
     if options.protocol == "local-features":

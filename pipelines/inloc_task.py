@@ -15,7 +15,7 @@ from pipelines.datasets.demo import DEMO, DEMO_FOLDER, make_demo_world
 from pipelines.datasets.inloc import InLoc
 from pipelines.evaluation import truth_of_queries
 from pipelines.queries import Query, check_base_names, read_poses
-from pipelines.stages import FeatureOptions, default_outputs
+from pipelines.stages import FeatureOptions, default_outputs, require_positive
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,14 @@ def read_task(options: InLocOptions, progress: bool = False) -> Task:
 
     Raises:
         FileNotFoundError: a file is not there.
-        ValueError: a file is damaged, or they do not belong together.
+        ValueError: a file is damaged, they do not belong together, or a number is out of range.
     """
+    require_positive(
+        num_loc=options.num_loc,
+        max_error=options.max_error,
+        min_inliers=options.min_inliers,
+        num_workers=options.num_workers,
+    )
     dataset = open_dataset(options, progress)
     names, cameras = dataset.queries(options.queries)
     check_base_names(names)  # not after hours of work, when the submission is written

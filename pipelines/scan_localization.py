@@ -67,8 +67,10 @@ class ScanLocalizationOptions:
 
     def pose_options(self, query: Query) -> AbsolutePoseOptions:
         """Give the options for one query's camera."""
-        scale = max(query.camera.width, query.camera.height) / BENCHMARK_WIDTH
-        max_error = self.max_error or BENCHMARK_MAX_ERROR * scale
+        max_error = self.max_error
+        if max_error is None:
+            longer_side = max(query.camera.width, query.camera.height)
+            max_error = BENCHMARK_MAX_ERROR * longer_side / BENCHMARK_WIDTH
         return replace(self.pose, max_error=max_error)
 
 

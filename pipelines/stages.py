@@ -166,6 +166,17 @@ def check_request(
     return chosen
 
 
+def require_positive(**numbers: float | None) -> None:
+    """Refuse options that must be above zero where they are given.
+
+    Raises:
+        ValueError: one is not.
+    """
+    for name, value in numbers.items():
+        if value is not None and not value > 0:
+            raise ValueError(f"--{name.replace('_', '-')} must be above 0, not {value}.")
+
+
 def retrieve_pairs(
     retrieval: str,
     num_matched: int,

@@ -291,6 +291,9 @@ def test_a_failed_run_leaves_no_earlier_results(
         ({"extraction": FeatureOptions("sifd")}, "There is no feature 'sifd'; there are"),
         ({"retrieval": "bow"}, "no retrieval 'bow'; there are netvlad"),
         ({"pairs": "{pairs}"}, r"No pair of .* has a query, such as 'query"),
+        ({"num_loc": 0}, "--num-loc must be above 0, not 0"),
+        ({"max_error": float("nan")}, "--max-error must be above 0, not nan"),
+        ({"num_workers": -1}, "--num-workers must be above 0, not -1"),
         ({"ground_truth": "{poses}"}, "true poses are of none of the queries"),
     ],
 )

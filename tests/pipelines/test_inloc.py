@@ -384,6 +384,8 @@ def test_the_check_lists_what_is_missing(
         ({"extraction": FeatureOptions("shift")}, "no feature 'shift'; there are sift"),
         ({"retrieval": "vlat"}, "no retrieval 'vlat'; there are netvlad"),
         ({"queries": "same"}, "IMG_0801.JPG' and 'query/b/IMG_0801.JPG' have the same base name"),
+        ({"max_error": 0.0}, r"--max-error must be above 0, not 0\.0"),
+        ({"num_loc": 0}, "--num-loc must be above 0, not 0"),
         ({"truth": "others"}, "true poses are of none of the queries: they are of 'IMG_0001.JPG'"),
     ],
 )
