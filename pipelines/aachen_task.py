@@ -62,8 +62,9 @@ class AachenOptions:
     demo 20; 20 at most for local-features."""
     pairs: Path | None = None
     """Pair list, a query and a database image a line, in place of retrieval; where it also has
-    pairs of two database images, these are used in place of covisibility. By default retrieval,
-    and for local-features the benchmark's list."""
+    pairs of two database images, these are used in place of covisibility. By default retrieval;
+    for local-features the benchmark's list, and retrieval in sets of one's own that have true poses
+    and no such list."""
     retrieval: str = "vlad"
     """Name of the global descriptor: vlad or netvlad."""
     covisibility_clustering: bool = False
@@ -165,7 +166,9 @@ def read_task(options: AachenOptions, dataset: Aachen) -> Task:
                 f"{', '.join(conditions)}."
             )
         conditions = {NIGHT: conditions[NIGHT]}
-        if path is None and not dataset.ground_truth.is_file():
+        # Without true poses it is the benchmark's set, whose list is then missed.
+        has_list = dataset.local_feature_pairs.is_file()
+        if path is None and (has_list or not dataset.ground_truth.is_file()):
             path = local_feature_pairs(dataset)
     queries = [query.name for listed in conditions.values() for query in listed]
     check_base_names(queries)  # not after hours of work, when the submission is written
@@ -173,7 +176,7 @@ def read_task(options: AachenOptions, dataset: Aachen) -> Task:
     truth = None
     if options.ground_truth is not None or truth_path.is_file():
         truth = truth_of_queries(queries, read_poses(truth_path))
-    given = [] if path is None else list(dict.fromkeys(pairs.read_pairs(path)))
+    given = [] if path is None else pairs.read_pairs(path)
     if given and not set(queries).intersection(name for pair in given for name in pair):
         raise ValueError(
             f"No pair of {path} has a query, such as {queries[0]!r}; its first is {given[0]}."
@@ -193,7 +196,9 @@ def choose_pairs(
     database = set(model_cameras(task.reference)) & known
     retrieval = None
     # Queries stand first, as the localization reads them.
-    given = [pair if pair[0] in queries else pair[::-1] for pair in task.given_pairs]
+    given = list(
+        dict.fromkeys(pair if pair[0] in queries else pair[::-1] for pair in task.given_pairs)
+    )
     localization = [pair for pair in given if pair[0] in queries and pair[1] in database]
     if not given:
         localization, retrieval = _retrieve(options, task, features, database, progress)

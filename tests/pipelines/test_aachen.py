@@ -22,7 +22,7 @@ from featplug.pairs import read_pairs, write_pairs
 from featplug.retrieval import RetrievalSummary
 from featplug.store import FeatureReader
 from pipelines.aachen import localize, main
-from pipelines.aachen_task import AachenOptions
+from pipelines.aachen_task import AachenOptions, open_dataset, read_task
 from pipelines.queries import read_poses
 from pipelines.stages import FeatureOptions
 from tests.aachen_worlds import convert_to_v1, write_strecha_set
@@ -153,7 +153,8 @@ def test_v1_and_given_pairs_give_the_same_poses(
     shutil.copy(aachen_room / "ground_truth.txt", dataset)
     queries = read_pairs(outputs / "pairs-query.txt")
     database = read_pairs(outputs / "pairs-db.txt")
-    write_pairs(tmp_path / "pairs.txt", [*[pair[::-1] for pair in queries], *database])
+    turned = [pair[::-1] for pair in queries]
+    write_pairs(tmp_path / "pairs.txt", [*turned, *queries[:3], *turned[:3], *database])
     features = outputs / "feats-featplug-sift.h5"
     options = AachenOptions(
         dataset,
@@ -166,6 +167,7 @@ def test_v1_and_given_pairs_give_the_same_poses(
     results = localize(options)
     assert results["retrieval_conf"] is None
     assert results["data"]["version"] == "v1"
+    assert read_pairs(tmp_path / "out" / "pairs-query.txt") == queries
     expected = read_poses(outputs / "submission.txt")
     for name, pose in read_poses(tmp_path / "out" / "submission.txt").items():
         np.testing.assert_allclose(pose, expected[name], atol=1e-3)
@@ -201,6 +203,10 @@ def test_the_local_feature_protocol(outputs: Path, aachen_room: Path, tmp_path: 
     again = localize(dataclasses.replace(options, dataset=bare))
     assert again["metrics"]["night_localized_queries"]["value"] == 2
     assert "night_recall_0.25m_2deg" not in again["metrics"]
+    # A set with both has the list used, too.
+    shutil.copy(aachen_room / "ground_truth.txt", bare)
+    with_both = dataclasses.replace(options, dataset=bare)
+    assert read_task(with_both, open_dataset(with_both)).given_pairs == [*of_queries, *of_database]
 
 
 def test_what_cannot_be_used_is_left_out_and_told(aachen_room: Path, tmp_path: Path) -> None:
