@@ -85,10 +85,9 @@ def localize(options: AachenOptions, progress: bool = False) -> dict[str, Any]:
         features = scene_features(options.extraction, dataset.image_dir, names, outputs, progress)
         skipped |= features.skipped
     known = set(features.names)
-    if not any(query.name in known for query in task.queries):
-        raise ValueError(
-            f"None of the queries can be used; the first: {next(iter(skipped.values()))}"
-        )
+    queries = [query.name for query in task.queries]
+    if known.isdisjoint(queries):
+        raise ValueError(f"None of the queries can be used; the first: {skipped[queries[0]]}")
     remove_old_results(outputs, dataset.query_lists)
     with recorder.stage("pairs"):
         chosen = choose_pairs(options, task, features, progress)
@@ -160,8 +159,6 @@ def _match(
     """Match pairs into a file of their own; give it and how many were there."""
     path = options.output_dir / _pairs_name(what)
     pairs.write_pairs(path, chosen)
-    if not chosen:
-        raise ValueError(f"There are no pairs to match for {path}.")
     return match_pairs(
         matcher,
         path,

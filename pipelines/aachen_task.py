@@ -190,6 +190,9 @@ def choose_pairs(
     """Choose which images of the database are matched with each other and with the queries.
 
     Only images that have features are paired.
+
+    Raises:
+        ValueError: there is nothing to match.
     """
     known = set(features.names)
     queries = {query.name for query in task.queries}
@@ -209,6 +212,13 @@ def choose_pairs(
         of_database = pairs.unique_pairs(pair for pair in covisible if database.issuperset(pair))
     elif not of_database:
         of_database = _pairs_of_sets(localization)
+    wanted = {"a query and a database image": localization, "two database images": of_database}
+    for images, found in wanted.items():
+        if not found:
+            raise ValueError(
+                f"There is no pair of {images} that have features; give more by --num-loc, "
+                "--num-covis or --pairs."
+            )
     return ChosenPairs(of_database, localization, retrieval)
 
 

@@ -267,6 +267,24 @@ def test_an_image_that_cannot_be_drawn_costs_no_pose(
     assert (tmp_path / "out" / "localization.png").stat().st_size > 1000
 
 
+def test_why_nothing_can_be_localized_is_told(
+    outputs: Path, aachen_room: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(outputs, tmp_path / "out"))
+    listed = (folder / "pairs-query.txt").read_bytes()
+    first = next(iter(read_poses(aachen_room / "ground_truth.txt")))
+    options = reusing(outputs, aachen_room, folder, pairs=tmp_path / "pairs.txt")
+    write_pairs(tmp_path / "pairs.txt", [(first, "db/99.png"), ("db/00.png", "db/01.png")])
+    with pytest.raises(ValueError, match=r"no pair of a query and .* give more by --num-loc, --nu"):
+        localize(options)
+    assert (folder / "pairs-query.txt").read_bytes() == listed
+    dataset = Path(shutil.copytree(aachen_room, tmp_path / "set"))
+    shutil.rmtree(dataset / "images_upright" / "query")
+    (dataset / "images_upright" / "db" / "00.png").unlink()
+    with pytest.raises(ValueError, match=f"of the queries can be used; the first: .*/{first}"):
+        localize(reusing(outputs, dataset, folder))
+
+
 def test_a_failed_run_leaves_no_earlier_results(
     outputs: Path, aachen_room: Path, tmp_path: Path
 ) -> None:
