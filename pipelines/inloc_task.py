@@ -38,8 +38,8 @@ class InLocOptions:
     num_loc: int = 40
     """Database images that it pairs a query with."""
     queries: Path | None = None
-    """Query list with intrinsics; by default the dataset's queries_with_intrinsics.txt, or all its
-    queries with the benchmark's camera."""
+    """Query list with intrinsics; by default the dataset's queries_with_intrinsics.txt, if there is
+    one. Queries that are not in it have the benchmark's camera."""
     ground_truth: Path | None = None
     """True poses of the queries; by default the dataset's ground_truth.txt, where it has one."""
     matches: Path | None = None

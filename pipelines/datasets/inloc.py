@@ -100,16 +100,17 @@ class InLoc:
     def queries(self, query_list: Path | None = None) -> tuple[list[str], dict[str, Query]]:
         """Give the names of all queries, and those with known intrinsics.
 
+        All are the photographs that are there and, so that they are missed, those of the list.
+
         Args:
             query_list: with intrinsics, also of some queries only; by default the dataset's own,
-                or all photographs without intrinsics.
+                where it has one.
         """
         if query_list is None and self.query_list.is_file():
             query_list = self.query_list
-        if query_list is None:
-            return self.query_names(), {}
-        queries = {query.name: query for query in read_queries(query_list)}
-        return list(queries), queries
+        listed = [] if query_list is None else read_queries(query_list)
+        queries = {query.name: query for query in listed}
+        return list(dict.fromkeys([*self.query_names(), *queries])), queries
 
     def scan_path(self, name: str) -> Path:
         """Where the scan of a database image is."""

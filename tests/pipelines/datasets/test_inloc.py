@@ -102,6 +102,17 @@ def test_scans_and_what_are_none(original: ScannedRoom, tmp_path: Path) -> None:
         read_scan(tmp_path / "other.mat")
 
 
+def test_a_list_of_some_queries_leaves_none_out(original: ScannedRoom, tmp_path: Path) -> None:
+    dataset = InLoc(original.folder)
+    assert dataset.queries() == (original.queries, {})
+    gone = "query/iphone7/IMG_9999.JPG"
+    lines = [f"{name} SIMPLE_PINHOLE 160 120 124 80 60\n" for name in (gone, original.queries[1])]
+    (tmp_path / "queries.txt").write_text("".join(lines))
+    names, cameras = dataset.queries(tmp_path / "queries.txt")
+    assert names == [*original.queries, gone]
+    assert set(cameras) == {gone, original.queries[1]}
+
+
 def test_the_benchmarks_camera() -> None:
     camera = benchmark_camera(4032, 3024)
     assert camera.model.name == "SIMPLE_PINHOLE"
