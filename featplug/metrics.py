@@ -48,6 +48,14 @@ def model_poses(model: pycolmap.Reconstruction) -> dict[str, np.ndarray]:
     }
 
 
+def model_cameras(model: pycolmap.Reconstruction) -> dict[str, pycolmap.Camera]:
+    """Give the intrinsics of each registered image."""
+    return {
+        model.images[image_id].name: model.cameras[model.images[image_id].camera_id]
+        for image_id in model.reg_image_ids()
+    }
+
+
 @dataclass(frozen=True)
 class PoseErrors:
     """Errors of camera poses against a reference."""

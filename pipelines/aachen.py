@@ -18,7 +18,12 @@ import tyro
 from featplug import colmap, pairs
 from featplug.absolute_pose import AbsolutePoseOptions
 from featplug.cli import run_command
-from featplug.metrics import camera_centres, model_poses, reconstruction_statistics
+from featplug.metrics import (
+    camera_centres,
+    model_cameras,
+    model_poses,
+    reconstruction_statistics,
+)
 from featplug.plots import ground_axes
 from featplug.progress import progress_bar
 from featplug.results import StageRecorder, data_fingerprint, metric, write_results
@@ -53,7 +58,7 @@ from pipelines.stages import (
     scene_features,
     stage_lines,
 )
-from pipelines.triangulation import model_cameras, triangulate_known_poses
+from pipelines.triangulation import triangulate_known_poses
 
 _PICTURED_QUERIES = 3
 

@@ -13,6 +13,7 @@ import pycolmap
 import tyro
 
 from featplug import pairs
+from featplug.metrics import model_cameras
 from featplug.retrieval import RetrievalSummary
 from pipelines.datasets.aachen import (
     Aachen,
@@ -32,7 +33,6 @@ from pipelines.stages import (
     require_positive,
     retrieve_pairs,
 )
-from pipelines.triangulation import model_cameras
 
 _NUM_LOC, _DEMO_NUM_LOC, _LOCAL_FEATURES_NUM_LOC = 50, 20, 20
 

@@ -14,7 +14,7 @@ import pycolmap
 
 from featplug import colmap, known_poses
 from featplug.known_poses import PosedCheckSummary
-from featplug.metrics import model_poses
+from featplug.metrics import model_cameras, model_poses
 from featplug.pairs import Pair, unique_pairs
 from featplug.store import FeatureReader, MatchReader
 
@@ -30,14 +30,6 @@ class Triangulation:
     """Images of the reference model that could not be used, and why."""
     is_reused: bool = False
     """An earlier run had made it from the same inputs."""
-
-
-def model_cameras(model: pycolmap.Reconstruction) -> dict[str, pycolmap.Camera]:
-    """Give the intrinsics of each registered image."""
-    return {
-        model.images[image_id].name: model.cameras[model.images[image_id].camera_id]
-        for image_id in model.reg_image_ids()
-    }
 
 
 def triangulate_known_poses(

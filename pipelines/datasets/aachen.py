@@ -26,6 +26,7 @@ import pycolmap
 
 from featplug.colmap import read_model
 from featplug.images import list_images, read_image
+from featplug.metrics import model_cameras
 from featplug.parallel import map_ahead
 from featplug.progress import progress_bar
 from pipelines.datasets.nvm import read_nvm
@@ -184,10 +185,7 @@ def check_dataset(
     models_from = _MODELS_FROM[dataset.version]
     try:
         model = read_reference_model(dataset)
-        for image_id in model.reg_image_ids():
-            image = model.images[image_id]
-            camera = model.cameras[image.camera_id]
-            sizes[image.name] = (camera.width, camera.height)
+        sizes |= {name: (c.width, c.height) for name, c in model_cameras(model).items()}
         if not model.points3D:
             problems.append(Problem(f"{dataset.model_dir} has no points.", models_from))
     except (OSError, ValueError) as error:

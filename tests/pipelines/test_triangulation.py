@@ -11,10 +11,10 @@ import pytest
 from featplug.colmap import read_model
 from featplug.h5file import Provenance
 from featplug.known_poses import model_from_poses
-from featplug.metrics import model_poses, reconstruction_statistics
+from featplug.metrics import model_cameras, model_poses, reconstruction_statistics
 from featplug.pairs import Pair, exhaustive
 from featplug.store import MatchReader, MatchWriter
-from pipelines.triangulation import Triangulation, model_cameras, triangulate_known_poses
+from pipelines.triangulation import Triangulation, triangulate_known_poses
 from tests.worlds import SyntheticScene
 
 

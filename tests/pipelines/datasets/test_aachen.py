@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from featplug.metrics import model_poses
+from featplug.metrics import model_cameras, model_poses
 from featplug.pairs import covisible
 from pipelines.datasets.aachen import (
     check_dataset,
@@ -21,7 +21,6 @@ from pipelines.datasets.aachen import (
 )
 from pipelines.datasets.nvm import read_nvm
 from pipelines.queries import read_queries
-from pipelines.triangulation import model_cameras
 from tests.aachen_worlds import convert_to_v1
 
 MODEL = "3D-models/aachen_v_1_1"
