@@ -18,17 +18,19 @@ import tyro
 from featplug import colmap, pairs
 from featplug.absolute_pose import AbsolutePoseOptions
 from featplug.cli import run_command
-from featplug.metrics import (
-    camera_centres,
-    model_cameras,
-    model_poses,
-    reconstruction_statistics,
-)
+from featplug.metrics import camera_centres, model_poses, reconstruction_statistics
 from featplug.plots import ground_axes
 from featplug.progress import progress_bar
 from featplug.results import StageRecorder, data_fingerprint, metric, write_results
 from featplug.store import FeatureReader, MatchReader
-from pipelines.aachen_task import AachenOptions, Task, choose_pairs, open_dataset, read_task
+from pipelines.aachen_task import (
+    AachenOptions,
+    Task,
+    choose_pairs,
+    open_dataset,
+    read_task,
+    wanted_images,
+)
 from pipelines.datasets.aachen import check_dataset
 from pipelines.evaluation import localization_metrics, recall_table
 from pipelines.localization import (
@@ -81,12 +83,11 @@ def localize(options: AachenOptions, progress: bool = False) -> dict[str, Any]:
     )
     task = read_task(options, open_dataset(options, progress))
     outputs, dataset = options.output_dir, task.dataset
-    cameras = model_cameras(task.reference)
 
     recorder = StageRecorder()
     with recorder.stage("extract"):
-        listed = cameras | {query.name: query.camera for query in task.queries}
-        names, skipped = readable_images(dataset.image_dir, listed)
+        wanted = wanted_images(options, task)
+        names, skipped = readable_images(dataset.image_dir, wanted)
         features = scene_features(options.extraction, dataset.image_dir, names, outputs, progress)
         skipped |= features.skipped
     known = set(features.names)
@@ -133,7 +134,7 @@ def localize(options: AachenOptions, progress: bool = False) -> dict[str, Any]:
             "version": dataset.version,
             "fingerprint": data_fingerprint(dataset.image_dir, sorted(known)),
             "conditions": list(conditions),
-            "skipped": {name: reason for name, reason in skipped.items() if name in cameras},
+            "skipped": {name: why for name, why in skipped.items() if name not in queries},
             "not_localized": log.failed,
         },
         "reused": reused,

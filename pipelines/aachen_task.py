@@ -184,6 +184,19 @@ def read_task(options: AachenOptions, dataset: Aachen) -> Task:
     return Task(dataset, read_reference_model(dataset), conditions, truth, given)
 
 
+def wanted_images(options: AachenOptions, task: Task) -> dict[str, pycolmap.Camera]:
+    """Give the cameras of the images to extract: the queries, and of the database what is needed.
+
+    That is all of it, but where given pairs also say which of its images make the model.
+    """
+    database = model_cameras(task.reference)
+    has_pairs_of_database = any(database.keys() >= set(pair) for pair in task.given_pairs)
+    if has_pairs_of_database or (task.given_pairs and options.protocol == "local-features"):
+        paired = {name for pair in task.given_pairs for name in pair}
+        database = {name: camera for name, camera in database.items() if name in paired}
+    return database | {query.name: query.camera for query in task.queries}
+
+
 def choose_pairs(
     options: AachenOptions, task: Task, features: Features, progress: bool = False
 ) -> ChosenPairs:

@@ -22,7 +22,7 @@ from featplug.pairs import read_pairs, write_pairs
 from featplug.retrieval import RetrievalSummary
 from featplug.store import FeatureReader
 from pipelines.aachen import localize, main
-from pipelines.aachen_task import AachenOptions, open_dataset, read_task
+from pipelines.aachen_task import AachenOptions, open_dataset, read_task, wanted_images
 from pipelines.queries import read_poses
 from pipelines.stages import FeatureOptions
 from tests.aachen_worlds import convert_to_v1, write_strecha_set
@@ -206,7 +206,14 @@ def test_the_local_feature_protocol(outputs: Path, aachen_room: Path, tmp_path: 
     # A set with both has the list used, too.
     shutil.copy(aachen_room / "ground_truth.txt", bare)
     with_both = dataclasses.replace(options, dataset=bare)
-    assert read_task(with_both, open_dataset(with_both)).given_pairs == [*of_queries, *of_database]
+    task = read_task(with_both, open_dataset(with_both))
+    assert task.given_pairs == [*of_queries, *of_database]
+    # Of the thousands of images of the database, those alone are extracted that it names.
+    named = {name for pair in of_queries for name in pair}
+    assert set(wanted_images(with_both, task)) == named
+    for given, num_images in [([*of_queries, *of_database], len(named)), (of_queries, 6 + 2)]:
+        task = dataclasses.replace(task, given_pairs=given)
+        assert len(wanted_images(AachenOptions(), task)) == num_images
 
 
 def test_what_cannot_be_used_is_left_out_and_told(aachen_room: Path, tmp_path: Path) -> None:
