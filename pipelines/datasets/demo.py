@@ -47,6 +47,9 @@ class DemoOptions:
     """Planes, each a sequence of other light and one of other viewpoints."""
     image_size: int = 640
     """Longer side of the photographs in pixels."""
+    num_moving: int = 0
+    """People and vans about the streets, at other places in each photograph of the Aachen layouts;
+    up to fifty."""
 
 
 def make_demo_world(
@@ -119,6 +122,8 @@ def _check(options: DemoOptions) -> None:
         raise ValueError("Sequences of planes need one plane or more.")
     if not 160 <= options.image_size <= 4096:
         raise ValueError(f"The image size is {options.image_size}; it must be 160 to 4096 pixels.")
+    if not 0 <= options.num_moving <= 50:
+        raise ValueError(f"In a photograph 0 to 50 things move, not {options.num_moving}.")
 
 
 def _aachen(dataset: Path, folder: Path, options: DemoOptions, progress: bool) -> None:
@@ -130,6 +135,7 @@ def _aachen(dataset: Path, folder: Path, options: DemoOptions, progress: bool) -
         options.num_database,
         options.num_queries,
         options.image_size,
+        options.num_moving,
         progress,
     )
 

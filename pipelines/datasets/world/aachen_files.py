@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -16,6 +17,7 @@ from pipelines.datasets.world.atlas import Atlas
 from pipelines.datasets.world.geometry import Camera, View
 from pipelines.datasets.world.lighting import LightGrid
 from pipelines.datasets.world.looks import LOOKS, Photographer
+from pipelines.datasets.world.moving import moving_objects
 from pipelines.datasets.world.town import WALK, build_town
 from pipelines.datasets.world.tracks import Tracks, true_tracks
 from pipelines.datasets.world.views import along_walk, near_others
@@ -38,6 +40,7 @@ def write_aachen(
     num_database: int,
     num_queries: int,
     image_size: int,
+    num_moving: int = 0,
     progress: bool = False,
 ) -> None:
     """Write the town in the layout of Aachen Day-Night v1.1.
@@ -48,10 +51,10 @@ def write_aachen(
         num_database: photographs of the database, taken at noon.
         num_queries: queries by day, at dusk and at night, each.
         image_size: longer side of the photographs in pixels.
+        num_moving: people and vans in each photograph, elsewhere in the next one.
         progress: show it.
     """
     scene = build_town(seed)
-    atlas, grid = Atlas(scene.textures), LightGrid(scene)
     rng = np.random.default_rng([seed, 3])
     cameras = [_camera(*camera, image_size) for camera in _DATABASE_CAMERAS]
     names = [f"db/{1000 + i}.jpg" for i in range(num_database)]
@@ -67,6 +70,11 @@ def write_aachen(
         of_queries = [_camera(*_QUERY_CAMERAS[p], image_size, p == "nexus5x") for p in phones]
         queries[condition] = near_others(rng, scene.faces, database, names, of_queries)
 
+    every_query = [view for views in queries.values() for view in views]
+    textures, moving = moving_objects(seed, scene, WALK, [*database, *every_query], num_moving)
+    scene = replace(scene, textures=[*scene.textures, *textures])
+    atlas, grid = Atlas(scene.textures), LightGrid(scene)
+
     images = folder / "images_upright"
     sets = [("noon", database), *queries.items()]
     bar = progress_bar(None, "photograph the town", sum(len(v) for _, v in sets), "image", progress)
@@ -74,20 +82,20 @@ def write_aachen(
         for number, (look, views) in enumerate(sets):
             photographer = Photographer(scene, atlas, grid, LOOKS[look])
             for i, view in enumerate(views):
-                picture = photographer.take(view, 100_000 * number + i + seed * 1_000_003)
+                photograph_seed = 100_000 * number + i + seed * 1_000_003
+                picture = photographer.take(view, photograph_seed, moving.get(view.name))
                 write_jpeg(images / view.name, picture, LOOKS[look].quality)
                 bar.update()
 
     for condition, views in queries.items():
         name = f"{condition}_time_queries_with_intrinsics.txt"
         colmap_files.write_intrinsics(folder / "queries" / name, views)
-    tracks = true_tracks(rng, scene.faces, database)
+    tracks = true_tracks(rng, scene.faces, database, moving=moving)
     colours = point_colours(images, database, tracks)
     models = folder / "3D-models" / "aachen_v_1_1"
     colmap_files.write_model(models, database, tracks, colours)
     colmap_files.write_nvm(models / "aachen_v_1_1.nvm", database, tracks, colours)
     colmap_files.write_intrinsics(models / "database_intrinsics_v1_1.txt", database)
-    every_query = [view for views in queries.values() for view in views]
     colmap_files.write_truth(folder / "ground_truth.txt", every_query)
 
 

@@ -48,30 +48,6 @@ def furnish(rng: np.random.Generator, builder: SceneBuilder, materials: Material
         _stall(rng, builder, materials, np.array([x, y, 0.0]))
 
 
-def _add_prism(
-    builder: SceneBuilder,
-    centre: np.ndarray,
-    radius: float,
-    height: float,
-    sides: list[int],
-    tile: tuple[float, float] | None = None,
-    spire: bool = False,
-) -> None:
-    """Upright faces on a regular polygon, or a spire's faces that lean to its axis."""
-    count = len(sides)
-    angles = np.pi / count + np.arange(count + 1) * 2 * np.pi / count
-    rim = centre + radius * np.stack([np.cos(angles), np.sin(angles), 0 * angles], 1)
-    for k, texture in enumerate(sides):
-        # Seen from outside, what is next counter-clockwise from above lies to the right.
-        right = rim[k + 1] - rim[k]
-        if spire:
-            middle = (rim[k] + rim[k + 1]) / 2
-            down = middle - centre - height * _UP
-            builder.add(rim[k] - down, right, down, texture, tile, gable=True)
-        else:
-            builder.add(rim[k] + height * _UP, right, -height * _UP, texture, tile)
-
-
 def _church(rng: np.random.Generator, builder: SceneBuilder, materials: Materials) -> None:
     stone = (178, 166, 142)
     nave = np.array([-5.0, 25.5, 0.0])
@@ -111,7 +87,7 @@ def _church(rng: np.random.Generator, builder: SceneBuilder, materials: Material
             builder.add(corner, width * axis, -tall * _UP, builder.texture(wall))
     top = foot + 21 * _UP
     builder.add_box(top, _EAST, (5.1, 5.1, 0.4), materials.stone, (5, 5), "fblrtu")
-    _add_prism(builder, top + 0.4 * _UP, 3.3, 10.0, [roof] * 4, (4.2, 4.2), spire=True)
+    builder.add_prism(top + 0.4 * _UP, 3.3, 10.0, [roof] * 4, (4.2, 4.2), spire=True)
 
 
 def _church_wall(
@@ -212,23 +188,23 @@ def _fountain(
 ) -> None:
     water = textures.shaded((74, 104, 112), 0.2 * textures.rough(rng, 96, 96, (3, 9, 30)))
     surface = builder.texture(opaque(water, wraps=True))
-    _add_prism(builder, place, 2.6, 0.75, [materials.stone] * 8, (4, 4))
+    builder.add_prism(place, 2.6, 0.75, [materials.stone] * 8, (4, 4))
     rim = place + 0.75 * _UP
     builder.add_box(rim - 0.1 * _UP, _EAST, (3.6, 3.6, 0.05), surface, (2, 2), "t")
-    _add_prism(builder, place + 0.6 * _UP, 0.6, 2.2, [materials.stone] * 8, (3, 3))
-    _add_prism(builder, place + 2.4 * _UP, 1.1, 0.3, [materials.white] * 8, (3, 3))
+    builder.add_prism(place + 0.6 * _UP, 0.6, 2.2, [materials.stone] * 8, (3, 3))
+    builder.add_prism(place + 2.4 * _UP, 1.1, 0.3, [materials.white] * 8, (3, 3))
     builder.add_box(place + 2.7 * _UP, _EAST, (0.5, 0.5, 1.5), materials.white, (2, 2), "fblrt")
-    _add_prism(builder, place + 4.2 * _UP, 0.5, 0.8, [materials.iron] * 6, (1, 1), spire=True)
+    builder.add_prism(place + 4.2 * _UP, 0.5, 0.8, [materials.iron] * 6, (1, 1), spire=True)
 
 
 def _poster_column(
     rng: np.random.Generator, builder: SceneBuilder, materials: Materials, place: np.ndarray
 ) -> None:
     sheets = [builder.texture(opaque(textures.poster(rng, 150, 72))) for _ in range(8)]
-    _add_prism(builder, place, 0.78, 0.5, [materials.stone] * 8, (3, 3))
-    _add_prism(builder, place + 0.5 * _UP, 0.72, 2.3, sheets)
-    _add_prism(builder, place + 2.8 * _UP, 0.82, 0.2, [materials.iron] * 8, (1, 1))
-    _add_prism(builder, place + 3.0 * _UP, 0.86, 0.6, [materials.iron] * 8, (1, 1), spire=True)
+    builder.add_prism(place, 0.78, 0.5, [materials.stone] * 8, (3, 3))
+    builder.add_prism(place + 0.5 * _UP, 0.72, 2.3, sheets)
+    builder.add_prism(place + 2.8 * _UP, 0.82, 0.2, [materials.iron] * 8, (1, 1))
+    builder.add_prism(place + 3.0 * _UP, 0.86, 0.6, [materials.iron] * 8, (1, 1), spire=True)
 
 
 def _tree(
@@ -257,7 +233,7 @@ def _lantern(builder: SceneBuilder, materials: Materials, place: np.ndarray) -> 
     builder.add_box(place, _EAST, (0.32, 0.32, 0.6), materials.iron, (1, 1), "fblrt")
     head = place + 3.6 * _UP
     builder.add_box(head, _EAST, (0.34, 0.34, 0.5), materials.glow, (1, 1), "fblru")
-    _add_prism(builder, head + 0.5 * _UP, 0.36, 0.3, [materials.iron] * 4, (1, 1), spire=True)
+    builder.add_prism(head + 0.5 * _UP, 0.36, 0.3, [materials.iron] * 4, (1, 1), spire=True)
     builder.lamps.append(head + 0.3 * _UP)
 
 

@@ -7,7 +7,8 @@ centre is (0.5, 0.5).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any
 
@@ -183,6 +184,11 @@ class Faces:
         along = s[..., None] * self.axis_s[index] + t[..., None] * self.axis_t[index]
         return self.origin[index] + along
 
+    def joined(self, others: Faces) -> Faces:
+        """These faces, and after them others."""
+        names = (field.name for field in fields(self))
+        return Faces(*(np.concatenate([getattr(self, n), getattr(others, n)]) for n in names))
+
 
 class FaceBuilder:
     """Collects faces."""
@@ -258,6 +264,41 @@ class FaceBuilder:
         }
         for side in sides:
             self.add(*spans[side], texture, tile, offset)
+
+    def add_prism(
+        self,
+        centre: np.ndarray,
+        radius: float,
+        height: float,
+        sides: Sequence[int],
+        tile: tuple[float, float] | None = None,
+        spire: bool = False,
+    ) -> None:
+        """Add upright faces on a regular polygon, or a spire's faces that lean to its axis.
+
+        Args:
+            centre: of the bottom.
+            radius: of its corners.
+            height: of the prism or spire.
+            sides: texture of each.
+            tile: see :meth:`add`.
+            spire: make it pointed.
+        """
+        count, up = len(sides), np.array([0.0, 0.0, 1.0])
+        angles = np.pi / count + np.arange(count + 1) * 2 * np.pi / count
+        rim = centre + radius * np.stack([np.cos(angles), np.sin(angles), 0 * angles], 1)
+        for k, texture in enumerate(sides):
+            # Seen from outside, what is next counter-clockwise from above lies to the right.
+            right = rim[k + 1] - rim[k]
+            if spire:
+                middle = (rim[k] + rim[k + 1]) / 2
+                down = middle - centre - height * up
+                self.add(rim[k] - down, right, down, texture, tile, gable=True)
+            else:
+                self.add(rim[k] + height * up, right, -height * up, texture, tile)
+
+    def __len__(self) -> int:
+        return len(self._rows)
 
     def build(self) -> Faces:
         """All faces so far."""

@@ -112,7 +112,7 @@ class LightGrid:
     """
 
     def __init__(self, scene: Scene) -> None:
-        self._scene = scene
+        self.scene = scene
         faces = scene.faces
         cells = np.maximum(2, np.ceil(faces.extent * _CELLS_PER_METRE)).astype(int)
         corners, height, width = pack([(s + 2, t + 2) for s, t in cells.tolist()], _WIDTH)
@@ -126,29 +126,63 @@ class LightGrid:
         along = np.stack([column, row], 1)
         self._pixels = along + corners[face]
         st = (along - 0.5).clip(0.5, cells[face] - 0.5) / cells[face] * faces.extent[face]
-        self._points = faces.points(face, st[:, 0], st[:, 1])
-        self._normals = faces.normals[face]
+        self.points = faces.points(face, st[:, 0], st[:, 1])
+        """N×3, the cells' centres."""
+        self.normals = faces.normals[face]
+        """N×3, of their faces."""
 
     def bake(self, light: Light) -> Lightmap:
         """Compute the light that falls on each face: the sun's with shadows, sky's and lamps'."""
-        points, normals = self._points, self._normals
+        return self.under(Illumination(self, light))
+
+    def under(self, illumination: Illumination) -> Lightmap:
+        """The light that falls on each face, where the light is known."""
+        pixels = np.zeros((*self._size, 3), np.float32)
+        arriving = illumination.arriving(self.points, self.normals)
+        pixels[self._pixels[:, 1], self._pixels[:, 0]] = arriving
+        return Lightmap(pixels, self._places.astype(np.float32))
+
+
+class Illumination:
+    """The light at a time of the day, wherever in a scene.
+
+    Args:
+        grid: of the scene.
+        light: see there.
+    """
+
+    def __init__(self, grid: LightGrid, light: Light) -> None:
+        self._scene, self._light = grid.scene, light
+        self._to_sun = _direction(light.sun_azimuth, light.sun_elevation)
+        if any(light.sun):
+            facing = grid.normals @ self._to_sun > 0
+            self._shadows = _Shadows(grid.scene.faces, self._to_sun, grid.points[facing])
+
+    def arriving(self, points: np.ndarray, normals: np.ndarray) -> np.ndarray:
+        """Light that falls on surfaces within the scene.
+
+        Args:
+            points: N×3 places.
+            normals: N×3 unit vectors outwards.
+
+        Returns:
+            N×3, linear.
+        """
+        light = self._light
         up = normals[:, 2:]
         # In a street less of the sky is seen the lower one is.
         open_sky = 0.55 + 0.45 * np.clip(points[:, 2:] / 12, 0, 1)
         arriving = open_sky * (0.5 + 0.5 * up) * np.array(light.sky)
         arriving += (0.5 - 0.5 * up) * np.array(light.bounce)
         if any(light.sun):
-            to_sun = _direction(light.sun_azimuth, light.sun_elevation)
-            facing = normals @ to_sun
+            facing = normals @ self._to_sun
             lit = np.flatnonzero(facing > 0)
-            share = facing[lit] * _sunlit(self._scene.faces, to_sun, points[lit])
+            share = facing[lit] * self._shadows.sunlit(points[lit])
             arriving[lit] += share[:, None] * np.array(light.sun)
         if any(light.lamps):
             share = _lamplight(self._scene.lamps, points, normals)
             arriving += share[:, None] * np.array(light.lamps)
-        pixels = np.zeros((*self._size, 3), np.float32)
-        pixels[self._pixels[:, 1], self._pixels[:, 0]] = arriving
-        return Lightmap(pixels, self._places.astype(np.float32))
+        return arriving
 
 
 def _direction(azimuth: float, elevation: float) -> np.ndarray:
@@ -156,33 +190,44 @@ def _direction(azimuth: float, elevation: float) -> np.ndarray:
     return np.array([np.cos(e) * np.cos(a), np.cos(e) * np.sin(a), np.sin(e)])
 
 
-def _sunlit(faces: Faces, to_sun: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Part of the sun that points see: what a camera in its place sees hides what is behind."""
-    if not len(points):
-        return np.zeros(0)
-    middle = (points.min(0) + points.max(0)) / 2
-    radius = float(np.linalg.norm(points - middle, axis=1).max()) + 1
-    right = np.cross([0, 0, 1.0], to_sun)
-    right /= np.linalg.norm(right)
-    rotation = np.stack([right, np.cross(-to_sun, right), -to_sun])
-    pose = np.column_stack([rotation, -rotation @ (middle + _SUN_DISTANCE * to_sun)])
-    half = _SHADOW_SIZE / 2
-    focal = half * _SUN_DISTANCE / radius
-    camera = Camera("PINHOLE", _SHADOW_SIZE, _SHADOW_SIZE, (focal, focal, half, half))
-    view = View("sun", camera, pose)
-    planes = project_faces(faces, view)
-    index = visible_faces(faces, view, planes=planes)
-    seen = view.to_camera(points)
-    xy = camera.project(seen)
-    rays = np.column_stack([seen[:, :2] / seen[:, 2:], np.ones(len(seen))])
-    share = np.zeros(len(points))
-    # Four places around each point soften the edges of shadows.
-    for shift in ((-0.75, -0.25), (0.25, -0.75), (0.75, 0.25), (-0.25, 0.75)):
-        x, y = (xy + shift).astype(int).clip(0, _SHADOW_SIZE - 1).T
-        first = index[y, x]
-        inverse = np.einsum("nk,nk->n", planes.inverse_depth[first], rays)
-        share += (first < 0) | (seen[:, 2] * inverse < 1 + _SHADOW_BIAS / _SUN_DISTANCE)
-    return share / 4
+class _Shadows:
+    """What a camera in the sun's place sees hides what is behind.
+
+    Args:
+        faces: that hide.
+        to_sun: unit vector.
+        points: N×3, among which one will ask.
+    """
+
+    def __init__(self, faces: Faces, to_sun: np.ndarray, points: np.ndarray) -> None:
+        if not len(points):
+            points = np.zeros((1, 3))
+        middle = (points.min(0) + points.max(0)) / 2
+        radius = float(np.linalg.norm(points - middle, axis=1).max()) + 1
+        right = np.cross([0, 0, 1.0], to_sun)
+        right /= np.linalg.norm(right)
+        rotation = np.stack([right, np.cross(-to_sun, right), -to_sun])
+        pose = np.column_stack([rotation, -rotation @ (middle + _SUN_DISTANCE * to_sun)])
+        half = _SHADOW_SIZE / 2
+        focal = half * _SUN_DISTANCE / radius
+        camera = Camera("PINHOLE", _SHADOW_SIZE, _SHADOW_SIZE, (focal, focal, half, half))
+        self._view = View("sun", camera, pose)
+        self._planes = project_faces(faces, self._view)
+        self._index = visible_faces(faces, self._view, planes=self._planes)
+
+    def sunlit(self, points: np.ndarray) -> np.ndarray:
+        """Part of the sun that each of N×3 points sees."""
+        seen = self._view.to_camera(points)
+        xy = self._view.camera.project(seen)
+        rays = np.column_stack([seen[:, :2] / seen[:, 2:], np.ones(len(seen))])
+        share = np.zeros(len(points))
+        # Four places around each point soften the edges of shadows.
+        for shift in ((-0.75, -0.25), (0.25, -0.75), (0.75, 0.25), (-0.25, 0.75)):
+            x, y = (xy + shift).astype(int).clip(0, _SHADOW_SIZE - 1).T
+            first = self._index[y, x]
+            inverse = np.einsum("nk,nk->n", self._planes.inverse_depth[first], rays)
+            share += (first < 0) | (seen[:, 2] * inverse < 1 + _SHADOW_BIAS / _SUN_DISTANCE)
+        return share / 4
 
 
 def _lamplight(lamps: np.ndarray, points: np.ndarray, normals: np.ndarray) -> np.ndarray:

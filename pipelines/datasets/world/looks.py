@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
 from pipelines.datasets.world import lighting
 from pipelines.datasets.world.atlas import Atlas
-from pipelines.datasets.world.geometry import View, camera_rays
-from pipelines.datasets.world.lighting import Light, LightGrid
+from pipelines.datasets.world.geometry import Faces, View, camera_rays
+from pipelines.datasets.world.lighting import Illumination, Light, LightGrid
 from pipelines.datasets.world.rendering import radiance
 from pipelines.datasets.world.scene import Scene
 from pipelines.datasets.world.textures import noise
@@ -75,18 +75,21 @@ class Photographer:
 
     def __init__(self, scene: Scene, atlas: Atlas, grid: LightGrid, look: Look) -> None:
         self.scene, self.atlas, self.look = scene, atlas, look
-        self._lightmap = grid.bake(look.light)
+        self._illumination = Illumination(grid, look.light)
+        self._lightmap = grid.under(self._illumination)
         rng = np.random.default_rng(7)
         self._clouds = np.zeros((256, 256), np.float32)
         for cell in (4, 9, 20, 45):
             self._clouds += cell**0.7 * noise(rng, 256, 256, cell)
 
-    def take(self, view: View, seed: int) -> np.ndarray:
+    def take(self, view: View, seed: int, moving: Faces | None = None) -> np.ndarray:
         """Take a photograph.
 
         Args:
             view: from where, with which camera.
             seed: of what differs from photograph to photograph of the same view.
+            moving: what stands in the scene in this photograph only, under the same light; it
+                casts no shadow.
 
         Returns:
             H×W×3 uint8 RGB.
@@ -95,7 +98,13 @@ class Photographer:
         light = self.look.light
         emission = np.outer(rng.uniform(0.4, 1.2, len(self.scene.faces)), light.windows)
         emission[self.scene.faces.texture == self.scene.lamp_texture] *= _LAMP_GLARE
-        image, sky = radiance(self.scene.faces, self.atlas, self._lightmap, emission, view)
+        faces, lightmap = self.scene.faces, self._lightmap
+        if moving is not None:
+            grid = LightGrid(replace(self.scene, faces=moving))
+            lightmap = lightmap.joined(grid.under(self._illumination))
+            faces = faces.joined(moving)
+            emission = np.concatenate([emission, np.zeros((len(moving), 3))])
+        image, sky = radiance(faces, self.atlas, lightmap, emission, view)
         image += sky[..., None] * self._sky(view, rng)
         return expose(image, self.look, rng)
 

@@ -172,6 +172,13 @@ class Lightmap:
     places: np.ndarray
     """F×4 float32: place of a face's corner (x, y) in OpenCV's coordinates, cells per metre."""
 
+    def joined(self, others: Lightmap) -> Lightmap:
+        """The light on these faces, and after them on others."""
+        below = others.places + np.array([0, len(self.pixels), 0, 0], np.float32)
+        return Lightmap(
+            np.concatenate([self.pixels, others.pixels]), np.concatenate([self.places, below])
+        )
+
 
 def radiance(
     faces: Faces,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +24,11 @@ class Tracks:
 
 
 def true_tracks(
-    rng: np.random.Generator, faces: Faces, views: Sequence[View], points_per_view: int = 160
+    rng: np.random.Generator,
+    faces: Faces,
+    views: Sequence[View],
+    points_per_view: int = 160,
+    moving: Mapping[str, Faces] | None = None,
 ) -> Tracks:
     """Choose points on what the views see, and find all views that see them.
 
@@ -36,8 +40,9 @@ def true_tracks(
         faces: of the world.
         views: see there.
         points_per_view: to choose in each.
+        moving: by a view's name, what hides the faces in that view only; no point lies on it.
     """
-    seen = [visible_faces(faces, view) for view in views]
+    seen = [_seen(faces, view, (moving or {}).get(view.name)) for view in views]
     face, points = [], []
     for view, index in zip(views, seen, strict=True):
         xy = rng.uniform(0, [view.camera.width, view.camera.height], (points_per_view, 2))
@@ -74,6 +79,13 @@ def true_tracks(
     return Tracks(
         all_points[numbers[kept]], [parts[k][0] for k in kept], [parts[k][1] for k in kept]
     )
+
+
+def _seen(faces: Faces, view: View, moving: Faces | None) -> np.ndarray:
+    if moving is None:
+        return visible_faces(faces, view)
+    index = visible_faces(faces.joined(moving), view)
+    return np.where(index < len(faces), index, -1)
 
 
 def on_faces(faces: Faces, view: View, index: np.ndarray, xy: np.ndarray) -> np.ndarray:

@@ -113,7 +113,8 @@ def _first_good(
     return view
 
 
-def _is_good(view: View, faces: Faces, distance: float) -> bool:
+def thumbnail(view: View) -> View:
+    """The same view, 64 pixels along its longer side and without distortion."""
     scale = 64 / max(view.camera.width, view.camera.height)
     camera = view.camera
     small = Camera(
@@ -122,7 +123,11 @@ def _is_good(view: View, faces: Faces, distance: float) -> bool:
         round(camera.height * scale),
         tuple(scale * p for p in (*camera.focal, *camera.principal_point)),
     )
-    depth = depth_map(faces, replace(view, camera=small))
+    return replace(view, camera=small)
+
+
+def _is_good(view: View, faces: Faces, distance: float) -> bool:
+    depth = depth_map(faces, thumbnail(view))
     seen = depth > 0
     upper = depth[: len(depth) * 3 // 4]
     close = (upper > 0) & (upper < 2.5 * distance)

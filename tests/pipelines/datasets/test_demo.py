@@ -111,6 +111,7 @@ def test_someone_elses_folder_is_left_alone(tmp_path: Path) -> None:
         (DemoOptions(num_scans=6), "1 to 5"),
         (DemoOptions(num_planes=0), "one plane"),
         (DemoOptions(seed=-1), "not negative"),
+        (DemoOptions(num_moving=-1), "0 to 50"),
     ],
 )
 def test_options_out_of_range(tmp_path: Path, options: DemoOptions, message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -74,6 +75,26 @@ def test_pictures_obey_the_truth(town: Path) -> None:
         assert right.mean() > 0.7
     every = np.concatenate(distances)
     assert np.abs(np.median(every[np.abs(every) < 1.5])) < 0.1
+
+
+def test_people_and_vans_change_pictures_but_no_truth(town: Path, tmp_path: Path) -> None:
+    busy = make_demo_world(tmp_path, replace(SMALL, num_moving=5))
+    for name in ("ground_truth.txt", "queries/night_time_queries_with_intrinsics.txt"):
+        assert (busy / name).read_bytes() == (town / name).read_bytes()
+    names = list_images(town / "images_upright")
+    assert list_images(busy / "images_upright") == names
+    for name in names:
+        one, other = (read_image(d / "images_upright" / name, True) for d in (town, busy))
+        assert (np.abs(one.astype(int) - other) > 15).mean() > 0.002
+    models = [pycolmap.Reconstruction(str(d / "3D-models/aachen_v_1_1")) for d in (town, busy)]
+    still, moving = ({i.name: i for i in m.images.values()} for m in models)
+    for name, image in still.items():
+        np.testing.assert_array_equal(
+            image.cam_from_world().matrix(), moving[name].cam_from_world().matrix()
+        )
+    assert models[1].compute_mean_reprojection_error() < 1e-6
+    counts = [model.compute_num_observations() for model in models]
+    assert 0.3 * counts[0] < counts[1] < counts[0]
 
 
 def test_nvm_and_colmap_models_say_the_same(town: Path) -> None:
