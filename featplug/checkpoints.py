@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 
@@ -102,6 +103,20 @@ def state_sha256(state: Mapping[str, Tensor]) -> str:
         digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def save_readable(
+    state: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write a safetensors file that others may read; safetensors itself leaves it to its owner.
+
+    Args:
+        state: contiguous tensors that share no memory.
+        path: the file.
+        metadata: to keep in it.
+    """
+    save_file(dict(state), path, dict(metadata or {}))
+    path.chmod(0o644)
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

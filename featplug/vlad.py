@@ -9,18 +9,18 @@ Image Retrieval", ECCV 2012. Needs no weights: all is learnt from the database's
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from safetensors.numpy import save_file
+import torch
 from scipy.sparse import csr_array
 
 from featplug import __version__
-from featplug.checkpoints import read_safetensors
+from featplug.checkpoints import read_safetensors, save_readable
+from featplug.files import write_whole
 from featplug.store import FeatureReader
 
 _SAMPLE_IMAGES = 1024
@@ -107,15 +107,12 @@ class Vocabulary:
     def save(self, path: Path, metadata: Mapping[str, Any]) -> None:
         """Write it as safetensors, with the options and ``metadata`` in it; appears when whole."""
         arrays = {
-            key: np.ascontiguousarray(value)
+            key: torch.from_numpy(np.ascontiguousarray(value))
             for key, value in vars(self).items()
             if isinstance(value, np.ndarray)
         }
         recorded = {"options": json.dumps(asdict(self.options)), "featplug": __version__}
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        save_file(arrays, part, {**metadata, **recorded})
-        part.chmod(0o644)
-        part.replace(path)
+        write_whole(path, lambda part: save_readable(arrays, part, {**metadata, **recorded}))
 
     @classmethod
     def load(cls, path: Path) -> tuple[Self, dict[str, str]]:

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from featplug import __version__
@@ -24,6 +23,7 @@ from featplug.checkpoints import (
     find_mismatch,
     read_metadata,
     read_safetensors,
+    save_readable,
     state_sha256,
 )
 from featplug.download import download
@@ -235,6 +235,11 @@ def import_weights(
     imported: dict[str, Tensor] | None = None
     if file.suffix == ".safetensors":
         imported, metadata = _read_recorded(file)
+    if metadata.keys() & {"system", "config"}:
+        raise ValueError(
+            f"{file} was trained with featplug, so it is no authors' file; use it as it is, with "
+            f"--weights {file}."
+        )
     hashes = hash_source(file, metadata)
     source_file = metadata.get("source_file", file.name)
     candidates = recognise(file, source_file, hashes, name or metadata.get("entry"))
@@ -259,8 +264,7 @@ def import_weights(
         try:
             # Copies, because safetensors refuses tensors that share memory.
             copies = {key: tensor.contiguous().clone() for key, tensor in state.items()}
-            save_file(copies, partial, recorded)
-            partial.chmod(0o644)  # safetensors' 0600 would keep colleagues out of a shared folder
+            save_readable(copies, partial, recorded)
             if target.is_file():
                 logger.warning("%s held other weights, which are replaced", target)
             partial.replace(target)

@@ -16,6 +16,7 @@ import numpy as np
 import pycolmap
 from scipy.spatial.transform import Rotation
 
+from featplug.files import write_whole
 from featplug.images import check_name
 
 
@@ -209,6 +210,4 @@ def _repeated(names: Sequence[str]) -> str | None:
 def _write(path: Path, lines: Sequence[str]) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    part.write_text("".join(lines), encoding="utf-8")
-    part.replace(path)
+    write_whole(path, lambda part: part.write_text("".join(lines), encoding="utf-8"))

@@ -126,7 +126,9 @@ def reconstruct(options: SfmOptions, progress: bool = False) -> dict[str, Any]:
         inputs = scene_features(options.extraction, options.images, names, outputs, progress)
     if len(inputs.names) < 2:
         raise ValueError(
-            f"A reconstruction needs two images or more, there is {len(inputs.names)}."
+            f"A reconstruction needs two images or more, there is {len(inputs.names)}"
+            + "".join(f"; {reason.rstrip('.')}" for reason in list(inputs.skipped.values())[:1])
+            + "."
         )
     fingerprint = data_fingerprint(options.images, inputs.names)
     skipped = dict(inputs.skipped)

@@ -36,7 +36,8 @@ def export(run: Path, output: Path, licence: str = "Apache-2.0", half: bool = Tr
         half: round them to float16.
     """
     export_weights(run, output, licence, half)
-    print(f"{output}: {output.stat().st_size / 2**20:.1f} MiB")
+    precision = "float16" if half else "float32"
+    print(f"{output}: {precision}, {output.stat().st_size / 2**20:.1f} MiB")
 
 
 if __name__ == "__main__":

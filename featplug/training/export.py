@@ -6,9 +6,8 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 
-from featplug.checkpoints import read_safetensors, state_sha256
+from featplug.checkpoints import read_safetensors, save_readable, state_sha256
 from featplug.files import write_whole
 from featplug.training.trainer import BEST, RESULTS
 
@@ -49,4 +48,4 @@ def export_weights(run: Path, path: Path, licence: str, half: bool = True) -> No
     }
     if "network" in record["config"]:
         metadata["network"] = json.dumps(record["config"]["network"])
-    write_whole(path, lambda part: save_file(state, part, metadata))
+    write_whole(path, lambda part: save_readable(state, part, metadata))

@@ -20,13 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from featplug import __version__
 from featplug.base import choose_device
-from featplug.checkpoints import read_torch, state_sha256
+from featplug.checkpoints import read_torch, save_readable, state_sha256
 from featplug.extract import PRECISIONS
 from featplug.files import write_whole
 from featplug.progress import progress_bar
@@ -313,7 +312,9 @@ class _Run:
             "metrics": json.dumps(self.metrics),
             "tensors_sha256": state_sha256(weights),
         }
-        write_whole(self.options.outputs / name, lambda part: save_file(weights, part, metadata))
+        write_whole(
+            self.options.outputs / name, lambda part: save_readable(weights, part, metadata)
+        )
 
     def _log(self, values: dict[str, float]) -> None:
         """Append to the history: one row ``step, name, value`` each."""

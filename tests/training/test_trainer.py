@@ -23,6 +23,7 @@ from featplug.training.curves import read_history
 from featplug.training.export import export_weights
 from featplug.training.task import Task
 from featplug.training.trainer import TrainOptions, train
+from featplug.weights import import_weights
 
 TRUTH = torch.tensor([[1.0, -2.0, 0.5]])
 
@@ -110,6 +111,10 @@ def test_exported_weights_say_what_made_them_but_not_where(tmp_path: Path) -> No
     assert (metadata["system"], metadata["seed"], metadata["steps"]) == ("regression", "0", "120")
     assert metadata["licence"] == "Apache-2.0"
     assert metadata["tensors_sha256"] == state_sha256(exported)
+    for own in (file, run / "best.safetensors"):
+        assert own.stat().st_mode & 0o044, "colleagues cannot read it"
+        with pytest.raises(ValueError, match="no authors' file; use it as it is, with --weights"):
+            import_weights(own, destination=tmp_path)
     assert str(tmp_path) not in str(metadata)
 
 

@@ -50,7 +50,8 @@ def mtldesc(
         run.outputs.mkdir(parents=True, exist_ok=True)
         teacher = run.outputs / "teacher_keypoints.h5"
         device = choose_device(run.device)
-        run.prepare("teacher", make_teacher(run.images, teacher, run.names(), device=device))
+        made = make_teacher(run.images, teacher, run.names(), device=device)
+        run.prepare("teacher's keypoints, once, or give --teacher FILE", made)
     if look == "general":
         pairs = replace(pairs, photometric=photometric.GENERAL)
     options = MTLDescOptions(run.images, teacher, start, pairs, learning_rate, weight_decay)
