@@ -92,7 +92,7 @@ class AachenOptions:
         """Folder for everything."""
         if self.outputs is not None:
             return self.outputs
-        settings = [self.version] if self.version is not None else []
+        settings: list[str] = [] if self.version is None else [self.version]
         if self.protocol != "sfm":
             settings.append(self.protocol)
         return default_outputs("aachen", self.dataset.resolve().name, self.extraction, *settings)
