@@ -66,6 +66,7 @@ def global_descriptors(
     *,
     features: Path | None = None,
     database: Sequence[str] | None = None,
+    database_may_change: bool = False,
     vocabulary: Path | None = None,
     weights: str | None = None,
     device: str | None = None,
@@ -85,7 +86,8 @@ def global_descriptors(
         overwrite: replace the file, and the vocabulary that was learnt for it.
         features: the feature file, ours or hloc's, that VLAD sums up; not looked at by others.
         database: the images that VLAD learns its vocabulary from, if it is not there yet; those of
-            ``image_list`` if None.
+            ``image_list`` if None. One that was learnt from others than those given is refused,
+        database_may_change: use such a one all the same, as for a database that grows.
         vocabulary: one that was learnt before, for instance for other images.
         weights: ``official``, a registry entry, or a file, for a network.
         device: such as ``cuda:1``, for a network; the best one here if None.
@@ -107,7 +109,15 @@ def global_descriptors(
         features = Path(features)
         path = Path(descriptor_path or folder / f"{features.stem}_{conf['output']}.h5")
         outcome = _sum_up_features(
-            conf, features, path, image_list, overwrite, database, vocabulary, progress
+            conf,
+            features,
+            path,
+            image_list,
+            overwrite,
+            database,
+            database_may_change or database is None,
+            vocabulary,
+            progress,
         )
     else:
         if image_dir is None:
@@ -208,6 +218,7 @@ def _sum_up_features(
     image_list: Path | Sequence[str] | None,
     overwrite: bool,
     database: Sequence[str] | None,
+    database_may_change: bool,
     vocabulary_path: Path | None,
     progress: bool,
 ) -> _Outcome:
@@ -219,8 +230,9 @@ def _sum_up_features(
         names = _listed(reader.names(), image_list)
         if vocabulary_path is None:
             vocabulary_path = path.with_suffix(".safetensors")
-            learnt_from = database or names
-            vocabulary = own_vocabulary(vocabulary_path, reader, learnt_from, options, overwrite)
+            vocabulary = own_vocabulary(
+                vocabulary_path, reader, database or names, options, overwrite, database_may_change
+            )
         else:
             vocabulary, _ = Vocabulary.load(Path(vocabulary_path))
         record = {

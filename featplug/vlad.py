@@ -8,6 +8,7 @@ Image Retrieval", ECCV 2012. Needs no weights: all is learnt from the database's
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -204,6 +205,7 @@ def own_vocabulary(
     database: Sequence[str],
     options: VLADOptions,
     overwrite: bool,
+    database_may_change: bool,
 ) -> Vocabulary:
     """Load the vocabulary of a feature file, or learn and save it if it is not there.
 
@@ -215,17 +217,25 @@ def own_vocabulary(
         database: the images to learn from; those without features are passed over.
         options: how.
         overwrite: learn it anew.
+        database_may_change: load it also where it was learnt from other images.
 
     Raises:
-        ValueError: it was learnt with other options or features, or there is too little to learn
-            from.
+        ValueError: it was learnt with other options or features or from other images, or there is
+            too little to learn from.
     """
+    digest = hashlib.sha256("\n".join(sorted(database)).encode()).hexdigest()
     if path.exists() and not overwrite:
         vocabulary, metadata = Vocabulary.load(path)
-        if vocabulary.options != options or metadata.get("features") != reader.file_id:
-            kind = "features" if vocabulary.options == options else "settings"
+        difference = None
+        if vocabulary.options != options:
+            difference = "with other settings"
+        elif metadata.get("features") != reader.file_id:
+            difference = "with other features"
+        elif not database_may_change and metadata.get("database") != digest:
+            difference = "from other images"
+        if difference is not None:
             raise ValueError(
-                f"The vocabulary {path} was learnt with other {kind}; give another file name, or "
+                f"The vocabulary {path} was learnt {difference}; give another file name, or "
                 "--overwrite to learn it anew."
             )
         return vocabulary
@@ -240,7 +250,8 @@ def own_vocabulary(
         ]
         vocabulary = learn_whitening(vocabulary, np.stack([v for v in vectors if v.any()]))
     path.parent.mkdir(parents=True, exist_ok=True)
-    vocabulary.save(path, {"features": reader.file_id, "num_images": str(len(present))})
+    learnt_from = {"database": digest, "num_images": str(len(present))}
+    vocabulary.save(path, {"features": reader.file_id, **learnt_from})
     return vocabulary
 
 

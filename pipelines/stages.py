@@ -210,6 +210,7 @@ def retrieve_pairs(
         overwrite=options.overwrite,
         features=features.path,
         database=database,
+        database_may_change=True,  # an image more is no reason to describe all anew
         device=options.device,
         progress=progress,
     )

@@ -322,6 +322,15 @@ def test_new_images_get_the_vocabulary_that_was_learnt(features: Path, tmp_path:
         small_conf(), None, tmp_path / "at once", features=features, database=names[:30]
     )
     assert_same_content(at_once.descriptor_path, grown.descriptor_path)
+    one_more = global_descriptors(
+        small_conf(),
+        None,
+        tmp_path,
+        features=features,
+        database=names[:31],
+        database_may_change=True,
+    )
+    assert vocabulary_of(one_more.descriptor_path).read_bytes() == content
     # Another feature file of the same kind takes it, one of other dimensions does not.
     write_features(tmp_path / "queries.h5", 5, seed=1)
     given = vocabulary_of(first.descriptor_path)
@@ -346,6 +355,11 @@ def test_other_settings_and_features_are_refused(features: Path, tmp_path: Path)
     write_features(tmp_path / "feats.h5", 30)
     with pytest.raises(ValueError, match="learnt with other features"):
         global_descriptors(small_conf(), None, tmp_path, features=tmp_path / "feats.h5")
+    names = [f"db/{i:03}.jpg" for i in range(NUM_IMAGES)]
+    with pytest.raises(ValueError, match=r"learnt from other images; .*--overwrite"):
+        global_descriptors(small_conf(), None, tmp_path, features=features, database=names[:30])
+    turned = names[::-1]
+    global_descriptors(small_conf(), None, tmp_path, features=features, database=turned)
     kept = vocabulary_of(path).rename(tmp_path / "kept.safetensors")
     global_descriptors(small_conf(seed=3), None, tmp_path / "3", features=features)
     other = vocabulary_of(tmp_path / "3" / path.name)
