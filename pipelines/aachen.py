@@ -54,8 +54,8 @@ from pipelines.stages import (
     Features,
     check_request,
     match_pairs,
+    problem_lines,
     readable_images,
-    report_problems,
     run_record,
     scene_features,
     stage_lines,
@@ -299,7 +299,10 @@ def _check(options: AachenOptions) -> None:
     dataset = open_dataset(options, progress=True)
     given = [] if options.pairs is None else pairs.read_pairs(options.pairs)
     named = {name for pair in given for name in pair}
-    report_problems(dataset.root, check_dataset(dataset, named, progress=True))
+    problems = check_dataset(dataset, named, progress=True)
+    print("\n".join(problem_lines(dataset.root, problems)))
+    if problems:
+        raise ValueError(f"{dataset.root} has {len(problems)} missing or damaged files.")
 
 
 def summary(results: dict[str, Any], outputs: Path) -> str:

@@ -46,7 +46,7 @@ from pipelines.stages import (
     Features,
     check_request,
     match_pairs,
-    report_problems,
+    problem_lines,
     retrieve_pairs,
     run_record,
     scene_features,
@@ -338,7 +338,10 @@ def _check(options: InLocOptions) -> None:
     listed, _ = dataset.queries(options.queries)
     if options.pairs is not None:
         listed += [name for pair in pairs.read_pairs(options.pairs) for name in pair]
-    report_problems(dataset.root, check_dataset(dataset, listed, progress=True))
+    problems = check_dataset(dataset, listed, progress=True)
+    print("\n".join(problem_lines(dataset.root, problems)))
+    if problems:
+        raise ValueError(f"{dataset.root} has {len(problems)} missing or damaged files.")
 
 
 def summary(results: dict[str, Any], outputs: Path) -> str:

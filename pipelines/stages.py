@@ -289,19 +289,12 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def report_problems(root: Path, problems: Sequence[Problem]) -> None:
-    """Print what is wrong with a dataset, and once for all of a kind where to get the files.
-
-    Raises:
-        ValueError: there is a problem.
-    """
-    for problem in problems:
-        print(problem.reason)
-    for remedy in dict.fromkeys(problem.remedy for problem in problems):
-        print(f"Where to get {remedy}.")
-    if problems:
-        raise ValueError(f"{root} has {len(problems)} missing or damaged files.")
-    print(f"{root} is complete.")
+def problem_lines(root: Path, problems: Sequence[Problem]) -> list[str]:
+    """Say what is wrong with a dataset, and once for all of a kind where to get the files."""
+    remedies = dict.fromkeys(problem.remedy for problem in problems)
+    lines = [problem.reason for problem in problems]
+    lines += [f"Where to get {remedy}." for remedy in remedies]
+    return lines or [f"{root} is complete."]
 
 
 def stage_lines(results: Mapping[str, Any]) -> list[str]:

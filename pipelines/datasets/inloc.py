@@ -14,10 +14,10 @@ Sets of one's own have the same layout and may add ``ground_truth.txt`` (a pose 
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -26,6 +26,7 @@ import pycolmap
 
 from featplug.converters.matlab_files import mat_array_shapes, read_mat_array
 from featplug.images import list_images, read_image
+from featplug.parallel import map_ahead
 from featplug.progress import progress_bar
 from pipelines.datasets.problem import Problem
 from pipelines.queries import Query, read_queries
@@ -255,10 +256,9 @@ def check_dataset(
         except (OSError, ValueError) as error:
             problems.append(Problem(str(error), _ALIGNMENTS_FROM))
     names = sorted(present | expected)
-    with ThreadPoolExecutor() as pool:
-        found = pool.map(lambda name: _check_image(dataset, name), names)
-        for reasons in progress_bar(found, "check", len(names), "image", progress):
-            problems += [Problem(reason, _CUTOUTS_FROM) for reason in reasons]
+    found = map_ahead(lambda name: _check_image(dataset, name), names, os.cpu_count() or 1)
+    for reasons in progress_bar(found, "check", len(names), "image", progress):
+        problems += [Problem(reason, _CUTOUTS_FROM) for reason in reasons]
     return problems
 
 
