@@ -35,6 +35,25 @@ _CACHED_IMAGES = 256
 """Database images whose points stay in memory: about 100 kB each with 4,096 keypoints."""
 
 
+class WorldPoints:
+    """The points that scans give the keypoints of database images, in the world."""
+
+    def __init__(
+        self, scan_points: ScanPointReader, world_from_scan: Mapping[str, np.ndarray]
+    ) -> None:
+        self._scan_points = scan_points
+        self._world_from_scan = world_from_scan
+        self.read = lru_cache(_CACHED_IMAGES)(self._read)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._scan_points and name in self._world_from_scan
+
+    def _read(self, name: str) -> np.ndarray:
+        """Give the points of an image's keypoints: N×3 float64, NaN for none."""
+        alignment = self._world_from_scan[name]
+        return self._scan_points.read(name) @ alignment[:3, :3].T + alignment[:3, 3]
+
+
 @dataclass(frozen=True)
 class ScanMatches(QueryMatches):
     """A query's matches that have a 3-D point, of all its database images one after the other.
@@ -119,52 +138,65 @@ def localize_queries(
     Raises:
         ValueError: the matches are of other features.
     """
+    points = WorldPoints(scan_points, world_from_scan)
 
-    @lru_cache(_CACHED_IMAGES)
-    def world_points(name: str) -> np.ndarray:
-        alignment = world_from_scan[name]
-        return scan_points.read(name) @ alignment[:3, :3].T + alignment[:3, 3]
-
-    def gather(query: Query) -> ScanMatches:
-        database = list(retrieved[query.name])
-        keypoints = features.keypoints(query.name)
-        num_matches, parts = [], []
-        for index, name in enumerate(database):
-            usable = name in scan_points and name in world_from_scan
-            pair = np.zeros((0, 2), np.int64)
-            if usable and (query.name, name) in matches:
-                pair, _ = matches.read(query.name, name)
-            if len(pair) < max(options.skip_matches, 1):
-                num_matches.append(0)
-                continue
-            num_matches.append(len(pair))
-            points = world_points(name)
-            if (pair.max(axis=0) >= (len(keypoints), len(points))).any():
-                raise ValueError(
-                    f"The matches of {query.name!r} and {name!r} in {matches.path} are of other "
-                    f"features than those in {features.path}; match again."
-                )
-            points = points[pair[:, 1]]
-            there = np.isfinite(points).all(axis=1)
-            of_query, of_database = pair[there].T
-            parts.append(
-                (
-                    keypoints[of_query],
-                    points[there],
-                    features.keypoints(name)[of_database],
-                    np.full(len(of_query), index),
-                )
-            )
-        nothing = (np.zeros((0, 2)), np.zeros((0, 3)), np.zeros((0, 2)), np.zeros(0, np.int64))
-        joined = map(np.concatenate, zip(*parts, strict=True)) if parts else nothing
-        return ScanMatches(query, database, num_matches, *joined)
-
-    gathered = ((query, [gather(query)]) for query in queries)
+    def gather(query: Query) -> list[ScanMatches]:
+        database, fewest = retrieved[query.name], options.skip_matches
+        return [gather_matches(query, database, features, matches, points, fewest)]
 
     def reason(tried: Sequence[ScanMatches], pose_options: AbsolutePoseOptions) -> str:
         return _reason(tried[0], options.skip_matches, pose_options)
 
+    gathered = ((query, gather(query)) for query in queries)
     return localize_matched(gathered, options.pose_options, reason, num_workers)
+
+
+def gather_matches(
+    query: Query,
+    database: Sequence[str],
+    features: FeatureReader,
+    matches: MatchReader,
+    points: WorldPoints,
+    skip_matches: int,
+) -> ScanMatches:
+    """Find the 3-D points that a query's keypoints were matched with.
+
+    Images without points, pairs without matches and those with fewer than ``skip_matches`` are
+    passed over.
+
+    Raises:
+        ValueError: the matches are of other features.
+    """
+    keypoints = features.keypoints(query.name)
+    num_matches, parts = [], []
+    for index, name in enumerate(database):
+        pair = np.zeros((0, 2), np.int64)
+        if name in points and (query.name, name) in matches:
+            pair, _ = matches.read(query.name, name)
+        if len(pair) < max(skip_matches, 1):
+            num_matches.append(0)
+            continue
+        num_matches.append(len(pair))
+        of_image = points.read(name)
+        if (pair.max(axis=0) >= (len(keypoints), len(of_image))).any():
+            raise ValueError(
+                f"The matches of {query.name!r} and {name!r} in {matches.path} are of other "
+                f"features than those in {features.path}; match again."
+            )
+        matched = of_image[pair[:, 1]]
+        there = np.isfinite(matched).all(axis=1)
+        of_query, of_database = pair[there].T
+        parts.append(
+            (
+                keypoints[of_query],
+                matched[there],
+                features.keypoints(name)[of_database],
+                np.full(len(of_query), index),
+            )
+        )
+    nothing = (np.zeros((0, 2)), np.zeros((0, 3)), np.zeros((0, 2)), np.zeros(0, np.int64))
+    joined = map(np.concatenate, zip(*parts, strict=True)) if parts else nothing
+    return ScanMatches(query, list(database), num_matches, *joined)
 
 
 def _reason(matches: ScanMatches, skip_matches: int, options: AbsolutePoseOptions) -> str:
