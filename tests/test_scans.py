@@ -148,6 +148,8 @@ def test_a_killed_pass_goes_on_where_it_stopped(tmp_path: Path) -> None:
 def test_bad_scans_are_told_and_the_others_used(tmp_path: Path) -> None:
     scans = Scans(tmp_path, 5)
     paths = list(scans.paths.values())
+    good_at_first = {"3/image.jpg": paths[3]}
+    assert not sample_scans(good_at_first, scans.read, scans.features, scans.output).skipped
     paths[0].unlink()
     np.save(paths[1], np.full((9, 12, 3), np.nan))
     np.save(paths[2], affine_scan(9, 12))
@@ -165,6 +167,7 @@ def test_bad_scans_are_told_and_the_others_used(tmp_path: Path) -> None:
             assert re.search(reason, summary.skipped[name])
     with ScanPointReader(scans.output) as points:
         assert np.isfinite(points.read("4/image.jpg")).all()
+        assert "3/image.jpg" not in points
 
 
 @pytest.mark.parametrize(("budget", "at_once"), [(0, 1), (10 * 9 * 12 * 3 * 8, 3)])
