@@ -82,8 +82,10 @@ def make_demo_world(
     record = {"version": VERSION, "layout": layout, **asdict(options)}
     if _read(dataset / MARKER) == record:
         return dataset
+    # In this order: another process that begins just now makes its lock before anything else.
+    is_filled = dataset.exists() and any(dataset.iterdir())
     ours = (dataset / MARKER).is_file() or (dataset / _LOCK).is_file()
-    if dataset.exists() and any(dataset.iterdir()) and not ours:
+    if is_filled and not ours:
         raise ValueError(f"{dataset} holds something else than a demo world; name another folder.")
     dataset.mkdir(parents=True, exist_ok=True)
     with (dataset / _LOCK).open("w") as lock:
