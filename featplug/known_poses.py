@@ -15,6 +15,7 @@ import numpy as np
 import pycolmap
 
 from featplug.colmap import image_ids
+from featplug.metrics import intrinsics
 from featplug.pairs import Pair
 from featplug.store import FeatureReader
 
@@ -59,12 +60,12 @@ def model_from_poses(
     camera_ids: dict[tuple[object, ...], int] = {}
     for image_id, name in enumerate(sorted(poses), start=1):
         given = cameras[name]
-        intrinsics = (given.model, given.width, given.height, *given.params)
-        if intrinsics not in camera_ids:
-            camera_ids[intrinsics] = len(camera_ids) + 1
-            _add_camera(model, given, camera_ids[intrinsics])
+        key = intrinsics(given)
+        if key not in camera_ids:
+            camera_ids[key] = len(camera_ids) + 1
+            _add_camera(model, given, camera_ids[key])
         points2d = np.zeros((0, 2)) if keypoints is None else keypoints[name]
-        image = pycolmap.Image(name, points2d, camera_ids[intrinsics], image_id)
+        image = pycolmap.Image(name, points2d, camera_ids[key], image_id)
         image.frame_id = image_id
         frame = pycolmap.Frame()
         frame.frame_id = image_id

@@ -56,6 +56,11 @@ def model_cameras(model: pycolmap.Reconstruction) -> dict[str, pycolmap.Camera]:
     }
 
 
+def intrinsics(camera: pycolmap.Camera) -> tuple[object, ...]:
+    """Give all that two equal cameras have in common, in values that compare and can be keys."""
+    return camera.model.name, camera.width, camera.height, *camera.params.tolist()
+
+
 @dataclass(frozen=True)
 class PoseErrors:
     """Errors of camera poses against a reference."""

@@ -86,7 +86,7 @@ def global_descriptors(
         overwrite: replace the file, and the vocabulary that was learnt for it.
         features: the feature file, ours or hloc's, that VLAD sums up; not looked at by others.
         database: the images that VLAD learns its vocabulary from, if it is not there yet; those of
-            ``image_list`` if None. One that was learnt from others than those given is refused,
+            ``image_list`` if None. One that was learnt from others than those given is refused.
         database_may_change: use such a one all the same, as for a database that grows.
         vocabulary: one that was learnt before, for instance for other images.
         weights: ``official``, a registry entry, or a file, for a network.

@@ -8,7 +8,6 @@ files there are, :mod:`featplug.checkpoints` how they are read without running c
 from __future__ import annotations
 
 import logging
-import os
 import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,6 +26,7 @@ from featplug.checkpoints import (
     state_sha256,
 )
 from featplug.download import download
+from featplug.files import write_whole
 from featplug.identity import (
     check_known,
     entries_named,
@@ -259,17 +259,12 @@ def import_weights(
         "featplug": __version__,
     }
     if not _holds(target, recorded):
-        partial = folder / f".{entry.name}.{os.getpid()}.part"
         _make_folder(folder)
-        try:
-            # Copies, because safetensors refuses tensors that share memory.
-            copies = {key: tensor.contiguous().clone() for key, tensor in state.items()}
-            save_readable(copies, partial, recorded)
-            if target.is_file():
-                logger.warning("%s held other weights, which are replaced", target)
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
+        # Copies, because safetensors refuses tensors that share memory.
+        copies = {key: tensor.contiguous().clone() for key, tensor in state.items()}
+        if target.is_file():
+            logger.warning("%s held other weights, which are replaced", target)
+        write_whole(target, lambda part: save_readable(copies, part, recorded))
         logger.info("imported %s as %s", file, entry.name)
         if source.agrees(hashes) is not True:
             logger.warning(

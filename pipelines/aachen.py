@@ -34,6 +34,7 @@ from pipelines.aachen_task import (
 from pipelines.datasets.aachen import check_dataset
 from pipelines.evaluation import localization_metrics, recall_table
 from pipelines.localization import (
+    NUM_SHOWN,
     PICTURE,
     SUBMISSION,
     LocalizationLog,
@@ -56,13 +57,12 @@ from pipelines.stages import (
     match_pairs,
     problem_lines,
     readable_images,
+    require_no_problems,
     run_record,
     scene_features,
     stage_lines,
 )
 from pipelines.triangulation import triangulate_known_poses
-
-_PICTURED_QUERIES = 3
 
 
 def localize(options: AachenOptions, progress: bool = False) -> dict[str, Any]:
@@ -224,7 +224,7 @@ def _localize(
             if options.hloc_logs:
                 log.hloc_entries[name] = hloc_log(found, points, localization)
             condition = condition_of[name]
-            if found.pose and condition not in shown and len(shown) < _PICTURED_QUERIES:
+            if found.pose and condition not in shown and len(shown) < NUM_SHOWN:
                 inliers = inlier_matches(found, feature_reader, match_reader, points)
                 shown[condition] = ShownMatches(name, found.best_image, *inliers, condition)
     files = {"features": features.path, "matches": matches}
@@ -301,8 +301,7 @@ def _check(options: AachenOptions) -> None:
     named = {name for pair in given for name in pair}
     problems = check_dataset(dataset, named, progress=True)
     print("\n".join(problem_lines(dataset.root, problems)))
-    if problems:
-        raise ValueError(f"{dataset.root} has {len(problems)} missing or damaged files.")
+    require_no_problems(dataset.root, problems)
 
 
 def summary(results: dict[str, Any], outputs: Path) -> str:

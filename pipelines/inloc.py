@@ -27,6 +27,7 @@ from pipelines.datasets.inloc import benchmark_camera, check_dataset, read_align
 from pipelines.evaluation import error_metrics
 from pipelines.inloc_task import InLocOptions, Task, open_dataset, read_task
 from pipelines.localization import (
+    NUM_SHOWN,
     PICTURE,
     SUBMISSION,
     LocalizationLog,
@@ -47,13 +48,12 @@ from pipelines.stages import (
     check_request,
     match_pairs,
     problem_lines,
+    require_no_problems,
     retrieve_pairs,
     run_record,
     scene_features,
     stage_lines,
 )
-
-_PICTURED_QUERIES = 3
 
 
 @dataclass(frozen=True)
@@ -259,7 +259,7 @@ def _localize(
                     continue
                 if options.hloc_logs:
                     log.hloc_entries[found.query.name] = hloc_log(found)
-                if len(shown) < _PICTURED_QUERIES:
+                if len(shown) < NUM_SHOWN:
                     inliers = inlier_matches(found)
                     shown.append(ShownMatches(found.query.name, found.best_image, *inliers))
     log.write(outputs, files)
@@ -340,8 +340,7 @@ def _check(options: InLocOptions) -> None:
         listed += [name for pair in pairs.read_pairs(options.pairs) for name in pair]
     problems = check_dataset(dataset, listed, progress=True)
     print("\n".join(problem_lines(dataset.root, problems)))
-    if problems:
-        raise ValueError(f"{dataset.root} has {len(problems)} missing or damaged files.")
+    require_no_problems(dataset.root, problems)
 
 
 def summary(results: dict[str, Any], outputs: Path) -> str:

@@ -29,6 +29,8 @@ SUBMISSION = "submission.txt"
 LOGS = "logs.json"
 HLOC_LOGS = f"{SUBMISSION}_logs.pkl"
 PICTURE = "localization.png"
+NUM_SHOWN = 3
+"""Queries whose matches are drawn, at most."""
 
 
 @dataclass(frozen=True)

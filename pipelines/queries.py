@@ -18,6 +18,7 @@ from scipy.spatial.transform import Rotation
 
 from featplug.files import write_whole
 from featplug.images import check_name
+from featplug.metrics import intrinsics
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def read_queries(path: Path) -> list[Query]:
             check_name(words[0])
             query = Query(words[0], _camera(file, number, words[1:]))
             known = queries.setdefault(query.name, query)
-            if not _same_camera(known.camera, query.camera):
+            if intrinsics(known.camera) != intrinsics(query.camera):
                 raise ValueError(
                     f"Line {number} of {file} gives {query.name!r} another camera than before; "
                     "remove one of the two lines."
@@ -188,14 +189,6 @@ def _camera(path: Path, number: int, words: Sequence[str]) -> pycolmap.Camera:
             f"{camera.params_info}."
         )
     return camera
-
-
-def _same_camera(one: pycolmap.Camera, other: pycolmap.Camera) -> bool:
-    return (one.model, one.width, one.height) == (
-        other.model,
-        other.width,
-        other.height,
-    ) and np.array_equal(one.params, other.params)
 
 
 def _repeated(names: Sequence[str]) -> str | None:

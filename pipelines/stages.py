@@ -297,6 +297,16 @@ def problem_lines(root: Path, problems: Sequence[Problem]) -> list[str]:
     return lines or [f"{root} is complete."]
 
 
+def require_no_problems(root: Path, problems: Sequence[Problem]) -> None:
+    """Refuse a dataset that is not complete.
+
+    Raises:
+        ValueError: there is a problem.
+    """
+    if problems:
+        raise ValueError(f"{root} has {len(problems)} missing or damaged files.")
+
+
 def stage_lines(results: Mapping[str, Any]) -> list[str]:
     """Give seconds and peak memory of a run's stages, a line each."""
     lines = []

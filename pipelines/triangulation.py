@@ -14,7 +14,7 @@ import pycolmap
 
 from featplug import colmap, known_poses
 from featplug.known_poses import PosedCheckSummary
-from featplug.metrics import model_cameras, model_poses
+from featplug.metrics import intrinsics, model_cameras, model_poses
 from featplug.pairs import Pair, unique_pairs
 from featplug.store import FeatureReader, MatchReader
 
@@ -83,7 +83,7 @@ def triangulate_known_poses(
         if not wanted:
             raise ValueError("No pair of the list is of two images of the reference model.")
         inputs = {
-            "reference": _digest([(n, _intrinsics(cameras[n]), poses[n].tolist()) for n in usable]),
+            "reference": _digest([(n, intrinsics(cameras[n]), poses[n].tolist()) for n in usable]),
             "pairs": _digest(wanted),
             "features": feature_reader.file_id,
             "matches": _match_file_id(match_reader),
@@ -110,10 +110,6 @@ def triangulate_known_poses(
 
 def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:32]
-
-
-def _intrinsics(camera: pycolmap.Camera) -> tuple[object, ...]:
-    return camera.model.name, camera.width, camera.height, *camera.params.tolist()
 
 
 def _match_file_id(matches: MatchReader) -> str:

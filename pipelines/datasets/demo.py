@@ -17,6 +17,7 @@ from typing import Annotated, Literal
 import tyro
 
 from featplug.cli import run_command
+from featplug.files import write_whole
 
 DEMO = Path("demo")
 """As a dataset's name: the demo world, in :data:`DEMO_FOLDER`."""
@@ -99,9 +100,8 @@ def make_demo_world(
             elif path.name != _LOCK:
                 path.unlink()
         _WRITERS[layout](dataset, Path(folder), options, progress)
-        part = dataset / f"{MARKER}.part"
-        part.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
-        part.replace(dataset / MARKER)
+        text = json.dumps(record, indent=1) + "\n"
+        write_whole(dataset / MARKER, lambda part: part.write_text(text, "utf-8"))
     return dataset
 
 
