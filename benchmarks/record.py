@@ -1,0 +1,148 @@
+"""What every benchmark leaves in its output folder, and the report reads: ``results.json``.
+
+A run is a list of rows. A row is one feature on one part of one dataset, with one seed, so that
+tables, means over seeds and comparisons with published numbers are all selections of rows.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from featplug.results import environment, write_results
+
+FORMAT = 1
+"""Of ``results.json``; grows when an older report could not read a newer run."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A figure over a range, such as accuracy over thresholds."""
+
+    x: list[float]
+    y: list[float]
+    x_label: str
+    """With its unit."""
+    y_label: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image file of a run."""
+
+    path: str
+    """Relative to the run's folder."""
+    title: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One feature on one part of one dataset."""
+
+    feature: str
+    """Name of the conf."""
+    dataset: str
+    """Name of the data set, such as hpatches or fountain-P11."""
+    protocol: str
+    """Name of the rules it was measured by; published numbers are compared under the same only."""
+    part: str = "all"
+    """What of the dataset: all, illumination, viewpoint, a sequence, a condition."""
+    seed: int | None = None
+    """None where nothing is random."""
+    matcher: str | None = None
+    weights: list[dict[str, Any]] = field(default_factory=list)
+    """Files and their hashes, as in a feature file."""
+    metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Name to value and unit (:func:`featplug.results.metric`)."""
+    curves: dict[str, Curve] = field(default_factory=dict)
+    stages: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Stage to seconds and peak_memory_mib."""
+    pictures: list[Picture] = field(default_factory=list)
+    model: str | None = None
+    """Folder of a COLMAP model, relative to the run's folder."""
+    not_comparable: str | None = None
+    """Why published numbers of the protocol do not hold for it, such as missing sequences."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that could not be measured; the rest of the run is good without."""
+
+    subject: str
+    """The feature, scene or sequence."""
+    reason: str
+
+
+@dataclass
+class Run:
+    """One call of one benchmark."""
+
+    benchmark: str
+    """reconstruction, matching, patches, localization or speed."""
+    options: dict[str, Any]
+    """What was asked for, in values that JSON has."""
+    data: dict[str, dict[str, Any]]
+    """Dataset to its path and fingerprint."""
+    rows: list[Row] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    command: list[str] = field(default_factory=lambda: list(sys.argv))
+    environment: dict[str, Any] = field(default_factory=environment)
+
+
+def write_run(folder: Path, run: Run) -> None:
+    """Write a run's record; a reader never sees half of it."""
+    write_results(Path(folder) / "results.json", {"format": FORMAT, **asdict(run)})
+
+
+def read_run(folder: Path) -> Run:
+    """Read a run's record.
+
+    Args:
+        folder: of the run, or its ``results.json``.
+
+    Raises:
+        FileNotFoundError: there is no record.
+        ValueError: it is damaged, of another format, or no benchmark's.
+    """
+    folder = Path(folder)
+    path = folder if folder.is_file() else folder / "results.json"
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path} is missing: {folder} is not the folder of a benchmark run."
+        )
+    try:
+        record = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); run the benchmark again.") from error
+    if not isinstance(record, dict) or "benchmark" not in record:
+        raise ValueError(f"{path} is not the record of a benchmark.")
+    if record.get("format") != FORMAT:
+        raise ValueError(
+            f"{path} has format {record.get('format')}, this version reads {FORMAT}; "
+            "run the benchmark again, or use the version that made it: "
+            f"featplug {record.get('environment', {}).get('featplug', 'unknown')}."
+        )
+    try:
+        return Run(
+            **_known(Run, record)
+            | {
+                "rows": [_row(row) for row in record["rows"]],
+                "problems": [Problem(**problem) for problem in record["problems"]],
+            }
+        )
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error}); run the benchmark again.") from error
+
+
+def _row(record: Mapping[str, Any]) -> Row:
+    curves = {name: Curve(**curve) for name, curve in record["curves"].items()}
+    pictures = [Picture(**picture) for picture in record["pictures"]]
+    return Row(**_known(Row, record) | {"curves": curves, "pictures": pictures})
+
+
+def _known(kind: type, record: Mapping[str, Any]) -> dict[str, Any]:
+    return {entry.name: record[entry.name] for entry in fields(kind)}
