@@ -259,7 +259,7 @@ def weights_fetch(name: tyro.conf.Positional[str]) -> None:
     Args:
         name: as `featplug weights list` shows it.
     """
-    from featplug.weights import fetch_weights
+    from featplug.weights_import import fetch_weights
 
     print(fetch_weights(name, progress=True))
 
@@ -290,7 +290,7 @@ def weights_import(file: tyro.conf.Positional[Path], name: str | None = None) ->
         file: the authors' file.
         name: which weights they are, where the file does not tell.
     """
-    from featplug.weights import import_weights
+    from featplug.weights_import import import_weights
 
     record = import_weights(file, name)
     print(f"{record.path} ({record.name}, sha256 {record.sha256})")

@@ -17,13 +17,8 @@ from featplug.checkpoints import file_sha256, git_blob_id
 from featplug.networks.d2net import D2Net
 from featplug.networks.l2net import DOAP, Layer, l2_net
 from featplug.registry import read_registry
-from featplug.weights import (
-    fetch_weights,
-    import_weights,
-    list_weights,
-    load_weights,
-    verify_weights,
-)
+from featplug.weights import list_weights, load_weights, verify_weights
+from featplug.weights_import import fetch_weights, import_weights
 from tests.serving import FileServer
 
 

@@ -13,7 +13,8 @@ from torch import Tensor
 from featplug.converters.contextdesc import contextdesc, regional
 from featplug.networks.caffe_resnet import CaffeResNet50
 from featplug.networks.contextdesc import ContextDesc
-from featplug.weights import import_weights, load_network, verify_weights
+from featplug.weights import load_network, verify_weights
+from featplug.weights_import import import_weights
 from tests.contextdesc_weights import (
     as_variables,
     resnet_variables,

@@ -16,7 +16,8 @@ from featplug.checkpoints import git_blob_id
 from featplug.converters.doap import doap
 from featplug.networks.l2net import DOAP
 from featplug.registry import read_registry
-from featplug.weights import import_weights, load_network, verify_weights
+from featplug.weights import load_network, verify_weights
+from featplug.weights_import import import_weights
 from tests.converters.matlab_writer import (
     FORMS,
     VERSIONS,

@@ -23,7 +23,7 @@ from featplug.training.curves import read_history
 from featplug.training.export import export_weights
 from featplug.training.task import Task
 from featplug.training.trainer import TrainOptions, train
-from featplug.weights import import_weights
+from featplug.weights_import import import_weights
 
 TRUTH = torch.tensor([[1.0, -2.0, 0.5]])
 
