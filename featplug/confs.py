@@ -17,6 +17,7 @@ the keypoints of ``mtldesc``.
 from __future__ import annotations
 
 import copy
+import difflib
 from itertools import accumulate
 from operator import truediv
 from typing import Any
@@ -253,5 +254,7 @@ def retrieval_conf(name: str) -> dict[str, Any]:
 
 def _lookup(table: dict[str, dict[str, Any]], name: str, kind: str) -> dict[str, Any]:
     if name not in table:
-        raise ValueError(f"There is no {kind} {name!r}; there are {', '.join(table)}.")
+        near = difflib.get_close_matches(name, table, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise ValueError(f"There is no {kind} {name!r}; there are {', '.join(table)}.{hint}")
     return copy.deepcopy(table[name])
