@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import tyro
 
+from featplug.cli_interop import export_app, import_app
 from featplug.cli_pairs import pairs_app
 
 app = tyro.extras.SubcommandApp()
@@ -17,6 +18,8 @@ app = tyro.extras.SubcommandApp()
 weights_app = tyro.extras.SubcommandApp()
 app.command(weights_app, name="weights", help="List, fetch, verify and import weights files.")
 app.command(pairs_app, name="pairs", help="Choose which images are matched with which.")
+app.command(export_app, name="export", help="Write features and matches as files of other tools.")
+app.command(import_app, name="import", help="Read features and matches of other tools.")
 
 
 def run_command(command: Callable[..., Any] | tyro.extras.SubcommandApp, prog: str) -> None:

@@ -7,7 +7,7 @@ and nowhere else. Works with pycolmap 3.13 to 4.2.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ import numpy as np
 import pycolmap
 
 from featplug.colmap_files import incomplete_file, sample_camera
+from featplug.keypoints import from_sift_frames, sift_frames
 from featplug.pairs import Pair, write_pairs
 from featplug.store import FeatureReader, MatchReader
 
@@ -163,8 +164,27 @@ def image_ids(database_path: Path) -> dict[str, int]:
         return {image.name: image.image_id for image in database.read_all_images()}
 
 
+def to_colmap_keypoints(features: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Give keypoints as COLMAP stores them, N×2 to N×4 (x, y, scale, orientation in radians).
+
+    Args:
+        features: ``keypoints``, integer = pixel centre, ``scales`` and ``oris`` if there; see
+            :func:`featplug.keypoints.sift_frames`.
+    """
+    frames = sift_frames(features)
+    frames[:, :2] += np.float32(0.5)
+    return frames
+
+
+def from_colmap_keypoints(keypoints: np.ndarray) -> dict[str, np.ndarray]:
+    """Give COLMAP's keypoints, N×2 to N×6, as ours: the reverse of :func:`to_colmap_keypoints`."""
+    features = from_sift_frames(keypoints)
+    features["keypoints"] -= np.float32(0.5)
+    return features
+
+
 def import_features(database_path: Path, features: FeatureReader) -> None:
-    """Write the keypoints of all images of the database.
+    """Write the keypoints of all images of the database, with scale and orientation if there.
 
     Raises:
         ValueError: an image has no features, or ones of an image of another size.
@@ -179,8 +199,11 @@ def import_features(database_path: Path, features: FeatureReader) -> None:
                     f"{size[0]}×{size[1]} pixels, the image has {camera.width}×{camera.height}; "
                     "extract it again."
                 )
-            keypoints = features.keypoints(image.name) + np.float32(0.5)
-            database.write_keypoints(image.image_id, keypoints)
+            datasets = features.read(image.name, ("keypoints", "scales", "oris"))
+            frames = to_colmap_keypoints(datasets)
+            if frames.shape[1] == 3:  # COLMAP knows no keypoints with a scale alone
+                frames = np.ascontiguousarray(frames[:, :2])
+            database.write_keypoints(image.image_id, frames)
 
 
 def import_matches(database_path: Path, pairs: Sequence[Pair], matches: MatchReader) -> int:

@@ -190,6 +190,25 @@ def read_image(path: Path, grayscale: bool = False) -> np.ndarray:
         ) from error
 
 
+def read_image_size(path: Path) -> tuple[int, int]:
+    """Read the (width, height) of an image from its header.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no image.
+    """
+    path = Path(path)
+    try:
+        with Image.open(path) as file:
+            return file.size
+    except FileNotFoundError:
+        raise FileNotFoundError(f"There is no image {path}.") from None
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"Cannot use {path}: {error}; make the image smaller.") from error
+    except OSError as error:
+        raise ValueError(f"Cannot read {path}: it is no image, or damaged.") from error
+
+
 def file_fingerprint(path: Path) -> str:
     """Size and checksum of the middle 4 KiB of a file: tells photographs apart, cheaply."""
     size = path.stat().st_size

@@ -1,6 +1,8 @@
-"""Selection of keypoints that several methods share."""
+"""Keypoints: selection that several methods share, and the SIFT frames that formats store."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -39,6 +41,53 @@ def sift_levels(scales: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     levels = np.rint(3 * np.log2(scales / 1.6)).astype(int)
     octaves = np.maximum((levels - 1) // 3, -1)
     return octaves, np.clip(levels - 3 * octaves, 0, 3)
+
+
+def sift_frames(features: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Put keypoints, scales and orientations side by side, as COLMAP and VLFeat store them.
+
+    Args:
+        features: ``keypoints`` N×2 and, where they are there, ``scales`` N in pixels and ``oris``
+            N, degrees from the x towards the y axis.
+
+    Returns:
+        N×2 (x, y), N×3 (and scale) or N×4 (and orientation in radians) float32: as much as is
+        there. The origin stays where it is.
+    """
+    columns = [np.asarray(features["keypoints"], np.float32)]
+    if "scales" in features:
+        columns.append(np.asarray(features["scales"], np.float32)[:, None])
+        if "oris" in features:
+            columns.append(np.deg2rad(np.asarray(features["oris"], np.float32))[:, None])
+    return np.concatenate(columns, axis=1)
+
+
+def from_sift_frames(frames: np.ndarray) -> dict[str, np.ndarray]:
+    """Part the frames that a format stores into keypoints, scales and orientations.
+
+    Args:
+        frames: N×2, N×3 or N×4, see :func:`sift_frames`, or N×6: x, y and the affine shape
+            a11, a12, a21, a22, of which COLMAP's mean scale and orientation are taken.
+
+    Returns:
+        ``keypoints`` N×2 and, unless they are absent or all 0, ``scales`` N and ``oris`` N in
+        degrees, all float32.
+
+    Raises:
+        ValueError: there is another number of columns.
+    """
+    if frames.shape[1] not in (2, 3, 4, 6):
+        raise ValueError(f"Keypoints have 2, 3, 4 or 6 columns, not {frames.shape[1]}.")
+    features = {"keypoints": np.ascontiguousarray(frames[:, :2], np.float32)}
+    if frames.shape[1] == 6:
+        a11, a12, a21, a22 = frames[:, 2:].T
+        scales, oris = (np.hypot(a11, a21) + np.hypot(a12, a22)) / 2, np.arctan2(a21, a11)
+        frames = np.column_stack([frames[:, :2], scales, oris])
+    if frames[:, 2:].any():
+        features["scales"] = np.ascontiguousarray(frames[:, 2], np.float32)
+        if frames.shape[1] == 4:
+            features["oris"] = np.rad2deg(frames[:, 3]).astype(np.float32)
+    return features
 
 
 def non_maximum_suppression(scores: np.ndarray, threshold: float, radius: int) -> np.ndarray:

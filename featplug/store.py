@@ -279,6 +279,38 @@ class MatchReader(H5Reader):
     def __contains__(self, pair: tuple[str, str]) -> bool:
         return any(key in self.file for key, _ in _pair_keys(*pair))
 
+    def pairs(self, names: Iterable[str]) -> tuple[list[tuple[str, str]], list[str]]:
+        """List the pairs in the file; it has no image names but only what they become in keys.
+
+        Args:
+            names: the images that may be in pairs.
+
+        Returns:
+            The pairs of these images, in the order in which they were matched, and the keys of the
+            pairs that have another image.
+
+        Raises:
+            ValueError: two names are the same in keys.
+        """
+        names = list(names)
+        check_pair_names(names)
+        known = {name.replace("/", "-"): name for name in names}
+        found, others = [], []
+        for first, group in self.file.items():
+            if "matches0" in group:  # hloc's old style, where '_' may also be within a name
+                cuts = [i for i, letter in enumerate(first) if letter == "_"]
+                parts = [(first[:i], first[i + 1 :]) for i in cuts]
+                pair = next((p for p in parts if p[0] in known and p[1] in known), None)
+                candidates = [(first, pair)]
+            else:
+                candidates = [(f"{first}/{second}", (first, second)) for second in group]
+            for key, pair in candidates:
+                if pair is not None and pair[0] in known and pair[1] in known:
+                    found.append((known[pair[0]], known[pair[1]]))
+                else:
+                    others.append(key)
+        return found, others
+
     def read(self, name0: str, name1: str) -> tuple[np.ndarray, np.ndarray]:
         """Read one pair.
 

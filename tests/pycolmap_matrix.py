@@ -19,6 +19,7 @@ from featplug.cli import run_command
 VERSIONS = ("3.13.0", "4.0.4", "4.1.1", "4.2.1")
 """The last of each supported series."""
 TESTS = (
+    "tests/interop/test_colmap.py",
     "tests/test_absolute_pose.py",
     "tests/test_colmap.py",
     "tests/test_metrics.py",
