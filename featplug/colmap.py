@@ -179,8 +179,7 @@ def to_colmap_keypoints(features: Mapping[str, np.ndarray]) -> np.ndarray:
 def from_colmap_keypoints(keypoints: np.ndarray) -> dict[str, np.ndarray]:
     """Give COLMAP's keypoints, N×2 to N×6, as ours: the reverse of :func:`to_colmap_keypoints`."""
     features = from_sift_frames(keypoints)
-    features["keypoints"] -= np.float32(0.5)
-    return features
+    return {**features, "keypoints": features["keypoints"] - np.float32(0.5)}
 
 
 def import_features(database_path: Path, features: FeatureReader) -> None:

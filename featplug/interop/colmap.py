@@ -192,7 +192,7 @@ def _check_database(path: Path) -> None:
             rows = opened.execute("SELECT name FROM sqlite_master").fetchall()
     except sqlite3.DatabaseError as error:
         raise ValueError(f"{path} is no COLMAP database, or damaged ({error}).") from error
-    if not _TABLES <= {name for (name,) in rows}:
+    if not {name for (name,) in rows} >= _TABLES:
         raise ValueError(f"{path} is no COLMAP database.")
 
 
