@@ -287,10 +287,15 @@ def _pairs(pairs: Path | None) -> list[Pair] | None:
 
 
 def _report(transfer: Transfer) -> None:
-    print(
-        f"{transfer.path}: {transfer.num_images} images ({transfer.num_keypoints} keypoints), "
-        f"{transfer.num_pairs} pairs ({transfer.num_matches} matches)"
-    )
+    counts = f"{transfer.num_images} images ({transfer.num_keypoints} keypoints)"
+    if transfer.num_pairs:
+        counts += f", {transfer.num_pairs} pairs ({transfer.num_matches} matches)"
+    if (verified := transfer.verification) is not None:
+        counts += (
+            f", {verified.num_verified_pairs} pairs verified "
+            f"({verified.num_inlier_matches} inlier matches)"
+        )
+    print(f"{transfer.path}: {counts}")
     reasons = list(transfer.skipped.values())
     for reason in reasons[:10]:
         print(f"  left out: {reason}")

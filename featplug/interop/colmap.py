@@ -111,7 +111,7 @@ def export_database(
                     chosen = select_pairs(match_reader, names, pairs, transfer)
                     transfer.num_pairs = colmap.import_matches(part, chosen, match_reader)
                 if verify:
-                    colmap.verify_matches(part, chosen, seed, max_error)
+                    transfer.verification = colmap.verify_matches(part, chosen, seed, max_error)
             with pycolmap.Database.open(str(part)) as opened:
                 transfer.num_images = opened.num_images()
                 transfer.num_keypoints = opened.num_keypoints()

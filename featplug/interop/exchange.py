@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from featplug.colmap import VerificationSummary
 from featplug.h5file import Provenance
 from featplug.pairs import Pair
 from featplug.store import FeatureReader, FeatureWriter, MatchReader, MatchWriter
@@ -26,6 +27,8 @@ class Transfer:
     num_keypoints: int = 0
     num_pairs: int = 0
     num_matches: int = 0
+    verification: VerificationSummary | None = None
+    """Of the matches in a COLMAP database."""
     skipped: dict[str, str] = field(default_factory=dict)
     """Images and pairs that were left out, and why."""
 

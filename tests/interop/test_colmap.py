@@ -116,7 +116,9 @@ def test_the_database_is_reconstructed_and_its_inliers_come_back(
     options = colmap.CameraOptions("single", camera.model.name, ",".join(map(str, camera.params)))
     database = tmp_path / "database.db"
     scene = synthetic_scene
-    export_database(database, scene.features, scene.images, scene.matches, camera=options)
+    transfer = export_database(
+        database, scene.features, scene.images, scene.matches, camera=options
+    )
     model = colmap.incremental_mapping(
         database, scene.images, tmp_path / "sfm", 0, refine_intrinsics=False
     )
@@ -134,7 +136,8 @@ def test_the_database_is_reconstructed_and_its_inliers_come_back(
             indices = {tuple(row) for row in ours.read(*pair)[0].tolist()}
             assert indices <= {tuple(row) for row in theirs.read(*pair)[0].tolist()}
             count += len(indices)
-    assert count == num_inliers > 0
+    assert transfer.verification is not None
+    assert count == num_inliers == transfer.verification.num_inlier_matches > 0
 
 
 def test_affine_and_absent_keypoints_are_read(photographs: MatchedImages, tmp_path: Path) -> None:
