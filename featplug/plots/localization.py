@@ -1,4 +1,4 @@
-"""Pictures of results; figures are drawn without a display and written as files."""
+"""Where queries were localized; drawn without a display and written as a file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -14,6 +13,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from featplug.metrics import camera_centres
+from featplug.plots.pairs import draw_matches
 
 _COLOURS = ("tab:blue", "tab:orange", "tab:purple", "tab:red", "tab:brown")
 
@@ -29,24 +29,6 @@ class MatchedPair:
     points0: np.ndarray
     """N×2 (x, y), integer = pixel centre."""
     points1: np.ndarray
-
-
-def shrink(
-    image: np.ndarray, points: np.ndarray, max_size: int = 960
-) -> tuple[np.ndarray, np.ndarray]:
-    """Make an image small enough for a picture, with points in it.
-
-    Args:
-        image: H×W×3 or H×W, uint8.
-        points: N×2 (x, y), integer = pixel centre.
-        max_size: longer side in pixels; smaller images are left as they are.
-    """
-    scale = max_size / max(image.shape[:2])
-    if scale >= 1:
-        return image, points
-    size = [max(1, round(side * scale)) for side in image.shape[1::-1]]
-    ratio = np.array(size) / image.shape[1::-1]
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA), (points + 0.5) * ratio - 0.5
 
 
 def ground_axes(cam_from_world: np.ndarray) -> np.ndarray:
@@ -126,22 +108,6 @@ def draw_top_view(
     axes.legend(loc="best", fontsize=8)
 
 
-def draw_matches(axes: Axes, pair: MatchedPair, max_lines: int = 300) -> None:
-    """Draw two images side by side and lines between matched points."""
-    height = max(len(pair.image0), len(pair.image1))
-    images = []
-    for image in (pair.image0, pair.image1):
-        coloured = image if image.ndim == 3 else np.repeat(image[:, :, None], 3, axis=2)
-        images.append(np.pad(coloured, ((0, height - len(image)), (0, 0), (0, 0))))
-    axes.imshow(np.concatenate(images, axis=1))
-    shift = np.array([pair.image0.shape[1], 0])
-    step = max(1, -(-len(pair.points0) // max_lines))
-    segments = np.stack([pair.points0, pair.points1 + shift], axis=1)[::step]
-    axes.add_collection(LineCollection(list(segments), colors="lime", linewidths=0.4, alpha=0.7))
-    axes.set_axis_off()
-    axes.set_title(pair.title, fontsize=8)
-
-
 def draw_localization(
     path: Path,
     ground: np.ndarray,
@@ -165,7 +131,9 @@ def draw_localization(
     grid = figure.add_gridspec(max(1, len(pairs)), 2)
     draw_top_view(figure.add_subplot(grid[:, 0]), ground, database, estimated, truth)
     for row, pair in enumerate(pairs):
-        draw_matches(figure.add_subplot(grid[row, 1]), pair)
+        axes = figure.add_subplot(grid[row, 1])
+        draw_matches(axes, pair.image0, pair.image1, pair.points0, pair.points1)
+        axes.set_title(pair.title, fontsize=8)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)

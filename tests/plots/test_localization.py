@@ -1,4 +1,4 @@
-"""Pictures: the view from above, and that they are written."""
+"""The picture of a localization: the view from above, and matches."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from featplug.metrics import camera_centres
-from featplug.plots import MatchedPair, draw_localization, ground_axes, shrink
+from featplug.plots import MatchedPair, draw_localization, ground_axes
 from tests.worlds import textured_image
 
 
@@ -59,15 +59,3 @@ def test_the_picture_shows_the_matches(tmp_path: Path) -> None:
     assert green.sum() > 50
     draw_localization(tmp_path / "none.png", *view, {"day": {}}, None, [])
     assert cv2.imread(str(tmp_path / "none.png")) is not None
-
-
-def test_points_stay_where_they_are_in_a_smaller_image() -> None:
-    image = np.zeros((600, 1900, 3), np.uint8)
-    image[200:220, 1000:1020] = 255
-    points = np.array([[1009.5, 209.5]])
-    smaller, moved = shrink(image, points, 950)
-    assert smaller.shape == (300, 950, 3)
-    np.testing.assert_allclose(moved, [[504.5, 104.5]])
-    rows, columns = np.nonzero(smaller[..., 0])
-    np.testing.assert_allclose([columns.mean(), rows.mean()], moved[0])
-    assert shrink(image, points, 1900)[0] is image

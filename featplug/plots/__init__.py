@@ -1,0 +1,30 @@
+"""Pictures for notebooks, reports and pipelines.
+
+Each function draws into matplotlib ``Axes`` that it is given, from plain arrays. Points are (x, y)
+in pixels, integer = pixel centre, which is where matplotlib has the centre of an image's pixel,
+too.
+"""
+
+from featplug.plots.curves import draw_mma_curves
+from featplug.plots.images import draw_heatmap, draw_image, draw_keypoints, shrink
+from featplug.plots.localization import (
+    MatchedPair,
+    draw_localization,
+    draw_top_view,
+    ground_axes,
+)
+from featplug.plots.pairs import draw_epipolar_lines, draw_matches
+
+__all__ = [
+    "MatchedPair",
+    "draw_epipolar_lines",
+    "draw_heatmap",
+    "draw_image",
+    "draw_keypoints",
+    "draw_localization",
+    "draw_matches",
+    "draw_mma_curves",
+    "draw_top_view",
+    "ground_axes",
+    "shrink",
+]
