@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pycolmap
@@ -240,11 +240,16 @@ def _write_descriptors(database: Path, features: FeatureReader, form: Descriptor
                 data = _sift_bytes(rows, features.path, image.name)
             else:
                 data = rows.view(np.uint8).reshape(len(rows), -1)
-            if hasattr(pycolmap, "FeatureDescriptors"):
-                kinds = pycolmap.FeatureExtractorType
-                kind = kinds.SIFT if form == "sift" else kinds.UNDEFINED
-                data = pycolmap.FeatureDescriptors(type=kind, data=data)
-            opened.write_descriptors(image.image_id, data)
+            opened.write_descriptors(image.image_id, _typed(data, form))
+
+
+def _typed(data: np.ndarray, form: DescriptorForm) -> Any:
+    """Give bytes as this pycolmap's ``write_descriptors`` takes them."""
+    if not hasattr(pycolmap, "FeatureDescriptors"):
+        return data
+    kinds = pycolmap.FeatureExtractorType
+    kind = kinds.SIFT if form == "sift" else kinds.UNDEFINED
+    return pycolmap.FeatureDescriptors(type=kind, data=data)
 
 
 def _sift_bytes(rows: np.ndarray, path: Path, name: str) -> np.ndarray:

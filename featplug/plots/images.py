@@ -37,9 +37,9 @@ def draw_image(axes: Axes, image: np.ndarray, left: float = 0.0) -> None:
         left: x of its first pixel, to draw it beside another.
     """
     height, width = image.shape[:2]
-    grey = {"cmap": "gray", "vmin": 0, "vmax": 255 if image.dtype == np.uint8 else 1}
     extent = (left - 0.5, left + width - 0.5, height - 0.5, -0.5)
-    axes.imshow(image, extent=extent, **(grey if image.ndim == 2 else {}))
+    white = 255 if image.dtype == np.uint8 else 1
+    axes.imshow(image, extent=extent, cmap="gray", vmin=0, vmax=white)  # colours are for H×W
     # Fixed, so that a point beyond the border does not shrink the image.
     axes.set_xlim(left - 0.5, left + width - 0.5)
     axes.set_ylim(height - 0.5, -0.5)

@@ -116,7 +116,8 @@ def draw_epipolar_lines(
         autolim=False,
     )
     if points1 is not None:
-        axes.scatter(*np.asarray(points1).T, s=14, c=colours, edgecolors="black", linewidths=0.4)
+        x, y = np.asarray(points1).T
+        axes.scatter(x, y, s=14, c=colours, edgecolors="black", linewidths=0.4)
 
 
 def clip_line(line: np.ndarray, width: int, height: int) -> np.ndarray | None:
