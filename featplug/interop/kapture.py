@@ -277,6 +277,8 @@ def _write_sensors(
         records.append(f"{number}, cam{number}, {name}")
     link = sensors / "records_data"
     if image_dir is not None and not link.exists():
+        if not Path(image_dir).is_dir():
+            raise FileNotFoundError(f"There is no image folder {image_dir}.")
         sensors.mkdir(parents=True, exist_ok=True)
         link.symlink_to(Path(image_dir).resolve(), target_is_directory=True)
     _write_text(sensors / "records_camera.txt", "timestamp, device_id, image_path", records)

@@ -101,6 +101,8 @@ def test_features_of_different_kinds_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"256 a descriptor for 'b.png' but 4 and 128 for 'a.png'"):
         export_kapture(tmp_path / "kapture", path)
     assert not (tmp_path / "kapture").exists()
+    with pytest.raises(FileNotFoundError, match="There is no image folder"):
+        export_kapture(tmp_path / "kapture", path, descriptors=False, image_dir=tmp_path / "lost")
     transfer = export_kapture(tmp_path / "kapture", path, descriptors=False)
     assert transfer.num_images == 2
 
