@@ -1,0 +1,235 @@
+"""Numbers that papers and authors' repositories print, and how a run compares with them.
+
+``published.json`` holds them as they are printed, a table at a time, each with its source, what it
+was measured by and what to bear in mind. A run's figure is set against a published one only where
+protocol, data, settings, keypoints and weights agree; where they do not, the comparison says why.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from benchmarks.record import Row
+from featplug.confs import feature_conf
+
+
+@dataclass(frozen=True)
+class Published:
+    """One number of one table."""
+
+    feature: str
+    """A conf's name, or that of a method that has no conf here: a table's SIFT is not ``sift``."""
+    benchmark: str
+    protocol: str
+    dataset: str
+    part: str
+    metric: str
+    value: float
+    """As printed."""
+    unit: str
+    """``%`` where rates are printed per cent, ``fraction`` where they are not."""
+    source: str
+    """Paper or repository."""
+    table: str
+    caveat: str = ""
+    """What the number depends on beyond its protocol; empty where nothing is known."""
+    variant: str = ""
+    """Which of a method's networks it is, where it has several."""
+    weights: str | None = None
+    """Their entry in the registry; None where the method has none or they were not released."""
+    keypoints: str | None = None
+    """What was described, such as SIFT; None: the method's own keypoints, or patches."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Options of the run, or metrics of the row, that have to be the same; ``max_keypoints`` None
+    means that all were kept."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A figure of a row beside a published one of the same feature and data."""
+
+    metric: str
+    ours: float
+    """In the unit of the published number."""
+    published: Published
+    reason: str | None = None
+    """Why the two cannot be compared; None where they can."""
+    caveat: str = ""
+    """What to bear in mind where they can."""
+
+    @property
+    def difference(self) -> float | None:
+        """Ours less the published number, in its unit; None where they cannot be compared."""
+        return None if self.reason else self.ours - self.published.value
+
+
+@cache
+def load_published() -> tuple[Published, ...]:
+    """Read every published number."""
+    document = _document()
+    numbers = []
+    for table in document["tables"]:
+        for row in table["rows"]:
+            entry = {**table, **row}
+            settings = {**table.get("settings", {}), **row.get("settings", {})}
+            caveat = " ".join(filter(None, (table.get("caveat"), row.get("caveat"))))
+            for column, value in zip(table["columns"], row["values"], strict=True):
+                # A column is a metric, or a part and a metric where the table has several parts.
+                part, _, metric = column.rpartition(" ")
+                numbers.append(
+                    Published(
+                        feature=entry["feature"],
+                        benchmark=entry["benchmark"],
+                        protocol=entry["protocol"],
+                        dataset=entry["dataset"],
+                        part=part or entry["part"],
+                        metric=metric,
+                        value=value,
+                        unit=entry.get("unit") or document["units"].get(metric, "fraction"),
+                        source=document["papers"][entry["source"]],
+                        table=entry["table"],
+                        caveat=caveat,
+                        variant=entry.get("variant", ""),
+                        weights=entry.get("weights"),
+                        keypoints=entry.get("keypoints"),
+                        settings=settings,
+                    )
+                )
+    return tuple(numbers)
+
+
+def compare(benchmark: str, row: Row, options: Mapping[str, Any] | None = None) -> list[Comparison]:
+    """Set a row beside the published numbers of its feature on its data.
+
+    Args:
+        benchmark: of the run.
+        row: of the run.
+        options: of the run; settings that a published number depends on are looked up in them and
+            in the row's metrics.
+
+    Returns:
+        One comparison for each metric and published number of the feature, on this dataset and
+        part; those that cannot be compared have a reason. None for what was never published.
+    """
+    comparisons = []
+    for number in load_published():
+        if number.metric not in row.metrics or not _same_subject(number, benchmark, row):
+            continue
+        if number.feature != _describer(row.feature, number):
+            continue
+        entry = row.metrics[number.metric]
+        per_cent = number.unit == "%" and entry["unit"] != "%"
+        comparison = Comparison(
+            metric=number.metric,
+            ours=entry["value"] * (100 if per_cent else 1),
+            published=number,
+            reason=_why_not(number, row, options or {}),
+        )
+        if comparison.reason is None:
+            caveat = " ".join(filter(None, (number.caveat, _other_weights(number, row))))
+            comparison = replace(comparison, caveat=caveat)
+        comparisons.append(comparison)
+    return comparisons
+
+
+def context(benchmark: str, row: Row) -> list[Published]:
+    """Give what was published of other methods by a row's protocol, on its dataset and part.
+
+    Args:
+        benchmark: of the run.
+        row: of the run; only its metrics are given.
+    """
+    return [
+        number
+        for number in load_published()
+        if number.metric in row.metrics
+        and number.protocol == row.protocol
+        and _same_subject(number, benchmark, row)
+        and number.feature != _describer(row.feature, number)
+    ]
+
+
+def _document() -> dict[str, Any]:
+    return json.loads((resources.files("benchmarks") / "published.json").read_text("utf-8"))
+
+
+def _same_subject(number: Published, benchmark: str, row: Row) -> bool:
+    return (
+        number.benchmark == benchmark
+        and number.part.lower() == row.part.lower()
+        and _canonical(number.dataset) == _canonical(row.dataset)
+    )
+
+
+@cache
+def _canonical(dataset: str) -> str:
+    """Name a dataset alike however its folder is spelt."""
+    plain = _plain(dataset)
+    for name, others in _document()["datasets"].items():
+        if plain in (_plain(name), *map(_plain, others)):
+            return _plain(name)
+    return plain
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _describer(feature: str, number: Published) -> str:
+    """Leave aside whose keypoints a conf describes, where the number is of given keypoints."""
+    return feature.partition("+")[0] if number.keypoints else feature
+
+
+def _why_not(number: Published, row: Row, options: Mapping[str, Any]) -> str | None:
+    if number.protocol != row.protocol:
+        return f"Published by the protocol {number.protocol}, measured by {row.protocol}."
+    if row.not_comparable:
+        return row.not_comparable
+    if number.keypoints and _keypoints(row.feature) != number.keypoints:
+        return (
+            f"Published at keypoints of {number.keypoints}, measured at those of "
+            f"{_keypoints(row.feature)}."
+        )
+    official = [record["name"] for record in row.weights if record.get("origin") == "official"]
+    if official and (number.weights or number.variant) and number.weights not in official:
+        network = " and ".join(filter(None, (number.variant, number.weights)))
+        return f"Published for another network ({network}), measured with {', '.join(official)}."
+    for name, wanted in number.settings.items():
+        if name in row.metrics:
+            found = row.metrics[name]["value"]
+        elif name in options:
+            found = options[name]
+        else:
+            return f"Published with {name} {wanted}, which the run does not state."
+        if name == "max_keypoints" and found == -1:
+            found = None
+        if found != wanted:
+            return f"Published with {_shown(name, wanted)}, measured with {_shown(name, found)}."
+    return None
+
+
+def _shown(name: str, value: Any) -> str:
+    return f"no limit of {name}" if value is None else f"{name} {value}"
+
+
+def _keypoints(feature: str) -> str | None:
+    """Name the keypoints of a conf; OpenCV's settings are SIFT as well."""
+    try:
+        conf = feature_conf(feature)
+    except ValueError:
+        return None
+    detector = feature.partition("+")[2] or conf["model"].get("detector", {}).get("name", feature)
+    return "SIFT" if detector in ("sift", "sift-opencv") else detector
+
+
+def _other_weights(number: Published, row: Row) -> str:
+    own = [record["name"] for record in row.weights if record.get("origin") != "official"]
+    if not own:
+        return ""
+    return f"Measured with {', '.join(own)}, not with the authors' weights."

@@ -1,0 +1,220 @@
+"""Published numbers: those of the papers, and compared only where that is fair."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from importlib import resources
+from typing import Any
+
+import pytest
+
+from benchmarks.published import compare, context, load_published
+from benchmarks.record import Row
+from featplug.confs import features
+from featplug.registry import read_registry
+from featplug.results import metric
+
+
+def reconstruction(feature: str, points: int, images: int = 11, **fields: Any) -> Row:
+    metrics = {"images": metric(images, "images"), "sparse_points": metric(points, "points")}
+    protocol = "local-feature-evaluation"
+    return Row(feature, fields.pop("dataset", "fountain-P11"), protocol, metrics=metrics, **fields)
+
+
+@pytest.mark.parametrize(
+    ("source", "feature", "dataset", "part", "metric_name", "value", "unit"),
+    [
+        ("Luo", "contextdesc", "fountain-P11", "all", "sparse_points", 16965, "points"),
+        ("Luo", "contextdesc", "Herz-Jesus-P8", "all", "observations", 40000, "observations"),
+        ("Luo", "GeoDesc", "hpatches-patches", "all", "verification_map", 91.1, "%"),
+        ("GrumpyZhou", "d2net", "hpatches", "all", "mma_3", 0.4300, "fraction"),
+        ("mihaidusmanu", "d2net", "hpatches", "viewpoint", "mean_matches", 2925.50,
+         "matches per pair"),
+        ("Dusmanu", "d2net-ms", "gendarmenmarkt", "all", "mean_reprojection_error", 1.28, "px"),
+        ("cvg", "d2net", "aachen", "night", "recall_5m_10deg", 100.0, "%"),
+        ("He", "sift", "rome-patches", "test", "retrieval_map", 87.9, "%"),
+        ("kunhe", "doap-st", "hpatches-patches", "intra-tough", "verification_map", 0.9206,
+         "fraction"),
+        ("rpautrat", "lisrd", "rdnim", "night", "homography_accuracy_3", 0.3914, "fraction"),
+        ("Pautrat", "lisrd", "hpatches", "viewpoint", "recall", 0.495, "fraction"),
+        ("vignywang", "mtldesc", "hpatches", "all", "mma_3", 0.7877, "fraction"),
+        ("Wang", "mtldesc", "hpatches", "all", "mma_3", 78.66, "%"),
+        ("Wang", "mtldesc", "inloc", "DUC2", "recall_1m_10deg", 70.2, "%"),
+    ],
+)  # fmt: skip
+def test_numbers_are_those_that_are_printed(
+    source: str,
+    feature: str,
+    dataset: str,
+    part: str,
+    metric_name: str,
+    value: float,
+    unit: str,
+) -> None:
+    found = [
+        (number.value, number.unit)
+        for number in load_published()
+        if number.source.startswith(source)
+        and (number.feature, number.dataset, number.part, number.metric)
+        == (feature, dataset, part, metric_name)
+    ]
+    assert found == [(value, unit)]
+
+
+def test_means_that_tables_print_are_the_means_of_their_numbers() -> None:
+    """A slip of a digit in a table would show in the means that the paper prints beside it.
+
+    The paper cuts some of its means, 1.7667 to 1.76, and rounds others.
+    """
+    means = {
+        "MatchNet": 8.05,
+        "TFeat-M*": 6.64,
+        "TL-AS-GOR": 4.36,
+        "CS-SNet-GLoss+": 2.71,
+        "L2-Net+": 2.23,
+        "HardNet+": 1.90,
+        "HardNet-GOR+": 1.86,
+        "CS-L2-Net+": 1.76,
+        "doap": 1.45,
+        "doap-st": 1.38,
+        "BinBoost": 19.24,
+        "L2-Net+ binary": 7.01,
+        "CS-L2-Net+ binary": 4.12,
+        "doap-binary": 3.01,
+        "doap-st-binary": 2.89,
+        "sift": 26.55,
+    }
+    for feature, mean in means.items():
+        values = [n.value for n in load_published() if n.metric == "fpr95" and n.feature == feature]
+        assert sum(values) / len(values) == pytest.approx(mean, abs=0.0095), feature
+    for protocol, weights, printed_mean in (
+        ("hpatches-patches-a", "doap_hpatches_st_lm", 0.6629),
+        ("hpatches-patches-full", "doap_liberty", 0.5222),
+        ("hpatches-patches-full", "doap_liberty_st", 0.5278),
+    ):
+        levels = [
+            n.value
+            for n in load_published()
+            if (n.protocol, n.weights, n.metric) == (protocol, weights, "matching_map")
+            and n.part != "all"
+        ]
+        # Split a has as many illumination as viewpoint sequences; "full" about as many.
+        assert sum(levels) / 6 == pytest.approx(printed_mean, abs=6e-4)
+
+
+def test_every_number_is_complete_and_there_once() -> None:
+    numbers = load_published()
+    keys = Counter(
+        (n.source, n.table, n.feature, n.variant, n.protocol, n.dataset, n.part, n.metric)
+        for n in numbers
+    )
+    assert [key for key, count in keys.items() if count > 1] == []
+    benchmarks = {"reconstruction", "matching", "patches", "localization"}
+    assert {n.benchmark for n in numbers} == benchmarks
+    for number in numbers:
+        assert number.source
+        assert number.table
+        assert number.value > 0
+        if number.unit == "fraction":
+            assert number.value <= 1, number
+        elif number.unit == "%":
+            assert number.value <= 100, number
+
+
+def test_weights_are_in_the_registry_under_the_conf_that_uses_them() -> None:
+    registry = read_registry()
+    for number in load_published():
+        if number.weights:
+            assert number.feature in features
+            checkpoint = features[number.feature]["model"]["checkpoint"]
+            assert registry[number.weights].feature == checkpoint, number
+
+
+def test_the_numbers_are_part_of_the_package() -> None:
+    assert (resources.files("benchmarks") / "published.json").is_file()
+
+
+def test_a_row_is_set_beside_the_table_it_belongs_to() -> None:
+    (comparison,) = compare("reconstruction", reconstruction("contextdesc", 17000))
+    assert comparison.reason is None
+    assert comparison.difference == 17000 - 16965
+    assert "Another version of COLMAP" in comparison.caveat
+    others = {n.feature: n.value for n in context("reconstruction", reconstruction("x", 1))}
+    assert others == {
+        "SIFT": 10004,
+        "GeoDesc": 16687,
+        "contextdesc": 16965,
+        "SIFT (COLMAP)": 14722,
+    }
+
+
+def test_the_folder_of_a_dataset_may_be_spelt_as_its_benchmark_does() -> None:
+    for dataset in ("Fountain", "fountain_P11"):
+        row = reconstruction("contextdesc", 17000, dataset=dataset)
+        assert [c.reason for c in compare("reconstruction", row)] == [None]
+    row = reconstruction("d2net-ms", 1, dataset="Tower_of_London", images=1576)
+    assert [c.published.value for c in compare("reconstruction", row)] == [287000]
+    assert compare("reconstruction", reconstruction("contextdesc", 1, dataset="castle-P19")) == []
+
+
+def test_rates_are_compared_in_the_unit_they_are_printed_in() -> None:
+    row = Row("contextdesc", "hpatches", "recall-contextdesc", "viewpoint",
+              metrics={"recall": metric(0.75, "of the true matches")},
+              weights=[{"name": "contextdesc_pp", "origin": "official"}])  # fmt: skip
+    by_variant = {(c.published.variant, c.published.table): c for c in compare("matching", row)}
+    same = by_variant["ContextDesc++", "section 4.6"]
+    assert same.ours == pytest.approx(75)
+    assert same.difference == pytest.approx(75 - 77.20)
+    other = by_variant["ContextDesc+", "Table 1"]
+    assert other.difference is None
+    assert other.reason == (
+        "Published for another network (ContextDesc+ and contextdesc_p), "
+        "measured with contextdesc_pp."
+    )
+
+
+def test_weights_of_our_own_are_compared_and_named() -> None:
+    row = reconstruction(
+        "contextdesc", 9, weights=[{"name": "featplug_contextdesc", "origin": "featplug"}]
+    )
+    (comparison,) = compare("reconstruction", row)
+    assert comparison.reason is None
+    assert comparison.caveat.endswith(
+        "Measured with featplug_contextdesc, not with the authors' weights."
+    )
+
+
+def test_what_differs_is_the_reason_why_nothing_is_compared() -> None:
+    fewer = reconstruction("contextdesc", 5000, images=8)
+    assert [c.reason for c in compare("reconstruction", fewer)] == [
+        "Published with images 11, measured with images 8."
+    ]
+    row = Row("mtldesc", "hpatches", "mma-d2net", metrics={"mma_3": metric(0.8, "of the matches")})
+    cache, paper = compare("matching", row, {"max_keypoints": 2048})
+    assert cache.reason == (
+        "Published with no limit of max_keypoints, measured with max_keypoints 2048."
+    )
+    assert paper.reason == ("Published by the protocol mtldesc-hpatches, measured by mma-d2net.")
+    assert compare("matching", row)[0].reason == (
+        "Published with max_keypoints None, which the run does not state."
+    )
+    assert compare("matching", row, {"max_keypoints": -1})[0].difference == pytest.approx(0.0123)
+    partial = replace(row, not_comparable="8 of 108 sequences.")
+    assert compare("matching", partial, {"max_keypoints": None})[0].reason == "8 of 108 sequences."
+
+
+def test_descriptors_are_compared_at_the_same_kind_of_keypoints() -> None:
+    def reasons(feature: str, dataset: str, protocol: str, part: str) -> set[str | None]:
+        row = Row(feature, dataset, protocol, part, metrics={"recall": metric(0.5, "of matches")})
+        return {c.reason for c in compare("matching", row)}
+
+    hpatches = ("hpatches", "lisrd-480x640", "viewpoint")
+    assert reasons("lisrd", *hpatches) == {None}
+    assert reasons("lisrd+sift-opencv", *hpatches) == {None}
+    assert reasons("lisrd+mtldesc", *hpatches) == {
+        "Published at keypoints of SIFT, measured at those of mtldesc."
+    }
+    assert reasons("lisrd", "rdnim", "rdnim", "day") == {
+        "Published at keypoints of SuperPoint, measured at those of SIFT."
+    }
