@@ -1,0 +1,1 @@
+"""Descriptors of given patches: UBC PhotoTour, HPatches' patches and RomePatches."""

@@ -1,0 +1,163 @@
+"""What describes patches: the networks of confs, SIFT, and functions of the user's."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any, cast
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from benchmarks.patches.sift import sift_of_patches
+from featplug.base import choose_device
+from featplug.confs import feature_conf, features
+from featplug.extractors.doap import binary_descriptors
+from featplug.extractors.sift import root_sift
+from featplug.networks.contextdesc import PATCH_SIZE, ContextDesc
+from featplug.networks.l2net import DOAP
+from featplug.patches import standardise_patches
+from featplug.weights import load_network
+
+_BATCH = 256
+"""Patches in one pass through a network."""
+
+
+@dataclass(frozen=True)
+class PatchDescriptor:
+    """One descriptor of patches."""
+
+    name: str
+    function: Callable[[np.ndarray], np.ndarray]
+    """Patches N×H×W uint8 to descriptors N×D, compared by their Euclidean distance."""
+    weights: list[dict[str, Any]] = field(default_factory=list)
+
+    def __call__(self, patches: np.ndarray) -> np.ndarray:
+        """Describe patches.
+
+        Args:
+            patches: N×H×W uint8.
+
+        Returns:
+            N×D float32.
+
+        Raises:
+            ValueError: the function gives something else than N finite descriptors.
+        """
+        descriptors = np.asarray(self.function(patches))
+        if descriptors.ndim != 2 or len(descriptors) != len(patches):
+            raise ValueError(
+                f"{self.name} gave an array of shape {descriptors.shape} for {len(patches)} "
+                "patches; it must give one row for each."
+            )
+        if not np.isfinite(descriptors).all():
+            raise ValueError(f"{self.name} gave descriptors that are not finite.")
+        return descriptors.astype(np.float32, copy=False)
+
+
+def load_descriptor(
+    name: str, weights: str | None = None, device: str | None = None
+) -> PatchDescriptor:
+    """Load what a name says.
+
+    Args:
+        name: ``sift``, ``rootsift``, the conf of a feature whose network describes patches, or
+            ``MODULE:FUNCTION`` for any function from patches N×H×W uint8 to descriptors N×D.
+        weights: ``official``, ``featplug`` or a file, for a conf; its own choice if None.
+        device: of torch; the fastest one if None.
+
+    Raises:
+        FileNotFoundError: there are no weights.
+        ValueError: there is no such conf or function, it does not describe patches, or it has no
+            weights to choose.
+    """
+    if ":" in name or name in ("sift", "rootsift"):
+        if weights is not None:
+            raise ValueError(f"{name} has no weights, so there are none to choose.")
+        if ":" in name:
+            return PatchDescriptor(name, _import_function(name))
+        function = sift_of_patches if name == "sift" else _root_sift_of_patches
+        return PatchDescriptor(name, function)
+    conf = feature_conf(name)["model"]
+    if conf["name"] not in _NETWORKS:
+        able = [key for key, value in features.items() if value["model"]["name"] in _NETWORKS]
+        raise ValueError(
+            f"{name} does not describe single patches; sift, rootsift, {', '.join(able)} do, and "
+            "any function that is given as MODULE:FUNCTION."
+        )
+    network_class, describe, size = _NETWORKS[conf["name"]]
+    network, record = load_network(conf["checkpoint"], weights or "auto", network_class)
+    chosen = choose_device(device)
+    network.to(chosen).eval()
+
+    def function(patches: np.ndarray) -> np.ndarray:
+        side = size or cast(DOAP, network).patch_size
+        batches = []
+        with torch.inference_mode():
+            for start in range(0, len(patches), _BATCH):
+                resized = resize_patches(patches[start : start + _BATCH], side)
+                batches.append(describe(network, resized, chosen))
+        return np.concatenate(batches)
+
+    kept = {key: asdict(record)[key] for key in ("name", "origin", "sha256")}
+    return PatchDescriptor(name, function, [kept])
+
+
+def resize_patches(patches: np.ndarray, size: int) -> np.ndarray:
+    """Resize patches; pixels of smaller ones are averages.
+
+    Args:
+        patches: N×H×W.
+        size: of a side, in pixels.
+
+    Returns:
+        N×size×size float32.
+    """
+    floats = patches.astype(np.float32)
+    if patches.shape[1:] == (size, size):
+        return floats
+    smaller = size <= min(patches.shape[1:])
+    interpolation = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+    return np.stack([cv2.resize(p, (size, size), interpolation=interpolation) for p in floats])
+
+
+def _root_sift_of_patches(patches: np.ndarray) -> np.ndarray:
+    return root_sift(sift_of_patches(patches))
+
+
+def _describe_doap(network: DOAP, patches: np.ndarray, device: torch.device) -> np.ndarray:
+    outputs = network(torch.from_numpy(patches).to(device)).float()
+    if network.is_binary:
+        return binary_descriptors(outputs)["descriptors"].T.numpy(force=True)
+    return F.normalize(outputs).numpy(force=True)
+
+
+def _describe_contextdesc(
+    network: ContextDesc, patches: np.ndarray, device: torch.device
+) -> np.ndarray:
+    """Describe by the local network alone, scaled to unit length as the authors compare it."""
+    standard = standardise_patches(patches, 1e-8)
+    local, _ = network.describe_patches(torch.from_numpy(standard).to(device))
+    return F.normalize(local.float()).numpy(force=True)
+
+
+_NETWORKS: dict[str, tuple[type[Any], Callable[..., np.ndarray], int | None]] = {
+    "doap": (DOAP, _describe_doap, None),
+    "contextdesc": (ContextDesc, _describe_contextdesc, PATCH_SIZE),
+}
+"""Of extractors that describe patches: network, how it describes, and the patches' side where the
+network does not say it."""
+
+
+def _import_function(spec: str) -> Callable[[np.ndarray], np.ndarray]:
+    module, _, attribute = spec.partition(":")
+    try:
+        function = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"{spec} is no function that can be imported: {error}.") from error
+    if not callable(function):
+        raise ValueError(f"{spec} is not a function from patches to descriptors.")
+    return function

@@ -1,0 +1,332 @@
+"""Verification, matching and retrieval on HPatches' patches (Balntas et al., CVPR 2017).
+
+A sequence is a folder with ``ref.png`` of the reference image's patches and ``e1.png`` … ``t5.png``
+of the same patches in the five others, with easy, hard and tough geometric noise: columns of 65×65
+pixels. Tasks are lists of patches, ``verif_pos_split-a.csv`` and so on; matching needs none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.patches.dataset import Parts, PatchSet
+from benchmarks.record import Problem
+from featplug.checkpoints import git_blob_id
+from featplug.images import read_image
+from featplug.patch_metrics import (
+    matching_average_precision,
+    pair_distances,
+    retrieval_average_precision,
+    squared_distances,
+    verification_average_precision,
+)
+from featplug.results import metric
+
+LEVELS = ("easy", "hard", "tough")
+KINDS = ("ref", *(f"{level[0]}{image}" for level in LEVELS for image in range(1, 6)))
+"""Files of a sequence, in the order that their descriptors are kept in."""
+SIDE = 65
+
+PAIRS = np.dtype(
+    [("s1", "U64"), ("t1", "i8"), ("idx1", "i8"), ("s2", "U64"), ("t2", "i8"), ("idx2", "i8")]
+)
+"""Columns of a list of pairs: sequence, image (0 is the reference) and patch, twice."""
+PATCHES = np.dtype([("s", "U64"), ("idx", "i8")])
+"""Columns of a list of patches of reference images."""
+LISTS = {
+    "verif_pos": PAIRS,
+    "verif_neg_inter": PAIRS,
+    "verif_neg_intra": PAIRS,
+    "retr_queries": PATCHES,
+    "retr_distractors": PATCHES,
+}
+
+PUBLISHED_LISTS = {
+    "a": {
+        "verif_pos": "cdea234c2f368e8d499974b2d57c90786edf03ea",
+        "verif_neg_inter": "eeb6f9e5667c80fe3bf70fd1c1ad420c59464272",
+        "verif_neg_intra": "2e9b16b96c7c3442b9aad1fddbe5a5ef36c5eb9e",
+        "retr_queries": "02c1941eeb64229e0a9c6fd1eee13d9ab6dcee32",
+        "retr_distractors": "40f2ec9c67b3d6f399e713402bf839b2a776c0a1",
+    },
+    "full": {
+        "verif_pos": "8d2e3c91f0a715fd5eb9e9562d4f153210c4c53b",
+        "verif_neg_inter": "0174187de6d9fc83e574cb83ea15e6c222c11311",
+        "verif_neg_intra": "fa411d6b7b65de01ba9e6aca0cc138d62785e4b5",
+        "retr_queries": "c6611e510e4c8a56d75acbb4289fc12316f48a50",
+        "retr_distractors": "905a803f7dfdbf545be669af73dcebe346941634",
+    },
+}
+"""Git's ids of the published lists, of the splits that numbers were published of."""
+
+_CHUNK = 64
+"""Queries at a time."""
+
+
+class HPatches(PatchSet):
+    """The sequences that a split's lists name.
+
+    Args:
+        folder: of the sequences.
+        split: a, b, c, illum, view or full, as in the lists' names.
+        tasks: folder of the lists; by default ``tasks`` in the folder, beside it or above.
+        num_distractors: take this many, the first of their list, in retrieval; None takes all.
+
+    Raises:
+        FileNotFoundError: there are no lists.
+        ValueError: no sequence that they name is whole.
+    """
+
+    name = "hpatches-patches"
+
+    def __init__(
+        self,
+        folder: Path,
+        split: str = "a",
+        tasks: Path | None = None,
+        num_distractors: int | None = None,
+    ) -> None:
+        self.folder = folder
+        self.protocol = f"hpatches-patches-{split}"
+        self.split = split
+        self.problems = []
+        self.tasks = tasks or _find_tasks(folder)
+        self._num_distractors = num_distractors
+        self.lists: dict[str, np.ndarray] = {}
+        for name, columns in LISTS.items():
+            try:
+                self.lists[name] = _read_list(self._list_file(name), columns)
+            except (ValueError, OSError) as error:
+                self.problems.append(Problem(f"{self.name} {name}", str(error)))
+        if not self.lists:
+            raise FileNotFoundError(f"{self.tasks} has no lists of split {split}.")
+        self.sizes: dict[str, int] = {}
+        named = sorted({str(s) for rows in self.lists.values() for s in _sequences(rows)})
+        for sequence in named:
+            try:
+                self.sizes[sequence] = _count_patches(folder / sequence)
+            except (ValueError, OSError) as error:
+                self.problems.append(Problem(f"{self.name} {sequence}", str(error)))
+        if not self.sizes:
+            raise ValueError(
+                f"{folder} has none of the sequences that {self.tasks} names, such as {named[0]}."
+            )
+        self.not_comparable = self._why_not(len(named))
+        self._drop_missing()
+
+    def _list_file(self, name: str) -> Path:
+        return self.tasks / f"{name}_split-{self.split}.csv"
+
+    def _why_not(self, num_named: int) -> str | None:
+        if len(self.sizes) < num_named:
+            return f"{len(self.sizes)} of {num_named} sequences."
+        published = PUBLISHED_LISTS.get(self.split)
+        if published is None:
+            return None
+        for name, blob in published.items():
+            file = self._list_file(name)
+            if name not in self.lists:
+                return f"{file.name} is missing."
+            if git_blob_id(file) != blob:
+                return f"{file.name} is not the published list."
+        return None
+
+    def _drop_missing(self) -> None:
+        """Leave out what lists say of sequences that are not there; check the rest.
+
+        Raises:
+            ValueError: a list names a patch that its sequence does not have.
+        """
+        for name, rows in self.lists.items():
+            columns = (
+                [("s1", "idx1"), ("s2", "idx2")] if "s1" in rows.dtype.names else [("s", "idx")]
+            )
+            for sequence, index in columns:
+                rows = rows[np.isin(rows[sequence], list(self.sizes))]
+                sizes = _look_up(self.sizes, rows[sequence])
+                wrong = (rows[index] < 0) | (rows[index] >= sizes)
+                if wrong.any():
+                    row = rows[wrong][0]
+                    raise ValueError(
+                        f"{self._list_file(name)} names patch {row[index]} of {row[sequence]}, "
+                        f"which has {self.sizes[str(row[sequence])]}."
+                    )
+            self.lists[name] = rows
+
+    def files(self) -> list[str]:
+        """Give the files of the sequences; see :class:`PatchSet`."""
+        return [f"{sequence}/{kind}.png" for sequence in self.sizes for kind in KINDS]
+
+    def num_patches(self) -> int:
+        """Count the patches of all images."""
+        return sum(self.sizes.values()) * len(KINDS)
+
+    def patches(self) -> Iterator[np.ndarray]:
+        """Give the patches of each file of each sequence; see :class:`PatchSet`."""
+        for sequence, size in self.sizes.items():
+            for kind in KINDS:
+                column = read_image(self.folder / sequence / f"{kind}.png", grayscale=True)
+                yield column.reshape(size, SIDE, SIDE)
+
+    def measure(self, descriptors: np.ndarray) -> Parts:
+        """Measure the three tasks, as far as there are lists; see :class:`PatchSet`."""
+        starts = np.cumsum([0, *(size * len(KINDS) for size in self.sizes.values())])[:-1]
+        rows = _Rows(self.sizes, dict(zip(self.sizes, starts.tolist(), strict=True)))
+        parts: Parts = {level: {} for level in (*LEVELS, "all")}
+        if {"verif_pos", "verif_neg_inter", "verif_neg_intra"} <= set(self.lists):
+            self._verify(descriptors, rows, parts)
+        self._match(descriptors, rows, parts)
+        if {"retr_queries", "retr_distractors"} <= set(self.lists):
+            self._retrieve(descriptors, rows, parts)
+        return parts
+
+    def _verify(self, descriptors: np.ndarray, rows: _Rows, parts: Parts) -> None:
+        imbalanced: dict[str, list[float]] = {level: [] for level in LEVELS}
+        balanced: dict[str, list[float]] = {level: [] for level in LEVELS}
+        for level in LEVELS:
+            distances = {
+                name: pair_distances(
+                    descriptors,
+                    rows.of(pairs["s1"], pairs["t1"], pairs["idx1"], level),
+                    rows.of(pairs["s2"], pairs["t2"], pairs["idx2"], level),
+                )
+                for name, pairs in self.lists.items()
+                if name.startswith("verif")
+            }
+            for kind in ("inter", "intra"):
+                pair = distances["verif_pos"], distances[f"verif_neg_{kind}"]
+                imbalanced[level].append(verification_average_precision(*pair))
+                balanced[level].append(verification_average_precision(*pair, ratio=None))
+                part = parts.setdefault(f"{kind}-{level}", {})
+                part["verification_map"] = metric(imbalanced[level][-1], "of matching pairs")
+        unit = "mean over negatives of one and of several sequences"
+        _add_means(parts, "verification_map", imbalanced, unit)
+        _add_means(parts, "verification_map_balanced", balanced, unit)
+
+    def _match(self, descriptors: np.ndarray, rows: _Rows, parts: Parts) -> None:
+        precisions: dict[str, list[float]] = {level: [] for level in LEVELS}
+        changes: dict[str, list[float]] = {}
+        for sequence, size in self.sizes.items():
+            patches = np.arange(size)
+            name = np.full(size, sequence)
+            change = {"i": "illumination", "v": "viewpoint"}.get(sequence.split("_")[0])
+            reference = descriptors[rows.of(name, np.zeros(size, int), patches, "easy")]
+            for level in LEVELS:
+                for image in range(1, 6):
+                    index = rows.of(name, np.full(size, image), patches, level)
+                    precision = matching_average_precision(reference, descriptors[index])
+                    precisions[level].append(precision)
+                    if change:
+                        changes.setdefault(f"{change}-{level}", []).append(precision)
+        unit = "mean over pairs of images"
+        _add_means(parts, "matching_map", precisions, unit)
+        for part, values in changes.items():
+            parts.setdefault(part, {})["matching_map"] = metric(float(np.mean(values)), unit)
+
+    def _retrieve(self, descriptors: np.ndarray, rows: _Rows, parts: Parts) -> None:
+        queries = self.lists["retr_queries"]
+        distractors = self.lists["retr_distractors"][: self._num_distractors]
+        zeros = np.zeros(len(distractors), int)
+        searched = descriptors[rows.of(distractors["s"], zeros, distractors["idx"], "easy")]
+        precisions: dict[str, list[float]] = {level: [] for level in LEVELS}
+        for start in range(0, len(queries), _CHUNK):
+            chunk = queries[start : start + _CHUNK]
+            images = np.zeros(len(chunk), int)
+            described = descriptors[rows.of(chunk["s"], images, chunk["idx"], "easy")]
+            distances = squared_distances(described, searched)
+            # A sequence may show one surface in several patches: its own are no distractors.
+            distances[chunk["s"][:, None] == distractors["s"]] = np.inf
+            for level in LEVELS:
+                relevant = np.stack(
+                    [
+                        descriptors[rows.of(chunk["s"], images + image, chunk["idx"], level)]
+                        for image in range(1, 6)
+                    ],
+                    axis=1,
+                )
+                apart = ((relevant - described[:, None]) ** 2).sum(-1)
+                precisions[level] += map(retrieval_average_precision, apart, distances)
+        _add_means(parts, "retrieval_map", precisions, "mean over queries")
+
+
+class _Rows:
+    """Where the descriptors of patches are kept."""
+
+    def __init__(self, sizes: dict[str, int], starts: dict[str, int]) -> None:
+        self._sizes, self._starts = sizes, starts
+
+    def of(
+        self, sequences: np.ndarray, images: np.ndarray, patches: np.ndarray, level: str
+    ) -> np.ndarray:
+        """Give the rows of N patches with a level's noise; image 0 has none."""
+        kinds = np.where(images == 0, 0, images + 5 * LEVELS.index(level))
+        sizes, starts = (_look_up(table, sequences) for table in (self._sizes, self._starts))
+        return starts + kinds * sizes + patches
+
+
+def _add_means(parts: Parts, name: str, values: dict[str, list[float]], unit: str) -> None:
+    """Add the mean of each level, and that of all values."""
+    for level, level_values in values.items():
+        parts[level][name] = metric(float(np.mean(level_values)), unit)
+    parts["all"][name] = metric(float(np.mean(np.concatenate([*values.values()]))), unit)
+
+
+def _look_up(table: dict[str, int], names: np.ndarray) -> np.ndarray:
+    unique, positions = np.unique(names, return_inverse=True)
+    return np.array([table[str(name)] for name in unique], int)[positions]
+
+
+def _sequences(rows: np.ndarray) -> np.ndarray:
+    columns = ("s1", "s2") if "s1" in (rows.dtype.names or ()) else ("s",)
+    return np.unique(np.concatenate([np.unique(rows[column]) for column in columns]))
+
+
+def _find_tasks(folder: Path) -> Path:
+    above = folder.resolve()
+    for place in (above, *list(above.parents)[:2]):
+        if (place / "tasks").is_dir():
+            return place / "tasks"
+    raise FileNotFoundError(
+        f"{folder} has no folder tasks in it, beside it or above; give that of hpatches-benchmark."
+    )
+
+
+def _read_list(file: Path, columns: np.dtype) -> np.ndarray:
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} is missing.")
+    with file.open(encoding="utf-8") as opened:
+        head = opened.readline().strip().split(",")
+    if tuple(head) != columns.names:
+        raise ValueError(f"{file} must begin with the line {','.join(columns.names or ())}.")
+    try:
+        rows = np.loadtxt(file, columns, delimiter=",", skiprows=1, ndmin=1, encoding="utf-8")
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged: {error}.") from error
+    if len(rows) == 0:
+        raise ValueError(f"{file} is empty.")
+    for image in {"t1", "t2"} & set(columns.names or ()):
+        if not np.isin(rows[image], np.arange(6)).all():
+            raise ValueError(f"{file} names images other than 0 to 5.")
+    return rows
+
+
+def _count_patches(folder: Path) -> int:
+    """Count the patches of a sequence, of which each file must have as many."""
+    sizes = {}
+    for kind in KINDS:
+        file = folder / f"{kind}.png"
+        if not file.is_file():
+            raise FileNotFoundError(f"{file} is missing.")
+        height, width = read_image(file, grayscale=True).shape
+        if width != SIDE or height % SIDE or not height:
+            raise ValueError(f"{file} has {width}×{height} pixels, not a column of 65×65.")
+        sizes[kind] = height // SIDE
+    for kind, size in sizes.items():
+        if size != sizes["ref"]:
+            raise ValueError(
+                f"{folder / f'{kind}.png'} has {size} patches, ref.png {sizes['ref']}."
+            )
+    return sizes["ref"]

@@ -1,0 +1,126 @@
+"""FPR95 on UBC PhotoTour (Brown, Hua and Winder, PAMI 2011).
+
+A folder holds bitmaps ``patches0000.bmp`` …, each 16×16 patches of 64×64 pixels, row by row;
+``info.txt`` with a line for each patch that begins with its 3D point; and lists of pairs such as
+``m50_100000_100000_0.txt``: patch, 3D point and an unused number, twice. Two patches match where
+they are of one point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.patches.dataset import Parts, PatchSet
+from featplug.images import read_image
+from featplug.patch_metrics import false_positive_rate, pair_distances
+from featplug.results import metric
+
+PAIRS = "m50_100000_100000_0.txt"
+"""The list that is reported: 50,000 pairs that match and 50,000 that do not."""
+NUM_PATCHES = {"liberty": 450_092, "notredame": 468_159, "yosemite": 633_587}
+"""Of the three published sets."""
+
+_SIDE = 64
+_PER_ROW = 16
+_PER_SHEET = _PER_ROW**2
+
+
+class PhotoTour(PatchSet):
+    """One of the sets, such as liberty.
+
+    Args:
+        folder: of the set.
+
+    Raises:
+        FileNotFoundError: ``info.txt`` or a list of pairs is missing.
+        ValueError: one of them is damaged, or names patches that there are not.
+    """
+
+    protocol = "phototour-fpr95"
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.name = f"phototour-{folder.resolve().name.lower()}"
+        self.problems = []
+        num_patches = len(_read_numbers(folder / "info.txt", 1))
+        self.pairs_file = _choose_pairs(folder)
+        pairs = _read_numbers(self.pairs_file, 5)
+        self.index, positions = np.unique(pairs[:, [0, 3]], return_inverse=True)
+        self.rows = positions.reshape(-1, 2)
+        self.matching = pairs[:, 1] == pairs[:, 4]
+        unknown = self.index[(self.index < 0) | (self.index >= num_patches)]
+        if len(unknown) > 0:
+            raise ValueError(
+                f"{self.pairs_file} names patch {unknown[0]}, {folder / 'info.txt'} lists "
+                f"{num_patches}."
+            )
+        self.not_comparable = self._why_not(num_patches)
+
+    def _why_not(self, num_patches: int) -> str | None:
+        expected = NUM_PATCHES.get(self.folder.resolve().name.lower())
+        if num_patches != expected:
+            known = f"{expected:,} patches" if expected else "one of the published sets"
+            return f"{self.name} has {num_patches:,} patches and is not {known}."
+        if self.pairs_file.name != PAIRS:
+            return f"The pairs are those of {self.pairs_file.name}, not of {PAIRS}."
+        return None
+
+    def files(self) -> list[str]:
+        """Give the lists and the sheets; see :class:`PatchSet`."""
+        sheets = (_sheet(number) for number in np.unique(self.index // _PER_SHEET))
+        return ["info.txt", self.pairs_file.name, *sheets]
+
+    def num_patches(self) -> int:
+        """Count the patches that pairs are made of."""
+        return len(self.index)
+
+    def patches(self) -> Iterator[np.ndarray]:
+        """Give the patches that pairs are made of, a sheet at a time; see :class:`PatchSet`."""
+        for number in np.unique(self.index // _PER_SHEET):
+            file = self.folder / _sheet(number)
+            if not file.is_file():
+                raise FileNotFoundError(f"{file} is missing, and pairs need its patches.")
+            sheet = read_image(file, grayscale=True)
+            if sheet.shape != (_PER_ROW * _SIDE,) * 2:
+                raise ValueError(
+                    f"{file} has {sheet.shape[1]}×{sheet.shape[0]} pixels, a sheet 1024×1024."
+                )
+            cut = sheet.reshape(_PER_ROW, _SIDE, _PER_ROW, _SIDE).swapaxes(1, 2)
+            wanted = self.index[self.index // _PER_SHEET == number] % _PER_SHEET
+            yield cut.reshape(_PER_SHEET, _SIDE, _SIDE)[wanted]
+
+    def measure(self, descriptors: np.ndarray) -> Parts:
+        """Compute FPR95; see :class:`PatchSet`."""
+        distances = pair_distances(descriptors, *self.rows.T)
+        rate = false_positive_rate(distances, self.matching)
+        return {"all": {"fpr95": metric(rate, "of the pairs that do not match")}}
+
+
+def _sheet(number: int) -> str:
+    return f"patches{number:04d}.bmp"
+
+
+def _choose_pairs(folder: Path) -> Path:
+    """Give the list that is reported, or the longest where it is not there."""
+    if (folder / PAIRS).is_file():
+        return folder / PAIRS
+    lists = sorted(folder.glob("m50_*_*_0.txt"), key=lambda file: file.stat().st_size)
+    if not lists:
+        raise FileNotFoundError(f"{folder / PAIRS} is missing, the list of pairs.")
+    return lists[-1]
+
+
+def _read_numbers(file: Path, at_least: int) -> np.ndarray:
+    """Read lines of whole numbers, N×C."""
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} is missing.")
+    try:
+        numbers = np.loadtxt(file, dtype=np.int64, ndmin=2)
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged: {error}.") from error
+    if len(numbers) == 0 or numbers.shape[1] < at_least:
+        raise ValueError(f"{file} is damaged: its lines have fewer than {at_least} numbers.")
+    return numbers

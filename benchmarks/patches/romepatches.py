@@ -1,0 +1,138 @@
+"""Retrieval on RomePatches (Paulin et al., ICCV 2015).
+
+``patch_retrieval_Rome_train.mat`` holds the ``patches`` of 51×51 pixels,
+``patch_retrieval_Rome_train_labels.mat`` their 3D points: first ``labels_gt``, those of the
+queries, then ``labels``, those of the patches that are searched; the same for test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from scipy.io import loadmat
+
+from benchmarks.patches.dataset import Parts, PatchSet
+from benchmarks.record import Problem
+from featplug.patch_metrics import retrieval_average_precision, squared_distances
+from featplug.results import metric
+
+NUM_PATCHES = 10_000
+"""Of each of the two published parts."""
+
+_CHUNK = 128
+"""Queries at a time."""
+
+
+class RomePatches(PatchSet):
+    """Both parts of the set, or the one that is there.
+
+    Args:
+        folder: of the files.
+
+    Raises:
+        ValueError: neither part is whole.
+    """
+
+    name = "rome-patches"
+    protocol = "rome-patches"
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.problems = []
+        self.labels: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        for part in ("train", "test"):
+            try:
+                self.labels[part] = _read_labels(folder, part)
+            except (ValueError, OSError) as error:
+                self.problems.append(Problem(f"{self.name} {part}", str(error)))
+        if not self.labels:
+            raise ValueError(" ".join(problem.reason for problem in self.problems))
+        sizes = {part: sum(map(len, labels)) for part, labels in self.labels.items()}
+        self.not_comparable = None
+        for part, size in sizes.items():
+            if size != NUM_PATCHES:
+                self.not_comparable = (
+                    f"Its part {part} has {size:,} patches, that of RomePatches {NUM_PATCHES:,}."
+                )
+
+    def files(self) -> list[str]:
+        """Give the files of the parts; see :class:`PatchSet`."""
+        return [name for part in self.labels for name in _names(part)]
+
+    def num_patches(self) -> int:
+        """Count queries and searched patches."""
+        return sum(len(a) + len(b) for a, b in self.labels.values())
+
+    def patches(self) -> Iterator[np.ndarray]:
+        """Give the patches of each part, queries first; see :class:`PatchSet`."""
+        for part, labels in self.labels.items():
+            yield _read_patches(self.folder / _names(part)[0], sum(map(len, labels)))
+
+    def measure(self, descriptors: np.ndarray) -> Parts:
+        """Compute the mean average precision of each part; see :class:`PatchSet`."""
+        parts: Parts = {}
+        start = 0
+        for part, (query_labels, labels) in self.labels.items():
+            stop = start + len(query_labels) + len(labels)
+            queries, searched = np.split(descriptors[start:stop], [len(query_labels)])
+            precisions = []
+            for first in range(0, len(queries), _CHUNK):
+                chunk = slice(first, first + _CHUNK)
+                distances = squared_distances(queries[chunk], searched)
+                for row, label in zip(distances, query_labels[chunk], strict=True):
+                    relevant = labels == label
+                    precisions.append(retrieval_average_precision(row[relevant], row[~relevant]))
+            value = float(np.mean(precisions))
+            parts[part] = {"retrieval_map": metric(value, "mean over queries")}
+            start = stop
+        return parts
+
+
+def _names(part: str) -> tuple[str, str]:
+    stem = f"patch_retrieval_Rome_{part}"
+    return f"{stem}.mat", f"{stem}_labels.mat"
+
+
+def _read_labels(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
+    patches, labels = (folder / name for name in _names(part))
+    for file in (patches, labels):
+        if not file.is_file():
+            raise FileNotFoundError(f"{file} is missing.")
+    content = _load(labels)
+    try:
+        query_labels, others = (content[key].ravel() for key in ("labels_gt", "labels"))
+    except KeyError as error:
+        raise ValueError(f"{labels} has no {error}: these are the labels of no part.") from error
+    if len(query_labels) == 0 or not np.isin(query_labels, others).all():
+        raise ValueError(f"{labels} has queries of whose point no patch is searched, or none.")
+    return query_labels, others
+
+
+def _read_patches(file: Path, num: int) -> np.ndarray:
+    """Read patches wherever the file has the axis along which they lie."""
+    content = _load(file)
+    if "patches" not in content:
+        raise ValueError(f"{file} has no 'patches'.")
+    patches = np.squeeze(content["patches"])
+    axes = [axis for axis, length in enumerate(patches.shape) if length == num]
+    if not axes:
+        raise ValueError(
+            f"{file} has an array of shape {patches.shape}, the labels are those of {num} patches."
+        )
+    patches = np.moveaxis(patches, axes[0], 0).reshape(num, -1)
+    side = int(patches.shape[1] ** 0.5)
+    if side**2 != patches.shape[1]:
+        raise ValueError(f"{file} has patches of {patches.shape[1]} pixels, which is no square.")
+    if patches.dtype != np.uint8:
+        scale = 255 if patches.max() <= 1 else 1
+        patches = np.clip(np.rint(patches * scale), 0, 255).astype(np.uint8)
+    return patches.reshape(num, side, side)
+
+
+def _load(file: Path) -> dict[str, np.ndarray]:
+    try:
+        return loadmat(file)
+    except Exception as error:  # scipy raises many kinds, some of them its own
+        raise ValueError(f"{file} is damaged ({error}); download it again.") from error
