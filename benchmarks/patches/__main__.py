@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from benchmarks.patches.dataset import PatchSet
+from benchmarks.patches.described import describe
 from benchmarks.patches.descriptors import PatchDescriptor, load_descriptor
 from benchmarks.patches.hpatches import HPatches
 from benchmarks.patches.phototour import PhotoTour
@@ -21,7 +20,6 @@ from benchmarks.patches.romepatches import RomePatches
 from benchmarks.published import Comparison, compare
 from benchmarks.record import Problem, Row, Run, write_run
 from featplug.cli import run_command
-from featplug.progress import progress_bar
 from featplug.results import StageRecorder, data_fingerprint
 
 BENCHMARK = "patches"
@@ -63,26 +61,19 @@ def open_sets(folder: Path, options: SetOptions) -> list[PatchSet]:
     )
 
 
-def describe(descriptor: PatchDescriptor, patch_set: PatchSet, progress: bool) -> np.ndarray:
-    """Describe all patches of a set, N×D.
-
-    Raises:
-        FileNotFoundError: a file of patches is missing.
-        ValueError: one is damaged, or the descriptor is no good.
-    """
-    title = f"{patch_set.name} {descriptor.name}"
-    described: list[np.ndarray] = []
-    with progress_bar(None, title, patch_set.num_patches(), "patch", progress) as bar:
-        for patches in patch_set.patches():
-            described.append(descriptor(patches))
-            if described[-1].shape[1] != described[0].shape[1]:
-                raise ValueError(f"{descriptor.name} gave descriptors of different lengths.")
-            bar.update(len(patches))
-    return np.concatenate(described)
-
-
-def measure(descriptor: PatchDescriptor, patch_set: PatchSet, progress: bool = False) -> list[Row]:
+def measure(
+    descriptor: PatchDescriptor,
+    patch_set: PatchSet,
+    outputs: Path | None = None,
+    progress: bool = False,
+) -> list[Row]:
     """Measure one descriptor on one set.
+
+    Args:
+        descriptor: what describes patches.
+        patch_set: the set.
+        outputs: folder that keeps the descriptors; None keeps nothing.
+        progress: show a bar.
 
     Returns:
         A row for each part of the set.
@@ -93,7 +84,7 @@ def measure(descriptor: PatchDescriptor, patch_set: PatchSet, progress: bool = F
     """
     recorder = StageRecorder()
     with recorder.stage("describe"):
-        descriptors = describe(descriptor, patch_set, progress)
+        descriptors = describe(descriptor, patch_set, outputs, progress)
     with recorder.stage("measure"):
         parts = patch_set.measure(descriptors)
     return [
@@ -117,6 +108,7 @@ def run(
     features: Sequence[str],
     options: SetOptions,
     weights: dict[str, str],
+    outputs: Path | None = None,
     device: str | None = None,
     progress: bool = False,
 ) -> Run:
@@ -127,6 +119,7 @@ def run(
         features: names; see :func:`~.descriptors.load_descriptor`.
         options: how sets are read.
         weights: of some of the features.
+        outputs: folder that keeps the descriptors; None keeps nothing.
         device: of torch.
         progress: show bars.
     """
@@ -159,7 +152,7 @@ def run(
             continue
         for patch_set in sets:
             try:
-                result.rows += measure(descriptor, patch_set, progress)
+                result.rows += measure(descriptor, patch_set, outputs, progress)
             except (ValueError, OSError) as error:
                 result.problems.append(Problem(f"{name} on {patch_set.name}", str(error)))
     return result
@@ -241,7 +234,7 @@ def main(
         dataset: folders of sets, told apart by their files.
         feature: sift, rootsift, confs whose network describes patches (doap, doap-binary, doap-st,
             contextdesc …), or MODULE:FUNCTION from patches N×H×W uint8 to descriptors N×D.
-        outputs: gets results.json.
+        outputs: gets results.json, and the descriptors, so that a run that is stopped can go on.
         split: of HPatches.
         tasks: folder of HPatches' lists; by default ``tasks`` in the set's folder, beside it or
             above.
@@ -257,7 +250,9 @@ def main(
     if unused:
         raise ValueError(f"There are weights for {unused[0]}, which is not among the features.")
     options = SetOptions(split, tasks, num_distractors)
-    result = run(dataset, feature, options, dict(weights), device, progress=True)
+    result = run(
+        dataset, feature, options, dict(weights), outputs / "descriptors", device, progress=True
+    )
     if not result.rows:
         raise ValueError(" ".join(f"{p.subject}: {p.reason}" for p in result.problems))
     write_run(outputs, result)

@@ -160,4 +160,11 @@ def _import_function(spec: str) -> Callable[[np.ndarray], np.ndarray]:
         raise ValueError(f"{spec} is no function that can be imported: {error}.") from error
     if not callable(function):
         raise ValueError(f"{spec} is not a function from patches to descriptors.")
-    return function
+
+    def guarded(patches: np.ndarray) -> np.ndarray:
+        try:
+            return function(patches)
+        except Exception as error:  # whatever it is, other features can be measured
+            raise ValueError(f"{spec} failed: {error!r}.") from error
+
+    return guarded

@@ -62,6 +62,10 @@ PUBLISHED_LISTS = {
 }
 """Git's ids of the published lists, of the splits that numbers were published of."""
 
+_COLUMNS = {PAIRS: (("s1", "idx1"), ("s2", "idx2")), PATCHES: (("s", "idx"),)}
+"""Of a list, the columns of its sequences and patches."""
+_LEAST = 5
+"""Rows that a list must have: verification takes a fifth as many matching pairs as others."""
 _CHUNK = 64
 """Queries at a time."""
 
@@ -104,7 +108,14 @@ class HPatches(PatchSet):
         if not self.lists:
             raise FileNotFoundError(f"{self.tasks} has no lists of split {split}.")
         self.sizes: dict[str, int] = {}
-        named = sorted({str(s) for rows in self.lists.values() for s in _sequences(rows)})
+        named = sorted(
+            {
+                str(sequence)
+                for name, rows in self.lists.items()
+                for column, _ in _COLUMNS[LISTS[name]]
+                for sequence in np.unique(rows[column])
+            }
+        )
         for sequence in named:
             try:
                 self.sizes[sequence] = _count_patches(folder / sequence)
@@ -140,21 +151,23 @@ class HPatches(PatchSet):
         Raises:
             ValueError: a list names a patch that its sequence does not have.
         """
+        kept: dict[str, np.ndarray] = {}
         for name, rows in self.lists.items():
-            columns = (
-                [("s1", "idx1"), ("s2", "idx2")] if "s1" in rows.dtype.names else [("s", "idx")]
-            )
-            for sequence, index in columns:
+            for sequence, index in _COLUMNS[LISTS[name]]:
                 rows = rows[np.isin(rows[sequence], list(self.sizes))]
-                sizes = _look_up(self.sizes, rows[sequence])
-                wrong = (rows[index] < 0) | (rows[index] >= sizes)
+                wrong = (rows[index] < 0) | (rows[index] >= _look_up(self.sizes, rows[sequence]))
                 if wrong.any():
                     row = rows[wrong][0]
                     raise ValueError(
                         f"{self._list_file(name)} names patch {row[index]} of {row[sequence]}, "
                         f"which has {self.sizes[str(row[sequence])]}."
                     )
-            self.lists[name] = rows
+            if len(rows) < _LEAST:
+                reason = f"{len(rows)} of its rows are of sequences that are there."
+                self.problems.append(Problem(f"{self.name} {name}", reason))
+            else:
+                kept[name] = rows
+        self.lists = kept
 
     def files(self) -> list[str]:
         """Give the files of the sequences; see :class:`PatchSet`."""
@@ -277,11 +290,6 @@ def _add_means(parts: Parts, name: str, values: dict[str, list[float]], unit: st
 def _look_up(table: dict[str, int], names: np.ndarray) -> np.ndarray:
     unique, positions = np.unique(names, return_inverse=True)
     return np.array([table[str(name)] for name in unique], int)[positions]
-
-
-def _sequences(rows: np.ndarray) -> np.ndarray:
-    columns = ("s1", "s2") if "s1" in (rows.dtype.names or ()) else ("s",)
-    return np.unique(np.concatenate([np.unique(rows[column]) for column in columns]))
 
 
 def _find_tasks(folder: Path) -> Path:

@@ -1,0 +1,100 @@
+"""Descriptors that are kept, so that a run that was stopped goes on where it was.
+
+A file is the number of dimensions as int64, then rows of float32, written as they are computed.
+What was described by what is in its name; descriptors of a function of the user's are not kept, as
+nothing tells when it changes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.patches.dataset import PatchSet
+from benchmarks.patches.descriptors import PatchDescriptor
+from featplug.progress import progress_bar
+from featplug.results import data_fingerprint
+
+_FORMAT = 1
+_HEAD = 8
+"""Bytes."""
+
+
+def describe(
+    descriptor: PatchDescriptor,
+    patch_set: PatchSet,
+    folder: Path | None = None,
+    progress: bool = False,
+) -> np.ndarray:
+    """Describe all patches of a set.
+
+    Args:
+        descriptor: what describes.
+        patch_set: what is described.
+        folder: of the files; nothing is kept if None.
+        progress: show a bar.
+
+    Returns:
+        N×D float32.
+
+    Raises:
+        FileNotFoundError: a file of patches is missing.
+        ValueError: one is damaged, or the descriptor is no good.
+    """
+    file = None
+    if folder is not None and ":" not in descriptor.name:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder / f"{patch_set.name}-{descriptor.name}-{_identity(descriptor, patch_set)}.f32"
+    kept = _read(file)
+    pieces, start = [], 0
+    with progress_bar(
+        None, f"{patch_set.name} {descriptor.name}", patch_set.num_patches(), "patch", progress
+    ) as bar:
+        for patches in patch_set.patches():
+            stop = start + len(patches)
+            if stop <= len(kept):
+                piece = kept[start:stop]
+            else:
+                piece = descriptor(patches)
+                if pieces and piece.shape[1] != pieces[0].shape[1]:
+                    raise ValueError(f"{descriptor.name} gave descriptors of different lengths.")
+                if file is not None:
+                    _append(file, piece, start)
+            pieces.append(piece)
+            bar.update(len(patches))
+            start = stop
+    return np.concatenate(pieces)
+
+
+def _identity(descriptor: PatchDescriptor, patch_set: PatchSet) -> str:
+    """Hash all that decides over the descriptors."""
+    decisive = [
+        _FORMAT,
+        descriptor.name,
+        [record["sha256"] for record in descriptor.weights],
+        data_fingerprint(patch_set.folder, patch_set.files()),
+        patch_set.num_patches(),
+    ]
+    return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:12]
+
+
+def _read(file: Path | None) -> np.ndarray:
+    """Read the whole rows of a file; none where there is no file."""
+    if file is None or not file.is_file() or file.stat().st_size < _HEAD:
+        return np.zeros((0, 0), np.float32)
+    dimensions = int(np.fromfile(file, np.int64, 1)[0])
+    numbers = np.fromfile(file, np.float32, offset=_HEAD)
+    num = len(numbers) // dimensions
+    return numbers[: num * dimensions].reshape(num, dimensions)
+
+
+def _append(file: Path, piece: np.ndarray, start: int) -> None:
+    """Write rows at their place, over what a stopped run may have left of them."""
+    with file.open("r+b" if file.exists() else "w+b") as opened:
+        opened.write(np.int64(piece.shape[1]).tobytes())
+        opened.seek(_HEAD + start * piece.shape[1] * piece.itemsize)
+        opened.truncate()
+        opened.write(np.ascontiguousarray(piece, np.float32).tobytes())

@@ -1,0 +1,106 @@
+"""``python -m benchmarks.patches``."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.patches import phototour
+from benchmarks.patches.__main__ import main
+from benchmarks.record import read_run
+
+
+def means(patches: np.ndarray) -> np.ndarray:
+    """A descriptor that these tests name."""
+    return patches.reshape(len(patches), 1, -1).mean(2)
+
+
+def test_all_sets_are_measured_and_recorded(
+    sets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = tuple(sets / name for name in ("hpatches", "phototour", "romepatches"))
+    own = f"{__name__}:means"
+    main(folders, ("sift", own, "d2net"), tmp_path / "out")
+    run = read_run(tmp_path / "out")
+    assert run.benchmark == "patches"
+    assert set(run.data) == {"hpatches-patches", "phototour-synthetic", "rome-patches"}
+    assert len({entry["fingerprint"] for entry in run.data.values()}) == 3
+    values = {
+        (row.feature, row.protocol, row.part, name): entry["value"]
+        for row in run.rows
+        for name, entry in row.metrics.items()
+    }
+    for protocol, part, name in (
+        ("hpatches-patches-a", "all", "verification_map"),
+        ("hpatches-patches-a", "all", "matching_map"),
+        ("hpatches-patches-a", "all", "retrieval_map"),
+        ("rome-patches", "test", "retrieval_map"),
+    ):
+        assert values["sift", protocol, part, name] > values[own, protocol, part, name]
+    assert values["sift", "phototour-fpr95", "all", "fpr95"] < 0.2
+    assert all(row.not_comparable for row in run.rows)
+    assert set(run.rows[0].stages) == {"describe", "measure"}
+    assert [problem.subject for problem in run.problems] == ["d2net"]
+    printed = capsys.readouterr().out
+    assert "not measured: d2net: d2net does not describe single patches" in printed
+    assert f"{values['sift', 'rome-patches', 'test', 'retrieval_map']:.4f}" in printed
+    assert "not comparable with published numbers: verif_pos_split-a.csv" in printed
+    assert "published 87.9" not in printed
+
+
+def test_published_numbers_stand_beside_those_of_the_same_data(
+    sets: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = Path(shutil.copytree(sets / "phototour" / "synthetic", tmp_path / "liberty"))
+    shutil.copy(folder / "m50_120_120_0.txt", folder / phototour.PAIRS)
+    num = len((folder / "info.txt").read_text().splitlines())
+    monkeypatch.setattr(phototour, "NUM_PATCHES", {"liberty": num})
+    main((folder,), ("sift",), tmp_path / "out")
+    (row,) = read_run(tmp_path / "out").rows
+    ours = 100 * row.metrics["fpr95"]["value"]
+    assert (
+        f"fpr95: {ours:.4g} %, published 29.84 %, difference {ours - 29.84:+.2g} [He et al."
+        in capsys.readouterr().out
+    )
+
+
+def test_bad_input_is_named_in_one_line(
+    sets: Path, tmp_path: Path, refusal: Callable[..., str]
+) -> None:
+    def refused(*arguments: object) -> str:
+        outputs = ("--outputs", tmp_path / "out")
+        return refusal(main, "python -m benchmarks.patches", *arguments, *outputs)
+
+    rome = sets / "romepatches"
+    assert "sift is among the features twice" in refused(
+        "--dataset", rome, "--feature", "sift", "sift"
+    )
+    assert "holds no set of patches" in refused("--dataset", tmp_path)
+    assert "There is no folder" in refused("--dataset", tmp_path / "absent")
+    assert "weights for doap, which is not among the features" in refused(
+        "--dataset", rome, "--weights", "doap", "official"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_set_that_cannot_be_read_does_not_stop_the_others(
+    sets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = Path(shutil.copytree(sets / "phototour" / "synthetic", tmp_path / "liberty"))
+    (broken / "patches0000.bmp").write_bytes(b"BM")
+    main((broken, tmp_path / "absent", sets / "romepatches"), outputs=tmp_path / "out")
+    run = read_run(tmp_path / "out")
+    assert {row.dataset for row in run.rows} == {"rome-patches"}
+    assert [problem.subject for problem in run.problems] == [
+        str(tmp_path / "absent"),
+        "sift on phototour-liberty",
+    ]
+    assert "patches0000.bmp" in run.problems[1].reason
+    assert "not measured: sift on phototour-liberty" in capsys.readouterr().out
