@@ -49,7 +49,8 @@ def describe(
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / f"{patch_set.name}-{descriptor.name}-{_identity(descriptor, patch_set)}.f32"
     kept = _read(file)
-    pieces, start = [], 0
+    pieces: list[np.ndarray] = []
+    start = 0
     with progress_bar(
         None, f"{patch_set.name} {descriptor.name}", patch_set.num_patches(), "patch", progress
     ) as bar:

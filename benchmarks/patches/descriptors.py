@@ -74,18 +74,15 @@ def load_descriptor(
         ValueError: there is no such conf or function, it does not describe patches, or it has no
             weights to choose.
     """
-    if ":" in name or name in ("sift", "rootsift"):
+    if ":" in name or name in _BY_HAND:
         if weights is not None:
             raise ValueError(f"{name} has no weights, so there are none to choose.")
-        if ":" in name:
-            return PatchDescriptor(name, _import_function(name))
-        function = sift_of_patches if name == "sift" else _root_sift_of_patches
-        return PatchDescriptor(name, function)
+        return PatchDescriptor(name, _BY_HAND.get(name) or _import_function(name))
     conf = feature_conf(name)["model"]
     if conf["name"] not in _NETWORKS:
         able = [key for key, value in features.items() if value["model"]["name"] in _NETWORKS]
         raise ValueError(
-            f"{name} does not describe single patches; sift, rootsift, {', '.join(able)} do, and "
+            f"{name} does not describe single patches; {', '.join([*_BY_HAND, *able])} do, and "
             "any function that is given as MODULE:FUNCTION."
         )
     network_class, describe, size = _NETWORKS[conf["name"]]
@@ -126,6 +123,10 @@ def resize_patches(patches: np.ndarray, size: int) -> np.ndarray:
 
 def _root_sift_of_patches(patches: np.ndarray) -> np.ndarray:
     return root_sift(sift_of_patches(patches))
+
+
+_BY_HAND = {"sift": sift_of_patches, "rootsift": _root_sift_of_patches}
+"""Descriptors that were not learnt."""
 
 
 def _describe_doap(network: DOAP, patches: np.ndarray, device: torch.device) -> np.ndarray:

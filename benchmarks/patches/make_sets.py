@@ -129,9 +129,13 @@ def cut_patches(
     levels = np.clip(np.rint(np.log2(pixel)), 0, len(pyramid) - 1).astype(int)
     patches = np.empty((len(frames), size, size), np.uint8)
     for row, level in enumerate(levels):
-        places = ((axis[row] / 2**level).astype(np.float32) for axis in (x, y))
+        place_x, place_y = ((axis[row] / 2**level).astype(np.float32) for axis in (x, y))
         sampled = cv2.remap(
-            pyramid[level], *places, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+            pyramid[level],
+            place_x,
+            place_y,
+            cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
         )
         patches[row] = np.clip(np.rint(sampled), 0, 255)
     return patches

@@ -29,16 +29,17 @@ def sift_of_patches(patches: np.ndarray) -> np.ndarray:
     descriptors = np.zeros((len(patches), _CELLS**2 * _ORIENTATIONS), np.float32)
     for start in range(0, len(patches), _CHUNK):
         rows = slice(start, start + _CHUNK)
-        dy, dx = np.gradient(patches[rows].astype(np.float32), axis=(1, 2))
-        magnitudes = np.hypot(dx, dy).reshape(len(dx), -1, 1)
-        turns = (np.arctan2(dy, dx) * (_ORIENTATIONS / (2 * np.pi))).reshape(len(dx), -1, 1)
+        chunk = patches[rows].astype(np.float32)
+        dy, dx = np.gradient(chunk, axis=(1, 2))
+        magnitudes = np.hypot(dx, dy).reshape(len(chunk), -1, 1)
+        turns = (np.arctan2(dy, dx) * (_ORIENTATIONS / (2 * np.pi))).reshape(len(chunk), -1, 1)
         lower = np.floor(turns)
         upper_share = turns - lower
         bin_ = lower.astype(np.intp) % _ORIENTATIONS
         oriented = np.zeros((*turns.shape[:2], _ORIENTATIONS), np.float32)
         np.put_along_axis(oriented, bin_, magnitudes * (1 - upper_share), axis=2)
         np.put_along_axis(oriented, (bin_ + 1) % _ORIENTATIONS, magnitudes * upper_share, axis=2)
-        histograms = (cells.T @ oriented).reshape(len(dx), -1)
+        histograms = (cells.T @ oriented).reshape(len(chunk), -1)
         descriptors[rows] = _normalise(np.minimum(_normalise(histograms), _CUT))
     return descriptors
 
