@@ -123,11 +123,9 @@ def compare(benchmark: str, row: Row, options: Mapping[str, Any] | None = None) 
             continue
         if number.feature != _describer(row.feature, number):
             continue
-        entry = row.metrics[number.metric]
-        per_cent = number.unit == "%" and entry["unit"] != "%"
         comparison = Comparison(
             metric=number.metric,
-            ours=entry["value"] * (100 if per_cent else 1),
+            ours=_in_unit_of(number, row.metrics[number.metric]),
             published=number,
             reason=_why_not(number, row, options or {}),
         )
@@ -153,6 +151,15 @@ def context(benchmark: str, row: Row) -> list[Published]:
         and _same_subject(number, benchmark, row)
         and number.feature != _describer(row.feature, number)
     ]
+
+
+def _in_unit_of(number: Published, entry: Mapping[str, Any]) -> float:
+    """Give a figure in a published number's unit: rates are parts of 1 or per cent."""
+    if number.unit == "%" and entry["unit"] != "%":
+        return 100 * entry["value"]
+    if number.unit == "fraction" and entry["unit"] == "%":
+        return entry["value"] / 100
+    return entry["value"]
 
 
 def _document() -> dict[str, Any]:

@@ -22,8 +22,8 @@ from featplug.networks.l2net import DOAP
 from featplug.patches import standardise_patches
 from featplug.weights import load_network
 
-_BATCH = 256
-"""Patches in one pass through a network."""
+_BATCH = 64
+"""Patches in one pass through a network; the fastest on CPUs."""
 
 
 @dataclass(frozen=True)

@@ -166,6 +166,8 @@ def test_rates_are_compared_in_the_unit_they_are_printed_in() -> None:
     same = by_variant["ContextDesc++", "section 4.6"]
     assert same.ours == pytest.approx(75)
     assert same.difference == pytest.approx(75 - 77.20)
+    per_cent = replace(row, metrics={"recall": metric(75.0, "%")})
+    assert {c.ours for c in compare("matching", per_cent)} == {75.0}
     other = by_variant["ContextDesc+", "Table 1"]
     assert other.difference is None
     assert other.reason == (
