@@ -174,15 +174,14 @@ def table(result: Run) -> str:
         rows = [row for row in result.rows if row.dataset == dataset]
         metrics = list(dict.fromkeys(name for row in rows for name in row.metrics))
         parts = list(dict.fromkeys(row.part for row in rows))
-        lines += [f"{dataset}", f"  {'':<34}" + "".join(f"{name:>28}" for name in metrics)]
+        widths = {name: max(len(name) + 2, 10) for name in metrics}
+        heads = "".join(f"{name:>{width}}" for name, width in widths.items())
+        lines += [dataset, f"  {'':<34}{heads}"]
         for part in parts:
             for row in (row for row in rows if row.part == part):
-                values = [
-                    f"{row.metrics[name]['value']:.4f}" if name in row.metrics else ""
-                    for name in metrics
-                ]
-                shown = "".join(f"{value:>28}" for value in values)
-                lines.append(f"  {row.feature:<18}{part:<16}{shown}".rstrip())
+                values = {name: f"{entry['value']:.4f}" for name, entry in row.metrics.items()}
+                cells = "".join(f"{values.get(name, ''):>{n}}" for name, n in widths.items())
+                lines.append(f"  {row.feature:<18}{part:<16}{cells}".rstrip())
         lines += _published_lines(result, rows)
     return "\n".join(lines)
 

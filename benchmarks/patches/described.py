@@ -49,25 +49,26 @@ def describe(
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / f"{patch_set.name}-{descriptor.name}-{_identity(descriptor, patch_set)}.f32"
     kept = _read(file)
-    pieces: list[np.ndarray] = []
+    descriptors = np.zeros((0, 0), np.float32)
     start = 0
     with progress_bar(
         None, f"{patch_set.name} {descriptor.name}", patch_set.num_patches(), "patch", progress
     ) as bar:
         for patches in patch_set.patches():
             stop = start + len(patches)
-            if stop <= len(kept):
-                piece = kept[start:stop]
-            else:
-                piece = descriptor(patches)
-                if pieces and piece.shape[1] != pieces[0].shape[1]:
-                    raise ValueError(f"{descriptor.name} gave descriptors of different lengths.")
-                if file is not None:
-                    _append(file, piece, start)
-            pieces.append(piece)
+            new = stop > len(kept)
+            piece = descriptor(patches) if new else kept[start:stop]
+            if start == 0:
+                descriptors = np.empty((patch_set.num_patches(), piece.shape[1]), np.float32)
+            if piece.shape[1] != descriptors.shape[1]:
+                raise ValueError(f"{descriptor.name} gave descriptors of different lengths.")
+            if new and file is not None:
+                kept = np.zeros((0, 0), np.float32)  # closes the file that it maps
+                _append(file, piece, start)
+            descriptors[start:stop] = piece
             bar.update(len(patches))
             start = stop
-    return np.concatenate(pieces)
+    return descriptors
 
 
 def _identity(descriptor: PatchDescriptor, patch_set: PatchSet) -> str:
@@ -87,9 +88,10 @@ def _read(file: Path | None) -> np.ndarray:
     if file is None or not file.is_file() or file.stat().st_size < _HEAD:
         return np.zeros((0, 0), np.float32)
     dimensions = int(np.fromfile(file, np.int64, 1)[0])
-    numbers = np.fromfile(file, np.float32, offset=_HEAD)
-    num = len(numbers) // dimensions
-    return numbers[: num * dimensions].reshape(num, dimensions)
+    num = (file.stat().st_size - _HEAD) // (4 * dimensions)
+    if num == 0:
+        return np.zeros((0, 0), np.float32)
+    return np.memmap(file, np.float32, "r", _HEAD, (num, dimensions))
 
 
 def _append(file: Path, piece: np.ndarray, start: int) -> None:

@@ -7,7 +7,7 @@ pixels. Tasks are lists of patches, ``verif_pos_split-a.csv`` and so on; matchin
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -30,11 +30,9 @@ KINDS = ("ref", *(f"{level[0]}{image}" for level in LEVELS for image in range(1,
 """Files of a sequence, in the order that their descriptors are kept in."""
 SIDE = 65
 
-PAIRS = np.dtype(
-    [("s1", "U64"), ("t1", "i8"), ("idx1", "i8"), ("s2", "U64"), ("t2", "i8"), ("idx2", "i8")]
-)
+PAIRS = ("s1", "t1", "idx1", "s2", "t2", "idx2")
 """Columns of a list of pairs: sequence, image (0 is the reference) and patch, twice."""
-PATCHES = np.dtype([("s", "U64"), ("idx", "i8")])
+PATCHES = ("s", "idx")
 """Columns of a list of patches of reference images."""
 LISTS = {
     "verif_pos": PAIRS,
@@ -62,8 +60,6 @@ PUBLISHED_LISTS = {
 }
 """Git's ids of the published lists, of the splits that numbers were published of."""
 
-_COLUMNS = {PAIRS: (("s1", "idx1"), ("s2", "idx2")), PATCHES: (("s", "idx"),)}
-"""Of a list, the columns of its sequences and patches."""
 _LEAST = 5
 """Rows that a list must have: verification takes a fifth as many matching pairs as others."""
 _CHUNK = 64
@@ -99,34 +95,29 @@ class HPatches(PatchSet):
         self.problems = []
         self.tasks = tasks or _find_tasks(folder)
         self._num_distractors = num_distractors
+        numbers: dict[str, int] = {}
         self.lists: dict[str, np.ndarray] = {}
         for name, columns in LISTS.items():
             try:
-                self.lists[name] = _read_list(self._list_file(name), columns)
+                self.lists[name] = _read_list(self._list_file(name), columns, numbers)
             except (ValueError, OSError) as error:
                 self.problems.append(Problem(f"{self.name} {name}", str(error)))
         if not self.lists:
             raise FileNotFoundError(f"{self.tasks} has no lists of split {split}.")
         self.sizes: dict[str, int] = {}
-        named = sorted(
-            {
-                str(sequence)
-                for name, rows in self.lists.items()
-                for column, _ in _COLUMNS[LISTS[name]]
-                for sequence in np.unique(rows[column])
-            }
-        )
-        for sequence in named:
+        for sequence in sorted(numbers):
             try:
                 self.sizes[sequence] = _count_patches(folder / sequence)
             except (ValueError, OSError) as error:
                 self.problems.append(Problem(f"{self.name} {sequence}", str(error)))
         if not self.sizes:
             raise ValueError(
-                f"{folder} has none of the sequences that {self.tasks} names, such as {named[0]}."
+                f"{folder} has none of the sequences that {self.tasks} names, such as "
+                f"{min(numbers)}."
             )
-        self.not_comparable = self._why_not(len(named))
-        self._drop_missing()
+        self.not_comparable = self._why_not(len(numbers))
+        self._rows = _Rows(self.sizes, numbers)
+        self._drop_missing(numbers)
 
     def _list_file(self, name: str) -> Path:
         return self.tasks / f"{name}_split-{self.split}.csv"
@@ -145,29 +136,28 @@ class HPatches(PatchSet):
                 return f"{file.name} is not the published list."
         return None
 
-    def _drop_missing(self) -> None:
+    def _drop_missing(self, numbers: dict[str, int]) -> None:
         """Leave out what lists say of sequences that are not there; check the rest.
 
         Raises:
             ValueError: a list names a patch that its sequence does not have.
         """
-        kept: dict[str, np.ndarray] = {}
-        for name, rows in self.lists.items():
-            for sequence, index in _COLUMNS[LISTS[name]]:
-                rows = rows[np.isin(rows[sequence], list(self.sizes))]
-                wrong = (rows[index] < 0) | (rows[index] >= _look_up(self.sizes, rows[sequence]))
-                if wrong.any():
-                    row = rows[wrong][0]
-                    raise ValueError(
-                        f"{self._list_file(name)} names patch {row[index]} of {row[sequence]}, "
-                        f"which has {self.sizes[str(row[sequence])]}."
-                    )
-            if len(rows) < _LEAST:
-                reason = f"{len(rows)} of its rows are of sequences that are there."
+        names = list(numbers)
+        for name, patches in list(self.lists.items()):
+            sizes = self._rows.sizes[patches[..., 0]]
+            there = (sizes > 0).all(1)
+            wrong = (patches[..., 2] < 0) | (patches[..., 2] >= sizes)
+            if wrong[there].any():
+                sequence, _, patch = patches[there][wrong[there]][0]
+                raise ValueError(
+                    f"{self._list_file(name)} names patch {patch} of {names[sequence]}, which has "
+                    f"{self.sizes[names[sequence]]}."
+                )
+            self.lists[name] = patches[there]
+            if there.sum() < _LEAST:
+                reason = f"{there.sum()} of its rows are of sequences that are there."
                 self.problems.append(Problem(f"{self.name} {name}", reason))
-            else:
-                kept[name] = rows
-        self.lists = kept
+                del self.lists[name]
 
     def files(self) -> list[str]:
         """Give the files of the sequences; see :class:`PatchSet`."""
@@ -186,26 +176,20 @@ class HPatches(PatchSet):
 
     def measure(self, descriptors: np.ndarray) -> Parts:
         """Measure the three tasks, as far as there are lists; see :class:`PatchSet`."""
-        starts = np.cumsum([0, *(size * len(KINDS) for size in self.sizes.values())])[:-1]
-        rows = _Rows(self.sizes, dict(zip(self.sizes, starts.tolist(), strict=True)))
         parts: Parts = {level: {} for level in (*LEVELS, "all")}
         if {"verif_pos", "verif_neg_inter", "verif_neg_intra"} <= set(self.lists):
-            self._verify(descriptors, rows, parts)
-        self._match(descriptors, rows, parts)
+            self._verify(descriptors, parts)
+        self._match(descriptors, parts)
         if {"retr_queries", "retr_distractors"} <= set(self.lists):
-            self._retrieve(descriptors, rows, parts)
+            self._retrieve(descriptors, parts)
         return parts
 
-    def _verify(self, descriptors: np.ndarray, rows: _Rows, parts: Parts) -> None:
+    def _verify(self, descriptors: np.ndarray, parts: Parts) -> None:
         imbalanced: dict[str, list[float]] = {level: [] for level in LEVELS}
         balanced: dict[str, list[float]] = {level: [] for level in LEVELS}
         for level in LEVELS:
             distances = {
-                name: pair_distances(
-                    descriptors,
-                    rows.of(pairs["s1"], pairs["t1"], pairs["idx1"], level),
-                    rows.of(pairs["s2"], pairs["t2"], pairs["idx2"], level),
-                )
+                name: pair_distances(descriptors, *self._rows.of(pairs, level).T)
                 for name, pairs in self.lists.items()
                 if name.startswith("verif")
             }
@@ -219,18 +203,17 @@ class HPatches(PatchSet):
         _add_means(parts, "verification_map", imbalanced, unit)
         _add_means(parts, "verification_map_balanced", balanced, unit)
 
-    def _match(self, descriptors: np.ndarray, rows: _Rows, parts: Parts) -> None:
+    def _match(self, descriptors: np.ndarray, parts: Parts) -> None:
         precisions: dict[str, list[float]] = {level: [] for level in LEVELS}
         changes: dict[str, list[float]] = {}
         for sequence, size in self.sizes.items():
-            patches = np.arange(size)
-            name = np.full(size, sequence)
             change = {"i": "illumination", "v": "viewpoint"}.get(sequence.split("_")[0])
-            reference = descriptors[rows.of(name, np.zeros(size, int), patches, "easy")]
+            start = self._rows.first[sequence]
+            images = descriptors[start : start + size * len(KINDS)].reshape(len(KINDS), size, -1)
             for level in LEVELS:
                 for image in range(1, 6):
-                    index = rows.of(name, np.full(size, image), patches, level)
-                    precision = matching_average_precision(reference, descriptors[index])
+                    other = images[KINDS.index(f"{level[0]}{image}")]
+                    precision = matching_average_precision(images[0], other)
                     precisions[level].append(precision)
                     if change:
                         changes.setdefault(f"{change}-{level}", []).append(precision)
@@ -239,45 +222,53 @@ class HPatches(PatchSet):
         for part, values in changes.items():
             parts.setdefault(part, {})["matching_map"] = metric(float(np.mean(values)), unit)
 
-    def _retrieve(self, descriptors: np.ndarray, rows: _Rows, parts: Parts) -> None:
-        queries = self.lists["retr_queries"]
-        distractors = self.lists["retr_distractors"][: self._num_distractors]
-        zeros = np.zeros(len(distractors), int)
-        searched = descriptors[rows.of(distractors["s"], zeros, distractors["idx"], "easy")]
+    def _retrieve(self, descriptors: np.ndarray, parts: Parts) -> None:
+        queries = self.lists["retr_queries"][:, 0]
+        distractors = self.lists["retr_distractors"][: self._num_distractors, 0]
+        searched = descriptors[self._rows.of(distractors, "easy")]
         precisions: dict[str, list[float]] = {level: [] for level in LEVELS}
         for start in range(0, len(queries), _CHUNK):
             chunk = queries[start : start + _CHUNK]
-            images = np.zeros(len(chunk), int)
-            described = descriptors[rows.of(chunk["s"], images, chunk["idx"], "easy")]
+            described = descriptors[self._rows.of(chunk, "easy")]
             distances = squared_distances(described, searched)
             # A sequence may show one surface in several patches: its own are no distractors.
-            distances[chunk["s"][:, None] == distractors["s"]] = np.inf
+            distances[chunk[:, :1] == distractors[:, 0]] = np.inf
+            others = chunk[:, None] + np.array([[0, image, 0] for image in range(1, 6)])
             for level in LEVELS:
-                relevant = np.stack(
-                    [
-                        descriptors[rows.of(chunk["s"], images + image, chunk["idx"], level)]
-                        for image in range(1, 6)
-                    ],
-                    axis=1,
-                )
+                relevant = descriptors[self._rows.of(others, level)]
                 apart = ((relevant - described[:, None]) ** 2).sum(-1)
                 precisions[level] += map(retrieval_average_precision, apart, distances)
         _add_means(parts, "retrieval_map", precisions, "mean over queries")
 
 
 class _Rows:
-    """Where the descriptors of patches are kept."""
+    """Where the descriptors of patches are kept.
 
-    def __init__(self, sizes: dict[str, int], starts: dict[str, int]) -> None:
-        self._sizes, self._starts = sizes, starts
+    Args:
+        sizes: sequence to its number of patches, in the order of the descriptors.
+        numbers: sequence to its number in the lists; also of those that are not there.
+    """
 
-    def of(
-        self, sequences: np.ndarray, images: np.ndarray, patches: np.ndarray, level: str
-    ) -> np.ndarray:
-        """Give the rows of N patches with a level's noise; image 0 has none."""
+    def __init__(self, sizes: dict[str, int], numbers: dict[str, int]) -> None:
+        self.first: dict[str, int] = {}
+        """Row of a sequence's first descriptor."""
+        self.sizes, self._starts = np.zeros((2, len(numbers)), int)
+        start = 0
+        for sequence, size in sizes.items():
+            self.first[sequence] = start
+            self.sizes[numbers[sequence]], self._starts[numbers[sequence]] = size, start
+            start += size * len(KINDS)
+
+    def of(self, patches: np.ndarray, level: str) -> np.ndarray:
+        """Give the rows of patches with a level's noise, which reference images do not have.
+
+        Args:
+            patches: (…)×3 sequence, image and patch.
+            level: one of :data:`LEVELS`.
+        """
+        sequences, images, index = np.moveaxis(patches, -1, 0)
         kinds = np.where(images == 0, 0, images + 5 * LEVELS.index(level))
-        sizes, starts = (_look_up(table, sequences) for table in (self._sizes, self._starts))
-        return starts + kinds * sizes + patches
+        return self._starts[sequences] + kinds * self.sizes[sequences] + index
 
 
 def _add_means(parts: Parts, name: str, values: dict[str, list[float]], unit: str) -> None:
@@ -285,11 +276,6 @@ def _add_means(parts: Parts, name: str, values: dict[str, list[float]], unit: st
     for level, level_values in values.items():
         parts[level][name] = metric(float(np.mean(level_values)), unit)
     parts["all"][name] = metric(float(np.mean(np.concatenate([*values.values()]))), unit)
-
-
-def _look_up(table: dict[str, int], names: np.ndarray) -> np.ndarray:
-    unique, positions = np.unique(names, return_inverse=True)
-    return np.array([table[str(name)] for name in unique], int)[positions]
 
 
 def _find_tasks(folder: Path) -> Path:
@@ -302,23 +288,41 @@ def _find_tasks(folder: Path) -> Path:
     )
 
 
-def _read_list(file: Path, columns: np.dtype) -> np.ndarray:
+def _read_list(file: Path, columns: tuple[str, ...], numbers: dict[str, int]) -> np.ndarray:
+    """Read a list as N×E×3: of each patch of a row the sequence, the image and the index.
+
+    Args:
+        file: the list.
+        columns: what its first line must say.
+        numbers: sequence to the number that stands for it; gets those that are new.
+    """
     if not file.is_file():
         raise FileNotFoundError(f"{file} is missing.")
     with file.open(encoding="utf-8") as opened:
         head = opened.readline().strip().split(",")
-    if tuple(head) != columns.names:
-        raise ValueError(f"{file} must begin with the line {','.join(columns.names or ())}.")
+    if tuple(head) != columns:
+        raise ValueError(f"{file} must begin with the line {','.join(columns)}.")
+
+    def number(sequence: str) -> int:
+        return numbers.setdefault(sequence, len(numbers))
+
+    named: dict[int | str, Callable[[str], int]] = {
+        i: number for i, column in enumerate(columns) if column.startswith("s")
+    }
     try:
-        rows = np.loadtxt(file, columns, delimiter=",", skiprows=1, ndmin=1, encoding="utf-8")
+        rows = np.loadtxt(
+            file, int, delimiter=",", skiprows=1, ndmin=2, encoding="utf-8", converters=named
+        )
     except ValueError as error:
         raise ValueError(f"{file} is damaged: {error}.") from error
     if len(rows) == 0:
         raise ValueError(f"{file} is empty.")
-    for image in {"t1", "t2"} & set(columns.names or ()):
-        if not np.isin(rows[image], np.arange(6)).all():
-            raise ValueError(f"{file} names images other than 0 to 5.")
-    return rows
+    if columns == PATCHES:
+        return np.insert(rows, 1, 0, axis=1)[:, None]
+    patches = rows.reshape(-1, 2, 3)
+    if not np.isin(patches[..., 1], np.arange(6)).all():
+        raise ValueError(f"{file} names images other than 0 to 5.")
+    return patches
 
 
 def _count_patches(folder: Path) -> int:

@@ -188,8 +188,8 @@ def write_hpatches(
     _write_list(tasks / "retr_distractors_split-a.csv", hpatches.PATCHES, shuffled[half:])
 
 
-def _write_list(file: Path, columns: np.dtype, lines: list[str]) -> None:
-    file.write_text("\n".join([",".join(columns.names or ()), *lines]) + "\n", "utf-8")
+def _write_list(file: Path, columns: tuple[str, ...], lines: list[str]) -> None:
+    file.write_text("\n".join([",".join(columns), *lines]) + "\n", "utf-8")
 
 
 def write_phototour(
