@@ -37,8 +37,15 @@ class SetOptions:
     """Of HPatches' retrieval, the first of their list; all by default."""
 
 
-def open_sets(folder: Path, options: SetOptions) -> list[PatchSet]:
-    """Open the set that a folder holds, or those of PhotoTour in it.
+def set_folders(folder: Path) -> list[Path]:
+    """Give the folders of PhotoTour's sets, such as liberty, that a folder holds, or itself."""
+    if (folder / "info.txt").is_file():
+        return [folder]
+    return sorted(file.parent for file in folder.glob("*/info.txt")) or [folder]
+
+
+def open_set(folder: Path, options: SetOptions) -> PatchSet:
+    """Open the set that a folder holds.
 
     Raises:
         FileNotFoundError: there is no such folder, or files of the set are missing.
@@ -47,14 +54,11 @@ def open_sets(folder: Path, options: SetOptions) -> list[PatchSet]:
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder}.")
     if (folder / "info.txt").is_file():
-        return [PhotoTour(folder)]
+        return PhotoTour(folder)
     if any(folder.glob("patch_retrieval_Rome_*.mat")):
-        return [RomePatches(folder)]
+        return RomePatches(folder)
     if any(folder.glob("*/ref.png")):
-        return [HPatches(folder, options.split, options.tasks, options.num_distractors)]
-    inside = sorted(file.parent for file in folder.glob("*/info.txt"))
-    if inside:
-        return [PhotoTour(each) for each in inside]
+        return HPatches(folder, options.split, options.tasks, options.num_distractors)
     raise ValueError(
         f"{folder} holds no set of patches: neither info.txt (PhotoTour), nor SEQUENCE/ref.png "
         "(HPatches), nor patch_retrieval_Rome_train.mat."
@@ -136,12 +140,12 @@ def run(
         data={},
     )
     sets: list[PatchSet] = []
-    for folder in datasets:
+    for folder in (inside for dataset in datasets for inside in set_folders(dataset)):
         try:
-            for patch_set in open_sets(folder, options):
-                _add_data(result.data, patch_set)
-                sets.append(patch_set)
-                result.problems += patch_set.problems
+            patch_set = open_set(folder, options)
+            _add_data(result.data, patch_set)
+            sets.append(patch_set)
+            result.problems += patch_set.problems
         except (ValueError, OSError) as error:
             result.problems.append(Problem(str(folder), str(error)))
     for name in features:

@@ -64,8 +64,9 @@ def load_descriptor(
     """Load what a name says.
 
     Args:
-        name: ``sift``, ``rootsift``, the conf of a feature whose network describes patches, or
-            ``MODULE:FUNCTION`` for any function from patches N×H×W uint8 to descriptors N×D.
+        name: ``sift`` or ``rootsift``, both of the whole patch (the conf ``sift`` is RootSIFT), the
+            conf of a feature whose network describes patches, or ``MODULE:FUNCTION`` for any
+            function from patches N×H×W uint8 to descriptors N×D.
         weights: ``official``, ``featplug`` or a file, for a conf; its own choice if None.
         device: of torch; the fastest one if None.
 

@@ -35,8 +35,8 @@ class PhotoTour(PatchSet):
         folder: of the set.
 
     Raises:
-        FileNotFoundError: ``info.txt`` or a list of pairs is missing.
-        ValueError: one of them is damaged, or names patches that there are not.
+        FileNotFoundError: ``info.txt``, a list of pairs or a sheet is missing.
+        ValueError: a list is damaged, or names patches that there are not.
     """
 
     protocol = "phototour-fpr95"
@@ -57,6 +57,9 @@ class PhotoTour(PatchSet):
                 f"{self.pairs_file} names patch {unknown[0]}, {folder / 'info.txt'} lists "
                 f"{num_patches}."
             )
+        missing = [name for name in self.files() if not (folder / name).is_file()]
+        if missing:
+            raise FileNotFoundError(f"{folder / missing[0]} is missing, whose patches are needed.")
         self.not_comparable = self._why_not(num_patches)
 
     def _why_not(self, num_patches: int) -> str | None:
@@ -81,8 +84,6 @@ class PhotoTour(PatchSet):
         """Give the patches that pairs are made of, a sheet at a time; see :class:`PatchSet`."""
         for number in np.unique(self.index // _PER_SHEET):
             file = self.folder / _sheet(number)
-            if not file.is_file():
-                raise FileNotFoundError(f"{file} is missing, and pairs need its patches.")
             sheet = read_image(file, grayscale=True)
             if sheet.shape != (_PER_ROW * _SIDE,) * 2:
                 raise ValueError(

@@ -93,14 +93,19 @@ def test_bad_input_is_named_in_one_line(
 def test_a_set_that_cannot_be_read_does_not_stop_the_others(
     sets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    broken = Path(shutil.copytree(sets / "phototour" / "synthetic", tmp_path / "liberty"))
-    (broken / "patches0000.bmp").write_bytes(b"BM")
-    main((broken, tmp_path / "absent", sets / "romepatches"), outputs=tmp_path / "out")
+    root = tmp_path / "phototour"
+    for name in ("liberty", "notredame", "yosemite"):
+        shutil.copytree(sets / "phototour" / "synthetic", root / name)
+    (root / "liberty" / "patches0000.bmp").write_bytes(b"BM")
+    (root / "notredame" / "patches0000.bmp").unlink()
+    main((root, tmp_path / "absent", sets / "romepatches"), outputs=tmp_path / "out")
     run = read_run(tmp_path / "out")
-    assert {row.dataset for row in run.rows} == {"rome-patches"}
+    assert {row.dataset for row in run.rows} == {"phototour-yosemite", "rome-patches"}
     assert [problem.subject for problem in run.problems] == [
+        str(root / "notredame"),
         str(tmp_path / "absent"),
         "sift on phototour-liberty",
     ]
-    assert "patches0000.bmp" in run.problems[1].reason
+    for problem in (run.problems[0], run.problems[2]):
+        assert "patches0000.bmp" in problem.reason
     assert "not measured: sift on phototour-liberty" in capsys.readouterr().out
