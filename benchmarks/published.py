@@ -194,10 +194,10 @@ def _describer(feature: str, number: Published) -> str:
 
 
 def _why_not(number: Published, row: Row, options: Mapping[str, Any]) -> str | None:
-    if number.protocol != row.protocol:
-        return f"Published by the protocol {number.protocol}, measured by {row.protocol}."
     if row.not_comparable:
         return row.not_comparable
+    if number.protocol != row.protocol:
+        return f"Published by the protocol {number.protocol}, measured by {row.protocol}."
     if number.keypoints and _keypoints(row.feature) != number.keypoints:
         return (
             f"Published at keypoints of {number.keypoints}, measured at those of "

@@ -88,7 +88,9 @@ def measure(
     """
     recorder = StageRecorder()
     with recorder.stage("describe"):
-        descriptors = describe(descriptor, patch_set, outputs, progress)
+        descriptors, num_kept = describe(descriptor, patch_set, outputs, progress)
+    if num_kept > 0:
+        del recorder.stages["describe"]  # it is not the time that all patches take
     with recorder.stage("measure"):
         parts = patch_set.measure(descriptors)
     return [
@@ -202,11 +204,15 @@ def _published_lines(result: Run, rows: Sequence[Row]) -> list[str]:
         for row, comparison in comparisons
         if comparison.reason is None
     ]
-    reasons = dict.fromkeys(c.reason for _, c in comparisons if c.reason)
-    lines += [f"  not compared with published numbers: {reason}" for reason in reasons]
-    if not comparisons and rows and rows[0].not_comparable:
-        lines.append(f"  not comparable with published numbers: {rows[0].not_comparable}")
-    return lines
+    reasons = dict.fromkeys(
+        reason
+        for reason in (
+            *(row.not_comparable for row in rows),
+            *(comparison.reason for _, comparison in comparisons),
+        )
+        if reason
+    )
+    return lines + [f"  not compared with published numbers: {reason}" for reason in reasons]
 
 
 def _comparison_text(comparison: Comparison) -> str:

@@ -28,7 +28,7 @@ def describe(
     patch_set: PatchSet,
     folder: Path | None = None,
     progress: bool = False,
-) -> np.ndarray:
+) -> tuple[np.ndarray, int]:
     """Describe all patches of a set.
 
     Args:
@@ -38,7 +38,7 @@ def describe(
         progress: show a bar.
 
     Returns:
-        N×D float32.
+        N×D float32, and how many of them were kept by an earlier run.
 
     Raises:
         FileNotFoundError: a file of patches is missing.
@@ -50,7 +50,7 @@ def describe(
         file = folder / f"{patch_set.name}-{descriptor.name}-{_identity(descriptor, patch_set)}.f32"
     kept = _read(file)
     descriptors = np.zeros((0, 0), np.float32)
-    start = 0
+    start = num_kept = 0
     with progress_bar(
         None, f"{patch_set.name} {descriptor.name}", patch_set.num_patches(), "patch", progress
     ) as bar:
@@ -66,9 +66,10 @@ def describe(
                 kept = np.zeros((0, 0), np.float32)  # closes the file that it maps
                 _append(file, piece, start)
             descriptors[start:stop] = piece
+            num_kept += 0 if new else len(piece)
             bar.update(len(patches))
             start = stop
-    return descriptors
+    return descriptors, num_kept
 
 
 def _identity(descriptor: PatchDescriptor, patch_set: PatchSet) -> str:

@@ -36,12 +36,14 @@ def test_only_what_is_missing_is_described_again(sets: Path, tmp_path: Path) -> 
     with file.open("ab") as opened:
         opened.write(b"half a row")
     rest = Rows()
-    result = describe(PatchDescriptor("net", rest, [WEIGHTS]), patch_set, tmp_path)
+    result, num_kept = describe(PatchDescriptor("net", rest, [WEIGHTS]), patch_set, tmp_path)
     assert rest.calls == 2 * 16 - 5
+    assert num_kept == 5 * 10
     np.testing.assert_array_equal(result, expected)
     again = Rows()
-    kept = describe(PatchDescriptor("net", again, [WEIGHTS]), patch_set, tmp_path)
+    kept, num_kept = describe(PatchDescriptor("net", again, [WEIGHTS]), patch_set, tmp_path)
     assert again.calls == 0
+    assert num_kept == len(kept)
     np.testing.assert_array_equal(kept, expected)
 
 

@@ -48,7 +48,7 @@ def test_all_sets_are_measured_and_recorded(
     printed = capsys.readouterr().out
     assert "not measured: d2net: d2net does not describe single patches" in printed
     assert f"{values['sift', 'rome-patches', 'test', 'retrieval_map']:.4f}" in printed
-    assert "not comparable with published numbers: verif_pos_split-a.csv" in printed
+    assert "not compared with published numbers: verif_pos_split-a.csv" in printed
     assert "published 87.9" not in printed
 
 
