@@ -258,6 +258,8 @@ def main(
     unused = [name for name, _ in weights if name not in feature]
     if unused:
         raise ValueError(f"There are weights for {unused[0]}, which is not among the features.")
+    if num_distractors is not None and num_distractors < 1:
+        raise ValueError(f"num_distractors must be 1 or more, not {num_distractors}.")
     options = SetOptions(split, tasks, num_distractors)
     result = run(
         dataset, feature, options, dict(weights), outputs / "descriptors", device, progress=True

@@ -87,6 +87,9 @@ def test_bad_input_is_named_in_one_line(
     assert "weights for doap, which is not among the features" in refused(
         "--dataset", rome, "--weights", "doap", "official"
     )
+    assert "num_distractors must be 1 or more, not 0" in refused(
+        "--dataset", rome, "--num-distractors", 0
+    )
     assert not (tmp_path / "out").exists()
 
 
