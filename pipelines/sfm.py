@@ -90,6 +90,29 @@ class SfmOptions:
         return default_outputs("sfm", scene, self.extraction)
 
 
+@dataclass(frozen=True)
+class MatchedScene:
+    """Features and matches of a folder of photographs: what models are made from, by any seed."""
+
+    features: Features
+    matcher: str
+    """Its name."""
+    pairs: list[pairs.Pair]
+    matches: Path
+    retrieval: RetrievalSummary | None
+    """What it did, where it chose pairs."""
+    reference: dict[str, np.ndarray] | None
+    """Image name to the true ``cam_from_world``, 3×4."""
+    fingerprint: str
+    """Of the photographs."""
+    skipped: dict[str, str]
+    """Images that could not be used, and why."""
+    reused: dict[str, int]
+    """Stage to what an earlier run had made: images and pairs."""
+    stages: dict[str, dict[str, float]]
+    """See :class:`featplug.results.StageRecorder`."""
+
+
 def reconstruct(options: SfmOptions, progress: bool = False) -> dict[str, Any]:
     """Reconstruct a folder of photographs.
 
@@ -102,6 +125,18 @@ def reconstruct(options: SfmOptions, progress: bool = False) -> dict[str, Any]:
     Raises:
         FileNotFoundError: something given is not there.
         ValueError: something given does not fit, or nothing could be reconstructed.
+    """
+    return map_scene(match_scene(options, progress), options, progress)
+
+
+def match_scene(options: SfmOptions, progress: bool = False) -> MatchedScene:
+    """Extract and match, as far as that is not in the output folder already.
+
+    Nothing of it depends on the seed.
+
+    Raises:
+        FileNotFoundError: something given is not there.
+        ValueError: something given does not fit, or there are not two images with features.
     """
     outputs = options.output_dir
     # Whatever can be wrong with the request is looked at before the long work.
@@ -158,10 +193,40 @@ def reconstruct(options: SfmOptions, progress: bool = False) -> dict[str, Any]:
                 options.memory_gib,
                 progress,
             )
+    return MatchedScene(
+        inputs,
+        matcher,
+        given_pairs,
+        matches,
+        retrieval,
+        reference,
+        fingerprint,
+        skipped,
+        {"extract": inputs.num_reused, "match": num_pairs_reused},
+        recorder.stages,
+    )
+
+
+def map_scene(scene: MatchedScene, options: SfmOptions, progress: bool = False) -> dict[str, Any]:
+    """Verify the matches of a scene and make a model; an earlier one in the folder is replaced.
+
+    Args:
+        scene: what :func:`match_scene` gave.
+        options: the same, but for the seed, the output folder and what else is of mapping.
+        progress: show bars.
+
+    Returns:
+        What ``results.json`` holds.
+
+    Raises:
+        ValueError: nothing could be reconstructed.
+    """
+    outputs, inputs = options.output_dir, scene.features
     _remove_old_model(outputs)
+    recorder = StageRecorder()
     log = outputs / "colmap.log"
     with recorder.stage("verify"), colmap.log_to_file(log):
-        verified = _verify(options, inputs, given_pairs, matches, outputs)
+        verified = _verify(options, inputs, scene.pairs, scene.matches, outputs)
     with recorder.stage("map"), colmap.log_to_file(log):
         model = _map(options, outputs, progress)
     (outputs / "model").mkdir()
@@ -169,22 +234,25 @@ def reconstruct(options: SfmOptions, progress: bool = False) -> dict[str, Any]:
     model.export_PLY(str(outputs / "points.ply"))
 
     metrics = _model_metrics(model, inputs, verified)
-    if reference is not None:
+    skipped = dict(scene.skipped)
+    if scene.reference is not None:
         try:
-            metrics |= _pose_metrics(model, reference)
+            metrics |= _pose_metrics(model, scene.reference)
         except ValueError as error:  # the model is good without, and the record says why
             skipped["reference"] = f"no pose errors: {error}"
-    record = run_record("sfm", asdict(options), inputs, matcher, options.matches, retrieval)
+    record = run_record(
+        "sfm", asdict(options), inputs, scene.matcher, options.matches, scene.retrieval
+    )
     results = {
         **record,
         "data": {
             "images": str(options.images.resolve()),
-            "fingerprint": fingerprint,
+            "fingerprint": scene.fingerprint,
             "skipped": skipped,
             "not_registered": sorted(set(inputs.names) - set(model_poses(model))),
         },
-        "reused": {"extract": inputs.num_reused, "match": num_pairs_reused},
-        "stages": recorder.stages,
+        "reused": scene.reused,
+        "stages": scene.stages | recorder.stages,
         "metrics": metrics,
     }
     write_results(outputs / "results.json", results)
