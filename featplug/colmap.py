@@ -280,6 +280,27 @@ def verify_matches(
     return summary
 
 
+def verified_pairs(database_path: Path) -> dict[Pair, int]:
+    """Give the pairs of a database that were verified, and their numbers of inlier matches."""
+    with pycolmap.Database.open(str(database_path)) as database:
+        names = {image.image_id: image.name for image in database.read_all_images()}
+        pair_ids, num_inliers = database.read_two_view_geometry_num_inliers()
+        found = {}
+        for pair_id, num in zip(pair_ids, num_inliers, strict=True):
+            if num:
+                id0, id1 = pycolmap.pair_id_to_image_pair(pair_id)
+                found[names[id0], names[id1]] = int(num)
+    return found
+
+
+def inlier_matches(database_path: Path, name0: str, name1: str) -> np.ndarray:
+    """Read the inlier matches of a verified pair, K×2 (index in image 0, index in image 1)."""
+    ids = image_ids(database_path)
+    with pycolmap.Database.open(str(database_path)) as database:
+        geometry = database.read_two_view_geometry(ids[name0], ids[name1])
+    return np.asarray(geometry.inlier_matches, np.int64).reshape(-1, 2)
+
+
 def incremental_mapping(
     database_path: Path,
     image_dir: Path,

@@ -28,7 +28,7 @@ from featplug.results import (
 )
 from featplug.retrieval import RetrievalSummary
 from featplug.store import FeatureReader, MatchReader
-from pipelines.datasets.reference import read_reference_poses
+from pipelines.datasets.reference import read_reference_poses, reference_unit
 from pipelines.stages import (
     FeatureOptions,
     Features,
@@ -101,8 +101,8 @@ class MatchedScene:
     matches: Path
     retrieval: RetrievalSummary | None
     """What it did, where it chose pairs."""
-    reference: dict[str, np.ndarray] | None
-    """Image name to the true ``cam_from_world``, 3×4."""
+    reference: dict[str, np.ndarray]
+    """Image name to the true ``cam_from_world``, 3×4; empty where none are known."""
     fingerprint: str
     """Of the photographs."""
     skipped: dict[str, str]
@@ -147,7 +147,7 @@ def match_scene(options: SfmOptions, progress: bool = False) -> MatchedScene:
         options.pairs not in _SELECTIONS,
         options.matches,
     )
-    reference = None if options.reference is None else read_reference_poses(options.reference)
+    reference = {} if options.reference is None else read_reference_poses(options.reference)
     if options.mapper == "global":
         colmap.require_global_mapping()
     colmap.check_camera(options.camera)
@@ -235,9 +235,10 @@ def map_scene(scene: MatchedScene, options: SfmOptions, progress: bool = False) 
 
     metrics = _model_metrics(model, inputs, verified)
     skipped = dict(scene.skipped)
-    if scene.reference is not None:
+    if options.reference is not None:
         try:
-            metrics |= _pose_metrics(model, scene.reference)
+            unit = reference_unit(options.reference)
+            metrics |= _pose_metrics(model, scene.reference, unit)
         except ValueError as error:  # the model is good without, and the record says why
             skipped["reference"] = f"no pose errors: {error}"
     record = run_record(
@@ -338,12 +339,12 @@ def _model_metrics(
 
 
 def _pose_metrics(
-    model: pycolmap.Reconstruction, reference: dict[str, np.ndarray]
+    model: pycolmap.Reconstruction, reference: dict[str, np.ndarray], unit_of_length: str
 ) -> dict[str, Any]:
     errors = aligned_pose_errors(model_poses(model), reference)
     metrics = {"reference_images": metric(len(errors.names), "images")}
     for name, values, unit in (
-        ("position", errors.position, "reference units"),
+        ("position", errors.position, unit_of_length),
         ("rotation", errors.rotation, "deg"),
     ):
         metrics[f"median_{name}_error"] = metric(float(np.median(values)), unit)

@@ -271,7 +271,7 @@ def run_record(
     """
     return {
         "pipeline": pipeline,
-        "options": _plain(options),
+        "options": plain(options),
         "feature": features.name,
         "feature_conf": features.conf,
         "matcher": matcher if matches is None else str(matches),
@@ -282,10 +282,12 @@ def run_record(
     }
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Give options in values that JSON has."""
     if isinstance(value, Mapping):
-        return {key: _plain(entry) for key, entry in value.items()}
+        return {key: plain(entry) for key, entry in value.items()}
+    if isinstance(value, tuple | list):
+        return [plain(entry) for entry in value]
     return str(value) if isinstance(value, Path) else value
 
 

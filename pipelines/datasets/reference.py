@@ -29,15 +29,33 @@ def read_reference_poses(path: Path) -> dict[str, np.ndarray]:
     path = Path(path)
     if not path.is_dir():
         raise FileNotFoundError(f"There is no reference folder {path}.")
-    if any((path / f"images.{suffix}").is_file() for suffix in ("bin", "txt")):
+    if _holds_model(path):
         return model_poses(read_model(path))
-    cameras = sorted(path.glob(f"*{_CAMERA_SUFFIX}"))
+    cameras = _camera_files(path)
     if not cameras:
         raise ValueError(
             f"{path} holds neither a COLMAP model (images.bin or images.txt) nor "
             f"{_CAMERA_SUFFIX} files."
         )
     return {c.name.removesuffix(_CAMERA_SUFFIX): read_strecha_camera(c) for c in cameras}
+
+
+def holds_reference_poses(path: Path) -> bool:
+    """Tell whether a folder has a COLMAP model or ``.camera`` files."""
+    return _holds_model(path) or bool(_camera_files(path))
+
+
+def reference_unit(path: Path) -> str:
+    """Name the unit of positions: Strecha's are metric, those of a COLMAP model may be in any."""
+    return "reference units" if _holds_model(path) else "m"
+
+
+def _holds_model(path: Path) -> bool:
+    return any((path / f"images.{suffix}").is_file() for suffix in ("bin", "txt"))
+
+
+def _camera_files(path: Path) -> list[Path]:
+    return sorted(path.glob(f"*{_CAMERA_SUFFIX}"))
 
 
 def read_strecha_camera(path: Path) -> np.ndarray:

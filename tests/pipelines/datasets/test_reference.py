@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from featplug.metrics import camera_centres, model_poses
-from pipelines.datasets.reference import read_reference_poses
+from pipelines.datasets.reference import holds_reference_poses, read_reference_poses, reference_unit
 from tests.worlds import SyntheticScene
 
 
@@ -21,6 +21,7 @@ def test_strecha_cameras(shared: Path) -> None:
     assert np.linalg.det(pose[:, :3]) == pytest.approx(1, abs=1e-5)
     # Rows 5 to 7 of the file turn the camera's axes into the world's.
     np.testing.assert_allclose(pose[2, :3], [-0.887537, -0.449183, -0.102528])
+    assert reference_unit(shared / "data/strecha/fountain-P11/gt_dense_cameras") == "m"
 
 
 def test_colmap_models(synthetic_scene: SyntheticScene, tmp_path: Path) -> None:
@@ -29,9 +30,11 @@ def test_colmap_models(synthetic_scene: SyntheticScene, tmp_path: Path) -> None:
     assert poses.keys() == expected.keys()
     for name, pose in poses.items():
         np.testing.assert_allclose(pose, expected[name])
+    assert reference_unit(tmp_path) == "reference units"
 
 
 def test_what_is_no_reference_is_named(tmp_path: Path) -> None:
+    assert not holds_reference_poses(tmp_path)
     with pytest.raises(FileNotFoundError, match="no reference folder"):
         read_reference_poses(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="neither a COLMAP model"):

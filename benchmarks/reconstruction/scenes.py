@@ -1,0 +1,53 @@
+"""Where a scene has its photographs and its ground truth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines.datasets.reference import holds_reference_poses
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One scene of the benchmark."""
+
+    name: str
+    images: Path
+    """Folder of the photographs."""
+    reference: Path | None
+    """Folder of the true poses, where they are known."""
+
+
+def find_scene(folder: Path) -> Scene:
+    """Find the photographs and the true poses of a scene.
+
+    Photographs are in ``images/`` of the folder, as in Strecha's, ETH3D's and COLMAP's scenes, or
+    in the folder itself. True poses are a COLMAP model or ``.camera`` files in the scene's folder,
+    in a folder of it (``gt_dense_cameras``, ``sparse``, ``dslr_calibration_undistorted``), or in a
+    folder of that (``sparse/0``).
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        ValueError: there is more than one set of true poses.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no scene folder {folder}.")
+    root = folder.resolve()
+    if root.name == "images":
+        root = root.parent
+    images = root / "images" if (root / "images").is_dir() else root
+    candidates = [root, *_folders(root, images)]
+    candidates += [inner for outer in candidates[1:] for inner in _folders(outer, images)]
+    references = [path for path in candidates if holds_reference_poses(path)]
+    if len(references) > 1:
+        raise ValueError(
+            f"{folder} has true poses twice, in {references[0].relative_to(root)} and in "
+            f"{references[1].relative_to(root)}; move those away that are not to be compared with."
+        )
+    return Scene(root.name, images, references[0] if references else None)
+
+
+def _folders(parent: Path, images: Path) -> list[Path]:
+    return sorted(path for path in parent.iterdir() if path.is_dir() and path != images)
