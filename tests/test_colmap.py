@@ -86,6 +86,19 @@ def test_keypoints_move_by_half_a_pixel_and_matches_stay(
     assert all(int(geometry.config) != undefined for geometry in geometries)
 
 
+def test_inlier_matches_are_those_that_were_true(
+    synthetic_scene: SyntheticScene, database: Path
+) -> None:
+    counts = colmap.verified_pairs(database)
+    assert len(counts) == 15
+    with MatchReader(synthetic_scene.matches) as reader:
+        for (name0, name1), count in counts.items():
+            inliers = colmap.inlier_matches(database, name1, name0)[:, ::-1]
+            assert len(inliers) == count
+            true = {tuple(match) for match in reader.read(name0, name1)[0]}
+            assert {tuple(match) for match in inliers} <= true
+
+
 def test_the_log_goes_to_the_file_and_is_appended(tmp_path: Path) -> None:
     log = tmp_path / "deep" / "colmap.log"
     for word in ("first", "second"):

@@ -33,17 +33,21 @@ def matching_costs(folder: Path, scene: MatchedScene) -> dict[str, dict[str, flo
         folder: of the features; keeps the costs for later runs.
         scene: what was extracted and matched.
     """
-    ids = _file_ids(scene)
-    made = {"extract": ids["features"], "pairs": ids["features"], "match": ids["matches"]}
+    source = _matched_from(scene)
+    made_from = {
+        "extract": [source["features"], source["images"]],
+        "pairs": [source["matches"], source["pairs"]],
+        "match": [source["matches"], source["pairs"]],
+    }
     reused = {**scene.reused, "pairs": scene.retrieval.num_present if scene.retrieval else 0}
     path = folder / _COSTS
     known = json.loads(path.read_text("utf-8")) if path.exists() else {}
     costs = {}
     for stage, cost in scene.stages.items():
-        if reused[stage] == 0:
-            costs[stage] = {"of": made[stage], "cost": cost}
-        elif known.get(stage, {}).get("of") == made[stage]:
+        if known.get(stage, {}).get("made_from") == made_from[stage]:
             costs[stage] = known[stage]
+        elif reused[stage] == 0:
+            costs[stage] = {"made_from": made_from[stage], "cost": cost}
     write_results(path, costs)
     return {stage: entry["cost"] for stage, entry in costs.items()}
 
@@ -66,15 +70,11 @@ def map_or_reuse(
 
 def _made_from(scene: MatchedScene, options: SfmOptions) -> dict[str, Any]:
     """Name all that decides over a model and its figures."""
-    pairs = "\n".join(map(" ".join, scene.pairs)).encode()
     reference = hashlib.sha256()
     for name, pose in sorted(scene.reference.items()):
         reference.update(name.encode() + pose.tobytes())
     return {
-        **_file_ids(scene),
-        "images": scene.fingerprint,
-        "skipped": scene.skipped,
-        "pairs": hashlib.sha256(pairs).hexdigest(),
+        **_matched_from(scene),
         "reference": reference.hexdigest(),
         "camera": asdict(options.camera),
         "mapper": options.mapper,
@@ -84,7 +84,14 @@ def _made_from(scene: MatchedScene, options: SfmOptions) -> dict[str, Any]:
     }
 
 
-def _file_ids(scene: MatchedScene) -> dict[str, str | None]:
+def _matched_from(scene: MatchedScene) -> dict[str, Any]:
+    """Name the photographs, features, pairs and matches."""
     with FeatureReader(scene.features.path) as features, MatchReader(scene.matches) as matches:
-        of_matches = None if matches.provenance is None else matches.provenance.file_id
-        return {"features": features.file_id, "matches": of_matches}
+        pairs = "\n".join(map(" ".join, scene.pairs)).encode()
+        return {
+            "images": scene.fingerprint,
+            "skipped": scene.skipped,
+            "features": features.file_id,
+            "pairs": hashlib.sha256(pairs).hexdigest(),
+            "matches": None if matches.provenance is None else matches.provenance.file_id,
+        }

@@ -1,0 +1,46 @@
+"""The printed table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.reconstruction.table import mean_and_spread, run_lines
+from benchmarks.record import Problem, Row, Run
+from featplug.results import metric
+
+
+def test_mean_and_spread_in_closed_form() -> None:
+    assert mean_and_spread([9999, 10000, 10001], 0) == "10,000 ± 1"
+    assert mean_and_spread([0.5, 0.5], 2) == mean_and_spread([0.5], 2) == "0.50"
+
+
+def a_row(feature: str, seed: int, points: float, **entries: Any) -> Row:
+    return Row(
+        feature,
+        "corner",
+        "local-feature-evaluation",
+        seed=seed,
+        metrics={"sparse_points": metric(points, "points"), **entries},
+        stages={"map": {"seconds": 2.0, "peak_memory_mib": 100.0 * (seed + 1)}},
+    )
+
+
+def test_a_line_for_each_feature_with_what_is_known() -> None:
+    error = metric(0.25, "m")
+    rows = [
+        a_row("sift", 0, 1000, median_position_error=error),
+        a_row("sift", 1, 1002, median_position_error=error),
+        a_row("doap", 1, 500),
+    ]
+    run = Run("reconstruction", {}, {"corner": {"images": 6}}, rows, [Problem("doap", "seed 0")])
+    heading, head, sift, doap, _, _, sift_errors, doap_errors, _, problem = run_lines(run)
+    assert heading == (
+        "corner: 6 images, mean ± standard deviation over the seeds 0, 1; "
+        "position errors in m, rotation errors in degrees"
+    )
+    assert head.split() == ["points"]  # dense points and others that no feature has take no room
+    assert sift.split() == ["sift", "1,001", "±", "1"]
+    assert doap.split() == ["doap", "500"]
+    assert sift_errors.split() == ["sift", "0.2500", "2.0", "150", "±", "71"]
+    assert doap_errors.split() == ["doap", "–", "2.0", "200"]
+    assert problem == "doap: seed 0"
