@@ -16,7 +16,7 @@ def require_dense() -> None:
     """
     if not pycolmap.has_cuda:
         raise ValueError(
-            "dense points need COLMAP with CUDA, which this pycolmap has not; install "
+            "Multi-view stereo needs COLMAP with CUDA, which this pycolmap has not; install "
             "pycolmap-cuda12 in its place on a machine with an NVIDIA GPU."
         )
 

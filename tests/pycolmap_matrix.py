@@ -22,6 +22,7 @@ TESTS = (
     "tests/interop/test_colmap.py",
     "tests/test_absolute_pose.py",
     "tests/test_colmap.py",
+    "tests/test_colmap_dense.py",
     "tests/test_metrics.py",
     "tests/pipelines/test_queries.py",
     "tests/pipelines/test_triangulation.py",

@@ -51,9 +51,9 @@ _MODELS: dict[str, tuple[_Figure, int]] = {
 }
 _ERRORS_AND_COSTS: dict[str, tuple[_Figure, int]] = {
     "position median": (_metric("median_position_error"), 4),
-    "mean": (_metric("mean_position_error"), 4),
+    "position mean": (_metric("mean_position_error"), 4),
     "rotation median": (_metric("median_rotation_error"), 3),
-    "mean °": (_metric("mean_rotation_error"), 3),
+    "rotation mean": (_metric("mean_rotation_error"), 3),
     "extract s": (_seconds("extract"), 1),
     "match s": (_seconds("match"), 1),
     "verify s": (_seconds("verify"), 1),
@@ -73,6 +73,8 @@ def run_lines(run: Run) -> list[str]:
         for columns in (_MODELS, _ERRORS_AND_COSTS):
             lines += [*_table(rows, columns), ""]
     lines += [f"{problem.subject}: {problem.reason}" for problem in run.problems]
+    if not run.options.get("dense"):
+        lines.append("dense points: not asked for; --dense makes them where COLMAP has CUDA")
     return lines
 
 

@@ -180,6 +180,7 @@ def test_the_table_is_printed(
     assert "corner: 7 images, mean ± standard deviation over the seeds 0, 7" in printed
     assert re.search(r"^sift-opencv +\d+ +15 ", printed, re.MULTILINE)
     assert "shift: There is no feature 'shift'" in printed
+    assert "dense points: not asked for; --dense" in printed
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,13 @@ def test_a_line_for_each_feature_with_what_is_known() -> None:
         a_row("sift", 1, 1002, median_position_error=error),
         a_row("doap", 1, 500),
     ]
-    run = Run("reconstruction", {}, {"corner": {"images": 6}}, rows, [Problem("doap", "seed 0")])
+    run = Run(
+        "reconstruction",
+        {"dense": True},
+        {"corner": {"images": 6}},
+        rows,
+        [Problem("doap", "seed 0")],
+    )
     heading, head, sift, doap, _, _, sift_errors, doap_errors, _, problem = run_lines(run)
     assert heading == (
         "corner: 6 images, mean ± standard deviation over the seeds 0, 1; "
