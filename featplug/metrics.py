@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pycolmap
-from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 
@@ -175,77 +174,3 @@ def localization_recall(
             for distance, angle in thresholds
         ]
     )
-
-
-def homography_errors(
-    points0: np.ndarray, points1: np.ndarray, homography: np.ndarray
-) -> np.ndarray:
-    """Distance of points from where a homography puts their partners, in pixels.
-
-    Args:
-        points0: N×2 (x, y) in image 0.
-        points1: N×2 in image 1.
-        homography: 3×3, maps image 0 to image 1.
-    """
-    mapped = np.column_stack([points0, np.ones(len(points0))]) @ homography.T
-    return np.linalg.norm(mapped[:, :2] / mapped[:, 2:] - points1, axis=1)
-
-
-def repeatability(
-    keypoints0: np.ndarray,
-    keypoints1: np.ndarray,
-    homography: np.ndarray,
-    sizes: tuple[tuple[int, int], tuple[int, int]],
-    threshold: float = 3.0,
-) -> float:
-    """Measure which part of the keypoints is found in both images.
-
-    Mikolajczyk et al., "A Comparison of Affine Region Detectors", IJCV 2005, section 4.1, with
-    points for regions and the mean of both directions.
-
-    Args:
-        keypoints0: N0×2 (x, y).
-        keypoints1: N1×2.
-        homography: 3×3, from image 0 to image 1.
-        sizes: (width, height) of both images.
-        threshold: pixels that a keypoint may be off.
-
-    Returns:
-        Of the keypoints that lie in the other image, the part with one of that image's within the
-        threshold; 0 where there is none.
-    """
-    parts = []
-    there_and_back = (homography, np.linalg.inv(homography))
-    for points, others, size, matrix in zip(
-        (keypoints0, keypoints1),
-        (keypoints1, keypoints0),
-        sizes[::-1],
-        there_and_back,
-        strict=True,
-    ):
-        projected = np.c_[points, np.ones(len(points))] @ matrix.T
-        projected = projected[projected[:, 2] > 0]
-        places = projected[:, :2] / projected[:, 2:]
-        places = places[((places >= 0) & (places <= np.array(size) - 1)).all(1)]
-        if len(places) == 0 or len(others) == 0:
-            return 0.0
-        distances, _ = cKDTree(others).query(places)
-        parts.append(float(np.mean(distances <= threshold)))
-    return sum(parts) / 2
-
-
-def mean_matching_accuracy(errors: Sequence[np.ndarray], thresholds: Sequence[float]) -> np.ndarray:
-    """Mean over pairs of the part of matches that are right (MMA; Dusmanu et al. 2019, 4.1).
-
-    Args:
-        errors: of each pair the errors of its matches, in pixels; a pair without matches counts 0.
-        thresholds: T greatest errors of a right match.
-
-    Returns:
-        T values in [0, 1].
-    """
-    limits = np.asarray(thresholds)
-    parts = [
-        (pair[:, None] <= limits).mean(0) if len(pair) else np.zeros(len(limits)) for pair in errors
-    ]
-    return np.mean(parts, axis=0)

@@ -12,7 +12,6 @@ from featplug.metrics import (
     aligned_pose_errors,
     camera_centres,
     localization_recall,
-    repeatability,
     rotation_angles,
 )
 
@@ -75,21 +74,6 @@ def test_position_errors_are_those_of_the_least_squares_alignment() -> None:
     scale = 8 / 8.04
     distance = np.hypot(np.sqrt(2) * (1 - scale), 0.1 * scale)
     np.testing.assert_allclose(errors.position, distance, rtol=1e-9)
-
-
-def test_repeatability_counts_what_both_images_show() -> None:
-    shift = np.array([[1.0, 0, 10], [0, 1, 0], [0, 0, 1]])
-    sizes = ((30, 20), (30, 20))
-    # At x of 25 the point has left image 1; one is found 2 pixels off, the last not at all.
-    points0 = np.array([[5.0, 5], [25, 5], [10, 10], [3, 15]])
-    points1 = np.array([[15.0, 5], [20, 12], [4, 4]])
-    # Of image 1, the point at x of 4 is not in image 0.
-    found = repeatability(points0, points1, shift, sizes)
-    assert found == pytest.approx((2 / 3 + 2 / 2) / 2)
-    assert repeatability(points0, points1, shift, sizes, threshold=1.0) == pytest.approx(
-        (1 / 3 + 1 / 2) / 2
-    )
-    assert repeatability(points0, points1[:0], shift, sizes) == 0
 
 
 def test_what_cannot_be_aligned_says_so() -> None:
