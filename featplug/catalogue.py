@@ -1,4 +1,4 @@
-"""What there is to choose from: features with their papers, weights and licences, and matchers."""
+"""What there is to choose from: every feature conf with its paper, weights and licence."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from featplug.confs import features, matchers
+from featplug.confs import features
 from featplug.registry import preferred_entries
 from featplug.weights import WeightsStatus, weights_status
 
@@ -49,16 +49,6 @@ def list_confs() -> list[ConfStatus]:
         )
         for name, conf in features.items()
     ]
-
-
-def list_matchers() -> dict[str, str]:
-    """Say for each matcher conf its method and options, such as ``nearest_neighbor, metric l2``."""
-    return {
-        name: ", ".join(
-            [conf["model"]["name"], *(f"{k} {v}" for k, v in conf["model"].items() if k != "name")]
-        )
-        for name, conf in matchers.items()
-    }
 
 
 def _weights(model: Mapping[str, Any]) -> dict[str, WeightsStatus | None]:

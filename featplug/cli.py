@@ -216,12 +216,10 @@ def retrieve(
 
 @app.command(name="list")
 def list_features() -> None:
-    """List features with papers and weights, matchers, and global descriptors."""
-    from featplug.catalogue import list_confs, list_matchers
-    from featplug.confs import retrieval
+    """List the features: paper, descriptor, matcher, weights and their licence."""
+    from featplug.catalogue import list_confs
 
     confs = list_confs()
-    print(f"FEATURES\n{'':7}{'name':<21}{'descriptor':<26}paper")
     for conf in confs:
         mark = "ready" if conf.is_ready else "-"
         print(f"{mark:<7}{conf.name:<21}{conf.dimensions:<26}{conf.paper}")
@@ -237,12 +235,6 @@ def list_features() -> None:
             print(f"{'':7}weights {text}")
     describers = ", ".join(conf.name for conf in confs if conf.describes)
     print(f"NAME+OTHER describes the keypoints of OTHER by NAME, one of {describers}.")
-    print("\nMATCHERS")
-    for name, method in list_matchers().items():
-        print(f"{'':7}{name:<21}{method}")
-    print("\nGLOBAL DESCRIPTORS")
-    for name, describer in retrieval.items():
-        print(f"{'':7}{name:<21}{describer['paper']}")
 
 
 def _skipped(skipped: dict[str, str]) -> str:

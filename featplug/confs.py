@@ -17,7 +17,6 @@ the keypoints of ``mtldesc``.
 from __future__ import annotations
 
 import copy
-import difflib
 from itertools import accumulate
 from operator import truediv
 from typing import Any
@@ -254,7 +253,5 @@ def retrieval_conf(name: str) -> dict[str, Any]:
 
 def _lookup(table: dict[str, dict[str, Any]], name: str, kind: str) -> dict[str, Any]:
     if name not in table:
-        near = difflib.get_close_matches(name, table, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        raise ValueError(f"There is no {kind} {name!r}; there are {', '.join(table)}.{hint}")
+        raise ValueError(f"There is no {kind} {name!r}; there are {', '.join(table)}.")
     return copy.deepcopy(table[name])

@@ -19,7 +19,7 @@ import torch
 from featplug.base import Extractor, choose_device
 from featplug.confs import feature_conf
 from featplug.extractors import build_extractor
-from featplug.h5file import Provenance
+from featplug.h5file import OtherContentsError, Provenance
 from featplug.images import (
     DEFAULT_PREPROCESSING,
     LoadedImage,
@@ -214,7 +214,7 @@ def not_yet_extracted(
     """List the images that are not in the file.
 
     Raises:
-        ValueError: a photograph was exchanged since the file was made.
+        OtherContentsError: a photograph was exchanged since the file was made.
     """
     todo = []
     for name in names:
@@ -223,9 +223,8 @@ def not_yet_extracted(
         if stored is None:
             todo.append(name)
         elif path.is_file() and file_fingerprint(path) != stored:
-            raise ValueError(
-                f"{path} is another photograph than the one {writer.path} was made from; give "
-                "another file name, or --overwrite to replace it."
+            raise OtherContentsError(
+                f"{path} is another photograph than the one {writer.path} was made from"
             )
     return todo
 

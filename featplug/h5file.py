@@ -30,6 +30,15 @@ _ATTRIBUTE = "featplug"
 _FREE_DISK_MARGIN = 64 * 2**20
 
 
+class OtherContentsError(ValueError):
+    """A file is whole, but holds something else than what is asked for."""
+
+    def __init__(self, difference: str) -> None:
+        super().__init__(f"{difference}; give another file name, or --overwrite to replace it.")
+        self.difference = difference
+        """Which file, and what it was made of, without the way out."""
+
+
 @dataclass(frozen=True)
 class Provenance:
     """What made a feature or match file."""
@@ -211,10 +220,7 @@ class H5Writer(_H5File):
             )
         difference = found.difference(wanted)
         if difference:
-            raise ValueError(
-                f"{self.path} was made with other settings ({difference}); "
-                "give another file name, or --overwrite to replace it."
-            )
+            raise OtherContentsError(f"{self.path} was made with other settings ({difference})")
         return found
 
     def _close(self) -> None:

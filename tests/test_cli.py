@@ -13,7 +13,6 @@ import pytest
 
 from featplug.cli import app
 from featplug.cli_pairs import pairs_app
-from featplug.confs import features, matchers, retrieval
 from featplug.pairs import exhaustive, read_pairs, write_pairs
 from featplug.store import FeatureReader
 from tests.conftest import REPOSITORY
@@ -135,13 +134,6 @@ def test_missing_weights_name_the_place_and_the_command(tmp_path: Path) -> None:
     assert "https://dusmanu.com/files/d2-net/d2_ots.pth" in run.stderr
     assert "featplug weights fetch d2_ots" in run.stderr
     assert "Traceback" not in run.stderr
-
-
-def test_the_list_has_all_that_can_be_named(capsys: pytest.CaptureFixture[str]) -> None:
-    app.cli(prog="featplug", args=["list"])
-    listed = capsys.readouterr().out
-    assert {*features, *matchers, *retrieval} <= set(listed.split())
-    assert re.search(r"^ +mtldesc +nearest_neighbor, .*metric l2$", listed, re.MULTILINE)
 
 
 def test_weights_are_listed_and_verified(tmp_path: Path) -> None:

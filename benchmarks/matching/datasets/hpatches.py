@@ -1,0 +1,70 @@
+"""HPatches' image sequences (Balntas et al., CVPR 2017).
+
+A folder a sequence, ``i_…`` of other light and ``v_…`` of other viewpoints, with ``1.ppm`` to
+``6.ppm`` and ``H_1_2`` to ``H_1_6``, which map pixels of the first image to the others. Images of
+other formats (``1.png``) are taken as well.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmarks.matching.pairs import ImagePair, PairSet, add_pairs, images_of, read_homography
+
+_ILLUMINATION = """
+    ajuntament autannes bologna books boutique bridger brooklyn castle chestnuts contruction
+    crownday crownnight dc dome duda fenis fog fruits gonnenberg greenhouse greentea indiana kions
+    ktirio kurhaus leuven lionday lionnight londonbridge melon miniature nescafe nijmegen nuts
+    objects parking partyfood pencils pinard pool porta resort salon santuario school ski smurf
+    steps table tools toy troulos veggies village whitebuilding yellowtent zion
+"""
+_VIEWPOINT = """
+    abstract adam apprentices artisans astronautis azzola bark bees beyus bip bird birdwoman
+    blueprint boat bricks busstop calder cartooncity charing churchill circus coffeehouse colors
+    courses dirtywall dogman eastsouth feast fest gardens grace graffiti home laptop london machines
+    man maskedman pomegranate posters samples soldiers strand sunseason tabletop talent tempera
+    there underground vitro wall wapping war weapons woman wormhole wounded yard yuri
+"""
+SEQUENCES = tuple(
+    [f"i_{name}" for name in _ILLUMINATION.split()] + [f"v_{name}" for name in _VIEWPOINT.split()]
+)
+"""All 116, spelt as they were released."""
+LARGE_SEQUENCES = (
+    "i_contruction",
+    "i_crownnight",
+    "i_dc",
+    "i_pencils",
+    "i_whitebuilding",
+    "v_artisans",
+    "v_astronautis",
+    "v_talent",
+)
+"""Those over 1600×1200 pixels, which D2-Net and its successors leave out."""
+_PARTS = {"i": "illumination", "v": "viewpoint"}
+
+
+def read(folder: Path) -> PairSet:
+    """Read all sequences that are there."""
+    found = PairSet("hpatches", folder, [], sequences=SEQUENCES)
+    for sequence in sorted({file.parent for file in folder.glob("[iv]_*/H_1_*")}):
+        # What is missing of the five is named, not passed over.
+        files = [sequence / f"H_1_{k}" for k in range(2, 7)]
+        images = images_of(sequence)
+        add_pairs(found, [(file, _pair(file, images)) for file in files])
+    return found
+
+
+def _pair(file: Path, images: dict[str, str]) -> ImagePair | Exception:
+    sequence, number = file.parent.name, file.name.removeprefix("H_1_")
+    try:
+        homography = read_homography(file)
+    except (ValueError, FileNotFoundError) as error:
+        return error
+    name0, name1 = (f"{sequence}/{images.get(k, f'{k}.ppm')}" for k in ("1", number))
+    return ImagePair(
+        name0,
+        name1,
+        sequence=sequence,
+        part=_PARTS[sequence[0]],
+        homography=homography,
+    )

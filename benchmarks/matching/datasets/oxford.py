@@ -1,0 +1,71 @@
+"""Oxford's affine covariant sequences (Mikolajczyk and Schmid, PAMI 2005).
+
+A folder a sequence with ``img1`` to ``img6`` and ``H1to2p`` to ``H1to6p``, which map pixels of the
+first image to the others.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmarks.matching.pairs import (
+    ImagePair,
+    PairSet,
+    add_pairs,
+    image_size,
+    images_of,
+    read_homography,
+)
+
+_SIZES = {
+    "bark": (765, 512),
+    "bikes": (1000, 700),
+    "boat": (850, 680),
+    "graf": (800, 640),
+    "leuven": (900, 600),
+    "trees": (1000, 700),
+    "ubc": (800, 640),
+    "wall": (880, 680),
+}
+_OTHER_SIZES = {"wall/img1": (1000, 700)}
+"""Width and height of the photographs as they were released."""
+
+
+def read(folder: Path) -> PairSet:
+    """Read all sequences that are there."""
+    found = PairSet("oxford", folder, [], sequences=tuple(_SIZES))
+    for sequence in sorted({file.parent for file in folder.glob("*/H1to*p")}):
+        files = sorted(sequence.glob("H1to*p"))
+        if sequence.name in _SIZES:
+            files = [sequence / f"H1to{k}p" for k in range(2, 7)]
+        images = images_of(sequence)
+        add_pairs(found, [(file, _pair(file, images)) for file in files])
+    return found
+
+
+def _pair(file: Path, images: dict[str, str]) -> ImagePair | Exception:
+    sequence, number = file.parent, file.name.removeprefix("H1to").removesuffix("p")
+    try:
+        homography = read_homography(file)
+        name0, name1 = (images.get(f"img{k}", f"img{k}.ppm") for k in ("1", number))
+        _check_size(sequence / name0)
+        _check_size(sequence / name1)
+    except (ValueError, FileNotFoundError) as error:
+        return error
+    return ImagePair(
+        f"{sequence.name}/{name0}",
+        f"{sequence.name}/{name1}",
+        sequence=sequence.name,
+        homography=homography,
+    )
+
+
+def _check_size(path: Path) -> None:
+    sequence = path.parent.name
+    known = _OTHER_SIZES.get(f"{sequence}/{path.stem}", _SIZES.get(sequence))
+    size = image_size(path)
+    if known is not None and known != size:
+        raise ValueError(
+            f"{path} has {size[0]}×{size[1]} pixels, but its homographies are for "
+            f"{known[0]}×{known[1]}."
+        )

@@ -1,0 +1,258 @@
+"""What papers measure of one matched pair, and the means over pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from benchmarks.matching.features import FeaturePair, Matches
+from benchmarks.matching.pairs import ImagePair
+from benchmarks.record import Curve
+from featplug.epipolar_metrics import epipolar_errors, estimate_fundamental
+from featplug.homography_metrics import (
+    average_precision,
+    closest_point_recall,
+    corner_error,
+    correspondence_recall,
+    covisible,
+    error_auc,
+    estimate_homography,
+    homography_errors,
+    matching_score,
+    mean_matching_accuracy,
+    nearest_counterparts,
+    repeatability,
+    two_way_precision,
+)
+from featplug.results import metric
+
+THRESHOLDS = tuple(range(1, 11))
+"""Pixels of the matching accuracy."""
+CORNER_THRESHOLDS = (1, 3, 5)
+"""Pixels of the homography accuracy."""
+RIGHT = 3.0
+"""Pixels that a right match is off, at most, where a protocol says nothing else."""
+_RECALL = 2.5
+_EPIPOLAR_THRESHOLDS = tuple(range(1, 21))
+
+UNITS = {
+    "match_score": "right matches per keypoint in the shared view, 3 px, mean over pairs",
+    "repeatability": "part of keypoints found in both images, 3 px, mean over pairs",
+    "precision": "part of matches within 3 px, mean of both directions and over pairs",
+    "recall": "part of the matches there are to find, mean over pairs",
+    "average_precision": "area under the precision-recall curve, 3 px, mean over pairs",
+}
+
+
+@dataclass(frozen=True)
+class PairMeasures:
+    """Of one pair."""
+
+    points: tuple[np.ndarray, np.ndarray]
+    """Matched keypoints, K×2 of either image."""
+    num_keypoints: tuple[int, int]
+    """That took part."""
+    errors: np.ndarray | None = None
+    """Of the matches, in pixels; None where the truth does not tell."""
+    corner_error: float | None = None
+    """Of the homography that the matches give, in pixels; None where it is not asked for."""
+    values: dict[str, float] = field(default_factory=dict)
+    """Of :data:`UNITS`."""
+    recall_curve: np.ndarray | None = None
+    """Part of the true correspondences that agree with the epipolar geometry that the matches give,
+    at 1 to 20 px."""
+
+
+def _true_homography(pair: ImagePair) -> np.ndarray:
+    if pair.homography is None:
+        raise ValueError(f"{pair.name0} and {pair.name1} have no homography.")
+    return pair.homography
+
+
+def _num_keypoints(features: FeaturePair) -> tuple[int, int]:
+    return len(features.image0.keypoints), len(features.image1.keypoints)
+
+
+def _covisible(pair: ImagePair, features: FeaturePair, margin: float = 0.0) -> list[np.ndarray]:
+    """Indices of the keypoints of both images that lie in the other, too."""
+    matrix = _true_homography(pair)
+    size0, size1 = features.sizes
+    kept = (
+        covisible(features.image0.keypoints, matrix, size1, margin),
+        covisible(features.image1.keypoints, np.linalg.inv(matrix), size0, margin),
+    )
+    return [np.flatnonzero(keep) for keep in kept]
+
+
+def measure_plane(pair: ImagePair, features: FeaturePair) -> PairMeasures:
+    """MMA (Dusmanu et al. 2019), and the other usual figures of the same matches."""
+    return _measure_plane(pair, features, features.match())
+
+
+def measure_plane_covisible(pair: ImagePair, features: FeaturePair) -> PairMeasures:
+    """MTLDesc's figures: MMA of all keypoints, the others matched anew in the shared view.
+
+    As in the evaluation that ASLFeat and MTLDesc (Wang et al. 2022, "Datasets and Metrics") share.
+    """
+    whole = _measure_plane(pair, features, features.match())
+    kept = _covisible(pair, features)
+    shared = _measure_plane(pair, features, features.match(*kept))
+    return PairMeasures(
+        whole.points, whole.num_keypoints, whole.errors, shared.corner_error, shared.values
+    )
+
+
+def _measure_plane(pair: ImagePair, features: FeaturePair, matches: Matches) -> PairMeasures:
+    matrix, sizes = _true_homography(pair), features.sizes
+    points = features.points(matches)
+    errors = homography_errors(*points, matrix)
+    num_shared = [len(keep) for keep in _covisible(pair, features)]
+    keypoints = features.image0.keypoints, features.image1.keypoints
+    values = {
+        "match_score": matching_score(errors, num_shared[0], num_shared[1], RIGHT),
+        "repeatability": repeatability(*keypoints, matrix, sizes, RIGHT),
+    }
+    return PairMeasures(
+        points,
+        _num_keypoints(features),
+        errors,
+        corner_error(estimate_homography(*points), matrix, sizes[0]),
+        values,
+    )
+
+
+def measure_recall(pair: ImagePair, features: FeaturePair) -> PairMeasures:
+    """ContextDesc's recall (Luo et al. 2019, section 4.3): 2.5 px, one-way neighbours."""
+    matrix = _true_homography(pair)
+    points = features.points(features.match())
+    errors = homography_errors(*points, matrix)
+    keypoints = features.image0.keypoints, features.image1.keypoints
+    recall = correspondence_recall(errors, *keypoints, matrix, _RECALL)
+    return PairMeasures(points, _num_keypoints(features), errors, values={"recall": recall})
+
+
+def measure_average_precision(pair: ImagePair, features: FeaturePair) -> PairMeasures:
+    """DOAP's figure (He et al. 2018, section 5.4): one-way neighbours ranked by their distance."""
+    matrix = _true_homography(pair)
+    matches = features.match()
+    points = features.points(matches)
+    errors = homography_errors(*points, matrix)
+    distances, _ = nearest_counterparts(
+        features.image0.keypoints, features.image1.keypoints, matrix
+    )
+    num_correspondences = int(np.sum(distances <= RIGHT))
+    precision = average_precision(matches.scores, errors <= RIGHT, num_correspondences)
+    return PairMeasures(
+        points, _num_keypoints(features), errors, values={"average_precision": precision}
+    )
+
+
+def measure_shared(pair: ImagePair, features: FeaturePair) -> PairMeasures:
+    """LISRD's figures (Pautrat et al. 2020, section 4.1): at most 1,000 shared keypoints.
+
+    Of the keypoints that lie in the other image, 3 px from its border or more, the strongest.
+    """
+    matrix, sizes = _true_homography(pair), features.sizes
+    images = features.image0, features.image1
+    kept = [
+        keep[np.argsort(-image.scores[keep], kind="stable")[:1000]]
+        for keep, image in zip(_covisible(pair, features, 3.0), images, strict=True)
+    ]
+    matches = features.match(*kept)
+    points = features.points(matches)
+    own = [np.zeros(len(image.keypoints), np.int64) for image in images]
+    for indices, keep in zip(own, kept, strict=True):
+        indices[keep] = np.arange(len(keep))
+    chosen = [image.keypoints[keep] for image, keep in zip(images, kept, strict=True)]
+    among = np.stack([own[side][matches.indices[:, side]] for side in (0, 1)], axis=1)
+    return PairMeasures(
+        points,
+        (len(kept[0]), len(kept[1])),
+        homography_errors(*points, matrix),
+        corner_error(estimate_homography(*points), matrix, sizes[0], in_image0=True),
+        {
+            "precision": two_way_precision(*points, matrix, RIGHT),
+            "recall": closest_point_recall(among, chosen[0], chosen[1], matrix, RIGHT),
+        },
+    )
+
+
+def measure_epipolar(pair: ImagePair, features: FeaturePair) -> PairMeasures:
+    """Errors to the true epipolar lines, and WxBS's recall of correspondences (Mishkin et al.).
+
+    The recall is of the correspondences that agree with the fundamental matrix that MAGSAC++ finds
+    from the matches, by the symmetric epipolar distance.
+    """
+    points = features.points(features.match())
+    errors = curve = None
+    values = {}
+    if pair.fundamental is not None:
+        errors = epipolar_errors(*points, pair.fundamental)
+    if pair.correspondences is not None:
+        found = estimate_fundamental(*points)
+        curve = np.zeros(len(_EPIPOLAR_THRESHOLDS))
+        if found is not None:
+            true = pair.correspondences
+            distances = epipolar_errors(true[:, :2], true[:, 2:], found)
+            curve = np.array([np.mean(distances <= t) for t in _EPIPOLAR_THRESHOLDS])
+        values["recall"] = float(curve[_EPIPOLAR_THRESHOLDS.index(3)])
+    return PairMeasures(points, _num_keypoints(features), errors, None, values, curve)
+
+
+def summarise(
+    pairs: Sequence[ImagePair], measures: Sequence[PairMeasures], accuracy_of_matches: bool = True
+) -> tuple[dict[str, dict[str, Any]], dict[str, Curve]]:
+    """Give the metrics and curves of a table's row: means over pairs.
+
+    Args:
+        pairs: one or more.
+        measures: of each.
+        accuracy_of_matches: give the MMA, where errors are known.
+    """
+    # An image counts once for each choice of its keypoints.
+    counts = {
+        (name, number)
+        for pair, m in zip(pairs, measures, strict=True)
+        for name, number in zip((pair.name0, pair.name1), m.num_keypoints, strict=True)
+    }
+    metrics: dict[str, dict[str, Any]] = {}
+    curves: dict[str, Curve] = {}
+    errors = [m.errors for m in measures if m.errors is not None]
+    if errors and accuracy_of_matches:
+        accuracy = mean_matching_accuracy(errors, THRESHOLDS)
+        for threshold, part in zip(THRESHOLDS, accuracy, strict=True):
+            unit = f"part of matches within {threshold} px, mean over pairs"
+            metrics[f"mma_{threshold}"] = metric(float(part), unit)
+        curves["mma"] = Curve(
+            [float(t) for t in THRESHOLDS], accuracy.tolist(), "threshold (px)", "MMA"
+        )
+    for name, unit in UNITS.items():
+        values = [m.values[name] for m in measures if name in m.values]
+        if values:
+            metrics[name] = metric(float(np.mean(values)), unit)
+    corners = [m.corner_error for m in measures if m.corner_error is not None]
+    if corners:
+        areas = error_auc(corners, CORNER_THRESHOLDS)
+        for threshold, area in zip(CORNER_THRESHOLDS, areas, strict=True):
+            part = float(np.mean(np.array(corners) <= threshold))
+            metrics[f"homography_accuracy_{threshold}"] = metric(
+                part, f"part of pairs whose corners are off by {threshold} px or less on average"
+            )
+            metrics[f"homography_auc_{threshold}"] = metric(
+                area, f"area under the curve of that part up to {threshold} px"
+            )
+    recalls = [m.recall_curve for m in measures if m.recall_curve is not None]
+    if recalls:
+        x = [float(t) for t in _EPIPOLAR_THRESHOLDS]
+        y = np.mean(recalls, axis=0).tolist()
+        curves["recall"] = Curve(x, y, "symmetric epipolar distance (px)", "recall")
+    metrics["mean_keypoints"] = metric(
+        float(np.mean([number for _, number in counts])), "keypoints per image"
+    )
+    metrics["mean_matches"] = metric(
+        float(np.mean([len(m.points[0]) for m in measures])), "matches per pair"
+    )
+    return metrics, curves

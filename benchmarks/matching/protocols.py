@@ -1,0 +1,163 @@
+"""By which rules papers measure matching: the one table of protocols."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from benchmarks.matching.datasets.hpatches import LARGE_SEQUENCES
+from benchmarks.matching.datasets.rdnim import NUM_PAIRS
+from benchmarks.matching.features import FeaturePair
+from benchmarks.matching.measuring import (
+    PairMeasures,
+    measure_average_precision,
+    measure_epipolar,
+    measure_plane,
+    measure_plane_covisible,
+    measure_recall,
+    measure_shared,
+)
+from benchmarks.matching.pairs import ImagePair, PairSet
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Rules that published numbers were measured by."""
+
+    name: str
+    layout: str
+    """Of the data sets it is for."""
+    measure: Callable[[ImagePair, FeaturePair], PairMeasures]
+    shown: tuple[str, ...]
+    """The metrics that a table shows beside the matching accuracy."""
+    max_keypoints: int | None = None
+    """Of each image, the strongest by score; the conf's own number if None."""
+    size: tuple[int, int] | None = None
+    """(width, height) that images are resized and cropped to; as they are if None."""
+    one_way: bool = False
+    """Nearest neighbours from image 0 to image 1, without the mutual check."""
+    left_out: tuple[str, ...] = ()
+    """Sequences that do not take part."""
+    num_pairs: dict[str, int] | None = None
+    """Part to its number of pairs, where the names of sequences are not known."""
+    by_sequence: bool = False
+    """Each sequence has a row of its own."""
+
+    @property
+    def rules(self) -> tuple[object, ...]:
+        """What decides over the figures of one pair."""
+        return self.measure, self.max_keypoints, self.size, self.one_way
+
+    def pairs(self, pair_set: PairSet) -> list[ImagePair]:
+        """Give the pairs that take part."""
+        return [pair for pair in pair_set.pairs if pair.sequence not in self.left_out]
+
+    def deviation(self, pair_set: PairSet) -> str | None:
+        """Say how a data set on disk differs from the one that the protocol is for, or None."""
+        reasons = []
+        expected = [name for name in pair_set.sequences if name not in self.left_out]
+        present = {pair.sequence for pair in self.pairs(pair_set)}
+        missing = [name for name in expected if name not in present]
+        if missing:
+            reasons.append(
+                f"{len(missing)} of {len(expected)} sequences are missing ({_some(missing)})"
+            )
+        others = sorted(present - set(expected)) if expected else []
+        if others:
+            reasons.append(f"{len(others)} sequences are of another data set ({_some(others)})")
+        damaged = [
+            problem.subject
+            for problem in pair_set.problems
+            if problem.subject.split("/")[0] not in self.left_out
+        ]
+        if damaged:
+            reasons.append(f"{len(damaged)} pairs cannot be used ({_some(damaged)})")
+        for part, number in (self.num_pairs or {}).items():
+            found = sum(pair.part == part for pair in pair_set.pairs)
+            if found != number and not damaged:
+                reasons.append(f"there are {found} pairs of {part}, not {number}")
+        return "; ".join(reasons) or None
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+
+
+_PLANE = ("match_score", "repeatability", "homography_accuracy_3")
+_SHARED = ("homography_accuracy_3", "precision", "recall")
+
+PROTOCOLS = {
+    protocol.name: protocol
+    for protocol in (
+        # D2-Net (Dusmanu et al., CVPR 2019, section 4.1): 540 pairs, all keypoints.
+        Protocol("mma-d2net", "hpatches", measure_plane, _PLANE, left_out=LARGE_SEQUENCES),
+        Protocol("mma-116", "hpatches", measure_plane, _PLANE),
+        # ContextDesc (Luo et al., CVPR 2019, section 4.3), whose 2,048 keypoints are drawn at
+        # random, or by scale in the released code; here they are the strongest.
+        Protocol(
+            "recall-contextdesc",
+            "hpatches",
+            measure_recall,
+            ("recall",),
+            max_keypoints=2048,
+            one_way=True,
+        ),
+        # LISRD (Pautrat et al., ECCV 2020, section 4.1).
+        Protocol(
+            "lisrd-480x640",
+            "hpatches",
+            measure_shared,
+            _SHARED,
+            max_keypoints=2000,
+            size=(640, 480),
+        ),
+        # MTLDesc (Wang et al., AAAI 2022, "Experiments"); M.S. and HA are those at 3 px.
+        Protocol(
+            "mtldesc-hpatches",
+            "hpatches",
+            measure_plane_covisible,
+            _PLANE,
+            left_out=LARGE_SEQUENCES,
+        ),
+        Protocol(
+            "oxford-mma", "oxford", measure_plane, _PLANE, max_keypoints=2048, by_sequence=True
+        ),
+        # DOAP (He et al., CVPR 2018, section 5.4), at a conf's own keypoints in place of
+        # Harris-Affine's.
+        Protocol(
+            "oxford-ap",
+            "oxford",
+            measure_average_precision,
+            ("average_precision",),
+            max_keypoints=2048,
+            one_way=True,
+            by_sequence=True,
+        ),
+        Protocol(
+            "rdnim",
+            "rdnim",
+            measure_shared,
+            _SHARED,
+            max_keypoints=2000,
+            num_pairs={"day": NUM_PAIRS, "night": NUM_PAIRS},
+        ),
+        Protocol("wxbs", "wxbs", measure_epipolar, ("recall",), max_keypoints=8000),
+    )
+}
+"""The first of each layout is what is measured if nothing else is asked for."""
+
+
+def choose_protocols(layout: str, names: tuple[str, ...]) -> list[Protocol]:
+    """Look up the protocols asked for, or the layout's main one.
+
+    Raises:
+        ValueError: there is none of that name for the layout; lists those there are.
+    """
+    able = {name: p for name, p in PROTOCOLS.items() if p.layout == layout}
+    for name in names:
+        if name not in able:
+            raise ValueError(
+                f"There is no protocol {name!r} for the layout of {layout}; there are "
+                f"{', '.join(able)}."
+            )
+    return [able[name] for name in dict.fromkeys(names)] or [next(iter(able.values()))]

@@ -1,0 +1,311 @@
+"""The benchmark from images to rows, and that one thing that is wrong costs no more than itself."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.torch import save_file
+
+from benchmarks.matching.__main__ import main
+from benchmarks.record import Row, read_run
+from featplug.networks.d2net import D2Net
+from tests.benchmarks.matching.sequences import (
+    write_hpatches,
+    write_oxford,
+    write_rdnim,
+    write_wxbs,
+)
+from tests.networks.test_d2net import seeded_state
+
+HPATCHES_PROTOCOLS = (
+    "mma-d2net",
+    "mma-116",
+    "recall-contextdesc",
+    "lisrd-480x640",
+    "mtldesc-hpatches",
+)
+
+
+@pytest.fixture(scope="module")
+def hpatches(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Sequences of HPatches' names, and a run of all its protocols."""
+    folder = tmp_path_factory.mktemp("hpatches")
+    write_hpatches(folder / "data", "i_leuven", "i_dc", "v_wall")
+    main(
+        folder / "data",
+        ("sift",),
+        folder / "out",
+        HPATCHES_PROTOCOLS,
+        max_keypoints=300,
+        pictures=False,
+    )
+    return folder / "data", folder / "out"
+
+
+def table(outputs: Path) -> dict[tuple[str, str], Row]:
+    return {(row.protocol, row.part): row for row in read_run(outputs).rows}
+
+
+def value(row: Row, name: str) -> float:
+    return row.metrics[name]["value"]
+
+
+def test_a_warped_picture_is_matched_right(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_oxford(tmp_path / "data")
+    main(tmp_path / "data", outputs=tmp_path / "out", max_keypoints=300)
+    rows = table(tmp_path / "out")
+    assert set(rows) == {("oxford-mma", "all"), ("oxford-mma", "plane")}
+    row = rows["oxford-mma", "all"]
+    assert row.metrics == rows["oxford-mma", "plane"].metrics
+    assert value(row, "mma_3") > 0.8
+    assert value(row, "homography_accuracy_3") == 1
+    assert value(row, "mean_keypoints") <= 300
+    assert row.matcher == "NN-mutual"
+    assert row.curves["mma"].y == [value(row, f"mma_{t}") for t in range(1, 11)]
+    assert f"{value(row, 'mma_3'):.3f}" in capsys.readouterr().out
+    (picture,) = row.pictures
+    drawn = np.asarray(Image.open(tmp_path / "out" / picture.path)).astype(int)
+    assert ((drawn[..., 1] - drawn[..., 0] > 60) & (drawn[..., 1] - drawn[..., 2] > 60)).sum() > 50
+
+
+def test_the_wrong_homography_gives_nothing(tmp_path: Path) -> None:
+    write_oxford(tmp_path / "data")
+    np.savetxt(tmp_path / "data" / "plane" / "H1to2p", [[-1, 0, 319], [0, -1, 239], [0, 0, 1]])
+    main(tmp_path / "data", ("sift",), tmp_path, ("oxford-mma", "oxford-ap"), max_keypoints=300)
+    rows = table(tmp_path)
+    assert value(rows["oxford-mma", "all"], "mma_5") < 0.05
+    assert value(rows["oxford-mma", "all"], "match_score") < 0.05
+    assert value(rows["oxford-mma", "all"], "homography_accuracy_5") == 0
+    assert value(rows["oxford-ap", "all"], "average_precision") < 0.05
+
+
+def test_mma_is_that_of_an_independent_implementation(hpatches: tuple[Path, Path]) -> None:
+    """Mutual neighbours and errors in a few lines of NumPy, from the same feature file."""
+    data, outputs = hpatches
+    (path,) = outputs.glob("features/*-n300.h5")
+    parts = []
+    with h5py.File(path) as file:
+        for sequence in ("i_dc", "i_leuven", "v_wall"):
+            for k in range(2, 7):
+                first, other = file[f"{sequence}/1.ppm"], file[f"{sequence}/{k}.ppm"]
+                products = np.float64(first["descriptors"]).T @ np.float64(other["descriptors"])
+                there, back = products.argmax(1), products.argmax(0)
+                mutual = [(i, j) for i, j in enumerate(there) if back[j] == i]
+                matrix = np.loadtxt(data / sequence / f"H_1_{k}")
+                right = np.zeros(10)
+                for i, j in mutual:
+                    mapped = matrix @ [*first["keypoints"][i], 1]
+                    error = np.hypot(*(mapped[:2] / mapped[2] - other["keypoints"][j]))
+                    right += error <= np.arange(1, 11)
+                parts.append(right / len(mutual))
+    row = table(outputs)["mma-116", "all"]
+    expected = np.mean(parts, axis=0)
+    assert 0.1 < expected[0] < expected[-1]
+    np.testing.assert_allclose(row.curves["mma"].y, expected, atol=1e-6)
+
+
+def test_each_protocol_of_hpatches(hpatches: tuple[Path, Path]) -> None:
+    rows = table(hpatches[1])
+    assert {part for _, part in rows} == {"all", "illumination", "viewpoint"}
+    assert {protocol for protocol, _ in rows} == set(HPATCHES_PROTOCOLS)
+    # The mean over all pairs: two sequences of light and one of viewpoint, or one of each.
+    for protocol, weight in (("mma-116", 2 / 3), ("mma-d2net", 1 / 2)):
+        whole, light, view = (
+            value(rows[protocol, part], "mma_3") for part in ("all", "illumination", "viewpoint")
+        )
+        assert whole == pytest.approx(weight * light + (1 - weight) * view)
+    plane, mtldesc = rows["mma-d2net", "all"], rows["mtldesc-hpatches", "all"]
+    assert value(plane, "mma_3") == value(mtldesc, "mma_3") > 0.8
+    assert value(plane, "repeatability") == value(mtldesc, "repeatability") > 0.5
+    assert value(mtldesc, "match_score") != value(plane, "match_score") > 0.4
+    assert value(plane, "homography_auc_5") > value(plane, "homography_auc_1") > 0.3
+    lisrd = rows["lisrd-480x640", "all"]
+    assert value(lisrd, "precision") > 0.8
+    assert value(lisrd, "recall") > 0.5
+    assert value(lisrd, "homography_accuracy_3") > 0.8
+    recall = rows["recall-contextdesc", "all"]
+    assert value(recall, "recall") > 0.6
+    # Every keypoint has a nearest neighbour.
+    assert value(recall, "mean_matches") > value(rows["mma-116", "all"], "mean_matches")
+    assert "mma_3" not in recall.metrics
+    assert recall.matcher == "NN-mutual, one way"
+
+
+def test_what_published_numbers_cannot_be_compared_with(hpatches: tuple[Path, Path]) -> None:
+    rows = table(hpatches[1])
+    reason = rows["mma-d2net", "all"].not_comparable
+    assert reason is not None
+    assert "106 of 108 sequences are missing (i_ajuntament, i_autannes, i_bologna, …)" in reason
+    assert "at most 300 keypoints were asked for" in reason
+    assert "113 of 116" in str(rows["mma-116", "viewpoint"].not_comparable)
+
+
+def test_features_are_used_again_where_nothing_has_changed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    caplog.set_level(logging.INFO, "benchmarks")
+    write_oxford(data)
+    main(data, outputs=out, max_keypoints=100, pictures=False)
+    (file,) = (out / "features").iterdir()
+    before, first = file.read_bytes(), table(out)
+    main(data, outputs=out, max_keypoints=100, pictures=False)
+    assert file.read_bytes() == before
+    assert table(out)["oxford-mma", "all"].metrics == first["oxford-mma", "all"].metrics
+    assert not caplog.messages
+
+    picture = Image.open(data / "plane" / "img2.png")
+    picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(data / "plane" / "img2.png")
+    main(data, outputs=out, max_keypoints=100, pictures=False)
+    assert value(table(out)["oxford-mma", "all"], "mma_3") < 0.1
+    assert file.read_bytes() == before
+    names = {path.name for path in (out / "features").iterdir()}
+    assert names == {file.name, f"{file.stem}-2.h5"}
+    (message,) = caplog.messages
+    assert "img2.png is another photograph than the one" in message
+    assert message.endswith("it is kept, and not used for this run")
+
+
+def test_weights_of_a_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_oxford(tmp_path / "data", size=(120, 96))
+    caplog.set_level(logging.INFO, "benchmarks")
+    for seed in (0, 1):
+        file = tmp_path / f"own{seed}.safetensors"
+        state = seeded_state(D2Net())
+        save_file({key: tensor + 0.01 * seed for key, tensor in state.items()}, file)
+        main(
+            tmp_path / "data",
+            ("d2net",),
+            tmp_path / "out",
+            max_keypoints=100,
+            weights=(("d2net", str(file)),),
+            pictures=False,
+        )
+        row = table(tmp_path / "out")["oxford-mma", "all"]
+        assert [record["name"] for record in row.weights] == [file.name]
+    assert "made with other settings (weights = " in caplog.messages[-1]
+    assert len(list((tmp_path / "out" / "features").iterdir())) == 2
+    with pytest.raises(ValueError, match="weights for doap, which is not among the features"):
+        main(tmp_path / "data", ("sift",), tmp_path / "out", weights=(("doap", str(file)),))
+
+
+def test_bad_input_is_named_and_the_rest_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "data"
+    write_hpatches(data, "i_leuven", "v_wall")
+    (data / "v_wall" / "H_1_2").write_text("1 0 0 0 1")
+    np.savetxt(data / "v_wall" / "H_1_3", [[1, 0, 5000], [0, 1, 0], [0, 0, 1]])
+    np.savetxt(data / "v_wall" / "H_1_4", np.ones((3, 3)))
+    (data / "v_wall" / "5.ppm").unlink()
+    image = Image.open(data / "i_leuven" / "2.ppm")
+    image.resize((80, 60)).save(data / "i_leuven" / "2.ppm")
+    (data / "i_leuven" / "H_1_3").unlink()
+    truncated = (data / "i_leuven" / "4.ppm").read_bytes()[:-2000]
+    (data / "i_leuven" / "4.ppm").write_bytes(truncated)
+    main(data, ("sift", "sifd", "sift"), tmp_path, max_keypoints=200, pictures=False)
+    run = read_run(tmp_path)
+    problems = {problem.subject: problem.reason for problem in run.problems}
+    expected = {
+        "v_wall/H_1_2": "H_1_2 is not a 3×3 homography",
+        "v_wall/H_1_3": "sends all of it out of the image: the images of 160×120 and 160×120",
+        "v_wall/H_1_4": "it cannot be inverted",
+        "v_wall/H_1_5": "5.ppm is missing",
+        "i_leuven/H_1_2": "160×120 and 80×60 pixels, but their homography moves nothing",
+        "i_leuven/H_1_3": "H_1_3 is missing",
+        "sift, i_leuven/4.ppm": "4.ppm",
+        "sift": "more than once",
+        "sifd, mma-d2net": "There is no feature 'sifd'",
+    }
+    assert set(problems) == set(expected)
+    for subject, reason in expected.items():
+        assert reason in problems[subject]
+    printed = capsys.readouterr().out
+    assert all(f"not measured: {subject}: " in printed for subject in expected)
+    rows = table(tmp_path)
+    assert len(rows) == len(run.rows) == 3
+    assert value(rows["mma-d2net", "all"], "mma_3") > 0.5  # i_leuven 1→5, 1→6 and v_wall 1→6
+    reason = str(rows["mma-d2net", "all"].not_comparable)
+    assert "6 pairs cannot be used (i_leuven/H_1_2, i_leuven/H_1_3, v_wall/H_1_2, …)" in reason
+    assert "1 pairs lack features" in reason
+
+
+def test_oxford_images_of_another_size_are_refused(tmp_path: Path) -> None:
+    write_oxford(tmp_path / "data", "graf")
+    write_oxford(tmp_path / "data", "own")
+    main(tmp_path / "data", outputs=tmp_path, max_keypoints=100, pictures=False)
+    run = read_run(tmp_path)
+    assert {row.part for row in run.rows} == {"all", "own"}
+    reasons = [problem.reason for problem in run.problems]
+    assert any(
+        "img1.png has 320×240 pixels, but its homographies are for 800×640" in r for r in reasons
+    )
+
+
+@pytest.mark.parametrize("feature", ["sift", "lisrd-sift"])
+def test_images_without_keypoints_count_nothing(tmp_path: Path, feature: str) -> None:
+    write_hpatches(tmp_path / "data", "i_leuven")
+    for k in range(1, 7):
+        Image.new("RGB", (160, 120), (90, 90, 90)).save(tmp_path / "data" / "i_leuven" / f"{k}.ppm")
+    main(tmp_path / "data", (feature,), tmp_path, HPATCHES_PROTOCOLS, pictures=False)
+    rows = table(tmp_path)
+    assert len(rows) == 2 * len(HPATCHES_PROTOCOLS)
+    for row in rows.values():
+        assert all(entry["value"] == 0 for entry in row.metrics.values())
+
+
+def test_both_references_of_rdnim(tmp_path: Path) -> None:
+    write_rdnim(tmp_path / "data")
+    main(tmp_path / "data", outputs=tmp_path)
+    rows = table(tmp_path)
+    assert set(rows) == {("rdnim", part) for part in ("all", "day", "night")}
+    assert value(rows["rdnim", "day"], "precision") > 0.8
+    assert value(rows["rdnim", "day"], "homography_accuracy_3") == 1
+    assert value(rows["rdnim", "night"], "precision") < 0.1
+    assert "1 pairs of day, not 1722" in str(rows["rdnim", "all"].not_comparable)
+
+
+def test_pairs_with_an_epipolar_geometry(tmp_path: Path) -> None:
+    write_wxbs(tmp_path / "data")
+    write_wxbs(tmp_path / "data", "WGABS/petrzin")  # for validation
+    main(tmp_path / "data", outputs=tmp_path)
+    rows = table(tmp_path)
+    assert set(rows) == {("wxbs", "all"), ("wxbs", "WGBS")}
+    row = rows["wxbs", "all"]
+    assert value(row, "mma_3") > 0.9
+    assert value(row, "recall") > 0.9
+    assert row.curves["recall"].x == list(range(1, 21))
+    assert row.curves["recall"].y[2] == value(row, "recall")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ((), r"holds no pairs of a known layout \(looked for \*/H_1_\*"),
+        (("--layout", "wxbs"), r"has no pair in the layout of wxbs that can be used\."),
+        (("--layout", "oxford", "--protocol", "mma-116"), "there are oxford-mma, oxford-ap"),
+        (("--max-keypoints", "0"), "max_keypoints must be 1 or more"),
+    ],
+)
+def test_what_cannot_be_begun(
+    tmp_path: Path, refusal: Callable[..., str], arguments: tuple[str, ...], reason: str
+) -> None:
+    options = ("--dataset", tmp_path, "--outputs", tmp_path / "out", *arguments)
+    line = refusal(main, "matching", *options)
+    assert re.search(reason, line)
+
+
+def test_a_run_without_any_row_fails(tmp_path: Path, refusal: Callable[..., str]) -> None:
+    write_oxford(tmp_path / "data")
+    options = ("--dataset", tmp_path / "data", "--outputs", tmp_path, "--feature", "sifd")
+    assert "Nothing could be measured" in refusal(main, "matching", *options)
+    assert [p.subject for p in read_run(tmp_path).problems] == ["sifd, oxford-mma"]
