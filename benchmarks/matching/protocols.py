@@ -71,7 +71,7 @@ class Protocol:
             if problem.subject.split("/")[0] not in self.left_out
         ]
         if damaged:
-            reasons.append(f"{len(damaged)} pairs cannot be used ({_some(damaged)})")
+            reasons.append(f"{len(damaged)} pairs or images cannot be used ({_some(damaged)})")
         for part, number in (self.num_pairs or {}).items():
             found = sum(pair.part == part for pair in pair_set.pairs)
             if found != number and not damaged:

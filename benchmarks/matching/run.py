@@ -34,6 +34,7 @@ class Options:
     weights: dict[str, str] = field(default_factory=dict)
     """Feature to ``official``, ``featplug`` or a file."""
     pictures: bool = True
+    """Draw the matches of two pairs, for the first protocol."""
     progress: bool = False
 
 
@@ -59,8 +60,10 @@ class Benchmark:
         """
         measured: dict[tuple[object, ...], PairMeasures] = {}
         for protocol in protocols:
+            # The other protocols have much the same matches.
+            with_pictures = self.options.pictures and protocol is protocols[0]
             try:
-                yield self._rows(feature, protocol, measured)
+                yield self._rows(feature, protocol, measured, with_pictures)
             # The latter is torch's, as out of memory.
             except (ValueError, OSError, RuntimeError) as error:
                 reason = str(error).splitlines()[0] if str(error) else repr(error)
@@ -80,6 +83,7 @@ class Benchmark:
         feature: str,
         protocol: Protocol,
         measured: dict[tuple[object, ...], PairMeasures],
+        with_pictures: bool,
     ) -> tuple[list[Row], list[Problem]]:
         options, pair_set = self.options, self._pair_set(protocol)
         pairs = protocol.pairs(pair_set)
@@ -128,7 +132,7 @@ class Benchmark:
             "not_comparable": "; ".join(reason for reason in reasons if reason) or None,
         }
         whole: dict[str, Any] = {"stages": recorder.stages}
-        if options.pictures:
+        if with_pictures:
             whole["pictures"] = self._pictures(feature, protocol, pair_set, able, results)
         rows = []
         for part, chosen in _parts(able, protocol.by_sequence).items():

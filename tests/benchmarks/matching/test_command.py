@@ -235,7 +235,10 @@ def test_bad_input_is_named_and_the_rest_measured(
     assert len(rows) == len(run.rows) == 3
     assert value(rows["mma-d2net", "all"], "mma_3") > 0.5  # i_leuven 1→5, 1→6 and v_wall 1→6
     reason = str(rows["mma-d2net", "all"].not_comparable)
-    assert "6 pairs cannot be used (i_leuven/H_1_2, i_leuven/H_1_3, v_wall/H_1_2, …)" in reason
+    assert (
+        "6 pairs or images cannot be used (i_leuven/H_1_2, i_leuven/H_1_3, v_wall/H_1_2, …)"
+        in reason
+    )
     assert "1 pairs lack features" in reason
 
 

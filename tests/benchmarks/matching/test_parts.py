@@ -105,3 +105,16 @@ def test_resized_pairs_keep_their_truth(tmp_path: Path) -> None:
     resized_pairs(original, (640, 480), tmp_path / "small")
     changed = [p.name for p, time in times.items() if p.stat().st_mtime_ns != time]
     assert changed == ["3.png"]
+
+
+def test_an_image_that_cannot_be_resized_costs_its_pairs(tmp_path: Path) -> None:
+    write_hpatches(tmp_path / "data", "v_wall")
+    original = read_pairs(tmp_path / "data", "hpatches")
+    damaged = tmp_path / "data" / "v_wall" / "4.ppm"
+    damaged.write_bytes(damaged.read_bytes()[:-2000])
+    resized = resized_pairs(original, (640, 480), tmp_path / "small")
+    assert [pair.name1 for pair in resized.pairs] == [f"v_wall/{k}.png" for k in (2, 3, 5, 6)]
+    (problem,) = resized.problems
+    assert problem.subject == "v_wall/4.ppm"
+    assert "4.ppm" in problem.reason
+    assert not original.problems
