@@ -171,7 +171,8 @@ def closest_point_recall(
 ) -> float:
     """Give the part of keypoints that are matched with their very closest counterpart.
 
-    Pautrat et al., ECCV 2020, section 4.1: a match with the second closest is wrong.
+    Pautrat et al., ECCV 2020, section 4.1: a match with the second closest is wrong, and so it is,
+    as in their code, with any but the first of the keypoints at one place.
 
     Args:
         matches: K×2, indices in both images.
@@ -196,14 +197,17 @@ def nearest_counterparts(
     """Find the keypoint of image 1 that is nearest to where each of image 0 is mapped.
 
     Returns:
-        N0 distances in pixels, infinite where there is none, and N0 indices.
+        N0 distances in pixels, infinite where there is none, and N0 indices; of keypoints at one
+        place, such as SIFT's of several orientations, the first.
     """
     distances = np.full(len(keypoints0), np.inf)
     indices = np.zeros(len(keypoints0), dtype=np.int64)
     places = project(keypoints0, homography)
     finite = np.isfinite(places).all(1)
     if len(keypoints1) and finite.any():
-        distances[finite], indices[finite] = cKDTree(keypoints1).query(places[finite])
+        distinct, first = np.unique(keypoints1, axis=0, return_index=True)
+        distances[finite], found = cKDTree(distinct).query(places[finite])
+        indices[finite] = first[found]
     return distances, indices
 
 

@@ -74,7 +74,7 @@ def test_matching_score_is_of_the_shared_keypoints() -> None:
 def test_recalls_count_what_there_is_to_find() -> None:
     keypoints0 = np.array([[0.0, 0], [5, 5], [9, 9], [2, 15]])
     # Counterparts of the first at 0 and 2 px, of the second at 1 px; the others have none.
-    keypoints1 = np.array([[10.0, 0], [12, 0], [15, 6], [0, 0]])
+    keypoints1 = np.array([[10.0, 0], [12, 0], [15, 6], [0, 0], [15, 6]])
     distances, indices = nearest_counterparts(keypoints0, keypoints1, SHIFT)
     np.testing.assert_allclose(distances[:2], [0, 1])
     np.testing.assert_array_equal(indices[:2], [0, 2])
@@ -84,6 +84,8 @@ def test_recalls_count_what_there_is_to_find() -> None:
     errors = homography_errors(keypoints0[matches[:, 0]], keypoints1[matches[:, 1]], SHIFT)
     assert correspondence_recall(errors, keypoints0, keypoints1, SHIFT) == 2 / 2
     assert closest_point_recall(matches, keypoints0, keypoints1, SHIFT) == 1 / 2
+    matches[1] = [1, 4]  # at the same place
+    assert closest_point_recall(matches, keypoints0, keypoints1, SHIFT) == 0
     assert correspondence_recall(errors[:0], keypoints0, keypoints1[:0], SHIFT) == 0
     assert closest_point_recall(matches[:0], keypoints0, keypoints1[:0], SHIFT) == 0
     assert closest_point_recall(matches[:0], keypoints0[:0], keypoints1, SHIFT) == 0

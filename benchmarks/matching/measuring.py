@@ -158,7 +158,7 @@ def measure_shared(pair: ImagePair, features: FeaturePair) -> PairMeasures:
     matrix, sizes = _true_homography(pair), features.sizes
     images = features.image0, features.image1
     kept = [
-        keep[np.argsort(-image.scores[keep], kind="stable")[:1000]]
+        np.sort(keep[np.argsort(-image.scores[keep], kind="stable")[:1000]])
         for keep, image in zip(_covisible(pair, features, 3.0), images, strict=True)
     ]
     matches = features.match(*kept)

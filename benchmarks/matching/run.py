@@ -67,7 +67,7 @@ class Benchmark:
             # The latter is torch's, as out of memory.
             except (ValueError, OSError, RuntimeError) as error:
                 reason = str(error).splitlines()[0] if str(error) else repr(error)
-                yield [], [Problem(f"{feature}, {protocol.name}", reason)]
+                yield [], [Problem(feature, reason)]
 
     def _pair_set(self, protocol: Protocol) -> PairSet:
         size = protocol.size

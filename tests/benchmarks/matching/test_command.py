@@ -212,7 +212,14 @@ def test_bad_input_is_named_and_the_rest_measured(
     (data / "i_leuven" / "H_1_3").unlink()
     truncated = (data / "i_leuven" / "4.ppm").read_bytes()[:-2000]
     (data / "i_leuven" / "4.ppm").write_bytes(truncated)
-    main(data, ("sift", "sifd", "sift"), tmp_path, max_keypoints=200, pictures=False)
+    main(
+        data,
+        ("sift", "sifd", "sift"),
+        tmp_path,
+        ("mma-d2net", "mma-116"),
+        max_keypoints=200,
+        pictures=False,
+    )
     run = read_run(tmp_path)
     problems = {problem.subject: problem.reason for problem in run.problems}
     expected = {
@@ -224,15 +231,16 @@ def test_bad_input_is_named_and_the_rest_measured(
         "i_leuven/H_1_3": "H_1_3 is missing",
         "sift, i_leuven/4.ppm": "4.ppm",
         "sift": "more than once",
-        "sifd, mma-d2net": "There is no feature 'sifd'",
+        "sifd": "There is no feature 'sifd'",
     }
     assert set(problems) == set(expected)
+    assert len(run.problems) == len(expected)  # once, not for each protocol
     for subject, reason in expected.items():
         assert reason in problems[subject]
     printed = capsys.readouterr().out
     assert all(f"not measured: {subject}: " in printed for subject in expected)
     rows = table(tmp_path)
-    assert len(rows) == len(run.rows) == 3
+    assert len(rows) == len(run.rows) == 6
     assert value(rows["mma-d2net", "all"], "mma_3") > 0.5  # i_leuven 1→5, 1→6 and v_wall 1→6
     reason = str(rows["mma-d2net", "all"].not_comparable)
     assert (
@@ -254,14 +262,19 @@ def test_oxford_images_of_another_size_are_refused(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("feature", ["sift", "lisrd-sift"])
-def test_images_without_keypoints_count_nothing(tmp_path: Path, feature: str) -> None:
+@pytest.mark.parametrize(
+    ("feature", "protocols"),
+    [("sift", HPATCHES_PROTOCOLS), ("lisrd-sift", ("recall-contextdesc",))],
+)
+def test_images_without_keypoints_count_nothing(
+    tmp_path: Path, feature: str, protocols: tuple[str, ...]
+) -> None:
     write_hpatches(tmp_path / "data", "i_leuven")
     for k in range(1, 7):
         Image.new("RGB", (160, 120), (90, 90, 90)).save(tmp_path / "data" / "i_leuven" / f"{k}.ppm")
-    main(tmp_path / "data", (feature,), tmp_path, HPATCHES_PROTOCOLS, pictures=False)
+    main(tmp_path / "data", (feature,), tmp_path, protocols, pictures=False)
     rows = table(tmp_path)
-    assert len(rows) == 2 * len(HPATCHES_PROTOCOLS)
+    assert len(rows) == 2 * len(protocols)
     for row in rows.values():
         assert all(entry["value"] == 0 for entry in row.metrics.values())
 
@@ -311,4 +324,4 @@ def test_a_run_without_any_row_fails(tmp_path: Path, refusal: Callable[..., str]
     write_oxford(tmp_path / "data")
     options = ("--dataset", tmp_path / "data", "--outputs", tmp_path, "--feature", "sifd")
     assert "Nothing could be measured" in refusal(main, "matching", *options)
-    assert [p.subject for p in read_run(tmp_path).problems] == ["sifd, oxford-mma"]
+    assert [p.subject for p in read_run(tmp_path).problems] == ["sifd"]
