@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from benchmarks.speed.measure import Measurement, Setup
+from benchmarks.speed.measure import Case, Figures, Setup
 from featplug.extract import extract_features
 from featplug.h5file import Provenance
 from featplug.match import match_features
@@ -16,7 +15,7 @@ from featplug.pairs import exhaustive, write_pairs
 from featplug.store import FeatureWriter
 
 
-def many_images(setup: Setup) -> dict[str, Any]:
+def many_images(setup: Setup) -> Figures:
     """10,000 small images: a whole run, and one that lists and checks them and finds all done."""
     folder, target = setup.work / "many", setup.work / "many.h5"
     if not folder.exists():
@@ -31,7 +30,7 @@ def many_images(setup: Setup) -> dict[str, Any]:
     return {"seconds": whole, "resume_seconds": again}
 
 
-def many_pairs(setup: Setup) -> dict[str, Any]:
+def many_pairs(setup: Setup) -> Figures:
     """A run that finds all of 100,000 pairs matched."""
     features, pairs = setup.work / "many-pairs.h5", setup.work / "many-pairs.txt"
     target = setup.work / "many-matches.h5"
@@ -50,7 +49,7 @@ def many_pairs(setup: Setup) -> dict[str, Any]:
     return {"seconds": first.seconds, "resume_seconds": again.seconds, "pairs": again.num_present}
 
 
-CASES: dict[str, dict[str, Measurement]] = {
-    "many-images": {"featplug": many_images},
-    "many-pairs": {"featplug": many_pairs},
+CASES: dict[str, Case] = {
+    "many-images": Case("sift", {"featplug": many_images}, uses_images=False),
+    "many-pairs": Case("NN-mutual", {"featplug": many_pairs}, uses_images=False),
 }

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pycolmap
 from scipy.spatial.transform import Rotation
 
-from benchmarks.speed.measure import Measurement, Setup
+from benchmarks.record import Curve
+from benchmarks.speed.measure import Case, Figures, Setup, measure
 from featplug.colmap import read_model
 from featplug.h5file import Provenance
 from featplug.known_poses import model_from_poses
@@ -24,6 +25,8 @@ from pipelines.model_localization import LocalizationOptions, ModelPoints, local
 from pipelines.queries import Query, read_poses, read_queries, write_poses, write_queries
 
 _NUM_POINTS, _NUM_DATABASE, _NUM_QUERIES = 30_000, 120, 800
+GROWTH = (50, 200, _NUM_QUERIES)
+"""Numbers of queries that time and memory are measured at."""
 _NUM_RETRIEVED = 20
 _DATABASE_KEYPOINTS, _QUERY_KEYPOINTS = 2500, 1500
 _OBSERVED = 1000
@@ -64,7 +67,7 @@ def make_inputs(setup: Setup) -> Path:
                 matches = _match(rng, seen[query], seen[name])
                 writer.write(query, name, matches, np.ones(len(matches)), _DATABASE_KEYPOINTS)
                 pairs.append((query, name))
-    for num in (50, 200, _NUM_QUERIES):
+    for num in GROWTH:
         some = list(truth)[:num]
         write_pairs(folder / f"pairs-{num}.txt", pairs[: num * _NUM_RETRIEVED])
         write_queries(folder / f"queries-{num}.txt", [Query(name, camera) for name in some])
@@ -140,7 +143,7 @@ def _write_model(
     model.write(str(folder))
 
 
-def localize_ours(setup: Setup, num: int) -> dict[str, Any]:
+def localize_ours(setup: Setup, num: int) -> Figures:
     """The stage of ``pipelines.aachen``, from files to submission and logs."""
     folder = make_inputs(setup)
     before = peak_memory()
@@ -164,7 +167,7 @@ def localize_ours(setup: Setup, num: int) -> dict[str, Any]:
     return _figures(folder, submission, num, before, start, cpu_start)
 
 
-def localize_hloc(setup: Setup, num: int) -> dict[str, Any]:
+def localize_hloc(setup: Setup, num: int) -> Figures:
     """``localize_sfm`` of hloc on the same files."""
     sys.path.insert(0, str(setup.hloc))
     from hloc import localize_sfm  # type: ignore[import-not-found]
@@ -192,7 +195,7 @@ def localize_hloc(setup: Setup, num: int) -> dict[str, Any]:
 
 def _figures(
     folder: Path, submission: Path, num: int, before: int, start: float, cpu_start: float
-) -> dict[str, Any]:
+) -> Figures:
     seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
     truth = read_poses(folder / "truth.txt")
     wanted = {f"{i:04}.jpg": truth[f"{i:04}.jpg"] for i in range(num)}
@@ -206,28 +209,44 @@ def _figures(
     }
 
 
-def localize_50_ours(setup: Setup) -> dict[str, Any]:
-    """50 queries."""
-    return localize_ours(setup, 50)
-
-
-def localize_200_ours(setup: Setup) -> dict[str, Any]:
+def localize_200_ours(setup: Setup) -> Figures:
     """200 queries."""
     return localize_ours(setup, 200)
 
 
-def localize_800_ours(setup: Setup) -> dict[str, Any]:
-    """800 queries."""
-    return localize_ours(setup, _NUM_QUERIES)
-
-
-def localize_200_hloc(setup: Setup) -> dict[str, Any]:
+def localize_200_hloc(setup: Setup) -> Figures:
     """200 queries by hloc."""
     return localize_hloc(setup, 200)
 
 
-CASES: dict[str, dict[str, Measurement]] = {
-    "localize": {"featplug": localize_200_ours, "hloc": localize_200_hloc},
-    "localize-50": {"featplug": localize_50_ours},
-    "localize-800": {"featplug": localize_800_ours},
+def growth(setup: Setup) -> Figures:
+    """How time and memory grow with the number of queries, each number in a new process."""
+    of_number = {
+        num: measure(f"of {num} queries", partial(localize_ours, num=num), setup) for num in GROWTH
+    }
+    numbers = [float(num) for num in GROWTH]
+
+    def curve(figure: str, label: str) -> Curve:
+        return Curve(numbers, [of_number[num][figure] for num in GROWTH], "queries", label)
+
+    return {
+        "seconds": sum(figures["seconds"] for figures in of_number.values()),
+        "peak_memory_mib": max(figures["peak_memory_mib"] for figures in of_number.values()),
+        "curves": {
+            "seconds": curve("seconds", "seconds"),
+            "cpu_seconds": curve("cpu_seconds", "seconds of all cores"),
+            "peak_memory": curve("peak_memory_mib", "peak memory (MiB)"),
+            "localization_memory": curve("localization_memory_mib", "memory it adds (MiB)"),
+        },
+    }
+
+
+CASES: dict[str, Case] = {
+    "localize": Case(
+        "synthetic",
+        {"featplug": localize_200_ours, "hloc": localize_200_hloc},
+        make_inputs,
+        uses_images=False,
+    ),
+    "localize-growth": Case("synthetic", {"featplug": growth}, make_inputs, uses_images=False),
 }

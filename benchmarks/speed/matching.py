@@ -5,13 +5,12 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from benchmarks.speed.measure import Measurement, Setup
+from benchmarks.speed.measure import Case, Figures, Setup
 from featplug.extract import extract_features
 from featplug.h5file import Provenance
 from featplug.match import match_features
@@ -31,7 +30,7 @@ def make_inputs(setup: Setup) -> tuple[Path, Path]:
     return features, pairs
 
 
-def match_ours(setup: Setup) -> dict[str, Any]:
+def match_ours(setup: Setup) -> Figures:
     """``NN-ratio`` on every pair of one feature file, within 1 GiB."""
     features, pairs = make_inputs(setup)
     target = setup.work / "match-ours.h5"
@@ -43,7 +42,7 @@ def match_ours(setup: Setup) -> dict[str, Any]:
     return {"seconds": seconds, "pairs": summary.num_matched, "matches": summary.num_matches}
 
 
-def match_product(setup: Setup) -> dict[str, Any]:
+def match_product(setup: Setup) -> Figures:
     """The bare float32 matrix products of the same pairs, nothing else: the floor."""
     features, _ = make_inputs(setup)
     with FeatureReader(features) as reader:
@@ -57,7 +56,7 @@ def match_product(setup: Setup) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - start}
 
 
-def match_hloc(setup: Setup) -> dict[str, Any]:
+def match_hloc(setup: Setup) -> Figures:
     """``match_features`` of hloc on the same file and pairs, and whether the matches agree."""
     sys.path.insert(0, str(setup.hloc))
     from hloc import match_features as hloc_match  # type: ignore[import-not-found]
@@ -67,7 +66,7 @@ def match_hloc(setup: Setup) -> dict[str, Any]:
     target.unlink(missing_ok=True)
     start = time.perf_counter()
     hloc_match.main(hloc_match.confs["NN-ratio"], pairs, features, matches=target)
-    figures: dict[str, Any] = {
+    figures: Figures = {
         "seconds": time.perf_counter() - start,
         "peak_memory_mib": peak_memory() / 2**20,
     }
@@ -82,7 +81,7 @@ def match_hloc(setup: Setup) -> dict[str, Any]:
     return {**figures, "matches_in_common": same, "matches_of_either": either}
 
 
-def match_40k(setup: Setup) -> dict[str, Any]:
+def match_40k(setup: Setup) -> Figures:
     """Two images of 40,000 keypoints, 128-D, within a budget of 1 GiB."""
     rng = np.random.default_rng(0)
     features, pairs = setup.work / "speed-40k.h5", setup.work / "speed-40k.txt"
@@ -118,7 +117,7 @@ def _lisrd_features(num: int) -> list[dict[str, torch.Tensor]]:
     ]
 
 
-def _lisrd_match(num: int) -> dict[str, Any]:
+def _lisrd_match(num: int) -> Figures:
     matcher = build_matcher({"name": "lisrd"})
     sides = _lisrd_features(num)
     data = {f"{key}{i}": side[key] for i, side in enumerate(sides) for key in side}
@@ -135,17 +134,17 @@ def _lisrd_match(num: int) -> dict[str, Any]:
     }
 
 
-def lisrd_2k_ours(setup: Setup) -> dict[str, Any]:
+def lisrd_2k_ours(setup: Setup) -> Figures:
     """The matcher ``lisrd`` on two images of 2,000 keypoints."""
     return _lisrd_match(2000)
 
 
-def lisrd_20k_ours(setup: Setup) -> dict[str, Any]:
+def lisrd_20k_ours(setup: Setup) -> Figures:
     """The matcher ``lisrd`` on two images of 20,000 keypoints."""
     return _lisrd_match(20_000)
 
 
-def lisrd_2k_whole(setup: Setup) -> dict[str, Any]:
+def lisrd_2k_whole(setup: Setup) -> Figures:
     """The same as arrays of N0 x 4 x N1, from meta descriptors sampled at the keypoints."""
     sides = _lisrd_features(2000)
     seconds = []
@@ -173,9 +172,15 @@ def lisrd_2k_whole(setup: Setup) -> dict[str, Any]:
     return {"seconds": min(seconds), "matches": int(mutual.sum())}
 
 
-CASES: dict[str, dict[str, Measurement]] = {
-    "match": {"featplug": match_ours, "hloc": match_hloc, "products": match_product},
-    "match-40k": {"featplug": match_40k},
-    "match-lisrd": {"featplug": lisrd_2k_ours, "N x 4 x M": lisrd_2k_whole},
-    "match-lisrd-20k": {"featplug": lisrd_20k_ours},
+CASES: dict[str, Case] = {
+    "match": Case(
+        "sift",
+        {"featplug": match_ours, "hloc": match_hloc, "products": match_product},
+        make_inputs,
+    ),
+    "match-40k": Case("NN-ratio", {"featplug": match_40k}, uses_images=False),
+    "match-lisrd": Case(
+        "lisrd", {"featplug": lisrd_2k_ours, "N x 4 x M": lisrd_2k_whole}, uses_images=False
+    ),
+    "match-lisrd-20k": Case("lisrd", {"featplug": lisrd_20k_ours}, uses_images=False),
 }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from benchmarks.speed.measure import Measurement, Setup
+from benchmarks.speed.measure import Case, Figures, Setup
 from featplug.images import list_images, read_image
 
 
@@ -22,7 +21,7 @@ def _resized(setup: Setup, width: int) -> np.ndarray:
     return np.asarray(image.resize((width, round(width * image.height / image.width))))
 
 
-def _d2net_ours(setup: Setup, width: int, scales: list[float]) -> dict[str, Any]:
+def _d2net_ours(setup: Setup, width: int, scales: list[float]) -> Figures:
     from featplug.extractors import build_extractor
 
     conf = {"name": "d2net", "checkpoint": "d2net-ots", "use_relu": False, "scales": scales}
@@ -36,7 +35,7 @@ def _d2net_ours(setup: Setup, width: int, scales: list[float]) -> dict[str, Any]
     }
 
 
-def _d2net_authors(setup: Setup, width: int, scales: list[float]) -> dict[str, Any]:
+def _d2net_authors(setup: Setup, width: int, scales: list[float]) -> Figures:
     sys.path.insert(0, str(setup.d2net))
     from lib.model_test import D2Net  # type: ignore[import-not-found]
     from lib.pyramid import process_multiscale  # type: ignore[import-not-found]
@@ -54,22 +53,22 @@ def _d2net_authors(setup: Setup, width: int, scales: list[float]) -> dict[str, A
     return {"seconds": time.perf_counter() - start, "keypoints": len(keypoints)}
 
 
-def d2net_ours(setup: Setup) -> dict[str, Any]:
+def d2net_ours(setup: Setup) -> Figures:
     """``d2net-ots``, 1,600 px wide."""
     return _d2net_ours(setup, 1600, [1.0])
 
 
-def d2net_authors(setup: Setup) -> dict[str, Any]:
+def d2net_authors(setup: Setup) -> Figures:
     """The authors' code on the same image and weights."""
     return _d2net_authors(setup, 1600, [1.0])
 
 
-def d2net_ms_ours(setup: Setup) -> dict[str, Any]:
+def d2net_ms_ours(setup: Setup) -> Figures:
     """``d2net-ots-ms``, three scales, 1,024 px wide."""
     return _d2net_ours(setup, 1024, [0.5, 1.0, 2.0])
 
 
-def d2net_ms_authors(setup: Setup) -> dict[str, Any]:
+def d2net_ms_authors(setup: Setup) -> Figures:
     """The authors' code on the same image and weights."""
     return _d2net_authors(setup, 1024, [0.5, 1.0, 2.0])
 
@@ -91,7 +90,7 @@ def _photograph(setup: Setup) -> torch.Tensor:
     return torch.from_numpy(_resized(setup, 1600).transpose(2, 0, 1) / np.float32(255))
 
 
-def _forward(network: nn.Module, image: torch.Tensor) -> dict[str, Any]:
+def _forward(network: nn.Module, image: torch.Tensor) -> Figures:
     """The bare forward pass, channels-last."""
     image = image[None].clone(memory_format=torch.channels_last)
     with torch.no_grad():
@@ -101,7 +100,7 @@ def _forward(network: nn.Module, image: torch.Tensor) -> dict[str, Any]:
         return {"seconds": time.perf_counter() - start}
 
 
-def mtldesc_ours(setup: Setup) -> dict[str, Any]:
+def mtldesc_ours(setup: Setup) -> Figures:
     """``mtldesc``, 1,600 px wide, with weights drawn at random."""
     from featplug.extractors.mtldesc import MTLDescExtractor
     from featplug.networks.mtldesc import MTLDesc
@@ -120,7 +119,7 @@ def mtldesc_ours(setup: Setup) -> dict[str, Any]:
     }
 
 
-def mtldesc_forward(setup: Setup) -> dict[str, Any]:
+def mtldesc_forward(setup: Setup) -> Figures:
     """Its network alone, the photograph at a multiple of 16 pixels."""
     from featplug.networks.mtldesc import MTLDesc
 
@@ -130,7 +129,7 @@ def mtldesc_forward(setup: Setup) -> dict[str, Any]:
     return _forward(MTLDesc(), image[:, :height, :width])
 
 
-def lisrd_ours(setup: Setup) -> dict[str, Any]:
+def lisrd_ours(setup: Setup) -> Figures:
     """``lisrd`` at 10,000 given keypoints, 1,600 px wide, with weights drawn at random."""
     from featplug.extractors.lisrd import LISRDExtractor
     from featplug.networks.lisrd import LISRD
@@ -145,7 +144,7 @@ def lisrd_ours(setup: Setup) -> dict[str, Any]:
         return {"seconds": time.perf_counter() - start}
 
 
-def lisrd_forward(setup: Setup) -> dict[str, Any]:
+def lisrd_forward(setup: Setup) -> Figures:
     """Its network alone."""
     from featplug.networks.lisrd import LISRD
 
@@ -153,9 +152,9 @@ def lisrd_forward(setup: Setup) -> dict[str, Any]:
     return _forward(LISRD(), _photograph(setup))
 
 
-CASES: dict[str, dict[str, Measurement]] = {
-    "d2net": {"featplug": d2net_ours, "authors": d2net_authors},
-    "d2net-ms": {"featplug": d2net_ms_ours, "authors": d2net_ms_authors},
-    "mtldesc": {"featplug": mtldesc_ours, "forward": mtldesc_forward},
-    "lisrd": {"featplug": lisrd_ours, "forward": lisrd_forward},
+CASES: dict[str, Case] = {
+    "d2net": Case("d2net-ots", {"featplug": d2net_ours, "authors": d2net_authors}),
+    "d2net-ms": Case("d2net-ots-ms", {"featplug": d2net_ms_ours, "authors": d2net_ms_authors}),
+    "mtldesc": Case("mtldesc", {"featplug": mtldesc_ours, "forward": mtldesc_forward}),
+    "lisrd": Case("lisrd", {"featplug": lisrd_ours, "forward": lisrd_forward}),
 }

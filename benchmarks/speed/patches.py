@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import cv2
 import numpy as np
 
-from benchmarks.speed.measure import Measurement, Setup
+from benchmarks.speed.measure import Case, Figures, Setup
 from featplug.images import list_images, read_image
 from featplug.patches import sample_patches
 
@@ -26,7 +25,7 @@ def _inputs(setup: Setup) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarra
     return image.astype(np.float32), keypoints, radii, random.uniform(0, 360, _NUM)
 
 
-def patches_ours(setup: Setup) -> dict[str, Any]:
+def patches_ours(setup: Setup) -> Figures:
     """``sample_patches``."""
     inputs = _inputs(setup)
     seconds = []
@@ -37,7 +36,7 @@ def patches_ours(setup: Setup) -> dict[str, Any]:
     return {"seconds": min(seconds), "patches": len(patches)}
 
 
-def patches_one_by_one(setup: Setup) -> dict[str, Any]:
+def patches_one_by_one(setup: Setup) -> Figures:
     """A grid and a remap for each keypoint, and how far ours are from them."""
     image, keypoints, radii, oris = _inputs(setup)
     steps = (2 * np.arange(_SIZE) + 1) / _SIZE - 1
@@ -62,6 +61,6 @@ def patches_one_by_one(setup: Setup) -> dict[str, Any]:
     return {"seconds": min(seconds), "largest_difference": float(difference)}
 
 
-CASES: dict[str, dict[str, Measurement]] = {
-    "patches": {"featplug": patches_ours, "one by one": patches_one_by_one},
+CASES: dict[str, Case] = {
+    "patches": Case("doap", {"featplug": patches_ours, "one by one": patches_one_by_one}),
 }

@@ -4,31 +4,29 @@ from __future__ import annotations
 
 import shutil
 import time
-from typing import Any
 
 import numpy as np
 import pycolmap
 
-from benchmarks.speed.measure import Measurement, Setup
+from benchmarks.speed.measure import Case, Figures, Setup
 from featplug.colmap import log_to_file
 from featplug.metrics import reconstruction_statistics
 from pipelines.sfm import SfmOptions, reconstruct
 
 
-def sfm_ours(setup: Setup) -> dict[str, Any]:
+def sfm_ours(setup: Setup) -> Figures:
     """``pipelines.sfm`` with ``sift``, from photographs to model."""
     outputs = setup.work / "sfm"
     shutil.rmtree(outputs, ignore_errors=True)
     start = time.perf_counter()
     results = reconstruct(SfmOptions(setup.images, outputs=outputs, reference=setup.reference))
     seconds = time.perf_counter() - start
-    metrics = {name: entry["value"] for name, entry in results["metrics"].items()}
-    stages = {f"{name}_seconds": stage["seconds"] for name, stage in results["stages"].items()}
     peak = max(stage["peak_memory_mib"] for stage in results["stages"].values())
-    return {"seconds": seconds, "peak_memory_mib": peak, **stages, **metrics}
+    figures = {"seconds": seconds, "peak_memory_mib": peak, **results["metrics"]}
+    return {**figures, "stages": results["stages"]}
 
 
-def sfm_pycolmap(setup: Setup) -> dict[str, Any]:
+def sfm_pycolmap(setup: Setup) -> Figures:
     """COLMAP alone through pycolmap: full resolution, all defaults."""
     outputs = setup.work / "pycolmap"
     shutil.rmtree(outputs, ignore_errors=True)
@@ -57,6 +55,6 @@ def sfm_pycolmap(setup: Setup) -> dict[str, Any]:
     }
 
 
-CASES: dict[str, dict[str, Measurement]] = {
-    "sfm": {"featplug": sfm_ours, "pycolmap": sfm_pycolmap},
+CASES: dict[str, Case] = {
+    "sfm": Case("sift", {"featplug": sfm_ours, "pycolmap": sfm_pycolmap}),
 }

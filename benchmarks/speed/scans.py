@@ -6,14 +6,13 @@ import shutil
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 from scipy.io import savemat
 from scipy.spatial.transform import Rotation
 
-from benchmarks.speed.measure import Measurement, Setup
+from benchmarks.speed.measure import Case, Figures, Setup
 from featplug.h5file import Provenance
 from featplug.metrics import absolute_pose_errors
 from featplug.pairs import write_pairs
@@ -135,7 +134,7 @@ def _see(
     return np.concatenate([right, wrong]), np.concatenate([indices, others])
 
 
-def inloc_ours(setup: Setup) -> dict[str, Any]:
+def inloc_ours(setup: Setup) -> Figures:
     """``pipelines.inloc`` from features and matches, within 0.25 GiB for scans."""
     folder, outputs = make_inputs(setup), setup.work / "inloc-ours"
     shutil.rmtree(outputs, ignore_errors=True)
@@ -151,19 +150,18 @@ def inloc_ours(setup: Setup) -> dict[str, Any]:
     start, cpu_start = time.perf_counter(), time.process_time()
     results = localize(options)
     seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
-    stages = {f"{name}_seconds": stage["seconds"] for name, stage in results["stages"].items()}
     peak = max(stage["peak_memory_mib"] for stage in results["stages"].values())
     return {
         "seconds": seconds,
         "cpu_seconds": cpu_seconds,
-        **stages,
         "peak_memory_mib": peak,
         "localization_memory_mib": peak - before / 2**20,
         **_errors(folder, outputs / SUBMISSION),
+        "stages": results["stages"],
     }
 
 
-def inloc_hloc(setup: Setup) -> dict[str, Any]:
+def inloc_hloc(setup: Setup) -> Figures:
     """``localize_inloc`` of hloc on the same files."""
     sys.path.insert(0, str(setup.hloc))
     from hloc import localize_inloc  # type: ignore[import-not-found]
@@ -198,6 +196,8 @@ def _errors(folder: Path, submission: Path) -> dict[str, float]:
     }
 
 
-CASES: dict[str, dict[str, Measurement]] = {
-    "localize-inloc": {"featplug": inloc_ours, "hloc": inloc_hloc},
+CASES: dict[str, Case] = {
+    "localize-inloc": Case(
+        "synthetic", {"featplug": inloc_ours, "hloc": inloc_hloc}, make_inputs, uses_images=False
+    ),
 }

@@ -1,0 +1,260 @@
+"""Every conf alike: its stages, and how its time grows with the image and with the keypoints."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from benchmarks.record import Curve
+from benchmarks.speed.measure import Case, Figures, Measurement, Setup
+from featplug.base import Matcher
+from featplug.confs import feature_conf, matcher_conf
+from featplug.extract import extract_features, resolve_feature_conf
+from featplug.extractors import build_extractor
+from featplug.images import list_images, load_image
+from featplug.matchers import build_matcher
+from featplug.pairs import exhaustive, write_pairs
+from featplug.results import StageRecorder
+from featplug.store import FeatureReader
+from pipelines.sfm import SfmOptions, reconstruct
+from pipelines.stages import FeatureOptions
+
+IMAGE_SIZES = (640, 1024, 1600, 2048)
+"""Longer sides in pixels."""
+_HEADLINE_SIZE = 1600
+"""The single figures of a conf are at this one, to which the confs resize by default."""
+NUM_KEYPOINTS = (1000, 2000, 5000, 10_000, 20_000)
+_HLOC_NUM_KEYPOINTS = 10_000
+"""hloc holds all similarities at once: 3.2 GB at 20,000, with what it sorts."""
+_ROUNDS = 3
+
+
+def stages_ours(setup: Setup, feature: str) -> Figures:
+    """``pipelines.sfm`` on all pairs, from photographs to model."""
+    outputs = setup.work / f"stages-{feature}"
+    shutil.rmtree(outputs, ignore_errors=True)
+    extraction = FeatureOptions(feature, max_keypoints=setup.max_keypoints)
+    results = reconstruct(
+        SfmOptions(setup.images, extraction, outputs=outputs, reference=setup.reference)
+    )
+    return _with_stages(results["stages"]) | results["metrics"]
+
+
+def stages_hloc(setup: Setup) -> Figures:
+    """The same by hloc with its own SIFT: extraction, matching, reconstruction."""
+    sys.path.insert(0, str(setup.hloc))
+    from hloc import extract_features as hloc_extract  # type: ignore[import-not-found]
+    from hloc import match_features as hloc_match
+    from hloc import reconstruction
+
+    outputs = setup.work / "stages-hloc"
+    shutil.rmtree(outputs, ignore_errors=True)
+    pairs = outputs / "pairs.txt"
+    outputs.mkdir()
+    write_pairs(pairs, exhaustive(list_images(setup.images)))
+    recorder = StageRecorder()
+    with recorder.stage("extract"):
+        features = hloc_extract.main(hloc_extract.confs["sift"], setup.images, outputs)
+    with recorder.stage("match"):
+        matches = hloc_match.main(
+            hloc_match.confs["NN-ratio"], pairs, features=features, matches=outputs / "matches.h5"
+        )
+    with recorder.stage("reconstruct"):
+        model = reconstruction.main(outputs / "sfm", setup.images, pairs, features, matches)
+    figures = {"registered_images": 0, "sparse_points": 0}
+    if model is not None:
+        figures["registered_images"] = model.num_reg_images()
+        figures["sparse_points"] = model.num_points3D()
+    return _with_stages(recorder.stages) | figures
+
+
+def _with_stages(stages: dict[str, dict[str, float]]) -> Figures:
+    return {
+        "seconds": sum(stage["seconds"] for stage in stages.values()),
+        "peak_memory_mib": max(stage["peak_memory_mib"] for stage in stages.values()),
+        "stages": stages,
+    }
+
+
+def image_sizes(setup: Setup, feature: str) -> Figures:
+    """Extraction from one photograph at several sizes, up to its own."""
+    conf = resolve_feature_conf(feature, max_keypoints=setup.max_keypoints)
+    extractor = build_extractor(conf["model"]).eval()
+    name = list_images(setup.images)[0]
+    images: dict[int, Tensor] = {}
+    for size in IMAGE_SIZES:
+        limits = {"resize_max": size, "resize_max_sum": None}
+        loaded = load_image(setup.images, name, conf["preprocessing"] | limits)
+        image = torch.from_numpy(loaded.image)
+        images.setdefault(max(image.shape[1:]), image[None])
+    recorder = StageRecorder()
+    seconds, num_keypoints = [], []
+    with torch.inference_mode():
+        extractor({"image": next(iter(images.values()))})  # the first pass also sets things up
+        for size, image in images.items():
+            rounds = []
+            for _ in range(_ROUNDS if size < _HEADLINE_SIZE else 1):
+                with recorder.stage(f"{size} px"):
+                    features = extractor({"image": image})
+                rounds.append(recorder.stages[f"{size} px"]["seconds"])
+            seconds.append(median(rounds))
+            num_keypoints.append(float(len(features["keypoints"][0])))
+    sizes = [float(size) for size in images]
+    megapixels = [image.shape[2] * image.shape[3] / 1e6 for image in images.values()]
+    peaks = [stage["peak_memory_mib"] for stage in recorder.stages.values()]
+    speeds = [m / s for m, s in zip(megapixels, seconds, strict=True)]
+    headline = max(i for i, size in enumerate(sizes) if size <= max(_HEADLINE_SIZE, sizes[0]))
+
+    def curve(y: list[float], label: str) -> Curve:
+        return Curve(sizes, y, "longer side (px)", label)
+
+    return {
+        "seconds": seconds[headline],
+        "megapixels_per_second": speeds[headline],
+        "keypoints_per_second": num_keypoints[headline] / seconds[headline],
+        "peak_memory_mib": peaks[headline],
+        "curves": {
+            "seconds": curve(seconds, "seconds"),
+            "megapixels_per_second": curve(speeds, "megapixels per second"),
+            "peak_memory": curve(peaks, "peak memory (MiB)"),
+            "keypoints": curve(num_keypoints, "keypoints"),
+        },
+    }
+
+
+def _features(setup: Setup, feature: str) -> Path:
+    """Extract the photographs' features, unless they are there."""
+    outputs = setup.work / f"stages-{feature}"
+    return extract_features(
+        feature, setup.images, outputs, max_keypoints=setup.max_keypoints
+    ).feature_path
+
+
+def _sides(setup: Setup, feature: str) -> list[dict[str, Tensor]]:
+    """Two images' features, each pooled from half of the photographs and shuffled.
+
+    No single photograph has as many, and descriptors drawn at random would be easier to tell apart
+    than true ones.
+    """
+    matcher = _matcher(feature)
+    keys = (*matcher.required_keys, *matcher.optional_keys)
+    sides = []
+    with FeatureReader(_features(setup, feature)) as reader:
+        names = reader.names()
+        for number, half in enumerate((names[::2], names[1::2])):
+            arrays = [reader.read(name) for name in half]
+            num = sum(len(array["keypoints"]) for array in arrays)
+            order = np.random.default_rng(number).permutation(num)
+            side = {}
+            for key in keys:
+                if key not in arrays[0]:
+                    continue
+                if arrays[0][key].shape[-1] == len(arrays[0]["keypoints"]):
+                    pooled = np.concatenate([array[key] for array in arrays], -1)[..., order]
+                else:
+                    pooled = arrays[0][key]  # of the whole image, such as LISRD's tiles
+                tensor = torch.from_numpy(np.ascontiguousarray(pooled))
+                side[key] = tensor.float() if tensor.is_floating_point() else tensor
+            sides.append(side)
+    return sides
+
+
+def _matcher(feature: str) -> Matcher:
+    return build_matcher(matcher_conf(feature_conf(feature)["matcher"])["model"])
+
+
+def keypoints_ours(setup: Setup, feature: str) -> Figures:
+    """Matching of two images with several numbers of keypoints, by the conf's own matcher."""
+    return _match(_matcher(feature).eval(), _sides(setup, feature), NUM_KEYPOINTS)
+
+
+def keypoints_hloc(setup: Setup, feature: str) -> Figures:
+    """The same by hloc's matcher, with the same options."""
+    sys.path.insert(0, str(setup.hloc))
+    from hloc.matchers.nearest_neighbor import NearestNeighbor  # type: ignore[import-not-found]
+
+    options = matcher_conf(feature_conf(feature)["matcher"])["model"]
+    counts = tuple(num for num in NUM_KEYPOINTS if num <= _HLOC_NUM_KEYPOINTS)
+    return _match(NearestNeighbor(options).eval(), _sides(setup, feature), counts)
+
+
+def _first(side: Mapping[str, Tensor], num: int) -> dict[str, Tensor]:
+    """Give the features of some keypoints only."""
+    total = side["descriptors"].shape[-1]
+    return {
+        key: value[..., :num].contiguous() if value.shape[-1] == total else value
+        for key, value in side.items()
+    }
+
+
+def _match(matcher: nn.Module, sides: list[dict[str, Tensor]], counts: tuple[int, ...]) -> Figures:
+    most = min(side["descriptors"].shape[-1] for side in sides)
+    counts = tuple(num for num in counts if num <= most) or (most,)
+    recorder = StageRecorder()
+    seconds = []
+    with torch.inference_mode():
+        for num in (counts[0], *counts):  # the first pass also sets things up
+            data = {
+                f"{key}{i}": value[None]
+                for i, side in enumerate(sides)
+                for key, value in _first(side, num).items()
+            }
+            rounds = []
+            for _ in range(_ROUNDS):
+                with recorder.stage(str(num)):
+                    matcher(data)
+                rounds.append(recorder.stages[str(num)]["seconds"])
+            seconds.append(median(rounds))
+    seconds = seconds[1:]
+    peaks = [stage["peak_memory_mib"] for stage in recorder.stages.values()]
+    speeds = [2 * num / s for num, s in zip(counts, seconds, strict=True)]
+
+    def curve(y: list[float], label: str) -> Curve:
+        return Curve([float(num) for num in counts], y, "keypoints of an image", label)
+
+    return {
+        "seconds": seconds[-1],
+        "keypoints_per_second": speeds[-1],
+        "keypoints": counts[-1],
+        "peak_memory_mib": peaks[-1],
+        "curves": {
+            "seconds": curve(seconds, "seconds"),
+            "keypoints_per_second": curve(speeds, "keypoints per second"),
+            "peak_memory": curve(peaks, "peak memory (MiB)"),
+        },
+    }
+
+
+def _stages_case(feature: str) -> Case:
+    measurements: dict[str, Measurement] = {"featplug": partial(stages_ours, feature=feature)}
+    if feature == "sift":  # the one that hloc has, too
+        measurements["hloc"] = stages_hloc
+    return Case(feature, measurements)
+
+
+def _image_size_case(feature: str) -> Case:
+    return Case(feature, {"featplug": partial(image_sizes, feature=feature)})
+
+
+def _keypoints_case(feature: str) -> Case:
+    model = matcher_conf(feature_conf(feature)["matcher"])["model"]
+    measurements: dict[str, Measurement] = {"featplug": partial(keypoints_ours, feature=feature)}
+    if model["name"] == "nearest_neighbor" and "metric" not in model:  # hloc's has products only
+        measurements["hloc"] = partial(keypoints_hloc, feature=feature)
+    return Case(feature, measurements, partial(_features, feature=feature))
+
+
+CASES: dict[str, Callable[[str], Case]] = {
+    "stages": _stages_case,
+    "image-size": _image_size_case,
+    "keypoints": _keypoints_case,
+}
+"""Of any conf, by its name."""
