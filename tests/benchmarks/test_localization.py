@@ -1,0 +1,93 @@
+"""The benchmark of localization: rows of each condition, and features that fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks import localization
+from benchmarks.localization import LocalizationBenchmark, main, measure, table
+from benchmarks.record import Run, read_run
+from pipelines.inloc import localize
+from pipelines.stages import FeatureOptions
+from tests.scanned_room import write_scanned_room
+
+
+@pytest.fixture(scope="module")
+def run(aachen_room: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run]:
+    outputs = tmp_path_factory.mktemp("benchmark")
+    return outputs, measure(
+        LocalizationBenchmark(aachen_room, feature=("sift", "no-such"), outputs=outputs)
+    )
+
+
+def test_each_condition_is_a_row(run: tuple[Path, Run], aachen_room: Path) -> None:
+    outputs, measured = run
+    assert read_run(outputs) == measured
+    whole, day, night = measured.rows
+    assert [row.part for row in measured.rows] == ["all", "day", "night"]
+    assert {row.dataset for row in measured.rows} == {aachen_room.name} == set(measured.data)
+    assert {row.protocol for row in measured.rows} == {"aachen"}
+    assert day.metrics["recall_0.25m_2deg"] == {"value": 100.0, "unit": "%"}
+    assert "recall_1m_5deg" in night.metrics, "the older thresholds"
+    assert "day_queries" not in whole.metrics
+    assert whole.metrics["sparse_points"]["value"] > 0
+    assert whole.stages["localize"]["seconds"] >= 0
+    assert day.stages == {}, "the stages are of all conditions together"
+    assert (outputs / whole.pictures[0].path).is_file()
+    assert whole.model is not None
+    assert (outputs / whole.model).is_dir()
+    (line,) = [line for line in table(measured.rows) if " day " in line]
+    assert line.split()[:7] == ["sift", "day", "2", "of", "2", "100.0", "%"]
+
+
+def test_a_feature_that_fails_leaves_the_others(run: tuple[Path, Run]) -> None:
+    _, measured = run
+    assert {row.feature for row in measured.rows} == {"sift"}
+    (problem,) = measured.problems
+    assert problem.subject == "no-such"
+    assert "There is no feature 'no-such'" in problem.reason
+
+
+def test_stages_of_an_earlier_run_have_no_times(run: tuple[Path, Run], aachen_room: Path) -> None:
+    outputs, _ = run
+    again = measure(LocalizationBenchmark(aachen_room, feature=("sift",), outputs=outputs))
+    assert "extract" not in again.rows[0].stages
+    assert "localize" in again.rows[0].stages
+
+
+def test_a_scanned_room_is_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    room = write_scanned_room(tmp_path / "room")
+    # Its pictures are blank: features and matches are given.
+    given = {"extraction": FeatureOptions(features=room.features), "matches": room.matches}
+    monkeypatch.setattr(
+        localization.inloc,
+        "localize",
+        lambda options, progress: localize(replace(options, **given), progress),
+    )
+    benchmark = LocalizationBenchmark(
+        room.folder, "inloc", pairs=room.pairs, outputs=tmp_path / "out"
+    )
+    (row,) = measure(benchmark).rows
+    assert (row.part, row.protocol, row.dataset) == ("all", "inloc", "room")
+    assert row.metrics["recall_0.25m_10deg"]["value"] == 100
+    assert row.stages["scan"]["peak_memory_mib"] > 0
+    assert table([row])[1].split()[:5] == ["sift", "all", "4", "of", "4"]
+
+
+def test_what_does_not_fit_is_refused(
+    tmp_path: Path, aachen_room: Path, refusal: Callable[..., str]
+) -> None:
+    prog = "python -m benchmarks.localization"
+    line = refusal(main, prog, "--dataset", aachen_room, "--feature", "sift", "sift")
+    assert "named twice" in line
+    line = refusal(main, prog, "--dataset", tmp_path / "none", "--outputs", tmp_path / "out")
+    assert "none" in line
+    line = refusal(
+        main, prog, "--dataset", aachen_room, "--pipeline", "inloc", "--protocol", "local-features"
+    )
+    assert "--pipeline aachen only" in line
+    assert LocalizationBenchmark(Path("demo")).dataset_name == "demo-town"
