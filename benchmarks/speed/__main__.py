@@ -70,9 +70,9 @@ def main(
         hloc: checkout of hloc, to be measured beside us.
         d2net: checkout of the authors' D2-Net, to be measured beside us.
     """
-    for case in cases:
-        if case not in ALL_CASES:
-            raise ValueError(f"There is no case {case!r}; there are {', '.join(ALL_CASES)}.")
+    unknown = [name for name in cases if name not in ALL_CASES]
+    if unknown:
+        raise ValueError(f"There is no case {unknown[0]!r}; there are {', '.join(ALL_CASES)}.")
     if len(set(feature)) < len(feature):
         raise ValueError("A feature is named twice; name each once.")
     if repeats < 1:
