@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
@@ -84,6 +86,53 @@ def _with_stages(stages: dict[str, dict[str, float]]) -> Figures:
     }
 
 
+class _Series:
+    """Measures one thing at several sizes, in one process."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._recorder = StageRecorder()
+        self.x: list[float] = []
+        self.seconds: list[float] = []
+        self.cpu_seconds: list[float] = []
+
+    def measure(self, x: float, call: Callable[[], Any], rounds: int) -> Any:
+        """Call some times, note the medians, and give what the last call returned."""
+        seconds, cpu_seconds = [], []
+        for _ in range(rounds):
+            with self._recorder.stage(f"{x:g}"):
+                start, cpu_start = time.perf_counter(), time.process_time()
+                result = call()
+                seconds.append(time.perf_counter() - start)
+                cpu_seconds.append(time.process_time() - cpu_start)
+        self.x.append(x)
+        self.seconds.append(median(seconds))
+        self.cpu_seconds.append(median(cpu_seconds))
+        return result
+
+    def figures(self, chosen: int, **others: tuple[list[float], str]) -> Figures:
+        """Give the figures at one of the sizes, and curves over all of them.
+
+        Args:
+            chosen: index of the size.
+            others: name to what else there is at each size, and its label.
+        """
+        peaks = [stage["peak_memory_mib"] for stage in self._recorder.stages.values()]
+        curves = {
+            "seconds": (self.seconds, "seconds"),
+            "cpu_seconds": (self.cpu_seconds, "seconds of all cores"),
+            **others,
+            "peak_memory_mib": (peaks, "peak memory (MiB)"),
+        }
+        return {
+            **{name: y[chosen] for name, (y, _) in curves.items()},
+            "curves": {
+                name: Curve(self.x, y, self._label, label) for name, (y, label) in curves.items()
+            },
+        }
+
+
+@torch.inference_mode()
 def image_sizes(setup: Setup, feature: str) -> Figures:
     """Extraction from one photograph at several sizes, up to its own."""
     conf = resolve_feature_conf(feature, max_keypoints=setup.max_keypoints)
@@ -95,39 +144,24 @@ def image_sizes(setup: Setup, feature: str) -> Figures:
         loaded = load_image(setup.images, name, conf["preprocessing"] | limits)
         image = torch.from_numpy(loaded.image)
         images.setdefault(max(image.shape[1:]), image[None])
-    recorder = StageRecorder()
-    seconds, num_keypoints = [], []
-    with torch.inference_mode():
-        extractor({"image": next(iter(images.values()))})  # the first pass also sets things up
-        for size, image in images.items():
-            rounds = []
-            for _ in range(_ROUNDS if size < _HEADLINE_SIZE else 1):
-                with recorder.stage(f"{size} px"):
-                    features = extractor({"image": image})
-                rounds.append(recorder.stages[f"{size} px"]["seconds"])
-            seconds.append(median(rounds))
-            num_keypoints.append(float(len(features["keypoints"][0])))
-    sizes = [float(size) for size in images]
+    series, num_keypoints = _Series("longer side (px)"), []
+    extractor({"image": next(iter(images.values()))})  # the first pass also sets things up
+    for size, image in images.items():
+        rounds = _ROUNDS if size < _HEADLINE_SIZE else 1
+        features = series.measure(size, partial(extractor, {"image": image}), rounds)
+        num_keypoints.append(float(len(features["keypoints"][0])))
     megapixels = [image.shape[2] * image.shape[3] / 1e6 for image in images.values()]
-    peaks = [stage["peak_memory_mib"] for stage in recorder.stages.values()]
-    speeds = [m / s for m, s in zip(megapixels, seconds, strict=True)]
-    headline = max(i for i, size in enumerate(sizes) if size <= max(_HEADLINE_SIZE, sizes[0]))
+    headline = max(i for i, size in enumerate(images) if i == 0 or size <= _HEADLINE_SIZE)
+    return series.figures(
+        headline,
+        megapixels_per_second=(_over(megapixels, series.seconds), "megapixels per second"),
+        keypoints_per_second=(_over(num_keypoints, series.seconds), "keypoints per second"),
+        keypoints=(num_keypoints, "keypoints"),
+    )
 
-    def curve(y: list[float], label: str) -> Curve:
-        return Curve(sizes, y, "longer side (px)", label)
 
-    return {
-        "seconds": seconds[headline],
-        "megapixels_per_second": speeds[headline],
-        "keypoints_per_second": num_keypoints[headline] / seconds[headline],
-        "peak_memory_mib": peaks[headline],
-        "curves": {
-            "seconds": curve(seconds, "seconds"),
-            "megapixels_per_second": curve(speeds, "megapixels per second"),
-            "peak_memory": curve(peaks, "peak memory (MiB)"),
-            "keypoints": curve(num_keypoints, "keypoints"),
-        },
-    }
+def _over(amounts: Sequence[float], seconds: Sequence[float]) -> list[float]:
+    return [amount / s for amount, s in zip(amounts, seconds, strict=True)]
 
 
 def _features(setup: Setup, feature: str) -> Path:
@@ -186,51 +220,34 @@ def keypoints_hloc(setup: Setup, feature: str) -> Figures:
     return _match(NearestNeighbor(options).eval(), _sides(setup, feature), counts)
 
 
-def _first(side: Mapping[str, Tensor], num: int) -> dict[str, Tensor]:
-    """Give the features of some keypoints only."""
-    total = side["descriptors"].shape[-1]
-    return {
-        key: value[..., :num].contiguous() if value.shape[-1] == total else value
-        for key, value in side.items()
-    }
+def _pair(sides: Sequence[Mapping[str, Tensor]], num: int) -> dict[str, Tensor]:
+    """Give a matcher's input, of some keypoints of each image only."""
+    data = {}
+    for i, side in enumerate(sides):
+        total = side["descriptors"].shape[-1]
+        for key, value in side.items():
+            chosen = value[..., :num].contiguous() if value.shape[-1] == total else value
+            data[f"{key}{i}"] = chosen[None]
+    return data
 
 
+@torch.inference_mode()
 def _match(matcher: nn.Module, sides: list[dict[str, Tensor]], counts: tuple[int, ...]) -> Figures:
     most = min(side["descriptors"].shape[-1] for side in sides)
     counts = tuple(num for num in counts if num <= most) or (most,)
-    recorder = StageRecorder()
-    seconds = []
-    with torch.inference_mode():
-        for num in (counts[0], *counts):  # the first pass also sets things up
-            data = {
-                f"{key}{i}": value[None]
-                for i, side in enumerate(sides)
-                for key, value in _first(side, num).items()
-            }
-            rounds = []
-            for _ in range(_ROUNDS):
-                with recorder.stage(str(num)):
-                    matcher(data)
-                rounds.append(recorder.stages[str(num)]["seconds"])
-            seconds.append(median(rounds))
-    seconds = seconds[1:]
-    peaks = [stage["peak_memory_mib"] for stage in recorder.stages.values()]
-    speeds = [2 * num / s for num, s in zip(counts, seconds, strict=True)]
-
-    def curve(y: list[float], label: str) -> Curve:
-        return Curve([float(num) for num in counts], y, "keypoints of an image", label)
-
-    return {
-        "seconds": seconds[-1],
-        "keypoints_per_second": speeds[-1],
-        "keypoints": counts[-1],
-        "peak_memory_mib": peaks[-1],
-        "curves": {
-            "seconds": curve(seconds, "seconds"),
-            "keypoints_per_second": curve(speeds, "keypoints per second"),
-            "peak_memory": curve(peaks, "peak memory (MiB)"),
-        },
-    }
+    series = _Series("keypoints of an image")
+    matcher(_pair(sides, counts[0]))  # the first pass also sets things up
+    for num in counts:
+        series.measure(num, partial(matcher, _pair(sides, num)), _ROUNDS)
+    numbers = [float(num) for num in counts]
+    return series.figures(
+        len(counts) - 1,
+        keypoints=(numbers, "keypoints of an image"),
+        keypoints_per_second=(
+            _over([2 * num for num in numbers], series.seconds),
+            "keypoints per second",
+        ),
+    )
 
 
 def _stages_case(feature: str) -> Case:
