@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from featplug.cli import app, run_command
 
@@ -12,7 +13,12 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 def main() -> None:
     """Run the command line."""
-    run_command(app, prog="featplug")
+    if sys.argv[1:2] == ["hloc"]:  # whose other arguments are not ours
+        from featplug.cli_hloc import run_hloc
+
+        run_hloc(sys.argv[2:], prog="featplug hloc")
+    else:
+        run_command(app, prog="featplug")
 
 
 if __name__ == "__main__":

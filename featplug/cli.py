@@ -299,6 +299,18 @@ def weights_import(file: tyro.conf.Positional[Path], name: str | None = None) ->
     print(f"{record.path} ({record.name}, sha256 {record.sha256})")
 
 
+@app.command(name="hloc")
+def hloc_program(arguments: tyro.conf.Positional[tuple[str, ...]] = ()) -> None:
+    """Run a module of hloc, or a script that uses it, with the features and matchers in place.
+
+    Args:
+        arguments: the module or script, and its own command line.
+    """
+    from featplug.cli_hloc import run_hloc
+
+    run_hloc(arguments, prog="featplug hloc")
+
+
 @app.command
 def doctor() -> None:
     """Say what is installed here, what works, and what is known not to."""

@@ -9,31 +9,20 @@ from __future__ import annotations
 import json
 import os
 import platform
-import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import metadata, util
 from pathlib import Path
 from typing import Literal
 
 import h5py
 import torch
 
-from featplug import __version__
 from featplug.registry import FOLDER_VARIABLE, read_registry, search_folders
+from featplug.versions import installed_versions, known_problems
 from featplug.weights import list_weights
 
-LIBRARIES = ("torch", "pycolmap", "numpy", "h5py", "kornia", "hloc")
-"""Distributions whose versions are told, beside those of OpenCV; the last two are optional."""
-OPENCV = (
-    "opencv-python",
-    "opencv-python-headless",
-    "opencv-contrib-python",
-    "opencv-contrib-python-headless",
-)
 LOW_DISK_GIB = 5.0
 
 # AlikedExtractionOptions is bound only where pycolmap was built with ONNX; to create an extractor
@@ -98,63 +87,6 @@ def diagnose() -> Diagnosis:
         *_weights(),
     ]
     return Diagnosis(tuple(findings))
-
-
-def installed_versions() -> dict[str, str]:
-    """Give the versions of the libraries that matter here, by distribution, without imports."""
-    versions = {"featplug": __version__}
-    for name in (*LIBRARIES, *OPENCV):
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            if name == "hloc" and util.find_spec(name) is not None:
-                versions[name] = "(a folder on the path)"
-    return versions
-
-
-def known_problems(versions: Mapping[str, str], environment: Mapping[str, str]) -> list[str]:
-    """List the versions and settings that are known not to work, or not together.
-
-    Args:
-        versions: by distribution, as :func:`installed_versions` gives them.
-        environment: the environment variables.
-
-    Returns:
-        One sentence for each, with the mend.
-    """
-    problems = []
-    pycolmap = versions.get("pycolmap", "")
-    if pycolmap and _release(pycolmap) < (3, 13):
-        problems.append(f"pycolmap {pycolmap} is too old; install 3.13 or later.")
-    if "hloc" in versions and _release(pycolmap) >= (4, 2):
-        problems.append(
-            f"hloc's own triangulation ends with 0 points on pycolmap {pycolmap}, which ignores "
-            "two-view geometries without a configuration; install 'pycolmap<4.2' for hloc's "
-            "scripts (featplug's own commands write the configuration)."
-        )
-    if "torch" in versions and _release(versions["torch"]) < (2, 10):
-        problems.append(
-            f"torch {versions['torch']} can be made to run code by a crafted checkpoint in spite "
-            "of weights_only=True (CVE-2025-32434 before 2.6, CVE-2026-24747 before 2.10); "
-            "install 2.10 or later, or import only checkpoints that you trust."
-        )
-    opencv = [name for name in OPENCV if name in versions]
-    if len(opencv) > 1:
-        problems.append(
-            f"{' and '.join(opencv)} overwrite each other's files; uninstall all of them and "
-            "install opencv-python-headless alone."
-        )
-    locking = environment.get("HDF5_USE_FILE_LOCKING", "")
-    if locking.upper() in ("FALSE", "0"):
-        problems.append(
-            f"HDF5_USE_FILE_LOCKING={locking} lets two runs write to one file and ruin it; "
-            "unset it unless your network disk has no locks."
-        )
-    return problems
-
-
-def _release(version: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", version)[:2])
 
 
 def _devices() -> list[Finding]:

@@ -1,0 +1,77 @@
+"""The command ``featplug hloc``: hloc's own modules and scripts with our confs in place."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections.abc import Mapping, Sequence
+
+from featplug.hloc import register
+from featplug.hloc.runner import prepare, run
+
+_HELP = """\
+usage: {prog} [--also CONF ...] MODULE [arguments]
+       {prog} [--also CONF ...] SCRIPT.py [arguments]
+
+Run a module of hloc, or a script that uses hloc, with featplug's confs in hloc's tables. Exit
+code, signals and arguments are those of the program:
+
+  {prog} extract_features --conf contextdesc --image_dir IMAGES --export_dir OUT
+  {prog} match_features --conf featplug-NN-mutual --pairs PAIRS.txt \\
+      --features feats-featplug-hloc-contextdesc --export_dir OUT
+  {prog} pipelines.Aachen_v1_1.pipeline --dataset AACHEN --outputs OUT
+  {prog} my_script.py --feature contextdesc
+
+  --also CONF   add such a conf as lisrd+mtldesc, too: the one describes the other's keypoints
+  -h, --help    show this and end
+"""
+
+
+def run_hloc(arguments: Sequence[str], prog: str) -> None:
+    """Run the command; ends as the program ends, or with code 2 where there is none to run.
+
+    Args:
+        arguments: the command line.
+        prog: how the command is called, for its messages.
+    """
+    also, rest = _split(arguments)
+    try:
+        if rest[:1] in ([], ["-h"], ["--help"]):
+            print(_HELP.format(prog=prog) + "\n" + _tables())
+            sys.exit(0 if rest else 2)
+        if rest[0].startswith("-"):
+            raise ValueError(f"{rest[0]} must come after the module or script; see --help.")
+        program, registration = prepare(rest[0], also)
+    except (ImportError, OSError, ValueError) as error:
+        print(f"{prog}: {error}", file=sys.stderr)
+        sys.exit(2)
+    run(program, registration, rest[1:])
+
+
+def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Part our own options from the program and its arguments."""
+    rest = list(arguments)
+    also = []
+    while len(rest) > 1 and rest[0] == "--also":
+        also.append(rest[1])
+        rest = rest[2:]
+    return also, rest
+
+
+def _tables() -> str:
+    try:
+        registration = register()
+    except ImportError as error:
+        return str(error)
+    return "\n".join(
+        _wrapped(title, names)
+        for title, names in (
+            ("extract_features --conf", registration.extractors),
+            ("match_features --conf", registration.matchers),
+        )
+    )
+
+
+def _wrapped(title: str, names: Mapping[str, str]) -> str:
+    text = f"{title}: {', '.join(names.values())}"
+    return textwrap.fill(text, 96, subsequent_indent="    ", break_on_hyphens=False)

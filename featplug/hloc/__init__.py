@@ -1,0 +1,9 @@
+"""featplug's features and matchers in hloc's own scripts, without a fork.
+
+``featplug.register()`` adds the confs to hloc's tables; ``featplug hloc MODULE`` does so for a
+command. hloc is imported when one of them is called, not before.
+"""
+
+from featplug.hloc.registration import Registration, register, unregister
+
+__all__ = ["Registration", "register", "unregister"]

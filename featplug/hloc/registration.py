@@ -1,0 +1,219 @@
+"""Puts our confs into hloc's tables and our models where hloc looks for models, and back.
+
+Nothing is remembered between calls: what is ours in hloc is told by its model's name.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from featplug.confs import feature_conf
+from featplug.hloc.confs import MODEL_PREFIX, extractor_conf, extractor_confs, matcher_confs
+from featplug.versions import known_problems
+
+logger = logging.getLogger(__name__)
+
+HLOC_ADDRESS = "https://github.com/cvg/Hierarchical-Localization"
+MIN_VERSION = (1, 5)
+
+_Table = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Registration:
+    """What of ours hloc has now."""
+
+    extractors: dict[str, str]
+    """Name in ``hloc.extract_features.confs`` of each feature and retrieval conf."""
+    matchers: dict[str, str]
+    """Name in ``hloc.match_features.confs`` of each matcher conf."""
+    also: tuple[str, ...]
+    """Feature confs that were asked for beside those with a name of their own."""
+    problems: tuple[str, ...]
+    """What is known to break with these versions, and confs that found no free name."""
+
+
+def register(also: Iterable[str] = ()) -> Registration:
+    """Add every feature, retrieval and matcher conf of ours to hloc's tables.
+
+    A conf keeps its name, or is called ``featplug-NAME`` where hloc has that name already; nothing
+    of hloc's is changed. What is there already stays as it is, so the function can be called
+    again. Problems are logged as warnings when something is added.
+
+    Args:
+        also: further feature confs to add, ``DESCRIBER+NAME`` as ``lisrd+mtldesc``.
+
+    Returns:
+        The names, by our own ones, and the problems.
+
+    Raises:
+        ImportError: hloc is not there, too old, or another program of that name; says what to
+            install.
+        ValueError: there is no conf of a name in ``also``.
+    """
+    also = tuple(also)
+    for name in also:
+        feature_conf(name)
+    hloc = import_hloc()
+    for package, folder in _folders(hloc):
+        if folder not in package.__path__:
+            package.__path__.append(folder)
+    matchers, added, lost = add_matchers(hloc.match_features.confs)
+    extractors, more_added, more_lost = add_extractors(hloc.extract_features.confs, matchers, also)
+    problems = (*_version_problems(hloc), *lost, *more_lost)
+    if added or more_added:
+        for problem in problems:
+            logger.warning("%s", problem)
+    return Registration(extractors, matchers, also, problems)
+
+
+def unregister() -> None:
+    """Take out of hloc what :func:`register` put in, and whatever else uses a model of ours."""
+    hloc = sys.modules.get("hloc")
+    if hloc is None:
+        return
+    for name in ("extract_features", "match_features"):
+        table = getattr(sys.modules.get(f"hloc.{name}"), "confs", {})
+        for ours in [name for name, conf in table.items() if _model(conf).startswith(MODEL_PREFIX)]:
+            del table[ours]
+    for package, folder in _folders(hloc):
+        package.__path__ = [path for path in package.__path__ if path != folder]
+        for name in [name for name in vars(package) if name.startswith(MODEL_PREFIX)]:
+            delattr(package, name)
+            sys.modules.pop(f"{package.__name__}.{name}", None)
+
+
+def add_extractors(
+    table: _Table, matchers: Mapping[str, str], also: Iterable[str] = ()
+) -> tuple[dict[str, str], bool, list[str]]:
+    """Add our extractor confs to a table of hloc's.
+
+    Args:
+        table: ``confs`` of hloc's ``extract_features``.
+        matchers: hloc's names of our matcher confs.
+        also: further confs of ours, see :func:`register`.
+
+    Returns:
+        The names by our own ones, whether any was added, and a sentence for each that found none.
+    """
+    confs = extractor_confs() | {name: extractor_conf(name) for name in also}
+    for conf in confs.values():
+        if "matcher" in conf:
+            conf["matcher"] = matchers.get(conf["matcher"])
+    return _add(table, confs)
+
+
+def add_matchers(table: _Table) -> tuple[dict[str, str], bool, list[str]]:
+    """Add our matcher confs to ``confs`` of hloc's ``match_features``, as the other function."""
+    return _add(table, matcher_confs())
+
+
+def _add(table: _Table, confs: _Table) -> tuple[dict[str, str], bool, list[str]]:
+    names: dict[str, str] = {}
+    any_added = False
+    problems = []
+    for own, conf in confs.items():
+        for wanted in _names(own):
+            if wanted not in table:
+                table[wanted] = conf
+                any_added = True
+            if _model(table[wanted]) == conf["model"]["name"]:
+                names[own] = wanted
+                break
+        else:
+            problems.append(
+                f"hloc has confs {' and '.join(map(repr, _names(own)))} already, so featplug's "
+                f"{own!r} is not added; rename one of those before."
+            )
+    return names, any_added, problems
+
+
+def _names(own: str) -> tuple[str, str]:
+    """The names a conf of ours may have in hloc, the better one first."""
+    return own, f"featplug-{own}"
+
+
+def _model(conf: Any) -> str:
+    """Name of a conf's model; empty where an entry of hloc's table has none."""
+    model = conf.get("model") if isinstance(conf, Mapping) else None
+    return str(model.get("name", "")) if isinstance(model, Mapping) else ""
+
+
+def _folders(hloc: ModuleType) -> list[tuple[ModuleType, str]]:
+    """Packages of models of hloc, as far as they are imported, and our folder for each."""
+    here = Path(__file__).parent
+    packages = {name: sys.modules.get(f"hloc.{name}") for name in ("extractors", "matchers")}
+    return [(package, str(here / name)) for name, package in packages.items() if package]
+
+
+def import_hloc() -> ModuleType:
+    """Import hloc and the two modules that have conf tables, and see that they are as expected.
+
+    Raises:
+        ImportError: they are not; says what to install.
+    """
+    try:
+        import hloc
+    except ModuleNotFoundError as error:
+        if error.name != "hloc":
+            raise _not_importable(error) from error
+        fork = ""
+        if importlib.util.find_spec("imcui"):
+            fork = " (the copy inside imcui is a fork with other options and cannot be used)"
+        raise ImportError(
+            f"There is no hloc here{fork}; it is not on PyPI: clone {HLOC_ADDRESS} and "
+            "`pip install -e` it, or put the clone on PYTHONPATH.",
+            name="hloc",
+        ) from error
+    except ImportError as error:
+        raise _not_importable(error) from error
+    where = f"the hloc in {Path(hloc.__file__).parent}" if hloc.__file__ else "the folder hloc"
+    version = str(getattr(hloc, "__version__", "without a version"))
+    if not version[:1].isdigit():
+        raise _refused(f"{where} is not the localization toolbox")
+    if tuple(int(part) for part in version.split(".")[:2]) < MIN_VERSION:
+        raise _refused(f"{where} is {version}, too old for today's pycolmap")
+    try:
+        from hloc import extract_features, match_features
+        from hloc.utils.base_model import dynamic_load  # noqa: F401
+    except ImportError as error:
+        raise _not_importable(error) from error
+    for module in (extract_features, match_features):
+        if not isinstance(getattr(module, "confs", None), dict):
+            raise _refused(f"{where} is a fork: its {module.__name__} has no table of confs")
+    # imcui's: the same names, but its reader calls the option otherwise and passes over ours.
+    if "resize_force" not in extract_features.ImageDataset.default_conf:
+        raise _refused(f"{where} is a fork, which reads images by other options, as imcui's does")
+    return hloc
+
+
+def _refused(reason: str) -> ImportError:
+    return ImportError(
+        f"{reason[0].upper()}{reason[1:]}; featplug needs {HLOC_ADDRESS} of version "
+        f"{'.'.join(map(str, MIN_VERSION))} or later.",
+        name="hloc",
+    )
+
+
+def _not_importable(error: ImportError) -> ImportError:
+    return ImportError(f"hloc is here but cannot be imported: {error}.", name="hloc")
+
+
+def _version_problems(hloc: ModuleType) -> list[str]:
+    """What is known to break, by the versions of hloc and pycolmap that are there."""
+    pycolmap = getattr(sys.modules.get("pycolmap"), "__version__", "")
+    problems = known_problems({"hloc": hloc.__version__, "pycolmap": pycolmap}, {})
+    if importlib.util.find_spec("hloc.utils.database") is not None:
+        problems.append(
+            f"The hloc in {Path(hloc.__file__ or '').parent} is older than September 2025: its "
+            "reconstruction, triangulation and localization want pycolmap before 3.12, which "
+            "featplug does not support; update hloc by `git pull`."
+        )
+    return problems

@@ -1,0 +1,170 @@
+"""Runs a module of hloc, or a script that uses it, as Python would, with our confs in place.
+
+``python -m hloc.extract_features`` builds a second table of confs, in ``__main__``, which
+:func:`featplug.hloc.register` cannot reach. So such a module is executed in two parts here, and
+ours are added to its table in between.
+"""
+
+from __future__ import annotations
+import __future__
+
+import ast
+import importlib.util
+import pkgutil
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any
+
+from featplug.hloc.registration import Registration, add_extractors, add_matchers, register
+
+_FUTURE_FLAGS = sum(
+    getattr(__future__, name).compiler_flag for name in __future__.all_feature_names
+)
+_Namespace = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Program:
+    """What to run as ``__main__``."""
+
+    path: str
+    """As ``sys.argv[0]`` has it."""
+    source: bytes
+    spec: ModuleSpec | None
+    """Of a module; None for a script."""
+
+
+def prepare(name: str, also: Sequence[str] = ()) -> tuple[Program, Registration]:
+    """Find what to run, put its folder first on the path as Python does, and register.
+
+    Args:
+        name: a script's path, a module of hloc, with or without ``hloc.``, or any other module.
+        also: further feature confs to add, such as ``lisrd+mtldesc``.
+
+    Raises:
+        FileNotFoundError: there is no such script.
+        ImportError: hloc cannot be used.
+        ValueError: there is no such module, or it cannot be run.
+    """
+    is_script = name.endswith(".py") or Path(name).is_file()
+    if is_script and not Path(name).is_file():
+        raise FileNotFoundError(f"There is no script {name}.")
+    if not sys.flags.safe_path:
+        sys.path[0] = str(Path(name).resolve().parent if is_script else Path.cwd())
+    # Before modules are searched: one of them may be hloc's, from that folder.
+    registration = register(also)
+    if is_script:
+        return Program(name, Path(name).read_bytes(), None), registration
+    return _find_module(name), registration
+
+
+def _find_module(name: str) -> Program:
+    full_names = [name] if name.partition(".")[0] == "hloc" else [f"hloc.{name}", name]
+    for full_name in full_names:
+        spec = _find_spec(full_name)
+        if spec is not None and spec.submodule_search_locations is not None:
+            folders = spec.submodule_search_locations
+            spec = _find_spec(f"{full_name}.__main__")
+            if spec is None:
+                inside = ", ".join(module.name for module in pkgutil.iter_modules(folders))
+                raise ValueError(f"{full_name} is a package; name one of its modules: {inside}.")
+        if spec is not None:
+            source = spec.loader.get_source(spec.name) if spec.loader else None  # type: ignore[attr-defined]
+            if source is None or spec.origin is None:
+                raise ValueError(f"{full_name} has no Python source that could be run.")
+            return Program(spec.origin, source.encode(), spec)
+    modules = ", ".join(
+        module.name for module in pkgutil.iter_modules(sys.modules["hloc"].__path__)
+    )
+    raise ValueError(
+        f"There is neither a module of hloc, nor another module, nor a script {name!r}; hloc has "
+        f"{modules}."
+    )
+
+
+def _find_spec(name: str) -> ModuleSpec | None:
+    """Give a module's spec; None where it, or a package it would be in, is not there."""
+    try:
+        return importlib.util.find_spec(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise
+        return None
+
+
+def run(program: Program, registration: Registration, arguments: Sequence[str]) -> None:
+    """Run a program as ``__main__``; whatever it raises is passed on.
+
+    A traceback begins at the program, as without us.
+
+    Args:
+        program: from :func:`prepare`.
+        registration: from :func:`prepare`.
+        arguments: its command line.
+    """
+    tables: dict[str, Callable[[_Namespace], Any]] = {
+        "hloc.extract_features": lambda names: add_extractors(
+            names["confs"], registration.matchers, registration.also
+        ),
+        "hloc.match_features": lambda names: add_matchers(names["confs"]),
+    }
+    main = ModuleType("__main__")
+    main.__spec__ = program.spec
+    main.__package__ = program.spec.parent if program.spec else None
+    main.__loader__ = program.spec.loader if program.spec else None
+    main.__file__ = program.path
+    sys.modules["__main__"] = main
+    sys.argv = [program.path, *arguments]
+    try:
+        add = tables.get(program.spec.name) if program.spec else None
+        if add is None:
+            exec(_compile(program.source, program.path), vars(main))  # noqa: S102
+        else:
+            _run_with_table(program, vars(main), add)
+    except BaseException as error:
+        _hide_own_frames(error, vars(main))
+        raise
+
+
+def _compile(source: bytes | ast.Module, path: str, flags: int = 0) -> CodeType:
+    return compile(source, path, "exec", flags=flags, dont_inherit=True)
+
+
+def _run_with_table(
+    program: Program, namespace: _Namespace, add: Callable[[_Namespace], Any]
+) -> None:
+    """Execute a module that assigns ``confs``, and ``add`` right after that."""
+    body = ast.parse(program.source, program.path).body
+    end = max(i for i, statement in enumerate(body, start=1) if _is_table(statement))
+    first = _compile(ast.Module(body[:end], []), program.path)
+    exec(first, namespace)  # noqa: S102
+    add(namespace)
+    flags = first.co_flags & _FUTURE_FLAGS
+    exec(_compile(ast.Module(body[end:], []), program.path, flags), namespace)  # noqa: S102
+
+
+def _is_table(statement: ast.stmt) -> bool:
+    if isinstance(statement, ast.AnnAssign):
+        return isinstance(statement.target, ast.Name) and statement.target.id == "confs"
+    return isinstance(statement, ast.Assign) and any(
+        isinstance(target, ast.Name) and target.id == "confs" for target in statement.targets
+    )
+
+
+def _hide_own_frames(error: BaseException, namespace: _Namespace) -> None:
+    """Let the traceback that Python prints at the end begin with the program's first frame."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_globals is not namespace:
+        trace = trace.tb_next
+    shown = sys.excepthook  # the program's own, if it set one
+
+    def show(kind: type[BaseException], value: BaseException, full: Any) -> None:
+        if value is error:
+            value.__traceback__ = full = trace
+        shown(kind, value, full)
+
+    sys.excepthook = show
