@@ -59,6 +59,7 @@ def extract(
     image_list: Path | None = None,
     feature_path: Path | None = None,
     overwrite: bool = False,
+    half_keypoints: bool = False,
     max_keypoints: int | None = None,
     weights: str | None = None,
     precision: Literal["fp32", "fp16", "bf16"] = "fp32",
@@ -71,10 +72,12 @@ def extract(
         image_dir: folder of the images, at any depth.
         export_dir: folder of the feature file; give this or --feature-path.
         conf: name of the feature.
-        as_half: store descriptors as float16 (keypoints are float32 always).
+        as_half: store descriptors as float16 (keypoints are float32).
         image_list: text file of image names, in place of all images.
         feature_path: the feature file, in place of --export-dir.
         overwrite: replace the feature file.
+        half_keypoints: store keypoints, too, as float16, as hloc does by default; it moves them by
+            up to 1 px on large images.
         max_keypoints: keep that many of each image, the strongest by score.
         weights: official, featplug, or a file of the feature's own network; by default the
             authors' where they are found.
@@ -92,6 +95,7 @@ def extract(
         image_list,
         feature_path,
         overwrite,
+        half_keypoints=half_keypoints,
         max_keypoints=max_keypoints,
         weights=weights,
         precision=precision,

@@ -90,6 +90,7 @@ def extract_features(
     feature_path: Path | None = None,
     overwrite: bool = False,
     *,
+    half_keypoints: bool = False,
     max_keypoints: int | None = None,
     weights: str | None = None,
     precision: str = "fp32",
@@ -103,10 +104,12 @@ def extract_features(
         conf: a feature conf or its name.
         image_dir: folder of the images.
         export_dir: where the feature file goes, under the name of the conf's ``output``.
-        as_half: store descriptors as float16; everything else is float32 always.
+        as_half: store descriptors as float16; everything else is float32.
         image_list: names relative to ``image_dir``, or a text file of them; all images if None.
         feature_path: the feature file, in place of ``export_dir``.
         overwrite: replace the file.
+        half_keypoints: store everything as float16, keypoints too, as hloc does by default: they
+            move by up to 1 px on large images. For comparisons with hloc's files only.
         max_keypoints: keep that many of each image, the strongest by score.
         weights: ``official``, ``featplug`` or a file; the conf's own choice if None.
         precision: ``fp32``, ``fp16`` or ``bf16``, of the network.
@@ -138,6 +141,7 @@ def extract_features(
             "preprocessing": preprocessing,
             "as_half": as_half,
             "precision": precision,
+            **({"half_keypoints": True} if half_keypoints else {}),
         },
         weights=[
             {"name": record.name, "origin": record.origin, "sha256": record.sha256}
@@ -160,7 +164,10 @@ def extract_features(
                 reason = str(error).splitlines()[0]
                 skipped[image.name] = f"Cannot extract {image_dir / image.name}: {reason}"
                 continue
-            stored = {key: _for_storage(key, value, as_half) for key, value in features.items()}
+            stored = {
+                key: _for_storage(key, value, as_half, half_keypoints)
+                for key, value in features.items()
+            }
             writer.write(image.name, stored, image.original_size, uncertainty, image.fingerprint)
             num_keypoints += len(features["keypoints"])
             num_extracted += 1
@@ -252,8 +259,7 @@ def _extract_one(
     return features, float(extractor.detection_noise * scale.mean())
 
 
-def _for_storage(key: str, value: np.ndarray, as_half: bool) -> np.ndarray:
+def _for_storage(key: str, value: np.ndarray, as_half: bool, half_keypoints: bool) -> np.ndarray:
     """Halve descriptors only: float16 would round keypoints to 1 or 2 px on large images."""
-    if as_half and value.dtype == np.float32 and key.endswith("descriptors"):
-        return value.astype(np.float16)
-    return value
+    is_halved = half_keypoints or (as_half and key.endswith("descriptors"))
+    return value.astype(np.float16) if is_halved and value.dtype == np.float32 else value

@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from hloc import logger
-from hloc.utils.base_model import BaseModel
+from hloc import logger  # type: ignore[import-not-found]
+from hloc.utils.base_model import BaseModel  # type: ignore[import-not-found]
 from torch import Tensor
 
 from featplug.extractors import build_extractor, build_global_extractor

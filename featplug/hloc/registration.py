@@ -160,7 +160,7 @@ def import_hloc() -> ModuleType:
         ImportError: they are not; says what to install.
     """
     try:
-        import hloc
+        import hloc  # type: ignore[import-not-found]
     except ModuleNotFoundError as error:
         if error.name != "hloc":
             raise _not_importable(error) from error
@@ -182,7 +182,7 @@ def import_hloc() -> ModuleType:
         raise _refused(f"{where} is {version}, too old for today's pycolmap")
     try:
         from hloc import extract_features, match_features
-        from hloc.utils.base_model import dynamic_load  # noqa: F401
+        from hloc.utils.base_model import dynamic_load  # type: ignore[import-not-found]  # noqa: F401
     except ImportError as error:
         raise _not_importable(error) from error
     for module in (extract_features, match_features):
