@@ -31,8 +31,10 @@ _Namespace = dict[str, Any]
 class Program:
     """What to run as ``__main__``."""
 
-    path: str
+    name: str
     """As ``sys.argv[0]`` has it."""
+    path: str
+    """As tracebacks have it."""
     source: bytes
     spec: ModuleSpec | None
     """Of a module; None for a script."""
@@ -58,7 +60,8 @@ def prepare(name: str, also: Sequence[str] = ()) -> tuple[Program, Registration]
     # Before modules are searched: one of them may be hloc's, from that folder.
     registration = register(also)
     if is_script:
-        return Program(name, Path(name).read_bytes(), None), registration
+        path = Path.cwd() / name
+        return Program(name, str(path), path.read_bytes(), None), registration
     return _find_module(name), registration
 
 
@@ -76,7 +79,7 @@ def _find_module(name: str) -> Program:
             source = spec.loader.get_source(spec.name) if spec.loader else None  # type: ignore[attr-defined]
             if source is None or spec.origin is None:
                 raise ValueError(f"{full_name} has no Python source that could be run.")
-            return Program(spec.origin, source.encode(), spec)
+            return Program(spec.origin, spec.origin, source.encode(), spec)
     modules = ", ".join(
         module.name for module in pkgutil.iter_modules(sys.modules["hloc"].__path__)
     )
@@ -118,7 +121,7 @@ def run(program: Program, registration: Registration, arguments: Sequence[str]) 
     main.__loader__ = program.spec.loader if program.spec else None
     main.__file__ = program.path
     sys.modules["__main__"] = main
-    sys.argv = [program.path, *arguments]
+    sys.argv = [program.name, *arguments]
     try:
         add = tables.get(program.spec.name) if program.spec else None
         if add is None:

@@ -1,0 +1,197 @@
+"""What ``register()`` puts into hloc and ``unregister()`` takes out, and which hloc it refuses."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import featplug
+from featplug.confs import features, matchers, retrieval
+from tests.hloc.conftest import forget_hloc
+
+
+def snapshot(hloc: ModuleType) -> list[object]:
+    tables = (hloc.extract_features.confs, hloc.match_features.confs)
+    paths = (hloc.extractors.__path__, hloc.matchers.__path__)
+    models = sorted(name for name in sys.modules if name.startswith("hloc."))
+    return copy.deepcopy([*tables, *map(list, paths), models])
+
+
+def test_every_conf_is_added_and_nothing_of_hlocs_is_changed(standin: ModuleType) -> None:
+    before = snapshot(standin)
+    registration = featplug.register()
+    extractors, table = registration.extractors, standin.extract_features.confs
+    assert set(extractors) == {*features, "netvlad"}
+    assert set(registration.matchers) == set(matchers)
+    assert {own for own, name in extractors.items() if own != name} == {"sift", "netvlad"}
+    assert extractors["sift"] == "featplug-sift"
+    assert registration.matchers["NN-mutual"] == "featplug-NN-mutual"
+    assert table["contextdesc"]["model"]["name"] == "featplug_contextdesc"
+    assert table["contextdesc"]["matcher"] == "featplug-NN-mutual"  # hloc's name of it
+    for kept, now in zip(before[:2], snapshot(standin)[:2], strict=True):
+        assert kept.items() <= now.items()  # type: ignore[attr-defined]
+
+
+def test_files_are_neither_hlocs_nor_those_of_our_own_engines(standin: ModuleType) -> None:
+    names = featplug.register().extractors.values()
+    outputs = [standin.extract_features.confs[name]["output"] for name in names]
+    assert all("featplug" in output for output in outputs)
+    ours = {conf["output"] for table in (features, retrieval) for conf in table.values()}
+    assert len({*outputs, *ours}) == len(outputs) + len(ours)
+
+
+def test_hloc_finds_every_model_and_its_own(standin: ModuleType) -> None:
+    from hloc.utils.base_model import dynamic_load
+
+    featplug.register()
+    for package, table in (
+        (standin.extractors, standin.extract_features.confs),
+        (standin.matchers, standin.match_features.confs),
+    ):
+        for conf in table.values():
+            name = conf["model"]["name"]
+            if name != "netvlad":  # the stand-in has no model of that conf
+                assert dynamic_load(package, name).__module__ == f"{package.__name__}.{name}"
+
+
+def test_registering_again_adds_nothing_and_keeps_what_a_script_changed(
+    standin: ModuleType, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = featplug.register()
+    standin.extract_features.confs["mtldesc"]["output"] += "-small"
+    before = snapshot(standin)
+    caplog.clear()
+    assert featplug.register() == first
+    assert snapshot(standin) == before
+    assert not caplog.records
+
+
+def test_unregister_leaves_hloc_as_it_was(standin: ModuleType) -> None:
+    before = snapshot(standin)
+    featplug.unregister()
+    assert snapshot(standin) == before
+    featplug.register(["lisrd+mtldesc"])
+    from hloc.utils.base_model import dynamic_load
+
+    dynamic_load(standin.extractors, "featplug_sift")
+    featplug.unregister()
+    assert snapshot(standin) == before
+    with pytest.raises(ModuleNotFoundError):
+        dynamic_load(standin.extractors, "featplug_sift")
+    featplug.register()
+    dynamic_load(standin.extractors, "featplug_sift")
+
+
+def test_a_describer_at_other_keypoints_is_added_where_asked_for(standin: ModuleType) -> None:
+    featplug.register(["lisrd+d2net"])
+    conf = standin.extract_features.confs["lisrd+d2net"]
+    assert conf["model"]["detector"]["name"] == "d2net"
+    assert conf["output"] == "feats-featplug-hloc-lisrd+d2net"
+    # hloc's reader has no limit for the sum of the sides, and would pass over it.
+    assert conf["model"]["preprocessing"]["resize_max_sum"] == 2800
+    assert conf["preprocessing"] == {"grayscale": False}
+    with pytest.raises(ValueError, match="no feature 'surf'"):
+        featplug.register(["lisrd+surf"])
+
+
+def test_a_name_that_is_taken_is_not_overwritten(
+    standin: ModuleType, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = standin.extract_features.confs
+    own = {"output": "feats-own", "model": {"name": "dog"}, "preprocessing": {}}
+    table["doap"] = table["featplug-sift"] = own
+    registration = featplug.register()
+    assert registration.extractors["doap"] == "featplug-doap"
+    assert "sift" not in registration.extractors
+    assert table["doap"] is own
+    assert table["featplug-sift"] is own
+    assert "confs 'sift' and 'featplug-sift' already" in caplog.text
+    featplug.unregister()
+    assert table["featplug-sift"] is own
+
+
+@pytest.mark.parametrize(("version", "is_told"), [("4.2.1", True), ("4.1.1", False)])
+def test_pycolmap_that_triangulates_nothing_is_told(
+    standin: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    version: str,
+    is_told: bool,
+) -> None:
+    monkeypatch.setattr("pycolmap.__version__", version)
+    problems = featplug.register().problems
+    told = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert told == list(problems)
+    assert any("0 points on pycolmap 4.2.1" in text for text in told) == is_told
+
+
+def test_hloc_from_before_todays_pycolmap_is_told(
+    standin: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "database.py").touch()
+    monkeypatch.setattr("pycolmap.__version__", "4.1.1")
+    assert featplug.register().problems == ()
+    sys.modules["hloc.utils"].__path__.append(str(tmp_path))
+    (problem,) = featplug.register().problems
+    assert "older than September 2025" in problem
+    assert "git pull" in problem
+
+
+@pytest.mark.parametrize(
+    ("files", "sentence"),
+    [
+        ({}, r"There is no hloc here; .*clone https://github\.com/cvg"),
+        ({"imcui/__init__.py": ""}, "the copy inside imcui is a fork"),
+        ({"hloc/notes.txt": ""}, "The folder hloc is not the localization toolbox"),
+        ({"hloc/__init__.py": ""}, r"hloc is not the localization toolbox; .*1\.5 or later"),
+        ({"hloc/__init__.py": "__version__ = '1.4'"}, r"hloc is 1\.4, too old"),
+        ({"hloc/__init__.py": "import surf"}, "cannot be imported: No module named 'surf'"),
+        ({"hloc/__init__.py": "__version__ = '1.5'"}, "cannot be imported: .*extract_features"),
+        (
+            {
+                "hloc/__init__.py": "__version__ = '1.5'",
+                "hloc/utils/base_model.py": "dynamic_load = None",
+                "hloc/extract_features.py": "confs = {}\nclass ImageDataset: default_conf = {}",
+                "hloc/match_features.py": "confs = {}",
+            },
+            "fork, which reads images by other options, as imcui's",
+        ),
+        (
+            {
+                "hloc/__init__.py": "__version__ = '1.5'",
+                "hloc/utils/base_model.py": "dynamic_load = None",
+                "hloc/extract_features.py": "",
+                "hloc/match_features.py": "",
+            },
+            r"fork: its hloc\.extract_features has no table of confs",
+        ),
+    ],
+)
+def test_another_hloc_is_refused_by_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], sentence: str
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    here = [path for path in sys.path if not (Path(path) / "hloc").is_dir()]
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *here])
+    forget_hloc()
+    with pytest.raises(ImportError, match=sentence) as refused:
+        featplug.register()
+    assert "\n" not in str(refused.value)
+    featplug.unregister()  # has nothing to do and says nothing
+    forget_hloc()
+
+
+def test_featplug_imports_neither_hloc_nor_torch() -> None:
+    code = (
+        "import sys, featplug, featplug.hloc; featplug.register\n"
+        "assert not {'hloc', 'torch', 'h5py'} & set(sys.modules), sorted(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
