@@ -17,7 +17,8 @@ import featplug
 from featplug.confs import feature_conf
 from featplug.extract import extract_features
 from featplug.match import match_features
-from featplug.store import FeatureReader, MatchReader
+from featplug.store import MatchReader
+from tests.hloc.comparison import assert_same_features
 from tests.worlds import textured_image
 
 NAMES = ["a.png", "b.png"]
@@ -44,19 +45,6 @@ def matches_of(path: Path) -> tuple[np.ndarray, np.ndarray]:
         return reader.read(*NAMES)
 
 
-def assert_same_features(path: Path, own: Path) -> None:
-    """All data sets, within the rounding to float16 of hloc's engine."""
-    with FeatureReader(path) as reader, FeatureReader(own) as expected:
-        for name in NAMES:
-            theirs, ours = reader.read(name), expected.read(name)
-            assert theirs.keys() == ours.keys()
-            assert len(ours["keypoints"]) > 20
-            assert reader.uncertainty(name) == pytest.approx(expected.uncertainty(name))
-            for key, value in ours.items():
-                tolerance = 1e-4 if key == "keypoints" else 1e-3 * max(1, np.abs(value).max())
-                np.testing.assert_allclose(theirs[key], value, rtol=0, atol=tolerance, err_msg=key)
-
-
 @pytest.mark.parametrize("name", ["sift", "lisrd-sift", "doap-binary"])
 def test_features_and_matches_are_our_own(
     standin: ModuleType, images: Path, tmp_path: Path, name: str
@@ -68,7 +56,7 @@ def test_features_and_matches_are_our_own(
     path = standin.extract_features.main(conf, images, tmp_path)
     own = extract_features(own_conf, images, tmp_path, image_list=NAMES).feature_path
     assert path.name == f"feats-featplug-hloc-{name}.h5"
-    assert_same_features(path, own)
+    assert_same_features(path, own, NAMES)
     matcher = standin.match_features.confs[conf["matcher"]]
     matches = standin.match_features.main(matcher, images / "pairs.txt", path, tmp_path / "m.h5")
     own_matches = match_features(
@@ -116,7 +104,7 @@ def test_a_limit_that_hlocs_reader_lacks_is_kept(
         tmp_path,
         image_list=NAMES,
     ).feature_path
-    assert_same_features(path, own)
+    assert_same_features(path, own, NAMES)
 
 
 def test_another_features_file_is_refused_by_a_matcher(

@@ -1,0 +1,166 @@
+"""The plug-in in hloc itself, and each other's files; only where hloc is, see ``conftest.py``."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pycolmap
+import pytest
+from PIL import Image
+
+import featplug
+from featplug.catalogue import list_confs
+from featplug.confs import features
+from featplug.extract import extract_features
+from featplug.match import match_features
+from featplug.metrics import absolute_pose_errors
+from featplug.pairs import write_pairs
+from featplug.retrieval import global_descriptors, pairs_from_retrieval
+from featplug.store import FeatureReader, MatchReader
+from pipelines.queries import read_poses
+from tests.conftest import REPOSITORY
+from tests.hloc.comparison import assert_same_features
+from tests.scanned_room import ScannedRoom, write_scanned_room
+from tests.worlds import SyntheticScene, textured_image
+
+pytestmark = pytest.mark.hloc
+
+NAMES = ["a.png", "b.png"]
+
+
+@pytest.fixture(scope="module")
+def images(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two photographs, small."""
+    folder = tmp_path_factory.mktemp("images")
+    for number, name in zip(("0004", "0005"), NAMES, strict=True):
+        photograph = Image.open(shared / f"golden/hloc/images/db/{number}.jpg")
+        photograph.resize((300, 200)).save(folder / name)
+    write_pairs(folder / "pairs.txt", [("a.png", "b.png")])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory: pytest.TempPathFactory) -> ScannedRoom:
+    return write_scanned_room(tmp_path_factory.mktemp("room") / "inloc")
+
+
+def matches_of(path: Path) -> np.ndarray:
+    with MatchReader(path) as reader:
+        return reader.read(*NAMES)[0]
+
+
+@pytest.mark.parametrize("name", [conf.name for conf in list_confs() if conf.is_ready])
+def test_every_conf_extracts_and_matches_as_by_our_own_engines(
+    hloc: ModuleType, images: Path, tmp_path: Path, name: str
+) -> None:
+    registration = featplug.register()
+    conf = hloc.extract_features.confs[registration.extractors[name]]
+    path = hloc.extract_features.main(conf, images, tmp_path, image_list=NAMES)
+    own = extract_features(name, images, tmp_path, image_list=NAMES).feature_path
+    assert_same_features(path, own, NAMES)
+    matcher = hloc.match_features.confs[conf["matcher"]]
+    matches = hloc.match_features.main(matcher, images / "pairs.txt", path.stem, tmp_path)
+    expected = match_features(features[name]["matcher"], images / "pairs.txt", path).match_path
+    assert len(matches_of(expected)) > 10
+    np.testing.assert_array_equal(matches_of(matches), matches_of(expected))
+
+
+def test_hlocs_confs_are_still_its_own(hloc: ModuleType, images: Path, tmp_path: Path) -> None:
+    """Its matcher on features of ours, and its table as before."""
+    featplug.register()
+    path = extract_features("sift", images, tmp_path, image_list=NAMES).feature_path
+    conf = hloc.match_features.confs["NN-ratio"]
+    assert conf["model"]["name"] == "nearest_neighbor"
+    matches = hloc.match_features.main(conf, images / "pairs.txt", path, matches=tmp_path / "m.h5")
+    own = match_features("NN-ratio", images / "pairs.txt", path).match_path
+    np.testing.assert_array_equal(matches_of(matches), matches_of(own))
+
+
+def test_the_command_extracts(hloc_folder: Path, images: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "featplug.hloc", "extract_features", "--conf"]
+    command += ["featplug-sift", "--image_dir", str(images), "--export_dir", str(tmp_path)]
+    path = os.pathsep.join([str(REPOSITORY), str(hloc_folder)])
+    subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": path}, cwd=tmp_path)
+    with FeatureReader(tmp_path / "feats-featplug-hloc-sift.h5") as reader:
+        assert reader.names() == NAMES
+
+
+def test_hloc_reconstructs_from_our_files(
+    hloc: ModuleType, synthetic_scene: SyntheticScene, tmp_path: Path
+) -> None:
+    from hloc import reconstruction
+
+    scene = synthetic_scene
+    model = reconstruction.main(tmp_path, scene.images, scene.pairs, scene.features, scene.matches)
+    assert model.num_reg_images() == 6
+    assert model.num_points3D() > 250
+    assert model.compute_mean_reprojection_error() < 0.05  # half a pixel off would be more
+
+
+def test_hloc_triangulates_and_localizes_with_our_files(
+    hloc: ModuleType, shared: Path, tmp_path: Path
+) -> None:
+    from hloc import localize_sfm, triangulation
+
+    folder = shared / "golden" / "hloc"
+    feats = extract_features("sift", folder / "images", tmp_path).feature_path
+    db_pairs, query_pairs = folder / "pairs-db.txt", folder / "pairs-query.txt"
+    db_matches = match_features("NN-ratio", db_pairs, feats).match_path
+    model = triangulation.main(
+        tmp_path / "sfm",
+        folder / "reference",
+        folder / "images",
+        db_pairs,
+        feats,
+        db_matches,
+        # hloc's own way gives no points on pycolmap 4.2, as register() says.
+        estimate_two_view_geometries=pycolmap.__version__ >= "4.2",
+    )
+    assert model.num_points3D() > 500
+    localize_sfm.main(
+        model,
+        folder / "queries_with_intrinsics.txt",
+        query_pairs,
+        feats,
+        match_features("NN-ratio", query_pairs, feats).match_path,
+        tmp_path / "results.txt",
+    )
+    assert_near(tmp_path / "results.txt", folder / "ground_truth.txt", metres=0.1, degrees=0.5)
+
+
+def assert_near(results: Path, truth: Path, metres: float, degrees: float) -> None:
+    expected = {Path(name).name: pose for name, pose in read_poses(truth).items()}
+    errors: Any = absolute_pose_errors(read_poses(results), expected)
+    assert np.max(errors.position) < metres
+    assert np.max(errors.rotation) < degrees
+
+
+def test_hloc_localizes_in_scans_with_our_files(
+    hloc: ModuleType, scans: ScannedRoom, tmp_path: Path
+) -> None:
+    from hloc import localize_inloc
+
+    results = tmp_path / "results.txt"
+    localize_inloc.main(scans.folder, scans.pairs, scans.features, scans.matches, results)
+    # It does not move keypoints to COLMAP's origin: half a pixel of these small images.
+    assert_near(results, scans.folder / "ground_truth.txt", metres=0.1, degrees=0.5)
+
+
+def test_global_descriptors_give_the_same_pairs_either_way(
+    hloc: ModuleType, tmp_path: Path
+) -> None:
+    from hloc import pairs_from_retrieval as hloc_pairs
+
+    for seed in range(6):
+        Image.fromarray(textured_image(seed)).save(tmp_path / f"{seed}.png")
+    feats = extract_features("sift", tmp_path, tmp_path).feature_path
+    descriptors = global_descriptors("vlad", features=feats, export_dir=tmp_path).descriptor_path
+    hloc_pairs.main(descriptors, tmp_path / "pairs.txt", num_matched=2)
+    theirs = {tuple(line.split()) for line in (tmp_path / "pairs.txt").read_text().splitlines()}
+    assert theirs == set(pairs_from_retrieval(descriptors, 2, min_score=0))
