@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import h5py
 import numpy as np
 import pycolmap
 import pytest
@@ -20,13 +21,13 @@ from featplug.confs import features
 from featplug.extract import extract_features
 from featplug.match import match_features
 from featplug.metrics import absolute_pose_errors
-from featplug.pairs import write_pairs
+from featplug.pairs import exhaustive, write_pairs
 from featplug.retrieval import global_descriptors, pairs_from_retrieval
 from featplug.store import FeatureReader, MatchReader
 from pipelines.queries import read_poses
 from tests.conftest import REPOSITORY
 from tests.hloc.comparison import assert_same_features
-from tests.scanned_room import ScannedRoom, write_scanned_room
+from tests.scanned_room import HEIGHT, WIDTH, ScannedRoom, write_scanned_room
 from tests.worlds import SyntheticScene, textured_image
 
 pytestmark = pytest.mark.hloc
@@ -47,7 +48,16 @@ def images(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def scans(tmp_path_factory: pytest.TempPathFactory) -> ScannedRoom:
-    return write_scanned_room(tmp_path_factory.mktemp("room") / "inloc")
+    """A scanned room whose queries have the size of InLoc's, for which hloc's focal length is."""
+    room = write_scanned_room(tmp_path_factory.mktemp("room") / "inloc")
+    enlargement = 4032 / WIDTH
+    size = (4032, round(HEIGHT * enlargement))
+    with h5py.File(room.features, "r+") as file:
+        for query in room.queries:
+            Image.new("L", size).save(room.folder / query, format="JPEG")
+            keypoints = file[query]["keypoints"]
+            keypoints[...] = (keypoints[()] + 0.5) * enlargement - 0.5
+    return room
 
 
 def matches_of(path: Path) -> np.ndarray:
@@ -97,7 +107,10 @@ def test_hloc_reconstructs_from_our_files(
     from hloc import reconstruction
 
     scene = synthetic_scene
-    model = reconstruction.main(tmp_path, scene.images, scene.pairs, scene.features, scene.matches)
+    write_pairs(tmp_path / "pairs.txt", exhaustive(scene.names))
+    model = reconstruction.main(
+        tmp_path / "sfm", scene.images, tmp_path / "pairs.txt", scene.features, scene.matches
+    )
     assert model.num_reg_images() == 6
     assert model.num_points3D() > 250
     assert model.compute_mean_reprojection_error() < 0.05  # half a pixel off would be more
@@ -148,7 +161,7 @@ def test_hloc_localizes_in_scans_with_our_files(
 
     results = tmp_path / "results.txt"
     localize_inloc.main(scans.folder, scans.pairs, scans.features, scans.matches, results)
-    # It does not move keypoints to COLMAP's origin: half a pixel of these small images.
+    # It does not move keypoints to COLMAP's origin: half a pixel, of small scans.
     assert_near(results, scans.folder / "ground_truth.txt", metres=0.1, degrees=0.5)
 
 
