@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from featplug.hloc import register
-from featplug.hloc.runner import prepare, run
+from featplug.hloc.runner import prepare, run, search_first
 
 _HELP = """\
 usage: {prog} [--also CONF ...] MODULE [arguments]
@@ -59,6 +60,8 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _tables() -> str:
+    """Our confs by hloc's names; where it is not there, what is wrong."""
+    search_first(Path.cwd())
     try:
         registration = register()
     except ImportError as error:

@@ -55,14 +55,19 @@ def prepare(name: str, also: Sequence[str] = ()) -> tuple[Program, Registration]
     is_script = name.endswith(".py") or Path(name).is_file()
     if is_script and not Path(name).is_file():
         raise FileNotFoundError(f"There is no script {name}.")
-    if not sys.flags.safe_path:
-        sys.path[0] = str(Path(name).resolve().parent if is_script else Path.cwd())
-    # Before modules are searched: one of them may be hloc's, from that folder.
+    # Before anything is searched: hloc itself may be in that folder.
+    search_first(Path(name).resolve().parent if is_script else Path.cwd())
     registration = register(also)
     if is_script:
         path = Path.cwd() / name
         return Program(name, str(path), path.read_bytes(), None), registration
     return _find_module(name), registration
+
+
+def search_first(folder: Path) -> None:
+    """Put a folder in the place of our own program's on the path, as Python does for a program."""
+    if not sys.flags.safe_path:
+        sys.path[0] = str(folder)
 
 
 def _find_module(name: str) -> Program:
