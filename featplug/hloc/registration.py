@@ -40,7 +40,7 @@ class Registration:
     """What is known to break with these versions, and confs that found no free name."""
 
 
-def register(also: Iterable[str] = ()) -> Registration:
+def register(*also: str) -> Registration:
     """Add every feature, retrieval and matcher conf of ours to hloc's tables.
 
     A conf keeps its name, or is called ``featplug-NAME`` where hloc has that name already; nothing
@@ -48,7 +48,7 @@ def register(also: Iterable[str] = ()) -> Registration:
     again. Problems are logged as warnings when something is added.
 
     Args:
-        also: further feature confs to add, ``DESCRIBER+NAME`` as ``lisrd+mtldesc``.
+        *also: further feature confs to add, ``DESCRIBER+NAME`` as ``lisrd+mtldesc``.
 
     Returns:
         The names, by our own ones, and the problems.
@@ -58,11 +58,10 @@ def register(also: Iterable[str] = ()) -> Registration:
             install.
         ValueError: there is no conf of a name in ``also``.
     """
-    also = tuple(also)
     for name in also:
         feature_conf(name)
     hloc = import_hloc()
-    for package, folder in _folders(hloc):
+    for package, folder in _folders():
         if folder not in package.__path__:
             package.__path__.append(folder)
     matchers, added, lost = add_matchers(hloc.match_features.confs)
@@ -76,14 +75,11 @@ def register(also: Iterable[str] = ()) -> Registration:
 
 def unregister() -> None:
     """Take out of hloc what :func:`register` put in, and whatever else uses a model of ours."""
-    hloc = sys.modules.get("hloc")
-    if hloc is None:
-        return
     for name in ("extract_features", "match_features"):
         table = getattr(sys.modules.get(f"hloc.{name}"), "confs", {})
         for ours in [name for name, conf in table.items() if _model(conf).startswith(MODEL_PREFIX)]:
             del table[ours]
-    for package, folder in _folders(hloc):
+    for package, folder in _folders():
         package.__path__ = [path for path in package.__path__ if path != folder]
         for name in [name for name in vars(package) if name.startswith(MODEL_PREFIX)]:
             delattr(package, name)
@@ -105,8 +101,9 @@ def add_extractors(
     """
     confs = extractor_confs() | {name: extractor_conf(name) for name in also}
     for conf in confs.values():
-        if "matcher" in conf:
-            conf["matcher"] = matchers.get(conf["matcher"])
+        matcher = conf.pop("matcher", None)
+        if matcher in matchers:
+            conf["matcher"] = matchers[matcher]
     return _add(table, confs)
 
 
@@ -146,7 +143,7 @@ def _model(conf: Any) -> str:
     return str(model.get("name", "")) if isinstance(model, Mapping) else ""
 
 
-def _folders(hloc: ModuleType) -> list[tuple[ModuleType, str]]:
+def _folders() -> list[tuple[ModuleType, str]]:
     """Packages of models of hloc, as far as they are imported, and our folder for each."""
     here = Path(__file__).parent
     packages = {name: sys.modules.get(f"hloc.{name}") for name in ("extractors", "matchers")}

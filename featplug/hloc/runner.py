@@ -57,7 +57,7 @@ def prepare(name: str, also: Sequence[str] = ()) -> tuple[Program, Registration]
         raise FileNotFoundError(f"There is no script {name}.")
     # Before anything is searched: hloc itself may be in that folder.
     search_first(Path(name).resolve().parent if is_script else Path.cwd())
-    registration = register(also)
+    registration = register(*also)
     if is_script:
         path = Path.cwd() / name
         return Program(name, str(path), path.read_bytes(), None), registration
