@@ -1,0 +1,48 @@
+"""Runs of benchmarks and pipelines to one page.
+
+``python -m benchmarks.report RUN… -o report.html``
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from benchmarks.report.formats import write_formats
+from benchmarks.report.gather import make_report
+from benchmarks.report.page import render_page
+from featplug.cli import run_command
+from featplug.files import write_whole
+
+
+def main(
+    runs: tyro.conf.Positional[tuple[Path, ...]] = (),
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("report.html"),
+    formats: tuple[Literal["md", "csv", "tex", "json"], ...] = (),
+    compare: tuple[Path, Path] | None = None,
+    title: str = "Local features",
+) -> None:
+    """Make one page of runs, which opens offline: tables, curves, pictures, models, commands.
+
+    Args:
+        runs: folders of runs, of benchmarks or pipelines, or folders with such in them.
+        output: the page.
+        formats: others to write the tables in, beside the page.
+        compare: two runs A and B; the page shows A − B, and its significance over seeds.
+        title: of the page.
+    """
+    report = make_report(runs, compare, title)
+    page = render_page(report)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(output, lambda part: part.write_text(page, encoding="utf-8"))
+    written = [output, *write_formats(report, output, formats)]
+    print(f"{len(report.tables)} tables of {len(report.runs)} runs are in:")
+    print("\n".join(f"  {path} ({path.stat().st_size / 2**20:.1f} MiB)" for path in written))
+    for problem in report.problems:
+        print(f"  problem: {problem.subject}: {problem.reason}")
+
+
+if __name__ == "__main__":
+    run_command(main, prog="python -m benchmarks.report")

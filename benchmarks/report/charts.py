@@ -1,0 +1,338 @@
+"""The geometry of charts: curves with bands, bars with whiskers, stacked stages.
+
+Here is what is drawn where; the templates turn it into SVG, so that every text is escaped there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+
+from benchmarks.record import Curve
+from benchmarks.report.labels import MetricLabel, format_value
+from benchmarks.report.tables import Line, Table
+
+WIDTH, HEIGHT = 420, 300
+"""Of a chart of curves, in its own units."""
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 10, 40
+
+MAX_COLOURS = 10
+"""That the style has; more series repeat them with dashes."""
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A mark on an axis."""
+
+    at: float
+    label: str
+
+
+@dataclass(frozen=True)
+class CurveLine:
+    """A curve of one series."""
+
+    series: str
+    colour: int
+    dash: int
+    path: str
+    band: str | None
+    """Outline of mean ± spread; None for one seed."""
+    y: list[float]
+    """At the chart's x."""
+
+
+@dataclass(frozen=True)
+class CurveChart:
+    """Curves of several series."""
+
+    title: str
+    x_label: str
+    y_label: str
+    x: list[float]
+    x_at: list[float]
+    start: int
+    """Which x is read off at first: 3 px, where papers do; else the last."""
+    x_ticks: list[Tick]
+    y_ticks: list[Tick]
+    lines: list[CurveLine]
+
+    @property
+    def readout(self) -> list[CurveLine]:
+        """Lines from the highest, where it is read off at first."""
+        return sorted(self.lines, key=lambda line: -line.y[self.start])
+
+    width: int = WIDTH
+    height: int = HEIGHT
+    left: int = _LEFT
+    right: int = WIDTH - _RIGHT
+    top: int = _TOP
+    bottom: int = HEIGHT - _BOTTOM
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A bar of one series; places are in percent of the width."""
+
+    series: str
+    colour: int
+    end: float
+    text: str
+    whisker: tuple[float, float] | None
+    seeds: list[float]
+    """Places of the single values."""
+    is_best: bool
+    published: float | None
+
+
+@dataclass(frozen=True)
+class BarChart:
+    """Bars of one metric."""
+
+    title: str
+    unit: str
+    better: str | None
+    bars: list[Bar]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stage in a stacked bar, in percent of the width."""
+
+    stage: str
+    colour: int
+    start: float
+    length: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Stages of one series."""
+
+    series: str
+    segments: list[Segment]
+    total: str
+
+
+@dataclass(frozen=True)
+class StageChart:
+    """Seconds of the stages of each series, stacked, and the peak memory of each."""
+
+    stages: list[str]
+    seconds: list[Stack]
+    memory: list[Stack]
+    """One segment each: that of the stage which needs most."""
+
+
+class Colours:
+    """Gives every series one colour on the whole page."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, int] = {}
+
+    def __call__(self, series: str) -> int:
+        """Number of the colour, counted on where there are more than the style has."""
+        return self._known.setdefault(series, len(self._known))
+
+
+def curve_charts(table: Table, colours: Colours) -> list[CurveChart]:
+    """Draw each curve of a table's main parts, a chart for each."""
+    charts = []
+    names = dict.fromkeys(name for line in table.lines for _, row in line.rows for name in row.curves)
+    for name in names:
+        for part in table.main_parts:
+            lines = [line for line in table.of_parts([part]) if _curves(line, name)]
+            if lines:
+                title = name if len(table.parts) == 1 else f"{name}, {part}"
+                charts.append(_curve_chart(title, name, lines, colours))
+    return charts
+
+
+def _curves(line: Line, name: str) -> list[Curve]:
+    """Curves of a line's seeds; only those over the first one's range."""
+    found = [row.curves[name] for _, row in line.rows if name in row.curves]
+    return [curve for curve in found if curve.x == found[0].x and curve.x]
+
+
+def _curve_chart(title: str, name: str, lines: list[Line], colours: Colours) -> CurveChart:
+    curves = {line.series: _curves(line, name) for line in lines}
+    first = next(iter(curves.values()))[0]
+    longest = max((found[0].x for found in curves.values()), key=len)
+    values = np.concatenate([np.ravel([c.y for c in found]) for found in curves.values()])
+    low_x = min(min(found[0].x) for found in curves.values())
+    high_x = max(max(found[0].x) for found in curves.values())
+    y_ticks = _ticks(min(0.0, float(values.min())), float(values.max()))
+    x_ticks = [tick for tick in _ticks(low_x, high_x) if low_x <= tick <= high_x]
+    low_y, high_y = y_ticks[0], y_ticks[-1]
+
+    def place_x(x: Sequence[float]) -> np.ndarray:
+        at = (np.asarray(x, float) - low_x) / (high_x - low_x or 1.0)
+        return _LEFT + at * (WIDTH - _LEFT - _RIGHT)
+
+    def place_y(y: Sequence[float] | np.ndarray) -> np.ndarray:
+        at = (np.asarray(y, float) - low_y) / (high_y - low_y or 1.0)
+        return HEIGHT - _BOTTOM - at * (HEIGHT - _TOP - _BOTTOM)
+
+    drawn = []
+    for line in lines:
+        found = curves[line.series]
+        y = np.array([curve.y for curve in found], float)
+        mean, x = y.mean(0), place_x(found[0].x)
+        band = None
+        if len(y) > 1:
+            spread = y.std(0, ddof=1)
+            upper = np.column_stack([x, place_y(mean + spread)])
+            lower = np.column_stack([x, place_y(mean - spread)])[::-1]
+            band = _path(np.concatenate([upper, lower])) + "Z"
+        number = colours(line.series)
+        at_chart = np.interp(longest, found[0].x, mean).tolist()
+        drawn.append(
+            CurveLine(
+                line.series,
+                number % MAX_COLOURS,
+                number // MAX_COLOURS % 3,
+                _path(np.column_stack([x, place_y(mean)])),
+                band,
+                [round(value, 4) for value in at_chart],
+            )
+        )
+    return CurveChart(
+        title,
+        first.x_label,
+        first.y_label,
+        longest,
+        place_x(longest).round(1).tolist(),
+        longest.index(3) if 3 in longest else len(longest) - 1,
+        [Tick(round(float(place_x([tick])[0]), 1), f"{tick:g}") for tick in x_ticks],
+        [Tick(round(float(place_y([tick])[0]), 1), f"{tick:g}") for tick in y_ticks],
+        drawn,
+    )
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Choose round numbers around a range."""
+    if high - low < 1e-12:
+        high = low + 1.0
+    ticks = MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+    return [round(float(tick), 10) for tick in ticks]
+
+
+def _path(points: np.ndarray) -> str:
+    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+
+
+def bar_charts(table: Table, colours: Colours) -> dict[str, list[BarChart]]:
+    """Draw the main metrics that have a direction: of all where there is that part, else of each.
+
+    Returns:
+        Part to its charts.
+    """
+    parts = ["all"] if "all" in table.parts else table.main_parts
+    found = {}
+    for part in parts:
+        lines = table.of_parts([part])
+        charts = [
+            _bar_chart(table, lines, name, label, colours)
+            for name, label in table.main_metrics.items()
+            if label.better is not None and sum(name in line.cells for line in lines) > 1
+        ]
+        if charts:
+            found[part] = charts
+    return found
+
+
+def _bar_chart(
+    table: Table, lines: list[Line], name: str, label: MetricLabel, colours: Colours
+) -> BarChart:
+    having = [line for line in lines if name in line.cells]
+    published = {
+        id(entry.line): entry.comparison.published.value
+        / (1 if entry.label.unit == label.unit else 100)
+        for entry in table.compared
+        if entry.comparison.metric == name
+    }
+    most = max(
+        *(max(line.cells[name].mean + (line.cells[name].spread or 0.0) for line in having), 1e-12),
+        *(max(line.cells[name].values) for line in having),
+        *(published[id(line)] for line in having if id(line) in published),
+    )
+
+    def place(value: float) -> float:
+        return round(float(np.clip(100 * value / most, 0, 100)), 2)
+
+    bars = []
+    for line in having:
+        cell = line.cells[name]
+        text = format_value(cell.mean, label.digits)
+        whisker = None
+        if cell.spread is not None:
+            text += f" ± {format_value(cell.spread, label.digits)}"
+            whisker = place(cell.mean - cell.spread), place(cell.mean + cell.spread)
+        seeds = [place(value) for value in cell.values] if len(cell.values) > 1 else []
+        beside = place(published[id(line)]) if id(line) in published else None
+        bars.append(
+            Bar(
+                line.series,
+                colours(line.series) % MAX_COLOURS,
+                place(cell.mean),
+                text,
+                whisker,
+                seeds,
+                cell.is_best,
+                beside,
+            )
+        )
+    return BarChart(label.title, label.unit or "", label.better, bars)
+
+
+def stage_chart(table: Table) -> StageChart | None:
+    """Draw time and memory of the stages, means over seeds; None where nothing was measured."""
+    lines = [line for line in table.lines if any(row.stages for _, row in line.rows)]
+    if not lines:
+        return None
+    first_part = lines[0].part
+    lines = [line for line in lines if line.part == first_part]
+    stages = list(dict.fromkeys(s for line in lines for _, row in line.rows for s in row.stages))
+    seconds = {line.series: _mean_stages(line, "seconds") for line in lines}
+    memory = {line.series: _mean_stages(line, "peak_memory_mib") for line in lines}
+    longest = max((sum(found.values()) for found in seconds.values()), default=0) or 1.0
+    largest = max((max(found.values(), default=0) for found in memory.values()), default=0) or 1.0
+    colour = {stage: number % MAX_COLOURS for number, stage in enumerate(stages)}
+    time_stacks, memory_stacks = [], []
+    for line in lines:
+        segments, start = [], 0.0
+        for stage, value in seconds[line.series].items():
+            length = 100 * value / longest
+            text = f"{stage}: {_duration(value)}"
+            segments.append(Segment(stage, colour[stage], round(start, 2), round(length, 2), text))
+            start += length
+        total = _duration(sum(seconds[line.series].values()))
+        time_stacks.append(Stack(line.series, segments, total))
+        if found := memory[line.series]:
+            top = max(found, key=lambda stage: found[stage])
+            text = f"{top}: {format_value(found[top], 0)} MiB"
+            most = Segment(top, colour[top], 0.0, round(100 * found[top] / largest, 2), text)
+            total = f"{format_value(found[top], 0)} MiB"
+            memory_stacks.append(Stack(line.series, [most], total))
+    return StageChart(stages, time_stacks, memory_stacks)
+
+
+def _mean_stages(line: Line, what: str) -> Mapping[str, float]:
+    found: dict[str, list[float]] = {}
+    for _, row in line.rows:
+        for stage, measured in row.stages.items():
+            if what in measured:
+                found.setdefault(stage, []).append(float(measured[what]))
+    return {stage: float(np.mean(values)) for stage, values in found.items()}
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

@@ -1,0 +1,186 @@
+"""Two runs compared, A − B, with the significance of the difference over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import stats
+
+from benchmarks.report.labels import MetricLabel
+from benchmarks.report.runs import LoadedRun
+from benchmarks.report.tables import Line, Table, make_tables
+
+MIN_SEEDS = 3
+"""That both runs have, for a test."""
+LEVEL = 0.05
+"""Of significance, after the adjustment for many tests."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One metric of one feature in both runs."""
+
+    benchmark: str
+    dataset: str
+    protocol: str
+    part: str
+    series: str
+    """Name of the feature; of both where they differ."""
+    metric: str
+    label: MetricLabel
+    mean_a: float
+    mean_b: float
+    num_pairs: int
+    """Seeds that both have."""
+    p_value: float | None
+    """Of the paired t-test; None with too few seeds."""
+    adjusted: float | None = None
+    """The same after Benjamini and Hochberg (1995), over all tests of the comparison."""
+
+    @property
+    def difference(self) -> float:
+        """A − B."""
+        return self.mean_a - self.mean_b
+
+    @property
+    def verdict(self) -> str:
+        """What may be said."""
+        if self.adjusted is None:
+            return f"too few seeds ({self.num_pairs} of {MIN_SEEDS})"
+        if self.adjusted >= LEVEL:
+            return "no significant difference"
+        if self.label.better is None:
+            return "differs"
+        a_is_better = (self.difference > 0) == (self.label.better == "higher")
+        return "A is better" if a_is_better else "B is better"
+
+
+@dataclass(frozen=True)
+class RunComparison:
+    """Everything that two runs have in common."""
+
+    name_a: str
+    name_b: str
+    differences: list[Difference]
+    only_a: list[str]
+    """Features on parts that only the first has."""
+    only_b: list[str]
+
+
+def compare_runs(run_a: LoadedRun, run_b: LoadedRun) -> RunComparison:
+    """Compare what two runs have in common.
+
+    Rows are of the same benchmark, dataset, protocol, part and feature; where each run has but one
+    feature and these differ, one is compared with the other. Means are of all seeds, tests of the
+    seeds that both have.
+
+    Raises:
+        ValueError: they have nothing in common.
+    """
+    lines_a, lines_b = _lines([run_a]), _lines([run_b])
+    features_a = {line.rows[0][1].feature for _, line in lines_a.values()}
+    features_b = {line.rows[0][1].feature for _, line in lines_b.values()}
+    if len(features_a) == len(features_b) == 1 and features_a != features_b:
+        both = f"{features_a.pop()} − {features_b.pop()}"
+        lines_a, lines_b = _rename(lines_a, both), _rename(lines_b, both)
+    differences = [
+        difference
+        for key in lines_a
+        if key in lines_b
+        for difference in _differences(*lines_a[key], lines_b[key][1])
+    ]
+    if not differences:
+        raise ValueError(
+            f"{run_a.name} and {run_b.name} have no feature on the same data by the same protocol."
+        )
+    return RunComparison(
+        run_a.name,
+        run_b.name,
+        _adjust(differences),
+        [_describe(key) for key in lines_a if key not in lines_b],
+        [_describe(key) for key in lines_b if key not in lines_a],
+    )
+
+
+_Key = tuple[str, str, str, str, str]
+
+
+def _lines(runs: Sequence[LoadedRun]) -> dict[_Key, tuple[Table, Line]]:
+    return {
+        (table.benchmark, table.dataset, table.protocol, line.part, line.series): (table, line)
+        for table in make_tables(runs)
+        for line in table.lines
+    }
+
+
+def _rename(
+    lines: dict[_Key, tuple[Table, Line]], series: str
+) -> dict[_Key, tuple[Table, Line]]:
+    return {
+        (*key[:4], series): (table, replace(line, series=series))
+        for key, (table, line) in lines.items()
+    }
+
+
+def _describe(key: _Key) -> str:
+    _, dataset, _, part, series = key
+    return f"{series} on {dataset}" + (f", {part}" if part != "all" else "")
+
+
+def _differences(table: Table, line_a: Line, line_b: Line) -> list[Difference]:
+    found = []
+    for name, label in table.metrics.items():
+        if name not in line_a.cells or name not in line_b.cells:
+            continue
+        by_seed_a, by_seed_b = _by_seed(line_a, name), _by_seed(line_b, name)
+        seeds = sorted(set(by_seed_a) & set(by_seed_b))
+        pairs = np.array([[by_seed_a[seed], by_seed_b[seed]] for seed in seeds]).reshape(-1, 2)
+        found.append(
+            Difference(
+                table.benchmark,
+                table.dataset,
+                table.protocol,
+                line_a.part,
+                line_a.series,
+                name,
+                label,
+                line_a.cells[name].mean,
+                line_b.cells[name].mean,
+                len(pairs),
+                paired_p_value(pairs[:, 0], pairs[:, 1]),
+            )
+        )
+    return found
+
+
+def _by_seed(line: Line, name: str) -> dict[int, float]:
+    """Values of a metric; rows without a seed are no samples."""
+    return {
+        row.seed: float(row.metrics[name]["value"])
+        for _, row in line.rows
+        if row.seed is not None and name in row.metrics
+    }
+
+
+def paired_p_value(a: np.ndarray, b: np.ndarray) -> float | None:
+    """Give the two-sided p-value of a paired t-test of N values with N.
+
+    None for fewer than :data:`MIN_SEEDS`, and where the differences are all the same and not zero:
+    of what does not vary with the seed, a test over seeds says nothing.
+    """
+    if len(a) < MIN_SEEDS:
+        return None
+    difference = np.asarray(a, float) - np.asarray(b, float)
+    if np.ptp(difference) <= 1e-12 * np.abs(difference).max():
+        return 1.0 if difference[0] == 0 else None
+    return float(stats.ttest_rel(a, b).pvalue)
+
+
+def _adjust(differences: Sequence[Difference]) -> list[Difference]:
+    tested = [d.p_value for d in differences if d.p_value is not None]
+    adjusted = iter(stats.false_discovery_control(tested) if tested else [])
+    return [
+        d if d.p_value is None else replace(d, adjusted=float(next(adjusted))) for d in differences
+    ]

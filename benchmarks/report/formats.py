@@ -1,0 +1,286 @@
+"""The tables of a report in other formats: Markdown, CSV, LaTeX (booktabs) and JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from benchmarks.report.comparison import RunComparison
+from benchmarks.report.labels import (
+    MINUS,
+    MetricLabel,
+    benchmark_title,
+    dataset_title,
+    format_value,
+    protocol_title,
+)
+from benchmarks.report.gather import Report
+from benchmarks.report.page import command_text
+from benchmarks.report.tables import Cell, Line, Table
+from featplug.files import write_whole
+
+_ARROWS = {"higher": "↑", "lower": "↓", None: ""}
+
+
+def write_formats(report: Report, output: Path, formats: Sequence[str]) -> list[Path]:
+    """Write a report's tables beside its page.
+
+    Args:
+        report: what to write.
+        output: the page; the others have its name with their own suffix.
+        formats: of md, csv, tex and json.
+
+    Returns:
+        The files.
+    """
+    written = []
+    for name in dict.fromkeys(formats):
+        path = output.with_suffix(f".{name}")
+        text = FORMATS[name](report)
+        write_whole(path, lambda part, text=text: part.write_text(text, encoding="utf-8"))
+        written.append(path)
+    return written
+
+
+def markdown(report: Report) -> str:
+    """Give the main tables in GitHub's Markdown."""
+    lines = [f"# {_escape_markdown(report.title)}", ""]
+    for table in report.tables:
+        lines += [f"## {_escape_markdown(_caption(table))}", ""]
+        heads = _heads(table)
+        numeric = len(heads) - len(_names(table, table.lines[0]))
+        lines.append("| " + " | ".join(map(_escape_markdown, heads)) + " |")
+        lines.append("|" + "---|" * (len(heads) - numeric) + "---:|" * numeric)
+        for line in table.lines:
+            names = map(_escape_markdown, _names(table, line))
+            cells = [_markdown_cell(line, name, m) for name, m in table.main_metrics.items()]
+            lines.append("| " + " | ".join([*names, *cells]) + " |")
+        lines.append("")
+        lines += _markdown_published(table)
+    lines += _markdown_comparison(report.comparison) if report.comparison else []
+    if report.problems:
+        lines += ["## Problems", ""]
+        lines += [
+            f"- {_escape_markdown(problem.subject)}: {_escape_markdown(problem.reason)}"
+            for problem in report.problems
+        ]
+        lines.append("")
+    lines += ["## Commands", "", "```"]
+    lines += [command_text(loaded.run) for loaded in report.runs]
+    return "\n".join([*lines, "```", ""])
+
+
+def _markdown_cell(line: Line, name: str, label: MetricLabel) -> str:
+    cell = line.cells.get(name)
+    if cell is None:
+        return ""
+    text = cell_text(cell, label)
+    return f"**{text}**" if cell.is_best else text
+
+
+def _markdown_published(table: Table) -> list[str]:
+    if not table.compared:
+        return []
+    lines = ["| feature | part | metric | ours | published | difference | source |"]
+    lines.append("|---|---|---|---:|---:|---:|---|")
+    for entry in table.compared:
+        comparison, digits = entry.comparison, entry.label.digits
+        number = comparison.published
+        values = [format_value(value, digits) for value in (comparison.ours, number.value)]
+        values.append(format_value(comparison.difference or 0.0, digits, sign=True))
+        source = f"{number.source}, {number.table}"
+        source += f" ({comparison.caveat})" if comparison.caveat else ""
+        words = [entry.line.series, entry.line.part, entry.label.title, *values, source]
+        lines.append("| " + " | ".join(map(_escape_markdown, words)) + " |")
+    return [*lines, ""]
+
+
+def _markdown_comparison(comparison: RunComparison) -> list[str]:
+    lines = [f"## {_escape_markdown(f'{comparison.name_a} − {comparison.name_b}')}", ""]
+    lines.append("| feature | data | metric | A | B | A − B | p | |")
+    lines.append("|---|---|---|---:|---:|---:|---:|---|")
+    for d in comparison.differences:
+        where = d.dataset if d.part == "all" else f"{d.dataset}, {d.part}"
+        numbers = [format_value(value, d.label.digits) for value in (d.mean_a, d.mean_b)]
+        numbers.append(format_value(d.difference, d.label.digits, sign=True))
+        p = "" if d.adjusted is None else f"{d.adjusted:.3g}"
+        words = [d.series, where, d.label.title, *numbers, p, d.verdict]
+        lines.append("| " + " | ".join(map(_escape_markdown, words)) + " |")
+    return [*lines, ""]
+
+
+def _escape_markdown(text: str) -> str:
+    return re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", " ".join(text.split()))
+
+
+def csv_table(report: Report) -> str:
+    """Give every metric of every row, a line each."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    head = ["run", "benchmark", "dataset", "protocol", "part", "feature", "matcher", "seed"]
+    writer.writerow([*head, "metric", "value", "unit"])
+    for loaded in report.runs:
+        for row in loaded.run.rows:
+            keys = [loaded.name, loaded.run.benchmark, row.dataset, row.protocol, row.part]
+            keys += [row.feature, row.matcher or "", "" if row.seed is None else str(row.seed)]
+            for name, entry in row.metrics.items():
+                writer.writerow([*keys, name, repr(entry["value"]), entry["unit"]])
+    return out.getvalue()
+
+
+def latex(report: Report) -> str:
+    """Give the main tables in LaTeX, for the package booktabs."""
+    blocks = ["% \\usepackage{booktabs}"]
+    for table in report.tables:
+        heads = [_escape_latex(head) for head in _heads(table)]
+        num_names = len(_names(table, table.lines[0]))
+        lines = [
+            r"\begin{table}",
+            rf"  \caption{{{_escape_latex(_caption(table))}}}",
+            r"  \centering",
+            rf"  \begin{{tabular}}{{{'l' * num_names}{'r' * (len(heads) - num_names)}}}",
+            r"    \toprule",
+            f"    {' & '.join(heads)} \\\\",
+            r"    \midrule",
+        ]
+        part = table.lines[0].part
+        for line in table.lines:
+            if line.part != part:
+                part = line.part
+                lines.append(r"    \addlinespace")
+            cells = [_latex_cell(line, name, m) for name, m in table.main_metrics.items()]
+            names = [_escape_latex(name) for name in _names(table, line)]
+            lines.append(f"    {' & '.join([*names, *cells])} \\\\")
+        lines += [r"    \bottomrule", r"  \end{tabular}", r"\end{table}"]
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _latex_cell(line: Line, name: str, label: MetricLabel) -> str:
+    cell = line.cells.get(name)
+    if cell is None:
+        return ""
+    text = _escape_latex(cell_text(cell, label))
+    return rf"\textbf{{{text}}}" if cell.is_best else text
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "±": r"$\pm$",
+    "°": r"$^\circ$",
+    "×": r"$\times$",
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
+    MINUS: "$-$",
+    "–": "--",
+}
+
+
+def _escape_latex(text: str) -> str:
+    return "".join(_LATEX.get(letter, letter) for letter in text)
+
+
+def json_report(report: Report) -> str:
+    """Give everything: tables with means and spreads, runs with their rows, comparisons."""
+    record = {
+        "title": report.title,
+        "tables": [_json_table(table) for table in report.tables],
+        "comparison": _json_comparison(report.comparison) if report.comparison else None,
+        "problems": [asdict(problem) for problem in report.problems],
+        "runs": [
+            {"name": loaded.name, "folder": str(loaded.folder), **asdict(loaded.run)}
+            for loaded in report.runs
+        ],
+    }
+    return json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+
+
+def _json_table(table: Table) -> dict[str, Any]:
+    return {
+        "benchmark": table.benchmark,
+        "dataset": table.dataset,
+        "protocol": table.protocol,
+        "metrics": {name: asdict(label) for name, label in table.metrics.items()},
+        "lines": [
+            {
+                "feature": line.series,
+                "part": line.part,
+                "seeds": [row.seed for _, row in line.rows],
+                "metrics": {
+                    name: {
+                        "mean": cell.mean,
+                        "spread": cell.spread,
+                        "values": list(cell.values),
+                        "best": cell.is_best,
+                    }
+                    for name, cell in line.cells.items()
+                },
+            }
+            for line in table.lines
+        ],
+        "published": [
+            {
+                "feature": entry.line.series,
+                "part": entry.line.part,
+                **asdict(entry.comparison),
+                "difference": entry.comparison.difference,
+            }
+            for entry in table.published
+        ],
+    }
+
+
+def _json_comparison(comparison: RunComparison) -> dict[str, Any]:
+    record = asdict(comparison)
+    for entry, difference in zip(record["differences"], comparison.differences, strict=True):
+        entry |= {"difference": difference.difference, "verdict": difference.verdict}
+    return record
+
+
+def cell_text(cell: Cell, label: MetricLabel) -> str:
+    """Write a cell: its mean, and the spread where it has seeds."""
+    text = format_value(cell.mean, label.digits)
+    return text if cell.spread is None else f"{text} ± {format_value(cell.spread, label.digits)}"
+
+
+def _caption(table: Table) -> str:
+    names = [benchmark_title(table.benchmark), dataset_title(table.dataset)]
+    return f"{': '.join(names)}, {protocol_title(table.protocol)}"
+
+
+def _heads(table: Table) -> list[str]:
+    heads = ["feature"] + (["part"] if len(table.parts) > 1 else [])
+    for label in table.main_metrics.values():
+        unit = f" ({label.unit})" if label.unit else ""
+        heads.append(f"{label.title}{unit} {_ARROWS[label.better]}".strip())
+    return heads
+
+
+def _names(table: Table, line: Line) -> list[str]:
+    return [line.series, line.part] if len(table.parts) > 1 else [line.series]
+
+
+FORMATS: dict[str, Callable[[Report], str]] = {
+    "md": markdown,
+    "csv": csv_table,
+    "tex": latex,
+    "json": json_report,
+}

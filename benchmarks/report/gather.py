@@ -1,0 +1,213 @@
+"""What a report is made of: runs, tables and all that is drawn of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.record import Problem, Row
+from benchmarks.report.charts import (
+    BarChart,
+    Colours,
+    CurveChart,
+    StageChart,
+    bar_charts,
+    curve_charts,
+    stage_chart,
+)
+from benchmarks.report.comparison import RunComparison, compare_runs
+from benchmarks.report.labels import MetricLabel
+from benchmarks.report.models import MAX_POINTS, MAX_POINTS_OF_MODEL, ModelView, view_model
+from benchmarks.report.pictures import (
+    MAX_PICTURES,
+    MAX_PICTURES_OF_FEATURE,
+    InlinePicture,
+    inline_picture,
+)
+from benchmarks.report.runs import LoadedRun, find_runs, load_runs
+from benchmarks.report.tables import Comparison, Line, Table, best_lines, make_tables, runner_up
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The best in one metric on one part."""
+
+    part: str
+    metric: str
+    label: MetricLabel
+    best: list[str]
+    """Names of the features; empty where all are equal, or there is one."""
+    value: float
+    second: str | None
+    second_value: float | None
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A model of one feature."""
+
+    series: str
+    colour: int
+    view: ModelView
+
+
+@dataclass
+class Section:
+    """A table and all that belongs to it."""
+
+    table: Table
+    anchor: str
+    headlines: list[Headline]
+    curves: list[CurveChart]
+    bars: dict[str, list[BarChart]]
+    """By part."""
+    stages: StageChart | None
+    pictures: list[tuple[str, InlinePicture]] = field(default_factory=list)
+    """With the feature's name."""
+    num_more_pictures: int = 0
+    scenes: list[Scene] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What all formats are made of."""
+
+    title: str
+    runs: list[LoadedRun]
+    sections: list[Section]
+    problems: list[Problem]
+    comparison: RunComparison | None = None
+
+    @property
+    def tables(self) -> list[Table]:
+        """Those of the sections."""
+        return [section.table for section in self.sections]
+
+
+def make_report(
+    runs: Iterable[Path], compared: tuple[Path, Path] | None = None, title: str = "Local features"
+) -> Report:
+    """Read runs, and make tables, charts and pictures of them.
+
+    What of a run cannot be read, such as a picture, is a problem of the report.
+
+    Args:
+        runs: folders of runs, or folders with such in them.
+        compared: two runs, A and B, that are compared; they are in the tables too.
+        title: of the page.
+
+    Raises:
+        FileNotFoundError: a folder is not there.
+        ValueError: there is nothing to report or to compare.
+    """
+    folders = find_runs([*runs, *(compared or ())])
+    loaded, problems = load_runs(folders)
+    comparison = None
+    if compared is not None:
+        run_a, run_b = (_only_run(folder, loaded) for folder in compared)
+        comparison = compare_runs(run_a, run_b)
+    for entry in loaded:
+        problems += [
+            Problem(f"{entry.name}: {problem.subject}", problem.reason)
+            for problem in entry.run.problems
+        ]
+    colours = Colours()
+    sections = [_section(i, table, colours) for i, table in enumerate(make_tables(loaded))]
+    _add_pictures(sections, problems)
+    _add_scenes(sections, colours, problems)
+    return Report(title, loaded, sections, problems, comparison)
+
+
+def _only_run(folder: Path, loaded: list[LoadedRun]) -> LoadedRun:
+    wanted = {found.resolve() for found in find_runs([folder])}
+    matching = [entry for entry in loaded if entry.folder.resolve() in wanted]
+    if len(wanted) > 1 or not matching:
+        raise ValueError(f"{folder} must be one run that can be read, to be compared.")
+    return matching[0]
+
+
+def _section(number: int, table: Table, colours: Colours) -> Section:
+    for line in table.lines:
+        colours(line.series)
+    return Section(
+        table,
+        f"table-{number}",
+        _headlines(table),
+        curve_charts(table, colours),
+        bar_charts(table, colours),
+        stage_chart(table),
+    )
+
+
+def _headlines(table: Table) -> list[Headline]:
+    parts = ["all"] if "all" in table.parts else table.main_parts
+    found = []
+    for part in parts:
+        lines = table.of_parts([part])
+        for name, label in table.metrics.items():
+            having = [line for line in lines if name in line.cells]
+            if label.role != "headline" or not having:
+                continue
+            best = best_lines(lines, name, label)
+            second = runner_up(lines, name, label)
+            found.append(
+                Headline(
+                    part,
+                    name,
+                    label,
+                    [line.series for line in best],
+                    (best or having)[0].cells[name].mean,
+                    second.series if second else None,
+                    second.cells[name].mean if second else None,
+                )
+            )
+    return found
+
+
+def _rows(table: Table) -> Iterable[tuple[str, LoadedRun, Row]]:
+    return ((line.series, loaded, row) for line in table.lines for loaded, row in line.rows)
+
+
+def _add_pictures(sections: list[Section], problems: list[Problem]) -> None:
+    """Put pictures in, in turn, as many as a page bears."""
+    left = MAX_PICTURES
+    for section in sections:
+        seen: set[Path] = set()
+        shown: dict[str, int] = {}
+        for series, loaded, row in _rows(section.table):
+            for picture in row.pictures:
+                path = loaded.folder / picture.path
+                if path in seen:
+                    continue
+                seen.add(path)
+                if left == 0 or shown.get(series, 0) == MAX_PICTURES_OF_FEATURE:
+                    section.num_more_pictures += 1
+                    continue
+                try:
+                    inline = inline_picture(path, picture.title)
+                except (OSError, ValueError) as error:
+                    problems.append(Problem(f"{loaded.name}: {picture.title}", str(error)))
+                    continue
+                section.pictures.append((series, inline))
+                shown[series] = shown.get(series, 0) + 1
+                left -= 1
+
+
+def _add_scenes(sections: list[Section], colours: Colours, problems: list[Problem]) -> None:
+    """Put the first model of each feature in, with a share of the points that a page bears."""
+    chosen: list[tuple[Section, str, LoadedRun, str]] = []
+    for section in sections:
+        seen = set()
+        for series, loaded, row in _rows(section.table):
+            if row.model is not None and series not in seen:
+                seen.add(series)
+                chosen.append((section, series, loaded, row.model))
+    share = min(MAX_POINTS_OF_MODEL, MAX_POINTS // max(len(chosen), 1))
+    for section, series, loaded, model in chosen:
+        try:
+            view = view_model(loaded.folder / model, share)
+        except (OSError, ValueError) as error:
+            problems.append(Problem(f"{loaded.name}: {series}", str(error)))
+            continue
+        section.scenes.append(Scene(series, colours(series), view))

@@ -1,0 +1,73 @@
+"""The page: everything of some runs in one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import shlex
+from datetime import datetime
+from importlib import resources
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from benchmarks.record import Run
+from benchmarks.report import labels
+from benchmarks.report.gather import Report
+from benchmarks.report.runs import command_line
+
+_SCRIPTS = ("report.js", "viewer.js")
+
+
+def render_page(report: Report, made: datetime | None = None) -> str:
+    """Give the page as HTML.
+
+    Args:
+        report: what to show.
+        made: when; now if None.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(str(_files("templates"))),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "number": labels.format_value,
+        "benchmark": labels.benchmark_title,
+        "dataset": labels.dataset_title,
+        "protocol": labels.protocol_title,
+        "command": command_text,
+        "pretty": lambda value: json.dumps(value, indent=2, ensure_ascii=False),
+    }
+    scripts = [_asset(name) for name in _SCRIPTS]
+    return environment.get_template("report.html").render(
+        report=report,
+        benchmarks=list(dict.fromkeys(table.benchmark for table in report.tables)),
+        features=list(dict.fromkeys(row.feature for entry in report.runs for row in entry.run.rows)),
+        made=made or datetime.now().astimezone(),
+        style=_asset("style.css"),
+        scripts=scripts,
+        script_hashes=[_content_hash(script) for script in scripts],
+    )
+
+
+def _files(folder: str) -> Path:
+    return Path(str(resources.files("benchmarks.report"))) / folder
+
+
+def _asset(name: str) -> Markup:
+    return Markup((_files("assets") / name).read_text("utf-8"))  # noqa: S704 - our own files
+
+
+def _content_hash(script: str) -> str:
+    """Hash a script as Content-Security-Policy wants it: no other may run on the page."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def command_text(run: Run) -> str:
+    """Write a run's command as a line for a shell."""
+    return shlex.join(command_line(run))

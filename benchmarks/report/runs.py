@@ -1,0 +1,204 @@
+"""The runs a report is made of: those of benchmarks, and those of pipelines as if they were."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.record import Picture, Problem, Row, Run, read_run
+
+_BENCHMARK_OF = {"sfm": "reconstruction", "aachen": "localization", "inloc": "localization"}
+_DEMO_WORLDS = {"aachen": "demo-town", "inloc": "demo-room"}
+_MODELS = {"sfm": "model", "aachen": "sfm/model"}
+_PICTURE = "localization.png"
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A run and where it was found."""
+
+    folder: Path
+    name: str
+    """The folder's, with as much of its path as tells it from the others."""
+    run: Run
+
+
+def find_runs(paths: Iterable[Path]) -> list[Path]:
+    """Give the folders of runs: those given, or those in them where they are none themselves.
+
+    Raises:
+        FileNotFoundError: a folder is not there, or has no run in it.
+    """
+    found: list[Path] = []
+    for path in map(Path, paths):
+        if path.is_file():
+            found.append(path.parent)
+        elif (path / "results.json").exists():
+            found.append(path)
+        elif path.is_dir():
+            inside = list(_runs_inside(path))
+            if not inside:
+                raise FileNotFoundError(f"There is no run in {path} (no results.json).")
+            found += inside
+        else:
+            raise FileNotFoundError(f"{path} does not exist; give the folders of runs.")
+    unique = {folder.resolve(): folder for folder in found}
+    return list(unique.values())
+
+
+def _runs_inside(folder: Path) -> Iterator[Path]:
+    """Go down to the first record; what a run keeps in its folder is its own."""
+    for child in sorted(entry for entry in folder.iterdir() if entry.is_dir()):
+        if (child / "results.json").exists():
+            yield child
+        else:
+            yield from _runs_inside(child)
+
+
+def load_runs(folders: Sequence[Path]) -> tuple[list[LoadedRun], list[Problem]]:
+    """Read runs; those that cannot be read are problems of the report.
+
+    Raises:
+        ValueError: none can be read.
+    """
+    runs, problems = [], []
+    for folder, name in zip(folders, _names(folders), strict=True):
+        try:
+            runs.append(LoadedRun(folder, name, _load(folder)))
+        except (OSError, ValueError) as error:
+            problems.append(Problem(name, str(error)))
+    if not runs:
+        raise ValueError(
+            "There is no run to report"
+            + (f": {problems[0].reason}" if problems else "; give the folders of runs.")
+        )
+    return runs, problems
+
+
+def _names(folders: Sequence[Path]) -> list[str]:
+    """Name folders by the ends of their paths, long enough to be told apart."""
+    parts = [folder.resolve().parts for folder in folders]
+    longest = max(map(len, parts), default=0)
+    names = ["/".join(path[-1:]) for path in parts]
+    for length in range(2, longest + 1):
+        names = [
+            "/".join(path[-length:]) if names.count(name) > 1 else name
+            for path, name in zip(parts, names, strict=True)
+        ]
+    return names
+
+
+def _load(folder: Path) -> Run:
+    path = folder / "results.json"
+    try:
+        record = json.loads(path.read_text("utf-8"))
+    except ValueError:
+        record = None  # a damaged record is refused by its reader
+    if isinstance(record, dict) and record.get("pipeline") in _BENCHMARK_OF:
+        try:
+            return _run_of_pipeline(record, folder)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path} is damaged ({error!r}); run the pipeline again.") from error
+    return read_run(folder)
+
+
+def _run_of_pipeline(record: Mapping[str, Any], folder: Path) -> Run:
+    """Turn the record of a pipeline into rows: one, or one of each condition."""
+    pipeline, data = record["pipeline"], record["data"]
+    root = Path(data["images"] if pipeline == "sfm" else data["dataset"])
+    dataset = root.parent.name if root.name == "images" else root.name
+    if record["options"].get("dataset") == "demo":
+        dataset = _DEMO_WORLDS[pipeline]
+    conditions = data.get("conditions", [])
+    common = {
+        "feature": _short_name(record["feature"]),
+        "dataset": dataset,
+        "protocol": f"pipelines.{pipeline}",
+        "seed": record["options"].get("seed"),
+        "matcher": _short_name(record["matcher"]),
+        "weights": record["weights"],
+        "not_comparable": f"made by pipelines.{pipeline}, whose options are free",
+    }
+    by_condition = _metrics_by_condition(record["metrics"], conditions)
+    whole = Row(
+        **common,
+        metrics=by_condition.pop(None),
+        stages=record["stages"],
+        pictures=[Picture(_PICTURE, "cameras and matches")]
+        if (folder / _PICTURE).exists()
+        else [],
+        model=_MODELS.get(pipeline),
+    )
+    parts = [Row(**common, part=part, metrics=found) for part, found in by_condition.items()]
+    return Run(
+        benchmark=_BENCHMARK_OF[pipeline],
+        options=record["options"],
+        data={dataset: {"path": str(root), "fingerprint": data["fingerprint"]}},
+        rows=[whole, *parts],
+        problems=_problems_of_pipeline(data),
+        command=["python", "-m", f"pipelines.{pipeline}", *_arguments(record["options"])],
+        environment=record["environment"],
+    )
+
+
+def _short_name(name: str) -> str:
+    """Name of a conf; of a file that was given instead, its own."""
+    return Path(name).stem if name.endswith(".h5") else name
+
+
+def _metrics_by_condition(
+    metrics: Mapping[str, Any], conditions: Sequence[str]
+) -> dict[str | None, dict[str, Any]]:
+    """Sort metrics by the condition that their names begin with; None is for the others."""
+    found: dict[str | None, dict[str, Any]] = {None: {}, **{name: {} for name in conditions}}
+    for name, entry in metrics.items():
+        of = next((c for c in conditions if name.startswith(f"{c}_")), None)
+        found[of][name.removeprefix(f"{of}_") if of else name] = entry
+    return found
+
+
+def _problems_of_pipeline(data: Mapping[str, Any]) -> list[Problem]:
+    problems = [Problem(name, reason) for name, reason in data.get("skipped", {}).items()]
+    failed = data.get("not_localized", {})
+    for name, reason in list(failed.items())[:1]:
+        others = f"; {len(failed) - 1} more queries have no pose" if len(failed) > 1 else ""
+        problems.append(Problem(name, f"not localized: {reason}{others}"))
+    not_registered = data.get("not_registered", [])
+    if not_registered:
+        shown = ", ".join(not_registered[:3]) + (" …" if len(not_registered) > 3 else "")
+        problems.append(Problem(shown, f"{len(not_registered)} images are not registered"))
+    return problems + [
+        Problem(name, f"not drawn: {reason}") for name, reason in data.get("not_drawn", {}).items()
+    ]
+
+
+def _arguments(options: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Write options as the command line has them; its extraction options have no prefix."""
+    arguments: list[str] = []
+    for name, value in options.items():
+        flag = f"--{prefix}{name.replace('_', '-')}"
+        if isinstance(value, Mapping):
+            inner = prefix if name == "extraction" else f"{prefix}{name.replace('_', '-')}."
+            arguments += _arguments(value, inner)
+        elif value is True:
+            arguments.append(flag)
+        elif isinstance(value, list | tuple):
+            arguments += [flag, *map(str, value)] if value else []
+        elif value is not None and value is not False:
+            arguments += [flag, str(value)]
+    return arguments
+
+
+def command_line(run: Run) -> list[str]:
+    """Give the command of a run as one would type it: modules by their names."""
+    first, *arguments = run.command or [""]
+    path = Path(first)
+    if path.suffix != ".py" or not {"benchmarks", "pipelines"} & set(path.parts):
+        return list(run.command)
+    parts = list(path.with_suffix("").parts)
+    package = max(i for i, part in enumerate(parts) if part in ("benchmarks", "pipelines"))
+    module = [part for part in parts[package:] if part != "__main__"]
+    return ["python", "-m", ".".join(module), *arguments]
