@@ -10,11 +10,10 @@ from typing import Annotated, Literal
 
 import tyro
 
-from benchmarks.report.formats import write_formats
+from benchmarks.report.formats import write_formats, write_text
 from benchmarks.report.gather import make_report
 from benchmarks.report.page import render_page
 from featplug.cli import run_command
-from featplug.files import write_whole
 
 
 def main(
@@ -34,12 +33,10 @@ def main(
         title: of the page.
     """
     report = make_report(runs, compare, title)
-    page = render_page(report)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(output, lambda part: part.write_text(page, encoding="utf-8"))
+    write_text(output, render_page(report))
     written = [output, *write_formats(report, output, formats)]
     print(f"{len(report.tables)} tables of {len(report.runs)} runs are in:")
-    print("\n".join(f"  {path} ({path.stat().st_size / 2**20:.1f} MiB)" for path in written))
+    print("\n".join(f"  {path} ({path.stat().st_size / 1000:,.0f} kB)" for path in written))
     for problem in report.problems:
         print(f"  problem: {problem.subject}: {problem.reason}")
 

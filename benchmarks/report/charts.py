@@ -126,6 +126,8 @@ class StageChart:
     seconds: list[Stack]
     memory: list[Stack]
     """One segment each: that of the stage which needs most."""
+    cells: dict[str, dict[str, str]]
+    """Series to stage to seconds and memory, as text."""
 
 
 class Colours:
@@ -142,7 +144,9 @@ class Colours:
 def curve_charts(table: Table, colours: Colours) -> list[CurveChart]:
     """Draw each curve of a table's main parts, a chart for each."""
     charts = []
-    names = dict.fromkeys(name for line in table.lines for _, row in line.rows for name in row.curves)
+    names = dict.fromkeys(
+        name for line in table.lines for _, row in line.rows for name in row.curves
+    )
     for name in names:
         for part in table.main_parts:
             lines = [line for line in table.of_parts([part]) if _curves(line, name)]
@@ -226,29 +230,24 @@ def _path(points: np.ndarray) -> str:
 
 
 def bar_charts(table: Table, colours: Colours) -> dict[str, list[BarChart]]:
-    """Draw the main metrics that have a direction: of all where there is that part, else of each.
+    """Draw the main metrics that have a direction, where there are features to compare.
 
     Returns:
         Part to its charts.
     """
-    parts = ["all"] if "all" in table.parts else table.main_parts
-    found = {}
-    for part in parts:
-        lines = table.of_parts([part])
-        charts = [
-            _bar_chart(table, lines, name, label, colours)
-            for name, label in table.main_metrics.items()
-            if label.better is not None and sum(name in line.cells for line in lines) > 1
-        ]
-        if charts:
-            found[part] = charts
+    found: dict[str, list[BarChart]] = {}
+    for name, label in table.main_metrics.items():
+        for part in table.parts_of(name) if label.better is not None else []:
+            lines = [line for line in table.of_parts([part]) if name in line.cells]
+            if len(lines) > 1:
+                chart = _bar_chart(table, lines, name, label, colours)
+                found.setdefault(part, []).append(chart)
     return found
 
 
 def _bar_chart(
     table: Table, lines: list[Line], name: str, label: MetricLabel, colours: Colours
 ) -> BarChart:
-    having = [line for line in lines if name in line.cells]
     published = {
         id(entry.line): entry.comparison.published.value
         / (1 if entry.label.unit == label.unit else 100)
@@ -256,16 +255,16 @@ def _bar_chart(
         if entry.comparison.metric == name
     }
     most = max(
-        *(max(line.cells[name].mean + (line.cells[name].spread or 0.0) for line in having), 1e-12),
-        *(max(line.cells[name].values) for line in having),
-        *(published[id(line)] for line in having if id(line) in published),
+        *(max(line.cells[name].mean + (line.cells[name].spread or 0.0) for line in lines), 1e-12),
+        *(max(line.cells[name].values) for line in lines),
+        *(published[id(line)] for line in lines if id(line) in published),
     )
 
     def place(value: float) -> float:
         return round(float(np.clip(100 * value / most, 0, 100)), 2)
 
     bars = []
-    for line in having:
+    for line in lines:
         cell = line.cells[name]
         text = format_value(cell.mean, label.digits)
         whisker = None
@@ -318,7 +317,19 @@ def stage_chart(table: Table) -> StageChart | None:
             most = Segment(top, colour[top], 0.0, round(100 * found[top] / largest, 2), text)
             total = f"{format_value(found[top], 0)} MiB"
             memory_stacks.append(Stack(line.series, [most], total))
-    return StageChart(stages, time_stacks, memory_stacks)
+    cells = {
+        line.series: {
+            stage: _stage_cell(value, memory[line.series].get(stage))
+            for stage, value in seconds[line.series].items()
+        }
+        for line in lines
+    }
+    return StageChart(stages, time_stacks, memory_stacks, cells)
+
+
+def _stage_cell(seconds: float, memory: float | None) -> str:
+    text = f"{format_value(seconds, 1)} s"
+    return text if memory is None else f"{text}, {format_value(memory, 0)} MiB"
 
 
 def _mean_stages(line: Line, what: str) -> Mapping[str, float]:

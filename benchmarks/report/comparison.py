@@ -115,9 +115,7 @@ def _lines(runs: Sequence[LoadedRun]) -> dict[_Key, tuple[Table, Line]]:
     }
 
 
-def _rename(
-    lines: dict[_Key, tuple[Table, Line]], series: str
-) -> dict[_Key, tuple[Table, Line]]:
+def _rename(lines: dict[_Key, tuple[Table, Line]], series: str) -> dict[_Key, tuple[Table, Line]]:
     return {
         (*key[:4], series): (table, replace(line, series=series))
         for key, (table, line) in lines.items()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report.comparison import RunComparison
+from benchmarks.report.gather import Report
 from benchmarks.report.labels import (
     MINUS,
     MetricLabel,
@@ -20,7 +21,6 @@ from benchmarks.report.labels import (
     format_value,
     protocol_title,
 )
-from benchmarks.report.gather import Report
 from benchmarks.report.page import command_text
 from benchmarks.report.tables import Cell, Line, Table
 from featplug.files import write_whole
@@ -42,10 +42,15 @@ def write_formats(report: Report, output: Path, formats: Sequence[str]) -> list[
     written = []
     for name in dict.fromkeys(formats):
         path = output.with_suffix(f".{name}")
-        text = FORMATS[name](report)
-        write_whole(path, lambda part, text=text: part.write_text(text, encoding="utf-8"))
+        write_text(path, FORMATS[name](report))
         written.append(path)
     return written
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, of which a reader never sees half."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 
 def markdown(report: Report) -> str:
@@ -94,8 +99,8 @@ def _markdown_published(table: Table) -> list[str]:
         number = comparison.published
         values = [format_value(value, digits) for value in (comparison.ours, number.value)]
         values.append(format_value(comparison.difference or 0.0, digits, sign=True))
-        source = f"{number.source}, {number.table}"
-        source += f" ({comparison.caveat})" if comparison.caveat else ""
+        source, caveat = entry.source
+        source += f" ({caveat})" if caveat else ""
         words = [entry.line.series, entry.line.part, entry.label.title, *values, source]
         lines.append("| " + " | ".join(map(_escape_markdown, words)) + " |")
     return [*lines, ""]

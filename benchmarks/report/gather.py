@@ -26,7 +26,7 @@ from benchmarks.report.pictures import (
     inline_picture,
 )
 from benchmarks.report.runs import LoadedRun, find_runs, load_runs
-from benchmarks.report.tables import Comparison, Line, Table, best_lines, make_tables, runner_up
+from benchmarks.report.tables import Table, best_lines, make_tables, runner_up
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,16 @@ class Report:
     def tables(self) -> list[Table]:
         """Those of the sections."""
         return [section.table for section in self.sections]
+
+    @property
+    def benchmarks(self) -> list[str]:
+        """In the order of the page."""
+        return list(dict.fromkeys(table.benchmark for table in self.tables))
+
+    @property
+    def features(self) -> list[str]:
+        """Every one that was measured."""
+        return list(dict.fromkeys(row.feature for entry in self.runs for row in entry.run.rows))
 
 
 def make_report(
@@ -141,14 +151,11 @@ def _section(number: int, table: Table, colours: Colours) -> Section:
 
 
 def _headlines(table: Table) -> list[Headline]:
-    parts = ["all"] if "all" in table.parts else table.main_parts
     found = []
-    for part in parts:
-        lines = table.of_parts([part])
-        for name, label in table.metrics.items():
+    for name, label in table.metrics.items():
+        for part in table.parts_of(name) if label.role == "headline" else []:
+            lines = table.of_parts([part])
             having = [line for line in lines if name in line.cells]
-            if label.role != "headline" or not having:
-                continue
             best = best_lines(lines, name, label)
             second = runner_up(lines, name, label)
             found.append(

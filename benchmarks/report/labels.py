@@ -119,10 +119,13 @@ _METRICS = {
     "keypoints_per_second": MetricLabel("keypoints per second", "higher", 0, "", "main"),
 }
 
+_OF_MODELS = {"sparse_points", "observations", "mean_track_length", "mean_reprojection_error"}
+
 _NUMBERED = (
     ("mma_", "1|5|10", MetricLabel("MMA {} px", "higher", 3, "", "main")),
     ("mma_", "3", MetricLabel("MMA {} px", "higher", 3, "", "headline")),
     ("mma_", ".+", MetricLabel("MMA {} px", "higher", 3, "")),
+    ("recall_", "0.5m_2deg|1m_5deg", MetricLabel("within {} m, {}°", "higher", 1, "%", "main")),
     ("recall_", ".+m_.+deg", MetricLabel("within {} m, {}°", "higher", 1, "%", "headline")),
     ("homography_accuracy_", "3", MetricLabel("homographies, {} px", "higher", 3, "", "headline")),
     ("homography_accuracy_", ".+", MetricLabel("homographies, {} px", "higher", 3, "")),
@@ -134,15 +137,18 @@ MAIN_PARTS = ("all", "illumination", "viewpoint", "day", "night")
 """Parts that stand in the first table of data with many."""
 
 
-def metric_label(name: str, unit: str = "") -> MetricLabel:
+def metric_label(name: str, unit: str = "", benchmark: str = "") -> MetricLabel:
     """Say how a metric is shown; one that is not known goes under its own name.
 
     Args:
         name: of the metric.
         unit: as recorded.
+        benchmark: that measured it; what a model is like is a detail of localization.
     """
     if name in _METRICS:
         label = _METRICS[name]
+        if benchmark == "localization" and name in _OF_MODELS:
+            label = replace(label, role="detail")
         return label if label.unit is not None else replace(label, unit=unit)
     for stem, numbers, label in _NUMBERED:
         if re.fullmatch(f"{stem}({numbers})", name):
@@ -205,4 +211,3 @@ def format_value(value: float, digits: int, sign: bool = False) -> str:
 def is_better(value: float, other: float, label: MetricLabel) -> bool:
     """Whether a value is better than another, by the metric's direction."""
     return value > other if label.better == "higher" else value < other
-

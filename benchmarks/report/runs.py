@@ -120,16 +120,14 @@ def _run_of_pipeline(record: Mapping[str, Any], folder: Path) -> Run:
         "seed": record["options"].get("seed"),
         "matcher": _short_name(record["matcher"]),
         "weights": record["weights"],
-        "not_comparable": f"made by pipelines.{pipeline}, whose options are free",
+        "not_comparable": f"made by pipelines.{pipeline}, with options of its own",
     }
-    by_condition = _metrics_by_condition(record["metrics"], conditions)
+    of_all, by_condition = _metrics_by_condition(record["metrics"], conditions)
     whole = Row(
         **common,
-        metrics=by_condition.pop(None),
+        metrics=of_all,
         stages=record["stages"],
-        pictures=[Picture(_PICTURE, "cameras and matches")]
-        if (folder / _PICTURE).exists()
-        else [],
+        pictures=[Picture(_PICTURE, "cameras and matches")] if (folder / _PICTURE).exists() else [],
         model=_MODELS.get(pipeline),
     )
     parts = [Row(**common, part=part, metrics=found) for part, found in by_condition.items()]
@@ -151,13 +149,17 @@ def _short_name(name: str) -> str:
 
 def _metrics_by_condition(
     metrics: Mapping[str, Any], conditions: Sequence[str]
-) -> dict[str | None, dict[str, Any]]:
-    """Sort metrics by the condition that their names begin with; None is for the others."""
-    found: dict[str | None, dict[str, Any]] = {None: {}, **{name: {} for name in conditions}}
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Take metrics apart: those of no condition, and of each those that begin with its name."""
+    of_all: dict[str, Any] = {}
+    found: dict[str, dict[str, Any]] = {name: {} for name in conditions}
     for name, entry in metrics.items():
-        of = next((c for c in conditions if name.startswith(f"{c}_")), None)
-        found[of][name.removeprefix(f"{of}_") if of else name] = entry
-    return found
+        condition = next((c for c in conditions if name.startswith(f"{c}_")), None)
+        if condition is None:
+            of_all[name] = entry
+        else:
+            found[condition][name.removeprefix(f"{condition}_")] = entry
+    return of_all, found
 
 
 def _problems_of_pipeline(data: Mapping[str, Any]) -> list[Problem]:

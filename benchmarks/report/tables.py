@@ -72,6 +72,12 @@ class Beside:
     label: MetricLabel
     """How both are shown: in the published number's unit."""
 
+    @property
+    def source(self) -> tuple[str, str]:
+        """Where the published number is from, and what to bear in mind."""
+        number = self.comparison.published
+        return f"{number.source}, {number.table}", self.comparison.caveat
+
 
 @dataclass(frozen=True)
 class Table:
@@ -102,6 +108,20 @@ class Table:
         """Those that are always shown."""
         shown = {name: label for name, label in self.metrics.items() if label.role != "detail"}
         return shown or self.metrics
+
+    def is_detail(self, line: Line) -> bool:
+        """Whether a line has nothing in the columns that are always shown."""
+        return not any(name in line.cells for name in self.main_metrics)
+
+    def parts_of(self, name: str) -> list[str]:
+        """Parts to show a metric of, where one is enough: all, else the main ones."""
+        having = {line.part for line in self.lines if name in line.cells}
+        return ["all"] if "all" in having else [part for part in self.main_parts if part in having]
+
+    @property
+    def sources(self) -> list[tuple[str, str]]:
+        """Where the compared numbers are from, and what to bear in mind, each once."""
+        return list(dict.fromkeys(entry.source for entry in self.compared))
 
     @property
     def compared(self) -> list[Beside]:
@@ -141,7 +161,7 @@ def _table(
         name: entry["unit"] for _, row in entries for name, entry in reversed(row.metrics.items())
     }
     ordered = metric_order(name for name in dict.fromkeys(_metric_names(entries)))
-    metrics = {name: metric_label(name, units[name]) for name in ordered}
+    metrics = {name: metric_label(name, units[name], benchmark) for name in ordered}
     lines = [
         _line(series, part, rows)
         for series, of_series in _series(entries).items()
