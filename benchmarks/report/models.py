@@ -52,8 +52,8 @@ class ModelView:
 def view_model(folder: Path, max_points: int = MAX_POINTS_OF_MODEL, seed: int = 0) -> ModelView:
     """Read a COLMAP model for the viewer.
 
-    The frame is upright as the cameras are on average, and looks where they do; it is centred on
-    the points, and its unit holds nine tenths of them and of the cameras.
+    The frame is upright as the cameras are on average, and looks where they do; most points and
+    cameras are within one unit of its origin.
 
     Args:
         folder: of the model.
@@ -72,10 +72,8 @@ def view_model(folder: Path, max_points: int = MAX_POINTS_OF_MODEL, seed: int = 
     centres = camera_centres(cam_from_world)
     points, colours, lengths = _points(model)
     axes = _view_axes(cam_from_world)
-    middle = np.median(points if len(points) else centres, axis=0)
-    distances = [np.linalg.norm(found - middle, axis=1) for found in (points, centres)]
-    radius = max(float(np.quantile(found, 0.9)) for found in distances if len(found)) or 1.0
-    seen = (points - middle) @ axes.T / radius
+    middle, radius = _frame(points @ axes.T, centres @ axes.T)
+    seen = (points @ axes.T - middle) / radius
     shown = np.flatnonzero((np.abs(seen) <= _REACH).all(axis=1))
     order = np.random.default_rng(seed).permutation(len(shown))
     shown = shown[order][np.argsort(-lengths[shown][order], kind="stable")][:max_points]
@@ -84,7 +82,7 @@ def view_model(folder: Path, max_points: int = MAX_POINTS_OF_MODEL, seed: int = 
     cameras = [
         np.concatenate(
             [
-                (centre - middle) @ axes.T / radius,
+                (axes @ centre - middle) / radius,
                 (pose[:, :3] @ axes.T).ravel(),
                 _half_size(intrinsics[name]),
             ]
@@ -118,6 +116,13 @@ def _view_axes(cam_from_world: np.ndarray) -> np.ndarray:
         x, z = flat / np.linalg.norm(flat)
         right, forward = z * right - x * forward, x * right + z * forward
     return np.stack([right, down, forward])
+
+
+def _frame(points: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, float]:
+    """Find the middle and the radius of most points and cameras; stray points do not count."""
+    bounds = [np.quantile(found, (0.03, 0.97), axis=0) for found in (points, centres) if len(found)]
+    low, high = np.min(bounds, axis=(0, 1)), np.max(bounds, axis=(0, 1))
+    return (low + high) / 2, float(np.linalg.norm(high - low)) / 2 or 1.0
 
 
 def _half_size(camera: pycolmap.Camera) -> np.ndarray:

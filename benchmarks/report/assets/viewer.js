@@ -3,7 +3,7 @@
 "use strict";
 
 (() => {
-  const START = { yaw: 0.45, pitch: -0.28, distance: 2.3, x: 0, y: 0 };
+  const START = { yaw: 0.45, pitch: -0.28, distance: 1.75, x: 0, y: 0 };
   const FOCAL = 1.35; // of half the canvas's shorter side
   const NEAR = 0.05;
   const groups = new Map();

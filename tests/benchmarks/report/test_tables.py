@@ -1,0 +1,129 @@
+"""Means, spreads and bests are of the rows that belong together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.record import Row
+from benchmarks.report.labels import format_value, metric_label, metric_order
+from benchmarks.report.runs import LoadedRun
+from benchmarks.report.tables import Line, Table, make_tables, runner_up
+from featplug.results import metric
+from tests.benchmarks.report.conftest import make_run, matching_row, reconstruction_row
+
+
+def tables_of(*runs: list[Row], benchmark: str = "reconstruction", **change: object) -> list[Table]:
+    return make_tables(
+        [
+            LoadedRun(Path(f"run-{i}"), f"run-{i}", make_run(benchmark, rows, **change))
+            for i, rows in enumerate(runs)
+        ]
+    )
+
+
+def best(table: Table, name: str) -> list[str]:
+    return [line.series for line in table.lines if name in line.cells and line.cells[name].is_best]
+
+
+def test_seeds_become_mean_and_standard_deviation_even_from_several_runs() -> None:
+    rows = [reconstruction_row("sift", seed, points) for seed, points in enumerate((1, 2, 6))]
+    [table] = tables_of(rows[:2], rows[2:])
+    [line] = table.lines
+    cell = line.cells["sparse_points"]
+    assert (cell.mean, line.num_seeds) == (3.0, 3)
+    assert cell.spread == pytest.approx(7**0.5)
+    [single] = tables_of(rows[:1])
+    assert single.lines[0].cells["sparse_points"].spread is None
+
+
+def test_the_best_is_the_highest_or_the_lowest_and_of_equals_all() -> None:
+    rows = [reconstruction_row(name, 0, points) for name, points in (("a", 5), ("b", 9), ("c", 9))]
+    [table] = tables_of(rows)
+    assert best(table, "sparse_points") == ["b", "c"]
+    assert best(table, "mean_reprojection_error") == ["a"]
+    assert best(table, "images") == []  # says nothing about quality
+    label = table.metrics["sparse_points"]
+    second = runner_up(table.lines, "sparse_points", label)
+    assert second is not None
+    assert second.series == "a"
+    [equal] = tables_of(rows[1:])
+    assert best(equal, "sparse_points") == []
+    [alone] = tables_of(rows[:1])
+    assert best(alone, "sparse_points") == []
+
+
+def test_the_best_is_of_each_part() -> None:
+    rows = [
+        matching_row(name, part, value)
+        for part, values in (("viewpoint", (0.2, 0.4)), ("illumination", (0.9, 0.3)))
+        for name, value in zip(("a", "b"), values, strict=True)
+    ]
+    [table] = tables_of(rows, benchmark="matching")
+    assert table.parts == ["illumination", "viewpoint"]
+    found = [(line.part, line.series) for line in table.lines if line.cells["mma_3"].is_best]
+    assert found == [("illumination", "a"), ("viewpoint", "b")]
+
+
+def test_rows_of_one_feature_that_are_no_seeds_of_each_other_are_told_apart() -> None:
+    row = reconstruction_row("sift", 0, 5)
+    with_matchers = [reconstruction_row("sift", 0, 5, matcher=name) for name in ("NN", "LG")]
+    cases: list[tuple[list[Table], list[str]]] = [
+        (tables_of(with_matchers), ["sift + NN", "sift + LG"]),
+        (tables_of([row], [row]), ["sift (run-0)", "sift (run-1)"]),
+    ]
+    for [table], names in cases:
+        assert [line.series for line in table.lines] == names
+    runs = [
+        LoadedRun(Path(name), name, make_run("reconstruction", [rows], options=options))
+        for name, rows, options in (
+            ("a", row, {"max_keypoints": 500, "seed": 0}),
+            ("b", reconstruction_row("sift", 1, 5), {"max_keypoints": 900, "seed": 1}),
+        )
+    ]
+    [table] = make_tables(runs)
+    assert [line.series for line in table.lines] == ["sift (a)", "sift (b)"]
+
+
+def test_many_parts_are_not_all_in_the_first_table() -> None:
+    rows = [matching_row("sift", part, 0.5) for part in ("zz", "all", "a", "b", "c", "viewpoint")]
+    [table] = tables_of(rows, benchmark="matching")
+    assert table.main_parts == ["all", "viewpoint"]
+    assert table.parts == ["all", "viewpoint", "a", "b", "c", "zz"]
+
+
+def test_tables_are_in_the_order_of_the_benchmarks() -> None:
+    tables = make_tables(
+        [
+            LoadedRun(Path("m"), "m", make_run("matching", [matching_row("a", "all", 0.1)])),
+            LoadedRun(Path("r"), "r", make_run("reconstruction", [reconstruction_row("a", 0, 1)])),
+        ]
+    )
+    assert [table.benchmark for table in tables] == ["reconstruction", "matching"]
+
+
+def test_published_numbers_are_shown_in_their_own_unit() -> None:
+    metrics = {"mma_3": metric(0.5, "matches within 3 px, mean over pairs")}
+    row = Row("d2net", "hpatches", "mma-d2net", metrics=metrics)
+    [table] = tables_of([row], benchmark="matching")
+    for entry in table.published:
+        line: Line = entry.line
+        assert line.series == "d2net"
+        per_cent = entry.comparison.published.unit == "%"
+        assert entry.comparison.ours == pytest.approx(50.0 if per_cent else 0.5)
+        assert (entry.label.unit == "%") == per_cent
+
+
+def test_metrics_are_ordered_named_and_written_as_in_papers() -> None:
+    names = ["own", "match_score", "mma_10", "recall_5m_10deg", "mma_1", "recall_0.25m_2deg"]
+    assert metric_order(names) == [
+        *("mma_1", "mma_10", "recall_0.25m_2deg", "recall_5m_10deg", "match_score", "own")
+    ]
+    assert metric_label("recall_0.25m_2deg").title == "within 0.25 m, 2°"
+    assert metric_label("mean_position_error", "m").unit == "m"
+    assert metric_label("own_thing", "furlongs").title == "own thing"
+    assert metric_label("fpr95").better == "lower"
+    written = [format_value(v, d, s) for v, d, s in ((14722, 0, False), (-0.5, 2, True))]
+    assert written == ["14,722", "\N{MINUS SIGN}0.50"]
+    assert format_value(-0.0001, 2, True) == "0.00"
