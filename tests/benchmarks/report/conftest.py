@@ -14,7 +14,7 @@ from benchmarks.record import Curve, Picture, Problem, Row, Run, write_run
 from featplug.results import metric
 from tests.worlds import textured_image
 
-EVIL = '</script><script>evil=1</script><b>"quoted" & \'it\'</b>'
+EVIL = "</script><script>evil=1</script><b>\"quoted\" & 'it'</b>"
 """The name of a feature that wants to be part of the page."""
 
 

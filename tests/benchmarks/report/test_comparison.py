@@ -53,12 +53,13 @@ def test_only_seeds_that_both_have_are_tested() -> None:
 
 def test_p_values_are_adjusted_for_their_number() -> None:
     comparison = compare_runs(run_of("a", [11, 22, 33]), run_of("b", [10, 20, 30]))
-    found = [d for d in comparison.differences if d.p_value is not None]
-    adjusted = points(comparison.differences).adjusted
-    # The constant number of images has p = 1, the others the same p: Benjamini-Hochberg makes it
-    # 3 p / 2.
-    assert [d.metric for d in found if d.p_value == 1.0] == ["images"]
-    assert adjusted == pytest.approx(1.5 * found[0].p_value if found[0].p_value != 1 else adjusted)
+    by_metric = {d.metric: d for d in comparison.differences}
+    p = by_metric["sparse_points"].p_value
+    assert p is not None
+    # The number of images is the same in all: p = 1. Of the three, two have the same p.
+    assert by_metric["images"].p_value == 1.0
+    assert by_metric["mean_reprojection_error"].p_value == pytest.approx(p)
+    assert by_metric["sparse_points"].adjusted == pytest.approx(3 / 2 * p)
     assert points(comparison.differences).verdict == "no significant difference"
 
 

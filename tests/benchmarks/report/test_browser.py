@@ -1,0 +1,175 @@
+"""The page in a browser: no complaint, tables sort, models turn, nothing sticks out."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.report.formats import write_text
+from benchmarks.report.gather import make_report
+from benchmarks.report.page import render_page
+
+pytestmark = pytest.mark.browser
+
+_OPTIONS = (
+    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Chromium without a window."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    driver = shutil.which("chromedriver")
+    if driver is None or not (shutil.which("chromium") or shutil.which("google-chrome")):
+        pytest.skip("no Chromium with its chromedriver")
+    options = webdriver.ChromeOptions()
+    for option in (*_OPTIONS, f"--user-data-dir={tmp_path_factory.mktemp('browser')}"):
+        options.add_argument(option)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    chromium = webdriver.Chrome(options, webdriver.ChromeService(driver))
+    yield chromium
+    chromium.quit()
+
+
+@pytest.fixture(scope="module")
+def page(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of all runs, compared with themselves."""
+    path = tmp_path_factory.mktemp("page") / "it's a page.html"
+    compared = (runs / "reconstruction", runs / "reconstruction")
+    write_text(path, render_page(make_report([runs], compared)))
+    return path
+
+
+@pytest.fixture
+def open_page(browser: Any, page: Path) -> Callable[..., Any]:
+    """Open the page at some width, in light or dark."""
+
+    def at(width: int = 1280, scheme: str = "light") -> Any:
+        features = [
+            {"name": "prefers-color-scheme", "value": scheme},
+            {"name": "prefers-reduced-motion", "value": "reduce"},  # clicks meet what they aim at
+        ]
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        browser.get(page.as_uri())
+        return browser
+
+    return at
+
+
+def find(browser: Any, selector: str) -> Any:
+    return browser.find_element("css selector", selector)
+
+
+def column(browser: Any, table: str, number: int) -> list[str]:
+    cells = f"#{table} .table .results tbody tr > :nth-child({number})"
+    return [cell.text for cell in browser.find_elements("css selector", cells)]
+
+
+def pixels(browser: Any, canvas: Any) -> str:
+    """The picture on a canvas after the next frame is drawn."""
+    return browser.execute_async_script(
+        "const [canvas, done] = arguments;"
+        "requestAnimationFrame(() => requestAnimationFrame(() => done(canvas.toDataURL())));",
+        canvas,
+    )
+
+
+def background(browser: Any) -> list[int]:
+    colour = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+    return [int(part) for part in colour.removeprefix("rgb(").removesuffix(")").split(",")]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_nothing_sticks_out_and_nothing_is_complained_of(
+    open_page: Callable[..., Any], width: int, scheme: str
+) -> None:
+    browser = open_page(width, scheme)
+    browser.execute_script("document.querySelectorAll('details').forEach((d) => d.open = true)")
+    browser.execute_script("scrollTo(0, document.documentElement.scrollHeight)")
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    assert all((level > 200) == (scheme == "light") for level in background(browser))
+    assert [entry for entry in browser.get_log("browser") if entry["level"] != "INFO"] == []
+    assert browser.execute_script("return typeof evil") == "undefined"
+
+
+def test_tables_sort_by_number_and_by_word(open_page: Callable[..., Any]) -> None:
+    browser = open_page()
+    assert column(browser, "table-0", 1) == ["sift", "doap", "lisrd"]
+    head = "#table-0 .table .results th:nth-child({}) button"
+    points = next(
+        number
+        for number in range(1, 9)
+        if "sparse points" in find(browser, f"#table-0 .table .results th:nth-child({number})").text
+    )
+    find(browser, head.format(points)).click()
+    assert column(browser, "table-0", 1)[-1] == "sift"
+    find(browser, head.format(points)).click()
+    assert column(browser, "table-0", 1)[0] == "sift"
+    cell = find(browser, f"#table-0 .table .results th:nth-child({points})")
+    assert cell.get_attribute("aria-sort") == "ascending"
+    find(browser, head.format(1)).click()
+    assert column(browser, "table-0", 1) == ["doap", "lisrd", "sift"]
+
+
+def test_all_columns_are_shown_where_asked_for(open_page: Callable[..., Any]) -> None:
+    browser = open_page()
+    shown = "return [...document.querySelectorAll('#table-1 .results thead th')]"
+    shown += ".filter((cell) => cell.offsetWidth).length"
+    before = browser.execute_script(shown)
+    find(browser, "#table-1 .all-columns input").click()
+    assert browser.execute_script(shown) == before + 7  # MMA at 2, 4, 6 … 9 px and the AUC
+
+
+def test_a_model_turns_with_the_mouse_and_the_others_with_it(open_page: Callable[..., Any]) -> None:
+    from selenium.webdriver import ActionChains, Keys
+
+    browser = open_page()
+    first, second = browser.find_elements("css selector", "canvas")[:2]
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", first)
+    before = pixels(browser, first), pixels(browser, second)
+    blank = browser.execute_script(
+        "const c = document.createElement('canvas'); c.width = arguments[0].width;"
+        "c.height = arguments[0].height; return c.toDataURL()",
+        first,
+    )
+    assert blank not in before
+    ActionChains(browser).drag_and_drop_by_offset(first, 80, 30).perform()
+    turned = pixels(browser, first), pixels(browser, second)
+    assert all(a != b for a, b in zip(before, turned, strict=True))
+    first.send_keys("+")
+    assert pixels(browser, first) != turned[0]
+    first.send_keys("0", Keys.ARROW_LEFT, Keys.ARROW_RIGHT, "0")
+    assert pixels(browser, first) == before[0]
+
+
+def test_curves_are_read_off_along_the_axis(open_page: Callable[..., Any]) -> None:
+    from selenium.webdriver import Keys
+
+    browser = open_page()
+    chart = find(browser, ".chart")
+    read = {row.text.rsplit(" ", 1)[0]: row for row in chart.find_elements("css selector", "tr")}
+    assert read["mtldesc"].text.endswith("0.210")  # 0.7 × 3 / 10
+    find(browser, ".chart svg[role=img]").send_keys(Keys.ARROW_RIGHT)
+    assert read["mtldesc"].text.endswith("0.280")
+    assert chart.find_element("css selector", "output").text == "4"
+
+
+def test_pictures_are_enlarged_and_closed_by_the_keyboard(open_page: Callable[..., Any]) -> None:
+    from selenium.webdriver import Keys
+
+    browser = open_page()
+    button = find(browser, ".enlarge")
+    button.send_keys(Keys.ENTER)
+    dialog = find(browser, "#lightbox")
+    assert dialog.is_displayed()
+    dialog.send_keys(Keys.ESCAPE)
+    assert not dialog.is_displayed()

@@ -1,0 +1,200 @@
+"""The page is whole, whatever the results are called, and the command says what it made."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.report import pictures
+from benchmarks.report.__main__ import main
+from benchmarks.report.charts import Colours, bar_charts, curve_charts, stage_chart
+from benchmarks.report.gather import Report, make_report
+from benchmarks.report.page import render_page
+from benchmarks.report.runs import LoadedRun
+from benchmarks.report.tables import make_tables
+from tests.benchmarks.report.conftest import EVIL, make_run, matching_row, write_record
+
+_VOID = {"meta", "link", "img", "input", "br", "hr"}
+
+
+class PageReader(HTMLParser):
+    """Reads a page, and sees whether its tags are closed in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[tuple[str, str]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+        if tag not in _VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append((self.open[-1] if self.open else "", data.strip()))
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.found if name == tag]
+
+
+@pytest.fixture(scope="module")
+def report(runs: Path) -> Report:
+    return make_report([runs])
+
+
+@pytest.fixture(scope="module")
+def page(report: Report) -> PageReader:
+    reader = PageReader()
+    reader.feed(render_page(report, datetime(2026, 1, 2, tzinfo=UTC)))
+    assert reader.open == []
+    return reader
+
+
+def test_nothing_is_fetched_from_elsewhere(page: PageReader) -> None:
+    for tag, attributes in page.found:
+        for name in ("src", "href", "data", "action", "srcset"):
+            target = attributes.get(name)
+            assert target is None or target.startswith(("#", "data:")), (tag, target)
+    policy = next(a for a in page.all("meta") if a.get("http-equiv") == "Content-Security-Policy")
+    assert str(policy["content"]).startswith("default-src 'none'")
+
+
+def test_names_from_results_are_text_and_never_tags(page: PageReader) -> None:
+    texts = [text for _, text in page.texts]
+    assert EVIL in texts
+    assert any("<i>bark</i>" in text for text in texts)
+    assert page.all("i") == []
+    scripts = [attributes for attributes in page.all("script") if "type" not in attributes]
+    assert len(scripts) == 2  # ours
+    assert not any(tag == "script" and text.startswith("evil") for tag, text in page.texts)
+
+
+def test_links_lead_somewhere(page: PageReader) -> None:
+    ids = [attributes["id"] for _, attributes in page.found if "id" in attributes]
+    assert len(set(ids)) == len(ids)
+    targets = {str(attributes["href"])[1:] for attributes in page.all("a")}
+    assert targets <= set(ids)
+
+
+def test_models_pictures_curves_and_commands_are_in_the_page(page: PageReader) -> None:
+    models = [json.loads(text) for tag, text in page.texts if tag == "script" and text[:1] == "{"]
+    assert len(models) == len(page.all("canvas")) == 3
+    assert {len(model["cameras"]) for model in models} == {6}
+    [image] = [a for a in page.all("img") if "src" in a]
+    assert str(image["src"]).startswith("data:image/jpeg;base64,/9j/")
+    assert (image["width"], image["height"]) == ("1280", "320")
+    texts = [text for _, text in page.texts]
+    assert "python -m benchmarks.matching --dataset 'it'\"'\"'s here'" in texts
+    assert "2,001" in texts
+    assert "MMA, all" in texts
+
+
+def test_what_cannot_be_read_is_named_on_the_page(report: Report, page: PageReader) -> None:
+    reasons = {problem.subject: problem.reason for problem in report.problems}
+    assert "There is no image" in reasons["matching: lost"]
+    assert "no COLMAP model" in reasons[f"matching: {EVIL}"]
+    assert reasons["matching: <i>bark</i>"] == "H1to2p is not 3×3"
+    texts = [text for _, text in page.texts]
+    assert all(problem.reason in texts for problem in report.problems)
+
+
+def test_a_page_of_many_pictures_says_what_it_leaves_out(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.report.gather.MAX_PICTURES", 0)
+    report = make_report([runs / "matching"])
+    [section] = report.sections
+    assert (section.pictures, section.num_more_pictures) == ([], 2)
+    assert "2 more pictures are in the folders" in render_page(report)
+    assert pictures.MAX_PICTURES > 0
+
+
+def test_charts_are_drawn_to_scale() -> None:
+    rows = [matching_row(name, "all", value) for name, value in (("a", 0.4), ("b", 0.8))]
+    [table] = make_tables([LoadedRun(Path("x"), "x", make_run("matching", rows))])
+    colours = Colours()
+    [chart] = curve_charts(table, colours)
+    assert [line.series for line in chart.readout] == ["b", "a"]
+    assert chart.readout[0].y[chart.start] == pytest.approx(0.8 * 0.3)  # read off at 3 px
+    at_one, at_ten = (
+        float(chart.lines[0].path.strip("M").split("L")[i].split()[1]) for i in (0, 9)
+    )
+    by_value = {tick.label: tick.at for tick in chart.y_ticks}
+    scale = by_value["0.2"] - by_value["0.4"]
+    assert at_one - at_ten == pytest.approx((0.4 - 0.04) / 0.2 * scale, abs=0.2)
+    bars = {c.title: c.bars for charts in bar_charts(table, colours).values() for c in charts}
+    assert [(bar.series, bar.end, bar.is_best) for bar in bars["MMA 3 px"]] == [
+        *(("a", 50.0, False), ("b", 100.0, True))
+    ]
+    assert stage_chart(table) is None
+
+
+def test_stages_are_stacked_to_the_slowest(report: Report) -> None:
+    section = next(s for s in report.sections if s.table.benchmark == "reconstruction")
+    chart = section.stages
+    assert chart is not None
+    segments = chart.seconds[0].segments
+    assert [(s.stage, s.start, s.length) for s in segments] == [
+        *(("extract", 0.0, 80.0), ("map", 80.0, 20.0))
+    ]
+    assert (chart.seconds[0].total, chart.memory[0].total) == ("10.0 s", "900 MiB")
+    assert chart.cells["sift"]["map"] == "2.0 s, 300 MiB"
+
+
+def test_the_command_writes_the_page_and_says_what_is_missing(
+    runs: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from featplug.cli import run_command
+
+    newer = write_record(tmp_path / "newer", {"benchmark": "matching", "format": 99})
+    output = tmp_path / "deep" / "page.html"
+    arguments = [str(runs / "reconstruction"), str(newer), "-o", str(output), "--formats", "md"]
+    monkeypatch.setattr(sys, "argv", ["report", *arguments])
+    run_command(main, "report")
+    out = capsys.readouterr().out
+    assert "1 tables of 1 runs" in out
+    assert "has format 99" in out
+    assert output.with_suffix(".md").exists()
+    assert "has format 99" in output.read_text("utf-8")
+
+
+def test_two_runs_are_compared(runs: Path, tmp_path: Path) -> None:
+    report = make_report([], (runs / "reconstruction", runs / "reconstruction"))
+    assert report.comparison is not None
+    page = render_page(report)
+    assert "no significant difference" in page
+    assert 'id="comparison"' in page
+    with pytest.raises(ValueError, match="must be one run"):
+        make_report([], (runs, runs / "matching"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ([], "There is no run to report"),
+        (["nowhere"], "nowhere does not exist"),
+        (["{tmp}"], "There is no run in"),
+    ],
+)
+def test_bad_requests_end_with_one_sentence(
+    refusal: Callable[..., str], tmp_path: Path, arguments: list[str], reason: str
+) -> None:
+    given: list[Any] = [argument.replace("{tmp}", str(tmp_path)) for argument in arguments]
+    assert reason in refusal(main, "python -m benchmarks.report", *given)
