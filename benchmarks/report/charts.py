@@ -1,11 +1,11 @@
-"""The geometry of charts: curves with bands, bars with whiskers, stacked stages.
+"""The geometry of charts: curves with bands, bars with whiskers.
 
 Here is what is drawn where; the templates turn it into SVG, so that every text is escaped there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,38 +98,6 @@ class BarChart:
     bars: list[Bar]
 
 
-@dataclass(frozen=True)
-class Segment:
-    """A stage in a stacked bar, in percent of the width."""
-
-    stage: str
-    colour: int
-    start: float
-    length: float
-    text: str
-
-
-@dataclass(frozen=True)
-class Stack:
-    """Stages of one series."""
-
-    series: str
-    segments: list[Segment]
-    total: str
-
-
-@dataclass(frozen=True)
-class StageChart:
-    """Seconds of the stages of each series, stacked, and the peak memory of each."""
-
-    stages: list[str]
-    seconds: list[Stack]
-    memory: list[Stack]
-    """One segment each: that of the stage which needs most."""
-    cells: dict[str, dict[str, str]]
-    """Series to stage to seconds and memory, as text."""
-
-
 class Colours:
     """Gives every series one colour on the whole page."""
 
@@ -151,7 +119,8 @@ def curve_charts(table: Table, colours: Colours) -> list[CurveChart]:
         for part in table.main_parts:
             lines = [line for line in table.of_parts([part]) if _curves(line, name)]
             if lines:
-                title = name if len(table.parts) == 1 else f"{name}, {part}"
+                title = _curves(lines[0], name)[0].y_label
+                title += f", {part}" if len(table.parts) > 1 else ""
                 charts.append(_curve_chart(title, name, lines, colours))
     return charts
 
@@ -201,7 +170,7 @@ def _curve_chart(title: str, name: str, lines: list[Line], colours: Colours) -> 
                 number // MAX_COLOURS % 3,
                 _path(np.column_stack([x, place_y(mean)])),
                 band,
-                [round(value, 4) for value in at_chart],
+                [round(value, 6) for value in at_chart],
             )
         )
     return CurveChart(
@@ -255,7 +224,8 @@ def _bar_chart(
         if entry.comparison.metric == name
     }
     most = max(
-        *(max(line.cells[name].mean + (line.cells[name].spread or 0.0) for line in lines), 1e-12),
+        100.0 if label.unit == "%" else 1e-12,
+        *(line.cells[name].mean + (line.cells[name].spread or 0.0) for line in lines),
         *(max(line.cells[name].values) for line in lines),
         *(published[id(line)] for line in lines if id(line) in published),
     )
@@ -286,64 +256,3 @@ def _bar_chart(
             )
         )
     return BarChart(label.title, label.unit or "", label.better, bars)
-
-
-def stage_chart(table: Table) -> StageChart | None:
-    """Draw time and memory of the stages, means over seeds; None where nothing was measured."""
-    lines = [line for line in table.lines if any(row.stages for _, row in line.rows)]
-    if not lines:
-        return None
-    first_part = lines[0].part
-    lines = [line for line in lines if line.part == first_part]
-    stages = list(dict.fromkeys(s for line in lines for _, row in line.rows for s in row.stages))
-    seconds = {line.series: _mean_stages(line, "seconds") for line in lines}
-    memory = {line.series: _mean_stages(line, "peak_memory_mib") for line in lines}
-    longest = max((sum(found.values()) for found in seconds.values()), default=0) or 1.0
-    largest = max((max(found.values(), default=0) for found in memory.values()), default=0) or 1.0
-    colour = {stage: number % MAX_COLOURS for number, stage in enumerate(stages)}
-    time_stacks, memory_stacks = [], []
-    for line in lines:
-        segments, start = [], 0.0
-        for stage, value in seconds[line.series].items():
-            length = 100 * value / longest
-            text = f"{stage}: {_duration(value)}"
-            segments.append(Segment(stage, colour[stage], round(start, 2), round(length, 2), text))
-            start += length
-        total = _duration(sum(seconds[line.series].values()))
-        time_stacks.append(Stack(line.series, segments, total))
-        if found := memory[line.series]:
-            top = max(found, key=lambda stage: found[stage])
-            text = f"{top}: {format_value(found[top], 0)} MiB"
-            most = Segment(top, colour[top], 0.0, round(100 * found[top] / largest, 2), text)
-            total = f"{format_value(found[top], 0)} MiB"
-            memory_stacks.append(Stack(line.series, [most], total))
-    cells = {
-        line.series: {
-            stage: _stage_cell(value, memory[line.series].get(stage))
-            for stage, value in seconds[line.series].items()
-        }
-        for line in lines
-    }
-    return StageChart(stages, time_stacks, memory_stacks, cells)
-
-
-def _stage_cell(seconds: float, memory: float | None) -> str:
-    text = f"{format_value(seconds, 1)} s"
-    return text if memory is None else f"{text}, {format_value(memory, 0)} MiB"
-
-
-def _mean_stages(line: Line, what: str) -> Mapping[str, float]:
-    found: dict[str, list[float]] = {}
-    for _, row in line.rows:
-        for stage, measured in row.stages.items():
-            if what in measured:
-                found.setdefault(stage, []).append(float(measured[what]))
-    return {stage: float(np.mean(values)) for stage, values in found.items()}
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

@@ -15,6 +15,7 @@ from benchmarks.report.comparison import RunComparison
 from benchmarks.report.gather import Report
 from benchmarks.report.labels import (
     MINUS,
+    NO_BREAK_SPACE,
     MetricLabel,
     benchmark_title,
     dataset_title,
@@ -62,7 +63,7 @@ def markdown(report: Report) -> str:
         numeric = len(heads) - len(_names(table, table.lines[0]))
         lines.append("| " + " | ".join(map(_escape_markdown, heads)) + " |")
         lines.append("|" + "---|" * (len(heads) - numeric) + "---:|" * numeric)
-        for line in table.lines:
+        for line in _main_lines(table):
             names = map(_escape_markdown, _names(table, line))
             cells = [_markdown_cell(line, name, m) for name, m in table.main_metrics.items()]
             lines.append("| " + " | ".join([*names, *cells]) + " |")
@@ -155,7 +156,7 @@ def latex(report: Report) -> str:
             r"    \midrule",
         ]
         part = table.lines[0].part
-        for line in table.lines:
+        for line in _main_lines(table):
             if line.part != part:
                 part = line.part
                 lines.append(r"    \addlinespace")
@@ -195,6 +196,7 @@ _LATEX = {
     "↑": r"$\uparrow$",
     "↓": r"$\downarrow$",
     MINUS: "$-$",
+    NO_BREAK_SPACE: "~",
     "–": "--",
 }
 
@@ -266,13 +268,17 @@ def cell_text(cell: Cell, label: MetricLabel) -> str:
     return text if cell.spread is None else f"{text} ± {format_value(cell.spread, label.digits)}"
 
 
+def _main_lines(table: Table) -> list[Line]:
+    return [line for line in table.of_parts(table.main_parts) if not table.is_detail(line)]
+
+
 def _caption(table: Table) -> str:
     names = [benchmark_title(table.benchmark), dataset_title(table.dataset)]
     return f"{': '.join(names)}, {protocol_title(table.protocol)}"
 
 
 def _heads(table: Table) -> list[str]:
-    heads = ["feature"] + (["part"] if len(table.parts) > 1 else [])
+    heads = ["feature"] + (["part"] if len(table.main_parts) > 1 else [])
     for label in table.main_metrics.values():
         unit = f" ({label.unit})" if label.unit else ""
         heads.append(f"{label.title}{unit} {_ARROWS[label.better]}".strip())
@@ -280,7 +286,7 @@ def _heads(table: Table) -> list[str]:
 
 
 def _names(table: Table, line: Line) -> list[str]:
-    return [line.series, line.part] if len(table.parts) > 1 else [line.series]
+    return [line.series, line.part] if len(table.main_parts) > 1 else [line.series]
 
 
 FORMATS: dict[str, Callable[[Report], str]] = {

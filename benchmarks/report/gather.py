@@ -7,15 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.record import Problem, Row
-from benchmarks.report.charts import (
-    BarChart,
-    Colours,
-    CurveChart,
-    StageChart,
-    bar_charts,
-    curve_charts,
-    stage_chart,
-)
+from benchmarks.report.charts import BarChart, Colours, CurveChart, bar_charts, curve_charts
 from benchmarks.report.comparison import RunComparison, compare_runs
 from benchmarks.report.labels import MetricLabel
 from benchmarks.report.models import MAX_POINTS, MAX_POINTS_OF_MODEL, ModelView, view_model
@@ -26,6 +18,7 @@ from benchmarks.report.pictures import (
     inline_picture,
 )
 from benchmarks.report.runs import LoadedRun, find_runs, load_runs
+from benchmarks.report.stages import StageChart, stage_chart
 from benchmarks.report.tables import Table, best_lines, make_tables, runner_up
 
 

@@ -14,10 +14,11 @@ import pytest
 
 from benchmarks.report import pictures
 from benchmarks.report.__main__ import main
-from benchmarks.report.charts import Colours, bar_charts, curve_charts, stage_chart
+from benchmarks.report.charts import Colours, bar_charts, curve_charts
 from benchmarks.report.gather import Report, make_report
 from benchmarks.report.page import render_page
 from benchmarks.report.runs import LoadedRun
+from benchmarks.report.stages import stage_chart
 from benchmarks.report.tables import make_tables
 from tests.benchmarks.report.conftest import EVIL, make_run, matching_row, write_record
 
@@ -100,7 +101,7 @@ def test_models_pictures_curves_and_commands_are_in_the_page(page: PageReader) -
     texts = [text for _, text in page.texts]
     assert "python -m benchmarks.matching --dataset 'it'\"'\"'s here'" in texts
     assert "2,001" in texts
-    assert "MMA, all" in texts
+    assert "mean matching accuracy, all" in texts
 
 
 def test_what_cannot_be_read_is_named_on_the_page(report: Report, page: PageReader) -> None:
@@ -137,7 +138,7 @@ def test_charts_are_drawn_to_scale() -> None:
     scale = by_value["0.2"] - by_value["0.4"]
     assert at_one - at_ten == pytest.approx((0.4 - 0.04) / 0.2 * scale, abs=0.2)
     bars = {c.title: c.bars for charts in bar_charts(table, colours).values() for c in charts}
-    assert [(bar.series, bar.end, bar.is_best) for bar in bars["MMA 3 px"]] == [
+    assert [(bar.series, bar.end, bar.is_best) for bar in bars["MMA 3\N{NO-BREAK SPACE}px"]] == [
         *(("a", 50.0, False), ("b", 100.0, True))
     ]
     assert stage_chart(table) is None

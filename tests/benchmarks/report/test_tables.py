@@ -120,7 +120,7 @@ def test_metrics_are_ordered_named_and_written_as_in_papers() -> None:
     assert metric_order(names) == [
         *("mma_1", "mma_10", "recall_0.25m_2deg", "recall_5m_10deg", "match_score", "own")
     ]
-    assert metric_label("recall_0.25m_2deg").title == "within 0.25 m, 2°"
+    assert metric_label("recall_0.25m_2deg").title == "within 0.25\N{NO-BREAK SPACE}m, 2°"
     assert metric_label("mean_position_error", "m").unit == "m"
     assert metric_label("own_thing", "furlongs").title == "own thing"
     assert metric_label("fpr95").better == "lower"
