@@ -74,10 +74,11 @@ def column(browser: Any, table: str, number: int) -> list[str]:
 
 
 def pixels(browser: Any, canvas: Any) -> str:
-    """The picture on a canvas after the next frame is drawn."""
+    """The picture on a canvas after the next frame is drawn; empty before the first."""
     return browser.execute_async_script(
         "const [canvas, done] = arguments;"
-        "requestAnimationFrame(() => requestAnimationFrame(() => done(canvas.toDataURL())));",
+        "requestAnimationFrame(() => requestAnimationFrame(() =>"
+        "  done(canvas.width === canvas.clientWidth ? canvas.toDataURL() : '')));",
         canvas,
     )
 
@@ -131,24 +132,27 @@ def test_all_columns_are_shown_where_asked_for(open_page: Callable[..., Any]) ->
 
 def test_a_model_turns_with_the_mouse_and_the_others_with_it(open_page: Callable[..., Any]) -> None:
     from selenium.webdriver import ActionChains, Keys
+    from selenium.webdriver.support.ui import WebDriverWait
 
     browser = open_page()
     first, second = browser.find_elements("css selector", "canvas")[:2]
     browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", first)
-    before = pixels(browser, first), pixels(browser, second)
     blank = browser.execute_script(
-        "const c = document.createElement('canvas'); c.width = arguments[0].width;"
-        "c.height = arguments[0].height; return c.toDataURL()",
+        "const c = document.createElement('canvas'); c.width = arguments[0].clientWidth;"
+        "c.height = arguments[0].clientHeight; return c.toDataURL()",
         first,
     )
-    assert blank not in before
+    wait = WebDriverWait(browser, 20)
+    wait.until(lambda _: pixels(browser, second) not in ("", blank))
+    before = pixels(browser, first), pixels(browser, second)
     ActionChains(browser).drag_and_drop_by_offset(first, 80, 30).perform()
-    turned = pixels(browser, first), pixels(browser, second)
-    assert all(a != b for a, b in zip(before, turned, strict=True))
+    wait.until(lambda _: pixels(browser, second) != before[1])
+    turned = pixels(browser, first)
+    assert turned != before[0]
     first.send_keys("+")
-    assert pixels(browser, first) != turned[0]
+    wait.until(lambda _: pixels(browser, first) != turned)
     first.send_keys("0", Keys.ARROW_LEFT, Keys.ARROW_RIGHT, "0")
-    assert pixels(browser, first) == before[0]
+    wait.until(lambda _: pixels(browser, first) == before[0])
 
 
 def test_curves_are_read_off_along_the_axis(open_page: Callable[..., Any]) -> None:
