@@ -185,7 +185,8 @@ def _add_pictures(sections: list[Section], problems: list[Problem]) -> None:
                     section.num_more_pictures += 1
                     continue
                 try:
-                    inline = inline_picture(path, picture.title)
+                    title = picture.title.removeprefix(f"{row.feature}, ")
+                    inline = inline_picture(path, title)
                 except (OSError, ValueError) as error:
                     problems.append(Problem(f"{loaded.name}: {picture.title}", str(error)))
                     continue

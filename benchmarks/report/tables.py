@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.published import Comparison, compare
+from benchmarks.published import Comparison, Published, compare, context
 from benchmarks.record import Row
 from benchmarks.report.labels import (
     MAIN_PARTS,
@@ -91,6 +91,8 @@ class Table:
     lines: list[Line]
     published: list[Beside] = field(default_factory=list)
     """Whatever was published of its features, comparable or not."""
+    others: list[tuple[Published, MetricLabel]] = field(default_factory=list)
+    """What was published of other methods by the same protocol."""
 
     @property
     def parts(self) -> list[str]:
@@ -122,6 +124,12 @@ class Table:
     def sources(self) -> list[tuple[str, str]]:
         """Where the compared numbers are from, and what to bear in mind, each once."""
         return list(dict.fromkeys(entry.source for entry in self.compared))
+
+    @property
+    def not_comparable(self) -> list[str]:
+        """Why published numbers of the protocol do not hold for lines, each reason once."""
+        reasons = (row.not_comparable for line in self.lines for _, row in line.rows)
+        return list(dict.fromkeys(reason.rstrip(".") for reason in reasons if reason))
 
     @property
     def compared(self) -> list[Beside]:
@@ -171,7 +179,11 @@ def _table(
     lines.sort(key=lambda line: (part_order(line.part), order[line.series]))
     lines = [line for part in _by_line_part(lines) for line in _mark_best(part, metrics)]
     published = [entry for line in lines for entry in _beside(benchmark, line, metrics)]
-    return Table(benchmark, dataset, protocol, metrics, lines, published)
+    # Published numbers are read once, so that the same number is the same object.
+    ours = {id(entry.comparison.published) for entry in published}
+    numbers = {id(n): n for line in lines for n in context(benchmark, mean_row(line))}
+    others = [(n, _label_of(n, metrics)) for key, n in numbers.items() if key not in ours]
+    return Table(benchmark, dataset, protocol, metrics, lines, published, others)
 
 
 def _metric_names(entries: Iterable[tuple[LoadedRun, Row]]) -> Iterable[str]:
@@ -281,12 +293,17 @@ def runner_up(lines: Sequence[Line], name: str, label: MetricLabel) -> Line | No
 def _beside(benchmark: str, line: Line, metrics: Mapping[str, MetricLabel]) -> list[Beside]:
     found = []
     for comparison in compare(benchmark, mean_row(line), line.rows[0][0].run.options):
-        label = metrics[comparison.metric]
-        if comparison.published.unit == "%" and label.unit != "%":
-            # A hundredth of the fraction is as fine as its third digit.
-            label = replace(label, unit="%", digits=max(label.digits - 2, 1))
-        found.append(Beside(line, comparison, label))
+        found.append(Beside(line, comparison, _label_of(comparison.published, metrics)))
     return found
+
+
+def _label_of(number: Published, metrics: Mapping[str, MetricLabel]) -> MetricLabel:
+    """Say how a published number is shown, and ours beside it: in its unit."""
+    label = metrics[number.metric]
+    if number.unit == "%" and label.unit != "%":
+        # A hundredth of the fraction is as fine as its third digit.
+        return replace(label, unit="%", digits=max(label.digits - 2, 1))
+    return label
 
 
 def mean_row(line: Line) -> Row:
