@@ -70,7 +70,7 @@ class RunComparison:
 
 
 def compare_runs(run_a: LoadedRun, run_b: LoadedRun) -> RunComparison:
-    """Compare what two runs have in common.
+    """Compare what two runs have in common in the metrics that tables always show.
 
     Rows are of the same benchmark, dataset, protocol, part and feature; where each run has but one
     feature and these differ, one is compared with the other. Means are of all seeds, tests of the
@@ -129,7 +129,7 @@ def _describe(key: _Key) -> str:
 
 def _differences(table: Table, line_a: Line, line_b: Line) -> list[Difference]:
     found = []
-    for name, label in table.metrics.items():
+    for name, label in table.main_metrics.items():
         if name not in line_a.cells or name not in line_b.cells:
             continue
         by_seed_a, by_seed_b = _by_seed(line_a, name), _by_seed(line_b, name)

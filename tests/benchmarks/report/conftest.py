@@ -22,6 +22,7 @@ def reconstruction_row(feature: str, seed: int | None, points: float, **change: 
     """A row of a scene with two metrics, one better high, one better low."""
     metrics = {
         "images": metric(6, "images"),
+        "registered_images": metric(5, "images"),
         "sparse_points": metric(points, "points"),
         "mean_reprojection_error": metric(points / 1000, "px"),
     }
