@@ -170,29 +170,29 @@ def _rows(table: Table) -> Iterable[tuple[str, LoadedRun, Row]]:
 
 
 def _add_pictures(sections: list[Section], problems: list[Problem]) -> None:
-    """Put pictures in, in turn, as many as a page bears."""
+    """Put pictures in, as many as a page bears: every feature's first, then their second."""
     left = MAX_PICTURES
     for section in sections:
-        seen: set[Path] = set()
-        shown: dict[str, int] = {}
+        by_series: dict[str, dict[Path, tuple[LoadedRun, str]]] = {}
         for series, loaded, row in _rows(section.table):
             for picture in row.pictures:
-                path = loaded.folder / picture.path
-                if path in seen:
-                    continue
-                seen.add(path)
-                if left == 0 or shown.get(series, 0) == MAX_PICTURES_OF_FEATURE:
-                    section.num_more_pictures += 1
-                    continue
-                try:
-                    title = picture.title.removeprefix(f"{row.feature}, ")
-                    inline = inline_picture(path, title)
-                except (OSError, ValueError) as error:
-                    problems.append(Problem(f"{loaded.name}: {picture.title}", str(error)))
-                    continue
-                section.pictures.append((series, inline))
-                shown[series] = shown.get(series, 0) + 1
+                title = picture.title.removeprefix(f"{row.feature}, ")
+                of_series = by_series.setdefault(series, {})
+                of_series.setdefault(loaded.folder / picture.path, (loaded, title))
+        ranked = [
+            (rank, series, path, *found)
+            for series, of_series in by_series.items()
+            for rank, (path, found) in enumerate(of_series.items())
+        ]
+        for rank, series, path, loaded, title in sorted(ranked, key=lambda entry: entry[0]):
+            if left == 0 or rank >= MAX_PICTURES_OF_FEATURE:
+                section.num_more_pictures += 1
+                continue
+            try:
+                section.pictures.append((series, inline_picture(path, title)))
                 left -= 1
+            except (OSError, ValueError) as error:
+                problems.append(Problem(f"{loaded.name}: {title}", str(error)))
 
 
 def _add_scenes(sections: list[Section], colours: Colours, problems: list[Problem]) -> None:

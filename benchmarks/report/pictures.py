@@ -16,8 +16,8 @@ MAX_PICTURES = 48
 """On a page."""
 MAX_PICTURES_OF_FEATURE = 4
 """In one table."""
-_MAX_SIZE = 1280
-_QUALITY = 82
+_MAX_SIZE = 1100
+_QUALITY = 78
 
 
 @dataclass(frozen=True)

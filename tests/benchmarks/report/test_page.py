@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.report import pictures
+from benchmarks.record import Picture, write_run
 from benchmarks.report.__main__ import main
 from benchmarks.report.charts import Colours, bar_charts, curve_charts
 from benchmarks.report.gather import Report, make_report
@@ -97,7 +98,7 @@ def test_models_pictures_curves_and_commands_are_in_the_page(page: PageReader) -
     assert {len(model["cameras"]) for model in models} == {6}
     [image] = [a for a in page.all("img") if "src" in a]
     assert str(image["src"]).startswith("data:image/jpeg;base64,/9j/")
-    assert (image["width"], image["height"]) == ("1280", "320")
+    assert (image["width"], image["height"]) == ("1100", "275")
     texts = [text for _, text in page.texts]
     assert "python -m benchmarks.matching --dataset 'it'\"'\"'s here'" in texts
     assert "2,001" in texts
@@ -121,7 +122,20 @@ def test_a_page_of_many_pictures_says_what_it_leaves_out(
     [section] = report.sections
     assert (section.pictures, section.num_more_pictures) == ([], 2)
     assert "2 more pictures are in the folders" in render_page(report)
-    assert pictures.MAX_PICTURES > 0
+
+
+def test_pictures_of_the_features_take_turns(runs: Path, tmp_path: Path) -> None:
+    names = ["a.png", "b.png"]
+    rows = []
+    for feature in ("sift", "doap"):
+        for name in names:
+            shutil.copy(runs / "matching" / "matches.png", tmp_path / f"{feature}-{name}")
+        pictures = [Picture(f"{feature}-{name}", f"{feature}, {name}") for name in names]
+        rows.append(matching_row(feature, "all", 0.5, pictures=pictures))
+    write_run(tmp_path, make_run("matching", rows))
+    [section] = make_report([tmp_path]).sections
+    shown = [(series, picture.title) for series, picture in section.pictures]
+    assert shown == [(feature, name) for name in names for feature in ("sift", "doap")]
 
 
 def test_charts_are_drawn_to_scale() -> None:
