@@ -65,25 +65,19 @@ def draw_pairs(
                 sides.append(shrink(read_image(image_dir / name), points))
             (image0, points0), (image1, points1) = sides
             path = outputs / f"matches-{number}.jpg"
-            _write(path, title, image0, image1, points0, points1)
+            _write(path, image0, image1, points0, points1)
             pictures.append(Picture(path.name, title))
     return pictures
 
 
 def _write(
-    path: Path,
-    title: str,
-    image0: np.ndarray,
-    image1: np.ndarray,
-    points0: np.ndarray,
-    points1: np.ndarray,
+    path: Path, image0: np.ndarray, image1: np.ndarray, points0: np.ndarray, points1: np.ndarray
 ) -> None:
     width = image0.shape[1] + image1.shape[1]
     height = max(len(image0), len(image1))
-    figure = Figure(figsize=(12, 12 * height / width + 0.4), layout="constrained")
+    figure = Figure(figsize=(12, 12 * height / width), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     draw_matches(axes, image0, image1, points0, points1)
     axes.set_axis_off()
-    axes.set_title(title, fontsize=8)
     figure.savefig(path, dpi=120, pil_kwargs={"quality": 85})
