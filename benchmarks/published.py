@@ -2,7 +2,8 @@
 
 ``published.json`` holds them as they are printed, a table at a time, each with its source, what it
 was measured by and what to bear in mind. A run's figure is set against a published one only where
-protocol, data, settings, keypoints and weights agree; where they do not, the comparison says why.
+protocol, data, settings and keypoints agree, and the network where the weights are the authors';
+where they do not, the comparison says why. That weights are ours is said beside the figure.
 """
 
 from __future__ import annotations

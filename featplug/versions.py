@@ -42,16 +42,16 @@ def known_problems(versions: Mapping[str, str], environment: Mapping[str, str]) 
     """
     problems = []
     pycolmap = versions.get("pycolmap", "")
-    if pycolmap and _release(pycolmap) < (3, 13):
+    if pycolmap and release(pycolmap) < (3, 13):
         problems.append(f"pycolmap {pycolmap} is too old; install 3.13 or later.")
-    if "hloc" in versions and _release(pycolmap) >= (4, 2):
+    if "hloc" in versions and release(pycolmap) >= (4, 2):
         problems.append(
             f"hloc's own triangulation ends with 0 points on pycolmap {pycolmap}, which ignores "
             "two-view geometries without a configuration; install 'pycolmap<4.2' for hloc's "
             "scripts, or call triangulation.main with estimate_two_view_geometries=True "
             "(featplug's own commands write the configuration)."
         )
-    if "torch" in versions and _release(versions["torch"]) < (2, 10):
+    if "torch" in versions and release(versions["torch"]) < (2, 10):
         problems.append(
             f"torch {versions['torch']} can be made to run code by a crafted checkpoint in spite "
             "of weights_only=True (CVE-2025-32434 before 2.6, CVE-2026-24747 before 2.10); "
@@ -72,5 +72,6 @@ def known_problems(versions: Mapping[str, str], environment: Mapping[str, str]) 
     return problems
 
 
-def _release(version: str) -> tuple[int, ...]:
+def release(version: str) -> tuple[int, ...]:
+    """Give the first two numbers of a version, such as 1.5rc1's 1 and 5, to be compared."""
     return tuple(int(number) for number in re.findall(r"\d+", version)[:2])

@@ -196,7 +196,7 @@ def _series(
     """Sort rows by feature, and tell rows of one feature apart that are not seeds of each other.
 
     The name has the matcher where a feature has several, and the run where its rows repeat or its
-    options differ.
+    options or weights differ.
     """
     found: dict[str, list[tuple[LoadedRun, Row]]] = {}
     matchers: dict[str, set[str | None]] = {}
@@ -210,7 +210,9 @@ def _series(
     for name, rows in found.items():
         keys = [(row.part, row.seed) for _, row in rows]
         runs = {id(loaded): loaded for loaded, _ in rows}
-        differ = len({str(_settings(loaded.run.options)) for loaded in runs.values()}) > 1
+        weights = {str([record.get("sha256") for record in row.weights]) for _, row in rows}
+        settings = {str(_settings(loaded.run.options)) for loaded in runs.values()}
+        differ = len(weights) > 1 or len(settings) > 1
         if len(runs) > 1 and (differ or len(set(keys)) < len(keys)):
             for loaded, row in rows:
                 told_apart.setdefault(f"{name} ({loaded.name})", []).append((loaded, row))
@@ -307,12 +309,13 @@ def _label_of(number: Published, metrics: Mapping[str, MetricLabel]) -> MetricLa
 
 
 def mean_row(line: Line) -> Row:
-    """Give one row in place of those of all seeds."""
+    """Give one row in place of those of all seeds; what is wrong with one, is with the mean."""
     first = line.rows[0][1]
+    reasons = dict.fromkeys(row.not_comparable for _, row in line.rows if row.not_comparable)
     metrics = {
         name: {**_entry(line, name), "value": cell.mean} for name, cell in line.cells.items()
     }
-    return replace(first, metrics=metrics)
+    return replace(first, metrics=metrics, not_comparable=" ".join(reasons) or None)
 
 
 def _entry(line: Line, name: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from featplug.confs import feature_conf
 from featplug.hloc.confs import MODEL_PREFIX, extractor_conf, extractor_confs, matcher_confs
-from featplug.versions import known_problems
+from featplug.versions import known_problems, release
 
 logger = logging.getLogger(__name__)
 
@@ -175,7 +175,7 @@ def import_hloc() -> ModuleType:
     version = str(getattr(hloc, "__version__", "without a version"))
     if not version[:1].isdigit():
         raise _refused(f"{where} is not the localization toolbox")
-    if tuple(int(part) for part in version.split(".")[:2]) < MIN_VERSION:
+    if release(version) < MIN_VERSION:
         raise _refused(f"{where} is {version}, too old for today's pycolmap")
     try:
         from hloc import extract_features, match_features

@@ -151,6 +151,7 @@ def test_hloc_from_before_todays_pycolmap_is_told(
         ({"hloc/notes.txt": ""}, "The folder hloc is not the localization toolbox"),
         ({"hloc/__init__.py": ""}, r"hloc is not the localization toolbox; .*1\.5 or later"),
         ({"hloc/__init__.py": "__version__ = '1.4'"}, r"hloc is 1\.4, too old"),
+        ({"hloc/__init__.py": "__version__ = '1.4rc1'"}, r"hloc is 1\.4rc1, too old"),
         ({"hloc/__init__.py": "import surf"}, "cannot be imported: No module named 'surf'"),
         ({"hloc/__init__.py": "__version__ = '1.5'"}, "cannot be imported: .*extract_features"),
         (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from benchmarks.record import Row
 from benchmarks.report.labels import format_value, metric_label, metric_order
 from benchmarks.report.runs import LoadedRun
-from benchmarks.report.tables import Line, Table, make_tables, runner_up
+from benchmarks.report.tables import Line, Table, make_tables, mean_row, runner_up
 from featplug.results import metric
 from tests.benchmarks.report.conftest import make_run, matching_row, reconstruction_row
 
@@ -52,6 +53,22 @@ def test_the_best_is_the_highest_or_the_lowest_and_of_equals_all() -> None:
     assert best(equal, "sparse_points") == []
     [alone] = tables_of(rows[:1])
     assert best(alone, "sparse_points") == []
+
+
+def test_runs_with_other_weights_are_no_seeds_of_each_other() -> None:
+    rows = [
+        replace(reconstruction_row("doap", seed, points), weights=[{"sha256": sha256}])
+        for seed, (points, sha256) in enumerate(((1000, "a"), (2000, "b")))
+    ]
+    [table] = tables_of(rows[:1], rows[1:])
+    assert [line.series for line in table.lines] == ["doap (run-0)", "doap (run-1)"]
+
+
+def test_what_is_wrong_with_one_seed_is_wrong_with_the_mean() -> None:
+    rows = [reconstruction_row("sift", seed, 5) for seed in (0, 1)]
+    rows[1] = replace(rows[1], not_comparable="An image is missing.")
+    [table] = tables_of(rows)
+    assert mean_row(table.lines[0]).not_comparable == "An image is missing."
 
 
 def test_the_best_is_of_each_part() -> None:
