@@ -6,11 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from benchmarks.record import Problem
-from featplug.homography_metrics import Size, corner_error, overlap
-from featplug.images import IMAGE_SUFFIXES
+from featplug.homography_metrics import corner_error, overlap
+from featplug.images import IMAGE_SUFFIXES, read_image_size
 
 _LEAST_OVERLAP = 0.01
 """Of image 0 in image 1; the hardest pairs of the known data sets have ten times as much."""
@@ -104,29 +103,15 @@ def read_homography(path: Path) -> np.ndarray:
     return -matrix if matrix[2, 2] < 0 else matrix
 
 
-def image_size(path: Path) -> Size:
-    """Read an image's (width, height) from its header.
-
-    Raises:
-        ValueError: it is missing or no image.
-    """
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except FileNotFoundError:
-        raise ValueError(f"{path} is missing.") from None
-    except (OSError, UnidentifiedImageError):
-        raise ValueError(f"{path} is not an image, or damaged.") from None
-
-
 def check_sizes(folder: Path, pair: ImagePair) -> None:
     """Refuse images of other sizes than their homography expects, as far as that can be told.
 
     Raises:
-        ValueError: an image is missing, no part of image 0 is in image 1, or the camera stood still
-            but the sizes differ.
+        FileNotFoundError: an image is missing.
+        ValueError: one is damaged, no part of image 0 is in image 1, or the camera stood still but
+            the sizes differ.
     """
-    sizes = image_size(folder / pair.name0), image_size(folder / pair.name1)
+    sizes = read_image_size(folder / pair.name0), read_image_size(folder / pair.name1)
     if pair.homography is None:
         return
     shown = " and ".join(f"{width}×{height}" for width, height in sizes)
@@ -157,7 +142,7 @@ def add_pairs(found: PairSet, candidates: list[tuple[Path, ImagePair | Exception
             try:
                 check_sizes(found.folder, pair)
                 found.pairs.append(pair)
-            except ValueError as error:
+            except (ValueError, FileNotFoundError) as error:
                 reason = error
         if reason is not None:
             subject = truth.relative_to(found.folder).as_posix()

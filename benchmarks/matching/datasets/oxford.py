@@ -12,10 +12,10 @@ from benchmarks.matching.pairs import (
     ImagePair,
     PairSet,
     add_pairs,
-    image_size,
     images_of,
     read_homography,
 )
+from featplug.images import read_image_size
 
 _SIZES = {
     "bark": (765, 512),
@@ -63,7 +63,7 @@ def _pair(file: Path, images: dict[str, str]) -> ImagePair | Exception:
 def _check_size(path: Path) -> None:
     sequence = path.parent.name
     known = _OTHER_SIZES.get(f"{sequence}/{path.stem}", _SIZES.get(sequence))
-    size = image_size(path)
+    size = read_image_size(path)
     if known is not None and known != size:
         raise ValueError(
             f"{path} has {size[0]}×{size[1]} pixels, but its homographies are for "

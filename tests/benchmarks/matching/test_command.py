@@ -226,7 +226,7 @@ def test_bad_input_is_named_and_the_rest_measured(
         "v_wall/H_1_2": "H_1_2 is not a 3×3 homography",
         "v_wall/H_1_3": "sends all of it out of the image: the images of 160×120 and 160×120",
         "v_wall/H_1_4": "it cannot be inverted",
-        "v_wall/H_1_5": "5.ppm is missing",
+        "v_wall/H_1_5": "There is no image",
         "i_leuven/H_1_2": "160×120 and 80×60 pixels, but their homography moves nothing",
         "i_leuven/H_1_3": "H_1_3 is missing",
         "sift, i_leuven/4.ppm": "4.ppm",

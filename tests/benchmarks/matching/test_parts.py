@@ -61,6 +61,19 @@ def test_homographies_of_any_spacing_and_sign(tmp_path: Path) -> None:
             read_homography(tmp_path / "H")
 
 
+def test_an_image_too_large_to_be_read_costs_its_pair(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_hpatches(tmp_path, "v_wall")
+    Image.new("RGB", (400, 300)).save(tmp_path / "v_wall" / "4.ppm")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50_000)  # Pillow refuses twice as many
+    pair_set = read_pairs(tmp_path, "hpatches")
+    assert len(pair_set.pairs) == 4
+    (problem,) = pair_set.problems
+    assert problem.subject == "v_wall/H_1_4"
+    assert problem.reason.startswith(f"Cannot use {tmp_path}/v_wall/4.ppm")
+
+
 def test_features_are_matched_by_their_own_rule_without_a_ratio_test() -> None:
     rules = {n: protocol_matcher(n, None, False)[0] for n in ("sift", "lisrd", "doap-binary")}
     assert rules == {"sift": "NN-mutual", "lisrd": "lisrd", "doap-binary": "NN-hamming"}
