@@ -64,6 +64,8 @@ class PairMeasures:
     recall_curve: np.ndarray | None = None
     """Part of the true correspondences that agree with the epipolar geometry that the matches give,
     at 1 to 20 px."""
+    chosen_keypoints: bool = False
+    """Whether the keypoints that took part were chosen for this pair alone."""
 
 
 def _true_homography(pair: ImagePair) -> np.ndarray:
@@ -177,6 +179,7 @@ def measure_shared(pair: ImagePair, features: FeaturePair) -> PairMeasures:
             "precision": two_way_precision(*points, matrix, RIGHT),
             "recall": closest_point_recall(among, chosen[0], chosen[1], matrix, RIGHT),
         },
+        chosen_keypoints=True,
     )
 
 
@@ -212,12 +215,11 @@ def summarise(
         measures: of each.
         accuracy_of_matches: give the MMA, where errors are known.
     """
-    # An image counts once for each choice of its keypoints.
-    counts = {
-        (name, number)
-        for pair, m in zip(pairs, measures, strict=True)
-        for name, number in zip((pair.name0, pair.name1), m.num_keypoints, strict=True)
-    }
+    # An image counts once, and where its keypoints were chosen for each pair, once in each.
+    counts: dict[tuple[int | None, str], int] = {}
+    for i, (pair, m) in enumerate(zip(pairs, measures, strict=True)):
+        for name, number in zip((pair.name0, pair.name1), m.num_keypoints, strict=True):
+            counts[i if m.chosen_keypoints else None, name] = number
     metrics: dict[str, dict[str, Any]] = {}
     curves: dict[str, Curve] = {}
     errors = [m.errors for m in measures if m.errors is not None]
@@ -249,9 +251,7 @@ def summarise(
         x = [float(t) for t in _EPIPOLAR_THRESHOLDS]
         y = np.mean(recalls, axis=0).tolist()
         curves["recall"] = Curve(x, y, "symmetric epipolar distance (px)", "recall")
-    metrics["mean_keypoints"] = metric(
-        float(np.mean([number for _, number in counts])), "keypoints per image"
-    )
+    metrics["mean_keypoints"] = metric(float(np.mean(list(counts.values()))), "keypoints per image")
     metrics["mean_matches"] = metric(
         float(np.mean([len(m.points[0]) for m in measures])), "matches per pair"
     )
