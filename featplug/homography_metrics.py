@@ -232,29 +232,6 @@ def two_way_precision(
     return float((np.mean(there <= threshold) + np.mean(back <= threshold)) / 2)
 
 
-def average_precision(scores: np.ndarray, right: np.ndarray, num_correspondences: int) -> float:
-    """Area under the precision-recall curve of matches, the surest first.
-
-    As in the image matching of He et al., CVPR 2018, section 5.4: nearest neighbours are ranked by
-    their distance, and the recall is of all that could have been found. Of equal scores, wrong
-    matches come first, so that no order of the input is of use.
-
-    Args:
-        scores: K, higher is surer.
-        right: K bool.
-        num_correspondences: how many right matches there are to find.
-
-    Returns:
-        0 where there is nothing to find.
-    """
-    if num_correspondences == 0:
-        return 0.0
-    order = np.lexsort((right, -scores))
-    ranked = right[order]
-    precision = np.cumsum(ranked) / np.arange(1, len(ranked) + 1)
-    return float(precision[ranked].sum() / num_correspondences)
-
-
 def estimate_homography(
     points0: np.ndarray, points1: np.ndarray, threshold: float = 3.0
 ) -> np.ndarray | None:

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from featplug.homography_metrics import (
-    average_precision,
     closest_point_recall,
     corner_error,
     correspondence_recall,
@@ -97,18 +96,6 @@ def test_precision_is_measured_in_both_images() -> None:
     points1 = np.array([[0.0, 0], [24, 20], [50, 40]])  # 0, 4 and 10 px off; back 0, 2 and 5
     assert two_way_precision(points0, points1, double) == pytest.approx((1 / 3 + 2 / 3) / 2)
     assert two_way_precision(points0[:0], points1[:0], double) == 0
-
-
-def test_average_precision_of_rankings() -> None:
-    scores = np.array([0.9, 0.8, 0.7, 0.6])
-    assert average_precision(scores, np.array([True] * 4), 4) == 1
-    right = np.array([True, False, True, False])
-    assert average_precision(scores, right, 2) == pytest.approx((1 + 2 / 3) / 2)
-    assert average_precision(scores, right, 4) == pytest.approx((1 + 2 / 3) / 4)
-    # The order of the input is of no use where all are as sure.
-    assert average_precision(np.ones(4), right, 2) == pytest.approx((1 / 3 + 2 / 4) / 2)
-    assert average_precision(np.ones(4), right, 0) == 0
-    assert average_precision(scores[:0], right[:0], 3) == 0
 
 
 def test_a_homography_is_found_among_wrong_matches() -> None:

@@ -13,7 +13,6 @@ from benchmarks.matching.pairs import ImagePair
 from benchmarks.record import Curve
 from featplug.epipolar_metrics import epipolar_errors, estimate_fundamental
 from featplug.homography_metrics import (
-    average_precision,
     closest_point_recall,
     corner_error,
     correspondence_recall,
@@ -27,6 +26,7 @@ from featplug.homography_metrics import (
     repeatability,
     two_way_precision,
 )
+from featplug.patch_metrics import average_precision
 from featplug.results import metric
 
 THRESHOLDS = tuple(range(1, 11))
@@ -137,7 +137,10 @@ def measure_recall(pair: ImagePair, features: FeaturePair) -> PairMeasures:
 
 
 def measure_average_precision(pair: ImagePair, features: FeaturePair) -> PairMeasures:
-    """DOAP's figure (He et al. 2018, section 5.4): one-way neighbours ranked by their distance."""
+    """DOAP's figure (He et al. 2018, section 5.4): one-way neighbours ranked by their distance.
+
+    Recall is of the keypoints of image 0 that have a counterpart; where none has, the figure is 0.
+    """
     matrix = _true_homography(pair)
     matches = features.match()
     points = features.points(matches)
@@ -146,7 +149,9 @@ def measure_average_precision(pair: ImagePair, features: FeaturePair) -> PairMea
         features.image0.keypoints, features.image1.keypoints, matrix
     )
     num_correspondences = int(np.sum(distances <= RIGHT))
-    precision = average_precision(matches.scores, errors <= RIGHT, num_correspondences)
+    precision = 0.0
+    if num_correspondences > 0:
+        precision = average_precision(-matches.scores, errors <= RIGHT, num_correspondences)
     return PairMeasures(
         points, _num_keypoints(features), errors, values={"average_precision": precision}
     )

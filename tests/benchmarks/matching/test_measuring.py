@@ -11,6 +11,7 @@ import torch
 from benchmarks.matching.features import FeaturePair, ImageFeatures, protocol_matcher
 from benchmarks.matching.measuring import (
     PairMeasures,
+    measure_average_precision,
     measure_plane,
     measure_shared,
     summarise,
@@ -23,6 +24,27 @@ PLACES = np.array([[10.0, 10], [30, 10], [50, 10], [70, 10]])
 def described(keypoints: np.ndarray, descriptors: np.ndarray) -> ImageFeatures:
     tensors = {"descriptors": torch.from_numpy(descriptors.astype(np.float32).T)}
     return ImageFeatures(keypoints, np.ones(len(keypoints)), (100, 80), tensors)
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 2, 1, 0], [2, 0, 3, 1]])
+def test_matches_at_one_distance_are_ranked_together(order: list[int]) -> None:
+    """Binary descriptors have many, and no order of the keypoints is of use."""
+    image0 = described(PLACES[order], np.eye(4)[order])
+    # The first two are found at their places, the others at each other's.
+    image1 = described(PLACES[[0, 1, 3, 2]], np.eye(4))
+    _, matcher = protocol_matcher("sift", None, one_way=True)
+    pair = ImagePair("1.png", "2.png", "still", homography=np.eye(3))
+    measured = measure_average_precision(pair, FeaturePair(image0, image1, matcher))
+    # All four are there to find; the precision at each of the two that are is that of all.
+    assert measured.values["average_precision"] == pytest.approx(2 / 4 * 2 / 4)
+
+
+def test_where_nothing_is_to_be_found_the_average_precision_is_0() -> None:
+    image0, image1 = described(PLACES, np.eye(4)), described(PLACES + 20, np.eye(4))
+    _, matcher = protocol_matcher("sift", None, one_way=True)
+    pair = ImagePair("1.png", "2.png", "still", homography=np.eye(3))
+    measured = measure_average_precision(pair, FeaturePair(image0, image1, matcher))
+    assert measured.values["average_precision"] == 0
 
 
 @pytest.mark.parametrize(
