@@ -59,24 +59,31 @@ class Protocol:
         present = {pair.sequence for pair in self.pairs(pair_set)}
         missing = [name for name in expected if name not in present]
         if missing:
-            reasons.append(
-                f"{len(missing)} of {len(expected)} sequences are missing ({_some(missing)})"
-            )
+            number = f"{len(missing)} of {counted(len(expected), 'sequence')}"
+            verb = "is" if len(missing) == 1 else "are"
+            reasons.append(f"{number} {verb} missing ({_some(missing)})")
         others = sorted(present - set(expected)) if expected else []
         if others:
-            reasons.append(f"{len(others)} sequences are of another data set ({_some(others)})")
+            number = counted(len(others), "sequence is", "sequences are")
+            reasons.append(f"{number} of another data set ({_some(others)})")
         damaged = [
             problem.subject
             for problem in pair_set.problems
             if problem.subject.split("/")[0] not in self.left_out
         ]
         if damaged:
-            reasons.append(f"{len(damaged)} pairs or images cannot be used ({_some(damaged)})")
-        for part, number in (self.num_pairs or {}).items():
+            number = counted(len(damaged), "pair or image", "pairs or images")
+            reasons.append(f"{number} cannot be used ({_some(damaged)})")
+        for part, num_pairs in (self.num_pairs or {}).items():
             found = sum(pair.part == part for pair in pair_set.pairs)
-            if found != number and not damaged:
-                reasons.append(f"there are {found} pairs of {part}, not {number}")
+            if found != num_pairs:
+                reasons.append(f"pairs of {part}: {found}, not {num_pairs}")
         return "; ".join(reasons) or None
+
+
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """Put a number before what it counts; the plural takes an s if it is not given."""
+    return f"{number} {one if number == 1 else many or f'{one}s'}"
 
 
 def _some(names: list[str]) -> str:

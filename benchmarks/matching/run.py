@@ -13,7 +13,7 @@ from benchmarks.matching.features import PairLoader, extract_cached, protocol_ma
 from benchmarks.matching.measuring import RIGHT, PairMeasures, summarise
 from benchmarks.matching.pairs import ImagePair, PairSet
 from benchmarks.matching.pictures import draw_judged_matches
-from benchmarks.matching.protocols import Protocol
+from benchmarks.matching.protocols import Protocol, counted
 from benchmarks.matching.resizing import resized_pairs
 from benchmarks.record import Picture, Problem, Row
 from featplug.confs import feature_conf
@@ -60,7 +60,7 @@ class Benchmark:
         """
         measured: dict[tuple[object, ...], PairMeasures] = {}
         for protocol in protocols:
-            # The other protocols have much the same matches.
+            # Pictures of one protocol are enough: the others have much the same matches.
             with_pictures = self.options.pictures and protocol is protocols[0]
             try:
                 yield self._rows(feature, protocol, measured, with_pictures)
@@ -122,7 +122,8 @@ class Benchmark:
                 results.append(measured[key])
         reasons = [protocol.deviation(pair_set), self._deviation(protocol)]
         if len(able) < len(pairs):
-            reasons.append(f"{len(pairs) - len(able)} pairs lack features")
+            number = counted(len(pairs) - len(able), "pair lacks", "pairs lack")
+            reasons.append(f"{number} features")
         common: dict[str, Any] = {
             "feature": feature,
             "dataset": pair_set.name,
