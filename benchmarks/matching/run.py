@@ -148,15 +148,17 @@ class Benchmark:
         return rows, problems
 
     def _deviation(self, protocol: Protocol) -> str | None:
-        options = self.options
+        asked, limit = self.options.max_keypoints, protocol.max_keypoints
         reasons = []
-        if options.max_keypoints not in (None, protocol.max_keypoints):
+        # A protocol without a number has all that a method finds, which -1 asks for.
+        if asked not in (None, limit) and (asked, limit) != (-1, None):
+            keypoints = "all keypoints" if asked == -1 else f"at most {asked} keypoints"
             reasons.append(
-                f"at most {options.max_keypoints} keypoints were asked for, where the protocol "
-                f"has {protocol.max_keypoints or 'all that a method finds'}"
+                f"{keypoints} were asked for, where the protocol has "
+                f"{limit or 'all that a method finds'}"
             )
-        if options.matcher is not None:
-            reasons.append(f"the matcher {options.matcher} was asked for")
+        if self.options.matcher is not None:
+            reasons.append(f"the matcher {self.options.matcher} was asked for")
         return "; ".join(reasons) or None
 
     def _pictures(

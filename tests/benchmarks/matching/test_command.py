@@ -149,6 +149,17 @@ def test_what_published_numbers_cannot_be_compared_with(hpatches: tuple[Path, Pa
     assert "113 of 116" in str(rows["mma-116", "viewpoint"].not_comparable)
 
 
+def test_all_keypoints_are_what_a_protocol_without_a_number_has(tmp_path: Path) -> None:
+    write_hpatches(tmp_path / "data", "i_leuven")
+    protocols = "mma-d2net", "recall-contextdesc"
+    main(tmp_path / "data", ("sift",), tmp_path, protocols, max_keypoints=-1, pictures=False)
+    rows = table(tmp_path)
+    assert "keypoints" not in str(rows["mma-d2net", "all"].not_comparable)
+    assert str(rows["recall-contextdesc", "all"].not_comparable).endswith(
+        "all keypoints were asked for, where the protocol has 2048"
+    )
+
+
 def test_features_are_used_again_where_nothing_has_changed(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
