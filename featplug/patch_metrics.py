@@ -2,8 +2,11 @@
 
 FPR95 is that of Brown, Hua and Winder, "Discriminative Learning of Local Image Descriptors", PAMI
 2011; verification, matching and retrieval are Balntas et al., "HPatches", CVPR 2017, section 5.
-Candidates at one distance are retrieved together, so that no figure depends on their order: binary
-descriptors have many.
+
+Average precision is that of HPatches' MATLAB toolbox, the mean of the precisions at the relevant
+candidates. Its Python toolbox takes the area under straight lines from candidate to candidate,
+which is a little less. Candidates at one distance are retrieved together, so that no figure depends
+on their order: binary descriptors have many.
 """
 
 from __future__ import annotations
