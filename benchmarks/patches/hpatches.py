@@ -60,6 +60,9 @@ PUBLISHED_LISTS = {
 }
 """Git's ids of the published lists, of the splits that numbers were published of."""
 
+TOOLBOX_DISTRACTORS = 2000
+"""How many of the 20,000 HPatches' MATLAB toolbox takes if it is not told otherwise."""
+
 _LEAST = 5
 """Rows that a list must have: verification takes a fifth as many matching pairs as others."""
 _CHUNK = 64
@@ -125,6 +128,9 @@ class HPatches(PatchSet):
     def _why_not(self, num_named: int) -> str | None:
         if len(self.sizes) < num_named:
             return f"{len(self.sizes)} of {num_named} sequences."
+        listed, taken = len(self.lists.get("retr_distractors", ())), self._num_distractors
+        if taken not in (None, TOOLBOX_DISTRACTORS) and taken < listed:
+            return f"Retrieval is among {taken:,} of the {listed:,} distractors."
         published = PUBLISHED_LISTS.get(self.split)
         if published is None:
             return None

@@ -136,6 +136,12 @@ def test_only_the_published_lists_are_comparable(
     ids = {name: git_blob_id(folder / f"tasks/{name}_split-a.csv") for name in hpatches.LISTS}
     monkeypatch.setattr(hpatches, "PUBLISHED_LISTS", {"a": ids})
     assert HPatches(folder).not_comparable is None
+    num = len(read(HPatches(folder), "retr_distractors"))
+    assert HPatches(folder, num_distractors=num - 1).not_comparable == (
+        f"Retrieval is among {num - 1} of the {num} distractors."
+    )
+    for as_published in (num, hpatches.TOOLBOX_DISTRACTORS):
+        assert HPatches(folder, num_distractors=as_published).not_comparable is None
     shutil.rmtree(folder / "i_light")
     assert HPatches(folder).not_comparable == "1 of 2 sequences."
 
