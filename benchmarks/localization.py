@@ -6,14 +6,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
+from benchmarks.console import NOTHING, conclude, table_lines
+from benchmarks.features import FAILURES, asked_for, choose_features, choose_seeds, problem_of
 from benchmarks.record import Picture, Problem, Row, Run, write_run
 from featplug.cli import run_command
 from pipelines import aachen, aachen_task, inloc, inloc_task
@@ -21,7 +22,7 @@ from pipelines.aachen_task import AachenOptions
 from pipelines.datasets.demo import DEMO
 from pipelines.inloc_task import InLocOptions
 from pipelines.localization import PICTURE
-from pipelines.stages import FeatureOptions
+from pipelines.stages import FeatureOptions, plain
 
 _DEMO_NAMES = {"aachen": "demo-town", "inloc": "demo-room"}
 
@@ -39,30 +40,52 @@ class LocalizationBenchmark:
     feature: tuple[str, ...] = ("sift",)
     """Names of features."""
     max_keypoints: int | None = None
-    """Of each image, the strongest by score."""
+    """Keep that many of each image, the strongest by score."""
+    matcher: str | None = None
+    """Name of the matcher of all features; by default each feature's own."""
+    weights: tuple[tuple[str, str], ...] = ()
+    """Names of features and the weights of each, official, featplug or a file, such as
+    --weights doap own.safetensors."""
     num_loc: int | None = None
     """Database images that each query is matched with; by default the pipeline's own number."""
     pairs: Path | None = None
-    """Pair list of the queries, in place of retrieval, which depends on the features."""
+    """Pair list of the queries, so that all features are matched on the same images: retrieval by
+    vlad depends on the features."""
     retrieval: str = "vlad"
     """Name of the global descriptor: vlad or netvlad."""
     ground_truth: Path | None = None
     """True poses of the queries; by default the dataset's ground_truth.txt, where it has one."""
-    seed: int = 0
-    """Of everything random."""
-    outputs: Path = Path("outputs/benchmarks/localization")
-    """Gets results.json, for benchmarks.report, and a folder for each feature. Features and matches
-    that are there already are used again; their stages then have no times."""
+    seeds: tuple[int, ...] = ()
+    """Of poses and triangulation; queries are localized with each. 0 by default."""
+    num_seeds: int | None = None
+    """In place of --seeds: that many, from 0."""
+    device: str | None = None
+    """Such as cpu or cuda:1; the best one by default."""
+    outputs: Path = Path("outputs/localization")
+    """Gets results.json, for benchmarks.report, and a folder for each feature, whose picture and
+    model are of the last seed. Features and matches that are there already are used again; their
+    stages then have no times."""
 
-    def options(self, feature: str) -> AachenOptions | InLocOptions:
+    def chosen_seeds(self) -> tuple[int, ...]:
+        """Give the seeds asked for."""
+        return choose_seeds(self.seeds, self.num_seeds, default=1)
+
+    def options(self, feature: str, seed: int) -> AachenOptions | InLocOptions:
         """Give the pipeline's options for one feature."""
+        extraction = FeatureOptions(
+            feature,
+            max_keypoints=self.max_keypoints,
+            weights=dict(self.weights).get(feature),
+            device=self.device,
+        )
         common: dict[str, Any] = {
             "dataset": self.dataset,
-            "extraction": FeatureOptions(feature, max_keypoints=self.max_keypoints),
+            "extraction": extraction,
+            "matcher": self.matcher,
             "pairs": self.pairs,
             "retrieval": self.retrieval,
             "ground_truth": self.ground_truth,
-            "seed": self.seed,
+            "seed": seed,
             "outputs": self.outputs / feature,
         }
         if self.num_loc is not None:
@@ -76,6 +99,17 @@ class LocalizationBenchmark:
         """Name of the rules, as in a row."""
         is_sfm = self.pipeline == "inloc" or self.protocol == "sfm"
         return self.pipeline if is_sfm else f"{self.pipeline}-{self.protocol}"
+
+    def deviation(self) -> str | None:
+        """Say what is asked for in place of what the protocol has."""
+        # Elsewhere published numbers state theirs, as they are of several.
+        num_loc = self.num_loc if self.protocol == "local-features" else None
+        return asked_for(
+            max_keypoints=self.max_keypoints,
+            matcher=self.matcher,
+            pairs=self.pairs,
+            num_loc=num_loc,
+        )
 
     @property
     def dataset_name(self) -> str:
@@ -91,49 +125,43 @@ def measure(benchmark: LocalizationBenchmark, progress: bool = False) -> Run:
 
     Raises:
         FileNotFoundError: the dataset is not there.
-        ValueError: it is damaged, or a feature is named twice.
+        ValueError: it is damaged, or the request itself does not fit.
     """
-    if len(set(benchmark.feature)) < len(benchmark.feature):
-        raise ValueError("A feature is named twice; name each once.")
     if benchmark.pipeline == "inloc" and benchmark.protocol != "sfm":
         raise ValueError("--protocol local-features is of --pipeline aachen only.")
-    asked = {
-        "pipeline": benchmark.pipeline,
-        "protocol": benchmark.protocol,
-        "feature": list(benchmark.feature),
-        "max_keypoints": benchmark.max_keypoints,
-        "num_loc": benchmark.num_loc,
-        "pairs": None if benchmark.pairs is None else str(benchmark.pairs),
-        "retrieval": benchmark.retrieval,
-        "seed": benchmark.seed,
-    }
-    run = Run("localization", asked, {})
-    for feature in benchmark.feature:
-        options = benchmark.options(feature)
-        if feature == benchmark.feature[0]:
-            _require_dataset(options, progress)
-        try:
-            results = _localize(options, progress)
-        except (FileNotFoundError, ValueError) as error:
-            run.problems.append(Problem(feature, str(error)))
-        else:
-            data = results["data"]
-            known = {"path": data["dataset"], "fingerprint": data["fingerprint"]}
-            run.data.setdefault(benchmark.dataset_name, known)
-            run.rows += rows(benchmark, feature, results)
-            run.problems += [
-                Problem(f"{feature}: {name}", why) for name, why in data["skipped"].items()
-            ]
-        write_run(benchmark.outputs, run)
+    features, problems = choose_features(benchmark.feature, dict(benchmark.weights))
+    seeds = benchmark.chosen_seeds()
+    num_loc = _require_dataset(benchmark.options(benchmark.feature[0], seeds[0]), progress)
+    run = Run("localization", plain(asdict(benchmark)) | {"num_loc": num_loc}, {}, [], problems)
+    for feature in features:
+        for seed in seeds:
+            try:
+                results = _localize(benchmark.options(feature, seed), progress)
+            except FAILURES as error:
+                problems = [problem_of(feature, error)]
+            else:
+                data = results["data"]
+                known = {"path": data["dataset"], "fingerprint": data["fingerprint"]}
+                run.data.setdefault(benchmark.dataset_name, known)
+                run.rows += rows(benchmark, feature, seed, results)
+                problems = [Problem(f"{feature}: {n}", why) for n, why in data["skipped"].items()]
+            run.problems = list(dict.fromkeys(run.problems + problems))
+            write_run(benchmark.outputs, run)
+    write_run(benchmark.outputs, run)
     return run
 
 
-def _require_dataset(options: AachenOptions | InLocOptions, progress: bool) -> None:
-    """Look once for what every feature needs, or render it, which is no feature's time."""
+def _require_dataset(options: AachenOptions | InLocOptions, progress: bool) -> int:
+    """Look once for what every feature needs, or render it, which is no feature's time.
+
+    Returns:
+        How many database images a query is matched with.
+    """
     if isinstance(options, InLocOptions):
         inloc_task.open_dataset(options, progress)
-    else:
-        aachen_task.open_dataset(options, progress)
+        return options.num_loc
+    aachen_task.open_dataset(options, progress)
+    return options.num_retrieved
 
 
 def _localize(options: AachenOptions | InLocOptions, progress: bool) -> dict[str, Any]:
@@ -142,7 +170,9 @@ def _localize(options: AachenOptions | InLocOptions, progress: bool) -> dict[str
     return aachen.localize(options, progress)
 
 
-def rows(benchmark: LocalizationBenchmark, feature: str, results: Mapping[str, Any]) -> list[Row]:
+def rows(
+    benchmark: LocalizationBenchmark, feature: str, seed: int, results: Mapping[str, Any]
+) -> list[Row]:
     """Give the rows of one pipeline's results.
 
     Returns:
@@ -157,66 +187,62 @@ def rows(benchmark: LocalizationBenchmark, feature: str, results: Mapping[str, A
             parts["all"][name] = entry
         else:
             parts[condition][name.removeprefix(f"{condition}_")] = entry
+    num_skipped = len(results["data"]["skipped"])
+    left_out = f"{num_skipped} images were left out" if num_skipped else None
     common: dict[str, Any] = {
         "feature": feature,
         "dataset": benchmark.dataset_name,
         "protocol": benchmark.protocol_name,
-        "seed": benchmark.seed,
+        "seed": seed,
         "matcher": results["matcher"],
         "weights": results["weights"],
+        "not_comparable": "; ".join(filter(None, (left_out, benchmark.deviation()))) or None,
     }
     reused = results["reused"]
     stages = {name: s for name, s in results["stages"].items() if not reused.get(name)}
+    is_last = seed == benchmark.chosen_seeds()[-1]  # the folder's files are that one's
     folder = benchmark.outputs / feature
     pictures = []
-    if (folder / PICTURE).exists():
+    if is_last and (folder / PICTURE).exists():
         pictures.append(Picture(f"{feature}/{PICTURE}", f"{feature}: cameras and matches"))
+    has_model = is_last and (folder / "sfm" / "model").exists()
     whole = Row(
         **common,
         part="all",
         metrics=parts.pop("all"),
         stages=stages,
         pictures=pictures,
-        model=f"{feature}/sfm/model" if (folder / "sfm" / "model").exists() else None,
+        model=f"{feature}/sfm/model" if has_model else None,
     )
     return [whole, *(Row(**common, part=part, metrics=metrics) for part, metrics in parts.items())]
 
 
 def table(rows: Sequence[Row]) -> list[str]:
-    """Give recalls and medians as lines of text, a line for each feature and condition."""
+    """Give recalls and medians as lines of text, a line for each feature, seed and condition."""
     measured = [row for row in rows if "localized_queries" in row.metrics]
-    heads = [
+    recalls = [
         name
         for name in dict.fromkeys(name for row in measured for name in row.metrics)
         if name.startswith("recall_")
     ]
-    labels = "".join(f"{head.removeprefix('recall_').replace('_', ', '):>14}" for head in heads)
-    lines = [f"{'feature':<16}{'queries':<10}{'localized':>12}{labels}{'median':>20}"]
+    heads = [name.removeprefix("recall_").replace("_", ", ") for name in recalls]
+    cells = [["feature", "queries", "seed", "localized", *heads, "median"]]
     for row in sorted(measured, key=lambda row: row.part):
-        found, total = (row.metrics[n]["value"] for n in ("localized_queries", "queries"))
-        line = f"{row.feature:<16}{row.part:<10}{f'{found} of {total}':>12}"
-        for head in heads:
-            value = f"{row.metrics[head]['value']:.1f} %" if head in row.metrics else ""
-            line += f"{value:>14}"
-        if "median_position_error" in row.metrics:
-            position, rotation = (
-                row.metrics[f"median_{what}_error"]["value"] for what in ("position", "rotation")
-            )
-            line += f"{f'{position:.3f} m, {rotation:.2f}°':>20}"
-        lines.append(line.rstrip())
-    return lines
+        values = {name: entry["value"] for name, entry in row.metrics.items()}
+        median = NOTHING
+        if "median_position_error" in values:
+            position, rotation = values["median_position_error"], values["median_rotation_error"]
+            median = f"{position:.3f} m, {rotation:.2f}°"
+        localized = f"{values['localized_queries']} of {values['queries']}"
+        shown = [f"{values[name]:.1f} %" if name in values else NOTHING for name in recalls]
+        cells.append([row.feature, row.part, str(row.seed), localized, *shown, median])
+    return table_lines(cells, "<<")
 
 
 def main(options: Annotated[LocalizationBenchmark, tyro.conf.arg(name="")]) -> None:
     """Measure the recalls of visual localization with several features."""
     run = measure(options, progress=True)
-    if run.rows:
-        print("\n".join(table(run.rows)))
-    for problem in run.problems:
-        print(f"not measured: {problem.subject}: {problem.reason}")
-    if not run.rows:
-        sys.exit(2)
-    print(f"all figures are in {options.outputs / 'results.json'}")
+    conclude(run, options.outputs, table(run.rows))
 
 
 if __name__ == "__main__":

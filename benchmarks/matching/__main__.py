@@ -7,12 +7,15 @@ from the folder; ``--protocol`` names one or more sets of rules, as papers have 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.console import NOTHING, conclude, table_lines
+from benchmarks.features import choose_features
 from benchmarks.matching.datasets import Layout, read_pairs, recognise
 from benchmarks.matching.protocols import Protocol, choose_protocols
 from benchmarks.matching.run import Benchmark, Options
-from benchmarks.record import Problem, Row, Run, write_run
+from benchmarks.record import Row, Run, write_run
 from featplug.cli import run_command
 from featplug.results import data_fingerprint
 
@@ -47,16 +50,14 @@ def main(
             mtldesc-hpatches (HPatches), oxford-mma and oxford-ap (Oxford), rdnim, wxbs; by default
             the first of the layout.
         layout: of the folder, where it cannot be told.
-        matcher: name of the matcher; by default each conf's own, but mutual nearest neighbours
-            without a ratio test, which the protocols have not.
+        matcher: name of the matcher; by default each conf's own, except that a conf whose matcher
+            has a ratio test gets mutual nearest neighbours instead, as no protocol has one.
         max_keypoints: of each image, the strongest by score, in place of the protocol's number.
         weights: names of features and the weights of each, ``official``, ``featplug`` or a file,
             such as ``--weights doap own.safetensors``.
         pictures: draw the matches of two pairs.
     """
-    unused = [name for name, _ in weights if name not in feature]
-    if unused:
-        raise ValueError(f"There are weights for {unused[0]}, which is not among the features.")
+    features, problems = choose_features(feature, dict(weights))
     if max_keypoints is not None and max_keypoints < 1 and max_keypoints != -1:
         raise ValueError(f"max_keypoints must be 1 or more, or -1 for all, not {max_keypoints}.")
     layout = layout or recognise(dataset)
@@ -79,44 +80,34 @@ def main(
                 "fingerprint": data_fingerprint(dataset, pair_set.names),
             }
         },
-        problems=list(pair_set.problems),
+        problems=[*problems, *pair_set.problems],
     )
     benchmark = Benchmark(pair_set, options)
-    for name in dict.fromkeys(feature):
-        if feature.count(name) > 1:
-            run.problems.append(Problem(name, "was named more than once, and is measured once"))
+    for name in features:
         for rows, problems in benchmark.measure(name, protocols):
             run.rows += rows
             run.problems += [problem for problem in problems if problem not in run.problems]
             write_run(outputs, run)  # what is measured stays, whatever comes
-    for chosen in protocols:
-        _print_table(chosen, [row for row in run.rows if row.protocol == chosen.name])
-    for problem in run.problems:
-        print(f"not measured: {problem.subject}: {problem.reason}")
-    if not run.rows:
-        raise ValueError(f"Nothing could be measured; the reasons are in {outputs}/results.json.")
-    print(f"all figures are in {outputs / 'results.json'}")
+    write_run(outputs, run)
+    conclude(run, outputs, (line for chosen in protocols for line in _table(chosen, run.rows)))
 
 
-def _print_table(protocol: Protocol, rows: list[Row]) -> None:
-    if not rows:
-        return
-    thresholds = [t for t in (1, 3, 5, 10) if f"mma_{t}" in rows[0].metrics]
-    heads = "".join(f"{t:>4} px" for t in thresholds)
-    heads += "".join(f"{_HEADS[name]:>9}" for name in protocol.shown)
-    first = "MMA at" if thresholds else ""
-    print(f"\n{protocol.name}\n{first:<30}{heads}  keypoints  matches  matcher")
+def _table(protocol: Protocol, rows: Sequence[Row]) -> list[str]:
+    rows = [row for row in rows if row.protocol == protocol.name]
+    thresholds = [t for t in (1, 3, 5, 10) if any(f"mma_{t}" in row.metrics for row in rows)]
+    columns = {f"mma_{t}": (f"{t} px", 3) for t in thresholds}
+    columns |= {name: (_HEADS[name], 3) for name in protocol.shown}
+    columns |= {"mean_keypoints": ("keypoints", 0), "mean_matches": ("matches", 0)}
+    cells = [["MMA at" if thresholds else "", *(head for head, _ in columns.values()), "matcher"]]
     for row in rows:
-        values = {name: entry["value"] for name, entry in row.metrics.items()}
-        cells = "".join(f"{values[f'mma_{t}']:7.3f}" for t in thresholds)
-        cells += "".join(
-            f"{values[name]:9.3f}" if name in values else f"{'–':>9}" for name in protocol.shown
-        )
-        counts = f"{values['mean_keypoints']:11.0f}{values['mean_matches']:9.0f}"
-        label = row.feature if row.part == "all" else f"  {row.part}"
-        print(f"{label:<30}{cells}{counts}  {row.matcher if row.part == 'all' else ''}".rstrip())
-    if rows[0].not_comparable:
-        print(f"not to be compared with published numbers: {rows[0].not_comparable}")
+        is_whole = row.part == "all"
+        figures = [
+            f"{row.metrics[name]['value']:.{decimals}f}" if name in row.metrics else NOTHING
+            for name, (_, decimals) in columns.items()
+        ]
+        label = row.feature if is_whole else f"  {row.part}"
+        cells.append([label, *figures, (row.matcher or "") if is_whole else ""])
+    return ["", protocol.name, *table_lines(cells)] if rows else []
 
 
 if __name__ == "__main__":

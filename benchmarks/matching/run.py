@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.features import FAILURES, problem_of
 from benchmarks.matching.features import PairLoader, extract_cached, protocol_matcher
 from benchmarks.matching.measuring import RIGHT, PairMeasures, summarise
 from benchmarks.matching.pairs import ImagePair, PairSet
@@ -64,10 +65,8 @@ class Benchmark:
             with_pictures = self.options.pictures and protocol is protocols[0]
             try:
                 yield self._rows(feature, protocol, measured, with_pictures)
-            # The latter is torch's, as out of memory.
-            except (ValueError, OSError, RuntimeError) as error:
-                reason = str(error).splitlines()[0] if str(error) else repr(error)
-                yield [], [Problem(feature, reason)]
+            except FAILURES as error:
+                yield [], [problem_of(feature, error)]
 
     def _pair_set(self, protocol: Protocol) -> PairSet:
         size = protocol.size

@@ -6,21 +6,23 @@ matching and retrieval) or RomePatches (retrieval).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.console import NOTHING, conclude, table_lines
+from benchmarks.features import FAILURES, choose_features, problem_of
 from benchmarks.patches.dataset import PatchSet
 from benchmarks.patches.described import describe
 from benchmarks.patches.descriptors import PatchDescriptor, load_descriptor
 from benchmarks.patches.hpatches import HPatches
 from benchmarks.patches.phototour import PhotoTour
 from benchmarks.patches.romepatches import RomePatches
-from benchmarks.published import Comparison, compare
-from benchmarks.record import Problem, Row, Run, write_run
+from benchmarks.record import Row, Run, write_run
 from featplug.cli import run_command
 from featplug.results import StageRecorder, data_fingerprint
+from pipelines.stages import plain
 
 BENCHMARK = "patches"
 
@@ -110,57 +112,55 @@ def measure(
 
 
 def run(
-    datasets: Sequence[Path],
-    features: Sequence[str],
+    dataset: Sequence[Path],
+    feature: Sequence[str],
     options: SetOptions,
-    weights: dict[str, str],
-    outputs: Path | None = None,
+    weights: Mapping[str, str],
+    outputs: Path,
     device: str | None = None,
     progress: bool = False,
 ) -> Run:
     """Measure descriptors on sets; what cannot be measured becomes a problem.
 
+    The record in the output folder is written anew after each feature.
+
     Args:
-        datasets: folders.
-        features: names; see :func:`~.descriptors.load_descriptor`.
+        dataset: folders.
+        feature: names; see :func:`~.descriptors.load_descriptor`.
         options: how sets are read.
         weights: of some of the features.
-        outputs: folder that keeps the descriptors; None keeps nothing.
+        outputs: gets the record, and the descriptors.
         device: of torch.
         progress: show bars.
+
+    Raises:
+        ValueError: there are weights for a feature that was not asked for.
     """
-    result = Run(
-        BENCHMARK,
-        options={
-            "datasets": [str(folder) for folder in datasets],
-            "features": list(features),
-            "split": options.split,
-            "tasks": None if options.tasks is None else str(options.tasks),
-            "num_distractors": options.num_distractors,
-            "weights": weights,
-        },
-        data={},
-    )
+    features, problems = choose_features(feature, weights, check=None)
+    asked = {"dataset": dataset, "feature": feature, **asdict(options), "weights": weights}
+    result = Run(BENCHMARK, plain(asked), {}, [], problems)
     sets: list[PatchSet] = []
-    for folder in (inside for dataset in datasets for inside in set_folders(dataset)):
+    for folder in (inside for each in dataset for inside in set_folders(each)):
         try:
             patch_set = open_set(folder, options)
             _add_data(result.data, patch_set)
             sets.append(patch_set)
             result.problems += patch_set.problems
-        except (ValueError, OSError) as error:
-            result.problems.append(Problem(str(folder), str(error)))
+        except FAILURES as error:
+            result.problems.append(problem_of(str(folder), error))
     for name in features:
         try:
             descriptor = load_descriptor(name, weights.get(name), device)
-        except (ValueError, OSError) as error:
-            result.problems.append(Problem(name, str(error)))
+        except FAILURES as error:
+            result.problems.append(problem_of(name, error))
             continue
         for patch_set in sets:
             try:
-                result.rows += measure(descriptor, patch_set, outputs, progress)
-            except (ValueError, OSError) as error:
-                result.problems.append(Problem(f"{name} on {patch_set.name}", str(error)))
+                result.rows += measure(descriptor, patch_set, outputs / "descriptors", progress)
+            except FAILURES as error:
+                result.problems.append(problem_of(f"{name} on {patch_set.name}", error))
+        write_run(outputs, result)
+    write_run(outputs, result)
     return result
 
 
@@ -173,58 +173,19 @@ def _add_data(data: dict[str, dict[str, Any]], patch_set: PatchSet) -> None:
     }
 
 
-def table(result: Run) -> str:
-    """Lay out a run for the console: a line for each row, published numbers below."""
-    lines: list[str] = []
+def table(result: Run) -> list[str]:
+    """Lay out a run for the console: of each set a line for each part and feature."""
+    lines = []
     for dataset in result.data:
         rows = [row for row in result.rows if row.dataset == dataset]
         metrics = list(dict.fromkeys(name for row in rows for name in row.metrics))
-        parts = list(dict.fromkeys(row.part for row in rows))
-        widths = {name: max(len(name) + 2, 10) for name in metrics}
-        heads = "".join(f"{name:>{width}}" for name, width in widths.items())
-        lines += [dataset, f"  {'':<34}{heads}"]
-        for part in parts:
+        cells = [["part", "feature", *metrics]]
+        for part in dict.fromkeys(row.part for row in rows):
             for row in (row for row in rows if row.part == part):
                 values = {name: f"{entry['value']:.4f}" for name, entry in row.metrics.items()}
-                cells = "".join(f"{values.get(name, ''):>{n}}" for name, n in widths.items())
-                lines.append(f"  {row.feature:<18}{part:<16}{cells}".rstrip())
-        lines += _published_lines(result, rows)
-    return "\n".join(lines)
-
-
-def _published_lines(result: Run, rows: Sequence[Row]) -> list[str]:
-    """Say how rows compare with what was published, and once for each reason why not."""
-    comparisons = [
-        (row, comparison)
-        for row in rows
-        for comparison in compare(result.benchmark, row, result.options)
-    ]
-    lines = [
-        f"  {row.feature} {row.part} {_comparison_text(comparison)}"
-        for row, comparison in comparisons
-        if comparison.reason is None
-    ]
-    reasons = dict.fromkeys(
-        reason
-        for reason in (
-            *(row.not_comparable for row in rows),
-            *(comparison.reason for _, comparison in comparisons),
-        )
-        if reason
-    )
-    return lines + [f"  not compared with published numbers: {reason}" for reason in reasons]
-
-
-def _comparison_text(comparison: Comparison) -> str:
-    published = comparison.published
-    network = f" ({published.variant})" if published.variant else ""
-    caveat = f" {comparison.caveat}" if comparison.caveat else ""
-    unit = " %" if published.unit == "%" else ""
-    return (
-        f"{comparison.metric}: {comparison.ours:.4g}{unit}, published {published.value:g}{unit}"
-        f"{network}, difference {comparison.difference:+.2g} [{published.source}, "
-        f"{published.table}]{caveat}"
-    )
+                cells.append([part, row.feature, *(values.get(n, NOTHING) for n in metrics)])
+        lines += ["", dataset, *table_lines(cells, "<<")]
+    return lines
 
 
 def main(
@@ -252,25 +213,11 @@ def main(
             such as ``--weights doap doap_liberty.safetensors``.
         device: of torch; the fastest one by default.
     """
-    repeated = [name for name in feature if feature.count(name) > 1]
-    if repeated:
-        raise ValueError(f"{repeated[0]} is among the features twice; name it once.")
-    unused = [name for name, _ in weights if name not in feature]
-    if unused:
-        raise ValueError(f"There are weights for {unused[0]}, which is not among the features.")
     if num_distractors is not None and num_distractors < 1:
         raise ValueError(f"num_distractors must be 1 or more, not {num_distractors}.")
     options = SetOptions(split, tasks, num_distractors)
-    result = run(
-        dataset, feature, options, dict(weights), outputs / "descriptors", device, progress=True
-    )
-    if not result.rows:
-        raise ValueError(" ".join(f"{p.subject}: {p.reason}" for p in result.problems))
-    write_run(outputs, result)
-    print(table(result))
-    for problem in result.problems:
-        print(f"not measured: {problem.subject}: {problem.reason}")
-    print(f"all figures are in {outputs / 'results.json'}")
+    result = run(dataset, feature, options, dict(weights), outputs, device, progress=True)
+    conclude(result, outputs, table(result))
 
 
 if __name__ == "__main__":

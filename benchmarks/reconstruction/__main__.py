@@ -6,6 +6,7 @@ from typing import Annotated
 
 import tyro
 
+from benchmarks.console import conclude
 from benchmarks.reconstruction.measure import run_benchmark
 from benchmarks.reconstruction.options import ReconstructionOptions
 from benchmarks.reconstruction.table import run_lines
@@ -20,10 +21,7 @@ def main(options: Annotated[ReconstructionOptions, tyro.conf.arg(name="")]) -> N
     output folder gets results.json, and of each scene and feature the models and pictures.
     """
     run = run_benchmark(options, progress=True)
-    print("\n".join(run_lines(run)))
-    if not run.rows:
-        raise ValueError("nothing could be measured; the problems are listed above.")
-    print(f"all figures, models and pictures are in {options.outputs}")
+    conclude(run, options.outputs, run_lines(run))
 
 
 if __name__ == "__main__":

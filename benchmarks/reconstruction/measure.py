@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.features import FAILURES, choose_features, problem_of
 from benchmarks.reconstruction.options import (
     ReconstructionOptions,
     of_seed,
@@ -18,7 +19,6 @@ from benchmarks.reconstruction.reuse import map_or_reuse, matching_costs
 from benchmarks.reconstruction.scenes import Scene, find_scene
 from benchmarks.record import Picture, Problem, Row, Run, write_run
 from featplug.colmap_dense import dense_reconstruction, require_dense
-from featplug.confs import feature_conf
 from featplug.images import list_images
 from featplug.pairs import Pair
 from featplug.results import StageRecorder, data_fingerprint, metric, write_results
@@ -28,9 +28,6 @@ from pipelines.stages import plain
 PROTOCOL = "local-feature-evaluation"
 
 logger = logging.getLogger(__name__)
-
-_FAILURES = (ValueError, OSError, RuntimeError)
-"""The last is torch's and COLMAP's, as out of memory."""
 
 
 def run_benchmark(options: ReconstructionOptions, progress: bool = False) -> Run:
@@ -43,8 +40,8 @@ def run_benchmark(options: ReconstructionOptions, progress: bool = False) -> Run
         ValueError: the request itself does not fit.
     """
     options.check()
-    run = Run("reconstruction", plain(asdict(options)), {})
-    features = _known_features(options, run)
+    features, problems = choose_features(options.feature, dict(options.weights))
+    run = Run("reconstruction", plain(asdict(options)), {}, problems=problems)
     scenes = _found_scenes(options, run)
     require_different_names(scenes)
     if options.dense:
@@ -65,26 +62,14 @@ def run_benchmark(options: ReconstructionOptions, progress: bool = False) -> Run
     return run
 
 
-def _known_features(options: ReconstructionOptions, run: Run) -> list[str]:
-    known = []
-    for feature in options.feature:
-        try:
-            feature_conf(feature)
-        except ValueError as error:
-            run.problems.append(Problem(feature, str(error)))
-        else:
-            known.append(feature)
-    return known
-
-
 def _found_scenes(options: ReconstructionOptions, run: Run) -> list[Scene]:
     found = []
     for folder in options.scenes:
         try:
             scene = find_scene(folder)
             names = list_images(scene.images)
-        except (OSError, ValueError) as error:
-            run.problems.append(Problem(str(folder), str(error)))
+        except FAILURES as error:
+            run.problems.append(problem_of(str(folder), error))
             continue
         found.append(scene)
         run.data[scene.name] = {
@@ -113,31 +98,31 @@ def _measure_feature(
     try:
         matched = match_scene(of_feature, progress)
         costs = matching_costs(of_feature.output_dir, matched)
-    except _FAILURES as error:
-        return [], [_problem(subject, error)]
+    except FAILURES as error:
+        return [], [problem_of(subject, error)]
     problems = [Problem(f"{scene.name}/{name}", why) for name, why in matched.skipped.items()]
     rows: list[Row] = []
     for seed in options.chosen_seeds():
         of_model = of_seed(of_feature, seed)
         try:
             results = map_or_reuse(matched, of_model, progress)
-        except _FAILURES as error:
-            problems.append(_problem(f"{subject}, seed {seed}", error))
+        except FAILURES as error:
+            problems.append(problem_of(f"{subject}, seed {seed}", error))
             continue
         if options.dense and "dense_points" not in results["metrics"]:
             try:
                 results = _with_dense_points(results, of_model)
-            except _FAILURES as error:
-                problems.append(_problem(f"{subject}, seed {seed}, dense points", error))
+            except FAILURES as error:
+                problems.append(problem_of(f"{subject}, seed {seed}, dense points", error))
         if reason := results["data"]["skipped"].get("reference"):
             problems.append(Problem(f"{subject}, seed {seed}", reason))
         model = _relative(of_model.output_dir / "model", options.outputs)
-        row = _row(scene, matched, seed, results, costs, model)
+        row = _row(scene, matched, seed, results, costs, model, options.deviation())
         if not rows:
             try:
                 row = replace(row, pictures=_draw(matched, of_model, options.outputs, shown))
-            except _FAILURES as error:
-                problems.append(_problem(f"{subject}, pictures", error))
+            except FAILURES as error:
+                problems.append(problem_of(f"{subject}, pictures", error))
         rows.append(row)
     return rows, problems
 
@@ -166,9 +151,11 @@ def _row(
     results: dict[str, Any],
     costs: dict[str, dict[str, float]],
     model: str,
+    deviation: str | None,
 ) -> Row:
     of_model = {k: v for k, v in results["stages"].items() if k not in matched.stages}
     num_skipped = len(matched.features.skipped)
+    skipped = f"{num_skipped} of its images could not be used" if num_skipped else None
     return Row(
         feature=results["feature"],
         dataset=scene.name,
@@ -179,12 +166,8 @@ def _row(
         metrics=results["metrics"],
         stages=costs | of_model,
         model=model,
-        not_comparable=f"{num_skipped} of its images could not be used" if num_skipped else None,
+        not_comparable="; ".join(filter(None, (skipped, deviation))) or None,
     )
-
-
-def _problem(subject: str, error: Exception) -> Problem:
-    return Problem(subject, str(error).splitlines()[0] if str(error) else type(error).__name__)
 
 
 def _with_dense_points(results: dict[str, Any], options: SfmOptions) -> dict[str, Any]:

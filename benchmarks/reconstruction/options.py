@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from benchmarks.features import asked_for, choose_seeds
 from benchmarks.reconstruction.scenes import Scene
 from featplug.base import choose_device
 from featplug.colmap import CameraOptions, check_camera, require_global_mapping
@@ -59,7 +60,16 @@ class ReconstructionOptions:
 
     def chosen_seeds(self) -> tuple[int, ...]:
         """Give the seeds asked for."""
-        return self.seeds or tuple(range(self.num_seeds or DEFAULT_SEEDS))
+        return choose_seeds(self.seeds, self.num_seeds, DEFAULT_SEEDS)
+
+    def deviation(self) -> str | None:
+        """Say what is asked for in place of what the protocol has."""
+        return asked_for(
+            max_keypoints=self.max_keypoints,
+            matcher=self.matcher,
+            pairs=None if self.pairs == "exhaustive" else self.pairs,
+            mapper=None if self.mapper == "incremental" else self.mapper,
+        )
 
     def check(self) -> None:
         """Look at whatever is wrong for all features and scenes, before the long work.
@@ -67,19 +77,11 @@ class ReconstructionOptions:
         Raises:
             ValueError: something does not exist, or does not fit.
         """
-        if self.seeds and self.num_seeds is not None:
-            raise ValueError("Give --seeds or --num-seeds, not both.")
-        require_positive(num_seeds=self.num_seeds, num_matched=self.num_matched)
-        for kind, names in (
-            ("scene", self.scenes),
-            ("feature", self.feature),
-            ("seed", self.seeds),
-        ):
-            if repeated := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
-                raise ValueError(f"The {kind} {repeated[0]} is given twice.")
-        for name, _ in self.weights:
-            if name not in self.feature:
-                raise ValueError(f"There are weights for {name}, which is not among the features.")
+        self.chosen_seeds()
+        require_positive(num_matched=self.num_matched)
+        for scene in self.scenes:
+            if self.scenes.count(scene) > 1:
+                raise ValueError(f"The scene {scene} is given twice.")
         if self.matcher is not None:
             matcher_conf(self.matcher)
         retrieval_conf(self.retrieval)

@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from statistics import fmean, stdev
 
+from benchmarks.console import NOTHING, mean_and_spread, table_lines
 from benchmarks.record import Row, Run
 
 _Figure = Callable[[Row], float | None]
-
-
-def mean_and_spread(values: Sequence[float], decimals: int) -> str:
-    """Write the mean of values, and their standard deviation (n - 1) unless all are equal."""
-    mean = f"{fmean(values):,.{decimals}f}"
-    if max(values) == min(values):
-        return mean
-    return f"{mean} ± {stdev(values):,.{decimals}f}"
 
 
 def _metric(name: str) -> _Figure:
@@ -72,7 +64,6 @@ def run_lines(run: Run) -> list[str]:
         lines.append(_heading(scene, run, rows, seeds))
         for columns in (_MODELS, _ERRORS_AND_COSTS):
             lines += [*_table(rows, columns), ""]
-    lines += [f"{problem.subject}: {problem.reason}" for problem in run.problems]
     if not run.options.get("dense"):
         lines.append("dense points: not asked for; --dense makes them where COLMAP has CUDA")
     return lines
@@ -90,25 +81,12 @@ def _heading(scene: str, run: Run, rows: Sequence[Row], seeds: Sequence[int | No
 
 
 def _table(rows: Sequence[Row], columns: dict[str, tuple[_Figure, int]]) -> list[str]:
-    """Lay out the features in lines; columns without a figure are left out."""
     cells: list[list[str]] = [["", *columns]]
     for feature in dict.fromkeys(row.feature for row in rows):
         line = [feature]
         for figure, decimals in columns.values():
             values = [figure(row) for row in rows if row.feature == feature]
             known = [value for value in values if value is not None]
-            line.append(mean_and_spread(known, decimals) if known else "–")
+            line.append(mean_and_spread(known, decimals) if known else NOTHING)
         cells.append(line)
-    shown = [
-        column
-        for i, column in enumerate(zip(*cells, strict=True))
-        if i == 0 or any(cell != "–" for cell in column[1:])
-    ]
-    widths = [max(map(len, column)) for column in shown]
-    return [
-        "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in zip(*shown, strict=True)
-    ]
+    return table_lines(cells)

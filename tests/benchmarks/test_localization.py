@@ -10,7 +10,8 @@ import pytest
 
 from benchmarks import localization
 from benchmarks.localization import LocalizationBenchmark, main, measure, table
-from benchmarks.record import Run, read_run
+from benchmarks.record import Problem, Run, read_run
+from pipelines.aachen_task import AachenOptions
 from pipelines.inloc import localize
 from pipelines.stages import FeatureOptions
 from tests.scanned_room import write_scanned_room
@@ -20,7 +21,7 @@ from tests.scanned_room import write_scanned_room
 def run(aachen_room: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run]:
     outputs = tmp_path_factory.mktemp("benchmark")
     return outputs, measure(
-        LocalizationBenchmark(aachen_room, feature=("sift", "no-such"), outputs=outputs)
+        LocalizationBenchmark(aachen_room, feature=("sift", "no-such", "sift"), outputs=outputs)
     )
 
 
@@ -36,27 +37,34 @@ def test_each_condition_is_a_row(run: tuple[Path, Run], aachen_room: Path) -> No
     assert "day_queries" not in whole.metrics
     assert whole.metrics["sparse_points"]["value"] > 0
     assert whole.stages["localize"]["seconds"] >= 0
+    assert whole.not_comparable is None
+    assert measured.options["num_loc"] == 50
     assert day.stages == {}, "the stages are of all conditions together"
     assert (outputs / whole.pictures[0].path).is_file()
     assert whole.model is not None
     assert (outputs / whole.model).is_dir()
     (line,) = [line for line in table(measured.rows) if " day " in line]
-    assert line.split()[:7] == ["sift", "day", "2", "of", "2", "100.0", "%"]
+    assert line.split()[:8] == ["sift", "day", "0", "2", "of", "2", "100.0", "%"]
 
 
 def test_a_feature_that_fails_leaves_the_others(run: tuple[Path, Run]) -> None:
     _, measured = run
     assert {row.feature for row in measured.rows} == {"sift"}
-    (problem,) = measured.problems
-    assert problem.subject == "no-such"
-    assert "There is no feature 'no-such'" in problem.reason
+    again, unknown = measured.problems
+    assert again.subject == "sift, named again"
+    assert unknown.subject == "no-such"
+    assert "There is no feature 'no-such'" in unknown.reason
 
 
 def test_stages_of_an_earlier_run_have_no_times(run: tuple[Path, Run], aachen_room: Path) -> None:
     outputs, _ = run
-    again = measure(LocalizationBenchmark(aachen_room, feature=("sift",), outputs=outputs))
-    assert "extract" not in again.rows[0].stages
-    assert "localize" in again.rows[0].stages
+    again = measure(LocalizationBenchmark(aachen_room, outputs=outputs, seeds=(3, 0)))
+    assert [row.seed for row in again.rows if row.part == "all"] == [3, 0]
+    for row in again.rows:
+        is_whole = row.part == "all"
+        assert "extract" not in row.stages
+        assert ("localize" in row.stages) == is_whole
+        assert bool(row.model and row.pictures) == (is_whole and row.seed == 0)
 
 
 def test_a_scanned_room_is_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,19 +83,38 @@ def test_a_scanned_room_is_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (row.part, row.protocol, row.dataset) == ("all", "inloc", "room")
     assert row.metrics["recall_0.25m_10deg"]["value"] == 100
     assert row.stages["scan"]["peak_memory_mib"] > 0
-    assert table([row])[1].split()[:5] == ["sift", "all", "4", "of", "4"]
+    assert row.not_comparable == f"pairs {room.pairs} asked for, in place of the protocol's"
+    assert table([row])[1].split()[:6] == ["sift", "all", "0", "4", "of", "4"]
 
 
 def test_what_does_not_fit_is_refused(
     tmp_path: Path, aachen_room: Path, refusal: Callable[..., str]
 ) -> None:
     prog = "python -m benchmarks.localization"
-    line = refusal(main, prog, "--dataset", aachen_room, "--feature", "sift", "sift")
-    assert "named twice" in line
     line = refusal(main, prog, "--dataset", tmp_path / "none", "--outputs", tmp_path / "out")
     assert "none" in line
     line = refusal(
         main, prog, "--dataset", aachen_room, "--pipeline", "inloc", "--protocol", "local-features"
     )
     assert "--pipeline aachen only" in line
+    line = refusal(main, prog, "--dataset", aachen_room, "--weights", "doap", "official")
+    assert "weights for doap, which is not among the features" in line
     assert LocalizationBenchmark(Path("demo")).dataset_name == "demo-town"
+
+
+def test_torch_running_out_of_memory_leaves_the_others(
+    aachen_room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: Callable[..., str]
+) -> None:
+    def fail(options: AachenOptions, progress: bool) -> None:
+        raise RuntimeError(f"out of memory: {options.extraction.feature}\nmore")
+
+    monkeypatch.setattr(localization.aachen, "localize", fail)
+    line = refusal(
+        main,
+        "python -m benchmarks.localization",
+        *("--dataset", aachen_room, "--outputs", tmp_path, "--feature", "sift", "sift-opencv"),
+    )
+    assert "Nothing could be measured" in line
+    assert read_run(tmp_path).problems == [
+        Problem(name, f"out of memory: {name}") for name in ("sift", "sift-opencv")
+    ]

@@ -39,7 +39,7 @@ def options(corner: Path, tmp_path_factory: pytest.TempPathFactory) -> Reconstru
     """Two features, one that is not known, two seeds, and a scene that is not there."""
     return ReconstructionOptions(
         scenes=(corner, corner.parent / "nowhere"),
-        feature=("sift", "shift", "sift-opencv"),
+        feature=("sift", "shift", "sift-opencv", "sift"),
         outputs=tmp_path_factory.mktemp("outputs"),
         seeds=(0, 7),
         max_keypoints=400,
@@ -73,7 +73,8 @@ def test_there_is_a_row_for_each_feature_and_seed(run: Run, options: Reconstruct
         assert (row.dataset, row.protocol) == ("corner", "local-feature-evaluation")
         assert (row.matcher, row.not_comparable) == (
             "NN-ratio",
-            "1 of its images could not be used",
+            "1 of its images could not be used; max_keypoints 400 asked for, in place of the "
+            "protocol's",
         )
         assert set(row.stages) == {"extract", "pairs", "match", "verify", "map"}
         assert row.metrics["images"]["value"] == 7
@@ -114,7 +115,8 @@ def test_the_same_pairs_are_drawn_for_all_features(
 
 def test_what_fails_is_told_once(run: Run) -> None:
     told = {problem.subject: problem.reason for problem in run.problems}
-    assert len(told) == len(run.problems) == 3
+    assert len(told) == len(run.problems) == 4
+    assert told["sift, named again"] == "each feature is measured once"
     assert "There is no feature 'shift'" in told["shift"]
     assert "99.jpg" in told["corner/99.jpg"]
     (nowhere,) = (reason for subject, reason in told.items() if subject.endswith("nowhere"))
@@ -186,13 +188,12 @@ def test_the_table_is_printed(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--feature", "sift", "sift"], "The feature sift is given twice."),
         (["--seeds", "1", "1"], "The seed 1 is given twice."),
         (["--seeds", "1", "--num-seeds", "2"], "Give --seeds or --num-seeds, not both."),
         (["--num-seeds", "0"], "--num-seeds must be above 0"),
         (["--weights", "doap", "x"], "weights for doap, which is not among the features"),
         (["--matcher", "NN"], "no matcher 'NN'"),
-        (["--feature", "shift"], "nothing could be measured; the problems are listed above."),
+        (["--feature", "shift"], "Nothing could be measured; the reasons are above and in"),
     ],
 )
 def test_bad_requests_are_one_line_and_exit_code_2(

@@ -1,0 +1,97 @@
+"""What the commands print of a run: tables, published numbers beside its own, problems."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+
+from benchmarks.published import compare
+from benchmarks.record import Run
+
+NOTHING = "–"
+"""Stands in a table where there is no figure."""
+
+
+def table_lines(cells: Sequence[Sequence[str]], align: str = "<") -> list[str]:
+    """Lay out a table; columns without any entry are left out.
+
+    Args:
+        cells: rows of the same length, the heads first.
+        align: ``<`` or ``>`` for each of the first columns; the others are flush right.
+    """
+    columns = [
+        (side, column)
+        for side, column in zip(
+            align.ljust(len(cells[0]), ">"), zip(*cells, strict=True), strict=True
+        )
+        if any(cell not in ("", NOTHING) for cell in column[1:])
+    ]
+    padded = [
+        [f"{cell:{side}{max(map(len, column))}}" for cell in column] for side, column in columns
+    ]
+    return ["  ".join(line).rstrip() for line in zip(*padded, strict=True)]
+
+
+def short_number(value: float, sign: str = "") -> str:
+    """Write four digits, or all before the point where there are more."""
+    return f"{value:{sign}.4g}" if abs(value) < 1e4 else f"{value:{sign},.0f}"
+
+
+def mean_and_spread(values: Sequence[float], decimals: int) -> str:
+    """Write the mean of values, and their standard deviation (n - 1) unless all are equal."""
+    mean = f"{fmean(values):,.{decimals}f}"
+    if max(values) == min(values):
+        return mean
+    return f"{mean} ± {stdev(values):,.{decimals}f}"
+
+
+def published_lines(run: Run) -> list[str]:
+    """Set a run beside what was published, and say once for each reason where that cannot be."""
+    cells = [["dataset", "feature", "part", "seed", "metric", "measured", "published", "", "by"]]
+    caveats, reasons = [], []
+    for row in run.rows:
+        if row.not_comparable:
+            reasons.append((row.protocol, row.dataset, row.not_comparable))
+        for comparison in compare(run.benchmark, row, run.options):
+            number, difference = comparison.published, comparison.difference
+            if difference is None:
+                reasons.append((row.protocol, row.dataset, comparison.reason))
+                continue
+            source = f"{number.source}, {number.table}"
+            unit = " %" if number.unit == "%" else ""
+            labels = [row.dataset, row.feature, "" if row.part == "all" else row.part]
+            labels += ["" if row.seed is None else str(row.seed), comparison.metric]
+            figures = [f"{short_number(v)}{unit}" for v in (comparison.ours, number.value)]
+            by = f"{source} ({number.variant})" if number.variant else source
+            cells.append([*labels, *figures, short_number(difference, "+"), by])
+            if comparison.caveat:
+                caveats.append(f"{source}: {comparison.caveat}")
+    lines = ["", "beside published numbers:", *table_lines(cells, "<<<<<>>><")]
+    lines = lines if len(cells) > 1 else []
+    lines += dict.fromkeys(caveats)
+    return lines + [
+        f"{protocol} on {dataset}: not compared with published numbers: {reason}"
+        for protocol, dataset, reason in dict.fromkeys(reasons)
+    ]
+
+
+def conclude(run: Run, outputs: Path, lines: Iterable[str] = ()) -> None:
+    """Print a run, once it is written.
+
+    Args:
+        run: the run.
+        outputs: where it is.
+        lines: its tables.
+
+    Raises:
+        ValueError: nothing could be measured.
+    """
+    for line in [*lines, *published_lines(run)]:
+        print(line)
+    for problem in run.problems:
+        print(f"not measured: {problem.subject}: {problem.reason}")
+    record = outputs / "results.json"
+    if not run.rows:
+        raise ValueError(f"Nothing could be measured; the reasons are above and in {record}.")
+    print(f"all figures are in {record}")
