@@ -7,12 +7,13 @@ shared and noisy.
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from benchmarks.record import Problem, Row, Run, write_run
+from benchmarks.console import conclude
+from benchmarks.features import FAILURES, choose_features, problem_of
+from benchmarks.record import Row, Run, write_run
 from benchmarks.speed import (
     bookkeeping,
     confs,
@@ -25,10 +26,11 @@ from benchmarks.speed import (
 )
 from benchmarks.speed.measure import Case, Figures, Measurement, Setup, measure
 from benchmarks.speed.rows import case_rows, row_lines
+from featplug.base import choose_device
 from featplug.cli import run_command
-from featplug.confs import feature_conf
 from featplug.images import list_images
 from featplug.results import data_fingerprint
+from pipelines.stages import plain
 
 CASES: dict[str, Case] = {
     **reconstruction.CASES,
@@ -53,6 +55,8 @@ def main(
     cases: tuple[str, ...] = ALL_CASES,
     repeats: int = 1,
     max_keypoints: int | None = None,
+    weights: tuple[tuple[str, str], ...] = (),
+    device: str | None = None,
     hloc: Path | None = None,
     d2net: Path | None = None,
 ) -> None:
@@ -67,28 +71,37 @@ def main(
         cases: what to measure, all by default.
         repeats: how often each is measured; the medians are compared.
         max_keypoints: of each image, the strongest by score, in the cases stages and keypoints.
+        weights: names of features and the weights of each, ``official``, ``featplug`` or a file,
+            such as ``--weights doap own.safetensors``, in the cases of --feature.
+        device: of torch in the cases of --feature, such as cpu or cuda:1; the best one by default.
         hloc: checkout of hloc, to be measured beside us.
         d2net: checkout of the authors' D2-Net, to be measured beside us.
     """
     unknown = [name for name in cases if name not in ALL_CASES]
     if unknown:
         raise ValueError(f"There is no case {unknown[0]!r}; there are {', '.join(ALL_CASES)}.")
-    if len(set(feature)) < len(feature):
-        raise ValueError("A feature is named twice; name each once.")
     if repeats < 1:
         raise ValueError(f"--repeats must be 1 or more, not {repeats}.")
+    choose_device(device)
+    features, problems = choose_features(feature, dict(weights))
     options = {
-        "cases": list(cases),
-        "feature": list(feature),
+        "images": images,
+        "reference": reference,
+        "feature": feature,
+        "cases": cases,
         "repeats": repeats,
         "max_keypoints": max_keypoints,
-        "hloc": None if hloc is None else str(hloc),
-        "d2net": None if d2net is None else str(d2net),
+        "weights": dict(weights),
+        "device": device,
+        "hloc": hloc,
+        "d2net": d2net,
     }
-    run = Run("speed", options, {})
+    run = Run("speed", plain(options), {}, problems=problems)
     with tempfile.TemporaryDirectory() as work:
-        setup = Setup(images, reference, Path(work), hloc, d2net, max_keypoints)
-        chosen = list(_chosen(cases, feature, run))
+        setup = Setup(
+            images, reference, Path(work), hloc, d2net, max_keypoints, dict(weights), device
+        )
+        chosen = list(_chosen(cases, features))
         if any(case.uses_images for _, case in chosen):
             list_images(setup.images)  # before anything is measured
         for part, case in chosen:
@@ -98,27 +111,17 @@ def main(
                 run.rows.append(row)
                 print("\n".join(row_lines(row)), flush=True)
             write_run(outputs, run)
-    for problem in run.problems:
-        print(f"not measured: {problem.subject}: {problem.reason}")
-    if not run.rows:
-        sys.exit(2)
-    print(f"all figures are in {outputs / 'results.json'}")
+    write_run(outputs, run)
+    conclude(run, outputs)
 
 
-def _chosen(cases: Sequence[str], feature: Sequence[str], run: Run) -> Iterator[tuple[str, Case]]:
-    """Give the cases, those of confs once for each feature there is."""
-    known = []
-    for name in feature:
-        try:
-            feature_conf(name)
-            known.append(name)
-        except ValueError as error:
-            run.problems.append(Problem(name, str(error)))
+def _chosen(cases: Sequence[str], features: Sequence[str]) -> Iterator[tuple[str, Case]]:
+    """Give the cases, those of confs once for each feature."""
     for name in cases:
         if name in CASES:
             yield name, CASES[name]
         else:
-            yield from ((name, confs.CASES[name](of_feature)) for of_feature in known)
+            yield from ((name, confs.CASES[name](feature)) for feature in features)
 
 
 def _dataset(setup: Setup, case: Case, run: Run) -> str:
@@ -145,8 +148,8 @@ def _rows(part: str, case: Case, dataset: str, setup: Setup, repeats: int, run: 
     if case.make_inputs is not None:
         try:
             case.make_inputs(setup)
-        except (FileNotFoundError, ValueError) as error:
-            run.problems.append(Problem(subject, str(error)))
+        except FAILURES as error:
+            run.problems.append(problem_of(subject, error))
             return []
     runs: dict[str, list[Figures]] = {}
     peers = _peers_at_hand(case, setup)
@@ -155,7 +158,7 @@ def _rows(part: str, case: Case, dataset: str, setup: Setup, repeats: int, run: 
             try:
                 figures = measure(f"{subject}, by {name},", measurement, setup)
             except ValueError as error:
-                run.problems.append(Problem(f"{subject}, {name}", str(error)))
+                run.problems.append(problem_of(f"{subject}, {name}", error))
                 del peers[name]
                 runs.pop(name, None)
             else:

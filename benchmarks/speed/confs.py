@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from benchmarks.record import Curve
 from benchmarks.speed.measure import Case, Figures, Measurement, Setup
-from featplug.base import Matcher
+from featplug.base import Matcher, choose_device
 from featplug.confs import feature_conf, matcher_conf
 from featplug.extract import extract_features, resolve_feature_conf
 from featplug.extractors import build_extractor
@@ -43,7 +43,12 @@ def stages_ours(setup: Setup, feature: str) -> Figures:
     """``pipelines.sfm`` on all pairs, from photographs to model."""
     outputs = setup.work / f"stages-{feature}"
     shutil.rmtree(outputs, ignore_errors=True)
-    extraction = FeatureOptions(feature, max_keypoints=setup.max_keypoints)
+    extraction = FeatureOptions(
+        feature,
+        max_keypoints=setup.max_keypoints,
+        weights=setup.weights.get(feature),
+        device=setup.device,
+    )
     results = reconstruct(
         SfmOptions(setup.images, extraction, outputs=outputs, reference=setup.reference)
     )
@@ -89,8 +94,9 @@ def _with_stages(stages: dict[str, dict[str, float]]) -> Figures:
 class _Series:
     """Measures one thing at several sizes, in one process."""
 
-    def __init__(self, label: str) -> None:
+    def __init__(self, label: str, device: torch.device) -> None:
         self._label = label
+        self._device = device
         self._recorder = StageRecorder()
         self.x: list[float] = []
         self.seconds: list[float] = []
@@ -103,6 +109,8 @@ class _Series:
             with self._recorder.stage(f"{x:g}"):
                 start, cpu_start = time.perf_counter(), time.process_time()
                 result = call()
+                if self._device.type != "cpu":
+                    torch.accelerator.synchronize(self._device)
                 seconds.append(time.perf_counter() - start)
                 cpu_seconds.append(time.process_time() - cpu_start)
         self.x.append(x)
@@ -135,16 +143,19 @@ class _Series:
 @torch.inference_mode()
 def image_sizes(setup: Setup, feature: str) -> Figures:
     """Extraction from one photograph at several sizes, up to its own."""
-    conf = resolve_feature_conf(feature, max_keypoints=setup.max_keypoints)
-    extractor = build_extractor(conf["model"]).eval()
+    device = choose_device(setup.device)
+    conf = resolve_feature_conf(
+        feature, max_keypoints=setup.max_keypoints, weights=setup.weights.get(feature)
+    )
+    extractor = build_extractor(conf["model"]).eval().to(device)
     name = list_images(setup.images)[0]
     images: dict[int, Tensor] = {}
     for size in IMAGE_SIZES:
         limits = {"resize_max": size, "resize_max_sum": None}
         loaded = load_image(setup.images, name, conf["preprocessing"] | limits)
         image = torch.from_numpy(loaded.image)
-        images.setdefault(max(image.shape[1:]), image[None])
-    series, num_keypoints = _Series("longer side (px)"), []
+        images.setdefault(max(image.shape[1:]), image[None].to(device))
+    series, num_keypoints = _Series("longer side (px)", device), []
     extractor({"image": next(iter(images.values()))})  # the first pass also sets things up
     for size, image in images.items():
         rounds = _ROUNDS if size < _HEADLINE_SIZE else 1
@@ -168,7 +179,12 @@ def _features(setup: Setup, feature: str) -> Path:
     """Extract the photographs' features, unless they are there."""
     outputs = setup.work / f"stages-{feature}"
     return extract_features(
-        feature, setup.images, outputs, max_keypoints=setup.max_keypoints
+        feature,
+        setup.images,
+        outputs,
+        max_keypoints=setup.max_keypoints,
+        weights=setup.weights.get(feature),
+        device=setup.device,
     ).feature_path
 
 
@@ -207,7 +223,7 @@ def _matcher(feature: str) -> Matcher:
 
 def keypoints_ours(setup: Setup, feature: str) -> Figures:
     """Matching of two images with several numbers of keypoints, by the conf's own matcher."""
-    return _match(_matcher(feature).eval(), _sides(setup, feature), NUM_KEYPOINTS)
+    return _match(_matcher(feature), _sides(setup, feature), NUM_KEYPOINTS, setup.device)
 
 
 def keypoints_hloc(setup: Setup, feature: str) -> Figures:
@@ -217,7 +233,7 @@ def keypoints_hloc(setup: Setup, feature: str) -> Figures:
 
     options = matcher_conf(feature_conf(feature)["matcher"])["model"]
     counts = tuple(num for num in NUM_KEYPOINTS if num <= _HLOC_NUM_KEYPOINTS)
-    return _match(NearestNeighbor(options).eval(), _sides(setup, feature), counts)
+    return _match(NearestNeighbor(options), _sides(setup, feature), counts, setup.device)
 
 
 def _pair(sides: Sequence[Mapping[str, Tensor]], num: int) -> dict[str, Tensor]:
@@ -232,10 +248,18 @@ def _pair(sides: Sequence[Mapping[str, Tensor]], num: int) -> dict[str, Tensor]:
 
 
 @torch.inference_mode()
-def _match(matcher: nn.Module, sides: list[dict[str, Tensor]], counts: tuple[int, ...]) -> Figures:
+def _match(
+    matcher: nn.Module,
+    sides: list[dict[str, Tensor]],
+    counts: tuple[int, ...],
+    device_name: str | None,
+) -> Figures:
+    device = choose_device(device_name)
+    matcher = matcher.eval().to(device)
+    sides = [{key: value.to(device) for key, value in side.items()} for side in sides]
     most = min(side["descriptors"].shape[-1] for side in sides)
     counts = tuple(num for num in counts if num <= most) or (most,)
-    series = _Series("keypoints of an image")
+    series = _Series("keypoints of an image", device)
     matcher(_pair(sides, counts[0]))  # the first pass also sets things up
     for num in counts:
         series.measure(num, partial(matcher, _pair(sides, num)), _ROUNDS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,9 @@ class Setup:
     hloc: Path | None = None
     d2net: Path | None = None
     max_keypoints: int | None = None
+    weights: Mapping[str, str] = field(default_factory=dict)
+    """Feature to ``official``, ``featplug`` or a file."""
+    device: str | None = None
 
     @property
     def images(self) -> Path:

@@ -56,12 +56,15 @@ def test_a_conf_has_curves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert of_image.x_label == "longer side (px)"
     assert len(of_image.x) == len(set(of_image.x)), "no size beyond the photograph's own"
     main(
-        tmp_path / "images", outputs=tmp_path / "out", cases=("keypoints",), feature=("sift", "no")
+        tmp_path / "images",
+        outputs=tmp_path / "out",
+        cases=("keypoints",),
+        feature=("sift", "no", "sift"),
     )
     run = read_run(tmp_path / "out")
     (row,) = run.rows
     assert row.curves["keypoints_per_second"].x[-1] == row.metrics["keypoints"]["value"]
-    assert [problem.subject for problem in run.problems] == ["no"]
+    assert [problem.subject for problem in run.problems] == ["sift, named again", "no"]
     assert "There is no feature 'no'" in capsys.readouterr().out
 
 
@@ -115,16 +118,18 @@ def test_a_failed_measurement_leaves_the_others(
         name: Case("sift", {"featplug": measurement}, uses_images=False)
         for name, measurement in (("bad", fails), ("good", works))
     }
+    cases["no-inputs"] = Case("sift", {"featplug": works}, make_inputs=fails, uses_images=False)
     monkeypatch.setattr(speed, "CASES", cases)
     monkeypatch.setattr(speed, "ALL_CASES", tuple(cases))
-    main(outputs=tmp_path / "out", cases=("bad", "good"))
+    main(outputs=tmp_path / "out", cases=("bad", "no-inputs", "good"))
     run = read_run(tmp_path / "out")
     assert [row.part for row in run.rows] == ["good"]
-    assert [problem.subject for problem in run.problems] == ["sift, bad, featplug"]
+    bad, no_inputs = run.problems
+    assert bad.subject == "sift, bad, featplug"
+    assert (no_inputs.subject, no_inputs.reason) == ("sift, no-inputs", "on purpose")
     assert "not measured: sift, bad, featplug" in capsys.readouterr().out
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(ValueError, match="Nothing could be measured"):
         main(outputs=tmp_path / "out", cases=("bad",))
-    assert ended.value.code == 2
 
 
 def works(setup: Setup) -> Figures:
@@ -142,5 +147,7 @@ def test_what_cannot_be_measured_is_refused(tmp_path: Path) -> None:
         main(tmp_path, cases=("sift",))
     with pytest.raises(ValueError, match="Give --images DIR"):
         main(cases=("localize-growth", "match"))
-    with pytest.raises(ValueError, match="named twice"):
-        main(tmp_path, feature=("sift", "sift"))
+    with pytest.raises(ValueError, match="weights for doap, which is not among the features"):
+        main(tmp_path, weights=(("doap", "official"),))
+    with pytest.raises(ValueError, match="'cuda:99' cannot be used here"):
+        main(tmp_path, device="cuda:99")
