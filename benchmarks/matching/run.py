@@ -13,11 +13,12 @@ from benchmarks.features import FAILURES, problem_of
 from benchmarks.matching.features import PairLoader, extract_cached, protocol_matcher
 from benchmarks.matching.measuring import RIGHT, PairMeasures, summarise
 from benchmarks.matching.pairs import ImagePair, PairSet
-from benchmarks.matching.pictures import draw_judged_matches
 from benchmarks.matching.protocols import Protocol, counted
 from benchmarks.matching.resizing import resized_pairs
 from benchmarks.record import Picture, Problem, Row
 from featplug.confs import feature_conf
+from featplug.images import read_image
+from featplug.plots import write_match_picture
 from featplug.progress import progress_bar
 from featplug.results import StageRecorder
 
@@ -178,8 +179,8 @@ class Benchmark:
                 found = f"{right.sum()} of {found} within {RIGHT:g} px"
             title = f"{feature}, {pair.name0} and {Path(pair.name1).name}: {found}"
             name = f"pictures/{feature}-{protocol.name}-{index}.jpg"
-            images = pair_set.folder / pair.name0, pair_set.folder / pair.name1
-            draw_judged_matches(self.options.outputs / name, images, result.points, right, title)
+            images = (read_image(pair_set.folder / side) for side in (pair.name0, pair.name1))
+            write_match_picture(self.options.outputs / name, *images, *result.points, right)
             pictures.append(Picture(name, title))
         return pictures
 

@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from benchmarks.record import Picture
 from featplug.colmap import inlier_matches, verified_pairs
 from featplug.images import read_image
 from featplug.pairs import Pair
-from featplug.plots import draw_matches, shrink
+from featplug.plots import write_match_picture
 from featplug.store import FeatureReader, MatchReader
 
 _QUANTILES = (0.75, 0.25)
@@ -59,25 +57,12 @@ def draw_pairs(
             if (name0, name1) in counts or (name1, name0) in counts:
                 inliers = inlier_matches(database, name0, name1)
             title = f"{name0} and {name1}: {len(inliers):,} inliers of {num_matches:,} matches"
-            sides = []
-            for name, index in zip((name0, name1), inliers.T, strict=True):
-                points = feature_reader.keypoints(name)[index]
-                sides.append(shrink(read_image(image_dir / name), points))
-            (image0, points0), (image1, points1) = sides
+            images = (read_image(image_dir / name) for name in (name0, name1))
+            points = (
+                feature_reader.keypoints(name)[index]
+                for name, index in zip((name0, name1), inliers.T, strict=True)
+            )
             path = outputs / f"matches-{number}.jpg"
-            _write(path, image0, image1, points0, points1)
+            write_match_picture(path, *images, *points)
             pictures.append(Picture(path.name, title))
     return pictures
-
-
-def _write(
-    path: Path, image0: np.ndarray, image1: np.ndarray, points0: np.ndarray, points1: np.ndarray
-) -> None:
-    width = image0.shape[1] + image1.shape[1]
-    height = max(len(image0), len(image1))
-    figure = Figure(figsize=(12, 12 * height / width), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    draw_matches(axes, image0, image1, points0, points1)
-    axes.set_axis_off()
-    figure.savefig(path, dpi=120, pil_kwargs={"quality": 85})

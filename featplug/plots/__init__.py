@@ -1,8 +1,8 @@
 """Pictures for notebooks, reports and pipelines.
 
-Each function draws into matplotlib ``Axes`` that it is given, from plain arrays. Points are (x, y)
-in pixels, integer = pixel centre, which is where matplotlib has the centre of an image's pixel,
-too.
+Functions draw into matplotlib ``Axes`` that they are given, or write a file, from plain arrays.
+Points are (x, y) in pixels, integer = pixel centre, which is where matplotlib has the centre of an
+image's pixel, too.
 """
 
 from featplug.plots.curves import draw_mma_curves
@@ -13,7 +13,7 @@ from featplug.plots.localization import (
     draw_top_view,
     ground_axes,
 )
-from featplug.plots.pairs import draw_epipolar_lines, draw_matches
+from featplug.plots.pairs import draw_epipolar_lines, draw_matches, write_match_picture
 
 __all__ = [
     "MatchedPair",
@@ -27,4 +27,5 @@ __all__ = [
     "draw_top_view",
     "ground_axes",
     "shrink",
+    "write_match_picture",
 ]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
 from matplotlib.typing import ColorType
 
-from featplug.plots.images import draw_image
+from featplug.plots.images import draw_image, shrink
 
 _RIGHT, _WRONG = "lime", "red"
 
@@ -70,6 +74,37 @@ def draw_matches(
     axes.add_collection(
         LineCollection(list(segments), colors=colours, linewidths=0.5, alpha=0.7), autolim=False
     )
+
+
+def write_match_picture(
+    path: Path,
+    image0: np.ndarray,
+    image1: np.ndarray,
+    points0: np.ndarray,
+    points1: np.ndarray,
+    inliers: np.ndarray | None = None,
+) -> None:
+    """Write a picture of two images side by side and lines between matched points.
+
+    Args:
+        path: a JPEG file; its folder is made.
+        image0: left image, H×W×3 or H×W, uint8; large ones are made smaller.
+        image1: right image.
+        points0: N×2 in the left image.
+        points1: N×2 in the right image, in its own pixels.
+        inliers: N bool; the others are red, and below.
+    """
+    image0, points0 = shrink(image0, points0)
+    image1, points1 = shrink(image1, points1)
+    height = max(len(image0), len(image1)) / (image0.shape[1] + image1.shape[1])
+    figure = Figure(figsize=(12, 12 * height), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    draw_matches(axes, image0, image1, points0, points1, inliers=inliers)
+    axes.set_axis_off()
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120, pil_kwargs={"quality": 85})
 
 
 def draw_epipolar_lines(

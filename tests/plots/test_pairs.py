@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pycolmap
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from PIL import Image
 
-from featplug.plots import draw_epipolar_lines, draw_matches
+from featplug.plots import draw_epipolar_lines, draw_matches, write_match_picture
 from featplug.plots.pairs import clip_line
 from tests.plots.canvas import centre_of, greenish, reddish, render
 
@@ -49,6 +52,22 @@ def test_outliers_are_red_and_lie_below() -> None:
     axes = Figure().add_subplot()
     draw(axes)
     assert [segment[0, 1] for segment in lines_of(axes).get_segments()] == [15, 5]
+
+
+def test_a_picture_of_large_images_is_small_and_true(tmp_path: Path) -> None:
+    large, small = np.zeros((1200, 1920), np.uint8), np.zeros((600, 960), np.uint8)
+    points0, points1 = np.array([[0.0, 600], [0, 900]]), np.array([[959.0, 300], [959, 450]])
+    inliers = np.array([True, False])
+    write_match_picture(tmp_path / "new" / "0.jpg", large, small, points0, points1, inliers)
+    picture = np.asarray(Image.open(tmp_path / "new" / "0.jpg")).astype(int)
+    height, width = picture.shape[:2]
+    assert width == 1440
+    assert height == pytest.approx(1440 * 600 / 1920, abs=1)
+    # Both lines are level from border to border, as the large image's points shrink with it.
+    green = picture[..., 1] - picture[..., 0]
+    for column in (width // 20, width // 2 + 5, width - width // 20):
+        for at, place in ((green[:, column].argmax(), 1 / 2), (green[:, column].argmin(), 3 / 4)):
+            assert at == pytest.approx(place * height, abs=8)
 
 
 def test_errors_become_colours_from_green_to_red() -> None:
