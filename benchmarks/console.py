@@ -49,10 +49,10 @@ def mean_and_spread(values: Sequence[float], decimals: int) -> str:
 def published_lines(run: Run) -> list[str]:
     """Set a run beside what was published, and say once for each reason where that cannot be."""
     cells = [["dataset", "feature", "part", "seed", "metric", "measured", "published", "", "by"]]
-    caveats, reasons = [], []
+    caveats: list[str] = []
+    reasons: list[tuple[str, str, str | None]] = []
     for row in run.rows:
-        if row.not_comparable:
-            reasons.append((row.protocol, row.dataset, row.not_comparable))
+        reasons.append((row.protocol, row.dataset, row.not_comparable))
         for comparison in compare(run.benchmark, row, run.options):
             number, difference = comparison.published, comparison.difference
             if difference is None:
@@ -73,6 +73,7 @@ def published_lines(run: Run) -> list[str]:
     return lines + [
         f"{protocol} on {dataset}: not compared with published numbers: {reason}"
         for protocol, dataset, reason in dict.fromkeys(reasons)
+        if reason
     ]
 
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from benchmarks.console import NOTHING, conclude, table_lines
+from benchmarks.datasets import DEMO_WORLDS, metrics_by_part
 from benchmarks.features import FAILURES, asked_for, choose_features, choose_seeds, problem_of
 from benchmarks.record import Picture, Problem, Row, Run, write_run
 from featplug.cli import run_command
@@ -23,8 +24,6 @@ from pipelines.datasets.demo import DEMO
 from pipelines.inloc_task import InLocOptions
 from pipelines.localization import PICTURE
 from pipelines.stages import FeatureOptions, plain
-
-_DEMO_NAMES = {"aachen": "demo-town", "inloc": "demo-room"}
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,7 @@ class LocalizationBenchmark:
     def dataset_name(self) -> str:
         """Name of the data set, as in a row."""
         is_demo = self.dataset == DEMO
-        return _DEMO_NAMES[self.pipeline] if is_demo else self.dataset.resolve().name
+        return DEMO_WORLDS[self.pipeline] if is_demo else self.dataset.resolve().name
 
 
 def measure(benchmark: LocalizationBenchmark, progress: bool = False) -> Run:
@@ -179,14 +178,7 @@ def rows(
         A row ``all`` with what is of the run as a whole, such as stages and picture, and one for
         each condition of the queries, where there are some.
     """
-    conditions = results["data"].get("conditions", [])
-    parts: dict[str, dict[str, Any]] = {part: {} for part in ("all", *conditions)}
-    for name, entry in results["metrics"].items():
-        condition = next((c for c in conditions if name.startswith(f"{c}_")), None)
-        if condition is None:
-            parts["all"][name] = entry
-        else:
-            parts[condition][name.removeprefix(f"{condition}_")] = entry
+    parts = metrics_by_part(results["metrics"], results["data"].get("conditions", []))
     num_skipped = len(results["data"]["skipped"])
     left_out = f"{num_skipped} images were left out" if num_skipped else None
     common: dict[str, Any] = {

@@ -180,7 +180,7 @@ class Benchmark:
             title = f"{feature}, {pair.name0} and {Path(pair.name1).name}: {found}"
             name = f"pictures/{feature}-{protocol.name}-{index}.jpg"
             images = (read_image(pair_set.folder / side) for side in (pair.name0, pair.name1))
-            write_match_picture(self.options.outputs / name, *images, *result.points, right)
+            write_match_picture(self.options.outputs / name, *images, *result.points, inliers=right)
             pictures.append(Picture(name, title))
         return pictures
 

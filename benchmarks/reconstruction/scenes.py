@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.datasets import scene_folder
 from pipelines.datasets.reference import holds_reference_poses
 
 
@@ -34,9 +35,7 @@ def find_scene(folder: Path) -> Scene:
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no scene folder {folder}.")
-    root = folder.resolve()
-    if root.name == "images":
-        root = root.parent
+    root = scene_folder(folder)
     images = root / "images" if (root / "images").is_dir() else root
     candidates = [root, *_folders(root, images)]
     candidates += [inner for outer in candidates[1:] for inner in _folders(outer, images)]

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.console import conclude
+from benchmarks.datasets import scene_folder
 from benchmarks.features import FAILURES, choose_features, problem_of
 from benchmarks.record import Row, Run, write_run
 from benchmarks.speed import (
@@ -129,11 +130,10 @@ def _dataset(setup: Setup, case: Case, run: Run) -> str:
     if not case.uses_images:
         run.data.setdefault(SYNTHETIC, {"path": None, "fingerprint": None})
         return SYNTHETIC
-    folder = setup.images.resolve()
-    name = folder.parent.name if folder.name == "images" else folder.name
+    name = scene_folder(setup.images).name
     if name not in run.data:
-        fingerprint = data_fingerprint(folder, list_images(folder))
-        run.data[name] = {"path": str(folder), "fingerprint": fingerprint}
+        fingerprint = data_fingerprint(setup.images, list_images(setup.images))
+        run.data[name] = {"path": str(setup.images.resolve()), "fingerprint": fingerprint}
     return name
 
 

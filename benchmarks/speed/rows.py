@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
+from benchmarks.console import short_number, table_lines
 from benchmarks.record import Curve, Row
 from benchmarks.speed.measure import Case, Figures
 from featplug.results import metric
@@ -89,23 +90,16 @@ def row_lines(row: Row) -> list[str]:
     Curves over the same range share a table.
     """
     metrics = [
-        f"{name.replace('_', ' ')} {_short(entry['value'])} {entry['unit']}".rstrip()
+        f"{name.replace('_', ' ')} {short_number(entry['value'])} {entry['unit']}".rstrip()
         for name, entry in row.metrics.items()
     ]
-    lines = [f"  {row.feature:<20}{', '.join(metrics)}"]
+    lines = [f"  {row.feature}: {', '.join(metrics)}"]
+    tables = {"stages": [["stage", "seconds", "peak MiB"]]}
     for stage, figures in row.stages.items():
-        lines.append(
-            f"    {stage:<26}{figures['seconds']:>10.2f} s, peak "
-            f"{figures['peak_memory_mib']:.0f} MiB"
-        )
-    heads: tuple[str, list[float]] | None = None
+        seconds, peak = figures["seconds"], figures["peak_memory_mib"]
+        tables["stages"].append([stage, f"{seconds:.2f}", f"{peak:.0f}"])
     for curve in row.curves.values():
-        if (curve.x_label, curve.x) != heads:
-            heads = (curve.x_label, curve.x)
-            lines.append(f"    {curve.x_label:<26}" + "".join(f"{x:>10g}" for x in curve.x))
-        lines.append(f"    {curve.y_label:<26}" + "".join(f"{_short(y):>10}" for y in curve.y))
-    return lines
-
-
-def _short(value: float) -> str:
-    return f"{value:.4g}" if isinstance(value, float) and value < 1e4 else f"{value:,.0f}"
+        heads = [curve.x_label, *(f"{x:g}" for x in curve.x)]
+        cells = [curve.y_label, *map(short_number, curve.y)]
+        tables.setdefault(" ".join(heads), [heads]).append(cells)
+    return lines + [f"    {line}" for cells in tables.values() for line in table_lines(cells)]

@@ -1,0 +1,31 @@
+"""What rows are of: names of data sets, and the parts that a pipeline's figures are of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+DEMO_WORLDS = {"aachen": "demo-town", "inloc": "demo-room"}
+"""Pipeline to the name of what it renders in place of a data set."""
+
+
+def scene_folder(images: Path) -> Path:
+    """Give the folder whose name is a scene's: that of the photographs, or above ``images``."""
+    folder = Path(images).resolve()
+    return folder.parent if folder.name == "images" else folder
+
+
+def metrics_by_part(
+    metrics: Mapping[str, Any], conditions: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """Take a pipeline's metrics apart by the conditions that their names begin with.
+
+    Returns:
+        Part to its metrics: first ``all``, of those of no condition, then each condition.
+    """
+    parts: dict[str, dict[str, Any]] = {part: {} for part in ("all", *conditions)}
+    for name, entry in metrics.items():
+        part = next((c for c in conditions if name.startswith(f"{c}_")), "all")
+        parts[part][name.removeprefix(f"{part}_")] = entry
+    return parts
