@@ -17,6 +17,7 @@ from benchmarks.console import NOTHING, conclude, table_lines
 from benchmarks.datasets import DEMO_WORLDS, metrics_by_part
 from benchmarks.features import FAILURES, asked_for, choose_features, choose_seeds, problem_of
 from benchmarks.record import Picture, Problem, Row, Run, write_run
+from featplug.base import choose_device
 from featplug.cli import run_command
 from pipelines import aachen, aachen_task, inloc, inloc_task
 from pipelines.aachen_task import AachenOptions
@@ -129,6 +130,7 @@ def measure(benchmark: LocalizationBenchmark, progress: bool = False) -> Run:
     if benchmark.pipeline == "inloc" and benchmark.protocol != "sfm":
         raise ValueError("--protocol local-features is of --pipeline aachen only.")
     features, problems = choose_features(benchmark.feature, dict(benchmark.weights))
+    choose_device(benchmark.device)
     seeds = benchmark.chosen_seeds()
     num_loc = _require_dataset(benchmark.options(benchmark.feature[0], seeds[0]), progress)
     run = Run("localization", plain(asdict(benchmark)) | {"num_loc": num_loc}, {}, [], problems)

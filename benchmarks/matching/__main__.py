@@ -16,6 +16,7 @@ from benchmarks.matching.datasets import Layout, read_pairs, recognise
 from benchmarks.matching.protocols import Protocol, choose_protocols
 from benchmarks.matching.run import Benchmark, Options
 from benchmarks.record import Row, Run, write_run
+from featplug.base import choose_device
 from featplug.cli import run_command
 from featplug.results import data_fingerprint
 
@@ -38,6 +39,7 @@ def main(
     matcher: str | None = None,
     max_keypoints: int | None = None,
     weights: tuple[tuple[str, str], ...] = (),
+    device: str | None = None,
     pictures: bool = True,
 ) -> None:
     """Measure how well features match image pairs whose geometry is known.
@@ -55,15 +57,19 @@ def main(
         max_keypoints: of each image, the strongest by score, in place of the protocol's number.
         weights: names of features and the weights of each, ``official``, ``featplug`` or a file,
             such as ``--weights doap own.safetensors``.
+        device: of torch, such as cpu or cuda:1; the best one by default.
         pictures: draw the matches of two pairs.
     """
     features, problems = choose_features(feature, dict(weights))
     if max_keypoints is not None and max_keypoints < 1 and max_keypoints != -1:
         raise ValueError(f"max_keypoints must be 1 or more, or -1 for all, not {max_keypoints}.")
+    choose_device(device)
     layout = layout or recognise(dataset)
     protocols = choose_protocols(layout, protocol)
     pair_set = read_pairs(dataset, layout)
-    options = Options(outputs, matcher, max_keypoints, dict(weights), pictures, progress=True)
+    options = Options(
+        outputs, matcher, max_keypoints, dict(weights), device, pictures, progress=True
+    )
     run = Run(
         "matching",
         {

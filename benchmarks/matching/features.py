@@ -31,6 +31,7 @@ def extract_cached(
     stem: str,
     max_keypoints: int | None = None,
     weights: str | None = None,
+    device: str | None = None,
     progress: bool = False,
 ) -> ExtractSummary:
     """Extract what is not in ``folder / stem.h5`` from an earlier run.
@@ -46,6 +47,7 @@ def extract_cached(
         stem: their name.
         max_keypoints: of each image, the strongest by score; the conf's own number if None.
         weights: ``official``, ``featplug`` or a file; the conf's own choice if None.
+        device: of torch; the best one if None.
         progress: show a bar.
 
     Raises:
@@ -62,6 +64,7 @@ def extract_cached(
                 image_list=names,
                 max_keypoints=max_keypoints,
                 weights=weights,
+                device=device,
                 progress=progress,
             )
         except OtherContentsError as other:
@@ -169,9 +172,9 @@ def _columns(image: ImageFeatures, keep: np.ndarray) -> dict[str, Tensor]:
 class PairLoader:
     """Reads the features of pairs; the first image stays for the next pair."""
 
-    def __init__(self, path: Path, matcher: Matcher) -> None:
+    def __init__(self, path: Path, matcher: Matcher, device: str | None = None) -> None:
         self._reader = FeatureReader(path)
-        self._device = choose_device()
+        self._device = choose_device(device)
         self._matcher = matcher.to(self._device)
         self._last: dict[str, ImageFeatures] = {}
 

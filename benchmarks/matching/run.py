@@ -35,6 +35,8 @@ class Options:
     """Of each image, in place of the protocol's number."""
     weights: dict[str, str] = field(default_factory=dict)
     """Feature to ``official``, ``featplug`` or a file."""
+    device: str | None = None
+    """Such as cpu or cuda:1; the best one by default."""
     pictures: bool = True
     """Draw the matches of two pairs, for the first protocol."""
     progress: bool = False
@@ -101,6 +103,7 @@ class Benchmark:
                 _stem(feature, protocol, max_keypoints),
                 max_keypoints,
                 options.weights.get(feature),
+                options.device,
                 options.progress,
             )
         problems = [
@@ -111,7 +114,7 @@ class Benchmark:
             raise ValueError(f"No pair has features of both images; {problems[0].reason}")
         with (
             recorder.stage("match and measure"),
-            PairLoader(extracted.feature_path, matcher) as loader,
+            PairLoader(extracted.feature_path, matcher, options.device) as loader,
         ):
             bar = progress_bar(able, protocol.name, len(able), "pair", options.progress)
             results = []
@@ -179,8 +182,10 @@ class Benchmark:
                 found = f"{right.sum()} of {found} within {RIGHT:g} px"
             title = f"{feature}, {pair.name0} and {Path(pair.name1).name}: {found}"
             name = f"pictures/{feature}-{protocol.name}-{index}.jpg"
-            images = (read_image(pair_set.folder / side) for side in (pair.name0, pair.name1))
-            write_match_picture(self.options.outputs / name, *images, *result.points, inliers=right)
+            image0, image1 = (read_image(pair_set.folder / n) for n in (pair.name0, pair.name1))
+            points0, points1 = result.points
+            path = self.options.outputs / name
+            write_match_picture(path, image0, image1, points0, points1, inliers=right)
             pictures.append(Picture(name, title))
         return pictures
 

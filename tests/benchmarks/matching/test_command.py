@@ -321,6 +321,7 @@ def test_pairs_with_an_epipolar_geometry(tmp_path: Path) -> None:
         (("--layout", "wxbs"), r"has no pair in the layout of wxbs that can be used\."),
         (("--layout", "oxford", "--protocol", "mma-116"), "there are oxford-mma, oxford-ap"),
         (("--max-keypoints", "0"), "max_keypoints must be 1 or more"),
+        (("--device", "cuda:99"), "The device 'cuda:99' cannot be used here"),
     ],
 )
 def test_what_cannot_be_begun(
