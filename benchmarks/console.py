@@ -48,7 +48,8 @@ def mean_and_spread(values: Sequence[float], decimals: int) -> str:
 
 def published_lines(run: Run) -> list[str]:
     """Set a run beside what was published, and say once for each reason where that cannot be."""
-    cells = [["dataset", "feature", "part", "seed", "metric", "measured", "published", "", "by"]]
+    labels = ["dataset", "feature", "part", "seed", "metric"]
+    cells = [[*labels, "measured", "published", "difference", "by"]]
     caveats: list[str] = []
     reasons: list[tuple[str, str, str | None]] = []
     for row in run.rows:
