@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.datasets import DEMO_WORLDS, metrics_by_part, scene_folder
 from benchmarks.record import Picture, Problem, Row, Run, read_run
 
 _BENCHMARK_OF = {"sfm": "reconstruction", "aachen": "localization", "inloc": "localization"}
-_DEMO_WORLDS = {"aachen": "demo-town", "inloc": "demo-room"}
 _MODELS = {"sfm": "model", "aachen": "sfm/model"}
 _PICTURE = "localization.png"
 
@@ -109,9 +109,9 @@ def _run_of_pipeline(record: Mapping[str, Any], folder: Path) -> Run:
     """Turn the record of a pipeline into rows: one, or one of each condition."""
     pipeline, data = record["pipeline"], record["data"]
     root = Path(data["images"] if pipeline == "sfm" else data["dataset"])
-    dataset = root.parent.name if root.name == "images" else root.name
+    dataset = scene_folder(root).name
     if record["options"].get("dataset") == "demo":
-        dataset = _DEMO_WORLDS[pipeline]
+        dataset = DEMO_WORLDS[pipeline]
     conditions = data.get("conditions", [])
     common = {
         "feature": _short_name(record["feature"]),
@@ -122,15 +122,15 @@ def _run_of_pipeline(record: Mapping[str, Any], folder: Path) -> Run:
         "weights": record["weights"],
         "not_comparable": f"made by pipelines.{pipeline}, with options of its own",
     }
-    of_all, by_condition = _metrics_by_condition(record["metrics"], conditions)
+    by_part = metrics_by_part(record["metrics"], conditions)
     whole = Row(
         **common,
-        metrics=of_all,
+        metrics=by_part.pop("all"),
         stages=record["stages"],
         pictures=[Picture(_PICTURE, "cameras and matches")] if (folder / _PICTURE).exists() else [],
         model=_MODELS.get(pipeline),
     )
-    parts = [Row(**common, part=part, metrics=found) for part, found in by_condition.items()]
+    parts = [Row(**common, part=part, metrics=found) for part, found in by_part.items()]
     return Run(
         benchmark=_BENCHMARK_OF[pipeline],
         options=record["options"],
@@ -145,21 +145,6 @@ def _run_of_pipeline(record: Mapping[str, Any], folder: Path) -> Run:
 def _short_name(name: str) -> str:
     """Name of a conf; of a file that was given instead, its own."""
     return Path(name).stem if name.endswith(".h5") else name
-
-
-def _metrics_by_condition(
-    metrics: Mapping[str, Any], conditions: Sequence[str]
-) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """Take metrics apart: those of no condition, and of each those that begin with its name."""
-    of_all: dict[str, Any] = {}
-    found: dict[str, dict[str, Any]] = {name: {} for name in conditions}
-    for name, entry in metrics.items():
-        condition = next((c for c in conditions if name.startswith(f"{c}_")), None)
-        if condition is None:
-            of_all[name] = entry
-        else:
-            found[condition][name.removeprefix(f"{condition}_")] = entry
-    return of_all, found
 
 
 def _problems_of_pipeline(data: Mapping[str, Any]) -> list[Problem]:

@@ -22,7 +22,7 @@ from benchmarks.report.labels import (
 from benchmarks.report.runs import LoadedRun
 
 _SAME_SERIES = {
-    *("dataset", "datasets", "scenes", "images", "feature", "features", "weights", "seed", "seeds"),
+    *("dataset", "scenes", "images", "feature", "weights", "seed", "seeds", "num_seeds"),
     *("outputs", "device", "num_workers", "memory_gib", "overwrite", "reference", "parts"),
 }
 """Options that may differ between runs whose rows are seeds of one series."""
