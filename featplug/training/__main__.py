@@ -49,7 +49,7 @@ def shift(
     weights: Path,
     images: Path,
     output: Path,
-    num_pairs: int = 60,
+    num_pairs: int = 24,
     device: str | None = None,
 ) -> None:
     """Shift trained descriptors of patches so that points without counterpart match less often.

@@ -46,9 +46,9 @@ _VIEWS = HomographyPairOptions(batch_size=1, photometric_probability=0.5)
 class ShiftOptions:
     """How :func:`choose_shift` looks for the length."""
 
-    lengths: tuple[float, ...] = (0, 1, 2, 3, 4, 5, 6)
-    """Multiples of the descriptors' mean. Beyond the last all descriptors are nearly one."""
-    num_pairs: int = 60
+    lengths: tuple[float, ...] = (0, 0.25, 0.5, 1, 1.5, 2, 3)
+    """Multiples of the outputs' own mean length. With more all descriptors are nearly one."""
+    num_pairs: int = 24
     """Of views, each of another photograph that is trained on."""
     threshold: float = 3.0
     """Greatest error of a right match, pixels."""
@@ -106,14 +106,14 @@ def choose_shift(
         ValueError: the feature is another system's, or its photographs have no matches.
     """
     options = options or ShiftOptions()
-    model, matcher_conf = trained_confs(feature, weights, max_keypoints=-1)
+    model, matcher_conf = trained_confs(feature, weights)
     extractor = build_extractor(model).to(device)
     views = HomographyPairs(
         Photographs(photographs, split_photographs(names)[0]), options.views, options.seed
     )
     pairs = list(_described(extractor, views, options.num_pairs, device))
     outputs = torch.cat([side.outputs for sides, _ in pairs for side in sides])
-    mean = F.normalize(outputs).mean(0) * outputs.norm(dim=1).mean()
+    mean = F.normalize(F.normalize(outputs).mean(0), dim=0) * outputs.norm(dim=1).mean()
     matcher = build_matcher(matcher_conf)
     is_binary = isinstance(extractor, DOAPExtractor) and extractor.network.is_binary
     scores = []

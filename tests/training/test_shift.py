@@ -16,7 +16,7 @@ from featplug.training.shift import ShiftOptions, choose_shift, shift_weights
 from tests.training.photos import write_photographs
 
 OPTIONS = ShiftOptions(
-    lengths=(0, 2, 4), num_pairs=1, views=HomographyPairOptions(batch_size=1, size=(200, 200))
+    lengths=(0, 0.5, 1), num_pairs=1, views=HomographyPairOptions(batch_size=1, size=(200, 200))
 )
 
 
@@ -25,7 +25,7 @@ def test_the_shift_in_the_weights_is_that_of_the_outputs(feature: str, tmp_path:
     weights = shipped_folder() / f"{feature.replace('-', '_')}.safetensors"
     names = write_photographs(tmp_path / "photographs", [(260, 240)] * 3)
     shift, scores = choose_shift(feature, weights, tmp_path / "photographs", names, OPTIONS)
-    assert [score.length for score in scores] == [0, 2, 4]
+    assert [score.length for score in scores] == [0, 0.5, 1]
     assert scores[1].precision > scores[0].precision
     assert scores[1].recall > 0.9 * scores[0].recall
 
