@@ -67,6 +67,21 @@ class DOAPExtractor(Describer):
 
     def describe(self, image: Tensor, keypoints: dict[str, Tensor]) -> dict[str, Tensor]:
         """Describe keypoints of one image; see :class:`Describer`."""
+        outputs = self.outputs(image, keypoints)
+        if self.network.is_binary:
+            return binary_descriptors(outputs)
+        return {"descriptors": F.normalize(outputs).t()}
+
+    def outputs(self, image: Tensor, keypoints: dict[str, Tensor]) -> Tensor:
+        """Compute what the network makes of the patches at keypoints.
+
+        Args:
+            image: C×H×W float32 in [0, 1].
+            keypoints: the output of :meth:`Extractor.detect`.
+
+        Returns:
+            N×D, before any scaling.
+        """
         positions, scales, oris = (
             frame.numpy(force=True) for frame in patch_frames(keypoints, self.conf["default_scale"])
         )
@@ -79,9 +94,7 @@ class DOAPExtractor(Describer):
                 pyramid, positions[rows], radii[rows], oris[rows], self.network.patch_size
             )
             outputs[rows] = self.network(torch.from_numpy(patches).to(image.device)).float()
-        if self.network.is_binary:
-            return binary_descriptors(outputs)
-        return {"descriptors": F.normalize(outputs).t()}
+        return outputs
 
 
 def binary_descriptors(outputs: Tensor) -> dict[str, Tensor]:

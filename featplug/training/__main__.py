@@ -14,6 +14,7 @@ from featplug.training.export import export_weights
 
 try:
     from featplug.training.cli.patches import contextdesc, doap
+    from featplug.training.cli.tune import tune
     from featplug.training.cli.views import d2net, lisrd, lisrd_sift, mtldesc
     from featplug.training.shift import ShiftOptions, choose_shift, shift_weights
 except ModuleNotFoundError as error:
@@ -24,7 +25,7 @@ except ModuleNotFoundError as error:
     sys.exit(2)
 
 app = tyro.extras.SubcommandApp()
-for command in (contextdesc, d2net, doap, lisrd, lisrd_sift, mtldesc):
+for command in (contextdesc, d2net, doap, lisrd, lisrd_sift, mtldesc, tune):
     app.command(command)
 
 

@@ -21,7 +21,7 @@ OPTIONS = ShiftOptions(
 )
 
 
-@pytest.mark.parametrize("feature", ["doap", "doap-binary", "contextdesc"])
+@pytest.mark.parametrize("feature", ["doap-binary"])
 def test_the_shift_in_the_weights_is_that_of_the_outputs(feature: str, tmp_path: Path) -> None:
     shipped = shipped_folder() / f"{feature.replace('-', '_')}.safetensors"
     weights = tmp_path / "trained.safetensors"
