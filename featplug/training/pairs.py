@@ -42,6 +42,10 @@ class HomographyPairOptions:
     """That both images of a pair are changed, each in its own way."""
 
 
+VALIDATION_PAIRS = HomographyPairOptions(batch_size=1, photometric_probability=0.5)
+"""Single pairs of moderately changed viewpoint, half of them in changed looks."""
+
+
 @dataclass(frozen=True)
 class MTLDescPairOptions:
     """How :class:`MTLDescPairs` are made; the defaults are the released code's."""

@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -32,14 +31,13 @@ from featplug.extractors.doap import DOAPExtractor, binary_descriptors
 from featplug.files import write_whole
 from featplug.homography_metrics import homography_errors
 from featplug.matchers import build_matcher
+from featplug.networks.contextdesc import DIMENSIONS, ContextDesc
 from featplug.networks.l2net import DOAP
 from featplug.training.homographies import warp_points
-from featplug.training.pairs import HomographyPairOptions, HomographyPairs
+from featplug.training.pairs import VALIDATION_PAIRS, HomographyPairOptions, HomographyPairs
 from featplug.training.photographs import Photographs, split_photographs
 from featplug.training.sift_pairs import same_points
 from featplug.training.validation import trained_confs
-
-_VIEWS = HomographyPairOptions(batch_size=1, photometric_probability=0.5)
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ class ShiftOptions:
     """Of views, each of another photograph that is trained on."""
     threshold: float = 3.0
     """Greatest error of a right match, pixels."""
-    views: HomographyPairOptions = field(default_factory=lambda: _VIEWS)
+    views: HomographyPairOptions = VALIDATION_PAIRS
     seed: int = 0
 
 
@@ -132,42 +130,34 @@ def choose_shift(
     return (best.length * mean).cpu(), scores
 
 
+@torch.no_grad()
 def _described(
     extractor: Extractor, views: HomographyPairs, num_pairs: int, device: torch.device | str
 ) -> Iterator[tuple[tuple[_Side, _Side], np.ndarray]]:
     for step in range(num_pairs):
         batch = views[step]
-        sides = []
-        for key in ("image0", "image1"):
-            with _outputs_of(extractor) as outputs:
-                features = extractor({"image": batch[key].to(device)})
-            keypoints = features["keypoints"][0].numpy(force=True)
-            if len(keypoints):
-                sides.append(_Side(keypoints, torch.cat(outputs)))
-        if len(sides) == 2:
+        sides = [_side(extractor, batch[key][0].to(device)) for key in ("image0", "image1")]
+        if all(len(side.keypoints) for side in sides):
             yield (sides[0], sides[1]), batch["homography"][0].double().numpy()
 
 
-@contextmanager
-def _outputs_of(extractor: Extractor) -> Iterator[list[Tensor]]:
-    """Collect what the network puts out, in the order of the keypoints."""
-    collected: list[Tensor] = []
+def _side(extractor: Extractor, image: Tensor) -> _Side:
+    found = extractor.detect(image)
+    keypoints = found["keypoints"].numpy(force=True)
+    if isinstance(extractor, DOAPExtractor):
+        return _Side(keypoints, extractor.outputs(image, found))
+    contextdesc = cast(ContextDescExtractor, extractor)
+    collected = [image.new_zeros((0, DIMENSIONS))]  # without keypoints the network is not asked
 
-    def collect_doap(_: Any, __: Any, output: Tensor) -> None:
-        collected.append(output.float())
-
-    def collect_contextdesc(network: Any, inputs: tuple[Any, ...], _: Any) -> None:
+    def collect(network: ContextDesc, inputs: tuple[Any, ...], _: Tensor) -> None:
         collected.append(network.outputs(*inputs))
 
-    if isinstance(extractor, DOAPExtractor):
-        handle = extractor.network.register_forward_hook(collect_doap)
-    else:
-        contextdesc = cast(ContextDescExtractor, extractor)
-        handle = contextdesc.network.register_forward_hook(collect_contextdesc)
+    handle = contextdesc.network.register_forward_hook(collect)
     try:
-        yield collected
+        contextdesc.describe(image, found)
     finally:
         handle.remove()
+    return _Side(keypoints, torch.cat(collected))
 
 
 def _descriptors(outputs: Tensor, is_binary: bool) -> Tensor:

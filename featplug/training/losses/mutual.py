@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 _LEAST = 1e-6
+"""Of precision and recall in a logarithm."""
 
 
 class MutualScores(NamedTuple):
@@ -42,7 +43,7 @@ def mutual_scores(similarities: Tensor, is_right: Tensor, temperature: float) ->
     tiny = torch.finfo(similarities.dtype).tiny
     scale = similarities.detach().std(correction=0).clamp(min=tiny) * temperature
     logits = similarities / scale
-    mutual = (logits.log_softmax(0) + logits.log_softmax(1)).exp()
+    mutual = logits.softmax(0) * logits.softmax(1)
     right = (mutual * is_right).sum()
     with_counterpart = torch.minimum(is_right.any(0).sum(), is_right.any(1).sum())
     return MutualScores(right / mutual.sum().clamp(min=tiny), right / with_counterpart.clamp(min=1))

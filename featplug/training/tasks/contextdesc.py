@@ -26,7 +26,7 @@ from featplug.training import validation
 from featplug.training.l2net_start import is_l2_net, start_from_doap
 from featplug.training.losses.contextdesc import NPairLoss, matching_accuracy, quadruplet_loss
 from featplug.training.match_sets import MatchSetOptions, MatchSets
-from featplug.training.pairs import HomographyPairOptions, HomographyPairs
+from featplug.training.pairs import VALIDATION_PAIRS, HomographyPairs
 from featplug.training.patch_groups import PatchGroups
 from featplug.training.photographs import Photographs, split_photographs
 from featplug.training.task import Task, use_channels_last
@@ -161,8 +161,7 @@ class ContextDescTask(Task):
         )
         self.data = MatchSets(groups, trained, options.sets, seed)
         self._held_out = MatchSets(groups, held_out, options.sets)
-        pairs = HomographyPairOptions(batch_size=1, photometric_probability=0.5)
-        self._pairs = HomographyPairs(held_out, pairs)
+        self._pairs = HomographyPairs(held_out, VALIDATION_PAIRS)
 
     def optimizer(self) -> torch.optim.Optimizer:
         """SGD with momentum; the temperatures decay with the weights."""

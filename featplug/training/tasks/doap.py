@@ -19,7 +19,7 @@ from featplug.training.losses.average_precision import (
     tie_aware_average_precision,
 )
 from featplug.training.mining import MinedLabels
-from featplug.training.pairs import HomographyPairOptions, HomographyPairs
+from featplug.training.pairs import VALIDATION_PAIRS, HomographyPairs
 from featplug.training.patch_groups import (
     JitterOptions,
     PatchBatchOptions,
@@ -95,8 +95,7 @@ class DOAPTask(Task):
         names, held_out = split_photographs(groups.names())
         self.data = PatchGroupBatches(groups, names, options.batch, seed, mined)
         self._held_out = PatchGroupBatches(groups, held_out, options.batch)
-        pairs = HomographyPairOptions(batch_size=1, photometric_probability=0.5)
-        self._pairs = HomographyPairs(Photographs(options.photographs, held_out), pairs)
+        self._pairs = HomographyPairs(Photographs(options.photographs, held_out), VALIDATION_PAIRS)
 
     @property
     def _feature(self) -> str:

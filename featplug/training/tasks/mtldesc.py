@@ -20,7 +20,7 @@ from featplug.networks.mtldesc import UNUSED, Maps, MTLDesc, normalize
 from featplug.results import data_fingerprint
 from featplug.training.losses.mtldesc import attention_weighted_triplet_loss, keypoint_loss
 from featplug.training.pairs import (
-    HomographyPairOptions,
+    VALIDATION_PAIRS,
     HomographyPairs,
     MTLDescPairOptions,
     MTLDescPairs,
@@ -96,8 +96,9 @@ class MTLDescTask(Task):
             seed,
             rendered=False,
         )
-        views = HomographyPairOptions(batch_size=1, photometric_probability=0.5)
-        self._held_out = HomographyPairs(Photographs(options.photographs, held_out), views)
+        self._held_out = HomographyPairs(
+            Photographs(options.photographs, held_out), VALIDATION_PAIRS
+        )
 
     def optimizer(self) -> torch.optim.Optimizer:
         """Adam, as in the released code."""

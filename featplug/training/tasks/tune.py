@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +17,7 @@ from featplug.extractors.doap import DOAPExtractor
 from featplug.images import list_images
 from featplug.training.homographies import warp_points
 from featplug.training.losses.mutual import mutual_loss
-from featplug.training.pairs import HomographyPairOptions, HomographyPairs
+from featplug.training.pairs import VALIDATION_PAIRS, HomographyPairOptions, HomographyPairs
 from featplug.training.photographs import Photographs, split_photographs
 from featplug.training.task import Task
 from featplug.training.validation import matching_accuracy, trained_confs
@@ -31,7 +31,7 @@ HEADS: dict[str, tuple[str, ...]] = {
 """The features that can be tuned, and their networks' modules that are; of DOAP's list of layers
 the last convolution and its normalisation."""
 
-_VIEWS = HomographyPairOptions(batch_size=2, photometric_probability=0.5)
+_VIEWS = replace(VALIDATION_PAIRS, batch_size=2)
 _FEWEST = 8
 """Keypoints of a view without which a pair is left out."""
 
@@ -46,7 +46,7 @@ class TuneOptions:
     """Trained weights of it."""
     photographs: Path
     """Folder; those held out are validated on."""
-    views: HomographyPairOptions = field(default_factory=lambda: _VIEWS)
+    views: HomographyPairOptions = _VIEWS
     max_keypoints: int = 1000
     """Of a view, the strongest."""
     threshold: float = 3.0
