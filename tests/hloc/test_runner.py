@@ -124,6 +124,8 @@ def test_an_interrupt_ends_the_process_as_without_us(
 ) -> None:
     (tmp_path / "script.py").write_text(
         "import atexit, os, signal\natexit.register(print, 'cleaned up')\n"
+        # A shell that starts the tests in the background has it ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "os.kill(os.getpid(), signal.SIGINT)\n"
     )
     ended = assert_as_python(environment, tmp_path, "script.py")
