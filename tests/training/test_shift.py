@@ -15,18 +15,10 @@ from featplug.images import list_images
 from featplug.registry import shipped_folder
 from featplug.training.pairs import HomographyPairOptions
 from featplug.training.shift import ShiftOptions, choose_shift, shift_weights
-from tests.training.photos import write_photographs
 
 OPTIONS = ShiftOptions(
     lengths=(0, 0.5, 1), num_pairs=1, views=HomographyPairOptions(batch_size=1, size=(200, 200))
 )
-
-
-@pytest.fixture(scope="module")
-def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("photographs")
-    write_photographs(folder, [(260, 240)] * 3)
-    return folder
 
 
 def test_a_shift_makes_more_of_the_matches_right(photographs: Path, tmp_path: Path) -> None:

@@ -16,16 +16,8 @@ from featplug.registry import shipped_folder
 from featplug.training.pairs import HomographyPairOptions
 from featplug.training.tasks.tune import HEADS, TuneOptions, TuneTask
 from featplug.training.trainer import TrainOptions, train
-from tests.training.photos import write_photographs
 
 VIEWS = HomographyPairOptions(batch_size=1, size=(160, 192), photometric_probability=0.5)
-
-
-@pytest.fixture(scope="module")
-def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tune")
-    write_photographs(folder, [(260, 240)] * 3)
-    return folder
 
 
 def options_for(feature: str, photographs: Path) -> TuneOptions:
