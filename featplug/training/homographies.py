@@ -57,7 +57,7 @@ MTLDESC = HomographyOptions(
 LISRD = HomographyOptions(max_angle=1.57, num_angles=25, distribution="normal")
 """LISRD's triplets. The released code never draws the last of the 25 angles; here it may be."""
 GENERAL = HomographyOptions(scale=(0.6, 1.6), max_angle=np.pi / 6, distribution="normal")
-"""Moderate changes of viewpoint, for validation."""
+"""Moderate changes of viewpoint."""
 
 
 def random_homography(

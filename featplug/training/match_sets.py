@@ -26,7 +26,7 @@ from featplug.training.frame_groups import NOISE
 from featplug.training.homographies import warp_points
 from featplug.training.patch_groups import PatchGroups
 from featplug.training.patch_views import render_view
-from featplug.training.photographs import Photographs, resized
+from featplug.training.photographs import Photographs, resized, shuffled_place
 
 
 @dataclass(frozen=True)
@@ -141,9 +141,8 @@ class MatchSets(Dataset[dict[str, Tensor]]):
     def _choose_pair(self, number: int, rng: np.random.Generator) -> tuple[int, tuple[int, int]]:
         """Photographs in random order, all once a round; another one where it has no pair."""
         count = len(self.photographs)
-        round_, place = divmod(number, count)
-        order = np.random.default_rng([self.seed, 1, round_]).permutation(count)
-        indices = (int(order[place]), *rng.permutation(count).tolist())
+        _, first = shuffled_place(self.seed, number, count)
+        indices = (first, *rng.permutation(count).tolist())
         candidates = ((index, self._pairs(self.photographs.names[index])) for index in indices)
         index, pairs = next(candidate for candidate in candidates if candidate[1])
         return index, pairs[rng.integers(len(pairs))]

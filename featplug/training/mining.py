@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from scipy.spatial.distance import pdist, squareform
 from torch import Tensor
 
-from featplug.h5file import H5Writer, Provenance
+from featplug.h5file import H5Reader, H5Writer, Provenance
 from featplug.training.patch_views import MARGIN
 from featplug.training.photograph_files import PhotographFile
 
@@ -208,8 +208,18 @@ def mine_labels(
     provenance = Provenance(
         _KIND, asdict(options), inputs={"patch_groups": groups.provenance.file_id}
     )
+    names = groups.names() if names is None else names
+    if path.is_file():
+        # A whole file is only read, so that several trainings can use it at once.
+        with H5Reader(path) as reader:
+            made_by = reader.provenance
+            is_ours = made_by is not None and not made_by.difference(provenance)
+            is_whole = is_ours and all(name in reader.file for name in names)
+        if is_whole:
+            yield from names
+            return
     with H5Writer(path, provenance) as writer:
-        for name in groups.names() if names is None else names:
+        for name in names:
             if name not in writer.file:
                 (patches,) = groups.read(name, "patches")
                 clusters, far = cluster(appearance(patches, device), options, device)

@@ -73,7 +73,7 @@ class MTLDescPairOptions:
 
 
 class HomographyPairs(StepDataset):
-    """Pairs of views under a random homography, for validation on photographs held out.
+    """Pairs of views under a random homography, with nothing known of their keypoints.
 
     A batch has ``image0`` and ``image1`` (B×3×H×W in [0, 1]), ``homography`` (B×3×3 float32, from
     image 0 to image 1) and ``valid1`` (B×H×W bool, where image 1 shows the photograph).

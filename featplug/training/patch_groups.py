@@ -26,10 +26,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from featplug.h5file import Provenance
+from featplug.training.losses.average_precision import affinity_of_groups
 from featplug.training.mining import MinedLabels
 from featplug.training.patch_views import MARGIN, PatchGroupOptions, find_patch_groups
 from featplug.training.photograph_files import PhotographFile, make_photograph_file
-from featplug.training.photographs import Photographs
+from featplug.training.photographs import Photographs, shuffled_place
 from featplug.training.photometric import Change, PhotometricOptions
 
 _KIND = "patch groups"
@@ -117,6 +118,15 @@ class PatchBatchOptions:
     max_per_group: int = 4
 
 
+def count_patches(groups: PatchGroups, names: Sequence[str], max_per_group: int) -> int:
+    """Count the patches of photographs that a batch can have at most."""
+    total = 0
+    for name in names:
+        sizes = np.unique(groups.labels(name), return_counts=True)[1]
+        total += int(np.minimum(sizes, max_per_group).sum())
+    return total
+
+
 class PatchGroupBatches(Dataset[dict[str, Tensor]]):
     """Batches of whole patch groups; a step's batch follows from the seed and the step alone.
 
@@ -151,12 +161,8 @@ class PatchGroupBatches(Dataset[dict[str, Tensor]]):
         groups.require(self.names)
         if mined is not None:
             mined.require_of(groups.provenance.file_id, self.names)
-        available = 0
-        for name in self.names:
-            available += len(self._choose(self.groups.labels(name), np.random.default_rng(0))[0])
-            if available >= self.options.batch_size:
-                break
-        else:
+        available = count_patches(groups, self.names, self.options.max_per_group)
+        if available < self.options.batch_size:
             raise ValueError(
                 f"{groups.path} has only {available} patches of these {len(self.names)} "
                 f"photographs, too few for a batch of {self.options.batch_size}; make it smaller, "
@@ -167,23 +173,32 @@ class PatchGroupBatches(Dataset[dict[str, Tensor]]):
         """Give the batch of a step, see the class."""
         options = self.options
         rng = np.random.default_rng([self.seed, 0, step])
-        patches, labels, looks = [], [], []
-        remaining, first = options.batch_size, 0
+        chosen: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        counts: dict[str, int] = {}
+        remaining = options.batch_size
+        photographs = min(options.photographs, len(self.names))
         for k, name in enumerate(self._order(step, rng)):
+            chosen[name] = self._choose(self.groups.labels(name), rng)
+            quota = min(remaining, -(-remaining // max(photographs - k, 1)))
+            counts[name] = min(quota, len(chosen[name][0]))
+            remaining -= counts[name]
+            if not remaining:
+                break
+        for name, (rows, _) in chosen.items():  # where the later ones have too few
+            more = min(remaining, len(rows) - counts[name])
+            counts[name] += more
+            remaining -= more
+        patches, labels, looks, first = [], [], [], 0
+        for name, (rows, groups) in chosen.items():
+            rows, groups = rows[: counts[name]], groups[: counts[name]]
             all_patches, *_ = self.groups.read(name, "patches")
-            rows, groups = self._choose(self.groups.labels(name), rng)
-            quota = min(remaining, -(-remaining // max(options.photographs - k, 1)))
-            rows, groups = rows[:quota], groups[:quota]
             patches.append(all_patches[rows])
             labels.append(first + groups)
             looks.append(None if self.mined is None else self.mined.are_far(name, rows))
             first += groups.max(initial=-1) + 1
-            remaining -= len(rows)
-            if not remaining:
-                break
         label = torch.from_numpy(np.concatenate(labels))
-        same = label[:, None] == label
-        affinity = same.to(torch.int8).mul_(2).sub_(1)
+        affinity = affinity_of_groups(label)
+        same = affinity > 0
         start = 0
         for part, are_far in zip(labels, looks, strict=True):
             block = slice(start, start + len(part))
@@ -202,11 +217,10 @@ class PatchGroupBatches(Dataset[dict[str, Tensor]]):
         last = min(first + self.options.photographs, first + len(self.names))
         taken = []
         for number in range(first, last):
-            round_, place = divmod(number, len(self.names))
-            order = np.random.default_rng([self.seed, 1, round_]).permutation(len(self.names))
-            if order[place] not in taken:  # the end of one round and the start of the next
-                taken.append(order[place])
-                yield self.names[order[place]]
+            _, index = shuffled_place(self.seed, number, len(self.names))
+            if index not in taken:  # the end of one round and the start of the next
+                taken.append(index)
+                yield self.names[index]
         for index in rng.permutation(len(self.names)):
             if index not in taken:
                 yield self.names[index]

@@ -18,7 +18,8 @@ def split_photographs(names: Sequence[str], held_out: float = 0.05) -> tuple[lis
     """Divide photographs into those to train on and those to validate on.
 
     Which part a photograph falls into depends on its file's name alone, not on its folder or on
-    what other photographs there are.
+    what other photographs there are; but of a few, where no name or every name falls into one
+    part, the first by the same measure is validated on.
 
     Args:
         names: of the photographs.
@@ -38,6 +39,21 @@ def split_photographs(names: Sequence[str], held_out: float = 0.05) -> tuple[lis
         kept = [min(names, key=ranks.__getitem__)]
     chosen = set(kept)
     return [name for name in names if name not in chosen], kept
+
+
+def shuffled_place(seed: int, number: int, count: int) -> tuple[int, int]:
+    """Take all photographs once, in random order, then all again in another.
+
+    Args:
+        seed: of the orders.
+        number: of the photograph among all that are ever taken.
+        count: of different ones.
+
+    Returns:
+        The round, and the photograph's index.
+    """
+    round_, place = divmod(number, count)
+    return round_, int(np.random.default_rng([seed, 1, round_]).permutation(count)[place])
 
 
 class Photographs:

@@ -33,7 +33,7 @@ from featplug.networks.lisrd import DESCRIPTOR_DIM, NUM_TILES
 from featplug.training.homographies import warp_points
 from featplug.training.pairs import HomographyPairOptions, HomographyPairs
 from featplug.training.photograph_files import PhotographFile, make_photograph_file
-from featplug.training.photographs import Photographs
+from featplug.training.photographs import Photographs, shuffled_place
 from featplug.training.triplets import VIEWS
 
 _KIND = "SIFT pairs"
@@ -210,8 +210,7 @@ class SIFTPairBatches(Dataset[dict[str, Tensor]]):
         return {key: torch.from_numpy(value) for key, value in batch.items()}
 
     def _sample(self, number: int) -> dict[str, np.ndarray]:
-        round_, place = divmod(number, len(self.names))
-        order = np.random.default_rng([self.seed, 1, round_]).permutation(len(self.names))
-        arrays = self.pairs.read(self.names[order[place]], *_DATASETS)
+        round_, place = shuffled_place(self.seed, number, len(self.names))
+        arrays = self.pairs.read(self.names[place], *_DATASETS)
         index = round_ % len(arrays[0])
         return {key: array[index] for key, array in zip(_DATASETS, arrays, strict=True)}

@@ -49,8 +49,9 @@ class Task(ABC):
         """Compute the loss of one batch.
 
         Args:
-            forward: calls :attr:`network` on all processes' devices, once a step; what it returns
-                has the run's precision and is best turned into float32 at once.
+            forward: calls :attr:`network`; what it returns has the run's precision and is best
+                turned into float32 at once. Gradients are those of all processes together, for
+                which every trainable parameter must take part in the loss.
             batch: an item of :attr:`data`, on the network's device.
             generator: of all random numbers, on the network's device.
 

@@ -11,6 +11,8 @@ import csv
 import json
 import math
 import os
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -83,7 +85,10 @@ def train(task: Task, options: TrainOptions, progress: bool = False) -> TrainSum
         progress: show a bar.
 
     Raises:
-        ValueError: the folder holds another run, or the loss is no longer finite.
+        ValueError: the folder holds another run, an option is no positive number, or the loss or
+            its gradient is no longer finite.
+        KeyboardInterrupt: Ctrl-C; the step it came in was finished and saved, unless a second one
+            came before.
     """
     return _Run(task, options).go(progress)
 
@@ -91,6 +96,14 @@ def train(task: Task, options: TrainOptions, progress: bool = False) -> TrainSum
 def process_rank() -> tuple[int, int]:
     """Give the rank of this process, and how many processes ``torchrun`` has started."""
     return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+
+
+def process_device(name: str | None = None) -> torch.device:
+    """Give the device of this process: its own GPU under ``torchrun``, or see ``choose_device``."""
+    device = choose_device(name)
+    if process_rank()[1] > 1 and device.type == "cuda":
+        return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    return device
 
 
 def join_processes(device: torch.device) -> None:
@@ -112,19 +125,44 @@ def _fastest_convolutions() -> Iterator[None]:
         torch.backends.cudnn.benchmark = before
 
 
+@contextmanager
+def _finishing_first() -> Iterator[None]:
+    """Let Ctrl-C wait until the block ends; a second one does not wait."""
+    before = signal.getsignal(signal.SIGINT)
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or before in (None, signal.SIG_IGN):
+        yield
+        return
+    pressed = []
+
+    def hold(*_: object) -> None:
+        pressed.append(True)
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, hold)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        raise KeyboardInterrupt
+
+
 class _Run:
     def __init__(self, task: Task, options: TrainOptions) -> None:
         if options.precision not in PRECISIONS:
             raise ValueError(
                 f"The precision must be one of {', '.join(PRECISIONS)}, not {options.precision}."
             )
+        for name in ("steps", "validate_every"):
+            if getattr(options, name) < 1:
+                raise ValueError(f"{name} must be 1 or more, not {getattr(options, name)}.")
         self.task, self.options = task, options
         self.rank, self.world_size = process_rank()
-        self.device = choose_device(options.device)
+        self.device = process_device(options.device)
         if self.world_size > 1:
             join_processes(self.device)
             if self.device.type == "cuda":
-                self.device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
                 torch.cuda.set_device(self.device)
         task.network.to(self.device)
         self.network: nn.Module = task.network
@@ -146,39 +184,45 @@ class _Run:
 
     def go(self, progress: bool) -> TrainSummary:
         """Train until the end, or until the time is over."""
-        started = saved = time.monotonic()
-        seconds_before = self.seconds
+        self._started = self._saved = time.monotonic()
+        self._seconds_before = self.seconds
         steps = self.options.steps
         bar = progress_bar(
             self._batches(), "train", steps - self.step, "step", progress and self.rank == 0
         )
+        is_whole = True
         try:
             for batch in bar:
-                with _fastest_convolutions():
-                    self._train_step(batch)
-                now = time.monotonic()
-                self.seconds = seconds_before + now - started
-                over = self._agreed(
-                    self.options.max_minutes is not None
-                    and now - started > 60 * self.options.max_minutes
-                )
-                if self.step % self.options.validate_every == 0 or self.step == steps:
-                    self._validate()
-                if (
-                    over
-                    or self.step == steps
-                    or self._agreed(now - saved > 60 * self.options.checkpoint_minutes)
-                ):
-                    self._save()
-                    saved = now
-                if over:
+                with _finishing_first():
+                    is_whole = False
+                    is_over = self._finish_step(batch)
+                    is_whole = True
+                if is_over:
                     break
         except KeyboardInterrupt:
-            self._save()
+            if is_whole:
+                self._save()
             raise
         return TrainSummary(
             self.step, self.step == steps, self.options.outputs / WEIGHTS, self.metrics
         )
+
+    def _finish_step(self, batch: dict[str, Tensor]) -> bool:
+        """Train, validate and save where it is time to; returns whether the time is over."""
+        with _fastest_convolutions():
+            self._train_step(batch)
+        now = time.monotonic()
+        self.seconds = self._seconds_before + now - self._started
+        most = self.options.max_minutes
+        is_over = self._agreed(most is not None and now - self._started > 60 * most)
+        is_last = self.step == self.options.steps
+        if self.step % self.options.validate_every == 0 or is_last:
+            self._validate()
+        is_due = now - self._saved > 60 * self.options.checkpoint_minutes
+        if is_over or is_last or self._agreed(is_due):
+            self._save()
+            self._saved = now
+        return is_over
 
     def _train_step(self, batch: dict[str, Tensor]) -> None:
         for group, rate in zip(self.optimizer.param_groups, self.full_rates, strict=True):
@@ -191,16 +235,27 @@ class _Run:
         losses = self.task.losses(self._forward, on_device, generator)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(losses["loss"]).backward()
+        values = {key: float(value.detach()) for key, value in losses.items()}
+        self._check_finite(values["loss"])
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        values = {key: float(value.detach()) for key, value in losses.items()}
         self.step += 1
-        if not math.isfinite(values["loss"]):
-            raise ValueError(
-                f"The loss of step {self.step} is {values['loss']}; train again from "
-                f"{self.options.outputs / CHECKPOINT} with a lower learning rate."
-            )
         self._log({"step": self.step, **values})
+
+    def _check_finite(self, loss: float) -> None:
+        """Refuse a step that would spoil the weights; infinities of float16 the scaler sees to."""
+        gradients = [p.grad for p in self.task.network.parameters() if p.grad is not None]
+        is_finite = math.isfinite(loss)
+        if is_finite and not self.scaler.is_enabled():
+            is_finite = bool(nn.utils.get_total_norm(gradients).isfinite())
+        if is_finite:
+            return
+        best = self.options.outputs / BEST
+        start = f"from --start {best}" if best.is_file() else "anew"
+        raise ValueError(
+            f"The loss of step {self.step + 1} is {loss}, or its gradient is not finite; train "
+            f"{start} with another --outputs and a lower --learning-rate."
+        )
 
     def _validate(self) -> None:
         if self.rank != 0:

@@ -27,7 +27,7 @@ from featplug.training.homographies import (
     valid_masks,
     warp_images,
 )
-from featplug.training.photographs import Photographs, resized
+from featplug.training.photographs import Photographs, resized, shuffled_place
 
 _SEEDS = 2**62
 
@@ -118,7 +118,7 @@ class StepDataset(Dataset[dict[str, Tensor]], ABC):
         rendered: give batches; otherwise plans, a fifth of the size, for :meth:`render`.
 
     Raises:
-        ValueError: there is no photograph.
+        ValueError: there is no photograph, or the batch is empty.
     """
 
     def __init__(
@@ -126,6 +126,8 @@ class StepDataset(Dataset[dict[str, Tensor]], ABC):
     ) -> None:
         if not len(photographs):
             raise ValueError(f"There are no photographs of {photographs.folder} to make pairs of.")
+        if options.batch_size < 1:
+            raise ValueError(f"A batch must have 1 pair or more, not {options.batch_size}.")
         self.photographs = photographs
         self._seed, self._rendered = seed, rendered
         self._batch_size, self._size, self._zoom = options.batch_size, options.size, options.zoom
@@ -154,9 +156,7 @@ class StepDataset(Dataset[dict[str, Tensor]], ABC):
 
     def _sample(self, number: int) -> dict[str, np.ndarray]:
         rng = np.random.default_rng([self._seed, 0, number])
-        round_, place = divmod(number, len(self.photographs))
-        order = np.random.default_rng([self._seed, 1, round_]).permutation(len(self.photographs))
-        index = int(order[place])
+        _, index = shuffled_place(self._seed, number, len(self.photographs))
         view = place_view(*self.photographs.read(index), self._size, self._zoom, rng)
         return {
             "canvas": view.canvas.transpose(2, 0, 1),

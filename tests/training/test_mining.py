@@ -140,6 +140,8 @@ def test_only_what_looks_alike_in_one_photograph_is_ignored(
     distances = torch.cdist(features, features)
     distractors = affinity[:50, :50] == -1
     assert distances[ignored].mean() < distances[distractors].mean() - 0.5
+    # A whole file takes nothing, though another training has it open.
+    assert list(mine_labels(groups, path, options)) == names
 
 
 def test_labels_of_other_patches_are_refused(groups: PatchGroups, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from featplug.training.patch_groups import (
     PatchBatchOptions,
     PatchGroupBatches,
     PatchGroups,
+    count_patches,
     jitter_patches,
     make_patch_groups,
 )
@@ -207,10 +208,13 @@ def test_batches_from_processes(groups: PatchGroups) -> None:
         assert torch.equal(batch["patches"], data[step]["patches"])
 
 
-def test_batches_larger_than_the_photographs_have(groups: PatchGroups) -> None:
-    most = sum(len(groups.labels(name)) for name in groups.names())
-    batch = PatchGroupBatches(groups, options=PatchBatchOptions(most, photographs=1))[0]
-    assert len(batch["patches"]) == most
+@pytest.mark.parametrize("sources", [1, 3, 8])
+def test_batches_larger_than_the_photographs_have(groups: PatchGroups, sources: int) -> None:
+    most = count_patches(groups, groups.names(), max_per_group=4)
+    assert most > 100
+    for size in (most // 2, most - 1, most):
+        batch = PatchGroupBatches(groups, options=PatchBatchOptions(size, sources))[0]
+        assert len(batch["patches"]) == size
     with pytest.raises(ValueError, match=f"only {most} patches of these 4 photographs"):
         PatchGroupBatches(groups, options=PatchBatchOptions(most + 1))
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -165,8 +167,103 @@ def test_another_run_in_the_folder_is_refused(tmp_path: Path) -> None:
         train(Regression(rate=0.2), options(tmp_path))
 
 
+class Interrupted(Regression):
+    """Ctrl-C comes amid the fiftieth step, once or twice."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.times, self.calls = times, 0
+
+    def losses(self, *args: Any) -> dict[str, Tensor]:
+        self.calls += 1
+        if self.calls == 50:
+            for _ in range(self.times):
+                signal.raise_signal(signal.SIGINT)
+        return super().losses(*args)
+
+
+@pytest.mark.parametrize(("times", "step"), [(1, 50), (2, 49)])
+def test_an_interrupted_run_goes_on_to_the_same_weights(
+    tmp_path: Path, times: int, step: int
+) -> None:
+    whole = train(Regression(), options(tmp_path / "whole"))
+    folder = tmp_path / "stopped"
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(Interrupted(times), options(folder, checkpoint_minutes=0))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert torch.load(folder / "checkpoint.pt", weights_only=True)["step"] == step
+    resumed = train(Regression(), options(folder))
+    assert resumed.finished
+    for key, value in load_file(whole.weights).items():
+        torch.testing.assert_close(load_file(resumed.weights)[key], value, rtol=0, atol=0)
+
+
+def test_an_interrupt_amid_the_last_validation_leaves_it_to_be_done(tmp_path: Path) -> None:
+    class Impatient(Regression):
+        def validate(self, weights: Path) -> dict[str, float]:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(Impatient(), options(tmp_path, steps=30))
+    summary = train(Regression(), options(tmp_path, steps=30))
+    assert summary.finished
+    assert summary.metrics
+
+
+def test_two_processes_train_one_network(tmp_path: Path) -> None:
+    code = (
+        "from tests.training.test_trainer import *\n"
+        f"print(train(Regression(), options(Path({str(tmp_path)!r}))).finished)"
+    )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code],
+            env={**os.environ, **world, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    assert [process.communicate(timeout=300)[0].strip() for process in processes] == ["True"] * 2
+    # Each process has batches of its own, so that it is not the run of one.
+    together, alone = (
+        load_file(tmp_path / "weights.safetensors"),
+        train(Regression(), options(tmp_path / "alone")),
+    )
+    assert (together["0.weight"] - TRUTH).abs().max() < 0.2
+    assert not torch.equal(together["0.weight"], load_file(alone.weights)["0.weight"])
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
     task = Regression()
     task.network[0].weight.data.fill_(torch.inf)
-    with pytest.raises(ValueError, match=r"The loss of step 1 is nan.*lower learning rate"):
+    with pytest.raises(ValueError, match=r"The loss of step 1 is nan.*anew with another --outputs"):
         train(task, options(tmp_path))
+
+
+def test_a_gradient_that_is_not_finite_does_not_spoil_the_weights(tmp_path: Path) -> None:
+    class Spoiled(Regression):
+        def losses(self, *args: Any) -> dict[str, Tensor]:
+            losses = super().losses(*args)
+            if torch.initial_seed() == 60:  # the 61st step's; sqrt has no gradient at 0
+                losses["loss"] = losses["loss"] + (0 * self.network[0].weight.sum()).sqrt()
+            return losses
+
+    with pytest.raises(ValueError, match=r"step 61 is .*--start .*best\.safetensors with another"):
+        train(Spoiled(), options(tmp_path, checkpoint_minutes=0))
+    for name in ("best", "weights"):
+        assert load_file(tmp_path / f"{name}.safetensors")["0.weight"].isfinite().all()
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 60
+
+
+@pytest.mark.parametrize("name", ["steps", "validate_every"])
+def test_counts_below_one_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be 1 or more, not 0"):
+        train(Regression(), options(tmp_path, **{name: 0}))

@@ -8,7 +8,6 @@ from typing import Literal
 
 import tyro
 
-from featplug.base import choose_device
 from featplug.training.cli.run import Run
 from featplug.training.match_sets import MatchSetOptions
 from featplug.training.mining import mine_labels
@@ -20,6 +19,7 @@ from featplug.training.patch_groups import (
 )
 from featplug.training.tasks.contextdesc import ContextDescOptions, ContextDescTask
 from featplug.training.tasks.doap import DOAPOptions, DOAPTask
+from featplug.training.trainer import process_device
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def doap(
         batch=patches.batch,
         jitter=patches.jitter,
     )
-    run.train(DOAPTask(options, run.seed, choose_device(run.device)))
+    run.train(DOAPTask(options, run.seed, process_device(run.device)))
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def contextdesc(
         temperature,
         sets=sets.match,
     )
-    run.train(ContextDescTask(options, run.seed, choose_device(run.device)))
+    run.train(ContextDescTask(options, run.seed, process_device(run.device)))
 
 
 def _patch_files(run: Run, patches: Patches) -> tuple[Path, Path | None]:
@@ -120,5 +120,5 @@ def _patch_files(run: Run, patches: Patches) -> tuple[Path, Path | None]:
     if not patches.mine:
         return path, None
     mined = path.with_name(f"{path.stem}_labels.h5")
-    run.prepare("mine", mine_labels(PatchGroups(path), mined, device=choose_device(run.device)))
+    run.prepare("mine", mine_labels(PatchGroups(path), mined, device=process_device(run.device)))
     return path, mined

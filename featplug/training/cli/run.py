@@ -10,11 +10,16 @@ from typing import Literal
 
 import torch
 
-from featplug.base import choose_device
 from featplug.images import list_images
 from featplug.progress import progress_bar
 from featplug.training.task import Task
-from featplug.training.trainer import TrainOptions, join_processes, process_rank, train
+from featplug.training.trainer import (
+    TrainOptions,
+    join_processes,
+    process_device,
+    process_rank,
+    train,
+)
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,7 @@ class Run:
         """
         rank, world_size = process_rank()
         if world_size > 1:
-            join_processes(choose_device(self.device))
+            join_processes(process_device(self.device))
         if rank == 0:
             for _ in progress_bar(made, label, len(self.names()), "photograph", True):
                 pass

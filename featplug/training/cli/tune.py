@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import tyro
 
-from featplug.base import choose_device
 from featplug.training.cli.run import Run
-from featplug.training.tasks.tune import TuneOptions, TuneTask
+from featplug.training.tasks.tune import TunableFeature, TuneOptions, TuneTask
+from featplug.training.trainer import process_device
 
 
 def tune(
     run: tyro.conf.OmitArgPrefixes[Run],
-    feature: Literal["doap", "doap-binary", "contextdesc", "mtldesc"],
+    feature: TunableFeature,
     start: Path,
     max_keypoints: int = 1000,
     temperature: float = 0.08,
@@ -42,4 +41,4 @@ def tune(
         recall_weight=recall_weight,
         learning_rate=learning_rate,
     )
-    run.train(TuneTask(options, run.seed, choose_device(run.device)))
+    run.train(TuneTask(options, run.seed, process_device(run.device)))

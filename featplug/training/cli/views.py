@@ -8,7 +8,6 @@ from typing import Literal
 
 import tyro
 
-from featplug.base import choose_device
 from featplug.training import photometric
 from featplug.training.cli.run import Run
 from featplug.training.pairs import MTLDescPairOptions
@@ -18,6 +17,7 @@ from featplug.training.tasks.lisrd import LISRDOptions, LISRDTask
 from featplug.training.tasks.lisrd_sift import LISRDSIFTOptions, LISRDSIFTTask
 from featplug.training.tasks.mtldesc import MTLDescOptions, MTLDescTask
 from featplug.training.teacher import make_teacher
+from featplug.training.trainer import process_device
 from featplug.training.triplets import LISRDTripletOptions
 from featplug.training.viewpoint import read_megadepth, read_workspace
 
@@ -49,13 +49,13 @@ def mtldesc(
     if teacher is None:
         run.outputs.mkdir(parents=True, exist_ok=True)
         teacher = run.outputs / "teacher_keypoints.h5"
-        device = choose_device(run.device)
+        device = process_device(run.device)
         made = make_teacher(run.images, teacher, run.names(), device=device)
         run.prepare("teacher's keypoints, once, or give --teacher FILE", made)
     if look == "general":
         pairs = replace(pairs, photometric=photometric.GENERAL)
     options = MTLDescOptions(run.images, teacher, start, pairs, learning_rate, weight_decay)
-    run.train(MTLDescTask(options, run.seed, choose_device(run.device)))
+    run.train(MTLDescTask(options, run.seed, process_device(run.device)))
 
 
 def lisrd(
@@ -86,7 +86,7 @@ def lisrd(
         run.images, start, triplets, learning_rate, constant_rate, metas, meta_weight,
         accumulate=accumulate,
     )  # fmt: skip
-    run.train(LISRDTask(options, run.seed, choose_device(run.device)))
+    run.train(LISRDTask(options, run.seed, process_device(run.device)))
 
 
 def lisrd_sift(
@@ -113,7 +113,7 @@ def lisrd_sift(
     made = make_sift_pairs(run.images, path, run.names(), num_workers=run.num_workers)
     run.prepare("pairs", made)
     options = LISRDSIFTOptions(path, run.images, start, batch_size, learning_rate, margin)
-    run.train(LISRDSIFTTask(options, run.seed, choose_device(run.device)))
+    run.train(LISRDSIFTTask(options, run.seed, process_device(run.device)))
 
 
 def d2net(
@@ -169,4 +169,4 @@ def d2net(
         active,
         safe_radius=safe_radius,
     )
-    run.train(D2NetTask(options, run.seed, choose_device(run.device), found))
+    run.train(D2NetTask(options, run.seed, process_device(run.device), found))

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from featplug.confs import feature_conf
 from featplug.converters.efficientnet import efficientnet_lite0, packaged_file
 from featplug.extractors.contextdesc import load_networks
+from featplug.images import list_images
 from featplug.networks.contextdesc import ContextDesc
 from featplug.networks.efficientnet_lite import EfficientNetLite0
 from featplug.networks.l2net import DOAP
@@ -157,7 +158,7 @@ class ContextDescTask(Task):
         max_side = groups.provenance.conf["max_side"]
         trained, held_out = (
             Photographs(options.photographs, part, max_side)
-            for part in split_photographs(groups.names())
+            for part in split_photographs(list_images(options.photographs))
         )
         self.data = MatchSets(groups, trained, options.sets, seed)
         self._held_out = MatchSets(groups, held_out, options.sets)

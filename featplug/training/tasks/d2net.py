@@ -7,7 +7,7 @@ CVPR 2019, section 4, supplement, table 3, and the released training code.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from featplug.images import list_images
 from featplug.networks.d2net import CELL_SIZE, TRAINING_CELL_SIZE, D2Net, normalize_caffe
+from featplug.results import data_fingerprint
 from featplug.training import photometric
 from featplug.training.homographies import HomographyOptions
 from featplug.training.losses.d2net import (
@@ -25,7 +26,7 @@ from featplug.training.losses.d2net import (
     homography_correspondences,
     soft_detection_scores,
 )
-from featplug.training.pairs import HomographyPairOptions, HomographyPairs
+from featplug.training.pairs import VALIDATION_PAIRS, HomographyPairOptions, HomographyPairs
 from featplug.training.photographs import Photographs, split_photographs
 from featplug.training.photometric import PhotometricOptions
 from featplug.training.task import Task, use_channels_last
@@ -126,7 +127,9 @@ class D2NetTask(Task):
         self._start = load_weights("d2net-ots", start, network)
         self.network = network
         self._choose_layers(network)
-        names, held_out = split_photographs(list_images(options.photographs))
+        found = list_images(options.photographs)
+        self._photographs_id = data_fingerprint(options.photographs, found)
+        names, held_out = split_photographs(found)
         self.data: HomographyPairs | ViewpointPairs
         if scenes:
             viewpoint = ViewpointOptions(options.batch_size, options.crop)
@@ -144,9 +147,7 @@ class D2NetTask(Task):
         if options.active is not None:
             self._shift_biases(network, options.active)
         self._scenes = [str(scene.photographs[0].image.parent) for scene in scenes or ()]
-        validation = HomographyPairOptions(
-            1, (options.crop, options.crop), photometric_probability=0.5
-        )
+        validation = replace(VALIDATION_PAIRS, size=(options.crop, options.crop))
         self._held_out = HomographyPairs(Photographs(options.photographs, held_out), validation)
 
     def _choose_layers(self, network: D2Net) -> None:
@@ -232,10 +233,11 @@ class D2NetTask(Task):
         return {"loss": float(torch.stack(losses).mean()), **accuracy}
 
     def config(self) -> dict[str, Any]:
-        """List the options, the scenes and the weights of the start."""
+        """List the options and the scenes, and tell the photographs and the weights."""
         return {
             "system": "d2net",
             **asdict(self.options),
             "scenes": self._scenes,
+            "photographs_id": self._photographs_id,
             "start_sha256": self._start.sha256,
         }

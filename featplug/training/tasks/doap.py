@@ -5,14 +5,15 @@ He et al., "Local Descriptors Optimized for Average Precision", CVPR 2018, secti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from featplug.images import list_images
 from featplug.networks.l2net import DOAP, NUM_BITS, l2_net
 from featplug.training.losses.average_precision import (
     average_precision_loss,
@@ -25,6 +26,7 @@ from featplug.training.patch_groups import (
     PatchBatchOptions,
     PatchGroupBatches,
     PatchGroups,
+    count_patches,
     jitter_patches,
 )
 from featplug.training.photographs import Photographs, split_photographs
@@ -92,9 +94,11 @@ class DOAPTask(Task):
         groups = PatchGroups(options.groups)
         self._groups_id = groups.provenance.file_id
         mined = None if options.mined is None else MinedLabels(options.mined)
-        names, held_out = split_photographs(groups.names())
+        names, held_out = split_photographs(list_images(options.photographs))
         self.data = PatchGroupBatches(groups, names, options.batch, seed, mined)
-        self._held_out = PatchGroupBatches(groups, held_out, options.batch)
+        self._held_out = PatchGroupBatches(
+            groups, held_out, _no_more(options.batch, groups, held_out)
+        )
         self._pairs = HomographyPairs(Photographs(options.photographs, held_out), VALIDATION_PAIRS)
 
     @property
@@ -172,3 +176,11 @@ class DOAPTask(Task):
             **asdict(self.options),
             "groups_id": self._groups_id,
         }
+
+
+def _no_more(
+    options: PatchBatchOptions, groups: PatchGroups, names: Sequence[str]
+) -> PatchBatchOptions:
+    """Batches of no more patches than the photographs have."""
+    most = count_patches(groups, names, options.max_per_group)
+    return replace(options, batch_size=min(options.batch_size, max(most, 2)))

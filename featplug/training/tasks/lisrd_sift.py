@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from scipy.cluster.vq import kmeans2
 from torch import Tensor
 
+from featplug.images import list_images
 from featplug.networks.lisrd import LISRDSIFT, NUM_TILES
 from featplug.networks.netvlad import NetVLAD
 from featplug.training.losses.lisrd import excluded_negatives, triplet_loss
@@ -97,7 +98,7 @@ class LISRDSIFTTask(Task):
         torch.manual_seed(seed)
         pairs = SIFTPairs(options.pairs)
         self._pairs_id = pairs.provenance.file_id
-        names, held_out = split_photographs(pairs.names())
+        names, held_out = split_photographs(list_images(options.photographs))
         self.data = SIFTPairBatches(pairs, names, options.batch_size, seed)
         self.network = LISRDSIFT()
         if options.start is not None:

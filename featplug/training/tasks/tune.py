@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from featplug.base import Extractor
-from featplug.checkpoints import file_sha256
 from featplug.extractors import build_extractor
 from featplug.extractors.doap import DOAPExtractor
 from featplug.images import list_images
+from featplug.results import data_fingerprint
 from featplug.training.homographies import warp_points
 from featplug.training.losses.mutual import mutual_loss
 from featplug.training.pairs import VALIDATION_PAIRS, HomographyPairOptions, HomographyPairs
@@ -22,14 +22,15 @@ from featplug.training.photographs import Photographs, split_photographs
 from featplug.training.task import Task
 from featplug.training.validation import matching_accuracy, trained_confs
 
-HEADS: dict[str, tuple[str, ...]] = {
-    "doap": (),
-    "doap-binary": (),
+TunableFeature = Literal["doap", "doap-binary", "contextdesc", "mtldesc"]
+
+HEADS: dict[TunableFeature, tuple[str, ...]] = {
+    "doap": ("trunk.conv7", "trunk.bn7"),
+    "doap-binary": ("trunk.conv7", "trunk.bn7"),
     "contextdesc": ("local.conv6", "geometric_context.context_trans", "visual_context.fuse"),
     "mtldesc": ("conv_des", "conv_des_1", "conv_des_2", "conv_des_3", "conv_des_4", "scalemap"),
 }
-"""The features that can be tuned, and their networks' modules that are; of DOAP's list of layers
-the last convolution and its normalisation."""
+"""The modules of each feature's network that are tuned."""
 
 _VIEWS = replace(VALIDATION_PAIRS, batch_size=2)
 _FEWEST = 8
@@ -40,8 +41,7 @@ _FEWEST = 8
 class TuneOptions:
     """What is tuned, on what, and how."""
 
-    feature: str
-    """One of :data:`HEADS`."""
+    feature: TunableFeature
     start: Path
     """Trained weights of it."""
     photographs: Path
@@ -124,9 +124,12 @@ class TuneTask(Task):
         self._steps = range(validation_pairs)
         model, _ = trained_confs(options.feature, options.start, options.max_keypoints)
         extractor = build_extractor(model)
+        self._start_sha256 = extractor.weights_records[0].sha256
         self._tuned = cast(nn.Module, extractor.network)
-        self.network = _Described(extractor, _head(options.feature, self._tuned), options.gain)
-        names, held_out = split_photographs(list_images(options.photographs))
+        self.network = _Described(extractor, _head(options, self._tuned), options.gain)
+        found = list_images(options.photographs)
+        self._photographs_id = data_fingerprint(options.photographs, found)
+        names, held_out = split_photographs(found)
         photographs = Photographs(options.photographs, names)
         self.data = HomographyPairs(photographs, options.views, seed, rendered=False)
         single = replace(options.views, batch_size=1)
@@ -168,8 +171,8 @@ class TuneTask(Task):
                 for similarities in self._similarities(descriptors0, descriptors1)
             ]
         if not terms:  # of photographs without keypoints
-            tuned = next(p for p in self.network.parameters() if p.requires_grad)
-            terms.append(0 * tuned.sum())
+            tuned = [p for p in self.network.parameters() if p.requires_grad]
+            terms.append(torch.stack([0 * p.sum() for p in tuned]).sum())
         return {"loss": torch.stack(terms).mean()}
 
     def _similarities(self, descriptors0: Tensor, descriptors1: Tensor) -> list[Tensor]:
@@ -190,16 +193,21 @@ class TuneTask(Task):
         return self._tuned.state_dict()
 
     def config(self) -> dict[str, Any]:
-        """List the options and the weights that are tuned."""
+        """List the options, and tell the photographs and the weights that are tuned."""
         return {
             "system": self.options.feature,
             **asdict(self.options),
-            "start_sha256": file_sha256(self.options.start),
+            "photographs_id": self._photographs_id,
+            "start_sha256": self._start_sha256,
         }
 
 
-def _head(feature: str, network: nn.Module) -> list[nn.Module]:
-    """The modules that are tuned."""
-    if HEADS[feature]:
-        return [network.get_submodule(name) for name in HEADS[feature]]
-    return list(cast(nn.Module, network.trunk).children())[-2:]
+def _head(options: TuneOptions, network: nn.Module) -> list[nn.Module]:
+    modules = dict(network.named_modules())
+    missing = [name for name in HEADS[options.feature] if name not in modules]
+    if missing:  # DOAP's files list their own layers
+        raise ValueError(
+            f"The network in {options.start} has no {' and no '.join(missing)}, which would be "
+            f"tuned; give weights of {options.feature} that were trained here."
+        )
+    return [modules[name] for name in HEADS[options.feature]]

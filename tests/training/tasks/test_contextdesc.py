@@ -60,7 +60,8 @@ def test_a_few_steps_lower_the_loss_and_weights_work_without_other_files(
     assert history["temperature"][-1, 1] > history["temperature"][0, 1] + 0.05
     assert task.network.local_loss.temperature != task.network.augmented_loss.temperature
     assert 0 <= summary.metrics["accuracy"] <= 1
-    assert 0 <= summary.metrics["mma_3"] <= 1
+    assert summary.metrics["matches"] > 0
+    assert 0 < summary.metrics["mma_3"] <= 1
 
     state, metadata = read_safetensors(summary.weights)
     assert not [key for key in state if "temperature" in key]
