@@ -299,21 +299,6 @@ class ContextDesc(nn.Module):
         Returns:
             Descriptors ...×N×128 of unit length.
         """
-        return F.normalize(
-            self.outputs(local, matchability, positions, regional, interpolation, moved_positions),
-            dim=-1,
-        )
-
-    def outputs(
-        self,
-        local: Tensor,
-        matchability: Tensor,
-        positions: Tensor,
-        regional: Tensor | None,
-        interpolation: str = INTERPOLATIONS[0],
-        moved_positions: Tensor | None = None,
-    ) -> Tensor:
-        """Compute what :meth:`forward` scales to unit length."""
         # In float32 under autocast, too: distances and variances of positions do not bear less,
         # and next to the local network all this costs nothing.
         with torch.autocast(local.device.type, enabled=False):
@@ -323,7 +308,7 @@ class ContextDesc(nn.Module):
             if regional is not None:
                 regional = regional.to(positions.dtype)
                 total = total + self.visual_context(local, positions, regional, interpolation)
-            return total
+            return F.normalize(total, dim=-1)
 
 
 def normalise_positions(keypoints: Tensor, image_size: tuple[int, int]) -> Tensor:

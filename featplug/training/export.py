@@ -22,9 +22,11 @@ def export_weights(run: Path, path: Path, licence: str, half: bool = True) -> No
         half: round to float16. Inference computes in float32 all the same.
 
     Raises:
-        FileNotFoundError: the run has not been validated yet.
+        FileNotFoundError: there is no run, or it has not been validated yet.
         ValueError: its weights are damaged.
     """
+    if not run.is_dir():
+        raise FileNotFoundError(f"There is no folder {run}; give that of a run (its --outputs).")
     best, results = run / BEST, run / RESULTS
     for file in (best, results):
         if not file.is_file():

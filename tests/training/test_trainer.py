@@ -101,6 +101,9 @@ def test_it_learns_and_leaves_weights_curves_and_history(tmp_path: Path) -> None
 
 def test_exported_weights_say_what_made_them_but_not_where(tmp_path: Path) -> None:
     run, file = tmp_path / "run", tmp_path / "regression.safetensors"
+    with pytest.raises(FileNotFoundError, match=r"There is no folder .*run; give that of a run"):
+        export_weights(run, file, "Apache-2.0")
+    run.mkdir()
     with pytest.raises(FileNotFoundError, match="train until the first validation"):
         export_weights(run, file, "Apache-2.0")
     train(Regression(), options(run))

@@ -12,6 +12,7 @@ import torch
 
 from featplug.images import list_images
 from featplug.progress import progress_bar
+from featplug.training.photographs import split_photographs
 from featplug.training.task import Task
 from featplug.training.trainer import (
     TrainOptions,
@@ -88,5 +89,7 @@ class Run:
             torch.distributed.all_reduce(torch.zeros(()))
 
     def names(self) -> list[str]:
-        """All photographs."""
-        return list_images(self.images)
+        """All photographs; too few are refused before anything is made of them."""
+        names = list_images(self.images)
+        split_photographs(names)
+        return names

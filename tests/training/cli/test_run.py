@@ -8,6 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from featplug.training.cli.run import Run
 from featplug.training.sift_pairs import SIFTPairs
 from tests.worlds import write_textured_images
 
@@ -42,3 +45,9 @@ def test_of_two_processes_one_prepares_the_data(tmp_path: Path) -> None:
     assert "photograph" in errors[0]
     assert "photograph" not in errors[1]
     assert SIFTPairs(tmp_path / "pairs.h5").names() == ["000.png", "001.png"]
+
+
+def test_one_photograph_is_refused_before_anything_is_made_of_it(tmp_path: Path) -> None:
+    write_textured_images(tmp_path / "images", 1, width=64, height=48)
+    with pytest.raises(ValueError, match="at least two photographs; there are 1"):
+        Run(tmp_path / "images", tmp_path / "run").names()
