@@ -13,16 +13,30 @@ _LOG_SECONDS = 30.0
 
 
 def progress_bar(
-    items: Iterable[Any] | None, description: str, total: int, unit: str, shown: bool
+    items: Iterable[Any] | None,
+    description: str,
+    total: int,
+    unit: str,
+    shown: bool,
+    done: int = 0,
 ) -> tqdm:
     """Make a bar on the standard error stream.
 
     Args:
         items: what to go through; None for a bar that is updated by hand.
         description: the stage.
-        total: number of items.
+        total: number of items, those that are done included.
         unit: of the items, such as ``image``.
         shown: whether to show anything.
+        done: items that an earlier run went through.
     """
     interval = 0.1 if sys.stderr.isatty() else _LOG_SECONDS
-    return tqdm(items, description, total, unit=unit, disable=not shown, mininterval=interval)
+    return tqdm(
+        items,
+        description,
+        total,
+        unit=unit,
+        initial=done,
+        disable=not shown,
+        mininterval=interval,
+    )

@@ -105,7 +105,10 @@ def _is_version73(path: Path) -> bool:
     if not is_hdf5 and head.startswith(b"MATLAB 7.3"):
         raise damaged(path, "its HDF5 part is missing")
     if not is_hdf5 and not head.startswith(b"MATLAB 5.0"):
-        raise ValueError(f"{path} is no MATLAB file of version 5 or 7.3.")
+        raise ValueError(
+            f"{path} is no MATLAB file of version 5 or 7.3; give the authors' .mat file, or a "
+            ".safetensors file."
+        )
     return is_hdf5
 
 

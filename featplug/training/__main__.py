@@ -36,9 +36,9 @@ def export(run: Path, output: Path, licence: str = "Apache-2.0", half: bool = Tr
         licence: of the weights, which is kept in the file.
         half: round them to float16.
     """
-    export_weights(run, output, licence, half)
+    step = export_weights(run, output, licence, half)
     precision = "float16" if half else "float32"
-    print(f"{output}: {precision}, {output.stat().st_size / 2**20:.1f} MiB")
+    print(f"{output}: step {step}, {precision}, {output.stat().st_size / 2**20:.1f} MiB")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from featplug.files import write_whole
 from featplug.training.trainer import BEST, RESULTS
 
 
-def export_weights(run: Path, path: Path, licence: str, half: bool = True) -> None:
+def export_weights(run: Path, path: Path, licence: str, half: bool = True) -> int:
     """Write the best weights of a run, without the paths of the machine that it ran on.
 
     Args:
@@ -20,6 +20,9 @@ def export_weights(run: Path, path: Path, licence: str, half: bool = True) -> No
         path: the safetensors file to write.
         licence: of the weights, which is kept in the file.
         half: round to float16. Inference computes in float32 all the same.
+
+    Returns:
+        The step of the run that they are of.
 
     Raises:
         FileNotFoundError: there is no run, or it has not been validated yet.
@@ -51,3 +54,4 @@ def export_weights(run: Path, path: Path, licence: str, half: bool = True) -> No
     if "network" in record["config"]:
         metadata["network"] = json.dumps(record["config"]["network"])
     write_whole(path, lambda part: save_readable(state, part, metadata))
+    return int(made["step"])

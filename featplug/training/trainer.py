@@ -187,9 +187,8 @@ class _Run:
         self._started = self._saved = time.monotonic()
         self._seconds_before = self.seconds
         steps = self.options.steps
-        bar = progress_bar(
-            self._batches(), "train", steps - self.step, "step", progress and self.rank == 0
-        )
+        shown = progress and self.rank == 0
+        bar = progress_bar(self._batches(), "train", steps, "step", shown, done=self.step)
         is_whole = True
         try:
             for batch in bar:
