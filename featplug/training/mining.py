@@ -21,9 +21,9 @@ import torch.nn.functional as F
 from scipy.spatial.distance import pdist, squareform
 from torch import Tensor
 
-from featplug.h5file import H5Reader, H5Writer, Provenance
+from featplug.h5file import H5Writer, Provenance
 from featplug.training.patch_views import MARGIN
-from featplug.training.photograph_files import PhotographFile
+from featplug.training.photograph_files import PhotographFile, is_whole
 
 if TYPE_CHECKING:
     from featplug.training.patch_groups import PatchGroups
@@ -209,15 +209,9 @@ def mine_labels(
         _KIND, asdict(options), inputs={"patch_groups": groups.provenance.file_id}
     )
     names = groups.names() if names is None else names
-    if path.is_file():
-        # A whole file is only read, so that several trainings can use it at once.
-        with H5Reader(path) as reader:
-            made_by = reader.provenance
-            is_ours = made_by is not None and not made_by.difference(provenance)
-            is_whole = is_ours and all(name in reader.file for name in names)
-        if is_whole:
-            yield from names
-            return
+    if is_whole(path, provenance, lambda reader: all(name in reader.file for name in names)):
+        yield from names
+        return
     with H5Writer(path, provenance) as writer:
         for name in names:
             if name not in writer.file:

@@ -13,6 +13,7 @@ those of one group together; ``positions`` M×2 of the patches in the photograph
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -118,10 +119,14 @@ class PatchBatchOptions:
     max_per_group: int = 4
 
 
-def count_patches(groups: PatchGroups, names: Sequence[str], max_per_group: int) -> int:
-    """Count the patches of photographs that a batch can have at most."""
+def count_patches(
+    groups: PatchGroups, names: Sequence[str], max_per_group: int, enough: float = math.inf
+) -> int:
+    """Count the patches of photographs that a batch can have, until there are enough."""
     total = 0
     for name in names:
+        if total >= enough:
+            break
         sizes = np.unique(groups.labels(name), return_counts=True)[1]
         total += int(np.minimum(sizes, max_per_group).sum())
     return total
@@ -161,11 +166,12 @@ class PatchGroupBatches(Dataset[dict[str, Tensor]]):
         groups.require(self.names)
         if mined is not None:
             mined.require_of(groups.provenance.file_id, self.names)
-        available = count_patches(groups, self.names, self.options.max_per_group)
-        if available < self.options.batch_size:
+        batch_size = self.options.batch_size
+        available = count_patches(groups, self.names, self.options.max_per_group, batch_size)
+        if available < batch_size:
             raise ValueError(
                 f"{groups.path} has only {available} patches of these {len(self.names)} "
-                f"photographs, too few for a batch of {self.options.batch_size}; make it smaller, "
+                f"photographs, too few for a batch of {batch_size}; make it smaller, "
                 "or add photographs."
             )
 

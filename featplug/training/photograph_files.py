@@ -36,6 +36,21 @@ class _Making(Dataset[Any]):
             return error
 
 
+def is_whole(path: Path, provenance: Provenance, has_all: Callable[[H5Reader], bool]) -> bool:
+    """Tell whether a file needs no more; it is only read, so that several trainings can use it.
+
+    Args:
+        path: the file, if there is one.
+        provenance: what it should be.
+        has_all: whether it lacks nothing, asked of a file of that provenance.
+    """
+    if not path.is_file():
+        return False
+    with H5Reader(path) as reader:
+        made_by = reader.provenance
+        return made_by is not None and not made_by.difference(provenance) and has_all(reader)
+
+
 def make_photograph_file(
     images: Photographs,
     path: Path,
@@ -62,15 +77,9 @@ def make_photograph_file(
         ValueError: a photograph cannot be read, or the file is of another provenance.
     """
     folder, names = images.folder, images.names
-    if path.is_file():
-        # A whole file is only read, so that several trainings can use it at once.
-        with H5Reader(path) as reader:
-            made_by = reader.provenance
-            whole = made_by is not None and not made_by.difference(provenance)
-            whole = whole and len(_done(reader, images)) == len(names)
-        if whole:
-            yield from names
-            return
+    if is_whole(path, provenance, lambda reader: len(_done(reader, images)) == len(names)):
+        yield from names
+        return
     with H5Writer(path, provenance) as writer:
         done = _done(writer, images)
         yield from done

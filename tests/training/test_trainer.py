@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -26,6 +24,7 @@ from featplug.training.export import export_weights
 from featplug.training.task import Task
 from featplug.training.trainer import TrainOptions, train
 from featplug.weights_import import import_weights
+from tests.training.processes import run_two_processes
 
 TRUTH = torch.tensor([[1.0, -2.0, 0.5]])
 
@@ -224,20 +223,8 @@ def test_two_processes_train_one_network(tmp_path: Path) -> None:
         "from tests.training.test_trainer import *\n"
         f"print(train(Regression(), options(Path({str(tmp_path)!r}))).finished)"
     )
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", code],
-            env={**os.environ, **world, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    assert [process.communicate(timeout=300)[0].strip() for process in processes] == ["True"] * 2
+    ended = run_two_processes(code)
+    assert [process.output.strip() for process in ended] == ["True"] * 2, ended
     # Each process has batches of its own, so that it is not the run of one.
     together, alone = (
         load_file(tmp_path / "weights.safetensors"),

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from featplug.training.cli.run import Run
 from featplug.training.sift_pairs import SIFTPairs
+from tests.training.processes import run_two_processes
 from tests.worlds import write_textured_images
 
 
@@ -27,23 +24,10 @@ def test_of_two_processes_one_prepares_the_data(tmp_path: Path) -> None:
         "run.prepare('pairs', made)\n"
         "SIFTPairs(root / 'pairs.h5').require(run.names())\n"
     )
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = str(free.getsockname()[1])
-    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": port}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", code],
-            env={**os.environ, **shared, "RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in (0, 1)
-    ]
-    errors = [process.communicate()[1] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], errors
-    assert "photograph" in errors[0]
-    assert "photograph" not in errors[1]
+    first, second = run_two_processes(code)
+    assert (first.returncode, second.returncode) == (0, 0), first.errors + second.errors
+    assert "photograph" in first.errors
+    assert "photograph" not in second.errors
     assert SIFTPairs(tmp_path / "pairs.h5").names() == ["000.png", "001.png"]
 
 
