@@ -182,5 +182,6 @@ def _no_more(
     options: PatchBatchOptions, groups: PatchGroups, names: Sequence[str]
 ) -> PatchBatchOptions:
     """Batches of no more patches than the photographs have."""
+    groups.require(names)
     most = count_patches(groups, names, options.max_per_group, options.batch_size)
     return replace(options, batch_size=min(options.batch_size, max(most, 2)))
