@@ -34,7 +34,7 @@ class OtherContentsError(ValueError):
     """A file is whole, but holds something else than what is asked for."""
 
     def __init__(self, difference: str) -> None:
-        super().__init__(f"{difference}; give another file name, or --overwrite to replace it.")
+        super().__init__(f"{difference}; write elsewhere, or give --overwrite to replace it.")
         self.difference = difference
         """Which file, and what it was made of, without the way out."""
 
@@ -216,7 +216,7 @@ class H5Writer(_H5File):
         if found is None:
             raise ValueError(
                 f"{self.path} was not written by featplug, which does not add to it; "
-                "give another file name, or --overwrite to replace it."
+                "write elsewhere, or give --overwrite to replace it."
             )
         difference = found.difference(wanted)
         if difference:

@@ -235,7 +235,7 @@ def own_vocabulary(
             difference = "from other images"
         if difference is not None:
             raise ValueError(
-                f"The vocabulary {path} was learnt {difference}; give another file name, or "
+                f"The vocabulary {path} was learnt {difference}; write elsewhere, or give "
                 "--overwrite to learn it anew."
             )
         return vocabulary

@@ -155,7 +155,7 @@ def test_another_conf_is_refused_and_told_apart(tmp_path: Path) -> None:
     write_features(path, ["a.jpg"])
     other = Provenance("features", {"model": {"name": "sift", "max_keypoints": 2048}})
     with pytest.raises(
-        ValueError, match=r"model.max_keypoints = -1 there, 2048 here\); give another file name"
+        ValueError, match=r"model.max_keypoints = -1 there, 2048 here\); write elsewhere"
     ):
         FeatureWriter(path, other)
     reweighted = Provenance("features", FEATURES.conf, weights=[{"sha256": "abc"}])

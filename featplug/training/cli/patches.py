@@ -54,13 +54,13 @@ def doap(
     """
     groups, mined = _patch_files(run, patches)
     options = DOAPOptions(
-        groups,
-        run.images,
-        mined,
-        start,
-        binary,
-        distance,
-        learning_rate,
+        groups=groups,
+        photographs=run.images,
+        mined=mined,
+        start=start,
+        binary=binary,
+        distance=distance,
+        learning_rate=learning_rate,
         batch=patches.batch,
         jitter=patches.jitter,
     )
@@ -99,13 +99,13 @@ def contextdesc(
     """
     groups, _ = _patch_files(run, Patches(sets.groups, mine=False))
     options = ContextDescOptions(
-        groups,
-        run.images,
-        start,
-        start_local,
-        learning_rate,
-        trunk_rate,
-        temperature,
+        groups=groups,
+        photographs=run.images,
+        start=start,
+        start_local=start_local,
+        learning_rate=learning_rate,
+        trunk_rate=trunk_rate,
+        temperature=temperature,
         sets=sets.match,
     )
     run.train(ContextDescTask(options, run.seed, process_device(run.device)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from featplug.progress import progress_bar
 from featplug.training.photographs import split_photographs
 from featplug.training.task import Task
 from featplug.training.trainer import (
+    CONFIG,
     TrainOptions,
     join_processes,
     process_device,
@@ -50,7 +50,8 @@ class Run:
         """Say what is trained, train, and say how it ended."""
         is_first = process_rank()[0] == 0
         if is_first:
-            print(json.dumps(task.config(), default=str))
+            path = self.outputs / CONFIG
+            print(f"training {task.config()['system']}; all its options are in {path}")
         options = TrainOptions(
             outputs=self.outputs,
             steps=self.steps,

@@ -54,7 +54,14 @@ def mtldesc(
         run.prepare("teacher's keypoints, once, or give --teacher FILE", made)
     if look == "general":
         pairs = replace(pairs, photometric=photometric.GENERAL)
-    options = MTLDescOptions(run.images, teacher, start, pairs, learning_rate, weight_decay)
+    options = MTLDescOptions(
+        photographs=run.images,
+        teacher=teacher,
+        start=start,
+        pairs=pairs,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+    )
     run.train(MTLDescTask(options, run.seed, process_device(run.device)))
 
 
@@ -83,9 +90,15 @@ def lisrd(
             samples before it as well.
     """
     options = LISRDOptions(
-        run.images, start, triplets, learning_rate, constant_rate, metas, meta_weight,
+        photographs=run.images,
+        start=start,
+        triplets=triplets,
+        learning_rate=learning_rate,
+        constant_rate=constant_rate,
+        metas=metas,
+        meta_weight=meta_weight,
         accumulate=accumulate,
-    )  # fmt: skip
+    )
     run.train(LISRDTask(options, run.seed, process_device(run.device)))
 
 
@@ -112,7 +125,14 @@ def lisrd_sift(
     path = pairs or run.outputs / "sift_pairs.h5"
     made = make_sift_pairs(run.images, path, run.names(), num_workers=run.num_workers)
     run.prepare("pairs", made)
-    options = LISRDSIFTOptions(path, run.images, start, batch_size, learning_rate, margin)
+    options = LISRDSIFTOptions(
+        pairs=path,
+        photographs=run.images,
+        start=start,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        margin=margin,
+    )
     run.train(LISRDSIFTTask(options, run.seed, process_device(run.device)))
 
 
@@ -157,16 +177,16 @@ def d2net(
     found = [read_workspace(folder) for folder in workspaces]
     found += [read_megadepth(megadepth, scene) for scene in scenes if megadepth is not None]
     options = D2NetOptions(
-        run.images,
-        start,
-        layers,
-        learning_rate,
-        schedule,
-        cell_size,
-        crop,
-        batch_size,
-        rectify,
-        active,
+        photographs=run.images,
+        start=start,
+        layers=layers,
+        learning_rate=learning_rate,
+        schedule=schedule,
+        cell_size=cell_size,
+        crop=crop,
+        batch_size=batch_size,
+        rectify=rectify,
+        active=active,
         safe_radius=safe_radius,
     )
     run.train(D2NetTask(options, run.seed, process_device(run.device), found))
