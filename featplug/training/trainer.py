@@ -7,6 +7,7 @@ torch's DistributedDataParallel under ``torchrun``.
 
 from __future__ import annotations
 
+import atexit
 import csv
 import json
 import math
@@ -112,6 +113,8 @@ def join_processes(device: torch.device) -> None:
         # Long enough for the first process to prepare the data of a large folder alone.
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         torch.distributed.init_process_group(backend, timeout=timedelta(days=1))
+        # Its threads must have ended before the interpreter does, which else may abort.
+        atexit.register(torch.distributed.destroy_process_group)
 
 
 @contextmanager
