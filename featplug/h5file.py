@@ -28,13 +28,14 @@ from featplug.journal import JournaledFile, journal_path, recover
 
 _ATTRIBUTE = "featplug"
 _FREE_DISK_MARGIN = 64 * 2**20
+_WAY_OUT = "write elsewhere, or delete it (as --overwrite does, where a command has that)."
 
 
 class OtherContentsError(ValueError):
     """A file is whole, but holds something else than what is asked for."""
 
     def __init__(self, difference: str) -> None:
-        super().__init__(f"{difference}; write elsewhere, or give --overwrite to replace it.")
+        super().__init__(f"{difference}; {_WAY_OUT}")
         self.difference = difference
         """Which file, and what it was made of, without the way out."""
 
@@ -215,8 +216,7 @@ class H5Writer(_H5File):
         found = _provenance(self.file)
         if found is None:
             raise ValueError(
-                f"{self.path} was not written by featplug, which does not add to it; "
-                "write elsewhere, or give --overwrite to replace it."
+                f"{self.path} was not written by featplug, which does not add to it; {_WAY_OUT}"
             )
         difference = found.difference(wanted)
         if difference:

@@ -51,7 +51,7 @@ class Run:
         is_first = process_rank()[0] == 0
         if is_first:
             path = self.outputs / CONFIG
-            print(f"training {task.config()['system']}; all its options are in {path}")
+            print(f"{task.config()['system']}: what decides over the result is written to {path}")
         options = TrainOptions(
             outputs=self.outputs,
             steps=self.steps,
