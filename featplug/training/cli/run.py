@@ -14,7 +14,6 @@ from featplug.progress import progress_bar
 from featplug.training.photographs import split_photographs
 from featplug.training.task import Task
 from featplug.training.trainer import (
-    CONFIG,
     TrainOptions,
     join_processes,
     process_device,
@@ -47,11 +46,7 @@ class Run:
     """Stop after that many; the same command goes on."""
 
     def train(self, task: Task) -> None:
-        """Say what is trained, train, and say how it ended."""
-        is_first = process_rank()[0] == 0
-        if is_first:
-            path = self.outputs / CONFIG
-            print(f"{task.config()['system']}: what decides over the result is written to {path}")
+        """Train, and say how it ended and where all is."""
         options = TrainOptions(
             outputs=self.outputs,
             steps=self.steps,
@@ -63,12 +58,12 @@ class Run:
             max_minutes=self.max_minutes,
         )
         summary = train(task, options, progress=True)
-        if not is_first:
+        if process_rank()[0] != 0:
             return
         state = "finished" if summary.finished else "stopped, run it again to go on,"
         figures = ", ".join(f"{key} {value:.3f}" for key, value in summary.metrics.items())
         print(f"{state} after {summary.step} steps: {figures or 'not validated yet'}")
-        print(f"weights, curves and history are in {self.outputs}")
+        print(f"weights, configuration, curves and history are in {self.outputs}")
 
     def prepare(self, label: str, made: Iterable[str]) -> None:
         """Make a file with an entry for each photograph, and show how far it is.
