@@ -28,7 +28,9 @@ from featplug.journal import JournaledFile, journal_path, recover
 
 _ATTRIBUTE = "featplug"
 _FREE_DISK_MARGIN = 64 * 2**20
-_WAY_OUT = "write elsewhere, or delete it (as --overwrite does, where a command has that)."
+_WAY_OUT = (
+    "write elsewhere, or delete what was written before (as --overwrite does, if a command has it)."
+)
 
 
 class OtherContentsError(ValueError):

@@ -22,6 +22,7 @@ from scipy.sparse import csr_array
 from featplug import __version__
 from featplug.checkpoints import read_safetensors, save_readable
 from featplug.files import write_whole
+from featplug.h5file import OtherContentsError
 from featplug.store import FeatureReader
 
 _SAMPLE_IMAGES = 1024
@@ -220,8 +221,8 @@ def own_vocabulary(
         database_may_change: load it also where it was learnt from other images.
 
     Raises:
-        ValueError: it was learnt with other options or features or from other images, or there is
-            too little to learn from.
+        OtherContentsError: it was learnt with other options or features or from other images.
+        ValueError: there is too little to learn from.
     """
     digest = hashlib.sha256("\n".join(sorted(database)).encode()).hexdigest()
     if path.exists() and not overwrite:
@@ -234,10 +235,7 @@ def own_vocabulary(
         elif not database_may_change and metadata.get("database") != digest:
             difference = "from other images"
         if difference is not None:
-            raise ValueError(
-                f"The vocabulary {path} was learnt {difference}; write elsewhere, or give "
-                "--overwrite to learn it anew."
-            )
+            raise OtherContentsError(f"The vocabulary {path} was learnt {difference}")
         return vocabulary
     present = [name for name in database if name in reader]
     rng = np.random.default_rng(options.seed)
