@@ -13,17 +13,17 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from benchmarks.choices import FAILURES, asked_for, choose_features, choose_seeds, problem_of
 from benchmarks.console import NOTHING, conclude, table_lines
-from benchmarks.datasets import DEMO_WORLDS, metrics_by_part
-from benchmarks.features import FAILURES, asked_for, choose_features, choose_seeds, problem_of
 from benchmarks.record import Picture, Problem, Row, Run, write_run
+from benchmarks.scene_names import DEMO_WORLDS, metrics_by_part
 from featplug.base import choose_device
-from featplug.cli import run_command
+from featplug.cli.app import run_command
+from featplug.localization.localizer import PICTURE
 from pipelines import aachen, aachen_task, inloc, inloc_task
 from pipelines.aachen_task import AachenOptions
 from pipelines.datasets.demo import DEMO
 from pipelines.inloc_task import InLocOptions
-from pipelines.localization import PICTURE
 from pipelines.stages import FeatureOptions, plain
 
 

@@ -17,7 +17,7 @@ from importlib import resources
 from typing import Any
 
 from benchmarks.record import Row
-from featplug.confs import feature_conf
+from featplug.methods import feature_conf
 
 
 @dataclass(frozen=True)

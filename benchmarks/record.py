@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from featplug.results import environment, write_results
+from featplug.io.results import environment, write_results
 
 FORMAT = 1
 """Of ``results.json``; grows when an older report could not read a newer run."""
@@ -57,7 +57,7 @@ class Row:
     weights: list[dict[str, Any]] = field(default_factory=list)
     """Files and their hashes, as in a feature file."""
     metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Name to value and unit (:func:`featplug.results.metric`)."""
+    """Name to value and unit (:func:`featplug.io.results.metric`)."""
     curves: dict[str, Curve] = field(default_factory=dict)
     stages: dict[str, dict[str, float]] = field(default_factory=dict)
     """Stage to seconds and peak_memory_mib."""

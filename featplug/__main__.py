@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from featplug.cli import app, run_command
+from featplug.cli.app import app, run_command
 
 # Before a command imports torch; see pipelines/__init__.py.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
@@ -14,7 +14,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 def main() -> None:
     """Run the command line."""
     if sys.argv[1:2] == ["hloc"]:  # whose other arguments are not ours
-        from featplug.cli_hloc import run_hloc
+        from featplug.cli.hloc_command import run_hloc
 
         run_hloc(sys.argv[2:], prog="featplug hloc")
     else:

@@ -2,7 +2,7 @@
 
 Coordinates everywhere are pixels of the image that was given, x to the right, y down, and an
 integer is the *centre* of a pixel: the centre of the top-left pixel is (0, 0). COLMAP's origin,
-the corner of that pixel, enters only in :mod:`featplug.colmap`.
+the corner of that pixel, enters only in :mod:`featplug.colmap.database`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
-from featplug.registry import WeightsRecord
+from featplug.weights.registry import WeightsRecord
 
 KEYPOINT_KEYS = ("keypoints", "scores", "scales", "oris")
 """The outputs of an extractor that say where keypoints are, not what they look like."""

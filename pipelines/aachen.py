@@ -15,25 +15,20 @@ import numpy as np
 import pycolmap
 import tyro
 
-from featplug import colmap, pairs
-from featplug.absolute_pose import AbsolutePoseOptions
-from featplug.cli import run_command
-from featplug.metrics import camera_centres, model_poses, reconstruction_statistics
-from featplug.plots import ground_axes
-from featplug.progress import progress_bar
-from featplug.results import StageRecorder, data_fingerprint, metric, write_results
-from featplug.store import FeatureReader, MatchReader
-from pipelines.aachen_task import (
-    AachenOptions,
-    Task,
-    choose_pairs,
-    open_dataset,
-    read_task,
-    wanted_images,
+from featplug.cli.app import run_command
+from featplug.colmap import database as colmap
+from featplug.io.results import StageRecorder, data_fingerprint, metric, write_results
+from featplug.io.store import FeatureReader, MatchReader
+from featplug.localization.absolute_pose import AbsolutePoseOptions
+from featplug.localization.evaluation import localization_metrics, recall_table
+from featplug.localization.in_model import (
+    LocalizationOptions,
+    ModelPoints,
+    hloc_log,
+    inlier_matches,
+    localize_queries,
 )
-from pipelines.datasets.aachen import check_dataset
-from pipelines.evaluation import localization_metrics, recall_table
-from pipelines.localization import (
+from featplug.localization.localizer import (
     NUM_SHOWN,
     PICTURE,
     SUBMISSION,
@@ -43,14 +38,21 @@ from pipelines.localization import (
     draw_results,
     remove_old_results,
 )
-from pipelines.model_localization import (
-    LocalizationOptions,
-    ModelPoints,
-    hloc_log,
-    inlier_matches,
-    localize_queries,
+from featplug.localization.queries import Query, write_poses
+from featplug.metrics.poses import camera_centres, model_poses, reconstruction_statistics
+from featplug.plots import ground_axes
+from featplug.stages import pairs
+from featplug.stages.triangulate import triangulate_known_poses
+from featplug.utils.progress import progress_bar
+from pipelines.aachen_task import (
+    AachenOptions,
+    Task,
+    choose_pairs,
+    open_dataset,
+    read_task,
+    wanted_images,
 )
-from pipelines.queries import Query, write_poses
+from pipelines.datasets.aachen import check_dataset
 from pipelines.stages import (
     Features,
     check_request,
@@ -62,7 +64,6 @@ from pipelines.stages import (
     scene_features,
     stage_lines,
 )
-from pipelines.triangulation import triangulate_known_poses
 
 
 def localize(options: AachenOptions, progress: bool = False) -> dict[str, Any]:

@@ -12,9 +12,11 @@ import numpy as np
 import pycolmap
 import tyro
 
-from featplug import pairs
-from featplug.metrics import model_cameras
-from featplug.retrieval import RetrievalSummary
+from featplug.localization.evaluation import NIGHT, truth_of_queries
+from featplug.localization.queries import Query, check_base_names, read_poses
+from featplug.metrics.poses import model_cameras
+from featplug.stages import pairs
+from featplug.stages.retrieve import RetrievalSummary
 from pipelines.datasets.aachen import (
     Aachen,
     Version,
@@ -24,8 +26,6 @@ from pipelines.datasets.aachen import (
     read_reference_model,
 )
 from pipelines.datasets.demo import DEMO, DEMO_FOLDER, make_demo_world
-from pipelines.evaluation import NIGHT, truth_of_queries
-from pipelines.queries import Query, check_base_names, read_poses
 from pipelines.stages import (
     FeatureOptions,
     Features,

@@ -13,20 +13,19 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from featplug import pairs
-from featplug.absolute_pose import AbsolutePoseOptions
-from featplug.cli import run_command
-from featplug.metrics import INLOC_THRESHOLDS, absolute_pose_errors
-from featplug.plots import ground_axes
-from featplug.progress import progress_bar
-from featplug.results import StageRecorder, data_fingerprint, metric, write_results
-from featplug.retrieval import RetrievalSummary
-from featplug.scans import ScanPointReader, sample_scans
-from featplug.store import FeatureReader, MatchReader
-from pipelines.datasets.inloc import benchmark_camera, check_dataset, read_alignments, read_scan
-from pipelines.evaluation import error_metrics
-from pipelines.inloc_task import InLocOptions, Task, open_dataset, read_task
-from pipelines.localization import (
+from featplug.cli.app import run_command
+from featplug.io.results import StageRecorder, data_fingerprint, metric, write_results
+from featplug.io.store import FeatureReader, MatchReader
+from featplug.localization.absolute_pose import AbsolutePoseOptions
+from featplug.localization.evaluation import error_metrics
+from featplug.localization.in_scans import (
+    ScanLocalizationOptions,
+    hloc_log,
+    images_with_matches,
+    inlier_matches,
+    localize_queries,
+)
+from featplug.localization.localizer import (
     NUM_SHOWN,
     PICTURE,
     SUBMISSION,
@@ -35,14 +34,15 @@ from pipelines.localization import (
     draw_results,
     remove_old_results,
 )
-from pipelines.queries import Query, write_poses
-from pipelines.scan_localization import (
-    ScanLocalizationOptions,
-    hloc_log,
-    images_with_matches,
-    inlier_matches,
-    localize_queries,
-)
+from featplug.localization.queries import Query, write_poses
+from featplug.localization.scans import ScanPointReader, sample_scans
+from featplug.metrics.poses import INLOC_THRESHOLDS, absolute_pose_errors
+from featplug.plots import ground_axes
+from featplug.stages import pairs
+from featplug.stages.retrieve import RetrievalSummary
+from featplug.utils.progress import progress_bar
+from pipelines.datasets.inloc import benchmark_camera, check_dataset, read_alignments, read_scan
+from pipelines.inloc_task import InLocOptions, Task, open_dataset, read_task
 from pipelines.stages import (
     Features,
     check_request,

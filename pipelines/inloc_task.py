@@ -10,11 +10,11 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from featplug import pairs
+from featplug.localization.evaluation import truth_of_queries
+from featplug.localization.queries import Query, check_base_names, read_poses
+from featplug.stages import pairs
 from pipelines.datasets.demo import DEMO, DEMO_FOLDER, make_demo_world
 from pipelines.datasets.inloc import InLoc
-from pipelines.evaluation import truth_of_queries
-from pipelines.queries import Query, check_base_names, read_poses
 from pipelines.stages import FeatureOptions, default_outputs, require_positive
 
 

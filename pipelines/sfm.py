@@ -14,20 +14,21 @@ import numpy as np
 import pycolmap
 import tyro
 
-from featplug import colmap, pairs
-from featplug.cli import run_command
-from featplug.colmap import CameraOptions, VerificationSummary
-from featplug.images import list_images
-from featplug.metrics import aligned_pose_errors, model_poses, reconstruction_statistics
-from featplug.progress import progress_bar
-from featplug.results import (
+from featplug.cli.app import run_command
+from featplug.colmap import database as colmap
+from featplug.colmap.database import CameraOptions, VerificationSummary
+from featplug.io.images import list_images
+from featplug.io.results import (
     StageRecorder,
     data_fingerprint,
     metric,
     write_results,
 )
-from featplug.retrieval import RetrievalSummary
-from featplug.store import FeatureReader, MatchReader
+from featplug.io.store import FeatureReader, MatchReader
+from featplug.metrics.poses import aligned_pose_errors, model_poses, reconstruction_statistics
+from featplug.stages import pairs
+from featplug.stages.retrieve import RetrievalSummary
+from featplug.utils.progress import progress_bar
 from pipelines.datasets.reference import read_reference_poses, reference_unit
 from pipelines.stages import (
     FeatureOptions,
@@ -110,7 +111,7 @@ class MatchedScene:
     reused: dict[str, int]
     """Stage to what an earlier run had made: images and pairs."""
     stages: dict[str, dict[str, float]]
-    """See :class:`featplug.results.StageRecorder`."""
+    """See :class:`featplug.io.results.StageRecorder`."""
 
 
 def reconstruct(options: SfmOptions, progress: bool = False) -> dict[str, Any]:

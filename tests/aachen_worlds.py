@@ -11,15 +11,15 @@ import pycolmap
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from featplug.colmap import read_model
-from featplug.extract import extract_features
-from featplug.known_poses import model_from_poses
-from featplug.match import match_features
-from featplug.metrics import camera_centres
-from featplug.pairs import exhaustive, write_pairs
+from featplug.colmap.database import read_model
+from featplug.colmap.known_poses import model_from_poses
+from featplug.localization.queries import Query, write_poses, write_queries
+from featplug.metrics.poses import camera_centres
+from featplug.stages.extract import extract_features
+from featplug.stages.match import match_features
+from featplug.stages.pairs import exhaustive, write_pairs
+from featplug.stages.triangulate import triangulate_known_poses
 from pipelines.datasets.reference import read_strecha_camera
-from pipelines.queries import Query, write_poses, write_queries
-from pipelines.triangulation import triangulate_known_poses
 from tests.worlds import write_room_corner
 
 

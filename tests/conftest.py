@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from featplug.cli import run_command
+from featplug.cli.app import run_command
 from tests.aachen_worlds import write_room_set
 from tests.golden import GoldenRule
 from tests.parity import Parity

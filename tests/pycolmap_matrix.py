@@ -14,19 +14,19 @@ import sysconfig
 import venv
 from pathlib import Path
 
-from featplug.cli import run_command
+from featplug.cli.app import run_command
 
 VERSIONS = ("3.13.0", "4.0.4", "4.1.1", "4.2.1")
 """The last of each supported series."""
 TESTS = (
-    "tests/interop/test_colmap.py",
-    "tests/test_absolute_pose.py",
-    "tests/test_colmap.py",
-    "tests/test_colmap_dense.py",
-    "tests/test_metrics.py",
-    "tests/pipelines/test_queries.py",
-    "tests/pipelines/test_triangulation.py",
-    "tests/pipelines/test_localization.py",
+    "tests/io/exchange/test_colmap.py",
+    "tests/localization/test_absolute_pose.py",
+    "tests/colmap/test_database.py",
+    "tests/colmap/test_dense.py",
+    "tests/metrics/test_poses.py",
+    "tests/localization/test_queries.py",
+    "tests/stages/test_triangulate.py",
+    "tests/localization/test_localizer.py",
     "tests/pipelines/datasets/test_aachen.py",
 )
 _REPOSITORY = Path(__file__).resolve().parents[1]

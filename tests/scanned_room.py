@@ -11,11 +11,11 @@ from PIL import Image
 from scipy.io import savemat
 from scipy.spatial.transform import Rotation
 
-from featplug.h5file import Provenance
-from featplug.pairs import write_pairs
-from featplug.store import FeatureWriter, MatchWriter
+from featplug.io.h5file import Provenance
+from featplug.io.store import FeatureWriter, MatchWriter
+from featplug.localization.queries import Query, write_poses, write_queries
+from featplug.stages.pairs import write_pairs
 from pipelines.datasets.inloc import benchmark_camera
-from pipelines.queries import Query, write_poses, write_queries
 from tests.worlds import MatchedImages
 
 WIDTH, HEIGHT = 160, 120

@@ -11,8 +11,8 @@ import numpy as np
 import pycolmap
 from PIL import Image
 
-from featplug.h5file import Provenance
-from featplug.store import FeatureWriter, MatchWriter
+from featplug.io.h5file import Provenance
+from featplug.io.store import FeatureWriter, MatchWriter
 
 
 def textured_image(seed: int, width: int = 160, height: int = 120) -> np.ndarray:

@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.choices import choose_features
 from benchmarks.console import NOTHING, conclude, table_lines
-from benchmarks.features import choose_features
 from benchmarks.matching.datasets import Layout, read_pairs, recognise
+from benchmarks.matching.evaluate import Benchmark, Options
 from benchmarks.matching.protocols import Protocol, choose_protocols
-from benchmarks.matching.run import Benchmark, Options
 from benchmarks.record import Row, Run, write_run
 from featplug.base import choose_device
-from featplug.cli import run_command
-from featplug.results import data_fingerprint
+from featplug.cli.app import run_command
+from featplug.io.results import data_fingerprint
 
 _HEADS = {
     "match_score": "M.S.",

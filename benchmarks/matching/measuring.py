@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.matching.features import FeaturePair, Matches
-from benchmarks.matching.pairs import ImagePair
+from benchmarks.matching.extraction import FeaturePair, Matches
+from benchmarks.matching.image_pairs import ImagePair
 from benchmarks.record import Curve
-from featplug.epipolar_metrics import epipolar_errors, estimate_fundamental
-from featplug.homography_metrics import (
+from featplug.io.results import metric
+from featplug.metrics.epipolar import epipolar_errors, estimate_fundamental
+from featplug.metrics.homography import (
     closest_point_recall,
     corner_error,
     correspondence_recall,
@@ -26,8 +27,7 @@ from featplug.homography_metrics import (
     repeatability,
     two_way_precision,
 )
-from featplug.patch_metrics import average_precision
-from featplug.results import metric
+from featplug.metrics.patch_tasks import average_precision
 
 THRESHOLDS = tuple(range(1, 11))
 """Pixels of the matching accuracy."""

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from benchmarks.matching.datasets.hpatches import LARGE_SEQUENCES
 from benchmarks.matching.datasets.rdnim import NUM_PAIRS
-from benchmarks.matching.features import FeaturePair
+from benchmarks.matching.extraction import FeaturePair
+from benchmarks.matching.image_pairs import ImagePair, PairSet
 from benchmarks.matching.measuring import (
     PairMeasures,
     measure_average_precision,
@@ -17,7 +18,6 @@ from benchmarks.matching.measuring import (
     measure_recall,
     measure_shared,
 )
-from benchmarks.matching.pairs import ImagePair, PairSet
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from benchmarks.matching.pairs import PairSet
+from benchmarks.matching.image_pairs import PairSet
 from benchmarks.record import Problem
-from featplug.files import write_whole
-from featplug.homography_metrics import Size
-from featplug.images import file_fingerprint, read_image
-from featplug.progress import progress_bar
+from featplug.io.files import write_whole
+from featplug.io.images import file_fingerprint, read_image
+from featplug.metrics.homography import Size
+from featplug.utils.progress import progress_bar
 
 _RECORD = "sources.json"
 

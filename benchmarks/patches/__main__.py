@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.choices import FAILURES, choose_features, problem_of
 from benchmarks.console import NOTHING, conclude, table_lines
-from benchmarks.features import FAILURES, choose_features, problem_of
 from benchmarks.patches.dataset import PatchSet
 from benchmarks.patches.described import describe
 from benchmarks.patches.descriptors import PatchDescriptor, load_descriptor
@@ -20,8 +20,8 @@ from benchmarks.patches.hpatches import HPatches
 from benchmarks.patches.phototour import PhotoTour
 from benchmarks.patches.romepatches import RomePatches
 from benchmarks.record import Row, Run, write_run
-from featplug.cli import run_command
-from featplug.results import StageRecorder, data_fingerprint
+from featplug.cli.app import run_command
+from featplug.io.results import StageRecorder, data_fingerprint
 from pipelines.stages import plain
 
 BENCHMARK = "patches"

@@ -15,8 +15,8 @@ import numpy as np
 
 from benchmarks.patches.dataset import PatchSet
 from benchmarks.patches.descriptors import PatchDescriptor
-from featplug.progress import progress_bar
-from featplug.results import data_fingerprint
+from featplug.io.results import data_fingerprint
+from featplug.utils.progress import progress_bar
 
 _FORMAT = 1
 _HEAD = 8

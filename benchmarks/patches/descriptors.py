@@ -14,13 +14,13 @@ import torch.nn.functional as F
 
 from benchmarks.patches.sift import sift_of_patches
 from featplug.base import choose_device
-from featplug.confs import feature_conf, features
 from featplug.extractors.doap import binary_descriptors
 from featplug.extractors.sift import root_sift
+from featplug.keypoints.patches import standardise_patches
+from featplug.methods import feature_conf, features
 from featplug.networks.contextdesc import PATCH_SIZE, ContextDesc
 from featplug.networks.l2net import DOAP
-from featplug.patches import standardise_patches
-from featplug.weights import load_network
+from featplug.weights.loading import load_network
 
 _BATCH = 64
 """Patches in one pass through a network; the fastest on CPUs."""

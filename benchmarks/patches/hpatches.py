@@ -14,16 +14,16 @@ import numpy as np
 
 from benchmarks.patches.dataset import Parts, PatchSet
 from benchmarks.record import Problem
-from featplug.checkpoints import git_blob_id
-from featplug.images import read_image
-from featplug.patch_metrics import (
+from featplug.io.images import read_image
+from featplug.io.results import metric
+from featplug.metrics.patch_tasks import (
     matching_average_precision,
     pair_distances,
     retrieval_average_precision,
     squared_distances,
     verification_average_precision,
 )
-from featplug.results import metric
+from featplug.weights.checkpoints import git_blob_id
 
 LEVELS = ("easy", "hard", "tough")
 KINDS = ("ref", *(f"{level[0]}{image}" for level in LEVELS for image in range(1, 6)))

@@ -17,10 +17,10 @@ import torch
 from scipy.io import savemat
 
 from benchmarks.patches import hpatches
-from featplug.cli import run_command
+from featplug.cli.app import run_command
 from featplug.extractors.sift import SIFT
-from featplug.images import list_images, read_image
-from featplug.patches import gaussian_pyramid, patch_grid
+from featplug.io.images import list_images, read_image
+from featplug.keypoints.patches import gaussian_pyramid, patch_grid
 
 NUM_IMAGES = 6
 RELATIVE_RADIUS = 5.0

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.patches.dataset import Parts, PatchSet
-from featplug.images import read_image
-from featplug.patch_metrics import false_positive_rate, pair_distances
-from featplug.results import metric
+from featplug.io.images import read_image
+from featplug.io.results import metric
+from featplug.metrics.patch_tasks import false_positive_rate, pair_distances
 
 PAIRS = "m50_100000_100000_0.txt"
 """The list that is reported: 50,000 pairs that match and 50,000 that do not."""

@@ -15,8 +15,8 @@ from scipy.io import loadmat
 
 from benchmarks.patches.dataset import Parts, PatchSet
 from benchmarks.record import Problem
-from featplug.patch_metrics import retrieval_average_precision, squared_distances
-from featplug.results import metric
+from featplug.io.results import metric
+from featplug.metrics.patch_tasks import retrieval_average_precision, squared_distances
 
 NUM_PATCHES = 10_000
 """Of each of the two published parts."""

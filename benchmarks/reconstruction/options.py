@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from benchmarks.features import asked_for, choose_seeds
+from benchmarks.choices import asked_for, choose_seeds
 from benchmarks.reconstruction.scenes import Scene
 from featplug.base import choose_device
-from featplug.colmap import CameraOptions, check_camera, require_global_mapping
-from featplug.confs import matcher_conf, retrieval_conf
+from featplug.colmap.database import CameraOptions, check_camera, require_global_mapping
+from featplug.methods import matcher_conf, retrieval_conf
 from pipelines.sfm import SfmOptions
 from pipelines.stages import FeatureOptions, require_positive
 

@@ -1,7 +1,7 @@
 """What an earlier run in the same folder has made, where nothing that decides over it has changed.
 
-Features and matches look after themselves (:mod:`featplug.h5file`); here it is models, and what the
-stages before them cost.
+Features and matches look after themselves (:mod:`featplug.io.h5file`); here it is models, and what
+the stages before them cost.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 import pycolmap
 
 from featplug import __version__
-from featplug.results import write_results
-from featplug.store import FeatureReader, MatchReader
+from featplug.io.results import write_results
+from featplug.io.store import FeatureReader, MatchReader
 from pipelines.sfm import MatchedScene, SfmOptions, map_scene
 
 _COSTS = "costs.json"

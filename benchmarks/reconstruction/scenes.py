@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.datasets import scene_folder
+from benchmarks.scene_names import scene_folder
 from pipelines.datasets.reference import holds_reference_poses
 
 

@@ -24,7 +24,7 @@ from benchmarks.report.labels import (
 )
 from benchmarks.report.page import command_text
 from benchmarks.report.tables import Cell, Line, Table
-from featplug.files import write_whole
+from featplug.io.files import write_whole
 
 _ARROWS = {"higher": "↑", "lower": "↓", None: ""}
 

@@ -9,16 +9,16 @@ from pathlib import Path
 from benchmarks.record import Problem, Row
 from benchmarks.report.charts import BarChart, Colours, CurveChart, bar_charts, curve_charts
 from benchmarks.report.comparison import RunComparison, compare_runs
-from benchmarks.report.labels import MetricLabel
-from benchmarks.report.models import MAX_POINTS, MAX_POINTS_OF_MODEL, ModelView, view_model
-from benchmarks.report.pictures import (
+from benchmarks.report.inline_images import (
     MAX_PICTURES,
     MAX_PICTURES_OF_FEATURE,
     InlinePicture,
     inline_picture,
 )
+from benchmarks.report.labels import MetricLabel
+from benchmarks.report.model_views import MAX_POINTS, MAX_POINTS_OF_MODEL, ModelView, view_model
 from benchmarks.report.runs import LoadedRun, find_runs, load_runs
-from benchmarks.report.stages import StageChart, stage_chart
+from benchmarks.report.stage_chart import StageChart, stage_chart
 from benchmarks.report.tables import Table, best_lines, make_tables, runner_up
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.datasets import DEMO_WORLDS, metrics_by_part, scene_folder
 from benchmarks.record import Picture, Problem, Row, Run, read_run
+from benchmarks.scene_names import DEMO_WORLDS, metrics_by_part, scene_folder
 
 _BENCHMARK_OF = {"sfm": "reconstruction", "aachen": "localization", "inloc": "localization"}
 _MODELS = {"sfm": "model", "aachen": "sfm/model"}

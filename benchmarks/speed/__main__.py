@@ -11,10 +11,10 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from benchmarks.choices import FAILURES, choose_features, problem_of
 from benchmarks.console import conclude
-from benchmarks.datasets import scene_folder
-from benchmarks.features import FAILURES, choose_features, problem_of
 from benchmarks.record import Row, Run, write_run
+from benchmarks.scene_names import scene_folder
 from benchmarks.speed import (
     bookkeeping,
     confs,
@@ -28,9 +28,9 @@ from benchmarks.speed import (
 from benchmarks.speed.measure import Case, Figures, Measurement, Setup, measure
 from benchmarks.speed.rows import case_rows, row_lines
 from featplug.base import choose_device
-from featplug.cli import run_command
-from featplug.images import list_images
-from featplug.results import data_fingerprint
+from featplug.cli.app import run_command
+from featplug.io.images import list_images
+from featplug.io.results import data_fingerprint
 from pipelines.stages import plain
 
 CASES: dict[str, Case] = {

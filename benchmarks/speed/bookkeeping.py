@@ -8,11 +8,11 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.speed.measure import Case, Figures, Setup
-from featplug.extract import extract_features
-from featplug.h5file import Provenance
-from featplug.match import match_features
-from featplug.pairs import exhaustive, write_pairs
-from featplug.store import FeatureWriter
+from featplug.io.h5file import Provenance
+from featplug.io.store import FeatureWriter
+from featplug.stages.extract import extract_features
+from featplug.stages.match import match_features
+from featplug.stages.pairs import exhaustive, write_pairs
 
 
 def many_images(setup: Setup) -> Figures:

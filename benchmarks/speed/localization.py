@@ -13,16 +13,22 @@ from scipy.spatial.transform import Rotation
 
 from benchmarks.record import Curve
 from benchmarks.speed.measure import Case, Figures, Setup, measure
-from featplug.colmap import read_model
-from featplug.h5file import Provenance
-from featplug.known_poses import model_from_poses
-from featplug.metrics import absolute_pose_errors
-from featplug.pairs import read_pairs, write_pairs
-from featplug.results import peak_memory, write_results
-from featplug.store import FeatureReader, FeatureWriter, MatchReader, MatchWriter
-from pipelines.localization import json_log
-from pipelines.model_localization import LocalizationOptions, ModelPoints, localize_queries
-from pipelines.queries import Query, read_poses, read_queries, write_poses, write_queries
+from featplug.colmap.database import read_model
+from featplug.colmap.known_poses import model_from_poses
+from featplug.io.h5file import Provenance
+from featplug.io.results import peak_memory, write_results
+from featplug.io.store import FeatureReader, FeatureWriter, MatchReader, MatchWriter
+from featplug.localization.in_model import LocalizationOptions, ModelPoints, localize_queries
+from featplug.localization.localizer import json_log
+from featplug.localization.queries import (
+    Query,
+    read_poses,
+    read_queries,
+    write_poses,
+    write_queries,
+)
+from featplug.metrics.poses import absolute_pose_errors
+from featplug.stages.pairs import read_pairs, write_pairs
 
 _NUM_POINTS, _NUM_DATABASE, _NUM_QUERIES = 30_000, 120, 800
 GROWTH = (50, 200, _NUM_QUERIES)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from featplug.results import peak_memory
+from featplug.io.results import peak_memory
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Setup:
 
 Figures = dict[str, Any]
 """``seconds``, ``peak_memory_mib`` and whatever else there is to say: numbers whose names end on
-their unit, or :func:`featplug.results.metric`; under ``stages`` and ``curves`` those of a row."""
+their unit, or :func:`featplug.io.results.metric`; under ``stages`` and ``curves`` a row's."""
 
 Measurement = Callable[[Setup], Figures]
 

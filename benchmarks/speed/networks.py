@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from benchmarks.speed.measure import Case, Figures, Setup
-from featplug.images import list_images, read_image
+from featplug.io.images import list_images, read_image
 
 
 def _resized(setup: Setup, width: int) -> np.ndarray:
@@ -41,7 +41,7 @@ def _d2net_authors(setup: Setup, width: int, scales: list[float]) -> Figures:
     from lib.pyramid import process_multiscale  # type: ignore[import-not-found]
     from lib.utils import preprocess_image  # type: ignore[import-not-found]
 
-    from featplug.weights import load_weights
+    from featplug.weights.loading import load_weights
 
     model = D2Net(model_file=None, use_relu=False, use_cuda=False)
     load_weights("d2net-ots", "auto", model)

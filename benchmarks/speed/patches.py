@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 
 from benchmarks.speed.measure import Case, Figures, Setup
-from featplug.images import list_images, read_image
-from featplug.patches import sample_patches
+from featplug.io.images import list_images, read_image
+from featplug.keypoints.patches import sample_patches
 
 _NUM = 5000
 _SIZE = 32

@@ -9,8 +9,8 @@ import numpy as np
 import pycolmap
 
 from benchmarks.speed.measure import Case, Figures, Setup
-from featplug.colmap import log_to_file
-from featplug.metrics import reconstruction_statistics
+from featplug.colmap.database import log_to_file
+from featplug.metrics.poses import reconstruction_statistics
 from pipelines.sfm import SfmOptions, reconstruct
 
 

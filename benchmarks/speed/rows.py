@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks.console import short_number, table_lines
 from benchmarks.record import Curve, Row
 from benchmarks.speed.measure import Case, Figures
-from featplug.results import metric
+from featplug.io.results import metric
 
 PROTOCOL = "speed"
 OURS = "featplug"

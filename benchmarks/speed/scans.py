@@ -13,17 +13,17 @@ from scipy.io import savemat
 from scipy.spatial.transform import Rotation
 
 from benchmarks.speed.measure import Case, Figures, Setup
-from featplug.h5file import Provenance
-from featplug.metrics import absolute_pose_errors
-from featplug.pairs import write_pairs
-from featplug.results import peak_memory
-from featplug.scans import interpolate_scan
-from featplug.store import FeatureWriter, MatchWriter
+from featplug.io.h5file import Provenance
+from featplug.io.results import peak_memory
+from featplug.io.store import FeatureWriter, MatchWriter
+from featplug.localization.localizer import SUBMISSION
+from featplug.localization.queries import read_poses, write_poses
+from featplug.localization.scans import interpolate_scan
+from featplug.metrics.poses import absolute_pose_errors
+from featplug.stages.pairs import write_pairs
 from pipelines.datasets.inloc import benchmark_camera, read_scan
 from pipelines.inloc import localize
 from pipelines.inloc_task import InLocOptions
-from pipelines.localization import SUBMISSION
-from pipelines.queries import read_poses, write_poses
 from pipelines.stages import FeatureOptions
 
 _NUM_QUERIES, _NUM_CUTOUTS = 7, 20

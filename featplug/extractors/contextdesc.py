@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from featplug.extractors.describer import Describer, patch_frames
-from featplug.images import to_grey, to_uint8
-from featplug.keypoints import sift_levels
+from featplug.io.images import to_grey, to_uint8
+from featplug.keypoints.detection import sift_levels
+from featplug.keypoints.patches import sample_patches, standardise_patches
 from featplug.networks.caffe_resnet import CaffeResNet50
 from featplug.networks.contextdesc import (
     DIMENSIONS,
@@ -26,9 +27,8 @@ from featplug.networks.contextdesc import (
     normalise_positions,
 )
 from featplug.networks.regional import RegionalNetwork
-from featplug.patches import sample_patches, standardise_patches
-from featplug.registry import WeightsRecord
-from featplug.weights import load_network, load_weights
+from featplug.weights.loading import load_network, load_weights
+from featplug.weights.registry import WeightsRecord
 
 _COORDINATE_STEP = 1 / 32
 _STANDARDISE_EPSILON = 1e-8
@@ -211,7 +211,7 @@ class ContextDescExtractor(Describer):
 
     Conf, beside that of :class:`Describer`:
         checkpoint: name of the weights.
-        weights: which file of it to load; see :func:`featplug.weights.load_weights`.
+        weights: which file of it to load; see :func:`featplug.weights.loading.load_weights`.
         regional_checkpoint: name of the weights of the authors' retrieval network, for weights
             that were trained with it; the others have their network in them.
         regional_weights: which file of it to load.

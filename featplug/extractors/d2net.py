@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from featplug.base import Extractor
-from featplug.keypoints import strongest
+from featplug.keypoints.detection import strongest
 from featplug.networks.d2net import (
     CELL_CENTRE,
     CELL_SIZE,
@@ -24,7 +24,7 @@ from featplug.networks.d2net import (
     D2Net,
     normalize_caffe,
 )
-from featplug.weights import load_weights
+from featplug.weights.loading import load_weights
 
 EDGE_THRESHOLD = 5.0
 """Largest ratio of the principal curvatures of a detection, as in SIFT's edge test."""
@@ -148,7 +148,7 @@ class D2NetExtractor(Extractor):
 
     Conf:
         checkpoint: name of the weights.
-        weights: which file of it to load; see :func:`featplug.weights.load_weights`.
+        weights: which file of it to load; see :func:`featplug.weights.loading.load_weights`.
         use_relu: rectify the last layer.
         scales: sizes of the pyramid's levels relative to the image, ascending.
         max_keypoints: keep this many with the highest scores; -1 keeps all. Keypoints come in

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from featplug.base import Extractor
 from featplug.extractors import build_extractor
-from featplug.keypoints import strongest
+from featplug.keypoints.detection import strongest
 
 
 class Describer(Extractor):

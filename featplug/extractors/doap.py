@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from featplug.extractors.describer import Describer, patch_frames
-from featplug.images import to_grey
+from featplug.io.images import to_grey
+from featplug.keypoints.patches import gaussian_pyramid, sample_patches_from_pyramid
 from featplug.networks.l2net import DOAP
-from featplug.patches import gaussian_pyramid, sample_patches_from_pyramid
-from featplug.weights import load_network
+from featplug.weights.loading import load_network
 
 
 class DOAPExtractor(Describer):
@@ -32,7 +32,7 @@ class DOAPExtractor(Describer):
 
     Conf:
         checkpoint: name of the weights.
-        weights: which file of it to load; see :func:`featplug.weights.load_network`.
+        weights: which file of it to load; see :func:`featplug.weights.loading.load_network`.
         relative_radius: half of a patch's width, as a multiple of the keypoint's σ.
         default_scale: σ in pixels at keypoints of detectors without scales and orientations.
         batch_size: patches that go through the network at a time; bounds memory, and changes

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from featplug.extractors.describer import Describer
 from featplug.networks.lisrd import DESCRIPTOR_DIM, HEADS, LISRD, META_DIM, NUM_TILES
-from featplug.weights import load_weights
+from featplug.weights.loading import load_weights
 
 
 class LISRDExtractor(Describer):
@@ -36,7 +36,7 @@ class LISRDExtractor(Describer):
 
     Conf:
         checkpoint: name of the weights.
-        weights: which file of it to load; see :func:`featplug.weights.load_weights`.
+        weights: which file of it to load; see :func:`featplug.weights.loading.load_weights`.
         detector, max_keypoints: see :class:`Describer`.
 
     Output: the detector's keypoints, and

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from featplug.extractors.describer import Describer
 from featplug.extractors.sift import describe_sift, root_sift
-from featplug.images import to_grey
+from featplug.io.images import to_grey
 from featplug.networks.lisrd import LISRDSIFT, NUM_TILES
-from featplug.weights import load_weights
+from featplug.weights.loading import load_weights
 
 
 class LISRDSIFTExtractor(Describer):
@@ -30,7 +30,7 @@ class LISRDSIFTExtractor(Describer):
 
     Conf:
         checkpoint: name of the weights.
-        weights: which file of it to load; see :func:`featplug.weights.load_weights`.
+        weights: which file of it to load; see :func:`featplug.weights.loading.load_weights`.
         official_reshape: mix up the dimensions as the released code does.
         precise_upscale: False describes as OpenCV does by itself, and the authors; see
             :func:`~.sift.describe_sift`.

@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from featplug.base import Extractor
-from featplug.images import to_uint8
-from featplug.keypoints import non_maximum_suppression, strongest
+from featplug.io.images import to_uint8
+from featplug.keypoints.detection import non_maximum_suppression, strongest
 from featplug.networks.mtldesc import MTLDesc, normalize
-from featplug.weights import load_weights
+from featplug.weights.loading import load_weights
 
 _SIDE_MULTIPLE = 16
 
@@ -59,7 +59,7 @@ class MTLDescExtractor(Extractor):
 
     Conf:
         checkpoint: name of the weights.
-        weights: which file of it to load; see :func:`featplug.weights.load_weights`.
+        weights: which file of it to load; see :func:`featplug.weights.loading.load_weights`.
         detection_threshold: the lowest score of a keypoint.
         nms_radius: pixels to each side that a keypoint keeps free of weaker ones.
         border: pixels along the image's border without keypoints. This and ``nms_radius`` count

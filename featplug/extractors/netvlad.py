@@ -13,7 +13,7 @@ from torch import Tensor
 
 from featplug.base import GlobalExtractor
 from featplug.networks.netvlad import MIN_SIDE, VGG16NetVLAD
-from featplug.weights import load_weights
+from featplug.weights.loading import load_weights
 
 
 class NetVLADExtractor(GlobalExtractor):
@@ -21,7 +21,7 @@ class NetVLADExtractor(GlobalExtractor):
 
     Conf:
         checkpoint: name of the weights.
-        weights: which file of it to load; see :func:`featplug.weights.load_weights`.
+        weights: which file of it to load; see :func:`featplug.weights.loading.load_weights`.
         whiten: project to 4,096 whitened dimensions; 32,768 without.
 
     Raises:

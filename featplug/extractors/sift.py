@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from featplug.base import Extractor
-from featplug.images import to_grey
-from featplug.keypoints import sift_levels, strongest
+from featplug.io.images import to_grey
+from featplug.keypoints.detection import sift_levels, strongest
 
 
 class SIFT(Extractor):

@@ -2,7 +2,7 @@
 
 import sys
 
-from featplug.cli_hloc import run_hloc
+from featplug.cli.hloc_command import run_hloc
 
 if __name__ == "__main__":
     run_hloc(sys.argv[1:], prog="python -m featplug.hloc")

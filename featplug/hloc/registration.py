@@ -14,9 +14,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from featplug.confs import feature_conf
-from featplug.hloc.confs import MODEL_PREFIX, extractor_conf, extractor_confs, matcher_confs
-from featplug.versions import known_problems, release
+from featplug.hloc.tables import MODEL_PREFIX, extractor_conf, extractor_confs, matcher_confs
+from featplug.methods import feature_conf
+from featplug.utils.versions import known_problems, release
 
 logger = logging.getLogger(__name__)
 

@@ -5,15 +5,15 @@ Points are (x, y) in pixels, integer = pixel centre, which is where matplotlib h
 image's pixel, too.
 """
 
-from featplug.plots.curves import draw_mma_curves
-from featplug.plots.images import draw_heatmap, draw_image, draw_keypoints, shrink
-from featplug.plots.localization import (
+from featplug.plots.camera_plan import (
     MatchedPair,
     draw_localization,
     draw_top_view,
     ground_axes,
 )
-from featplug.plots.pairs import draw_epipolar_lines, draw_matches, write_match_picture
+from featplug.plots.curves import draw_mma_curves
+from featplug.plots.image_marks import draw_heatmap, draw_image, draw_keypoints, shrink
+from featplug.plots.match_lines import draw_epipolar_lines, draw_matches, write_match_picture
 
 __all__ = [
     "MatchedPair",

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import tyro
 
-from featplug.cli import run_command
+from featplug.cli.app import run_command
 from featplug.training.export import export_weights
 
 try:
-    from featplug.training.cli.patches import contextdesc, doap
-    from featplug.training.cli.tune import tune
-    from featplug.training.cli.views import d2net, lisrd, lisrd_sift, mtldesc
+    from featplug.cli.training.from_patches import contextdesc, doap
+    from featplug.cli.training.from_views import d2net, lisrd, lisrd_sift, mtldesc
+    from featplug.cli.training.tuning import tune
 except ModuleNotFoundError as error:
     if str(error.name).partition(".")[0] != "kornia":
         raise

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
-from featplug.checkpoints import read_safetensors, save_readable, state_sha256
-from featplug.files import write_whole
+from featplug.io.files import write_whole
 from featplug.training.trainer import BEST, RESULTS
+from featplug.weights.checkpoints import read_safetensors, save_readable, state_sha256
 
 
 def export_weights(run: Path, path: Path, licence: str, half: bool = True) -> int:

@@ -28,14 +28,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 from featplug import __version__
 from featplug.base import choose_device
-from featplug.checkpoints import read_torch, save_readable, state_sha256
-from featplug.extract import PRECISIONS
-from featplug.files import write_whole
-from featplug.progress import progress_bar
-from featplug.results import environment, write_results
-from featplug.training.curves import draw_curves
-from featplug.training.loading import load_ahead
+from featplug.io.files import write_whole
+from featplug.io.results import environment, write_results
+from featplug.stages.extract import PRECISIONS
+from featplug.training.data.loader import load_ahead
+from featplug.training.history import draw_curves
 from featplug.training.task import Task
+from featplug.utils.progress import progress_bar
+from featplug.weights.checkpoints import read_torch, save_readable, state_sha256
 
 CHECKPOINT, HISTORY, CONFIG = "checkpoint.pt", "history.csv", "config.json"
 WEIGHTS, BEST = "weights.safetensors", "best.safetensors"

@@ -12,15 +12,15 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from featplug.base import Extractor, Matcher
-from featplug.confs import feature_conf, matcher_conf
 from featplug.extractors import build_extractor
-from featplug.homography_metrics import (
+from featplug.matchers import build_matcher
+from featplug.matchers.nearest_neighbor import NearestNeighbor
+from featplug.methods import feature_conf, matcher_conf
+from featplug.metrics.homography import (
     homography_errors,
     mean_matching_accuracy,
     repeatability,
 )
-from featplug.matchers import build_matcher
-from featplug.matchers.nearest_neighbor import NearestNeighbor
 
 Features = dict[str, Tensor]
 

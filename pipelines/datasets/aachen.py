@@ -24,14 +24,14 @@ from typing import Literal
 
 import pycolmap
 
-from featplug.colmap import read_model
-from featplug.images import list_images, read_image
-from featplug.metrics import model_cameras
-from featplug.parallel import map_ahead
-from featplug.progress import progress_bar
-from pipelines.datasets.nvm import read_nvm
+from featplug.colmap.database import read_model
+from featplug.colmap.nvm import read_nvm
+from featplug.io.images import list_images, read_image
+from featplug.localization.queries import Query, read_queries
+from featplug.metrics.poses import model_cameras
+from featplug.utils.parallel import map_ahead
+from featplug.utils.progress import progress_bar
 from pipelines.datasets.problem import Problem, image_problem
-from pipelines.queries import Query, read_queries
 
 QUERIES = "queries"
 _LIST_SUFFIX = "_time_queries_with_intrinsics.txt"

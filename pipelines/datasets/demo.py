@@ -16,8 +16,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from featplug.cli import run_command
-from featplug.files import write_whole
+from featplug.cli.app import run_command
+from featplug.io.files import write_whole
 
 DEMO = Path("demo")
 """As a dataset's name: the demo world, in :data:`DEMO_FOLDER`."""
@@ -129,7 +129,7 @@ def _check(options: DemoOptions) -> None:
 
 
 def _aachen(dataset: Path, folder: Path, options: DemoOptions, progress: bool) -> None:
-    from pipelines.datasets.world.aachen_files import write_aachen
+    from pipelines.demo.aachen_layout import write_aachen
 
     write_aachen(
         dataset,
@@ -143,13 +143,13 @@ def _aachen(dataset: Path, folder: Path, options: DemoOptions, progress: bool) -
 
 
 def _aachen_v1(dataset: Path, folder: Path, options: DemoOptions, progress: bool) -> None:
-    from pipelines.datasets.world.aachen_files import write_aachen_v1
+    from pipelines.demo.aachen_layout import write_aachen_v1
 
     write_aachen_v1(dataset, make_demo_world(folder, options, "aachen_v1.1", progress))
 
 
 def _inloc(dataset: Path, folder: Path, options: DemoOptions, progress: bool) -> None:
-    from pipelines.datasets.world.inloc_files import write_inloc
+    from pipelines.demo.inloc_layout import write_inloc
 
     write_inloc(
         dataset,
@@ -162,13 +162,13 @@ def _inloc(dataset: Path, folder: Path, options: DemoOptions, progress: bool) ->
 
 
 def _megadepth(dataset: Path, folder: Path, options: DemoOptions, progress: bool) -> None:
-    from pipelines.datasets.world.megadepth_files import write_megadepth
+    from pipelines.demo.megadepth_layout import write_megadepth
 
     write_megadepth(dataset, options.seed, options.num_database, options.image_size, progress)
 
 
 def _hpatches(dataset: Path, folder: Path, options: DemoOptions, progress: bool) -> None:
-    from pipelines.datasets.world.hpatches_files import write_hpatches
+    from pipelines.demo.hpatches_layout import write_hpatches
 
     write_hpatches(dataset, options.seed, options.num_planes, options.image_size, progress)
 

@@ -24,12 +24,12 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pycolmap
 
-from featplug.converters.matlab_files import mat_array_shapes, read_mat_array
-from featplug.images import list_images, read_image
-from featplug.parallel import map_ahead
-from featplug.progress import progress_bar
+from featplug.io.images import list_images, read_image
+from featplug.localization.queries import Query, read_queries
+from featplug.utils.parallel import map_ahead
+from featplug.utils.progress import progress_bar
+from featplug.weights.converters.matlab_files import mat_array_shapes, read_mat_array
 from pipelines.datasets.problem import Problem
-from pipelines.queries import Query, read_queries
 
 CUTOUTS = "database/cutouts"
 ALIGNMENTS = "database/alignments"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from featplug.colmap import read_model
-from featplug.metrics import model_poses
+from featplug.colmap.database import read_model
+from featplug.metrics.poses import model_poses
 
 _CAMERA_SUFFIX = ".camera"
 

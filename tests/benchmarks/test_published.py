@@ -11,9 +11,9 @@ import pytest
 
 from benchmarks.published import compare, context, load_published
 from benchmarks.record import Row
-from featplug.confs import features
-from featplug.registry import read_registry
-from featplug.results import metric
+from featplug.io.results import metric
+from featplug.methods import features
+from featplug.weights.registry import read_registry
 
 
 def reconstruction(feature: str, points: int, images: int = 11, **fields: Any) -> Row:

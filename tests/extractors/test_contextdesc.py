@@ -14,16 +14,16 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from featplug.base import check_features
-from featplug.confs import feature_conf
-from featplug.converters.contextdesc import contextdesc, regional
 from featplug.extractors.contextdesc import ContextDescExtractor, PatchSampler, patch_radii
-from featplug.images import to_grey
+from featplug.io.images import to_grey
+from featplug.methods import feature_conf
 from featplug.networks.contextdesc import ContextDesc, normalise_positions
 from featplug.networks.efficientnet_lite import EfficientNetLite0
+from featplug.weights.converters.contextdesc import contextdesc, regional
 from tests.contextdesc_weights import rule_variables, seeded_networks, seeded_state
-from tests.converters import tensorflow_writer as writer
 from tests.golden import GoldenRule
 from tests.parity import Parity
+from tests.weights.converters import tensorflow_writer as writer
 from tests.worlds import textured_image
 
 

@@ -14,10 +14,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from featplug.base import Extractor
-from featplug.extract import extract_features
 from featplug.extractors.doap import DOAPExtractor, binary_descriptors
+from featplug.io.store import FeatureReader
 from featplug.matchers.nearest_neighbor import NearestNeighbor
-from featplug.store import FeatureReader
+from featplug.stages.extract import extract_features
 from tests.networks.test_l2net import noise_patches, seeded_doap
 
 

@@ -12,16 +12,16 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from featplug.confs import feature_conf, matcher_conf
 from featplug.extractors import build_extractor
 from featplug.extractors.mtldesc import MTLDescExtractor
 from featplug.matchers import build_matcher
+from featplug.methods import feature_conf, matcher_conf
 from featplug.networks.mtldesc import Maps, MTLDesc, normalize
 from tests.golden import GoldenRule
+from tests.keypoints.test_detection import literal_suppression
 from tests.networks.test_d2net import seeded_image
 from tests.networks.test_mtldesc import seeded_state
 from tests.parity import Parity
-from tests.test_keypoints import literal_suppression
 
 OFFICIAL_PYRAMID = feature_conf("mtldesc-ms")["model"]["scales"]
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from featplug.confs import feature_conf
-from featplug.extract import extract_features
 from featplug.extractors.sift import SIFT, root_sift
-from featplug.store import FeatureReader
+from featplug.io.store import FeatureReader
+from featplug.methods import feature_conf
+from featplug.stages.extract import extract_features
 from tests.worlds import textured_image
 
 

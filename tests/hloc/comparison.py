@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from featplug.store import FeatureReader
+from featplug.io.store import FeatureReader
 
 
 def assert_same_features(path: Path, own: Path, names: Iterable[str]) -> None:

@@ -20,7 +20,7 @@ def forget_hloc() -> None:
     """Make the next import find another hloc, for our models, too."""
     for name in [name for name in sys.modules if name.partition(".")[0] == "hloc"]:
         del sys.modules[name]
-    sys.modules.pop("featplug.hloc.models", None)
+    sys.modules.pop("featplug.hloc.shims", None)
 
 
 @pytest.fixture

@@ -16,15 +16,15 @@ import pytest
 from PIL import Image
 
 import featplug
-from featplug.catalogue import list_confs
-from featplug.confs import features
-from featplug.extract import extract_features
-from featplug.match import match_features
-from featplug.metrics import absolute_pose_errors
-from featplug.pairs import exhaustive, write_pairs
-from featplug.retrieval import global_descriptors, pairs_from_retrieval
-from featplug.store import FeatureReader, MatchReader
-from pipelines.queries import read_poses
+from featplug.io.store import FeatureReader, MatchReader
+from featplug.localization.queries import read_poses
+from featplug.methods import features
+from featplug.metrics.poses import absolute_pose_errors
+from featplug.stages.extract import extract_features
+from featplug.stages.match import match_features
+from featplug.stages.pairs import exhaustive, write_pairs
+from featplug.stages.retrieve import global_descriptors, pairs_from_retrieval
+from featplug.weights.catalogue import list_confs
 from tests.conftest import REPOSITORY
 from tests.hloc.comparison import assert_same_features
 from tests.scanned_room import HEIGHT, WIDTH, ScannedRoom, write_scanned_room

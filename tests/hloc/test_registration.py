@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 
 import featplug
-from featplug.confs import features, matchers, retrieval
+from featplug.methods import features, matchers, retrieval
 from tests.hloc.conftest import forget_hloc
 
 

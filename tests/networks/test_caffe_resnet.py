@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from featplug.converters.contextdesc import regional
 from featplug.networks.caffe_resnet import MEAN_RGB, STRIDE, CaffeResNet50, max_pool_same
 from featplug.networks.conv_bn import ConvBN
+from featplug.weights.converters.contextdesc import regional
 from tests.contextdesc_weights import rule_variables, seeded_networks
-from tests.converters import tensorflow_writer as writer
 from tests.golden import GoldenRule
 from tests.parity import Parity
+from tests.weights.converters import tensorflow_writer as writer
 
 
 def prepared(image: np.ndarray) -> Tensor:

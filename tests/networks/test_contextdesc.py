@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from featplug.converters.contextdesc import contextdesc
 from featplug.extractors.contextdesc import quantise
 from featplug.networks import contextdesc as module
 from featplug.networks.contextdesc import (
@@ -18,10 +17,11 @@ from featplug.networks.contextdesc import (
     interpolate_cells,
     normalise_positions,
 )
+from featplug.weights.converters.contextdesc import contextdesc
 from tests.contextdesc_weights import rule_variables, seeded_networks
-from tests.converters import tensorflow_writer as writer
 from tests.golden import GoldenRule
 from tests.parity import Parity
+from tests.weights.converters import tensorflow_writer as writer
 
 
 @pytest.fixture(scope="module")

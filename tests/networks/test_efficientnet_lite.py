@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from featplug.converters.efficientnet import efficientnet_lite0, packaged_file
 from featplug.networks.efficientnet_lite import EfficientNetLite0, pad_same
+from featplug.weights.converters.efficientnet import efficientnet_lite0, packaged_file
 from tests.worlds import textured_image
 
 # Of efficientnet-lite-pytorch 0.1.0 with the packaged weights, its padding that of the size given:

@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from featplug.converters.doap import doap
 from featplug.networks.l2net import (
     DOAP,
     Layer,
@@ -23,15 +22,16 @@ from featplug.networks.l2net import (
     output_shape,
     transform_patches,
 )
-from tests.converters.matlab_writer import (
+from featplug.weights.converters.doap import doap
+from tests.golden import GoldenRule
+from tests.parity import Parity
+from tests.weights.converters.matlab_writer import (
     localisation_layers,
     network,
     seeded_params,
     trunk_layers,
     write_mat,
 )
-from tests.golden import GoldenRule
-from tests.parity import Parity
 
 
 def noise_patches(num: int, size: int, seed: int = 0) -> np.ndarray:

@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 
 import pipelines.stages
-from featplug.colmap import read_model
-from featplug.pairs import read_pairs, write_pairs
-from featplug.retrieval import RetrievalSummary
-from featplug.store import FeatureReader
+from featplug.colmap.database import read_model
+from featplug.io.store import FeatureReader
+from featplug.localization.queries import read_poses
+from featplug.stages.pairs import read_pairs, write_pairs
+from featplug.stages.retrieve import RetrievalSummary
 from pipelines.aachen import localize, main
 from pipelines.aachen_task import AachenOptions, open_dataset, read_task, wanted_images
-from pipelines.queries import read_poses
 from pipelines.stages import FeatureOptions
 from tests.aachen_worlds import convert_to_v1, write_strecha_set
 from tests.conftest import REPOSITORY

@@ -17,13 +17,13 @@ import pytest
 from scipy.io import savemat
 
 import pipelines.inloc
-from featplug.h5file import Provenance
-from featplug.metrics import absolute_pose_errors, localization_recall
-from featplug.pairs import read_pairs, write_pairs
-from featplug.retrieval import RetrievalSummary
-from featplug.store import FeatureReader, MatchReader, MatchWriter
+from featplug.io.h5file import Provenance
+from featplug.io.store import FeatureReader, MatchReader, MatchWriter
+from featplug.localization.queries import read_poses
+from featplug.metrics.poses import absolute_pose_errors, localization_recall
+from featplug.stages.pairs import read_pairs, write_pairs
+from featplug.stages.retrieve import RetrievalSummary
 from pipelines.inloc import InLocOptions, localize
-from pipelines.queries import read_poses
 from pipelines.stages import FeatureOptions
 from tests.conftest import REPOSITORY
 from tests.redkitchen import Kitchen, write_kitchen

@@ -16,9 +16,9 @@ import pycolmap
 import pytest
 from PIL import Image
 
-from featplug.colmap import CameraOptions
-from featplug.pairs import read_pairs, write_pairs
-from featplug.store import FeatureReader
+from featplug.colmap.database import CameraOptions
+from featplug.io.store import FeatureReader
+from featplug.stages.pairs import read_pairs, write_pairs
 from pipelines.sfm import SfmOptions, main, reconstruct
 from pipelines.stages import FeatureOptions
 from tests.conftest import REPOSITORY

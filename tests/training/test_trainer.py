@@ -18,12 +18,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from featplug.checkpoints import state_sha256
-from featplug.training.curves import read_history
 from featplug.training.export import export_weights
+from featplug.training.history import read_history
 from featplug.training.task import Task
 from featplug.training.trainer import TrainOptions, train
-from featplug.weights_import import import_weights
+from featplug.weights.checkpoints import state_sha256
+from featplug.weights.importing import import_weights
 from tests.training.processes import run_two_processes
 
 TRUTH = torch.tensor([[1.0, -2.0, 0.5]])

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from benchmarks.matching.datasets import hpatches, oxford, rdnim, wxbs
-from benchmarks.matching.pairs import PairSet
+from benchmarks.matching.image_pairs import PairSet
 
 Layout = Literal["hpatches", "oxford", "rdnim", "wxbs"]
 

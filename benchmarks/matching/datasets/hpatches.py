@@ -9,7 +9,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.matching.pairs import ImagePair, PairSet, add_pairs, images_of, read_homography
+from benchmarks.matching.image_pairs import (
+    ImagePair,
+    PairSet,
+    add_pairs,
+    images_of,
+    read_homography,
+)
 
 _ILLUMINATION = """
     ajuntament autannes bologna books boutique bridger brooklyn castle chestnuts contruction

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.matching.pairs import (
+from benchmarks.matching.image_pairs import (
     ImagePair,
     PairSet,
     add_pairs,
     images_of,
     read_homography,
 )
-from featplug.images import read_image_size
+from featplug.io.images import read_image_size
 
 _SIZES = {
     "bark": (765, 512),

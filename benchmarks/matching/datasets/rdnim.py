@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.matching.pairs import ImagePair, PairSet, add_pairs, read_homography
+from benchmarks.matching.image_pairs import ImagePair, PairSet, add_pairs, read_homography
 
 NUM_PAIRS = 1722
 """Of each reference, as released."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.matching.pairs import ImagePair, PairSet, add_pairs, images_of, read_numbers
+from benchmarks.matching.image_pairs import ImagePair, PairSet, add_pairs, images_of, read_numbers
 
 _VALIDATION = ("kyiv_dolltheater2", "petrzin")
 """Kept for choosing options by the benchmark, and not part of its test pairs."""

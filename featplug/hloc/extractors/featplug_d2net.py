@@ -1,6 +1,6 @@
 """D2-Net as a model that hloc finds by its name."""
 
-from featplug.hloc.models import ExtractorModel
+from featplug.hloc.shims import ExtractorModel
 
 
 class D2Net(ExtractorModel):

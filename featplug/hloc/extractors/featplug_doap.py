@@ -1,6 +1,6 @@
 """DOAP as a model that hloc finds by its name."""
 
-from featplug.hloc.models import ExtractorModel
+from featplug.hloc.shims import ExtractorModel
 
 
 class DOAP(ExtractorModel):

@@ -1,6 +1,6 @@
 """LISRD as a model that hloc finds by its name."""
 
-from featplug.hloc.models import ExtractorModel
+from featplug.hloc.shims import ExtractorModel
 
 
 class LISRD(ExtractorModel):

@@ -1,6 +1,6 @@
 """NetVLAD as a model that hloc finds by its name."""
 
-from featplug.hloc.models import GlobalExtractorModel
+from featplug.hloc.shims import GlobalExtractorModel
 
 
 class NetVLAD(GlobalExtractorModel):

@@ -1,6 +1,6 @@
 """LISRD's matcher as a model that hloc finds by its name."""
 
-from featplug.hloc.models import MatcherModel
+from featplug.hloc.shims import MatcherModel
 
 
 class LISRD(MatcherModel):

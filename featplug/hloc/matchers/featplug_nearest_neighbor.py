@@ -1,6 +1,6 @@
 """Nearest neighbours as a model that hloc finds by its name."""
 
-from featplug.hloc.models import MatcherModel
+from featplug.hloc.shims import MatcherModel
 
 
 class NearestNeighbor(MatcherModel):

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from featplug.networks.d2net import CELL_CENTRE, TRAINING_CELL_SIZE
-from featplug.training.homographies import warp_points
+from featplug.training.data.homographies import warp_points
 
 
 class View(NamedTuple):

@@ -15,23 +15,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from featplug.confs import feature_conf
-from featplug.converters.efficientnet import efficientnet_lite0, packaged_file
 from featplug.extractors.contextdesc import load_networks
-from featplug.images import list_images
+from featplug.io.images import list_images
+from featplug.methods import feature_conf
 from featplug.networks.contextdesc import ContextDesc
 from featplug.networks.efficientnet_lite import EfficientNetLite0
 from featplug.networks.l2net import DOAP
 from featplug.networks.regional import RegionalNetwork
 from featplug.training import validation
+from featplug.training.data.match_sets import MatchSetOptions, MatchSets
+from featplug.training.data.patch_groups import PatchGroups
+from featplug.training.data.photographs import Photographs, split_photographs
+from featplug.training.data.view_pairs import VALIDATION_PAIRS, HomographyPairs
 from featplug.training.l2net_start import is_l2_net, start_from_doap
 from featplug.training.losses.contextdesc import NPairLoss, matching_accuracy, quadruplet_loss
-from featplug.training.match_sets import MatchSetOptions, MatchSets
-from featplug.training.pairs import VALIDATION_PAIRS, HomographyPairs
-from featplug.training.patch_groups import PatchGroups
-from featplug.training.photographs import Photographs, split_photographs
 from featplug.training.task import Task, use_channels_last
-from featplug.weights import load_network
+from featplug.weights.converters.efficientnet import efficientnet_lite0, packaged_file
+from featplug.weights.loading import load_network
 
 _VALIDATION_BATCHES = 2
 _NUM_TRUNK_LAYERS = 6
@@ -42,7 +42,7 @@ class ContextDescOptions:
     """What ContextDesc is trained on, and how; the defaults are the released trainer's."""
 
     groups: Path
-    """File of :func:`~featplug.training.patch_groups.make_patch_groups`."""
+    """File of :func:`~featplug.training.data.patch_groups.make_patch_groups`."""
     photographs: Path
     """Folder of the photographs it was made from; those held out are validated on."""
     start: Path | None = None

@@ -14,11 +14,24 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from featplug.images import list_images
+from featplug.io.images import list_images
+from featplug.io.results import data_fingerprint
 from featplug.networks.d2net import CELL_SIZE, TRAINING_CELL_SIZE, D2Net, normalize_caffe
-from featplug.results import data_fingerprint
-from featplug.training import photometric
-from featplug.training.homographies import HomographyOptions
+from featplug.training.data import photometric
+from featplug.training.data.homographies import HomographyOptions
+from featplug.training.data.photographs import Photographs, split_photographs
+from featplug.training.data.photometric import PhotometricOptions
+from featplug.training.data.view_pairs import (
+    VALIDATION_PAIRS,
+    HomographyPairOptions,
+    HomographyPairs,
+)
+from featplug.training.data.viewpoint import (
+    ViewpointOptions,
+    ViewpointPairs,
+    ViewpointScene,
+    view_of,
+)
 from featplug.training.losses.d2net import (
     Correspondences,
     detection_weighted_triplet_loss,
@@ -26,13 +39,9 @@ from featplug.training.losses.d2net import (
     homography_correspondences,
     soft_detection_scores,
 )
-from featplug.training.pairs import VALIDATION_PAIRS, HomographyPairOptions, HomographyPairs
-from featplug.training.photographs import Photographs, split_photographs
-from featplug.training.photometric import PhotometricOptions
 from featplug.training.task import Task, use_channels_last
 from featplug.training.validation import matching_accuracy, trained_confs
-from featplug.training.viewpoint import ViewpointOptions, ViewpointPairs, ViewpointScene, view_of
-from featplug.weights import load_weights
+from featplug.weights.loading import load_weights
 
 _SHIFT_STEPS = 16
 _HALVINGS = 4

@@ -13,15 +13,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from featplug.images import list_images
+from featplug.io.images import list_images
 from featplug.networks.l2net import DOAP, NUM_BITS, l2_net
-from featplug.training.losses.average_precision import (
-    average_precision_loss,
-    tie_aware_average_precision,
-)
-from featplug.training.mining import MinedLabels
-from featplug.training.pairs import VALIDATION_PAIRS, HomographyPairs
-from featplug.training.patch_groups import (
+from featplug.training.data.mining import MinedLabels
+from featplug.training.data.patch_groups import (
     JitterOptions,
     PatchBatchOptions,
     PatchGroupBatches,
@@ -29,10 +24,15 @@ from featplug.training.patch_groups import (
     count_patches,
     jitter_patches,
 )
-from featplug.training.photographs import Photographs, split_photographs
+from featplug.training.data.photographs import Photographs, split_photographs
+from featplug.training.data.view_pairs import VALIDATION_PAIRS, HomographyPairs
+from featplug.training.losses.average_precision import (
+    average_precision_loss,
+    tie_aware_average_precision,
+)
 from featplug.training.task import Task, use_channels_last
 from featplug.training.validation import matching_accuracy, trained_confs
-from featplug.weights import load_network
+from featplug.weights.loading import load_network
 
 _VALIDATION_BATCHES = 2
 
@@ -42,7 +42,7 @@ class DOAPOptions:
     """What DOAP is trained on, and how; the defaults are the paper's (section 5.1)."""
 
     groups: Path
-    """File of :func:`~featplug.training.patch_groups.make_patch_groups`."""
+    """File of :func:`~featplug.training.data.patch_groups.make_patch_groups`."""
     photographs: Path
     """Folder of the photographs it was made from; those held out are validated on."""
     mined: Path | None = None

@@ -14,22 +14,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from featplug.images import list_images
+from featplug.io.images import list_images
+from featplug.io.results import data_fingerprint
 from featplug.networks.lisrd import HEADS, LISRD
 from featplug.networks.netvlad import NetVLAD
-from featplug.results import data_fingerprint
+from featplug.training.data.photographs import Photographs, split_photographs
+from featplug.training.data.triplets import VALIDATION_VIEWS, LISRDTripletOptions, LISRDTriplets
+from featplug.training.data.view_pairs import HomographyPairs
 from featplug.training.losses.lisrd import (
     lisrd_loss,
     rotation_factor,
     sample_descriptors,
     sample_meta_factors,
 )
-from featplug.training.pairs import HomographyPairs
-from featplug.training.photographs import Photographs, split_photographs
 from featplug.training.task import Task, use_channels_last
-from featplug.training.triplets import VALIDATION_VIEWS, LISRDTripletOptions, LISRDTriplets
 from featplug.training.validation import heads_accuracy, trained_confs
-from featplug.weights import load_weights
+from featplug.weights.loading import load_weights
 
 
 @dataclass(frozen=True)

@@ -16,17 +16,17 @@ import torch.nn.functional as F
 from scipy.cluster.vq import kmeans2
 from torch import Tensor
 
-from featplug.images import list_images
+from featplug.io.images import list_images
 from featplug.networks.lisrd import LISRDSIFT, NUM_TILES
 from featplug.networks.netvlad import NetVLAD
+from featplug.training.data.photographs import Photographs, split_photographs
+from featplug.training.data.sift_pairs import SIFTPairBatches, SIFTPairs
+from featplug.training.data.triplets import VALIDATION_VIEWS
+from featplug.training.data.view_pairs import HomographyPairs
 from featplug.training.losses.lisrd import excluded_negatives, triplet_loss
-from featplug.training.pairs import HomographyPairs
-from featplug.training.photographs import Photographs, split_photographs
-from featplug.training.sift_pairs import SIFTPairBatches, SIFTPairs
 from featplug.training.task import Task
-from featplug.training.triplets import VALIDATION_VIEWS
 from featplug.training.validation import heads_accuracy, trained_confs
-from featplug.weights import load_weights
+from featplug.weights.loading import load_weights
 
 HEADS = ("sift", "upright")
 _SHARPNESS = 10.0
@@ -57,7 +57,7 @@ class LISRDSIFTOptions:
     """What LISRD-SIFT is trained on, and how."""
 
     pairs: Path
-    """File of :func:`~featplug.training.sift_pairs.make_sift_pairs`."""
+    """File of :func:`~featplug.training.data.sift_pairs.make_sift_pairs`."""
     photographs: Path
     """Folder of the photographs it was made from; those held out are validated on."""
     start: Path | None = None

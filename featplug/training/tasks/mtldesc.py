@@ -14,22 +14,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from featplug.checkpoints import file_sha256
-from featplug.images import list_images
+from featplug.io.images import list_images
+from featplug.io.results import data_fingerprint
 from featplug.networks.mtldesc import UNUSED, Maps, MTLDesc, normalize
-from featplug.results import data_fingerprint
-from featplug.training.losses.mtldesc import attention_weighted_triplet_loss, keypoint_loss
-from featplug.training.pairs import (
+from featplug.training.data.photographs import Photographs, split_photographs
+from featplug.training.data.teacher import TeacherKeypoints
+from featplug.training.data.view_pairs import (
     VALIDATION_PAIRS,
     HomographyPairs,
     MTLDescPairOptions,
     MTLDescPairs,
 )
-from featplug.training.photographs import Photographs, split_photographs
+from featplug.training.losses.mtldesc import attention_weighted_triplet_loss, keypoint_loss
 from featplug.training.task import Task, use_channels_last
-from featplug.training.teacher import TeacherKeypoints
 from featplug.training.validation import matching_accuracy, trained_confs
-from featplug.weights import load_weights
+from featplug.weights.checkpoints import file_sha256
+from featplug.weights.loading import load_weights
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class MTLDescOptions:
     photographs: Path
     """Folder of the photographs; those held out are validated on."""
     teacher: Path
-    """File of keypoints of all of them; see :mod:`featplug.training.teacher`."""
+    """File of keypoints of all of them; see :mod:`featplug.training.data.teacher`."""
     start: Path | None = None
     """Weights to start from; drawn at random where there are none."""
     pairs: MTLDescPairOptions = field(default_factory=MTLDescPairOptions)

@@ -13,12 +13,16 @@ from torch import Tensor, nn
 from featplug.base import Extractor
 from featplug.extractors import build_extractor
 from featplug.extractors.doap import DOAPExtractor
-from featplug.images import list_images
-from featplug.results import data_fingerprint
-from featplug.training.homographies import warp_points
+from featplug.io.images import list_images
+from featplug.io.results import data_fingerprint
+from featplug.training.data.homographies import warp_points
+from featplug.training.data.photographs import Photographs, split_photographs
+from featplug.training.data.view_pairs import (
+    VALIDATION_PAIRS,
+    HomographyPairOptions,
+    HomographyPairs,
+)
 from featplug.training.losses.mutual import mutual_loss
-from featplug.training.pairs import VALIDATION_PAIRS, HomographyPairOptions, HomographyPairs
-from featplug.training.photographs import Photographs, split_photographs
 from featplug.training.task import Task
 from featplug.training.validation import matching_accuracy, trained_confs
 

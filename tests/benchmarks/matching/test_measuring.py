@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.matching.features import FeaturePair, ImageFeatures, protocol_matcher
+from benchmarks.matching.extraction import FeaturePair, ImageFeatures, protocol_matcher
+from benchmarks.matching.image_pairs import ImagePair
 from benchmarks.matching.measuring import (
     PairMeasures,
     measure_average_precision,
@@ -16,7 +17,6 @@ from benchmarks.matching.measuring import (
     measure_shared,
     summarise,
 )
-from benchmarks.matching.pairs import ImagePair
 
 PLACES = np.array([[10.0, 10], [30, 10], [50, 10], [70, 10]])
 

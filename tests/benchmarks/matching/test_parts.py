@@ -10,8 +10,8 @@ from PIL import Image
 
 from benchmarks.matching.datasets import read_pairs, recognise
 from benchmarks.matching.datasets.hpatches import LARGE_SEQUENCES, SEQUENCES
-from benchmarks.matching.features import protocol_matcher
-from benchmarks.matching.pairs import read_homography
+from benchmarks.matching.extraction import protocol_matcher
+from benchmarks.matching.image_pairs import read_homography
 from benchmarks.matching.resizing import resize_and_crop, resized_pairs
 from tests.benchmarks.matching.sequences import (
     write_hpatches,

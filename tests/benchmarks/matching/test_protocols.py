@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.matching.pairs import ImagePair, PairSet
+from benchmarks.matching.image_pairs import ImagePair, PairSet
 from benchmarks.matching.protocols import PROTOCOLS
 from benchmarks.record import Problem
 

@@ -13,7 +13,7 @@ from sklearn.metrics import average_precision_score
 
 from benchmarks.patches import hpatches
 from benchmarks.patches.hpatches import KINDS, HPatches
-from featplug.checkpoints import git_blob_id
+from featplug.weights.checkpoints import git_blob_id
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from benchmarks.report.charts import Colours, bar_charts, curve_charts
 from benchmarks.report.gather import Report, make_report
 from benchmarks.report.page import render_page
 from benchmarks.report.runs import LoadedRun
-from benchmarks.report.stages import stage_chart
+from benchmarks.report.stage_chart import stage_chart
 from benchmarks.report.tables import make_tables
 from tests.benchmarks.report.conftest import EVIL, make_run, matching_row, write_record
 
@@ -176,7 +176,7 @@ def test_the_command_writes_the_page_and_says_what_is_missing(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from featplug.cli import run_command
+    from featplug.cli.app import run_command
 
     newer = write_record(tmp_path / "newer", {"benchmark": "matching", "format": 99})
     output = tmp_path / "deep" / "page.html"

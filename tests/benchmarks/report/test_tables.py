@@ -11,7 +11,7 @@ from benchmarks.record import Row
 from benchmarks.report.labels import format_value, metric_label, metric_order
 from benchmarks.report.runs import LoadedRun
 from benchmarks.report.tables import Line, Table, make_tables, mean_row, runner_up
-from featplug.results import metric
+from featplug.io.results import metric
 from tests.benchmarks.report.conftest import make_run, matching_row, reconstruction_row
 
 

@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from featplug.metrics import model_cameras, model_poses
-from featplug.pairs import covisible
+from featplug.colmap.nvm import read_nvm
+from featplug.localization.queries import read_queries
+from featplug.metrics.poses import model_cameras, model_poses
+from featplug.stages.pairs import covisible
 from pipelines.datasets.aachen import (
     check_dataset,
     local_feature_pairs,
@@ -19,8 +21,6 @@ from pipelines.datasets.aachen import (
     read_query_lists,
     read_reference_model,
 )
-from pipelines.datasets.nvm import read_nvm
-from pipelines.queries import read_queries
 from tests.aachen_worlds import convert_to_v1
 
 MODEL = "3D-models/aachen_v_1_1"

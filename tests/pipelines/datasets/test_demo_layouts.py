@@ -12,10 +12,10 @@ import pytest
 from scipy.io import loadmat
 from scipy.spatial.transform import Rotation
 
-from featplug.images import list_images, read_image
-from featplug.training.viewpoint import read_depth, read_megadepth
+from featplug.io.images import list_images, read_image
+from featplug.localization.queries import read_poses, read_queries
+from featplug.training.data.viewpoint import read_depth, read_megadepth
 from pipelines.datasets.demo import make_demo_world
-from pipelines.queries import read_poses, read_queries
 from tests.pipelines.datasets.conftest import SMALL
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from featplug.metrics import camera_centres, model_poses
+from featplug.metrics.poses import camera_centres, model_poses
 from pipelines.datasets.reference import holds_reference_poses, read_reference_poses, reference_unit
 from tests.worlds import SyntheticScene
 

@@ -10,19 +10,19 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from featplug.checkpoints import read_metadata, read_safetensors
 from featplug.extractors import build_extractor
 from featplug.networks.caffe_resnet import CaffeResNet50
 from featplug.networks.contextdesc import ContextDesc
 from featplug.networks.l2net import DOAP, l2_net
-from featplug.training.curves import read_history
+from featplug.training.data.match_sets import MatchSetOptions
+from featplug.training.data.patch_groups import make_patch_groups
+from featplug.training.data.patch_views import PatchGroupOptions
 from featplug.training.export import export_weights
-from featplug.training.match_sets import MatchSetOptions
-from featplug.training.patch_groups import make_patch_groups
-from featplug.training.patch_views import PatchGroupOptions
+from featplug.training.history import read_history
 from featplug.training.tasks import contextdesc as module
 from featplug.training.tasks.contextdesc import ContextDescOptions, ContextDescTask
 from featplug.training.trainer import TrainOptions, train
+from featplug.weights.checkpoints import read_metadata, read_safetensors
 from tests.contextdesc_weights import seeded_state
 from tests.training.photos import write_photographs
 

@@ -9,14 +9,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from featplug.cli.training.common import Run
+from featplug.cli.training.from_views import d2net
 from featplug.extractors import build_extractor
 from featplug.networks.d2net import CELL_SIZE, TRAINING_CELL_SIZE, D2Net, normalize_caffe
-from featplug.training.cli.run import Run
-from featplug.training.cli.views import d2net
-from featplug.training.curves import read_history
+from featplug.training.data.viewpoint import read_workspace
+from featplug.training.history import read_history
 from featplug.training.tasks.d2net import D2NetOptions, D2NetTask
 from featplug.training.trainer import TrainOptions, TrainSummary, train
-from featplug.training.viewpoint import read_workspace
 from tests.networks.test_d2net import seeded_state
 from tests.training.photos import write_photographs
 

@@ -10,16 +10,16 @@ import pytest
 import torch
 
 from featplug.extractors import build_extractor
-from featplug.images import list_images
-from featplug.training.curves import read_history
-from featplug.training.patch_groups import (
+from featplug.io.images import list_images
+from featplug.training.data.patch_groups import (
     PatchBatchOptions,
     PatchGroups,
     count_patches,
     make_patch_groups,
 )
-from featplug.training.patch_views import PatchGroupOptions
-from featplug.training.photographs import split_photographs
+from featplug.training.data.patch_views import PatchGroupOptions
+from featplug.training.data.photographs import split_photographs
+from featplug.training.history import read_history
 from featplug.training.tasks.doap import DOAPOptions, DOAPTask
 from featplug.training.trainer import TrainOptions, train
 from tests.training.photos import write_photographs

@@ -11,13 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from featplug.confs import feature_conf
 from featplug.extractors import build_extractor
+from featplug.methods import feature_conf
 from featplug.networks.lisrd import HEADS
-from featplug.training.curves import read_history
+from featplug.training.data.triplets import LISRDTripletOptions
+from featplug.training.history import read_history
 from featplug.training.tasks.lisrd import LISRDOptions, LISRDTask
 from featplug.training.trainer import TrainOptions, TrainSummary, train
-from featplug.training.triplets import LISRDTripletOptions
 from tests.training.photos import write_photographs
 
 TRIPLETS = LISRDTripletOptions(batch_size=2, size=(48, 64), num_keypoints=36)

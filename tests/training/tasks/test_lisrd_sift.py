@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from featplug.confs import feature_conf
 from featplug.extractors import build_extractor
-from featplug.training.sift_pairs import SIFTPairOptions, make_sift_pairs
+from featplug.methods import feature_conf
+from featplug.training.data.sift_pairs import SIFTPairOptions, make_sift_pairs
 from featplug.training.tasks.lisrd_sift import LISRDSIFTOptions, LISRDSIFTTask
 from featplug.training.trainer import TrainOptions, train
 from tests.training.photos import write_photographs

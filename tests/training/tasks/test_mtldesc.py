@@ -11,10 +11,10 @@ import torch.nn.functional as F
 
 from featplug.extractors import build_extractor
 from featplug.networks.mtldesc import UNUSED, Maps
-from featplug.training.curves import read_history
-from featplug.training.pairs import MTLDescPairOptions
+from featplug.training.data.teacher import TeacherOptions, make_teacher
+from featplug.training.data.view_pairs import MTLDescPairOptions
+from featplug.training.history import read_history
 from featplug.training.tasks.mtldesc import MTLDescOptions, MTLDescTask, sample_maps
-from featplug.training.teacher import TeacherOptions, make_teacher
 from featplug.training.trainer import TrainOptions, train
 from tests.training.photos import write_photographs
 

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from featplug.checkpoints import read_safetensors, save_readable
 from featplug.extractors import build_extractor
 from featplug.networks.l2net import DOAP, Layer
-from featplug.registry import shipped_folder
-from featplug.training.pairs import HomographyPairOptions
+from featplug.training.data.view_pairs import HomographyPairOptions
 from featplug.training.tasks.tune import HEADS, TuneOptions, TuneTask
 from featplug.training.trainer import TrainOptions, train
+from featplug.weights.checkpoints import read_safetensors, save_readable
+from featplug.weights.registry import shipped_folder
 
 VIEWS = HomographyPairOptions(batch_size=1, size=(160, 192), photometric_probability=0.5)
 

@@ -1,0 +1,206 @@
+"""Measuring features on a data set of image pairs, one protocol at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.choices import FAILURES, problem_of
+from benchmarks.matching.extraction import PairLoader, extract_cached, protocol_matcher
+from benchmarks.matching.image_pairs import ImagePair, PairSet
+from benchmarks.matching.measuring import RIGHT, PairMeasures, summarise
+from benchmarks.matching.protocols import Protocol, counted
+from benchmarks.matching.resizing import resized_pairs
+from benchmarks.record import Picture, Problem, Row
+from featplug.io.images import read_image
+from featplug.io.results import StageRecorder
+from featplug.methods import feature_conf
+from featplug.plots import write_match_picture
+from featplug.utils.progress import progress_bar
+
+
+@dataclass(frozen=True)
+class Options:
+    """Of a run."""
+
+    outputs: Path
+    """Gets features, pictures and ``results.json``."""
+    matcher: str | None = None
+    """Name of the matcher; by default each conf's own, without a ratio test."""
+    max_keypoints: int | None = None
+    """Of each image, in place of the protocol's number."""
+    weights: dict[str, str] = field(default_factory=dict)
+    """Feature to ``official``, ``featplug`` or a file."""
+    device: str | None = None
+    """Such as cpu or cuda:1; the best one by default."""
+    pictures: bool = True
+    """Draw the matches of two pairs, for the first protocol."""
+    progress: bool = False
+
+
+class Benchmark:
+    """A data set on which features are measured."""
+
+    def __init__(self, pair_set: PairSet, options: Options) -> None:
+        self.pair_set = pair_set
+        self.options = options
+        self._resized: dict[tuple[int, int], PairSet] = {}
+
+    def measure(
+        self, feature: str, protocols: Sequence[Protocol]
+    ) -> Iterator[tuple[list[Row], list[Problem]]]:
+        """Measure one feature by one protocol after the other.
+
+        Args:
+            feature: name of the conf.
+            protocols: of the data set's layout.
+
+        Returns:
+            For each protocol the table's rows, and what could not be measured.
+        """
+        measured: dict[tuple[object, ...], PairMeasures] = {}
+        for protocol in protocols:
+            # Pictures of one protocol are enough: the others have much the same matches.
+            with_pictures = self.options.pictures and protocol is protocols[0]
+            try:
+                yield self._rows(feature, protocol, measured, with_pictures)
+            except FAILURES as error:
+                yield [], [problem_of(feature, error)]
+
+    def _pair_set(self, protocol: Protocol) -> PairSet:
+        size = protocol.size
+        if size is None:
+            return self.pair_set
+        if size not in self._resized:
+            folder = self.options.outputs / f"images-{size[1]}x{size[0]}"
+            self._resized[size] = resized_pairs(self.pair_set, size, folder, self.options.progress)
+        return self._resized[size]
+
+    def _rows(
+        self,
+        feature: str,
+        protocol: Protocol,
+        measured: dict[tuple[object, ...], PairMeasures],
+        with_pictures: bool,
+    ) -> tuple[list[Row], list[Problem]]:
+        options, pair_set = self.options, self._pair_set(protocol)
+        pairs = protocol.pairs(pair_set)
+        if not pairs:
+            raise ValueError(f"{pair_set.folder} has no pair that {protocol.name} measures.")
+        matcher_name, matcher = protocol_matcher(feature, options.matcher, protocol.one_way)
+        max_keypoints = options.max_keypoints or protocol.max_keypoints
+        recorder = StageRecorder()
+        with recorder.stage("extract"):
+            extracted = extract_cached(
+                feature,
+                pair_set.folder,
+                list(dict.fromkeys(name for pair in pairs for name in (pair.name0, pair.name1))),
+                options.outputs / "features",
+                _stem(feature, protocol, max_keypoints),
+                max_keypoints,
+                options.weights.get(feature),
+                options.device,
+                options.progress,
+            )
+        problems = [
+            Problem(f"{feature}, {name}", reason) for name, reason in extracted.skipped.items()
+        ]
+        able = [p for p in pairs if not {p.name0, p.name1} & set(extracted.skipped)]
+        if not able:
+            raise ValueError(f"No pair has features of both images; {problems[0].reason}")
+        with (
+            recorder.stage("match and measure"),
+            PairLoader(extracted.feature_path, matcher, options.device) as loader,
+        ):
+            bar = progress_bar(able, protocol.name, len(able), "pair", options.progress)
+            results = []
+            for pair in bar:
+                key = (*protocol.rules, pair.name0, pair.name1)
+                if key not in measured:
+                    measured[key] = protocol.measure(pair, loader.load(pair.name0, pair.name1))
+                results.append(measured[key])
+        reasons = [protocol.deviation(pair_set), self._deviation(protocol)]
+        if len(able) < len(pairs):
+            number = counted(len(pairs) - len(able), "pair lacks", "pairs lack")
+            reasons.append(f"{number} features")
+        common: dict[str, Any] = {
+            "feature": feature,
+            "dataset": pair_set.name,
+            "protocol": protocol.name,
+            "matcher": matcher_name,
+            "weights": extracted.weights,
+            "not_comparable": "; ".join(reason for reason in reasons if reason) or None,
+        }
+        whole: dict[str, Any] = {"stages": recorder.stages}
+        if with_pictures:
+            whole["pictures"] = self._pictures(feature, protocol, pair_set, able, results)
+        rows = []
+        for part, chosen in _parts(able, protocol.by_sequence).items():
+            metrics, curves = summarise(
+                [able[i] for i in chosen],
+                [results[i] for i in chosen],
+                # MMA is of mutual neighbours.
+                accuracy_of_matches=not protocol.one_way,
+            )
+            extra = whole if part == "all" else {}
+            rows.append(Row(**common, part=part, metrics=metrics, curves=curves, **extra))
+        return rows, problems
+
+    def _deviation(self, protocol: Protocol) -> str | None:
+        asked, limit = self.options.max_keypoints, protocol.max_keypoints
+        reasons = []
+        # A protocol without a number has all that a method finds, which -1 asks for.
+        if asked not in (None, limit) and (asked, limit) != (-1, None):
+            keypoints = "all keypoints" if asked == -1 else f"at most {asked} keypoints"
+            reasons.append(
+                f"{keypoints} were asked for, where the protocol has "
+                f"{limit or 'all that a method finds'}"
+            )
+        if self.options.matcher is not None:
+            reasons.append(f"the matcher {self.options.matcher} was asked for")
+        return "; ".join(reasons) or None
+
+    def _pictures(
+        self,
+        feature: str,
+        protocol: Protocol,
+        pair_set: PairSet,
+        pairs: Sequence[ImagePair],
+        results: Sequence[PairMeasures],
+    ) -> list[Picture]:
+        """Draw the pairs a third and two thirds through the list, the same for each feature."""
+        pictures = []
+        for index in sorted({len(pairs) // 3, 2 * len(pairs) // 3}):
+            pair, result = pairs[index], results[index]
+            right = None if result.errors is None else result.errors <= RIGHT
+            found = f"{len(result.points[0])} matches"
+            if right is not None:
+                found = f"{right.sum()} of {found} within {RIGHT:g} px"
+            title = f"{feature}, {pair.name0} and {Path(pair.name1).name}: {found}"
+            name = f"pictures/{feature}-{protocol.name}-{index}.jpg"
+            image0, image1 = (read_image(pair_set.folder / n) for n in (pair.name0, pair.name1))
+            points0, points1 = result.points
+            path = self.options.outputs / name
+            write_match_picture(path, image0, image1, points0, points1, inliers=right)
+            pictures.append(Picture(name, title))
+        return pictures
+
+
+def _stem(feature: str, protocol: Protocol, max_keypoints: int | None) -> str:
+    number = "all" if max_keypoints in (None, -1) else f"n{max_keypoints}"
+    size = "" if protocol.size is None else f"-{protocol.size[1]}x{protocol.size[0]}"
+    return f"{feature_conf(feature)['output']}-{number}{size}"
+
+
+def _parts(pairs: Sequence[ImagePair], by_sequence: bool) -> dict[str, np.ndarray]:
+    """Part of the table to indices of its pairs."""
+    parts: dict[str, list[int]] = {"all": list(range(len(pairs)))}
+    for i, pair in enumerate(pairs):
+        name = pair.sequence if by_sequence else pair.part
+        if name is not None:
+            parts.setdefault(name, []).append(i)
+    return {name: np.array(indices) for name, indices in parts.items()}

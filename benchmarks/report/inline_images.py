@@ -1,0 +1,48 @@
+"""Pictures of runs, made small enough for a page."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from featplug.io.images import read_image
+from featplug.plots import shrink
+
+MAX_PICTURES = 48
+"""On a page."""
+MAX_PICTURES_OF_FEATURE = 4
+"""In one table."""
+_MAX_SIZE = 1100
+_QUALITY = 78
+
+
+@dataclass(frozen=True)
+class InlinePicture:
+    """A picture inside of the page."""
+
+    title: str
+    data: str
+    """The JPEG in base64."""
+    width: int
+    height: int
+
+
+def inline_picture(path: Path, title: str) -> InlinePicture:
+    """Read a picture, shrink it and make it a JPEG.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        ValueError: it cannot be read.
+    """
+    small, _ = shrink(read_image(path), np.zeros((0, 2)), _MAX_SIZE)
+    done, encoded = cv2.imencode(
+        ".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]
+    )
+    if not done:
+        raise ValueError(f"The picture {path} cannot be written as JPEG.")
+    data = base64.b64encode(encoded.tobytes()).decode("ascii")
+    return InlinePicture(title, data, small.shape[1], small.shape[0])

@@ -1,0 +1,1 @@
+"""COLMAP: databases, cameras, models, mapping."""

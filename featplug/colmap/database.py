@@ -1,0 +1,396 @@
+"""COLMAP: features and matches into its database, geometric verification, mapping.
+
+COLMAP puts the origin at the corner of the top-left pixel, so 0.5 is added to every keypoint here
+and nowhere else. Works with pycolmap 3.13 to 4.2.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pycolmap
+
+from featplug.colmap.model_files import incomplete_file, sample_camera
+from featplug.io.store import FeatureReader, MatchReader
+from featplug.keypoints.detection import from_sift_frames, sift_frames
+from featplug.stages.pairs import Pair, write_pairs
+
+_GLOG_FATAL = 3
+
+
+@dataclass(frozen=True)
+class CameraOptions:
+    """How COLMAP cameras are made from the images; the focal length starts from EXIF if there."""
+
+    mode: Literal["auto", "single", "per-folder", "per-image"] = "auto"
+    """Which images share a camera; auto: neighbours in the list with the same EXIF data."""
+    model: str = "SIMPLE_RADIAL"
+    """COLMAP camera model."""
+    params: str | None = None
+    """Known intrinsics, comma-separated as COLMAP's model orders them; kept fixed."""
+
+
+@dataclass(frozen=True)
+class VerificationSummary:
+    """What geometric verification left."""
+
+    num_matched_pairs: int
+    """Pairs with at least one match."""
+    num_verified_pairs: int
+    num_inlier_matches: int
+
+
+def check_camera(camera: CameraOptions) -> None:
+    """Refuse camera options that COLMAP cannot use.
+
+    Raises:
+        ValueError: there is no such camera model, or it has another number of parameters.
+    """
+    models = sorted(set(pycolmap.CameraModelId.__members__) - {"INVALID"})
+    if camera.model not in models:
+        raise ValueError(
+            f"COLMAP has no camera model {camera.model!r}; it has {', '.join(models)}."
+        )
+    if camera.params is not None:
+        model = pycolmap.CameraModelId.__members__[camera.model]
+        sample = sample_camera(model)
+        if len(camera.params.split(",")) != len(sample.params):
+            raise ValueError(
+                f"The camera model {camera.model} has the parameters {sample.params_info}, not "
+                f"{camera.params!r}."
+            )
+
+
+@contextmanager
+def log_to_file(path: Path) -> Iterator[None]:
+    """Send COLMAP's log to a file (appended) instead of the terminal."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    log = pycolmap.logging
+    before = log.logtostderr, log.alsologtostderr, log.stderrthreshold
+    prefix = path.with_name(f".{path.name}.part.")
+    log.logtostderr, log.alsologtostderr, log.stderrthreshold = False, False, _GLOG_FATAL
+    for level in (log.WARNING, log.ERROR):
+        log.set_log_destination(level, "")  # INFO's file has all of them
+    log.set_log_destination(log.INFO, str(prefix))
+    try:
+        yield
+    finally:
+        log.set_log_destination(log.INFO, "")  # closes and flushes the file
+        log.logtostderr, log.alsologtostderr, log.stderrthreshold = before
+        with path.open("ab") as target:
+            # The logger adds time and process to the name it was given.
+            for part in sorted(path.parent.glob(f"{prefix.name}*")):
+                if not part.is_symlink():
+                    with part.open("rb") as source:
+                        shutil.copyfileobj(source, target)
+                part.unlink()
+
+
+def read_model(path: Path) -> pycolmap.Reconstruction:
+    """Read a COLMAP model, binary or text.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is damaged.
+    """
+    path = Path(path)
+    if not any((path / f"images.{suffix}").is_file() for suffix in ("bin", "txt")):
+        raise FileNotFoundError(f"There is no COLMAP model in {path} (no images.bin or .txt).")
+    if (incomplete := incomplete_file(path)) is not None:
+        raise ValueError(
+            f"The COLMAP model {path} cannot be read: {incomplete.name} ends too early; copy or "
+            "download it again."
+        )
+    try:
+        return pycolmap.Reconstruction(str(path))
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"The COLMAP model {path} cannot be read: {reason}") from error
+
+
+def create_database(
+    database_path: Path, image_dir: Path, names: Sequence[str], camera: CameraOptions
+) -> None:
+    """Make a new database with the cameras and images.
+
+    Args:
+        database_path: replaced where it exists.
+        image_dir: folder of the images; only their sizes and EXIF data are read.
+        names: images to import.
+        camera: how cameras are made.
+
+    Raises:
+        ValueError: the camera options do not fit COLMAP, or an image could not be imported.
+    """
+    check_camera(camera)
+    database_path.unlink(missing_ok=True)
+    database_path.parent.mkdir(parents=True, exist_ok=True)
+    modes = {
+        "auto": pycolmap.CameraMode.AUTO,
+        "single": pycolmap.CameraMode.SINGLE,
+        "per-folder": pycolmap.CameraMode.PER_FOLDER,
+        "per-image": pycolmap.CameraMode.PER_IMAGE,
+    }
+    options = pycolmap.ImageReaderOptions()
+    options.camera_model = camera.model
+    if camera.params is not None:
+        options.camera_params = camera.params
+    pycolmap.Database.open(str(database_path)).close()
+    pycolmap.import_images(
+        str(database_path),
+        str(image_dir),
+        camera_mode=modes[camera.mode],
+        image_names=list(names),
+        options=options,
+    )
+    missing = sorted(set(names) - set(image_ids(database_path)))
+    if missing:
+        raise ValueError(
+            f"COLMAP could not import {len(missing)} of {len(names)} images, the first is "
+            f"{image_dir / missing[0]}; convert it to JPEG or PNG."
+        )
+
+
+def image_ids(database_path: Path) -> dict[str, int]:
+    """Give COLMAP's number of each image in the database."""
+    with pycolmap.Database.open(str(database_path)) as database:
+        return {image.name: image.image_id for image in database.read_all_images()}
+
+
+def to_colmap_keypoints(features: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Give keypoints as COLMAP stores them, N×2 to N×4 (x, y, scale, orientation in radians).
+
+    Args:
+        features: ``keypoints``, integer = pixel centre, ``scales`` and ``oris`` if there; see
+            :func:`featplug.keypoints.detection.sift_frames`.
+    """
+    frames = sift_frames(features)
+    frames[:, :2] += np.float32(0.5)
+    return frames
+
+
+def from_colmap_keypoints(keypoints: np.ndarray) -> dict[str, np.ndarray]:
+    """Give COLMAP's keypoints, N×2 to N×6, as ours: the reverse of :func:`to_colmap_keypoints`."""
+    features = from_sift_frames(keypoints)
+    return {**features, "keypoints": features["keypoints"] - np.float32(0.5)}
+
+
+def import_features(database_path: Path, features: FeatureReader) -> None:
+    """Write the keypoints of all images of the database, with scale and orientation if there.
+
+    Raises:
+        ValueError: an image has no features, or ones of an image of another size.
+    """
+    with pycolmap.Database.open(str(database_path)) as database:
+        for image in database.read_all_images():
+            size = features.image_size(image.name)
+            camera = database.read_camera(image.camera_id)
+            if (camera.width, camera.height) != size:
+                raise ValueError(
+                    f"The features of {image.name!r} in {features.path} are of an image of "
+                    f"{size[0]}×{size[1]} pixels, the image has {camera.width}×{camera.height}; "
+                    "extract it again."
+                )
+            datasets = features.read(image.name, ("keypoints", "scales", "oris"))
+            frames = to_colmap_keypoints(datasets)
+            if frames.shape[1] == 3:  # COLMAP knows no keypoints with a scale alone
+                frames = np.ascontiguousarray(frames[:, :2])
+            database.write_keypoints(image.image_id, frames)
+
+
+def import_matches(database_path: Path, pairs: Sequence[Pair], matches: MatchReader) -> int:
+    """Write the matches of the pairs whose images are in the database.
+
+    Returns:
+        The number of pairs with at least one match.
+
+    Raises:
+        ValueError: a pair has not been matched, or matches keypoints that are not there.
+    """
+    ids = image_ids(database_path)
+    num_matched = 0
+    with pycolmap.Database.open(str(database_path)) as database:
+        num_keypoints = {
+            name: database.num_keypoints_for_image(image_id) for name, image_id in ids.items()
+        }
+        for name0, name1 in pairs:
+            if name0 not in ids or name1 not in ids:
+                continue
+            indices, _ = matches.read(name0, name1)
+            if len(indices):
+                if (indices.max(0) >= [num_keypoints[name0], num_keypoints[name1]]).any():
+                    raise ValueError(
+                        f"The matches of {name0!r} and {name1!r} in {matches.path} are of other "
+                        "features; match again with --overwrite."
+                    )
+                database.write_matches(ids[name0], ids[name1], indices.astype(np.uint32))
+                num_matched += 1
+    return num_matched
+
+
+def verify_matches(
+    database_path: Path, pairs: Sequence[Pair], seed: int, max_error: float = 4.0
+) -> VerificationSummary:
+    """Verify the matches of all pairs with epipolar geometry or a homography.
+
+    COLMAP sets each two-view geometry's ``config``, without which pycolmap 4.2 silently drops it.
+
+    Args:
+        database_path: a database with matches; gets the two-view geometries.
+        pairs: the pairs to verify.
+        seed: of RANSAC.
+        max_error: of an inlier, in pixels.
+
+    Raises:
+        ValueError: no pair was verified.
+    """
+    ids = image_ids(database_path)
+    known = [pair for pair in pairs if pair[0] in ids and pair[1] in ids]
+    options = pycolmap.TwoViewGeometryOptions()
+    options.ransac.max_error = max_error
+    options.ransac.max_num_trials = 20_000
+    options.ransac.min_inlier_ratio = 0.1
+    options.ransac.random_seed = seed
+    pairs_path = database_path.with_suffix(".pairs.txt")
+    write_pairs(pairs_path, known)
+    try:
+        pycolmap.verify_matches(str(database_path), str(pairs_path), options=options)
+    finally:
+        pairs_path.unlink()
+    with pycolmap.Database.open(str(database_path)) as database:
+        # A pair that failed has a two-view geometry as well, without inliers.
+        _, num_inliers = database.read_two_view_geometry_num_inliers()
+        summary = VerificationSummary(
+            database.num_matched_image_pairs(),
+            int(np.count_nonzero(num_inliers)),
+            int(np.sum(num_inliers)),
+        )
+    if summary.num_verified_pairs == 0:
+        raise ValueError(
+            f"None of the {summary.num_matched_pairs} matched pairs shows two views of one scene: "
+            "too few keypoints or matches, or photographs that do not overlap."
+        )
+    return summary
+
+
+def verified_pairs(database_path: Path) -> dict[Pair, int]:
+    """Give the pairs of a database that were verified, and their numbers of inlier matches."""
+    with pycolmap.Database.open(str(database_path)) as database:
+        names = {image.image_id: image.name for image in database.read_all_images()}
+        pair_ids, num_inliers = database.read_two_view_geometry_num_inliers()
+        found = {}
+        for pair_id, num in zip(pair_ids, num_inliers, strict=True):
+            if num:
+                id0, id1 = pycolmap.pair_id_to_image_pair(pair_id)
+                found[names[id0], names[id1]] = int(num)
+    return found
+
+
+def inlier_matches(database_path: Path, name0: str, name1: str) -> np.ndarray:
+    """Read the inlier matches of a verified pair, K×2 (index in image 0, index in image 1)."""
+    ids = image_ids(database_path)
+    with pycolmap.Database.open(str(database_path)) as database:
+        geometry = database.read_two_view_geometry(ids[name0], ids[name1])
+    return np.asarray(geometry.inlier_matches, np.int64).reshape(-1, 2)
+
+
+def incremental_mapping(
+    database_path: Path,
+    image_dir: Path,
+    output_dir: Path,
+    seed: int,
+    refine_intrinsics: bool = True,
+    on_images: Callable[[int], object] = lambda _: None,
+) -> pycolmap.Reconstruction:
+    """Reconstruct image after image.
+
+    Args:
+        database_path: a database with two-view geometries.
+        image_dir: folder of the images, for the points' colours.
+        output_dir: gets COLMAP's models, a numbered folder each.
+        seed: of RANSAC.
+        refine_intrinsics: let bundle adjustment change focal length and distortion.
+        on_images: called with the number of images registered, two at first, then one by one.
+
+    Returns:
+        The largest model.
+
+    Raises:
+        ValueError: nothing was reconstructed.
+    """
+    pipeline = pycolmap.IncrementalPipelineOptions()
+    pipeline.random_seed = seed
+    pipeline.ba_refine_focal_length = refine_intrinsics
+    pipeline.ba_refine_extra_params = refine_intrinsics
+    pycolmap.set_random_seed(seed)
+    # Small scenes would otherwise be dropped where COLMAP tries more than one model.
+    pipeline.min_model_size = min(pipeline.min_model_size, 3)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    models = pycolmap.incremental_mapping(
+        str(database_path),
+        str(image_dir),
+        str(output_dir),
+        options=pipeline,
+        initial_image_pair_callback=lambda: _call(on_images, 2),
+        next_image_callback=lambda: _call(on_images, 1),
+    )
+    return _largest(models)
+
+
+def _call(on_images: Callable[[int], object], num_images: int) -> None:
+    on_images(num_images)
+
+
+def require_global_mapping() -> None:
+    """Refuse to go on where this pycolmap cannot reconstruct globally.
+
+    Raises:
+        ValueError: it is older than 4.0.
+    """
+    if not hasattr(pycolmap, "global_mapping"):
+        raise ValueError(
+            f"Global mapping needs pycolmap 4.0 or newer, this is {pycolmap.__version__}; "
+            "upgrade it or use the incremental mapper."
+        )
+
+
+def global_mapping(
+    database_path: Path,
+    image_dir: Path,
+    output_dir: Path,
+    seed: int,
+    refine_intrinsics: bool = True,
+) -> pycolmap.Reconstruction:
+    """Reconstruct all images at once (GLOMAP); arguments as of :func:`incremental_mapping`.
+
+    Raises:
+        ValueError: pycolmap is too old, or nothing was reconstructed.
+    """
+    require_global_mapping()
+    pipeline = pycolmap.GlobalPipelineOptions()
+    pipeline.random_seed = seed
+    pipeline.mapper.bundle_adjustment.refine_focal_length = refine_intrinsics
+    pipeline.mapper.bundle_adjustment.refine_extra_params = refine_intrinsics
+    pycolmap.set_random_seed(seed)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    models = pycolmap.global_mapping(
+        str(database_path), str(image_dir), str(output_dir), options=pipeline
+    )
+    return _largest(models)
+
+
+def _largest(models: dict[int, pycolmap.Reconstruction]) -> pycolmap.Reconstruction:
+    best = max(models.values(), key=lambda m: m.num_reg_images(), default=None)
+    if best is None or best.num_reg_images() == 0 or best.num_points3D() == 0:
+        raise ValueError(
+            "COLMAP reconstructed nothing: it found no pair of images with enough matches and "
+            "parallax to start from; colmap.log says more."
+        )
+    return best

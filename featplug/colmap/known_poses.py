@@ -1,0 +1,260 @@
+"""COLMAP models of known poses: matches checked against the poses, points triangulated.
+
+The checked matches get a ``config``, without which pycolmap 4.2 silently drops them. Works with
+pycolmap 3.13 to 4.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pycolmap
+
+from featplug.colmap.database import image_ids
+from featplug.io.store import FeatureReader
+from featplug.metrics.poses import intrinsics
+from featplug.stages.pairs import Pair
+
+_CACHED_IMAGES = 512
+_CHANCE_INLIER_RATIO = 0.05
+"""A wrong match lies on a band of 8 px of an image some hundred pixels high."""
+
+
+@dataclass(frozen=True)
+class PosedCheckSummary:
+    """What the check against known poses left."""
+
+    num_matched_pairs: int
+    """Pairs with at least one match."""
+    num_verified_pairs: int
+    """Pairs with at least one match that fits the poses."""
+    num_matches: int
+    num_inlier_matches: int
+
+    @property
+    def inlier_ratio(self) -> float:
+        """Part of the matches that fit the poses."""
+        return self.num_inlier_matches / max(1, self.num_matches)
+
+
+def model_from_poses(
+    cameras: Mapping[str, pycolmap.Camera],
+    poses: Mapping[str, np.ndarray],
+    keypoints: Mapping[str, np.ndarray] | None = None,
+) -> pycolmap.Reconstruction:
+    """Make a COLMAP model of images without points.
+
+    Args:
+        cameras: image name to intrinsics; images with equal ones share a camera of the model.
+        poses: image name to ``cam_from_world`` 3×4, of the same images.
+        keypoints: image name to N×2 in COLMAP's pixels; none if None.
+
+    Returns:
+        The model; images are numbered from 1 in the order of their names.
+    """
+    model = pycolmap.Reconstruction()
+    camera_ids: dict[tuple[object, ...], int] = {}
+    for image_id, name in enumerate(sorted(poses), start=1):
+        given = cameras[name]
+        key = intrinsics(given)
+        if key not in camera_ids:
+            camera_ids[key] = len(camera_ids) + 1
+            _add_camera(model, given, camera_ids[key])
+        points2d = np.zeros((0, 2)) if keypoints is None else keypoints[name]
+        image = pycolmap.Image(name, points2d, camera_ids[key], image_id)
+        image.frame_id = image_id
+        frame = pycolmap.Frame()
+        frame.frame_id = image_id
+        frame.rig_id = image.camera_id
+        frame.add_data_id(image.data_id)
+        frame.rig_from_world = pycolmap.Rigid3d(np.asarray(poses[name], dtype=np.float64))
+        model.add_frame(frame)
+        model.add_image(image)
+        model.register_frame(image_id)
+    return model
+
+
+def _add_camera(model: pycolmap.Reconstruction, given: pycolmap.Camera, camera_id: int) -> None:
+    """Add a camera, and the rig of nothing but it that COLMAP asks for."""
+    camera = pycolmap.Camera(
+        model=given.model, width=given.width, height=given.height, params=given.params
+    )
+    camera.camera_id = camera_id
+    model.add_camera(camera)
+    rig = pycolmap.Rig()
+    rig.rig_id = camera_id
+    rig.add_ref_sensor(camera.sensor_id)
+    model.add_rig(rig)
+
+
+def create_database_from_model(database_path: Path, model: pycolmap.Reconstruction) -> None:
+    """Make a new database of a model's cameras and images, under their numbers there."""
+    database_path.unlink(missing_ok=True)
+    database_path.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        pycolmap.Database.open(str(database_path)) as database,
+        pycolmap.DatabaseTransaction(database),
+    ):
+        for camera in model.cameras.values():
+            database.write_camera(camera, use_camera_id=True)
+        for rig in model.rigs.values():
+            database.write_rig(rig, use_rig_id=True)
+        for frame in model.frames.values():
+            database.write_frame(frame, use_frame_id=True)
+        for image in model.images.values():
+            database.write_image(image, use_image_id=True)
+
+
+def epipolar_errors(
+    cam1_from_cam0: pycolmap.Rigid3d, rays0: np.ndarray, rays1: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Distance of matched points from each other's epipolar lines.
+
+    Args:
+        cam1_from_cam0: relative pose.
+        rays0: N×2 points of image 0 in the plane at unit depth.
+        rays1: N×2 of image 1.
+
+    Returns:
+        N errors in image 0 and N in image 1, in the plane at unit depth; NaN where the line is
+        not defined.
+    """
+    essential = pycolmap.essential_matrix_from_pose(cam1_from_cam0)
+    points0 = np.column_stack([rays0, np.ones(len(rays0))])
+    points1 = np.column_stack([rays1, np.ones(len(rays1))])
+    lines1, lines0 = points0 @ essential.T, points1 @ essential
+    products = np.abs(np.einsum("ni,ni->n", points1, lines1))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return (
+            products / np.linalg.norm(lines0[:, :2], axis=1),
+            products / np.linalg.norm(lines1[:, :2], axis=1),
+        )
+
+
+def check_matches(
+    database_path: Path,
+    pairs: Sequence[Pair],
+    model: pycolmap.Reconstruction,
+    features: FeatureReader,
+    max_error: float = 4.0,
+) -> PosedCheckSummary:
+    """Keep of each pair's matches those that fit the epipolar geometry of the known poses.
+
+    Args:
+        database_path: made by :func:`create_database_from_model`, with keypoints and matches; gets
+            the two-view geometries.
+        pairs: the pairs to check.
+        model: the poses.
+        features: for the keypoints' standard deviations.
+        max_error: of an inlier, in standard deviations of its keypoint, in either image.
+
+    Raises:
+        ValueError: there are no matches, or no more of them fit than would by chance.
+    """
+    ids = image_ids(database_path)
+    num_matched = num_verified = num_matches = num_inliers = 0
+    with (
+        pycolmap.Database.open(str(database_path)) as database,
+        pycolmap.DatabaseTransaction(database),
+    ):
+
+        @lru_cache(_CACHED_IMAGES)
+        def image_data(image_id: int) -> tuple[np.ndarray, pycolmap.Camera, float]:
+            """Keypoints in COLMAP's pixels, the camera, the largest error at unit depth."""
+            image = model.images[image_id]
+            camera = model.cameras[image.camera_id]
+            limit = camera.cam_from_img_threshold(max_error * features.uncertainty(image.name))
+            return database.read_keypoints(image_id)[:, :2].astype(np.float64), camera, limit
+
+        for name0, name1 in pairs:
+            if name0 not in ids or name1 not in ids:
+                continue
+            id0, id1 = sorted((ids[name0], ids[name1]))
+            matches = database.read_matches(id0, id1)
+            if not len(matches):
+                continue
+            keypoints0, camera0, limit0 = image_data(id0)
+            keypoints1, camera1, limit1 = image_data(id1)
+            pose0, pose1 = (model.images[i].cam_from_world() for i in (id0, id1))
+            cam1_from_cam0 = pose1 * pose0.inverse()
+            errors0, errors1 = epipolar_errors(
+                cam1_from_cam0,
+                camera0.cam_from_img(keypoints0[matches[:, 0]]),
+                camera1.cam_from_img(keypoints1[matches[:, 1]]),
+            )
+            inliers = matches[(errors0 <= limit0) & (errors1 <= limit1)]
+            geometry = pycolmap.TwoViewGeometry()
+            geometry.config = pycolmap.TwoViewGeometryConfiguration.CALIBRATED
+            geometry.E = pycolmap.essential_matrix_from_pose(cam1_from_cam0)
+            geometry.cam2_from_cam1 = cam1_from_cam0
+            geometry.inlier_matches = inliers
+            database.write_two_view_geometry(id0, id1, geometry)
+            num_matched += 1
+            num_verified += bool(len(inliers))
+            num_matches += len(matches)
+            num_inliers += len(inliers)
+    if num_matches == 0:
+        raise ValueError(
+            f"None of the {len(pairs)} pairs has a match; give pairs of images that see the same, "
+            "or features that tell more."
+        )
+    if num_inliers <= _CHANCE_INLIER_RATIO * num_matches:
+        raise ValueError(
+            f"Only {num_inliers} of {num_matches} matches of {num_matched} pairs fit the known "
+            "poses, which wrong matches do by chance: the reference model is of other images, or "
+            "its poses or cameras are wrong."
+        )
+    return PosedCheckSummary(num_matched, num_verified, num_matches, num_inliers)
+
+
+def triangulate(
+    database_path: Path,
+    model: pycolmap.Reconstruction,
+    image_dir: Path,
+    output_dir: Path,
+    check: PosedCheckSummary,
+    seed: int,
+    two_view_tracks: bool = True,
+) -> pycolmap.Reconstruction:
+    """Triangulate points from checked matches; poses and intrinsics stay as they are.
+
+    Args:
+        database_path: with two-view geometries.
+        model: the poses, with the database's numbers.
+        image_dir: folder of the images, for the points' colours.
+        output_dir: gets the model.
+        check: what :func:`check_matches` found, for the reason where no point comes out.
+        seed: of RANSAC.
+        two_view_tracks: also triangulate points that two images see. COLMAP leaves them out, and
+            hloc with it, for where poses are estimated nothing but the two rays speaks for them;
+            here the match was checked against poses that are known.
+
+    Raises:
+        ValueError: not one point came out.
+    """
+    options = pycolmap.IncrementalPipelineOptions()
+    options.triangulation.ignore_two_view_tracks = not two_view_tracks
+    options.min_num_matches = 1  # of a pair; every match was checked
+    options.random_seed = seed
+    options.triangulation.random_seed = seed
+    pycolmap.set_random_seed(seed)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        triangulated = pycolmap.triangulate_points(
+            model, str(database_path), str(image_dir), str(output_dir), options=options
+        )
+    except ValueError as error:  # pycolmap 3.13's way to say that no pair has enough matches
+        if "LoadDatabase" not in str(error):
+            raise
+        triangulated = pycolmap.Reconstruction()
+    if triangulated.num_points3D() == 0:
+        raise ValueError(
+            f"COLMAP triangulated no point from {check.num_inlier_matches} matches that fit the "
+            "known poses: none is seen with enough parallax, or by enough images; match more "
+            "pairs, or more keypoints."
+        )
+    return triangulated

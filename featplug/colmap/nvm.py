@@ -1,0 +1,164 @@
+"""VisualSFM's NVM files, in which Aachen's reference models are released.
+
+After ``NVM_V3``: the number of images and a line ``name f qw qx qy qz cx cy cz d 0`` each, with the
+rotation from world to camera but the camera's *centre*; then the number of points and a line
+``X Y Z R G B n`` each with ``image keypoint x y`` n times. Intrinsics come from a list of their
+own, since NVM has no principal point.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pycolmap
+from scipy.spatial.transform import Rotation
+
+from featplug.colmap.known_poses import model_from_poses
+
+_POSE_FIELDS = 11
+_POINT_FIELDS = 7
+_OBSERVATION_FIELDS = 4
+
+
+def read_nvm(path: Path, cameras: Mapping[str, pycolmap.Camera]) -> pycolmap.Reconstruction:
+    """Read an NVM file as a COLMAP model.
+
+    Of the keypoints, those that have a point are kept, with the coordinates of the file.
+
+    Args:
+        path: the file.
+        cameras: image name to intrinsics.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, or an image has no intrinsics.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no NVM model {path}.")
+    with path.open(encoding="utf-8") as file:
+        lines = _Lines(path, ((n, line) for n, line in enumerate(file, 1) if line.strip()))
+        if not lines.words()[0].startswith("NVM_V3"):
+            raise ValueError(f"{path} is not an NVM file: it does not start with NVM_V3.")
+        poses: dict[str, np.ndarray] = {}
+        for _ in range(lines.count("images")):
+            name, pose = lines.pose()
+            if name in poses:
+                raise ValueError(f"{path} names {name!r} twice; get it again.")
+            poses[name] = pose
+        names = list(poses)
+        without = [name for name in names if name not in cameras]
+        if without:
+            raise ValueError(
+                f"{len(without)} images of {path} have no intrinsics in the list, the first is "
+                f"{without[0]!r}."
+            )
+        points = _Points()
+        for _ in range(lines.count("points")):
+            lines.point(points, len(names))
+    images = np.frombuffer(points.images, np.int32)
+    keypoints = np.frombuffer(points.keypoints, np.float64).reshape(-1, 2)
+    # Keypoints are numbered in each image as they come in the file.
+    by_image = np.argsort(images, kind="stable")
+    starts = np.searchsorted(images[by_image], np.arange(len(names) + 1))
+    indices = np.empty(len(images), np.int64)
+    indices[by_image] = np.arange(len(images)) - starts[images[by_image]]
+    of_images = np.split(keypoints[by_image], starts[1:-1])
+    model = model_from_poses(cameras, poses, dict(zip(names, of_images, strict=True)))
+    ids_of_names = {image.name: image_id for image_id, image in model.images.items()}
+    image_ids = np.array([ids_of_names[name] for name in names])
+    xyz = np.frombuffer(points.xyz, np.float64).reshape(-1, 3)
+    colours = np.frombuffer(points.colours, np.uint8).reshape(-1, 3)
+    end = 0
+    for point, colour, num in zip(xyz, colours, points.lengths, strict=True):
+        start, end = end, end + num
+        elements = zip(image_ids[images[start:end]], indices[start:end], strict=True)
+        model.add_point3D(
+            point, pycolmap.Track([pycolmap.TrackElement(*e) for e in elements]), colour
+        )
+    return model
+
+
+class _Points:
+    """The points of a file, one after the other, in little memory."""
+
+    def __init__(self) -> None:
+        self.xyz = array("d")
+        self.colours = array("B")
+        self.lengths = array("i")
+        """Number of observations of each point."""
+        self.images = array("i")
+        """Of each observation."""
+        self.keypoints = array("d")
+        """(x, y) of each observation."""
+
+
+class _Lines:
+    """The lines of one file that are not empty, with errors that name them."""
+
+    def __init__(self, path: Path, lines: Iterator[tuple[int, str]]) -> None:
+        self._path = path
+        self._lines = lines
+        self._number = 0
+
+    def words(self) -> list[str]:
+        """Give the next line's words."""
+        try:
+            self._number, line = next(self._lines)
+        except StopIteration:
+            raise ValueError(f"{self._path} ends early, it is truncated; get it again.") from None
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{self._path} is not a text file; get it again.") from error
+        return line.split()
+
+    def count(self, what: str) -> int:
+        """Give the next line's number."""
+        words = self.words()
+        if not words[0].isdigit():
+            raise self._damaged(f"the number of {what}", words)
+        return int(words[0])
+
+    def pose(self) -> tuple[str, np.ndarray]:
+        """Give an image's name and ``cam_from_world``."""
+        words = self.words()
+        try:
+            if len(words) != _POSE_FIELDS:
+                raise IndexError
+            numbers = np.array(words[2 : _POSE_FIELDS - 2], dtype=np.float64)
+            rotation = Rotation.from_quat(numbers[[1, 2, 3, 0]]).as_matrix()
+            return words[0], np.column_stack([rotation, -rotation @ numbers[4:7]])
+        except (ValueError, IndexError) as error:
+            raise self._damaged("`name f qw qx qy qz cx cy cz d 0`", words) from error
+
+    def point(self, points: _Points, num_images: int) -> None:
+        """Read a point with what was observed of it."""
+        words = self.words()
+        try:
+            num = int(words[6])
+            observations = words[_POINT_FIELDS : _POINT_FIELDS + _OBSERVATION_FIELDS * num]
+            images = [int(word) for word in observations[::_OBSERVATION_FIELDS]]
+            complete = len(observations) == _OBSERVATION_FIELDS * num
+            if not complete or min(images) < 0 or max(images) >= num_images:
+                raise IndexError
+            points.xyz.extend(map(float, words[:3]))
+            points.colours.extend(map(int, words[3:6]))
+            points.lengths.append(num)
+            points.images.extend(images)
+            for x, y in zip(
+                observations[2::_OBSERVATION_FIELDS],
+                observations[3::_OBSERVATION_FIELDS],
+                strict=True,
+            ):
+                points.keypoints.extend((float(x), float(y)))
+        except (ValueError, IndexError, OverflowError) as error:
+            raise self._damaged("`X Y Z R G B n` and n observations", words) from error
+
+    def _damaged(self, expected: str, words: list[str]) -> ValueError:
+        shown = " ".join(words)[:60]
+        return ValueError(
+            f"Line {self._number} of {self._path} must be {expected}, not {shown!r}; the file is "
+            "damaged, get it again."
+        )

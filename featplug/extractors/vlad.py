@@ -1,0 +1,297 @@
+"""VLAD: an image's local descriptors summed up by how they differ from a vocabulary.
+
+Jégou et al., "Aggregating Local Descriptors into a Compact Image Representation", CVPR 2010, with
+the intra-normalisation of Arandjelović and Zisserman, "All about VLAD", CVPR 2013, and, where asked
+for, the power law and the whitening of Jégou and Chum, "Negative Evidences and Co-occurrences in
+Image Retrieval", ECCV 2012. Needs no weights: all is learnt from the database's own features.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from scipy.sparse import csr_array
+
+from featplug import __version__
+from featplug.io.files import write_whole
+from featplug.io.h5file import OtherContentsError
+from featplug.io.store import FeatureReader
+from featplug.weights.checkpoints import read_safetensors, save_readable
+
+_SAMPLE_IMAGES = 1024
+_SAMPLE_BYTES = 2**26
+"""Words are learnt from so many images, and so many bytes of their local descriptors."""
+_WHITENING_IMAGES = 2048
+_IMAGES_PER_COMPONENT = 4
+"""With fewer images than this per component a whitening would blow up noise: that of n − 1
+components, learnt from n images, makes all of them equally unlike."""
+
+
+@dataclass(frozen=True)
+class VLADOptions:
+    """How a vocabulary is learnt and used."""
+
+    num_clusters: int = 256
+    """K, the number of words. Many short sums find photographs of the night more often than few
+    long ones of the same K·d."""
+    max_dimensions: int = 64
+    """Longer local descriptors are projected to so many principal components, d."""
+    power: float = 1.0
+    """Exponent of the power law that sums are put to, sign kept; 1 for none, 0.5 is usual."""
+    num_components: int = 0
+    """Whitened principal components of the result, if there are images enough; 0 leaves all K·d as
+    they are."""
+    seed: int = 0
+    """Of everything random."""
+
+
+@dataclass(frozen=True, eq=False)
+class Vocabulary:
+    """What VLAD has learnt from a database: float32 arrays."""
+
+    options: VLADOptions
+    centroids: np.ndarray
+    """K×d."""
+    local_mean: np.ndarray
+    """D, of the local descriptors; empty where they are not projected."""
+    local_components: np.ndarray
+    """D×d; empty where they are not projected."""
+    mean: np.ndarray
+    """K·d, of the database's vectors; empty without whitening."""
+    whitening: np.ndarray
+    """(K·d)×C; empty without whitening."""
+
+    @property
+    def dimensions(self) -> int:
+        """Length D of the local descriptors."""
+        return len(self.local_mean) or self.centroids.shape[1]
+
+    def encode(self, descriptors: np.ndarray) -> np.ndarray:
+        """Sum up one image's local descriptors.
+
+        Args:
+            descriptors: D×N, of any length and floating-point type.
+
+        Returns:
+            Float32 of unit length, K·d, one word after the other, or C; zeros for no descriptors.
+        """
+        vector = self.encode_raw(descriptors)
+        if not self.mean.size:
+            return vector
+        whitened = (vector - self.mean) @ self.whitening
+        return _normalized(whitened if vector.any() else np.zeros_like(whitened))
+
+    def encode_raw(self, descriptors: np.ndarray) -> np.ndarray:
+        """The same before whitening, K·d."""
+        if descriptors.shape[1] == 0:
+            return np.zeros(self.centroids.size, np.float32)
+        local = unit_rows(descriptors)
+        if self.local_mean.size:
+            local = (local - self.local_mean) @ self.local_components
+        # ‖x − c‖² without the ‖x‖² that is the same for all words.
+        distances = (self.centroids**2).sum(1) - 2 * local @ self.centroids.T
+        words = csr_array(
+            (np.ones(len(local), np.float32), distances.argmin(1), np.arange(len(local) + 1)),
+            (len(local), len(self.centroids)),
+        )
+        sums = words.T @ local - words.sum(0)[:, None] * self.centroids
+        if self.options.power != 1:
+            sums = np.sign(sums) * np.abs(sums) ** self.options.power
+        return _normalized(_normalized(sums).ravel())
+
+    def save(self, path: Path, metadata: Mapping[str, Any]) -> None:
+        """Write it as safetensors, with the options and ``metadata`` in it; appears when whole."""
+        arrays = {
+            key: torch.from_numpy(np.ascontiguousarray(value))
+            for key, value in vars(self).items()
+            if isinstance(value, np.ndarray)
+        }
+        recorded = {"options": json.dumps(asdict(self.options)), "featplug": __version__}
+        write_whole(path, lambda part: save_readable(arrays, part, {**metadata, **recorded}))
+
+    @classmethod
+    def load(cls, path: Path) -> tuple[Self, dict[str, str]]:
+        """Read a vocabulary and its metadata.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it is damaged or something else.
+        """
+        if not path.is_file():
+            raise FileNotFoundError(f"There is no vocabulary {path}.")
+        state, metadata = read_safetensors(path)
+        try:
+            options = VLADOptions(**json.loads(metadata["options"]))
+            return cls(options, **{key: value.numpy() for key, value in state.items()}), metadata
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} is no vocabulary of VLAD.") from error
+
+
+def unit_rows(descriptors: np.ndarray) -> np.ndarray:
+    """Turn descriptors D×N of any floating-point type into rows N×D of unit length, float32."""
+    return _normalized(descriptors.T.astype(np.float32))
+
+
+def learn_vocabulary(sample: np.ndarray, options: VLADOptions) -> Vocabulary:
+    """Learn the words from local descriptors, by k-means.
+
+    Args:
+        sample: S×D float32 rows of unit length.
+        options: how many words, and so on.
+
+    Raises:
+        ValueError: there are fewer descriptors than words.
+    """
+    # Imported here: it takes a second, which commands that learn nothing would wait for.
+    from sklearn.cluster import MiniBatchKMeans
+    from sklearn.decomposition import PCA
+
+    if len(sample) < options.num_clusters:
+        raise ValueError(
+            f"A vocabulary of {options.num_clusters} words cannot be learnt from {len(sample)} "
+            "local descriptors; give more images."
+        )
+    empty = np.zeros(0, np.float32)
+    local_mean = local_components = empty
+    if sample.shape[1] > options.max_dimensions:
+        pca = PCA(options.max_dimensions, svd_solver="covariance_eigh").fit(sample)
+        local_mean, local_components = pca.mean_, np.ascontiguousarray(pca.components_.T)
+        sample = (sample - local_mean) @ local_components
+    kmeans = MiniBatchKMeans(
+        options.num_clusters, n_init=3, batch_size=4096, random_state=options.seed
+    ).fit(sample)
+    return Vocabulary(options, kmeans.cluster_centers_, local_mean, local_components, empty, empty)
+
+
+def learn_whitening(vocabulary: Vocabulary, vectors: np.ndarray) -> Vocabulary:
+    """Add a whitening to a vocabulary.
+
+    Args:
+        vocabulary: one without.
+        vectors: n×K·d, the database's images by :meth:`Vocabulary.encode_raw`.
+
+    Raises:
+        ValueError: there are too few images.
+    """
+    from sklearn.decomposition import PCA
+
+    wanted = vocabulary.options.num_components
+    num = min(wanted, vectors.shape[1], len(vectors) // _IMAGES_PER_COMPONENT)
+    if num < 2:
+        raise ValueError(
+            f"A whitening cannot be learnt from {len(vectors)} images; use vlad without."
+        )
+    solver = PCA(num, svd_solver="randomized", random_state=vocabulary.options.seed).fit(vectors)
+    whitening = solver.components_.T / np.sqrt(solver.explained_variance_)
+    return Vocabulary(
+        vocabulary.options,
+        vocabulary.centroids,
+        vocabulary.local_mean,
+        vocabulary.local_components,
+        solver.mean_.astype(np.float32),
+        np.ascontiguousarray(whitening, np.float32),
+    )
+
+
+def own_vocabulary(
+    path: Path,
+    reader: FeatureReader,
+    database: Sequence[str],
+    options: VLADOptions,
+    overwrite: bool,
+    database_may_change: bool,
+) -> Vocabulary:
+    """Load the vocabulary of a feature file, or learn and save it if it is not there.
+
+    Learnt within bounded memory, from a draw of the images and of their descriptors.
+
+    Args:
+        path: the vocabulary's file.
+        reader: the feature file, open.
+        database: the images to learn from; those without features are passed over.
+        options: how.
+        overwrite: learn it anew.
+        database_may_change: load it also where it was learnt from other images.
+
+    Raises:
+        OtherContentsError: it was learnt with other options or features or from other images.
+        ValueError: there is too little to learn from.
+    """
+    digest = hashlib.sha256("\n".join(sorted(database)).encode()).hexdigest()
+    if path.exists() and not overwrite:
+        vocabulary, metadata = Vocabulary.load(path)
+        difference = None
+        if vocabulary.options != options:
+            difference = "with other settings"
+        elif metadata.get("features") != reader.file_id:
+            difference = "with other features"
+        elif not database_may_change and metadata.get("database") != digest:
+            difference = "from other images"
+        if difference is not None:
+            raise OtherContentsError(f"The vocabulary {path} was learnt {difference}")
+        return vocabulary
+    present = [name for name in database if name in reader]
+    rng = np.random.default_rng(options.seed)
+    vocabulary = learn_vocabulary(_sample(reader, present, rng), options)
+    if options.num_components:
+        chosen = _choose(present, _WHITENING_IMAGES, rng)
+        vectors = [
+            vocabulary.encode_raw(local_descriptors(reader, name, vocabulary.dimensions))
+            for name in chosen
+        ]
+        vocabulary = learn_whitening(vocabulary, np.stack([v for v in vectors if v.any()]))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    learnt_from = {"database": digest, "num_images": str(len(present))}
+    vocabulary.save(path, {"features": reader.file_id, **learnt_from})
+    return vocabulary
+
+
+def _sample(reader: FeatureReader, names: Sequence[str], rng: np.random.Generator) -> np.ndarray:
+    """Draw local descriptors of the images, as many of each, S×D float32 of unit length."""
+    rows: list[np.ndarray] = []
+    chosen = _choose(names, _SAMPLE_IMAGES, rng)
+    for name in chosen:
+        descriptors = local_descriptors(reader, name)
+        if descriptors.size == 0:
+            continue
+        num = max(1, _SAMPLE_BYTES // (4 * len(descriptors) * len(chosen)))
+        kept = rng.permutation(descriptors.shape[1])[:num]
+        rows.append(unit_rows(descriptors[:, kept]))
+    if not rows:
+        raise ValueError(f"{reader.path} has no features of the images to learn from.")
+    return np.concatenate(rows)
+
+
+def _choose(names: Sequence[str], num: int, rng: np.random.Generator) -> list[str]:
+    """Draw names, and keep their order."""
+    return [names[i] for i in sorted(rng.permutation(len(names))[:num])]
+
+
+def local_descriptors(
+    reader: FeatureReader, name: str, dimensions: int | None = None
+) -> np.ndarray:
+    """Read an image's descriptors, D×N.
+
+    Raises:
+        ValueError: D is not that of the vocabulary.
+    """
+    descriptors = reader.read(name, ["descriptors"])["descriptors"]
+    if dimensions not in (None, len(descriptors)) and descriptors.size:
+        raise ValueError(
+            f"The descriptors of {name!r} in {reader.path} have {len(descriptors)} dimensions, "
+            f"those of the vocabulary {dimensions}; it is another feature's."
+        )
+    return descriptors
+
+
+def _normalized(vectors: np.ndarray) -> np.ndarray:
+    """Bring vectors along the last axis to unit length; those of zeros stay."""
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return vectors / np.where(lengths > 0, lengths, 1)

@@ -1,0 +1,146 @@
+"""Our extractors and matchers as models of hloc, which its engines build and call.
+
+Only hloc imports this module, by way of the files in ``extractors/`` and ``matchers/``: it finds
+them there because :func:`featplug.hloc.register` appends the two folders to the paths of its own
+packages, and takes the one class that is defined in each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from hloc import logger  # type: ignore[import-not-found]
+from hloc.utils.base_model import BaseModel  # type: ignore[import-not-found]
+from torch import Tensor
+
+from featplug.extractors import build_extractor, build_global_extractor
+from featplug.io.images import preprocess, to_uint8
+from featplug.matchers import build_matcher
+
+_MAX_INDEX = int(np.iinfo(np.int16).max)
+"""hloc's engine stores matches as int16, and greater indices as other, wrong ones."""
+_OWN_OPTIONS = ("name", "half_keypoints", "preprocessing")
+
+
+def _method_conf(conf: Mapping[str, Any], method: str) -> dict[str, Any]:
+    """What our own method is built from."""
+    return {**{k: v for k, v in conf.items() if k not in _OWN_OPTIONS}, "name": method}
+
+
+class _FromImages(BaseModel):
+    """What extractors of both kinds share.
+
+    hloc merges :attr:`default_conf` with a conf's ``model`` entry, which otherwise has the options
+    of our own class. Those that this one adds:
+
+    Conf:
+        half_keypoints: let hloc round keypoints to float16 where it is called with ``as_half``,
+            its default, which moves them by up to 1 px on large images. They are handed over as
+            float64 otherwise, which it stores as they are.
+        preprocessing: a conf of :mod:`featplug.io.images`, applied to the image that hloc gives,
+            for options that its reader does not have; None for none.
+    """
+
+    method: ClassVar[str]
+    """Name of our own method."""
+    default_conf: ClassVar[dict[str, Any]] = {"half_keypoints": False, "preprocessing": None}
+    required_inputs: ClassVar[list[str]] = ["image"]
+
+    def _prepared(self, image: Tensor) -> Tensor:
+        """Preprocess 1×C×H×W where hloc's reader could not."""
+        if self.conf["preprocessing"] is None:
+            return image
+        # hloc divided whole numbers by 255, which the rounding gives back exactly.
+        pixels = preprocess(to_uint8(image[0]), self.conf["preprocessing"])
+        return torch.from_numpy(pixels)[None].to(image.device)
+
+    def _tell_weights(self, model: Any) -> None:
+        for record in model.weights_records:
+            logger.info(
+                "featplug %s: weights %s (%s) sha256 %s…",
+                self.method,
+                record.name,
+                record.origin,
+                record.sha256[:12],
+            )
+
+
+class ExtractorModel(_FromImages):
+    """An extractor of local features; see :class:`featplug.base.Extractor`."""
+
+    def _init(self, conf: Mapping[str, Any]) -> None:
+        self.extractor = build_extractor(_method_conf(conf, self.method))
+        self.detection_noise = self.extractor.detection_noise
+        self._tell_weights(self.extractor)
+
+    def _forward(self, data: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Extract from 1×C×H×W in [0, 1]; everything comes back with a batch axis of 1."""
+        image = self._prepared(data["image"])
+        # TF32, torch's default on GPUs, would round products to 10 bits.
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            features = {key: value[0] for key, value in self.extractor({"image": image}).items()}
+        keypoints = features["keypoints"].cpu().double()
+        given, used = (torch.tensor(i.shape[:1:-1]).double() for i in (data["image"], image))
+        scale = given / used
+        keypoints = (keypoints + 0.5) * scale - 0.5
+        # hloc multiplies both by its own scale, and reads the latter after each image.
+        if "scales" in features:
+            features["scales"] = features["scales"] * scale.mean().item()
+        self.detection_noise = self.extractor.detection_noise * scale.mean().item()
+        features["keypoints"] = keypoints.float() if self.conf["half_keypoints"] else keypoints
+        return {key: value[None] for key, value in features.items()}
+
+
+class GlobalExtractorModel(_FromImages):
+    """An extractor of global descriptors; see :class:`featplug.base.GlobalExtractor`."""
+
+    def _init(self, conf: Mapping[str, Any]) -> None:
+        self.extractor = build_global_extractor(_method_conf(conf, self.method))
+        self._tell_weights(self.extractor)
+
+    def _forward(self, data: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Describe 1×3×H×W in [0, 1] by ``global_descriptor`` 1×D."""
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            return self.extractor({"image": self._prepared(data["image"])})
+
+
+class MatcherModel(BaseModel):
+    """A matcher; see :class:`featplug.base.Matcher`, whose input has hloc's form."""
+
+    method: ClassVar[str]
+    """Name of our own method."""
+    default_conf: ClassVar[dict[str, Any]] = {}
+    required_inputs: ClassVar[list[str]] = []
+
+    def _init(self, conf: Mapping[str, Any]) -> None:
+        self.matcher = build_matcher(_method_conf(conf, self.method))
+
+    def _forward(self, data: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Match a pair; every data set of a feature file comes as ``NAME0`` and ``NAME1``.
+
+        Raises:
+            ValueError: the features are not the matcher's, or too many for hloc's files.
+        """
+        missing = [
+            key + suffix
+            for suffix in "01"
+            for key in self.matcher.required_keys
+            if key + suffix not in data
+        ]
+        if missing:
+            raise ValueError(
+                f"The features have no {', '.join(missing)}, which the matcher {self.method} "
+                "needs; use the matcher that belongs to them."
+            )
+        result = self.matcher(data)
+        matches = result["matches0"]
+        if matches.numel() and int(matches.max()) > _MAX_INDEX:
+            raise ValueError(
+                f"hloc's match_features stores no index above {_MAX_INDEX}, and one is "
+                f"{int(matches.max())}; match these features by `featplug match`, whose files "
+                "hloc reads."
+            )
+        return result

@@ -1,0 +1,289 @@
+"""COLMAP's database from feature and match files, and back (COLMAP's ``doc/database.rst``).
+
+Keypoints get COLMAP's origin, and scale and orientation where the features have both. Descriptors
+stay out unless asked for, since COLMAP needs none once the matches are there. Works with pycolmap
+3.13 to 4.2, of which 4.0 brought descriptors a type.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pycolmap
+
+from featplug.colmap import database as colmap
+from featplug.colmap.database import CameraOptions
+from featplug.io.exchange.transfer import (
+    Transfer,
+    check_indices,
+    descriptor_rows,
+    new_features,
+    new_matches,
+    refuse_existing,
+    select_names,
+    select_pairs,
+    write_image,
+    write_pair,
+)
+from featplug.io.files import write_whole
+from featplug.io.store import FeatureReader, MatchReader
+from featplug.stages.pairs import Pair
+
+DescriptorForm = Literal["none", "sift", "float"]
+"""How descriptors go into the database: not at all; as COLMAP's own SIFT, which it can match (128
+bytes); or as float32 bytes of no type that COLMAP knows, to be read back by us."""
+
+_TABLES = {"cameras", "images", "keypoints", "descriptors", "matches"}
+_SIFT_SIZE = 128
+_SIFT_FACTOR = 512
+"""COLMAP stores a SIFT descriptor of unit length times 512, rounded and cut at 255."""
+
+
+def export_database(
+    database: Path,
+    features: Path,
+    image_dir: Path,
+    matches: Path | None = None,
+    *,
+    names: Sequence[str] | None = None,
+    pairs: Sequence[Pair] | None = None,
+    camera: CameraOptions | None = None,
+    descriptors: DescriptorForm = "none",
+    verify: bool = True,
+    seed: int = 0,
+    max_error: float = 4.0,
+    overwrite: bool = False,
+) -> Transfer:
+    """Make a COLMAP database of images, features and matches.
+
+    Args:
+        database: the database; appears when it is whole.
+        features: feature file, ours or hloc's.
+        image_dir: folder of the images, of which sizes and EXIF data are read.
+        matches: match file, ours or hloc's; none leaves the database without.
+        names: the images; all in the feature file if None.
+        pairs: the pairs; all in the match file if None.
+        camera: how cameras are made.
+        descriptors: see :data:`DescriptorForm`.
+        verify: verify the matches geometrically, without which COLMAP's mapper uses none.
+        seed: of RANSAC in verification.
+        max_error: of an inlier, in pixels.
+        overwrite: replace a COLMAP database.
+
+    Raises:
+        FileExistsError: the database is there.
+        FileNotFoundError: an image or a file is not.
+        ValueError: the features do not fit the images or the matches, the descriptors do not fit
+            the form, or no pair could be verified.
+    """
+    database, image_dir = Path(database), Path(image_dir)
+    refuse_existing(database, overwrite)
+    if database.exists():
+        _check_database(database)
+    if descriptors == "float" and not hasattr(pycolmap, "FeatureDescriptors"):
+        raise ValueError(
+            f"pycolmap {pycolmap.__version__} knows no descriptors but SIFT's; upgrade it to 4.0 "
+            "or newer, or leave the descriptors out."
+        )
+    transfer = Transfer(database)
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with FeatureReader(features) as reader:
+        names = select_names(reader, names)
+        missing = [name for name in names if not (image_dir / name).is_file()]
+        if missing:
+            raise FileNotFoundError(
+                f"{len(missing)} of {len(names)} images with features are not in {image_dir}, the "
+                f"first is {missing[0]!r}."
+            )
+
+        def write(part: Path) -> None:
+            colmap.create_database(part, image_dir, names, camera or CameraOptions())
+            colmap.import_features(part, reader)
+            _write_descriptors(part, reader, descriptors)
+            if matches is not None:
+                with MatchReader(matches) as match_reader:
+                    chosen = select_pairs(match_reader, names, pairs, transfer)
+                    transfer.num_pairs = colmap.import_matches(part, chosen, match_reader)
+                if verify:
+                    transfer.verification = colmap.verify_matches(part, chosen, seed, max_error)
+            with pycolmap.Database.open(str(part)) as opened:
+                transfer.num_images = opened.num_images()
+                transfer.num_keypoints = opened.num_keypoints()
+                transfer.num_matches = opened.num_matches()
+
+        with _quiet():
+            write_whole(database, write)
+    return transfer
+
+
+def import_database(
+    database: Path,
+    features: Path,
+    matches: Path | None = None,
+    *,
+    inliers: bool = False,
+    descriptors: bool = True,
+    overwrite: bool = False,
+) -> Transfer:
+    """Read a COLMAP database into a feature and a match file.
+
+    COLMAP brings a database of an older version to its own when it opens it, also to read it.
+
+    Args:
+        database: the database.
+        features: the feature file.
+        matches: the match file; none if None.
+        inliers: take the inlier matches of the two-view geometries in place of all matches.
+        descriptors: also those; SIFT's bytes become float32 of unit length.
+        overwrite: replace the files.
+
+    Raises:
+        FileExistsError: one of the files is there.
+        FileNotFoundError: there is no such database.
+        ValueError: it is no database of COLMAP or has no keypoints, or its descriptors are of a
+            kind that is not known.
+    """
+    database, features = Path(database), Path(features)
+    _check_database(database)
+    if matches is not None:
+        refuse_existing(Path(matches), overwrite)
+    transfer = Transfer(features)
+    with _quiet(), pycolmap.Database.open(str(database)) as opened:
+        names = {image.image_id: image.name for image in opened.read_all_images()}
+        if not opened.num_keypoints():
+            raise ValueError(f"{database} has no keypoints.")
+        with new_features(features, "colmap", overwrite) as writer:
+            for image in sorted(opened.read_all_images(), key=lambda image: image.name):
+                if not opened.exists_keypoints(image.image_id):
+                    transfer.skipped[image.name] = f"{image.name!r} has no keypoints in {database}"
+                    continue
+                camera = opened.read_camera(image.camera_id)
+                found = _read_features(opened, image.image_id)
+                if descriptors and opened.exists_descriptors(image.image_id):
+                    found["descriptors"] = _read_descriptors(opened, image, database)
+                size = (camera.width, camera.height)
+                write_image(writer, image.name, found, size, transfer)
+        if matches is not None:
+            with new_matches(Path(matches), "colmap", features, overwrite) as match_writer:
+                for id0, id1, indices in _read_matches(opened, inliers):
+                    pair = (names[id0], names[id1])
+                    counts = (
+                        opened.num_keypoints_for_image(id0),
+                        opened.num_keypoints_for_image(id1),
+                    )
+                    check_indices(indices, counts, database, pair)
+                    scores = np.ones(len(indices), np.float32)
+                    write_pair(match_writer, pair, indices, scores, counts, transfer)
+    return transfer
+
+
+def _check_database(path: Path) -> None:
+    """COLMAP would make a database of a file that is not there, and add tables to another's."""
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no COLMAP database {path}.")
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as opened:
+            rows = opened.execute("SELECT name FROM sqlite_master").fetchall()
+    except sqlite3.DatabaseError as error:
+        raise ValueError(f"{path} is no COLMAP database, or damaged ({error}).") from error
+    if not {name for (name,) in rows} >= _TABLES:
+        raise ValueError(f"{path} is no COLMAP database.")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    with tempfile.TemporaryDirectory() as folder, colmap.log_to_file(Path(folder) / "colmap.log"):
+        yield
+
+
+def _read_features(opened: pycolmap.Database, image_id: int) -> dict[str, np.ndarray]:
+    keypoints = opened.read_keypoints(image_id)
+    if not len(keypoints):
+        return {"keypoints": np.zeros((0, 2), np.float32)}
+    return colmap.from_colmap_keypoints(keypoints)
+
+
+def _read_matches(
+    opened: pycolmap.Database, inliers: bool
+) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Give the two images and the matches of each pair that has some, one pair at a time."""
+    if inliers:
+        pair_ids, counts = opened.read_two_view_geometry_num_inliers()
+    else:
+        pair_ids, counts = opened.read_num_matches()
+    for pair_id, count in zip(pair_ids, counts, strict=True):
+        if not count:
+            continue
+        id0, id1 = pycolmap.pair_id_to_image_pair(pair_id)
+        if inliers:
+            indices = opened.read_two_view_geometry(id0, id1).inlier_matches
+        else:
+            indices = opened.read_matches(id0, id1)
+        yield id0, id1, np.asarray(indices).astype(np.int64)
+
+
+def _write_descriptors(database: Path, features: FeatureReader, form: DescriptorForm) -> None:
+    if form == "none":
+        return
+    with pycolmap.Database.open(str(database)) as opened:
+        for image in opened.read_all_images():
+            rows = descriptor_rows(
+                features.read(image.name, ["descriptors"]), features.path, image.name
+            )
+            if form == "sift":
+                data = _sift_bytes(rows, features.path, image.name)
+            else:
+                data = rows.view(np.uint8).reshape(len(rows), -1)
+            opened.write_descriptors(image.image_id, _typed(data, form))
+
+
+def _typed(data: np.ndarray, form: DescriptorForm) -> Any:
+    """Give bytes as this pycolmap's ``write_descriptors`` takes them."""
+    if not hasattr(pycolmap, "FeatureDescriptors"):
+        return data
+    kinds = pycolmap.FeatureExtractorType
+    kind = kinds.SIFT if form == "sift" else kinds.UNDEFINED
+    return pycolmap.FeatureDescriptors(type=kind, data=data)
+
+
+def _sift_bytes(rows: np.ndarray, path: Path, name: str) -> np.ndarray:
+    if rows.shape[1] != _SIFT_SIZE or (rows < 0).any():
+        raise ValueError(
+            f"The descriptors of {name!r} in {path} are not SIFT's, which have {_SIFT_SIZE} values "
+            "and none below 0; leave them out, or store them as float."
+        )
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    unit = rows / np.maximum(lengths, np.finfo(np.float32).tiny)
+    return np.minimum(np.round(unit * _SIFT_FACTOR), 255).astype(np.uint8)
+
+
+def _read_descriptors(
+    opened: pycolmap.Database, image: pycolmap.Image, database: Path
+) -> np.ndarray:
+    """Give descriptors D×N float32.
+
+    A database older than pycolmap 4.0 has no types, and its rows count as SIFT's.
+    """
+    stored = opened.read_descriptors(image.image_id)
+    if isinstance(stored, np.ndarray):
+        data, is_sift = stored, True
+    else:
+        data = np.asarray(stored.data)
+        is_sift = stored.type == pycolmap.FeatureExtractorType.SIFT
+    if is_sift and data.shape[1] in (0, _SIFT_SIZE):
+        rows = data.astype(np.float32)
+        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+        rows /= np.maximum(lengths, 1)
+        return rows.T.reshape(_SIFT_SIZE, -1)
+    if is_sift or data.shape[1] % np.dtype(np.float32).itemsize:
+        raise ValueError(
+            f"The descriptors of {image.name!r} in {database} have {data.shape[1]} bytes each, of "
+            "which nothing says what they mean; leave them out (--no-descriptors)."
+        )
+    return np.ascontiguousarray(data).view(np.float32).T

@@ -1,0 +1,183 @@
+"""D2-Net's feature files (Dusmanu et al., CVPR 2019): NumPy archives beside the images.
+
+``NAME.d2-net`` is an ``.npz`` archive of ``keypoints`` N×3 (x, y, scale), ``scores`` N and
+``descriptors`` N×D, as the released code's ``extract_features.py`` writes it and its HPatches
+evaluation and the long-term localization benchmark's scripts read it. The centre of the first
+pixel is (0, 0), as here. That benchmark's scripts copy keypoints into COLMAP as they are, and so
+half a pixel aside.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from featplug.io.exchange.transfer import (
+    Transfer,
+    clear_files,
+    descriptor_rows,
+    new_features,
+    select_names,
+    write_image,
+)
+from featplug.io.files import write_whole
+from featplug.io.images import (
+    IMAGE_SUFFIXES,
+    file_fingerprint,
+    list_images,
+    read_image_size,
+)
+from featplug.io.store import FeatureReader
+from featplug.keypoints.detection import sift_frames
+
+SUFFIX = ".d2-net"
+
+
+def export_archives(
+    folder: Path,
+    features: Path,
+    *,
+    suffix: str = SUFFIX,
+    names: Sequence[str] | None = None,
+    overwrite: bool = False,
+) -> Transfer:
+    """Write an archive for each image.
+
+    Args:
+        folder: where they go: the image folder, for tools that look beside the images.
+        features: feature file, ours or hloc's.
+        suffix: what the archives' names have after the images'; the tools take it for the method's
+            name.
+        names: the images; all in the feature file if None.
+        overwrite: remove the archives of that suffix that are there, and write anew.
+
+    Raises:
+        FileExistsError: there are such archives.
+        ValueError: an image has no descriptors, or the suffix is an image's or none.
+    """
+    folder = Path(folder)
+    _check_suffix(suffix)
+    transfer = Transfer(folder)
+    with FeatureReader(features) as reader:
+        names = select_names(reader, names)
+        clear_files(folder, suffix, overwrite)
+        for name in names:
+            datasets = reader.read(name, ("keypoints", "scales", "scores", "descriptors"))
+            frames = sift_frames(datasets)
+            if frames.shape[1] == 2:
+                frames = np.pad(frames, ((0, 0), (0, 1)), constant_values=1)
+            num = len(frames)
+            _write_archive(
+                folder / f"{name}{suffix}",
+                keypoints=frames,
+                scores=datasets.get("scores", np.zeros(num)).astype(np.float32),
+                descriptors=descriptor_rows(datasets, reader.path, name),
+            )
+            transfer.num_images += 1
+            transfer.num_keypoints += num
+    return transfer
+
+
+def import_archives(
+    folder: Path,
+    image_dir: Path,
+    features: Path,
+    *,
+    suffix: str = SUFFIX,
+    overwrite: bool = False,
+) -> Transfer:
+    """Read the archives of a folder's images into a feature file.
+
+    Args:
+        folder: where they are, often the image folder.
+        image_dir: the images, whose sizes are read.
+        features: the feature file; images without an archive are noted as skipped.
+        suffix: what the archives' names have after the images'.
+        overwrite: replace the file.
+
+    Raises:
+        FileExistsError: the feature file is there.
+        FileNotFoundError: there are no images, or no archive at all.
+        ValueError: an archive is damaged, or lacks something.
+    """
+    folder, image_dir, features = Path(folder), Path(image_dir), Path(features)
+    _check_suffix(suffix)
+    images = list_images(image_dir)
+    present = [name for name in images if (folder / f"{name}{suffix}").is_file()]
+    if not present:
+        raise FileNotFoundError(
+            f"None of the {len(images)} images has a file of features; the first would be "
+            f"{folder / images[0]}{suffix}."
+        )
+    transfer = Transfer(features)
+    for name in sorted(set(images) - set(present)):
+        transfer.skipped[name] = f"there is no {folder / name}{suffix}"
+    with new_features(features, "d2net", overwrite) as writer:
+        for name in present:
+            found = read_archive(folder / f"{name}{suffix}")
+            path = image_dir / name
+            size = read_image_size(path)
+            write_image(writer, name, found, size, transfer, file_fingerprint(path))
+    return transfer
+
+
+def read_archive(path: Path) -> dict[str, np.ndarray]:
+    """Read one image's archive; nothing in it is unpickled.
+
+    Returns:
+        ``keypoints`` N×2, ``scales`` N where there, ``scores`` N where there and ``descriptors``
+        D×N, float32.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is damaged, or lacks keypoints or descriptors.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path}.")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files}
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is no NumPy archive, or damaged; copy it again.") from error
+    missing = [key for key in ("keypoints", "descriptors") if key not in arrays]
+    if missing:
+        raise ValueError(f"{path} has no {' and no '.join(missing)}.")
+    keypoints, descriptors = arrays["keypoints"], arrays["descriptors"]
+    if keypoints.ndim != 2 or keypoints.shape[1] < 2 or descriptors.ndim != 2:
+        raise ValueError(
+            f"{path} has keypoints of the shape {keypoints.shape} and descriptors of "
+            f"{descriptors.shape}; they must be N×2 or more, and N×D."
+        )
+    features = {
+        "keypoints": np.ascontiguousarray(keypoints[:, :2], np.float32),
+        "descriptors": descriptors.T.astype(np.float32),
+    }
+    if keypoints.shape[1] > 2:
+        features["scales"] = keypoints[:, 2].astype(np.float32)
+    if "scores" in arrays:
+        features["scores"] = arrays["scores"].astype(np.float32)
+    return features
+
+
+def _write_archive(
+    path: Path, keypoints: np.ndarray, scores: np.ndarray, descriptors: np.ndarray
+) -> None:
+    def write(part: Path) -> None:
+        with part.open("wb") as file:  # given a path, NumPy would add .npz to it
+            np.savez(file, keypoints=keypoints, scores=scores, descriptors=descriptors)
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, write)
+
+
+def _check_suffix(suffix: str) -> None:
+    """Removing an earlier export must not remove images."""
+    if not suffix.startswith(".") or suffix == "." or "/" in suffix or _is_image_suffix(suffix):
+        raise ValueError(f"The suffix must be a dot and a method's name, not {suffix!r}.")
+
+
+def _is_image_suffix(suffix: str) -> bool:
+    return Path(f"image{suffix}").suffix.lower() in IMAGE_SUFFIXES

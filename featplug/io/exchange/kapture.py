@@ -1,0 +1,382 @@
+"""Kapture folders (Humenberger et al., 2020), version 1.1 of the format.
+
+``sensors/sensors.txt`` and ``sensors/records_camera.txt`` list cameras and images;
+``reconstruction/keypoints/TYPE``, ``descriptors/TYPE`` and ``matches/TYPE`` hold one raw array a
+file, whose columns the ``.txt`` beside them gives. The format:
+https://github.com/naver/kapture/blob/main/kapture_format.adoc.
+
+Its [0, 0] is the corner of the first pixel, and its converters copy keypoints from and to COLMAP
+unchanged, so the centre of that pixel is (0.5, 0.5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from featplug.colmap.database import from_colmap_keypoints, to_colmap_keypoints
+from featplug.io.exchange.transfer import (
+    Transfer,
+    check_indices,
+    clear_files,
+    descriptor_rows,
+    new_features,
+    new_matches,
+    read_checked_matches,
+    refuse_existing,
+    select_names,
+    select_pairs,
+    write_image,
+    write_pair,
+)
+from featplug.io.files import write_whole
+from featplug.io.store import FeatureReader, MatchReader
+from featplug.stages.pairs import Pair
+
+_VERSION = "# kapture format: 1.1"
+_OVERLAPPING = ".overlapping/"
+_MATCH = np.dtype("<f8")
+_DTYPES = {
+    name: np.dtype(name).newbyteorder("<") for name in ("float32", "float64", "int32", "uint8")
+}
+_SUFFIXES = {"keypoints": ".kpt", "descriptors": ".desc", "matches": ".matches"}
+
+
+def export_kapture(
+    folder: Path,
+    features: Path,
+    matches: Path | None = None,
+    *,
+    feature_type: str = "featplug",
+    image_dir: Path | None = None,
+    names: Sequence[str] | None = None,
+    pairs: Sequence[Pair] | None = None,
+    descriptors: bool = True,
+    overwrite: bool = False,
+) -> Transfer:
+    """Write features and matches into a kapture folder, new or with images already.
+
+    Args:
+        folder: where ``sensors`` and ``reconstruction`` are or go. The cameras of a new one are
+            known by their size alone, ``UNKNOWN_CAMERA``.
+        features: feature file, ours or hloc's.
+        matches: match file, ours or hloc's; no matches if None.
+        feature_type: kapture's name of these keypoints and descriptors.
+        image_dir: linked as ``sensors/records_data`` of a new folder; no link if None.
+        names: the images; all in the feature file if None.
+        pairs: the pairs; all in the match file if None.
+        descriptors: write them, too.
+        overwrite: remove the files of that feature type that are there, and write anew.
+
+    Raises:
+        FileExistsError: there are files of that type.
+        ValueError: the matches are of other features, an image has other columns or descriptors
+            than the first or is not in the folder's list, or a name has a comma.
+    """
+    folder = Path(folder)
+    transfer = Transfer(folder)
+    if not feature_type or any(c in feature_type for c in ",/\\") or feature_type.startswith("."):
+        raise ValueError(f"{feature_type!r} cannot be the name of a folder of kapture.")
+    folders = {kind: folder / "reconstruction" / kind / feature_type for kind in _SUFFIXES}
+    with FeatureReader(features) as reader:
+        names = select_names(reader, names)
+        _check_names(names)
+        num_columns, num_values = _common_widths(reader, names, descriptors)
+        for kind, suffix in _SUFFIXES.items():
+            clear_files(folders[kind], suffix, overwrite)
+        _write_sensors(folder, reader, names, image_dir)
+        keypoints = _ArrayFolder.create(folders["keypoints"], num_columns)
+        described = None
+        if descriptors:
+            # The metric is for information only, says the format.
+            ending = f", {feature_type}, L2"
+            described = _ArrayFolder.create(folders["descriptors"], num_values, ending)
+        for name in names:
+            datasets = reader.read(name, ("keypoints", "scales", "oris", "descriptors"))
+            keypoints.write(name, to_colmap_keypoints(datasets))
+            if described is not None:
+                described.write(name, descriptor_rows(datasets, reader.path, name))
+            transfer.num_images += 1
+            transfer.num_keypoints += len(datasets["keypoints"])
+        if matches is not None:
+            with MatchReader(matches) as match_reader:
+                chosen = select_pairs(match_reader, names, pairs, transfer)
+                for pair, indices, scores in read_checked_matches(match_reader, chosen, reader):
+                    _write_matches(folders["matches"], pair, indices, scores)
+                    transfer.num_pairs += 1
+                    transfer.num_matches += len(indices)
+    return transfer
+
+
+def import_kapture(
+    folder: Path,
+    features: Path,
+    matches: Path | None = None,
+    *,
+    feature_type: str | None = None,
+    overwrite: bool = False,
+) -> Transfer:
+    """Read the features and matches of a kapture folder into a feature and a match file.
+
+    Args:
+        folder: where ``sensors`` and ``reconstruction`` are.
+        features: the feature file; images without keypoints are noted as skipped.
+        matches: the match file; none if None.
+        feature_type: kapture's name of the keypoints; the only one there is if None.
+        overwrite: replace the files.
+
+    Raises:
+        FileExistsError: one of the files is there.
+        FileNotFoundError: a file of kapture's is not.
+        ValueError: a file is cut off, or says what is not known.
+    """
+    folder, features = Path(folder), Path(features)
+    sizes = _read_sizes(folder)
+    keypoint_root = folder / "reconstruction" / "keypoints"
+    feature_type = _choose_type(keypoint_root, feature_type)
+    keypoints = _ArrayFolder.open(keypoint_root / feature_type)
+    described = _described_by(folder / "reconstruction" / "descriptors", feature_type)
+    if matches is not None:
+        refuse_existing(Path(matches), overwrite)
+    transfer = Transfer(features)
+    counts = {}
+    with new_features(features, "kapture", overwrite) as writer:
+        for name in sorted(sizes):
+            if not keypoints.path(name).is_file():
+                transfer.skipped[name] = f"there is no {keypoints.path(name)}"
+                continue
+            found = from_colmap_keypoints(keypoints.read(name))
+            if described is not None and described.path(name).is_file():
+                found["descriptors"] = described.read(name).T.astype(np.float32)
+            write_image(writer, name, found, sizes[name], transfer)
+            counts[name] = len(found["keypoints"])
+        if not counts:
+            raise FileNotFoundError(
+                f"None of the {len(sizes)} images has keypoints; the first would be "
+                f"{keypoints.path(min(sizes))}."
+            )
+    if matches is not None:
+        match_root = folder / "reconstruction" / "matches" / feature_type
+        with new_matches(Path(matches), "kapture", features, overwrite) as match_writer:
+            for path in sorted(match_root.rglob(f"*{_SUFFIXES['matches']}")):
+                pair = _pair_of(path, match_root, counts)
+                rows = _read_array(path, _MATCH, 3)
+                num_keypoints = (counts[pair[0]], counts[pair[1]])
+                indices = rows[:, :2].astype(np.int64)
+                check_indices(indices, num_keypoints, path, pair)
+                write_pair(match_writer, pair, indices, rows[:, 2], num_keypoints, transfer)
+    return transfer
+
+
+@dataclass(frozen=True)
+class _ArrayFolder:
+    """Keypoints or descriptors of one type: a raw array for each image, all of one width."""
+
+    folder: Path
+    dtype: np.dtype
+    width: int
+    keypoints_type: str | None = None
+    """What descriptors are of."""
+
+    @property
+    def kind(self) -> str:
+        """``keypoints`` or ``descriptors``."""
+        return self.folder.parent.name
+
+    @classmethod
+    def create(cls, folder: Path, width: int, ending: str = "") -> _ArrayFolder:
+        """Write the description of float32 arrays."""
+        created = cls(folder, _DTYPES["float32"], width)
+        columns = "name, dtype, dsize" + ", keypoints_type, metric_type" * bool(ending)
+        line = f"{folder.name}, {created.dtype.name}, {width}{ending}"
+        _write_text(folder / f"{created.kind}.txt", columns, [line])
+        return created
+
+    @classmethod
+    def open(cls, folder: Path) -> _ArrayFolder:
+        """Read the description of arrays that are there."""
+        kind = folder.parent.name
+        if (archive := folder / f"{kind}.tar").is_file():
+            raise ValueError(f"{archive} is an archive; unpack it there and try again.")
+        path = folder / f"{kind}.txt"
+        rows = list(_read_table(path))
+        if len(rows) != 1 or len(rows[0]) < 3 or rows[0][1] not in _DTYPES:
+            raise ValueError(
+                f"{path} must have one line: a name, one of {', '.join(_DTYPES)}, a number of "
+                "columns."
+            )
+        _, dtype, width, *ending = rows[0]
+        if not width.isdigit() or not int(width):
+            raise ValueError(f"{path} must have a number of columns, not {width!r}.")
+        return cls(folder, _DTYPES[dtype], int(width), ending[0] if ending else None)
+
+    def path(self, name: str) -> Path:
+        """Where an image's array is."""
+        return self.folder / f"{name}{_SUFFIXES[self.kind]}"
+
+    def read(self, name: str) -> np.ndarray:
+        """Read an image's array, N×width."""
+        return _read_array(self.path(name), self.dtype, self.width)
+
+    def write(self, name: str, rows: np.ndarray) -> None:
+        """Write an image's array."""
+        _write_array(self.path(name), rows.astype(self.dtype))
+
+
+def _write_array(path: Path, rows: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, lambda part: part.write_bytes(rows.tobytes()))
+
+
+def _read_array(path: Path, dtype: np.dtype, width: int) -> np.ndarray:
+    content = path.read_bytes()
+    row = dtype.itemsize * width
+    if len(content) % row:
+        raise ValueError(
+            f"{path} has {len(content)} bytes, no multiple of a row's {row}: it is cut off; copy "
+            "it again."
+        )
+    return np.frombuffer(content, dtype).reshape(-1, width)
+
+
+def _write_text(path: Path, columns: str, lines: Sequence[str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = "\n".join([_VERSION, f"# {columns}", *lines]) + "\n"
+    write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
+
+
+def _read_table(path: Path) -> Iterator[list[str]]:
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path}; is its folder one of kapture's?")
+    for line in path.read_text("utf-8").splitlines():
+        if line.strip() and not line.lstrip().startswith("#"):
+            yield [field.strip() for field in line.split(",")]
+
+
+def _write_sensors(
+    folder: Path, features: FeatureReader, names: Sequence[str], image_dir: Path | None
+) -> None:
+    """List cameras and images, unless they are listed already."""
+    sensors = folder / "sensors"
+    if (sensors / "sensors.txt").is_file():
+        listed = _read_sizes(folder)
+        unlisted = [name for name in names if name not in listed]
+        if unlisted:
+            raise ValueError(
+                f"{sensors / 'records_camera.txt'} lacks {len(unlisted)} of the {len(names)} "
+                f"images, the first is {unlisted[0]!r}; export into another folder."
+            )
+        return
+    cameras, records = [], []
+    for number, name in enumerate(names):
+        width, height = features.image_size(name)
+        cameras.append(f"cam{number}, , camera, UNKNOWN_CAMERA, {width}, {height}")
+        records.append(f"{number}, cam{number}, {name}")
+    link = sensors / "records_data"
+    if image_dir is not None and not link.exists():
+        if not Path(image_dir).is_dir():
+            raise FileNotFoundError(f"There is no image folder {image_dir}.")
+        sensors.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(Path(image_dir).resolve(), target_is_directory=True)
+    _write_text(sensors / "records_camera.txt", "timestamp, device_id, image_path", records)
+    # Last, since a folder with this file counts as one whose images are listed.
+    columns = "sensor_device_id, name, sensor_type, [sensor_params]+"
+    _write_text(sensors / "sensors.txt", columns, cameras)
+
+
+def _read_sizes(folder: Path) -> dict[str, tuple[int, int]]:
+    """Read the (width, height) of each image."""
+    path = folder / "sensors" / "sensors.txt"
+    cameras = {}
+    for row in _read_table(path):
+        if len(row) >= 6 and row[2] == "camera":
+            try:
+                cameras[row[0]] = int(float(row[4])), int(float(row[5]))
+            except ValueError:
+                raise ValueError(f"The camera {row[0]!r} in {path} has no size.") from None
+    path = folder / "sensors" / "records_camera.txt"
+    sizes = {}
+    for row in _read_table(path):
+        if len(row) != 3 or row[1] not in cameras:
+            raise ValueError(f"{path} has a line of no known camera: {', '.join(row)!r}.")
+        sizes[row[2]] = cameras[row[1]]
+    if not sizes:
+        raise ValueError(f"{path} lists no images.")
+    return sizes
+
+
+def _check_names(names: Sequence[str]) -> None:
+    for name in names:
+        if "," in name or _OVERLAPPING in name:
+            raise ValueError(
+                f"Kapture cannot carry the image name {name!r}: commas part its columns and "
+                f"{_OVERLAPPING!r} two names; rename it."
+            )
+
+
+def _common_widths(
+    features: FeatureReader, names: Sequence[str], descriptors: bool
+) -> tuple[int, int]:
+    """Give the columns of keypoints and the values of a descriptor, which all images share."""
+    first: tuple[str, tuple[int, int]] | None = None
+    for name in names:
+        shapes = features.shapes(name)
+        if descriptors and "descriptors" not in shapes:
+            raise ValueError(f"{features.path} has no descriptors of the image {name!r}.")
+        num_columns = 2 + ("scales" in shapes) + ("scales" in shapes and "oris" in shapes)
+        widths = num_columns, shapes["descriptors"][0] if descriptors else 0
+        if first is None or not features.shapes(first[0])["keypoints"][0]:
+            first = name, widths
+        elif shapes["keypoints"][0] and widths != first[1]:
+            raise ValueError(
+                f"{features.path} has {widths[0]} numbers a keypoint and {widths[1]} a descriptor "
+                f"for {name!r} but {first[1][0]} and {first[1][1]} for {first[0]!r}; kapture wants "
+                "them alike."
+            )
+    return first[1] if first else (2, 0)
+
+
+def _choose_type(root: Path, wanted: str | None) -> str:
+    if (root / "keypoints.txt").is_file():
+        raise ValueError(
+            f"{root} is of version 1.0 of kapture's format; kapture_upgrade_1_0_to_1_1.py brings "
+            "it to 1.1."
+        )
+    found = sorted(path.parent.name for path in root.glob("*/keypoints.txt"))
+    if not found:
+        raise FileNotFoundError(f"There are no keypoints in {root}.")
+    if wanted is None and len(found) > 1:
+        raise ValueError(f"{root} has several types of keypoints, {', '.join(found)}; name one.")
+    if wanted is not None and wanted not in found:
+        raise ValueError(f"{root} has no keypoints of the type {wanted!r} but {', '.join(found)}.")
+    return wanted or found[0]
+
+
+def _described_by(root: Path, feature_type: str) -> _ArrayFolder | None:
+    """Find the descriptors of a type of keypoints; they may have another name."""
+    for path in sorted(root.glob("*/descriptors.txt")):
+        described = _ArrayFolder.open(path.parent)
+        if described.keypoints_type == feature_type:
+            return described
+    return None
+
+
+def _write_matches(root: Path, pair: Pair, indices: np.ndarray, scores: np.ndarray) -> None:
+    """Write a pair's matches; kapture has the name first that is so in the order of letters."""
+    rows = np.column_stack([indices, scores]).astype(_MATCH)
+    if pair[0] > pair[1]:
+        pair, rows = (pair[1], pair[0]), rows[:, [1, 0, 2]]
+    name = f"{pair[0]}{_OVERLAPPING}{pair[1]}{_SUFFIXES['matches']}"
+    _write_array(root / name, rows)
+
+
+def _pair_of(path: Path, root: Path, known: dict[str, int]) -> Pair:
+    relative = path.relative_to(root).as_posix().removesuffix(_SUFFIXES["matches"])
+    name0, _, name1 = relative.partition(_OVERLAPPING)
+    for name in (name0, name1):
+        if name not in known:
+            raise ValueError(f"{path} has matches of {name!r}, which has no keypoints.")
+    return name0, name1

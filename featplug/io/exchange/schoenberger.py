@@ -1,0 +1,225 @@
+"""The ``.bin`` files of the local feature evaluation benchmark (Schönberger et al., CVPR 2017).
+
+A dataset's folder holds ``images/``, ``keypoints/NAME.bin`` (x, y, scale, orientation),
+``descriptors/NAME.bin`` and ``matches/NAME0---NAME1.bin``, as the benchmark's INSTRUCTIONS.md says.
+Each file is two int32, rows and columns, and then the matrix by rows: float32, or for matches
+uint32 indices from 0.
+
+The centre of the first pixel is (0, 0), as here: the benchmark's script that exports COLMAP's
+keypoints takes 0.5 off. (Its import into COLMAP does not add it again, so there the principal point
+absorbs half a pixel.) Scale and orientation are COLMAP's, in pixels and radians, and 0 where the
+features have none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from featplug.io.exchange.transfer import (
+    Transfer,
+    check_indices,
+    clear_files,
+    descriptor_rows,
+    new_features,
+    new_matches,
+    read_checked_matches,
+    refuse_existing,
+    select_names,
+    select_pairs,
+    write_image,
+    write_pair,
+)
+from featplug.io.files import write_whole
+from featplug.io.images import check_name, file_fingerprint, list_images, read_image_size
+from featplug.io.store import FeatureReader, MatchReader
+from featplug.keypoints.detection import from_sift_frames, sift_frames
+from featplug.stages.pairs import Pair
+
+_SEPARATOR = "---"
+_HEADER = np.dtype("<i4")
+_FLOAT = np.dtype("<f4")
+_INDEX = np.dtype("<u4")
+
+
+def write_matrix(path: Path, matrix: np.ndarray) -> None:
+    """Write one file of the benchmark.
+
+    Args:
+        path: the file.
+        matrix: N×D; integers become uint32, everything else float32.
+    """
+    dtype = _INDEX if np.issubdtype(matrix.dtype, np.integer) else _FLOAT
+    content = np.array(matrix.shape, _HEADER).tobytes() + matrix.astype(dtype).tobytes()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, lambda part: part.write_bytes(content))
+
+
+def read_matrix(path: Path, dtype: np.dtype) -> np.ndarray:
+    """Read one file of the benchmark, N×D.
+
+    Args:
+        path: the file.
+        dtype: of its values, float32 or uint32.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is longer or shorter than it says.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path}.")
+    content = path.read_bytes()
+    start = 2 * _HEADER.itemsize
+    if len(content) < start:
+        raise ValueError(f"{path} is cut off: it has {len(content)} bytes; copy it again.")
+    rows, columns = (int(side) for side in np.frombuffer(content, _HEADER, 2))
+    expected = start + rows * columns * dtype.itemsize
+    if min(rows, columns) < 0 or len(content) != expected:
+        raise ValueError(
+            f"{path} says that it holds {rows}×{columns} values, which are {expected} bytes, but "
+            f"has {len(content)}: it is cut off, or no file of the benchmark."
+        )
+    return np.frombuffer(content, dtype, offset=start).reshape(rows, columns)
+
+
+def export_dataset(
+    folder: Path,
+    features: Path,
+    matches: Path | None = None,
+    *,
+    names: Sequence[str] | None = None,
+    pairs: Sequence[Pair] | None = None,
+    descriptors: bool = True,
+    overwrite: bool = False,
+) -> Transfer:
+    """Write features and matches as the benchmark's files.
+
+    Args:
+        folder: the dataset's folder; gets ``keypoints``, ``descriptors`` and ``matches``.
+        features: feature file, ours or hloc's.
+        matches: match file, ours or hloc's; no matches if None.
+        names: the images; all in the feature file if None.
+        pairs: the pairs; all in the match file if None.
+        descriptors: write them, too.
+        overwrite: remove the ``.bin`` files that are there, and write anew.
+
+    Raises:
+        FileExistsError: there are such files.
+        ValueError: the matches are of other features, an image has no descriptors, or names that
+            the benchmark's match files cannot carry.
+    """
+    folder = Path(folder)
+    transfer = Transfer(folder)
+    with FeatureReader(features) as reader:
+        names = select_names(reader, names)
+        if matches is not None:
+            _check_match_names(names)
+        for kind in ("keypoints", "descriptors", "matches"):
+            clear_files(folder / kind, ".bin", overwrite)
+        for name in names:
+            datasets = reader.read(name, ("keypoints", "scales", "oris", "descriptors"))
+            frames = sift_frames(datasets)
+            frames = np.pad(frames, ((0, 0), (0, 4 - frames.shape[1])))
+            write_matrix(folder / "keypoints" / f"{name}.bin", frames)
+            if descriptors:
+                rows = descriptor_rows(datasets, reader.path, name)
+                write_matrix(folder / "descriptors" / f"{name}.bin", rows)
+            transfer.num_images += 1
+            transfer.num_keypoints += len(frames)
+        if matches is not None:
+            with MatchReader(matches) as match_reader:
+                chosen = select_pairs(match_reader, names, pairs, transfer)
+                for pair, indices, _ in read_checked_matches(match_reader, chosen, reader):
+                    path = folder / "matches" / f"{_SEPARATOR.join(pair)}.bin"
+                    write_matrix(path, indices)
+                    transfer.num_pairs += 1
+                    transfer.num_matches += len(indices)
+    return transfer
+
+
+def import_dataset(
+    folder: Path,
+    features: Path,
+    matches: Path | None = None,
+    *,
+    overwrite: bool = False,
+) -> Transfer:
+    """Read the benchmark's files into a feature and a match file.
+
+    Args:
+        folder: the dataset's folder, with the ``images``, whose sizes are read.
+        features: the feature file; images without keypoints are noted as skipped.
+        matches: the match file; none if None.
+        overwrite: replace the files.
+
+    Raises:
+        FileExistsError: one of the files is there.
+        FileNotFoundError: there are no images, or no keypoints at all.
+        ValueError: a file is cut off, or matches keypoints or images that are not there.
+    """
+    folder, features = Path(folder), Path(features)
+    images = list_images(folder / "images")
+    present = [name for name in images if (folder / "keypoints" / f"{name}.bin").is_file()]
+    if not present:
+        raise FileNotFoundError(
+            f"None of the {len(images)} images has keypoints; the first would be "
+            f"{folder / 'keypoints' / images[0]}.bin."
+        )
+    if matches is not None:
+        refuse_existing(Path(matches), overwrite)
+    transfer = Transfer(features)
+    for name in sorted(set(images) - set(present)):
+        transfer.skipped[name] = f"there is no {folder / 'keypoints' / name}.bin"
+    counts = {}
+    with new_features(features, "schoenberger", overwrite) as writer:
+        for name in present:
+            found = _read_features(folder, name)
+            path = folder / "images" / name
+            size = read_image_size(path)
+            write_image(writer, name, found, size, transfer, file_fingerprint(path))
+            counts[name] = len(found["keypoints"])
+    if matches is not None:
+        with new_matches(Path(matches), "schoenberger", features, overwrite) as match_writer:
+            for path in sorted((folder / "matches").glob(f"*{_SEPARATOR}*.bin")):
+                pair = _pair_of(path, counts)
+                indices = read_matrix(path, _INDEX).astype(np.int64)
+                if len(indices) and indices.shape[1] != 2:
+                    raise ValueError(f"{path} has {indices.shape[1]} columns; matches have 2.")
+                num_keypoints = (counts[pair[0]], counts[pair[1]])
+                check_indices(indices, num_keypoints, path, pair)
+                scores = np.ones(len(indices), np.float32)
+                write_pair(match_writer, pair, indices, scores, num_keypoints, transfer)
+    return transfer
+
+
+def _read_features(folder: Path, name: str) -> dict[str, np.ndarray]:
+    path = folder / "keypoints" / f"{name}.bin"
+    frames = read_matrix(path, _FLOAT)
+    if frames.shape[1] != 4:
+        raise ValueError(f"{path} has {frames.shape[1]} columns; keypoints have 4.")
+    found = from_sift_frames(frames)
+    path = folder / "descriptors" / f"{name}.bin"
+    if path.is_file():
+        found["descriptors"] = read_matrix(path, _FLOAT).T
+    return found
+
+
+def _check_match_names(names: Sequence[str]) -> None:
+    for name in names:
+        check_name(name)
+        if "/" in name or _SEPARATOR in name:
+            raise ValueError(
+                f"The benchmark's match files cannot carry the image name {name!r}: they lie in "
+                f"one folder and have {_SEPARATOR!r} between two names; leave the matches out, or "
+                "rename it."
+            )
+
+
+def _pair_of(path: Path, known: dict[str, int]) -> Pair:
+    name0, _, name1 = path.name.removesuffix(".bin").partition(_SEPARATOR)
+    for name in (name0, name1):
+        if name not in known:
+            raise ValueError(f"{path} has matches of {name!r}, which has no keypoints.")
+    return name0, name1

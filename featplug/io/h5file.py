@@ -1,0 +1,269 @@
+"""HDF5 files that survive kills, tell what made them, and fail with a sentence.
+
+A file can be read at any time it is not being written, also after a kill: it has HDF5's default
+``libver``, is flushed after each image or chunk of pairs through :mod:`featplug.io.journal`, and an
+image's or a pair's group is linked into the file only when it is whole. The root attribute
+``featplug`` (JSON) holds what made the file, and a run with another conf refuses to append.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import h5py
+import numpy as np
+
+from featplug import __version__
+from featplug.io.journal import JournaledFile, journal_path, recover
+
+_ATTRIBUTE = "featplug"
+_FREE_DISK_MARGIN = 64 * 2**20
+_WAY_OUT = (
+    "write elsewhere, or delete what was written before (as --overwrite does, if a command has it)."
+)
+
+
+class OtherContentsError(ValueError):
+    """A file is whole, but holds something else than what is asked for."""
+
+    def __init__(self, difference: str) -> None:
+        super().__init__(f"{difference}; {_WAY_OUT}")
+        self.difference = difference
+        """Which file, and what it was made of, without the way out."""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What made a feature or match file."""
+
+    kind: str
+    """``features``, ``global descriptors`` or ``matches``."""
+    conf: dict[str, Any]
+    """The conf's ``model``, ``preprocessing`` and whatever else changes the contents."""
+    weights: list[dict[str, str]] = field(default_factory=list)
+    """Name, origin and sha256 of each weights file that the method has."""
+    inputs: dict[str, str | None] = field(default_factory=dict)
+    """:attr:`FeatureReader.file_id` of the feature files that it was made from."""
+    version: str = __version__
+    file_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    """Made anew with each file, so that matches know which features they are of."""
+
+    def difference(self, other: Provenance) -> str | None:
+        """Say in a few words how another file's contents would differ, or None."""
+        mine, theirs = _flatten(self._identity()), _flatten(other._identity())
+        changed = sorted(k for k in mine.keys() | theirs.keys() if mine.get(k) != theirs.get(k))
+        if not changed:
+            return None
+        return ", ".join(f"{k} = {mine.get(k)} there, {theirs.get(k)} here" for k in changed[:3])
+
+    def _identity(self) -> dict[str, Any]:
+        """What decides over the contents: of the weights, only the hashes."""
+        hashes = [weights["sha256"] for weights in self.weights]
+        identity = {"kind": self.kind, "weights": hashes, **self.conf, "inputs": self.inputs}
+        return json.loads(json.dumps(identity))
+
+
+def _flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in nested.items():
+        if isinstance(value, Mapping) and value:
+            flat.update(_flatten(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _open_for_reading(path: Path) -> h5py.File:
+    try:
+        recover(path)
+        return h5py.File(path, "r")
+    except OSError as error:
+        raise _explained(path, error) from error
+
+
+def _open_for_writing(path: Path, provenance: Provenance) -> tuple[h5py.File, JournaledFile]:
+    try:
+        if path.exists() and path.stat().st_size == 0:
+            path.unlink()
+        if not path.exists():
+            _create(path, provenance)
+        journaled = JournaledFile(path)
+        try:
+            return h5py.File(journaled, "r+"), journaled
+        except BaseException:
+            journaled.close()
+            raise
+    except OSError as error:
+        raise _explained(path, error) from error
+
+
+def _create(path: Path, provenance: Provenance) -> None:
+    """Make a file that holds nothing but what made it; it appears only when it is whole."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with h5py.File(part, "w") as file:
+        file.attrs[_ATTRIBUTE] = json.dumps(asdict(provenance))
+    try:
+        os.link(part, path)  # fails, as a rename would not, where another process was faster
+    except FileExistsError:
+        pass
+    except OSError:  # some file systems have no links
+        part.rename(path)
+    part.unlink(missing_ok=True)
+
+
+def _explained(path: Path, error: OSError) -> OSError | ValueError:
+    """Turn what HDF5 and the system say into what the user can do."""
+    if isinstance(error, FileNotFoundError):
+        return FileNotFoundError(f"There is no file {path}.")
+    text = str(error).replace(str(path), "")
+    if isinstance(error, BlockingIOError) or "unable to lock file" in text:
+        return ValueError(f"{path} is in use by another process; wait for it, or use another file.")
+    if error.errno in (errno.ENOLCK, errno.ENOTSUP):
+        return ValueError(
+            f"The disk of {path} has no file locks; set HDF5_USE_FILE_LOCKING=FALSE, and see to "
+            "it yourself that only one process writes the file."
+        )
+    if "clear file consistency flags" in text:
+        return ValueError(
+            f"{path} was left locked by a program that was killed; "
+            f"`h5clear -s {path}` (package hdf5-tools) clears that."
+        )
+    if "file signature not found" in text:
+        return ValueError(f"{path} is not an HDF5 file.")
+    if error.errno is not None:
+        return ValueError(f"Cannot open {path}: {os.strerror(error.errno)}.")
+    return ValueError(f"{path} is damaged ({text}); delete it and run again.")
+
+
+def _remove(path: Path, kind: str) -> None:
+    """Delete a file that is to be made anew, unless it is in use or something else."""
+    if path.stat().st_size and not h5py.is_hdf5(path):
+        raise ValueError(f"{path} is not an HDF5 file, so it is not overwritten.")
+    try:
+        with JournaledFile(path) as raw, h5py.File(raw, "r+") as file:
+            found = _provenance(file)
+    except BlockingIOError as error:
+        raise _explained(path, error) from error
+    except OSError:
+        found = None  # damaged or left locked: a reason more to make it anew
+    if found is not None and found.kind != kind:
+        raise ValueError(f"{path} holds {found.kind}, so it is not overwritten with {kind}.")
+    journal_path(path).unlink(missing_ok=True)
+    path.unlink()
+
+
+def _provenance(file: h5py.File) -> Provenance | None:
+    text = file.attrs.get(_ATTRIBUTE)
+    return None if text is None else Provenance(**json.loads(text))
+
+
+class _H5File:
+    """An open HDF5 file, closed with the ``with`` block."""
+
+    def __init__(self, path: Path, file: h5py.File) -> None:
+        self.path = path
+        self.file = file
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        self.file.close()
+
+
+class H5Reader(_H5File):
+    """A file open for reading, after a commit that a kill interrupted was finished or undone."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(Path(path), _open_for_reading(Path(path)))
+        self.provenance = _provenance(self.file)
+        """What made the file; None where it is not ours."""
+
+
+class H5Writer(_H5File):
+    """A file open for appending, with its provenance checked."""
+
+    def __init__(self, path: Path, provenance: Provenance, overwrite: bool = False) -> None:
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if overwrite and path.exists():
+            _remove(path, provenance.kind)
+        file, self._journaled = _open_for_writing(path, provenance)
+        super().__init__(path, file)
+        try:
+            self.provenance = self._check(provenance)
+        except BaseException:
+            self._close()
+            raise
+
+    def _check(self, wanted: Provenance) -> Provenance:
+        found = _provenance(self.file)
+        if found is None:
+            raise ValueError(
+                f"{self.path} was not written by featplug, which does not add to it; {_WAY_OUT}"
+            )
+        difference = found.difference(wanted)
+        if difference:
+            raise OtherContentsError(f"{self.path} was made with other settings ({difference})")
+        return found
+
+    def _close(self) -> None:
+        try:
+            with self.explaining_failures():
+                super()._close()
+        finally:
+            self._journaled.close()  # gives the lock back
+
+    @contextmanager
+    def explaining_failures(self) -> Iterator[None]:
+        """HDF5 tells of a failed write, such as on a full disk, with either of two errors."""
+        try:
+            yield
+        except (OSError, RuntimeError) as error:
+            raise ValueError(
+                f"Cannot write {self.path}: {error}; what was written before is kept."
+            ) from error
+
+    def require_disk(self, num_bytes: int) -> None:
+        """Stop before the disk is full.
+
+        Raises:
+            ValueError: too little is left for that many bytes.
+        """
+        free = shutil.disk_usage(self.path.parent).free
+        if free < num_bytes + _FREE_DISK_MARGIN:
+            raise ValueError(
+                f"The disk of {self.path} has only {free / 2**20:.0f} MiB left; free some and run "
+                "again: what is in the file is kept."
+            )
+
+    def link(
+        self, name: str, datasets: Mapping[str, np.ndarray], attrs: Mapping[str, Any]
+    ) -> h5py.Group:
+        """Write a group, and give it its name only when it is whole."""
+        group = self.file.create_group(None)
+        for key, value in datasets.items():
+            group.create_dataset(key, data=value)
+        group.attrs.update(attrs)
+        if name in self.file:
+            del self.file[name]
+        self.file[name] = group
+        return group

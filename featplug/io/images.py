@@ -1,0 +1,333 @@
+"""Photographs on disk to arrays: listing, reading, resizing, prefetching.
+
+Pixels are taken as stored: an EXIF orientation is ignored, as hloc does, so that keypoints, COLMAP
+cameras and ground truth mean the same grid. Resizing follows hloc's preprocessing conf.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from featplug.utils.parallel import map_ahead
+
+IMAGE_SUFFIXES = frozenset(
+    {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
+)
+
+DEFAULT_PREPROCESSING: dict[str, Any] = {
+    "grayscale": False,
+    "resize_max": None,  # longest side in pixels
+    "resize_max_sum": None,  # width + height in pixels, D2-Net's second limit
+    "resize_force": False,  # enlarge smaller images as well
+    "interpolation": "cv2_area",
+}
+"""hloc's preprocessing conf, with one limit more."""
+
+_COLOUR_MODES = frozenset({"RGB", "RGBA", "RGBX", "RGBa", "P", "PA", "CMYK", "YCbCr", "LAB", "HSV"})
+_GREY_MODES = frozenset({"1", "L", "LA", "La"})
+
+
+@dataclass(frozen=True)
+class LoadedImage:
+    """One image, ready for an extractor."""
+
+    name: str
+    image: np.ndarray
+    """C×H×W float32 in [0, 1]; C is 1 or 3 (RGB)."""
+    original_size: tuple[int, int]
+    """(width, height) of the file's image, before resizing."""
+    fingerprint: str
+    """Of the file; tells later whether the photograph was exchanged."""
+
+
+@dataclass(frozen=True)
+class UnreadableImage:
+    """One image that could not be read, and why."""
+
+    name: str
+    reason: str
+
+
+def check_name(name: str) -> None:
+    """Refuse an image name that pair lists, COLMAP's text files or HDF5 cannot carry.
+
+    Raises:
+        ValueError: says what is wrong with the name and how to mend it.
+    """
+    if any(c.isspace() for c in name):
+        mended = "_".join(name.split())
+        raise ValueError(
+            f"The image name {name!r} has white space, which pair lists and COLMAP's text files "
+            f"cannot carry; rename it, e.g. to {mended!r}."
+        )
+    if name.startswith("#"):
+        raise ValueError(
+            f"The image name {name!r} starts with '#', a comment in image and pair lists; "
+            "rename it."
+        )
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(f"The image name {name!r} is not UTF-8; rename it.") from error
+    parts = name.split("/")
+    if not name or name.startswith("/") or any(p in ("", ".", "..") for p in parts):
+        raise ValueError(
+            f"The image name {name!r} must be a plain path below the image folder, "
+            "without '..' or a leading '/'."
+        )
+
+
+def list_images(image_dir: Path) -> list[str]:
+    """List the photographs below a folder, at any depth, sorted.
+
+    Hidden files and folders are passed over.
+
+    Returns:
+        Names relative to ``image_dir``, with ``/`` between folders.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        ValueError: it holds no photograph, or a name that cannot be used.
+    """
+    image_dir = Path(image_dir)
+    if not image_dir.is_dir():
+        raise FileNotFoundError(f"There is no image folder {image_dir}.")
+    names = []
+    visited = set()
+    for folder, subfolders, files in os.walk(image_dir, followlinks=True):
+        # A link to a parent folder would make the walk endless.
+        real = os.path.realpath(folder)
+        subfolders[:] = [s for s in subfolders if not s.startswith(".")] * (real not in visited)
+        if real in visited:
+            continue
+        visited.add(real)
+        for file in files:
+            if not file.startswith(".") and Path(file).suffix.lower() in IMAGE_SUFFIXES:
+                names.append((Path(folder) / file).relative_to(image_dir).as_posix())
+    if not names:
+        suffixes = " ".join(sorted(IMAGE_SUFFIXES))
+        raise ValueError(f"There are no images in {image_dir} (looked for {suffixes}).")
+    names.sort()
+    for name in names:
+        check_name(name)
+    return names
+
+
+def read_image_list(path: Path) -> list[str]:
+    """Read image names from a text file: the first word of each line, ``#`` starts a comment.
+
+    A pattern in the file name (``queries/*_time_queries.txt``) reads all files that fit it.
+
+    Raises:
+        FileNotFoundError: no file fits.
+        ValueError: the files name no image.
+    """
+    path = Path(path)
+    files = sorted(path.parent.glob(path.name))
+    if not files:
+        raise FileNotFoundError(f"There is no image list {path}.")
+    lines = [line.strip() for file in files for line in file.read_text("utf-8").splitlines()]
+    names = [line.split()[0] for line in lines if line and not line.startswith("#")]
+    if not names:
+        raise ValueError(f"The image list {path} names no image.")
+    for name in names:
+        check_name(name)
+    return list(dict.fromkeys(names))
+
+
+def read_image(path: Path, grayscale: bool = False) -> np.ndarray:
+    """Read one image as 8 bits per channel, pixels as stored.
+
+    Alpha is dropped, CMYK and palettes are converted, 16-bit grey is scaled to 8 bits.
+
+    Args:
+        path: a file of any of :data:`IMAGE_SUFFIXES`.
+        grayscale: return the luma instead of RGB.
+
+    Returns:
+        H×W×3 uint8 (RGB), or H×W uint8.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is truncated, is no image, or has pixels without a known range.
+    """
+    path = Path(path)
+    try:
+        with Image.open(path) as file:
+            if grayscale and file.format == "JPEG" and file.mode in ("RGB", "YCbCr"):
+                file.draft("L", None)  # the stored luma itself, as OpenCV and COLMAP read it
+            file.load()
+            mode = file.mode
+            if mode.startswith("I;16"):
+                array = np.asarray(file)
+                grey = np.round(array.astype(np.float32) / 257.0).astype(np.uint8)
+                return grey if grayscale else np.repeat(grey[..., None], 3, axis=-1)
+            if mode not in _COLOUR_MODES | _GREY_MODES:
+                raise ValueError(
+                    f"Cannot use {path}: its pixels ({mode}) have no fixed range; "
+                    "convert it to 8 bits per channel."
+                )
+            return np.asarray(file.convert("L" if grayscale else "RGB"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"There is no image {path}.") from None
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"Cannot use {path}: {error}; make the image smaller.") from error
+    except (OSError, SyntaxError) as error:  # Pillow reports damaged files with both
+        reason = str(error).removesuffix(f" {str(path)!r}")
+        raise ValueError(
+            f"Cannot read {path} ({reason}): it is damaged or incomplete, copy it again, or of a "
+            "kind that is not known, convert it."
+        ) from error
+
+
+def read_image_size(path: Path) -> tuple[int, int]:
+    """Read the (width, height) of an image from its header.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no image.
+    """
+    path = Path(path)
+    try:
+        with Image.open(path) as file:
+            return file.size
+    except FileNotFoundError:
+        raise FileNotFoundError(f"There is no image {path}.") from None
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"Cannot use {path}: {error}; make the image smaller.") from error
+    except OSError as error:
+        raise ValueError(f"Cannot read {path}: it is no image, or damaged.") from error
+
+
+def file_fingerprint(path: Path) -> str:
+    """Size and checksum of the middle 4 KiB of a file: tells photographs apart, cheaply."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        file.seek(max(0, size // 2 - 2048))
+        return f"{size}-{zlib.crc32(file.read(4096)):08x}"
+
+
+def target_size(size: tuple[int, int], conf: Mapping[str, Any]) -> tuple[int, int]:
+    """Give the size an image is resized to.
+
+    Args:
+        size: (width, height) in pixels.
+        conf: ``resize_max``, ``resize_max_sum`` and ``resize_force`` of the preprocessing conf.
+
+    Returns:
+        (width, height), each at least 1.
+    """
+    scale = 1.0
+    if conf["resize_max"]:
+        scale = conf["resize_max"] / max(size)
+        if scale > 1 and not conf["resize_force"]:
+            scale = 1.0
+    if conf["resize_max_sum"]:
+        scale = min(scale, conf["resize_max_sum"] / sum(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def resize_image(image: np.ndarray, size: tuple[int, int], interpolation: str) -> np.ndarray:
+    """Resize as hloc does.
+
+    Args:
+        image: H×W or H×W×3 uint8.
+        size: (width, height).
+        interpolation: ``cv2_area``, ``cv2_linear``, … or ``pil_bilinear``, … . Area averaging
+            cannot enlarge and falls back to linear there.
+
+    Returns:
+        The image at that size; float32 in [0, 255] from OpenCV, uint8 from Pillow.
+
+    Raises:
+        ValueError: the interpolation is not known.
+    """
+    library, _, method = interpolation.partition("_")
+    if library == "cv2" and hasattr(cv2, f"INTER_{method.upper()}"):
+        flag = getattr(cv2, f"INTER_{method.upper()}")
+        if flag == cv2.INTER_AREA and (image.shape[1] < size[0] or image.shape[0] < size[1]):
+            flag = cv2.INTER_LINEAR
+        return cv2.resize(image.astype(np.float32), size, interpolation=flag)
+    if library == "pil" and hasattr(Image.Resampling, method.upper()):
+        return np.asarray(Image.fromarray(image).resize(size, Image.Resampling[method.upper()]))
+    raise ValueError(f"The interpolation {interpolation!r} is not known; use e.g. 'cv2_area'.")
+
+
+def preprocess(image: np.ndarray, conf: Mapping[str, Any]) -> np.ndarray:
+    """Resize an image and bring it into an extractor's form.
+
+    Args:
+        image: H×W×3 or H×W uint8.
+        conf: a preprocessing conf, see :data:`DEFAULT_PREPROCESSING`.
+
+    Returns:
+        C×H×W float32 in [0, 1].
+
+    Raises:
+        ValueError: the conf has an unknown entry.
+    """
+    unknown = sorted(set(conf) - set(DEFAULT_PREPROCESSING))
+    if unknown:
+        raise ValueError(f"Preprocessing has no option {', '.join(map(repr, unknown))}.")
+    conf = {**DEFAULT_PREPROCESSING, **conf}
+    size = (image.shape[1], image.shape[0])
+    size_new = target_size(size, conf)
+    if size_new != size:
+        image = resize_image(image, size_new, conf["interpolation"])
+    planes = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
+    return np.ascontiguousarray(planes, dtype=np.float32) / np.float32(255)
+
+
+def to_uint8(image: Tensor) -> np.ndarray:
+    """Turn C×H×W float in [0, 1], RGB or grey, into H×W×C uint8."""
+    pixels = image.mul(255).round().clamp(0, 255).byte()
+    return np.ascontiguousarray(pixels.permute(1, 2, 0).numpy(force=True))
+
+
+def to_grey(image: Tensor) -> np.ndarray:
+    """Turn C×H×W float in [0, 1], RGB or grey, into H×W uint8 as OpenCV weighs the colours."""
+    array = to_uint8(image)
+    return array[..., 0] if array.shape[-1] == 1 else cv2.cvtColor(array, cv2.COLOR_RGB2GRAY)
+
+
+def load_image(image_dir: Path, name: str, conf: Mapping[str, Any]) -> LoadedImage:
+    """Read and preprocess one image.
+
+    Raises:
+        FileNotFoundError: there is no such image.
+        ValueError: the file cannot be used.
+    """
+    path = Path(image_dir) / name
+    image = read_image(path, grayscale=bool(conf.get("grayscale", False)))
+    size = (image.shape[1], image.shape[0])
+    return LoadedImage(name, preprocess(image, conf), size, file_fingerprint(path))
+
+
+def prefetch_images(
+    image_dir: Path, names: Sequence[str], conf: Mapping[str, Any], num_workers: int = 2
+) -> Iterator[LoadedImage | UnreadableImage]:
+    """Load images in the given order, a few ahead of their use.
+
+    Decoding and resizing release Python's lock, so threads do, and cost nothing to start.
+
+    Returns:
+        Each image, or why it could not be read.
+    """
+
+    def load(name: str) -> LoadedImage | UnreadableImage:
+        try:
+            return load_image(image_dir, name, conf)
+        except (FileNotFoundError, ValueError) as error:
+            return UnreadableImage(name, str(error))
+
+    return map_ahead(load, names, num_workers)

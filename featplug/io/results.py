@@ -1,0 +1,111 @@
+"""The record that every run leaves: what was run, on what, how long it took, what came out.
+
+Written as ``results.json``: stages with seconds and peak memory, metrics with units.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from featplug import __version__
+from featplug.io.files import write_whole
+from featplug.io.images import file_fingerprint
+
+_LIBRARIES = ("torch", "pycolmap", "opencv-python-headless", "numpy", "h5py", "pillow")
+
+
+class StageRecorder:
+    """Measures the stages of a run."""
+
+    def __init__(self) -> None:
+        self.stages: dict[str, dict[str, float]] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Measure one stage: seconds, and the process's peak resident memory in MiB.
+
+        Where the system cannot reset the peak (all but Linux), it is that of the run so far.
+        """
+        _reset_peak_memory()
+        start = time.perf_counter()
+        yield
+        self.stages[name] = {
+            "seconds": round(time.perf_counter() - start, 3),
+            "peak_memory_mib": round(peak_memory() / 2**20, 1),
+        }
+
+
+def _reset_peak_memory() -> None:
+    clear_refs = Path("/proc/self/clear_refs")
+    if clear_refs.exists():
+        try:
+            clear_refs.write_text("5")
+        except OSError:
+            return  # not allowed in some containers; the peak is then the run's
+
+
+def peak_memory() -> int:
+    """Peak resident memory of this process in bytes, since the last reset."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    import resource  # not on Windows
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def environment() -> dict[str, Any]:
+    """Describe the software and the machine."""
+    return {
+        "featplug": __version__,
+        "python": platform.python_version(),
+        "libraries": {name: metadata.version(name) for name in _LIBRARIES if _installed(name)},
+        "system": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cpu_cores": os.cpu_count(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def _installed(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def data_fingerprint(image_dir: Path, names: Sequence[str]) -> str:
+    """Hash names and fingerprints of the images: tells data sets apart, cheaply."""
+    digest = hashlib.sha256()
+    for name in sorted(names):
+        digest.update(f"{name} {file_fingerprint(Path(image_dir) / name)}\n".encode())
+    return digest.hexdigest()
+
+
+def metric(value: float, unit: str) -> dict[str, Any]:
+    """One metric with its unit."""
+    return {"value": value, "unit": unit}
+
+
+def write_results(path: Path, results: dict[str, Any]) -> None:
+    """Write a run's record; a reader never sees half of it."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(results, indent=2, allow_nan=False) + "\n"
+    write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))

@@ -1,0 +1,332 @@
+"""Features and matches in hloc's HDF5 form, ours and hloc's own.
+
+A file can be read at any time it is not being written, also after a kill: see
+:mod:`featplug.io.h5file`. The layout is hloc's: an image's group holds ``keypoints``,
+``descriptors`` (D×N) and others, or ``global_descriptor``; a pair's group ``matches0`` and
+``matching_scores0``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from featplug.io.h5file import H5Reader, H5Writer, Provenance
+
+CHUNK_SECONDS = 2.0
+CHUNK_BYTES = 32 * 2**20
+"""Matches are written together when they are this old or this large: a kill costs no more."""
+
+
+class _ImageWriter(H5Writer):
+    """Appends images, each with the fingerprint of its file."""
+
+    def fingerprint(self, name: str) -> str | None:
+        """Fingerprint of the image file an image's features were made from; None if not there."""
+        group = self.file.get(name)
+        if not isinstance(group, h5py.Group) or "image_size" not in group:
+            return None
+        return str(group.attrs["image_fingerprint"])
+
+
+class FeatureWriter(_ImageWriter):
+    """Appends images to a feature file."""
+
+    def write(
+        self,
+        name: str,
+        features: Mapping[str, np.ndarray],
+        image_size: tuple[int, int],
+        uncertainty: float,
+        fingerprint: str,
+    ) -> None:
+        """Write one image and flush.
+
+        Args:
+            name: the image's name.
+            features: ``keypoints`` N×2 float32 in pixels of the original image (integer = pixel
+                centre), ``scores`` N, ``descriptors`` D×N and others, as they are to be stored.
+            image_size: (width, height) of the original image.
+            uncertainty: standard deviation of a keypoint in pixels.
+            fingerprint: of the image file, see :func:`featplug.io.images.file_fingerprint`.
+
+        Raises:
+            ValueError: the disk is nearly full.
+        """
+        self.require_disk(sum(v.nbytes for v in features.values()))
+        datasets = {**features, "image_size": np.array(image_size)}
+        with self.explaining_failures():
+            group = self.link(name, datasets, {"image_fingerprint": fingerprint})
+            group["keypoints"].attrs["uncertainty"] = uncertainty
+            self.file.flush()
+
+
+class FeatureReader(H5Reader):
+    """Reads feature files, ours and hloc's."""
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.file and "keypoints" in self.file[name]
+
+    def names(self) -> list[str]:
+        """All image names in the file, sorted."""
+        return sorted(name for name, keys in _leaf_groups(self.file) if "keypoints" in keys)
+
+    @property
+    def file_id(self) -> str:
+        """Tells this file's features from others: our own number, for hloc's files a hash."""
+        if self.provenance is not None:
+            return self.provenance.file_id
+        digest = hashlib.sha256(str(self.path.stat().st_size).encode())
+        for name in self.names():
+            digest.update(f"{name} {self.shapes(name)['keypoints'][0]}\n".encode())
+        return digest.hexdigest()[:32]
+
+    def shapes(self, name: str) -> dict[str, tuple[int, ...]]:
+        """Shape of each dataset of an image, without reading it."""
+        return {key: dataset.shape for key, dataset in self._group(name).items()}
+
+    def read(self, name: str, keys: Iterable[str] | None = None) -> dict[str, np.ndarray]:
+        """Read an image's datasets: all, or those of ``keys`` that are there."""
+        group = self._group(name)
+        wanted = group.keys() if keys is None else [key for key in keys if key in group]
+        return {key: group[key][()] for key in wanted}
+
+    def keypoints(self, name: str) -> np.ndarray:
+        """Read keypoints, N×2 float32 (x, y; integer = pixel centre), in original pixels."""
+        return self._group(name)["keypoints"][()].astype(np.float32)
+
+    def uncertainty(self, name: str) -> float:
+        """Standard deviation of a keypoint in original pixels; 1 where the file does not say."""
+        return float(self._group(name)["keypoints"].attrs.get("uncertainty", 1.0))
+
+    def image_size(self, name: str) -> tuple[int, int]:
+        """(width, height) of the original image."""
+        width, height = self._group(name)["image_size"][()]
+        return int(width), int(height)
+
+    def fingerprint(self, name: str) -> str:
+        """Fingerprint of the image file; empty in hloc's files, which have none."""
+        return str(self._group(name).attrs.get("image_fingerprint", ""))
+
+    def _group(self, name: str) -> h5py.Group:
+        if name not in self:
+            raise ValueError(f"{self.path} has no features of the image {name!r}; extract it.")
+        return self.file[name]
+
+
+def _leaf_groups(group: h5py.Group, prefix: str = "") -> Iterator[tuple[str, list[str]]]:
+    """Give every group that holds datasets, with their names; one look per group."""
+    keys = list(group)
+    if keys and group.get(keys[0], getclass=True) is h5py.Dataset:
+        yield prefix.rstrip("/"), keys
+        return
+    for key in keys:
+        yield from _leaf_groups(group[key], f"{prefix}{key}/")
+
+
+class GlobalDescriptorWriter(_ImageWriter):
+    """Appends images to a file of global descriptors."""
+
+    def write(
+        self, name: str, descriptor: np.ndarray, image_size: tuple[int, int], fingerprint: str
+    ) -> None:
+        """Write one image and flush.
+
+        Args:
+            name: the image's name.
+            descriptor: D float32.
+            image_size: (width, height) of the original image.
+            fingerprint: of the image file, see :func:`featplug.io.images.file_fingerprint`.
+
+        Raises:
+            ValueError: the disk is nearly full.
+        """
+        self.require_disk(descriptor.nbytes)
+        datasets = {"global_descriptor": descriptor, "image_size": np.array(image_size)}
+        with self.explaining_failures():
+            self.link(name, datasets, {"image_fingerprint": fingerprint})
+            self.file.flush()
+
+
+class GlobalDescriptorReader(H5Reader):
+    """Reads files of global descriptors, ours and hloc's."""
+
+    def names(self) -> list[str]:
+        """All image names in the file, sorted."""
+        return sorted(name for name, keys in _leaf_groups(self.file) if "global_descriptor" in keys)
+
+    def read(self, names: Iterable[str]) -> np.ndarray:
+        """Read the descriptors of images that are in the file, N×D float32.
+
+        Raises:
+            ValueError: they are not of one length.
+        """
+        found = [self.file[name]["global_descriptor"][()].astype(np.float32) for name in names]
+        if len({descriptor.shape for descriptor in found}) > 1:
+            raise ValueError(f"{self.path} has global descriptors of different lengths.")
+        return np.stack(found)
+
+
+def pair_key(name0: str, name1: str) -> str:
+    """Name of a pair's group in a match file, as hloc writes it."""
+    return f"{name0.replace('/', '-')}/{name1.replace('/', '-')}"
+
+
+def _pair_keys(name0: str, name1: str) -> list[tuple[str, bool]]:
+    """Every name a pair may have (hloc's old style joins with '_'), and whether reversed."""
+    key, reverse = pair_key(name0, name1), pair_key(name1, name0)
+    # Only the slash between the two names is left in a key.
+    return [
+        (key, False),
+        (reverse, True),
+        (key.replace("/", "_"), False),
+        (reverse.replace("/", "_"), True),
+    ]
+
+
+def check_pair_names(names: Iterable[str]) -> None:
+    """Refuse names that a match file cannot tell apart.
+
+    Raises:
+        ValueError: two names differ only by '/' against '-'.
+    """
+    seen: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        other = seen.setdefault(name.replace("/", "-"), name)
+        if other != name:
+            raise ValueError(
+                f"The image names {other!r} and {name!r} have the same name in hloc's match "
+                "files, which write '/' as '-'; rename one of them."
+            )
+
+
+class MatchWriter(H5Writer):
+    """Appends pairs to a match file, a chunk at a time."""
+
+    def __init__(self, path: Path, provenance: Provenance, overwrite: bool = False) -> None:
+        self._pending: dict[str, dict[str, np.ndarray]] = {}
+        self._pending_bytes = 0
+        self._last_flush = time.monotonic()
+        super().__init__(path, provenance, overwrite)
+
+    def _close(self) -> None:
+        try:
+            self.flush()
+        finally:
+            super()._close()
+
+    def missing(
+        self, pairs: Iterable[tuple[str, str]], directed: bool = False
+    ) -> list[tuple[str, str]]:
+        """Give the pairs that are not in the file, in either order or, if directed, in this one."""
+        # A group of ours is whole when it is there, so its contents need not be looked at.
+        present = {f"{first}/{second}" for first in self.file for second in self.file[first]}
+        return [
+            (name0, name1)
+            for name0, name1 in pairs
+            if pair_key(name0, name1) not in present
+            and (directed or pair_key(name1, name0) not in present)
+        ]
+
+    def write(
+        self, name0: str, name1: str, matches0: np.ndarray, scores0: np.ndarray, num1: int
+    ) -> None:
+        """Add one pair; it is in the file with the next :meth:`flush`, at most seconds later.
+
+        Args:
+            name0: first image.
+            name1: second image.
+            matches0: N0 int, the index in image 1 or -1.
+            scores0: N0 float.
+            num1: number of keypoints in image 1; decides between int16, as hloc writes, and int32.
+        """
+        dtype = np.int16 if num1 <= np.iinfo(np.int16).max else np.int32
+        datasets = {
+            "matches0": matches0.astype(dtype),
+            "matching_scores0": scores0.astype(np.float16),
+        }
+        self._pending[pair_key(name0, name1)] = datasets
+        self._pending_bytes += sum(v.nbytes for v in datasets.values())
+        waited = time.monotonic() - self._last_flush
+        if self._pending_bytes > CHUNK_BYTES or waited > CHUNK_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the pending pairs to the file.
+
+        Raises:
+            ValueError: the disk is nearly full.
+        """
+        if not self._pending:
+            return
+        self.require_disk(self._pending_bytes)
+        with self.explaining_failures():
+            for key, datasets in self._pending.items():
+                self.link(key, datasets, {})
+            self.file.flush()
+        self._pending.clear()
+        self._pending_bytes = 0
+        self._last_flush = time.monotonic()
+
+
+class MatchReader(H5Reader):
+    """Reads match files, ours and hloc's, new and old style, pairs in either order."""
+
+    def __contains__(self, pair: tuple[str, str]) -> bool:
+        return any(key in self.file for key, _ in _pair_keys(*pair))
+
+    def pairs(self, names: Iterable[str]) -> tuple[list[tuple[str, str]], list[str]]:
+        """List the pairs in the file; it has no image names but only what they become in keys.
+
+        Args:
+            names: the images that may be in pairs.
+
+        Returns:
+            The pairs of these images, in the order in which they were matched, and the keys of the
+            pairs that have another image.
+
+        Raises:
+            ValueError: two names are the same in keys.
+        """
+        names = list(names)
+        check_pair_names(names)
+        known = {name.replace("/", "-"): name for name in names}
+        found, others = [], []
+        for first, group in self.file.items():
+            if "matches0" in group:  # hloc's old style, where '_' may also be within a name
+                cuts = [i for i, letter in enumerate(first) if letter == "_"]
+                parts = [(first[:i], first[i + 1 :]) for i in cuts]
+                pair = next((p for p in parts if p[0] in known and p[1] in known), None)
+                candidates = [(first, pair)]
+            else:
+                candidates = [(f"{first}/{second}", (first, second)) for second in group]
+            for key, pair in candidates:
+                if pair is not None and pair[0] in known and pair[1] in known:
+                    found.append((known[pair[0]], known[pair[1]]))
+                else:
+                    others.append(key)
+        return found, others
+
+    def read(self, name0: str, name1: str) -> tuple[np.ndarray, np.ndarray]:
+        """Read one pair.
+
+        Returns:
+            Matches K×2 int64 (index in image 0, index in image 1) and their scores K float32.
+
+        Raises:
+            ValueError: the pair is not in the file.
+        """
+        for key, reverse in _pair_keys(name0, name1):
+            if key in self.file:
+                group = self.file[key]
+                matches0 = group["matches0"][()].astype(np.int64)
+                scores0 = group["matching_scores0"][()].astype(np.float32)
+                index0 = np.flatnonzero(matches0 >= 0)
+                matches = np.stack([index0, matches0[index0]], axis=-1)
+                return matches[:, ::-1] if reverse else matches, scores0[index0]
+        raise ValueError(f"{self.path} has no matches of {name0!r} and {name1!r}; match them.")

@@ -1,0 +1,1 @@
+"""What several methods share about keypoints: selection, scales, patches around them."""

@@ -1,0 +1,241 @@
+"""3-D points of keypoints, from scans that hold a point for every pixel of an image.
+
+As InLoc does (Taira et al., CVPR 2018): a keypoint's point is interpolated between the four pixels
+around it, or is that of the nearest pixel where one of the four is a hole. Every scan is read once,
+and the points of all keypoints of its image are kept in a small HDF5 file beside the features:
+image groups with ``points3D``.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from featplug.io.h5file import H5Reader, H5Writer, Provenance
+from featplug.io.images import file_fingerprint
+from featplug.io.store import FeatureReader
+from featplug.utils.parallel import map_ahead
+from featplug.utils.progress import progress_bar
+
+
+def interpolate_scan(scan: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
+    """Give the 3-D points that a scan has at keypoints.
+
+    Between pixel centres the scan is bilinear. Where one of the four pixels is a hole, the nearest
+    pixel counts. In the outer half of the pixels at the border, the surface goes on as it comes
+    there.
+
+    Args:
+        scan: H×W×3, the point of each pixel; not finite in holes.
+        keypoints: N×2 (x, y; integer = pixel centre).
+
+    Returns:
+        N×3 float64 in the scan's frame, NaN where there is a hole or the keypoint is outside.
+
+    Raises:
+        ValueError: the scan does not have that shape.
+    """
+    if scan.ndim != 3 or scan.shape[2] != 3 or min(scan.shape[:2]) < 2:
+        raise ValueError(f"A scan has the shape H×W×3, not {'×'.join(map(str, scan.shape))}.")
+    size = np.array(scan.shape[1::-1])
+    points = np.full((len(keypoints), 3), np.nan)
+    inside = ((keypoints >= -0.5) & (keypoints <= size - 0.5)).all(axis=1)
+    xy = keypoints[inside].astype(np.float64)
+    corner = np.clip(np.floor(xy), 0, size - 2).astype(np.int64)
+    (x, y), (u, v) = corner.T, (xy - corner).T[..., None]
+    upper = scan[y, x] * (1 - u) + scan[y, x + 1] * u
+    lower = scan[y + 1, x] * (1 - u) + scan[y + 1, x + 1] * u
+    found = upper * (1 - v) + lower * v
+    hole = ~np.isfinite(found).all(axis=1)
+    x, y = np.clip(np.rint(xy[hole]), 0, size - 1).astype(np.int64).T
+    nearest = scan[y, x].astype(np.float64)
+    nearest[~np.isfinite(nearest).all(axis=1)] = np.nan
+    found[hole] = nearest
+    points[inside] = found
+    return points
+
+
+class ScanPointWriter(H5Writer):
+    """Appends images to a file of scan points."""
+
+    def fingerprint(self, name: str) -> str | None:
+        """Fingerprint of the scan that an image's points are from; None if not there."""
+        return str(self.file[name].attrs["scan_fingerprint"]) if name in self.file else None
+
+    def has_no_point(self, name: str) -> bool:
+        """Whether an image has keypoints, and none of them a point."""
+        group = self.file[name]
+        return group.attrs["num_points"] == 0 and len(group["points3D"]) > 0
+
+    def write(self, name: str, points3d: np.ndarray, fingerprint: str) -> None:
+        """Write the points of one image's keypoints and flush.
+
+        Args:
+            name: the image's name.
+            points3d: N×3 in the scan's frame, NaN for none.
+            fingerprint: of the scan's file, see :func:`featplug.io.images.file_fingerprint`.
+
+        Raises:
+            ValueError: the disk is nearly full.
+        """
+        self.require_disk(points3d.nbytes)
+        num_points = int(np.isfinite(points3d[:, 0]).sum())
+        attributes = {"scan_fingerprint": fingerprint, "num_points": num_points}
+        with self.explaining_failures():
+            self.link(name, {"points3D": points3d}, attributes)
+            self.file.flush()
+
+    def remove(self, name: str) -> None:
+        """Remove an image's points, if there are any, and flush."""
+        if name in self.file:
+            with self.explaining_failures():
+                del self.file[name]
+                self.file.flush()
+
+
+class ScanPointReader(H5Reader):
+    """Reads a file of scan points."""
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.file
+
+    def read(self, name: str) -> np.ndarray:
+        """Read the points of an image's keypoints: N×3 float64, NaN for none, scan's frame.
+
+        Raises:
+            ValueError: the image is not in the file.
+        """
+        if name not in self:
+            raise ValueError(f"{self.path} has no scan points of the image {name!r}.")
+        return self.file[name]["points3D"][()]
+
+
+@dataclass(frozen=True)
+class ScanSummary:
+    """What a pass over the scans did."""
+
+    path: Path
+    num_read: int
+    """Scans read by this run."""
+    num_present: int
+    """Images whose points were in the file before."""
+    skipped: dict[str, str] = field(default_factory=dict)
+    """Images without points, and why."""
+    seconds: float = 0.0
+
+
+def sample_scans(
+    scans: Mapping[str, Path],
+    read_scan: Callable[[Path], np.ndarray],
+    features: Path,
+    output: Path,
+    overwrite: bool = False,
+    *,
+    memory_budget: int = 2**30,
+    num_workers: int | None = None,
+    progress: bool = False,
+) -> ScanSummary:
+    """Give the keypoints of images their 3-D points; reads each scan once.
+
+    What is in the file already is not read again, unless the scan has changed; the points of one
+    that has changed and cannot be read are removed. Scans that are no longer there are not missed.
+
+    Args:
+        scans: image name to the file of its scan.
+        read_scan: reads such a file to H×W×3, with a ValueError or OSError if it cannot.
+        features: the feature file.
+        output: the file of scan points.
+        overwrite: replace that file.
+        memory_budget: bytes for the scans in memory; one there is always.
+        num_workers: threads that read scans; as many as cores if None.
+        progress: show a progress bar.
+
+    Raises:
+        FileNotFoundError: there is no feature file.
+        ValueError: the file of scan points is of other features.
+    """
+    start = time.perf_counter()
+    skipped: dict[str, str] = {}
+    with FeatureReader(features) as reader:
+        provenance = Provenance("scan points", {}, inputs={"features": reader.file_id})
+        with ScanPointWriter(output, provenance, overwrite) as writer:
+            todo = {}
+            for name, path in scans.items():
+                stored = writer.fingerprint(name)
+                if path.is_file() and file_fingerprint(path) != stored:
+                    todo[name] = path
+                elif stored is None:
+                    skipped[name] = f"There is no scan {path}."
+            num_present = len(scans) - len(todo) - len(skipped)
+
+            def sample(name: str) -> _Sample:
+                keypoints, size = reader.keypoints(name), reader.image_size(name)
+                return _sample_scan(todo[name], read_scan, keypoints, size)
+
+            with progress_bar(None, "scan", len(todo), "scan", progress) as bar:
+                for name, sampled in _in_threads(sample, todo, memory_budget, num_workers):
+                    if sampled.reason is None:
+                        writer.write(name, sampled.points3d, sampled.fingerprint)
+                    else:
+                        writer.remove(name)  # those of the scan before it changed
+                        skipped[name] = sampled.reason
+                    bar.update()
+            for name, path in scans.items():
+                if name not in skipped and writer.has_no_point(name):
+                    skipped[name] = f"{path} has a point at no keypoint of {name!r}."
+    skipped = {name: skipped[name] for name in scans if name in skipped}
+    return ScanSummary(output, len(todo), num_present, skipped, time.perf_counter() - start)
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """What one scan gave."""
+
+    points3d: np.ndarray
+    fingerprint: str = ""
+    num_bytes: int = 0
+    """Memory that the scan took."""
+    reason: str | None = None
+    """Why it could not be used."""
+
+
+def _sample_scan(
+    path: Path,
+    read_scan: Callable[[Path], np.ndarray],
+    keypoints: np.ndarray,
+    image_size: tuple[int, int],
+) -> _Sample:
+    try:
+        scan = read_scan(path)
+        if scan.shape[1::-1] != image_size:
+            raise ValueError(
+                f"The scan {path} has the shape {'×'.join(map(str, scan.shape))}, its image "
+                f"{image_size[0]}×{image_size[1]} pixels."
+            )
+        points = interpolate_scan(scan, keypoints)
+        num_bytes = scan.nbytes + path.stat().st_size
+        return _Sample(points, file_fingerprint(path), num_bytes)
+    except (OSError, ValueError) as error:
+        return _Sample(np.zeros((0, 3)), reason=str(error))
+
+
+def _in_threads(
+    sample: Callable[[str], _Sample],
+    names: Iterable[str],
+    memory_budget: int,
+    num_workers: int | None,
+) -> Iterator[tuple[str, _Sample]]:
+    """Sample scans in order; the first good one alone, to see how many fit into the budget."""
+    todo = iter(names)
+    for name in todo:
+        sampled = sample(name)
+        yield name, sampled
+        if sampled.reason is None:
+            num_in_budget = memory_budget // max(1, sampled.num_bytes)
+            num_workers = min(num_workers or os.cpu_count() or 1, num_in_budget)
+            yield from map_ahead(lambda name: (name, sample(name)), todo, num_workers)

@@ -1,0 +1,1 @@
+"""Figures computed from poses, homographies, epipolar geometry and patches."""

@@ -1,0 +1,139 @@
+"""Where queries were localized; drawn without a display and written as a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+
+from featplug.metrics.poses import camera_centres
+from featplug.plots.match_lines import draw_matches
+
+_COLOURS = ("tab:blue", "tab:orange", "tab:purple", "tab:red", "tab:brown")
+
+
+@dataclass(frozen=True)
+class MatchedPair:
+    """Two images and matches between them."""
+
+    title: str
+    image0: np.ndarray
+    """H×W×3 or H×W, uint8."""
+    image1: np.ndarray
+    points0: np.ndarray
+    """N×2 (x, y), integer = pixel centre."""
+    points1: np.ndarray
+
+
+def ground_axes(cam_from_world: np.ndarray) -> np.ndarray:
+    """Find two directions of the ground from cameras that are held upright on average.
+
+    Args:
+        cam_from_world: N×3×4.
+
+    Returns:
+        2×3, to the right and forward in a view from above.
+    """
+    down = cam_from_world[:, 1, :3].mean(0)  # the image's y axis in the world
+    down /= np.linalg.norm(down)
+    axis = np.eye(3)[np.argmin(np.abs(down))]
+    right = axis - (axis @ down) * down
+    right /= np.linalg.norm(right)
+    return np.stack([right, np.cross(right, down)])
+
+
+def draw_top_view(
+    axes: Axes,
+    ground: np.ndarray,
+    database: np.ndarray,
+    estimated: Mapping[str, Mapping[str, np.ndarray]],
+    truth: Mapping[str, np.ndarray] | None = None,
+) -> None:
+    """Draw cameras from above: the database's, the queries' and where these truly are.
+
+    Args:
+        axes: where to draw.
+        ground: 2×3, see :func:`ground_axes`.
+        database: N×3, where the database was photographed or scanned from.
+        estimated: condition to the estimated poses of its queries.
+        truth: query name to its true pose.
+    """
+
+    def flat(poses: np.ndarray) -> np.ndarray:
+        return camera_centres(poses) @ ground.T
+
+    at = database @ ground.T
+    axes.scatter(at[:, 0], at[:, 1], s=8, color="0.75", label="database", zorder=1)
+    known = list((truth or {}).values())
+    if known:
+        true_centres = flat(np.stack(known))
+        axes.scatter(
+            true_centres[:, 0],
+            true_centres[:, 1],
+            s=46,
+            facecolors="none",
+            edgecolors="tab:green",
+            label="true",
+            zorder=2,
+        )
+        at = np.concatenate([at, true_centres])
+    for condition, colour in zip(estimated, _COLOURS * len(estimated), strict=False):
+        poses = estimated[condition]
+        if not poses:
+            continue
+        found = flat(np.stack(list(poses.values())))
+        axes.scatter(
+            found[:, 0], found[:, 1], s=12, marker="x", color=colour, label=condition, zorder=3
+        )
+        if truth:
+            segments = [
+                (point, flat(truth[name]))
+                for name, point in zip(poses, found, strict=True)
+                if name in truth
+            ]
+            axes.add_collection(LineCollection(segments, colors=colour, linewidths=0.6))
+    # A query that went astray does not shrink the town.
+    low, high = at.min(0), at.max(0)
+    margin = 0.08 * max(*(high - low), 1e-6)
+    axes.set_xlim(low[0] - margin, high[0] + margin)
+    axes.set_ylim(low[1] - margin, high[1] + margin)
+    axes.set_aspect("equal")
+    axes.set_title("cameras from above (m)")
+    axes.legend(loc="best", fontsize=8)
+
+
+def draw_localization(
+    path: Path,
+    ground: np.ndarray,
+    database: np.ndarray,
+    estimated: Mapping[str, Mapping[str, np.ndarray]],
+    truth: Mapping[str, np.ndarray] | None,
+    pairs: Sequence[MatchedPair],
+) -> None:
+    """Write a picture of the cameras from above beside some queries with their best image.
+
+    Args:
+        path: a PNG or PDF file.
+        ground: 2×3, see :func:`ground_axes`.
+        database: see :func:`draw_top_view`.
+        estimated: see there.
+        truth: see there.
+        pairs: queries with a database image each, and the inliers.
+    """
+    figure = Figure(figsize=(13, 7), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.add_gridspec(max(1, len(pairs)), 2)
+    draw_top_view(figure.add_subplot(grid[:, 0]), ground, database, estimated, truth)
+    for row, pair in enumerate(pairs):
+        axes = figure.add_subplot(grid[row, 1])
+        draw_matches(axes, pair.image0, pair.image1, pair.points0, pair.points1)
+        axes.set_title(pair.title, fontsize=8)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)

@@ -1,0 +1,260 @@
+"""The matching engine: pairs and a feature file to a match file.
+
+Each image's features are read once where the memory budget holds all of them. Where it does not,
+a block of images stays in memory while the others pass by.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from featplug.base import Matcher, choose_device
+from featplug.io.h5file import Provenance
+from featplug.io.store import FeatureReader, MatchWriter, check_pair_names
+from featplug.matchers import build_matcher
+from featplug.methods import matcher_conf
+from featplug.stages.pairs import Pair, read_pairs, unique_pairs
+from featplug.utils.progress import progress_bar
+
+
+@dataclass(frozen=True)
+class MatchSummary:
+    """What a matching run did."""
+
+    match_path: Path
+    num_matched: int
+    """Pairs matched by this run."""
+    num_present: int
+    """Pairs that were in the file before."""
+    num_matches: int
+    """Matches found by this run, over all its pairs."""
+    skipped: dict[str, str] = field(default_factory=dict)
+    """Images without features, and how many pairs that cost."""
+    seconds: float = 0.0
+
+
+def match_features(
+    conf: str | Mapping[str, Any],
+    pairs: Path,
+    features: Path | str,
+    export_dir: Path | None = None,
+    matches: Path | None = None,
+    features_ref: Path | None = None,
+    overwrite: bool = False,
+    *,
+    device: str | None = None,
+    memory_budget: int = 2**30,
+    progress: bool = False,
+) -> MatchSummary:
+    """Match the pairs of a list; the first arguments are hloc's.
+
+    Args:
+        conf: a matcher conf or its name.
+        pairs: a pair list.
+        features: a feature file, or its name without ``.h5`` in ``export_dir``.
+        export_dir: where the match file goes; beside the features if None.
+        matches: the match file, in place of ``export_dir``.
+        features_ref: the feature file of each pair's second image; ``features`` if None.
+        overwrite: replace the file.
+        device: such as ``cuda:1``; the best one here if None.
+        memory_budget: bytes for the features kept in memory and for matching, half each.
+        progress: show a progress bar.
+
+    Raises:
+        FileNotFoundError: a file is not there.
+        ValueError: a file does not fit, or no pair at all could be matched.
+    """
+    start = time.perf_counter()
+    conf = matcher_conf(conf) if isinstance(conf, str) else conf
+    pairs = Path(pairs)
+    listed = read_pairs(pairs)
+    features = _feature_file(features, export_dir)
+    two_files = features_ref is not None and not features.samefile(_existing(features_ref))
+    # The same name is another image in another file, and so is the other order.
+    wanted = list(dict.fromkeys(listed))
+    if not two_files:
+        wanted = unique_pairs(wanted)
+    check_pair_names(name for pair in wanted for name in pair)
+    if matches is None:
+        folder = features.parent if export_dir is None else Path(export_dir)
+        matches = folder / f"{features.stem}_{conf['output']}_{pairs.stem}.h5"
+    matches = Path(matches)
+    if any(matches.exists() and matches.samefile(f) for f in (features, features_ref or features)):
+        raise ValueError(f"The matches cannot be written to the feature file {matches}.")
+    torch_device = choose_device(device)
+    matcher = build_matcher(conf["model"]).to(torch_device)
+    matcher.memory_budget = memory_budget // 2
+    with FeatureReader(features) as reader, FeatureReader(features_ref or features) as reader_ref:
+        provenance = Provenance(
+            kind="matches",
+            conf={"model": {"name": conf["model"]["name"], **matcher.conf}},
+            inputs={"features": reader.file_id, "features_ref": reader_ref.file_id},
+        )
+        present, absent = _with_features(wanted, reader, reader_ref)
+        if not present:
+            raise ValueError(
+                f"None of the {len(wanted)} pairs of {pairs} has features in {features}; the "
+                f"first image missing is {next(iter(absent))!r}."
+            )
+        with MatchWriter(matches, provenance, overwrite) as writer:
+            todo = writer.missing(present, directed=two_files)
+            caches = _FeatureCache.for_readers(
+                reader, reader_ref, matcher, torch_device, memory_budget // 2
+            )
+            num_matches = 0
+            ordered = _in_blocks(todo, caches[0].capacity(todo))
+            bar = progress_bar(ordered, "match", len(ordered), "pair", progress)
+            for name0, name1 in bar:
+                data0, data1 = caches[0].load(name0), caches[1].load(name1)
+                result = matcher(
+                    {f"{key}0": value[None] for key, value in data0.items()}
+                    | {f"{key}1": value[None] for key, value in data1.items()}
+                )
+                matches0 = result["matches0"][0].cpu().numpy()
+                scores0 = result["matching_scores0"][0].cpu().numpy()
+                num1 = data1[matcher.required_keys[0]].shape[-1]
+                writer.write(name0, name1, matches0, scores0, num1)
+                num_matches += int((matches0 >= 0).sum())
+    skipped = {
+        name: f"the image {name!r} of {count} pairs has no features"
+        for name, count in absent.items()
+    }
+    return MatchSummary(
+        matches,
+        len(todo),
+        len(present) - len(todo),
+        num_matches,
+        skipped,
+        time.perf_counter() - start,
+    )
+
+
+def _feature_file(features: Path | str, export_dir: Path | None) -> Path:
+    path = Path(features)
+    if not path.is_file() and export_dir is not None:
+        path = Path(export_dir) / f"{features}.h5"
+    return _existing(path)
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no feature file {path}; extract the features first.")
+    return path
+
+
+def _with_features(
+    pairs: Sequence[Pair], reader: FeatureReader, reader_ref: FeatureReader
+) -> tuple[list[Pair], Counter[str]]:
+    """Part pairs into those with features, and a count of each image that has none."""
+    has0 = {name: name in reader for name in dict.fromkeys(pair[0] for pair in pairs)}
+    has1 = {name: name in reader_ref for name in dict.fromkeys(pair[1] for pair in pairs)}
+    absent: Counter[str] = Counter()
+    present = []
+    for name0, name1 in pairs:
+        if has0[name0] and has1[name1]:
+            present.append((name0, name1))
+        if not has0[name0]:
+            absent[name0] += 1
+        if not has1[name1]:
+            absent[name1] += 1
+    return present, absent
+
+
+class _FeatureCache:
+    """Features of the images used last, as float32 tensors on the device, within a budget."""
+
+    def __init__(
+        self, reader: FeatureReader, matcher: Matcher, device: torch.device, budget: int
+    ) -> None:
+        self._reader = reader
+        self._keys = (*matcher.required_keys, *matcher.optional_keys)
+        self._required = matcher.required_keys
+        self._device = device
+        self._budget = budget
+        self._images: OrderedDict[str, dict[str, Tensor]] = OrderedDict()
+        self._bytes = 0
+
+    @classmethod
+    def for_readers(
+        cls,
+        reader: FeatureReader,
+        reader_ref: FeatureReader,
+        matcher: Matcher,
+        device: torch.device,
+        budget: int,
+    ) -> tuple[_FeatureCache, _FeatureCache]:
+        """One cache for both sides of a pair, or one each where they come from two files."""
+        if reader.path.samefile(reader_ref.path):
+            cache = cls(reader, matcher, device, budget)
+            return cache, cache
+        return (
+            cls(reader, matcher, device, budget // 2),
+            cls(reader_ref, matcher, device, budget // 2),
+        )
+
+    def capacity(self, pairs: Sequence[Pair]) -> int:
+        """How many images the budget holds, judged by some images of the first side."""
+        names = list(dict.fromkeys(pair[0] for pair in pairs))
+        sample = names[:: max(1, len(names) // 100)]
+        sizes = [self._num_bytes(name) for name in sample]
+        return max(1, int(self._budget / max(1.0, float(np.mean(sizes))))) if sizes else 1
+
+    def _num_bytes(self, name: str) -> int:
+        shapes = self._reader.shapes(name)
+        return sum(4 * int(np.prod(shapes[key])) for key in self._keys if key in shapes)
+
+    def load(self, name: str) -> dict[str, Tensor]:
+        """Give an image's features; the image asked for before it is still there."""
+        if name in self._images:
+            self._images.move_to_end(name)
+            return self._images[name]
+        arrays = self._reader.read(name, self._keys)
+        missing = [key for key in self._required if key not in arrays]
+        if missing:
+            raise ValueError(
+                f"{self._reader.path} has no {', '.join(missing)} of {name!r}, which this matcher "
+                "needs; use the matcher that belongs to the feature."
+            )
+        tensors = {key: _as_tensor(value).to(self._device) for key, value in arrays.items()}
+        self._images[name] = tensors
+        self._bytes += _tensor_bytes(tensors)
+        while self._bytes > self._budget and len(self._images) > 2:
+            self._bytes -= _tensor_bytes(self._images.popitem(last=False)[1])
+        return tensors
+
+
+def _as_tensor(array: np.ndarray) -> Tensor:
+    """Floats become float32, as hloc hands them to matchers; packed bits stay."""
+    tensor = torch.from_numpy(array)
+    return tensor.float() if tensor.is_floating_point() else tensor
+
+
+def _tensor_bytes(tensors: Mapping[str, Tensor]) -> int:
+    return sum(t.numel() * t.element_size() for t in tensors.values())
+
+
+def _in_blocks(pairs: Sequence[Pair], capacity: int) -> list[Pair]:
+    """Order pairs so that a block of images stays in memory while the others pass by.
+
+    A block's images are each used with every passing image, and so never the least recently used.
+    """
+    order: dict[str, int] = {}
+    for pair in pairs:
+        for name in pair:
+            order.setdefault(name, len(order))
+    block = max(1, capacity - 3)  # the passing image, the one before it, and one to spare
+
+    def place(pair: Pair) -> tuple[int, int, int]:
+        i, j = order[pair[0]], order[pair[1]]
+        return i // block, j, i
+
+    return sorted(pairs, key=place)

@@ -1,0 +1,228 @@
+"""Pair lists: which images are matched with which, as text files in hloc's form.
+
+One pair a line, two names with a space between them. Pairs by global descriptors are chosen in
+:mod:`featplug.stages.retrieve`.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import combinations, product
+from pathlib import Path
+
+import numpy as np
+import pycolmap
+from scipy.sparse import csr_array
+from scipy.spatial.distance import cdist
+
+from featplug.io.images import check_name
+
+Pair = tuple[str, str]
+
+_BLOCK_SCORES = 2**22
+_BLOCK_QUERIES = 1024
+"""Scores and queries that are looked at together, at most, which bounds the memory."""
+
+
+def exhaustive(names: Sequence[str], database: Sequence[str] | None = None) -> list[Pair]:
+    """Pair every image with every later one, or every query with every image of a database."""
+    if database is None:
+        return list(combinations(names, 2))
+    return [pair for pair in product(names, database) if pair[0] != pair[1]]
+
+
+def sequential(names: Sequence[str], overlap: int = 10, quadratic: bool = True) -> list[Pair]:
+    """Pair every image of a sequence with those that follow it.
+
+    Args:
+        names: image names in the order of capture.
+        overlap: with how many following images.
+        quadratic: also with the 1st, 2nd, 4th, 8th … following one up to ``2**(overlap - 1)``, as
+            COLMAP's sequential matcher does, which ties loose ends together.
+
+    Raises:
+        ValueError: the overlap is below 1.
+    """
+    if overlap < 1:
+        raise ValueError(f"The overlap of sequential pairs must be at least 1, not {overlap}.")
+    steps = set(range(1, overlap + 1))
+    if quadratic:
+        steps |= {2**k for k in range(overlap)}
+    ordered = sorted(steps)
+    return [
+        (name, names[i + step])
+        for i, name in enumerate(names)
+        for step in ordered
+        if i + step < len(names)
+    ]
+
+
+def covisible(model: pycolmap.Reconstruction, num: int) -> list[Pair]:
+    """Pair every registered image of a COLMAP model with those that share most 3-D points with it.
+
+    As hloc's ``pairs_from_covisibility``, but that a point which an image observes twice counts
+    once.
+
+    Args:
+        model: the model.
+        num: with how many others; with fewer where fewer share a point.
+
+    Returns:
+        By name of the first image, the partners with most shared points first, and those with
+        equally many by name.
+
+    Raises:
+        ValueError: ``num`` is below 1, or no two images share a point.
+    """
+    _check_num(num)
+    ids = sorted(model.reg_image_ids(), key=lambda image_id: model.images[image_id].name)
+    names = [model.images[image_id].name for image_id in ids]
+    rows = {image_id: row for row, image_id in enumerate(ids)}
+    observed, ends = array("i"), array("q", [0])
+    for point in model.points3D.values():
+        observed.extend({rows[element.image_id] for element in point.track.elements})
+        ends.append(len(observed))
+    shape = (len(ends) - 1, len(ids))
+    images_of_points = csr_array((np.ones(len(observed), np.int32), observed, ends), shape)
+    points_of_images = images_of_points.T.tocsr()
+
+    def num_shared(block: slice) -> np.ndarray:
+        shared = (points_of_images[block] @ images_of_points).toarray().astype(np.float32)
+        return np.where(shared > 0, shared, -np.inf)
+
+    chosen = best_pairs(names, names, num_shared, num)
+    if not chosen:
+        raise ValueError(
+            f"No two of the {len(names)} images of the model observe the same point; triangulate "
+            "it first."
+        )
+    return chosen
+
+
+def from_poses(poses: Mapping[str, np.ndarray], num: int, max_angle: float = 30.0) -> list[Pair]:
+    """Pair every image with the nearest ones that look the same way, as ``pairs_from_poses``.
+
+    Args:
+        poses: image name to ``cam_from_world`` 3×4.
+        num: with how many others; with fewer where fewer look the same way.
+        max_angle: between the optical axes, in degrees, exclusive. A turn about the axis does not
+            count, for the same scene is seen.
+
+    Returns:
+        By name of the first image, nearest partners first.
+
+    Raises:
+        ValueError: ``num`` is below 1, or there are no two poses.
+    """
+    _check_num(num)
+    if len(poses) < 2:
+        raise ValueError(f"Pairs by pose need two images or more, there are {len(poses)}.")
+    names = sorted(poses)
+    stacked = np.stack([np.asarray(poses[name], float)[:3] for name in names])
+    rotations, translations = stacked[:, :, :3], stacked[:, :, 3]
+    centres = -np.einsum("nji,nj->ni", rotations, translations)
+    axes = rotations[:, 2]
+
+    def closeness(block: slice) -> np.ndarray:
+        distances = cdist(centres[block], centres)
+        angles = np.degrees(np.arccos(np.clip(axes[block] @ axes.T, -1, 1)))
+        return np.where(angles < max_angle, -distances, -np.inf)
+
+    return best_pairs(names, names, closeness, num)
+
+
+def best_pairs(
+    queries: Sequence[str],
+    database: Sequence[str],
+    scores: Callable[[slice], np.ndarray],
+    num: int,
+) -> list[Pair]:
+    """Pair every query with the images of a database that score best, and never with itself.
+
+    Args:
+        queries: Q names.
+        database: N names.
+        scores: gives the scores of a slice of B queries, B×N; ``-inf`` makes no pair.
+        num: with how many images of the database at most.
+
+    Returns:
+        By query, the best first, and equally good ones in the order of the database.
+    """
+    column = {name: i for i, name in enumerate(database)}
+    block = min(_BLOCK_QUERIES, max(1, _BLOCK_SCORES // max(1, len(database))))
+    chosen = []
+    for start in range(0, len(queries), block):
+        for query, row in zip(
+            queries[start : start + block], scores(slice(start, start + block)), strict=True
+        ):
+            if query in column:
+                row[column[query]] = -np.inf
+            chosen += [(query, database[i]) for i in _best(row, num)]
+    return chosen
+
+
+def _best(scores: np.ndarray, num: int) -> np.ndarray:
+    """Where the highest scores are, the highest first, without those that are ``-inf``."""
+    lowest = np.partition(scores, -num)[-num] if num < len(scores) else -np.inf
+    candidates = np.flatnonzero((scores >= lowest) & (scores > -np.inf))
+    return candidates[np.argsort(-scores[candidates], kind="stable")][:num]
+
+
+def _check_num(num: int) -> None:
+    if num < 1:
+        raise ValueError(f"The number of images to pair each with must be at least 1, not {num}.")
+
+
+def unique_pairs(pairs: Iterable[Pair]) -> list[Pair]:
+    """Drop repetitions, in either order, and pairs of an image with itself; keep the order."""
+    seen: set[Pair] = set()
+    unique = []
+    for pair in pairs:
+        key = min(pair, pair[::-1])
+        if pair[0] != pair[1] and key not in seen:
+            seen.add(key)
+            unique.append(pair)
+    return unique
+
+
+def read_pairs(path: Path) -> list[Pair]:
+    """Read a pair list.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a line is not two names, or there is none.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no pair list {path}.")
+    pairs = []
+    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        if len(words) != 2:
+            raise ValueError(
+                f"Line {number} of {path} must be two image names with a space between them, "
+                f"not {line.strip()!r}."
+            )
+        pairs.append((words[0], words[1]))
+    if not pairs:
+        raise ValueError(f"The pair list {path} is empty.")
+    return pairs
+
+
+def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
+    """Write a pair list.
+
+    Raises:
+        ValueError: a name cannot stand in one.
+    """
+    lines = []
+    for name0, name1 in pairs:
+        check_name(name0)
+        check_name(name1)
+        lines.append(f"{name0} {name1}\n")
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(lines), encoding="utf-8")

@@ -1,0 +1,410 @@
+"""Retrieval: global descriptors of images, and the pairs that look alike.
+
+Descriptors are written as hloc writes them, ``global_descriptor`` in each image's group, so that
+its ``pairs_from_retrieval`` reads our files and ours reads its files. A vocabulary of VLAD is kept
+as safetensors beside the descriptors, since hloc takes every group of the file for an image.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from featplug.base import choose_device
+from featplug.extractors import build_global_extractor
+from featplug.extractors.vlad import VLADOptions, Vocabulary, local_descriptors, own_vocabulary
+from featplug.io.h5file import Provenance
+from featplug.io.images import (
+    DEFAULT_PREPROCESSING,
+    UnreadableImage,
+    prefetch_images,
+    read_image_list,
+)
+from featplug.io.store import FeatureReader, GlobalDescriptorReader, GlobalDescriptorWriter
+from featplug.methods import retrieval_conf
+from featplug.stages.extract import image_names, not_yet_extracted
+from featplug.stages.pairs import Pair, best_pairs
+from featplug.utils.progress import progress_bar
+from featplug.weights.checkpoints import file_sha256
+
+_KIND = "global descriptors"
+_SCORE_DECIMALS = 6
+"""Beyond these, the order of summation decides over the similarity of equal images."""
+
+
+@dataclass(frozen=True)
+class RetrievalSummary:
+    """What a computation of global descriptors did."""
+
+    descriptor_path: Path
+    names: list[str]
+    """Images asked for whose descriptors are in the file now."""
+    num_described: int
+    num_present: int
+    """Images that were in the file before."""
+    skipped: dict[str, str] = field(default_factory=dict)
+    """Images that could not be used, and why."""
+    weights: list[dict[str, str]] = field(default_factory=list)
+    """Name, origin and sha256 of the weights file or the vocabulary."""
+    seconds: float = 0.0
+
+
+def global_descriptors(
+    conf: str | Mapping[str, Any],
+    image_dir: Path | None = None,
+    export_dir: Path | None = None,
+    image_list: Path | Sequence[str] | None = None,
+    descriptor_path: Path | None = None,
+    overwrite: bool = False,
+    *,
+    features: Path | None = None,
+    database: Sequence[str] | None = None,
+    database_may_change: bool = False,
+    vocabulary: Path | None = None,
+    weights: str | None = None,
+    device: str | None = None,
+    num_workers: int = 2,
+    progress: bool = False,
+) -> RetrievalSummary:
+    """Compute one descriptor of each image; what is in the file already is kept.
+
+    Args:
+        conf: a retrieval conf or its name, such as ``netvlad`` or ``vlad``.
+        image_dir: folder of the images; not looked at by VLAD.
+        export_dir: where the file goes, under the name of the conf's ``output``, after that of the
+            feature file if it is made from one.
+        image_list: names, or a text file of them; all images of the folder or the feature file if
+            None.
+        descriptor_path: the file, in place of ``export_dir``.
+        overwrite: replace the file, and the vocabulary that was learnt for it.
+        features: the feature file, ours or hloc's, that VLAD sums up; not looked at by others.
+        database: the images that VLAD learns its vocabulary from, if it is not there yet; those of
+            ``image_list`` if None. One that was learnt from others than those given is refused.
+        database_may_change: use such a one all the same, as for a database that grows.
+        vocabulary: one that was learnt before, for instance for other images.
+        weights: ``official``, a registry entry, or a file, for a network.
+        device: such as ``cuda:1``, for a network; the best one here if None.
+        num_workers: threads that read images ahead.
+        progress: show a progress bar.
+
+    Raises:
+        FileNotFoundError: a folder, a list, the features or the weights are not there.
+        ValueError: an argument does not fit, or no image at all could be used.
+    """
+    start = time.perf_counter()
+    conf = retrieval_conf(conf) if isinstance(conf, str) else conf
+    if export_dir is None and descriptor_path is None:
+        raise ValueError("Give export_dir, a folder, or descriptor_path, a file.")
+    folder = Path(export_dir or "")
+    if conf["model"]["name"] == "vlad":
+        if features is None:
+            raise ValueError("VLAD sums up local features; give the file of them, --features.")
+        features = Path(features)
+        path = Path(descriptor_path or folder / f"{features.stem}_{conf['output']}.h5")
+        outcome = _sum_up_features(
+            conf,
+            features,
+            path,
+            image_list,
+            overwrite,
+            database,
+            database_may_change or database is None,
+            vocabulary,
+            progress,
+        )
+    else:
+        if image_dir is None:
+            raise ValueError(f"{conf['model']['name']} describes images; give image_dir.")
+        path = Path(descriptor_path or folder / f"{conf['output']}.h5")
+        outcome = _describe_images(
+            conf,
+            Path(image_dir),
+            path,
+            image_list,
+            overwrite,
+            weights,
+            device,
+            num_workers,
+            progress,
+        )
+    skipped = outcome.skipped
+    if skipped and len(skipped) == len(outcome.names):
+        first = next(iter(skipped.values()))
+        raise ValueError(f"None of the {len(skipped)} images could be used; the first: {first}")
+    return RetrievalSummary(
+        path,
+        [name for name in outcome.names if name not in skipped],
+        outcome.num_described,
+        len(outcome.names) - outcome.num_described - len(skipped),
+        skipped,
+        outcome.weights,
+        time.perf_counter() - start,
+    )
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    names: list[str]
+    """Images asked for."""
+    num_described: int
+    skipped: dict[str, str]
+    weights: list[dict[str, str]]
+
+
+def _describe_images(
+    conf: Mapping[str, Any],
+    image_dir: Path,
+    path: Path,
+    image_list: Path | Sequence[str] | None,
+    overwrite: bool,
+    weights: str | None,
+    device: str | None,
+    num_workers: int,
+    progress: bool,
+) -> _Outcome:
+    """Run a network on the images that are not in the file."""
+    preprocessing = {**DEFAULT_PREPROCESSING, **conf.get("preprocessing", {})}
+    names = image_names(image_dir, image_list)
+    torch_device = choose_device(device)
+    model = conf["model"] if weights is None else {**conf["model"], "weights": weights}
+    extractor = build_global_extractor(model).to(torch_device)
+    provenance = Provenance(
+        kind=_KIND,
+        conf={
+            "model": {"name": model["name"], **extractor.settings},
+            "preprocessing": preprocessing,
+        },
+        weights=[
+            {"name": record.name, "origin": record.origin, "sha256": record.sha256}
+            for record in extractor.weights_records
+        ],
+    )
+    skipped: dict[str, str] = {}
+    num_described = 0
+    with GlobalDescriptorWriter(path, provenance, overwrite) as writer:
+        todo = not_yet_extracted(writer, image_dir, names)
+        images = prefetch_images(image_dir, todo, preprocessing, num_workers)
+        for image in progress_bar(images, "describe", len(todo), "image", progress):
+            if isinstance(image, UnreadableImage):
+                skipped[image.name] = image.reason
+                continue
+            pixels = torch.from_numpy(image.image)[None].to(torch_device)
+            try:
+                # TF32, torch's default on GPUs, would round products to 10 bits.
+                with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+                    descriptor = extractor({"image": pixels})["global_descriptor"][0]
+            except (ValueError, RuntimeError) as error:  # the latter is torch's, as out of memory
+                reason = str(error).splitlines()[0]
+                skipped[image.name] = f"Cannot describe {image_dir / image.name}: {reason}"
+                continue
+            writer.write(
+                image.name, descriptor.cpu().numpy(), image.original_size, image.fingerprint
+            )
+            num_described += 1
+    return _Outcome(names, num_described, skipped, provenance.weights)
+
+
+def _sum_up_features(
+    conf: Mapping[str, Any],
+    features: Path,
+    path: Path,
+    image_list: Path | Sequence[str] | None,
+    overwrite: bool,
+    database: Sequence[str] | None,
+    database_may_change: bool,
+    vocabulary_path: Path | None,
+    progress: bool,
+) -> _Outcome:
+    """Compute VLAD of the images that are not in the file, with a vocabulary new or old."""
+    if path.exists() and features.exists() and path.samefile(features):
+        raise ValueError(f"The feature file {path} cannot take global descriptors, too.")
+    options = VLADOptions(**{k: v for k, v in conf["model"].items() if k != "name"})
+    with FeatureReader(features) as reader:
+        names = _listed(reader.names(), image_list)
+        if vocabulary_path is None:
+            vocabulary_path = path.with_suffix(".safetensors")
+            vocabulary = own_vocabulary(
+                vocabulary_path, reader, database or names, options, overwrite, database_may_change
+            )
+        else:
+            vocabulary, _ = Vocabulary.load(Path(vocabulary_path))
+        record = {
+            "name": Path(vocabulary_path).name,
+            "origin": "learnt",
+            "sha256": file_sha256(Path(vocabulary_path)),
+        }
+        provenance = Provenance(
+            kind=_KIND,
+            conf={"model": {"name": "vlad", **asdict(vocabulary.options)}},
+            weights=[record],
+            inputs={"features": reader.file_id},
+        )
+        with GlobalDescriptorWriter(path, provenance, overwrite) as writer:
+            skipped = {
+                name: f"{features} has no features of {name!r}"
+                for name in names
+                if name not in reader
+            }
+            todo = [
+                name for name in names if name not in skipped and writer.fingerprint(name) is None
+            ]
+            for name in progress_bar(todo, "vlad", len(todo), "image", progress):
+                descriptors = local_descriptors(reader, name, vocabulary.dimensions)
+                descriptor = vocabulary.encode(descriptors)
+                writer.write(name, descriptor, reader.image_size(name), reader.fingerprint(name))
+    return _Outcome(names, len(todo), skipped, [record])
+
+
+def pairs_from_retrieval(
+    descriptors: Path,
+    num_matched: int,
+    queries: Sequence[str] | None = None,
+    database: Sequence[str] | None = None,
+    database_descriptors: Path | Sequence[Path] | None = None,
+    min_score: float | None = None,
+) -> list[Pair]:
+    """Pair every query with the images of a database whose global descriptors are nearest.
+
+    As hloc's, but for ``min_score``, and that equally near images are in the order of the
+    database.
+
+    Args:
+        descriptors: file of the queries' global descriptors, ours or hloc's.
+        num_matched: with how many images; all where the database has fewer. An image is never
+            paired with itself, and one without any features not at all: its descriptor is zero.
+        queries: names; all of the file if None.
+        database: names; all of ``database_descriptors`` if None.
+        database_descriptors: the file or files of the database, with different names in each;
+            ``descriptors`` if None.
+        min_score: the least cosine similarity of a pair; hloc asks for 0.
+
+    Returns:
+        By query, the nearest first.
+
+    Raises:
+        FileNotFoundError: a file is not there.
+        ValueError: an image is not in the files, or they were not made alike.
+    """
+    if num_matched < 1:
+        raise ValueError(f"num_matched must be at least 1, not {num_matched}.")
+    if database_descriptors is None:
+        database_descriptors = descriptors
+    if isinstance(database_descriptors, str | Path):
+        database_descriptors = [database_descriptors]
+    with ExitStack() as stack:
+        query_file = stack.enter_context(GlobalDescriptorReader(descriptors))
+        files = [stack.enter_context(GlobalDescriptorReader(p)) for p in database_descriptors]
+        for file in files:
+            _check_alike(query_file, file)
+        names = query_file.names()
+        queries = names if queries is None else _present(queries, set(names), descriptors)
+        file_of = {name: file for file in files for name in file.names()}
+        if database is None:
+            database = list(file_of)
+        database = _present(database, file_of.keys(), *database_descriptors)
+        vectors = [file_of[name].read([name]) for name in database]
+        if len({vector.shape for vector in vectors}) > 1:
+            raise ValueError(
+                "The files of the database have descriptors of different lengths; compute them "
+                "with one conf."
+            )
+        matrix = np.concatenate(vectors)
+        is_described = np.any(matrix != 0, axis=1)
+
+        def similarities(block: slice) -> np.ndarray:
+            vectors = query_file.read(queries[block])
+            if vectors.shape[1] != matrix.shape[1]:
+                raise ValueError(
+                    f"{descriptors} has descriptors of {vectors.shape[1]} dimensions, the "
+                    f"database of {matrix.shape[1]}; compute them with one conf."
+                )
+            scores = np.round(vectors @ matrix.T, _SCORE_DECIMALS)
+            allowed = np.any(vectors != 0, axis=1)[:, None] & is_described
+            if min_score is not None:
+                allowed &= scores >= min_score
+            return np.where(allowed, scores, -np.inf)
+
+        return best_pairs(queries, database, similarities, num_matched)
+
+
+def described_images(*files: Path) -> list[str]:
+    """Give the names of all images in files of global descriptors, sorted in each file.
+
+    Raises:
+        FileNotFoundError: a file is not there.
+    """
+    names: list[str] = []
+    for path in files:
+        with GlobalDescriptorReader(path) as reader:
+            names += reader.names()
+    return names
+
+
+def select_images(
+    names: Sequence[str],
+    prefix: str | Sequence[str] | None = None,
+    image_list: Path | Sequence[str] | None = None,
+) -> list[str]:
+    """Choose images as hloc does: by prefixes of their names, else by a list, else all.
+
+    Args:
+        names: all there are.
+        prefix: one or several; the list is then not looked at.
+        image_list: names, or a text file of them.
+
+    Raises:
+        FileNotFoundError: there is no such list.
+        ValueError: no name has such a prefix.
+    """
+    if not prefix:
+        return _listed(names, image_list)
+    prefixes = (prefix,) if isinstance(prefix, str) else tuple(prefix)
+    chosen = [name for name in names if name.startswith(prefixes)]
+    if not chosen:
+        raise ValueError(
+            f"None of the {len(names)} image names starts with {' or '.join(prefixes)}; they are "
+            f"like {next(iter(names), 'none')!r}."
+        )
+    return chosen
+
+
+def _listed(names: Sequence[str], image_list: Path | Sequence[str] | None) -> list[str]:
+    if image_list is None:
+        return list(names)
+    if isinstance(image_list, str | Path):
+        return read_image_list(Path(image_list))
+    return list(dict.fromkeys(image_list))
+
+
+def _present(names: Sequence[str], known: Collection[str], *files: Path) -> list[str]:
+    missing = [name for name in names if name not in known]
+    where = " nor in ".join(map(str, files))
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise ValueError(
+            f"There is no global descriptor of {missing[0]!r}{more} in {where}; compute it."
+        )
+    if not names:
+        raise ValueError(f"There are no global descriptors in {where}; compute them first.")
+    return list(names)
+
+
+def _check_alike(first: GlobalDescriptorReader, second: GlobalDescriptorReader) -> None:
+    """Refuse descriptors of two confs; of hloc's files only the length tells."""
+    if first.provenance is None or second.provenance is None:
+        return
+    # Two feature files may have one vocabulary.
+    of_second = replace(second.provenance, inputs=first.provenance.inputs)
+    difference = first.provenance.difference(of_second)
+    if difference:
+        raise ValueError(
+            f"{first.path} and {second.path} were made with different settings ({difference}), so "
+            "their global descriptors cannot be compared."
+        )

@@ -1,0 +1,1 @@
+"""Training data: photographs, views of them, patches and labels."""

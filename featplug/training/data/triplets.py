@@ -1,0 +1,193 @@
+"""LISRD's triplets of views of a photograph, with known homographies and light.
+
+Pautrat et al., "Online Invariance Selection for Local Feature Descriptors", ECCV 2020, sections
+3.1 and 4.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from featplug.training.data import homographies, photometric
+from featplug.training.data.homographies import (
+    HomographyOptions,
+    inside,
+    rotation_angle,
+    warp_points,
+)
+from featplug.training.data.photographs import Photographs
+from featplug.training.data.photometric import PhotometricOptions
+from featplug.training.data.view_pairs import HomographyPairOptions
+from featplug.training.data.views import (
+    StepDataset,
+    View,
+    cut_views,
+    draw_seeds,
+    grey_values,
+    warp_views,
+)
+
+
+@dataclass(frozen=True)
+class LISRDTripletOptions:
+    """How :class:`LISRDTriplets` are made; the defaults are the released code's."""
+
+    batch_size: int = 8
+    size: tuple[int, int] = (240, 320)
+    """(height, width) of the views."""
+    zoom: tuple[float, float] = (1.0, 1.5)
+    """Range of the views' scale; 1 is the smallest at which a view fits into its photograph."""
+    homographies: HomographyOptions = homographies.LISRD
+    no_rotation_probability: float = 0.5
+    relit_probability: float = 0.5
+    """That the anchor shows the photograph in another light, and that the invariant image does;
+    at 0.5, the light differs between them in half of the triplets."""
+    light: PhotometricOptions = photometric.RELIT
+    photometric: PhotometricOptions = photometric.LISRD
+    """Of every image, in any light."""
+    num_keypoints: int = 1350
+    tiles: int = 3
+    """Along each side; each tile has the same share of the keypoints."""
+    contrast_threshold: float = 0.01
+    """Of SIFT's detector."""
+
+
+VIEWS = HomographyPairOptions(
+    batch_size=1,
+    size=(240, 320),
+    homographies=homographies.LISRD,
+    no_rotation_probability=0.5,
+    photometric=photometric.RELIT,
+    photometric_probability=0.5,
+)
+"""Pairs such as anchor and invariant image: half of them rotated, half in other light."""
+VALIDATION_VIEWS = replace(VIEWS, size=(320, 400))
+"""Larger, as images are at inference, where a tile has more keypoints."""
+
+
+class LISRDTriplets(StepDataset):
+    """LISRD's triplets: an anchor, an invariant and a variant image (paper, section 3.2).
+
+    A batch has, for B triplets and N keypoints:
+
+    - ``image0`` (anchor), ``image1`` (invariant: under a homography that may rotate, perhaps in
+      another light), ``image2`` (variant: a homography without rotation, the anchor's light):
+      B×3×H×W in [0, 1];
+    - ``keypoints0``, ``keypoints1``, ``keypoints2``: B×N×2 float, −1 as padding;
+    - ``valid``: B×N bool, whether a keypoint lies in all three images;
+    - ``is_rotated``, ``is_relit``: B bool, whether image 1 is rotated, or in another light;
+    - ``angle``: B float, by how much it is rotated, in radians;
+    - ``homography1``, ``homography2``: B×3×3 float32, from image 0 to image 1 and 2.
+
+    The other light stands in for the paper's photographs by day and by night.
+
+    Args:
+        photographs: to cut the views from.
+        options: see there.
+        seed: of everything random.
+        rendered: give batches; otherwise plans, a fifth of the size, for :meth:`render`.
+    """
+
+    def __init__(
+        self,
+        photographs: Photographs,
+        options: LISRDTripletOptions | None = None,
+        seed: int = 0,
+        rendered: bool = True,
+    ) -> None:
+        self.options = options or LISRDTripletOptions()
+        super().__init__(photographs, self.options, seed, rendered)
+
+    def _draw(self, index: int, view: View, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        options = self.options
+        height, width = options.size
+        rotated = bool(rng.random() >= options.no_rotation_probability)
+        upright = options.homographies.without_rotation()
+        homography1 = self._homography(rng, options.homographies if rotated else upright)
+        homography2 = self._homography(rng, upright)
+        angle = rotation_angle(homography1, (width, height))
+        relit = rng.random(2) < options.relit_probability
+        x, y = view.offset
+        keypoints = sift_keypoints(
+            view.canvas[y : y + height, x : x + width], options.num_keypoints, options.tiles,
+            options.contrast_threshold,
+        )  # fmt: skip
+        padded = np.full((options.num_keypoints, 2), np.nan, dtype=np.float32)
+        padded[: len(keypoints)] = keypoints
+        return {
+            "homography1": homography1.astype(np.float32),
+            "homography2": homography2.astype(np.float32),
+            "keypoints": padded,
+            "is_rotated": np.array(rotated),
+            "angle": np.array(angle, dtype=np.float32),
+            "relit": relit,
+            "light_seed": draw_seeds(rng, 1, bool(relit.any()))[0],
+            "seeds": draw_seeds(rng, 3),
+        }
+
+    def render(self, plan: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Make the batch of a plan, on the plan's device."""
+        options, size, seeds = self.options, self.options.size, plan["seeds"]
+        plain = grey_values(plan)
+        other = photometric.photometric(plain, plan["light_seed"], options.light)
+        relit0, relit1 = plan["relit"].unbind(1)
+        light0 = torch.where(relit0[:, None, None, None], other, plain)
+        light1 = torch.where(relit1[:, None, None, None], other, plain)
+        images = [
+            cut_views(light0, plan, size),
+            warp_views(light1, plan, plan["homography1"], size)[0],
+            warp_views(light0, plan, plan["homography2"], size)[0],
+        ]
+        keypoints = [plan["keypoints"]]
+        keypoints += [warp_points(keypoints[0], plan[f"homography{k}"]) for k in (1, 2)]
+        limits = torch.tensor((size[1], size[0]))
+        seen = inside(keypoints[0], limits)
+        for points in keypoints[1:]:
+            seen &= inside(points, limits)
+        batch: dict[str, Tensor] = {}
+        for k, (image, points) in enumerate(zip(images, keypoints, strict=True)):
+            batch[f"image{k}"] = photometric.photometric(image, seeds[:, k], options.photometric)
+            batch[f"keypoints{k}"] = points.nan_to_num(-1.0)
+        return {
+            **batch,
+            "valid": seen,
+            "is_rotated": plan["is_rotated"],
+            "is_relit": relit0 != relit1,
+            "angle": plan["angle"],
+            "homography1": plan["homography1"],
+            "homography2": plan["homography2"],
+        }
+
+
+def sift_keypoints(
+    image: np.ndarray, count: int, tiles: int, contrast_threshold: float
+) -> np.ndarray:
+    """Detect SIFT keypoints, spread over the image.
+
+    Args:
+        image: H×W×3 uint8 RGB.
+        count: the most that are wanted.
+        tiles: along each side; each gives its strongest, ``count`` / tiles² at most.
+        contrast_threshold: of OpenCV's detector.
+
+    Returns:
+        N×2 float32 (x, y), each place once, though SIFT may give it several orientations.
+    """
+    height, width = image.shape[:2]
+    sift = cv2.SIFT.create(nfeatures=2 * count, contrastThreshold=contrast_threshold)
+    found = sift.detect(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), None)
+    places = {keypoint.pt: keypoint.response for keypoint in found}
+    if not places:
+        return np.zeros((0, 2), dtype=np.float32)
+    points = np.array(list(places), dtype=np.float32)
+    order = np.argsort(-np.array(list(places.values())), kind="stable")
+    columns, rows = (points / (width / tiles, height / tiles)).astype(int).clip(0, tiles - 1).T
+    tile = (rows * tiles + columns)[order]
+    kept = [order[tile == t][: count // tiles**2] for t in range(tiles**2)]
+    return points[np.concatenate(kept)]

@@ -1,0 +1,1 @@
+"""Helpers without a stage of their own: progress, threads, versions, diagnosis."""

@@ -1,0 +1,1 @@
+"""Weights files: registry, loading, download, import of the authors' checkpoints."""

@@ -1,0 +1,75 @@
+"""What there is to choose from: every feature conf with its paper, weights and licence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from featplug.methods import features
+from featplug.weights.loading import WeightsStatus, weights_status
+from featplug.weights.registry import preferred_entries
+
+
+@dataclass(frozen=True)
+class ConfStatus:
+    """One feature conf."""
+
+    name: str
+    paper: str
+    dimensions: str
+    """Of a descriptor."""
+    matcher: str
+    """The conf it is matched with by default."""
+    describes: bool
+    """Whether it describes the keypoints of other confs, too."""
+    weights: dict[str, WeightsStatus | None]
+    """For the feature key of each of its networks, but those that another one's file includes, the
+    file that is used or, where none is there, the one to get; None where nobody offers any."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether all the weights it needs are there."""
+        return all(
+            status is not None and status.how not in ("missing", "damaged")
+            for status in self.weights.values()
+        )
+
+
+def list_confs() -> list[ConfStatus]:
+    """Say for each feature conf what it is, and whether its weights are there."""
+    return [
+        ConfStatus(
+            name,
+            conf["paper"],
+            conf["dimensions"],
+            conf["matcher"],
+            "detector" in conf["model"],
+            _weights(conf["model"]),
+        )
+        for name, conf in features.items()
+    ]
+
+
+def _weights(model: Mapping[str, Any]) -> dict[str, WeightsStatus | None]:
+    """Say what each of a conf's networks would be loaded from."""
+    chosen: dict[str, WeightsStatus | None] = {}
+    included: set[str] = set()
+    for checkpoint in _checkpoints(model):
+        if checkpoint not in included:
+            status = chosen[checkpoint] = _chosen(checkpoint)
+            included |= set(status.includes) if status else set()
+    return chosen
+
+
+def _checkpoints(model: Mapping[str, Any]) -> Iterator[str]:
+    yield from (value for key, value in model.items() if key.endswith("checkpoint"))
+    if "detector" in model:
+        yield from _checkpoints(model["detector"])
+
+
+def _chosen(checkpoint: str) -> WeightsStatus | None:
+    """What :func:`featplug.weights.loading.load_weights` chooses by itself."""
+    statuses = [weights_status(entry) for entry in preferred_entries(checkpoint)]
+    there = [status for status in statuses if status.path is not None]
+    return next(iter(there + statuses), None)

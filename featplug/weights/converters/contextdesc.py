@@ -1,0 +1,282 @@
+"""Converters of ContextDesc's TensorFlow files.
+
+The authors' archives hold frozen graphs (``loc.pb``, ``aug.pb``; ``reg.pb`` of the retrieval
+model) and checkpoints (``model.ckpt-400000.index`` and its data file) of the same weights. A
+converter takes the archive or any of these files and returns a state dict in our networks' names.
+"""
+
+from __future__ import annotations
+
+import re
+import tarfile
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from featplug.networks.caffe_resnet import CaffeResNet50
+from featplug.networks.contextdesc import ContextDesc
+from featplug.networks.conv_bn import EPSILON
+from featplug.weights.checkpoints import damaged, refuse_pages
+from featplug.weights.converters.tensorflow_files import (
+    TABLE_MAGIC,
+    GraphNode,
+    read_bundle,
+    read_graph,
+)
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_FUSED_EPSILON = 1e-4
+"""Default of TensorFlow's FusedBatchNorm, where a graph does not say."""
+
+# From a state dict's names of layers to TensorFlow's scopes; the first that fits is taken.
+_SCOPES = (
+    (r"local\.", ""),
+    (r"matchability\.conv3", "kpt_m/kpt_m"),
+    (r"matchability\.conv", "kpt_m/kpt_m_conv"),
+    (r"matchability\.fc", "kpt_m/fc_1"),
+    (r"visual_context\.bn(\d)", r"vis_context/conv\1_bn"),
+    (r"visual_context\.fuse\.", "vis_context/fuse_photo_context_"),
+    (r"visual_context\.", "vis_context/"),
+    (r"geometric_context\.units\.(\d)\.(bn|conv)", r"geo_context/cn\1_\g<2>1"),
+    (r"geometric_context\.", "geo_context/"),
+    (r"blocks\.res(\w+)\.(\w+)\.bn", r"bn\1_\2"),
+    (r"blocks\.(\w+)\.", r"\1_"),
+    (r"conv1\.bn", "bn_conv1"),
+)
+_NORM_LEAVES = {
+    "weight": "gamma",
+    "bias": "beta",
+    "running_mean": "moving_mean",
+    "running_var": "moving_variance",
+}
+_LEAVES = {"weight": "kernel", "bias": "bias"}
+
+
+@dataclass
+class _Variables:
+    """What a TensorFlow file holds."""
+
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    epsilons: dict[str, float] = field(default_factory=dict)
+    """Added to the moving variances of these names, where a graph says it."""
+
+
+def contextdesc(path: Path) -> dict[str, Tensor]:
+    """Convert the weights of local and augmentation network.
+
+    Args:
+        path: ``contextdesc_pp.tar`` and the like; ``loc.pb`` with ``aug.pb`` beside it, or the
+            reverse; or ``model.ckpt-400000.index`` with its data file beside it.
+
+    Raises:
+        ValueError: a file is missing, damaged, or another system's.
+    """
+    with torch.device("meta"):
+        network = ContextDesc()
+    scopes = {"loc.pb": ("conv", "kpt_m/"), "aug.pb": ("vis_context/", "geo_context/")}
+    return _convert(path, network, scopes)
+
+
+def regional(path: Path) -> dict[str, Tensor]:
+    """Convert the weights of the retrieval model, whose features visual context is made of.
+
+    Args:
+        path: ``retrieval_model.tar``, ``reg.pb``, or ``model.ckpt-550000.index`` with its data
+            file beside it.
+
+    Raises:
+        ValueError: a file is missing, damaged, or another system's.
+    """
+    with torch.device("meta"):
+        network = CaffeResNet50()
+    return _convert(path, network, {"reg.pb": ("",)})
+
+
+def _convert(
+    path: Path, network: nn.Module, scopes: Mapping[str, tuple[str, ...]]
+) -> dict[str, Tensor]:
+    """Fill a network's state dict from the variables of a file.
+
+    Args:
+        path: what the user gave.
+        network: says which tensors there are.
+        scopes: the frozen graphs by name, and how the names of their variables begin.
+    """
+    targets = network.state_dict()
+    names = {key: _variable_name(key) for key in targets if not key.endswith("num_batches_tracked")}
+    variables = _read(path, tuple(scopes), tuple(names.values()))
+    state = {key: torch.tensor(0) for key in targets}
+    for starts in scopes.values():
+        own = {key: name for key, name in names.items() if name.startswith(starts)}
+        # Each graph may lie in a scope of its own.
+        prefix = _prefix(variables.arrays, list(own.values()))
+        missing = [name for name in own.values() if prefix + name not in variables.arrays]
+        if len(missing) > len(own) / 2:
+            raise ValueError(
+                f"{path} does not hold the variables of {type(network).__name__} (such as "
+                f"{missing[0]}), so it is another system's file."
+            )
+        if missing:
+            more = f" and {len(missing) - 2} more" if len(missing) > 2 else ""
+            raise ValueError(
+                f"{path} lacks the variables {', '.join(missing[:2])}{more} of "
+                f"{type(network).__name__}; download it again."
+            )
+        for key, name in own.items():
+            state[key] = _tensor(variables, prefix + name, targets[key].ndim)
+    return state
+
+
+def _variable_name(key: str) -> str:
+    """Give TensorFlow's name of a state dict's tensor."""
+    layer, _, leaf = key.rpartition(".")
+    is_norm = re.search(r"bn\d?$", layer) is not None
+    for pattern, scope in _SCOPES:
+        if re.match(pattern, layer):
+            layer = re.sub("^" + pattern, scope, layer)
+            break
+    return f"{layer.replace('.', '/')}/{(_NORM_LEAVES if is_norm else _LEAVES)[leaf]}"
+
+
+def _prefix(arrays: Mapping[str, np.ndarray], names: list[str]) -> str:
+    """Find the scope that holds the most of these variables; of several the outermost."""
+    prefixes = [
+        name.removesuffix(names[0])
+        for name in arrays
+        if name == names[0] or name.endswith(f"/{names[0]}")
+    ]
+
+    def fit(prefix: str) -> tuple[int, int]:
+        return sum(prefix + name in arrays for name in names), -len(prefix)
+
+    return max(prefixes, key=fit, default="")
+
+
+def _tensor(variables: _Variables, name: str, ndim: int) -> Tensor:
+    """Turn a variable into PyTorch's axes: (out, in, height, width), or (out, in)."""
+    array = variables.arrays[name].astype(np.float32)
+    if name.endswith("/moving_variance"):
+        # Both add an epsilon to the variance; ours is fixed, so the difference goes in here.
+        array = array + np.float32(variables.epsilons.get(name, EPSILON) - EPSILON)
+    if array.ndim == 4:
+        array = array.transpose(3, 2, 0, 1)
+        if ndim == 2 and array.shape[2:] == (1, 1):
+            array = array[:, :, 0, 0]
+    elif array.ndim == 2:
+        array = array.T
+    return torch.from_numpy(np.ascontiguousarray(array))
+
+
+# ---------------------------------------------------------------- files
+
+
+def _read(path: Path, graphs: tuple[str, ...], names: tuple[str, ...]) -> _Variables:
+    """Read the variables of an archive, of graphs, or of a checkpoint."""
+    head, tail = refuse_pages(path), _last_bytes(path, len(TABLE_MAGIC))
+    if tail == TABLE_MAGIC or path.suffix == ".index":
+        prefix = path.name.removesuffix(".index")
+        return _checkpoint(
+            str(path),
+            path.read_bytes(),
+            lambda suffix: _beside(path, prefix + suffix).read_bytes(),
+            names,
+        )
+    if path.suffix == ".pb":
+        return _graphs({file.name: file.read_bytes() for file in _all_graphs(path, graphs)}, path)
+    try:
+        archive = tarfile.open(path, "r:gz" if head.startswith(_GZIP_MAGIC) else "r:")  # noqa: SIM115
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        raise ValueError(
+            f"{path} is no file of ContextDesc's; give the authors' .tar, a .pb of it, or the "
+            ".index file of a checkpoint."
+        ) from error
+    with archive:
+        try:
+            return _archive(archive, path, graphs, names)
+        except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+            raise damaged(path, str(error)) from error
+
+
+def _last_bytes(path: Path, count: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - count))
+        return file.read()
+
+
+def _beside(path: Path, name: str) -> Path:
+    sibling = path.with_name(name)
+    if not sibling.is_file():
+        raise ValueError(f"{path.name} needs {name} beside it in {path.parent}; put it there.")
+    return sibling
+
+
+def _all_graphs(path: Path, graphs: tuple[str, ...]) -> list[Path]:
+    """The other graphs that belong to one, which lie beside it under their own names."""
+    others = [name for name in graphs if name != path.name] if path.name in graphs else []
+    return [path, *(_beside(path, name) for name in others)]
+
+
+def _graphs(contents: Mapping[str, bytes], where: Path) -> _Variables:
+    """Read frozen graphs as one set of variables."""
+    variables = _Variables()
+    for name, content in contents.items():
+        file = str(where) if where.name == name else f"{name} of {where}"
+        nodes = read_graph(content, file)
+        for node_name, node in nodes.items():
+            if node.value is not None:
+                variables.arrays[node_name.removesuffix("/read")] = node.value
+        variables.epsilons |= dict(_epsilons(nodes))
+    return variables
+
+
+def _epsilons(nodes: Mapping[str, GraphNode]) -> Iterable[tuple[str, float]]:
+    """What each batch normalisation of a graph adds to which variance."""
+    for name, node in nodes.items():
+        if node.op.startswith("FusedBatchNorm") and len(node.inputs) >= 5:
+            variance = node.inputs[4].removesuffix(":0")
+            while variance in nodes and nodes[variance].op == "Identity":
+                variance = nodes[variance].inputs[0].removesuffix(":0")
+            epsilon = node.attributes.get("epsilon", _FUSED_EPSILON)
+            yield variance.removesuffix("/read"), epsilon
+        elif name.endswith("/batchnorm/add/y") and node.value is not None and node.value.size == 1:
+            layer = name.removesuffix("/batchnorm/add/y")
+            yield f"{layer}/moving_variance", float(node.value.reshape(()))
+
+
+def _checkpoint(
+    name: str, index: bytes, read_data: Callable[[str], bytes], names: tuple[str, ...]
+) -> _Variables:
+    """Read a checkpoint without what an optimiser has left in it."""
+    return _Variables(read_bundle(index, read_data, name, lambda key: key.endswith(names)))
+
+
+def _archive(
+    archive: tarfile.TarFile, path: Path, graphs: tuple[str, ...], names: tuple[str, ...]
+) -> _Variables:
+    """Read the graphs of an archive, or its checkpoint where it has no graphs."""
+    members = {PurePosixPath(member.name).name: member for member in archive if member.isfile()}
+
+    def content(name: str) -> bytes:
+        file = archive.extractfile(members[name]) if name in members else None
+        data = b"" if file is None else file.read()
+        if file is None or len(data) != members[name].size:
+            raise ValueError(f"{path} lacks {name} or a part of it; download it again.")
+        return data
+
+    if set(graphs) <= set(members):
+        return _graphs({name: content(name) for name in graphs}, path)
+    index = next((name for name in members if name.endswith(".index")), None)
+    if index is None:
+        raise ValueError(
+            f"{path} holds neither {' and '.join(graphs)} nor a checkpoint, so it is damaged or "
+            "another system's file."
+        )
+    prefix = index.removesuffix(".index")
+    return _checkpoint(
+        f"{index} of {path}", content(index), lambda suffix: content(prefix + suffix), names
+    )

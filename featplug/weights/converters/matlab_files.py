@@ -1,0 +1,296 @@
+"""Reading MATLAB's files without MATLAB and without running code.
+
+Version 5 is MATLAB's "MAT-File Format" (The MathWorks, level 5): nested elements of a type and a
+length. It is read here and not by scipy, whose reader crashes the process on damaged files.
+Version 7.3 is HDF5, in which arrays have their axes reversed, cells and struct arrays are data sets
+of references, and text is a data set of character codes.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import h5py
+import numpy as np
+
+from featplug.weights.checkpoints import damaged, refuse_pages
+
+# All that the readers raise on a file with flipped or missing bytes.
+_DAMAGE = (
+    ArithmeticError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    StopIteration,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
+
+
+def read_mat(path: Path) -> dict[str, Any]:
+    """Read the variables of a MATLAB file, of version 5 or 7.3.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Structs as dicts, struct arrays and cells as lists in MATLAB's order of elements, text as
+        str, numbers as arrays with MATLAB's axes, and None for what else there is: objects,
+        function handles, sparse matrices.
+
+    Raises:
+        ValueError: the file is damaged or of another kind.
+    """
+    is_hdf5 = _is_version73(path)
+    with _explaining_damage(path):
+        if not is_hdf5:
+            return _Version5(path.read_bytes()).variables()
+        with h5py.File(path) as file:
+            return {key: _from_hdf5(file[key]) for key in file if not key.startswith("#")}
+
+
+def read_mat_array(path: Path, name: str) -> np.ndarray:
+    """Read one array of numbers, without unpacking the file's other variables.
+
+    Args:
+        path: the file.
+        name: the variable.
+
+    Returns:
+        The array with MATLAB's axes, read-only. Of an uncompressed file of version 5 it is a view
+        of the file, of which only the parts that are looked at are read.
+
+    Raises:
+        ValueError: the file is damaged or of another kind, or has no such array.
+    """
+    is_hdf5 = _is_version73(path)
+    with _explaining_damage(path):
+        if is_hdf5:
+            with h5py.File(path) as file:
+                array = _from_hdf5(file[name]) if name in file else None
+        else:
+            array = _Version5(_mapped(path), copy=False).variable(name)
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{path} has no array {name}.")
+    return array
+
+
+def mat_array_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Give the shapes of a file's arrays without reading them, which finds a half download too.
+
+    Raises:
+        ValueError: the file is damaged or of another kind.
+    """
+    is_hdf5 = _is_version73(path)
+    with _explaining_damage(path):
+        if is_hdf5:
+            with h5py.File(path) as file:
+                return {k: v.shape[::-1] for k, v in file.items() if isinstance(v, h5py.Dataset)}
+        return _Version5(_mapped(path)).shapes()
+
+
+def _is_version73(path: Path) -> bool:
+    head = refuse_pages(path)
+    is_hdf5 = h5py.is_hdf5(path)
+    if not is_hdf5 and head.startswith(b"MATLAB 7.3"):
+        raise damaged(path, "its HDF5 part is missing")
+    if not is_hdf5 and not head.startswith(b"MATLAB 5.0"):
+        raise ValueError(
+            f"{path} is no MATLAB file of version 5 or 7.3; give the authors' .mat file, or a "
+            ".safetensors file."
+        )
+    return is_hdf5
+
+
+@contextmanager
+def _explaining_damage(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except _DAMAGE as error:
+        raise damaged(path, str(error) or "it ends too soon") from error
+
+
+def _mapped(path: Path) -> mmap.mmap:
+    with path.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+# ---------------------------------------------------------------- version 5
+
+_MATRIX, _COMPRESSED = 14, 15
+# Types of elements with numbers or text in them.
+_NUMBERS = {
+    1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8",
+    16: "u1", 17: "u2", 18: "u4",
+}  # fmt: skip
+_CELL, _STRUCT, _CHAR, _OPAQUE = 1, 2, 4, 17
+# Classes of numeric arrays, whose elements may be stored in a smaller type.
+_CLASSES = {
+    6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13: "u4", 14: "i8", 15: "u8",
+}  # fmt: skip
+_HEADER_SIZE = 128
+_PEEK = 4096
+"""Bytes at the start of a variable that surely hold its shape and name."""
+
+
+class _Version5:
+    """A file of version 5; its arrays can be views of its bytes."""
+
+    def __init__(self, data: bytes | mmap.mmap, copy: bool = True) -> None:
+        self._data = memoryview(data)
+        self._order: Literal["<", ">"] = ">" if data[126:128] == b"MI" else "<"
+        self._copy = copy
+
+    def variables(self) -> dict[str, Any]:
+        named = {}
+        for kind, content in self._elements(self._data[_HEADER_SIZE:]):
+            if kind == _COMPRESSED:
+                ((kind, content),) = self._elements(memoryview(zlib.decompress(content)))
+            if kind != _MATRIX:
+                raise ValueError(f"an element of type {kind} is no variable")
+            name, value = self._matrix(content)
+            if name:  # the one without holds the data of objects
+                named[name] = value
+        return named
+
+    def variable(self, wanted: str) -> Any:
+        """Give one variable, or None where there is none of this name; unpacks no other."""
+        for kind, content in self._elements(self._data[_HEADER_SIZE:]):
+            size, name, _ = self._description(kind, content)
+            if name != wanted:
+                continue
+            if kind == _COMPRESSED:
+                # With its size known, the unpacked bytes need not be moved as they grow.
+                unpacked = zlib.decompress(content, bufsize=size)
+                ((_, content),) = self._elements(memoryview(unpacked))
+            return self._matrix(content)[1]
+        return None
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Give the shape of each array of numbers."""
+        described = [self._description(*e) for e in self._elements(self._data[_HEADER_SIZE:])]
+        return {name: shape for _, name, shape in described if shape is not None}
+
+    def _description(
+        self, kind: int, content: memoryview
+    ) -> tuple[int, str, tuple[int, ...] | None]:
+        """Give a variable's size in bytes, its name and, of an array of numbers, its shape."""
+        size, start = len(content), 0
+        if kind == _COMPRESSED:
+            content = memoryview(zlib.decompressobj().decompress(content[:_PEEK], _PEEK))
+            kind, size = struct.unpack_from(f"{self._order}2I", content)
+            size, start = size + 8, 8
+        if kind != _MATRIX:
+            raise ValueError(f"an element of type {kind} is no variable")
+        elements = self._elements(content[start:])
+        array_class = int(self._numbers(*next(elements))[0]) & 0xFF
+        if array_class == _OPAQUE:
+            return size, "", None
+        shape = tuple(self._numbers(*next(elements)).tolist())
+        name = self._text(*next(elements))
+        return size, name, shape if array_class in _CLASSES else None
+
+    def _elements(self, data: memoryview) -> Iterator[tuple[int, memoryview]]:
+        """Give type and content of the elements that data consists of."""
+        while data:
+            kind, size = struct.unpack_from(f"{self._order}2I", data)
+            start, end = 8, 8 + size
+            if kind >> 16:  # the short form has both in the first word and four bytes of content
+                kind, size = kind & 0xFFFF, kind >> 16
+                start, end = 4, 4 + size
+            if end > len(data) or (start == 4 and size > 4):
+                raise ValueError(f"{size} bytes are announced, {len(data) - start} are there")
+            yield kind, data[start:end]
+            aligned = end if kind == _COMPRESSED else -(-end // 8) * 8
+            data = data[aligned:]
+
+    def _matrix(self, data: memoryview) -> tuple[str, Any]:
+        """Give the name and the value of an array of any class."""
+        if not data:
+            return "", np.zeros((0, 0))
+        elements = self._elements(data)
+        flags = int(self._numbers(*next(elements))[0])
+        kind = flags & 0xFF
+        if kind == _OPAQUE:
+            return self._text(*next(elements)), None
+        shape = tuple(self._numbers(*next(elements)).tolist())
+        name = self._text(*next(elements))
+        if kind in _CLASSES:
+            values = self._numbers(*next(elements)).astype(_CLASSES[kind], copy=self._copy)
+            return name, values.reshape(shape, order="F")
+        if kind == _CHAR:
+            return name, self._text(*next(elements))
+        count = math.prod(shape)
+        if kind == _CELL:
+            return name, [self._inner(next(elements)) for _ in range(count)]
+        if kind == _STRUCT:
+            length = int(self._numbers(*next(elements))[0])
+            text = bytes(next(elements)[1])
+            fields = [text[i : i + length] for i in range(0, len(text), length)]
+            names = [field.partition(b"\0")[0].decode() for field in fields]
+            if not names:
+                return name, {}
+            structs = [{key: self._inner(next(elements)) for key in names} for _ in range(count)]
+            return name, structs[0] if count == 1 else structs
+        return name, None
+
+    def _inner(self, element: tuple[int, memoryview]) -> Any:
+        kind, content = element
+        if kind != _MATRIX:
+            raise ValueError(f"an element of type {kind} is no array")
+        return self._matrix(content)[1]
+
+    def _numbers(self, kind: int, content: memoryview) -> np.ndarray:
+        return np.frombuffer(content, np.dtype(_NUMBERS[kind]).newbyteorder(self._order))
+
+    def _text(self, kind: int, content: memoryview) -> str:
+        if kind == 16:
+            return bytes(content).decode()
+        return "".join(map(chr, self._numbers(kind, content)))
+
+
+# ---------------------------------------------------------------- version 7.3
+
+
+def _from_hdf5(item: Any) -> Any:
+    """Turn a group or a data set as MATLAB writes it into plain values."""
+    kind = item.attrs.get("MATLAB_class", b"")
+    kind = kind.decode() if isinstance(kind, bytes) else str(kind)
+    if "MATLAB_object_decode" in item.attrs or kind == "function_handle":
+        return None
+    if isinstance(item, h5py.Group):
+        fields = {name: item[name] for name in item}
+        if fields and all(map(_is_column, fields.values())):
+            columns = [_dereference(field) for field in fields.values()]
+            return [dict(zip(fields, row, strict=True)) for row in zip(*columns, strict=True)]
+        return {name: _from_hdf5(field) for name, field in fields.items()}
+    if item.attrs.get("MATLAB_empty", 0):
+        if kind in ("cell", "struct"):
+            return []
+        return "" if kind == "char" else np.zeros(tuple(map(int, item[()])))
+    if item.dtype == h5py.ref_dtype:
+        return _dereference(item)
+    if kind == "char":
+        return "".join(map(chr, np.ravel(item[()])))
+    return np.transpose(item[()])
+
+
+def _is_column(item: Any) -> bool:
+    """Whether this is one field of a struct array: references without a class, unlike a cell's."""
+    is_reference = isinstance(item, h5py.Dataset) and item.dtype == h5py.ref_dtype
+    return is_reference and "MATLAB_class" not in item.attrs
+
+
+def _dereference(item: h5py.Dataset) -> list[Any]:
+    # The axes are reversed, so that C order here is MATLAB's order of elements.
+    return [_from_hdf5(item.file[reference]) for reference in np.ravel(item[()])]

@@ -1,0 +1,99 @@
+"""NetVLAD's networks for place recognition, from the MATLAB files that hloc uses.
+
+A file holds a MatConvNet SimpleNN whose layers were turned to structs: VGG16's thirteen
+convolutions, NetVLAD, and the whitening.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from featplug.networks.netvlad import VGG16NetVLAD
+from featplug.weights.converters.matlab_files import read_mat
+
+
+def netvlad(path: Path) -> dict[str, Tensor]:
+    """Convert ``Pitts30K_struct.mat`` or the like.
+
+    Two conventions differ: MatConvNet keeps the cluster centres with the opposite sign, and the
+    whitening's inputs run over the clusters first and the dimensions last.
+
+    Returns:
+        The state dict of a :class:`featplug.networks.netvlad.VGG16NetVLAD`.
+
+    Raises:
+        ValueError: the file is damaged or holds no such network.
+    """
+    net = read_mat(path).get("net")
+    layers = net.get("layers") if isinstance(net, dict) else None
+    if (
+        net is None
+        or not isinstance(layers, list)
+        or not all(isinstance(layer, dict) for layer in layers)
+    ):
+        raise ValueError(f"{path} has no layers of a MatConvNet network in a variable net.")
+    try:
+        return _convert(net, layers)
+    except ValueError as error:
+        raise ValueError(f"{path} is no network of NetVLAD: {error}.") from error
+
+
+def _convert(net: dict[str, Any], layers: list[dict[str, Any]]) -> dict[str, Tensor]:
+    weighted = [arrays for layer in layers if (arrays := _weights(layer))]
+    with torch.device("meta"):
+        network = VGG16NetVLAD()
+    convolutions = [
+        f"backbone.{i}" for i, m in enumerate(network.backbone) if isinstance(m, nn.Conv2d)
+    ]
+    if [len(arrays) for arrays in weighted] != [2] * (len(convolutions) + 2):
+        raise ValueError(
+            f"{len(weighted)} layers have weights, and not {len(convolutions)} of VGG16, "
+            "NetVLAD's and the whitening"
+        )
+    *vgg, (assignment, centres), (whitening, whitening_bias) = weighted
+    state = {}
+    for name, (filters, bias) in zip(convolutions, vgg, strict=True):
+        if filters.ndim != 4:
+            raise ValueError(f"a convolution's filters have {filters.ndim} axes and not 4")
+        state[f"{name}.weight"] = _tensor(filters.transpose(3, 2, 0, 1))
+        state[f"{name}.bias"] = _tensor(bias.ravel())
+    num_dims, num_clusters = assignment.shape[-2:]
+    if assignment.size != num_dims * num_clusters or centres.size != assignment.size:
+        raise ValueError("NetVLAD's layer does not hold two matrices of one size")
+    state["vlad.conv.weight"] = _tensor(assignment.reshape(num_dims, num_clusters).T)[
+        ..., None, None
+    ]
+    state["vlad.centroids"] = _tensor(-centres.reshape(num_dims, num_clusters).T)
+    if whitening.size != whitening.shape[-1] * assignment.size:
+        raise ValueError(f"the whitening does not take NetVLAD's {assignment.size} numbers")
+    by_dim = whitening.reshape(num_dims, num_clusters, -1)
+    state["whitening.weight"] = _tensor(by_dim.transpose(2, 1, 0).reshape(by_dim.shape[2], -1))
+    state["whitening.bias"] = _tensor(whitening_bias.ravel())
+    state["mean"] = _mean(net)
+    return state
+
+
+def _weights(layer: dict[str, Any]) -> list[np.ndarray]:
+    """The arrays of a layer; none for one without weights."""
+    weights = layer.get("weights")
+    arrays = weights if isinstance(weights, list) else []
+    return [a for a in arrays if isinstance(a, np.ndarray) and a.dtype.kind in "fiu" and a.size]
+
+
+def _mean(net: dict[str, Any]) -> Tensor:
+    """The grey value of each channel that is subtracted, the same for all pixels."""
+    mean: Any = net
+    for key in ("meta", "normalization", "averageImage"):
+        mean = mean.get(key) if isinstance(mean, dict) else None
+    if not isinstance(mean, np.ndarray) or mean.shape[-1:] != (3,):
+        raise ValueError("it does not say what grey values are subtracted (averageImage)")
+    return _tensor(mean.reshape(-1, 3)[0])
+
+
+def _tensor(values: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(values, np.float32))

@@ -1,0 +1,203 @@
+"""Importing the authors' weights files, and downloading them.
+
+An import turns an authors' file into safetensors, with the hashes of the original and of its
+tensors in the metadata, so that every later load is checked.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from featplug import __version__
+from featplug.io.files import write_whole
+from featplug.weights.checkpoints import save_readable, state_sha256
+from featplug.weights.download import download
+from featplug.weights.identity import check_known, hash_source, recognise
+from featplug.weights.reading import compare_with_entry, read_recorded, read_weights
+from featplug.weights.registry import (
+    FOLDER_VARIABLE,
+    RegistryEntry,
+    WeightsRecord,
+    get_entry,
+    search_folders,
+)
+
+logger = logging.getLogger(__name__)
+
+_FILE_ITSELF = "is refused|web page|is empty|half downloaded"
+
+
+def import_weights(
+    file: Path | str, name: str | None = None, destination: Path | str | None = None
+) -> WeightsRecord:
+    """Check an authors' file, convert it to safetensors and record its hash.
+
+    Args:
+        file: the authors' file, or a safetensors file that was imported elsewhere.
+        name: the registry entry; if None it is recognised by hash, by file name, or by keys and
+            shapes where they fit one entry only.
+        destination: folder to write to; ``$FEATPLUG_WEIGHTS`` or the user cache if None.
+
+    Returns:
+        What was written; a file that already holds these weights is left as it is.
+
+    Raises:
+        FileNotFoundError: the file is not there.
+        ValueError: the file is damaged, refused, fits no entry or several; or the folder cannot
+            be written to.
+    """
+    file = Path(file)
+    if not file.is_file():
+        raise FileNotFoundError(f"There is no weights file {file}.")
+    metadata: dict[str, str] = {}
+    imported: dict[str, Tensor] | None = None
+    if file.suffix == ".safetensors":
+        imported, metadata = read_recorded(file)
+    if metadata.keys() & {"system", "config"}:
+        raise ValueError(
+            f"{file} was trained with featplug, so it is no authors' file; use it as it is, with "
+            f"--weights {file}."
+        )
+    hashes = hash_source(file, metadata)
+    source_file = metadata.get("source_file", file.name)
+    candidates = recognise(file, source_file, hashes, name or metadata.get("entry"))
+    entry, state = _fitting(file, imported, candidates)
+    check_known(file, entry, source_file, hashes)
+    source = entry.source_of(source_file, hashes) or entry.sources[0]
+
+    folder = search_folders()[0] if destination is None else Path(destination)
+    target = folder / f"{entry.name}.safetensors"
+    recorded = {
+        "format": "pt",
+        "entry": entry.name,
+        "source_file": source_file,
+        "source_sha256": hashes.sha256,
+        "tensors_sha256": state_sha256(state),
+        "licence": source.licence,
+        "featplug": __version__,
+    }
+    if not _holds(target, recorded):
+        _make_folder(folder)
+        # Copies, because safetensors refuses tensors that share memory.
+        copies = {key: tensor.contiguous().clone() for key, tensor in state.items()}
+        if target.is_file():
+            logger.warning("%s held other weights, which are replaced", target)
+        write_whole(target, lambda part: save_readable(copies, part, recorded))
+        logger.info("imported %s as %s", file, entry.name)
+        if source.agrees(hashes) is not True:
+            logger.warning(
+                "that %s are the authors' %s is taken on trust: the registry has no hash of it",
+                file,
+                entry.name,
+            )
+    return WeightsRecord(entry.name, "official", target, hashes.sha256)
+
+
+def fetch_weights(name: str, progress: bool = False) -> Path:
+    """Download an entry's file from the first mirror that has it, and import it.
+
+    Args:
+        name: the registry entry.
+        progress: show a bar with rate and time left.
+
+    Returns:
+        The safetensors file; nothing is downloaded where it is there and whole.
+
+    Raises:
+        ValueError: the entry has no URL, or no mirror gave a file that fits; a download that was
+            cut short goes on where it stopped when this is called again.
+    """
+    entry = get_entry(name)
+    mirrors = [(source, url) for source in entry.sources for url in source.urls]
+    if not mirrors:
+        raise ValueError(f"{name} cannot be fetched: the registry has no URL for it.")
+    folder = search_folders()[0]
+    target = folder / f"{entry.name}.safetensors"
+    if target.is_file():
+        try:
+            read_weights(target, entry)
+        except ValueError as error:
+            logger.warning("%s It is fetched again.", error)
+        else:
+            return target
+    downloads = folder / "downloads" / entry.name
+    _make_folder(downloads)
+    failures = []
+    for source, url in mirrors:
+        file = downloads / source.file
+        try:
+            download(url, file, source.sha256, progress)
+            import_weights(file, entry.name, folder)
+        except ValueError as error:
+            failures.append(str(error).rstrip("."))
+        else:
+            shutil.rmtree(downloads)
+            return target
+        finally:
+            file.unlink(missing_ok=True)
+    raise ValueError(
+        f"{name} could not be fetched: {'; '.join(failures)}; try again later, or get "
+        f"{entry.sources[0].file} elsewhere and run `featplug weights import` on it."
+    )
+
+
+def _fitting(
+    file: Path, imported: dict[str, Tensor] | None, candidates: list[RegistryEntry]
+) -> tuple[RegistryEntry, dict[str, Tensor]]:
+    """Choose the one candidate whose network takes the file's tensors."""
+    fitting: list[tuple[RegistryEntry, dict[str, Tensor]]] = []
+    problems: list[tuple[float, str]] = []
+    for entry in candidates:
+        try:
+            state = entry.convert(file) if imported is None else imported
+        except ValueError as error:
+            problems.append((float("inf"), str(error)))
+            continue
+        count, mismatch = compare_with_entry(state, entry)
+        if mismatch:
+            name = entry.network.rpartition(":")[2]
+            problems.append((count, f"{file} does not fit {name}: {mismatch}."))
+        else:
+            fitting.append((entry, state))
+    if not fitting:
+        if len(candidates) > 1 and min(problems)[0] == float("inf"):
+            # Every converter refused it; only what is wrong with the file itself says more.
+            telling = [text for _, text in problems if re.search(_FILE_ITSELF, text)]
+            raise ValueError(
+                telling[0]
+                if telling
+                else f"{file} is no weights file of any system here; give the authors' .pth, .pt, "
+                ".tar, .pb, .index or .mat file, or a .safetensors file."
+            )
+        raise ValueError(min(problems)[1])
+    if len(fitting) > 1:
+        names = ", ".join(entry.name for entry, _ in fitting)
+        raise ValueError(f"{file} fits {names} alike; say with --name which of them it is.")
+    return fitting[0]
+
+
+def _holds(target: Path, recorded: Mapping[str, str]) -> bool:
+    """Whether an imported file is whole and holds these very weights."""
+    if not target.is_file():
+        return False
+    try:
+        _, metadata = read_recorded(target)
+    except ValueError:
+        return False
+    return all(metadata.get(key) == recorded[key] for key in ("source_sha256", "tensors_sha256"))
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"{folder} cannot be made ({error.strerror}); set {FOLDER_VARIABLE} to a folder that "
+            "you may write to."
+        ) from error

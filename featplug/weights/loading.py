@@ -1,0 +1,221 @@
+"""Weights: finding those of a network, loading and verifying them.
+
+:mod:`featplug.weights.registry` lists the files, :mod:`featplug.weights.importing` imports authors'
+files, :mod:`featplug.weights.checkpoints` reads files without running code.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from featplug.weights.checkpoints import find_mismatch, read_metadata
+from featplug.weights.reading import compare_with_entry, phrase, read_weights
+from featplug.weights.registry import (
+    NetworkFromState,
+    RegistryEntry,
+    WeightsRecord,
+    get_entry,
+    preferred_entries,
+    read_registry,
+)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class WeightsStatus:
+    """One registry entry and which file of it is there."""
+
+    entry: str
+    feature: str
+    licence: str
+    """Of the file that is there, else of the authors' own."""
+    citation: str
+    url: str | None
+    path: Path | None
+    how: str
+    """``imported``, ``authors' file``, ``shipped``, ``missing`` or ``damaged``."""
+    file: str
+    """The authors' own name of it."""
+    includes: Sequence[str] = ()
+    """Feature keys of other networks that the file holds too."""
+
+
+@dataclass(frozen=True)
+class WeightsCheck:
+    """The outcome of verifying one registry entry."""
+
+    entry: str
+    path: Path | None
+    ok: bool
+    message: str
+    """The hash that was found right, or what is wrong."""
+
+
+def load_weights(checkpoint: str, choice: str, network: nn.Module) -> WeightsRecord:
+    """Find weights, check them and load them into a network.
+
+    Args:
+        checkpoint: the registry's feature key, e.g. ``d2net``.
+        choice: ``auto`` (the authors' file where it is found, else the shipped one),
+            ``official``, ``featplug``, the name of a registry entry, or a path.
+        network: takes the tensors as float32; one on the ``meta`` device ends up on the CPU.
+
+    Returns:
+        What was loaded.
+
+    Raises:
+        FileNotFoundError: the weights are not there; the message says how to get them.
+        ValueError: the file is damaged, refused, or does not fit the network.
+    """
+    state, record, _ = _find(checkpoint, choice)
+    _assign(state, network, record.path)
+    return record
+
+
+def load_network(
+    checkpoint: str, choice: str, network_class: type[NetworkFromState]
+) -> tuple[nn.Module, WeightsRecord]:
+    """Find weights, check them, and build the network that they are of.
+
+    Args:
+        checkpoint: the registry's feature key, e.g. ``doap``.
+        choice: as for :func:`load_weights`.
+        network_class: builds the network whose layers the file lists.
+
+    Returns:
+        The network on the CPU in float32, and what was loaded.
+
+    Raises:
+        FileNotFoundError: the weights are not there; the message says how to get them.
+        ValueError: the file is damaged, refused, or holds no such network.
+    """
+    state, record, entry = _find(checkpoint, choice)
+    try:
+        with torch.device("meta"):
+            network = network_class.from_state(state)
+        if entry is not None:
+            entry.check_requirements(network)
+    except ValueError as error:
+        raise ValueError(f"{record.path} does not fit {checkpoint}: {phrase(error)}.") from error
+    _assign(state, network, record.path)
+    return network, record
+
+
+def _find(
+    checkpoint: str, choice: str
+) -> tuple[dict[str, Tensor], WeightsRecord, RegistryEntry | None]:
+    """Find and read the weights of a choice of :func:`load_weights`."""
+    entry, path, origin = _choose(checkpoint, choice)
+    state, sha256 = read_weights(path, entry, compare=origin != "file")
+    name = path.name if entry is None or origin == "file" else entry.name
+    logger.info("weights: %s (%s) %s sha256 %s…", name, origin, path, sha256[:12])
+    return state, WeightsRecord(name=name, origin=origin, path=path, sha256=sha256), entry
+
+
+def _assign(state: Mapping[str, Tensor], network: nn.Module, path: Path) -> None:
+    """Load tensors strictly, as float32, and off the ``meta`` device."""
+    _, mismatch = find_mismatch(state, network)
+    if mismatch:
+        raise ValueError(f"{path} does not fit {type(network).__name__}: {mismatch}.")
+    loadable = {}
+    for key, target in network.state_dict().items():
+        dtype = torch.float32 if target.is_floating_point() else target.dtype
+        device = "cpu" if target.is_meta else target.device
+        # A copy, so that the network does not stay mapped to a file that may be replaced.
+        loadable[key] = state[key].to(device, dtype, copy=True)
+    network.load_state_dict(loadable, strict=True, assign=True)
+
+
+def list_weights() -> list[WeightsStatus]:
+    """Say for each registry entry which file would be used, without reading its tensors."""
+    return [weights_status(entry) for entry in read_registry().values()]
+
+
+def weights_status(entry: RegistryEntry) -> WeightsStatus:
+    """Say which file of a registry entry would be used, without reading its tensors."""
+    path, how = entry.find() or (None, "missing")
+    licence = entry.sources[0].licence
+    if path is not None:
+        source = entry.source_of(path.name)
+        try:
+            licence = source.licence if source else read_metadata(path).get("licence", licence)
+        except ValueError:
+            how = "damaged"
+    url = next((url for source in entry.sources for url in source.urls), None)
+    file = entry.sources[0].file
+    return WeightsStatus(
+        entry.name, entry.feature, licence, entry.citation, url, path, how, file, entry.includes
+    )
+
+
+def verify_weights(names: Iterable[str] | None = None) -> list[WeightsCheck]:
+    """Recompute the hashes of the weights that are there and compare each with its network.
+
+    Args:
+        names: registry entries; all that are found if None.
+
+    Returns:
+        One check per entry.
+
+    Raises:
+        ValueError: a name is not in the registry.
+    """
+    entries = read_registry().values() if names is None else map(get_entry, names)
+    checks = []
+    for entry in entries:
+        path, how = entry.find() or (None, "missing")
+        if path is None:
+            if names is not None:
+                checks.append(WeightsCheck(entry.name, None, False, entry.explain_missing()))
+            continue
+        try:
+            state, sha256 = read_weights(path, entry)
+            _, mismatch = compare_with_entry(state, entry)
+            if mismatch:
+                raise ValueError(f"{path} does not fit {entry.network}: {mismatch}.")
+        except ValueError as error:
+            checks.append(WeightsCheck(entry.name, path, False, str(error)))
+        else:
+            checks.append(WeightsCheck(entry.name, path, True, f"{how}, sha256 {sha256}"))
+    return checks
+
+
+def _choose(checkpoint: str, choice: str) -> tuple[RegistryEntry | None, Path, str]:
+    """Resolve a choice of :func:`load_weights` to an entry, a file and its origin."""
+    registry = read_registry()
+    entries = [entry for entry in registry.values() if entry.feature == checkpoint]
+    if choice in registry:
+        wanted = [entry for entry in entries if entry.name == choice]
+        if not wanted:
+            raise ValueError(
+                f"The weights {choice} are for {registry[choice].feature}, not for {checkpoint}; "
+                f"{checkpoint} has {', '.join(entry.name for entry in entries) or 'none'}."
+            )
+    elif choice in ("auto", "official", "featplug"):
+        wanted = [e for e in preferred_entries(checkpoint) if choice in ("auto", e.origin)]
+    else:
+        path = Path(choice).expanduser()
+        if not path.is_file():
+            names = ", ".join(["auto", "official", "featplug", *(entry.name for entry in entries)])
+            raise FileNotFoundError(
+                f"There is no weights file {choice}; give a file or one of {names}."
+            )
+        named = [entry for entry in entries if entry.source_of(path.name)]
+        return next(iter(named + entries), None), path, "file"
+    for entry in wanted:
+        found = entry.find()
+        if found is not None:
+            return entry, found[0], entry.origin
+    if not wanted:
+        kind = "" if choice == "auto" else f"{choice} "
+        raise FileNotFoundError(
+            f"There are no {kind}weights for {checkpoint}; give the path of a file instead."
+        )
+    raise FileNotFoundError(wanted[0].explain_missing())

@@ -1,0 +1,216 @@
+"""The registry of weights files: what featplug knows of each, and where its file is found.
+
+``weights/registry.toml`` names the authors' files and the weights shipped here. The authors' are
+searched in ``$FEATPLUG_WEIGHTS`` and then in the user cache, as imported safetensors or under
+their own names.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import platformdirs
+import torch
+from torch import Tensor, nn
+
+FOLDER_VARIABLE = "FEATPLUG_WEIGHTS"
+"""Environment variable with the folder that is searched first and that imports go to."""
+
+
+class NetworkFromState(Protocol):
+    """A network class of which a weights file says the layers."""
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Tensor]) -> nn.Module:
+        """Build the network that a state dict is of.
+
+        Raises:
+            ValueError: it is of another network; the message says why in a few words.
+        """
+
+
+@dataclass(frozen=True)
+class WeightsRecord:
+    """Which weights were loaded, as it is logged and kept in every result."""
+
+    name: str
+    """The registry entry, or the file's name where the user gave a path."""
+    origin: str
+    """``official`` (the authors' file), ``featplug`` (shipped here) or ``file`` (a user's path)."""
+    path: Path
+    """The file that was read."""
+    sha256: str
+    """Hash of the authors' file, be it imported or read as it is; of any other file its own."""
+
+
+class Hashes(NamedTuple):
+    """What tells an authors' file from any other."""
+
+    sha256: str
+    git_blob: str | None = None
+    """Its id in git; unknown where only what was converted from the file is at hand."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file that holds an entry's weights."""
+
+    file: str
+    licence: str
+    urls: tuple[str, ...] = ()
+    sha256: str | None = None
+    git_blob: str | None = None
+    size: int | None = None
+
+    def agrees(self, hashes: Hashes) -> bool | None:
+        """Whether a file with these hashes is this one; None where there is none to compare."""
+        pairs = ((self.sha256, hashes.sha256), (self.git_blob, hashes.git_blob))
+        compared = [known == found for known, found in pairs if known and found]
+        return all(compared) if compared else None
+
+
+@dataclass(frozen=True)
+class RegistryEntry:
+    """One table of the registry, whose head explains the fields."""
+
+    name: str
+    feature: str
+    citation: str
+    network: str
+    sources: tuple[Source, ...]
+    converter: str = ""
+    origin: str = "official"
+    automatic: bool = True
+    requires: dict[str, Any] = field(default_factory=dict)
+    includes: Sequence[str] = ()
+
+    def build_network(self, state: Mapping[str, Tensor]) -> nn.Module:
+        """Build the network on the ``meta`` device: names and shapes without memory.
+
+        Args:
+            state: the weights; a network whose layers the file lists is built from them.
+
+        Raises:
+            ValueError: they are of no such network.
+        """
+        network_class = _import_attribute(self.network)
+        with torch.device("meta"):
+            if hasattr(network_class, "from_state"):
+                network = network_class.from_state(state)
+            else:
+                network = network_class()
+        self.check_requirements(network)
+        return network
+
+    def check_requirements(self, network: nn.Module) -> None:
+        """Check what an entry asks of a network whose layers the file lists.
+
+        Raises:
+            ValueError: it is another kind of network; says in a few words how it differs.
+        """
+        for name, wanted in self.requires.items():
+            found = getattr(network, name)
+            if found != wanted:
+                raise ValueError(f"{name} is {found} and not {wanted}")
+
+    def convert(self, path: Path) -> dict[str, Tensor]:
+        """Read an authors' file as a state dict in the network's names."""
+        return _import_attribute(self.converter)(path)
+
+    def find(self) -> tuple[Path, str] | None:
+        """Find the file to use, and say whether it is imported, an authors' file or shipped."""
+        files = [source.file for source in self.sources]
+        if self.origin == "featplug":
+            shipped = [shipped_folder() / file for file in files]
+            return next(((path, "shipped") for path in shipped if path.is_file()), None)
+        for folder in search_folders():
+            imported = folder / f"{self.name}.safetensors"
+            if imported.is_file():
+                return imported, "imported"
+            for file in files:
+                if (folder / file).is_file():
+                    return folder / file, "authors' file"
+        return None
+
+    def source_of(self, file: str, hashes: Hashes | None = None) -> Source | None:
+        """Give the source with one of these hashes, else the one with this file name."""
+        by_hash = [source for source in self.sources if hashes and source.agrees(hashes)]
+        by_name = [source for source in self.sources if source.file == file]
+        return next(iter(by_hash + by_name), None)
+
+    def explain_missing(self) -> str:
+        """Say in one sentence that the file is not there and how to get it."""
+        source = self.sources[0]
+        if self.origin == "featplug":
+            return f"{source.file} is not in {shipped_folder()}; install featplug again."
+        folders = " nor in ".join(map(str, search_folders()))
+        fetch = f"run `featplug weights fetch {self.name}`, or " if source.urls else ""
+        url = f" from {source.urls[0]}" if source.urls else ""
+        return (
+            f"The weights {self.name} of {self.feature} are not in {folders}; {fetch}get "
+            f"{source.file}{url} and run `featplug weights import {source.file}`."
+        )
+
+
+def read_registry() -> dict[str, RegistryEntry]:
+    """Read the registry.
+
+    Returns:
+        The entries by name, in the order of the file.
+    """
+    with (shipped_folder() / "registry.toml").open("rb") as file:
+        tables = tomllib.load(file)
+    registry = {}
+    for name, table in tables.items():
+        sources = tuple(
+            Source(**{**source, "urls": tuple(source.get("urls", ()))})
+            for source in table.pop("sources")
+        )
+        registry[name] = RegistryEntry(name=name, sources=sources, **table)
+    return registry
+
+
+def get_entry(name: str) -> RegistryEntry:
+    """Look up one entry.
+
+    Raises:
+        ValueError: there is none of this name; the message lists those that there are.
+    """
+    registry = read_registry()
+    if name not in registry:
+        raise ValueError(f"There are no weights named {name!r}; there are {', '.join(registry)}.")
+    return registry[name]
+
+
+def preferred_entries(checkpoint: str) -> list[RegistryEntry]:
+    """List the entries of a feature key that are used without being named, the preferred first.
+
+    The authors' weights come before those trained here.
+    """
+    entries = [e for e in read_registry().values() if e.feature == checkpoint and e.automatic]
+    return sorted(entries, key=lambda entry: entry.origin != "official")
+
+
+def shipped_folder() -> Path:
+    """Give the folder of the registry and the shipped weights, in a wheel or in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    in_wheel = package / "_weights"
+    return in_wheel if in_wheel.is_dir() else package.parent / "weights"
+
+
+def search_folders() -> list[Path]:
+    """List the folders that authors' weights are searched in; imports go to the first one."""
+    given = os.environ.get(FOLDER_VARIABLE)
+    cache = Path(platformdirs.user_cache_dir("featplug")) / "weights"
+    return [*([Path(given).expanduser()] if given else []), cache]
+
+
+def _import_attribute(spec: str) -> Any:
+    module, _, attribute = spec.partition(":")
+    return getattr(importlib.import_module(module), attribute)

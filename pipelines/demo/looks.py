@@ -1,0 +1,183 @@
+"""From light to a photograph: sky, exposure, blur, noise, colour, 8 bits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from pipelines.demo import lighting
+from pipelines.demo.atlas import Atlas
+from pipelines.demo.geometry import Faces, View, camera_rays
+from pipelines.demo.lighting import Illumination, Light, LightGrid
+from pipelines.demo.rendering import radiance
+from pipelines.demo.surfaces import Scene
+from pipelines.demo.textures import noise
+
+_LAMP_GLARE = 14.0
+"""How much brighter a lamp is than a window behind which there is light."""
+_METERED = 0.6
+_WHITE = 5.0
+
+
+@dataclass(frozen=True)
+class Look:
+    """How cameras take photographs at a time of the day; ranges are drawn from uniformly."""
+
+    light: Light
+    level: tuple[float, float]
+    """Value in [0, 1] below which six tenths of the pixels lie."""
+    blur: tuple[float, float] = (0.25, 0.5)
+    """Standard deviation in pixels."""
+    shake: tuple[float, float] = (0.0, 0.0)
+    """Length in pixels of the camera's movement while the shutter is open."""
+    read_noise: float = 0.004
+    """Standard deviation, as part of white."""
+    shot_noise: float = 0.0004
+    """Variance per light, as parts of white."""
+    tint: float = 0.03
+    """Standard deviation of the colours' gains."""
+    glow: float = 0.0
+    """Part of the light that the lens scatters around what is bright."""
+    quality: int = 93
+    """Of the JPEG file."""
+
+
+LOOKS = {
+    "noon": Look(lighting.NOON, (0.5, 0.56)),
+    "day": Look(
+        lighting.AFTERNOON, (0.44, 0.58), (0.3, 0.6), (0.0, 1.5), 0.006, 0.0006, 0.05, 0.0, 88
+    ),
+    "dusk": Look(
+        lighting.DUSK, (0.34, 0.44), (0.4, 0.8), (0.0, 2.5), 0.012, 0.0015, 0.06, 0.05, 86
+    ),
+    "night": Look(
+        lighting.NIGHT, (0.16, 0.26), (0.5, 0.9), (0.5, 3.5), 0.012, 0.003, 0.08, 0.1, 84
+    ),
+    "room": Look(lighting.INDOORS, (0.5, 0.56)),
+    "phone": Look(
+        lighting.INDOORS, (0.42, 0.58), (0.3, 0.6), (0.0, 1.5), 0.008, 0.0008, 0.06, 0.02, 88
+    ),
+}
+"""By name; the database's photographs are taken at noon."""
+
+
+class Photographer:
+    """Takes photographs of a scene by one look.
+
+    Args:
+        scene: see there.
+        atlas: of the scene's textures.
+        grid: of the scene's light.
+        look: see there.
+    """
+
+    def __init__(self, scene: Scene, atlas: Atlas, grid: LightGrid, look: Look) -> None:
+        self.scene, self.atlas, self.look = scene, atlas, look
+        self._illumination = Illumination(grid, look.light)
+        self._lightmap = grid.under(self._illumination)
+        rng = np.random.default_rng(7)
+        self._clouds = np.zeros((256, 256), np.float32)
+        for cell in (4, 9, 20, 45):
+            self._clouds += cell**0.7 * noise(rng, 256, 256, cell)
+
+    def take(self, view: View, seed: int, moving: Faces | None = None) -> np.ndarray:
+        """Take a photograph.
+
+        Args:
+            view: from where, with which camera.
+            seed: of what differs from photograph to photograph of the same view.
+            moving: what stands in the scene in this photograph only, under the same light; it
+                casts no shadow.
+
+        Returns:
+            H×W×3 uint8 RGB.
+        """
+        rng = np.random.default_rng([seed, 2])
+        light = self.look.light
+        emission = np.outer(rng.uniform(0.4, 1.2, len(self.scene.faces)), light.windows)
+        emission[self.scene.faces.texture == self.scene.lamp_texture] *= _LAMP_GLARE
+        faces, lightmap = self.scene.faces, self._lightmap
+        if moving is not None:
+            grid = LightGrid(replace(self.scene, faces=moving))
+            lightmap = lightmap.joined(grid.under(self._illumination))
+            faces = faces.joined(moving)
+            emission = np.concatenate([emission, np.zeros((len(moving), 3))])
+        image, sky = radiance(faces, self.atlas, lightmap, emission, view)
+        image += sky[..., None] * self._sky(view, rng)
+        return expose(image, self.look, rng)
+
+    def _sky(self, view: View, rng: np.random.Generator) -> np.ndarray:
+        """Colour of the sky in each pixel's direction, with other clouds in each photograph."""
+        light = self.look.light
+        x, y = camera_rays(view.camera)
+        to_world = view.cam_from_world[:, :3].astype(np.float32).T
+        world = [row[0] * x + row[1] * y + row[2] for row in to_world]
+        up = (world[2] / np.sqrt(x**2 + y**2 + 1)).clip(0.02, 1)
+        high = np.sqrt(up)[..., None]
+        colour = high * np.array(light.zenith) + (1 - high) * np.array(light.horizon)
+        shift = rng.uniform(0, 256, 2)
+        scale = 40 / np.maximum(world[2], 0.06)
+        column, row = ((world[k] * scale + shift[k]).astype(np.float32) for k in (0, 1))
+        clouds = cv2.remap(self._clouds, column, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+        share = (0.5 + clouds / (2.2 * self._clouds.std()) - rng.uniform(0, 0.5)).clip(0, 0.9)
+        share *= np.minimum(1, up * 6)
+        mixed = colour + share[..., None] * (np.array(light.clouds) - colour)
+        return mixed.astype(np.float32)
+
+
+def expose(image: np.ndarray, look: Look, rng: np.random.Generator) -> np.ndarray:
+    """What a camera makes of the light on its sensor.
+
+    Args:
+        image: H×W×3 float32, linear RGB.
+        look: of the camera.
+        rng: source of randomness.
+
+    Returns:
+        H×W×3 uint8 RGB.
+    """
+    height, width = image.shape[:2]
+    level = rng.uniform(*look.level)
+    metered = image[::6, ::6].mean(-1)
+    image = image * np.float32(level**2 / max(float(np.quantile(metered, _METERED)), 1e-9))
+    if look.glow:
+        bright = np.minimum(image, 30.0)
+        small = cv2.resize(bright, (width // 4, height // 4), interpolation=cv2.INTER_AREA)
+        halo = 0.6 * cv2.GaussianBlur(small, (0, 0), width / 320)
+        halo += 0.4 * cv2.GaussianBlur(small, (0, 0), width / 70)
+        image += np.float32(look.glow) * cv2.resize(halo, (width, height))
+    image = cv2.GaussianBlur(image, (0, 0), rng.uniform(*look.blur))
+    image = _shake(image, rng.uniform(*look.shake), rng.uniform(0, np.pi))
+    image *= _vignette(height, width) * np.exp(rng.normal(0, look.tint, 3)).astype(np.float32)
+    grains = rng.standard_normal(image.shape, np.float32)
+    image += grains * np.sqrt(look.read_noise**2 + look.shot_noise * np.maximum(image, 0))
+    image = np.maximum(image, 0)
+    # Reinhard's curve: highlights are compressed, white is reached at _WHITE.
+    image *= (1 + image / np.float32(_WHITE**2)) / (1 + image) * np.float32(1.25)
+    return (np.sqrt(image) * 255 + 0.5).clip(0, 255).astype(np.uint8)
+
+
+def _vignette(height: int, width: int) -> np.ndarray:
+    y, x = np.ogrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
+    return (1 - 0.16 * (x**2 + y**2))[..., None].astype(np.float32)
+
+
+def _shake(image: np.ndarray, length: float, angle: float) -> np.ndarray:
+    if length < 0.3:
+        return image
+    size = 2 * int(np.ceil(length / 2)) + 1
+    kernel = np.zeros((size, size), np.float32)
+    for along in np.linspace(-length / 2, length / 2, 33):
+        x, y = size // 2 + along * np.cos(angle), size // 2 + along * np.sin(angle)
+        column, row = int(np.floor(x)), int(np.floor(y))
+        for c, r, share in (
+            (column, row, (1 - x % 1) * (1 - y % 1)),
+            (column + 1, row, (x % 1) * (1 - y % 1)),
+            (column, row + 1, (1 - x % 1) * (y % 1)),
+            (column + 1, row + 1, (x % 1) * (y % 1)),
+        ):
+            if share > 1e-9:
+                kernel[r, c] += share
+    return cv2.filter2D(image, -1, kernel / kernel.sum())

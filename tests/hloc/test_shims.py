@@ -1,0 +1,194 @@
+"""Our methods as models of hloc's engines: the same features and matches as by our own engines."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import featplug
+from featplug.io.store import MatchReader
+from featplug.methods import feature_conf
+from featplug.stages.extract import extract_features
+from featplug.stages.match import match_features
+from tests.hloc.comparison import assert_same_features
+from tests.worlds import textured_image
+
+NAMES = ["a.png", "b.png"]
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two overlapping crops."""
+    folder = tmp_path_factory.mktemp("images")
+    picture = textured_image(3, 220, 140)
+    Image.fromarray(picture[:120, :160]).save(folder / "a.png")
+    Image.fromarray(picture[20:, 40:200]).save(folder / "b.png")
+    (folder / "pairs.txt").write_text("a.png b.png\n")
+    return folder
+
+
+def conf_of(hloc: ModuleType, name: str) -> dict[str, Any]:
+    registered = featplug.register().extractors[name]
+    return copy.deepcopy(hloc.extract_features.confs[registered])
+
+
+def matches_of(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    with MatchReader(path) as reader:
+        return reader.read(*NAMES)
+
+
+@pytest.mark.parametrize("name", ["sift", "lisrd-sift", "doap-binary"])
+def test_features_and_matches_are_our_own(
+    standin: ModuleType, images: Path, tmp_path: Path, name: str
+) -> None:
+    conf = conf_of(standin, name)
+    conf["preprocessing"]["resize_max"] = 150  # not a whole scale
+    own_conf = feature_conf(name)
+    own_conf["preprocessing"]["resize_max"] = 150
+    path = standin.extract_features.main(conf, images, tmp_path)
+    own = extract_features(own_conf, images, tmp_path, image_list=NAMES).feature_path
+    assert path.name == f"feats-featplug-hloc-{name}.h5"
+    assert_same_features(path, own, NAMES)
+    matcher = standin.match_features.confs[conf["matcher"]]
+    matches = standin.match_features.main(matcher, images / "pairs.txt", path, tmp_path / "m.h5")
+    own_matches = match_features(
+        own_conf["matcher"], images / "pairs.txt", path, matches=tmp_path / "own.h5"
+    ).match_path
+    found, scores = matches_of(matches)
+    expected, expected_scores = matches_of(own_matches)
+    assert len(found) > 10
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(scores, expected_scores)
+
+
+def test_keypoints_are_rounded_only_where_asked_for(
+    standin: ModuleType, images: Path, tmp_path: Path
+) -> None:
+    conf = conf_of(standin, "sift")
+    exact = standin.extract_features.main(conf, images, feature_path=tmp_path / "exact.h5")
+    conf["model"]["half_keypoints"] = True
+    halved = standin.extract_features.main(conf, images, feature_path=tmp_path / "halved.h5")
+    own = tmp_path / "own.h5"
+    extract_features("sift", images, feature_path=own, image_list=NAMES, half_keypoints=True)
+    with h5py.File(exact) as first, h5py.File(halved) as second, h5py.File(own) as third:
+        precise, rounded = first["a.png/keypoints"][()], second["a.png/keypoints"][()]
+        ours = {key: value.dtype for key, value in third["a.png"].items()}
+        np.testing.assert_array_equal(third["a.png/keypoints"][()], rounded)
+        assert first["a.png/descriptors"].dtype == np.float16
+    assert rounded.dtype == np.float16
+    assert ours.pop("image_size").kind == "i"
+    assert set(ours.values()) == {np.dtype(np.float16)}
+    np.testing.assert_array_equal(precise.astype(np.float16), rounded)
+    assert np.abs(precise - rounded).max() > 0.02
+
+
+def test_a_limit_that_hlocs_reader_lacks_is_kept(
+    standin: ModuleType, images: Path, tmp_path: Path
+) -> None:
+    """As D2-Net's, on the sum of the sides."""
+    preprocessing = {"grayscale": False, "resize_max_sum": 200, "interpolation": "pil_bilinear"}
+    conf = conf_of(standin, "sift")
+    conf["model"]["preprocessing"] = preprocessing
+    path = standin.extract_features.main(conf, images, tmp_path)
+    own = extract_features(
+        {**feature_conf("sift"), "preprocessing": preprocessing},
+        images,
+        tmp_path,
+        image_list=NAMES,
+    ).feature_path
+    assert_same_features(path, own, NAMES)
+
+
+def test_another_features_file_is_refused_by_a_matcher(
+    standin: ModuleType, images: Path, tmp_path: Path
+) -> None:
+    path = standin.extract_features.main(conf_of(standin, "sift"), images, tmp_path)
+    lisrd = standin.match_features.confs["lisrd"]
+    with pytest.raises(ValueError, match=r"no meta_descriptors0, .*lisrd needs; use the matcher"):
+        standin.match_features.main(lisrd, images / "pairs.txt", path, tmp_path / "m.h5")
+
+
+def test_indices_that_hloc_would_wrap_are_refused(standin: ModuleType) -> None:
+    from hloc.utils.base_model import dynamic_load
+
+    featplug.register()
+    conf = standin.match_features.confs["NN-hamming"]["model"]
+    model = dynamic_load(standin.matchers, conf["name"])(conf)
+    bits = torch.arange(33000) >> torch.arange(16)[:, None] & 1  # no two columns are equal
+    points = (2.0 * bits - 1)[None]
+    pair = {"descriptors0": points[..., 32760:32768], "descriptors1": points}
+    assert model(pair)["matches0"].tolist() == [[*range(32760, 32768)]]
+    pair["descriptors0"] = points[..., 32768:]
+    with pytest.raises(ValueError, match=r"no index above 32767, and one is 32999; .*featplug mat"):
+        model(pair)
+
+
+def test_weights_that_are_not_there_are_told(
+    standin: ModuleType, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FEATPLUG_WEIGHTS", str(tmp_path))
+    monkeypatch.setattr("platformdirs.user_cache_dir", lambda _: str(tmp_path))
+    for name in ("netvlad", "d2net-ots"):
+        with pytest.raises(FileNotFoundError, match="featplug weights fetch"):
+            standin.extract_features.main(conf_of(standin, name), images, tmp_path)
+
+
+def test_an_option_that_a_method_lacks_is_refused(
+    standin: ModuleType, images: Path, tmp_path: Path
+) -> None:
+    conf = conf_of(standin, "sift")
+    conf["model"]["nms_radius"] = 4
+    with pytest.raises(ValueError, match="SIFT has no option 'nms_radius'"):
+        standin.extract_features.main(conf, images, tmp_path)
+
+
+def test_global_descriptors_are_our_own(
+    standin: ModuleType, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hloc.utils.base_model import dynamic_load
+
+    class Mean(torch.nn.Module):
+        weights_records = ()
+
+        def forward(self, data: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+            return {"global_descriptor": data["image"].mean((2, 3))}
+
+    conf = conf_of(standin, "netvlad")
+    dynamic_load(standin.extractors, conf["model"]["name"])  # imports the module that builds it
+    monkeypatch.setattr("featplug.hloc.shims.build_global_extractor", lambda _: Mean())
+    path = standin.extract_features.main(conf, images, tmp_path, as_half=False)
+    assert path.name == "global-feats-featplug-hloc-netvlad.h5"
+    with h5py.File(path) as file:
+        picture = np.asarray(Image.open(images / "a.png"))
+        expected = picture.reshape(-1, 3).mean(0) / 255
+        np.testing.assert_allclose(file["a.png/global_descriptor"][()], expected, rtol=1e-3)
+
+
+def test_declared_entry_points_are_the_models(standin: ModuleType) -> None:
+    """Each group has every model under the name that a conf gives it, and the class is there."""
+    import tomllib
+    from importlib import import_module
+
+    from hloc.utils.base_model import BaseModel
+
+    pyproject = Path(__file__).resolve().parents[2] / "pyproject.toml"
+    groups = tomllib.loads(pyproject.read_text())["project"]["entry-points"]
+    registration = featplug.register()
+    for group, table, names in (
+        ("hloc.extractors", standin.extract_features.confs, registration.extractors.values()),
+        ("hloc.matchers", standin.match_features.confs, registration.matchers.values()),
+    ):
+        assert set(groups[group]) == {table[name]["model"]["name"] for name in names}
+        for entry, target in groups[group].items():
+            module, _, class_name = target.partition(":")
+            found = getattr(import_module(module), class_name)
+            assert issubclass(found, BaseModel)
+            assert f"featplug_{found.method}" == entry

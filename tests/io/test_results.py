@@ -1,0 +1,46 @@
+"""The record of a run."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from featplug.io.results import StageRecorder, data_fingerprint, environment, metric, write_results
+from tests.worlds import write_textured_images
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can reset the peak")
+def test_each_stage_has_its_own_peak_memory() -> None:
+    recorder = StageRecorder()
+    with recorder.stage("large"):
+        np.ones(40 * 2**20, np.float64)[0] = 2
+    with recorder.stage("small"):
+        time.sleep(0.02)
+    large, small = recorder.stages["large"], recorder.stages["small"]
+    assert large["peak_memory_mib"] > small["peak_memory_mib"] + 200
+    assert small["seconds"] >= 0.02
+
+
+def test_the_fingerprint_tells_data_apart_but_not_places(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        names = write_textured_images(tmp_path / folder, 3)
+    assert data_fingerprint(tmp_path / "a", names) == data_fingerprint(tmp_path / "b", names[::-1])
+    assert data_fingerprint(tmp_path / "a", names) != data_fingerprint(tmp_path / "a", names[:2])
+    (tmp_path / "b" / names[0]).write_bytes((tmp_path / "b" / names[1]).read_bytes())
+    assert data_fingerprint(tmp_path / "a", names) != data_fingerprint(tmp_path / "b", names)
+
+
+def test_results_are_strict_json(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "results.json"
+    write_results(path, {"environment": environment(), "metrics": {"x": metric(1.5, "px")}})
+    loaded = json.loads(path.read_text())
+    assert loaded["metrics"]["x"] == {"value": 1.5, "unit": "px"}
+    assert loaded["environment"]["libraries"]["torch"]
+    with pytest.raises(ValueError, match="JSON"):
+        write_results(path, {"x": float("nan")})
+    assert json.loads(path.read_text()) == loaded

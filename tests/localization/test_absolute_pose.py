@@ -1,0 +1,97 @@
+"""The pose of a camera from 2D-3D matches."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pycolmap
+import pytest
+from scipy.spatial.transform import Rotation
+
+from featplug.localization.absolute_pose import AbsolutePoseOptions, estimate_pose
+from featplug.metrics.poses import absolute_pose_errors
+
+CAMERA = pycolmap.Camera(
+    model="SIMPLE_RADIAL", width=1600, height=1200, params=[1400.0, 803.0, 597.0, -0.04]
+)
+
+
+def matches(
+    seed: int, num: int = 300, outliers: float = 0.0, noise: float = 0.0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Image points (integer = pixel centre), world points and the true cam_from_world."""
+    rng = np.random.default_rng(seed)
+    in_camera = rng.uniform([-4, -3, 6], [4, 3, 20], (num, 3))
+    rotation, translation = Rotation.random(rng=rng).as_matrix(), rng.uniform(-9, 9, 3)
+    points2d = np.asarray(CAMERA.img_from_cam(in_camera)) - 0.5
+    points2d += noise * rng.standard_normal(points2d.shape)
+    wrong = int(outliers * num)
+    points2d[:wrong] = rng.uniform([0, 0], [1600, 1200], (wrong, 2))
+    points3d = (in_camera - translation) @ rotation
+    return points2d, points3d, np.column_stack([rotation, translation])
+
+
+def test_the_pose_is_exact_so_that_no_half_pixel_is_lost() -> None:
+    points2d, points3d, truth = matches(0)
+    found = estimate_pose(points2d, points3d, CAMERA)
+    assert found is not None
+    np.testing.assert_allclose(found.cam_from_world, truth, atol=1e-6)
+    assert found.inliers.all()
+    assert found.num_inliers == 300
+    # The same keypoints with another origin are half a pixel off.
+    shifted = estimate_pose(points2d + 0.5, points3d, CAMERA)
+    assert shifted is not None
+    assert np.abs(shifted.cam_from_world - truth).max() > 1e-4
+
+
+def test_wrong_matches_are_told_from_right_ones() -> None:
+    points2d, points3d, truth = matches(1, num=500, outliers=0.6, noise=0.7)
+    found = estimate_pose(points2d, points3d, CAMERA)
+    assert found is not None
+    assert found.inliers[300:].all()
+    assert np.mean(found.inliers[:300]) < 0.02
+    errors = absolute_pose_errors({"q": found.cam_from_world}, {"q": truth})
+    assert errors.position[0] < 0.05
+    assert errors.rotation[0] < 0.2
+    # A stricter threshold leaves part of the right ones out.
+    strict = estimate_pose(points2d, points3d, CAMERA, AbsolutePoseOptions(max_error=1.0))
+    assert strict is not None
+    assert 80 < strict.num_inliers < 180  # of 200
+
+
+def test_a_seed_gives_one_pose_in_any_thread_and_order() -> None:
+    sets = [matches(seed, num=80, outliers=0.5, noise=2.0)[:2] for seed in range(8)]
+
+    def estimate(pair: tuple[np.ndarray, np.ndarray]) -> bytes:
+        found = estimate_pose(*pair, CAMERA, AbsolutePoseOptions(seed=3))
+        assert found is not None
+        return found.cam_from_world.tobytes()
+
+    alone = [estimate(pair) for pair in sets]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(estimate, sets)) == alone
+    assert [estimate(pair) for pair in sets[::-1]][::-1] == alone
+
+
+def test_too_few_or_unfitting_matches_give_no_pose() -> None:
+    points2d, points3d, _ = matches(2)
+    for num in range(4):
+        assert estimate_pose(points2d[:num], points3d[:num], CAMERA) is None
+    assert estimate_pose(points2d[:9], points3d[:9], CAMERA) is not None
+    many = AbsolutePoseOptions(min_num_inliers=10)
+    assert estimate_pose(points2d[:9], points3d[:9], CAMERA, many) is None
+    noise = np.random.default_rng(0).uniform(0, 1200, (60, 2))
+    assert (
+        estimate_pose(noise, points3d[:60], CAMERA, AbsolutePoseOptions(1.0, min_num_inliers=12))
+        is None
+    )
+
+
+def test_arrays_that_do_not_fit_are_refused() -> None:
+    points2d, points3d, _ = matches(3)
+    with pytest.raises(ValueError, match="300 image points cannot match 299 3D points"):
+        estimate_pose(points2d, points3d[1:], CAMERA)
+    points3d[7, 1] = np.nan
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        estimate_pose(points2d, points3d, CAMERA)

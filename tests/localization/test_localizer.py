@@ -1,0 +1,245 @@
+"""Queries localized in a model of synthetic points."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pycolmap
+import pytest
+
+from featplug.colmap.database import read_model
+from featplug.io.h5file import Provenance
+from featplug.io.store import FeatureReader, MatchReader, MatchWriter
+from featplug.localization.absolute_pose import AbsolutePoseOptions
+from featplug.localization.in_model import (
+    LocalizationOptions,
+    ModelMatches,
+    ModelPoints,
+    covisibility_clusters,
+    gather_matches,
+    hloc_log,
+    localize_queries,
+)
+from featplug.localization.localizer import LocalizedQuery, json_log
+from featplug.localization.queries import Query
+from featplug.metrics.poses import absolute_pose_errors, model_poses
+from featplug.stages.pairs import exhaustive
+from featplug.stages.triangulate import triangulate_known_poses
+from tests.worlds import SyntheticScene, write_synthetic_scene
+
+
+class World:
+    """A scene whose first images are a triangulated model, and whose others are queries."""
+
+    def __init__(self, scene: SyntheticScene, model: pycolmap.Reconstruction, num: int) -> None:
+        self.scene = scene
+        self.model = model
+        self.points = ModelPoints(model)
+        self.truth = model_poses(scene.truth)
+        self.database, names = scene.names[:num], scene.names[num:]
+        (camera,) = scene.truth.cameras.values()
+        self.queries = [Query(name, camera) for name in names]
+        self.retrieved = dict.fromkeys(names, self.database)
+        self.features = FeatureReader(scene.features)
+        self.matches = MatchReader(scene.matches)
+
+    def localize(
+        self, options: LocalizationOptions | None = None, num_workers: int = 2
+    ) -> list[LocalizedQuery[ModelMatches]]:
+        return list(
+            localize_queries(
+                self.queries,
+                self.retrieved,
+                self.features,
+                self.matches,
+                self.points,
+                options or LocalizationOptions(),
+                num_workers,
+            )
+        )
+
+    def gather(self, matches: MatchReader) -> ModelMatches:
+        query = self.queries[0]
+        return gather_matches(query, self.database, self.features, matches, self.points)
+
+
+def make_world(folder: Path, num_images: int, num_database: int, noise: float = 0.0) -> World:
+    scene = write_synthetic_scene(folder / "scene", num_images, noise)
+    names = scene.names[:num_database]
+    done = triangulate_known_poses(
+        scene.truth, scene.images, exhaustive(names), scene.features, scene.matches, folder / "sfm"
+    )
+    return World(scene, read_model(done.model_dir), num_database)
+
+
+@pytest.fixture(scope="module")
+def exact(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    world = make_world(tmp_path_factory.mktemp("exact"), 8, 6)
+    with world.features, world.matches:
+        yield world
+
+
+@pytest.fixture(scope="module")
+def noisy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    world = make_world(tmp_path_factory.mktemp("noisy"), 16, 6, noise=1.5)
+    with world.features, world.matches:
+        yield world
+
+
+def test_poses_are_exact_and_each_match_counts_once(exact: World) -> None:
+    """An origin off by half a pixel would turn the camera."""
+    localized = exact.localize()
+    assert [found.query.name for found in localized] == exact.scene.names[6:]
+    for found in localized:
+        assert found.pose is not None
+        np.testing.assert_allclose(
+            found.pose.cam_from_world, exact.truth[found.query.name], atol=1e-4
+        )
+        ((matches, _),) = found.attempts
+        assert found.pose.num_inliers == len(matches.points3d) == 300
+        assert matches.num_matches == [300] * 6
+        assert matches.num_per_image(found.pose.inliers) == [300] * 6
+        assert len(np.unique(matches.keypoint_indices)) == 300
+        keypoints = exact.features.keypoints(found.query.name)
+        np.testing.assert_array_equal(matches.keypoints, keypoints[matches.keypoint_indices])
+
+
+def test_poses_do_not_depend_on_workers_or_order(noisy: World) -> None:
+    alone = {f.query.name: f.pose for f in noisy.localize(num_workers=1)}
+    together = {f.query.name: f.pose for f in noisy.localize(num_workers=4)}
+    assert list(alone) == list(together)
+    for name, pose in alone.items():
+        other = together[name]
+        assert pose is not None
+        assert other is not None
+        np.testing.assert_array_equal(pose.cam_from_world, other.cam_from_world)
+    errors = absolute_pose_errors(
+        {name: pose.cam_from_world for name, pose in alone.items() if pose is not None},
+        {query.name: noisy.truth[query.name] for query in noisy.queries},
+    )
+    assert errors.rotation.max() < 0.2
+    assert errors.position.max() < 0.02
+
+
+def with_matches(world: World, path: Path, columns: np.ndarray) -> MatchReader:
+    """Matches of the first query with the first image; keypoint i with ``columns[i]``."""
+    with MatchWriter(path, Provenance("matches", {})) as writer:
+        for name in world.database:
+            writer.write(
+                world.queries[0].name, name, columns, np.ones(len(columns)), columns.max() + 1
+            )
+    return MatchReader(path)
+
+
+def test_failures_have_their_reasons(exact: World, tmp_path: Path) -> None:
+    query, database = exact.queries[0], exact.database
+    true_matches, _ = exact.matches.read(query.name, database[0])
+    few = np.full(true_matches[:, 0].max() + 1, -1)
+    few[true_matches[:3, 0]] = true_matches[:3, 1]
+    wrong = few.copy()
+    wrong[true_matches[:, 0]] = np.random.default_rng(0).permutation(true_matches[:, 1])
+
+    def reason(
+        database: list[str], matches: MatchReader, options: LocalizationOptions
+    ) -> str | None:
+        (found,) = localize_queries(
+            [query], {query.name: database}, exact.features, matches, exact.points, options
+        )
+        assert found.pose is None
+        assert json_log(found)["reason"] == found.reason
+        return found.reason
+
+    strict = LocalizationOptions(AbsolutePoseOptions(max_error=1.0, min_num_inliers=30))
+    with (
+        with_matches(exact, tmp_path / "few.h5", few) as few_matches,
+        with_matches(exact, tmp_path / "wrong.h5", wrong) as wrong_matches,
+    ):
+        one = database[:1]
+        assert reason(one, few_matches, LocalizationOptions()) == (
+            "its matches with 1 images give 3 2D-3D matches, of 4 needed"
+        )
+        assert reason(one, wrong_matches, strict) == (
+            "no pose fits 30 of its 300 2D-3D matches within 1 px"
+        )
+        for clustering in (False, True):
+            options = LocalizationOptions(covisibility_clustering=clustering)
+            for nothing in ([], ["not in the model.jpg"]):
+                expected = "none of the images it was paired with is in the model"
+                assert reason(nothing, exact.matches, options) == expected
+
+
+def test_matches_that_do_not_fit_are_refused(exact: World, tmp_path: Path) -> None:
+    with (
+        with_matches(exact, tmp_path / "m.h5", np.array([5000])) as matches,
+        pytest.raises(ValueError, match="are of other features than the query's or the model's"),
+    ):
+        exact.gather(matches)
+    with pytest.raises(ValueError, match=r"has no matches of .* and 'unmatched.jpg'"):
+        gather_matches(
+            exact.queries[0], ["unmatched.jpg"], exact.features, exact.matches, exact.points
+        )
+
+
+def split_model(world: World) -> pycolmap.Reconstruction:
+    """Of the model's points, leave half to its first two images and half to the other four."""
+    model = pycolmap.Reconstruction(world.model)
+    names = {image_id: image.name for image_id, image in model.images.items()}
+    for i, point_id in enumerate(sorted(model.points3D)):
+        elements = model.points3D[point_id].track.elements
+        for image_id, index in [(element.image_id, element.point2D_idx) for element in elements]:
+            is_first = world.database.index(names[image_id]) < 2
+            if is_first != (i % 2 == 0):
+                model.delete_observation(image_id, index)
+    return model
+
+
+def test_covisibility_clusters_are_tried_one_by_one(exact: World) -> None:
+    points = ModelPoints(split_model(exact))
+    shuffled = [exact.database[i] for i in (1, 4, 0, 2, 5, 3)]
+    clusters = covisibility_clusters(shuffled, points)
+    assert clusters == [
+        [exact.database[i] for i in (4, 2, 5, 3)],
+        [exact.database[i] for i in (1, 0)],
+    ]
+    assert covisibility_clusters(shuffled, exact.points) == [shuffled]
+    options = LocalizationOptions(covisibility_clustering=True)
+    found, *_ = localize_queries(
+        exact.queries[:1], exact.retrieved, exact.features, exact.matches, points, options
+    )
+    assert found.best == 0
+    assert found.pose is not None
+    assert found.pose.num_inliers == 150
+    assert [pose is not None and pose.num_inliers for _, pose in found.attempts] == [150, 150]
+    log = hloc_log(found, points, options)
+    assert log["best_cluster"] == 0
+    assert sorted(log["db"]) == sorted(points.image_ids[name] for name in exact.database)
+
+
+def test_the_logs_are_json_and_hlocs_pickle(exact: World) -> None:
+    """The pickle is read as hloc's ``visualize_loc`` reads it."""
+    options = LocalizationOptions()
+    found = exact.localize()[0]
+    entry = json.loads(json.dumps(json_log(found)))
+    assert entry["num_inliers"] == 300
+    assert entry["attempts"][0]["num_inliers_db"] == [300] * 6
+    np.testing.assert_allclose(entry["cam_from_world"], exact.truth[found.query.name], atol=1e-4)
+
+    log = pickle.loads(pickle.dumps(hloc_log(found, exact.points, options)))
+    assert not log["covisibility_clustering"]
+    assert log["PnP_ret"]["cam_from_world"].matrix().shape == (3, 4)
+    _, kp_to_3d_to_db = log["keypoint_index_to_db"]
+    camera = log["PnP_ret"]["camera"]
+    for xy, is_inlier, (point_id, images) in zip(
+        log["keypoints_query"], log["PnP_ret"]["inlier_mask"], kp_to_3d_to_db, strict=True
+    ):
+        assert is_inlier
+        point = exact.model.points3D[point_id]
+        track = {element.image_id: element.point2D_idx for element in point.track.elements}
+        assert len(images) == 6
+        assert all(log["db"][image] in track for image in images)
+        seen = camera.img_from_cam(log["PnP_ret"]["cam_from_world"] * point.xyz)
+        np.testing.assert_allclose(xy, seen, atol=0.02)

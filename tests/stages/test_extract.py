@@ -1,0 +1,221 @@
+"""The extraction engine: what it writes, what it skips, and that it survives being killed."""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+import shutil
+import time
+from multiprocessing.synchronize import Event
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from featplug.base import Extractor
+from featplug.io.store import FeatureReader
+from featplug.methods import feature_conf
+from featplug.stages.extract import extract_features
+from tests.worlds import textured_image, write_textured_images
+
+
+def read_all(path: Path) -> dict[str, np.ndarray]:
+    """Every dataset of a file."""
+    found: dict[str, np.ndarray] = {}
+
+    def visit(name: str, item: h5py.Group | h5py.Dataset) -> None:
+        if isinstance(item, h5py.Dataset):
+            found[name] = item[()]
+
+    with h5py.File(path, "r") as file:
+        file.visititems(visit)
+    return found
+
+
+def assert_same_content(path0: Path, path1: Path) -> None:
+    content0, content1 = read_all(path0), read_all(path1)
+    assert content0.keys() == content1.keys()
+    for name, value in content0.items():
+        np.testing.assert_array_equal(value, content1[name], err_msg=name)
+
+
+def test_features_are_in_original_pixels(tmp_path: Path) -> None:
+    """A picture at twice the size, reduced by the conf, gives the keypoints of the small one."""
+    small = textured_image(1, 200, 150)
+    Image.fromarray(small).save(tmp_path / "small.png")
+    large = small.repeat(2, axis=0).repeat(2, axis=1)
+    Image.fromarray(large).save(tmp_path / "large.png")
+    conf = feature_conf("sift")
+    conf["preprocessing"]["resize_max"] = 200
+    summary = extract_features(conf, tmp_path, tmp_path)
+    assert summary.num_extracted == 2
+    with FeatureReader(summary.feature_path) as features:
+        first, second = features.read("small.png"), features.read("large.png")
+    assert len(first["keypoints"]) > 30
+    # Pixel centres: small pixel k covers large pixels 2k and 2k + 1, its centre is at 2k + 0.5.
+    np.testing.assert_allclose(second["keypoints"], 2 * first["keypoints"] + 0.5, atol=1e-3)
+    np.testing.assert_allclose(second["scales"], 2 * first["scales"], rtol=1e-5)
+    assert second["image_size"].tolist() == [400, 300]
+    assert first["keypoints"].dtype == np.float32
+    assert first["descriptors"].dtype == np.float16
+
+
+def test_descriptors_can_be_kept_whole(tmp_path: Path) -> None:
+    write_textured_images(tmp_path, 1)
+    summary = extract_features("sift", tmp_path, tmp_path, as_half=False)
+    assert read_all(summary.feature_path)["000.png/descriptors"].dtype == np.float32
+
+
+def test_bad_images_are_skipped_and_told_and_the_rest_goes_on(tmp_path: Path) -> None:
+    write_textured_images(tmp_path / "images", 3)
+    Image.fromarray(np.zeros((64, 64), np.uint8)).save(tmp_path / "images/black.png")
+    Image.fromarray(np.zeros((1, 1), np.uint8)).save(tmp_path / "images/dot.png")
+    (tmp_path / "images/bad.jpg").write_bytes(b"\xff\xd8\xff")
+    names = ["000.png", "bad.jpg", "gone.png", "black.png", "dot.png"]
+    summary = extract_features("sift", tmp_path / "images", tmp_path, image_list=names)
+    assert list(summary.skipped) == ["bad.jpg", "gone.png"]
+    assert "bad.jpg" in summary.skipped["bad.jpg"]
+    with FeatureReader(summary.feature_path) as features:
+        assert features.names() == ["000.png", "black.png", "dot.png"]
+        for name in ("black.png", "dot.png"):
+            empty = features.read(name)
+            assert empty["keypoints"].shape == (0, 2)
+            assert empty["descriptors"].shape == (128, 0)
+
+
+def test_nothing_but_bad_images_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff")
+    with pytest.raises(ValueError, match=r"None of the 1 images could be used; .*bad.jpg"):
+        extract_features("sift", tmp_path, tmp_path)
+
+
+def test_only_new_images_are_extracted(tmp_path: Path) -> None:
+    names = write_textured_images(tmp_path, 3)
+    first = extract_features("sift", tmp_path, tmp_path, image_list=names[:2])
+    again = extract_features("sift", tmp_path, tmp_path)
+    assert (first.num_extracted, again.num_extracted, again.num_present) == (2, 1, 2)
+
+
+def test_an_exchanged_photograph_is_noticed(tmp_path: Path) -> None:
+    write_textured_images(tmp_path, 2)
+    extract_features("sift", tmp_path, tmp_path)
+    Image.fromarray(textured_image(9)).save(tmp_path / "001.png")
+    with pytest.raises(ValueError, match=r"001.png is another photograph .* --overwrite"):
+        extract_features("sift", tmp_path, tmp_path)
+    assert extract_features("sift", tmp_path, tmp_path, overwrite=True).num_extracted == 2
+
+
+def test_an_exchanged_photograph_of_the_same_size_is_noticed(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        Image.fromarray(textured_image(seed)).save(tmp_path / "plain.pgm")
+        if seed == 0:
+            extract_features("sift", tmp_path, tmp_path)
+    with pytest.raises(ValueError, match=r"plain.pgm is another photograph"):
+        extract_features("sift", tmp_path, tmp_path)
+
+
+class Stubborn(Extractor):
+    """Fails on bright images, and returns NaN for dark ones."""
+
+    def extract(self, image: Tensor) -> dict[str, Tensor]:
+        if image.mean() > 0.9:
+            raise RuntimeError("out of memory\nwith a long story")
+        value = float("nan") if image.mean() < 0.1 else 1.0
+        return {
+            "keypoints": torch.zeros((1, 2)),
+            "scores": torch.full((1,), value),
+            "descriptors": torch.ones((4, 1)),
+        }
+
+
+def test_an_image_that_the_method_fails_on_is_named_and_the_rest_goes_on(tmp_path: Path) -> None:
+    for name, grey in (("bright.png", 255), ("dark.png", 0), ("fine.png", 128)):
+        Image.new("L", (20, 20), grey).save(tmp_path / name)
+    conf = {"output": "feats-featplug-x", "model": {"name": f"{__name__}:Stubborn"}}
+    summary = extract_features(conf, tmp_path, tmp_path)
+    assert summary.names == ["fine.png"]
+    assert summary.skipped["bright.png"].endswith("bright.png: out of memory")
+    assert "dark.png: Stubborn: scores has NaN" in summary.skipped["dark.png"]
+
+
+def test_weights_by_another_way_do_not_make_another_file(shared: Path, tmp_path: Path) -> None:
+    """The same hash is the same conf, however the file was found."""
+    write_textured_images(tmp_path / "images", 1, width=40, height=32)
+    file = shared / "weights" / "vgg16_imagenet_d2net_fp16.pth"
+    for place in (file, tmp_path / "copy.pth"):
+        if place != file:
+            shutil.copyfile(file, place)
+        summary = extract_features("d2net-ots", tmp_path / "images", tmp_path, weights=str(place))
+    assert summary.num_present == 1
+
+
+def test_max_keypoints_keeps_the_strongest_and_is_another_conf(tmp_path: Path) -> None:
+    write_textured_images(tmp_path, 1)
+    everything = read_all(extract_features("sift", tmp_path, tmp_path).feature_path)
+    with pytest.raises(ValueError, match=r"model.max_keypoints = -1 there, 20 here"):
+        extract_features("sift", tmp_path, tmp_path, max_keypoints=20)
+    few = extract_features("sift", tmp_path, feature_path=tmp_path / "few.h5", max_keypoints=20)
+    kept = read_all(few.feature_path)["000.png/scores"]
+    assert len(kept) == 20
+    assert sorted(kept) == sorted(everything["000.png/scores"])[-20:]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"conf": "shift"}, "no feature 'shift'; there are sift, sift-opencv, d2net"),
+        ({"max_keypoints": -3}, "max_keypoints must be 1 or more"),
+        ({"precision": "int4"}, "precision must be one of fp32, fp16, bf16"),
+        ({"device": "cuda:99"}, "device 'cuda:99' cannot be used"),
+        ({"image_list": ["../x.png"]}, "'../x.png' must be a plain path"),
+        ({"conf": {**feature_conf("sift"), "model": {"name": "sift", "x": 1}}}, "no option 'x'"),
+    ],
+)
+def test_wrong_arguments_are_named(
+    tmp_path: Path, arguments: dict[str, object], message: str
+) -> None:
+    write_textured_images(tmp_path, 1)
+    with pytest.raises(ValueError, match=message):
+        extract_features(
+            **{"conf": "sift", "image_dir": tmp_path, "export_dir": tmp_path, **arguments}
+        )
+
+
+def _extract(image_dir: Path, export_dir: Path, started: Event) -> None:
+    started.set()
+    extract_features("sift", image_dir, export_dir)
+
+
+def test_killed_at_random_instants_it_loses_nothing(tmp_path: Path) -> None:
+    names = write_textured_images(tmp_path / "images", 60)
+    whole = extract_features("sift", tmp_path / "images", tmp_path / "whole")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["featplug.stages.extract", "featplug.extractors.sift", __name__]
+    )
+    rng = random.Random(0)
+    path = tmp_path / "killed" / whole.feature_path.name
+    survived = [0]
+    for _ in range(20):
+        started = context.Event()
+        arguments = (tmp_path / "images", path.parent, started)
+        process = context.Process(target=_extract, args=arguments)
+        process.start()
+        assert started.wait(60)
+        time.sleep(rng.uniform(0, whole.seconds / 4))
+        process.kill()
+        process.join()
+        if path.exists():
+            with FeatureReader(path) as features:
+                survived.append(len(features.names()))
+                for name in features.names():
+                    assert len(features.read(name)) == 6
+    assert survived == sorted(survived)
+    rest = extract_features("sift", tmp_path / "images", path.parent)
+    assert rest.num_present == survived[-1]
+    assert rest.num_present + rest.num_extracted == len(names)
+    assert_same_content(path, whole.feature_path)

@@ -1,0 +1,279 @@
+"""The matching engine: what it reads, within which memory, and that it survives being killed."""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+import time
+from itertools import combinations
+from multiprocessing.synchronize import Event
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from featplug.io import store
+from featplug.io.h5file import Provenance
+from featplug.io.store import FeatureReader, FeatureWriter, MatchReader
+from featplug.methods import matcher_conf
+from featplug.stages import match as match_module
+from featplug.stages.match import match_features
+from featplug.stages.pairs import read_pairs, write_pairs
+from tests.stages.test_extract import assert_same_content, read_all
+
+NAMES = [f"db/{i:02}.jpg" for i in range(24)]
+
+
+def write_random_features(path: Path, names: list[str], num: int, seed: int = 0) -> None:
+    """Unit descriptors of points that all images see, in another order in each."""
+    rng = np.random.default_rng(seed)
+    common = rng.standard_normal((128, num))
+    with FeatureWriter(path, Provenance("features", {"seed": seed})) as writer:
+        for name in names:
+            noisy = common[:, rng.permutation(num)] + 0.3 * rng.standard_normal((128, num))
+            noisy /= np.linalg.norm(noisy, axis=0)
+            features = {
+                "keypoints": rng.random((num, 2), dtype=np.float32),
+                "scores": np.ones(num, np.float32),
+                "descriptors": noisy.astype(np.float16),
+            }
+            writer.write(name, features, (640, 480), 1.0, "")
+
+
+@pytest.fixture(scope="module")
+def features(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("features") / "feats.h5"
+    write_random_features(path, NAMES, 60)
+    return path
+
+
+@pytest.fixture(scope="module")
+def pairs(features: Path) -> Path:
+    path = features.with_name("pairs.txt")
+    write_pairs(path, combinations(NAMES, 2))
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(features: Path, pairs: Path) -> Path:
+    summary = match_features("NN-ratio", pairs, features)
+    assert summary.num_matched == len(NAMES) * (len(NAMES) - 1) // 2
+    return summary.match_path
+
+
+def test_the_file_has_hlocs_name_and_the_true_matches(features: Path, whole: Path) -> None:
+    assert whole.name == "feats_matches-featplug-NN-mutual-ratio.8_pairs.h5"
+    with FeatureReader(features) as reader, MatchReader(whole) as matches:
+        descriptors = [reader.read(n, ["descriptors"])["descriptors"] for n in NAMES[:2]]
+        similarity = descriptors[0].astype(np.float64).T @ descriptors[1]
+        found, _ = matches.read(*NAMES[:2])
+    assert len(found) == 60
+    np.testing.assert_array_equal(similarity.argmax(1)[found[:, 0]], found[:, 1])
+
+
+def test_hlocs_features_give_hlocs_matches(shared: Path, tmp_path: Path) -> None:
+    """The same pairs, features and tests as hloc's own file; near ties may fall otherwise."""
+    folder = shared / "golden" / "hloc"
+    summary = match_features(
+        "NN-ratio", folder / "pairs-db.txt", folder / "feats-sift.h5", export_dir=tmp_path
+    )
+    theirs_path = folder / "feats-sift_matches-NN-mutual-ratio.8_pairs-db.h5"
+    total = 0
+    with (
+        FeatureReader(folder / "feats-sift.h5") as features,
+        MatchReader(summary.match_path) as ours,
+        MatchReader(theirs_path) as theirs,
+    ):
+        for name0, name1 in read_pairs(folder / "pairs-db.txt"):
+            mine = set(map(tuple, ours.read(name0, name1)[0].tolist()))
+            other = set(map(tuple, theirs.read(name0, name1)[0].tolist()))
+            total += len(mine | other)
+            if mine != other:
+                desc0, desc1 = (
+                    features.read(name)["descriptors"].astype(float) for name in (name0, name1)
+                )
+                for i, j in mine ^ other:
+                    assert is_undecided(desc0.T @ desc1, i, j)
+    assert total > 500
+
+
+def is_undecided(similarity: np.ndarray, i: int, j: int, slack: float = 1e-5) -> bool:
+    """Whether float32 rounding can decide the ratio test of a match, or which the nearest is."""
+    for row, best in ((similarity[i], j), (similarity[:, j], i)):
+        others = np.delete(row, best).max()
+        if abs((1 - row[best]) - 0.64 * (1 - others)) < slack or abs(row[best] - others) < slack:
+            return True
+    return False
+
+
+def test_each_image_is_read_once_within_the_budget(
+    features: Path, pairs: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[str] = []
+    original = FeatureReader.read
+
+    def counting(self: FeatureReader, name: str, keys: object = None) -> dict[str, np.ndarray]:
+        reads.append(name)
+        return original(self, name, keys)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(FeatureReader, "read", counting)
+    match_features("NN-ratio", pairs, features, matches=tmp_path / "large.h5")
+    assert sorted(reads) == NAMES
+    # A budget for 9 of the 24 images: blocks of 6 that stay while all later ones pass by.
+    reads.clear()
+    one_image = 60 * 128 * 4
+    match_features(
+        "NN-ratio", pairs, features, matches=tmp_path / "small.h5", memory_budget=2 * 9 * one_image
+    )
+    assert len(reads) <= 24 + 18 + 12 + 6
+    assert_same_content(tmp_path / "large.h5", whole)
+    assert_same_content(tmp_path / "small.h5", whole)
+
+
+def test_two_feature_files_can_be_matched(features: Path, tmp_path: Path) -> None:
+    """As queries are against a database."""
+    queries = tmp_path / "queries.h5"
+    write_random_features(queries, ["q/1.jpg"], 60)
+    write_pairs(tmp_path / "pairs.txt", [("q/1.jpg", NAMES[0]), ("q/1.jpg", NAMES[1])])
+    summary = match_features(
+        "NN-mutual", tmp_path / "pairs.txt", queries, tmp_path, features_ref=features
+    )
+    assert summary.num_matched == 2
+    assert summary.num_matches > 100
+
+
+def test_names_in_two_files_are_different_images(features: Path, tmp_path: Path) -> None:
+    """A pair of one name, or the same pair the other way round, is another pair of images."""
+    other = tmp_path / "other.h5"
+    write_random_features(other, NAMES[:2], 60, seed=0)
+    lines = [(NAMES[0], NAMES[0]), (NAMES[0], NAMES[1]), (NAMES[1], NAMES[0])]
+    write_pairs(tmp_path / "pairs.txt", lines)
+    arguments = ("NN-mutual", tmp_path / "pairs.txt", features, tmp_path)
+    assert match_features(*arguments, features_ref=other).num_matched == 3
+    assert match_features(*arguments, features_ref=other).num_present == 3
+
+
+def test_the_feature_file_is_never_the_match_file(features: Path, pairs: Path) -> None:
+    with pytest.raises(ValueError, match="cannot be written to the feature file"):
+        match_features("NN-mutual", pairs, features, matches=features, overwrite=True)
+    with FeatureReader(features) as reader:
+        assert reader.names() == NAMES
+
+
+def test_hlocs_features_made_anew_are_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "feats-hloc.h5"
+    write_pairs(tmp_path / "pairs.txt", [("a.jpg", "b.jpg")])
+    for num in (50, 80):
+        with h5py.File(path, "w") as file:
+            for name in ("a.jpg", "b.jpg"):
+                file[f"{name}/keypoints"] = np.zeros((num, 2))
+                file[f"{name}/descriptors"] = np.eye(128)[:, :num]
+        if num == 50:
+            match_features("NN-mutual", tmp_path / "pairs.txt", path, tmp_path)
+    with pytest.raises(ValueError, match=r"inputs.features = .* there"):
+        match_features("NN-mutual", tmp_path / "pairs.txt", path, tmp_path)
+
+
+def test_pairs_in_the_file_and_repeated_ones_are_not_matched_again(
+    features: Path, tmp_path: Path
+) -> None:
+    lines = [(NAMES[0], NAMES[1]), (NAMES[1], NAMES[0]), (NAMES[0], NAMES[0])]
+    write_pairs(tmp_path / "pairs.txt", lines)
+    first = match_features("NN-mutual", tmp_path / "pairs.txt", features, tmp_path)
+    write_pairs(tmp_path / "pairs.txt", [*lines, (NAMES[2], NAMES[0])])
+    second = match_features("NN-mutual", tmp_path / "pairs.txt", features, tmp_path)
+    assert (first.num_matched, second.num_matched, second.num_present) == (1, 1, 1)
+
+
+def test_a_pair_of_a_missing_image_is_skipped_and_named(features: Path, tmp_path: Path) -> None:
+    write_pairs(tmp_path / "pairs.txt", [(NAMES[0], "gone.jpg"), (NAMES[0], NAMES[1])])
+    summary = match_features("NN-mutual", tmp_path / "pairs.txt", features, tmp_path)
+    assert summary.num_matched == 1
+    assert summary.skipped == {"gone.jpg": "the image 'gone.jpg' of 1 pairs has no features"}
+    write_pairs(tmp_path / "none.txt", [(NAMES[0], "gone.jpg")])
+    with pytest.raises(ValueError, match=r"None of the 1 pairs .* missing is 'gone.jpg'"):
+        match_features("NN-mutual", tmp_path / "none.txt", features, tmp_path)
+
+
+def test_matches_of_other_features_or_another_matcher_are_not_mixed(
+    features: Path, pairs: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "matches.h5"
+    match_features("NN-ratio", pairs, features, matches=path)
+    with pytest.raises(ValueError, match=r"model.ratio_threshold = 0.8 there, None here"):
+        match_features("NN-mutual", pairs, features, matches=path)
+    other = tmp_path / "feats.h5"
+    write_random_features(other, NAMES, 10, seed=1)
+    with pytest.raises(ValueError, match=r"inputs.features"):
+        match_features("NN-ratio", pairs, other, matches=path)
+
+
+def test_images_without_keypoints_have_no_matches(tmp_path: Path) -> None:
+    path = tmp_path / "feats.h5"
+    write_random_features(path, ["full.jpg"], 5)
+    with FeatureWriter(path, Provenance("features", {"seed": 0})) as writer:
+        empty = {
+            "keypoints": np.zeros((0, 2), np.float32),
+            "scores": np.zeros(0, np.float32),
+            "descriptors": np.zeros((128, 0), np.float16),
+        }
+        writer.write("empty.jpg", empty, (640, 480), 1.0, "")
+    write_pairs(tmp_path / "pairs.txt", [("full.jpg", "empty.jpg")])
+    for name in ("NN-mutual", "NN-ratio", "NN-mutual-l2", "NN-hamming"):
+        summary = match_features(name, tmp_path / "pairs.txt", path, tmp_path)
+        assert read_all(summary.match_path)["full.jpg/empty.jpg/matches0"].tolist() == [-1] * 5
+
+
+def test_missing_inputs_are_named(features: Path, pairs: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no pair list .*nowhere.txt"):
+        match_features("NN-mutual", tmp_path / "nowhere.txt", features)
+    with pytest.raises(FileNotFoundError, match=r"no feature file .*feats-x.h5; extract"):
+        match_features("NN-mutual", pairs, "feats-x", tmp_path)
+    with pytest.raises(ValueError, match="no matcher 'NN'; there are NN-mutual"):
+        match_features("NN", pairs, features)
+    conf = matcher_conf("NN-mutual")
+    conf["model"]["name"] = "nobody"
+    with pytest.raises(ValueError, match="no matcher 'nobody'"):
+        match_features(conf, pairs, features, tmp_path)
+
+
+def _match(pairs: Path, features: Path, path: Path, started: Event) -> None:
+    store.CHUNK_SECONDS = 0.01  # write often, so that kills find work done
+    started.set()
+    match_features("NN-ratio", pairs, features, matches=path)
+
+
+def test_killed_at_random_instants_it_loses_nothing(
+    features: Path, pairs: Path, whole: Path, tmp_path: Path
+) -> None:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([match_module.__name__, "featplug.matchers.nearest_neighbor"])
+    rng = random.Random(0)
+    path = tmp_path / "killed.h5"
+    survived = [0]
+    for _ in range(20):
+        started = context.Event()
+        process = context.Process(target=_match, args=(pairs, features, path, started))
+        process.start()
+        assert started.wait(60)
+        # From its first instant to some instant after the next piece of work is in the file.
+        time.sleep(rng.uniform(0, 0.1))
+        size = path.stat().st_size if path.exists() else 0
+        deadline = time.monotonic() + rng.choice([0, 5])
+        while time.monotonic() < deadline and process.is_alive() and survived[-1] < 200:
+            if path.exists() and path.stat().st_size > size:
+                break
+            time.sleep(0.001)
+        process.kill()
+        process.join()
+        if path.exists():
+            with MatchReader(path):
+                content = read_all(path)
+            assert sum("matches0" in name for name in content) * 2 == len(content)
+            survived.append(len(content) // 2)
+    assert survived == sorted(survived)
+    assert survived[-1] > 0
+    rest = match_features("NN-ratio", pairs, features, matches=path)
+    assert rest.num_present == survived[-1]
+    assert_same_content(path, whole)
