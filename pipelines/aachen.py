@@ -16,7 +16,8 @@ import pycolmap
 import tyro
 
 from featplug.cli.app import run_command
-from featplug.colmap import database as colmap
+from featplug.colmap.model_files import read_model
+from featplug.io.pair_lists import Pair, read_pairs, write_pairs
 from featplug.io.results import StageRecorder, data_fingerprint, metric, write_results
 from featplug.io.store import FeatureReader, MatchReader
 from featplug.localization.absolute_pose import AbsolutePoseOptions
@@ -41,7 +42,6 @@ from featplug.localization.localizer import (
 from featplug.localization.queries import Query, write_poses
 from featplug.metrics.poses import camera_centres, model_poses, reconstruction_statistics
 from featplug.plots import ground_axes
-from featplug.stages import pairs
 from featplug.stages.triangulate import triangulate_known_poses
 from featplug.utils.progress import progress_bar
 from pipelines.aachen_task import (
@@ -115,7 +115,7 @@ def localize(options: AachenOptions, progress: bool = False) -> dict[str, Any]:
             outputs / "sfm",
             seed=options.seed,
         )
-        model = colmap.read_model(sfm.model_dir)
+        model = read_model(sfm.model_dir)
         reused["triangulate"] = model.num_reg_images() if sfm.is_reused else 0
     with recorder.stage("match_queries"):
         query_matches, reused["match_queries"] = _match(
@@ -159,13 +159,13 @@ def _match(
     options: AachenOptions,
     matcher: str,
     what: str,
-    chosen: list[pairs.Pair],
+    chosen: list[Pair],
     features: Features,
     progress: bool,
 ) -> tuple[Path, int]:
     """Match pairs into a file of their own; give it and how many were there."""
     path = options.output_dir / _pairs_name(what)
-    pairs.write_pairs(path, chosen)
+    write_pairs(path, chosen)
     return match_pairs(
         matcher,
         path,
@@ -182,7 +182,7 @@ def _localize(
     task: Task,
     features: Features,
     skipped: Mapping[str, str],
-    retrieved_pairs: list[pairs.Pair],
+    retrieved_pairs: list[Pair],
     matches: Path,
     model: pycolmap.Reconstruction,
     progress: bool,
@@ -298,7 +298,7 @@ def _check(options: AachenOptions) -> None:
         ValueError: something is.
     """
     dataset = open_dataset(options, progress=True)
-    given = [] if options.pairs is None else pairs.read_pairs(options.pairs)
+    given = [] if options.pairs is None else read_pairs(options.pairs)
     named = {name for pair in given for name in pair}
     problems = check_dataset(dataset, named, progress=True)
     print("\n".join(problem_lines(dataset.root, problems)))

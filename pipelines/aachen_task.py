@@ -12,6 +12,7 @@ import numpy as np
 import pycolmap
 import tyro
 
+from featplug.io.pair_lists import Pair, read_pairs, unique_pairs
 from featplug.localization.evaluation import NIGHT, truth_of_queries
 from featplug.localization.queries import Query, check_base_names, read_poses
 from featplug.metrics.poses import model_cameras
@@ -114,7 +115,7 @@ class Task:
     reference: pycolmap.Reconstruction
     conditions: dict[str, list[Query]]
     truth: dict[str, np.ndarray] | None
-    given_pairs: list[pairs.Pair]
+    given_pairs: list[Pair]
 
     @property
     def queries(self) -> list[Query]:
@@ -126,8 +127,8 @@ class Task:
 class ChosenPairs:
     """What is matched with what."""
 
-    database: list[pairs.Pair]
-    localization: list[pairs.Pair]
+    database: list[Pair]
+    localization: list[Pair]
     retrieval: RetrievalSummary | None = None
     """What it did, where it chose pairs."""
 
@@ -176,7 +177,7 @@ def read_task(options: AachenOptions, dataset: Aachen) -> Task:
     truth = None
     if options.ground_truth is not None or truth_path.is_file():
         truth = truth_of_queries(queries, read_poses(truth_path))
-    given = [] if path is None else pairs.read_pairs(path)
+    given = [] if path is None else read_pairs(path)
     if given and not set(queries).intersection(name for pair in given for name in pair):
         raise ValueError(
             f"No pair of {path} has a query, such as {queries[0]!r}; its first is {given[0]}."
@@ -219,10 +220,10 @@ def choose_pairs(
     if not given:
         localization, retrieval = _retrieve(options, task, features, database, progress)
     localization = [pair for pair in localization if pair[0] in known]
-    of_database = pairs.unique_pairs(pair for pair in given if database.issuperset(pair))
+    of_database = unique_pairs(pair for pair in given if database.issuperset(pair))
     if not of_database and options.protocol == "sfm":
         covisible = pairs.covisible(task.reference, options.num_covis)
-        of_database = pairs.unique_pairs(pair for pair in covisible if database.issuperset(pair))
+        of_database = unique_pairs(pair for pair in covisible if database.issuperset(pair))
     elif not of_database:
         of_database = _pairs_of_sets(localization)
     wanted = {"a query and a database image": localization, "two database images": of_database}
@@ -241,7 +242,7 @@ def _retrieve(
     features: Features,
     database: set[str],
     progress: bool,
-) -> tuple[list[pairs.Pair], RetrievalSummary]:
+) -> tuple[list[Pair], RetrievalSummary]:
     """Pair each query with the database images that look most like it."""
     queries = {query.name for query in task.queries}
     return retrieve_pairs(
@@ -257,9 +258,9 @@ def _retrieve(
     )
 
 
-def _pairs_of_sets(localization: Sequence[pairs.Pair]) -> list[pairs.Pair]:
+def _pairs_of_sets(localization: Sequence[Pair]) -> list[Pair]:
     """Pair the images that one query is paired with, all with all (Dusmanu et al. 2019, 5.3)."""
     sets: dict[str, list[str]] = {}
     for query, name in localization:
         sets.setdefault(query, []).append(name)
-    return pairs.unique_pairs(pair for names in sets.values() for pair in combinations(names, 2))
+    return unique_pairs(pair for names in sets.values() for pair in combinations(names, 2))

@@ -14,6 +14,7 @@ import numpy as np
 import tyro
 
 from featplug.cli.app import run_command
+from featplug.io.pair_lists import Pair, read_pairs, write_pairs
 from featplug.io.results import StageRecorder, data_fingerprint, metric, write_results
 from featplug.io.store import FeatureReader, MatchReader
 from featplug.localization.absolute_pose import AbsolutePoseOptions
@@ -38,7 +39,6 @@ from featplug.localization.queries import Query, write_poses
 from featplug.localization.scans import ScanPointReader, sample_scans
 from featplug.metrics.poses import INLOC_THRESHOLDS, absolute_pose_errors
 from featplug.plots import ground_axes
-from featplug.stages import pairs
 from featplug.stages.retrieve import RetrievalSummary
 from featplug.utils.progress import progress_bar
 from pipelines.datasets.inloc import benchmark_camera, check_dataset, read_alignments, read_scan
@@ -60,7 +60,7 @@ from pipelines.stages import (
 class _Matches:
     """What is matched with what."""
 
-    pairs: list[pairs.Pair]
+    pairs: list[Pair]
     pairs_path: Path
     path: Path
     num_reused: int
@@ -165,7 +165,7 @@ def _match(
         chosen, retrieval = task.given_pairs, None
         if chosen is None:
             chosen, retrieval = _retrieve(options, task, features, progress)
-            pairs.write_pairs(pairs_path, chosen)
+            write_pairs(pairs_path, chosen)
     if options.matches is not None:
         return _Matches(chosen, pairs_path, options.matches, 0, retrieval)
     with recorder.stage("match"):
@@ -183,7 +183,7 @@ def _match(
 
 def _retrieve(
     options: InLocOptions, task: Task, features: Features, progress: bool
-) -> tuple[list[pairs.Pair], RetrievalSummary]:
+) -> tuple[list[Pair], RetrievalSummary]:
     """Pair each query with the database images that look most like it."""
     asked = set(task.names)
     queries = [name for name in features.names if name in asked]
@@ -337,7 +337,7 @@ def _check(options: InLocOptions) -> None:
     dataset = open_dataset(options, progress=True)
     listed, _ = dataset.queries(options.queries)
     if options.pairs is not None:
-        listed += [name for pair in pairs.read_pairs(options.pairs) for name in pair]
+        listed += [name for pair in read_pairs(options.pairs) for name in pair]
     problems = check_dataset(dataset, listed, progress=True)
     print("\n".join(problem_lines(dataset.root, problems)))
     require_no_problems(dataset.root, problems)

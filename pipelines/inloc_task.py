@@ -10,9 +10,9 @@ from typing import Annotated
 import numpy as np
 import tyro
 
+from featplug.io.pair_lists import Pair, read_pairs
 from featplug.localization.evaluation import truth_of_queries
 from featplug.localization.queries import Query, check_base_names, read_poses
-from featplug.stages import pairs
 from pipelines.datasets.demo import DEMO, DEMO_FOLDER, make_demo_world
 from pipelines.datasets.inloc import InLoc
 from pipelines.stages import FeatureOptions, default_outputs, require_positive
@@ -79,7 +79,7 @@ class Task:
     """All queries."""
     cameras: dict[str, Query]
     """Those with known intrinsics."""
-    given_pairs: list[pairs.Pair] | None
+    given_pairs: list[Pair] | None
     truth: dict[str, np.ndarray] | None
     """True poses, of some queries at least."""
 
@@ -118,13 +118,13 @@ def open_dataset(options: InLocOptions, progress: bool = False) -> InLoc:
     return InLoc(options.dataset)
 
 
-def _given_pairs(path: Path, names: Sequence[str]) -> list[pairs.Pair]:
+def _given_pairs(path: Path, names: Sequence[str]) -> list[Pair]:
     """Read the pairs of the queries.
 
     Raises:
         ValueError: there is none.
     """
-    listed = list(dict.fromkeys(pairs.read_pairs(path)))
+    listed = list(dict.fromkeys(read_pairs(path)))
     known = set(names)
     chosen = [pair for pair in listed if pair[0] in known]
     if not chosen:

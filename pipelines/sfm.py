@@ -15,9 +15,23 @@ import pycolmap
 import tyro
 
 from featplug.cli.app import run_command
-from featplug.colmap import database as colmap
-from featplug.colmap.database import CameraOptions, VerificationSummary
+from featplug.colmap.cameras import CameraOptions, check_camera
+from featplug.colmap.database import (
+    VerificationSummary,
+    create_database,
+    image_ids,
+    import_features,
+    import_matches,
+    verify_matches,
+)
+from featplug.colmap.mapping import (
+    global_mapping,
+    incremental_mapping,
+    log_to_file,
+    require_global_mapping,
+)
 from featplug.io.images import list_images
+from featplug.io.pair_lists import Pair, read_pairs, unique_pairs, write_pairs
 from featplug.io.results import (
     StageRecorder,
     data_fingerprint,
@@ -98,7 +112,7 @@ class MatchedScene:
     features: Features
     matcher: str
     """Its name."""
-    pairs: list[pairs.Pair]
+    pairs: list[Pair]
     matches: Path
     retrieval: RetrievalSummary | None
     """What it did, where it chose pairs."""
@@ -150,11 +164,11 @@ def match_scene(options: SfmOptions, progress: bool = False) -> MatchedScene:
     )
     reference = {} if options.reference is None else read_reference_poses(options.reference)
     if options.mapper == "global":
-        colmap.require_global_mapping()
-    colmap.check_camera(options.camera)
+        require_global_mapping()
+    check_camera(options.camera)
     given_pairs = None
     if options.pairs not in _SELECTIONS:
-        given_pairs = pairs.unique_pairs(pairs.read_pairs(Path(options.pairs)))
+        given_pairs = unique_pairs(read_pairs(Path(options.pairs)))
 
     recorder = StageRecorder()
     with recorder.stage("extract"):
@@ -174,7 +188,7 @@ def match_scene(options: SfmOptions, progress: bool = False) -> MatchedScene:
         with recorder.stage("pairs"):
             given_pairs, retrieval = _select_pairs(options, inputs, outputs, progress)
         skipped.update(retrieval.skipped if retrieval else {})
-        pairs.write_pairs(pairs_path, given_pairs)
+        write_pairs(pairs_path, given_pairs)
     else:
         pairs_path = Path(options.pairs)
         known = set(inputs.names)
@@ -226,9 +240,9 @@ def map_scene(scene: MatchedScene, options: SfmOptions, progress: bool = False) 
     _remove_old_model(outputs)
     recorder = StageRecorder()
     log = outputs / "colmap.log"
-    with recorder.stage("verify"), colmap.log_to_file(log):
+    with recorder.stage("verify"), log_to_file(log):
         verified = _verify(options, inputs, scene.pairs, scene.matches, outputs)
-    with recorder.stage("map"), colmap.log_to_file(log):
+    with recorder.stage("map"), log_to_file(log):
         model = _map(options, outputs, progress)
     (outputs / "model").mkdir()
     model.write(str(outputs / "model"))
@@ -263,7 +277,7 @@ def map_scene(scene: MatchedScene, options: SfmOptions, progress: bool = False) 
 
 def _select_pairs(
     options: SfmOptions, inputs: Features, outputs: Path, progress: bool
-) -> tuple[list[pairs.Pair], RetrievalSummary | None]:
+) -> tuple[list[Pair], RetrievalSummary | None]:
     """Choose pairs as the options say, and tell what retrieval did for it."""
     if options.pairs == "exhaustive":
         return pairs.exhaustive(inputs.names), None
@@ -280,7 +294,7 @@ def _select_pairs(
         database=inputs.names,
         progress=progress,
     )
-    return pairs.unique_pairs(chosen), described
+    return unique_pairs(chosen), described
 
 
 def _remove_old_model(outputs: Path) -> None:
@@ -292,26 +306,26 @@ def _remove_old_model(outputs: Path) -> None:
 
 
 def _verify(
-    options: SfmOptions, inputs: Features, pair_list: list[pairs.Pair], matches: Path, outputs: Path
+    options: SfmOptions, inputs: Features, pair_list: list[Pair], matches: Path, outputs: Path
 ) -> VerificationSummary:
     """Bring features and matches into COLMAP's database, and verify them."""
     database = outputs / "database.db"
-    colmap.create_database(database, options.images, inputs.names, options.camera)
+    create_database(database, options.images, inputs.names, options.camera)
     with FeatureReader(inputs.path) as feature_reader:
-        colmap.import_features(database, feature_reader)
+        import_features(database, feature_reader)
     with MatchReader(matches) as match_reader:
-        colmap.import_matches(database, pair_list, match_reader)
-    return colmap.verify_matches(database, pair_list, options.seed)
+        import_matches(database, pair_list, match_reader)
+    return verify_matches(database, pair_list, options.seed)
 
 
 def _map(options: SfmOptions, outputs: Path, progress: bool) -> pycolmap.Reconstruction:
     database, models = outputs / "database.db", outputs / "colmap_models"
     refine = options.camera.params is None
     if options.mapper == "global":
-        return colmap.global_mapping(database, options.images, models, options.seed, refine)
-    num_images = len(colmap.image_ids(database))
+        return global_mapping(database, options.images, models, options.seed, refine)
+    num_images = len(image_ids(database))
     with progress_bar(None, "map", num_images, "image", progress) as bar:
-        return colmap.incremental_mapping(
+        return incremental_mapping(
             database, options.images, models, options.seed, refine, on_images=bar.update
         )
 

@@ -10,12 +10,12 @@ from typing import Any, Literal
 import pycolmap
 
 from featplug.base import choose_device
+from featplug.io.pair_lists import Pair
 from featplug.io.results import environment
 from featplug.io.store import FeatureReader
 from featplug.methods import feature_conf, matcher_conf, retrieval_conf
 from featplug.stages.extract import extract_features
 from featplug.stages.match import match_features
-from featplug.stages.pairs import Pair
 from featplug.stages.retrieve import RetrievalSummary, global_descriptors, pairs_from_retrieval
 from pipelines.datasets.problem import Problem, image_problem
 

@@ -11,13 +11,14 @@ import pycolmap
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from featplug.colmap.database import read_model
 from featplug.colmap.known_poses import model_from_poses
+from featplug.colmap.model_files import read_model
+from featplug.io.pair_lists import write_pairs
 from featplug.localization.queries import Query, write_poses, write_queries
 from featplug.metrics.poses import camera_centres
 from featplug.stages.extract import extract_features
 from featplug.stages.match import match_features
-from featplug.stages.pairs import exhaustive, write_pairs
+from featplug.stages.pairs import exhaustive
 from featplug.stages.triangulate import triangulate_known_poses
 from pipelines.datasets.reference import read_strecha_camera
 from tests.worlds import write_room_corner

@@ -17,8 +17,8 @@ import numpy as np
 import pycolmap
 from scipy.io import savemat
 
+from featplug.io.pair_lists import Pair, write_pairs
 from featplug.localization.queries import Query, write_poses, write_queries
-from featplug.stages.pairs import Pair, write_pairs
 from tests.scanned_room import write_alignment
 
 COLOUR_FOCAL, DEPTH_FOCAL = 525.0, 585.0

@@ -12,9 +12,9 @@ from scipy.io import savemat
 from scipy.spatial.transform import Rotation
 
 from featplug.io.h5file import Provenance
+from featplug.io.pair_lists import write_pairs
 from featplug.io.store import FeatureWriter, MatchWriter
 from featplug.localization.queries import Query, write_poses, write_queries
-from featplug.stages.pairs import write_pairs
 from pipelines.datasets.inloc import benchmark_camera
 from tests.worlds import MatchedImages
 

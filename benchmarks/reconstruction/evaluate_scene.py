@@ -20,8 +20,8 @@ from benchmarks.reconstruction.views import draw_pairs, telling_pairs
 from benchmarks.record import Picture, Problem, Row, Run, write_run
 from featplug.colmap.dense import dense_reconstruction, require_dense
 from featplug.io.images import list_images
+from featplug.io.pair_lists import Pair
 from featplug.io.results import StageRecorder, data_fingerprint, metric, write_results
-from featplug.stages.pairs import Pair
 from pipelines.sfm import MatchedScene, SfmOptions, match_scene
 from pipelines.stages import plain
 

@@ -10,7 +10,8 @@ from typing import Literal
 from benchmarks.choices import asked_for, choose_seeds
 from benchmarks.reconstruction.scenes import Scene
 from featplug.base import choose_device
-from featplug.colmap.database import CameraOptions, check_camera, require_global_mapping
+from featplug.colmap.cameras import CameraOptions, check_camera
+from featplug.colmap.mapping import require_global_mapping
 from featplug.methods import matcher_conf, retrieval_conf
 from pipelines.sfm import SfmOptions
 from pipelines.stages import FeatureOptions, require_positive

@@ -10,9 +10,9 @@ import numpy as np
 from benchmarks.record import Picture
 from featplug.colmap.database import inlier_matches, verified_pairs
 from featplug.io.images import read_image
+from featplug.io.pair_lists import Pair
 from featplug.io.store import FeatureReader, MatchReader
 from featplug.plots import write_match_picture
-from featplug.stages.pairs import Pair
 
 _QUANTILES = (0.75, 0.25)
 

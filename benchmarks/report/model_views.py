@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pycolmap
 
-from featplug.colmap.database import read_model
+from featplug.colmap.model_files import read_model
 from featplug.metrics.poses import camera_centres, model_cameras, model_poses
 from featplug.plots import ground_axes
 

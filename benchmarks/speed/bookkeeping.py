@@ -9,10 +9,11 @@ from PIL import Image
 
 from benchmarks.speed.measure import Case, Figures, Setup
 from featplug.io.h5file import Provenance
+from featplug.io.pair_lists import write_pairs
 from featplug.io.store import FeatureWriter
 from featplug.stages.extract import extract_features
 from featplug.stages.match import match_features
-from featplug.stages.pairs import exhaustive, write_pairs
+from featplug.stages.pairs import exhaustive
 
 
 def many_images(setup: Setup) -> Figures:

@@ -13,9 +13,10 @@ from scipy.spatial.transform import Rotation
 
 from benchmarks.record import Curve
 from benchmarks.speed.measure import Case, Figures, Setup, measure
-from featplug.colmap.database import read_model
 from featplug.colmap.known_poses import model_from_poses
+from featplug.colmap.model_files import read_model
 from featplug.io.h5file import Provenance
+from featplug.io.pair_lists import read_pairs, write_pairs
 from featplug.io.results import peak_memory, write_results
 from featplug.io.store import FeatureReader, FeatureWriter, MatchReader, MatchWriter
 from featplug.localization.in_model import LocalizationOptions, ModelPoints, localize_queries
@@ -28,7 +29,6 @@ from featplug.localization.queries import (
     write_queries,
 )
 from featplug.metrics.poses import absolute_pose_errors
-from featplug.stages.pairs import read_pairs, write_pairs
 
 _NUM_POINTS, _NUM_DATABASE, _NUM_QUERIES = 30_000, 120, 800
 GROWTH = (50, 200, _NUM_QUERIES)

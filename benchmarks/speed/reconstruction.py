@@ -9,7 +9,7 @@ import numpy as np
 import pycolmap
 
 from benchmarks.speed.measure import Case, Figures, Setup
-from featplug.colmap.database import log_to_file
+from featplug.colmap.mapping import log_to_file
 from featplug.metrics.poses import reconstruction_statistics
 from pipelines.sfm import SfmOptions, reconstruct
 

@@ -14,13 +14,13 @@ from scipy.spatial.transform import Rotation
 
 from benchmarks.speed.measure import Case, Figures, Setup
 from featplug.io.h5file import Provenance
+from featplug.io.pair_lists import write_pairs
 from featplug.io.results import peak_memory
 from featplug.io.store import FeatureWriter, MatchWriter
 from featplug.localization.localizer import SUBMISSION
 from featplug.localization.queries import read_poses, write_poses
 from featplug.localization.scans import interpolate_scan
 from featplug.metrics.poses import absolute_pose_errors
-from featplug.stages.pairs import write_pairs
 from pipelines.datasets.inloc import benchmark_camera, read_scan
 from pipelines.inloc import localize
 from pipelines.inloc_task import InLocOptions

@@ -9,7 +9,7 @@ import tyro
 
 if TYPE_CHECKING:
     from featplug.io.exchange.transfer import Transfer
-    from featplug.stages.pairs import Pair
+    from featplug.io.pair_lists import Pair
 
 export_app = tyro.extras.SubcommandApp()
 """The commands of ``featplug export``."""
@@ -53,7 +53,7 @@ def export_colmap(
         seed: of verification.
         overwrite: replace a database.
     """
-    from featplug.colmap.database import CameraOptions
+    from featplug.colmap.cameras import CameraOptions
     from featplug.io.exchange.colmap import export_database
 
     _report(
@@ -281,7 +281,7 @@ def _names(image_list: Path | None) -> list[str] | None:
 
 
 def _pairs(pairs: Path | None) -> list[Pair] | None:
-    from featplug.stages.pairs import read_pairs, unique_pairs
+    from featplug.io.pair_lists import read_pairs, unique_pairs
 
     return None if pairs is None else unique_pairs(read_pairs(pairs))
 

@@ -67,7 +67,7 @@ def pairs_covisibility(model: Path, output: Path, num_matched: int) -> None:
         output: the pair list.
         num_matched: with how many images.
     """
-    from featplug.colmap.database import read_model
+    from featplug.colmap.model_files import read_model
     from featplug.stages.pairs import covisible
 
     _write_pairs(output, covisible(read_model(model), num_matched))
@@ -85,7 +85,7 @@ def pairs_poses(
         num_matched: with how many images.
         rotation_threshold: largest angle between the optical axes, in degrees.
     """
-    from featplug.colmap.database import read_model
+    from featplug.colmap.model_files import read_model
     from featplug.metrics.poses import model_poses
     from featplug.stages.pairs import from_poses
 
@@ -120,7 +120,7 @@ def pairs_retrieval(
         db_descriptors: files of the database's global descriptors; --descriptors by default.
         min_score: least similarity of a pair; hloc asks for 0.
     """
-    from featplug.colmap.database import read_model
+    from featplug.colmap.model_files import read_model
     from featplug.metrics.poses import model_poses
     from featplug.stages.retrieve import described_images, pairs_from_retrieval, select_images
 
@@ -147,7 +147,7 @@ def _names(image_list: Path | None, features: Path | None) -> list[str]:
 
 
 def _write_pairs(output: Path, chosen: list[tuple[str, str]]) -> None:
-    from featplug.stages.pairs import write_pairs
+    from featplug.io.pair_lists import write_pairs
 
     if not chosen:
         raise ValueError("There is no pair of images like that, so no pair list is written.")

@@ -1,4 +1,4 @@
-"""COLMAP: features and matches into its database, geometric verification, mapping.
+"""COLMAP's database: cameras, keypoints, matches and geometric verification.
 
 COLMAP puts the origin at the corner of the top-left pixel, so 0.5 is added to every keypoint here
 and nowhere else. Works with pycolmap 3.13 to 4.2.
@@ -6,34 +6,17 @@ and nowhere else. Works with pycolmap 3.13 to 4.2.
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pycolmap
 
-from featplug.colmap.model_files import incomplete_file, sample_camera
+from featplug.colmap.cameras import CameraOptions, check_camera
+from featplug.io.pair_lists import Pair, write_pairs
 from featplug.io.store import FeatureReader, MatchReader
 from featplug.keypoints.detection import from_sift_frames, sift_frames
-from featplug.stages.pairs import Pair, write_pairs
-
-_GLOG_FATAL = 3
-
-
-@dataclass(frozen=True)
-class CameraOptions:
-    """How COLMAP cameras are made from the images; the focal length starts from EXIF if there."""
-
-    mode: Literal["auto", "single", "per-folder", "per-image"] = "auto"
-    """Which images share a camera; auto: neighbours in the list with the same EXIF data."""
-    model: str = "SIMPLE_RADIAL"
-    """COLMAP camera model."""
-    params: str | None = None
-    """Known intrinsics, comma-separated as COLMAP's model orders them; kept fixed."""
 
 
 @dataclass(frozen=True)
@@ -44,75 +27,6 @@ class VerificationSummary:
     """Pairs with at least one match."""
     num_verified_pairs: int
     num_inlier_matches: int
-
-
-def check_camera(camera: CameraOptions) -> None:
-    """Refuse camera options that COLMAP cannot use.
-
-    Raises:
-        ValueError: there is no such camera model, or it has another number of parameters.
-    """
-    models = sorted(set(pycolmap.CameraModelId.__members__) - {"INVALID"})
-    if camera.model not in models:
-        raise ValueError(
-            f"COLMAP has no camera model {camera.model!r}; it has {', '.join(models)}."
-        )
-    if camera.params is not None:
-        model = pycolmap.CameraModelId.__members__[camera.model]
-        sample = sample_camera(model)
-        if len(camera.params.split(",")) != len(sample.params):
-            raise ValueError(
-                f"The camera model {camera.model} has the parameters {sample.params_info}, not "
-                f"{camera.params!r}."
-            )
-
-
-@contextmanager
-def log_to_file(path: Path) -> Iterator[None]:
-    """Send COLMAP's log to a file (appended) instead of the terminal."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    log = pycolmap.logging
-    before = log.logtostderr, log.alsologtostderr, log.stderrthreshold
-    prefix = path.with_name(f".{path.name}.part.")
-    log.logtostderr, log.alsologtostderr, log.stderrthreshold = False, False, _GLOG_FATAL
-    for level in (log.WARNING, log.ERROR):
-        log.set_log_destination(level, "")  # INFO's file has all of them
-    log.set_log_destination(log.INFO, str(prefix))
-    try:
-        yield
-    finally:
-        log.set_log_destination(log.INFO, "")  # closes and flushes the file
-        log.logtostderr, log.alsologtostderr, log.stderrthreshold = before
-        with path.open("ab") as target:
-            # The logger adds time and process to the name it was given.
-            for part in sorted(path.parent.glob(f"{prefix.name}*")):
-                if not part.is_symlink():
-                    with part.open("rb") as source:
-                        shutil.copyfileobj(source, target)
-                part.unlink()
-
-
-def read_model(path: Path) -> pycolmap.Reconstruction:
-    """Read a COLMAP model, binary or text.
-
-    Raises:
-        FileNotFoundError: there is none.
-        ValueError: it is damaged.
-    """
-    path = Path(path)
-    if not any((path / f"images.{suffix}").is_file() for suffix in ("bin", "txt")):
-        raise FileNotFoundError(f"There is no COLMAP model in {path} (no images.bin or .txt).")
-    if (incomplete := incomplete_file(path)) is not None:
-        raise ValueError(
-            f"The COLMAP model {path} cannot be read: {incomplete.name} ends too early; copy or "
-            "download it again."
-        )
-    try:
-        return pycolmap.Reconstruction(str(path))
-    except (ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"The COLMAP model {path} cannot be read: {reason}") from error
 
 
 def create_database(
@@ -299,98 +213,3 @@ def inlier_matches(database_path: Path, name0: str, name1: str) -> np.ndarray:
     with pycolmap.Database.open(str(database_path)) as database:
         geometry = database.read_two_view_geometry(ids[name0], ids[name1])
     return np.asarray(geometry.inlier_matches, np.int64).reshape(-1, 2)
-
-
-def incremental_mapping(
-    database_path: Path,
-    image_dir: Path,
-    output_dir: Path,
-    seed: int,
-    refine_intrinsics: bool = True,
-    on_images: Callable[[int], object] = lambda _: None,
-) -> pycolmap.Reconstruction:
-    """Reconstruct image after image.
-
-    Args:
-        database_path: a database with two-view geometries.
-        image_dir: folder of the images, for the points' colours.
-        output_dir: gets COLMAP's models, a numbered folder each.
-        seed: of RANSAC.
-        refine_intrinsics: let bundle adjustment change focal length and distortion.
-        on_images: called with the number of images registered, two at first, then one by one.
-
-    Returns:
-        The largest model.
-
-    Raises:
-        ValueError: nothing was reconstructed.
-    """
-    pipeline = pycolmap.IncrementalPipelineOptions()
-    pipeline.random_seed = seed
-    pipeline.ba_refine_focal_length = refine_intrinsics
-    pipeline.ba_refine_extra_params = refine_intrinsics
-    pycolmap.set_random_seed(seed)
-    # Small scenes would otherwise be dropped where COLMAP tries more than one model.
-    pipeline.min_model_size = min(pipeline.min_model_size, 3)
-    output_dir.mkdir(parents=True, exist_ok=True)
-    models = pycolmap.incremental_mapping(
-        str(database_path),
-        str(image_dir),
-        str(output_dir),
-        options=pipeline,
-        initial_image_pair_callback=lambda: _call(on_images, 2),
-        next_image_callback=lambda: _call(on_images, 1),
-    )
-    return _largest(models)
-
-
-def _call(on_images: Callable[[int], object], num_images: int) -> None:
-    on_images(num_images)
-
-
-def require_global_mapping() -> None:
-    """Refuse to go on where this pycolmap cannot reconstruct globally.
-
-    Raises:
-        ValueError: it is older than 4.0.
-    """
-    if not hasattr(pycolmap, "global_mapping"):
-        raise ValueError(
-            f"Global mapping needs pycolmap 4.0 or newer, this is {pycolmap.__version__}; "
-            "upgrade it or use the incremental mapper."
-        )
-
-
-def global_mapping(
-    database_path: Path,
-    image_dir: Path,
-    output_dir: Path,
-    seed: int,
-    refine_intrinsics: bool = True,
-) -> pycolmap.Reconstruction:
-    """Reconstruct all images at once (GLOMAP); arguments as of :func:`incremental_mapping`.
-
-    Raises:
-        ValueError: pycolmap is too old, or nothing was reconstructed.
-    """
-    require_global_mapping()
-    pipeline = pycolmap.GlobalPipelineOptions()
-    pipeline.random_seed = seed
-    pipeline.mapper.bundle_adjustment.refine_focal_length = refine_intrinsics
-    pipeline.mapper.bundle_adjustment.refine_extra_params = refine_intrinsics
-    pycolmap.set_random_seed(seed)
-    output_dir.mkdir(parents=True, exist_ok=True)
-    models = pycolmap.global_mapping(
-        str(database_path), str(image_dir), str(output_dir), options=pipeline
-    )
-    return _largest(models)
-
-
-def _largest(models: dict[int, pycolmap.Reconstruction]) -> pycolmap.Reconstruction:
-    best = max(models.values(), key=lambda m: m.num_reg_images(), default=None)
-    if best is None or best.num_reg_images() == 0 or best.num_points3D() == 0:
-        raise ValueError(
-            "COLMAP reconstructed nothing: it found no pair of images with enough matches and "
-            "parallax to start from; colmap.log says more."
-        )
-    return best

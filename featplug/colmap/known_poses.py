@@ -15,9 +15,9 @@ import numpy as np
 import pycolmap
 
 from featplug.colmap.database import image_ids
+from featplug.io.pair_lists import Pair
 from featplug.io.store import FeatureReader
 from featplug.metrics.poses import intrinsics
-from featplug.stages.pairs import Pair
 
 _CACHED_IMAGES = 512
 _CHANCE_INLIER_RATIO = 0.05

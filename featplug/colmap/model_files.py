@@ -20,6 +20,28 @@ _TRACK_ELEMENT = 8
 _COUNT = struct.Struct("<Q")
 
 
+def read_model(path: Path) -> pycolmap.Reconstruction:
+    """Read a COLMAP model, binary or text.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is damaged.
+    """
+    path = Path(path)
+    if not any((path / f"images.{suffix}").is_file() for suffix in ("bin", "txt")):
+        raise FileNotFoundError(f"There is no COLMAP model in {path} (no images.bin or .txt).")
+    if (incomplete := incomplete_file(path)) is not None:
+        raise ValueError(
+            f"The COLMAP model {path} cannot be read: {incomplete.name} ends too early; copy or "
+            "download it again."
+        )
+    try:
+        return pycolmap.Reconstruction(str(path))
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"The COLMAP model {path} cannot be read: {reason}") from error
+
+
 def incomplete_file(model_dir: Path) -> Path | None:
     """Find a file of a binary model that ends too early; there is none in a text model."""
     files = {

@@ -1,24 +1,20 @@
-"""Pair lists: which images are matched with which, as text files in hloc's form.
+"""Which images are matched with which: all, neighbours, covisible ones, those of near poses.
 
-One pair a line, two names with a space between them. Pairs by global descriptors are chosen in
-:mod:`featplug.stages.retrieve`.
+Pairs by global descriptors are selected in :mod:`featplug.stages.retrieve`.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations, product
-from pathlib import Path
 
 import numpy as np
 import pycolmap
 from scipy.sparse import csr_array
 from scipy.spatial.distance import cdist
 
-from featplug.io.images import check_name
-
-Pair = tuple[str, str]
+from featplug.io.pair_lists import Pair
 
 _BLOCK_SCORES = 2**22
 _BLOCK_QUERIES = 1024
@@ -172,57 +168,3 @@ def _best(scores: np.ndarray, num: int) -> np.ndarray:
 def _check_num(num: int) -> None:
     if num < 1:
         raise ValueError(f"The number of images to pair each with must be at least 1, not {num}.")
-
-
-def unique_pairs(pairs: Iterable[Pair]) -> list[Pair]:
-    """Drop repetitions, in either order, and pairs of an image with itself; keep the order."""
-    seen: set[Pair] = set()
-    unique = []
-    for pair in pairs:
-        key = min(pair, pair[::-1])
-        if pair[0] != pair[1] and key not in seen:
-            seen.add(key)
-            unique.append(pair)
-    return unique
-
-
-def read_pairs(path: Path) -> list[Pair]:
-    """Read a pair list.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: a line is not two names, or there is none.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no pair list {path}.")
-    pairs = []
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
-        words = line.split()
-        if not words or words[0].startswith("#"):
-            continue
-        if len(words) != 2:
-            raise ValueError(
-                f"Line {number} of {path} must be two image names with a space between them, "
-                f"not {line.strip()!r}."
-            )
-        pairs.append((words[0], words[1]))
-    if not pairs:
-        raise ValueError(f"The pair list {path} is empty.")
-    return pairs
-
-
-def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
-    """Write a pair list.
-
-    Raises:
-        ValueError: a name cannot stand in one.
-    """
-    lines = []
-    for name0, name1 in pairs:
-        check_name(name0)
-        check_name(name1)
-        lines.append(f"{name0} {name1}\n")
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(lines), encoding="utf-8")

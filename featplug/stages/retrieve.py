@@ -27,10 +27,11 @@ from featplug.io.images import (
     prefetch_images,
     read_image_list,
 )
+from featplug.io.pair_lists import Pair
 from featplug.io.store import FeatureReader, GlobalDescriptorReader, GlobalDescriptorWriter
 from featplug.methods import retrieval_conf
 from featplug.stages.extract import image_names, not_yet_extracted
-from featplug.stages.pairs import Pair, best_pairs
+from featplug.stages.pairs import best_pairs
 from featplug.utils.progress import progress_bar
 from featplug.weights.checkpoints import file_sha256
 

@@ -12,12 +12,13 @@ from typing import Any
 
 import pycolmap
 
-from featplug.colmap import database as colmap
 from featplug.colmap import known_poses
+from featplug.colmap.database import import_features, import_matches
 from featplug.colmap.known_poses import PosedCheckSummary
+from featplug.colmap.mapping import log_to_file
+from featplug.io.pair_lists import Pair, unique_pairs
 from featplug.io.store import FeatureReader, MatchReader
 from featplug.metrics.poses import intrinsics, model_cameras, model_poses
-from featplug.stages.pairs import Pair, unique_pairs
 
 
 @dataclass(frozen=True)
@@ -100,10 +101,10 @@ def triangulate_known_poses(
         database = output_dir / "database.db"
         model = known_poses.model_from_poses(cameras, {name: poses[name] for name in usable})
         known_poses.create_database_from_model(database, model)
-        colmap.import_features(database, feature_reader)
-        colmap.import_matches(database, wanted, match_reader)
+        import_features(database, feature_reader)
+        import_matches(database, wanted, match_reader)
         check = known_poses.check_matches(database, wanted, model, feature_reader, max_error)
-    with colmap.log_to_file(output_dir / "colmap.log"):
+    with log_to_file(output_dir / "colmap.log"):
         known_poses.triangulate(database, model, image_dir, model_dir, check, seed, two_view_tracks)
     record.write_text(json.dumps({"inputs": inputs, "check": asdict(check)}, indent=2) + "\n")
     return Triangulation(model_dir, check, skipped)

@@ -24,7 +24,7 @@ from typing import Literal
 
 import pycolmap
 
-from featplug.colmap.database import read_model
+from featplug.colmap.model_files import read_model
 from featplug.colmap.nvm import read_nvm
 from featplug.io.images import list_images, read_image
 from featplug.localization.queries import Query, read_queries

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from featplug.colmap.database import read_model
+from featplug.colmap.model_files import read_model
 from featplug.metrics.poses import model_poses
 
 _CAMERA_SUFFIX = ".camera"

@@ -13,8 +13,9 @@ import pytest
 
 from featplug.cli.app import app
 from featplug.cli.pair_commands import pairs_app
+from featplug.io.pair_lists import read_pairs, write_pairs
 from featplug.io.store import FeatureReader
-from featplug.stages.pairs import exhaustive, read_pairs, write_pairs
+from featplug.stages.pairs import exhaustive
 from tests.conftest import REPOSITORY
 from tests.stages.test_retrieve import write_features
 from tests.worlds import SyntheticScene, write_textured_images

@@ -9,8 +9,18 @@ import pycolmap
 import pytest
 from PIL import Image
 
-from featplug.colmap import database as colmap
-from featplug.colmap.database import CameraOptions
+from featplug.colmap.cameras import CameraOptions, check_camera
+from featplug.colmap.database import (
+    VerificationSummary,
+    create_database,
+    image_ids,
+    import_features,
+    import_matches,
+    inlier_matches,
+    verified_pairs,
+    verify_matches,
+)
+from featplug.colmap.mapping import global_mapping, incremental_mapping, log_to_file
 from featplug.io.h5file import Provenance
 from featplug.io.store import FeatureReader, FeatureWriter, MatchReader, MatchWriter
 from featplug.metrics.poses import aligned_pose_errors, model_poses, reconstruction_statistics
@@ -24,17 +34,17 @@ NO_FEATURES = {
 }
 
 
-def import_scene(scene: SyntheticScene, database: Path) -> colmap.VerificationSummary:
+def import_scene(scene: SyntheticScene, database: Path) -> VerificationSummary:
     """Everything up to the mapper."""
     camera = next(iter(scene.truth.cameras.values()))
     options = CameraOptions("single", camera.model.name, ",".join(map(str, camera.params)))
-    colmap.create_database(database, scene.images, scene.names, options)
+    create_database(database, scene.images, scene.names, options)
     pairs = exhaustive(scene.names)
     with FeatureReader(scene.features) as features:
-        colmap.import_features(database, features)
+        import_features(database, features)
     with MatchReader(scene.matches) as matches:
-        assert colmap.import_matches(database, pairs, matches) == len(pairs)
-    return colmap.verify_matches(database, pairs, seed=0)
+        assert import_matches(database, pairs, matches) == len(pairs)
+    return verify_matches(database, pairs, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +62,7 @@ def test_the_synthetic_scene_comes_out_exact(
     """An origin off by half a pixel would leave half a pixel of reprojection error or a shift."""
     if mapper == "global" and not hasattr(pycolmap, "global_mapping"):
         pytest.skip("this pycolmap has no global mapper")
-    map_ = colmap.global_mapping if mapper == "global" else colmap.incremental_mapping
+    map_ = global_mapping if mapper == "global" else incremental_mapping
     model = map_(database, synthetic_scene.images, tmp_path, 0, refine_intrinsics=False)
     statistics = reconstruction_statistics(model)
     assert statistics.num_registered == 6
@@ -72,7 +82,7 @@ def test_the_synthetic_scene_comes_out_exact(
 def test_keypoints_move_by_half_a_pixel_and_matches_stay(
     synthetic_scene: SyntheticScene, database: Path
 ) -> None:
-    ids = colmap.image_ids(database)
+    ids = image_ids(database)
     name0, name1 = synthetic_scene.names[:2]
     with pycolmap.Database.open(str(database)) as db:
         keypoints = db.read_keypoints(ids[name0])
@@ -89,11 +99,11 @@ def test_keypoints_move_by_half_a_pixel_and_matches_stay(
 def test_inlier_matches_are_those_that_were_true(
     synthetic_scene: SyntheticScene, database: Path
 ) -> None:
-    counts = colmap.verified_pairs(database)
+    counts = verified_pairs(database)
     assert len(counts) == 15
     with MatchReader(synthetic_scene.matches) as reader:
         for (name0, name1), count in counts.items():
-            inliers = colmap.inlier_matches(database, name1, name0)[:, ::-1]
+            inliers = inlier_matches(database, name1, name0)[:, ::-1]
             assert len(inliers) == count
             true = {tuple(match) for match in reader.read(name0, name1)[0]}
             assert {tuple(match) for match in inliers} <= true
@@ -102,7 +112,7 @@ def test_inlier_matches_are_those_that_were_true(
 def test_the_log_goes_to_the_file_and_is_appended(tmp_path: Path) -> None:
     log = tmp_path / "deep" / "colmap.log"
     for word in ("first", "second"):
-        with colmap.log_to_file(log):
+        with log_to_file(log):
             pycolmap.logging.info(f"the {word} line")
             pycolmap.logging.warning(f"the {word} warning")
     text = log.read_text()
@@ -120,9 +130,9 @@ def one_image_database(folder: Path, size: tuple[int, int], feature_size: tuple[
     database, features = folder / "database.db", folder / "feats.h5"
     with FeatureWriter(features, Provenance("features", {})) as writer:
         writer.write("turned.jpg", NO_FEATURES, feature_size, 1.0, "")
-    colmap.create_database(database, folder, ["turned.jpg"], CameraOptions())
+    create_database(database, folder, ["turned.jpg"], CameraOptions())
     with FeatureReader(features) as reader:
-        colmap.import_features(database, reader)
+        import_features(database, reader)
     return database
 
 
@@ -147,26 +157,24 @@ def test_pairs_without_geometry_end_in_a_reason(
     database, matches = tmp_path / "database.db", tmp_path / "matches.h5"
     with MatchWriter(matches, Provenance("matches", {})) as writer:
         writer.write(*pairs[0], rng.permutation(300)[:20], np.ones(20), 300)
-    colmap.create_database(
-        database, synthetic_scene.images, list(pairs[0]), CameraOptions("single")
-    )
+    create_database(database, synthetic_scene.images, list(pairs[0]), CameraOptions("single"))
     with FeatureReader(synthetic_scene.features) as features:
-        colmap.import_features(database, features)
+        import_features(database, features)
     with MatchReader(matches) as reader:
-        assert colmap.import_matches(database, pairs, reader) == 1
+        assert import_matches(database, pairs, reader) == 1
     with pytest.raises(ValueError, match="None of the 1 matched pairs shows two views"):
-        colmap.verify_matches(database, pairs, seed=0)
+        verify_matches(database, pairs, seed=0)
     with pytest.raises(ValueError, match="COLMAP reconstructed nothing"):
-        colmap.incremental_mapping(database, synthetic_scene.images, tmp_path / "sfm", seed=0)
+        incremental_mapping(database, synthetic_scene.images, tmp_path / "sfm", seed=0)
 
 
 def test_a_wrong_camera_model_is_named(synthetic_scene: SyntheticScene, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no camera model 'FISHEYE9'; it has .*SIMPLE_RADIAL"):
-        colmap.create_database(
+        create_database(
             tmp_path / "x.db",
             synthetic_scene.images,
             synthetic_scene.names,
             CameraOptions(model="FISHEYE9"),
         )
     with pytest.raises(ValueError, match=r"PINHOLE has the parameters .*, not '1,2'"):
-        colmap.check_camera(CameraOptions("single", "PINHOLE", "1,2"))
+        check_camera(CameraOptions("single", "PINHOLE", "1,2"))

@@ -7,8 +7,7 @@ from pathlib import Path
 import pycolmap
 import pytest
 
-from featplug.colmap.database import read_model
-from featplug.colmap.model_files import incomplete_file
+from featplug.colmap.model_files import incomplete_file, read_model
 
 
 @pytest.fixture

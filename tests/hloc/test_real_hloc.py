@@ -16,13 +16,14 @@ import pytest
 from PIL import Image
 
 import featplug
+from featplug.io.pair_lists import write_pairs
 from featplug.io.store import FeatureReader, MatchReader
 from featplug.localization.queries import read_poses
 from featplug.methods import features
 from featplug.metrics.poses import absolute_pose_errors
 from featplug.stages.extract import extract_features
 from featplug.stages.match import match_features
-from featplug.stages.pairs import exhaustive, write_pairs
+from featplug.stages.pairs import exhaustive
 from featplug.stages.retrieve import global_descriptors, pairs_from_retrieval
 from featplug.weights.catalogue import list_confs
 from tests.conftest import REPOSITORY

@@ -11,7 +11,7 @@ import numpy as np
 import pycolmap
 import pytest
 
-from featplug.colmap.database import read_model
+from featplug.colmap.model_files import read_model
 from featplug.io.h5file import Provenance
 from featplug.io.store import FeatureReader, MatchReader, MatchWriter
 from featplug.localization.absolute_pose import AbsolutePoseOptions

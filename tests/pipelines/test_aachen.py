@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 
 import pipelines.stages
-from featplug.colmap.database import read_model
+from featplug.colmap.model_files import read_model
+from featplug.io.pair_lists import read_pairs, write_pairs
 from featplug.io.store import FeatureReader
 from featplug.localization.queries import read_poses
-from featplug.stages.pairs import read_pairs, write_pairs
 from featplug.stages.retrieve import RetrievalSummary
 from pipelines.aachen import localize, main
 from pipelines.aachen_task import AachenOptions, open_dataset, read_task, wanted_images

@@ -18,10 +18,10 @@ from scipy.io import savemat
 
 import pipelines.inloc
 from featplug.io.h5file import Provenance
+from featplug.io.pair_lists import read_pairs, write_pairs
 from featplug.io.store import FeatureReader, MatchReader, MatchWriter
 from featplug.localization.queries import read_poses
 from featplug.metrics.poses import absolute_pose_errors, localization_recall
-from featplug.stages.pairs import read_pairs, write_pairs
 from featplug.stages.retrieve import RetrievalSummary
 from pipelines.inloc import InLocOptions, localize
 from pipelines.stages import FeatureOptions

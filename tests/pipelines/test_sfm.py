@@ -16,9 +16,9 @@ import pycolmap
 import pytest
 from PIL import Image
 
-from featplug.colmap.database import CameraOptions
+from featplug.colmap.cameras import CameraOptions
+from featplug.io.pair_lists import read_pairs, write_pairs
 from featplug.io.store import FeatureReader
-from featplug.stages.pairs import read_pairs, write_pairs
 from pipelines.sfm import SfmOptions, main, reconstruct
 from pipelines.stages import FeatureOptions
 from tests.conftest import REPOSITORY

@@ -15,11 +15,11 @@ import pytest
 
 from featplug.io import store
 from featplug.io.h5file import Provenance
+from featplug.io.pair_lists import read_pairs, write_pairs
 from featplug.io.store import FeatureReader, FeatureWriter, MatchReader
 from featplug.methods import matcher_conf
 from featplug.stages import match as match_module
 from featplug.stages.match import match_features
-from featplug.stages.pairs import read_pairs, write_pairs
 from tests.stages.test_extract import assert_same_content, read_all
 
 NAMES = [f"db/{i:02}.jpg" for i in range(24)]

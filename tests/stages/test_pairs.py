@@ -9,17 +9,9 @@ import pycolmap
 import pytest
 from scipy.spatial.transform import Rotation
 
+from featplug.io.pair_lists import read_pairs, unique_pairs, write_pairs
 from featplug.stages import pairs as pairs_module
-from featplug.stages.pairs import (
-    best_pairs,
-    covisible,
-    exhaustive,
-    from_poses,
-    read_pairs,
-    sequential,
-    unique_pairs,
-    write_pairs,
-)
+from featplug.stages.pairs import best_pairs, covisible, exhaustive, from_poses, sequential
 
 
 def test_exhaustive_has_each_pair_once() -> None:

@@ -8,12 +8,13 @@ import numpy as np
 import pycolmap
 import pytest
 
-from featplug.colmap.database import read_model
 from featplug.colmap.known_poses import model_from_poses
+from featplug.colmap.model_files import read_model
 from featplug.io.h5file import Provenance
+from featplug.io.pair_lists import Pair
 from featplug.io.store import MatchReader, MatchWriter
 from featplug.metrics.poses import model_cameras, model_poses, reconstruction_statistics
-from featplug.stages.pairs import Pair, exhaustive
+from featplug.stages.pairs import exhaustive
 from featplug.stages.triangulate import Triangulation, triangulate_known_poses
 from tests.worlds import SyntheticScene
 

@@ -17,8 +17,15 @@ from typing import Any, Literal
 import numpy as np
 import pycolmap
 
-from featplug.colmap import database as colmap
-from featplug.colmap.database import CameraOptions
+from featplug.colmap.cameras import CameraOptions
+from featplug.colmap.database import (
+    create_database,
+    from_colmap_keypoints,
+    import_features,
+    import_matches,
+    verify_matches,
+)
+from featplug.colmap.mapping import log_to_file
 from featplug.io.exchange.transfer import (
     Transfer,
     check_indices,
@@ -32,8 +39,8 @@ from featplug.io.exchange.transfer import (
     write_pair,
 )
 from featplug.io.files import write_whole
+from featplug.io.pair_lists import Pair
 from featplug.io.store import FeatureReader, MatchReader
-from featplug.stages.pairs import Pair
 
 DescriptorForm = Literal["none", "sift", "float"]
 """How descriptors go into the database: not at all; as COLMAP's own SIFT, which it can match (128
@@ -103,15 +110,15 @@ def export_database(
             )
 
         def write(part: Path) -> None:
-            colmap.create_database(part, image_dir, names, camera or CameraOptions())
-            colmap.import_features(part, reader)
+            create_database(part, image_dir, names, camera or CameraOptions())
+            import_features(part, reader)
             _write_descriptors(part, reader, descriptors)
             if matches is not None:
                 with MatchReader(matches) as match_reader:
                     chosen = select_pairs(match_reader, names, pairs, transfer)
-                    transfer.num_pairs = colmap.import_matches(part, chosen, match_reader)
+                    transfer.num_pairs = import_matches(part, chosen, match_reader)
                 if verify:
-                    transfer.verification = colmap.verify_matches(part, chosen, seed, max_error)
+                    transfer.verification = verify_matches(part, chosen, seed, max_error)
             with pycolmap.Database.open(str(part)) as opened:
                 transfer.num_images = opened.num_images()
                 transfer.num_keypoints = opened.num_keypoints()
@@ -198,7 +205,10 @@ def _check_database(path: Path) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    with tempfile.TemporaryDirectory() as folder, colmap.log_to_file(Path(folder) / "colmap.log"):
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        log_to_file(Path(folder) / "colmap.log"),
+    ):
         yield
 
 
@@ -206,7 +216,7 @@ def _read_features(opened: pycolmap.Database, image_id: int) -> dict[str, np.nda
     keypoints = opened.read_keypoints(image_id)
     if not len(keypoints):
         return {"keypoints": np.zeros((0, 2), np.float32)}
-    return colmap.from_colmap_keypoints(keypoints)
+    return from_colmap_keypoints(keypoints)
 
 
 def _read_matches(

@@ -33,8 +33,8 @@ from featplug.io.exchange.transfer import (
     write_pair,
 )
 from featplug.io.files import write_whole
+from featplug.io.pair_lists import Pair
 from featplug.io.store import FeatureReader, MatchReader
-from featplug.stages.pairs import Pair
 
 _VERSION = "# kapture format: 1.1"
 _OVERLAPPING = ".overlapping/"

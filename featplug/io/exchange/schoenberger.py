@@ -34,9 +34,9 @@ from featplug.io.exchange.transfer import (
 )
 from featplug.io.files import write_whole
 from featplug.io.images import check_name, file_fingerprint, list_images, read_image_size
+from featplug.io.pair_lists import Pair
 from featplug.io.store import FeatureReader, MatchReader
 from featplug.keypoints.detection import from_sift_frames, sift_frames
-from featplug.stages.pairs import Pair
 
 _SEPARATOR = "---"
 _HEADER = np.dtype("<i4")

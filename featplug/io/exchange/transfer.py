@@ -12,8 +12,8 @@ import numpy as np
 
 from featplug.colmap.database import VerificationSummary
 from featplug.io.h5file import Provenance
+from featplug.io.pair_lists import Pair
 from featplug.io.store import FeatureReader, FeatureWriter, MatchReader, MatchWriter
-from featplug.stages.pairs import Pair
 
 _Writer = TypeVar("_Writer", FeatureWriter, MatchWriter)
 

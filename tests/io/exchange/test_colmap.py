@@ -11,7 +11,9 @@ import pycolmap
 import pytest
 
 from featplug.cli.app import app
-from featplug.colmap import database as colmap
+from featplug.colmap.cameras import CameraOptions
+from featplug.colmap.database import create_database, image_ids
+from featplug.colmap.mapping import incremental_mapping
 from featplug.io.exchange.colmap import export_database, import_database
 from featplug.io.h5file import Provenance
 from featplug.io.store import FeatureReader, FeatureWriter, MatchReader, MatchWriter
@@ -43,7 +45,7 @@ def test_pycolmap_finds_keypoints_and_matches(photographs: MatchedImages, tmp_pa
     assert (transfer.num_images, transfer.num_keypoints) == (3, 70)
     assert (transfer.num_pairs, transfer.num_matches) == (1, 15)
     assert [path.name for path in database.parent.iterdir()] == ["database.db"]
-    ids = colmap.image_ids(database)
+    ids = image_ids(database)
     assert sorted(ids) == NAMES
     with FeatureReader(photographs.features) as reader:
         wanted = reader.read("db/a.png")
@@ -113,13 +115,13 @@ def test_the_database_is_reconstructed_and_its_inliers_come_back(
 ) -> None:
     """An origin off by half a pixel would leave half a pixel of reprojection error."""
     camera = next(iter(synthetic_scene.truth.cameras.values()))
-    options = colmap.CameraOptions("single", camera.model.name, ",".join(map(str, camera.params)))
+    options = CameraOptions("single", camera.model.name, ",".join(map(str, camera.params)))
     database = tmp_path / "database.db"
     scene = synthetic_scene
     transfer = export_database(
         database, scene.features, scene.images, scene.matches, camera=options
     )
-    model = colmap.incremental_mapping(
+    model = incremental_mapping(
         database, scene.images, tmp_path / "sfm", 0, refine_intrinsics=False
     )
     assert reconstruction_statistics(model).mean_reprojection_error < 0.01
@@ -143,13 +145,11 @@ def test_the_database_is_reconstructed_and_its_inliers_come_back(
 def test_affine_and_absent_keypoints_are_read(photographs: MatchedImages, tmp_path: Path) -> None:
     """COLMAP's own affine SIFT has six columns; an image may have no row at all."""
     database, features = tmp_path / "database.db", tmp_path / "feats.h5"
-    colmap.create_database(
-        database, photographs.folder / "images", NAMES, colmap.CameraOptions("per-image")
-    )
+    create_database(database, photographs.folder / "images", NAMES, CameraOptions("per-image"))
     angle, scale = np.deg2rad(30), 3.0
     shape = scale * np.array([np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)])
     row = np.concatenate([[10.5, 20.5], shape]).astype(np.float32)[None]
-    ids = colmap.image_ids(database)
+    ids = image_ids(database)
     with pycolmap.Database.open(str(database)) as opened:
         opened.write_keypoints(ids["b.png"], row)
         opened.write_keypoints(ids["db/a.png"], np.zeros((0, 4), np.float32))
@@ -168,7 +168,7 @@ def test_several_matches_of_a_keypoint_become_one(
 ) -> None:
     database, features, matches = (tmp_path / n for n in ("database.db", "feats.h5", "matches.h5"))
     export_database(database, photographs.features, photographs.folder / "images")
-    ids = colmap.image_ids(database)
+    ids = image_ids(database)
     with pycolmap.Database.open(str(database)) as opened:
         rows = np.array([[3, 7], [3, 8], [4, 8]], np.uint32)
         opened.write_matches(ids["b.png"], ids["db/a.png"], rows)
@@ -181,7 +181,7 @@ def test_several_matches_of_a_keypoint_become_one(
 def test_matches_of_other_features_are_named(photographs: MatchedImages, tmp_path: Path) -> None:
     images, database = photographs.folder / "images", tmp_path / "database.db"
     export_database(database, photographs.features, images)
-    ids = colmap.image_ids(database)
+    ids = image_ids(database)
     with pycolmap.Database.open(str(database)) as opened:
         opened.write_matches(ids["b.png"], ids["db/a.png"], np.array([[2, 30]], np.uint32))
     features, matches = tmp_path / "feats.h5", tmp_path / "matches.h5"
@@ -270,7 +270,7 @@ def test_descriptors_of_unknown_meaning_are_refused(
     export_database(database, photographs.features, photographs.folder / "images")
     data = np.zeros((40, 61), np.uint8)
     with pycolmap.Database.open(str(database)) as opened:
-        image_id = colmap.image_ids(database)["b.png"]
+        image_id = image_ids(database)["b.png"]
         if HAS_TYPES:
             kind = pycolmap.FeatureExtractorType.UNDEFINED
             opened.write_descriptors(image_id, pycolmap.FeatureDescriptors(type=kind, data=data))
