@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from featplug.utils import moved
+
 if TYPE_CHECKING:
     from featplug.hloc import register, unregister
 
@@ -18,3 +20,6 @@ def __getattr__(name: str) -> Any:
 
         return getattr(hloc, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+moved.install()

@@ -1,1 +1,7 @@
 """COLMAP: databases, cameras, models, mapping."""
+
+from featplug.utils.moved import moved_attribute
+
+
+def __getattr__(name: str) -> object:
+    return moved_attribute(__name__, name)
