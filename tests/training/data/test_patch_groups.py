@@ -126,7 +126,7 @@ def test_a_killed_run_leaves_the_file_free(
 ) -> None:
     path = tmp_path / "killed.h5"
     code = (
-        "import time\nfrom tests.training.test_patch_groups import *\n"
+        "import time\nfrom tests.training.data.test_patch_groups import *\n"
         f"run = make_patch_groups(Path({str(photographs)!r}), Path({str(path)!r}), {names!r},"
         " OPTIONS, num_workers=1)\n"
         "print(next(run), flush=True)\ntime.sleep(60)"
