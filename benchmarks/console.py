@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 
+from tabulate import tabulate
+
 from benchmarks.published import compare
 from benchmarks.record import Run
 
@@ -20,17 +22,15 @@ def table_lines(cells: Sequence[Sequence[str]], align: str = "<") -> list[str]:
         cells: rows of the same length, the heads first.
         align: ``<`` or ``>`` for each of the first columns; the others are flush right.
     """
-    columns = [
-        (side, column)
-        for side, column in zip(
-            align.ljust(len(cells[0]), ">"), zip(*cells, strict=True), strict=True
-        )
-        if any(cell not in ("", NOTHING) for cell in column[1:])
-    ]
-    padded = [
-        [f"{cell:{side}{max(map(len, column))}}" for cell in column] for side, column in columns
-    ]
-    return ["  ".join(line).rstrip() for line in zip(*padded, strict=True)]
+    sides = align.ljust(len(cells[0]), ">")
+    shown = [i for i in range(len(sides)) if any(row[i] not in ("", NOTHING) for row in cells[1:])]
+    text = tabulate(
+        [[row[i] for i in shown] for row in cells],
+        tablefmt="plain",
+        disable_numparse=True,
+        colalign=["left" if sides[i] == "<" else "right" for i in shown],
+    )
+    return [line.rstrip() for line in text.splitlines()]
 
 
 def short_number(value: float, sign: str = "") -> str:

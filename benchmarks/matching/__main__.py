@@ -101,19 +101,17 @@ def main(
 def _table(protocol: Protocol, rows: Sequence[Row]) -> list[str]:
     rows = [row for row in rows if row.protocol == protocol.name]
     thresholds = [t for t in (1, 3, 5, 10) if any(f"mma_{t}" in row.metrics for row in rows)]
-    columns = {f"mma_{t}": (f"{t} px", 3) for t in thresholds}
+    columns = {f"mma_{t}": (f"MMA {t} px", 3) for t in thresholds}
     columns |= {name: (_HEADS[name], 3) for name in protocol.shown}
     columns |= {"mean_keypoints": ("keypoints", 0), "mean_matches": ("matches", 0)}
-    cells = [["MMA at" if thresholds else "", *(head for head, _ in columns.values()), "matcher"]]
+    cells = [["feature", "part", *(head for head, _ in columns.values()), "matcher"]]
     for row in rows:
-        is_whole = row.part == "all"
         figures = [
             f"{row.metrics[name]['value']:.{decimals}f}" if name in row.metrics else NOTHING
             for name, (_, decimals) in columns.items()
         ]
-        label = row.feature if is_whole else f"  {row.part}"
-        cells.append([label, *figures, (row.matcher or "") if is_whole else ""])
-    return ["", protocol.name, *table_lines(cells)] if rows else []
+        cells.append([row.feature, row.part, *figures, row.matcher or ""])
+    return ["", protocol.name, *table_lines(cells, "<<")] if rows else []
 
 
 if __name__ == "__main__":
