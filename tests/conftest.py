@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from featplug.cli.app import run_command
-from tests.aachen_worlds import write_room_set
-from tests.golden import GoldenRule
-from tests.parity import Parity
-from tests.worlds import SyntheticScene, write_synthetic_scene
+from tests.golden.parity import Parity
+from tests.golden.weights_rule import GoldenRule
+from tests.scenes.aachen_sets import write_room_set
+from tests.scenes.synthetic import SyntheticScene, write_synthetic_scene
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -14,7 +14,7 @@ from benchmarks.record import Problem, Run, read_run
 from pipelines.aachen_task import AachenOptions
 from pipelines.inloc import localize
 from pipelines.stages import FeatureOptions
-from tests.scanned_room import write_scanned_room
+from tests.scenes.scanned_room import write_scanned_room
 
 
 @pytest.fixture(scope="module")

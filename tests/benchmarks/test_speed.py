@@ -13,7 +13,7 @@ from benchmarks.speed import confs, localization
 from benchmarks.speed.__main__ import ALL_CASES, CASES, main
 from benchmarks.speed.measure import Case, Figures, Measurement, Setup, measure, measure_here
 from benchmarks.speed.rows import case_rows
-from tests.worlds import write_textured_images
+from tests.scenes.pictures import write_textured_images
 
 
 @pytest.fixture

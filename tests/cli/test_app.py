@@ -17,8 +17,9 @@ from featplug.io.pair_lists import read_pairs, write_pairs
 from featplug.io.store import FeatureReader
 from featplug.stages.pairs import exhaustive
 from tests.conftest import REPOSITORY
+from tests.scenes.pictures import write_textured_images
+from tests.scenes.synthetic import SyntheticScene
 from tests.stages.test_retrieve import write_features
-from tests.worlds import SyntheticScene, write_textured_images
 
 
 def featplug(*arguments: object, weights: Path | None = None) -> subprocess.CompletedProcess[str]:

@@ -25,7 +25,8 @@ from featplug.io.h5file import Provenance
 from featplug.io.store import FeatureReader, FeatureWriter, MatchReader, MatchWriter
 from featplug.metrics.poses import aligned_pose_errors, model_poses, reconstruction_statistics
 from featplug.stages.pairs import exhaustive
-from tests.worlds import SyntheticScene, textured_image
+from tests.scenes.pictures import textured_image
+from tests.scenes.synthetic import SyntheticScene
 
 NO_FEATURES = {
     "keypoints": np.zeros((0, 2), np.float32),

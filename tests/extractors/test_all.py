@@ -20,7 +20,7 @@ from featplug.networks.d2net import D2Net
 from featplug.networks.l2net import DOAP, Layer, l2_net
 from featplug.networks.lisrd import LISRD, LISRDSIFT
 from featplug.networks.mtldesc import MTLDesc
-from tests.worlds import textured_image
+from tests.scenes.pictures import textured_image
 
 LEARNT = [name for name in features if not name.startswith("sift")]
 

@@ -20,11 +20,11 @@ from featplug.methods import feature_conf
 from featplug.networks.contextdesc import ContextDesc, normalise_positions
 from featplug.networks.efficientnet_lite import EfficientNetLite0
 from featplug.weights.converters.contextdesc import contextdesc, regional
-from tests.contextdesc_weights import rule_variables, seeded_networks, seeded_state
-from tests.golden import GoldenRule
-from tests.parity import Parity
+from tests.golden.parity import Parity
+from tests.golden.weights_rule import GoldenRule
+from tests.networks.contextdesc_weights import rule_variables, seeded_networks, seeded_state
+from tests.scenes.pictures import textured_image
 from tests.weights.converters import tensorflow_writer as writer
-from tests.worlds import textured_image
 
 
 @pytest.fixture(scope="module")

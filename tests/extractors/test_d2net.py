@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from featplug.extractors.d2net import D2NetExtractor, detect
 from featplug.networks.d2net import D2Net, normalize_caffe
-from tests.golden import GoldenRule
+from tests.golden.parity import Parity
+from tests.golden.weights_rule import GoldenRule
 from tests.networks.test_d2net import seeded_image, seeded_state
-from tests.parity import Parity
 
 PYRAMID = [0.5, 1.0, 2.0]
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from featplug.base import Extractor
 from featplug.extractors import build_extractor
 from featplug.extractors.describer import Describer, patch_frames
-from tests.worlds import textured_image
+from tests.scenes.pictures import textured_image
 
 HERE = "tests.extractors.test_describer"
 

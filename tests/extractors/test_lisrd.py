@@ -13,10 +13,10 @@ from torch import Tensor
 from featplug.extractors.lisrd import LISRDExtractor
 from featplug.matchers.lisrd import tile_weights
 from featplug.networks.lisrd import LISRD
-from tests.golden import GoldenRule
+from tests.golden.parity import Parity
+from tests.golden.weights_rule import GoldenRule
 from tests.networks.test_d2net import seeded_image
 from tests.networks.test_lisrd import DENSE, seeded_state
-from tests.parity import Parity
 
 
 @pytest.fixture(scope="module")

@@ -17,11 +17,11 @@ from featplug.extractors.mtldesc import MTLDescExtractor
 from featplug.matchers import build_matcher
 from featplug.methods import feature_conf, matcher_conf
 from featplug.networks.mtldesc import Maps, MTLDesc, normalize
-from tests.golden import GoldenRule
+from tests.golden.parity import Parity
+from tests.golden.weights_rule import GoldenRule
 from tests.keypoints.test_detection import literal_suppression
 from tests.networks.test_d2net import seeded_image
 from tests.networks.test_mtldesc import seeded_state
-from tests.parity import Parity
 
 OFFICIAL_PYRAMID = feature_conf("mtldesc-ms")["model"]["scales"]
 

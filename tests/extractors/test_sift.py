@@ -14,7 +14,7 @@ from featplug.extractors.sift import SIFT, root_sift
 from featplug.io.store import FeatureReader
 from featplug.methods import feature_conf
 from featplug.stages.extract import extract_features
-from tests.worlds import textured_image
+from tests.scenes.pictures import textured_image
 
 
 def blob_image(x: float, y: float, sigma: float, size: tuple[int, int] = (200, 160)) -> np.ndarray:

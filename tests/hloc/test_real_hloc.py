@@ -28,8 +28,9 @@ from featplug.stages.retrieve import global_descriptors, pairs_from_retrieval
 from featplug.weights.catalogue import list_confs
 from tests.conftest import REPOSITORY
 from tests.hloc.comparison import assert_same_features
-from tests.scanned_room import HEIGHT, WIDTH, ScannedRoom, write_scanned_room
-from tests.worlds import SyntheticScene, textured_image
+from tests.scenes.pictures import textured_image
+from tests.scenes.scanned_room import HEIGHT, WIDTH, ScannedRoom, write_scanned_room
+from tests.scenes.synthetic import SyntheticScene
 
 pytestmark = pytest.mark.hloc
 

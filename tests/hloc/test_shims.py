@@ -19,7 +19,7 @@ from featplug.methods import feature_conf
 from featplug.stages.extract import extract_features
 from featplug.stages.match import match_features
 from tests.hloc.comparison import assert_same_features
-from tests.worlds import textured_image
+from tests.scenes.pictures import textured_image
 
 NAMES = ["a.png", "b.png"]
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from featplug.io.results import StageRecorder, data_fingerprint, environment, metric, write_results
-from tests.worlds import write_textured_images
+from tests.scenes.pictures import write_textured_images
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux can reset the peak")

@@ -14,7 +14,7 @@ from featplug.keypoints.patches import (
     sample_patches_from_pyramid,
     standardise_patches,
 )
-from tests.parity import Parity
+from tests.golden.parity import Parity
 
 
 def ramp(height: int, width: int) -> np.ndarray:

@@ -29,7 +29,7 @@ from featplug.localization.queries import Query
 from featplug.metrics.poses import absolute_pose_errors, model_poses
 from featplug.stages.pairs import exhaustive
 from featplug.stages.triangulate import triangulate_known_poses
-from tests.worlds import SyntheticScene, write_synthetic_scene
+from tests.scenes.synthetic import SyntheticScene, write_synthetic_scene
 
 
 class World:

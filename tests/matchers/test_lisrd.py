@@ -21,8 +21,8 @@ from featplug.matchers.lisrd import (
     meta_factors,
 )
 from tests.extractors.test_lisrd import describe, rule_extractor
-from tests.golden import GoldenRule
-from tests.parity import Parity
+from tests.golden.parity import Parity
+from tests.golden.weights_rule import GoldenRule
 
 HEADS = {"cosine": 4, "l2": 2}
 

@@ -14,7 +14,7 @@ from featplug.extractors.sift import SIFT
 from featplug.matchers import screening
 from featplug.matchers.nearest_neighbor import NearestNeighbor
 from featplug.matchers.screening import Screened
-from tests.worlds import textured_image
+from tests.scenes.pictures import textured_image
 
 
 def unit(values: np.ndarray) -> np.ndarray:

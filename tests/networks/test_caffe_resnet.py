@@ -13,9 +13,9 @@ from torch import Tensor
 from featplug.networks.caffe_resnet import MEAN_RGB, STRIDE, CaffeResNet50, max_pool_same
 from featplug.networks.conv_bn import ConvBN
 from featplug.weights.converters.contextdesc import regional
-from tests.contextdesc_weights import rule_variables, seeded_networks
-from tests.golden import GoldenRule
-from tests.parity import Parity
+from tests.golden.parity import Parity
+from tests.golden.weights_rule import GoldenRule
+from tests.networks.contextdesc_weights import rule_variables, seeded_networks
 from tests.weights.converters import tensorflow_writer as writer
 
 

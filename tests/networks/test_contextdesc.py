@@ -18,9 +18,9 @@ from featplug.networks.contextdesc import (
     normalise_positions,
 )
 from featplug.weights.converters.contextdesc import contextdesc
-from tests.contextdesc_weights import rule_variables, seeded_networks
-from tests.golden import GoldenRule
-from tests.parity import Parity
+from tests.golden.parity import Parity
+from tests.golden.weights_rule import GoldenRule
+from tests.networks.contextdesc_weights import rule_variables, seeded_networks
 from tests.weights.converters import tensorflow_writer as writer
 
 

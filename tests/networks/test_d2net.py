@@ -16,8 +16,8 @@ from featplug.networks.d2net import (
     D2Net,
     normalize_caffe,
 )
-from tests.golden import GoldenRule
-from tests.parity import Parity
+from tests.golden.parity import Parity
+from tests.golden.weights_rule import GoldenRule
 
 
 def seeded_state(network: nn.Module, symmetric: bool = False) -> dict[str, Tensor]:

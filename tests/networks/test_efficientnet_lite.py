@@ -8,7 +8,7 @@ import torch
 
 from featplug.networks.efficientnet_lite import EfficientNetLite0, pad_same
 from featplug.weights.converters.efficientnet import efficientnet_lite0, packaged_file
-from tests.worlds import textured_image
+from tests.scenes.pictures import textured_image
 
 # Of efficientnet-lite-pytorch 0.1.0 with the packaged weights, its padding that of the size given:
 # the mean of the map, and the cell in row 1 and column 2 of three channels.

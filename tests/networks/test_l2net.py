@@ -23,8 +23,8 @@ from featplug.networks.l2net import (
     transform_patches,
 )
 from featplug.weights.converters.doap import doap
-from tests.golden import GoldenRule
-from tests.parity import Parity
+from tests.golden.parity import Parity
+from tests.golden.weights_rule import GoldenRule
 from tests.weights.converters.matlab_writer import (
     localisation_layers,
     network,

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from featplug.networks.lisrd import HEADS, LISRD, LISRDSIFT
 from featplug.networks.netvlad import NetVLAD
-from tests.golden import GoldenRule
+from tests.golden.parity import Parity
+from tests.golden.weights_rule import GoldenRule
 from tests.networks.test_d2net import seeded_image
-from tests.parity import Parity
 
 DENSE = ["dense_div", "dense_nodiv", "dense_odd"]
 

@@ -11,8 +11,8 @@ from scipy.special import erf, softmax
 from torch import Tensor, nn
 
 from featplug.networks.mtldesc import MTLDesc, normalize
-from tests.golden import GoldenRule
-from tests.parity import Parity
+from tests.golden.parity import Parity
+from tests.golden.weights_rule import GoldenRule
 
 UNUSED = ("heatmap4.", "conv_avg.", "transfomer.conv_more.")
 

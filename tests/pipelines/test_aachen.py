@@ -25,8 +25,8 @@ from featplug.stages.retrieve import RetrievalSummary
 from pipelines.aachen import localize, main
 from pipelines.aachen_task import AachenOptions, open_dataset, read_task, wanted_images
 from pipelines.stages import FeatureOptions
-from tests.aachen_worlds import convert_to_v1, write_strecha_set
 from tests.conftest import REPOSITORY
+from tests.scenes.aachen_sets import convert_to_v1, write_strecha_set
 
 FEW = FeatureOptions(max_keypoints=800, device="cpu")
 

@@ -26,8 +26,14 @@ from featplug.stages.retrieve import RetrievalSummary
 from pipelines.inloc import InLocOptions, localize
 from pipelines.stages import FeatureOptions
 from tests.conftest import REPOSITORY
-from tests.redkitchen import Kitchen, write_kitchen
-from tests.scanned_room import HEIGHT, WIDTH, ScannedRoom, write_query_list, write_scanned_room
+from tests.scenes.redkitchen import Kitchen, write_kitchen
+from tests.scenes.scanned_room import (
+    HEIGHT,
+    WIDTH,
+    ScannedRoom,
+    write_query_list,
+    write_scanned_room,
+)
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,8 @@ from featplug.io.store import FeatureReader
 from pipelines.sfm import SfmOptions, main, reconstruct
 from pipelines.stages import FeatureOptions
 from tests.conftest import REPOSITORY
-from tests.worlds import write_room_corner, write_textured_images
+from tests.scenes.pictures import write_textured_images
+from tests.scenes.room_corner import write_room_corner
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from featplug.metrics.poses import camera_centres
 from featplug.plots import MatchedPair, draw_localization, ground_axes
-from tests.worlds import textured_image
+from tests.scenes.pictures import textured_image
 
 
 def upright_cameras(num: int, world: np.ndarray) -> np.ndarray:

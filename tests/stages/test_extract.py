@@ -20,7 +20,7 @@ from featplug.base import Extractor
 from featplug.io.store import FeatureReader
 from featplug.methods import feature_conf
 from featplug.stages.extract import extract_features
-from tests.worlds import textured_image, write_textured_images
+from tests.scenes.pictures import textured_image, write_textured_images
 
 
 def read_all(path: Path) -> dict[str, np.ndarray]:

@@ -19,8 +19,8 @@ from featplug.io.h5file import Provenance
 from featplug.io.store import FeatureWriter, GlobalDescriptorReader, GlobalDescriptorWriter
 from featplug.methods import retrieval_conf
 from featplug.stages.retrieve import global_descriptors, pairs_from_retrieval, select_images
+from tests.scenes.pictures import write_textured_images
 from tests.stages.test_extract import assert_same_content
-from tests.worlds import write_textured_images
 
 NUM_IMAGES = 40
 

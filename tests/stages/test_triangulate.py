@@ -16,7 +16,7 @@ from featplug.io.store import MatchReader, MatchWriter
 from featplug.metrics.poses import model_cameras, model_poses, reconstruction_statistics
 from featplug.stages.pairs import exhaustive
 from featplug.stages.triangulate import Triangulation, triangulate_known_poses
-from tests.worlds import SyntheticScene
+from tests.scenes.synthetic import SyntheticScene
 
 
 def run(

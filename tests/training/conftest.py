@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.photos import write_photographs
-from tests.training.scenes import write_corner_workspace
+from tests.scenes.pictures import write_photographs
+from tests.scenes.room_corner import write_corner_workspace
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import torch
 from featplug.networks.contextdesc import ContextDesc
 from featplug.networks.l2net import DOAP, l2_net
 from featplug.training.l2net_start import is_l2_net, start_from_doap
-from tests.contextdesc_weights import seeded_state
+from tests.networks.contextdesc_weights import seeded_state
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from featplug.weights.download import download
-from tests.serving import FileServer
+from tests.weights.file_server import FileServer
 
 CONTENT = np.random.default_rng(0).bytes(3_000_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

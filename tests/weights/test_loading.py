@@ -20,7 +20,7 @@ from featplug.weights.checkpoints import file_sha256, git_blob_id
 from featplug.weights.importing import fetch_weights, import_weights
 from featplug.weights.loading import list_weights, load_weights, verify_weights
 from featplug.weights.registry import read_registry
-from tests.serving import FileServer
+from tests.weights.file_server import FileServer
 
 
 class Tiny(nn.Module):

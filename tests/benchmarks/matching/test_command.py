@@ -16,13 +16,8 @@ from safetensors.torch import save_file
 from benchmarks.matching.__main__ import main
 from benchmarks.record import Row, read_run
 from featplug.networks.d2net import D2Net
-from tests.benchmarks.matching.sequences import (
-    write_hpatches,
-    write_oxford,
-    write_rdnim,
-    write_wxbs,
-)
 from tests.networks.test_d2net import seeded_state
+from tests.scenes.sequences import write_hpatches, write_oxford, write_rdnim, write_wxbs
 
 HPATCHES_PROTOCOLS = (
     "mma-d2net",

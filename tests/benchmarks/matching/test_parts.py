@@ -13,12 +13,7 @@ from benchmarks.matching.datasets.hpatches import LARGE_SEQUENCES, SEQUENCES
 from benchmarks.matching.extraction import protocol_matcher
 from benchmarks.matching.image_pairs import read_homography
 from benchmarks.matching.resizing import resize_and_crop, resized_pairs
-from tests.benchmarks.matching.sequences import (
-    write_hpatches,
-    write_oxford,
-    write_rdnim,
-    write_wxbs,
-)
+from tests.scenes.sequences import write_hpatches, write_oxford, write_rdnim, write_wxbs
 
 
 def test_hpatches_has_116_sequences_of_which_108_are_small() -> None:

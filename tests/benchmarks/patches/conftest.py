@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.patches.make_sets import main as make_sets
-from tests.worlds import textured_image
+from tests.scenes.pictures import textured_image
 
 
 def write_sequence(folder: Path, seed: int, moving: bool) -> None:

@@ -11,7 +11,7 @@ import torch
 from benchmarks.patches.descriptors import load_descriptor, resize_patches
 from benchmarks.patches.sift import sift_of_patches
 from featplug.extractors.contextdesc import ContextDescExtractor, PatchSampler
-from tests.worlds import textured_image
+from tests.scenes.pictures import textured_image
 
 
 def patches(num: int = 6, size: int = 65) -> np.ndarray:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.patches.make_sets import cut_patches, main, read_sequence
-from tests.worlds import textured_image
+from tests.scenes.pictures import textured_image
 
 
 def test_windows_follow_the_homography_to_the_pixel(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from benchmarks.reconstruction.evaluate_scene import run_benchmark
 from benchmarks.reconstruction.options import ReconstructionOptions
 from benchmarks.record import Run, read_run
 from featplug.colmap.cameras import CameraOptions
-from tests.worlds import write_room_corner
+from tests.scenes.room_corner import write_room_corner
 
 PROG = "python -m benchmarks.reconstruction"
 

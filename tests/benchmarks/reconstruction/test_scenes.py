@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.reconstruction.scenes import Scene, find_scene
-from tests.worlds import SyntheticScene
+from tests.scenes.synthetic import SyntheticScene
 
 
 def test_strechas_scenes(shared: Path) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from benchmarks.record import Curve, Picture, Problem, Row, Run, write_run
 from featplug.io.results import metric
-from tests.worlds import textured_image
+from tests.scenes.pictures import textured_image
 
 EVIL = "</script><script>evil=1</script><b>\"quoted\" & 'it'</b>"
 """The name of a feature that wants to be part of the page."""

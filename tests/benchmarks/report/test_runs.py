@@ -12,7 +12,7 @@ from benchmarks.report.runs import command_line, find_runs, load_runs
 from pipelines.sfm import SfmOptions, reconstruct
 from pipelines.stages import FeatureOptions
 from tests.benchmarks.report.conftest import make_run, reconstruction_row, write_record
-from tests.worlds import SyntheticScene
+from tests.scenes.synthetic import SyntheticScene
 
 
 def test_folders_in_a_folder_are_found_and_what_a_run_keeps_is_its_own(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ import pytest
 
 from featplug.cli.training.common import Run
 from featplug.training.data.sift_pairs import SIFTPairs
+from tests.scenes.pictures import write_textured_images
 from tests.training.processes import run_two_processes
-from tests.worlds import write_textured_images
 
 
 def test_of_two_processes_one_prepares_the_data(tmp_path: Path) -> None:

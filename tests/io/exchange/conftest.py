@@ -10,7 +10,8 @@ from PIL import Image
 
 from featplug.io.h5file import Provenance
 from featplug.io.store import FeatureReader, FeatureWriter, MatchReader, MatchWriter
-from tests.worlds import MatchedImages, textured_image
+from tests.scenes.pictures import textured_image
+from tests.scenes.synthetic import MatchedImages
 
 NAMES = ["b.png", "db/a.png", "query/night/c.png"]
 SIZE = (160, 120)

@@ -26,7 +26,7 @@ from tests.io.exchange.conftest import (
     random_features,
     write_feature_file,
 )
-from tests.worlds import MatchedImages, SyntheticScene
+from tests.scenes.synthetic import MatchedImages, SyntheticScene
 
 HAS_TYPES = hasattr(pycolmap, "FeatureDescriptors")
 needs_types = pytest.mark.skipif(not HAS_TYPES, reason="descriptors have types since pycolmap 4.0")

@@ -18,7 +18,7 @@ from tests.io.exchange.conftest import (
     random_features,
     write_feature_file,
 )
-from tests.worlds import MatchedImages
+from tests.scenes.synthetic import MatchedImages
 
 
 def test_the_archive_is_as_d2nets_tools_read_it(photographs: MatchedImages, tmp_path: Path) -> None:

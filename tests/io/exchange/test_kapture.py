@@ -18,7 +18,7 @@ from tests.io.exchange.conftest import (
     random_features,
     write_feature_file,
 )
-from tests.worlds import MatchedImages
+from tests.scenes.synthetic import MatchedImages
 
 
 @pytest.fixture

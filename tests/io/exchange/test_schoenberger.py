@@ -25,7 +25,8 @@ from tests.io.exchange.conftest import (
     random_features,
     write_feature_file,
 )
-from tests.worlds import MatchedImages, textured_image
+from tests.scenes.pictures import textured_image
+from tests.scenes.synthetic import MatchedImages
 
 FLAT = ["0000.png", "0001.png"]
 

@@ -21,7 +21,7 @@ from pipelines.datasets.aachen import (
     read_query_lists,
     read_reference_model,
 )
-from tests.aachen_worlds import convert_to_v1
+from tests.scenes.aachen_sets import convert_to_v1
 
 MODEL = "3D-models/aachen_v_1_1"
 DAY = "queries/day_time_queries_with_intrinsics.txt"

@@ -18,7 +18,7 @@ from pipelines.datasets.inloc import (
     read_alignment,
     read_scan,
 )
-from tests.scanned_room import ScannedRoom, alignment_text, write_scanned_room
+from tests.scenes.scanned_room import ScannedRoom, alignment_text, write_scanned_room
 
 AFTER = np.array([[0, -1, 0, 12.5], [1, 0, 0, -3.25], [0, 0, 1, 0.125], [0, 0, 0, 1]], float)
 

@@ -9,7 +9,7 @@ import pytest
 
 from featplug.metrics.poses import camera_centres, model_poses
 from pipelines.datasets.reference import holds_reference_poses, read_reference_poses, reference_unit
-from tests.worlds import SyntheticScene
+from tests.scenes.synthetic import SyntheticScene
 
 
 def test_strecha_cameras(shared: Path) -> None:

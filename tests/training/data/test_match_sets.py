@@ -14,7 +14,7 @@ from featplug.training.data.match_sets import MatchSetOptions, MatchSets, choose
 from featplug.training.data.patch_groups import PatchGroups, make_patch_groups
 from featplug.training.data.patch_views import PatchGroupOptions, render_view
 from featplug.training.data.photographs import Photographs
-from tests.worlds import write_textured_images
+from tests.scenes.pictures import write_textured_images
 
 OPTIONS = MatchSetOptions(
     num_keypoints=120, min_inliers=10, max_inliers=80, regional_size=64, scale_jitter=0,

@@ -24,7 +24,7 @@ from featplug.training.data.patch_groups import (
     make_patch_groups,
 )
 from featplug.training.data.patch_views import PatchGroupOptions
-from tests.worlds import write_textured_images
+from tests.scenes.pictures import write_textured_images
 
 
 def literal_hog(image: np.ndarray) -> np.ndarray:

@@ -26,7 +26,7 @@ from featplug.training.data.patch_groups import (
     make_patch_groups,
 )
 from featplug.training.data.patch_views import PatchGroupOptions, find_patch_groups, render_view
-from tests.worlds import write_textured_images
+from tests.scenes.pictures import write_textured_images
 
 OPTIONS = PatchGroupOptions(num_views=4, max_groups=40, max_patches=3)
 NO_JITTER = JitterOptions(max_angle=0, scale=0, anisotropy=0, shift=0)

@@ -11,7 +11,7 @@ import pytest
 
 from featplug.training.data.photographs import Photographs, split_photographs
 from featplug.training.data.views import place_view
-from tests.training.photos import write_photographs
+from tests.scenes.pictures import write_photographs
 
 
 def test_split_does_not_depend_on_the_others() -> None:

@@ -26,7 +26,7 @@ from featplug.training.data.sift_pairs import (
 )
 from featplug.training.data.triplets import VIEWS
 from featplug.training.data.view_pairs import HomographyPairs
-from tests.training.photos import write_photographs
+from tests.scenes.pictures import write_photographs
 
 OPTIONS = SIFTPairOptions(replace(VIEWS, batch_size=3), max_keypoints=150)
 

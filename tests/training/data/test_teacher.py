@@ -17,7 +17,7 @@ from featplug.training.data.teacher import (
     adapted_corners,
     make_teacher,
 )
-from tests.training.photos import write_photographs, write_teacher
+from tests.scenes.pictures import write_photographs, write_teacher
 
 FAST = TeacherOptions(max_keypoints=40, num_homographies=6)
 

@@ -14,7 +14,7 @@ from featplug.training.data.homographies import rotation_angle, warp_points
 from featplug.training.data.photographs import Photographs
 from featplug.training.data.photometric import Change, PhotometricOptions
 from featplug.training.data.triplets import LISRDTripletOptions, LISRDTriplets, sift_keypoints
-from tests.training.photos import write_photographs
+from tests.scenes.pictures import write_photographs
 
 DARKER = PhotometricOptions(exposure=Change(0.2, 0.2))
 OPTIONS = LISRDTripletOptions(

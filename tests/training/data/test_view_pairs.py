@@ -21,7 +21,7 @@ from featplug.training.data.view_pairs import (
     keypoint_heatmap,
     select_points,
 )
-from tests.training.photos import write_photographs, write_teacher
+from tests.scenes.pictures import write_photographs, write_teacher
 
 SIZES = [(200, 150), (120, 160), (300, 130), (90, 90), (160, 160)]
 OPTIONS = MTLDescPairOptions(batch_size=3, size=(96, 112), num_points=60, grid=12)

@@ -22,7 +22,7 @@ from featplug.training.data.viewpoint import (
     view_of,
 )
 from featplug.training.losses.d2net import find_correspondences
-from tests.training.scenes import write_depth
+from tests.scenes.room_corner import write_depth
 
 OPTIONS = ViewpointOptions(batch_size=2, size=160, pairs_per_scene=8)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from tests.parity import Parity
+from tests.golden.parity import Parity
 
 
 def compare_value(parity: Parity, system: str, name: str, value: Tensor, expected: float) -> None:

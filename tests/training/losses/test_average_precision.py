@@ -19,7 +19,7 @@ from featplug.training.losses.average_precision import (
     squared_distances,
     tie_aware_average_precision,
 )
-from tests.parity import Parity
+from tests.golden.parity import Parity
 
 GROUPS = torch.tensor([0, 0, 1, 1, 1, 2, 2, 3])
 

@@ -17,7 +17,7 @@ from featplug.training.losses.contextdesc import (
     n_pair_loss,
     quadruplet_loss,
 )
-from tests.parity import Parity
+from tests.golden.parity import Parity
 from tests.training.losses import compare_gradient, compare_value
 
 

@@ -18,7 +18,7 @@ from featplug.training.losses.d2net import (
     nearest_cells,
     soft_detection_scores,
 )
-from tests.parity import Parity
+from tests.golden.parity import Parity
 from tests.training.losses import compare_gradient, compare_value
 
 

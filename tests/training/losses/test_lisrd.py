@@ -19,7 +19,7 @@ from featplug.training.losses.lisrd import (
     triplet_loss,
     variant_loss,
 )
-from tests.parity import Parity
+from tests.golden.parity import Parity
 from tests.training.losses import compare_gradient, compare_value
 
 HEADS = (

@@ -15,7 +15,7 @@ from featplug.training.losses.mtldesc import (
     excluded_negatives,
     keypoint_loss,
 )
-from tests.parity import Parity
+from tests.golden.parity import Parity
 from tests.training.losses import compare_gradient, compare_value
 
 

@@ -23,8 +23,8 @@ from featplug.training.tasks import contextdesc as module
 from featplug.training.tasks.contextdesc import ContextDescOptions, ContextDescTask
 from featplug.training.trainer import TrainOptions, train
 from featplug.weights.checkpoints import read_metadata, read_safetensors
-from tests.contextdesc_weights import seeded_state
-from tests.training.photos import write_photographs
+from tests.networks.contextdesc_weights import seeded_state
+from tests.scenes.pictures import write_photographs
 
 SETS = MatchSetOptions(num_keypoints=24, min_inliers=8, max_inliers=20, regional_size=64)
 

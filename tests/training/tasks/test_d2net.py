@@ -18,7 +18,7 @@ from featplug.training.history import read_history
 from featplug.training.tasks.d2net import D2NetOptions, D2NetTask
 from featplug.training.trainer import TrainOptions, TrainSummary, train
 from tests.networks.test_d2net import seeded_state
-from tests.training.photos import write_photographs
+from tests.scenes.pictures import write_photographs
 
 LAST, BEFORE = (f"dense_feature_extraction.model.{index}.weight" for index in (21, 19))
 

@@ -22,7 +22,7 @@ from featplug.training.data.photographs import split_photographs
 from featplug.training.history import read_history
 from featplug.training.tasks.doap import DOAPOptions, DOAPTask
 from featplug.training.trainer import TrainOptions, train
-from tests.training.photos import write_photographs
+from tests.scenes.pictures import write_photographs
 
 SIZES = [(480, 420)] * 4
 

@@ -18,7 +18,7 @@ from featplug.training.data.triplets import LISRDTripletOptions
 from featplug.training.history import read_history
 from featplug.training.tasks.lisrd import LISRDOptions, LISRDTask
 from featplug.training.trainer import TrainOptions, TrainSummary, train
-from tests.training.photos import write_photographs
+from tests.scenes.pictures import write_photographs
 
 TRIPLETS = LISRDTripletOptions(batch_size=2, size=(48, 64), num_keypoints=36)
 

@@ -12,7 +12,7 @@ from featplug.methods import feature_conf
 from featplug.training.data.sift_pairs import SIFTPairOptions, make_sift_pairs
 from featplug.training.tasks.lisrd_sift import LISRDSIFTOptions, LISRDSIFTTask
 from featplug.training.trainer import TrainOptions, train
-from tests.training.photos import write_photographs
+from tests.scenes.pictures import write_photographs
 
 
 def loss_of(task: LISRDSIFTTask) -> float:

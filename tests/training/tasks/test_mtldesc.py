@@ -16,7 +16,7 @@ from featplug.training.data.view_pairs import MTLDescPairOptions
 from featplug.training.history import read_history
 from featplug.training.tasks.mtldesc import MTLDescOptions, MTLDescTask, sample_maps
 from featplug.training.trainer import TrainOptions, train
-from tests.training.photos import write_photographs
+from tests.scenes.pictures import write_photographs
 
 PAIRS = MTLDescPairOptions(batch_size=2, size=(48, 48), num_points=30, grid=8)
 

@@ -15,13 +15,13 @@ from featplug.networks.contextdesc import ContextDesc
 from featplug.weights.converters.contextdesc import contextdesc, regional
 from featplug.weights.importing import import_weights
 from featplug.weights.loading import load_network, verify_weights
-from tests.contextdesc_weights import (
+from tests.golden.weights_rule import GoldenRule
+from tests.networks.contextdesc_weights import (
     as_variables,
     resnet_variables,
     seeded_networks,
     seeded_state,
 )
-from tests.golden import GoldenRule
 from tests.weights.converters import tensorflow_writer as writer
 
 DATA = "model.ckpt-400000.data-00000-of-00001"

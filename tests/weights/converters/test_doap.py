@@ -18,8 +18,8 @@ from featplug.weights.converters.doap import doap
 from featplug.weights.importing import import_weights
 from featplug.weights.loading import load_network, verify_weights
 from featplug.weights.registry import read_registry
-from tests.golden import GoldenRule
-from tests.parity import Parity
+from tests.golden.parity import Parity
+from tests.golden.weights_rule import GoldenRule
 from tests.weights.converters.matlab_writer import (
     FORMS,
     VERSIONS,

@@ -19,7 +19,7 @@ from scipy.io import savemat
 
 from featplug.io.pair_lists import Pair, write_pairs
 from featplug.localization.queries import Query, write_poses, write_queries
-from tests.scanned_room import write_alignment
+from tests.scenes.scanned_room import write_alignment
 
 COLOUR_FOCAL, DEPTH_FOCAL = 525.0, 585.0
 CENTRE = np.array([320.0, 240.0])

@@ -1,4 +1,4 @@
-"""A scene whose depth and poses are known, as a dense workspace of COLMAP."""
+"""A textured corner of a room: photographs, true poses, depth, and a dense workspace."""
 
 from __future__ import annotations
 
@@ -7,8 +7,48 @@ from pathlib import Path
 import cv2
 import h5py
 import numpy as np
+from PIL import Image
 
-from tests.worlds import write_room_corner
+from tests.scenes.pictures import textured_image
+
+
+def write_room_corner(folder: Path, num_images: int = 6, width: int = 480) -> None:
+    """Photograph a textured corner of a room, and write the true poses as ``.camera`` files.
+
+    Three walls meet at the origin; nothing hides anything, so each wall is one homography.
+    """
+    height, focal = width * 3 // 4, 1.1 * width
+    intrinsics = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
+    textures = [textured_image(seed, 700, 700) for seed in (11, 12, 13)]
+    # Texture pixel (u, v, 1) to the wall's point: two axes of the wall, 2 units long.
+    axes = [np.eye(3)[[0, 1]], np.eye(3)[[1, 2]], np.eye(3)[[2, 0]]]
+    (folder / "images").mkdir(parents=True)
+    (folder / "cameras").mkdir()
+    for i in range(num_images):
+        angle = np.radians(45 + 7 * (i - (num_images - 1) / 2))
+        centre = np.array([2.6 * np.cos(angle), 2.6 * np.sin(angle), 1.7 + 0.15 * (i % 3)])
+        forward = np.array([0.45, 0.45, 0.45]) - centre
+        forward /= np.linalg.norm(forward)
+        right = np.cross(forward, [0, 0, 1])
+        right /= np.linalg.norm(right)
+        cam_from_world = np.stack([right, np.cross(forward, right), forward])
+        picture = np.zeros((height, width), np.uint8)
+        for texture, (axis_u, axis_v) in zip(textures, axes, strict=True):
+            wall = np.stack([axis_u * 2 / 700, axis_v * 2 / 700, np.zeros(3)], axis=1)
+            wall[:, 2] = -centre
+            # Pixel centres are integers for OpenCV, the camera's origin is a pixel's corner.
+            shift = np.array([[1, 0, -0.5], [0, 1, -0.5], [0, 0, 1]])
+            homography = shift @ intrinsics @ cam_from_world @ wall
+            view = cv2.warpPerspective(texture, homography, (width, height), flags=cv2.INTER_AREA)
+            inside = cv2.warpPerspective(
+                np.full_like(texture, 255), homography, (width, height), flags=cv2.INTER_NEAREST
+            )
+            picture[inside > 0] = view[inside > 0]
+        name = f"{i:02}.png"
+        Image.fromarray(picture).save(folder / "images" / name)
+        rows = [*intrinsics, np.zeros(3), *cam_from_world.T, centre, np.array([width, height])]
+        text = "\n".join(" ".join(f"{v:.12g}" for v in row) for row in rows)
+        (folder / "cameras" / f"{name}.camera").write_text(text + "\n")
 
 
 def depth_of_corner(

@@ -1,4 +1,4 @@
-"""Small photographs of coloured blocks, which have corners, and a teacher's file of them."""
+"""Small deterministic pictures: textures, photographs of coloured blocks, a teacher's keypoints."""
 
 from __future__ import annotations
 
@@ -8,6 +8,27 @@ from pathlib import Path
 import cv2
 import h5py
 import numpy as np
+from PIL import Image
+
+
+def textured_image(seed: int, width: int = 160, height: int = 120) -> np.ndarray:
+    """A grey picture with structure at several scales, height×width uint8."""
+    rng = np.random.default_rng(seed)
+    picture = np.zeros((height, width), np.float32)
+    for cell in (4, 8, 16, 32):
+        noise = rng.random((height // cell + 2, width // cell + 2), dtype=np.float32)
+        picture += cell * cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
+    low, high = picture.min(), picture.max()
+    return ((picture - low) / (high - low) * 255).astype(np.uint8)
+
+
+def write_textured_images(folder: Path, num: int, **size: int) -> list[str]:
+    """Write that many pictures as PNG; gives their names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = [f"{i:03}.png" for i in range(num)]
+    for i, name in enumerate(names):
+        Image.fromarray(textured_image(i, **size)).save(folder / name)
+    return names
 
 
 def write_photographs(folder: Path, sizes: Sequence[tuple[int, int]]) -> list[str]:

@@ -16,7 +16,7 @@ from featplug.io.pair_lists import write_pairs
 from featplug.io.store import FeatureWriter, MatchWriter
 from featplug.localization.queries import Query, write_poses, write_queries
 from pipelines.datasets.inloc import benchmark_camera
-from tests.worlds import MatchedImages
+from tests.scenes.synthetic import MatchedImages
 
 WIDTH, HEIGHT = 160, 120
 RADIUS = 4.0

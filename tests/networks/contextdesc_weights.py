@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from featplug.networks.caffe_resnet import CaffeResNet50
 from featplug.networks.contextdesc import ContextDesc
-from tests.golden import GoldenRule
+from tests.golden.weights_rule import GoldenRule
 
 
 def rule_variables(rule: GoldenRule, *graphs: str) -> dict[str, np.ndarray]:

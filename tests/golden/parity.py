@@ -2,7 +2,7 @@
 
 The tests compare with the golden files through the fixture ``parity``; the session writes what
 they found to ``outputs/parity.json``, beside what earlier sessions found with the same golden set.
-``python -m tests.parity`` prints it as ``docs/parity.md``'s table.
+``python -m tests.golden.parity`` prints it as ``docs/parity.md``'s table.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-REPORT = Path(__file__).resolve().parents[1] / "outputs" / "parity.json"
+REPORT = Path(__file__).resolve().parents[2] / "outputs" / "parity.json"
 
 
 class Parity:

@@ -21,7 +21,7 @@ from featplug.stages.match import match_features
 from featplug.stages.pairs import exhaustive
 from featplug.stages.triangulate import triangulate_known_poses
 from pipelines.datasets.reference import read_strecha_camera
-from tests.worlds import write_room_corner
+from tests.scenes.room_corner import write_room_corner
 
 
 def relit(image: np.ndarray, seed: int) -> np.ndarray:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from tests.worlds import textured_image
+from tests.scenes.pictures import textured_image
 
 SIZE = (160, 120)
 
