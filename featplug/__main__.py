@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
-from featplug.cli.app import app, run_command
+from featplug.cli.app import app
+from featplug.cli.runner import run_command
 
 # Before a command imports torch; see pipelines/__init__.py.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")

@@ -14,7 +14,7 @@ import numpy as np
 import pycolmap
 import tyro
 
-from featplug.cli.app import run_command
+from featplug.cli.runner import run_command
 from featplug.colmap.cameras import CameraOptions, check_camera
 from featplug.colmap.database import (
     VerificationSummary,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from featplug.cli.app import run_command
+from featplug.cli.runner import run_command
 from tests.golden.parity import Parity
 from tests.golden.weights_rule import GoldenRule
 from tests.scenes.aachen_sets import write_room_set

@@ -17,7 +17,7 @@ from benchmarks.matching.evaluate import Benchmark, Options
 from benchmarks.matching.protocols import Protocol, choose_protocols
 from benchmarks.record import Row, Run, write_run
 from featplug.base import choose_device
-from featplug.cli.app import run_command
+from featplug.cli.runner import run_command
 from featplug.io.results import data_fingerprint
 
 _HEADS = {

@@ -20,7 +20,7 @@ from benchmarks.patches.hpatches import HPatches
 from benchmarks.patches.phototour import PhotoTour
 from benchmarks.patches.romepatches import RomePatches
 from benchmarks.record import Row, Run, write_run
-from featplug.cli.app import run_command
+from featplug.cli.runner import run_command
 from featplug.io.results import StageRecorder, data_fingerprint
 from pipelines.stages import plain
 

@@ -17,7 +17,7 @@ import torch
 from scipy.io import savemat
 
 from benchmarks.patches import hpatches
-from featplug.cli.app import run_command
+from featplug.cli.runner import run_command
 from featplug.extractors.sift import SIFT
 from featplug.io.images import list_images, read_image
 from featplug.keypoints.patches import gaussian_pyramid, patch_grid

@@ -28,7 +28,7 @@ from benchmarks.speed import (
 from benchmarks.speed.measure import Case, Figures, Measurement, Setup, measure
 from benchmarks.speed.rows import case_rows, row_lines
 from featplug.base import choose_device
-from featplug.cli.app import run_command
+from featplug.cli.runner import run_command
 from featplug.io.images import list_images
 from featplug.io.results import data_fingerprint
 from pipelines.stages import plain

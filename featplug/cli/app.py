@@ -1,12 +1,10 @@
-"""The commands of ``featplug``, and how every command of the project reads arguments and fails."""
+"""The commands of ``featplug``."""
 
 from __future__ import annotations
 
-import logging
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import tyro
 
@@ -20,34 +18,6 @@ app.command(weights_app, name="weights", help="List, fetch, verify and import we
 app.command(pairs_app, name="pairs", help="Choose which images are matched with which.")
 app.command(export_app, name="export", help="Write features and matches as files of other tools.")
 app.command(import_app, name="import", help="Read features and matches of other tools.")
-
-
-def run_command(command: Callable[..., Any] | tyro.extras.SubcommandApp, prog: str) -> None:
-    """Run a typed function, or one of several, as a command line.
-
-    Options can be typed with ``-`` or ``_``. A bad input ends with one line and exit code 2.
-
-    Args:
-        command: the function or functions.
-        prog: how the command is called, for its messages.
-    """
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    for package in ("featplug", "pipelines", "benchmarks"):
-        logging.getLogger(package).setLevel(logging.INFO)
-    try:
-        if isinstance(command, tyro.extras.SubcommandApp):
-            command.cli(prog=prog)
-        else:
-            tyro.cli(command, prog=prog)
-    except (ValueError, OSError) as error:
-        print(f"{prog}: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        again = (
-            "run it again, without --overwrite," if "--overwrite" in sys.argv else "run it again"
-        )
-        print(f"{prog}: stopped; {again} to go on.", file=sys.stderr)
-        sys.exit(130)
 
 
 @app.command

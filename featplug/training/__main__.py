@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tyro
 
-from featplug.cli.app import run_command
+from featplug.cli.runner import run_command
 from featplug.training.export import export_weights
 
 try:
