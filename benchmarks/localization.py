@@ -24,7 +24,7 @@ from pipelines import aachen, aachen_task, inloc, inloc_task
 from pipelines.aachen_task import AachenOptions
 from pipelines.datasets.demo import DEMO
 from pipelines.inloc_task import InLocOptions
-from pipelines.stages import FeatureOptions, plain
+from pipelines.run import FeatureOptions, plain
 
 
 @dataclass(frozen=True)

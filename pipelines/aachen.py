@@ -53,7 +53,7 @@ from pipelines.aachen_task import (
     wanted_images,
 )
 from pipelines.datasets.aachen import check_dataset
-from pipelines.stages import (
+from pipelines.run import (
     Features,
     check_request,
     match_pairs,

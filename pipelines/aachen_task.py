@@ -27,7 +27,7 @@ from pipelines.datasets.aachen import (
     read_reference_model,
 )
 from pipelines.datasets.demo import DEMO, DEMO_FOLDER, make_demo_world
-from pipelines.stages import (
+from pipelines.run import (
     FeatureOptions,
     Features,
     default_outputs,

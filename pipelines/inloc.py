@@ -43,7 +43,7 @@ from featplug.stages.retrieve import RetrievalSummary
 from featplug.utils.progress import progress_bar
 from pipelines.datasets.inloc import benchmark_camera, check_dataset, read_alignments, read_scan
 from pipelines.inloc_task import InLocOptions, Task, open_dataset, read_task
-from pipelines.stages import (
+from pipelines.run import (
     Features,
     check_request,
     match_pairs,

@@ -15,7 +15,7 @@ from featplug.localization.evaluation import truth_of_queries
 from featplug.localization.queries import Query, check_base_names, read_poses
 from pipelines.datasets.demo import DEMO, DEMO_FOLDER, make_demo_world
 from pipelines.datasets.inloc import InLoc
-from pipelines.stages import FeatureOptions, default_outputs, require_positive
+from pipelines.run import FeatureOptions, default_outputs, require_positive
 
 
 @dataclass(frozen=True)

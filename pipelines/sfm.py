@@ -44,7 +44,7 @@ from featplug.stages import pairs
 from featplug.stages.retrieve import RetrievalSummary
 from featplug.utils.progress import progress_bar
 from pipelines.datasets.reference import read_reference_poses, reference_unit
-from pipelines.stages import (
+from pipelines.run import (
     FeatureOptions,
     Features,
     check_request,

@@ -22,7 +22,7 @@ from benchmarks.patches.romepatches import RomePatches
 from benchmarks.record import Row, Run, write_run
 from featplug.cli.runner import run_command
 from featplug.io.results import StageRecorder, data_fingerprint
-from pipelines.stages import plain
+from pipelines.run import plain
 
 BENCHMARK = "patches"
 

@@ -22,8 +22,8 @@ from featplug.colmap.dense import dense_reconstruction, require_dense
 from featplug.io.images import list_images
 from featplug.io.pair_lists import Pair
 from featplug.io.results import StageRecorder, data_fingerprint, metric, write_results
+from pipelines.run import plain
 from pipelines.sfm import MatchedScene, SfmOptions, match_scene
-from pipelines.stages import plain
 
 PROTOCOL = "local-feature-evaluation"
 

@@ -13,8 +13,8 @@ from featplug.base import choose_device
 from featplug.colmap.cameras import CameraOptions, check_camera
 from featplug.colmap.mapping import require_global_mapping
 from featplug.methods import matcher_conf, retrieval_conf
+from pipelines.run import FeatureOptions, require_positive
 from pipelines.sfm import SfmOptions
-from pipelines.stages import FeatureOptions, require_positive
 
 DEFAULT_SEEDS = 3
 

@@ -31,7 +31,7 @@ from featplug.base import choose_device
 from featplug.cli.runner import run_command
 from featplug.io.images import list_images
 from featplug.io.results import data_fingerprint
-from pipelines.stages import plain
+from pipelines.run import plain
 
 CASES: dict[str, Case] = {
     **reconstruction.CASES,

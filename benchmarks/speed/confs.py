@@ -27,8 +27,8 @@ from featplug.matchers import build_matcher
 from featplug.methods import feature_conf, matcher_conf
 from featplug.stages.extract import extract_features, resolve_feature_conf
 from featplug.stages.pairs import exhaustive
+from pipelines.run import FeatureOptions
 from pipelines.sfm import SfmOptions, reconstruct
-from pipelines.stages import FeatureOptions
 
 IMAGE_SIZES = (640, 1024, 1600, 2048)
 """Longer sides in pixels."""

@@ -24,7 +24,7 @@ from featplug.metrics.poses import absolute_pose_errors
 from pipelines.datasets.inloc import benchmark_camera, read_scan
 from pipelines.inloc import localize
 from pipelines.inloc_task import InLocOptions
-from pipelines.stages import FeatureOptions
+from pipelines.run import FeatureOptions
 
 _NUM_QUERIES, _NUM_CUTOUTS = 7, 20
 """Each with each: seven pairs a cutout, as in hloc's list for InLoc (14,240 of 2,020 cutouts)."""

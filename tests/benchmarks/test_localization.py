@@ -13,7 +13,7 @@ from benchmarks.localization import LocalizationBenchmark, main, measure, table
 from benchmarks.record import Problem, Run, read_run
 from pipelines.aachen_task import AachenOptions
 from pipelines.inloc import localize
-from pipelines.stages import FeatureOptions
+from pipelines.run import FeatureOptions
 from tests.scenes.scanned_room import write_scanned_room
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import pipelines.stages
+import pipelines.run
 from featplug.colmap.model_files import read_model
 from featplug.io.pair_lists import read_pairs, write_pairs
 from featplug.io.store import FeatureReader
@@ -24,7 +24,7 @@ from featplug.localization.queries import read_poses
 from featplug.stages.retrieve import RetrievalSummary
 from pipelines.aachen import localize, main
 from pipelines.aachen_task import AachenOptions, open_dataset, read_task, wanted_images
-from pipelines.stages import FeatureOptions
+from pipelines.run import FeatureOptions
 from tests.conftest import REPOSITORY
 from tests.scenes.aachen_sets import convert_to_v1, write_strecha_set
 
@@ -246,14 +246,14 @@ def test_why_retrieval_left_an_image_out_is_told(
 ) -> None:
     query = read_pairs(outputs / "pairs-query.txt")[0][0]
     refused = dict.fromkeys([query, "db/00.png"], "Cannot describe it: it is too small.")
-    describe = pipelines.stages.global_descriptors
+    describe = pipelines.run.global_descriptors
 
     def describe_others(*arguments: Any, **options: Any) -> RetrievalSummary:
         found = describe(*arguments, **options)
         names = [name for name in found.names if name not in refused]
         return dataclasses.replace(found, names=names, skipped=refused)
 
-    monkeypatch.setattr(pipelines.stages, "global_descriptors", describe_others)
+    monkeypatch.setattr(pipelines.run, "global_descriptors", describe_others)
     data = localize(reusing(outputs, aachen_room, tmp_path / "out"))["data"]
     assert data["not_localized"] == {query: "Cannot describe it: it is too small"}
     assert data["skipped"] == {"db/00.png": refused["db/00.png"]}

@@ -24,7 +24,7 @@ from featplug.localization.queries import read_poses
 from featplug.metrics.poses import absolute_pose_errors, localization_recall
 from featplug.stages.retrieve import RetrievalSummary
 from pipelines.inloc import InLocOptions, localize
-from pipelines.stages import FeatureOptions
+from pipelines.run import FeatureOptions
 from tests.conftest import REPOSITORY
 from tests.scenes.redkitchen import Kitchen, write_kitchen
 from tests.scenes.scanned_room import (

@@ -19,8 +19,8 @@ from PIL import Image
 from featplug.colmap.cameras import CameraOptions
 from featplug.io.pair_lists import read_pairs, write_pairs
 from featplug.io.store import FeatureReader
+from pipelines.run import FeatureOptions
 from pipelines.sfm import SfmOptions, main, reconstruct
-from pipelines.stages import FeatureOptions
 from tests.conftest import REPOSITORY
 from tests.scenes.pictures import write_textured_images
 from tests.scenes.room_corner import write_room_corner

@@ -7,8 +7,8 @@ from typing import Any
 
 from pipelines.aachen_task import AachenOptions
 from pipelines.inloc_task import InLocOptions
+from pipelines.run import FeatureOptions
 from pipelines.sfm import SfmOptions
-from pipelines.stages import FeatureOptions
 
 
 def test_no_two_requests_share_an_output_folder(tmp_path: Path) -> None:
