@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from importlib import import_module
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from featplug.utils.suggestions import did_you_mean
 from featplug.weights.registry import WeightsRecord
 
 KEYPOINT_KEYS = ("keypoints", "scores", "scales", "oris")
@@ -43,39 +43,14 @@ def choose_device(name: str | None = None) -> torch.device:
     return device
 
 
-_Module = TypeVar("_Module", bound=nn.Module)
-
-
-def build_module(
-    table: Mapping[str, str], model_conf: Mapping[str, Any], base: type[_Module]
-) -> _Module:
-    """Build a method from a conf's ``model`` entry; its class is imported only now.
-
-    Args:
-        table: ``module:Class`` of each known name.
-        model_conf: ``name``, one of them or a ``module:Class`` of the user's own, and the method's
-            options.
-        base: what the class must be.
-
-    Raises:
-        ValueError: there is no such method, it is something else, or has no such option.
-    """
-    name = model_conf["name"]
-    module_name, _, class_name = table.get(name, name).partition(":")
-    if not class_name:
-        raise ValueError(
-            f"There is no {base.__name__.lower()} {name!r}; there are {', '.join(table)}."
-        )
-    found = getattr(import_module(module_name), class_name, None)
-    if not (isinstance(found, type) and issubclass(found, base)):
-        raise ValueError(f"{name!r} is no {base.__name__.lower()} class of featplug's form.")
-    return found(model_conf).eval()
-
-
 class _Configurable(nn.Module, ABC):
     """A module built from a conf dict; unknown names in it are refused, not ignored."""
 
     default_conf: ClassVar[dict[str, Any]] = {}
+    """Options and their values where a conf does not set them."""
+    revision: ClassVar[int] = 1
+    """Number to raise whenever the output changes for the same input, options and weights; files
+    of another revision are made again."""
 
     def __init__(self, conf: Mapping[str, Any] | None = None) -> None:
         super().__init__()
@@ -85,6 +60,7 @@ class _Configurable(nn.Module, ABC):
             raise ValueError(
                 f"{type(self).__name__} has no option {', '.join(map(repr, unknown))}; "
                 f"it has {', '.join(sorted(self.default_conf)) or 'none'}."
+                f"{did_you_mean(unknown[0], self.default_conf)}"
             )
         self.conf: dict[str, Any] = {**self.default_conf, **given}
 

@@ -1,11 +1,22 @@
-"""Every named feature, matcher and retrieval conf: the one table to edit.
+"""The one table of methods: names to confs and classes.
 
-The entries have hloc's dict form, so that the same entry serves our engines and hloc's:
+A method registers itself in its own file, next to its class::
+
+    @register_feature(
+        {"d2net": {"model": {"checkpoint": "d2net"}}},
+        paper="Dusmanu et al., CVPR 2019",
+        dimensions="512",
+    )
+    class D2NetExtractor(Extractor): ...
+
+Everything else is made from this table: ``featplug list``, hloc's models, the contract tests.
+
+Confs are plain dicts in hloc's form, so that the same entry serves our engines and hloc's:
 ``output`` names the file, ``model`` configures the method (``name`` is a file of
-:mod:`featplug.extractors` or :mod:`featplug.matchers`), ``preprocessing`` says how images are read.
-A feature conf also names the ``matcher`` conf that it is matched with by default, its ``paper``
-and the ``dimensions`` of its descriptors. Every ``output`` contains ``featplug``, so that nothing
-of ours is ever resumed as hloc's or the reverse.
+:mod:`featplug.extractors` or :mod:`featplug.matchers`, or ``module:Class``), ``preprocessing`` says
+how images are read. A feature conf also names the ``matcher`` conf that it is matched with by
+default, its ``paper`` and the ``dimensions`` of its descriptors. Every ``output`` contains
+``featplug``, so that no file of ours is ever resumed as hloc's or the reverse.
 
 A retrieval conf describes whole images: ``netvlad`` from their pixels, ``vlad`` from the local
 features of any feature conf.
@@ -17,196 +28,206 @@ the keypoints of ``mtldesc``.
 from __future__ import annotations
 
 import copy
-from itertools import accumulate
-from operator import truediv
-from typing import Any
+import pkgutil
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-_D2NET_PREPROCESSING = {
-    # The limits of the authors' command line, applied in one resize (they: two).
+from featplug.utils.suggestions import unknown_name
+
+if TYPE_CHECKING:
+    from featplug.base import Extractor, GlobalExtractor, Matcher
+
+Conf = dict[str, Any]
+"""One entry of a table, in hloc's form."""
+
+PREPROCESSING: Conf = {
+    # In colour for SIFT, too: a JPEG's own luma differs from the grey of its colours by rounding,
+    # and SIFT's keypoints must be the same ones where another method describes them.
     "grayscale": False,
     "resize_max": 1600,
-    "resize_max_sum": 2800,
-    "interpolation": "pil_bilinear",
 }
-_D2NET_SCALES = [0.5, 1.0, 2.0]
-# Divided again and again, as released: sizes that end on a half are rounded by the last bit.
-_MTLDESC_SCALES = list(accumulate([1.0] + 6 * [2**0.25], truediv))
-# In colour for SIFT, too: a JPEG's own luma differs from the grey of its colours by rounding, and
-# SIFT's keypoints must be the same ones where another method describes them.
-_PREPROCESSING = {"grayscale": False, "resize_max": 1600}
-_SIFT = {"name": "sift"}
+"""How images are read for features, unless a method says otherwise."""
 
-_PAPERS = {
-    "sift": "Lowe, IJCV 2004; RootSIFT: Arandjelović and Zisserman, CVPR 2012",
-    "d2net": "Dusmanu et al., CVPR 2019",
-    "mtldesc": "Wang et al., AAAI 2022",
-    "lisrd": "Pautrat et al., ECCV 2020",
-    "contextdesc": "Luo et al., CVPR 2019",
-    "doap": "He et al., CVPR 2018",
-    "netvlad": "Arandjelović et al., CVPR 2016",
-    "vlad": "Jégou et al., CVPR 2010; Arandjelović and Zisserman, CVPR 2013",
-}
+_LAST = 1000
+_Method = TypeVar("_Method")
+_Class = TypeVar("_Class", bound=type)
 
 
-def _feature(
-    name: str,
-    paper: str,
-    model: dict[str, Any],
-    matcher: str,
-    dimensions: str,
-    preprocessing: dict[str, Any] = _PREPROCESSING,
-) -> dict[str, Any]:
-    return {
-        "output": f"feats-featplug-{name}",
-        "model": model,
-        "preprocessing": preprocessing,
-        "matcher": matcher,
-        "paper": _PAPERS[paper],
-        "dimensions": dimensions,
-    }
+class MethodTable(Mapping[str, Conf], Generic[_Method]):
+    """The confs of one kind by name, and the class of each method.
+
+    The files of a package are imported when its table is first read, so that a command that needs
+    no method does not wait for torch.
+
+    Args:
+        kind: what messages call an entry.
+        package: whose files register themselves.
+        base: name of the class in :mod:`featplug.base` that methods derive from.
+        output: first part of the confs' ``output``.
+    """
+
+    def __init__(self, kind: str, package: str, base: str, output: str) -> None:
+        self.kind = kind
+        self._package, self._base, self._output = package, base, output
+        self._confs: dict[str, Conf] = {}
+        self._places: dict[str, int] = {}
+        self._classes: dict[str, type] = {}
+        self._is_complete = False
+        self._lock = threading.RLock()
+
+    def register(
+        self, confs: Mapping[str, Conf], order: int = _LAST, **shared: Any
+    ) -> Callable[[_Class], _Class]:
+        """Return the decorator of a method's class that adds its confs.
+
+        Args:
+            confs: what each named conf has of its own; ``model`` without ``name``.
+            order: place of the confs in lists; those without one come last.
+            shared: entries that all the confs have.
+
+        Raises:
+            ValueError: another method has a conf of the same name.
+        """
+
+        def decorate(cls: _Class) -> _Class:
+            method = self._method_name(cls)
+            for name, own in confs.items():
+                model = {"name": method, **own.get("model", {})}
+                head = {"output": f"{self._output}-{name}", "model": model}
+                conf = {**head, **shared, **own, "model": model}
+                taken = self._confs.get(name, conf)["model"]["name"]
+                if taken != method:
+                    raise ValueError(f"{method} cannot register {name!r}: {taken} has that name.")
+                self._confs[name], self._places[name] = conf, order
+            self._classes[method] = cls
+            return cls
+
+        return decorate
+
+    def _method_name(self, cls: type) -> str:
+        """The name of its file for a method of ours, ``module:Class`` for any other."""
+        package, _, file = cls.__module__.rpartition(".")
+        return file if package == self._package else f"{cls.__module__}:{cls.__qualname__}"
+
+    def _complete(self) -> dict[str, Conf]:
+        """Import the files that register methods, once. Outside methods belong here."""
+        with self._lock:
+            if not self._is_complete:
+                self._is_complete = True  # before the imports, which may read the table
+                try:
+                    for module in pkgutil.iter_modules(import_module(self._package).__path__):
+                        import_module(f"{self._package}.{module.name}")
+                except BaseException:
+                    self._is_complete = False
+                    raise
+                self._confs = {
+                    name: self._confs[name]
+                    for name in sorted(self._confs, key=self._places.__getitem__)
+                }
+        return self._confs
+
+    @property
+    def classes(self) -> Mapping[str, type]:
+        """The class of each registered method, by the ``name`` of its confs' ``model``."""
+        self._complete()
+        return self._classes
+
+    def conf(self, name: str) -> Conf:
+        """Return a copy of a named conf.
+
+        Raises:
+            ValueError: there is none of that name; lists those there are.
+        """
+        if name not in self:
+            raise unknown_name(self.kind, name, self)
+        return copy.deepcopy(self[name])
+
+    def build(self, model_conf: Mapping[str, Any]) -> _Method:
+        """Build a method from the ``model`` entry of a conf.
+
+        Args:
+            model_conf: ``name``, a registered method or the ``module:Class`` of one's own, and the
+                method's options.
+
+        Raises:
+            ValueError: there is no such method, it is something else, or has no such option.
+        """
+        name = model_conf["name"]
+        module, _, class_name = name.partition(":")
+        if class_name:
+            cls = getattr(import_module(module), class_name, None)
+        else:
+            cls = self.classes.get(name)
+            if cls is None:
+                raise unknown_name(f"{self.kind} method", name, self._classes)
+        base = getattr(import_module("featplug.base"), self._base)
+        if not (isinstance(cls, type) and issubclass(cls, base)):
+            raise ValueError(f"{name!r} is not a class derived from featplug.base.{self._base}.")
+        return cls(model_conf).eval()
+
+    def __getitem__(self, name: str) -> Conf:
+        return self._complete()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._complete())
+
+    def __len__(self) -> int:
+        return len(self._complete())
 
 
-def _d2net(name: str, **options: Any) -> dict[str, Any]:
-    model = {"name": "d2net", **options}
-    return _feature(name, "d2net", model, "NN-mutual", "512", _D2NET_PREPROCESSING)
-
-
-def _contextdesc(name: str, **options: Any) -> dict[str, Any]:
-    model = {"name": "contextdesc", "detector": _SIFT, **options}
-    return _feature(name, "contextdesc", model, "NN-mutual", "128")
-
-
-def _doap(name: str, dimensions: str, matcher: str) -> dict[str, Any]:
-    model = {"name": "doap", "checkpoint": name, "detector": _SIFT}
-    return _feature(name, "doap", model, matcher, dimensions)
-
-
-features: dict[str, dict[str, Any]] = {
-    "sift": _feature("sift", "sift", _SIFT, "NN-ratio", "128"),
-    # OpenCV's own settings, with which the authors of LISRD and ContextDesc evaluate.
-    "sift-opencv": _feature(
-        "sift-opencv",
-        "sift",
-        {
-            "name": "sift",
-            "max_detections": 0,
-            "contrast_threshold": 0.04,
-            "edge_threshold": 10.0,
-            "score": "response",
-            "precise_upscale": False,
-            "descriptor_window": 1.0,
-        },
-        "NN-ratio",
-        "128",
-    ),
-    "d2net": _d2net("d2net", checkpoint="d2net"),
-    "d2net-ms": _d2net("d2net-ms", checkpoint="d2net", scales=_D2NET_SCALES),
-    # The paper uses the ImageNet weights without the last rectification.
-    "d2net-ots": _d2net("d2net-ots", checkpoint="d2net-ots", use_relu=False),
-    "d2net-ots-ms": _d2net(
-        "d2net-ots-ms", checkpoint="d2net-ots", use_relu=False, scales=_D2NET_SCALES
-    ),
-    "mtldesc": _feature(
-        "mtldesc",
-        "mtldesc",
-        {"name": "mtldesc", "checkpoint": "mtldesc"},
-        "mtldesc",
-        "128 (weighted)",
-    ),
-    "mtldesc-ms": _feature(
-        "mtldesc-ms",
-        "mtldesc",
-        {"name": "mtldesc", "checkpoint": "mtldesc", "scales": _MTLDESC_SCALES},
-        "mtldesc",
-        "128 (weighted)",
-    ),
-    "lisrd": _feature(
-        "lisrd",
-        "lisrd",
-        {"name": "lisrd", "checkpoint": "lisrd", "detector": _SIFT},
-        "lisrd",
-        "4 × 128 + meta 4 × 1024",
-    ),
-    "lisrd-sift": _feature(
-        "lisrd-sift",
-        "lisrd",
-        # The descriptors of the conf sift, far better than those of the authors' settings.
-        {
-            "name": "lisrd_sift",
-            "checkpoint": "lisrd-sift",
-            "detector": _SIFT,
-            "descriptor_window": 2.0,
-            "root_sift": True,
-        },
-        "lisrd-sift",
-        "2 × 128 + meta 2 × 1024",
-    ),
-    "contextdesc": _contextdesc(
-        "contextdesc", checkpoint="contextdesc", regional_checkpoint="contextdesc-regional"
-    ),
-    "contextdesc-upright": _contextdesc(
-        "contextdesc-upright",
-        checkpoint="contextdesc-upright",
-        regional_checkpoint="contextdesc-regional",
-        upright=True,
-    ),
-    # The paper's use without regional features.
-    "contextdesc-geo": _contextdesc(
-        "contextdesc-geo", checkpoint="contextdesc", visual_context=False
-    ),
-    "doap": _doap("doap", "128", "NN-mutual"),
-    "doap-binary": _doap("doap-binary", "256 bit", "NN-hamming"),
-    "doap-st": _doap("doap-st", "128", "NN-mutual"),
-    "doap-st-binary": _doap("doap-st-binary", "256 bit", "NN-hamming"),
-}
+features: MethodTable[Extractor] = MethodTable(
+    "feature", "featplug.extractors", "Extractor", "feats-featplug"
+)
 """Named feature confs."""
-
-
-def _matcher(name: str, method: str, **options: Any) -> dict[str, Any]:
-    return {"output": f"matches-featplug-{name}", "model": {"name": method, **options}}
-
-
-matchers: dict[str, dict[str, Any]] = {
-    "NN-mutual": _matcher("NN-mutual", "nearest_neighbor", do_mutual_check=True),
-    "NN-ratio": _matcher(
-        "NN-mutual-ratio.8", "nearest_neighbor", do_mutual_check=True, ratio_threshold=0.8
-    ),
-    "NN-mutual-l2": _matcher("NN-mutual-l2", "nearest_neighbor", do_mutual_check=True, metric="l2"),
-    "NN-hamming": _matcher(
-        "NN-mutual-hamming", "nearest_neighbor", do_mutual_check=True, metric="hamming"
-    ),
-    # MTLDesc's descriptors are not of unit length. Its paper compares their distances, the
-    # notebook of its authors the products.
-    "mtldesc": _matcher("mtldesc", "nearest_neighbor", do_mutual_check=True, metric="l2"),
-    "mtldesc-dot": _matcher("mtldesc-dot", "nearest_neighbor", do_mutual_check=True, metric="dot"),
-    "lisrd": _matcher("lisrd", "lisrd"),
-    "lisrd-sift": _matcher("lisrd-sift", "lisrd", distance="l2"),
-}
+matchers: MethodTable[Matcher] = MethodTable(
+    "matcher", "featplug.matchers", "Matcher", "matches-featplug"
+)
 """Named matcher confs."""
-
-
-def _retrieval(name: str, paper: str, model: dict[str, Any], **entries: Any) -> dict[str, Any]:
-    output = f"global-feats-featplug-{name}"
-    return {"output": output, "model": model, **entries, "paper": _PAPERS[paper]}
-
-
-retrieval: dict[str, dict[str, Any]] = {
-    "netvlad": _retrieval(
-        "netvlad",
-        "netvlad",
-        {"name": "netvlad", "checkpoint": "netvlad"},
-        preprocessing={"grayscale": False, "resize_max": 1024},
-    ),
-    "vlad": _retrieval("vlad", "vlad", {"name": "vlad"}),
-    # For large and varied databases only: of one room or street, the leading components, which
-    # whitening plays down, are what tells the places apart.
-    "vlad-whitened": _retrieval("vlad-whitened", "vlad", {"name": "vlad", "num_components": 512}),
-}
+retrieval: MethodTable[GlobalExtractor] = MethodTable(
+    "retrieval", "featplug.extractors", "GlobalExtractor", "global-feats-featplug"
+)
 """Named retrieval confs."""
 
 
-def feature_conf(name: str) -> dict[str, Any]:
-    """Give a copy of a named feature conf.
+def register_feature(
+    confs: Mapping[str, Conf],
+    *,
+    paper: str,
+    dimensions: str = "",
+    matcher: str = "NN-mutual",
+    preprocessing: Conf = PREPROCESSING,
+    order: int = _LAST,
+) -> Callable[[_Class], _Class]:
+    """Register the confs of the extractor that this decorates.
+
+    Args:
+        confs: what each named conf has of its own, such as its ``model``'s options.
+        paper: authors, venue and year.
+        dimensions: size of a descriptor, in words.
+        matcher: the matcher conf to use by default.
+        preprocessing: how images are read; see :mod:`featplug.io.images`.
+        order: place of the confs in lists.
+    """
+    shared = {"preprocessing": preprocessing, "matcher": matcher, "paper": paper}
+    return features.register(confs, order, **shared, dimensions=dimensions)
+
+
+def register_matcher(confs: Mapping[str, Conf], order: int = _LAST) -> Callable[[_Class], _Class]:
+    """Register the confs of the matcher that this decorates; see :func:`register_feature`."""
+    return matchers.register(confs, order)
+
+
+def register_global(
+    confs: Mapping[str, Conf], *, paper: str, order: int = _LAST
+) -> Callable[[_Class], _Class]:
+    """Register the retrieval confs of a global extractor; see :func:`register_feature`."""
+    return retrieval.register(confs, order, paper=paper)
+
+
+def feature_conf(name: str) -> Conf:
+    """Return a copy of a named feature conf.
 
     Args:
         name: one of :data:`features`, or ``DESCRIBER+NAME``: the keypoints of the conf NAME,
@@ -216,7 +237,7 @@ def feature_conf(name: str) -> dict[str, Any]:
         ValueError: there is none of that name; lists those there are.
     """
     describer, plus, detector = name.partition("+")
-    conf = _lookup(features, describer, "feature")
+    conf = features.conf(describer)
     if not plus:
         return conf
     if "detector" not in conf["model"]:
@@ -233,25 +254,8 @@ def feature_conf(name: str) -> dict[str, Any]:
     return conf
 
 
-def matcher_conf(name: str) -> dict[str, Any]:
-    """Give a copy of a named matcher conf.
-
-    Raises:
-        ValueError: there is none of that name; lists those there are.
-    """
-    return _lookup(matchers, name, "matcher")
-
-
-def retrieval_conf(name: str) -> dict[str, Any]:
-    """Give a copy of a named retrieval conf.
-
-    Raises:
-        ValueError: there is none of that name; lists those there are.
-    """
-    return _lookup(retrieval, name, "retrieval")
-
-
-def _lookup(table: dict[str, dict[str, Any]], name: str, kind: str) -> dict[str, Any]:
-    if name not in table:
-        raise ValueError(f"There is no {kind} {name!r}; there are {', '.join(table)}.")
-    return copy.deepcopy(table[name])
+matcher_conf = matchers.conf
+retrieval_conf = retrieval.conf
+build_extractor = features.build
+build_matcher = matchers.build
+build_global_extractor = retrieval.build

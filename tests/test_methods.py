@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
 import pytest
 
-from featplug.methods import feature_conf, features, matcher_conf, matchers, retrieval
+from featplug.methods import (
+    build_extractor,
+    build_global_extractor,
+    build_matcher,
+    feature_conf,
+    features,
+    matcher_conf,
+    matchers,
+    retrieval,
+    retrieval_conf,
+)
 
 
 def test_every_output_is_its_own_and_ours() -> None:
@@ -39,3 +54,77 @@ def test_unknown_names_are_named() -> None:
         feature_conf("d2net+sift")
     with pytest.raises(ValueError, match="no matcher 'flann'; there are NN-mutual"):
         matcher_conf("flann")
+
+
+@pytest.mark.parametrize(
+    ("look_up", "name", "meant"),
+    [
+        (feature_conf, "mtldsc", "mtldesc"),
+        (feature_conf, "SIFT", "sift"),
+        (feature_conf, "lisrd+d2-net", "d2net"),
+        (matcher_conf, "nn_mutual", "NN-mutual"),
+        (retrieval_conf, "netvald", "netvlad"),
+        (build_extractor, {"name": "contextdec"}, "contextdesc"),
+        (build_matcher, {"name": "nearest_neighbour"}, "nearest_neighbor"),
+        (build_global_extractor, {"name": "netvlat"}, "netvlad"),
+        (build_extractor, {"name": "sift", "max_keypoint": 3}, "max_keypoints"),
+    ],
+)
+def test_the_closest_name_is_suggested(
+    look_up: Callable[[Any], object], name: object, meant: str
+) -> None:
+    with pytest.raises(ValueError, match=f"Did you mean '{meant}'"):
+        look_up(name)
+
+
+def test_a_class_that_is_no_method_is_rejected() -> None:
+    for name in ("pathlib:Path", "featplug.matchers.lisrd:LISRDMatcher", "pathlib:Paths", "vlad"):
+        build = build_global_extractor if name == "vlad" else build_extractor
+        with pytest.raises(ValueError, match=f"{name}.*featplug.base"):
+            build({"name": name})
+
+
+def test_a_file_of_a_package_registers_its_methods(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "outside_methods"
+    package.mkdir()
+    (package / "__init__.py").write_text(
+        "from featplug.methods import MethodTable\n"
+        "table = MethodTable('feature', 'outside_methods', 'Extractor', 'feats-featplug')\n"
+    )
+    for name, order in (("late", 2), ("early", 1)):
+        (package / f"{name}.py").write_text(METHOD.format(name=name, order=order))
+    monkeypatch.syspath_prepend(tmp_path)
+    table = import_module("outside_methods").table
+    assert not table._classes  # nothing is imported before the table is read
+    assert list(table) == ["early", "early-ms", "late", "late-ms"]
+    assert table["late-ms"] == {
+        "output": "feats-featplug-late-ms",
+        "model": {"name": "late", "scales": 2},
+        "paper": "A paper",
+    }
+    extractor = table.build({**table["late-ms"]["model"], "scales": 3})
+    assert extractor.conf == {"scales": 3}
+    assert not extractor.training
+
+    with pytest.raises(ValueError, match=r"'early'.*early has that name"):
+        table.register({"early": {}})(type(extractor))
+    outside = table.register({"mine": {}})(type("Mine", (), {"__module__": "my_module"}))
+    assert table["mine"]["model"] == {"name": "my_module:Mine"}
+    assert table.classes["my_module:Mine"] is outside
+
+
+METHOD = """
+from featplug.base import Extractor
+from outside_methods import table
+
+@table.register(
+    {{"{name}": {{}}, "{name}-ms": {{"model": {{"scales": 2}}}}}}, {order}, paper="A paper"
+)
+class Method(Extractor):
+    default_conf = {{"scales": 1}}
+
+    def extract(self, image):
+        return {{}}
+"""

@@ -16,8 +16,7 @@ from torch import Tensor
 from featplug.base import KEYPOINT_LAST_KEYS, Matcher, choose_device
 from featplug.io.h5file import OtherContentsError
 from featplug.io.store import FeatureReader
-from featplug.matchers import build_matcher
-from featplug.methods import feature_conf, matcher_conf
+from featplug.methods import build_matcher, feature_conf, matcher_conf
 from featplug.stages.extract import ExtractSummary, extract_features
 
 logger = logging.getLogger(__name__)

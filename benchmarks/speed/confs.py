@@ -18,13 +18,11 @@ from torch import Tensor, nn
 from benchmarks.record import Curve
 from benchmarks.speed.measure import Case, Figures, Measurement, Setup
 from featplug.base import Matcher, choose_device
-from featplug.extractors import build_extractor
 from featplug.io.images import list_images, load_image
 from featplug.io.pair_lists import write_pairs
 from featplug.io.results import StageRecorder
 from featplug.io.store import FeatureReader
-from featplug.matchers import build_matcher
-from featplug.methods import feature_conf, matcher_conf
+from featplug.methods import build_extractor, build_matcher, feature_conf, matcher_conf
 from featplug.stages.extract import extract_features, resolve_feature_conf
 from featplug.stages.pairs import exhaustive
 from pipelines.run import FeatureOptions

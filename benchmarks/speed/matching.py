@@ -15,7 +15,7 @@ from featplug.io.h5file import Provenance
 from featplug.io.pair_lists import read_pairs, write_pairs
 from featplug.io.results import peak_memory
 from featplug.io.store import FeatureReader, FeatureWriter, MatchReader
-from featplug.matchers import build_matcher
+from featplug.methods import build_matcher
 from featplug.stages.extract import extract_features
 from featplug.stages.match import match_features
 from featplug.stages.pairs import exhaustive

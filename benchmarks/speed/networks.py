@@ -22,7 +22,7 @@ def _resized(setup: Setup, width: int) -> np.ndarray:
 
 
 def _d2net_ours(setup: Setup, width: int, scales: list[float]) -> Figures:
-    from featplug.extractors import build_extractor
+    from featplug.methods import build_extractor
 
     conf = {"name": "d2net", "checkpoint": "d2net-ots", "use_relu": False, "scales": scales}
     extractor = build_extractor(conf)

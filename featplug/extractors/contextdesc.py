@@ -18,6 +18,7 @@ from featplug.extractors.describer import Describer, patch_frames
 from featplug.io.images import to_grey, to_uint8
 from featplug.keypoints.detection import sift_levels
 from featplug.keypoints.patches import sample_patches, standardise_patches
+from featplug.methods import register_feature
 from featplug.networks.caffe_resnet import CaffeResNet50
 from featplug.networks.contextdesc import (
     DIMENSIONS,
@@ -187,6 +188,30 @@ def load_networks(
     return network, regional, [record, other]
 
 
+_DETECTOR = {"detector": {"name": "sift"}}
+_REGIONAL = {"regional_checkpoint": "contextdesc-regional"}
+
+
+@register_feature(
+    {
+        "contextdesc": {"model": {**_DETECTOR, "checkpoint": "contextdesc", **_REGIONAL}},
+        "contextdesc-upright": {
+            "model": {
+                **_DETECTOR,
+                "checkpoint": "contextdesc-upright",
+                **_REGIONAL,
+                "upright": True,
+            }
+        },
+        # The paper's use without regional features.
+        "contextdesc-geo": {
+            "model": {**_DETECTOR, "checkpoint": "contextdesc", "visual_context": False}
+        },
+    },
+    paper="Luo et al., CVPR 2019",
+    dimensions="128",
+    order=6,
+)
 class ContextDescExtractor(Describer):
     """ContextDesc at any detector's keypoints, by default SIFT's.
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from featplug.base import Extractor
 from featplug.keypoints.detection import strongest
+from featplug.methods import register_feature
 from featplug.networks.d2net import (
     CELL_CENTRE,
     CELL_SIZE,
@@ -121,6 +122,29 @@ def _interpolate(features: Tensor, positions: Tensor) -> Tensor:
     return values
 
 
+_SCALES = [0.5, 1.0, 2.0]
+# The paper uses the ImageNet weights without the last rectification.
+_OFF_THE_SHELF = {"checkpoint": "d2net-ots", "use_relu": False}
+
+
+@register_feature(
+    {
+        "d2net": {"model": {"checkpoint": "d2net"}},
+        "d2net-ms": {"model": {"checkpoint": "d2net", "scales": _SCALES}},
+        "d2net-ots": {"model": _OFF_THE_SHELF},
+        "d2net-ots-ms": {"model": {**_OFF_THE_SHELF, "scales": _SCALES}},
+    },
+    paper="Dusmanu et al., CVPR 2019",
+    dimensions="512",
+    preprocessing={
+        # The limits of the authors' command line, applied in one resize (they: two).
+        "grayscale": False,
+        "resize_max": 1600,
+        "resize_max_sum": 2800,
+        "interpolation": "pil_bilinear",
+    },
+    order=2,
+)
 class D2NetExtractor(Extractor):
     """D2-Net, single-scale by default, multi-scale with ``scales`` [0.5, 1.0, 2.0].
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from featplug.base import Extractor
-from featplug.extractors import build_extractor
 from featplug.keypoints.detection import strongest
+from featplug.methods import build_extractor
 
 
 class Describer(Extractor):

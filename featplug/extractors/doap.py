@@ -17,10 +17,24 @@ from torch import Tensor
 from featplug.extractors.describer import Describer, patch_frames
 from featplug.io.images import to_grey
 from featplug.keypoints.patches import gaussian_pyramid, sample_patches_from_pyramid
+from featplug.methods import register_feature
 from featplug.networks.l2net import DOAP
 from featplug.weights.loading import load_network
 
 
+def _conf(name: str) -> dict[str, Any]:
+    conf: dict[str, Any] = {"model": {"checkpoint": name, "detector": {"name": "sift"}}}
+    if name.endswith("binary"):
+        return {**conf, "matcher": "NN-hamming", "dimensions": "256 bit"}
+    return conf
+
+
+@register_feature(
+    {name: _conf(name) for name in ("doap", "doap-binary", "doap-st", "doap-st-binary")},
+    paper="He et al., CVPR 2018",
+    dimensions="128",
+    order=7,
+)
 class DOAPExtractor(Describer):
     """DOAP at any detector's keypoints, with the layers and the outputs that the weights have.
 

@@ -13,10 +13,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from featplug.extractors.describer import Describer
+from featplug.methods import register_feature
 from featplug.networks.lisrd import DESCRIPTOR_DIM, HEADS, LISRD, META_DIM, NUM_TILES
 from featplug.weights.loading import load_weights
 
 
+@register_feature(
+    {"lisrd": {"model": {"checkpoint": "lisrd", "detector": {"name": "sift"}}}},
+    paper="Pautrat et al., ECCV 2020",
+    dimensions="4 × 128 + meta 4 × 1024",
+    matcher="lisrd",
+    order=4,
+)
 class LISRDExtractor(Describer):
     """LISRD's descriptors, to be matched by the matcher ``lisrd``.
 

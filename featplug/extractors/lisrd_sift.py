@@ -16,10 +16,28 @@ from torch import Tensor
 from featplug.extractors.describer import Describer
 from featplug.extractors.sift import describe_sift, root_sift
 from featplug.io.images import to_grey
+from featplug.methods import register_feature
 from featplug.networks.lisrd import LISRDSIFT, NUM_TILES
 from featplug.weights.loading import load_weights
 
 
+@register_feature(
+    {
+        # The descriptors of the conf sift, far better than those of the authors' settings.
+        "lisrd-sift": {
+            "model": {
+                "checkpoint": "lisrd-sift",
+                "detector": {"name": "sift"},
+                "descriptor_window": 2.0,
+                "root_sift": True,
+            }
+        }
+    },
+    paper="Pautrat et al., ECCV 2020",
+    dimensions="2 × 128 + meta 2 × 1024",
+    matcher="lisrd-sift",
+    order=5,
+)
 class LISRDSIFTExtractor(Describer):
     """LISRD-SIFT's descriptors, to be matched by the matcher ``lisrd`` with ``distance`` ``l2``.
 

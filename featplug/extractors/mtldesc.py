@@ -7,6 +7,8 @@ extraction code, which is followed where the two differ.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import accumulate
+from operator import truediv
 from typing import Any, ClassVar
 
 import cv2
@@ -18,12 +20,25 @@ from torch import Tensor
 from featplug.base import Extractor
 from featplug.io.images import to_uint8
 from featplug.keypoints.detection import non_maximum_suppression, strongest
+from featplug.methods import register_feature
 from featplug.networks.mtldesc import MTLDesc, normalize
 from featplug.weights.loading import load_weights
 
 _SIDE_MULTIPLE = 16
+# Divided again and again, as released: sizes that end on a half are rounded by the last bit.
+_SCALES = list(accumulate([1.0] + 6 * [2**0.25], truediv))
 
 
+@register_feature(
+    {
+        "mtldesc": {"model": {"checkpoint": "mtldesc"}},
+        "mtldesc-ms": {"model": {"checkpoint": "mtldesc", "scales": _SCALES}},
+    },
+    paper="Wang et al., AAAI 2022",
+    dimensions="128 (weighted)",
+    matcher="mtldesc",
+    order=3,
+)
 class MTLDescExtractor(Extractor):
     """MTLDesc, single-scale by default.
 

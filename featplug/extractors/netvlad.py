@@ -12,10 +12,21 @@ import torch
 from torch import Tensor
 
 from featplug.base import GlobalExtractor
+from featplug.methods import register_global
 from featplug.networks.netvlad import MIN_SIDE, VGG16NetVLAD
 from featplug.weights.loading import load_weights
 
 
+@register_global(
+    {
+        "netvlad": {
+            "model": {"checkpoint": "netvlad"},
+            "preprocessing": {"grayscale": False, "resize_max": 1024},
+        }
+    },
+    paper="Arandjelović et al., CVPR 2016",
+    order=1,
+)
 class NetVLADExtractor(GlobalExtractor):
     """VGG16 with NetVLAD, trained on Pitts30k; the default of hloc's localization, too.
 

@@ -16,8 +16,29 @@ from torch import Tensor
 from featplug.base import Extractor
 from featplug.io.images import to_grey
 from featplug.keypoints.detection import sift_levels, strongest
+from featplug.methods import register_feature
 
 
+@register_feature(
+    {
+        "sift": {},
+        # OpenCV's own settings, with which the authors of LISRD and ContextDesc evaluate.
+        "sift-opencv": {
+            "model": {
+                "max_detections": 0,
+                "contrast_threshold": 0.04,
+                "edge_threshold": 10.0,
+                "score": "response",
+                "precise_upscale": False,
+                "descriptor_window": 1.0,
+            }
+        },
+    },
+    paper="Lowe, IJCV 2004; RootSIFT: Arandjelović and Zisserman, CVPR 2012",
+    dimensions="128",
+    matcher="NN-ratio",
+    order=1,
+)
 class SIFT(Extractor):
     """RootSIFT keypoints and descriptors.
 

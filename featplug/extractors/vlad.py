@@ -23,6 +23,7 @@ from featplug import __version__
 from featplug.io.files import write_whole
 from featplug.io.h5file import OtherContentsError
 from featplug.io.store import FeatureReader
+from featplug.methods import register_global
 from featplug.weights.checkpoints import read_safetensors, save_readable
 
 _SAMPLE_IMAGES = 1024
@@ -52,6 +53,16 @@ class VLADOptions:
     """Of everything random."""
 
 
+@register_global(
+    {
+        "vlad": {},
+        # For large and varied databases only: of one room or street, the leading components, which
+        # whitening plays down, are what tells the places apart.
+        "vlad-whitened": {"model": {"num_components": 512}},
+    },
+    paper="Jégou et al., CVPR 2010; Arandjelović and Zisserman, CVPR 2013",
+    order=2,
+)
 @dataclass(frozen=True, eq=False)
 class Vocabulary:
     """What VLAD has learnt from a database: float32 arrays."""

@@ -16,9 +16,8 @@ from hloc import logger  # type: ignore[import-not-found]
 from hloc.utils.base_model import BaseModel  # type: ignore[import-not-found]
 from torch import Tensor
 
-from featplug.extractors import build_extractor, build_global_extractor
 from featplug.io.images import preprocess, to_uint8
-from featplug.matchers import build_matcher
+from featplug.methods import build_extractor, build_global_extractor, build_matcher
 
 _MAX_INDEX = int(np.iinfo(np.int16).max)
 """hloc's engine stores matches as int16, and greater indices as other, wrong ones."""

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from featplug.base import Matcher
 from featplug.matchers.similarities import Nearest, chunk_rows, look_back, reduce_blocks
+from featplug.methods import register_matcher
 
 DISTANCES = ("cosine", "l2")
 
@@ -127,6 +128,7 @@ class WeightedSimilarities:
         return block
 
 
+@register_matcher({"lisrd": {}, "lisrd-sift": {"model": {"distance": "l2"}}}, order=2)
 class LISRDMatcher(Matcher):
     """Mutual nearest neighbours by LISRD's weighted distance.
 

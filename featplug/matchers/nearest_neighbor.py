@@ -18,10 +18,30 @@ from torch import Tensor
 from featplug.base import Matcher
 from featplug.matchers import screening
 from featplug.matchers.similarities import chunk_rows, look_back, reduce_similarities
+from featplug.methods import register_matcher
 
 METRICS = ("dot", "l2", "hamming")
 
 
+@register_matcher(
+    {
+        "NN-mutual": {"model": {"do_mutual_check": True}},
+        "NN-ratio": {
+            "output": "matches-featplug-NN-mutual-ratio.8",
+            "model": {"do_mutual_check": True, "ratio_threshold": 0.8},
+        },
+        "NN-mutual-l2": {"model": {"do_mutual_check": True, "metric": "l2"}},
+        "NN-hamming": {
+            "output": "matches-featplug-NN-mutual-hamming",
+            "model": {"do_mutual_check": True, "metric": "hamming"},
+        },
+        # MTLDesc's descriptors are not of unit length. Its paper compares their distances, the
+        # notebook of its authors the products.
+        "mtldesc": {"model": {"do_mutual_check": True, "metric": "l2"}},
+        "mtldesc-dot": {"model": {"do_mutual_check": True, "metric": "dot"}},
+    },
+    order=1,
+)
 class NearestNeighbor(Matcher):
     """Nearest neighbour of each descriptor of image 0 among those of image 1.
 

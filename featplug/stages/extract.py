@@ -17,7 +17,6 @@ import numpy as np
 import torch
 
 from featplug.base import Extractor, choose_device
-from featplug.extractors import build_extractor
 from featplug.io.h5file import OtherContentsError, Provenance
 from featplug.io.images import (
     DEFAULT_PREPROCESSING,
@@ -30,7 +29,7 @@ from featplug.io.images import (
     read_image_list,
 )
 from featplug.io.store import FeatureWriter, GlobalDescriptorWriter
-from featplug.methods import feature_conf
+from featplug.methods import build_extractor, feature_conf
 from featplug.utils.progress import progress_bar
 
 PRECISIONS = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}

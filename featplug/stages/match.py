@@ -21,8 +21,7 @@ from featplug.base import Matcher, choose_device
 from featplug.io.h5file import Provenance
 from featplug.io.pair_lists import Pair, read_pairs, unique_pairs
 from featplug.io.store import FeatureReader, MatchWriter, check_pair_names
-from featplug.matchers import build_matcher
-from featplug.methods import matcher_conf
+from featplug.methods import build_matcher, matcher_conf
 from featplug.utils.progress import progress_bar
 
 

@@ -18,7 +18,6 @@ import numpy as np
 import torch
 
 from featplug.base import choose_device
-from featplug.extractors import build_global_extractor
 from featplug.extractors.vlad import VLADOptions, Vocabulary, local_descriptors, own_vocabulary
 from featplug.io.h5file import Provenance
 from featplug.io.images import (
@@ -29,7 +28,7 @@ from featplug.io.images import (
 )
 from featplug.io.pair_lists import Pair
 from featplug.io.store import FeatureReader, GlobalDescriptorReader, GlobalDescriptorWriter
-from featplug.methods import retrieval_conf
+from featplug.methods import build_global_extractor, retrieval_conf
 from featplug.stages.extract import image_names, not_yet_extracted
 from featplug.stages.pairs import best_pairs
 from featplug.utils.progress import progress_bar

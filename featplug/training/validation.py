@@ -12,10 +12,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from featplug.base import Extractor, Matcher
-from featplug.extractors import build_extractor
-from featplug.matchers import build_matcher
 from featplug.matchers.nearest_neighbor import NearestNeighbor
-from featplug.methods import feature_conf, matcher_conf
+from featplug.methods import build_extractor, build_matcher, feature_conf, matcher_conf
 from featplug.metrics.homography import (
     homography_errors,
     mean_matching_accuracy,

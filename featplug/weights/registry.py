@@ -19,6 +19,8 @@ import platformdirs
 import torch
 from torch import Tensor, nn
 
+from featplug.utils.suggestions import did_you_mean
+
 FOLDER_VARIABLE = "FEATPLUG_WEIGHTS"
 """Environment variable with the folder that is searched first and that imports go to."""
 
@@ -184,7 +186,10 @@ def get_entry(name: str) -> RegistryEntry:
     """
     registry = read_registry()
     if name not in registry:
-        raise ValueError(f"There are no weights named {name!r}; there are {', '.join(registry)}.")
+        raise ValueError(
+            f"There are no weights named {name!r}; there are {', '.join(registry)}."
+            f"{did_you_mean(name, registry)}"
+        )
     return registry[name]
 
 

@@ -11,9 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from featplug.base import Extractor
-from featplug.extractors import build_extractor
-from featplug.matchers import build_matcher
-from featplug.methods import feature_conf, features, matcher_conf
+from featplug.methods import build_extractor, build_matcher, feature_conf, features, matcher_conf
 from featplug.networks.caffe_resnet import CaffeResNet50
 from featplug.networks.contextdesc import ContextDesc
 from featplug.networks.d2net import D2Net

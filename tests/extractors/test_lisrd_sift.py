@@ -11,11 +11,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from featplug.extractors import build_extractor
 from featplug.extractors.lisrd_sift import LISRDSIFTExtractor
 from featplug.io.images import to_grey
 from featplug.matchers.lisrd import LISRDMatcher, tile_weights
-from featplug.methods import feature_conf
+from featplug.methods import build_extractor, feature_conf
 from featplug.networks.lisrd import LISRDSIFT
 from tests.networks.test_d2net import seeded_image
 from tests.networks.test_lisrd import seeded_state

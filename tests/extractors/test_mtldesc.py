@@ -12,10 +12,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from featplug.extractors import build_extractor
 from featplug.extractors.mtldesc import MTLDescExtractor
-from featplug.matchers import build_matcher
-from featplug.methods import feature_conf, matcher_conf
+from featplug.methods import build_extractor, build_matcher, feature_conf, matcher_conf
 from featplug.networks.mtldesc import Maps, MTLDesc, normalize
 from tests.golden.parity import Parity
 from tests.golden.weights_rule import GoldenRule

@@ -23,12 +23,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from featplug.base import Extractor
-from featplug.extractors import build_extractor
 from featplug.extractors.lisrd_sift import describe_both, keypoint_tiles
 from featplug.extractors.sift import root_sift
 from featplug.io.h5file import Provenance
 from featplug.io.images import to_grey
-from featplug.methods import feature_conf
+from featplug.methods import build_extractor, feature_conf
 from featplug.networks.lisrd import DESCRIPTOR_DIM, NUM_TILES
 from featplug.training.data.homographies import warp_points
 from featplug.training.data.photograph_files import PhotographFile, make_photograph_file

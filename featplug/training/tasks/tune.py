@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from featplug.base import Extractor
-from featplug.extractors import build_extractor
 from featplug.extractors.doap import DOAPExtractor
 from featplug.io.images import list_images
 from featplug.io.results import data_fingerprint
+from featplug.methods import build_extractor
 from featplug.training.data.homographies import warp_points
 from featplug.training.data.photographs import Photographs, split_photographs
 from featplug.training.data.view_pairs import (

@@ -10,9 +10,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from featplug.extractors import build_extractor
 from featplug.matchers.lisrd import tile_weights
-from featplug.methods import feature_conf
+from featplug.methods import build_extractor, feature_conf
 from featplug.networks.lisrd import LISRDSIFT
 from featplug.training.data.homographies import rotation_angle, warp_points
 from featplug.training.data.photographs import Photographs

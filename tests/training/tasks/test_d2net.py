@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from featplug.cli.training.common import Run
 from featplug.cli.training.from_views import d2net
-from featplug.extractors import build_extractor
+from featplug.methods import build_extractor
 from featplug.networks.d2net import CELL_SIZE, TRAINING_CELL_SIZE, D2Net, normalize_caffe
 from featplug.training.data.viewpoint import read_workspace
 from featplug.training.history import read_history

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from featplug.extractors import build_extractor
 from featplug.io.images import list_images
+from featplug.methods import build_extractor
 from featplug.training.data.patch_groups import (
     PatchBatchOptions,
     PatchGroups,

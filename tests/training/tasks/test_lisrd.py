@@ -11,8 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from featplug.extractors import build_extractor
-from featplug.methods import feature_conf
+from featplug.methods import build_extractor, feature_conf
 from featplug.networks.lisrd import HEADS
 from featplug.training.data.triplets import LISRDTripletOptions
 from featplug.training.history import read_history

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from featplug.extractors import build_extractor
-from featplug.methods import feature_conf
+from featplug.methods import build_extractor, feature_conf
 from featplug.training.data.sift_pairs import SIFTPairOptions, make_sift_pairs
 from featplug.training.tasks.lisrd_sift import LISRDSIFTOptions, LISRDSIFTTask
 from featplug.training.trainer import TrainOptions, train

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from featplug.extractors import build_extractor
+from featplug.methods import build_extractor
 from featplug.networks.mtldesc import UNUSED, Maps
 from featplug.training.data.teacher import TeacherOptions, make_teacher
 from featplug.training.data.view_pairs import MTLDescPairOptions

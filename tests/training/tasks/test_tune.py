@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from featplug.extractors import build_extractor
+from featplug.methods import build_extractor
 from featplug.networks.l2net import DOAP, Layer
 from featplug.training.data.view_pairs import HomographyPairOptions
 from featplug.training.tasks.tune import HEADS, TuneOptions, TuneTask
