@@ -11,21 +11,28 @@ from typing import Any
 import pytest
 
 from featplug.cli.runner import run_command
+from tests.golden.golden_set import SMALL, GoldenSet
 from tests.golden.parity import Parity
-from tests.golden.weights_rule import GoldenRule
 from tests.scenes.aachen_sets import write_room_set
 from tests.scenes.synthetic import SyntheticScene, write_synthetic_scene
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
+SHARED = Path(os.environ.get("FEATPLUG_SHARED", REPOSITORY.parent / "shared"))
+"""Folder of photographs and of the whole golden set, outside the repository."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--parity-report", type=Path, help="file for the differences to golden values")
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of photographs and golden files, outside the repository."""
-    folder = Path(os.environ.get("FEATPLUG_SHARED", REPOSITORY.parent / "shared"))
-    if not (folder / "golden").is_dir():
-        pytest.skip(f"no golden files: {folder} is absent (set FEATPLUG_SHARED)")
-    return folder
+    """Folder of photographs and of the whole golden set; tests that need it skip without it."""
+    if not (SHARED / "golden").is_dir():
+        pytest.skip(f"{SHARED} has no folder golden (set FEATPLUG_SHARED)")
+    return SHARED
 
 
 @pytest.fixture(scope="session")
@@ -41,17 +48,20 @@ def aachen_room(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def golden_rule(shared: Path) -> GoldenRule:
-    """The rule that makes the weights of the golden files."""
-    return GoldenRule(shared / "golden")
+def golden_set() -> GoldenSet:
+    """The whole golden set where it is present, else the small one of the repository."""
+    whole = SHARED / "golden"
+    return GoldenSet(whole if whole.is_dir() else SMALL)
 
 
 @pytest.fixture(scope="session")
-def parity(shared: Path) -> Iterator[Parity]:
-    """Comparison with golden values; the report is written when all tests are done."""
-    report = Parity(shared / "golden")
-    yield report
-    report.write()
+def parity(golden_set: GoldenSet, request: pytest.FixtureRequest) -> Iterator[Parity]:
+    """Comparison with golden values; ``--parity-report FILE`` writes them at the end."""
+    comparison = Parity(golden_set.folder)
+    yield comparison
+    report = request.config.getoption("--parity-report")
+    if report is not None:
+        comparison.write(report)
 
 
 @pytest.fixture

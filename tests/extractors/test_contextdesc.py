@@ -20,8 +20,8 @@ from featplug.methods import feature_conf
 from featplug.networks.contextdesc import ContextDesc, normalise_positions
 from featplug.networks.efficientnet_lite import EfficientNetLite0
 from featplug.weights.converters.contextdesc import contextdesc, regional
+from tests.golden.golden_set import GoldenSet
 from tests.golden.parity import Parity
-from tests.golden.weights_rule import GoldenRule
 from tests.networks.contextdesc_weights import rule_variables, seeded_networks, seeded_state
 from tests.scenes.pictures import textured_image
 from tests.weights.converters import tensorflow_writer as writer
@@ -46,12 +46,12 @@ def extractor(conf: dict[str, Any]) -> ContextDescExtractor:
 
 @pytest.fixture(scope="module")
 def rule_extractor(
-    golden_rule: GoldenRule, tmp_path_factory: pytest.TempPathFactory
+    golden_set: GoldenSet, tmp_path_factory: pytest.TempPathFactory
 ) -> ContextDescExtractor:
     """The rule's weights, converted from frozen graphs."""
     folder = tmp_path_factory.mktemp("golden")
     for graph in ("loc", "aug", "reg"):
-        content = writer.frozen_graph(rule_variables(golden_rule, graph))
+        content = writer.frozen_graph(rule_variables(golden_set, graph))
         (folder / f"{graph}.pb").write_bytes(content)
     save_file(contextdesc(folder / "loc.pb"), folder / "own.safetensors")
     save_file(regional(folder / "reg.pb"), folder / "regional.safetensors")
@@ -115,9 +115,9 @@ def describe(
     ],
 )
 def test_golden_patches(
-    shared: Path, parity: Parity, frames: str, patches: str, pyramid: bool
+    golden_set: GoldenSet, parity: Parity, frames: str, patches: str, pyramid: bool
 ) -> None:
-    golden = np.load(shared / "golden" / "contextdesc" / "sampler.npz")
+    golden = golden_set.arrays("contextdesc/sampler")
     x, y, size, angle = golden[frames].T[:4]
     scales, angle = size / 2, 0 * angle if "upright" in frames else angle
     sampler = PatchSampler(golden["gray"], scales, pyramid)
@@ -126,8 +126,8 @@ def test_golden_patches(
     parity.compare("contextdesc", patches, sampled, golden[patches], 0.15)
 
 
-def test_golden_upright_frames(shared: Path, rule_extractor: ContextDescExtractor) -> None:
-    golden = np.load(shared / "golden" / "contextdesc" / "sampler.npz")
+def test_golden_upright_frames(golden_set: GoldenSet, rule_extractor: ContextDescExtractor) -> None:
+    golden = golden_set.arrays("contextdesc/sampler")
     frames = golden["upright_frames"].astype(np.float32)
     given = {
         "keypoints": torch.from_numpy(frames[:, :2]),
@@ -147,9 +147,9 @@ def test_golden_upright_frames(shared: Path, rule_extractor: ContextDescExtracto
 
 
 def test_golden_pipeline(
-    shared: Path, rule_extractor: ContextDescExtractor, parity: Parity
+    golden_set: GoldenSet, rule_extractor: ContextDescExtractor, parity: Parity
 ) -> None:
-    golden = np.load(shared / "golden" / "contextdesc" / "pipeline.npz")
+    golden = golden_set.arrays("contextdesc/pipeline")
     image = torch.from_numpy(golden["image"]).permute(2, 0, 1).float() / 255
     parity.compare("contextdesc", "pipeline gray", to_grey(image), golden["gray"], 1)
     x, y, size, angle, score = torch.from_numpy(golden["frames"].astype(np.float32)).T

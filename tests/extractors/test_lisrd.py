@@ -13,8 +13,8 @@ from torch import Tensor
 from featplug.extractors.lisrd import LISRDExtractor
 from featplug.matchers.lisrd import tile_weights
 from featplug.networks.lisrd import LISRD
+from tests.golden.golden_set import GoldenSet
 from tests.golden.parity import Parity
-from tests.golden.weights_rule import GoldenRule
 from tests.networks.test_d2net import seeded_image
 from tests.networks.test_lisrd import DENSE, seeded_state
 
@@ -115,19 +115,19 @@ def test_too_small_image_is_refused(extractor: LISRDExtractor) -> None:
 # ---------------------------------------------------------------- golden files
 
 
-def rule_extractor(golden_rule: GoldenRule, folder: Path) -> LISRDExtractor:
+def rule_extractor(golden_set: GoldenSet, folder: Path) -> LISRDExtractor:
     """An extractor of the golden files' weights."""
-    save_file(golden_rule.torch_state("lisrd"), folder / "rule.safetensors")
+    save_file(golden_set.torch_state("lisrd"), folder / "rule.safetensors")
     return LISRDExtractor({"weights": str(folder / "rule.safetensors")}).eval()
 
 
 @pytest.mark.parametrize("name", DENSE)
 def test_golden_descriptors(
-    shared: Path, golden_rule: GoldenRule, parity: Parity, tmp_path: Path, name: str
+    golden_set: GoldenSet, parity: Parity, tmp_path: Path, name: str
 ) -> None:
-    golden = np.load(shared / "golden" / "lisrd" / f"{name}.npz")
+    golden = golden_set.arrays(f"lisrd/{name}")
     image = torch.from_numpy(golden["image"]).permute(2, 0, 1).float() / 255
-    extractor = rule_extractor(golden_rule, tmp_path)
+    extractor = rule_extractor(golden_set, tmp_path)
     result = describe(extractor, image, golden["keypoints_rc"][:, ::-1].copy())
     descriptors = result["descriptors"].unflatten(0, (4, 128)).permute(2, 0, 1)
     parity.compare("lisrd", "descriptors", descriptors.numpy(), golden["descriptors"], 2e-5)

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from featplug.extractors.mtldesc import MTLDescExtractor
 from featplug.methods import build_extractor, build_matcher, feature_conf, matcher_conf
 from featplug.networks.mtldesc import Maps, MTLDesc, normalize
+from tests.golden.golden_set import GoldenSet
 from tests.golden.parity import Parity
-from tests.golden.weights_rule import GoldenRule
 from tests.keypoints.test_detection import literal_suppression
 from tests.networks.test_d2net import seeded_image
 from tests.networks.test_mtldesc import seeded_state
@@ -332,18 +332,18 @@ def test_bad_options_and_another_systems_weights_are_refused(weights: str, tmp_p
 
 
 @pytest.fixture(scope="module")
-def golden_weights(golden_rule: GoldenRule, tmp_path_factory: pytest.TempPathFactory) -> str:
+def golden_weights(golden_set: GoldenSet, tmp_path_factory: pytest.TempPathFactory) -> str:
     file = tmp_path_factory.mktemp("golden") / "model_29.pt"
-    torch.save(golden_rule.torch_state("mtldesc"), file)
+    torch.save(golden_set.torch_state("mtldesc"), file)
     return str(file)
 
 
 @pytest.mark.parametrize("align_corners", [True, False])
 @pytest.mark.parametrize("image", ["img0", "img1"])
 def test_golden_features(
-    shared: Path, golden_weights: str, parity: Parity, image: str, align_corners: bool
+    golden_set: GoldenSet, golden_weights: str, parity: Parity, image: str, align_corners: bool
 ) -> None:
-    golden = np.load(shared / "golden" / "mtldesc" / f"{image}.npz")
+    golden = golden_set.arrays(f"mtldesc/{image}")
     conf = {"weights": golden_weights, "official_coordinates": True}
     extractor = MTLDescExtractor({**conf, "align_corners": align_corners})
     seen: list[Tensor] = []
@@ -370,10 +370,8 @@ def test_golden_features(
     parity.compare("mtldesc", "attention of keypoints", result["attention"][mine], lengths, 5e-6)
 
 
-def test_both_official_matching_rules(shared: Path) -> None:
-    descriptors = [
-        np.load(shared / "golden" / "mtldesc" / f"img{index}.npz")["descriptors"] for index in "01"
-    ]
+def test_both_official_matching_rules(golden_set: GoldenSet) -> None:
+    descriptors = [golden_set.arrays(f"mtldesc/img{index}")["descriptors"] for index in "01"]
     dot = descriptors[0].astype(float) @ descriptors[1].T
     squares = [(d.astype(float) ** 2).sum(1) for d in descriptors]
     distance = np.sqrt(squares[0][:, None] + squares[1] - 2 * dot + 1e-4)

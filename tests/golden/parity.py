@@ -1,8 +1,8 @@
 """The parity report: how far every golden array is from what this code computes.
 
-The tests compare with the golden files through the fixture ``parity``; the session writes what
-they found to ``outputs/parity.json``, beside what earlier sessions found with the same golden set.
-``python -m tests.golden.parity`` prints it as ``docs/parity.md``'s table.
+The tests compare with the golden set through the fixture ``parity``. ``pytest --parity-report
+FILE`` adds the differences to those that earlier sessions wrote there for the same golden set, and
+``python -m tests.golden.parity FILE`` prints them as the table of ``docs/parity.md``.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ from typing import Any
 
 import numpy as np
 
-REPORT = Path(__file__).resolve().parents[2] / "outputs" / "parity.json"
+from tests.golden.golden_set import SMALL
 
 
 class Parity:
-    """Collects comparisons, and fails the test of one that is out of its tolerance.
+    """Comparisons; the test of one that exceeds its tolerance fails.
 
     Args:
-        golden: the folder of the golden files.
+        golden: Folder of the golden set.
     """
 
     def __init__(self, golden: Path) -> None:
+        self.is_whole = golden != SMALL
         files = sorted(golden.rglob("*.npz"))
         sizes = "".join(f"{file.relative_to(golden)} {file.stat().st_size}\n" for file in files)
         self.golden = {
@@ -46,16 +47,21 @@ class Parity:
         """Compare one array with its golden values.
 
         Args:
-            system: the conf or method, such as ``mtldesc``.
-            array: what is compared; of several files' arrays of one name the worst is kept.
-            actual: what this code computed, of any shape.
-            expected: the golden values, of the same shape.
-            atol: largest absolute difference allowed.
-            outliers: part of the rows (first axis) that may differ by more, where the golden
+            system: Conf or method, such as ``mtldesc``.
+            array: Label; of several files' arrays with one label the worst is kept.
+            actual: Values that this code computed, of any shape.
+            expected: Golden values, of the same shape. Rows of NaN, which the small set leaves
+                out, are not compared.
+            atol: Largest absolute difference allowed.
+            outliers: Fraction of the rows (first axis) that may differ by more, where the golden
                 file's README allows it.
         """
         actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
         assert actual.shape == expected.shape, f"{array}: {actual.shape}, not {expected.shape}"
+        if not self.is_whole:
+            kept = ~np.isnan(expected).reshape(len(expected), -1).any(1)
+            assert kept.any(), f"{array}: the small golden set has no row of it"
+            actual, expected = actual[kept], expected[kept]
         assert np.isfinite(actual).all(), f"{array} has NaN or infinite values"
         atol = float(atol)
         rows = np.abs(actual - expected).reshape(len(expected), -1).max(1)
@@ -76,7 +82,7 @@ class Parity:
             f"{system} {array}: {worst:.3g} off, {atol:.3g} allowed ({beyond} of {len(rows)} rows)"
         )
 
-    def write(self, path: Path = REPORT) -> None:
+    def write(self, path: Path) -> None:
         """Write the report, where anything was compared."""
         if not self.rows:
             return
@@ -90,12 +96,12 @@ class Parity:
         path.write_text(json.dumps({"golden": self.golden, "arrays": arrays}, indent=1) + "\n")
 
 
-def as_markdown(path: Path = REPORT, worst_only: bool = False) -> str:
-    """Give a report as a Markdown table.
+def as_markdown(path: Path, worst_only: bool = False) -> str:
+    """Return a report as a Markdown table.
 
     Args:
-        path: the report.
-        worst_only: of each system only the array that is nearest to what is allowed.
+        path: File of the report.
+        worst_only: Keep of each system only the array that is nearest to its tolerance.
     """
     rows = json.loads(path.read_text())["arrays"]
     if worst_only:
@@ -114,4 +120,4 @@ def as_markdown(path: Path = REPORT, worst_only: bool = False) -> str:
 
 
 if __name__ == "__main__":
-    print(as_markdown(worst_only="--worst" in sys.argv))  # noqa: T201
+    print(as_markdown(Path(sys.argv[1]), worst_only="--worst" in sys.argv))

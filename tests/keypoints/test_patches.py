@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -14,6 +12,7 @@ from featplug.keypoints.patches import (
     sample_patches_from_pyramid,
     standardise_patches,
 )
+from tests.golden.golden_set import GoldenSet
 from tests.golden.parity import Parity
 
 
@@ -104,9 +103,9 @@ def test_standardised_patches() -> None:
 
 
 @pytest.mark.parametrize("step", [None, 1 / 32])
-def test_golden_patches(shared: Path, parity: Parity, step: float | None) -> None:
+def test_golden_patches(golden_set: GoldenSet, parity: Parity, step: float | None) -> None:
     """The authors' sampler on SIFT frames, run with an OpenCV that rounds to 1/32 pixel."""
-    golden = np.load(shared / "golden" / "contextdesc" / "sampler.npz")
+    golden = golden_set.arrays("contextdesc/sampler")
     grey, frames = golden["gray"].astype(np.float32), golden["frames"]
     radii = np.rint(3 * frames[:, 2] / 2 * np.sqrt(2) * 5 / 2)
     radii = np.minimum(radii, np.hypot(*grey.shape))

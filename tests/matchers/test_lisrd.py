@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,8 +20,8 @@ from featplug.matchers.lisrd import (
     meta_factors,
 )
 from tests.extractors.test_lisrd import describe, rule_extractor
+from tests.golden.golden_set import GoldenSet
 from tests.golden.parity import Parity
-from tests.golden.weights_rule import GoldenRule
 
 HEADS = {"cosine": 4, "l2": 2}
 
@@ -257,11 +256,11 @@ def weighted(
 
 @pytest.fixture(scope="module")
 def golden_pair(
-    shared: Path, golden_rule: GoldenRule, tmp_path_factory: pytest.TempPathFactory
+    golden_set: GoldenSet, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[dict[str, np.ndarray], dict[float, list[dict[str, Tensor]]]]:
     """The golden arrays, and both images' features from pixels up to 1 and up to 255."""
-    golden = dict(np.load(shared / "golden" / "lisrd" / "pair.npz"))
-    extractor = rule_extractor(golden_rule, tmp_path_factory.mktemp("golden"))
+    golden = golden_set.arrays("lisrd/pair")
+    extractor = rule_extractor(golden_set, tmp_path_factory.mktemp("golden"))
     described: dict[float, list[dict[str, Tensor]]] = {}
     for largest in (1.0, 255.0):
         described[largest] = []
@@ -313,8 +312,8 @@ def test_golden_pair(golden_pair: Any, parity: Parity, largest: float, suffix: s
         )
 
 
-def test_golden_functional(shared: Path, parity: Parity) -> None:
-    golden = np.load(shared / "golden" / "lisrd" / "matching_functional.npz")
+def test_golden_functional(golden_set: GoldenSet, parity: Parity) -> None:
+    golden = golden_set.arrays("lisrd/matching_functional")
     descriptors0, descriptors1, metas0, metas1 = (
         torch.from_numpy(golden[key]).permute(1, 2, 0).contiguous()
         for key in ("desc0", "desc1", "meta0", "meta1")

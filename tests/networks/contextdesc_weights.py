@@ -10,15 +10,15 @@ from torch import Tensor, nn
 
 from featplug.networks.caffe_resnet import CaffeResNet50
 from featplug.networks.contextdesc import ContextDesc
-from tests.golden.weights_rule import GoldenRule
+from tests.golden.golden_set import GoldenSet
 
 
-def rule_variables(rule: GoldenRule, *graphs: str) -> dict[str, np.ndarray]:
+def rule_variables(golden_set: GoldenSet, *graphs: str) -> dict[str, np.ndarray]:
     """Variables of the graphs ``loc``, ``aug``, ``reg`` by the golden rule."""
     arrays: dict[str, np.ndarray] = {}
     for graph in graphs:
-        shapes = rule.shapes("contextdesc/variables.csv", graph=graph)
-        arrays |= rule.module.tf_vars(f"contextdesc_{graph}", shapes, rule.tag)
+        shapes = golden_set.shapes("contextdesc/variables.csv", graph=graph)
+        arrays |= golden_set.rule.tf_vars(f"contextdesc_{graph}", shapes, golden_set.tag)
     return arrays
 
 

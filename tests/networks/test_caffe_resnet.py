@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -13,8 +11,8 @@ from torch import Tensor
 from featplug.networks.caffe_resnet import MEAN_RGB, STRIDE, CaffeResNet50, max_pool_same
 from featplug.networks.conv_bn import ConvBN
 from featplug.weights.converters.contextdesc import regional
+from tests.golden.golden_set import GoldenSet
 from tests.golden.parity import Parity
-from tests.golden.weights_rule import GoldenRule
 from tests.networks.contextdesc_weights import rule_variables, seeded_networks
 from tests.weights.converters import tensorflow_writer as writer
 
@@ -27,12 +25,10 @@ def prepared(image: np.ndarray) -> Tensor:
 
 
 @pytest.fixture(scope="module")
-def rule_network(
-    golden_rule: GoldenRule, tmp_path_factory: pytest.TempPathFactory
-) -> CaffeResNet50:
+def rule_network(golden_set: GoldenSet, tmp_path_factory: pytest.TempPathFactory) -> CaffeResNet50:
     """The network with the rule's weights, through a frozen graph."""
     path = tmp_path_factory.mktemp("graph") / "reg.pb"
-    path.write_bytes(writer.frozen_graph(rule_variables(golden_rule, "reg")))
+    path.write_bytes(writer.frozen_graph(rule_variables(golden_set, "reg")))
     network = CaffeResNet50()
     network.load_state_dict(regional(path))
     return network.eval()
@@ -40,8 +36,10 @@ def rule_network(
 
 @pytest.mark.parametrize("size", ["even", "odd"])
 @torch.no_grad()
-def test_golden_map(shared: Path, rule_network: CaffeResNet50, parity: Parity, size: str) -> None:
-    golden = np.load(shared / "golden" / "contextdesc" / "regional.npz")
+def test_golden_map(
+    golden_set: GoldenSet, rule_network: CaffeResNet50, parity: Parity, size: str
+) -> None:
+    golden = golden_set.arrays("contextdesc/regional")
     features = rule_network(prepared(golden[f"image_{size}"]))[0].permute(1, 2, 0).numpy()
     parity.compare("contextdesc", f"res5c, {size}", features, golden[f"res5c_{size}"], 2e-2)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -18,18 +16,18 @@ from featplug.networks.contextdesc import (
     normalise_positions,
 )
 from featplug.weights.converters.contextdesc import contextdesc
+from tests.golden.golden_set import GoldenSet
 from tests.golden.parity import Parity
-from tests.golden.weights_rule import GoldenRule
 from tests.networks.contextdesc_weights import rule_variables, seeded_networks
 from tests.weights.converters import tensorflow_writer as writer
 
 
 @pytest.fixture(scope="module")
-def rule_network(golden_rule: GoldenRule, tmp_path_factory: pytest.TempPathFactory) -> ContextDesc:
+def rule_network(golden_set: GoldenSet, tmp_path_factory: pytest.TempPathFactory) -> ContextDesc:
     """The network with the rule's weights, through frozen graphs."""
     folder = tmp_path_factory.mktemp("graphs")
     for graph in ("loc", "aug"):
-        content = writer.frozen_graph(rule_variables(golden_rule, graph))
+        content = writer.frozen_graph(rule_variables(golden_set, graph))
         (folder / f"{graph}.pb").write_bytes(content)
     network = ContextDesc()
     network.load_state_dict(contextdesc(folder / "loc.pb"))
@@ -44,11 +42,12 @@ def seeded(*shape: int, seed: int = 0) -> Tensor:
 
 
 @torch.no_grad()
-def test_golden_local_features(shared: Path, rule_network: ContextDesc, parity: Parity) -> None:
-    folder = shared / "golden" / "contextdesc"
-    golden = np.load(folder / "local.npz")
+def test_golden_local_features(
+    golden_set: GoldenSet, rule_network: ContextDesc, parity: Parity
+) -> None:
+    golden = golden_set.arrays("contextdesc/local")
     patches = {
-        "std": np.load(folder / "sampler.npz")["patches_nopyr"],
+        "std": golden_set.arrays("contextdesc/sampler")["patches_nopyr"],
         "raw": golden["raw_patches"],
     }
     for name, given in patches.items():
@@ -67,19 +66,18 @@ def test_golden_local_features(shared: Path, rule_network: ContextDesc, parity: 
 @pytest.mark.parametrize("case", ["resnet", "random"])
 @torch.no_grad()
 def test_golden_augmentation(
-    shared: Path, golden_rule: GoldenRule, rule_network: ContextDesc, parity: Parity, case: str
+    golden_set: GoldenSet, rule_network: ContextDesc, parity: Parity, case: str
 ) -> None:
-    folder = shared / "golden" / "contextdesc"
-    golden = np.load(folder / "augmented.npz")
+    golden = golden_set.arrays("contextdesc/augmented")
+    cells = len(golden[f"{case}_regional_512"])
     if case == "resnet":
-        regional = np.load(folder / "regional.npz")["res5c_even"]
+        regional = golden_set.arrays("contextdesc/regional")["res5c_even"]
     else:
         # The README gives 6×8 cells; another set may have others of about that shape.
-        cells = len(golden["random_regional_512"])
         height = max(n for n in range(1, int(cells**0.5) + 1) if cells % n == 0)
-        channels = np.load(folder / "regional.npz")["res5c_even"].shape[-1]
+        channels = golden_set.arrays("contextdesc/regional")["res5c_even"].shape[-1]
         shape = (height, cells // height, channels)
-        regional = golden_rule.module.z("input:contextdesc:regional", shape, golden_rule.tag)
+        regional = golden_set.rule.z("input:contextdesc:regional", shape, golden_set.tag)
     regional = torch.from_numpy(np.ascontiguousarray(regional.transpose(2, 0, 1)))
     positions, local = (torch.from_numpy(golden[key]) for key in ("kpt_xy", "local_feat"))
     matchability = torch.from_numpy(golden["matchability"][:, 0])

@@ -23,8 +23,8 @@ from featplug.networks.l2net import (
     transform_patches,
 )
 from featplug.weights.converters.doap import doap
+from tests.golden.golden_set import GoldenSet
 from tests.golden.parity import Parity
-from tests.golden.weights_rule import GoldenRule
 from tests.weights.converters.matlab_writer import (
     localisation_layers,
     network,
@@ -170,17 +170,16 @@ def test_transform_of_any_patch_size(size: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def golden(shared: Path) -> dict[str, np.ndarray]:
-    return dict(np.load(shared / "golden" / "doap" / "l2net.npz"))
+def golden(golden_set: GoldenSet) -> dict[str, np.ndarray]:
+    return golden_set.arrays("doap/l2net")
 
 
 @pytest.fixture(scope="module")
 def golden_networks(
-    golden_rule: GoldenRule, tmp_path_factory: pytest.TempPathFactory
+    golden_set: GoldenSet, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[tuple[str, torch.dtype], DOAP]:
     """The networks with 128 and 256 outputs, in float32 and float64."""
-    shapes = golden_rule.shapes("doap/params.csv")
-    params = golden_rule.module.matconvnet_params(shapes, golden_rule.tag)
+    params = golden_set.matconvnet_params()
     networks = {}
     for last in ("7", "7b"):
         file = tmp_path_factory.mktemp("doap") / "net.mat"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -11,8 +9,8 @@ from torch import Tensor, nn
 
 from featplug.networks.lisrd import HEADS, LISRD, LISRDSIFT
 from featplug.networks.netvlad import NetVLAD
+from tests.golden.golden_set import GoldenSet
 from tests.golden.parity import Parity
-from tests.golden.weights_rule import GoldenRule
 from tests.networks.test_d2net import seeded_image
 
 DENSE = ["dense_div", "dense_nodiv", "dense_odd"]
@@ -216,9 +214,9 @@ def test_image_without_a_cell_for_each_tile_is_refused() -> None:
 # ---------------------------------------------------------------- golden files
 
 
-def test_state_dict_is_the_official_one(golden_rule: GoldenRule) -> None:
+def test_state_dict_is_the_official_one(golden_set: GoldenSet) -> None:
     state = LISRD().state_dict()
-    shapes = golden_rule.shapes("lisrd/state_dict.csv")
+    shapes = golden_set.shapes("lisrd/state_dict.csv")
     assert {key: tuple(value.shape) for key, value in state.items()} == shapes
     assert list(state) == list(shapes)
 
@@ -234,10 +232,10 @@ def test_sift_variant_has_the_official_parameters() -> None:
 
 
 @pytest.mark.parametrize("name", DENSE)
-def test_golden_maps(shared: Path, golden_rule: GoldenRule, parity: Parity, name: str) -> None:
-    golden = np.load(shared / "golden" / "lisrd" / f"{name}.npz")
+def test_golden_maps(golden_set: GoldenSet, parity: Parity, name: str) -> None:
+    golden = golden_set.arrays(f"lisrd/{name}")
     network = LISRD().eval()
-    network.load_state_dict(golden_rule.torch_state("lisrd"), strict=True)
+    network.load_state_dict(golden_set.torch_state("lisrd"), strict=True)
     image = torch.from_numpy(golden["image"]).permute(2, 0, 1).double()[None] / 255
     with torch.no_grad():
         maps, metas = network(image.float())

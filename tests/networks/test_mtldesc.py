@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -11,8 +9,8 @@ from scipy.special import erf, softmax
 from torch import Tensor, nn
 
 from featplug.networks.mtldesc import MTLDesc, normalize
+from tests.golden.golden_set import GoldenSet
 from tests.golden.parity import Parity
-from tests.golden.weights_rule import GoldenRule
 
 UNUSED = ("heatmap4.", "conv_avg.", "transfomer.conv_more.")
 
@@ -193,18 +191,18 @@ def test_gradient_is_that_of_finite_differences() -> None:
     torch.testing.assert_close((gradient * direction).sum(), numeric, rtol=1e-4, atol=0)
 
 
-def test_state_dict_is_the_official_one(golden_rule: GoldenRule) -> None:
+def test_state_dict_is_the_official_one(golden_set: GoldenSet) -> None:
     state = MTLDesc().state_dict()
-    shapes = golden_rule.shapes("mtldesc/state_dict.csv")
+    shapes = golden_set.shapes("mtldesc/state_dict.csv")
     assert {key: tuple(value.shape) for key, value in state.items()} == shapes
     assert list(state) == list(shapes)
 
 
 @pytest.mark.parametrize("image", ["img0", "img1"])
-def test_golden_maps(shared: Path, golden_rule: GoldenRule, parity: Parity, image: str) -> None:
+def test_golden_maps(golden_set: GoldenSet, parity: Parity, image: str) -> None:
     network = MTLDesc().eval()
-    network.load_state_dict(golden_rule.torch_state("mtldesc"), strict=True)
-    golden = np.load(shared / "golden" / "mtldesc" / f"{image}.npz")
+    network.load_state_dict(golden_set.torch_state("mtldesc"), strict=True)
+    golden = golden_set.arrays(f"mtldesc/{image}")
     pixels = normalize(torch.from_numpy(golden["network_input_u8"]).permute(2, 0, 1))[None]
     with torch.no_grad():
         maps = [values[0].numpy() for values in network(pixels)]

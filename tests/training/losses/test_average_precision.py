@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +18,7 @@ from featplug.training.losses.average_precision import (
     squared_distances,
     tie_aware_average_precision,
 )
+from tests.golden.golden_set import GoldenSet
 from tests.golden.parity import Parity
 
 GROUPS = torch.tensor([0, 0, 1, 1, 1, 2, 2, 3])
@@ -176,8 +176,8 @@ def test_tie_aware_average_precision_in_rows() -> None:
 
 
 @pytest.fixture(scope="module")
-def golden(shared: Path) -> dict[str, np.ndarray]:
-    return dict(np.load(shared / "golden" / "doap" / "ap_loss.npz"))
+def golden(golden_set: GoldenSet) -> dict[str, np.ndarray]:
+    return golden_set.arrays("doap/ap_loss")
 
 
 def test_golden_ties(golden: dict[str, np.ndarray], parity: Parity) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -17,6 +15,7 @@ from featplug.training.losses.contextdesc import (
     n_pair_loss,
     quadruplet_loss,
 )
+from tests.golden.golden_set import GoldenSet
 from tests.golden.parity import Parity
 from tests.training.losses import compare_gradient, compare_value
 
@@ -149,8 +148,8 @@ def test_gradients_stay_finite(case: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def golden(shared: Path) -> dict[str, np.ndarray]:
-    return dict(np.load(shared / "golden" / "losses" / "contextdesc.npz"))
+def golden(golden_set: GoldenSet) -> dict[str, np.ndarray]:
+    return golden_set.arrays("losses/contextdesc")
 
 
 def golden_pairs(golden: dict[str, np.ndarray]) -> tuple[Tensor, Tensor, Tensor]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -18,6 +16,7 @@ from featplug.training.losses.d2net import (
     nearest_cells,
     soft_detection_scores,
 )
+from tests.golden.golden_set import GoldenSet
 from tests.golden.parity import Parity
 from tests.training.losses import compare_gradient, compare_value
 
@@ -231,8 +230,8 @@ def test_gradients_stay_finite(case: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def golden(shared: Path) -> dict[str, np.ndarray]:
-    return dict(np.load(shared / "golden" / "losses" / "d2net.npz"))
+def golden(golden_set: GoldenSet) -> dict[str, np.ndarray]:
+    return golden_set.arrays("losses/d2net")
 
 
 def golden_view(golden: dict[str, np.ndarray], index: int) -> View:

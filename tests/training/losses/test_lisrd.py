@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -19,6 +17,7 @@ from featplug.training.losses.lisrd import (
     triplet_loss,
     variant_loss,
 )
+from tests.golden.golden_set import GoldenSet
 from tests.golden.parity import Parity
 from tests.training.losses import compare_gradient, compare_value
 
@@ -255,8 +254,8 @@ def test_without_meta_descriptors() -> None:
 
 
 @pytest.fixture(scope="module")
-def golden(shared: Path) -> dict[str, np.ndarray]:
-    return dict(np.load(shared / "golden" / "losses" / "lisrd.npz"))
+def golden(golden_set: GoldenSet) -> dict[str, np.ndarray]:
+    return golden_set.arrays("losses/lisrd")
 
 
 class GoldenBatch:

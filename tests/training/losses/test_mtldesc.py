@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -15,6 +13,7 @@ from featplug.training.losses.mtldesc import (
     excluded_negatives,
     keypoint_loss,
 )
+from tests.golden.golden_set import GoldenSet
 from tests.golden.parity import Parity
 from tests.training.losses import compare_gradient, compare_value
 
@@ -121,8 +120,8 @@ def test_keypoint_loss_without_valid_pixels_and_at_saturation() -> None:
 
 
 @pytest.fixture(scope="module")
-def golden(shared: Path) -> dict[str, np.ndarray]:
-    return dict(np.load(shared / "golden" / "losses" / "mtldesc.npz"))
+def golden(golden_set: GoldenSet) -> dict[str, np.ndarray]:
+    return golden_set.arrays("losses/mtldesc")
 
 
 @pytest.mark.parametrize("temperature", [15, 1])

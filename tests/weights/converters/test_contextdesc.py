@@ -15,7 +15,7 @@ from featplug.networks.contextdesc import ContextDesc
 from featplug.weights.converters.contextdesc import contextdesc, regional
 from featplug.weights.importing import import_weights
 from featplug.weights.loading import load_network, verify_weights
-from tests.golden.weights_rule import GoldenRule
+from tests.golden.golden_set import GoldenSet
 from tests.networks.contextdesc_weights import (
     as_variables,
     resnet_variables,
@@ -174,14 +174,14 @@ def test_retrieval_model(tmp_path: Path) -> None:
         contextdesc(path)
 
 
-def test_names_and_shapes_are_the_official_ones(golden_rule: GoldenRule) -> None:
+def test_names_and_shapes_are_the_official_ones(golden_set: GoldenSet) -> None:
     table = "contextdesc/variables.csv"
-    own = golden_rule.shapes(table, graph="loc") | golden_rule.shapes(table, graph="aug")
+    own = golden_set.shapes(table, graph="loc") | golden_set.shapes(table, graph="aug")
     ours = as_variables(ContextDesc().state_dict())
     assert {name: array.shape for name, array in ours.items()} == own
     ours = resnet_variables(CaffeResNet50().state_dict())
     shapes = {name: array.shape for name, array in ours.items()}
-    assert shapes == golden_rule.shapes(table, graph="reg")
+    assert shapes == golden_set.shapes(table, graph="reg")
 
 
 def test_import_and_load(

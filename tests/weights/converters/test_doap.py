@@ -18,8 +18,8 @@ from featplug.weights.converters.doap import doap
 from featplug.weights.importing import import_weights
 from featplug.weights.loading import load_network, verify_weights
 from featplug.weights.registry import read_registry
+from tests.golden.golden_set import GoldenSet
 from tests.golden.parity import Parity
-from tests.golden.weights_rule import GoldenRule
 from tests.weights.converters.matlab_writer import (
     FORMS,
     VERSIONS,
@@ -72,15 +72,13 @@ def test_all_containers_and_forms_give_the_same_network(tmp_path: Path, last: st
 @pytest.mark.parametrize("version", VERSIONS)
 def test_golden_outputs(
     tmp_path: Path,
-    shared: Path,
-    golden_rule: GoldenRule,
+    golden_set: GoldenSet,
     parity: Parity,
     version: str,
     form: str,
 ) -> None:
-    golden = np.load(shared / "golden" / "doap" / "l2net.npz")
-    shapes = golden_rule.shapes("doap/params.csv")
-    params = golden_rule.module.matconvnet_params(shapes, golden_rule.tag)
+    golden = golden_set.arrays("doap/l2net")
+    params = golden_set.matconvnet_params()
     for last, name in (("7", "logits"), ("7b", "logits_binary")):
         state = doap(
             write(tmp_path / "net.mat", network(form, trunk_layers(params, last)), version)
