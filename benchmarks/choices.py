@@ -1,18 +1,99 @@
-"""Which features a benchmark measures, and what is told of those that fail."""
+"""Options that the benchmarks share, the choice of features and seeds, and what failed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
 
 from benchmarks.record import Problem
 from featplug.methods import feature_conf
+from pipelines.run import FeatureOptions
 
 FAILURES = (ValueError, OSError, RuntimeError)
-"""What one feature may fail with; the last is torch's and COLMAP's, as out of memory."""
+"""Errors that cost one feature only; the last is torch's and COLMAP's, such as out of memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkOptions:
+    """Options of every benchmark."""
+
+    benchmark: ClassVar[str]
+    """Name of the benchmark, as in its record."""
+
+    feature: tuple[str, ...] = ("sift",)
+    """Names of the features."""
+    weights: tuple[tuple[str, str], ...] = ()
+    """Pairs of a feature and its weights, which are official, featplug or a file: --weights doap
+    own.safetensors."""
+    device: str | None = None
+    """Device of torch, such as cpu or cuda:1; by default the best one."""
+    outputs: Path | None = None
+    """Folder for results.json, which benchmarks.report reads, and all other files; by default
+    outputs/ and the name of the benchmark. Features, matches and models that it already has are
+    used again."""
+
+    @property
+    def output_dir(self) -> Path:
+        """Folder for everything."""
+        return self.outputs or Path("outputs") / self.benchmark
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeypointOptions(BenchmarkOptions):
+    """Options of the benchmarks that extract features from photographs."""
+
+    max_keypoints: int | None = None
+    """Number of keypoints to keep of each image, the strongest by score; by default all that the
+    feature finds."""
+
+    def extraction(self, feature: str, overwrite: bool = False) -> FeatureOptions:
+        """Return the options with which pipelines extract one of the features."""
+        return FeatureOptions(
+            feature,
+            max_keypoints=self.max_keypoints,
+            weights=dict(self.weights).get(feature),
+            device=self.device,
+            overwrite=overwrite,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedOptions:
+    """Options of the benchmarks that repeat what is random."""
+
+    default_num_seeds: ClassVar[int] = 1
+
+    seeds: tuple[int, ...] = ()
+    """Seeds of everything random; the measurement is repeated with each."""
+    num_seeds: int | None = None
+    """Number of seeds, counted from 0, in place of --seeds; by default 3 for reconstructions, 1 for
+    localization."""
+
+    def chosen_seeds(self) -> tuple[int, ...]:
+        """Return the seeds to use; see :func:`choose_seeds`."""
+        return choose_seeds(self.seeds, self.num_seeds, self.default_num_seeds)
+
+
+def choose_seeds(seeds: Sequence[int], num_seeds: int | None, default: int) -> tuple[int, ...]:
+    """Return the requested seeds: a list of them, a number of them from 0, or the default number.
+
+    Raises:
+        ValueError: both are given, a seed is given twice, or there are none.
+    """
+    if seeds and num_seeds is not None:
+        raise ValueError("Give --seeds or --num-seeds, not both.")
+    if num_seeds is not None and num_seeds < 1:
+        raise ValueError(f"--num-seeds must be above 0, not {num_seeds}.")
+    for seed in seeds:
+        if seeds.count(seed) > 1:
+            raise ValueError(f"The seed {seed} is given twice.")
+    return tuple(seeds or range(num_seeds or default))
 
 
 def problem_of(subject: str, error: Exception) -> Problem:
-    """Give what is told of a failure: the first line of its message."""
+    """Turn an error into a problem: the first line of its message."""
     return Problem(subject, str(error).splitlines()[0] if str(error) else repr(error))
 
 
@@ -21,18 +102,18 @@ def choose_features(
     weights: Mapping[str, str] | None = None,
     check: Callable[[str], object] | None = feature_conf,
 ) -> tuple[list[str], list[Problem]]:
-    """Choose what can be measured of the features that were asked for, each once.
+    """Choose the features that can be measured, each once.
 
     Args:
-        names: as they were asked for.
+        names: requested features.
         weights: feature to its weights.
-        check: raises where there is no such feature; None leaves it to whoever measures.
+        check: raises for an unknown feature; None checks nothing.
 
     Returns:
-        The features, and what is told of the others.
+        The features, and the problems of the others.
 
     Raises:
-        ValueError: no feature was asked for, or there are weights for another one.
+        ValueError: no feature is requested, or there are weights for another one.
     """
     if not names:
         raise ValueError("Name at least one feature.")
@@ -53,27 +134,11 @@ def choose_features(
     return known, problems
 
 
-def choose_seeds(seeds: Sequence[int], num_seeds: int | None, default: int) -> tuple[int, ...]:
-    """Give the seeds that were asked for: a list of them, a number of them from 0, or the default.
-
-    Raises:
-        ValueError: both were asked for, one is given twice, or there is none.
-    """
-    if seeds and num_seeds is not None:
-        raise ValueError("Give --seeds or --num-seeds, not both.")
-    if num_seeds is not None and num_seeds < 1:
-        raise ValueError(f"--num-seeds must be above 0, not {num_seeds}.")
-    for seed in seeds:
-        if seeds.count(seed) > 1:
-            raise ValueError(f"The seed {seed} is given twice.")
-    return tuple(seeds or range(num_seeds or default))
-
-
 def asked_for(**options: object) -> str | None:
-    """Say why published numbers do not hold where a protocol's own settings were replaced.
+    """Return why published numbers do not hold where a protocol's own settings were replaced.
 
     Args:
-        options: name to what was asked for; None where it was not.
+        options: name to the requested value; None where the protocol's own setting is used.
     """
     named = [f"{name} {value}" for name, value in options.items() if value is not None]
     return f"{', '.join(named)} asked for, in place of the protocol's" if named else None

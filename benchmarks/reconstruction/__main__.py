@@ -21,7 +21,7 @@ def main(options: Annotated[ReconstructionOptions, tyro.conf.arg(name="")]) -> N
     output folder gets results.json, and of each scene and feature the models and pictures.
     """
     run = run_benchmark(options, progress=True)
-    conclude(run, options.outputs, run_lines(run))
+    conclude(run, options.output_dir, run_lines(run))
 
 
 if __name__ == "__main__":

@@ -57,8 +57,8 @@ def run_benchmark(options: ReconstructionOptions, progress: bool = False) -> Run
             rows, problems = _measure_feature(scene, feature, options, shown, progress)
             run.rows += rows
             run.problems = list(dict.fromkeys(run.problems + problems))
-            write_run(options.outputs, run)
-    write_run(options.outputs, run)
+            write_run(options.output_dir, run)
+    write_run(options.output_dir, run)
     return run
 
 
@@ -116,11 +116,11 @@ def _measure_feature(
                 problems.append(problem_of(f"{subject}, seed {seed}, dense points", error))
         if reason := results["data"]["skipped"].get("reference"):
             problems.append(Problem(f"{subject}, seed {seed}", reason))
-        model = _relative(of_model.output_dir / "model", options.outputs)
+        model = _relative(of_model.output_dir / "model", options.output_dir)
         row = _row(scene, matched, seed, results, costs, model, options.deviation())
         if not rows:
             try:
-                row = replace(row, pictures=_draw(matched, of_model, options.outputs, shown))
+                row = replace(row, pictures=_draw(matched, of_model, options.output_dir, shown))
             except FAILURES as error:
                 problems.append(problem_of(f"{subject}, pictures", error))
         rows.append(row)

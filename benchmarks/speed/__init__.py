@@ -1,1 +1,1 @@
-"""Speed and memory of each stage, one file per part of the pipeline."""
+"""Seconds and peak memory of each feature: extraction, matching, and the stages of a run."""

@@ -1,169 +1,203 @@
-"""Seconds and peak memory of each stage and conf, beside the peers where they are at hand.
+"""Seconds and peak memory of features, next to their peers.
 
 ``python -m benchmarks.speed --images DIR --feature NAME [NAME …]``: every measurement runs in a
-process of its own, ours and the peer's in turn, so that their ratio holds on a machine that is
+process of its own, ours and the peers' in turn, so that their ratio holds on a machine that is
 shared and noisy.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from statistics import median
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
 
 from benchmarks.choices import FAILURES, choose_features, problem_of
-from benchmarks.console import conclude
-from benchmarks.record import Row, Run, write_run
+from benchmarks.console import NOTHING, conclude, short_number, table_lines
+from benchmarks.record import Curve, Row, Run, write_run
 from benchmarks.scene_names import scene_folder
-from benchmarks.speed import (
-    bookkeeping,
-    confs,
-    localization,
-    matching,
-    networks,
-    patches,
-    reconstruction,
-    scans,
-)
-from benchmarks.speed.measure import Case, Figures, Measurement, Setup, measure
-from benchmarks.speed.rows import case_rows, row_lines
+from benchmarks.speed.cases import CASES
+from benchmarks.speed.measure import CaseName, Sample, Setup, SpeedOptions, Step, measure
 from featplug.base import choose_device
 from featplug.cli.runner import run_command
 from featplug.io.images import list_images
-from featplug.io.results import data_fingerprint
-from pipelines.run import plain
+from featplug.io.results import data_fingerprint, metric
+from pipelines.run import plain, require_positive
 
-CASES: dict[str, Case] = {
-    **reconstruction.CASES,
-    **matching.CASES,
-    **networks.CASES,
-    **patches.CASES,
-    **bookkeeping.CASES,
-    **localization.CASES,
-    **scans.CASES,
-}
-"""Of one conf each, or of none."""
-ALL_CASES = (*confs.CASES, *CASES)
-SYNTHETIC = "synthetic"
-"""Name of the data of cases that draw their inputs at random."""
+OURS = "featplug"
+_HEADLINE_SIZE = 1600
+"""Image size of the single figures, to which most features resize by default."""
 
 
-def main(
-    images: Path | None = None,
-    reference: Path | None = None,
-    feature: tuple[str, ...] = ("sift",),
-    outputs: Path = Path("outputs/speed"),
-    cases: tuple[str, ...] = ALL_CASES,
-    repeats: int = 1,
-    max_keypoints: int | None = None,
-    weights: tuple[tuple[str, str], ...] = (),
-    device: str | None = None,
-    hloc: Path | None = None,
-    d2net: Path | None = None,
-) -> None:
-    """Measure seconds and peak memory, ours and the peers' in turn.
+def measure_all(options: SpeedOptions) -> Run:
+    """Measure all cases of all features; what fails becomes a problem of the run.
 
-    Args:
-        images: folder of overlapping photographs, such as fountain-P11's.
-        reference: their true poses.
-        feature: names of features, of which the cases stages, image-size and keypoints are
-            measured; the other cases are of one feature each.
-        outputs: gets results.json, for benchmarks.report.
-        cases: what to measure, all by default.
-        repeats: how often each is measured; the medians are compared.
-        max_keypoints: of each image, the strongest by score, in the cases stages and keypoints.
-        weights: names of features and the weights of each, ``official``, ``featplug`` or a file,
-            such as ``--weights doap own.safetensors``, in the cases of --feature.
-        device: of torch in the cases of --feature, such as cpu or cuda:1; the best one by default.
-        hloc: checkout of hloc, to be measured beside us.
-        d2net: checkout of the authors' D2-Net, to be measured beside us.
+    Raises:
+        ValueError: the request itself does not fit.
     """
-    unknown = [name for name in cases if name not in ALL_CASES]
-    if unknown:
-        raise ValueError(f"There is no case {unknown[0]!r}; there are {', '.join(ALL_CASES)}.")
-    if repeats < 1:
-        raise ValueError(f"--repeats must be 1 or more, not {repeats}.")
-    choose_device(device)
-    features, problems = choose_features(feature, dict(weights))
-    options = {
-        "images": images,
-        "reference": reference,
-        "feature": feature,
-        "cases": cases,
-        "repeats": repeats,
-        "max_keypoints": max_keypoints,
-        "weights": dict(weights),
-        "device": device,
-        "hloc": hloc,
-        "d2net": d2net,
+    require_positive(repeats=options.repeats)
+    choose_device(options.device)
+    features, problems = choose_features(options.feature, dict(options.weights))
+    names = list_images(options.images)
+    dataset = scene_folder(options.images).name
+    data = {
+        "path": str(options.images.resolve()),
+        "fingerprint": data_fingerprint(options.images, names),
     }
-    run = Run("speed", plain(options), {}, problems=problems)
+    run = Run("speed", plain(asdict(options)), {dataset: data}, problems=problems)
     with tempfile.TemporaryDirectory() as work:
-        setup = Setup(
-            images, reference, Path(work), hloc, d2net, max_keypoints, dict(weights), device
-        )
-        chosen = list(_chosen(cases, features))
-        if any(case.uses_images for _, case in chosen):
-            list_images(setup.images)  # before anything is measured
-        for part, case in chosen:
-            dataset = _dataset(setup, case, run)
-            print(part, flush=True)
-            for row in _rows(part, case, dataset, setup, repeats, run):
-                run.rows.append(row)
-                print("\n".join(row_lines(row)), flush=True)
-            write_run(outputs, run)
-    write_run(outputs, run)
-    conclude(run, outputs)
+        for feature in features:
+            setup = Setup(options, feature, Path(work))
+            for case in options.cases:
+                samples = _samples(case, setup, run)
+                run.rows += case_rows(case, feature, dataset, samples)
+                write_run(options.output_dir, run)
+    return run
 
 
-def _chosen(cases: Sequence[str], features: Sequence[str]) -> Iterator[tuple[str, Case]]:
-    """Give the cases, those of confs once for each feature."""
-    for name in cases:
-        if name in CASES:
-            yield name, CASES[name]
-        else:
-            yield from ((name, confs.CASES[name](feature)) for feature in features)
-
-
-def _dataset(setup: Setup, case: Case, run: Run) -> str:
-    """Name what a case is measured on, and note it."""
-    if not case.uses_images:
-        run.data.setdefault(SYNTHETIC, {"path": None, "fingerprint": None})
-        return SYNTHETIC
-    name = scene_folder(setup.images).name
-    if name not in run.data:
-        fingerprint = data_fingerprint(setup.images, list_images(setup.images))
-        run.data[name] = {"path": str(setup.images.resolve()), "fingerprint": fingerprint}
-    return name
-
-
-def _peers_at_hand(case: Case, setup: Setup) -> dict[str, Measurement]:
-    absent = {"hloc": setup.hloc is None, "authors": setup.d2net is None}
-    return {name: m for name, m in case.measurements.items() if not absent.get(name, False)}
-
-
-def _rows(part: str, case: Case, dataset: str, setup: Setup, repeats: int, run: Run) -> list[Row]:
-    """Measure a case; what fails becomes a problem of the run."""
-    subject = f"{case.feature}, {part}"
-    if case.make_inputs is not None:
-        try:
-            case.make_inputs(setup)
-        except FAILURES as error:
-            run.problems.append(problem_of(subject, error))
-            return []
-    runs: dict[str, list[Figures]] = {}
-    peers = _peers_at_hand(case, setup)
-    for _ in range(repeats):
+def _samples(case: CaseName, setup: Setup, run: Run) -> dict[str, list[Sample]]:
+    """Measure a case, ours and the peers' in turn."""
+    absent = {"hloc": setup.options.hloc is None, "authors": setup.options.d2net is None}
+    subject = f"{setup.feature}, {case}"
+    samples: dict[str, list[Sample]] = {}
+    try:
+        made = CASES[case](setup.feature)
+        if made.prepare is not None:
+            made.prepare(setup)
+    except FAILURES as error:
+        run.problems.append(problem_of(subject, error))
+        return samples
+    peers = {name: m for name, m in made.measurements.items() if not absent.get(name)}
+    for _ in range(setup.options.repeats):
         for name, measurement in list(peers.items()):
             try:
-                figures = measure(f"{subject}, by {name},", measurement, setup)
+                samples.setdefault(name, []).append(measure(measurement, setup))
             except ValueError as error:
                 run.problems.append(problem_of(f"{subject}, {name}", error))
                 del peers[name]
-                runs.pop(name, None)
-            else:
-                runs.setdefault(name, []).append(figures)
-    return case_rows(part, case, dataset, runs)
+                samples.pop(name)
+    return samples
+
+
+def case_rows(
+    case: str, feature: str, dataset: str, samples: Mapping[str, Sequence[Sample]]
+) -> list[Row]:
+    """Return a row of medians for everyone who was measured.
+
+    Args:
+        case: name of the case.
+        feature: name of the feature.
+        dataset: name of the photographs.
+        samples: whose code it is to its samples, one for each repeat.
+    """
+    rows: dict[str, Row] = {}
+    for name, of_name in samples.items():
+        steps = [_pooled(repeats) for repeats in zip(*(s.steps for s in of_name), strict=True)]
+        label = of_name[0].x_label
+        if label is None:
+            totals = [sum(step.seconds[0] for step in sample.steps) for sample in of_name]
+            peak = max(step.peak_memory_mib for step in steps)
+            headline = Step("all", totals, peak)
+        else:
+            sizes = [float(step.name) for step in steps]
+            limit = _HEADLINE_SIZE if case == "image-size" else max(sizes)
+            headline = steps[max(i for i, size in enumerate(sizes) if i == 0 or size <= limit)]
+        metrics = _metrics(headline) | of_name[-1].metrics
+        if name != OURS and OURS in rows:
+            ratio = metrics["seconds"]["value"] / rows[OURS].metrics["seconds"]["value"]
+            metrics["times_our_seconds"] = metric(ratio, "x")
+        rows[name] = Row(
+            feature if name == OURS else f"{feature} ({name})",
+            dataset,
+            "speed",
+            part=case,
+            metrics=metrics,
+            stages={} if label else {step.name: _stage(step) for step in steps},
+            curves=_curves(steps, label) if label else {},
+        )
+    return list(rows.values())
+
+
+def _pooled(steps: Sequence[Step]) -> Step:
+    """Join the repeats of one step."""
+    seconds = [value for step in steps for value in step.seconds]
+    peak = median(step.peak_memory_mib for step in steps)
+    return Step(steps[0].name, seconds, peak, steps[0].counts)
+
+
+def _stage(step: Step) -> dict[str, float]:
+    return {"seconds": median(step.seconds), "peak_memory_mib": step.peak_memory_mib}
+
+
+def _spread(seconds: Sequence[float]) -> float:
+    """Return the interquartile range."""
+    return float(np.subtract(*np.percentile(seconds, [75, 25])))
+
+
+def _metrics(step: Step) -> dict[str, dict[str, Any]]:
+    metrics = {"seconds": metric(median(step.seconds), "s")}
+    if len(step.seconds) > 1:
+        metrics["seconds_spread"] = metric(_spread(step.seconds), "s")
+    metrics["peak_memory_mib"] = metric(step.peak_memory_mib, "MiB")
+    for name, count in step.counts.items():
+        rate = metric(count / median(step.seconds), f"{name}/s")
+        metrics |= {name: metric(count, name), f"{name}_per_second": rate}
+    return metrics
+
+
+def _curves(steps: Sequence[Step], x_label: str) -> dict[str, Curve]:
+    """Return how the figures grow with the size."""
+    x = [float(step.name) for step in steps]
+    all_metrics = [_metrics(step) for step in steps]
+    return {
+        name: Curve(
+            x,
+            [metrics[name]["value"] for metrics in all_metrics],
+            x_label,
+            f"{name.removesuffix('_mib').replace('_', ' ')} ({first['unit']})",
+        )
+        for name, first in all_metrics[0].items()
+        if first["unit"] != name  # the sizes are the axis
+    }
+
+
+def tables(run: Run) -> list[str]:
+    """Lay out a run for the console: seconds of each case, and of each stage or size."""
+    lines: list[str] = []
+    for case in dict.fromkeys(row.part for row in run.rows):
+        rows = [row for row in run.rows if row.part == case]
+        details = [_details(row) for row in rows]
+        columns = list(dict.fromkeys(name for found in details for name in found))
+        cells = [["feature", "seconds", "spread", "peak MiB", "× ours", *columns]]
+        for row, found in zip(rows, details, strict=True):
+            names = ("seconds", "seconds_spread", "peak_memory_mib", "times_our_seconds")
+            figures = [
+                short_number(row.metrics[name]["value"]) if name in row.metrics else NOTHING
+                for name in names
+            ]
+            seconds = [short_number(found[c]) if c in found else NOTHING for c in columns]
+            cells.append([row.feature, *figures, *seconds])
+        axis = next((curve.x_label for row in rows for curve in row.curves.values()), "stage")
+        lines += ["", f"{case}: seconds in all, and by {axis}", *table_lines(cells)]
+    return lines
+
+
+def _details(row: Row) -> dict[str, float]:
+    if row.stages:
+        return {name: stage["seconds"] for name, stage in row.stages.items()}
+    curve = row.curves["seconds"]
+    return {f"{x:g}": y for x, y in zip(curve.x, curve.y, strict=True)}
+
+
+def main(options: Annotated[SpeedOptions, tyro.conf.arg(name="")]) -> None:
+    """Measure seconds and peak memory of features, next to hloc and the authors' code."""
+    run = measure_all(options)
+    conclude(run, options.output_dir, tables(run))
 
 
 if __name__ == "__main__":

@@ -1,84 +1,110 @@
-"""One measurement, in a process of its own."""
+"""Options of the benchmark, and one measurement in a process of its own."""
 
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
-from featplug.io.results import peak_memory
+import torch
+
+from benchmarks.choices import KeypointOptions
+from featplug.io.results import StageRecorder
+
+CaseName = Literal["stages", "image-size", "keypoints"]
+
+
+@dataclass(frozen=True)
+class SpeedOptions(KeypointOptions):
+    """Features to measure, on which photographs, and next to whom."""
+
+    benchmark: ClassVar[str] = "speed"
+
+    images: Path
+    """Folder of overlapping photographs."""
+    reference: Path | None = None
+    """True poses of the photographs, for the errors of the models."""
+    cases: tuple[CaseName, ...] = ("stages", "image-size", "keypoints")
+    """Measurements: the stages of a reconstruction, extraction by image size, and matching by
+    number of keypoints."""
+    repeats: int = 3
+    """Number of times that each measurement is made; figures are medians."""
+    hloc: Path | None = None
+    """Checkout of hloc to measure in the same run."""
+    d2net: Path | None = None
+    """Checkout of the D2-Net authors' code to measure in the same run."""
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What the measurements share; everything can be handed to another process."""
+    """What a measurement is handed; all of it can be sent to another process."""
 
-    photographs: Path | None
-    reference: Path | None
+    options: SpeedOptions
+    feature: str
     work: Path
-    hloc: Path | None = None
-    d2net: Path | None = None
-    max_keypoints: int | None = None
-    weights: Mapping[str, str] = field(default_factory=dict)
-    """Feature to ``official``, ``featplug`` or a file."""
-    device: str | None = None
+    """Folder for temporary files, shared by all measurements."""
 
     @property
-    def images(self) -> Path:
-        """Folder of overlapping photographs.
-
-        Raises:
-            ValueError: none was given.
-        """
-        if self.photographs is None:
-            raise ValueError("Give --images DIR, a folder of overlapping photographs.")
-        return self.photographs
-
-
-Figures = dict[str, Any]
-"""``seconds``, ``peak_memory_mib`` and whatever else there is to say: numbers whose names end on
-their unit, or :func:`featplug.io.results.metric`; under ``stages`` and ``curves`` a row's."""
-
-Measurement = Callable[[Setup], Figures]
+    def weights(self) -> str | None:
+        """Choice of the feature's weights."""
+        return dict(self.options.weights).get(self.feature)
 
 
 @dataclass(frozen=True)
-class Case:
-    """One comparison: ours, and the peers that do the same."""
+class Step:
+    """Time and memory of one stage, or of one size."""
 
-    feature: str
-    """Name of the conf that is measured."""
-    measurements: Mapping[str, Measurement]
-    """Name to what is measured, in this order; ours is featplug."""
-    make_inputs: Callable[[Setup], object] | None = None
-    """Writes what all of them read; not part of any measurement."""
-    uses_images: bool = True
-    """Whether it needs photographs; others draw their inputs at random."""
-
-
-def measure_here(measurement: Measurement, setup: Setup) -> Figures:
-    """Run one measurement in this process, whose peak memory is that of all it has done."""
-    figures = measurement(setup)
-    figures.setdefault("peak_memory_mib", peak_memory() / 2**20)
-    return figures
+    name: str
+    """Name of the stage, or the size as text."""
+    seconds: list[float]
+    """Time of each call."""
+    peak_memory_mib: float
+    counts: dict[str, float] = field(default_factory=dict)
+    """Amounts that were processed, by the names of their metrics."""
 
 
-def _send(measurement: Measurement, setup: Setup, channel: Any) -> None:
-    channel.send(measure_here(measurement, setup))
+@dataclass(frozen=True)
+class Sample:
+    """Outcome of one measurement."""
+
+    steps: list[Step]
+    x_label: str | None = None
+    """Label of the sizes that the steps are named by; None where they are stages."""
+    metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Quality of what was made, such as the number of points."""
 
 
-def measure(name: str, measurement: Measurement, setup: Setup) -> Figures:
-    """Run one measurement in a new process.
+Measurement = Callable[[Setup], Sample]
+
+
+def measure_step(
+    name: str, call: Callable[[], Any], device: torch.device, rounds: int
+) -> tuple[Step, Any]:
+    """Measure calls of a function, and return what the last one returned as well."""
+    recorder, seconds = StageRecorder(), []
+    result = None
+    with recorder.stage(name):
+        for _ in range(rounds):
+            start = time.perf_counter()
+            result = call()
+            if device.type != "cpu":
+                torch.accelerator.synchronize(device)
+            seconds.append(time.perf_counter() - start)
+    return Step(name, seconds, recorder.stages[name]["peak_memory_mib"]), result
+
+
+def measure(measurement: Measurement, setup: Setup) -> Sample:
+    """Run a measurement in a new process, so that its memory is its own.
 
     Args:
-        name: of the measurement, for the error.
-        measurement: a function of a module, or a partial of one.
-        setup: handed to it.
+        measurement: a function of a module.
+        setup: its argument.
 
     Raises:
-        ValueError: it failed; its own error is on the terminal.
+        ValueError: the process ended early; its error is on the terminal.
     """
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
@@ -86,9 +112,13 @@ def measure(name: str, measurement: Measurement, setup: Setup) -> Figures:
     process.start()
     sender.close()
     try:
-        figures: Figures = receiver.recv()
+        sample: Sample = receiver.recv()
     except EOFError:
-        raise ValueError(f"The measurement {name} failed.") from None
+        raise ValueError("The measurement failed; its error is above.") from None
     finally:
         process.join()
-    return figures
+    return sample
+
+
+def _send(measurement: Measurement, setup: Setup, channel: Any) -> None:
+    channel.send(measurement(setup))

@@ -2,152 +2,166 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from benchmarks.record import Curve, read_run
+from benchmarks.record import read_run
 from benchmarks.speed import __main__ as speed
-from benchmarks.speed import confs, localization
-from benchmarks.speed.__main__ import ALL_CASES, CASES, main
-from benchmarks.speed.measure import Case, Figures, Measurement, Setup, measure, measure_here
-from benchmarks.speed.rows import case_rows
+from benchmarks.speed.__main__ import case_rows, main, tables
+from benchmarks.speed.cases import CASES
+from benchmarks.speed.measure import Measurement, Sample, Setup, SpeedOptions, Step, measure
 from tests.scenes.pictures import write_textured_images
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "scene" / "images"
+    write_textured_images(folder, 2)
+    return folder
 
 
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure in the test's own process: a new one takes seconds to import what it needs."""
 
-    def measure_or_fail(name: str, measurement: Measurement, setup: Setup) -> Figures:
+    def measure_or_fail(measurement: Measurement, setup: Setup) -> Sample:
         try:
-            return measure_here(measurement, setup)
+            return measurement(setup)
         except RuntimeError as error:
-            raise ValueError(f"The measurement {name} failed.") from error
+            raise ValueError("The measurement failed.") from error
 
     monkeypatch.setattr(speed, "measure", measure_or_fail)
 
 
-def fails(setup: Setup) -> Figures:
+def fails(setup: Setup) -> Sample:
     raise RuntimeError("on purpose")
 
 
 @pytest.mark.usefixtures("in_process")
-def test_the_run_has_a_row_of_each_peer(tmp_path: Path) -> None:
-    write_textured_images(tmp_path / "scene" / "images", 3)
-    main(tmp_path / "scene" / "images", outputs=tmp_path / "out", cases=("match",), repeats=2)
-    run = read_run(tmp_path / "out")
-    assert [row.feature for row in run.rows] == ["sift", "sift (products)"]  # no hloc was given
-    ours, products = run.rows
-    assert (ours.dataset, ours.protocol, ours.part) == ("scene", "speed", "match")
+def test_a_feature_has_a_row_of_each_case(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outputs = tmp_path / "out"
+    main(
+        SpeedOptions(
+            images,
+            cases=("image-size", "keypoints"),
+            feature=("sift", "no", "sift"),
+            repeats=2,
+            outputs=outputs,
+        )
+    )
+    run = read_run(outputs)
     assert run.data["scene"]["fingerprint"]
-    assert ours.metrics["pairs"] == {"value": 3, "unit": ""}
-    assert products.metrics["peak_memory_mib"]["unit"] == "MiB"
-    seconds = [row.metrics["seconds"]["value"] for row in run.rows]
-    assert products.metrics["times_our_seconds"]["value"] == pytest.approx(seconds[1] / seconds[0])
-
-
-@pytest.mark.usefixtures("in_process")
-def test_a_conf_has_curves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_textured_images(tmp_path / "images", 2)
-    sizes = confs.image_sizes(Setup(tmp_path / "images", None, tmp_path), "sift")
-    of_image = sizes["curves"]["seconds"]
+    assert [(row.feature, row.dataset, row.part) for row in run.rows] == [
+        ("sift", "scene", "image-size"),
+        ("sift", "scene", "keypoints"),
+    ]
+    by_size, by_number = run.rows
+    of_image = by_size.curves["seconds"]
     assert of_image.x_label == "longer side (px)"
     assert len(of_image.x) == len(set(of_image.x)), "no size beyond the photograph's own"
-    main(
-        tmp_path / "images",
-        outputs=tmp_path / "out",
-        cases=("keypoints",),
-        feature=("sift", "no", "sift"),
-    )
-    run = read_run(tmp_path / "out")
-    (row,) = run.rows
-    assert row.curves["keypoints_per_second"].x[-1] == row.metrics["keypoints"]["value"]
+    rate, seconds = by_number.metrics["keypoints_per_second"], by_number.metrics["seconds"]
+    keypoints = by_number.metrics["keypoints"]["value"]
+    assert rate["value"] == pytest.approx(keypoints / seconds["value"])
+    assert by_number.metrics["seconds_spread"]["value"] >= 0
+    assert by_number.metrics["peak_memory_mib"]["unit"] == "MiB"
     assert [problem.subject for problem in run.problems] == ["sift, named again", "no"]
     assert "There is no feature 'no'" in capsys.readouterr().out
 
 
-def test_medians_are_taken_over_the_repeats() -> None:
-    runs: dict[str, list[Figures]] = {
-        "featplug": [
-            {
-                "seconds": seconds,
-                "localization_memory_mib": 1.0,
-                "stages": {"match": {"seconds": seconds, "peak_memory_mib": 10.0}},
-                "curves": {"seconds": Curve([1.0, 2.0], [seconds, 2 * seconds], "x", "y")},
-            }
-            for seconds in (1.0, 2.0, 9.0)
-        ],
-        "hloc": [{"seconds": 5.0}],
+@pytest.mark.usefixtures("in_process")
+def test_stages_are_those_of_the_pipeline(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages = {
+        "extract": {"seconds": 2.0, "peak_memory_mib": 10.0},
+        "map": {"seconds": 1.0, "peak_memory_mib": 30.0},
     }
-    ours, hloc = case_rows("match", Case("sift", {}), "scene", runs)
-    assert ours.metrics["seconds"] == {"value": 2.0, "unit": "s"}
-    assert ours.metrics["localization_memory_mib"]["unit"] == "MiB"
-    assert ours.stages["match"]["seconds"] == 2.0
-    assert ours.curves["seconds"].y == [2.0, 4.0]
-    assert hloc.feature == "sift (hloc)"
-    assert hloc.metrics["times_our_seconds"]["value"] == 2.5
-
-
-def test_growth_is_measured_at_each_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    metrics = {"registered_images": {"value": 2, "unit": "images"}}
     monkeypatch.setattr(
-        localization, "measure", lambda name, measurement, setup: fake_growth(measurement)
+        "benchmarks.speed.cases.reconstruct",
+        lambda options: {"stages": stages, "metrics": metrics},
     )
-    curves = localization.growth(Setup(None, None, tmp_path))["curves"]
-    assert curves["seconds"].x == [50.0, 200.0, 800.0]
-    assert curves["seconds"].y == [0.5, 2.0, 8.0]
+    monkeypatch.setattr("benchmarks.speed.cases.stages_colmap", fails)
+    main(SpeedOptions(images, cases=("stages",), repeats=1, outputs=tmp_path / "out"))
+    run = read_run(tmp_path / "out")
+    (row,) = run.rows
+    assert row.stages == stages
+    assert row.metrics["seconds"] == {"value": 3.0, "unit": "s"}
+    assert row.metrics["peak_memory_mib"]["value"] == 30.0
+    assert row.metrics["registered_images"] == metrics["registered_images"]
+    assert [problem.subject for problem in run.problems] == ["sift, stages, colmap"]
 
 
-def fake_growth(measurement: partial[Figures]) -> Figures:
-    num = measurement.keywords["num"]
-    memory = {"peak_memory_mib": 500.0, "localization_memory_mib": 100.0}
-    return {"seconds": num / 100, "cpu_seconds": num / 50, **memory}
+def test_rows_have_the_median_and_spread_of_the_repeats_next_to_peers() -> None:
+    ours = [
+        Sample([Step("640", [s], 10.0), Step("1600", [2 * s], 20.0), Step("2048", [9 * s], 90.0)],
+               "longer side (px)")
+        for s in (1.0, 2.0, 9.0)
+    ]  # fmt: skip
+    peer = [Sample([Step("640", [3.0], 10.0), Step("1600", [10.0], 20.0)], "longer side (px)")]
+    row, other = case_rows("image-size", "d2net", "scene", {"featplug": ours, "authors": peer})
+    assert row.metrics["seconds"] == {"value": 4.0, "unit": "s"}  # at 1600
+    assert row.metrics["seconds_spread"]["value"] == 8.0  # from 3 to 11
+    assert row.metrics["peak_memory_mib"]["value"] == 20.0
+    assert row.curves["seconds"].x == [640, 1600, 2048]
+    assert row.curves["seconds"].y == [2.0, 4.0, 18.0]
+    assert other.feature == "d2net (authors)"
+    assert other.metrics["times_our_seconds"] == {"value": 2.5, "unit": "x"}
+    assert "seconds_spread" not in other.metrics, "of one repeat"
 
 
-def test_a_measurement_that_fails_in_its_process_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="measurement of it failed"):
-        measure("of it", fails, Setup(tmp_path, None, tmp_path))
+def test_the_table_has_a_column_of_each_size() -> None:
+    sample = Sample([Step("640", [1.5], 10.0), Step("1600", [2.5], 20.0)], "longer side (px)")
+    rows = case_rows("image-size", "sift", "scene", {"featplug": [sample]})
+    run = speed.Run("speed", {}, {}, rows)
+    _, title, heads, line = tables(run)
+    assert "longer side (px)" in title
+    assert heads.split()[-2:] == ["640", "1600"]
+    assert line.split() == ["sift", "2.5", "20", "1.5", "2.5"]
+
+
+def test_a_measurement_that_fails_in_its_process_is_a_problem(images: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="measurement failed"):
+        measure(fails, Setup(SpeedOptions(images), "sift", tmp_path))
 
 
 @pytest.mark.usefixtures("in_process")
 def test_a_failed_measurement_leaves_the_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: Callable[..., str]
 ) -> None:
-    cases = {
-        name: Case("sift", {"featplug": measurement}, uses_images=False)
-        for name, measurement in (("bad", fails), ("good", works))
-    }
-    cases["no-inputs"] = Case("sift", {"featplug": works}, make_inputs=fails, uses_images=False)
-    monkeypatch.setattr(speed, "CASES", cases)
-    monkeypatch.setattr(speed, "ALL_CASES", tuple(cases))
-    main(outputs=tmp_path / "out", cases=("bad", "no-inputs", "good"))
+    monkeypatch.setattr("benchmarks.speed.cases.image_size_ours", fails)
+    options = ("--images", images, "--outputs", tmp_path / "out", "--repeats", 1)
+    monkeypatch.setattr("sys.argv", ["speed", *map(str, options), "--cases", "image-size",
+                                     "keypoints"])  # fmt: skip
+    speed.run_command(main, "speed")
     run = read_run(tmp_path / "out")
-    assert [row.part for row in run.rows] == ["good"]
-    bad, no_inputs = run.problems
-    assert bad.subject == "sift, bad, featplug"
-    assert (no_inputs.subject, no_inputs.reason) == ("sift, no-inputs", "on purpose")
-    assert "not measured: sift, bad, featplug" in capsys.readouterr().out
-    with pytest.raises(ValueError, match="Nothing could be measured"):
-        main(outputs=tmp_path / "out", cases=("bad",))
+    assert [row.part for row in run.rows] == ["keypoints"]
+    assert [problem.subject for problem in run.problems] == ["sift, image-size, featplug"]
+    line = refusal(main, "speed", *options, "--cases", "image-size")
+    assert "Nothing could be measured" in line
 
 
-def works(setup: Setup) -> Figures:
-    return {"seconds": 1.0}
+def test_peers_are_measured_where_they_do_the_same() -> None:
+    assert list(CASES["stages"]("sift").measurements) == ["featplug", "hloc", "colmap"]
+    assert list(CASES["stages"]("doap").measurements) == ["featplug"]
+    assert list(CASES["image-size"]("d2net").measurements) == ["featplug", "authors"]
+    assert list(CASES["keypoints"]("sift").measurements) == ["featplug", "hloc"]
+    assert list(CASES["keypoints"]("lisrd").measurements) == ["featplug"]
 
 
-def test_every_case_has_ours() -> None:
-    of_confs = [make("sift") for make in confs.CASES.values()]
-    assert all("featplug" in case.measurements for case in [*CASES.values(), *of_confs])
-    assert set(ALL_CASES) == set(CASES) | set(confs.CASES)
-
-
-def test_what_cannot_be_measured_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no case 'sift'; there are stages, image-size"):
-        main(tmp_path, cases=("sift",))
-    with pytest.raises(ValueError, match="Give --images DIR"):
-        main(cases=("localize-growth", "match"))
-    with pytest.raises(ValueError, match="weights for doap, which is not among the features"):
-        main(tmp_path, weights=(("doap", "official"),))
-    with pytest.raises(ValueError, match="'cuda:99' cannot be used here"):
-        main(tmp_path, device="cuda:99")
+@pytest.mark.parametrize(
+    ("change", "remedy"),
+    [
+        ({"weights": (("doap", "official"),)}, "doap"),
+        ({"device": "cuda:99"}, "cuda:99"),
+        ({"repeats": 0}, "--repeats"),
+    ],
+)
+def test_bad_requests_are_refused(images: Path, change: dict[str, Any], remedy: str) -> None:
+    with pytest.raises(ValueError, match=remedy):
+        main(SpeedOptions(images, **change))

@@ -1,0 +1,291 @@
+"""The measurements: ours, and those of peers that do the same."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pycolmap
+import torch
+from torch import Tensor, nn
+
+from benchmarks.speed.measure import CaseName, Measurement, Sample, Setup, Step, measure_step
+from featplug.base import Matcher, choose_device
+from featplug.colmap.mapping import log_to_file
+from featplug.io.images import list_images, load_image
+from featplug.io.pair_lists import write_pairs
+from featplug.io.results import StageRecorder, metric
+from featplug.io.store import FeatureReader
+from featplug.methods import build_extractor, build_matcher, feature_conf, matcher_conf
+from featplug.metrics.poses import reconstruction_statistics
+from featplug.stages.extract import extract_features, resolve_feature_conf
+from featplug.stages.pairs import exhaustive
+from featplug.weights.loading import load_weights
+from pipelines.sfm import SfmOptions, reconstruct
+
+IMAGE_SIZES = (640, 1024, 1600, 2048)
+"""Longer sides in pixels."""
+NUM_KEYPOINTS = (1000, 2000, 5000, 10_000, 20_000)
+_HLOC_NUM_KEYPOINTS = 10_000
+"""hloc holds all similarities at once: 3.2 GB at 20,000 keypoints, with what it sorts."""
+_ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Case:
+    """One thing to measure of a feature."""
+
+    measurements: Mapping[str, Measurement]
+    """Whose code it is, featplug first, to what is measured."""
+    prepare: Callable[[Setup], object] | None = None
+    """Writes what all of them read, before anything is measured."""
+
+
+def stages_ours(setup: Setup) -> Sample:
+    """Measure ``pipelines.sfm`` on all pairs, from photographs to model."""
+    options = setup.options
+    results = reconstruct(
+        SfmOptions(
+            options.images,
+            options.extraction(setup.feature, overwrite=True),
+            outputs=setup.work / f"stages-{setup.feature}",
+            reference=options.reference,
+        )
+    )
+    return replace(_stages(results["stages"]), metrics=results["metrics"])
+
+
+def stages_hloc(setup: Setup) -> Sample:
+    """Measure hloc with its own SIFT on the same photographs."""
+    sys.path.insert(0, str(setup.options.hloc))
+    from hloc import extract_features as hloc_extract  # type: ignore[import-not-found]
+    from hloc import match_features as hloc_match
+    from hloc import reconstruction
+
+    images, outputs = setup.options.images, _empty_folder(setup, "hloc")
+    pairs = outputs / "pairs.txt"
+    write_pairs(pairs, exhaustive(list_images(images)))
+    recorder = StageRecorder()
+    with recorder.stage("extract"):
+        features = hloc_extract.main(hloc_extract.confs["sift"], images, outputs)
+    with recorder.stage("match"):
+        conf = hloc_match.confs["NN-ratio"]
+        matches = hloc_match.main(conf, pairs, features, matches=outputs / "matches.h5")
+    with recorder.stage("map"):
+        model = reconstruction.main(outputs / "sfm", images, pairs, features, matches)
+    return replace(_stages(recorder.stages), metrics=_model_metrics(model))
+
+
+def stages_colmap(setup: Setup) -> Sample:
+    """Measure COLMAP alone through pycolmap: full resolution, all defaults."""
+    images, outputs = str(setup.options.images), _empty_folder(setup, "colmap")
+    database = str(outputs / "database.db")
+    recorder = StageRecorder()
+    with log_to_file(outputs / "colmap.log"):
+        with recorder.stage("extract"):
+            pycolmap.extract_features(database, images)
+        with recorder.stage("match"):
+            pycolmap.match_exhaustive(database)
+        with recorder.stage("map"):
+            models = pycolmap.incremental_mapping(database, images, str(outputs))
+    model = max(models.values(), key=lambda m: m.num_reg_images(), default=None)
+    return replace(_stages(recorder.stages), metrics=_model_metrics(model))
+
+
+def _empty_folder(setup: Setup, name: str) -> Path:
+    folder = setup.work / f"stages-of-{name}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    return folder
+
+
+def _stages(stages: Mapping[str, Mapping[str, float]]) -> Sample:
+    return Sample([Step(name, [s["seconds"]], s["peak_memory_mib"]) for name, s in stages.items()])
+
+
+def _model_metrics(model: pycolmap.Reconstruction | None) -> dict[str, dict[str, Any]]:
+    if model is None:
+        return {"registered_images": metric(0, "images"), "sparse_points": metric(0, "points")}
+    found = reconstruction_statistics(model)
+    return {
+        "registered_images": metric(found.num_registered, "images"),
+        "sparse_points": metric(found.num_points, "points"),
+        "observations": metric(found.num_observations, "observations"),
+        "mean_reprojection_error": metric(found.mean_reprojection_error, "px"),
+    }
+
+
+@torch.inference_mode()
+def image_size_ours(setup: Setup) -> Sample:
+    """Measure extraction from one photograph at several sizes, up to its own."""
+    device = choose_device(setup.options.device)
+    conf = resolve_feature_conf(
+        setup.feature, max_keypoints=setup.options.max_keypoints, weights=setup.weights
+    )
+    extractor = build_extractor(conf["model"]).eval().to(device)
+
+    def extract(image: np.ndarray) -> int:
+        features = extractor({"image": torch.from_numpy(image)[None].to(device)})
+        return len(features["keypoints"][0])
+
+    return _over_image_sizes(setup, extract, device)
+
+
+@torch.inference_mode()
+def image_size_authors(setup: Setup) -> Sample:
+    """Measure the code of D2-Net's authors on the same images and weights, on the CPU."""
+    sys.path.insert(0, str(setup.options.d2net))
+    from lib.model_test import D2Net  # type: ignore[import-not-found]
+    from lib.pyramid import process_multiscale  # type: ignore[import-not-found]
+    from lib.utils import preprocess_image  # type: ignore[import-not-found]
+
+    conf = feature_conf(setup.feature)["model"]
+    model = D2Net(model_file=None, use_relu=conf.get("use_relu", True), use_cuda=False)
+    load_weights(conf["checkpoint"], setup.weights or "auto", model)
+    scales = list(conf.get("scales", (1.0,)))
+
+    def extract(image: np.ndarray) -> int:
+        pixels = preprocess_image(255 * image.transpose(1, 2, 0), preprocessing="caffe")
+        batch = torch.from_numpy(pixels[None].astype(np.float32))
+        return len(process_multiscale(batch, model, scales=scales)[0])
+
+    return _over_image_sizes(setup, extract, torch.device("cpu"))
+
+
+def _over_image_sizes(
+    setup: Setup, extract: Callable[[np.ndarray], int], device: torch.device
+) -> Sample:
+    """Measure a function from an image C×H×W in [0, 1] to its number of keypoints."""
+    preprocessing = feature_conf(setup.feature)["preprocessing"]
+    name = list_images(setup.options.images)[0]
+    images: dict[int, np.ndarray] = {}
+    for size in IMAGE_SIZES:
+        limits = {"resize_max": size, "resize_max_sum": None}
+        image = load_image(setup.options.images, name, preprocessing | limits).image
+        images.setdefault(max(image.shape[1:]), image)
+    extract(next(iter(images.values())))  # the first pass also sets things up
+    steps = []
+    for size, image in images.items():
+        step, num = measure_step(f"{size}", partial(extract, image), device, 1)
+        megapixels = image.shape[1] * image.shape[2] / 1e6
+        steps.append(replace(step, counts={"megapixels": megapixels, "keypoints": num}))
+    return Sample(steps, "longer side (px)")
+
+
+def keypoints_ours(setup: Setup) -> Sample:
+    """Measure the feature's own matcher on two images with several numbers of keypoints."""
+    return _over_keypoints(setup, _matcher(setup.feature), NUM_KEYPOINTS)
+
+
+def keypoints_hloc(setup: Setup) -> Sample:
+    """Measure hloc's matcher with the same options on the same keypoints."""
+    sys.path.insert(0, str(setup.options.hloc))
+    from hloc.matchers.nearest_neighbor import NearestNeighbor  # type: ignore[import-not-found]
+
+    matcher = NearestNeighbor(matcher_conf(feature_conf(setup.feature)["matcher"])["model"])
+    counts = tuple(num for num in NUM_KEYPOINTS if num <= _HLOC_NUM_KEYPOINTS)
+    return _over_keypoints(setup, matcher, counts)
+
+
+@torch.inference_mode()
+def _over_keypoints(setup: Setup, matcher: nn.Module, counts: tuple[int, ...]) -> Sample:
+    device = choose_device(setup.options.device)
+    matcher = matcher.eval().to(device)
+    sides = [{k: v.to(device) for k, v in side.items()} for side in _sides(setup)]
+    most = min(side["descriptors"].shape[-1] for side in sides)
+    counts = tuple(num for num in counts if num <= most) or (most,)
+    matcher(_pair(sides, counts[0]))  # the first pass also sets things up
+    steps = []
+    for num in counts:
+        step, _ = measure_step(f"{num}", partial(matcher, _pair(sides, num)), device, _ROUNDS)
+        steps.append(replace(step, counts={"keypoints": 2.0 * num}))
+    return Sample(steps, "keypoints of an image")
+
+
+def _pair(sides: Sequence[Mapping[str, Tensor]], num: int) -> dict[str, Tensor]:
+    """Return a matcher's input with the first keypoints of each image."""
+    data = {}
+    for i, side in enumerate(sides):
+        total = side["descriptors"].shape[-1]
+        for key, value in side.items():
+            kept = value[..., :num].contiguous() if value.shape[-1] == total else value
+            data[f"{key}{i}"] = kept[None]
+    return data
+
+
+def _sides(setup: Setup) -> list[dict[str, Tensor]]:
+    """Return two images' features, each pooled from half of the photographs and shuffled.
+
+    No single photograph has as many keypoints, and descriptors drawn at random would be easier to
+    tell apart than true ones.
+    """
+    matcher = _matcher(setup.feature)
+    keys = (*matcher.required_keys, *matcher.optional_keys)
+    sides = []
+    with FeatureReader(_features(setup)) as reader:
+        names = reader.names()
+        for number, half in enumerate((names[::2], names[1::2])):
+            arrays = [reader.read(name) for name in half]
+            num = sum(len(array["keypoints"]) for array in arrays)
+            order = np.random.default_rng(number).permutation(num)
+            side = {}
+            for key in keys:
+                if key not in arrays[0]:
+                    continue
+                if arrays[0][key].shape[-1] == len(arrays[0]["keypoints"]):
+                    pooled = np.concatenate([array[key] for array in arrays], -1)[..., order]
+                else:
+                    pooled = arrays[0][key]  # of the whole image, such as LISRD's tiles
+                tensor = torch.from_numpy(np.ascontiguousarray(pooled))
+                side[key] = tensor.float() if tensor.is_floating_point() else tensor
+            sides.append(side)
+    return sides
+
+
+def _features(setup: Setup) -> Path:
+    """Extract the features of the photographs, unless the file already has them."""
+    options = setup.options.extraction(setup.feature)
+    return extract_features(
+        setup.feature,
+        setup.options.images,
+        setup.work / f"keypoints-{setup.feature}",
+        max_keypoints=options.max_keypoints,
+        weights=options.weights,
+        device=options.device,
+    ).feature_path
+
+
+def _matcher(feature: str) -> Matcher:
+    return build_matcher(matcher_conf(feature_conf(feature)["matcher"])["model"])
+
+
+def _stages_case(feature: str) -> Case:
+    peers: dict[str, Measurement] = {"hloc": stages_hloc, "colmap": stages_colmap}
+    return Case({"featplug": stages_ours, **(peers if feature == "sift" else {})})
+
+
+def _image_size_case(feature: str) -> Case:
+    is_d2net = feature_conf(feature)["model"]["name"] == "d2net"
+    peers: dict[str, Measurement] = {"authors": image_size_authors} if is_d2net else {}
+    return Case({"featplug": image_size_ours, **peers})
+
+
+def _keypoints_case(feature: str) -> Case:
+    model = matcher_conf(feature_conf(feature)["matcher"])["model"]
+    is_hloc = model["name"] == "nearest_neighbor" and "metric" not in model  # hloc has products
+    peers: dict[str, Measurement] = {"hloc": keypoints_hloc} if is_hloc else {}
+    return Case({"featplug": keypoints_ours, **peers}, _features)
+
+
+CASES: dict[CaseName, Callable[[str], Case]] = {
+    "stages": _stages_case,
+    "image-size": _image_size_case,
+    "keypoints": _keypoints_case,
+}
+"""Name to the case of a feature."""
