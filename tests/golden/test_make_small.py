@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tests.golden.golden_set import SMALL
 from tests.golden.make_small import FILES, LIMIT, take
@@ -15,6 +16,8 @@ def test_the_small_set_is_small() -> None:
 
 
 def test_the_small_set_is_taken_from_the_whole_one(shared: Path) -> None:
+    if (SMALL / "set.json").read_bytes() != (shared / "golden" / "set.json").read_bytes():
+        pytest.skip("FEATPLUG_SHARED has another golden set than the one the small set is from")
     assert (SMALL / "rule.py").read_bytes() == (shared / "golden" / "rule.py").read_bytes()
     for name, selection in FILES.items():
         expected = take(shared / "golden" / f"{name}.npz", selection)
