@@ -9,13 +9,10 @@ image's or a pair's group is linked into the file only when it is whole. The roo
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,7 +20,7 @@ from typing import Any, Self
 import h5py
 import numpy as np
 
-from featplug import __version__
+from featplug.io.artifact import Provenance
 from featplug.io.journal import JournaledFile, journal_path, recover
 
 _ATTRIBUTE = "featplug"
@@ -40,47 +37,6 @@ class OtherContentsError(ValueError):
         super().__init__(f"{difference}; {_WAY_OUT}")
         self.difference = difference
         """Which file, and what it was made of, without the way out."""
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """What made a feature or match file."""
-
-    kind: str
-    """``features``, ``global descriptors`` or ``matches``."""
-    conf: dict[str, Any]
-    """The conf's ``model``, ``preprocessing`` and whatever else changes the contents."""
-    weights: list[dict[str, str]] = field(default_factory=list)
-    """Name, origin and sha256 of each weights file that the method has."""
-    inputs: dict[str, str | None] = field(default_factory=dict)
-    """:attr:`FeatureReader.file_id` of the feature files that it was made from."""
-    version: str = __version__
-    file_id: str = field(default_factory=lambda: uuid.uuid4().hex)
-    """Made anew with each file, so that matches know which features they are of."""
-
-    def difference(self, other: Provenance) -> str | None:
-        """Say in a few words how another file's contents would differ, or None."""
-        mine, theirs = _flatten(self._identity()), _flatten(other._identity())
-        changed = sorted(k for k in mine.keys() | theirs.keys() if mine.get(k) != theirs.get(k))
-        if not changed:
-            return None
-        return ", ".join(f"{k} = {mine.get(k)} there, {theirs.get(k)} here" for k in changed[:3])
-
-    def _identity(self) -> dict[str, Any]:
-        """What decides over the contents: of the weights, only the hashes."""
-        hashes = [weights["sha256"] for weights in self.weights]
-        identity = {"kind": self.kind, "weights": hashes, **self.conf, "inputs": self.inputs}
-        return json.loads(json.dumps(identity))
-
-
-def _flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for key, value in nested.items():
-        if isinstance(value, Mapping) and value:
-            flat.update(_flatten(value, f"{prefix}{key}."))
-        else:
-            flat[prefix + key] = value
-    return flat
 
 
 def _open_for_reading(path: Path) -> h5py.File:
@@ -111,7 +67,7 @@ def _create(path: Path, provenance: Provenance) -> None:
     """Make a file that holds nothing but what made it; it appears only when it is whole."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     with h5py.File(part, "w") as file:
-        file.attrs[_ATTRIBUTE] = json.dumps(asdict(provenance))
+        file.attrs[_ATTRIBUTE] = provenance.to_json()
     try:
         os.link(part, path)  # fails, as a rename would not, where another process was faster
     except FileExistsError:
@@ -164,7 +120,7 @@ def _remove(path: Path, kind: str) -> None:
 
 def _provenance(file: h5py.File) -> Provenance | None:
     text = file.attrs.get(_ATTRIBUTE)
-    return None if text is None else Provenance(**json.loads(text))
+    return None if text is None else Provenance.from_json(text)
 
 
 class _H5File:
@@ -222,7 +178,7 @@ class H5Writer(_H5File):
             )
         difference = found.difference(wanted)
         if difference:
-            raise OtherContentsError(f"{self.path} was made with other settings ({difference})")
+            raise OtherContentsError(f"{self.path} {difference}")
         return found
 
     def _close(self) -> None:

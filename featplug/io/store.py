@@ -16,7 +16,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from featplug.io.h5file import H5Reader, H5Writer, Provenance
+from featplug.io.artifact import Provenance
+from featplug.io.h5file import H5Reader, H5Writer
 
 CHUNK_SECONDS = 2.0
 CHUNK_BYTES = 32 * 2**20

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from featplug.io.h5file import H5Reader, H5Writer, Provenance
+from featplug.io.artifact import Provenance
+from featplug.io.h5file import H5Reader, H5Writer
 from featplug.io.images import file_fingerprint
 from featplug.io.store import FeatureReader
 from featplug.utils.parallel import map_ahead

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 
 from featplug.base import Extractor, choose_device
-from featplug.io.h5file import OtherContentsError, Provenance
+from featplug.io.artifact import Provenance
+from featplug.io.h5file import OtherContentsError
 from featplug.io.images import (
     DEFAULT_PREPROCESSING,
     LoadedImage,

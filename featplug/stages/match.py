@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from featplug.base import Matcher, choose_device
-from featplug.io.h5file import Provenance
+from featplug.io.artifact import Provenance
 from featplug.io.pair_lists import Pair, read_pairs, unique_pairs
 from featplug.io.store import FeatureReader, MatchWriter, check_pair_names
 from featplug.methods import build_matcher, matcher_conf

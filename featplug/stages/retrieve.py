@@ -19,7 +19,7 @@ import torch
 
 from featplug.base import choose_device
 from featplug.extractors.vlad import VLADOptions, Vocabulary, local_descriptors, own_vocabulary
-from featplug.io.h5file import Provenance
+from featplug.io.artifact import Provenance
 from featplug.io.images import (
     DEFAULT_PREPROCESSING,
     UnreadableImage,
@@ -402,9 +402,9 @@ def _check_alike(first: GlobalDescriptorReader, second: GlobalDescriptorReader) 
         return
     # Two feature files may have one vocabulary.
     of_second = replace(second.provenance, inputs=first.provenance.inputs)
-    difference = first.provenance.difference(of_second)
+    difference = first.provenance.difference(of_second, str(second.path))
     if difference:
         raise ValueError(
-            f"{first.path} and {second.path} were made with different settings ({difference}), so "
-            "their global descriptors cannot be compared."
+            f"{first.path} {difference}: their global descriptors cannot be compared; compute both "
+            "with one conf."
         )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import re
+import subprocess
 from collections.abc import Mapping
 from importlib import metadata, util
+from pathlib import Path
 
 from featplug import __version__
 
@@ -28,6 +31,20 @@ def installed_versions() -> dict[str, str]:
             if name == "hloc" and util.find_spec(name) is not None:
                 versions[name] = "(a folder on the path)"
     return versions
+
+
+@functools.cache
+def source_commit() -> str | None:
+    """Return the commit of the checkout that featplug runs from; None for an installed package."""
+    package = Path(__file__).resolve().parents[1]
+    command = ["git", "-C", str(package), "rev-parse", "--show-prefix", "HEAD"]
+    try:
+        run = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    answer = run.stdout.split()
+    # A package that is installed somewhere below another project's checkout has a longer prefix.
+    return answer[1] if answer[:1] == [f"{package.name}/"] else None
 
 
 def known_problems(versions: Mapping[str, str], environment: Mapping[str, str]) -> list[str]:

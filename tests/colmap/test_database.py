@@ -21,7 +21,7 @@ from featplug.colmap.database import (
     verify_matches,
 )
 from featplug.colmap.mapping import global_mapping, incremental_mapping, log_to_file
-from featplug.io.h5file import Provenance
+from featplug.io.artifact import Provenance
 from featplug.io.store import FeatureReader, FeatureWriter, MatchReader, MatchWriter
 from featplug.metrics.poses import aligned_pose_errors, model_poses, reconstruction_statistics
 from featplug.stages.pairs import exhaustive

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
-from featplug.io.h5file import Provenance
+from featplug.io.artifact import Provenance
 from featplug.io.journal import JournaledFile
 from featplug.io.store import (
     FeatureReader,
@@ -154,9 +154,7 @@ def test_another_conf_is_refused_and_told_apart(tmp_path: Path) -> None:
     path = tmp_path / "feats.h5"
     write_features(path, ["a.jpg"])
     other = Provenance("features", {"model": {"name": "sift", "max_keypoints": 2048}})
-    with pytest.raises(
-        ValueError, match=r"model.max_keypoints = -1 there, 2048 here\); write elsewhere"
-    ):
+    with pytest.raises(ValueError, match=r"feats\.h5 .*max_keypoints = -1, .* 2048; .*--overwrite"):
         FeatureWriter(path, other)
     reweighted = Provenance("features", FEATURES.conf, weights=[{"sha256": "abc"}])
     with pytest.raises(ValueError, match=r"weights"):

@@ -12,7 +12,7 @@ import pycolmap
 import pytest
 
 from featplug.colmap.model_files import read_model
-from featplug.io.h5file import Provenance
+from featplug.io.artifact import Provenance
 from featplug.io.store import FeatureReader, MatchReader, MatchWriter
 from featplug.localization.absolute_pose import AbsolutePoseOptions
 from featplug.localization.in_model import (

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import featplug.localization.scans as scans_module
-from featplug.io.h5file import Provenance
+from featplug.io.artifact import Provenance
 from featplug.io.store import FeatureWriter
 from featplug.localization.scans import ScanPointReader, interpolate_scan, sample_scans
 
@@ -199,5 +199,5 @@ def test_points_of_other_features_are_not_mixed(tmp_path: Path) -> None:
     sample_scans(scans.paths, scans.read, scans.features, scans.output)
     scans.features.unlink()
     Scans(tmp_path, 1)
-    with pytest.raises(ValueError, match=r"scan-points.h5 was made with other settings"):
+    with pytest.raises(ValueError, match=r"scan-points.h5 .*other features"):
         sample_scans(scans.paths, scans.read, scans.features, scans.output)

@@ -17,7 +17,7 @@ import pytest
 from scipy.io import savemat
 
 import pipelines.inloc
-from featplug.io.h5file import Provenance
+from featplug.io.artifact import Provenance
 from featplug.io.pair_lists import read_pairs, write_pairs
 from featplug.io.store import FeatureReader, MatchReader, MatchWriter
 from featplug.localization.queries import read_poses

@@ -11,7 +11,7 @@ from PIL import Image
 from scipy.io import savemat
 from scipy.spatial.transform import Rotation
 
-from featplug.io.h5file import Provenance
+from featplug.io.artifact import Provenance
 from featplug.io.pair_lists import write_pairs
 from featplug.io.store import FeatureWriter, MatchWriter
 from featplug.localization.queries import Query, write_poses, write_queries

@@ -10,7 +10,7 @@ import numpy as np
 import pycolmap
 from PIL import Image
 
-from featplug.io.h5file import Provenance
+from featplug.io.artifact import Provenance
 from featplug.io.store import FeatureWriter, MatchWriter
 
 

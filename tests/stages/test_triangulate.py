@@ -10,7 +10,7 @@ import pytest
 
 from featplug.colmap.known_poses import model_from_poses
 from featplug.colmap.model_files import read_model
-from featplug.io.h5file import Provenance
+from featplug.io.artifact import Provenance
 from featplug.io.pair_lists import Pair
 from featplug.io.store import MatchReader, MatchWriter
 from featplug.metrics.poses import model_cameras, model_poses, reconstruction_statistics

@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from featplug.colmap.database import VerificationSummary
-from featplug.io.h5file import Provenance
+from featplug.io.artifact import Provenance
 from featplug.io.pair_lists import Pair
 from featplug.io.store import FeatureReader, FeatureWriter, MatchReader, MatchWriter
 

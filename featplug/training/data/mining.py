@@ -21,7 +21,8 @@ import torch.nn.functional as F
 from scipy.spatial.distance import pdist, squareform
 from torch import Tensor
 
-from featplug.io.h5file import H5Writer, Provenance
+from featplug.io.artifact import Provenance
+from featplug.io.h5file import H5Writer
 from featplug.training.data.patch_views import MARGIN
 from featplug.training.data.photograph_files import PhotographFile, is_whole
 

@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from featplug.io.h5file import Provenance
+from featplug.io.artifact import Provenance
 from featplug.training.data.mining import MinedLabels
 from featplug.training.data.patch_views import MARGIN, PatchGroupOptions, find_patch_groups
 from featplug.training.data.photograph_files import PhotographFile, make_photograph_file

@@ -11,7 +11,8 @@ import h5py
 import numpy as np
 from torch.utils.data import Dataset
 
-from featplug.io.h5file import H5Reader, H5Writer, Provenance
+from featplug.io.artifact import Provenance
+from featplug.io.h5file import H5Reader, H5Writer
 from featplug.io.images import file_fingerprint
 from featplug.training.data.loader import load_ahead
 from featplug.training.data.photographs import Photographs

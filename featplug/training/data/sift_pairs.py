@@ -25,7 +25,7 @@ from torch.utils.data import Dataset
 from featplug.base import Extractor
 from featplug.extractors.lisrd_sift import describe_both, keypoint_tiles
 from featplug.extractors.sift import root_sift
-from featplug.io.h5file import Provenance
+from featplug.io.artifact import Provenance
 from featplug.io.images import to_grey
 from featplug.methods import build_extractor, feature_conf
 from featplug.networks.lisrd import DESCRIPTOR_DIM, NUM_TILES

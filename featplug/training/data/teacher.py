@@ -22,7 +22,7 @@ from kornia.feature import gftt_response
 from kornia.filters import gaussian_blur2d
 from torch import Tensor
 
-from featplug.io.h5file import Provenance
+from featplug.io.artifact import Provenance
 from featplug.io.store import FeatureReader
 from featplug.keypoints.detection import non_maximum_suppression
 from featplug.training.data.homographies import (

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from featplug.io.h5file import Provenance
+from featplug.io.artifact import Provenance
 from featplug.io.store import FeatureReader, FeatureWriter, MatchReader, MatchWriter
 from tests.scenes.pictures import textured_image
 from tests.scenes.synthetic import MatchedImages

@@ -14,8 +14,8 @@ from featplug.cli.app import app
 from featplug.colmap.cameras import CameraOptions
 from featplug.colmap.database import create_database, image_ids
 from featplug.colmap.mapping import incremental_mapping
+from featplug.io.artifact import Provenance
 from featplug.io.exchange.colmap import export_database, import_database
-from featplug.io.h5file import Provenance
 from featplug.io.store import FeatureReader, FeatureWriter, MatchReader, MatchWriter
 from featplug.metrics.poses import reconstruction_statistics
 from tests.io.exchange.conftest import (

@@ -11,13 +11,13 @@ import pytest
 from PIL import Image
 
 from featplug.cli.app import app
+from featplug.io.artifact import Provenance
 from featplug.io.exchange.schoenberger import (
     export_dataset,
     import_dataset,
     read_matrix,
     write_matrix,
 )
-from featplug.io.h5file import Provenance
 from featplug.io.store import FeatureReader, MatchReader, MatchWriter
 from tests.io.exchange.conftest import (
     NAMES,

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from featplug.io.h5file import H5Writer, Provenance
+from featplug.io.artifact import Provenance
+from featplug.io.h5file import H5Writer
 from featplug.training.data.mining import (
     MinedLabels,
     MiningOptions,
@@ -150,7 +151,7 @@ def test_labels_of_other_patches_are_refused(groups: PatchGroups, tmp_path: Path
         pass
     with pytest.raises(ValueError, match=r"mined.h5 was mined from other patches"):
         PatchGroupBatches(groups, mined=MinedLabels(path))
-    with pytest.raises(ValueError, match="other settings"):
+    with pytest.raises(ValueError, match="other patch groups"):
         next(mine_labels(groups, path))
     with pytest.raises(ValueError, match=r"g.h5 holds no mined labels"):
         MinedLabels(groups.path)

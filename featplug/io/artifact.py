@@ -1,0 +1,270 @@
+"""Whether a file or folder was made from the same inputs, and can be used again.
+
+A :class:`Provenance` holds everything that decides over the contents of what a stage writes: its
+options, the hashes of the weights, the identity of the inputs and the version of each method and
+stage. The version of a method or stage is a number that is raised when its output changes, so that
+an upgrade of the package alone invalidates nothing; the package's version and commit are only
+recorded. HDF5 files keep their provenance in a root attribute (:mod:`featplug.io.h5file`), other
+files and folders in a JSON record next to them, which an :class:`Artifact` reads and writes::
+
+    provenance = Provenance(
+        "resized images",
+        conf={"size": [640, 480]},
+        inputs={"images": files_hash(folder, names)},
+        versions={"resize": RESIZE_VERSION},
+    )
+    resized = Artifact(outputs / "resized", provenance)
+    if resized.reason_to_make():  # "… was made with size = [320, 240], this run has [640, 480]"
+        resized.make(write_images)  # called with the path of a folder to make next to the real one
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Self
+
+from featplug import __version__
+from featplug.io.files import write_whole
+from featplug.utils.parallel import map_ahead
+from featplug.utils.versions import source_commit
+
+_RACY_SECONDS = 2.0
+"""A file that changed within this time may change again without a change of its times."""
+_NUM_HASH_THREADS = 4
+_SHOWN_DIFFERENCES = 3
+
+_hashes: dict[str, tuple[str, str]] = {}
+"""Path to the stamp and the hash of each file that this process has hashed."""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What made a file or folder."""
+
+    kind: str
+    """Kind of contents: ``features``, ``matches``, ``model``, …"""
+    conf: dict[str, Any]
+    """Options that change the contents, JSON values."""
+    weights: list[dict[str, str]] = field(default_factory=list)
+    """Name, origin and sha256 of each weights file."""
+    inputs: dict[str, str | None] = field(default_factory=dict)
+    """Name of each input to its identity: the hash of a file, or the ``file_id`` of a file of ours
+    that may grow."""
+    versions: dict[str, int] = field(default_factory=dict)
+    """Version of each method and stage that took part; one that is not listed has version 1."""
+    version: str = __version__
+    """Version of featplug, recorded only."""
+    commit: str | None = field(default_factory=source_commit)
+    """Commit of featplug where it is run from a checkout, recorded only."""
+    file_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    """Identity of this very file, which later stages record as their input."""
+
+    def difference(self, other: Provenance, owner: str = "this run") -> str | None:
+        """Return how contents of another provenance would differ, or None if they are the same.
+
+        Args:
+            other: the provenance to compare with.
+            owner: whose provenance that is.
+
+        Returns:
+            The rest of a sentence that begins with the name of the file.
+        """
+        if self.kind != other.kind:
+            return f"holds {self.kind}, not {other.kind}"
+        for name in sorted(self.inputs.keys() | other.inputs.keys()):
+            if self.inputs.get(name) != other.inputs.get(name):
+                return f"was made from other {name.replace('_', ' ')}"
+        mine, theirs = _flatten(_plain(self.conf)), _flatten(_plain(other.conf))
+        changed = [
+            f"{key.removeprefix('model.')} = {mine.get(key)}, {owner} has {theirs.get(key)}"
+            for key in sorted(mine.keys() | theirs.keys())
+            if mine.get(key) != theirs.get(key)
+        ]
+        if changed:
+            return f"was made with {'; '.join(changed[:_SHOWN_DIFFERENCES])}"
+        for name in sorted(self.versions.keys() | other.versions.keys()):
+            version, wanted = self.versions.get(name, 1), other.versions.get(name, 1)
+            if version != wanted:
+                return f"was made by version {version} of {name}, {owner} has version {wanted}"
+        if [w["sha256"] for w in self.weights] != [w["sha256"] for w in other.weights]:
+            return f"was made with the weights {_shown(self)}, {owner} has {_shown(other)}"
+        return None
+
+    def to_json(self) -> str:
+        """Return the text that files keep."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what :meth:`to_json` wrote, here or in featplug 0.1, which knew no versions.
+
+        Raises:
+            ValueError: the text is something else.
+        """
+        known = {entry.name for entry in fields(cls)}
+        try:
+            found = json.loads(text)
+            return cls(**{"commit": None} | {k: v for k, v in found.items() if k in known})
+        except (AttributeError, TypeError, ValueError) as error:
+            raise ValueError("not a provenance of featplug") from error
+
+
+class Artifact:
+    """A file or folder with a record of what it was made from.
+
+    Args:
+        path: the file or folder.
+        provenance: what it has to be made from.
+        record: the JSON file of the record; ``NAME.made_from.json`` next to ``path`` if None.
+    """
+
+    def __init__(self, path: Path, provenance: Provenance, record: Path | None = None) -> None:
+        self.path = Path(path)
+        self.provenance = provenance
+        self.record = record or self.path.with_name(f"{self.path.name}.made_from.json")
+        self.facts: dict[str, Any] = {}
+        """What :meth:`make` noted, now or in an earlier run; see :meth:`reason_to_make`."""
+
+    def reason_to_make(self) -> str | None:
+        """Return why the artifact has to be made, as a sentence, or None if it can be reused."""
+        if not self.path.exists():
+            return f"There is no {self.path} yet."
+        try:
+            record = json.loads(self.record.read_text("utf-8"))
+            found = Provenance.from_json(json.dumps(record["provenance"]))
+            sizes, facts = record["sizes"], record["facts"]
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return f"{self.path} has no record of what it was made from."
+        difference = found.difference(self.provenance)
+        if difference is not None:
+            return f"{self.path} {difference}."
+        if _sizes(self.path) != sizes:
+            return f"{self.path} was changed after it was written."
+        self.provenance, self.facts = found, facts
+        return None
+
+    def make(
+        self,
+        write: Callable[[Path], Mapping[str, Any] | None],
+        check: Callable[[Path], object] | None = None,
+    ) -> dict[str, Any]:
+        """Make the artifact; it appears only when it is whole, and its record last.
+
+        An outdated one is removed first, so that a run that fails leaves no earlier run's results.
+
+        Args:
+            write: writes the file or folder to the path that it is called with, and may return
+                facts (JSON values) to keep in the record.
+            check: reads what was written and raises an exception if it is not good.
+
+        Returns:
+            The facts.
+        """
+        self.remove()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        facts: dict[str, Any] = {}
+
+        def write_and_check(part: Path) -> None:
+            facts.update(write(part) or {})
+            if check is not None:
+                check(part)
+
+        write_whole(self.path, write_and_check)
+        record = {
+            "provenance": asdict(self.provenance),
+            "sizes": _sizes(self.path),
+            "facts": facts,
+        }
+        text = json.dumps(record, indent=2) + "\n"
+        write_whole(self.record, lambda part: part.write_text(text, "utf-8"))
+        self.facts = facts
+        return facts
+
+    def remove(self) -> None:
+        """Remove the record and the artifact, if they exist."""
+        self.record.unlink(missing_ok=True)
+        if self.path.is_dir():
+            shutil.rmtree(self.path)
+        else:
+            self.path.unlink(missing_ok=True)
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a whole file; a file is read again only after it changed."""
+    path = Path(path).absolute()
+    stamp = file_stamp(path)
+    known = _hashes.get(str(path))
+    if known is not None and stamp and known[0] == stamp:
+        return known[1]
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    remember_hash(path, stamp, digest)
+    return digest
+
+
+def file_stamp(path: Path) -> str:
+    """Return size, times and inode of a file, which all stay while its contents do.
+
+    Empty for a file that changed moments ago, whose times may be too coarse to tell.
+    """
+    status = path.stat()
+    changed = max(status.st_mtime_ns, status.st_ctime_ns)
+    if time.time_ns() - changed < _RACY_SECONDS * 1e9:
+        return ""
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
+
+
+def remember_hash(path: Path, stamp: str, digest: str) -> None:
+    """Spare :func:`file_hash` the reading of a file while it has that stamp."""
+    if stamp:
+        _hashes[str(Path(path).absolute())] = (stamp, digest)
+
+
+def files_hash(folder: Path, names: Sequence[str]) -> str:
+    """Return one hash of the names and the whole contents of files in a folder, in any order."""
+    names = sorted(names)
+    digest = hashlib.sha256()
+    hashes = map_ahead(lambda name: file_hash(Path(folder) / name), names, _NUM_HASH_THREADS)
+    for name, file_digest in zip(names, hashes, strict=True):
+        digest.update(f"{name} {file_digest}\n".encode())
+    return digest.hexdigest()
+
+
+def value_hash(value: object) -> str:
+    """Return a hash of a JSON value, for an input that is no file."""
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
+
+
+def _plain(conf: Mapping[str, Any]) -> dict[str, Any]:
+    """Bring values into the form that they have after they were written and read."""
+    return json.loads(json.dumps(conf))
+
+
+def _flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in nested.items():
+        if isinstance(value, Mapping) and value:
+            flat.update(_flatten(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _shown(provenance: Provenance) -> str:
+    weights = provenance.weights
+    return ", ".join(f"{w.get('name', '')} {w['sha256'][:8]}" for w in weights) or "of none"
+
+
+def _sizes(path: Path) -> dict[str, int]:
+    if path.is_file():
+        return {path.name: path.stat().st_size}
+    found = (Path(folder) / name for folder, _, names in os.walk(path) for name in names)
+    return {file.relative_to(path).as_posix(): file.stat().st_size for file in found}

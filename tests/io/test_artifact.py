@@ -1,0 +1,200 @@
+"""Reuse of files and folders, with the reason where one is made again."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from featplug.io import artifact
+from featplug.io.artifact import Artifact, Provenance, file_hash, file_stamp, files_hash
+
+MADE = Provenance(
+    "features",
+    {"model": {"name": "sift", "max_keypoints": 2048}, "as_half": True},
+    weights=[{"name": "a", "origin": "official", "sha256": "ab" * 32}],
+    inputs={"feature_file": "1"},
+    versions={"sift": 2},
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"kind": "matches"}, "holds features, not matches"),
+        (
+            {"conf": {**MADE.conf, "model": {"name": "sift", "max_keypoints": 4096}}},
+            "was made with max_keypoints = 2048, this run has 4096",
+        ),
+        (
+            {"conf": {**MADE.conf, "precision": "fp16"}},
+            "was made with precision = None, this run has fp16",
+        ),
+        (
+            {"versions": {"sift": 3}},
+            "was made by version 2 of sift, this run has version 3",
+        ),
+        (
+            {"versions": {"sift": 2, "extract": 2}},
+            "was made by version 1 of extract, this run has version 2",
+        ),
+        ({"weights": []}, "was made with the weights a abababab, this run has of none"),
+        ({"inputs": {"feature_file": "2"}}, "was made from other feature file"),
+    ],
+)
+def test_a_difference_is_a_sentence(changes: dict[str, Any], reason: str) -> None:
+    assert MADE.difference(replace(MADE, **changes)) == reason
+
+
+def test_package_commit_and_origin_of_the_weights_make_no_difference() -> None:
+    weights = [{"name": "b", "origin": "featplug", "sha256": "ab" * 32}]
+    upgraded = replace(MADE, version="9.9", commit="f" * 40, file_id="other", weights=weights)
+    assert MADE.difference(upgraded) is None
+    assert MADE.difference(replace(MADE, versions={"sift": 2, "new stage": 1})) is None
+
+
+def test_options_compare_as_they_are_written() -> None:
+    assert replace(MADE, conf={"scales": (1.0, 2.0)}).difference(
+        Provenance.from_json(replace(MADE, conf={"scales": [1.0, 2.0]}).to_json())
+    ) is None  # fmt: skip
+
+
+def test_a_provenance_of_0_1_is_read_as_version_1() -> None:
+    text = json.dumps(
+        {
+            "kind": "features",
+            "conf": MADE.conf,
+            "weights": MADE.weights,
+            "inputs": MADE.inputs,
+            "version": "0.1.0",
+            "file_id": "1234",
+        }
+    )
+    old = Provenance.from_json(text)
+    assert (old.file_id, old.commit) == ("1234", None)
+    assert old.difference(replace(MADE, versions={"sift": 1})) is None
+    assert old.difference(MADE) == "was made by version 1 of sift, this run has version 2"
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"kind": "features"}'])
+def test_something_else_is_no_provenance(text: str) -> None:
+    with pytest.raises(ValueError, match="provenance"):
+        Provenance.from_json(text)
+
+
+def _write_model(part: Path) -> dict[str, Any]:
+    (part / "images").mkdir(parents=True)
+    (part / "points.bin").write_bytes(b"points")
+    (part / "images" / "a.png").write_bytes(b"a")
+    return {"num_points": 6}
+
+
+def test_a_folder_is_reused_until_something_changes(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "model"
+    model = Artifact(path, MADE)
+    assert str(path) in str(model.reason_to_make())
+    assert model.make(_write_model) == {"num_points": 6}
+
+    again = Artifact(path, replace(MADE, file_id="another run"))
+    assert again.reason_to_make() is None
+    assert again.facts == {"num_points": 6}
+    assert again.provenance.file_id == MADE.file_id
+
+    reason = Artifact(path, replace(MADE, versions={"sift": 3})).reason_to_make()
+    assert reason == f"{path} was made by version 2 of sift, this run has version 3."
+
+    (path / "points.bin").write_bytes(b"cut")
+    assert str(path) in str(Artifact(path, MADE).reason_to_make())
+
+
+def test_a_file_is_reused(tmp_path: Path) -> None:
+    path = tmp_path / "list.txt"
+    Artifact(path, MADE).make(lambda part: part.write_text("a b") and None)
+    assert Artifact(path, MADE).reason_to_make() is None
+    assert path.read_text() == "a b"
+
+
+def test_a_failed_run_leaves_neither_old_nor_half_results(tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    Artifact(path, MADE).make(_write_model)
+
+    def fail(part: Path) -> None:
+        _write_model(part)
+        raise RuntimeError("disk full")
+
+    with pytest.raises(RuntimeError, match="disk full"):
+        Artifact(path, MADE).make(fail)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_check_rejects_does_not_appear(tmp_path: Path) -> None:
+    def check(part: Path) -> None:
+        if len(part.read_bytes()) < 10:
+            raise ValueError("too short")
+
+    with pytest.raises(ValueError, match="too short"):
+        Artifact(tmp_path / "a", MADE).make(lambda part: part.write_text("abc") and None, check)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("record", ["", "{}", '{"inputs": {"features": "1"}, "check": {}}'])
+def test_a_record_of_another_form_is_no_reason_to_reuse(tmp_path: Path, record: str) -> None:
+    """featplug 0.1 wrote the last of them."""
+    path, record_path = tmp_path / "model", tmp_path / "triangulation.json"
+    model = Artifact(path, MADE, record_path)
+    model.make(_write_model)
+    record_path.write_text(record)
+    assert str(path) in str(model.reason_to_make())
+
+
+def _age(path: Path, seconds: float = 60.0) -> None:
+    """Make the modification time of a file older, as that of a photograph is."""
+    status = path.stat()
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns - int(seconds * 1e9)))
+
+
+def test_the_whole_file_is_hashed(tmp_path: Path) -> None:
+    """Knowing the size and the middle of a photograph was not enough."""
+    path = tmp_path / "a.jpg"
+    content = bytearray(20_000)
+    path.write_bytes(content)
+    before = file_hash(path)
+    content[17] = 1
+    path.write_bytes(content)
+    assert file_hash(path) != before
+
+
+def test_a_file_is_hashed_again_only_after_it_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(artifact, "_RACY_SECONDS", 0.0)
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"one")
+    one = file_hash(path)
+    artifact.remember_hash(path, file_stamp(path), "remembered")
+    assert file_hash(path) == "remembered"
+    path.write_bytes(b"two")
+    _age(path)  # a program that sets the old time again cannot set the time of that change
+    assert file_hash(path) not in ("remembered", one)
+
+
+def test_a_file_that_changed_just_now_is_not_remembered(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"one")
+    assert file_stamp(path) == ""
+    artifact.remember_hash(path, file_stamp(path), "remembered")
+    assert file_hash(path) != "remembered"
+
+
+def test_a_set_of_files_is_known_by_names_and_contents(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(name)
+    both = files_hash(tmp_path, ["a", "b"])
+    assert files_hash(tmp_path, ["b", "a"]) == both
+    assert files_hash(tmp_path, ["a"]) != both
+    (tmp_path / "b").write_text("c")
+    assert files_hash(tmp_path, ["a", "b"]) != both
