@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import random
 import shutil
-import time
-from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import h5py
@@ -21,6 +18,7 @@ from featplug.io.store import FeatureReader
 from featplug.methods import feature_conf
 from featplug.stages.extract import extract_features
 from tests.scenes.pictures import textured_image, write_textured_images
+from tests.stages.killing import Killer
 
 
 def read_all(path: Path) -> dict[str, np.ndarray]:
@@ -185,36 +183,23 @@ def test_wrong_arguments_are_named(
         )
 
 
-def _extract(image_dir: Path, export_dir: Path, started: Event) -> None:
-    started.set()
-    extract_features("sift", image_dir, export_dir)
-
-
 def test_killed_at_random_instants_it_loses_nothing(tmp_path: Path) -> None:
     names = write_textured_images(tmp_path / "images", 60)
     whole = extract_features("sift", tmp_path / "images", tmp_path / "whole")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["featplug.stages.extract", "featplug.extractors.sift", __name__]
-    )
+    killer = Killer([extract_features.__module__, "featplug.extractors.sift"])
     rng = random.Random(0)
     path = tmp_path / "killed" / whole.feature_path.name
     survived = [0]
-    for _ in range(20):
-        started = context.Event()
-        arguments = (tmp_path / "images", path.parent, started)
-        process = context.Process(target=_extract, args=arguments)
-        process.start()
-        assert started.wait(60)
-        time.sleep(rng.uniform(0, whole.seconds / 4))
-        process.kill()
-        process.join()
-        if path.exists():
-            with FeatureReader(path) as features:
-                survived.append(len(features.names()))
-                for name in features.names():
-                    assert len(features.read(name)) == 6
+    for _ in range(8):
+        arguments = ("sift", tmp_path / "images", path.parent)
+        killer.kill(extract_features, arguments, path, rng.uniform(0, whole.seconds / 20))
+        with FeatureReader(path) as features:
+            survived.append(len(features.names()))
+            for name in features.names():
+                assert len(features.read(name)) == 6
     assert survived == sorted(survived)
+    assert killer.num_hits > 0
+    assert 0 < survived[1] < len(names)
     rest = extract_features("sift", tmp_path / "images", path.parent)
     assert rest.num_present == survived[-1]
     assert rest.num_present + rest.num_extracted == len(names)

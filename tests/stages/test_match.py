@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import random
-import time
 from itertools import combinations
-from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import h5py
@@ -20,6 +17,7 @@ from featplug.io.store import FeatureReader, FeatureWriter, MatchReader
 from featplug.methods import matcher_conf
 from featplug.stages import match as match_module
 from featplug.stages.match import match_features
+from tests.stages.killing import Killer
 from tests.stages.test_extract import assert_same_content, read_all
 
 NAMES = [f"db/{i:02}.jpg" for i in range(24)]
@@ -238,42 +236,26 @@ def test_missing_inputs_are_named(features: Path, pairs: Path, tmp_path: Path) -
         match_features(conf, pairs, features, tmp_path)
 
 
-def _match(pairs: Path, features: Path, path: Path, started: Event) -> None:
+def _match(pairs: Path, features: Path, path: Path) -> None:
     store.CHUNK_SECONDS = 0.01  # write often, so that kills find work done
-    started.set()
     match_features("NN-ratio", pairs, features, matches=path)
 
 
 def test_killed_at_random_instants_it_loses_nothing(
     features: Path, pairs: Path, whole: Path, tmp_path: Path
 ) -> None:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([match_module.__name__, "featplug.matchers.nearest_neighbor"])
+    killer = Killer([match_module.__name__, "featplug.matchers.nearest_neighbor"])
     rng = random.Random(0)
     path = tmp_path / "killed.h5"
     survived = [0]
-    for _ in range(20):
-        started = context.Event()
-        process = context.Process(target=_match, args=(pairs, features, path, started))
-        process.start()
-        assert started.wait(60)
-        # From its first instant to some instant after the next piece of work is in the file.
-        time.sleep(rng.uniform(0, 0.1))
-        size = path.stat().st_size if path.exists() else 0
-        deadline = time.monotonic() + rng.choice([0, 5])
-        while time.monotonic() < deadline and process.is_alive() and survived[-1] < 200:
-            if path.exists() and path.stat().st_size > size:
-                break
-            time.sleep(0.001)
-        process.kill()
-        process.join()
-        if path.exists():
-            with MatchReader(path):
-                content = read_all(path)
-            assert sum("matches0" in name for name in content) * 2 == len(content)
-            survived.append(len(content) // 2)
+    for _ in range(8):
+        killer.kill(_match, (pairs, features, path), path, rng.uniform(0, 0.02))
+        with MatchReader(path):
+            content = read_all(path)
+        assert sum("matches0" in name for name in content) * 2 == len(content)
+        survived.append(len(content) // 2)
     assert survived == sorted(survived)
-    assert survived[-1] > 0
+    assert killer.num_hits > 0
     rest = match_features("NN-ratio", pairs, features, matches=path)
     assert rest.num_present == survived[-1]
     assert_same_content(path, whole)
