@@ -9,7 +9,7 @@ from featplug.utils import moved
 if TYPE_CHECKING:
     from featplug.hloc import register, unregister
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["__version__", "register", "unregister"]
 
 
