@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.patches.make_sets import main as make_sets
+from tests.scenes.patch_sets import main as make_sets
 from tests.scenes.pictures import textured_image
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.patches.make_sets import cut_patches, main, read_sequence
+from tests.scenes.patch_sets import cut_patches, main, read_sequence
 from tests.scenes.pictures import textured_image
 
 
