@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.scenes.patch_sets import main as make_sets
+from tests.scenes.patch_sets import write_patch_sets
 from tests.scenes.pictures import textured_image
 
 
@@ -44,5 +44,5 @@ def sequences(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def sets(sequences: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with hpatches, phototour/synthetic and romepatches; tests copy what they change."""
     folder = tmp_path_factory.mktemp("sets")
-    make_sets(sequences, folder, max_keypoints=10, num_pairs=120)
+    write_patch_sets(sequences, folder, max_keypoints=10, num_pairs=120)
     return folder

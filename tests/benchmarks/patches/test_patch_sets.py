@@ -1,14 +1,13 @@
-"""Patches that are cut from sequences correspond."""
+"""The sets that these tests use: patches that are cut from sequences correspond."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
 
-from tests.scenes.patch_sets import cut_patches, main, read_sequence
+from tests.scenes.patch_sets import cut_patches, read_sequence
 from tests.scenes.pictures import textured_image
 
 
@@ -43,24 +42,3 @@ def test_more_noise_changes_patches_more(sequences: Path) -> None:
     shuffled = np.abs(reference - np.roll(reference, 1, axis=0)).mean()
     assert errors[0] < 0.3 * shuffled
     assert errors[2] < shuffled
-
-
-def test_the_same_seed_makes_the_same_sets(sequences: Path, sets: Path, tmp_path: Path) -> None:
-    main(sequences, tmp_path, max_keypoints=10, num_pairs=120)
-    for file in ("hpatches/v_turned/t5.png", "hpatches/tasks/verif_pos_split-a.csv",
-                 "phototour/synthetic/patches0000.bmp"):  # fmt: skip
-        assert (tmp_path / file).read_bytes() == (sets / file).read_bytes()
-
-
-def test_bad_sequences_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="has no sequences"):
-        main(tmp_path, tmp_path / "out")
-    folder = tmp_path / "graf"
-    folder.mkdir()
-    Image.fromarray(textured_image(0)).save(folder / "img1.png")
-    (folder / "H1to2p").write_text("1 0 0 0 1 0")
-    with pytest.raises(FileNotFoundError, match="graf has no image img2"):
-        main(tmp_path, tmp_path / "out")
-    Image.fromarray(textured_image(0)).save(folder / "img2.png")
-    with pytest.raises(ValueError, match=r"H1to2p is not a 3×3 homography"):
-        main(tmp_path, tmp_path / "out")
