@@ -1,24 +1,27 @@
 """Matching accuracy of features on image pairs whose geometry is known.
 
 ``python -m benchmarks.matching --dataset DIR --feature NAME [NAME …] --outputs DIR``: sequences of
-HPatches, Oxford or RDNIM, which homographies relate, and pairs as WxBS has them. The layout is told
-from the folder; ``--protocol`` names one or more sets of rules, as papers have them.
+HPatches, Oxford or RDNIM, which homographies relate, and pairs as WxBS has them. The layout is
+recognised by the folder's files; ``--protocol`` selects one or more papers' rules.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import asdict
+from typing import Annotated
+
+import tyro
 
 from benchmarks.choices import choose_features
 from benchmarks.console import NOTHING, conclude, table_lines
-from benchmarks.matching.datasets import Layout, read_pairs, recognise
-from benchmarks.matching.evaluate import Benchmark, Options
+from benchmarks.matching.datasets import read_pairs, recognise
+from benchmarks.matching.evaluate import Benchmark, MatchingOptions
 from benchmarks.matching.protocols import Protocol, choose_protocols
 from benchmarks.record import Row, Run, write_run
-from featplug.base import choose_device
 from featplug.cli.runner import run_command
 from featplug.io.results import data_fingerprint
+from pipelines.run import plain
 
 _HEADS = {
     "match_score": "M.S.",
@@ -30,72 +33,36 @@ _HEADS = {
 }
 
 
-def main(
-    dataset: Path,
-    feature: tuple[str, ...] = ("sift",),
-    outputs: Path = Path("outputs/matching"),
-    protocol: tuple[str, ...] = (),
-    layout: Layout | None = None,
-    matcher: str | None = None,
-    max_keypoints: int | None = None,
-    weights: tuple[tuple[str, str], ...] = (),
-    device: str | None = None,
-    pictures: bool = True,
-) -> None:
-    """Measure how well features match image pairs whose geometry is known.
+def measure_all(options: MatchingOptions, progress: bool = False) -> tuple[Run, list[Protocol]]:
+    """Measure all features by all protocols; what fails becomes a problem of the run.
 
-    Args:
-        dataset: folder of the sequences or pairs.
-        feature: names of features.
-        outputs: gets results.json, features that later runs use again, and pictures.
-        protocol: rules to measure by: mma-d2net, mma-116, recall-contextdesc, lisrd-480x640 and
-            mtldesc-hpatches (HPatches), oxford-mma and oxford-ap (Oxford), rdnim, wxbs; by default
-            the first of the layout.
-        layout: of the folder, where it cannot be told.
-        matcher: name of the matcher; by default each conf's own, except that a conf whose matcher
-            has a ratio test gets mutual nearest neighbours instead, as no protocol has one.
-        max_keypoints: of each image, the strongest by score, in place of the protocol's number.
-        weights: names of features and the weights of each, ``official``, ``featplug`` or a file,
-            such as ``--weights doap own.safetensors``.
-        device: of torch, such as cpu or cuda:1; the best one by default.
-        pictures: draw the matches of two pairs.
+    Raises:
+        FileNotFoundError: the folder does not exist.
+        ValueError: the folder has no pairs, or the request does not fit.
     """
-    features, problems = choose_features(feature, dict(weights))
-    if max_keypoints is not None and max_keypoints < 1 and max_keypoints != -1:
-        raise ValueError(f"max_keypoints must be 1 or more, or -1 for all, not {max_keypoints}.")
-    choose_device(device)
-    layout = layout or recognise(dataset)
-    protocols = choose_protocols(layout, protocol)
-    pair_set = read_pairs(dataset, layout)
-    options = Options(
-        outputs, matcher, max_keypoints, dict(weights), device, pictures, progress=True
-    )
+    features, problems = choose_features(options.feature, dict(options.weights))
+    options.check()
+    layout = options.layout or recognise(options.dataset)
+    protocols = choose_protocols(layout, options.protocol)
+    pair_set = read_pairs(options.dataset, layout)
+    data = {
+        "path": str(options.dataset.resolve()),
+        "fingerprint": data_fingerprint(options.dataset, pair_set.names),
+    }
     run = Run(
-        "matching",
-        {
-            "dataset": str(dataset),
-            "feature": list(feature),
-            "protocol": [chosen.name for chosen in protocols],
-            "matcher": matcher,
-            "max_keypoints": max_keypoints,
-            "weights": dict(weights),
-        },
-        {
-            pair_set.name: {
-                "path": str(dataset.resolve()),
-                "fingerprint": data_fingerprint(dataset, pair_set.names),
-            }
-        },
+        options.benchmark,
+        plain(asdict(options)) | {"protocol": [protocol.name for protocol in protocols]},
+        {pair_set.name: data},
         problems=[*problems, *pair_set.problems],
     )
-    benchmark = Benchmark(pair_set, options)
-    for name in features:
-        for rows, problems in benchmark.measure(name, protocols):
+    benchmark = Benchmark(pair_set, options, progress)
+    for feature in features:
+        for rows, problems in benchmark.measure(feature, protocols):
             run.rows += rows
             run.problems += [problem for problem in problems if problem not in run.problems]
-            write_run(outputs, run)  # what is measured stays, whatever comes
-    write_run(outputs, run)
-    conclude(run, outputs, (line for chosen in protocols for line in _table(chosen, run.rows)))
+            write_run(options.output_dir, run)  # what is measured is kept, whatever happens next
+    write_run(options.output_dir, run)
+    return run, protocols
 
 
 def _table(protocol: Protocol, rows: Sequence[Row]) -> list[str]:
@@ -112,6 +79,13 @@ def _table(protocol: Protocol, rows: Sequence[Row]) -> list[str]:
         ]
         cells.append([row.feature, row.part, *figures, row.matcher or ""])
     return ["", protocol.name, *table_lines(cells, "<<")] if rows else []
+
+
+def main(options: Annotated[MatchingOptions, tyro.conf.arg(name="")]) -> None:
+    """Measure how well features match image pairs whose geometry is known."""
+    run, protocols = measure_all(options, progress=True)
+    lines = [line for protocol in protocols for line in _table(protocol, run.rows)]
+    conclude(run, options.output_dir, lines)
 
 
 if __name__ == "__main__":

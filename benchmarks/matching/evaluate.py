@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from benchmarks.choices import FAILURES, problem_of
+from benchmarks.choices import FAILURES, KeypointOptions, problem_of
+from benchmarks.matching.datasets import Layout
 from benchmarks.matching.extraction import PairLoader, extract_cached, protocol_matcher
 from benchmarks.matching.image_pairs import ImagePair, PairSet
 from benchmarks.matching.measuring import RIGHT, PairMeasures, summarise
 from benchmarks.matching.protocols import Protocol, counted
 from benchmarks.matching.resizing import resized_pairs
 from benchmarks.record import Picture, Problem, Row
+from featplug.base import choose_device
 from featplug.io.images import read_image
 from featplug.io.results import StageRecorder
 from featplug.methods import feature_conf
@@ -24,30 +26,47 @@ from featplug.utils.progress import progress_bar
 
 
 @dataclass(frozen=True)
-class Options:
-    """Of a run."""
+class MatchingOptions(KeypointOptions):
+    """Image pairs to match, and the rules to measure by."""
 
-    outputs: Path
-    """Gets features, pictures and ``results.json``."""
+    benchmark: ClassVar[str] = "matching"
+
+    dataset: Path
+    """Folder of the sequences or pairs."""
+    protocol: tuple[str, ...] = ()
+    """Rules to measure by: mma-d2net, mma-116, recall-contextdesc, lisrd-480x640 and
+    mtldesc-hpatches for HPatches, oxford-mma and oxford-ap for Oxford, rdnim, wxbs; by default the
+    first one of the layout."""
+    layout: Layout | None = None
+    """Layout of the folder, where its files do not show it."""
     matcher: str | None = None
-    """Name of the matcher; by default each conf's own, without a ratio test."""
-    max_keypoints: int | None = None
-    """Of each image, in place of the protocol's number."""
-    weights: dict[str, str] = field(default_factory=dict)
-    """Feature to ``official``, ``featplug`` or a file."""
-    device: str | None = None
-    """Such as cpu or cuda:1; the best one by default."""
+    """Name of the matcher; by default each feature's own, or mutual nearest neighbours where that
+    has a ratio test, which no protocol has."""
+    max_keypoints: int | None = field(default=None, kw_only=True)
+    """Number of keypoints to keep of each image, the strongest by score, in place of the
+    protocol's; -1 keeps all."""
     pictures: bool = True
-    """Draw the matches of two pairs, for the first protocol."""
-    progress: bool = False
+    """Draw the matches of two pairs, by the first protocol."""
+
+    def check(self) -> None:
+        """Check the request, before the long work.
+
+        Raises:
+            ValueError: an option does not fit.
+        """
+        limit = self.max_keypoints
+        if limit is not None and limit < 1 and limit != -1:
+            raise ValueError(f"--max-keypoints must be 1 or more, or -1 for all, not {limit}.")
+        choose_device(self.device)
 
 
 class Benchmark:
     """A data set on which features are measured."""
 
-    def __init__(self, pair_set: PairSet, options: Options) -> None:
+    def __init__(self, pair_set: PairSet, options: MatchingOptions, progress: bool = False) -> None:
         self.pair_set = pair_set
         self.options = options
+        self._progress = progress
         self._resized: dict[tuple[int, int], PairSet] = {}
 
     def measure(
@@ -57,10 +76,10 @@ class Benchmark:
 
         Args:
             feature: name of the conf.
-            protocols: of the data set's layout.
+            protocols: protocols of the data set's layout.
 
         Returns:
-            For each protocol the table's rows, and what could not be measured.
+            The rows of each protocol, and what could not be measured.
         """
         measured: dict[tuple[object, ...], PairMeasures] = {}
         for protocol in protocols:
@@ -76,8 +95,8 @@ class Benchmark:
         if size is None:
             return self.pair_set
         if size not in self._resized:
-            folder = self.options.outputs / f"images-{size[1]}x{size[0]}"
-            self._resized[size] = resized_pairs(self.pair_set, size, folder, self.options.progress)
+            folder = self.options.output_dir / f"images-{size[1]}x{size[0]}"
+            self._resized[size] = resized_pairs(self.pair_set, size, folder, self._progress)
         return self._resized[size]
 
     def _rows(
@@ -96,15 +115,13 @@ class Benchmark:
         recorder = StageRecorder()
         with recorder.stage("extract"):
             extracted = extract_cached(
+                options,
                 feature,
                 pair_set.folder,
                 list(dict.fromkeys(name for pair in pairs for name in (pair.name0, pair.name1))),
-                options.outputs / "features",
-                _stem(feature, protocol, max_keypoints),
                 max_keypoints,
-                options.weights.get(feature),
-                options.device,
-                options.progress,
+                _stem(feature, protocol, max_keypoints),
+                self._progress,
             )
         problems = [
             Problem(f"{feature}, {name}", reason) for name, reason in extracted.skipped.items()
@@ -116,7 +133,7 @@ class Benchmark:
             recorder.stage("match and measure"),
             PairLoader(extracted.feature_path, matcher, options.device) as loader,
         ):
-            bar = progress_bar(able, protocol.name, len(able), "pair", options.progress)
+            bar = progress_bar(able, protocol.name, len(able), "pair", self._progress)
             results = []
             for pair in bar:
                 key = (*protocol.rules, pair.name0, pair.name1)
@@ -139,11 +156,11 @@ class Benchmark:
         if with_pictures:
             whole["pictures"] = self._pictures(feature, protocol, pair_set, able, results)
         rows = []
-        for part, chosen in _parts(able, protocol.by_sequence).items():
+        for part, selected in _parts(able, protocol.by_sequence).items():
             metrics, curves = summarise(
-                [able[i] for i in chosen],
-                [results[i] for i in chosen],
-                # MMA is of mutual neighbours.
+                [able[i] for i in selected],
+                [results[i] for i in selected],
+                # MMA is defined for mutual neighbours.
                 accuracy_of_matches=not protocol.one_way,
             )
             extra = whole if part == "all" else {}
@@ -184,7 +201,7 @@ class Benchmark:
             name = f"pictures/{feature}-{protocol.name}-{index}.jpg"
             image0, image1 = (read_image(pair_set.folder / n) for n in (pair.name0, pair.name1))
             points0, points1 = result.points
-            path = self.options.outputs / name
+            path = self.options.output_dir / name
             write_match_picture(path, image0, image1, points0, points1, inliers=right)
             pictures.append(Picture(name, title))
         return pictures
@@ -197,7 +214,7 @@ def _stem(feature: str, protocol: Protocol, max_keypoints: int | None) -> str:
 
 
 def _parts(pairs: Sequence[ImagePair], by_sequence: bool) -> dict[str, np.ndarray]:
-    """Part of the table to indices of its pairs."""
+    """Map each part of the table to the indices of its pairs."""
     parts: dict[str, list[int]] = {"all": list(range(len(pairs)))}
     for i, pair in enumerate(pairs):
         name = pair.sequence if by_sequence else pair.part

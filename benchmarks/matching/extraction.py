@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.choices import KeypointOptions
 from featplug.base import KEYPOINT_LAST_KEYS, Matcher, choose_device
 from featplug.io.h5file import OtherContentsError
 from featplug.io.store import FeatureReader
@@ -23,47 +24,44 @@ logger = logging.getLogger(__name__)
 
 
 def extract_cached(
+    options: KeypointOptions,
     feature: str,
     image_dir: Path,
     names: Sequence[str],
-    folder: Path,
+    max_keypoints: int | None,
     stem: str,
-    max_keypoints: int | None = None,
-    weights: str | None = None,
-    device: str | None = None,
     progress: bool = False,
 ) -> ExtractSummary:
-    """Extract what is not in ``folder / stem.h5`` from an earlier run.
+    """Extract the features that an earlier run has not left in ``features/`` of the output folder.
 
-    A file of another conf, other weights or other images is left alone and said to be; the features
-    go to ``stem-2.h5``, ``stem-3.h5``, ….
+    A file of another conf, other weights or other images is kept and reported; the features then go
+    to ``STEM-2.h5``, ``STEM-3.h5``, ….
 
     Args:
+        options: weights, device and output folder.
         feature: name of the conf.
         image_dir: folder of the images.
-        names: images below it.
-        folder: of the feature files.
-        stem: their name.
-        max_keypoints: of each image, the strongest by score; the conf's own number if None.
-        weights: ``official``, ``featplug`` or a file; the conf's own choice if None.
-        device: of torch; the best one if None.
+        names: images in that folder.
+        max_keypoints: number of keypoints of each image, the strongest by score; the conf's own
+            number if None.
+        stem: name of the file, without its suffix.
         progress: show a bar.
 
     Raises:
-        FileNotFoundError: weights are not there.
+        FileNotFoundError: the weights are missing.
         ValueError: no image could be used, or an option does not fit.
     """
     for number in count(1):
-        path = folder / (f"{stem}.h5" if number == 1 else f"{stem}-{number}.h5")
+        name = f"{stem}.h5" if number == 1 else f"{stem}-{number}.h5"
         try:
             return extract_features(
                 feature,
                 image_dir,
-                feature_path=path,
+                feature_path=options.output_dir / "features" / name,
                 image_list=names,
                 max_keypoints=max_keypoints,
-                weights=weights,
-                device=device,
+                weights=dict(options.weights).get(feature),
+                device=options.device,
                 progress=progress,
             )
         except OtherContentsError as other:
@@ -77,14 +75,14 @@ def protocol_matcher(feature: str, matcher: str | None, one_way: bool) -> tuple[
     Args:
         feature: name of the feature conf.
         matcher: name of a matcher conf; by default the feature's own, but mutual nearest neighbours
-            where that has a ratio test, which the protocols have not.
-        one_way: without the mutual check, so that every keypoint of image 0 has a match.
+            where that has a ratio test, which no protocol has.
+        one_way: leave out the mutual check, so that every keypoint of image 0 has a match.
 
     Returns:
-        What to call it, and the matcher.
+        Its name for tables, and the matcher.
 
     Raises:
-        ValueError: there is no such conf.
+        ValueError: the conf does not exist.
     """
     if matcher is None:
         own = feature_conf(feature)["matcher"]
@@ -98,12 +96,12 @@ def protocol_matcher(feature: str, matcher: str | None, one_way: bool) -> tuple[
 
 @dataclass(frozen=True)
 class ImageFeatures:
-    """Keypoints of an image, and what a matcher reads of it."""
+    """Keypoints of an image, and the arrays that a matcher reads."""
 
     keypoints: np.ndarray
     """N×2 float64 (x, y)."""
     scores: np.ndarray
-    """N."""
+    """N values."""
     size: tuple[int, int]
     """(width, height)."""
     tensors: dict[str, Tensor]
@@ -114,14 +112,14 @@ class Matches:
     """Matches of one pair."""
 
     indices: np.ndarray
-    """K×2 int64, of all keypoints of both images."""
+    """K×2 int64, into all keypoints of both images."""
     scores: np.ndarray
-    """K, higher is surer."""
+    """K values, higher for surer matches."""
 
 
 @dataclass(frozen=True)
 class FeaturePair:
-    """Two images' features, to be matched whole or in part."""
+    """Two images' features, of which all or some keypoints can be matched."""
 
     image0: ImageFeatures
     image1: ImageFeatures
@@ -133,7 +131,7 @@ class FeaturePair:
         return self.image0.size, self.image1.size
 
     def points(self, matches: Matches) -> tuple[np.ndarray, np.ndarray]:
-        """Give matched keypoints, K×2 of either image."""
+        """Return the matched keypoints, K×2 of each image."""
         return (
             self.image0.keypoints[matches.indices[:, 0]],
             self.image1.keypoints[matches.indices[:, 1]],
@@ -143,8 +141,8 @@ class FeaturePair:
         """Match the images.
 
         Args:
-            keep0: indices of the keypoints of image 0 that take part; all if None.
-            keep1: the same of image 1.
+            keep0: indices of the keypoints of image 0 to match; all if None.
+            keep1: the same for image 1.
         """
         keep0 = np.arange(len(self.image0.keypoints)) if keep0 is None else keep0
         keep1 = np.arange(len(self.image1.keypoints)) if keep1 is None else keep1
@@ -169,7 +167,7 @@ def _columns(image: ImageFeatures, keep: np.ndarray) -> dict[str, Tensor]:
 
 
 class PairLoader:
-    """Reads the features of pairs; the first image stays for the next pair."""
+    """Reader of the features of pairs, which keeps the first image for the next pair."""
 
     def __init__(self, path: Path, matcher: Matcher, device: str | None = None) -> None:
         self._reader = FeatureReader(path)
@@ -187,7 +185,7 @@ class PairLoader:
         """Read a pair.
 
         Raises:
-            ValueError: an image is not in the file, or lacks what the matcher needs.
+            ValueError: an image is not in the file, or lacks an array that the matcher needs.
         """
         self._last = {name: self._last.get(name) or self._read(name) for name in (name0, name1)}
         return FeaturePair(self._last[name0], self._last[name1], self._matcher)
@@ -198,8 +196,8 @@ class PairLoader:
         missing = [key for key in required if key not in arrays]
         if missing:
             raise ValueError(
-                f"{self._reader.path} has no {', '.join(missing)} of {name!r}, which this matcher "
-                "needs; use the matcher that belongs to the feature."
+                f"{self._reader.path}: {name!r} has no {', '.join(missing)}, which this matcher "
+                "needs; use the feature's own matcher."
             )
         scores = arrays.pop("scores").astype(np.float64)
         tensors = {key: torch.from_numpy(value) for key, value in arrays.items()}

@@ -11,7 +11,8 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
-from benchmarks.choices import KeypointOptions
+from benchmarks.choices import FAILURES, KeypointOptions, problem_of
+from benchmarks.record import Problem
 from featplug.io.results import StageRecorder
 
 CaseName = Literal["stages", "image-size", "keypoints"]
@@ -104,7 +105,7 @@ def measure(measurement: Measurement, setup: Setup) -> Sample:
         setup: its argument.
 
     Raises:
-        ValueError: the process ended early; its error is on the terminal.
+        ValueError: it failed.
     """
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
@@ -112,13 +113,18 @@ def measure(measurement: Measurement, setup: Setup) -> Sample:
     process.start()
     sender.close()
     try:
-        sample: Sample = receiver.recv()
+        outcome: Sample | Problem = receiver.recv()
     except EOFError:
-        raise ValueError("The measurement failed; its error is above.") from None
+        raise ValueError("The process that measured it ended early.") from None
     finally:
         process.join()
-    return sample
+    if isinstance(outcome, Problem):
+        raise ValueError(outcome.reason)
+    return outcome
 
 
 def _send(measurement: Measurement, setup: Setup, channel: Any) -> None:
-    channel.send(measurement(setup))
+    try:
+        channel.send(measurement(setup))
+    except FAILURES as error:
+        channel.send(problem_of(setup.feature, error))

@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from benchmarks.matching.__main__ import main
+from benchmarks.matching.evaluate import MatchingOptions
 from benchmarks.record import Row, read_run
 from featplug.networks.d2net import D2Net
 from tests.networks.test_d2net import seeded_state
@@ -33,15 +35,18 @@ def hpatches(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Sequences of HPatches' names, and a run of all its protocols."""
     folder = tmp_path_factory.mktemp("hpatches")
     write_hpatches(folder / "data", "i_leuven", "i_dc", "v_wall")
-    main(
+    run_benchmark(
         folder / "data",
-        ("sift",),
         folder / "out",
-        HPATCHES_PROTOCOLS,
+        protocol=HPATCHES_PROTOCOLS,
         max_keypoints=300,
         pictures=False,
     )
     return folder / "data", folder / "out"
+
+
+def run_benchmark(dataset: Path, outputs: Path, **options: Any) -> None:
+    main(MatchingOptions(dataset, outputs=outputs, **options))
 
 
 def table(outputs: Path) -> dict[tuple[str, str], Row]:
@@ -56,7 +61,7 @@ def test_a_warped_picture_is_matched_right(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_oxford(tmp_path / "data")
-    main(tmp_path / "data", outputs=tmp_path / "out", max_keypoints=300)
+    run_benchmark(tmp_path / "data", tmp_path / "out", max_keypoints=300)
     rows = table(tmp_path / "out")
     assert set(rows) == {("oxford-mma", "all"), ("oxford-mma", "plane")}
     row = rows["oxford-mma", "all"]
@@ -75,7 +80,9 @@ def test_a_warped_picture_is_matched_right(
 def test_the_wrong_homography_gives_nothing(tmp_path: Path) -> None:
     write_oxford(tmp_path / "data")
     np.savetxt(tmp_path / "data" / "plane" / "H1to2p", [[-1, 0, 319], [0, -1, 239], [0, 0, 1]])
-    main(tmp_path / "data", ("sift",), tmp_path, ("oxford-mma", "oxford-ap"), max_keypoints=300)
+    run_benchmark(
+        tmp_path / "data", tmp_path, protocol=("oxford-mma", "oxford-ap"), max_keypoints=300
+    )
     rows = table(tmp_path)
     assert value(rows["oxford-mma", "all"], "mma_5") < 0.05
     assert value(rows["oxford-mma", "all"], "match_score") < 0.05
@@ -147,7 +154,7 @@ def test_what_published_numbers_cannot_be_compared_with(hpatches: tuple[Path, Pa
 def test_all_keypoints_are_what_a_protocol_without_a_number_has(tmp_path: Path) -> None:
     write_hpatches(tmp_path / "data", "i_leuven")
     protocols = "mma-d2net", "recall-contextdesc"
-    main(tmp_path / "data", ("sift",), tmp_path, protocols, max_keypoints=-1, pictures=False)
+    run_benchmark(tmp_path / "data", tmp_path, protocol=protocols, max_keypoints=-1, pictures=False)
     rows = table(tmp_path)
     assert "keypoints" not in str(rows["mma-d2net", "all"].not_comparable)
     assert str(rows["recall-contextdesc", "all"].not_comparable).endswith(
@@ -161,17 +168,17 @@ def test_features_are_used_again_where_nothing_has_changed(
     data, out = tmp_path / "data", tmp_path / "out"
     caplog.set_level(logging.INFO, "benchmarks")
     write_oxford(data)
-    main(data, outputs=out, max_keypoints=100, pictures=False)
+    run_benchmark(data, out, max_keypoints=100, pictures=False)
     (file,) = (out / "features").iterdir()
     before, first = file.read_bytes(), table(out)
-    main(data, outputs=out, max_keypoints=100, pictures=False)
+    run_benchmark(data, out, max_keypoints=100, pictures=False)
     assert file.read_bytes() == before
     assert table(out)["oxford-mma", "all"].metrics == first["oxford-mma", "all"].metrics
     assert not caplog.messages
 
     picture = Image.open(data / "plane" / "img2.png")
     picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(data / "plane" / "img2.png")
-    main(data, outputs=out, max_keypoints=100, pictures=False)
+    run_benchmark(data, out, max_keypoints=100, pictures=False)
     assert value(table(out)["oxford-mma", "all"], "mma_3") < 0.1
     assert file.read_bytes() == before
     names = {path.name for path in (out / "features").iterdir()}
@@ -188,10 +195,10 @@ def test_weights_of_a_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
         file = tmp_path / f"own{seed}.safetensors"
         state = seeded_state(D2Net())
         save_file({key: tensor + 0.01 * seed for key, tensor in state.items()}, file)
-        main(
+        run_benchmark(
             tmp_path / "data",
-            ("d2net",),
             tmp_path / "out",
+            feature=("d2net",),
             max_keypoints=100,
             weights=(("d2net", str(file)),),
             pictures=False,
@@ -201,7 +208,7 @@ def test_weights_of_a_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
     assert "made with the weights " in caplog.text
     assert len(list((tmp_path / "out" / "features").iterdir())) == 2
     with pytest.raises(ValueError, match="weights for doap, which is not among the features"):
-        main(tmp_path / "data", ("sift",), tmp_path / "out", weights=(("doap", str(file)),))
+        run_benchmark(tmp_path / "data", tmp_path / "out", weights=(("doap", str(file)),))
 
 
 def test_bad_input_is_named_and_the_rest_measured(
@@ -218,11 +225,11 @@ def test_bad_input_is_named_and_the_rest_measured(
     (data / "i_leuven" / "H_1_3").unlink()
     truncated = (data / "i_leuven" / "4.ppm").read_bytes()[:-2000]
     (data / "i_leuven" / "4.ppm").write_bytes(truncated)
-    main(
+    run_benchmark(
         data,
-        ("sift", "sifd", "sift"),
         tmp_path,
-        ("mma-d2net", "mma-116"),
+        feature=("sift", "sifd", "sift"),
+        protocol=("mma-d2net", "mma-116"),
         max_keypoints=200,
         pictures=False,
     )
@@ -259,7 +266,7 @@ def test_bad_input_is_named_and_the_rest_measured(
 def test_oxford_images_of_another_size_are_refused(tmp_path: Path) -> None:
     write_oxford(tmp_path / "data", "graf")
     write_oxford(tmp_path / "data", "own")
-    main(tmp_path / "data", outputs=tmp_path, max_keypoints=100, pictures=False)
+    run_benchmark(tmp_path / "data", tmp_path, max_keypoints=100, pictures=False)
     run = read_run(tmp_path)
     assert {row.part for row in run.rows} == {"all", "own"}
     reasons = [problem.reason for problem in run.problems]
@@ -278,7 +285,9 @@ def test_images_without_keypoints_count_nothing(
     write_hpatches(tmp_path / "data", "i_leuven")
     for k in range(1, 7):
         Image.new("RGB", (160, 120), (90, 90, 90)).save(tmp_path / "data" / "i_leuven" / f"{k}.ppm")
-    main(tmp_path / "data", (feature,), tmp_path, protocols, pictures=False)
+    run_benchmark(
+        tmp_path / "data", tmp_path, feature=(feature,), protocol=protocols, pictures=False
+    )
     rows = table(tmp_path)
     assert len(rows) == 2 * len(protocols)
     for row in rows.values():
@@ -287,7 +296,7 @@ def test_images_without_keypoints_count_nothing(
 
 def test_both_references_of_rdnim(tmp_path: Path) -> None:
     write_rdnim(tmp_path / "data")
-    main(tmp_path / "data", outputs=tmp_path)
+    run_benchmark(tmp_path / "data", tmp_path)
     rows = table(tmp_path)
     assert set(rows) == {("rdnim", part) for part in ("all", "day", "night")}
     assert value(rows["rdnim", "day"], "precision") > 0.8
@@ -299,7 +308,7 @@ def test_both_references_of_rdnim(tmp_path: Path) -> None:
 def test_pairs_with_an_epipolar_geometry(tmp_path: Path) -> None:
     write_wxbs(tmp_path / "data")
     write_wxbs(tmp_path / "data", "WGABS/petrzin")  # for validation
-    main(tmp_path / "data", outputs=tmp_path)
+    run_benchmark(tmp_path / "data", tmp_path)
     rows = table(tmp_path)
     assert set(rows) == {("wxbs", "all"), ("wxbs", "WGBS")}
     row = rows["wxbs", "all"]
@@ -315,7 +324,7 @@ def test_pairs_with_an_epipolar_geometry(tmp_path: Path) -> None:
         ((), r"holds no pairs of a known layout \(looked for \*/H_1_\*"),
         (("--layout", "wxbs"), r"has no pair in the layout of wxbs that can be used\."),
         (("--layout", "oxford", "--protocol", "mma-116"), "there are oxford-mma, oxford-ap"),
-        (("--max-keypoints", "0"), "max_keypoints must be 1 or more"),
+        (("--max-keypoints", "0"), "--max-keypoints"),
         (("--device", "cuda:99"), "The device 'cuda:99' cannot be used here"),
     ],
 )
