@@ -6,12 +6,13 @@ matching and retrieval) or RomePatches (retrieval).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
-from benchmarks.choices import FAILURES, choose_features, problem_of
+import tyro
+
+from benchmarks.choices import FAILURES, BenchmarkOptions, choose_features, problem_of
 from benchmarks.console import NOTHING, conclude, table_lines
 from benchmarks.patches.dataset import PatchSet
 from benchmarks.patches.described import describe
@@ -22,36 +23,42 @@ from benchmarks.patches.romepatches import RomePatches
 from benchmarks.record import Row, Run, write_run
 from featplug.cli.runner import run_command
 from featplug.io.results import StageRecorder, data_fingerprint
-from pipelines.run import plain
-
-BENCHMARK = "patches"
+from pipelines.run import plain, require_positive
 
 
 @dataclass(frozen=True)
-class SetOptions:
-    """How sets are read."""
+class PatchOptions(BenchmarkOptions):
+    """Sets of patches, and the descriptors to compare on them."""
 
+    benchmark: ClassVar[str] = "patches"
+
+    dataset: tuple[Path, ...]
+    """Folders of sets, which are recognised by their files."""
+    feature: tuple[str, ...] = field(default=("sift",), kw_only=True)
+    """Names of the descriptors: sift, rootsift, features whose network describes patches (doap,
+    doap-binary, doap-st, contextdesc …), or MODULE:FUNCTION from patches N×H×W uint8 to descriptors
+    N×D."""
     split: str = "a"
-    """Of HPatches: a, b, c, illum, view or full."""
+    """Split of HPatches: a, b, c, illum, view or full."""
     tasks: Path | None = None
-    """Folder of HPatches' lists; by default ``tasks`` in the set's folder, beside it or above."""
+    """Folder of HPatches' lists; by default tasks in the set's folder or up to two above it."""
     num_distractors: int | None = None
-    """Of HPatches' retrieval, the first of their list; all by default."""
+    """Number of distractors in HPatches' retrieval, the first of their list; by default all."""
 
 
 def set_folders(folder: Path) -> list[Path]:
-    """Give the folders of PhotoTour's sets, such as liberty, that a folder holds, or itself."""
+    """Return the folders of PhotoTour's sets in a folder, such as liberty, or the folder itself."""
     if (folder / "info.txt").is_file():
         return [folder]
     return sorted(file.parent for file in folder.glob("*/info.txt")) or [folder]
 
 
-def open_set(folder: Path, options: SetOptions) -> PatchSet:
-    """Open the set that a folder holds.
+def open_set(folder: Path, options: PatchOptions) -> PatchSet:
+    """Open the set in a folder.
 
     Raises:
-        FileNotFoundError: there is no such folder, or files of the set are missing.
-        ValueError: it holds no set that is known, or a list is damaged.
+        FileNotFoundError: the folder does not exist, or files of the set are missing.
+        ValueError: the folder has no known set, or a list is damaged.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder}.")
@@ -62,7 +69,7 @@ def open_set(folder: Path, options: SetOptions) -> PatchSet:
     if any(folder.glob("*/ref.png")):
         return HPatches(folder, options.split, options.tasks, options.num_distractors)
     raise ValueError(
-        f"{folder} holds no set of patches: neither info.txt (PhotoTour), nor SEQUENCE/ref.png "
+        f"{folder} has no set of patches: neither info.txt (PhotoTour), nor SEQUENCE/ref.png "
         "(HPatches), nor patch_retrieval_Rome_train.mat."
     )
 
@@ -76,8 +83,8 @@ def measure(
     """Measure one descriptor on one set.
 
     Args:
-        descriptor: what describes patches.
-        patch_set: the set.
+        descriptor: function to measure.
+        patch_set: set to measure it on.
         outputs: folder that keeps the descriptors; None keeps nothing.
         progress: show a bar.
 
@@ -86,13 +93,13 @@ def measure(
 
     Raises:
         FileNotFoundError: a file of patches is missing.
-        ValueError: one is damaged, or the descriptor is no good.
+        ValueError: a file is damaged, or the descriptors are not finite vectors of one length.
     """
     recorder = StageRecorder()
     with recorder.stage("describe"):
         descriptors, num_kept = describe(descriptor, patch_set, outputs, progress)
     if num_kept > 0:
-        del recorder.stages["describe"]  # it is not the time that all patches take
+        del recorder.stages["describe"]  # not the time that all patches take
     with recorder.stage("measure"):
         parts = patch_set.measure(descriptors)
     return [
@@ -111,36 +118,18 @@ def measure(
     ]
 
 
-def run(
-    dataset: Sequence[Path],
-    feature: Sequence[str],
-    options: SetOptions,
-    weights: Mapping[str, str],
-    outputs: Path,
-    device: str | None = None,
-    progress: bool = False,
-) -> Run:
-    """Measure descriptors on sets; what cannot be measured becomes a problem.
-
-    The record in the output folder is written anew after each feature.
-
-    Args:
-        dataset: folders.
-        feature: names; see :func:`~.descriptors.load_descriptor`.
-        options: how sets are read.
-        weights: of some of the features.
-        outputs: gets the record, and the descriptors.
-        device: of torch.
-        progress: show bars.
+def measure_all(options: PatchOptions, progress: bool = False) -> Run:
+    """Measure descriptors on sets; what fails becomes a problem of the run.
 
     Raises:
-        ValueError: there are weights for a feature that was not asked for.
+        ValueError: the request itself does not fit.
     """
-    features, problems = choose_features(feature, weights, check=None)
-    asked = {"dataset": dataset, "feature": feature, **asdict(options), "weights": weights}
-    result = Run(BENCHMARK, plain(asked), {}, [], problems)
+    require_positive(num_distractors=options.num_distractors)
+    weights = dict(options.weights)
+    features, problems = choose_features(options.feature, weights, check=None)
+    result = Run(options.benchmark, plain(asdict(options)), {}, [], problems)
     sets: list[PatchSet] = []
-    for folder in (inside for each in dataset for inside in set_folders(each)):
+    for folder in (inside for each in options.dataset for inside in set_folders(each)):
         try:
             patch_set = open_set(folder, options)
             _add_data(result.data, patch_set)
@@ -150,23 +139,24 @@ def run(
             result.problems.append(problem_of(str(folder), error))
     for name in features:
         try:
-            descriptor = load_descriptor(name, weights.get(name), device)
+            descriptor = load_descriptor(name, weights.get(name), options.device)
         except FAILURES as error:
             result.problems.append(problem_of(name, error))
             continue
         for patch_set in sets:
             try:
-                result.rows += measure(descriptor, patch_set, outputs / "descriptors", progress)
+                kept = options.output_dir / "descriptors"
+                result.rows += measure(descriptor, patch_set, kept, progress)
             except FAILURES as error:
                 result.problems.append(problem_of(f"{name} on {patch_set.name}", error))
-        write_run(outputs, result)
-    write_run(outputs, result)
+        write_run(options.output_dir, result)
+    write_run(options.output_dir, result)
     return result
 
 
 def _add_data(data: dict[str, dict[str, Any]], patch_set: PatchSet) -> None:
     if patch_set.name in data:
-        raise ValueError(f"There are two sets {patch_set.name}; measure them in two runs.")
+        raise ValueError(f"Two sets are named {patch_set.name}; measure them in two runs.")
     data[patch_set.name] = {
         "path": str(patch_set.folder.resolve()),
         "fingerprint": data_fingerprint(patch_set.folder, patch_set.files()),
@@ -174,7 +164,7 @@ def _add_data(data: dict[str, dict[str, Any]], patch_set: PatchSet) -> None:
 
 
 def table(result: Run) -> list[str]:
-    """Lay out a run for the console: of each set a line for each part and feature."""
+    """Lay out a run for the console: a table of each set, a line for each part and feature."""
     lines = []
     for dataset in result.data:
         rows = [row for row in result.rows if row.dataset == dataset]
@@ -188,36 +178,10 @@ def table(result: Run) -> list[str]:
     return lines
 
 
-def main(
-    dataset: tuple[Path, ...],
-    feature: tuple[str, ...] = ("sift",),
-    outputs: Path = Path("outputs/patches"),
-    split: str = "a",
-    tasks: Path | None = None,
-    num_distractors: int | None = None,
-    weights: tuple[tuple[str, str], ...] = (),
-    device: str | None = None,
-) -> None:
-    """Measure descriptors on the patches of UBC PhotoTour, HPatches and RomePatches.
-
-    Args:
-        dataset: folders of sets, told apart by their files.
-        feature: sift, rootsift, confs whose network describes patches (doap, doap-binary, doap-st,
-            contextdesc …), or MODULE:FUNCTION from patches N×H×W uint8 to descriptors N×D.
-        outputs: gets results.json, and the descriptors, so that a run that is stopped can go on.
-        split: of HPatches.
-        tasks: folder of HPatches' lists; by default ``tasks`` in the set's folder, beside it or
-            above.
-        num_distractors: of HPatches' retrieval, the first of their list; all by default.
-        weights: names of features and the weights of each, ``official``, ``featplug`` or a file,
-            such as ``--weights doap doap_liberty.safetensors``.
-        device: of torch; the fastest one by default.
-    """
-    if num_distractors is not None and num_distractors < 1:
-        raise ValueError(f"num_distractors must be 1 or more, not {num_distractors}.")
-    options = SetOptions(split, tasks, num_distractors)
-    result = run(dataset, feature, options, dict(weights), outputs, device, progress=True)
-    conclude(result, outputs, table(result))
+def main(options: Annotated[PatchOptions, tyro.conf.arg(name="")]) -> None:
+    """Measure descriptors on the patches of UBC PhotoTour, HPatches and RomePatches."""
+    result = measure_all(options, progress=True)
+    conclude(result, options.output_dir, table(result))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.patches import __main__ as patches_command
 from benchmarks.patches import phototour
-from benchmarks.patches.__main__ import main
+from benchmarks.patches.__main__ import PatchOptions, main
 from benchmarks.patches.descriptors import PatchDescriptor
 from benchmarks.record import Row, read_run
 
@@ -27,7 +27,7 @@ def test_all_sets_are_measured_and_recorded(
 ) -> None:
     folders = tuple(sets / name for name in ("hpatches", "phototour", "romepatches"))
     own = f"{__name__}:means"
-    main(folders, ("sift", own, "d2net"), tmp_path / "out")
+    main(PatchOptions(folders, feature=("sift", own, "d2net"), outputs=tmp_path / "out"))
     run = read_run(tmp_path / "out")
     assert run.benchmark == "patches"
     assert set(run.data) == {"hpatches-patches", "phototour-synthetic", "rome-patches"}
@@ -65,7 +65,7 @@ def test_published_numbers_stand_beside_those_of_the_same_data(
     shutil.copy(folder / "m50_120_120_0.txt", folder / phototour.PAIRS)
     num = len((folder / "info.txt").read_text().splitlines())
     monkeypatch.setattr(phototour, "NUM_PATCHES", {"liberty": num})
-    main((folder,), ("sift",), tmp_path / "out")
+    main(PatchOptions((folder,), outputs=tmp_path / "out"))
     (row,) = read_run(tmp_path / "out").rows
     ours = 100 * row.metrics["fpr95"]["value"]
     printed = " ".join(capsys.readouterr().out.split())
@@ -83,13 +83,11 @@ def test_bad_input_is_named_in_one_line(
     assert "weights for doap, which is not among the features" in refused(
         "--dataset", rome, "--weights", "doap", "official"
     )
-    assert "num_distractors must be 1 or more, not 0" in refused(
-        "--dataset", rome, "--num-distractors", 0
-    )
+    assert "--num-distractors must be above 0" in refused("--dataset", rome, "--num-distractors", 0)
     assert not (tmp_path / "out").exists()
     assert "Nothing could be measured" in refused("--dataset", tmp_path, tmp_path / "absent")
     empty, absent = read_run(tmp_path / "out").problems
-    assert "holds no set of patches" in empty.reason
+    assert "has no set of patches" in empty.reason
     assert "There is no folder" in absent.reason
 
 
@@ -107,7 +105,8 @@ def test_what_fails_leaves_the_other_features(
         raise RuntimeError("out of memory")
 
     monkeypatch.setattr(patches_command, "measure", measure_or_fail)
-    main((sets / "romepatches",), ("sift", "rootsift", "sift"), tmp_path)
+    features = ("sift", "rootsift", "sift")
+    main(PatchOptions((sets / "romepatches",), feature=features, outputs=tmp_path))
     run = read_run(tmp_path)
     assert recorded == run.rows != []
     assert {problem.subject: problem.reason for problem in run.problems} == {
@@ -124,7 +123,8 @@ def test_a_set_that_cannot_be_read_does_not_stop_the_others(
         shutil.copytree(sets / "phototour" / "synthetic", root / name)
     (root / "liberty" / "patches0000.bmp").write_bytes(b"BM")
     (root / "notredame" / "patches0000.bmp").unlink()
-    main((root, tmp_path / "absent", sets / "romepatches"), outputs=tmp_path / "out")
+    folders = (root, tmp_path / "absent", sets / "romepatches")
+    main(PatchOptions(folders, outputs=tmp_path / "out"))
     run = read_run(tmp_path / "out")
     assert {row.dataset for row in run.rows} == {"phototour-yosemite", "rome-patches"}
     assert [problem.subject for problem in run.problems] == [
