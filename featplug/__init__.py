@@ -2,24 +2,54 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from featplug.utils import moved
 
 if TYPE_CHECKING:
+    from featplug import plots
+    from featplug.api import (
+        Feature,
+        FeatureMatcher,
+        Features,
+        Matches,
+        list_features,
+        list_matchers,
+        load,
+        load_matcher,
+    )
     from featplug.hloc import register, unregister
 
 __version__ = "0.2.0"
-__all__ = ["__version__", "register", "unregister"]
+__all__ = [
+    "Feature",
+    "FeatureMatcher",
+    "Features",
+    "Matches",
+    "__version__",
+    "list_features",
+    "list_matchers",
+    "load",
+    "load_matcher",
+    "plots",
+    "register",
+    "unregister",
+]
 
 
 def __getattr__(name: str) -> Any:
-    """Give hloc's plug-in only when it is asked for."""
-    if name in ("register", "unregister"):
-        from featplug import hloc
-
-        return getattr(hloc, name)
+    """Import what is asked for only now: ``import featplug`` does not wait for torch."""
+    if name == "plots":
+        return import_module("featplug.plots")
+    if name in __all__:
+        module = "hloc" if name.endswith("register") else "api"
+        return getattr(import_module(f"featplug.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 moved.install()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
 import torch
@@ -16,6 +17,9 @@ from torch import Tensor, nn
 
 from featplug.utils.suggestions import did_you_mean
 from featplug.weights.registry import WeightsRecord
+
+PRECISIONS = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
+"""Floating-point type of a network's products; detection is in float32 always."""
 
 KEYPOINT_KEYS = ("keypoints", "scores", "scales", "oris")
 """The outputs of an extractor that say where keypoints are, not what they look like."""
@@ -41,6 +45,23 @@ def choose_device(name: str | None = None) -> torch.device:
     except (RuntimeError, AssertionError) as error:  # builds without CUDA raise the latter
         raise ValueError(f"The device {name!r} cannot be used here; leave it out.") from error
     return device
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
+    """Return the context in which networks compute in a precision of :data:`PRECISIONS`.
+
+    Raises:
+        ValueError: there is no such precision.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"The precision must be one of {', '.join(PRECISIONS)}, not {precision}.")
+    dtype = PRECISIONS[precision]
+    return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
+
+
+def exact_convolutions() -> AbstractContextManager[Any]:
+    """Return the context without TF32, torch's default on GPUs, which rounds to 10 bits."""
+    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
 
 
 class _Configurable(nn.Module, ABC):
@@ -116,7 +137,8 @@ class Extractor(_Configurable):
                 f"of shape {tuple(images.shape)}."
             )
         height, width = images.shape[-2:]
-        features = [self.extract(image) for image in images.float()]
+        with exact_convolutions():
+            features = [self.extract(image) for image in images.float()]
         for single in features:
             check_features(single, (width, height), source=type(self).__name__)
         return {key: [single[key] for single in features] for key in features[0]}
@@ -149,7 +171,8 @@ class GlobalExtractor(_Configurable):
         Returns:
             ``global_descriptor`` B×D.
         """
-        descriptors = [self.describe(image) for image in data["image"].float()]
+        with exact_convolutions():
+            descriptors = [self.describe(image) for image in data["image"].float()]
         return {"global_descriptor": torch.stack(descriptors)}
 
 
@@ -180,6 +203,34 @@ class Matcher(_Configurable):
         """
 
     @torch.no_grad()
+    def match_pair(
+        self, features0: Mapping[str, Tensor], features1: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Match one pair of images and check the result.
+
+        Args:
+            features0: the first image's features; arrays that the matcher does not read may be
+                among them.
+            features1: the second image's.
+
+        Returns:
+            The result of :meth:`match`.
+
+        Raises:
+            ValueError: an input is missing, or the method broke the contract.
+        """
+        sides: list[dict[str, Tensor]] = []
+        for suffix, features in (("0", features0), ("1", features1)):
+            for key in self.required_keys:
+                if key not in features:
+                    raise ValueError(f"{type(self).__name__} needs {key + suffix}.")
+            keys = (*self.required_keys, *self.optional_keys)
+            sides.append({key: features[key] for key in keys if key in features})
+        result = self.match(*sides)
+        num0, num1 = (side[self.required_keys[0]].shape[-1] for side in sides)
+        check_matches(result, num0, num1, source=type(self).__name__)
+        return result
+
     def forward(self, data: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Match one pair in hloc's form: suffixes 0 and 1, a batch axis of 1.
 
@@ -192,25 +243,18 @@ class Matcher(_Configurable):
         Raises:
             ValueError: an input is missing or has no batch axis of 1.
         """
-        sides: list[dict[str, Tensor]] = []
-        for suffix in "01":
-            side = {}
+        sides: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
+        for suffix, side in zip("01", sides, strict=True):
             for key in (*self.required_keys, *self.optional_keys):
                 value = data.get(key + suffix)
                 if value is None:
-                    if key in self.required_keys:
-                        raise ValueError(f"{type(self).__name__} needs {key + suffix}.")
                     continue
                 if value.shape[0] != 1:
                     raise ValueError(
                         f"{key + suffix} must have a batch axis of 1, not {tuple(value.shape)}."
                     )
                 side[key] = value[0]
-            sides.append(side)
-        result = self.match(*sides)
-        num0, num1 = (side[self.required_keys[0]].shape[-1] for side in sides)
-        check_matches(result, num0, num1, source=type(self).__name__)
-        return {key: value[None] for key, value in result.items()}
+        return {key: value[None] for key, value in self.match_pair(*sides).items()}
 
 
 def check_features(

@@ -161,7 +161,7 @@ class MethodTable(Mapping[str, Conf], Generic[_Method]):
         else:
             cls = self.classes.get(name)
             if cls is None:
-                raise unknown_name(f"{self.kind} method", name, self._classes)
+                raise unknown_name(self.kind, name, self._classes)
         base = getattr(import_module("featplug.base"), self._base)
         if not (isinstance(cls, type) and issubclass(cls, base)):
             raise ValueError(f"{name!r} is not a class derived from featplug.base.{self._base}.")
@@ -252,6 +252,45 @@ def feature_conf(name: str) -> Conf:
     conf["preprocessing"] = {**detecting["preprocessing"], "grayscale": False}
     conf["paper"] = f"{conf['paper']}; keypoints: {detecting['paper']}"
     return conf
+
+
+def resolve_conf(conf: str | Mapping[str, Any], **options: Any) -> Conf:
+    """Return a feature conf by name or as it is, with options of its model replaced.
+
+    Args:
+        conf: a name that :func:`feature_conf` knows, or a conf dict.
+        options: entries of ``model`` to set, such as ``max_keypoints``; None leaves an entry as it
+            is. ``weights`` of ``official`` or ``featplug`` hold for all the networks of the conf, a
+            file for the first only.
+
+    Raises:
+        ValueError: there is no conf of that name, or ``max_keypoints`` is 0 or below -1.
+    """
+    given = {key: value for key, value in options.items() if value is not None}
+    resolved = _with_options(feature_conf(conf) if isinstance(conf, str) else conf, given)
+    max_keypoints = options.get("max_keypoints")
+    if max_keypoints is not None and max_keypoints < 1 and max_keypoints != -1:
+        raise ValueError(f"max_keypoints must be 1 or more, or -1 for all, not {max_keypoints}.")
+    if options.get("weights") in ("official", "featplug"):
+        _choose_weights(resolved["model"], options["weights"])
+    return resolved
+
+
+def resolve_matcher_conf(conf: str | Mapping[str, Any], **options: Any) -> Conf:
+    """Return a matcher conf by name or as it is, with options of its model replaced."""
+    return _with_options(matcher_conf(conf) if isinstance(conf, str) else conf, options)
+
+
+def _with_options(conf: Mapping[str, Any], options: Mapping[str, Any]) -> Conf:
+    return {**conf, "model": {**conf["model"], **options}}
+
+
+def _choose_weights(model: Conf, origin: str) -> None:
+    for key in [key for key in model if key.endswith("checkpoint")]:
+        model[key.replace("checkpoint", "weights")] = origin
+    if "detector" in model:
+        model["detector"] = dict(model["detector"])
+        _choose_weights(model["detector"], origin)
 
 
 matcher_conf = matchers.conf

@@ -22,9 +22,15 @@ from featplug.io.images import list_images, load_image
 from featplug.io.pair_lists import write_pairs
 from featplug.io.results import StageRecorder, metric
 from featplug.io.store import FeatureReader
-from featplug.methods import build_extractor, build_matcher, feature_conf, matcher_conf
+from featplug.methods import (
+    build_extractor,
+    build_matcher,
+    feature_conf,
+    matcher_conf,
+    resolve_conf,
+)
 from featplug.metrics.poses import reconstruction_statistics
-from featplug.stages.extract import extract_features, resolve_feature_conf
+from featplug.stages.extract import extract_features
 from featplug.stages.pairs import exhaustive
 from featplug.weights.loading import load_weights
 from pipelines.sfm import SfmOptions, reconstruct
@@ -125,7 +131,7 @@ def _model_metrics(model: pycolmap.Reconstruction | None) -> dict[str, dict[str,
 def image_size_ours(setup: Setup) -> Sample:
     """Measure extraction from one photograph at several sizes, up to its own."""
     device = choose_device(setup.options.device)
-    conf = resolve_feature_conf(
+    conf = resolve_conf(
         setup.feature, max_keypoints=setup.options.max_keypoints, weights=setup.weights
     )
     extractor = build_extractor(conf["model"]).eval().to(device)

@@ -16,6 +16,7 @@ from hloc import logger  # type: ignore[import-not-found]
 from hloc.utils.base_model import BaseModel  # type: ignore[import-not-found]
 from torch import Tensor
 
+from featplug.api import run_extractor
 from featplug.io.images import preprocess, to_uint8
 from featplug.methods import build_extractor, build_global_extractor, build_matcher
 
@@ -77,20 +78,15 @@ class ExtractorModel(_FromImages):
 
     def _forward(self, data: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Extract from 1×C×H×W in [0, 1]; everything comes back with a batch axis of 1."""
-        image = self._prepared(data["image"])
-        # TF32, torch's default on GPUs, would round products to 10 bits.
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            features = {key: value[0] for key, value in self.extractor({"image": image}).items()}
-        keypoints = features["keypoints"].cpu().double()
-        given, used = (torch.tensor(i.shape[:1:-1]).double() for i in (data["image"], image))
-        scale = given / used
-        keypoints = (keypoints + 0.5) * scale - 0.5
-        # hloc multiplies both by its own scale, and reads the latter after each image.
-        if "scales" in features:
-            features["scales"] = features["scales"] * scale.mean().item()
-        self.detection_noise = self.extractor.detection_noise * scale.mean().item()
-        features["keypoints"] = keypoints.float() if self.conf["half_keypoints"] else keypoints
-        return {key: value[None] for key, value in features.items()}
+        height, width = data["image"].shape[-2:]
+        # hloc multiplies keypoints, scales and noise by its own scale, and reads the last after
+        # each image.
+        features, self.detection_noise = run_extractor(
+            self.extractor, self._prepared(data["image"]), (width, height), np.float64
+        )
+        if self.conf["half_keypoints"]:
+            features["keypoints"] = features["keypoints"].astype(np.float32)
+        return {key: torch.from_numpy(value)[None] for key, value in features.items()}
 
 
 class GlobalExtractorModel(_FromImages):
@@ -102,8 +98,7 @@ class GlobalExtractorModel(_FromImages):
 
     def _forward(self, data: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Describe 1×3×H×W in [0, 1] by ``global_descriptor`` 1×D."""
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            return self.extractor({"image": self._prepared(data["image"])})
+        return self.extractor({"image": self._prepared(data["image"])})
 
 
 class MatcherModel(BaseModel):

@@ -8,20 +8,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from featplug.base import Extractor, choose_device
+from featplug.api import Feature
 from featplug.io.artifact import Provenance
 from featplug.io.h5file import OtherContentsError
 from featplug.io.images import (
-    DEFAULT_PREPROCESSING,
-    LoadedImage,
     UnreadableImage,
     check_name,
     file_fingerprint,
@@ -30,11 +26,8 @@ from featplug.io.images import (
     read_image_list,
 )
 from featplug.io.store import FeatureWriter, GlobalDescriptorWriter
-from featplug.methods import build_extractor, feature_conf
+from featplug.methods import resolve_conf
 from featplug.utils.progress import progress_bar
-
-PRECISIONS = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
-"""Floating-point type of the network's products; detection is in float32 always."""
 
 
 @dataclass(frozen=True)
@@ -54,31 +47,6 @@ class ExtractSummary:
     weights: list[dict[str, str]] = field(default_factory=list)
     """Name, origin and sha256 of each weights file."""
     seconds: float = 0.0
-
-
-def resolve_feature_conf(conf: str | Mapping[str, Any], **model_options: Any) -> dict[str, Any]:
-    """Give a feature conf by name or as it is, with options of its model replaced.
-
-    Args:
-        conf: a name of :data:`featplug.methods.features`, or a conf dict.
-        model_options: entries of ``model`` to set, such as ``max_keypoints``; None leaves an entry
-            as it is.
-    """
-    resolved = feature_conf(conf) if isinstance(conf, str) else dict(conf)
-    given = {key: value for key, value in model_options.items() if value is not None}
-    resolved["model"] = {**resolved["model"], **given}
-    if given.get("weights") in ("official", "featplug"):
-        _choose_weights(resolved["model"], given["weights"])
-    return resolved
-
-
-def _choose_weights(model: dict[str, Any], origin: str) -> None:
-    """Ask for weights of one origin for all networks of a conf; a file is of the first only."""
-    for key in [key for key in model if key.endswith("checkpoint")]:
-        model[key.replace("checkpoint", "weights")] = origin
-    if "detector" in model:
-        model["detector"] = dict(model["detector"])
-        _choose_weights(model["detector"], origin)
 
 
 def extract_features(
@@ -124,52 +92,48 @@ def extract_features(
     """
     start = time.perf_counter()
     image_dir = Path(image_dir)
-    conf = resolve_feature_conf(conf, max_keypoints=max_keypoints, weights=weights)
-    preprocessing = {**DEFAULT_PREPROCESSING, **conf.get("preprocessing", {})}
-    if max_keypoints is not None and max_keypoints < 1 and max_keypoints != -1:
-        raise ValueError(f"max_keypoints must be 1 or more, or -1 for all, not {max_keypoints}.")
-    if precision not in PRECISIONS:
-        raise ValueError(f"The precision must be one of {', '.join(PRECISIONS)}, not {precision}.")
+    conf = resolve_conf(conf, max_keypoints=max_keypoints, weights=weights)
     feature_path = _feature_path(conf, export_dir, feature_path)
     names = image_names(image_dir, image_list)
-    torch_device = choose_device(device)
-    extractor = build_extractor(conf["model"]).to(torch_device)
+    feature = Feature(conf, device=device, precision=precision)
     provenance = Provenance(
         kind="features",
         conf={
-            "model": {"name": conf["model"]["name"], **extractor.settings},
-            "preprocessing": preprocessing,
+            "model": {"name": conf["model"]["name"], **feature.extractor.settings},
+            "preprocessing": feature.preprocessing,
             "as_half": as_half,
             "precision": precision,
             **({"half_keypoints": True} if half_keypoints else {}),
         },
         weights=[
             {"name": record.name, "origin": record.origin, "sha256": record.sha256}
-            for record in extractor.weights_records
+            for record in feature.extractor.weights_records
         ],
     )
     skipped: dict[str, str] = {}
     num_keypoints = num_extracted = 0
     with FeatureWriter(feature_path, provenance, overwrite) as writer:
         todo = not_yet_extracted(writer, image_dir, names)
-        images = prefetch_images(image_dir, todo, preprocessing, num_workers)
+        images = prefetch_images(image_dir, todo, feature.preprocessing, num_workers)
         bar = progress_bar(images, "extract", len(todo), "image", progress)
         for image in bar:
             if isinstance(image, UnreadableImage):
                 skipped[image.name] = image.reason
                 continue
             try:
-                features, uncertainty = _extract_one(extractor, image, torch_device, precision)
+                features = feature.extract_preprocessed(image.image, image.original_size)
             except (ValueError, RuntimeError) as error:  # the latter is torch's, as out of memory
                 reason = str(error).splitlines()[0]
                 skipped[image.name] = f"Cannot extract {image_dir / image.name}: {reason}"
                 continue
             stored = {
                 key: _for_storage(key, value, as_half, half_keypoints)
-                for key, value in features.items()
+                for key, value in features.arrays().items()
             }
-            writer.write(image.name, stored, image.original_size, uncertainty, image.fingerprint)
-            num_keypoints += len(features["keypoints"])
+            writer.write(
+                image.name, stored, image.original_size, features.detection_noise, image.fingerprint
+            )
+            num_keypoints += len(features)
             num_extracted += 1
     if skipped and len(skipped) == len(names):
         first = next(iter(skipped.values()))
@@ -234,29 +198,6 @@ def not_yet_extracted(
                 f"{path} is another photograph than the one {writer.path} was made from"
             )
     return todo
-
-
-def _extract_one(
-    extractor: Extractor, image: LoadedImage, device: torch.device, precision: str
-) -> tuple[dict[str, np.ndarray], float]:
-    """Extract one image and bring its coordinates to the original pixels.
-
-    Returns:
-        The features, and the keypoints' standard deviation in original pixels.
-    """
-    dtype = PRECISIONS[precision]
-    autocast = nullcontext() if dtype is None else torch.autocast(device.type, dtype)
-    # TF32, torch's default on GPUs, would round products to 10 bits.
-    with autocast, torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        predicted = extractor({"image": torch.from_numpy(image.image)[None].to(device)})
-    features = {key: value[0].cpu().numpy() for key, value in predicted.items()}
-    size = np.array(image.image.shape[:0:-1])
-    scale = (np.array(image.original_size) / size).astype(np.float32)
-    # Integer = pixel centre: the shift keeps the image's corner, not its first pixel, in place.
-    features["keypoints"] = (features["keypoints"] + np.float32(0.5)) * scale - np.float32(0.5)
-    if "scales" in features:
-        features["scales"] = features["scales"] * scale.mean()
-    return features, float(extractor.detection_noise * scale.mean())
 
 
 def _for_storage(key: str, value: np.ndarray, as_half: bool, half_keypoints: bool) -> np.ndarray:

@@ -114,12 +114,9 @@ def match_features(
             bar = progress_bar(ordered, "match", len(ordered), "pair", progress)
             for name0, name1 in bar:
                 data0, data1 = caches[0].load(name0), caches[1].load(name1)
-                result = matcher(
-                    {f"{key}0": value[None] for key, value in data0.items()}
-                    | {f"{key}1": value[None] for key, value in data1.items()}
-                )
-                matches0 = result["matches0"][0].cpu().numpy()
-                scores0 = result["matching_scores0"][0].cpu().numpy()
+                result = matcher.match_pair(data0, data1)
+                matches0 = result["matches0"].cpu().numpy()
+                scores0 = result["matching_scores0"].cpu().numpy()
                 num1 = data1[matcher.required_keys[0]].shape[-1]
                 writer.write(name0, name1, matches0, scores0, num1)
                 num_matches += int((matches0 >= 0).sum())

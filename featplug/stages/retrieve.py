@@ -197,9 +197,7 @@ def _describe_images(
                 continue
             pixels = torch.from_numpy(image.image)[None].to(torch_device)
             try:
-                # TF32, torch's default on GPUs, would round products to 10 bits.
-                with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-                    descriptor = extractor({"image": pixels})["global_descriptor"][0]
+                descriptor = extractor({"image": pixels})["global_descriptor"][0]
             except (ValueError, RuntimeError) as error:  # the latter is torch's, as out of memory
                 reason = str(error).splitlines()[0]
                 skipped[image.name] = f"Cannot describe {image_dir / image.name}: {reason}"

@@ -16,7 +16,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -27,10 +27,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from featplug import __version__
-from featplug.base import choose_device
+from featplug.base import PRECISIONS, autocast, choose_device
 from featplug.io.files import write_whole
 from featplug.io.results import environment, write_results
-from featplug.stages.extract import PRECISIONS
 from featplug.training.data.loader import load_ahead
 from featplug.training.history import draw_curves
 from featplug.training.task import Task
@@ -293,9 +292,7 @@ class _Run:
 
     def _forward(self, *inputs: Any) -> Any:
         """The network at the run's precision; losses are computed in float32."""
-        dtype = PRECISIONS[self.options.precision]
-        autocast = nullcontext() if dtype is None else torch.autocast(self.device.type, dtype)
-        with autocast:
+        with autocast(self.device, self.options.precision):
             return self.network(*inputs)
 
     def _agreed(self, flag: bool) -> bool:

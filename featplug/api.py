@@ -1,0 +1,292 @@
+"""Features and matchers for notebooks and scripts; the engines of :mod:`featplug.stages` use them.
+
+::
+
+    feature = featplug.load("mtldesc", max_keypoints=4096)
+    a, b = feature.extract("a.jpg"), feature.extract("b.jpg")
+    matches = featplug.load_matcher(feature=feature).match(a, b)
+    points_a, points_b = a.keypoints[matches.indices[:, 0]], b.keypoints[matches.indices[:, 1]]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from featplug.base import Extractor, autocast, choose_device
+from featplug.io.images import DEFAULT_PREPROCESSING, preprocess, read_image, to_uint8
+from featplug.methods import (
+    Conf,
+    build_extractor,
+    build_matcher,
+    features,
+    matchers,
+    resolve_conf,
+    resolve_matcher_conf,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """One image's keypoints and descriptors, as float32 arrays; ``len`` is their number N."""
+
+    keypoints: np.ndarray
+    """N×2 (x, y) in pixels of the original image; an integer is the centre of a pixel."""
+    scores: np.ndarray
+    """N, higher is stronger."""
+    descriptors: np.ndarray
+    """N×D."""
+    image_size: tuple[int, int]
+    """(width, height) of the original image."""
+    extras: dict[str, np.ndarray] = field(default_factory=dict)
+    """Further outputs of the method, such as ``scales``, ``oris`` or ``meta_descriptors``."""
+    image: np.ndarray | None = None
+    """The original image H×W×3 or H×W uint8; None where it was not kept."""
+    detection_noise: float = 1.0
+    """Standard deviation of a keypoint in pixels of the original image."""
+
+    def __len__(self) -> int:
+        return len(self.keypoints)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return all outputs as hloc's files lay them out, ``descriptors`` D×N."""
+        main = {"keypoints": self.keypoints, "scores": self.scores}
+        return {**main, "descriptors": self.descriptors.T, **self.extras}
+
+    def to_lightglue(self) -> dict[str, Tensor]:
+        """Return LightGlue's form: ``keypoints`` 1×N×2, ``descriptors`` 1×N×D and the like.
+
+        ``scales`` are σ in pixels and ``oris`` radians, where the method has them.
+        """
+        arrays = {
+            "keypoints": self.keypoints,
+            "keypoint_scores": self.scores,
+            "descriptors": self.descriptors,
+            "image_size": np.array(self.image_size, np.float32),
+        }
+        if "scales" in self.extras:
+            arrays["scales"] = self.extras["scales"]
+        if "oris" in self.extras:
+            arrays["oris"] = np.deg2rad(self.extras["oris"])
+        return {key: torch.tensor(value)[None] for key, value in arrays.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class Matches:
+    """Matched keypoints of two images; ``len`` is their number K."""
+
+    indices: np.ndarray
+    """K×2 int64, a keypoint of the first and one of the second image."""
+    scores: np.ndarray
+    """K float32 in [0, 1], higher is more certain."""
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+class Feature:
+    """An extractor with its conf: reads and resizes images and returns original pixels.
+
+    Args:
+        conf: the name of a feature conf, or a conf dict; see :mod:`featplug.methods`.
+        device: such as ``cuda:1``; the best one here if None.
+        precision: ``fp32``, ``fp16`` or ``bf16``, of the network's products.
+        options: the method's options, such as ``max_keypoints`` or ``weights``.
+
+    Raises:
+        FileNotFoundError: weights are missing; the message says how to get them.
+        ValueError: there is no such conf, option, device or precision.
+    """
+
+    def __init__(
+        self,
+        conf: str | Mapping[str, Any],
+        *,
+        device: str | None = None,
+        precision: str = "fp32",
+        **options: Any,
+    ) -> None:
+        self.conf: Conf = resolve_conf(conf, **options)
+        self.preprocessing = {**DEFAULT_PREPROCESSING, **self.conf.get("preprocessing", {})}
+        self.device = choose_device(device)
+        self.precision = precision
+        autocast(self.device, precision)  # raises where it is unknown
+        self.extractor = build_extractor(self.conf["model"]).to(self.device)
+
+    def extract(self, image: str | Path | np.ndarray | Tensor) -> Features:
+        """Extract features of one image.
+
+        Args:
+            image: a file, an array H×W×3 (RGB) or H×W (grey) uint8, or a tensor C×H×W in [0, 1],
+                which is rounded to 8 bits.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: the file cannot be used, or the array has another form.
+        """
+        grayscale = bool(self.preprocessing["grayscale"])
+        if isinstance(image, str | Path):
+            pixels = read_image(Path(image), grayscale)
+        else:
+            pixels = _pixels(image, grayscale)
+        size = (pixels.shape[1], pixels.shape[0])
+        return self.extract_preprocessed(preprocess(pixels, self.preprocessing), size, pixels)
+
+    def extract_preprocessed(
+        self, pixels: np.ndarray, original_size: tuple[int, int], image: np.ndarray | None = None
+    ) -> Features:
+        """Extract features of an image that was read and resized before.
+
+        Args:
+            pixels: C×H×W float32 in [0, 1].
+            original_size: (width, height) before resizing.
+            image: the original image, kept in the result.
+        """
+        batch = torch.from_numpy(pixels)[None].to(self.device)
+        with autocast(self.device, self.precision):
+            outputs, noise = run_extractor(self.extractor, batch, original_size)
+        main = {key: outputs.pop(key) for key in ("keypoints", "scores", "descriptors")}
+        main["descriptors"] = main["descriptors"].T
+        return Features(
+            **main, image_size=original_size, extras=outputs, image=image, detection_noise=noise
+        )
+
+
+class FeatureMatcher:
+    """A matcher with its conf, for :class:`Features` of two images.
+
+    Args:
+        conf: the name of a matcher conf, or a conf dict; see :mod:`featplug.methods`.
+        device: such as ``cuda:1``; the best one here if None.
+        options: the method's options.
+
+    Raises:
+        ValueError: there is no such conf, option or device.
+    """
+
+    def __init__(
+        self, conf: str | Mapping[str, Any], *, device: str | None = None, **options: Any
+    ) -> None:
+        self.conf: Conf = resolve_matcher_conf(conf, **options)
+        self.device = choose_device(device)
+        self.matcher = build_matcher(self.conf["model"]).to(self.device)
+
+    def match(self, a: Features, b: Features) -> Matches:
+        """Match two images.
+
+        Raises:
+            ValueError: the features lack what the matcher needs, or are of two methods.
+        """
+        keys = {*self.matcher.required_keys, *self.matcher.optional_keys}
+        side_a, side_b = (
+            {
+                key: torch.tensor(value, device=self.device)
+                for key, value in image.arrays().items()
+                if key in keys
+            }
+            for image in (a, b)
+        )
+        return found_matches(self.matcher.match_pair(side_a, side_b))
+
+
+def load(name: str | Mapping[str, Any], **options: Any) -> Feature:
+    """Load a feature by name, such as ``sift``, ``mtldesc`` or ``lisrd+mtldesc``.
+
+    Args:
+        name: a feature conf, as ``featplug list`` shows them, or a conf dict.
+        options: ``device``, ``precision``, and the method's own; see :class:`Feature`.
+    """
+    return Feature(name, **options)
+
+
+def load_matcher(
+    name: str | None = None, feature: Feature | str | None = None, **options: Any
+) -> FeatureMatcher:
+    """Load a matcher by name, or the one that belongs to a feature.
+
+    Args:
+        name: a matcher conf, such as ``NN-ratio``.
+        feature: a feature or the name of its conf; names the matcher where ``name`` is None.
+        options: ``device`` and the method's own; see :class:`FeatureMatcher`.
+
+    Raises:
+        ValueError: neither is there.
+    """
+    if name is None:
+        if feature is None:
+            raise ValueError("load_matcher needs the name of a matcher or a feature.")
+        conf = feature.conf if isinstance(feature, Feature) else resolve_conf(feature)
+        name = conf["matcher"]
+    return FeatureMatcher(name, **options)
+
+
+def list_features() -> list[str]:
+    """Return the names of all feature confs; ``featplug list`` says more of each."""
+    return list(features)
+
+
+def list_matchers() -> list[str]:
+    """Return the names of all matcher confs."""
+    return list(matchers)
+
+
+def run_extractor(
+    extractor: Extractor,
+    image: Tensor,
+    original_size: tuple[int, int],
+    dtype: type[np.floating] = np.float32,
+) -> tuple[dict[str, np.ndarray], float]:
+    """Extract from one image and bring its coordinates to the pixels of the original.
+
+    Args:
+        extractor: any, on the image's device.
+        image: 1×C×H×W float in [0, 1].
+        original_size: (width, height) of the image that it was resized from.
+        dtype: type that keypoints are computed and returned in.
+
+    Returns:
+        The extractor's outputs, and the standard deviation of a keypoint in original pixels.
+    """
+    outputs = {key: value[0].cpu().numpy() for key, value in extractor({"image": image}).items()}
+    scale = (np.array(original_size) / np.array(image.shape[:1:-1])).astype(dtype)
+    mean_scale = scale.mean()
+    # Integer = pixel centre: the shift keeps the image's corner, not its first pixel, in place.
+    half = dtype(0.5)
+    outputs["keypoints"] = (outputs["keypoints"].astype(dtype) + half) * scale - half
+    if "scales" in outputs:
+        outputs["scales"] = outputs["scales"] * np.float32(mean_scale)
+    return outputs, float(extractor.detection_noise * mean_scale)
+
+
+def found_matches(result: Mapping[str, Tensor]) -> Matches:
+    """Gather the matches in what :meth:`featplug.base.Matcher.match` returns."""
+    matches0 = result["matches0"].cpu().numpy()
+    (rows,) = np.nonzero(matches0 >= 0)
+    scores = result["matching_scores0"].cpu().numpy()[rows]
+    return Matches(np.stack([rows, matches0[rows]], axis=1), scores)
+
+
+def _pixels(image: np.ndarray | Tensor, grayscale: bool) -> np.ndarray:
+    """Return an array or tensor as H×W×3, or H×W for ``grayscale``, uint8."""
+    if isinstance(image, Tensor):
+        if image.ndim != 3 or not image.is_floating_point():
+            raise ValueError(
+                f"A tensor must be C×H×W, of floats in [0, 1], not {image.dtype} of shape "
+                f"{tuple(image.shape)}."
+            )
+        image = to_uint8(image)
+        image = image[..., 0] if image.shape[2] == 1 else image
+    if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
+        raise ValueError(
+            f"An image must be H×W×3 or H×W uint8, not {image.dtype} of shape {image.shape}."
+        )
+    if grayscale and image.ndim == 3:
+        return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    return image if grayscale or image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)

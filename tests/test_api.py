@@ -1,0 +1,164 @@
+"""Features and matchers as a notebook uses them, and that they are what the engines write."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import cv2
+import h5py
+import numpy as np
+import pytest
+import torch
+
+import featplug
+from featplug.api import Feature, Features
+from featplug.io.images import read_image
+from featplug.stages.extract import extract_features
+from featplug.stages.match import match_features
+from tests.scenes.pictures import textured_image
+
+NAMES = ("000.png", "001.png")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("api")
+    picture = textured_image(0, width=200, height=160)
+    for left, name in enumerate(NAMES):
+        cv2.imwrite(str(folder / name), picture[:, 8 * left :])
+    return folder
+
+
+def extract_both(feature: Feature, folder: Path) -> tuple[Features, Features]:
+    a, b = (feature.extract(folder / name) for name in NAMES)
+    return a, b
+
+
+@pytest.mark.parametrize("options", [{"max_keypoints": 50}, {"preprocessing": {"resize_max": 100}}])
+def test_features_and_matches_are_those_of_the_stages(
+    folder: Path, tmp_path: Path, options: dict[str, object]
+) -> None:
+    conf = {**featplug.Feature("sift").conf, **options}
+    model_options = {"max_keypoints": options.get("max_keypoints")}
+    path = extract_features(
+        conf, folder, tmp_path, as_half=False, max_keypoints=model_options["max_keypoints"]
+    ).feature_path
+    feature = featplug.load(conf, **model_options)
+    both = extract_both(feature, folder)
+    with h5py.File(path) as file:
+        for name, features in zip(NAMES, both, strict=True):
+            stored = {key: value[()] for key, value in file[name].items()}
+            assert tuple(stored.pop("image_size")) == features.image_size
+            assert set(stored) == set(features.arrays())
+            for key, value in features.arrays().items():
+                np.testing.assert_array_equal(value, stored[key], err_msg=key, strict=True)
+            assert file[name]["keypoints"].attrs["uncertainty"] == features.detection_noise
+
+    (tmp_path / "pairs.txt").write_text(" ".join(NAMES))
+    match_path = match_features("NN-ratio", tmp_path / "pairs.txt", path, tmp_path).match_path
+    matches = featplug.load_matcher(feature=feature).match(*both)
+    with h5py.File(match_path) as file:
+        (pair,) = file
+        (other,) = file[pair]
+        matches0, scores0 = (file[pair][other][key][()] for key in ("matches0", "matching_scores0"))
+    rows = np.flatnonzero(matches0 >= 0)
+    assert len(matches) == len(rows) > 5
+    np.testing.assert_array_equal(matches.indices, np.stack([rows, matches0[rows]], axis=1))
+    np.testing.assert_array_equal(matches.scores.astype(np.float16), scores0[rows])
+
+
+def test_files_arrays_and_tensors_give_the_same(folder: Path) -> None:
+    feature = featplug.load("sift", max_keypoints=50)
+    image = read_image(folder / NAMES[0])
+    expected = feature.extract(folder / NAMES[0])
+    assert (expected.descriptors.shape, len(expected)) == ((50, 128), 50)
+    np.testing.assert_array_equal(expected.image, image)
+    read_only = image.copy()
+    read_only.flags.writeable = False
+    given = [str(folder / NAMES[0]), image, read_only, image[..., 0]]
+    given += [torch.tensor(image).permute(2, 0, 1) / 255]
+    for one in given:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            features = feature.extract(one)
+        for key, value in features.arrays().items():
+            np.testing.assert_array_equal(value, expected.arrays()[key], strict=True)
+        assert features.image_size == expected.image_size
+    grey = Feature({**feature.conf, "preprocessing": {"grayscale": True}})
+    for one in given:
+        assert len(grey.extract(one)) == len(expected)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((8, 8), np.float32),
+        np.zeros((8, 8, 4), np.uint8),
+        torch.zeros((3, 8, 8), dtype=torch.uint8),
+        torch.zeros((1, 3, 8, 8)),
+    ],
+)
+def test_other_arrays_are_rejected_with_the_form_that_is_needed(image: object) -> None:
+    with pytest.raises(ValueError, match="H×W"):
+        featplug.load("sift").extract(image)  # type: ignore[arg-type]
+
+
+def test_lightglue_form(folder: Path) -> None:
+    features = featplug.load("sift", max_keypoints=20).extract(folder / NAMES[0])
+    data = features.to_lightglue()
+    shapes = {key: tuple(value.shape) for key, value in data.items()}
+    assert shapes == {
+        "keypoints": (1, 20, 2),
+        "keypoint_scores": (1, 20),
+        "descriptors": (1, 20, 128),
+        "image_size": (1, 2),
+        "scales": (1, 20),
+        "oris": (1, 20),
+    }
+    np.testing.assert_array_equal(data["descriptors"][0], features.descriptors)
+    np.testing.assert_allclose(data["oris"][0], np.deg2rad(features.extras["oris"]))
+    assert tuple(data["image_size"][0].int().tolist()) == features.image_size
+
+
+def test_a_matcher_is_named_or_belongs_to_the_feature(folder: Path) -> None:
+    feature = featplug.load("sift", max_keypoints=50)
+    both = extract_both(feature, folder)
+    assert featplug.load_matcher(feature="mtldesc").conf["model"]["metric"] == "l2"
+    strict = featplug.load_matcher("NN-ratio", feature, ratio_threshold=1e-3).match(*both)
+    plain = featplug.load_matcher("NN-ratio", feature, ratio_threshold=None)
+    assert plain.matcher.conf["ratio_threshold"] is None
+    assert 0 < len(strict) < len(plain.match(*both))
+    with pytest.raises(ValueError, match="LISRDMatcher needs meta_descriptors0"):
+        featplug.load_matcher("lisrd", feature).match(*both)
+    with pytest.raises(ValueError, match="name of a matcher or a feature"):
+        featplug.load_matcher()
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"name": "sifd"}, "Did you mean 'sift'"),
+        ({"max_keypoint": 3}, "Did you mean 'max_keypoints'"),
+        ({"max_keypoints": 0}, "max_keypoints must be 1 or more"),
+        ({"precision": "int4"}, "fp32, fp16, bf16"),
+        ({"device": "cuda:99"}, "'cuda:99'"),
+    ],
+)
+def test_wrong_options_are_rejected(options: dict[str, object], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        featplug.load(**{"name": "sift", **options})  # type: ignore[arg-type]
+
+
+def test_names_are_imported_when_they_are_used() -> None:
+    assert set(featplug.__all__) <= set(dir(featplug))
+    for name in featplug.__all__:
+        assert getattr(featplug, name) is not None
+    assert "sift" in featplug.list_features()
+    assert "NN-ratio" in featplug.list_matchers()
+    with pytest.raises(AttributeError, match="'surf'"):
+        featplug.surf  # noqa: B018
+    code = "import featplug, featplug.methods, sys; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
