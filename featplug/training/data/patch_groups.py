@@ -32,7 +32,6 @@ from featplug.training.data.patch_views import MARGIN, PatchGroupOptions, find_p
 from featplug.training.data.photograph_files import PhotographFile, make_photograph_file
 from featplug.training.data.photographs import Photographs, shuffled_place
 from featplug.training.data.photometric import Change, PhotometricOptions
-from featplug.training.losses.average_precision import affinity_of_groups
 
 _KIND = "patch groups"
 
@@ -117,6 +116,12 @@ class PatchBatchOptions:
     """How many they come from, in equal parts: patches of one photograph are the harder to tell
     apart. More where these have too few."""
     max_per_group: int = 4
+
+
+def affinity_of_groups(groups: Tensor) -> Tensor:
+    """Compute which patches match: M×M int8, 1 within one of the M groups, −1 between groups."""
+    same = groups[:, None] == groups
+    return same.to(torch.int8).mul_(2).sub_(1)
 
 
 def count_patches(

@@ -22,7 +22,7 @@ from featplug.training.data.views import (
     grey_values,
     warp_views,
 )
-from featplug.training.losses.mtldesc import excluded_negatives
+from featplug.training.losses.negatives import excluded_negatives
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ class MTLDescPairs(StepDataset):
             "points0": plan["points"],
             "points1": points1,
             "valid": visible,
-            "excluded": excluded_negatives(points1, visible, options.excluded_radius),
+            "excluded": excluded_negatives([points1], visible, options.excluded_radius),
             "homography": homography,
         }
 

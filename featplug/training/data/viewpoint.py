@@ -22,8 +22,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from featplug.io.images import read_image
+from featplug.training.data.correspondences import PosedDepth
 from featplug.training.data.photographs import resized
-from featplug.training.losses.d2net import View
 
 _MIN_DEPTH_FILE = 100 * 1024
 """Smaller files of MegaDepth order foreground and background only (released preprocessing)."""
@@ -209,8 +209,9 @@ class ViewpointPairs(Dataset[dict[str, Tensor]]):
     A batch has, with k = 0 and 1, all float32: ``image{k}`` B×3×S×S in [0, 1]; ``depth{k}``
     B×S×S, 0 where unknown; ``intrinsics{k}`` B×3×3 of the whole photograph; ``cam_from_world{k}``
     B×4×4, the world being camera 0's frame; ``crop{k}`` B×2 (x, y), the crop's first pixel.
-    :func:`view_of` makes them what :func:`featplug.training.losses.d2net.find_correspondences`
-    takes. A batch follows from the seed and the step alone.
+    :func:`posed_depth` collects them for
+    :func:`~featplug.training.data.correspondences.find_correspondences`. A batch follows from the
+    seed and the step alone.
 
     Args:
         scenes: see there.
@@ -307,7 +308,7 @@ def crop_photograph(
     }
 
 
-def view_of(batch: Mapping[str, Tensor], index: int) -> View:
-    """Give image 0's or 1's part of a batch in the form of D2-Net's loss."""
+def posed_depth(batch: Mapping[str, Tensor], index: int) -> PosedDepth:
+    """Collect depth maps and cameras of image 0 or 1 of a batch."""
     keys = ("depth", "intrinsics", "cam_from_world", "crop")
-    return View(*(batch[f"{key}{index}"] for key in keys))
+    return PosedDepth(*(batch[f"{key}{index}"] for key in keys))

@@ -1,1 +1,1 @@
-"""Training losses of the five systems, functions of plain tensors: one module per system."""
+"""Training losses of the five systems as functions of plain tensors, one module per system."""

@@ -13,56 +13,40 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_RELEASED_GRADIENT = {"squared": 0.25, "hamming": 1.0}
-"""The released layer's gradient as a part of the exact one."""
-
-
-def affinity_of_groups(groups: Tensor) -> Tensor:
-    """Tell positives from negatives by the groups that the items belong to.
-
-    Args:
-        groups: M int, the 3-D point that each patch shows.
-
-    Returns:
-        M×M int8, 1 within a group and −1 between groups. Set pairs that are neither to 0.
-    """
-    same = groups[:, None] == groups
-    return same.to(torch.int8).mul_(2).sub_(1)
-
 
 def euclidean_distances(features: Tensor) -> Tensor:
-    """Distances within a batch of the normalised features, as in the paper (equation 9).
+    """Compute distances of a batch's normalised features, as in the paper (equation 9).
 
     Args:
         features: ...×M×K, of any length.
 
     Returns:
-        ...×M×M in [0, 2]. Where two features are equal to the last digits the gradient, infinite
-        by equation 13, is 0.
+        ...×M×M in [0, 2]. The gradient is 0 where two features are equal up to rounding;
+        equation 13 makes it infinite there.
     """
     return squared_distances(features).clamp(min=torch.finfo(features.dtype).eps).sqrt()
 
 
 def squared_distances(features: Tensor) -> Tensor:
-    """Squared distances within a batch of the normalised features, as in the released layer.
+    """Compute squared distances of a batch's normalised features, as in the released layer.
 
     Args:
         features: ...×M×K, of any length.
 
     Returns:
-        ...×M×M in [0, 4], not below 0 by rounding.
+        ...×M×M in [0, 4]; rounding never makes them negative.
     """
     features = F.normalize(features, dim=-1)
     return (2 - 2 * features @ features.mT).clamp(min=0)
 
 
 def hamming_distances(features: Tensor, gain: float = 1.0) -> Tensor:
-    """Hamming distances within a batch, with the sign relaxed to tanh (equations 6 and 8).
+    """Compute Hamming distances of a batch, with the sign relaxed to tanh (equations 6 and 8).
 
     Args:
-        features: ...×M×K network outputs, a bit for each sign.
-        gain: factor within the tanh, 1 in the paper. The released layer's
-            tanh(gamma x / 2) has a gamma that is not published.
+        features: ...×M×K network outputs; each sign is a bit.
+        gain: factor inside the tanh, 1 in the paper. The gamma of the released layer's
+            tanh(gamma x / 2) is not published.
 
     Returns:
         ...×M×M in [0, K].
@@ -74,18 +58,18 @@ def hamming_distances(features: Tensor, gain: float = 1.0) -> Tensor:
 def relaxed_average_precision(
     distances: Tensor, affinity: Tensor, num_bins: int, max_distance: float
 ) -> tuple[Tensor, Tensor]:
-    """Average precision of every row's ranking, by histograms with triangular bins.
+    """Compute the average precision of every row's ranking from histograms with triangular bins.
 
     The histogram has num_bins + 1 centres from 0 to the largest distance, and an item counts in
     the two that it lies between (equation 3 with δ a triangle). With c the counts of a bin and C
-    their sum up to it, of all items and (+) of the positives,
-    AP = Σ c⁺_d (C⁺_{d−1} + C⁺_d + 1) / (C_{d−1} + C_d + 1) / n⁺: the simplified form of the
-    released layer, which replaces the sum over a bin's tied items of the paper's closed form.
+    the cumulative counts, for all items and (+) for the positives,
+    AP = Σ c⁺_d (C⁺_{d−1} + C⁺_d + 1) / (C_{d−1} + C_d + 1) / n⁺. This is the simplified form of
+    the released layer; the paper's closed form sums over the tied items of a bin instead.
 
     Args:
         distances: ...×M×M in [0, max_distance], queries in rows. Differentiable.
         affinity: ...×M×M, positive for a match, negative for a distractor, 0 for a pair that
-            counts as neither. The diagonal never counts.
+            is ignored. The diagonal is always ignored.
         num_bins: b, the number of steps between the centres.
         max_distance: the last centre.
 
@@ -97,7 +81,7 @@ def relaxed_average_precision(
     is_positive = (affinity > 0) & ~diagonal
     is_counted = (affinity != 0) & ~diagonal
     steps = (distances * (num_bins / max_distance)).clamp(0, num_bins)
-    # Only two triangles are not 0 at a distance, so the M×M×b values need not be formed.
+    # At any distance only two triangles are nonzero, so the M×M×b values need not be formed.
     lower = steps.detach().to(torch.int64).clamp_(max=num_bins - 1)
     upper_part = steps - lower
 
@@ -121,32 +105,28 @@ def average_precision_loss(
     distance: str = "squared",
     num_bins: int | None = None,
     gain: float = 1.0,
-    released_gradient: bool = False,
 ) -> Tensor:
-    """Minus the mean relaxed average precision of a batch, each item querying all others.
+    """Compute minus the mean relaxed average precision of a batch; each item queries all others.
 
-    Memory is some 50 bytes for each of the M² pairs, whatever the number of bins.
+    Memory is about 50 bytes for each of the M² pairs, whatever the number of bins. The gradient
+    is exact; the released layer's for squared distances is a quarter of it, to which the authors'
+    learning rates refer.
 
     Args:
-        features: ...×M×K network outputs, not normalised. Whole groups of matching patches.
+        features: ...×M×K network outputs of whole groups of matching patches, not normalised.
         affinity: ...×M×M as in :func:`relaxed_average_precision`.
         distance: ``squared``, 2 − 2cos over [0, 4] as in the released layer; ``euclidean``, its
             root over [0, 2] as in the paper; ``hamming``, of binary descriptors, over [0, K].
         num_bins: steps of the histogram, by default 25 (the paper's b ≤ 25), and K for
             ``hamming``.
-        gain: of :func:`hamming_distances`.
-        released_gradient: scale the gradient as the released layer does. It takes −Φ/2, which is
-            right for ``hamming``, for the derivative −2Φ of squared distances too: a quarter of
-            the exact gradient, to which the authors' learning rates refer.
+        gain: factor of :func:`hamming_distances`.
 
     Returns:
         A scalar in [−1, 0]; 0 if no item has a positive.
 
     Raises:
-        ValueError: there is no such distance, or no released gradient of it.
+        ValueError: the distance is unknown.
     """
-    if released_gradient and distance not in _RELEASED_GRADIENT:
-        raise ValueError(f"The released layer has no {distance} distance, hence no gradient of it.")
     if distance == "squared":
         distances, max_distance = squared_distances(features), 4.0
     elif distance == "euclidean":
@@ -160,27 +140,24 @@ def average_precision_loss(
     precision, has_positives = relaxed_average_precision(
         distances, affinity, num_bins, max_distance
     )
-    loss = -precision.sum() / has_positives.sum().clamp(min=1)
-    if released_gradient:
-        loss = loss.detach() + _RELEASED_GRADIENT[distance] * (loss - loss.detach())
-    return loss
+    return -precision.sum() / has_positives.sum().clamp(min=1)
 
 
 @torch.no_grad()
 def tie_aware_average_precision(distances: Tensor, affinity: Tensor) -> Tensor:
-    """Exact average precision: the mean over all rankings that the distances allow.
+    """Compute the exact average precision: the mean over all rankings that the distances allow.
 
     Without ties this is equations 1 and 2 of the paper.
 
     Args:
-        distances: ...×Q×S of queries in rows, any real or integer numbers.
+        distances: ...×Q×S, any real or integer numbers; queries in rows.
         affinity: ...×Q×S as in :func:`relaxed_average_precision`; here the diagonal counts.
 
     Returns:
         ...×Q float64 (float32 on MPS), 0 for a query without positives.
     """
     dtype = torch.float32 if distances.device.type == "mps" else torch.float64
-    # Ignored items go to the end, where they change the precision of no item before them.
+    # Ignored items go to the end, where they change no other item's precision.
     distances = distances.to(dtype).masked_fill(affinity == 0, torch.inf)
     ranked, order = distances.sort(-1)
     relevant = F.pad((affinity > 0).gather(-1, order).cumsum(-1), (1, 0))

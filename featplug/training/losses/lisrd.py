@@ -2,23 +2,52 @@
 
 Pautrat et al., "Online Invariance Selection for Local Feature Descriptors", ECCV 2020, section
 3.1 (equations 1 to 6) and 3.2 (equations 7 to 9). A sample is an anchor image, a variant image
-(another view without rotation, in the same light) and an invariant image (another view, perhaps
-rotated, perhaps in other light). Points are keypoints of the anchor warped to the other two.
-Arrays have the heads in the order of the network: rotation variant and illumination variant;
-rotation invariant; illumination invariant; both invariant.
+(another view in the same light, not rotated) and an invariant image (another view that may be
+rotated and in another light). Points are keypoints of the anchor warped to the other two. Arrays
+have the heads in the order of the network: rotation variant and illumination variant; rotation
+invariant; illumination invariant; both invariant.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from featplug.training.losses.negatives import excluded_negatives
+
 _MAX_DISTANCE = 4.0
-"""Of squared distances of unit vectors; that of a pair that is not to be a negative."""
+"""Largest squared distance of unit vectors, taken for a pair that must not be a negative."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LISRDLossOptions:
+    """Constants and variants of LISRD's loss; the defaults are the paper's."""
+
+    margin: float = 1.0
+    """Margin of both losses (M of equations 3 and 5)."""
+    distance_threshold: float = 8.0
+    """Pixels within which a keypoint is no negative (T)."""
+    meta_weight: float = 1.0
+    """Weight of the loss of the weighted distance (λ of equation 9)."""
+    accumulate: bool = False
+    """Apply the choices of heads of all earlier samples of a batch to each sample as well. The
+    released training does so, as it never empties its lists; the choices contradict each other."""
+
+
+class Changes(NamedTuple):
+    """What differs between the anchors and the invariant images of B samples."""
+
+    is_rotated: Tensor
+    """Whether the invariant image is rotated, B bool."""
+    is_relit: Tensor
+    """Whether its light differs, B bool."""
+    factor: Tensor
+    """Strength of the rotation, B (f of :func:`rotation_factor`)."""
 
 
 def sample_descriptors(maps: Tensor, keypoints: Tensor, image_size: tuple[int, int]) -> Tensor:
@@ -27,12 +56,12 @@ def sample_descriptors(maps: Tensor, keypoints: Tensor, image_size: tuple[int, i
     Positions are scaled without the half pixel of pixel centres, as at inference.
 
     Args:
-        maps: B×H×C×h×w, of H heads.
+        maps: B×H×C×h×w of H heads.
         keypoints: B×N×2 (x, y), pixels of the image.
         image_size: height and width.
 
     Returns:
-        B×H×N×C unit vectors; zeros half a cell outside and further.
+        B×H×N×C unit vectors; zeros half a cell or more outside the map.
     """
     num_heads = maps.shape[1]
     sampled = _sample(
@@ -48,22 +77,22 @@ def sample_meta_factors(
     keypoints1: Tensor,
     image_size: tuple[int, int],
 ) -> tuple[Tensor, Tensor]:
-    """Compute vectors whose products are those of the meta descriptors at two images' keypoints.
+    """Compute vectors with the products of the meta descriptors at two images' keypoints.
 
-    A keypoint's meta descriptor is a mean of its neighbouring tiles', so that the products follow
-    from those of the T tiles: T numbers for each keypoint in place of 1024, without which they
-    would be most of the memory and time of the loss.
+    A keypoint's meta descriptor is a mean of those of its neighbouring tiles, so the products
+    follow from the products of the T tiles: T numbers for each keypoint instead of 1024, which
+    would take most of the memory and time of the loss.
 
     Args:
-        metas0: B×H×M×rows×columns, of each tile of the one image.
-        metas1: the same of the other.
-        keypoints0: B×N×2 (x, y), pixels of the one image.
-        keypoints1: B×N×2 of the other.
-        image_size: height and width of both.
+        metas0: B×H×M×rows×columns, of each tile of image 0.
+        metas1: B×H×M×rows×columns of image 1.
+        keypoints0: B×N×2 (x, y) in pixels of image 0.
+        keypoints1: B×N×2 in pixels of image 1.
+        image_size: height and width of both images.
 
     Returns:
-        Twice B×H×N×T, T = rows · columns. Products along T are those of the meta descriptors that
-        are interpolated as by :func:`sample_descriptors` and normalised.
+        Two arrays B×H×N×T, T = rows · columns. Their products along T are those of the meta
+        descriptors interpolated as by :func:`sample_descriptors` and normalised.
     """
     tiles0, tiles1 = metas0.flatten(3), metas1.flatten(3)
     identity = torch.eye(tiles0.shape[3], dtype=metas0.dtype, device=metas0.device)
@@ -80,34 +109,10 @@ def rotation_factor(angle: Tensor, largest: float = math.pi / 4) -> Tensor:
     """Compute f of equation 5: how different a rotation makes two images, in [0, 1].
 
     Args:
-        angle: between the anchor and the invariant image, in radians.
-        largest: θ_max, from which on images are entirely different.
+        angle: angle between the anchor and the invariant image, in radians.
+        largest: θ_max, above which images are entirely different.
     """
     return (angle.abs() / largest).clamp(max=1)
-
-
-def excluded_negatives(
-    keypoints0: Tensor, keypoints1: Tensor, valid: Tensor, threshold: float = 8.0
-) -> Tensor:
-    """Find the pairs of points that are not to be negatives of each other.
-
-    Points are excluded that are near in either image, as in the released code; in the paper, near
-    in the second.
-
-    Args:
-        keypoints0: B×N×2 in pixels of one image.
-        keypoints1: B×N×2, the same points in the other.
-        valid: B×N bool, whether a point is seen in all images.
-        threshold: T, pixels.
-
-    Returns:
-        B×N×N bool, true on the diagonal.
-    """
-    excluded = ~(valid[:, None] & valid[..., None])
-    for keypoints in (keypoints0, keypoints1):
-        distances = torch.cdist(keypoints, keypoints, compute_mode="donot_use_mm_for_euclid_dist")
-        excluded |= distances <= threshold
-    return excluded
 
 
 def triplet_loss(
@@ -119,29 +124,30 @@ def triplet_loss(
     margin: float = 1.0,
     distance: Literal["cosine", "l2"] = "cosine",
 ) -> Tensor:
-    """Triplet loss with the hardest negative of either image (equations 1 to 4, 7 and 8).
+    """Compute the triplet loss with the hardest negative of either image (equations 1-4, 7, 8).
 
     With one head this is the loss of an invariant descriptor. With several and their meta
-    descriptors it is the meta loss: squared distances 2 − 2cos weighted by equation 7 and compared
-    with the margin as they are, as in the released code; the paper weights the distances and
+    descriptors it is the meta loss. As in the released code, squared distances 2 − 2cos are
+    weighted by equation 7 and compared with the margin; the paper weights the distances and
     squares the sum. Only the hardest negatives enter the gradient's graph.
 
     Args:
         descriptors0: B×H×N×C unit vectors of the anchor.
         descriptors1: B×H×N×C of the invariant image.
         valid: B×N bool.
-        excluded: B×N×N bool of :func:`excluded_negatives`.
+        excluded: B×N×N bool of
+            :func:`~featplug.training.losses.negatives.excluded_negatives`.
         metas: B×H×N×M of both, whose products are the similarities of the meta descriptors, from
             :func:`sample_meta_factors`; None to weight the heads equally.
         margin: M of equation 3.
-        distance: what is weighted, as in the matcher ``lisrd``: the squared distance 2 − 2cos, or
-            the distance itself (LISRD-SIFT).
+        distance: distance that is weighted, as in the matcher ``lisrd``: ``cosine`` for the
+            squared distance 2 − 2cos, ``l2`` for the distance itself (LISRD-SIFT).
 
     Returns:
         B losses, 0 where no point is valid.
 
     Raises:
-        ValueError: there is no such distance.
+        ValueError: the distance is unknown.
     """
     if distance not in ("cosine", "l2"):
         raise ValueError(f"distance must be cosine or l2, not {distance!r}.")
@@ -178,7 +184,7 @@ def variant_loss(
     factor: Tensor | float = 1.0,
     margin: float = 1.0,
 ) -> Tensor:
-    """Loss of a descriptor that is to vary between the anchor and the invariant image (eq. 5).
+    """Compute the loss of a descriptor that must tell anchor and invariant image apart (eq. 5).
 
     Args:
         descriptors0: B×N×C unit vectors of the anchor.
@@ -186,7 +192,7 @@ def variant_loss(
         descriptors2: B×N×C of the variant image.
         valid: B×N bool.
         factor: f, how different anchor and invariant image are: a number, B, or A×1 for A
-            alternatives.
+            alternative values.
         margin: M.
 
     Returns:
@@ -199,78 +205,61 @@ def variant_loss(
 
 
 def lisrd_loss(
-    descriptors0: Tensor,
-    descriptors1: Tensor,
-    descriptors2: Tensor,
+    descriptors: tuple[Tensor, Tensor, Tensor],
     metas: tuple[Tensor, Tensor] | None,
-    keypoints0: Tensor,
-    keypoints1: Tensor,
+    keypoints: tuple[Tensor, Tensor],
     valid: Tensor,
-    is_rotated: Tensor,
-    is_relit: Tensor,
-    factor: Tensor,
-    margin: float = 1.0,
-    distance_threshold: float = 8.0,
-    meta_weight: float = 1.0,
-    accumulate: bool = False,
+    changes: Changes,
+    options: LISRDLossOptions = LISRDLossOptions(),
 ) -> dict[str, Tensor]:
     """Compute the total loss of a batch (equations 6 and 9).
 
-    A head that is to be invariant to all that changes between anchor and invariant image gets
-    :func:`triplet_loss`, any other :func:`variant_loss`. As in the released code f applies to the
-    head that varies with rotation alone, and is 1 for the head that varies with both.
+    A head that must be invariant to all changes between anchor and invariant image gets
+    :func:`triplet_loss`, any other :func:`variant_loss`. As in the released code f applies only to
+    the head that varies with rotation, and is 1 for the head that varies with both.
 
     Args:
-        descriptors0: B×4×N×C of the anchor, from :func:`sample_descriptors`.
-        descriptors1: B×4×N×C of the invariant image.
-        descriptors2: B×4×N×C of the variant image.
+        descriptors: B×4×N×C of the anchor, the invariant and the variant image, from
+            :func:`sample_descriptors`.
         metas: B×4×N×M of the anchor and of the invariant image, as in :func:`triplet_loss`; None
-            to train the local descriptors alone.
-        keypoints0: B×N×2 in pixels of the anchor.
-        keypoints1: B×N×2 in pixels of the invariant image.
+            to train the local descriptors only.
+        keypoints: B×N×2 in pixels of the anchor and of the invariant image.
         valid: B×N, nonzero where a point lies in all three images.
-        is_rotated: B bool, whether the invariant image is rotated.
-        is_relit: B bool, whether its light differs.
-        factor: B, f of :func:`rotation_factor`.
-        margin: M of both losses.
-        distance_threshold: T of :func:`excluded_negatives`, pixels.
-        meta_weight: λ.
-        accumulate: as the released training does, apply to each sample the choices of all samples
-            before it in the batch as well: it never empties its lists of heads. They contradict
-            each other, and the released weights were presumably trained so.
+        changes: differences between anchors and invariant images.
+        options: margin, weights and variants.
 
     Returns:
         Scalars: ``loss`` = ``local_loss`` + λ ``meta_loss``.
     """
-    valid = valid != 0
-    excluded = excluded_negatives(keypoints0, keypoints1, valid, distance_threshold)
+    valid, margin = valid != 0, options.margin
+    excluded = excluded_negatives(keypoints, valid, options.distance_threshold)
     applies = torch.eye(len(valid), dtype=torch.bool, device=valid.device)
-    if accumulate:
+    if options.accumulate:
         applies = torch.ones_like(applies).triu()  # row: whose choice, column: applied to whom
-    one = torch.ones_like(factor)
+
+    def invariant_loss(head: int) -> Tensor:
+        one = slice(head, head + 1)
+        anchor, invariant, _ = (of_image[:, one] for of_image in descriptors)
+        return triplet_loss(anchor, invariant, valid, excluded, margin=margin)
+
+    one = torch.ones_like(changes.factor)
     # The head that is invariant to everything has one loss for each sample in any case.
-    total = _head_loss(descriptors0, descriptors1, valid, excluded, 3, margin).sum()
-    for head, is_variant, head_factor in (
-        (0, is_rotated | is_relit, one),
-        (1, is_relit, one),
-        (2, is_rotated, factor),
+    total = invariant_loss(3).sum()
+    for head, is_variant, factor in (
+        (0, changes.is_rotated | changes.is_relit, one),
+        (1, changes.is_relit, one),
+        (2, changes.is_rotated, changes.factor),
     ):
-        invariant = _head_loss(descriptors0, descriptors1, valid, excluded, head, margin)
-        variant = variant_loss(
-            descriptors0[:, head],
-            descriptors1[:, head],
-            descriptors2[:, head],
-            valid,
-            head_factor[:, None],
-            margin,
-        )
-        losses = torch.where(is_variant[:, None], variant, invariant)
+        anchor, same, other = (of_image[:, head] for of_image in descriptors)
+        variant = variant_loss(anchor, same, other, valid, factor[:, None], margin)
+        losses = torch.where(is_variant[:, None], variant, invariant_loss(head))
         total = total + (losses * applies).sum()
     local_loss = total / (3 * applies.sum() + len(valid))
     meta_loss = torch.zeros_like(local_loss)
     if metas is not None:
-        meta_loss = triplet_loss(descriptors0, descriptors1, valid, excluded, metas, margin).mean()
-    loss = local_loss + meta_weight * meta_loss
+        anchor, invariant, _ = descriptors
+        meta_loss = triplet_loss(anchor, invariant, valid, excluded, metas, margin).mean()
+    loss = local_loss + options.meta_weight * meta_loss
     return {"loss": loss, "local_loss": local_loss, "meta_loss": meta_loss}
 
 
@@ -281,18 +270,6 @@ def _sample(maps: Tensor, keypoints: Tensor, image_size: tuple[int, int]) -> Ten
     return F.grid_sample(
         maps, grid[:, None].to(maps.dtype), padding_mode="zeros", align_corners=False
     )[:, :, 0]
-
-
-def _head_loss(
-    descriptors0: Tensor,
-    descriptors1: Tensor,
-    valid: Tensor,
-    excluded: Tensor,
-    head: int,
-    margin: float,
-) -> Tensor:
-    one = slice(head, head + 1)
-    return triplet_loss(descriptors0[:, one], descriptors1[:, one], valid, excluded, margin=margin)
 
 
 @torch.no_grad()
@@ -313,7 +290,7 @@ def _all_similarities(
         if metas is None:
             total += similarity / num_heads
             continue
-        # The softmax without the usual shift, as these products lie in [−1, 1].
+        # A softmax without the usual shift, since these products lie in [−1, 1].
         weight = (metas[0][:, head] @ metas[1][:, head].mT).exp_()
         total.addcmul_(weight, similarity)
         norm += weight
@@ -329,7 +306,7 @@ def _distances(
     """Compute B×N distances of pairs, weighted over the heads (equation 7)."""
     distances = 2 - 2 * (descriptors0 * descriptors1).sum(3)
     if distance == "l2":
-        # Away from 0, where the root has no gradient.
+        # The root has no gradient at 0.
         distances = distances.clamp(min=1e-12).sqrt()
     if metas is None:
         return distances.mean(1)

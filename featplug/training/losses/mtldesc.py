@@ -1,36 +1,32 @@
-"""MTLDesc's losses: triplets of descriptors weighted by attention, and keypoints by cross-entropy.
+"""MTLDesc's losses: attention-weighted triplets of descriptors, cross-entropy of keypoints.
 
 Wang et al., "MTLDesc: Looking Wider to Describe Better", AAAI 2022, equations 1 to 4 (descriptors)
-and 6 to 7 (keypoints). Their sum, both with weight 1, is what is minimised.
+and 6 to 7 (keypoints). Training minimises their sum.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 _FORBIDDEN = 10.0
-"""Added to the distance of a pair that is not to be a negative, as in the released code."""
+"""Distance added to a pair that must not be a negative, as in the released code."""
 _MIN_SQUARED_DISTANCE = 1e-5
 _MIN_PROBABILITY = 1e-4
 
 
-def excluded_negatives(positions1: Tensor, valid: Tensor, radius: float = 16.0) -> Tensor:
-    """Find the pairs of points that are not to be negatives of each other.
+@dataclass(frozen=True, kw_only=True)
+class MTLDescLossOptions:
+    """Constants of MTLDesc's losses; the defaults are the paper's."""
 
-    The released data excludes what lies close to the true match, and points without one; the
-    paper (equation 2) excludes the match alone.
-
-    Args:
-        positions1: B×N×2, pixels of image 1 that the points of image 0 are seen at.
-        valid: B×N bool, whether the point is seen in image 1.
-        radius: pixels from the true match.
-
-    Returns:
-        B×N×N bool: row, the point of image 0, and column, the point of image 1.
-    """
-    distances = torch.cdist(positions1, positions1, compute_mode="donot_use_mm_for_euclid_dist")
-    return (distances <= radius) | ~valid[:, None]
+    temperature: float = 15.0
+    """Temperature of the softmax that weights the triplets by attention (T)."""
+    margin: float = 1.0
+    """Margin of the triplets."""
+    positive_weight: float = 200.0
+    """Weight of keypoints in the detector's cross-entropy (λ)."""
 
 
 def attention_weighted_triplet_loss(
@@ -40,14 +36,13 @@ def attention_weighted_triplet_loss(
     attention1: Tensor,
     valid: Tensor,
     excluded: Tensor,
-    temperature: float = 15.0,
-    margin: float = 1.0,
+    options: MTLDescLossOptions = MTLDescLossOptions(),
 ) -> Tensor:
-    """Consistent attention weighted triplet loss (equations 1 to 4).
+    """Compute the consistent attention weighted triplet loss (equations 1 to 4).
 
-    As in the released code, which the paper leaves open or writes otherwise: the hardest negative
-    of a point is sought in image 1 alone and not among :func:`excluded_negatives`; the softmax
-    weights are those of image 0 and of valid points; squared distances are not below 1e-5.
+    These choices follow the released code: the hardest negative of a point is searched in image 1
+    only, and not among the excluded ones; the softmax weights are those of image 0, over valid
+    points; squared distances are at least 1e-5.
 
     Args:
         descriptors0: B×N×D unit vectors of points of image 0.
@@ -55,10 +50,10 @@ def attention_weighted_triplet_loss(
         attention0: B×N, ω of the points, by which the descriptors are multiplied.
         attention1: B×N.
         valid: B×N, nonzero where the point is seen in both images.
-        excluded: B×N×N, nonzero where the point of the column is no negative for the row's. A
-            point is never a negative of itself, whatever the diagonal says.
-        temperature: T, which smooths the weights.
-        margin: of the triplets.
+        excluded: B×N×N, nonzero where the point of the column is no negative of the row's point,
+            from :func:`~featplug.training.losses.negatives.excluded_negatives`. The diagonal is
+            excluded in any case.
+        options: temperature and margin.
 
     Returns:
         A scalar, the mean over the batch; an item without valid points adds 0.
@@ -75,26 +70,27 @@ def attention_weighted_triplet_loss(
     diagonal = torch.eye(valid.shape[1], dtype=torch.bool, device=valid.device)
     forbidden = (excluded != 0) | diagonal
     negative = (distances + _FORBIDDEN * forbidden).min(2).values
-    triplets = torch.relu(margin + positive - negative)
+    triplets = torch.relu(options.margin + positive - negative)
     is_valid = valid != 0
-    # Not -inf, with which an item without valid points would be NaN.
-    logits = (attention0 / temperature).masked_fill(~is_valid, torch.finfo(attention0.dtype).min)
+    # Not -inf, which would make an item without valid points NaN.
+    logits = attention0 / options.temperature
+    logits = logits.masked_fill(~is_valid, torch.finfo(attention0.dtype).min)
     return (triplets * logits.softmax(1) * is_valid).sum(1).mean()
 
 
 def keypoint_loss(
     logits: Tensor, labels: Tensor, valid: Tensor, positive_weight: float = 200.0
 ) -> Tensor:
-    """Weighted binary cross-entropy of the keypoint heat map (equations 6 and 7).
+    """Compute the weighted binary cross-entropy of the keypoint heat map (equations 6 and 7).
 
-    As in the released code: log(p + 1e-4) for log(p), and an image's sum is divided by the number
-    of its valid pixels plus 1.
+    As in the released code, log(p + 1e-4) replaces log(p), and an image's sum is divided by the
+    number of its valid pixels plus 1.
 
     Args:
         logits: B×H×W, before the sigmoid.
         labels: B×H×W, 1 at keypoints and 0 elsewhere.
         valid: B×H×W, 1 where the label is known and 0 elsewhere.
-        positive_weight: λ, the weight of keypoints.
+        positive_weight: weight of keypoints (λ).
 
     Returns:
         A scalar, the mean over the batch.

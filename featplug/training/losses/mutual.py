@@ -1,10 +1,10 @@
-"""A loss over whole images: how many of the mutual nearest neighbours are right.
+"""A loss over whole images: the precision of mutual nearest neighbours.
 
 The papers' losses compare keypoints that have a counterpart. Half or more of an image's keypoints
-have none, and those that find each other make most of the wrong matches. Here all keypoints of both
-images take part. The product of both directions' softmax is that of Rocco et al., "Neighbourhood
-Consensus Networks" (NeurIPS 2018, section 3.2) and LoFTR's dual softmax (Sun et al., CVPR 2021,
-section 3.3); these maximise it where a match is right, this compares it with its sum elsewhere.
+have none, and most wrong matches are between two of these. This loss uses all keypoints of both
+images. The product of both directions' softmax is that of Rocco et al., "Neighbourhood Consensus
+Networks" (NeurIPS 2018, section 3.2) and LoFTR's dual softmax (Sun et al., CVPR 2021, section 3.3);
+these maximise it where a match is correct, and this loss compares it with its sum over all pairs.
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ import torch
 from torch import Tensor
 
 _LEAST = 1e-6
-"""Of precision and recall in a logarithm."""
+"""Lower bound of precision and recall inside the logarithm."""
 
 
 class MutualScores(NamedTuple):
-    """Softened mutual nearest neighbours of two images; both in [0, 1], 0 where none is right."""
+    """Softened mutual nearest neighbours of two images; both in [0, 1], 0 where none is correct."""
 
     precision: Tensor
-    """Scalar, the part of them that are right."""
+    """Ratio of mutual nearest neighbours that are correct, a scalar."""
     recall: Tensor
-    """Scalar, the part of the keypoints with a counterpart that have it as their neighbour."""
+    """Ratio of keypoints with a counterpart that are matched to it, a scalar."""
 
 
 def mutual_scores(similarities: Tensor, is_right: Tensor, temperature: float) -> MutualScores:
-    """Compute precision and recall of mutual nearest neighbours, made differentiable.
+    """Compute differentiable precision and recall of mutual nearest neighbours.
 
-    That a pair of keypoints are each other's nearest neighbours is softened to the product of
-    softmax along its row and along its column. With a temperature near 0 precision and recall
-    are those of the matches.
+    Whether two keypoints are each other's nearest neighbours is softened to the product of the
+    softmax along the row and the softmax along the column. With a temperature near 0 precision and
+    recall are those of the matches.
 
     Args:
-        similarities: N×M of all keypoints of two images, higher for more alike; of any scale, as
-            they are divided by their standard deviation.
+        similarities: N×M of all keypoints of two images, higher for more alike. Their scale does
+            not matter: they are divided by their standard deviation.
         is_right: N×M bool, whether the two keypoints show the same point.
-        temperature: of both softmax.
+        temperature: temperature of both softmax.
     """
     tiny = torch.finfo(similarities.dtype).tiny
     scale = similarities.detach().std(correction=0).clamp(min=tiny) * temperature
@@ -52,16 +52,16 @@ def mutual_scores(similarities: Tensor, is_right: Tensor, temperature: float) ->
 def mutual_loss(
     similarities: Tensor, is_right: Tensor, temperature: float, recall_weight: float = 0.0
 ) -> Tensor:
-    """Minus the logarithm of precision, and of recall with a weight.
+    """Compute minus the logarithm of precision, and of recall with a weight.
 
     Args:
-        similarities: as the next two for :func:`mutual_scores`.
-        is_right: see there.
-        temperature: see there.
-        recall_weight: of recall.
+        similarities: N×M; this and the next two are the arguments of :func:`mutual_scores`.
+        is_right: N×M bool.
+        temperature: temperature of both softmax.
+        recall_weight: weight of recall.
 
     Returns:
-        A scalar; 0 where no pair is right.
+        A scalar; 0 where no pair is correct.
     """
     scores = mutual_scores(similarities, is_right, temperature)
     precision, recall = (score.clamp(min=_LEAST) for score in scores)

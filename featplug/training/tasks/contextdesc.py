@@ -28,7 +28,7 @@ from featplug.training.data.patch_groups import PatchGroups
 from featplug.training.data.photographs import Photographs, split_photographs
 from featplug.training.data.view_pairs import VALIDATION_PAIRS, HomographyPairs
 from featplug.training.l2net_start import is_l2_net, start_from_doap
-from featplug.training.losses.contextdesc import NPairLoss, matching_accuracy, quadruplet_loss
+from featplug.training.losses.contextdesc import NPairLoss, neighbor_accuracy, quadruplet_loss
 from featplug.training.task import Task, use_channels_last
 from featplug.weights.converters.efficientnet import efficientnet_lite0, packaged_file
 from featplug.weights.loading import load_network
@@ -206,8 +206,8 @@ class ContextDescTask(Task):
         return {
             "loss": torch.stack(list(terms.values())).sum(),
             **terms,
-            "accuracy": matching_accuracy(descriptors0, descriptors1, inliers),
-            "local_accuracy": matching_accuracy(local0, local1, inliers),
+            "accuracy": neighbor_accuracy(descriptors0, descriptors1, inliers),
+            "local_accuracy": neighbor_accuracy(local0, local1, inliers),
             "temperature": self.network.augmented_loss.temperature,
         }
 

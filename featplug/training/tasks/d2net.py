@@ -18,6 +18,11 @@ from featplug.io.images import list_images
 from featplug.io.results import data_fingerprint
 from featplug.networks.d2net import CELL_SIZE, TRAINING_CELL_SIZE, D2Net, normalize_caffe
 from featplug.training.data import photometric
+from featplug.training.data.correspondences import (
+    Correspondences,
+    find_correspondences,
+    homography_correspondences,
+)
 from featplug.training.data.homographies import HomographyOptions
 from featplug.training.data.photographs import Photographs, split_photographs
 from featplug.training.data.photometric import PhotometricOptions
@@ -30,13 +35,11 @@ from featplug.training.data.viewpoint import (
     ViewpointOptions,
     ViewpointPairs,
     ViewpointScene,
-    view_of,
+    posed_depth,
 )
 from featplug.training.losses.d2net import (
-    Correspondences,
+    D2NetLossOptions,
     detection_weighted_triplet_loss,
-    find_correspondences,
-    homography_correspondences,
     soft_detection_scores,
 )
 from featplug.training.task import Task, use_channels_last
@@ -211,9 +214,11 @@ class D2NetTask(Task):
             scores0,
             scores1,
             found.cells1,
-            self.options.margin,
-            self.options.safe_radius,
-            self.options.min_correspondences,
+            D2NetLossOptions(
+                margin=self.options.margin,
+                safe_radius=self.options.safe_radius,
+                min_correspondences=self.options.min_correspondences,
+            ),
         )
         return {"loss": loss, "overlap": (found.cells1 >= 0).float().mean()}
 
@@ -226,7 +231,9 @@ class D2NetTask(Task):
             return homography_correspondences(
                 batch["homography"], batch["valid1"], size0, size1, cell_size
             )
-        return find_correspondences(view_of(batch, 0), view_of(batch, 1), size0, size1, cell_size)
+        return find_correspondences(
+            posed_depth(batch, 0), posed_depth(batch, 1), size0, size1, cell_size
+        )
 
     def validate(self, weights: Path) -> dict[str, float]:
         """Measure the loss, and matching as the weights are used, on held-out photographs."""

@@ -22,6 +22,8 @@ from featplug.training.data.photographs import Photographs, split_photographs
 from featplug.training.data.triplets import VALIDATION_VIEWS, LISRDTripletOptions, LISRDTriplets
 from featplug.training.data.view_pairs import HomographyPairs
 from featplug.training.losses.lisrd import (
+    Changes,
+    LISRDLossOptions,
     lisrd_loss,
     rotation_factor,
     sample_descriptors,
@@ -129,20 +131,23 @@ class LISRDTask(Task):
             metas0, metas1, _ = metas.float().chunk(3)
             factors = sample_meta_factors(metas0, metas1, keypoints0, keypoints1, size)
         return lisrd_loss(
-            sample_descriptors(maps0, keypoints0, size),
-            sample_descriptors(maps1, keypoints1, size),
-            sample_descriptors(maps2, keypoints2, size),
+            (
+                sample_descriptors(maps0, keypoints0, size),
+                sample_descriptors(maps1, keypoints1, size),
+                sample_descriptors(maps2, keypoints2, size),
+            ),
             factors,
-            keypoints0,
-            keypoints1,
+            (keypoints0, keypoints1),
             triplets["valid"],
-            triplets["is_rotated"],
-            triplets["is_relit"],
-            rotation_factor(triplets["angle"]),
-            options.margin,
-            options.distance_threshold,
-            options.meta_weight,
-            options.accumulate,
+            Changes(
+                triplets["is_rotated"], triplets["is_relit"], rotation_factor(triplets["angle"])
+            ),
+            LISRDLossOptions(
+                margin=options.margin,
+                distance_threshold=options.distance_threshold,
+                meta_weight=options.meta_weight,
+                accumulate=options.accumulate,
+            ),
         )
 
     def validate(self, weights: Path) -> dict[str, float]:

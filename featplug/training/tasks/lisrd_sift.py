@@ -23,7 +23,8 @@ from featplug.training.data.photographs import Photographs, split_photographs
 from featplug.training.data.sift_pairs import SIFTPairBatches, SIFTPairs
 from featplug.training.data.triplets import VALIDATION_VIEWS
 from featplug.training.data.view_pairs import HomographyPairs
-from featplug.training.losses.lisrd import excluded_negatives, triplet_loss
+from featplug.training.losses.lisrd import triplet_loss
+from featplug.training.losses.negatives import excluded_negatives
 from featplug.training.task import Task
 from featplug.training.validation import heads_accuracy, trained_confs
 from featplug.weights.loading import load_weights
@@ -135,7 +136,7 @@ class LISRDSIFTTask(Task):
         side0, side1 = sides[0].take(rows), sides[1].take(columns)
         valid = found.gather(1, rows)
         excluded = excluded_negatives(
-            side0.keypoints, side1.keypoints, valid, self.options.distance_threshold
+            (side0.keypoints, side1.keypoints), valid, self.options.distance_threshold
         )
         loss = triplet_loss(
             side0.descriptors,

@@ -25,7 +25,11 @@ from featplug.training.data.view_pairs import (
     MTLDescPairOptions,
     MTLDescPairs,
 )
-from featplug.training.losses.mtldesc import attention_weighted_triplet_loss, keypoint_loss
+from featplug.training.losses.mtldesc import (
+    MTLDescLossOptions,
+    attention_weighted_triplet_loss,
+    keypoint_loss,
+)
 from featplug.training.task import Task, use_channels_last
 from featplug.training.validation import matching_accuracy, trained_confs
 from featplug.weights.checkpoints import file_sha256
@@ -45,12 +49,7 @@ class MTLDescOptions:
     pairs: MTLDescPairOptions = field(default_factory=MTLDescPairOptions)
     learning_rate: float = 1e-3
     weight_decay: float = 1e-4
-    temperature: float = 15.0
-    """T, which smooths the attention's weights in the loss."""
-    margin: float = 1.0
-    """Of the triplets."""
-    positive_weight: float = 200.0
-    """λ, the weight of keypoints in the detector's cross-entropy."""
+    loss: MTLDescLossOptions = field(default_factory=MTLDescLossOptions)
 
 
 class MTLDescTask(Task):
@@ -131,14 +130,13 @@ class MTLDescTask(Task):
             attention1,
             pairs["valid"],
             pairs["excluded"],
-            options.temperature,
-            options.margin,
+            options.loss,
         )
         detector_loss = keypoint_loss(
             maps.logits[:, 0],
             torch.cat([pairs["heatmap0"], pairs["heatmap1"]]),
             torch.cat([pairs["heatmap_valid0"], pairs["heatmap_valid1"]]),
-            options.positive_weight,
+            options.loss.positive_weight,
         )
         return {
             "loss": descriptor_loss + detector_loss,

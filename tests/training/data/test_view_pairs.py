@@ -96,7 +96,7 @@ def test_mtldesc_batch(folder: Path, photographs: Photographs) -> None:
         torch.testing.assert_close(batch["points1"][seen], warped[seen])
         distances = (warped[:, :, None] - warped[:, None]).norm(dim=-1)
         clear = (distances - 16).abs() > 1e-2
-        expected = ~((distances > 16) & seen[:, None])
+        expected = ~((distances > 16) & seen[:, None] & seen[..., None])
         assert torch.equal(batch["excluded"][clear], expected[clear])
         for i in range(3):
             if torch.equal(batch["homography"][i], torch.eye(3)):

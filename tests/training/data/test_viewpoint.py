@@ -12,16 +12,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from featplug.training.data.correspondences import find_correspondences
 from featplug.training.data.viewpoint import (
     ViewpointOptions,
     ViewpointPairs,
     overlapping_pairs,
+    posed_depth,
     read_depth,
     read_megadepth,
     read_workspace,
-    view_of,
 )
-from featplug.training.losses.d2net import find_correspondences
 from tests.scenes.room_corner import write_depth
 
 OPTIONS = ViewpointOptions(batch_size=2, size=160, pairs_per_scene=8)
@@ -31,7 +31,7 @@ def correlation(batch: dict[str, Tensor], shift: float = 0.0) -> tuple[float, in
     """Of the grey values at corresponding positions of both images."""
     size = batch["depth0"].shape[1]
     cells = (size // 8, size // 8)
-    found = find_correspondences(view_of(batch, 0), view_of(batch, 1), cells, cells)
+    found = find_correspondences(posed_depth(batch, 0), posed_depth(batch, 1), cells, cells)
     kept = found.cells1 >= 0
     values = []
     for k, positions in enumerate((found.positions0, found.positions1 + shift)):

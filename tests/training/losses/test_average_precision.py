@@ -1,4 +1,4 @@
-"""DOAP's loss: golden values, exact AP by enumeration, gradients, the released gradient."""
+"""DOAP's loss: golden values, exact AP by enumeration, gradients."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from featplug.training.data.patch_groups import affinity_of_groups
 from featplug.training.losses.average_precision import (
-    affinity_of_groups,
     average_precision_loss,
     euclidean_distances,
     hamming_distances,
@@ -88,25 +88,9 @@ def test_gradcheck(distance: str) -> None:
     assert torch.autograd.gradcheck(loss, features)
 
 
-def test_released_gradient_is_a_quarter() -> None:
-    affinity = affinity_of_groups(GROUPS)
-
-    def gradient(distance: str, released: bool) -> tuple[float, Tensor]:
-        features = seeded_features().requires_grad_()
-        loss = average_precision_loss(features, affinity, distance, released_gradient=released)
-        loss.backward()
-        return loss.item(), features.grad
-
-    for distance, part in (("squared", 0.25), ("hamming", 1.0)):
-        value, exact = gradient(distance, released=False)
-        released_value, released = gradient(distance, released=True)
-        assert released_value == value
-        assert exact.abs().max() > 0
-        torch.testing.assert_close(released, part * exact)
-    with pytest.raises(ValueError, match="no euclidean"):
-        gradient("euclidean", released=True)
-    with pytest.raises(ValueError, match="squared, euclidean or hamming"):
-        gradient("cosine", released=False)
+def test_an_unknown_distance() -> None:
+    with pytest.raises(ValueError, match=r"cosine.*squared, euclidean or hamming"):
+        average_precision_loss(seeded_features(), affinity_of_groups(GROUPS), "cosine")
 
 
 def test_batch_equals_singles_and_order_does_not_matter() -> None:

@@ -10,9 +10,8 @@ from torch import Tensor
 
 from featplug.training.losses.contextdesc import (
     NPairLoss,
-    hard_negative_loss,
-    matching_accuracy,
     n_pair_loss,
+    neighbor_accuracy,
     quadruplet_loss,
 )
 from tests.golden.golden_set import GoldenSet
@@ -32,19 +31,15 @@ def seeded_pairs(num_points: int = 6) -> tuple[Tensor, Tensor, Tensor]:
     return F.normalize(descriptors0, dim=2), F.normalize(descriptors1, dim=2), inliers
 
 
-@pytest.mark.parametrize("euclidean", [False, True])
-def test_n_pair_loss_equals_literal_formula(euclidean: bool) -> None:
+def test_n_pair_loss_equals_literal_formula() -> None:
     descriptors0, descriptors1, inliers = seeded_pairs()
     means = []
     for a, b, mask in zip(descriptors0.numpy(), descriptors1.numpy(), inliers, strict=True):
-        similarities = a @ b.T
-        if euclidean:
-            similarities = 2 - np.linalg.norm(a[:, None] - b, axis=2)
-        exp = np.exp(3 * similarities)
+        exp = np.exp(3 * (a @ b.T))
         rows, columns = exp / exp.sum(1, keepdims=True), exp / exp.sum(0)
         losses = [-(np.log(rows[i, i]) + np.log(columns[i, i])) / 2 for i in range(len(a))]
         means.append(np.mean(np.array(losses)[mask.numpy()]))
-    actual = n_pair_loss(descriptors0, descriptors1, inliers, 3.0, euclidean)
+    actual = n_pair_loss(descriptors0, descriptors1, inliers, 3.0)
     np.testing.assert_allclose(actual, np.mean(means), rtol=1e-12)
 
 
@@ -73,32 +68,18 @@ def test_matching_accuracy_counts_both_directions() -> None:
     descriptors0 = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
     descriptors1 = torch.tensor([[[1.0, 0.0], [0.8, 0.6]]])
     # Point 1 finds its match, which finds point 0.
-    torch.testing.assert_close(matching_accuracy(descriptors0, descriptors1), torch.tensor(0.75))
+    torch.testing.assert_close(neighbor_accuracy(descriptors0, descriptors1), torch.tensor(0.75))
     first = torch.tensor([[True, False]])
-    assert matching_accuracy(descriptors0, descriptors1, first) == 1
-
-
-def test_duplicates_are_no_negatives() -> None:
-    angles = torch.tensor([[0.0, 0.0, 0.6]])
-    descriptors = torch.stack([angles.cos(), angles.sin()], 2)
-    # Were the second point the negative of the first, their terms would be 1.
-    expected = 1 + 1e-3 - 2 * torch.sin(torch.tensor(0.3))
-    loss = hard_negative_loss(descriptors, descriptors)
-    torch.testing.assert_close(loss, expected, rtol=0, atol=1e-5)
+    assert neighbor_accuracy(descriptors0, descriptors1, first) == 1
 
 
 def test_gradcheck() -> None:
     descriptors0, descriptors1, inliers = seeded_pairs()
     inputs = [d.requires_grad_() for d in (descriptors0, descriptors1)]
     temperature = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
-    for euclidean in (False, True):
-        assert torch.autograd.gradcheck(
-            lambda a, b, t, e=euclidean: n_pair_loss(a, b, inliers, t, e), [*inputs, temperature]
-        )
-    for contrastive in (False, True):
-        assert torch.autograd.gradcheck(
-            lambda a, b, c=contrastive: hard_negative_loss(a, b, inliers, c), inputs
-        )
+    assert torch.autograd.gradcheck(
+        lambda a, b, t: n_pair_loss(a, b, inliers, t), [*inputs, temperature]
+    )
     matchabilities = [d.detach()[..., 0].clone().requires_grad_() for d in inputs]
     assert torch.autograd.gradcheck(lambda a, b: quadruplet_loss(a, b, inliers)[0], matchabilities)
 
@@ -106,7 +87,7 @@ def test_gradcheck() -> None:
 def test_order_of_points_and_of_images_does_not_matter() -> None:
     descriptors0, descriptors1, inliers = seeded_pairs()
     order = torch.randperm(6, generator=torch.Generator().manual_seed(0))
-    for function in (n_pair_loss, hard_negative_loss, matching_accuracy):
+    for function in (n_pair_loss, neighbor_accuracy):
         value = function(descriptors0, descriptors1, inliers)
         shuffled = function(descriptors0[:, order], descriptors1[:, order], inliers[:, order])
         torch.testing.assert_close(shuffled, value)
@@ -129,9 +110,6 @@ def test_gradients_stay_finite(case: str) -> None:
     inliers = torch.full((2, num_points), case != "no inliers")
     losses = (
         n_pair_loss,
-        lambda a, b, mask: n_pair_loss(a, b, mask, euclidean=True),
-        hard_negative_loss,
-        lambda a, b, mask: hard_negative_loss(a, b, mask, contrastive=True),
         lambda a, b, mask: quadruplet_loss(a[..., 0], b[..., 0], mask)[0],
     )
     for function in losses:
@@ -176,7 +154,7 @@ def test_golden_n_pair_loss(
         name = f"{key}_temp{temperature}"
         loss = loss_function(anchors, positives, mask)
         compare_value(parity, "contextdesc", f"N-pair, {label}", loss, golden[f"loss_{name}"])
-        accuracy = matching_accuracy(anchors, positives, mask)
+        accuracy = neighbor_accuracy(anchors, positives, mask)
         compare_accuracy(parity, accuracy, golden[f"acc_{name}"], len(anchors))
     name = f"LOG_temp{temperature}"
     loss_function(anchors, positives, inliers).backward()
@@ -191,23 +169,12 @@ def test_golden_n_pair_loss(
     )
 
 
-def test_golden_hard_negatives(golden: dict[str, np.ndarray], parity: Parity) -> None:
+def test_golden_l2_net(golden: dict[str, np.ndarray], parity: Parity) -> None:
     anchors, positives, inliers = golden_pairs(golden)
-    batch = len(anchors)
-    accuracy = matching_accuracy(anchors, positives, inliers)
-    triplet = hard_negative_loss(anchors, positives, inliers)
-    contrastive = hard_negative_loss(anchors, positives, inliers, contrastive=True)
-    l2_net = n_pair_loss(anchors, positives, inliers)
-    for key, loss in (
-        ("HARD_TRIPLET", triplet),
-        ("HARD_CONTRASTIVE", contrastive),
-        ("L2NET", l2_net),
-    ):
-        compare_value(parity, "contextdesc", key, loss, golden[f"loss_{key}"])
-        compare_accuracy(parity, accuracy, golden[f"acc_{key}"], batch)
-    triplet.backward()
-    expected = golden["grad_anc_HARD_TRIPLET"]
-    compare_gradient(parity, "contextdesc", "descriptors, HARD_TRIPLET", anchors.grad, expected)
+    loss = n_pair_loss(anchors, positives, inliers)
+    compare_value(parity, "contextdesc", "L2NET", loss, golden["loss_L2NET"])
+    accuracy = neighbor_accuracy(anchors, positives, inliers)
+    compare_accuracy(parity, accuracy, golden["acc_L2NET"], len(anchors))
 
 
 def test_golden_quadruplets(golden: dict[str, np.ndarray], parity: Parity) -> None:

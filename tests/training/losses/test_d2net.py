@@ -1,4 +1,4 @@
-"""D2-Net's loss: golden values and gradients, warped cells, a literal formula, degenerate maps."""
+"""D2-Net's loss: golden values and gradients, a literal formula, degenerate maps."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import pytest
 import torch
 from torch import Tensor
 
+from featplug.training.data.correspondences import PosedDepth, find_correspondences
 from featplug.training.losses.d2net import (
-    View,
-    cell_centres,
+    D2NetLossOptions,
     detection_weighted_triplet_loss,
-    find_correspondences,
-    homography_correspondences,
-    nearest_cells,
     soft_detection_scores,
 )
 from tests.golden.golden_set import GoldenSet
 from tests.golden.parity import Parity
 from tests.training.losses import compare_gradient, compare_value
+
+ANY_COUNT = D2NetLossOptions(min_correspondences=1)
+NEAR = D2NetLossOptions(safe_radius=1, min_correspondences=1)
 
 
 def seeded_features(height: int, width: int, seed: int = 0) -> Tensor:
@@ -33,28 +33,18 @@ def seeded_cells(num_cells: int, num_targets: int) -> Tensor:
     return cells.masked_fill(torch.rand(2, num_cells, generator=generator) < 0.33, -1)
 
 
-def view(depth: float = 2.0, x: float = 0.0, size: tuple[int, int] = (64, 80)) -> View:
-    """A camera x to the right of the world's origin that looks at a wall."""
-    intrinsics = torch.tensor([[[40.0, 0, 40], [0, 40, 32], [0, 0, 1]]])
-    cam_from_world = torch.eye(4)[None].clone()
-    cam_from_world[0, 0, 3] = -x
-    return View(torch.full((1, *size), depth), intrinsics, cam_from_world, torch.zeros(1, 2))
-
-
 # ---------------------------------------------------------------- soft detection
 
 
-@pytest.mark.parametrize("relative_to_max", [True, False])
-def test_scores_equal_literal_formula(relative_to_max: bool) -> None:
+def test_scores_equal_literal_formula() -> None:
     features = seeded_features(4, 5)
     for actual, image in zip(
-        soft_detection_scores(features, relative_to_max=relative_to_max),
+        soft_detection_scores(features),
         features.clamp(min=0).numpy(),
         strict=True,
     ):
-        exp = np.exp(image / image.max() if relative_to_max else image)
-        border = 1.0 if relative_to_max else 0.0
-        padded = np.pad(exp, ((0, 0), (1, 1), (1, 1)), constant_values=border)
+        exp = np.exp(image / image.max())
+        padded = np.pad(exp, ((0, 0), (1, 1), (1, 1)), constant_values=1.0)
         scores = np.zeros((4, 5))
         for i in range(4):
             for j in range(5):
@@ -64,19 +54,12 @@ def test_scores_equal_literal_formula(relative_to_max: bool) -> None:
         np.testing.assert_allclose(actual, scores / scores.sum(), rtol=1e-12)
 
 
-def test_scores_of_activations_in_the_hundreds() -> None:
-    features = 1000 * seeded_features(6, 6)
-    scores = soft_detection_scores(features, relative_to_max=False)
-    torch.testing.assert_close(scores.sum((1, 2)), torch.ones(2).double())
-
-
-@pytest.mark.parametrize("relative_to_max", [True, False])
-def test_scores_where_nothing_is_positive(relative_to_max: bool) -> None:
+def test_scores_where_nothing_is_positive() -> None:
     features = seeded_features(5, 5)
     features[0] = -features[0].abs()
     features[1, :, 1:4, 2] = 0
     features.requires_grad_()
-    scores = soft_detection_scores(features, relative_to_max=relative_to_max)
+    scores = soft_detection_scores(features)
     assert scores[0].abs().max() == 0
     assert scores[1, 1:4, 2].abs().max() == 0
     (scores * seeded_features(5, 5)[:, 0]).sum().backward()
@@ -84,57 +67,8 @@ def test_scores_where_nothing_is_positive(relative_to_max: bool) -> None:
     assert features.grad[1].abs().max() > 0
 
 
-@pytest.mark.parametrize("relative_to_max", [True, False])
-def test_gradcheck_of_scores(relative_to_max: bool) -> None:
-    assert torch.autograd.gradcheck(
-        lambda x: soft_detection_scores(x, relative_to_max=relative_to_max),
-        seeded_features(4, 3).requires_grad_(),
-    )
-
-
-# ---------------------------------------------------------------- correspondences
-
-
-def test_nearest_cell_of_a_centre_is_the_cell() -> None:
-    centres = cell_centres((3, 5), torch.zeros(1))
-    assert centres[0].tolist() == [3.5, 3.5]
-    assert centres[6].tolist() == [11.5, 11.5]
-    assert nearest_cells(centres, (3, 5)).tolist() == list(range(15))
-    outside = torch.tensor([[-0.6, 3.0], [40.1, 3.0], [3.0, -0.6], [3.0, 24.1], [torch.nan, 3.0]])
-    assert nearest_cells(outside, (3, 5)).tolist() == [-1] * 5
-
-
-def test_correspondences_of_a_sideways_motion() -> None:
-    # 0.8 to the right at depth 2 and 40 px of focal length: 16 px to the left, two cells.
-    found = find_correspondences(view(), view(x=0.8), (8, 10), (8, 10))
-    expected = torch.arange(80).view(8, 10) - 2
-    expected[:, :2] = -1
-    assert found.cells1[0].tolist() == expected.flatten().tolist()
-    moved = found.positions0 - torch.tensor([16.0, 0.0])
-    torch.testing.assert_close(found.positions1, moved, rtol=0, atol=1e-4)
-
-
-def test_correspondences_between_crops() -> None:
-    view0, view1 = view(), view(x=0.8)
-    view0 = view0._replace(depth=view0.depth[:, 8:, 16:], crop=torch.tensor([[16.0, 8.0]]))
-    found = find_correspondences(view0, view1, (7, 8), (8, 10))
-    expected = torch.arange(80).view(8, 10)[1:, :8]
-    assert found.cells1[0].tolist() == expected.flatten().tolist()
-
-
-def test_unknown_depths_and_occlusions_are_dropped() -> None:
-    view0, view1 = view(), view()
-    view0.depth[0, 3, 4] = 0  # beside the centre of the first cell
-    view1.depth[0, :, 8:16] = 1.9  # something before the second column
-    found = find_correspondences(view0, view1, (8, 10), (8, 10))
-    expected = torch.arange(80).view(8, 10)
-    expected[0, 0] = -1
-    expected[:, 1] = -1
-    assert found.cells1[0].tolist() == expected.flatten().tolist()
-    behind = view()._replace(cam_from_world=torch.diag(torch.tensor([1.0, -1, -1, 1]))[None])
-    assert (find_correspondences(view(), behind, (8, 10), (8, 10)).cells1 == -1).all()
-    nothing = view(depth=0.0)
-    assert (find_correspondences(nothing, view(), (8, 10), (8, 10)).cells1 == -1).all()
+def test_gradcheck_of_scores() -> None:
+    assert torch.autograd.gradcheck(soft_detection_scores, seeded_features(4, 3).requires_grad_())
 
 
 # ---------------------------------------------------------------- loss
@@ -169,13 +103,14 @@ def test_loss_equals_literal_formula() -> None:
         losses.append(total / norm)
     arguments = (features0, features1, scores0, scores1, cells1)
     actual = detection_weighted_triplet_loss(
-        *arguments, margin=0.8, safe_radius=2, min_correspondences=1
+        *arguments, D2NetLossOptions(margin=0.8, safe_radius=2, min_correspondences=1)
     )
     np.testing.assert_allclose(actual, np.mean(losses), rtol=1e-12)
     counts = (cells1 >= 0).sum(1)
     assert counts[0] != counts[1]
     one = detection_weighted_triplet_loss(
-        *arguments, margin=0.8, safe_radius=2, min_correspondences=int(counts.max())
+        *arguments,
+        D2NetLossOptions(margin=0.8, safe_radius=2, min_correspondences=int(counts.max())),
     )
     np.testing.assert_allclose(one, losses[counts.argmax()], rtol=1e-12)
 
@@ -185,9 +120,7 @@ def test_gradcheck_of_loss() -> None:
 
     def loss(features0: Tensor, features1: Tensor) -> Tensor:
         scores = (soft_detection_scores(f) for f in (features0, features1))
-        return detection_weighted_triplet_loss(
-            features0, features1, *scores, cells1, safe_radius=1, min_correspondences=1
-        )
+        return detection_weighted_triplet_loss(features0, features1, *scores, cells1, NEAR)
 
     inputs = [seeded_features(3, 3, seed).requires_grad_() for seed in (0, 1)]
     assert torch.autograd.gradcheck(loss, inputs, fast_mode=True)
@@ -198,10 +131,10 @@ def test_swapping_the_images_of_a_bijection() -> None:
     scores0, scores1 = (soft_detection_scores(f) for f in (features0, features1))
     cells1 = torch.stack([torch.randperm(36), torch.arange(36)])
     loss = detection_weighted_triplet_loss(
-        features0, features1, scores0, scores1, cells1, min_correspondences=1
+        features0, features1, scores0, scores1, cells1, ANY_COUNT
     )
     swapped = detection_weighted_triplet_loss(
-        features1, features0, scores1, scores0, cells1.argsort(1), min_correspondences=1
+        features1, features0, scores1, scores0, cells1.argsort(1), ANY_COUNT
     )
     assert loss > 0
     torch.testing.assert_close(swapped, loss)
@@ -217,9 +150,7 @@ def test_gradients_stay_finite(case: str) -> None:
     elif case == "one match":
         cells1[:, 1:] = -1
     scores = soft_detection_scores(features)
-    loss = detection_weighted_triplet_loss(
-        features, features.flip(1), scores, scores, cells1, safe_radius=1, min_correspondences=1
-    )
+    loss = detection_weighted_triplet_loss(features, features.flip(1), scores, scores, cells1, NEAR)
     loss.backward()
     assert torch.isfinite(features.grad).all()
     expected = 1 if case in ("identical", "one match") else 0
@@ -234,12 +165,12 @@ def golden(golden_set: GoldenSet) -> dict[str, np.ndarray]:
     return golden_set.arrays("losses/d2net")
 
 
-def golden_view(golden: dict[str, np.ndarray], index: int) -> View:
+def golden_view(golden: dict[str, np.ndarray], index: int) -> PosedDepth:
     depth, intrinsics, pose, crop = (
         torch.from_numpy(golden[f"{name}{index}"])[None]
         for name in ("depth", "intrinsics", "pose", "bbox")
     )
-    return View(depth, intrinsics, pose, crop.flip(1))
+    return PosedDepth(depth, intrinsics, pose, crop.flip(1))
 
 
 def test_golden_loss(golden: dict[str, np.ndarray], parity: Parity) -> None:
@@ -270,26 +201,3 @@ def test_golden_loss(golden: dict[str, np.ndarray], parity: Parity) -> None:
     for index in (0, 1):
         expected = golden[f"grad_dense_features{index + 1}"]
         compare_gradient(parity, "d2net", "features", features[index].grad[0], expected)
-
-
-def test_cells_under_a_homography() -> None:
-    # A cell to the left; of image 1 the last of three rows of cells shows nothing.
-    homography = torch.tensor([[[1.0, 0, -8], [0, 1, 0], [0, 0, 1]]])
-    valid = torch.ones(1, 24, 32, dtype=torch.bool)
-    valid[:, 16:] = False
-    found = homography_correspondences(homography, valid, (3, 4), (3, 4))
-    assert found.cells1.view(3, 4).tolist() == [[-1, 0, 1, 2], [-1, 4, 5, 6], [-1] * 4]
-    assert found.positions0[0, 5].tolist() == [11.5, 11.5]
-    assert found.positions1[0, 5].tolist() == [3.5, 11.5]
-
-
-def test_cells_of_the_dense_map_and_beyond_the_horizon() -> None:
-    # The dense map's cells are 4 pixels wide and begin at the same pixel.
-    homography = torch.tensor([[[1.0, 0, 0], [0, 1, 0], [-0.05, 0, 1]]])
-    valid = torch.ones(1, 32, 32, dtype=torch.bool)
-    found = homography_correspondences(homography, valid, (7, 7), (7, 7), stride=4)
-    assert found.positions0[0, 1].tolist() == [7.5, 3.5]
-    assert found.positions1[0, 1].tolist() == pytest.approx([12.0, 5.6])
-    assert found.cells1[0, 1] == 9  # the centre at (11.5, 7.5) is nearest
-    assert (found.cells1.view(7, 7)[:, 5:] == -1).all()
-    assert found.positions1.view(7, 7, 2)[:, 5:].isnan().all()

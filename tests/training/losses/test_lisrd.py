@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from featplug.training.losses.lisrd import (
-    excluded_negatives,
+    Changes,
+    LISRDLossOptions,
     lisrd_loss,
     rotation_factor,
     sample_descriptors,
@@ -17,6 +18,7 @@ from featplug.training.losses.lisrd import (
     triplet_loss,
     variant_loss,
 )
+from featplug.training.losses.negatives import excluded_negatives
 from tests.golden.golden_set import GoldenSet
 from tests.golden.parity import Parity
 from tests.training.losses import compare_gradient, compare_value
@@ -27,6 +29,7 @@ HEADS = (
     "rot_var_illum_invar",
     "rot_invar_illum_invar",
 )
+ROTATED = Changes(torch.tensor([True, False]), torch.tensor([False, False]), torch.ones(2))
 
 
 def seeded_batch(num_items: int = 2, num_points: int = 5) -> dict[str, Tensor]:
@@ -91,9 +94,21 @@ def literal_variant_loss(
     )
 
 
-def total(batch: dict[str, Tensor], **changes: Tensor | bool) -> dict[str, Tensor]:
-    arguments = {key: value for key, value in batch.items() if not key.startswith("metas")}
-    return lisrd_loss(**arguments, metas=(batch["metas0"], batch["metas1"]), **changes)
+def total(
+    batch: dict[str, Tensor], changes: Changes, accumulate: bool = False, metas: bool = True
+) -> dict[str, Tensor]:
+    return lisrd_loss(
+        [batch[f"descriptors{k}"] for k in range(3)],
+        (batch["metas0"], batch["metas1"]) if metas else None,
+        (batch["keypoints0"], batch["keypoints1"]),
+        batch["valid"],
+        changes,
+        LISRDLossOptions(accumulate=accumulate),
+    )
+
+
+def excluded_of(batch: dict[str, Tensor]) -> Tensor:
+    return excluded_negatives([batch["keypoints0"], batch["keypoints1"]], batch["valid"], 8.0)
 
 
 @pytest.mark.parametrize("accumulate", [False, True])
@@ -102,8 +117,7 @@ def test_total_equals_literal_formula(accumulate: bool) -> None:
     is_rotated = torch.tensor([True, False, True, False])
     is_relit = torch.tensor([False, True, True, False])
     factor = torch.tensor([0.3, 0.0, 0.9, 0.0], dtype=torch.float64)
-    changes = {"is_rotated": is_rotated, "is_relit": is_relit, "factor": factor}
-    actual = total(batch, **changes, accumulate=accumulate)
+    actual = total(batch, Changes(is_rotated, is_relit, factor), accumulate)
 
     arrays = {key: value.numpy() for key, value in batch.items()}
     losses = []
@@ -131,7 +145,7 @@ def test_triplets_of_distances_equal_literal_formula() -> None:
     arrays = {key: value.numpy() for key, value in batch.items()}
     sides = [batch[f"descriptors{k}"].requires_grad_() for k in (0, 1)]
     metas = (batch["metas0"], batch["metas1"])
-    excluded = excluded_negatives(batch["keypoints0"], batch["keypoints1"], batch["valid"])
+    excluded = excluded_of(batch)
 
     def loss(*descriptors: Tensor) -> Tensor:
         return triplet_loss(*descriptors, batch["valid"], excluded, metas, distance="l2")
@@ -147,12 +161,13 @@ def test_triplets_of_distances_equal_literal_formula() -> None:
 def test_gradcheck() -> None:
     batch = seeded_batch()
     names = ("descriptors0", "descriptors1", "descriptors2", "metas0", "metas1")
-    flags = {"is_rotated": torch.tensor([True, False]), "is_relit": torch.tensor([False, True])}
-    factor = torch.tensor([0.5, 0.0]).double()
+    changes = Changes(
+        torch.tensor([True, False]), torch.tensor([False, True]), torch.tensor([0.5, 0.0]).double()
+    )
 
     def loss(*values: Tensor) -> Tensor:
         changed = {**batch, **dict(zip(names, values, strict=True))}
-        return total(changed, **flags, factor=factor, accumulate=True)["loss"]
+        return total(changed, changes, accumulate=True)["loss"]
 
     inputs = [batch[name].requires_grad_() for name in names]
     assert torch.autograd.gradcheck(loss, inputs, fast_mode=True)
@@ -188,7 +203,7 @@ def test_meta_factors_have_the_products_of_sampled_meta_descriptors() -> None:
 
 def test_order_of_points_does_not_matter_and_images_swap() -> None:
     batch = seeded_batch(num_points=12)
-    excluded = excluded_negatives(batch["keypoints0"], batch["keypoints1"], batch["valid"])
+    excluded = excluded_of(batch)
     names = ("descriptors0", "descriptors1")
     metas = (batch["metas0"], batch["metas1"])
     loss = triplet_loss(*(batch[n] for n in names), batch["valid"], excluded, metas)
@@ -231,8 +246,7 @@ def test_gradients_stay_finite(case: str) -> None:
         batch[f"descriptors{k}"] = sample_descriptors(maps, positions, (48, 48))
     positions = (batch["keypoints0"], batch["keypoints1"])
     batch["metas0"], batch["metas1"] = sample_meta_factors(maps, maps, *positions, (48, 48))
-    flags = {"is_rotated": torch.tensor([True, False]), "is_relit": torch.tensor([False, False])}
-    losses = total(batch, **flags, factor=torch.ones(2))
+    losses = total(batch, ROTATED)
     losses["loss"].backward()
     assert torch.isfinite(losses["loss"])
     assert torch.isfinite(maps.grad).all()
@@ -242,10 +256,7 @@ def test_gradients_stay_finite(case: str) -> None:
 
 def test_without_meta_descriptors() -> None:
     batch = seeded_batch()
-    flags = {"is_rotated": torch.tensor([True, False]), "is_relit": torch.tensor([False, False])}
-    with_metas = total(batch, **flags, factor=torch.ones(2))
-    arguments = {key: value for key, value in batch.items() if not key.startswith("metas")}
-    losses = lisrd_loss(**arguments, metas=None, **flags, factor=torch.ones(2))
+    with_metas, losses = (total(batch, ROTATED, metas=metas) for metas in (True, False))
     assert losses["meta_loss"] == 0
     assert losses["loss"] == losses["local_loss"] == with_metas["local_loss"]
 
@@ -275,7 +286,7 @@ class GoldenBatch:
             for maps, positions in zip(self.raw, self.keypoints, strict=True)
         ]
         self.metas = sample_meta_factors(*self.meta, *self.keypoints[:2], size)
-        self.excluded = excluded_negatives(*self.keypoints[:2], self.valid != 0)
+        self.excluded = excluded_negatives(self.keypoints[:2], self.valid != 0, 8.0)
 
 
 def test_golden_terms(golden: dict[str, np.ndarray], parity: Parity) -> None:
@@ -308,15 +319,14 @@ def test_golden_terms(golden: dict[str, np.ndarray], parity: Parity) -> None:
 
 def test_golden_total(golden: dict[str, np.ndarray], parity: Parity) -> None:
     batch = GoldenBatch(golden)
+    flags = ("rot_invariant", "light_invariant", "rot_angle")
     losses = lisrd_loss(
-        *batch.descriptors,
+        batch.descriptors,
         batch.metas,
-        *batch.keypoints[:2],
+        batch.keypoints[:2],
         batch.valid,
-        is_rotated=torch.from_numpy(golden["rot_invariant"]),
-        is_relit=torch.from_numpy(golden["light_invariant"]),
-        factor=torch.from_numpy(golden["rot_angle"]),
-        accumulate=True,
+        Changes(*(torch.from_numpy(golden[key]) for key in flags)),
+        LISRDLossOptions(accumulate=True),
     )
     for name, key in (("local_loss", "local"), ("meta_loss", "meta"), ("loss", "loss")):
         compare_value(parity, "lisrd", f"total, {name}", losses[name], golden[f"full_{key}"])

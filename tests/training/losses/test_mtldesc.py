@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from featplug.training.losses.mtldesc import (
+    MTLDescLossOptions,
     attention_weighted_triplet_loss,
-    excluded_negatives,
     keypoint_loss,
 )
 from tests.golden.golden_set import GoldenSet
@@ -51,7 +51,9 @@ def test_equals_literal_formula() -> None:
             total += weight * max(0, np.linalg.norm(a[i] - b[i]) - min(negatives) + 0.7)
             norm += weight
         expected.append(total / norm)
-    actual = attention_weighted_triplet_loss(**seeded_batch(), temperature=3, margin=0.7)
+    actual = attention_weighted_triplet_loss(
+        **seeded_batch(), options=MTLDescLossOptions(temperature=3, margin=0.7)
+    )
     np.testing.assert_allclose(actual, np.mean(expected), rtol=1e-12)
 
 
@@ -80,13 +82,6 @@ def test_order_of_points_does_not_matter() -> None:
     )
 
 
-def test_excluded_negatives() -> None:
-    positions = torch.tensor([[[0.0, 0.0], [16.0, 0.0], [0.0, 16.1], [500.0, 0.0]]])
-    valid = torch.tensor([[True, True, True, False]])
-    expected = [[1, 1, 0, 1], [1, 1, 0, 1], [0, 0, 1, 1], [0, 0, 0, 1]]
-    assert excluded_negatives(positions, valid)[0].int().tolist() == expected
-
-
 @pytest.mark.parametrize("case", ["identical", "none valid", "one point", "huge attention"])
 def test_gradients_stay_finite(case: str) -> None:
     num_points = 1 if case == "one point" else 4
@@ -98,7 +93,9 @@ def test_gradients_stay_finite(case: str) -> None:
         value.requires_grad_()
     valid = torch.full((2, num_points), case != "none valid")
     excluded = torch.zeros(2, num_points, num_points, dtype=torch.bool)
-    loss = attention_weighted_triplet_loss(*inputs, valid, excluded, temperature=1)
+    loss = attention_weighted_triplet_loss(
+        *inputs, valid, excluded, MTLDescLossOptions(temperature=1)
+    )
     loss.backward()
     assert torch.isfinite(loss)
     assert all(torch.isfinite(value.grad).all() for value in inputs)
@@ -135,7 +132,7 @@ def test_golden_triplet_loss(
         *(attention[..., 0] for attention in inputs[2:]),
         torch.from_numpy(golden["valid_mask"]),
         torch.from_numpy(golden["not_search_mask"]),
-        temperature=temperature,
+        MTLDescLossOptions(temperature=temperature),
     )
     loss.backward()
     label = f"T = {temperature}"
