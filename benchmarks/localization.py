@@ -18,7 +18,7 @@ from benchmarks.console import NOTHING, conclude, table_lines
 from benchmarks.record import Picture, Problem, Row, Run, write_run
 from benchmarks.scene_names import DEMO_WORLDS, metrics_by_part
 from featplug.base import choose_device
-from featplug.cli.runner import run_command
+from featplug.cli.command_line import run_command
 from featplug.localization.localizer import PICTURE
 from pipelines import aachen, aachen_task, inloc, inloc_task
 from pipelines.aachen_task import AachenOptions

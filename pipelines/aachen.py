@@ -15,7 +15,7 @@ import numpy as np
 import pycolmap
 import tyro
 
-from featplug.cli.runner import run_command
+from featplug.cli.command_line import run_command
 from featplug.colmap.model_files import read_model
 from featplug.io.pair_lists import Pair, read_pairs, write_pairs
 from featplug.io.results import StageRecorder, data_fingerprint, metric, write_results

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from featplug.cli.runner import run_command
+from featplug.cli.command_line import run_command
 from featplug.io.pair_lists import Pair, read_pairs, write_pairs
 from featplug.io.results import StageRecorder, data_fingerprint, metric, write_results
 from featplug.io.store import FeatureReader, MatchReader

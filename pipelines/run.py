@@ -245,7 +245,7 @@ def match_pairs(
         outputs,
         overwrite=options.overwrite,
         device=options.device,
-        memory_gib=memory_gib,
+        memory_budget=int(memory_gib * 2**30),
         progress=progress,
     )
     return matched.match_path, matched.num_present

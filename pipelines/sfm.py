@@ -14,7 +14,7 @@ import numpy as np
 import pycolmap
 import tyro
 
-from featplug.cli.runner import run_command
+from featplug.cli.command_line import leave_config, run_command
 from featplug.colmap.cameras import CameraOptions, check_camera
 from featplug.colmap.database import (
     VerificationSummary,
@@ -173,6 +173,7 @@ def match_scene(options: SfmOptions, progress: bool = False) -> MatchedScene:
     recorder = StageRecorder()
     with recorder.stage("extract"):
         names = list_images(options.images)
+        leave_config(options)
         inputs = scene_features(options.extraction, options.images, names, outputs, progress)
     if len(inputs.names) < 2:
         raise ValueError(

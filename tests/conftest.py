@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from featplug.cli.runner import run_command
+from featplug.cli.command_line import run_command
 from tests.golden.golden_set import SMALL, GoldenSet
 from tests.golden.parity import Parity
 from tests.scenes.aachen_sets import write_room_set

@@ -14,7 +14,7 @@ import sysconfig
 import venv
 from pathlib import Path
 
-from featplug.cli.runner import run_command
+from featplug.cli.command_line import run_command
 
 VERSIONS = ("3.13.0", "4.0.4", "4.1.1", "4.2.1")
 """The last of each supported series."""

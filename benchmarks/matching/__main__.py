@@ -19,7 +19,7 @@ from benchmarks.matching.datasets import read_pairs, recognise
 from benchmarks.matching.evaluate import Benchmark, MatchingOptions
 from benchmarks.matching.protocols import Protocol, choose_protocols
 from benchmarks.record import Row, Run, write_run
-from featplug.cli.runner import run_command
+from featplug.cli.command_line import leave_config, run_command
 from featplug.io.results import data_fingerprint
 from pipelines.run import plain
 
@@ -55,6 +55,7 @@ def measure_all(options: MatchingOptions, progress: bool = False) -> tuple[Run, 
         {pair_set.name: data},
         problems=[*problems, *pair_set.problems],
     )
+    leave_config(options)
     benchmark = Benchmark(pair_set, options, progress)
     for feature in features:
         for rows, problems in benchmark.measure(feature, protocols):

@@ -21,7 +21,7 @@ from benchmarks.patches.hpatches import HPatches
 from benchmarks.patches.phototour import PhotoTour
 from benchmarks.patches.romepatches import RomePatches
 from benchmarks.record import Row, Run, write_run
-from featplug.cli.runner import run_command
+from featplug.cli.command_line import leave_config, run_command
 from featplug.io.results import StageRecorder, data_fingerprint
 from pipelines.run import plain, require_positive
 
@@ -137,6 +137,7 @@ def measure_all(options: PatchOptions, progress: bool = False) -> Run:
             result.problems += patch_set.problems
         except FAILURES as error:
             result.problems.append(problem_of(str(folder), error))
+    leave_config(options)
     for name in features:
         try:
             descriptor = load_descriptor(name, weights.get(name), options.device)

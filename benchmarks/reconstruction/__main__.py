@@ -10,7 +10,7 @@ from benchmarks.console import conclude
 from benchmarks.reconstruction.evaluate_scene import run_benchmark
 from benchmarks.reconstruction.options import ReconstructionOptions
 from benchmarks.reconstruction.summary import run_lines
-from featplug.cli.runner import run_command
+from featplug.cli.command_line import run_command
 
 
 def main(options: Annotated[ReconstructionOptions, tyro.conf.arg(name="")]) -> None:

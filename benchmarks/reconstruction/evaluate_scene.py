@@ -18,6 +18,7 @@ from benchmarks.reconstruction.reuse import map_or_reuse, matching_costs
 from benchmarks.reconstruction.scenes import Scene, find_scene
 from benchmarks.reconstruction.views import draw_pairs, telling_pairs
 from benchmarks.record import Picture, Problem, Row, Run, write_run
+from featplug.cli.command_line import leave_config
 from featplug.colmap.dense import dense_reconstruction, require_dense
 from featplug.io.images import list_images
 from featplug.io.pair_lists import Pair
@@ -44,6 +45,7 @@ def run_benchmark(options: ReconstructionOptions, progress: bool = False) -> Run
     run = Run("reconstruction", plain(asdict(options)), {}, problems=problems)
     scenes = _found_scenes(options, run)
     require_different_names(scenes)
+    leave_config(options)
     if options.dense:
         try:
             require_dense()

@@ -13,7 +13,7 @@ import tyro
 from benchmarks.report.formats import write_formats, write_text
 from benchmarks.report.gather import make_report
 from benchmarks.report.page import render_page
-from featplug.cli.runner import run_command
+from featplug.cli.command_line import run_command
 
 
 def main(

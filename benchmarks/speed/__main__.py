@@ -24,7 +24,7 @@ from benchmarks.scene_names import scene_folder
 from benchmarks.speed.cases import CASES
 from benchmarks.speed.measure import CaseName, Sample, Setup, SpeedOptions, Step, measure
 from featplug.base import choose_device
-from featplug.cli.runner import run_command
+from featplug.cli.command_line import leave_config, run_command
 from featplug.io.images import list_images
 from featplug.io.results import data_fingerprint, metric
 from pipelines.run import plain, require_positive
@@ -50,6 +50,7 @@ def measure_all(options: SpeedOptions) -> Run:
         "fingerprint": data_fingerprint(options.images, names),
     }
     run = Run("speed", plain(asdict(options)), {dataset: data}, problems=problems)
+    leave_config(options)
     with tempfile.TemporaryDirectory() as work:
         for feature in features:
             setup = Setup(options, feature, Path(work))

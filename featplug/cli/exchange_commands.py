@@ -2,85 +2,123 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import tyro
+from featplug.cli.command_line import Unprefixed
 
 if TYPE_CHECKING:
     from featplug.io.exchange.transfer import Transfer
     from featplug.io.pair_lists import Pair
 
-export_app = tyro.extras.SubcommandApp()
-"""The commands of ``featplug export``."""
-import_app = tyro.extras.SubcommandApp()
-"""The commands of ``featplug import``."""
+
+@dataclass(frozen=True)
+class FeatureSource:
+    """Features to export."""
+
+    features: Path
+    """Feature file, ours or hloc's."""
+    image_list: Path | None = None
+    """Text file of image names; all images in the feature file by default."""
+
+    def names(self) -> list[str] | None:
+        """Return the listed image names; None stands for all."""
+        from featplug.io.images import read_image_list
+
+        return None if self.image_list is None else read_image_list(self.image_list)
 
 
-@export_app.command(name="colmap")
+@dataclass(frozen=True)
+class MatchSource(FeatureSource):
+    """Features and matches to export."""
+
+    matches: Path | None = None
+    """Match file, ours or hloc's; no matches by default."""
+    pairs: Path | None = None
+    """Pair list; all pairs in the match file by default."""
+
+    def pair_list(self) -> list[Pair] | None:
+        """Return the listed pairs; None stands for all."""
+        from featplug.io.pair_lists import read_pairs, unique_pairs
+
+        return None if self.pairs is None else unique_pairs(read_pairs(self.pairs))
+
+
+@dataclass(frozen=True)
+class ImportTarget:
+    """Files to write, which hloc reads."""
+
+    features: Path
+    """Feature file to write."""
+    matches: Path | None = None
+    """Match file to write; none by default."""
+    overwrite: bool = False
+    """Replace the files."""
+
+
+@dataclass(frozen=True)
+class DatabaseOptions:
+    """What a COLMAP database gets besides keypoints and matches."""
+
+    camera_mode: Literal["auto", "single", "per-folder", "per-image"] = "auto"
+    """Which images share a camera."""
+    camera_model: str = "SIMPLE_RADIAL"
+    """COLMAP camera model."""
+    camera_params: str | None = None
+    """Known intrinsics, comma-separated in the order of COLMAP's model."""
+    descriptors: Literal["none", "sift", "float"] = "none"
+    """sift: as COLMAP's own SIFT, which COLMAP can match; float: of any feature, for reading
+    back only."""
+    verify: bool = True
+    """Verify the matches geometrically; COLMAP's mapper uses only verified matches."""
+    max_error: float = 4.0
+    """Largest error of an inlier in verification, in pixels."""
+    seed: int = 0
+    """Seed of verification."""
+
+
 def export_colmap(
-    features: Path,
+    source: Unprefixed[MatchSource],
     image_dir: Path,
     database: Path,
-    matches: Path | None = None,
-    pairs: Path | None = None,
-    image_list: Path | None = None,
-    camera_mode: Literal["auto", "single", "per-folder", "per-image"] = "auto",
-    camera_model: str = "SIMPLE_RADIAL",
-    camera_params: str | None = None,
-    descriptors: Literal["none", "sift", "float"] = "none",
-    verify: bool = True,
-    max_error: float = 4.0,
-    seed: int = 0,
+    options: Unprefixed[DatabaseOptions] = DatabaseOptions(),
     overwrite: bool = False,
 ) -> None:
     """Make a COLMAP database, for its mapper, its graphical interface or other tools.
 
     Args:
-        features: feature file, ours or hloc's.
+        source: features and matches.
         image_dir: folder of the images.
-        database: the database.
-        matches: match file, ours or hloc's.
-        pairs: pair list, in place of all pairs in the match file.
-        image_list: text file of image names, in place of all images in the feature file.
-        camera_mode: which images share a camera.
-        camera_model: COLMAP camera model.
-        camera_params: known intrinsics, comma-separated as COLMAP's model orders them.
-        descriptors: sift: as COLMAP's own SIFT, which it can match; float: of any feature, for
-            reading back only.
-        verify: verify the matches geometrically; COLMAP's mapper uses no others.
-        max_error: of an inlier in verification, in pixels.
-        seed: of verification.
-        overwrite: replace a database.
+        database: database to write.
+        options: cameras, descriptors and verification.
+        overwrite: replace a COLMAP database.
     """
     from featplug.colmap.cameras import CameraOptions
     from featplug.io.exchange.colmap import export_database
 
+    camera = CameraOptions(options.camera_mode, options.camera_model, options.camera_params)
     _report(
         export_database(
             database,
-            features,
+            source.features,
             image_dir,
-            matches,
-            names=_names(image_list),
-            pairs=_pairs(pairs),
-            camera=CameraOptions(camera_mode, camera_model, camera_params),
-            descriptors=descriptors,
-            verify=verify,
-            seed=seed,
-            max_error=max_error,
+            source.matches,
+            names=source.names(),
+            pairs=source.pair_list(),
+            camera=camera,
+            descriptors=options.descriptors,
+            verify=options.verify,
+            seed=options.seed,
+            max_error=options.max_error,
             overwrite=overwrite,
         )
     )
 
 
-@export_app.command(name="kapture")
 def export_kapture(
-    features: Path,
+    source: Unprefixed[MatchSource],
     output: Path,
-    matches: Path | None = None,
-    pairs: Path | None = None,
-    image_list: Path | None = None,
     image_dir: Path | None = None,
     feature_type: str = "featplug",
     descriptors: bool = True,
@@ -89,14 +127,11 @@ def export_kapture(
     """Write keypoints, descriptors and matches into a kapture folder, new or with images already.
 
     Args:
-        features: feature file, ours or hloc's.
+        source: features and matches.
         output: the kapture folder.
-        matches: match file, ours or hloc's.
-        pairs: pair list, in place of all pairs in the match file.
-        image_list: text file of image names, in place of all images in the feature file.
         image_dir: folder of the images, linked into a new kapture folder.
         feature_type: kapture's name for these features.
-        descriptors: write them, too.
+        descriptors: write descriptors, too.
         overwrite: replace the features of that name.
     """
     from featplug.io.exchange import kapture
@@ -104,154 +139,133 @@ def export_kapture(
     _report(
         kapture.export_kapture(
             output,
-            features,
-            matches,
+            source.features,
+            source.matches,
             feature_type=feature_type,
             image_dir=image_dir,
-            names=_names(image_list),
-            pairs=_pairs(pairs),
+            names=source.names(),
+            pairs=source.pair_list(),
             descriptors=descriptors,
             overwrite=overwrite,
         )
     )
 
 
-@export_app.command(name="schoenberger")
 def export_schoenberger(
-    features: Path,
+    source: Unprefixed[MatchSource],
     output: Path,
-    matches: Path | None = None,
-    pairs: Path | None = None,
-    image_list: Path | None = None,
     descriptors: bool = True,
     overwrite: bool = False,
 ) -> None:
     """Write the .bin files of the local feature evaluation benchmark (Schönberger et al. 2017).
 
     Args:
-        features: feature file, ours or hloc's.
-        output: the dataset's folder; gets keypoints, descriptors and matches.
-        matches: match file, ours or hloc's.
-        pairs: pair list, in place of all pairs in the match file.
-        image_list: text file of image names, in place of all images in the feature file.
-        descriptors: write them, too.
-        overwrite: replace all .bin files there.
+        source: features and matches.
+        output: folder of the data set; gets keypoints, descriptors and matches.
+        descriptors: write descriptors, too.
+        overwrite: replace all .bin files in the folder.
     """
     from featplug.io.exchange.schoenberger import export_dataset
 
+    names, pairs = source.names(), source.pair_list()
     _report(
         export_dataset(
             output,
-            features,
-            matches,
-            names=_names(image_list),
-            pairs=_pairs(pairs),
+            source.features,
+            source.matches,
+            names=names,
+            pairs=pairs,
             descriptors=descriptors,
             overwrite=overwrite,
         )
     )
 
 
-@export_app.command(name="d2net")
 def export_d2net(
-    features: Path,
+    source: Unprefixed[FeatureSource],
     output: Path,
     suffix: str = ".d2-net",
-    image_list: Path | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write D2-Net's feature files, IMAGE.d2-net.
 
     Args:
-        features: feature file, ours or hloc's.
-        output: where they go, usually the image folder.
-        suffix: what their names have after the images'.
-        image_list: text file of image names, in place of all images in the feature file.
-        overwrite: replace all files of that suffix there.
+        source: features.
+        output: folder of the files, usually that of the images.
+        suffix: end of a file's name, after the image's.
+        overwrite: replace all files of that suffix in the folder.
     """
     from featplug.io.exchange.d2net import export_archives
 
-    names = _names(image_list)
-    _report(export_archives(output, features, suffix=suffix, names=names, overwrite=overwrite))
+    names = source.names()
+    _report(
+        export_archives(output, source.features, suffix=suffix, names=names, overwrite=overwrite)
+    )
 
 
-@import_app.command(name="colmap")
 def import_colmap(
     database: Path,
-    features: Path,
-    matches: Path | None = None,
+    target: Unprefixed[ImportTarget],
     inliers: bool = False,
     descriptors: bool = True,
-    overwrite: bool = False,
 ) -> None:
     """Read a COLMAP database into files that hloc reads.
 
     Args:
         database: the database.
-        features: the feature file to write.
-        matches: the match file to write.
-        inliers: only the matches that COLMAP has verified.
-        descriptors: read them, too, where there are some.
-        overwrite: replace the files.
+        target: files to write.
+        inliers: read only the matches that COLMAP has verified.
+        descriptors: read descriptors, too, where the database has them.
     """
     from featplug.io.exchange.colmap import import_database
 
     _report(
         import_database(
             database,
-            features,
-            matches,
+            target.features,
+            target.matches,
             inliers=inliers,
             descriptors=descriptors,
-            overwrite=overwrite,
+            overwrite=target.overwrite,
         )
     )
 
 
-@import_app.command(name="kapture")
 def import_kapture(
-    kapture: Path,
-    features: Path,
-    matches: Path | None = None,
-    feature_type: str | None = None,
-    overwrite: bool = False,
+    kapture: Path, target: Unprefixed[ImportTarget], feature_type: str | None = None
 ) -> None:
     """Read a kapture folder into files that hloc reads.
 
     Args:
         kapture: the folder.
-        features: the feature file to write.
-        matches: the match file to write.
-        feature_type: kapture's name for the features, where it has several.
-        overwrite: replace the files.
+        target: files to write.
+        feature_type: kapture's name for the features, where the folder has several.
     """
     from featplug.io.exchange import kapture as format_
 
     _report(
         format_.import_kapture(
-            kapture, features, matches, feature_type=feature_type, overwrite=overwrite
+            kapture,
+            target.features,
+            target.matches,
+            feature_type=feature_type,
+            overwrite=target.overwrite,
         )
     )
 
 
-@import_app.command(name="schoenberger")
-def import_schoenberger(
-    dataset: Path, features: Path, matches: Path | None = None, overwrite: bool = False
-) -> None:
+def import_schoenberger(dataset: Path, target: Unprefixed[ImportTarget]) -> None:
     """Read the .bin files of the local feature evaluation benchmark into files that hloc reads.
 
     Args:
-        dataset: its folder, with images, keypoints and the others.
-        features: the feature file to write.
-        matches: the match file to write.
-        overwrite: replace the files.
+        dataset: folder of the data set, with images, keypoints and the others.
+        target: files to write.
     """
     from featplug.io.exchange.schoenberger import import_dataset
 
-    _report(import_dataset(dataset, features, matches, overwrite=overwrite))
+    _report(import_dataset(dataset, target.features, target.matches, overwrite=target.overwrite))
 
 
-@import_app.command(name="d2net")
 def import_d2net(
     image_dir: Path,
     features: Path,
@@ -263,9 +277,9 @@ def import_d2net(
 
     Args:
         image_dir: folder of the images.
-        features: the feature file to write.
-        archives: where D2-Net's files are; beside the images by default.
-        suffix: what their names have after the images'.
+        features: feature file to write.
+        archives: folder of D2-Net's files; that of the images by default.
+        suffix: end of a file's name, after the image's.
         overwrite: replace the file.
     """
     from featplug.io.exchange.d2net import import_archives
@@ -274,16 +288,20 @@ def import_d2net(
     _report(import_archives(folder, image_dir, features, suffix=suffix, overwrite=overwrite))
 
 
-def _names(image_list: Path | None) -> list[str] | None:
-    from featplug.io.images import read_image_list
-
-    return None if image_list is None else read_image_list(image_list)
-
-
-def _pairs(pairs: Path | None) -> list[Pair] | None:
-    from featplug.io.pair_lists import read_pairs, unique_pairs
-
-    return None if pairs is None else unique_pairs(read_pairs(pairs))
+EXPORTS = {
+    "colmap": export_colmap,
+    "kapture": export_kapture,
+    "schoenberger": export_schoenberger,
+    "d2net": export_d2net,
+}
+"""The commands of ``featplug export``."""
+IMPORTS = {
+    "colmap": import_colmap,
+    "kapture": import_kapture,
+    "schoenberger": import_schoenberger,
+    "d2net": import_d2net,
+}
+"""The commands of ``featplug import``."""
 
 
 def _report(transfer: Transfer) -> None:

@@ -2,42 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
-
-pairs_app = tyro.extras.SubcommandApp()
-"""The commands of ``featplug pairs``."""
+from featplug.cli.command_line import Unprefixed
 
 
-@pairs_app.command(name="exhaustive")
-def pairs_exhaustive(
+def exhaustive(
     output: Path,
     image_list: Path | None = None,
     features: Path | None = None,
     ref_list: Path | None = None,
     ref_features: Path | None = None,
 ) -> None:
-    """Pair every image with every other, or with every one of a second list.
+    """Pair every image with every other, or with every image of a second list.
 
     Args:
-        output: the pair list.
-        image_list: text file of image names; give this or --features.
-        features: feature file whose images to pair.
+        output: pair list to write.
+        image_list: text file of image names; needed unless --features is used.
+        features: feature file whose images are paired.
         ref_list: text file of the images to pair them with.
         ref_features: feature file of the images to pair them with.
     """
-    from featplug.stages.pairs import exhaustive
+    from featplug.stages import pairs
 
     names = _names(image_list, features)
     references = None
     if ref_list is not None or ref_features is not None:
         references = _names(ref_list, ref_features)
-    _write_pairs(output, exhaustive(names, references))
+    _write_pairs(output, pairs.exhaustive(names, references))
 
 
-@pairs_app.command(name="sequential")
-def pairs_sequential(
+def sequential(
     output: Path,
     image_list: Path | None = None,
     features: Path | None = None,
@@ -47,25 +44,25 @@ def pairs_sequential(
     """Pair every image with those that follow it.
 
     Args:
-        output: the pair list.
-        image_list: text file of image names in the order of capture; give this or --features.
-        features: feature file whose images to pair, in the order of their names.
-        overlap: with how many following images.
-        quadratic: also with the 1st, 2nd, 4th, 8th … following one.
+        output: pair list to write.
+        image_list: text file of image names in the order of capture; needed unless --features is
+            used.
+        features: feature file whose images are paired, in the order of their names.
+        overlap: number of following images that each image is paired with.
+        quadratic: pair each image with the 1st, 2nd, 4th, 8th, … following one, too.
     """
-    from featplug.stages.pairs import sequential
+    from featplug.stages import pairs
 
-    _write_pairs(output, sequential(_names(image_list, features), overlap, quadratic))
+    _write_pairs(output, pairs.sequential(_names(image_list, features), overlap, quadratic))
 
 
-@pairs_app.command(name="covisibility")
-def pairs_covisibility(model: Path, output: Path, num_matched: int) -> None:
+def covisibility(model: Path, output: Path, num_matched: int) -> None:
     """Pair every image of a COLMAP model with those that share most 3-D points with it.
 
     Args:
         model: folder of the model.
-        output: the pair list.
-        num_matched: with how many images.
+        output: pair list to write.
+        num_matched: number of images that each image is paired with.
     """
     from featplug.colmap.model_files import read_model
     from featplug.stages.pairs import covisible
@@ -73,65 +70,73 @@ def pairs_covisibility(model: Path, output: Path, num_matched: int) -> None:
     _write_pairs(output, covisible(read_model(model), num_matched))
 
 
-@pairs_app.command(name="poses")
-def pairs_poses(
-    model: Path, output: Path, num_matched: int, rotation_threshold: float = 30.0
-) -> None:
+def poses(model: Path, output: Path, num_matched: int, rotation_threshold: float = 30.0) -> None:
     """Pair every image of a COLMAP model with the nearest ones that look the same way.
 
     Args:
         model: folder of the model.
-        output: the pair list.
-        num_matched: with how many images.
+        output: pair list to write.
+        num_matched: number of images that each image is paired with.
         rotation_threshold: largest angle between the optical axes, in degrees.
     """
     from featplug.colmap.model_files import read_model
     from featplug.metrics.poses import model_poses
     from featplug.stages.pairs import from_poses
 
-    poses = model_poses(read_model(model))
-    _write_pairs(output, from_poses(poses, num_matched, rotation_threshold))
+    known = model_poses(read_model(model))
+    _write_pairs(output, from_poses(known, num_matched, rotation_threshold))
 
 
-@pairs_app.command(name="retrieval")
-def pairs_retrieval(
-    descriptors: Path,
-    output: Path,
-    num_matched: int,
-    query_prefix: tuple[str, ...] = (),
-    query_list: Path | None = None,
-    db_prefix: tuple[str, ...] = (),
-    db_list: Path | None = None,
-    db_model: Path | None = None,
-    db_descriptors: tuple[Path, ...] = (),
-    min_score: float | None = None,
-) -> None:
-    """Pair every query with the images of a database that look most like it.
+@dataclass(frozen=True)
+class RetrievalPairOptions:
+    """Queries, database, and how many images of it each query is paired with."""
 
-    Args:
-        descriptors: file of the queries' global descriptors, of `featplug retrieve` or hloc.
-        output: the pair list.
-        num_matched: with how many images.
-        query_prefix: queries are the images whose names start so.
-        query_list: text file of the queries.
-        db_prefix: the database is the images whose names start so.
-        db_list: text file of the database's images.
-        db_model: the database is the images of this COLMAP model.
-        db_descriptors: files of the database's global descriptors; --descriptors by default.
-        min_score: least similarity of a pair; hloc asks for 0.
-    """
+    descriptors: Path
+    """File of the queries' global descriptors, made by `featplug retrieve` or hloc."""
+    output: Path
+    """Pair list to write."""
+    num_matched: int
+    """Number of database images that each query is paired with."""
+    query_prefix: tuple[str, ...] = ()
+    """Starts of the queries' names; all images by default."""
+    query_list: Path | None = None
+    """Text file of the queries."""
+    db_prefix: tuple[str, ...] = ()
+    """Starts of the names of the database's images; all images by default."""
+    db_list: Path | None = None
+    """Text file of the database's images."""
+    db_model: Path | None = None
+    """COLMAP model whose images are the database."""
+    db_descriptors: tuple[Path, ...] = ()
+    """Files of the database's global descriptors; --descriptors by default."""
+    min_score: float | None = None
+    """Smallest similarity of a pair; hloc uses 0."""
+
+
+def retrieval(options: Unprefixed[RetrievalPairOptions]) -> None:
+    """Pair every query with the images of a database that look most like it."""
     from featplug.colmap.model_files import read_model
     from featplug.metrics.poses import model_poses
     from featplug.stages.retrieve import described_images, pairs_from_retrieval, select_images
 
-    queries = select_images(described_images(descriptors), query_prefix, query_list)
-    files = db_descriptors or (descriptors,)
-    if db_model is not None:
-        database = sorted(model_poses(read_model(db_model)))
+    described = described_images(options.descriptors)
+    queries = select_images(described, options.query_prefix, options.query_list)
+    files = options.db_descriptors or (options.descriptors,)
+    if options.db_model is not None:
+        database = sorted(model_poses(read_model(options.db_model)))
     else:
-        database = select_images(described_images(*files), db_prefix, db_list)
-    chosen = pairs_from_retrieval(descriptors, num_matched, queries, database, files, min_score)
-    _write_pairs(output, chosen)
+        database = select_images(described_images(*files), options.db_prefix, options.db_list)
+    retrieved = pairs_from_retrieval(
+        options.descriptors, options.num_matched, queries, database, files, options.min_score
+    )
+    _write_pairs(options.output, retrieved)
+
+
+COMMANDS = {
+    command.__name__: command
+    for command in (exhaustive, sequential, covisibility, poses, retrieval)
+}
+"""The commands of ``featplug pairs``."""
 
 
 def _names(image_list: Path | None, features: Path | None) -> list[str]:
@@ -141,15 +146,15 @@ def _names(image_list: Path | None, features: Path | None) -> list[str]:
     if image_list is not None:
         return read_image_list(image_list)
     if features is None:
-        raise ValueError("Give a list of images or a feature file.")
+        raise ValueError("No images are named; use --image_list FILE or --features FILE.")
     with FeatureReader(features) as reader:
         return reader.names()
 
 
-def _write_pairs(output: Path, chosen: list[tuple[str, str]]) -> None:
+def _write_pairs(output: Path, pairs: Sequence[tuple[str, str]]) -> None:
     from featplug.io.pair_lists import write_pairs
 
-    if not chosen:
-        raise ValueError("There is no pair of images like that, so no pair list is written.")
-    write_pairs(output, chosen)
-    print(f"{output}: {len(chosen)} pairs of {len({p[0] for p in chosen})} images")
+    if not pairs:
+        raise ValueError(f"{output} is not written: no two images fit the options; change them.")
+    write_pairs(output, pairs)
+    print(f"{output}: {len(pairs)} pairs of {len({first for first, _ in pairs})} images")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -22,6 +23,8 @@ def progress_bar(
 ) -> tqdm:
     """Make a bar on the standard error stream.
 
+    No bar is shown where the log of featplug is set to warnings, as commands do with ``--quiet``.
+
     Args:
         items: what to go through; None for a bar that is updated by hand.
         description: the stage.
@@ -37,6 +40,6 @@ def progress_bar(
         total,
         unit=unit,
         initial=done,
-        disable=not shown,
+        disable=not shown or logging.getLogger("featplug").level > logging.INFO,
         mininterval=interval,
     )

@@ -1,4 +1,4 @@
-"""What there is to choose from: every feature conf with its paper, weights and licence."""
+"""What can be chosen: every conf with its paper, weights and licence."""
 
 from __future__ import annotations
 
@@ -6,21 +6,23 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from featplug.methods import features
+from featplug.methods import MethodTable, features
 from featplug.weights.loading import WeightsStatus, weights_status
 from featplug.weights.registry import preferred_entries
 
 
 @dataclass(frozen=True)
 class ConfStatus:
-    """One feature conf."""
+    """One conf."""
 
     name: str
-    paper: str
-    dimensions: str
-    """Of a descriptor."""
-    matcher: str
-    """The conf it is matched with by default."""
+    kind: str
+    """``feature``, ``matcher`` or ``retrieval``."""
+    paper: str | None
+    dimensions: str | None
+    """Size of a feature's descriptor, in words."""
+    matcher: str | None
+    """Matcher conf that a feature is matched with by default."""
     describes: bool
     """Whether it describes the keypoints of other confs, too."""
     weights: dict[str, WeightsStatus | None]
@@ -36,18 +38,19 @@ class ConfStatus:
         )
 
 
-def list_confs() -> list[ConfStatus]:
-    """Say for each feature conf what it is, and whether its weights are there."""
+def list_confs(table: MethodTable[Any] = features) -> list[ConfStatus]:
+    """List the confs of a table, and report whether their weights are present."""
     return [
         ConfStatus(
             name,
-            conf["paper"],
-            conf["dimensions"],
-            conf["matcher"],
+            table.kind,
+            conf.get("paper"),
+            conf.get("dimensions"),
+            conf.get("matcher"),
             "detector" in conf["model"],
             _weights(conf["model"]),
         )
-        for name, conf in features.items()
+        for name, conf in table.items()
     ]
 
 

@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from featplug.cli.runner import run_command
+from featplug.cli.command_line import run_command
 from featplug.io.files import write_whole
 
 DEMO = Path("demo")

@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 
+from featplug.cli.command_line import leave_config
 from featplug.io.images import list_images
 from featplug.training.data.photographs import split_photographs
 from featplug.training.task import Task
@@ -45,6 +46,11 @@ class Run:
     max_minutes: float | None = None
     """Stop after that many; the same command goes on."""
 
+    @property
+    def output_dir(self) -> Path:
+        """Folder of the run."""
+        return self.outputs
+
     def train(self, task: Task) -> None:
         """Train, and say how it ended and where all is."""
         options = TrainOptions(
@@ -57,6 +63,8 @@ class Run:
             validate_every=self.validate_every,
             max_minutes=self.max_minutes,
         )
+        if process_rank()[0] == 0:
+            leave_config(self)
         summary = train(task, options, progress=True)
         if process_rank()[0] != 0:
             return

@@ -176,7 +176,7 @@ def test_the_command_writes_the_page_and_says_what_is_missing(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from featplug.cli.runner import run_command
+    from featplug.cli.command_line import run_command
 
     newer = write_record(tmp_path / "newer", {"benchmark": "matching", "format": 99})
     output = tmp_path / "deep" / "page.html"

@@ -10,7 +10,7 @@ import numpy as np
 import pycolmap
 import pytest
 
-from featplug.cli.app import app
+from featplug.cli.program import PROGRAM
 from featplug.colmap.cameras import CameraOptions
 from featplug.colmap.database import create_database, image_ids
 from featplug.colmap.mapping import incremental_mapping
@@ -230,24 +230,28 @@ def test_files_of_others_are_not_replaced(
     notes = tmp_path / "notes.txt"
     notes.write_text("mine")
     export = "export", "colmap", "--features", photographs.features, "--image_dir", images
-    line = refusal(app, "featplug", *export, "--database", notes)
+    line = refusal(PROGRAM, "featplug", *export, "--database", notes)
     assert "notes.txt is there already" in line
-    line = refusal(app, "featplug", *export, "--database", notes, "--overwrite")
+    line = refusal(PROGRAM, "featplug", *export, "--database", notes, "--overwrite")
     assert "notes.txt is no COLMAP database" in line
-    line = refusal(app, "featplug", "import", "colmap", "--database", notes, "--features", "x.h5")
+    line = refusal(
+        PROGRAM, "featplug", "import", "colmap", "--database", notes, "--features", "x.h5"
+    )
     assert "notes.txt is no COLMAP database" in line
     assert notes.read_text() == "mine"
     missing = tmp_path / "absent.db"
-    line = refusal(app, "featplug", "import", "colmap", "--database", missing, "--features", "x.h5")
+    line = refusal(
+        PROGRAM, "featplug", "import", "colmap", "--database", missing, "--features", "x.h5"
+    )
     assert "There is no COLMAP database" in line
     assert not missing.exists()
     database = tmp_path / "database.db"
     export_database(database, photographs.features, images)
     export_database(database, photographs.features, images, overwrite=True)
     arguments = "import", "colmap", "--database", database, "--features"
-    line = refusal(app, "featplug", *arguments, photographs.features)
+    line = refusal(PROGRAM, "featplug", *arguments, photographs.features)
     assert "feats.h5 is there already" in line
-    line = refusal(app, "featplug", *arguments, photographs.matches, "--overwrite")
+    line = refusal(PROGRAM, "featplug", *arguments, photographs.matches, "--overwrite")
     assert "holds matches, so it is not overwritten with features" in line
     with FeatureReader(photographs.features) as reader:
         assert reader.names() == NAMES

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from featplug.cli.app import app
+from featplug.cli.program import PROGRAM
 from featplug.io.exchange.d2net import export_archives, import_archives, read_archive
 from featplug.io.store import FeatureReader
 from tests.io.exchange.conftest import (
@@ -66,17 +66,17 @@ def test_damaged_archives_are_named_and_nothing_is_unpickled(
     arguments = "--image_dir", images, "--archives", tmp_path, "--features", features
     for content in (whole[:-200], whole[:40], b"", pickle.dumps({"keypoints": 1})):
         path.write_bytes(content)
-        line = refusal(app, "featplug", "import", "d2net", *arguments)
+        line = refusal(PROGRAM, "featplug", "import", "d2net", *arguments)
         assert "b.png.d2-net is no NumPy archive, or damaged" in line
         assert not features.exists()
     with path.open("wb") as file:
         np.savez(file, keypoints=np.zeros((3, 3)))
     assert "b.png.d2-net has no descriptors" in refusal(
-        app, "featplug", "import", "d2net", *arguments
+        PROGRAM, "featplug", "import", "d2net", *arguments
     )
     with path.open("wb") as file:
         np.savez(file, keypoints=np.zeros((3, 3)), descriptors=np.zeros((2, 512)))
-    line = refusal(app, "featplug", "import", "d2net", *arguments)
+    line = refusal(PROGRAM, "featplug", "import", "d2net", *arguments)
     assert "'b.png' has 3 keypoints but descriptors of the shape (512, 2)" in line
 
 
@@ -85,7 +85,7 @@ def test_an_earlier_export_is_replaced_only_when_asked(
 ) -> None:
     export_archives(tmp_path, photographs.features)
     export = "export", "d2net", "--features", photographs.features, "--output", tmp_path
-    assert "holds 3 .d2-net files already" in refusal(app, "featplug", *export)
+    assert "holds 3 .d2-net files already" in refusal(PROGRAM, "featplug", *export)
     export_archives(tmp_path, photographs.features, names=["b.png"], overwrite=True)
     assert [path.name for path in tmp_path.rglob("*.d2-net")] == ["b.png.d2-net"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from featplug.cli.app import app
+from featplug.cli.program import PROGRAM
 from featplug.io.exchange.kapture import export_kapture, import_kapture
 from featplug.io.store import FeatureReader, MatchReader
 from tests.io.exchange.conftest import (
@@ -111,7 +111,7 @@ def test_an_earlier_export_is_replaced_only_when_asked(
     photographs: MatchedImages, exported: Path, refusal: Callable[..., str]
 ) -> None:
     export = "export", "kapture", "--features", photographs.features, "--output", exported
-    assert "holds 3 .kpt files already" in refusal(app, "featplug", *export)
+    assert "holds 3 .kpt files already" in refusal(PROGRAM, "featplug", *export)
     export_kapture(exported, photographs.features, descriptors=False, overwrite=True)
     assert not list(exported.rglob("*.matches"))
     assert not list(exported.rglob("*.desc"))
@@ -125,7 +125,7 @@ def test_what_cannot_be_read_is_named(
     arguments = "--kapture", exported, "--features", features, "--matches", matches
 
     def refused() -> str:
-        return refusal(app, "featplug", "import", "kapture", *arguments, "--overwrite")
+        return refusal(PROGRAM, "featplug", "import", "kapture", *arguments, "--overwrite")
 
     path = exported / "reconstruction/matches/featplug/b.png.overlapping/db/a.png.matches"
     whole = path.read_bytes()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from featplug.cli.app import app
+from featplug.cli.program import PROGRAM
 from featplug.io.artifact import Provenance
 from featplug.io.exchange.schoenberger import (
     export_dataset,
@@ -124,7 +124,7 @@ def test_a_cut_file_is_named(
     path.write_bytes(path.read_bytes()[:cut])
     features, matches = tmp_path / "back.h5", tmp_path / "back-matches.h5"
     arguments = "--dataset", tmp_path, "--features", features, "--matches", matches
-    line = refusal(app, "featplug", "import", "schoenberger", *arguments)
+    line = refusal(PROGRAM, "featplug", "import", "schoenberger", *arguments)
     assert str(path) in line
     assert "cut off" in line
     assert not matches.exists()
@@ -153,7 +153,7 @@ def test_an_earlier_export_is_replaced_only_when_asked(
     export_dataset(tmp_path, scene.features, scene.matches)
     notes = tmp_path / "keypoints" / "notes.txt"
     notes.write_text("mine")
-    line = refusal(app, "featplug", *export)
+    line = refusal(PROGRAM, "featplug", *export)
     assert "holds 2 .bin files already" in line
     export_dataset(tmp_path, scene.features, overwrite=True)
     assert notes.exists()

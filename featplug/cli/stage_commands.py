@@ -1,26 +1,11 @@
-"""The commands of ``featplug``."""
+"""The commands ``featplug extract``, ``match`` and ``retrieve``."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Literal
 
-import tyro
 
-from featplug.cli.exchange_commands import export_app, import_app
-from featplug.cli.pair_commands import pairs_app
-
-app = tyro.extras.SubcommandApp()
-"""The commands of ``featplug``."""
-weights_app = tyro.extras.SubcommandApp()
-app.command(weights_app, name="weights", help="List, fetch, verify and import weights files.")
-app.command(pairs_app, name="pairs", help="Choose which images are matched with which.")
-app.command(export_app, name="export", help="Write features and matches as files of other tools.")
-app.command(import_app, name="import", help="Read features and matches of other tools.")
-
-
-@app.command
 def extract(
     image_dir: Path,
     export_dir: Path | None = None,
@@ -61,10 +46,10 @@ def extract(
         conf,
         image_dir,
         export_dir,
-        image_list=image_list,
-        feature_path=feature_path,
-        overwrite=overwrite,
-        as_half=as_half,
+        as_half,
+        image_list,
+        feature_path,
+        overwrite,
         half_keypoints=half_keypoints,
         max_keypoints=max_keypoints,
         weights=weights,
@@ -80,7 +65,6 @@ def extract(
     )
 
 
-@app.command
 def match(
     pairs: Path,
     features: str,
@@ -112,11 +96,11 @@ def match(
         pairs,
         features,
         export_dir,
-        matches=matches,
-        features_ref=features_ref,
-        overwrite=overwrite,
+        matches,
+        features_ref,
+        overwrite,
         device=device,
-        memory_gib=memory_gib,
+        memory_budget=int(memory_gib * 2**30),
         progress=True,
     )
     print(
@@ -126,7 +110,6 @@ def match(
     )
 
 
-@app.command
 def retrieve(
     conf: str = "vlad",
     image_dir: Path | None = None,
@@ -173,7 +156,7 @@ def retrieve(
         export_dir,
         image_list,
         descriptor_path,
-        overwrite=overwrite,
+        overwrite,
         features=features,
         database=database,
         vocabulary=vocabulary,
@@ -188,108 +171,9 @@ def retrieve(
     )
 
 
-@app.command(name="list")
-def list_features() -> None:
-    """List the features: paper, descriptor, matcher, weights and their licence."""
-    from featplug.weights.catalogue import list_confs
-
-    confs = list_confs()
-    for conf in confs:
-        mark = "ready" if conf.is_ready else "-"
-        print(f"{mark:<7}{conf.name:<21}{conf.dimensions:<26}{conf.paper}")
-        print(f"{'':7}matcher {conf.matcher}")
-        for checkpoint, status in conf.weights.items():
-            if status is None:
-                text = f"none known for {checkpoint}; give a file with --weights"
-            elif status.path is None:
-                get = f"`featplug weights fetch {status.entry}`, or import {status.file}"
-                text = f"{get}; licence {status.licence}"
-            else:
-                text = f"{status.entry}, {status.how}, licence {status.licence}"
-            print(f"{'':7}weights {text}")
-    describers = ", ".join(conf.name for conf in confs if conf.describes)
-    print(f"NAME+OTHER describes the keypoints of OTHER by NAME, one of {describers}.")
-
-
 def _skipped(skipped: dict[str, str]) -> str:
     if not skipped:
         return "nothing skipped."
     reasons = list(skipped.values())
     shown = reasons if len(reasons) <= 10 else [*reasons[:10], f"and {len(reasons) - 10} more"]
     return "\n  ".join([f"{len(reasons)} skipped:", *shown])
-
-
-@weights_app.command(name="list")
-def weights_list() -> None:
-    """List the known weights, and which of them are there."""
-    from featplug.weights.loading import list_weights
-
-    for status in list_weights():
-        print(f"{status.entry:<24}{status.feature:<16} {status.how:<16}{status.licence}")
-        print(f"    {status.path or status.url or ''}\n    {status.citation}")
-
-
-@weights_app.command(name="fetch")
-def weights_fetch(name: tyro.conf.Positional[str]) -> None:
-    """Download weights from their authors, check them and keep them for later.
-
-    Args:
-        name: as `featplug weights list` shows it.
-    """
-    from featplug.weights.importing import fetch_weights
-
-    print(fetch_weights(name, progress=True))
-
-
-@weights_app.command(name="verify")
-def weights_verify(names: tyro.conf.Positional[tuple[str, ...]] = ()) -> None:
-    """Check the weights that are there: hashes, keys and shapes.
-
-    Args:
-        names: as `featplug weights list` shows them; all that are there by default.
-    """
-    from featplug.weights.loading import verify_weights
-
-    checks = verify_weights(names or None)
-    for check in checks:
-        print(f"{check.entry:<24}{'ok' if check.ok else 'BAD'}  {check.message}")
-    if not checks:
-        print("There are no weights here; `featplug weights list` says where they come from.")
-    if not all(check.ok for check in checks):
-        sys.exit(2)
-
-
-@weights_app.command(name="import")
-def weights_import(file: tyro.conf.Positional[Path], name: str | None = None) -> None:
-    """Check an authors' weights file and keep it as safetensors for later.
-
-    Args:
-        file: the authors' file.
-        name: which weights they are, where the file does not tell.
-    """
-    from featplug.weights.importing import import_weights
-
-    record = import_weights(file, name)
-    print(f"{record.path} ({record.name}, sha256 {record.sha256})")
-
-
-@app.command(name="hloc")
-def hloc_program(arguments: tyro.conf.Positional[tuple[str, ...]] = ()) -> None:
-    """Run a module of hloc, or a script that uses it, with the features and matchers in place.
-
-    Args:
-        arguments: the module or script, and its own command line.
-    """
-    from featplug.cli.hloc_command import run_hloc
-
-    run_hloc(arguments, prog="featplug hloc")
-
-
-@app.command
-def doctor() -> None:
-    """Say what is installed here, what works, and what is known not to."""
-    from featplug.utils.doctor import diagnose
-
-    for finding in diagnose().findings:
-        mark = "ok  " if finding.level == "ok" else "WARN"
-        print(f"{mark} {finding.topic:<12} {finding.text}")

@@ -1,0 +1,151 @@
+"""The commands ``featplug list``, ``weights`` and ``doctor``: what can be used here."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from tabulate import tabulate
+
+from featplug.weights.catalogue import ConfStatus, list_confs
+from featplug.weights.importing import fetch_weights, import_weights
+from featplug.weights.loading import WeightsStatus, list_weights, verify_weights
+
+AsJson = Annotated[bool, tyro.conf.arg(name="json"), tyro.conf.FlagCreatePairsOff]
+
+
+def list_methods(as_json: AsJson = False) -> None:
+    """List the features, and whether the weights that they need are on this machine.
+
+    Args:
+        as_json: print all features, matchers and retrieval methods as JSON.
+    """
+    from featplug import methods
+
+    tables = (methods.features, methods.matchers, methods.retrieval)
+    confs, matchers, retrieval = (list_confs(table) for table in tables)
+    if as_json:
+        _print_json([_record(conf) for conf in (*confs, *matchers, *retrieval)])
+        return
+    rows = [
+        ["ready" if conf.is_ready else "-", conf.name, conf.dimensions, conf.matcher, conf.paper]
+        for conf in confs
+    ]
+    _print_table(["", "feature", "descriptor", "matcher", "paper"], rows)
+    print()
+    _print_table(["weights", "of the features", "", "licence"], _weights_rows(confs))
+    print(f"\nmatchers: {', '.join(conf.name for conf in matchers)}")
+    print(f"retrieval: {', '.join(conf.name for conf in retrieval)}")
+    describers = ", ".join(conf.name for conf in confs if conf.describes)
+    print(f"NAME+OTHER describes the keypoints of OTHER by NAME, one of {describers}.")
+
+
+def _weights_rows(confs: list[ConfStatus]) -> list[list[str]]:
+    """Return what each network's weights are, or how to get them."""
+    users: dict[str, list[str]] = {}
+    known: dict[str, WeightsStatus | None] = {}
+    for conf in confs:
+        for checkpoint, status in conf.weights.items():
+            users.setdefault(checkpoint, []).append(conf.name)
+            known[checkpoint] = status
+    rows = []
+    for checkpoint, status in known.items():
+        if status is None:
+            name, state, licence = checkpoint, "none known; use --weights FILE", ""
+        elif status.path is None:
+            fetch = f"missing: `featplug weights fetch {status.entry}`, or import {status.file}"
+            name, state, licence = status.entry, fetch, status.licence
+        else:
+            name, state, licence = status.entry, status.how, status.licence
+        rows.append([name, ", ".join(users[checkpoint]), state, licence])
+    return rows
+
+
+def _record(conf: ConfStatus) -> dict[str, Any]:
+    weights = [
+        {"checkpoint": checkpoint, **({} if status is None else asdict(status))}
+        for checkpoint, status in conf.weights.items()
+    ]
+    return {**asdict(conf), "ready": conf.is_ready, "weights": weights}
+
+
+def weights_list(as_json: AsJson = False) -> None:
+    """List the known weights, and which of them are on this machine.
+
+    Args:
+        as_json: print them as JSON.
+    """
+    statuses = list_weights()
+    if as_json:
+        _print_json([asdict(status) for status in statuses])
+        return
+    for status in statuses:
+        print(f"{status.entry:<24}{status.feature:<16} {status.how:<16}{status.licence}")
+        print(f"    {status.path or status.url or ''}\n    {status.citation}")
+
+
+def weights_fetch(name: tyro.conf.Positional[str]) -> None:
+    """Download weights from their authors, check them and keep them.
+
+    Args:
+        name: name of the weights, as `featplug weights list` shows it.
+    """
+    print(fetch_weights(name, progress=True))
+
+
+def weights_verify(names: tyro.conf.Positional[tuple[str, ...]] = ()) -> None:
+    """Check the weights on this machine: hashes, keys and shapes.
+
+    Args:
+        names: names as `featplug weights list` shows them; all present weights by default.
+    """
+    checks = verify_weights(names or None)
+    for check in checks:
+        print(f"{check.entry:<24}{'ok' if check.ok else 'BAD'}  {check.message}")
+    if not checks:
+        print("No weights are here; `featplug weights list` shows where they come from.")
+    if not all(check.ok for check in checks):
+        sys.exit(2)
+
+
+def weights_import(file: tyro.conf.Positional[Path], name: str | None = None) -> None:
+    """Check an authors' weights file and keep it as safetensors.
+
+    Args:
+        file: the authors' file.
+        name: name of the weights, where the file does not show it.
+    """
+    record = import_weights(file, name)
+    print(f"{record.path} ({record.name}, sha256 {record.sha256})")
+
+
+WEIGHTS = {
+    "list": weights_list,
+    "fetch": weights_fetch,
+    "verify": weights_verify,
+    "import": weights_import,
+}
+"""The commands of ``featplug weights``."""
+
+
+def doctor() -> None:
+    """Report what is installed here, what works, and what is known not to."""
+    from featplug.utils.doctor import diagnose
+
+    for finding in diagnose().findings:
+        mark = "ok  " if finding.level == "ok" else "WARN"
+        print(f"{mark} {finding.topic:<12} {finding.text}")
+
+
+def _print_json(records: list[dict[str, Any]]) -> None:
+    print(json.dumps(records, indent=2, ensure_ascii=False, default=str))
+
+
+def _print_table(heads: list[str], rows: Sequence[Sequence[str | None]]) -> None:
+    widths = [None, *[36] * (len(heads) - 1)]
+    print(tabulate(rows, heads, tablefmt="simple", disable_numparse=True, maxcolwidths=widths))

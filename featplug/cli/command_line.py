@@ -1,0 +1,168 @@
+"""How every command of the project reads its arguments, starts its work and fails."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Protocol, TypeVar, get_type_hints
+
+import tyro
+
+from featplug import __version__
+from featplug.cli.config_file import read_config, write_config
+from featplug.cli.program import Command, Entry, Group, command_name
+
+_T = TypeVar("_T")
+Unprefixed = Annotated[_T, tyro.conf.arg(name="")]
+"""Dataclass of options whose names have no common start on the command line."""
+
+
+class RunOptions(Protocol):
+    """Options of a command that fills a folder."""
+
+    @property
+    def output_dir(self) -> Path:
+        """Folder of the run."""
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What the command line asks for."""
+
+    name: str
+    """Name of the command in ``featplug``."""
+    function: Callable[..., Any]
+    arguments: Mapping[str, Any]
+
+
+_CALL: ContextVar[_Call | None] = ContextVar("call", default=None)
+
+
+def leave_config(options: RunOptions) -> None:
+    """Write ``config.toml``, which makes the run again, into the folder of the run.
+
+    A run calls this once, when its inputs are checked and its work starts. Nothing is written for
+    options that are not the command line's own: those of a run inside a benchmark or notebook.
+    """
+    call = _CALL.get()
+    if call is not None and any(value is options for value in call.arguments.values()):
+        write_config(options.output_dir, call.name, call.function, call.arguments)
+
+
+def run_command(command: Entry | Group, prog: str, arguments: Sequence[str] | None = None) -> None:
+    """Run a typed function, or one of a group of commands, as a command line.
+
+    Options can be typed with ``-`` or ``_``. A bad input ends with one line and exit code 2.
+
+    Args:
+        command: the function or group.
+        prog: how the command is called, for its messages.
+        arguments: the command line; that of the process by default.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    program = None
+    try:
+        program = _dispatch(command, prog, words)
+    except BrokenPipeError:  # the reader of the output, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except (ValueError, OSError) as error:
+        print(f"{prog}: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        change = " without --overwrite" if "--overwrite" in words else ""
+        print(f"{prog}: stopped; run the same command again{change} to resume.", file=sys.stderr)
+        sys.exit(130)
+    if program is not None:
+        program()
+
+
+def _dispatch(command: Entry | Group, prog: str, words: list[str]) -> Callable[[], object] | None:
+    """Run the command that the first words name; return a program that has errors of its own."""
+    if isinstance(command, Command):
+        loaded = command.load()
+        if command.reads_own_arguments:
+            return partial(loaded, words, prog=prog)
+        is_group = isinstance(loaded, Mapping)
+        target = Group(command.summary, {"commands": loaded}) if is_group else loaded
+        return _dispatch(target, prog, words)
+    if isinstance(command, Group):
+        if words[:1] == ["--version"]:
+            print(f"featplug {__version__}")
+        elif words[:1] in ([], ["-h"], ["--help"]):
+            print(command.help(prog))
+            if not words:
+                sys.exit(2)
+        else:
+            return _dispatch(command.find(words[0], prog), f"{prog} {words[0]}", words[1:])
+    elif "--version" in words:
+        print(f"featplug {__version__}")
+    else:
+        name, config = command_name(prog), _config_path(words)
+        defaults = {} if config is None else read_config(config, name, command)
+        tyro.cli(_with_shared_options(command, name, defaults), prog=prog, args=words)
+    return None
+
+
+def _config_path(words: Sequence[str]) -> Path | None:
+    """Return the value of ``--config``, which the parser's defaults depend on."""
+    for index, word in enumerate(words):
+        option, _, value = word.partition("=")
+        if option == "--config":
+            value = value or " ".join(words[index + 1 : index + 2])
+            return Path(value) if value else None
+    return None
+
+
+def _with_shared_options(
+    function: Callable[..., Any], name: str, defaults: Mapping[str, Any]
+) -> Callable[..., Any]:
+    """Return a function with the options of every command besides its own, and other defaults."""
+    hints = get_type_hints(function, include_extras=True)
+
+    def run(*, config: Path | None, quiet: bool, **arguments: Any) -> None:
+        logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+        for package in ("featplug", "pipelines", "benchmarks"):
+            logging.getLogger(package).setLevel(logging.WARNING if quiet else logging.INFO)
+        token = _CALL.set(_Call(name, function, arguments))
+        try:
+            function(**arguments)
+        finally:
+            _CALL.reset(token)
+
+    parameters = [
+        parameter.replace(
+            annotation=hints[key],
+            default=defaults.get(key, parameter.default),
+            kind=inspect.Parameter.KEYWORD_ONLY,
+        )
+        for key, parameter in inspect.signature(function).parameters.items()
+    ]
+    parameters += [
+        inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)
+        for key, default, hint in _SHARED
+    ]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__doc__ = function.__doc__
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
+
+
+_CONFIG_HELP = "TOML file with options, such as the config.toml of an earlier run."
+_QUIET_HELP = "Show results only, without progress bars and log."
+_SHARED = (
+    ("config", None, Annotated[Path | None, tyro.conf.arg(help=_CONFIG_HELP)]),
+    (
+        "quiet",
+        False,
+        Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help=_QUIET_HELP)],
+    ),
+)
+"""Options of every command: name, default and type."""

@@ -1,0 +1,221 @@
+"""``config.toml``: the options of a run as a file that makes the run again.
+
+A key is an option as ``--help`` shows it, a table the common start of several options, such as
+``[camera]`` of ``--camera.model``. ``command`` is the command that the options belong to. None is
+written as ``"None"``, as on the command line, where it is not what is meant by leaving a key out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import tomli_w
+import tyro
+
+from featplug import __version__
+from featplug.io.files import write_whole
+from featplug.utils.suggestions import did_you_mean
+
+CONFIG = "config.toml"
+"""Name of the file in the folder of a run."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Option:
+    """An argument of a command, or a field of one of its dataclasses."""
+
+    name: str
+    hint: Any
+    """Its type, without annotations."""
+    default: Any
+    """``tyro.MISSING`` where a value is required."""
+    is_merged: bool
+    """Whether the command line shows the fields of this dataclass without a common start."""
+
+    @property
+    def is_group(self) -> bool:
+        """Whether it is a dataclass of options."""
+        return dataclasses.is_dataclass(self.hint)
+
+
+def write_config(
+    folder: Path, name: str, command: Callable[..., Any], arguments: Mapping[str, Any]
+) -> None:
+    """Write the configuration of a run; a reader never sees half of it.
+
+    Args:
+        folder: folder of the run.
+        name: name of the command in ``featplug``.
+        command: its function.
+        arguments: what the function is called with.
+    """
+    path = folder / CONFIG
+    heading = f"# featplug {__version__}; `featplug {name} --config {path}` makes this run again.\n"
+    text = heading + tomli_w.dumps({"command": name, **to_table(command, arguments)})
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(path, lambda part: part.write_text(text, "utf-8"))
+
+
+def read_config(path: Path, name: str, command: Callable[..., Any]) -> dict[str, Any]:
+    """Read the configuration of a run as defaults of a command's arguments.
+
+    Args:
+        path: the file.
+        name: name of the command in ``featplug``.
+        command: its function.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        ValueError: it is not TOML, belongs to another command, or has a key or value that the
+            command has not.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; --config needs the file of a run.")
+    try:
+        table = tomllib.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not a TOML file ({error}); correct it.") from error
+    other = table.pop("command", name)
+    if other != name:
+        remedy = f"run `featplug {other} --config {path}`"
+        raise ValueError(f"{path} belongs to the command {other!r}, not {name!r}; {remedy}.")
+    return from_table(command, table, str(path))
+
+
+def to_table(holder: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a command, or the fields of a dataclass, as a TOML table."""
+    table: dict[str, Any] = {}
+    for option in _options(holder):
+        value = values[option.name]
+        if option.is_group:
+            inner = to_table(type(value), vars(value))
+            table |= inner if option.is_merged else {option.name: inner}
+        elif value is not None or option.default is not None:
+            table[option.name] = _plain(value)
+    return table
+
+
+def from_table(holder: Callable[..., Any], table: dict[str, Any], where: str) -> dict[str, Any]:
+    """Return what a TOML table has of the arguments of a command, or of a dataclass's fields.
+
+    A required option that the table lacks is ``tyro.MISSING``, for the command line to give.
+
+    Raises:
+        ValueError: the table has a key or value that does not fit; names it and ``where``.
+    """
+    left = {key.replace("-", "_"): value for key, value in table.items()}
+    known = list(_keys(holder))
+    for key in left:
+        if key not in known:
+            suggestion = did_you_mean(key, known)
+            raise ValueError(f"{where}: there is no option {key!r}.{suggestion} Correct the key.")
+    return _take(holder, left, where)
+
+
+def _keys(holder: Callable[..., Any]) -> Iterator[str]:
+    for option in _options(holder):
+        if option.is_merged:
+            yield from _keys(option.hint)
+        else:
+            yield option.name
+
+
+def _take(holder: Callable[..., Any], table: dict[str, Any], where: str) -> dict[str, Any]:
+    """Move the values of options out of a table."""
+    values: dict[str, Any] = {}
+    for option in _options(holder):
+        if option.is_group:
+            if option.is_merged:
+                inner = _take(option.hint, table, where)
+            elif isinstance(given := table.pop(option.name, {}), dict):
+                inner = from_table(option.hint, given, f"{where}, [{option.name}]")
+            else:
+                raise ValueError(f"{where}: {option.name} must be a table, not {given!r}.")
+            values[option.name] = _filled(option, inner)
+        elif option.name in table:
+            values[option.name] = _typed(table.pop(option.name), option, where)
+    return values
+
+
+def _filled(option: _Option, values: dict[str, Any]) -> Any:
+    if option.default is not tyro.MISSING:
+        return dataclasses.replace(option.default, **values)
+    required = {field.name: field.default for field in _options(option.hint)}
+    return option.hint(**{k: v for k, v in required.items() if v is tyro.MISSING} | values)
+
+
+def _options(holder: Callable[..., Any]) -> Iterator[_Option]:
+    """List the arguments of a function, or the fields of a dataclass."""
+    hints = get_type_hints(holder, include_extras=True)
+    if dataclasses.is_dataclass(holder):
+        defaults = {
+            field.name: field.default if factory is dataclasses.MISSING else factory()
+            for field in dataclasses.fields(holder)
+            for factory in [field.default_factory]
+        }
+    else:
+        defaults = {p.name: p.default for p in inspect.signature(holder).parameters.values()}
+    for name, default in defaults.items():
+        if default in (dataclasses.MISSING, inspect.Parameter.empty):
+            default = tyro.MISSING
+        hint, *marks = (
+            get_args(hints[name]) if get_origin(hints[name]) is Annotated else (hints[name],)
+        )
+        is_merged = tyro.conf.OmitArgPrefixes in marks or any(
+            getattr(mark, "name", None) == "" for mark in marks
+        )
+        yield _Option(name, hint, default, is_merged)
+
+
+def _plain(value: Any) -> Any:
+    if value is None:
+        return "None"
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _typed(value: Any, option: _Option, where: str) -> Any:
+    try:
+        return _converted(value, option.hint)
+    except TypeError:
+        expected = inspect.formatannotation(option.hint).replace("pathlib.", "")
+        raise ValueError(
+            f"{where}: {option.name} must be {expected}, not {value!r}; correct it."
+        ) from None
+
+
+def _converted(value: Any, hint: Any) -> Any:
+    """Return a TOML value as the type of an option; raise TypeError where it is not of it."""
+    origin, members = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return _converted(value, members[0])
+    if origin in (Union, UnionType):
+        for member in sorted(members, key=lambda member: member is not NoneType):
+            try:
+                return _converted(value, member)
+            except TypeError:
+                continue
+    elif origin is Literal:
+        if value in members:
+            return value
+    elif origin is tuple and isinstance(value, list):
+        kinds = members[:1] * len(value) if members[1:] == (...,) else members
+        if len(kinds) == len(value):
+            return tuple(map(_converted, value, kinds))
+    elif hint is NoneType:
+        if value == "None":
+            return None
+    elif hint is Path and isinstance(value, str):
+        return Path(value)
+    elif hint is float and type(value) is int:
+        return float(value)
+    elif type(value) is hint:
+        return value
+    raise TypeError

@@ -1,0 +1,197 @@
+"""The commands of ``featplug`` by name; nothing is imported before its command runs."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from featplug.utils.suggestions import did_you_mean
+
+_EXTRAS = {"kornia": "train"}
+"""Package that only some commands need, to the extra of featplug that installs it."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command, or a group of them, that is imported when it is called."""
+
+    target: str
+    """Function, or mapping of names to commands, as module:name."""
+    summary: str
+    """What it does, in one line."""
+    reads_own_arguments: bool = False
+    """Whether the function takes its command line as it is, and how it is called."""
+
+    def load(self) -> Any:
+        """Import the target.
+
+        Raises:
+            ValueError: it needs a package that is not installed.
+        """
+        module, _, name = self.target.partition(":")
+        try:
+            return getattr(importlib.import_module(module), name)
+        except ModuleNotFoundError as error:
+            package = str(error.name).partition(".")[0]
+            if package not in _EXTRAS:
+                raise
+            remedy = f"run `pip install 'featplug[{_EXTRAS[package]}]'`"
+            raise ValueError(f"{package} is missing; {remedy}.") from error
+
+
+Entry = Command | Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Commands that share their first word."""
+
+    summary: str
+    """What they do, in one line."""
+    sections: Mapping[str, Mapping[str, Entry]]
+    """Title to commands by name, in the order in which help shows them."""
+    epilog: str = ""
+    """End of the help text."""
+
+    def find(self, name: str, prog: str) -> Entry:
+        """Return the command of a name.
+
+        Raises:
+            ValueError: no command has that name; suggests the closest one.
+        """
+        commands: dict[str, Entry] = {}
+        for named in self.sections.values():
+            commands |= named
+        if name in commands:
+            return commands[name]
+        if name.startswith("-"):
+            raise ValueError(f"{name} must come after a command: `{prog} COMMAND {name}`.")
+        suggestion = did_you_mean(name, commands)
+        raise ValueError(f"{name!r} is not a command.{suggestion} `{prog} --help` lists them.")
+
+    def help(self, prog: str) -> str:
+        """Return the text of ``--help``."""
+        lines = [f"usage: {prog} COMMAND [OPTIONS]", "", self.summary]
+        width = 2 + max(len(name) for named in self.sections.values() for name in named)
+        for title, named in self.sections.items():
+            lines += ["", f"{title}:"]
+            lines += [f"  {name:<{width}}{_summary(entry)}" for name, entry in named.items()]
+        lines += ["", f"`{prog} COMMAND --help` shows the options of a command.", self.epilog]
+        return "\n".join(lines).rstrip()
+
+
+def _summary(entry: Entry) -> str:
+    if isinstance(entry, Command):
+        return entry.summary
+    return (inspect.getdoc(entry) or "").partition("\n")[0]
+
+
+BENCHMARKS = {
+    "matching": Command(
+        "benchmarks.matching.__main__:main", "Matches of image pairs whose geometry is known."
+    ),
+    "patches": Command("benchmarks.patches.__main__:main", "Descriptors of given patches."),
+    "reconstruction": Command(
+        "benchmarks.reconstruction.__main__:main", "Models that COLMAP makes of the same images."
+    ),
+    "localization": Command("benchmarks.localization:main", "Recalls of visual localization."),
+    "speed": Command("benchmarks.speed.__main__:main", "Seconds and peak memory of each stage."),
+}
+"""The commands of ``featplug bench``."""
+TRAIN = Command(
+    "featplug.cli.training.commands:COMMANDS", "Train a feature on a folder of photographs."
+)
+"""The command ``featplug train``."""
+
+_PIPELINES = {
+    "sfm": Command("pipelines.sfm:main", "Reconstruct a folder of photographs."),
+    "aachen": Command("pipelines.aachen:main", "Localize the queries of Aachen Day-Night."),
+    "inloc": Command("pipelines.inloc:main", "Localize the queries of InLoc."),
+}
+_STAGES = {
+    "extract": Command(
+        "featplug.cli.stage_commands:extract", "Extract the features of a folder of images."
+    ),
+    "pairs": Command(
+        "featplug.cli.pair_commands:COMMANDS", "Choose which images are matched with which."
+    ),
+    "match": Command(
+        "featplug.cli.stage_commands:match",
+        "Match the pairs of a list.",
+    ),
+    "retrieve": Command(
+        "featplug.cli.stage_commands:retrieve",
+        "Describe each image as a whole.",
+    ),
+}
+_EXCHANGE = {
+    "hloc": Command(
+        "featplug.cli.hloc_command:run_hloc",
+        "Run a module of hloc, or a script that uses it, with featplug's features.",
+        reads_own_arguments=True,
+    ),
+    "export": Command(
+        "featplug.cli.exchange_commands:EXPORTS",
+        "Write features and matches as files of COLMAP, kapture and others.",
+    ),
+    "import": Command(
+        "featplug.cli.exchange_commands:IMPORTS",
+        "Read features and matches of COLMAP, kapture and others.",
+    ),
+}
+_CATALOGUE = {
+    "list": Command(
+        "featplug.cli.catalogue_commands:list_methods", "List the features and their weights."
+    ),
+    "weights": Command(
+        "featplug.cli.catalogue_commands:WEIGHTS", "List, fetch, verify and import weights."
+    ),
+    "doctor": Command(
+        "featplug.cli.catalogue_commands:doctor", "Report what is installed here and what works."
+    ),
+}
+_STUDY = {
+    "bench": Command(
+        "featplug.cli.program:BENCHMARKS",
+        "Measure features, and compare them with published numbers.",
+    ),
+    "report": Command("benchmarks.report.__main__:main", "Make one page of the results of runs."),
+    "train": TRAIN,
+}
+
+PROGRAM = Group(
+    "Local features for COLMAP and hloc: extract, match, reconstruct, localize and compare.",
+    {
+        "Photographs to a model or to poses, in one command": _PIPELINES,
+        "Step by step, with files that hloc reads": _STAGES,
+        "Work with other tools": _EXCHANGE,
+        "Features and weights": _CATALOGUE,
+        "Compare and train": _STUDY,
+    },
+    """
+Start with:
+  featplug list                             the features, and which are ready to use here
+  featplug sfm --images DIR --feature sift  photographs to a COLMAP model
+
+Each command also takes --config FILE (a run's config.toml), --quiet and --version.""",
+)
+"""The program ``featplug``."""
+
+_MODULES = {
+    "featplug ": "",
+    "python -m pipelines.": "",
+    "python -m benchmarks.report": "report",
+    "python -m benchmarks.": "bench ",
+    "python -m featplug.training ": "train ",
+}
+
+
+def command_name(prog: str) -> str:
+    """Return a command's name in ``featplug``, however it is called."""
+    for start, name in _MODULES.items():
+        if prog.startswith(start):
+            return name + prog.removeprefix(start)
+    return prog

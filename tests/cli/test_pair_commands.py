@@ -1,0 +1,64 @@
+"""``featplug retrieve`` and ``featplug pairs``, with hloc's argument names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from featplug.cli.program import PROGRAM
+from featplug.io.pair_lists import read_pairs
+from featplug.stages.pairs import exhaustive
+from tests.scenes.synthetic import SyntheticScene
+from tests.stages.test_retrieve import write_features
+
+
+def test_retrieve_and_pairs_with_hlocs_names(featplug: Callable[..., str], tmp_path: Path) -> None:
+    names = write_features(tmp_path / "feats.h5")
+    (tmp_path / "db.txt").write_text("\n".join(names[:30]))
+    printed = featplug(
+        "retrieve", "--conf", "vlad", "--features", tmp_path / "feats.h5",
+        "--export_dir", tmp_path, "--db_list", tmp_path / "db.txt",
+    )  # fmt: skip
+    assert "40 images described" in printed
+    descriptors = tmp_path / "feats_global-feats-featplug-vlad.h5"
+    featplug(
+        "pairs", "retrieval", "--descriptors", descriptors, "--output", tmp_path / "loc.txt",
+        "--num_matched", 2, "--query_prefix", "db/035", "db/036", "--db_list", tmp_path / "db.txt",
+    )  # fmt: skip
+    pairs = read_pairs(tmp_path / "loc.txt")
+    assert [query for query, _ in pairs] == 2 * ["db/035.jpg"] + 2 * ["db/036.jpg"]
+    assert {image for _, image in pairs} <= set(names[:30])
+
+
+def test_pairs_of_a_model(
+    featplug: Callable[..., str],
+    refusal: Callable[..., str],
+    synthetic_scene: SyntheticScene,
+    tmp_path: Path,
+) -> None:
+    model, names = tmp_path / "model", synthetic_scene.names
+    model.mkdir()
+    synthetic_scene.truth.write(str(model))
+    for command in ("covisibility", "poses"):
+        output = tmp_path / f"{command}.txt"
+        featplug("pairs", command, "--model", model, "--output", output, "--num_matched", 2)
+        assert {name for name, _ in read_pairs(output)} <= set(names)
+    output = tmp_path / "list.txt"
+    options = ["--features", synthetic_scene.features, "--output", output]
+    featplug("pairs", "exhaustive", *options)
+    assert read_pairs(output) == exhaustive(names)
+    (tmp_path / "two.txt").write_text("\n".join(names[:2]))
+    featplug("pairs", "exhaustive", "--ref_list", tmp_path / "two.txt", *options)
+    assert read_pairs(output) == exhaustive(names, names[:2])
+    featplug("pairs", "sequential", "--overlap", 1, *options)
+    assert len(read_pairs(output)) == len(names) - 1
+
+    line = refusal(PROGRAM, "featplug", "pairs", "sequential", "--output", output)
+    assert "--image_list" in line
+    assert "--features" in line
+    gone = ["--model", tmp_path / "gone", "--output", output, "--num_matched", 2]
+    assert str(tmp_path / "gone") in refusal(PROGRAM, "featplug", "pairs", "poses", *gone)
+    none = ["--model", model, "--num_matched", 2, "--output", tmp_path / "none.txt"]
+    none += ["--rotation_threshold", 0]
+    assert "none.txt" in refusal(PROGRAM, "featplug", "pairs", "poses", *none)
+    assert not (tmp_path / "none.txt").exists()

@@ -1,0 +1,106 @@
+"""The program: its commands are found by name, imported late, and explain themselves."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+
+import pytest
+
+from featplug.cli.command_line import run_command
+from featplug.cli.program import PROGRAM, Command, Entry, command_name
+from tests.conftest import REPOSITORY
+
+
+def _commands() -> Iterator[str]:
+    """All commands whose options featplug reads."""
+
+    def walk(entries: Mapping[str, Entry], prefix: str) -> Iterator[str]:
+        for name, entry in entries.items():
+            if isinstance(entry, Command):
+                if entry.reads_own_arguments:
+                    continue
+                loaded = entry.load()
+                if isinstance(loaded, Mapping):
+                    yield from walk(loaded, f"{prefix}{name} ")
+                    continue
+            yield prefix + name
+
+    for section in PROGRAM.sections.values():
+        yield from walk(section, "")
+
+
+@pytest.mark.parametrize(
+    "start", [["-m", "featplug"], ["-c", "import featplug.__main__ as m; m.main()"]]
+)
+def test_help_needs_neither_torch_nor_colmap(start: list[str]) -> None:
+    code = [sys.executable, "-X", "importtime", *start, "--help"]
+    ended = subprocess.run(code, capture_output=True, text=True, check=True, cwd=REPOSITORY)
+    for command in ("sfm", "extract", "pairs", "bench", "train", "list"):
+        assert re.search(rf"^  {command} +[A-Z].*\.$", ended.stdout, re.MULTILINE)
+    imported = {line.rpartition("|")[2].strip() for line in ended.stderr.splitlines()}
+    assert "featplug.cli.program" in imported
+    assert not imported & {"torch", "pycolmap", "cv2", "h5py", "numpy"}
+
+
+def test_every_command_explains_its_options_in_plain_words(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    names = [name for name in _commands() if not name.startswith(("bench ", "train "))]
+    assert len(names) > 20
+    problems = []
+    for name in names:
+        with pytest.raises(SystemExit) as ended:
+            run_command(PROGRAM, "featplug", [*name.split(), "--help"])
+        assert ended.value.code == 0
+        text = capsys.readouterr().out
+        assert f"usage: featplug {name} " in text
+        problems += [f"{name}: markup {markup}" for markup in re.findall(r":\w+:`|``.*", text)]
+        # Where an option has no text, its default follows at once, or opens the line below.
+        bare = re.findall(r"│ (--\S+(?: \S+)*) *(?:│\n│ +)?\((?:default|required)", text)
+        problems += [f"{name}: {option} has no text" for option in bare]
+    assert not problems, "\n".join(problems)
+
+
+def test_the_closest_command_is_suggested(refusal: Callable[..., str]) -> None:
+    line = refusal(PROGRAM, "featplug", "extrat")
+    assert "'extract'?" in line
+    assert "featplug --help" in line
+    line = refusal(PROGRAM, "featplug", "bench", "machting", "--dataset", "x")
+    assert "'matching'?" in line
+    assert "featplug bench --help" in line
+    assert "COMMAND --quiet" in refusal(PROGRAM, "featplug", "--quiet", "list")
+
+
+def test_a_group_without_a_command_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run_command(PROGRAM, "featplug", ["pairs"])
+    assert ended.value.code == 2
+    assert "retrieval" in capsys.readouterr().out
+
+
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "featplug.cli.training.commands", None)
+    command = Command("featplug.cli.training.commands:COMMANDS", "Train.")
+    with pytest.raises(ModuleNotFoundError, match=r"featplug\.cli\.training\.commands"):
+        command.load()
+    monkeypatch.setitem(sys.modules, "kornia", None)
+    with pytest.raises(ValueError, match=r"featplug\[train\]"):
+        Command("kornia:anything", "Train.").load()
+
+
+@pytest.mark.parametrize(
+    ("prog", "name"),
+    [
+        ("featplug sfm", "sfm"),
+        ("python -m pipelines.sfm", "sfm"),
+        ("python -m benchmarks.matching", "bench matching"),
+        ("python -m benchmarks.report", "report"),
+        ("python -m featplug.training doap", "train doap"),
+        ("tool", "tool"),
+    ],
+)
+def test_a_command_has_one_name_however_it_is_called(prog: str, name: str) -> None:
+    assert command_name(prog) == name

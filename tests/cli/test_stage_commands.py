@@ -1,0 +1,63 @@
+"""The commands of single stages, with hloc's argument names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from featplug.cli.program import PROGRAM
+from featplug.io.pair_lists import write_pairs
+from featplug.io.store import FeatureReader
+from featplug.stages.pairs import exhaustive
+from tests.scenes.pictures import write_textured_images
+
+
+def test_extract_and_match_with_hlocs_names(featplug: Callable[..., str], tmp_path: Path) -> None:
+    names = write_textured_images(tmp_path / "images", 3)
+    (tmp_path / "images" / "bad.jpg").write_bytes(b"\xff\xd8")
+    options = ["--image_dir", tmp_path / "images", "--export_dir", tmp_path, "--no-as_half"]
+    *_, done, reason = featplug("extract", "--conf", "sift", *options).strip().splitlines()
+    assert "3 images extracted" in done
+    assert done.endswith("1 skipped:")
+    assert "bad.jpg" in reason
+    with FeatureReader(tmp_path / "feats-featplug-sift.h5") as features:
+        assert features.names() == names
+        assert features.read(names[0])["descriptors"].dtype == "float32"
+
+    write_pairs(tmp_path / "pairs.txt", exhaustive(names))
+    options = ["--conf", "NN-ratio", "--pairs", tmp_path / "pairs.txt"]
+    options += ["--features", "feats-featplug-sift", "--export-dir", tmp_path]
+    printed = featplug("match", *options)
+    assert "3 pairs matched" in printed
+    assert "nothing skipped" in printed
+    again = featplug("match", *options)
+    assert "0 pairs matched" in again
+    assert "3 were there" in again
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["extract", "--image_dir", "/nowhere", "--export_dir", "x"], "/nowhere"),
+        (["extract", "--conf", "sfit", "--image_dir", ".", "--export_dir", "x"], "'sift'?"),
+        (["match", "--pairs", "gone.txt", "--features", "x.h5"], "gone.txt"),
+        (["match", "--conf", "NN-mutal", "--pairs", "p", "--features", "x.h5"], "'NN-mutual'?"),
+        (["retrieve", "--features", "gone.h5", "--export_dir", "x"], "gone.h5"),
+    ],
+)
+def test_bad_input_is_one_line(
+    refusal: Callable[..., str], arguments: list[str], message: str
+) -> None:
+    assert message in refusal(PROGRAM, "featplug", *arguments)
+
+
+def test_missing_weights_name_the_place_and_the_command(
+    refusal: Callable[..., str], no_weights: None, tmp_path: Path
+) -> None:
+    write_textured_images(tmp_path / "images", 1)
+    folders = ["--image_dir", tmp_path / "images", "--export_dir", tmp_path]
+    line = refusal(PROGRAM, "featplug", "extract", "--conf", "d2net-ots", *folders)
+    assert "https://dusmanu.com/files/d2-net/d2_ots.pth" in line
+    assert "featplug weights fetch d2_ots" in line
