@@ -1,6 +1,6 @@
-"""What every benchmark leaves in its output folder, and the report reads: ``results.json``.
+"""The record of a benchmark, ``results.json`` in its output folder, which the report reads.
 
-A run is a list of rows. A row is one feature on one part of one dataset, with one seed, so that
+A run is a list of rows. A row is one feature on one part of one data set, with one seed, so that
 tables, means over seeds and comparisons with published numbers are all selections of rows.
 """
 
@@ -13,20 +13,20 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from featplug.io.results import environment, write_results
+from featplug.io.results import SCHEMA_VERSION, environment, write_results
 
-FORMAT = 1
-"""Of ``results.json``; grows when an older report could not read a newer run."""
+_READABLE = (1, SCHEMA_VERSION)
+"""Versions of the record that :func:`read_run` reads."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A figure over a range, such as accuracy over thresholds."""
+    """Values over a range, such as accuracy over thresholds."""
 
     x: list[float]
     y: list[float]
     x_label: str
-    """With its unit."""
+    """Label of the axis, with its unit."""
     y_label: str
 
 
@@ -35,29 +35,29 @@ class Picture:
     """An image file of a run."""
 
     path: str
-    """Relative to the run's folder."""
+    """Path relative to the run's folder."""
     title: str
 
 
 @dataclass(frozen=True)
 class Row:
-    """One feature on one part of one dataset."""
+    """One feature on one part of one data set."""
 
     feature: str
     """Name of the conf."""
     dataset: str
     """Name of the data set, such as hpatches or fountain-P11."""
     protocol: str
-    """Name of the rules it was measured by; published numbers are compared under the same only."""
+    """Name of the rules of measuring; published numbers are compared under the same rules only."""
     part: str = "all"
-    """What of the dataset: all, illumination, viewpoint, a sequence, a condition."""
+    """Part of the data set: all, illumination, viewpoint, a sequence, a condition."""
     seed: int | None = None
-    """None where nothing is random."""
+    """Seed of everything random; None where nothing is."""
     matcher: str | None = None
     weights: list[dict[str, Any]] = field(default_factory=list)
-    """Files and their hashes, as in a feature file."""
+    """Weights files with their hashes, as in a feature file."""
     metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Name to value and unit (:func:`featplug.io.results.metric`)."""
+    """Name to value and unit (:data:`featplug.io.metric_names.METRICS`)."""
     curves: dict[str, Curve] = field(default_factory=dict)
     stages: dict[str, dict[str, float]] = field(default_factory=dict)
     """Stage to seconds and peak_memory_mib."""
@@ -65,15 +65,15 @@ class Row:
     model: str | None = None
     """Folder of a COLMAP model, relative to the run's folder."""
     not_comparable: str | None = None
-    """Why published numbers of the protocol do not hold for it, such as missing sequences."""
+    """Reason why published numbers of the protocol do not hold, such as missing sequences."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that could not be measured; the rest of the run is good without."""
+    """Something that could not be measured; the rest of the run is valid."""
 
     subject: str
-    """The feature, scene or sequence."""
+    """Name of the feature, scene or sequence."""
     reason: str
 
 
@@ -82,11 +82,11 @@ class Run:
     """One call of one benchmark."""
 
     benchmark: str
-    """reconstruction, matching, patches, localization or speed."""
+    """Name: reconstruction, matching, patches, localization or speed."""
     options: dict[str, Any]
-    """What was asked for, in values that JSON has."""
+    """Options of the command, in values that JSON has."""
     data: dict[str, dict[str, Any]]
-    """Dataset to its path and fingerprint."""
+    """Data set to its path and fingerprint."""
     rows: list[Row] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     command: list[str] = field(default_factory=lambda: list(sys.argv))
@@ -95,18 +95,18 @@ class Run:
 
 def write_run(folder: Path, run: Run) -> None:
     """Write a run's record; a reader never sees half of it."""
-    write_results(Path(folder) / "results.json", {"format": FORMAT, **asdict(run)})
+    write_results(Path(folder) / "results.json", {"schema_version": SCHEMA_VERSION, **asdict(run)})
 
 
 def read_run(folder: Path) -> Run:
     """Read a run's record.
 
     Args:
-        folder: of the run, or its ``results.json``.
+        folder: folder of the run, or its ``results.json``.
 
     Raises:
-        FileNotFoundError: there is no record.
-        ValueError: it is damaged, of another format, or no benchmark's.
+        FileNotFoundError: the record does not exist.
+        ValueError: the record is damaged, of another version, or not a benchmark's.
     """
     folder = Path(folder)
     path = folder if folder.is_file() else folder / "results.json"
@@ -120,12 +120,7 @@ def read_run(folder: Path) -> Run:
         raise ValueError(f"{path} is damaged ({error}); run the benchmark again.") from error
     if not isinstance(record, dict) or "benchmark" not in record:
         raise ValueError(f"{path} is not the record of a benchmark.")
-    if record.get("format") != FORMAT:
-        raise ValueError(
-            f"{path} has format {record.get('format')}, this version reads {FORMAT}; "
-            "run the benchmark again, or use the version that made it: "
-            f"featplug {record.get('environment', {}).get('featplug', 'unknown')}."
-        )
+    check_version(path, record)
     try:
         return Run(
             **_known(Run, record)
@@ -136,6 +131,21 @@ def read_run(folder: Path) -> Run:
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged ({error}); run the benchmark again.") from error
+
+
+def check_version(path: Path, record: Mapping[str, Any]) -> None:
+    """Reject a record of a version that this code cannot read.
+
+    Raises:
+        ValueError: the version is another one.
+    """
+    version = record.get("schema_version", record.get("format", 1))
+    if version not in _READABLE:
+        writer = record.get("environment", {}).get("featplug", "unknown")
+        raise ValueError(
+            f"{path} has schema version {version}, and this version reads up to {SCHEMA_VERSION}; "
+            f"make the run again, or use featplug {writer}, which wrote it."
+        )
 
 
 def _row(record: Mapping[str, Any]) -> Row:

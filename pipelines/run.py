@@ -11,7 +11,7 @@ import pycolmap
 
 from featplug.base import choose_device
 from featplug.io.pair_lists import Pair
-from featplug.io.results import environment
+from featplug.io.results import SCHEMA_VERSION, environment
 from featplug.io.store import FeatureReader
 from featplug.methods import feature_conf, matcher_conf, retrieval_conf
 from featplug.stages.extract import extract_features
@@ -270,6 +270,7 @@ def run_record(
         retrieval: what it did, where it chose pairs.
     """
     return {
+        "schema_version": SCHEMA_VERSION,
         "pipeline": pipeline,
         "options": plain(options),
         "feature": features.name,

@@ -1,4 +1,4 @@
-"""What papers measure of one matched pair, and the means over pairs."""
+"""Figures of one matched pair, as papers measure them, and their means over pairs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.matching.extraction import FeaturePair, Matches
 from benchmarks.matching.image_pairs import ImagePair
 from benchmarks.record import Curve
-from featplug.io.results import metric
+from featplug.io.metric_names import with_units
 from featplug.metrics.epipolar import epipolar_errors, estimate_fundamental
 from featplug.metrics.homography import (
     closest_point_recall,
@@ -30,42 +30,37 @@ from featplug.metrics.homography import (
 from featplug.metrics.patch_tasks import average_precision
 
 THRESHOLDS = tuple(range(1, 11))
-"""Pixels of the matching accuracy."""
+"""Thresholds of the matching accuracy in pixels."""
 CORNER_THRESHOLDS = (1, 3, 5)
-"""Pixels of the homography accuracy."""
+"""Thresholds of the homography accuracy in pixels."""
 RIGHT = 3.0
-"""Pixels that a right match is off, at most, where a protocol says nothing else."""
+"""Largest error of a right match in pixels, where a protocol has no other threshold."""
 _RECALL = 2.5
 _EPIPOLAR_THRESHOLDS = tuple(range(1, 21))
 
-UNITS = {
-    "match_score": "right matches per keypoint in the shared view, 3 px, mean over pairs",
-    "repeatability": "part of keypoints found in both images, 3 px, mean over pairs",
-    "precision": "part of matches within 3 px, mean of both directions and over pairs",
-    "recall": "part of the matches there are to find, mean over pairs",
-    "average_precision": "area under the precision-recall curve, 3 px, mean over pairs",
-}
+MEASURES = ("match_score", "repeatability", "precision", "recall", "average_precision")
+"""Names of the metrics that a pair may have a value of."""
 
 
 @dataclass(frozen=True)
 class PairMeasures:
-    """Of one pair."""
+    """Figures of one pair."""
 
     points: tuple[np.ndarray, np.ndarray]
-    """Matched keypoints, K×2 of either image."""
+    """Matched keypoints, K×2 of each image."""
     num_keypoints: tuple[int, int]
-    """That took part."""
+    """Number of keypoints that were matched, of each image."""
     errors: np.ndarray | None = None
-    """Of the matches, in pixels; None where the truth does not tell."""
+    """Errors of the matches, in pixels; None where no truth gives them."""
     corner_error: float | None = None
-    """Of the homography that the matches give, in pixels; None where it is not asked for."""
+    """Error of the homography that the matches give, in pixels; None where it is not measured."""
     values: dict[str, float] = field(default_factory=dict)
-    """Of :data:`UNITS`."""
+    """Values of :data:`MEASURES`."""
     recall_curve: np.ndarray | None = None
-    """Part of the true correspondences that agree with the epipolar geometry that the matches give,
+    """Fractions of the true correspondences that agree with the epipolar geometry of the matches,
     at 1 to 20 px."""
-    chosen_keypoints: bool = False
-    """Whether the keypoints that took part were chosen for this pair alone."""
+    selected_keypoints: bool = False
+    """Whether the matched keypoints were selected for this pair alone."""
 
 
 def _true_homography(pair: ImagePair) -> np.ndarray:
@@ -79,7 +74,7 @@ def _num_keypoints(features: FeaturePair) -> tuple[int, int]:
 
 
 def _covisible(pair: ImagePair, features: FeaturePair, margin: float = 0.0) -> list[np.ndarray]:
-    """Indices of the keypoints of both images that lie in the other, too."""
+    """Return the indices of each image's keypoints that lie in the other image as well."""
     matrix = _true_homography(pair)
     size0, size1 = features.sizes
     kept = (
@@ -95,7 +90,7 @@ def measure_plane(pair: ImagePair, features: FeaturePair) -> PairMeasures:
 
 
 def measure_plane_covisible(pair: ImagePair, features: FeaturePair) -> PairMeasures:
-    """MTLDesc's figures: MMA of all keypoints, the others matched anew in the shared view.
+    """MTLDesc's figures: MMA of all keypoints, the others of matches in the shared view.
 
     As in the evaluation that ASLFeat and MTLDesc (Wang et al. 2022, "Datasets and Metrics") share.
     """
@@ -173,7 +168,7 @@ def measure_shared(pair: ImagePair, features: FeaturePair) -> PairMeasures:
     own = [np.zeros(len(image.keypoints), np.int64) for image in images]
     for indices, keep in zip(own, kept, strict=True):
         indices[keep] = np.arange(len(keep))
-    chosen = [image.keypoints[keep] for image, keep in zip(images, kept, strict=True)]
+    selected = [image.keypoints[keep] for image, keep in zip(images, kept, strict=True)]
     among = np.stack([own[side][matches.indices[:, side]] for side in (0, 1)], axis=1)
     return PairMeasures(
         points,
@@ -182,9 +177,9 @@ def measure_shared(pair: ImagePair, features: FeaturePair) -> PairMeasures:
         corner_error(estimate_homography(*points), matrix, sizes[0], in_image0=True),
         {
             "precision": two_way_precision(*points, matrix, RIGHT),
-            "recall": closest_point_recall(among, chosen[0], chosen[1], matrix, RIGHT),
+            "recall": closest_point_recall(among, selected[0], selected[1], matrix, RIGHT),
         },
-        chosen_keypoints=True,
+        selected_keypoints=True,
     )
 
 
@@ -213,51 +208,42 @@ def measure_epipolar(pair: ImagePair, features: FeaturePair) -> PairMeasures:
 def summarise(
     pairs: Sequence[ImagePair], measures: Sequence[PairMeasures], accuracy_of_matches: bool = True
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Curve]]:
-    """Give the metrics and curves of a table's row: means over pairs.
+    """Return the metrics and curves of a table's row: means over pairs.
 
     Args:
-        pairs: one or more.
-        measures: of each.
-        accuracy_of_matches: give the MMA, where errors are known.
+        pairs: one or more pairs.
+        measures: figures of each pair.
+        accuracy_of_matches: include the MMA, where errors are known.
     """
-    # An image counts once, and where its keypoints were chosen for each pair, once in each.
+    # An image counts once, or once in each pair where its keypoints were selected for the pair.
     counts: dict[tuple[int | None, str], int] = {}
     for i, (pair, m) in enumerate(zip(pairs, measures, strict=True)):
         for name, number in zip((pair.name0, pair.name1), m.num_keypoints, strict=True):
-            counts[i if m.chosen_keypoints else None, name] = number
-    metrics: dict[str, dict[str, Any]] = {}
+            counts[i if m.selected_keypoints else None, name] = number
+    means: dict[str, float] = {}
     curves: dict[str, Curve] = {}
     errors = [m.errors for m in measures if m.errors is not None]
     if errors and accuracy_of_matches:
         accuracy = mean_matching_accuracy(errors, THRESHOLDS)
-        for threshold, part in zip(THRESHOLDS, accuracy, strict=True):
-            unit = f"part of matches within {threshold} px, mean over pairs"
-            metrics[f"mma_{threshold}"] = metric(float(part), unit)
-        curves["mma"] = Curve(
-            [float(t) for t in THRESHOLDS], accuracy.tolist(), "threshold (px)", "MMA"
-        )
-    for name, unit in UNITS.items():
+        means |= {f"mma_{t}": float(mma) for t, mma in zip(THRESHOLDS, accuracy, strict=True)}
+        x = [float(t) for t in THRESHOLDS]
+        curves["mma"] = Curve(x, accuracy.tolist(), "threshold (px)", "MMA")
+    for name in MEASURES:
         values = [m.values[name] for m in measures if name in m.values]
         if values:
-            metrics[name] = metric(float(np.mean(values)), unit)
+            means[name] = float(np.mean(values))
     corners = [m.corner_error for m in measures if m.corner_error is not None]
     if corners:
         areas = error_auc(corners, CORNER_THRESHOLDS)
         for threshold, area in zip(CORNER_THRESHOLDS, areas, strict=True):
-            part = float(np.mean(np.array(corners) <= threshold))
-            metrics[f"homography_accuracy_{threshold}"] = metric(
-                part, f"part of pairs whose corners are off by {threshold} px or less on average"
-            )
-            metrics[f"homography_auc_{threshold}"] = metric(
-                area, f"area under the curve of that part up to {threshold} px"
-            )
+            right = float(np.mean(np.array(corners) <= threshold))
+            means[f"homography_accuracy_{threshold}"] = right
+            means[f"homography_auc_{threshold}"] = area
     recalls = [m.recall_curve for m in measures if m.recall_curve is not None]
     if recalls:
         x = [float(t) for t in _EPIPOLAR_THRESHOLDS]
         y = np.mean(recalls, axis=0).tolist()
         curves["recall"] = Curve(x, y, "symmetric epipolar distance (px)", "recall")
-    metrics["mean_keypoints"] = metric(float(np.mean(list(counts.values()))), "keypoints per image")
-    metrics["mean_matches"] = metric(
-        float(np.mean([len(m.points[0]) for m in measures])), "matches per pair"
-    )
-    return metrics, curves
+    means["mean_keypoints"] = float(np.mean(list(counts.values())))
+    means["mean_matches"] = float(np.mean([len(m.points[0]) for m in measures]))
+    return with_units(means), curves

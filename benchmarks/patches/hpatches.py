@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.patches.dataset import Parts, PatchSet
 from benchmarks.record import Problem
 from featplug.io.images import read_image
-from featplug.io.results import metric
+from featplug.io.metric_names import with_units
 from featplug.metrics.patch_tasks import (
     matching_average_precision,
     pair_distances,
@@ -203,11 +203,10 @@ class HPatches(PatchSet):
                 pair = distances["verif_pos"], distances[f"verif_neg_{kind}"]
                 imbalanced[level].append(verification_average_precision(*pair))
                 balanced[level].append(verification_average_precision(*pair, ratio=None))
-                part = parts.setdefault(f"{kind}-{level}", {})
-                part["verification_map"] = metric(imbalanced[level][-1], "of matching pairs")
-        unit = "mean over negatives of one and of several sequences"
-        _add_means(parts, "verification_map", imbalanced, unit)
-        _add_means(parts, "verification_map_balanced", balanced, unit)
+                of_kind = with_units({"verification_map": imbalanced[level][-1]})
+                parts.setdefault(f"{kind}-{level}", {}).update(of_kind)
+        _add_means(parts, "verification_map", imbalanced)
+        _add_means(parts, "verification_map_balanced", balanced)
 
     def _match(self, descriptors: np.ndarray, parts: Parts) -> None:
         precisions: dict[str, list[float]] = {level: [] for level in LEVELS}
@@ -223,10 +222,10 @@ class HPatches(PatchSet):
                     precisions[level].append(precision)
                     if change:
                         changes.setdefault(f"{change}-{level}", []).append(precision)
-        unit = "mean over pairs of images"
-        _add_means(parts, "matching_map", precisions, unit)
+        _add_means(parts, "matching_map", precisions)
         for part, values in changes.items():
-            parts.setdefault(part, {})["matching_map"] = metric(float(np.mean(values)), unit)
+            mean = with_units({"matching_map": float(np.mean(values))})
+            parts.setdefault(part, {}).update(mean)
 
     def _retrieve(self, descriptors: np.ndarray, parts: Parts) -> None:
         queries = self.lists["retr_queries"][:, 0]
@@ -244,7 +243,7 @@ class HPatches(PatchSet):
                 relevant = descriptors[self._rows.of(others, level)]
                 apart = ((relevant - described[:, None]) ** 2).sum(-1)
                 precisions[level] += map(retrieval_average_precision, apart, distances)
-        _add_means(parts, "retrieval_map", precisions, "mean over queries")
+        _add_means(parts, "retrieval_map", precisions)
 
 
 class _Rows:
@@ -277,11 +276,11 @@ class _Rows:
         return self._starts[sequences] + kinds * self.sizes[sequences] + index
 
 
-def _add_means(parts: Parts, name: str, values: dict[str, list[float]], unit: str) -> None:
+def _add_means(parts: Parts, name: str, values: dict[str, list[float]]) -> None:
     """Add the mean of each level, and that of all values."""
-    for level, level_values in values.items():
-        parts[level][name] = metric(float(np.mean(level_values)), unit)
-    parts["all"][name] = metric(float(np.mean(np.concatenate([*values.values()]))), unit)
+    pooled = [value for of_level in values.values() for value in of_level]
+    for part, of_part in {**values, "all": pooled}.items():
+        parts[part].update(with_units({name: float(np.mean(of_part))}))
 
 
 def _find_tasks(folder: Path) -> Path:

@@ -15,7 +15,7 @@ from scipy.io import loadmat
 
 from benchmarks.patches.dataset import Parts, PatchSet
 from benchmarks.record import Problem
-from featplug.io.results import metric
+from featplug.io.metric_names import with_units
 from featplug.metrics.patch_tasks import retrieval_average_precision, squared_distances
 
 NUM_PATCHES = 10_000
@@ -84,8 +84,7 @@ class RomePatches(PatchSet):
                 for row, label in zip(distances, query_labels[chunk], strict=True):
                     relevant = labels == label
                     precisions.append(retrieval_average_precision(row[relevant], row[~relevant]))
-            value = float(np.mean(precisions))
-            parts[part] = {"retrieval_map": metric(value, "mean over queries")}
+            parts[part] = with_units({"retrieval_map": float(np.mean(precisions))})
             start = stop
         return parts
 

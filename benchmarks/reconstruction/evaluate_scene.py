@@ -21,8 +21,9 @@ from benchmarks.record import Picture, Problem, Row, Run, write_run
 from featplug.cli.command_line import leave_config
 from featplug.colmap.dense import dense_reconstruction, require_dense
 from featplug.io.images import list_images
+from featplug.io.metric_names import with_units
 from featplug.io.pair_lists import Pair
-from featplug.io.results import StageRecorder, data_fingerprint, metric, write_results
+from featplug.io.results import StageRecorder, data_fingerprint, write_results
 from pipelines.run import plain
 from pipelines.sfm import MatchedScene, SfmOptions, match_scene
 
@@ -180,7 +181,7 @@ def _with_dense_points(results: dict[str, Any], options: SfmOptions) -> dict[str
         dense = dense_reconstruction(folder / "model", options.images, folder / "dense")
         dense.export_PLY(str(folder / "dense.ply"))
     shutil.rmtree(folder / "dense")  # depth maps are larger than all else together
-    metrics = results["metrics"] | {"dense_points": metric(dense.num_points3D(), "points")}
+    metrics = results["metrics"] | with_units({"dense_points": dense.num_points3D()})
     results = results | {"metrics": metrics, "stages": results["stages"] | recorder.stages}
     write_results(folder / "results.json", results)
     return results

@@ -12,8 +12,9 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from benchmarks.record import Curve
-from benchmarks.report.labels import MetricLabel, format_value
+from benchmarks.report.labels import format_value
 from benchmarks.report.tables import Line, Table
+from featplug.io.metric_names import Metric
 
 WIDTH, HEIGHT = 420, 300
 """Of a chart of curves, in its own units."""
@@ -215,7 +216,7 @@ def bar_charts(table: Table, colours: Colours) -> dict[str, list[BarChart]]:
 
 
 def _bar_chart(
-    table: Table, lines: list[Line], name: str, label: MetricLabel, colours: Colours
+    table: Table, lines: list[Line], name: str, label: Metric, colours: Colours
 ) -> BarChart:
     published = {
         id(entry.line): entry.comparison.published.value

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import stats
 
-from benchmarks.report.labels import MetricLabel
 from benchmarks.report.runs import LoadedRun
 from benchmarks.report.tables import Line, Table, make_tables
+from featplug.io.metric_names import Metric
 
 MIN_SEEDS = 3
 """That both runs have, for a test."""
@@ -29,7 +29,7 @@ class Difference:
     series: str
     """Name of the feature; of both where they differ."""
     metric: str
-    label: MetricLabel
+    label: Metric
     mean_a: float
     mean_b: float
     num_pairs: int

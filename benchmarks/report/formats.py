@@ -16,7 +16,6 @@ from benchmarks.report.gather import Report
 from benchmarks.report.labels import (
     MINUS,
     NO_BREAK_SPACE,
-    MetricLabel,
     benchmark_title,
     dataset_title,
     format_value,
@@ -25,6 +24,7 @@ from benchmarks.report.labels import (
 from benchmarks.report.page import command_text
 from benchmarks.report.tables import Cell, Line, Table
 from featplug.io.files import write_whole
+from featplug.io.metric_names import Metric
 
 _ARROWS = {"higher": "↑", "lower": "↓", None: ""}
 
@@ -82,7 +82,7 @@ def markdown(report: Report) -> str:
     return "\n".join([*lines, "```", ""])
 
 
-def _markdown_cell(line: Line, name: str, label: MetricLabel) -> str:
+def _markdown_cell(line: Line, name: str, label: Metric) -> str:
     cell = line.cells.get(name)
     if cell is None:
         return ""
@@ -168,7 +168,7 @@ def latex(report: Report) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def _latex_cell(line: Line, name: str, label: MetricLabel) -> str:
+def _latex_cell(line: Line, name: str, label: Metric) -> str:
     cell = line.cells.get(name)
     if cell is None:
         return ""
@@ -262,7 +262,7 @@ def _json_comparison(comparison: RunComparison) -> dict[str, Any]:
     return record
 
 
-def cell_text(cell: Cell, label: MetricLabel) -> str:
+def cell_text(cell: Cell, label: Metric) -> str:
     """Write a cell: its mean, and the spread where it has seeds."""
     text = format_value(cell.mean, label.digits)
     return text if cell.spread is None else f"{text} ± {format_value(cell.spread, label.digits)}"

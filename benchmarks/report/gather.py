@@ -15,11 +15,11 @@ from benchmarks.report.inline_images import (
     InlinePicture,
     inline_picture,
 )
-from benchmarks.report.labels import MetricLabel
 from benchmarks.report.model_views import MAX_POINTS, MAX_POINTS_OF_MODEL, ModelView, view_model
 from benchmarks.report.runs import LoadedRun, find_runs, load_runs
 from benchmarks.report.stage_chart import StageChart, stage_chart
 from benchmarks.report.tables import Table, best_lines, make_tables, runner_up
+from featplug.io.metric_names import Metric
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Headline:
 
     part: str
     metric: str
-    label: MetricLabel
+    label: Metric
     best: list[str]
     """Names of the features; empty where all are equal, or there is one."""
     value: float

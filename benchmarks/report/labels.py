@@ -1,29 +1,14 @@
-"""How benchmarks, data, protocols and metrics are called, and which way metrics are better."""
+"""Names of benchmarks, data sets, protocols and parts on the page, and the look of numbers."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
+
+from featplug.io.metric_names import METRICS, Metric, find_metric, generic_name, numbers
 
 MINUS = "\N{MINUS SIGN}"
 NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
-
-
-@dataclass(frozen=True)
-class MetricLabel:
-    """How a metric is shown."""
-
-    title: str
-    better: Literal["higher", "lower"] | None = None
-    """None where it says nothing about quality."""
-    digits: int = 0
-    """After the point."""
-    unit: str | None = None
-    """Short; the record's if None."""
-    role: Literal["headline", "main", "detail"] = "detail"
-    """Headlines are in the summary too, details only where all columns are shown."""
 
 
 _BENCHMARKS = {
@@ -71,113 +56,47 @@ _PROTOCOLS = {
     "pipelines.inloc": "as run by pipelines.inloc",
 }
 
-_METRICS = {
-    # reconstruction
-    "images": MetricLabel("images"),
-    "registered_images": MetricLabel("registered", "higher", 0, "images", "headline"),
-    "sparse_points": MetricLabel("sparse points", "higher", 0, "", "headline"),
-    "observations": MetricLabel("observations", "higher", 0, "", "main"),
-    "mean_track_length": MetricLabel("track length", "higher", 2, "", "headline"),
-    "mean_observations_per_image": MetricLabel("observations per image", "higher", 0, "", "main"),
-    "mean_reprojection_error": MetricLabel("reprojection error", "lower", 3, "px", "headline"),
-    "median_position_error": MetricLabel("median position error", "lower", 4, role="main"),
-    "median_rotation_error": MetricLabel("median rotation error", "lower", 3, "°", "main"),
-    "mean_position_error": MetricLabel("mean position error", "lower", 4),
-    "mean_rotation_error": MetricLabel("mean rotation error", "lower", 3, "°"),
-    "max_position_error": MetricLabel("largest position error", "lower", 4),
-    "max_rotation_error": MetricLabel("largest rotation error", "lower", 3, "°"),
-    "dense_points": MetricLabel("dense points", "higher", 0, "", "main"),
-    "verified_pairs": MetricLabel("verified pairs", "higher", 0, "", "main"),
-    "inlier_matches": MetricLabel("inlier matches", "higher", 0, "", "main"),
-    "matched_pairs": MetricLabel("matched pairs", None, 0, ""),
-    "reference_images": MetricLabel("images with true pose", None, 0, ""),
-    # matching
-    "match_score": MetricLabel("match score", "higher", 3, "", "headline"),
-    "repeatability": MetricLabel("repeatability", "higher", 3, "", "main"),
-    "precision": MetricLabel("precision", "higher", 3, "", "main"),
-    "recall": MetricLabel("recall", "higher", 3, "", "headline"),
-    "average_precision": MetricLabel("average precision", "higher", 3, "", "headline"),
-    "mean_matches": MetricLabel("matches per pair", None, 0, "", "main"),
-    "mean_keypoints": MetricLabel("keypoints per image", None, 0, "", "main"),
-    # patches
-    "fpr95": MetricLabel("FPR95", "lower", 4, "", "headline"),
-    "verification_map": MetricLabel("verification mAP", "higher", 3, "", "headline"),
-    "verification_map_balanced": MetricLabel("verification mAP, balanced", "higher", 3, ""),
-    "matching_map": MetricLabel("matching mAP", "higher", 3, "", "headline"),
-    "retrieval_map": MetricLabel("retrieval mAP", "higher", 3, "", "headline"),
-    # localization
-    "localized_queries": MetricLabel("localized queries", "higher", 0, "", "main"),
-    "queries": MetricLabel("queries", None, 0, ""),
-    "queries_with_true_pose": MetricLabel("queries with true pose", None, 0, ""),
-    "database_images": MetricLabel("database images", None, 0, ""),
-    "scans_used": MetricLabel("scans used", None, 0, ""),
-    "matches_that_fit_the_poses": MetricLabel("matches that fit the poses", "higher", 1, "%"),
-    # speed
-    "seconds": MetricLabel("time", "lower", 3, "s", "headline"),
-    "peak_memory_mib": MetricLabel("peak memory", "lower", 0, "MiB", "headline"),
-    "megapixels_per_second": MetricLabel("throughput", "higher", 3, "MP/s", "headline"),
-    "keypoints_per_second": MetricLabel("keypoints per second", "higher", 0, "", "main"),
-    "times_our_seconds": MetricLabel("time over ours", None, 2, "×", "main"),
+_SHOWN_UNITS = {
+    **{unit: unit for unit in ("%", "MiB", "m", "px", "reference units", "s")},
+    **{"deg": "°", "megapixels/s": "MP/s", "x": "×"},
 }
-
+"""Units that tables show, as they show them; the others are clear from the metric's name."""
 _LONGEST_UNIT = 14
 _OF_MODELS = {"sparse_points", "observations", "mean_track_length", "mean_reprojection_error"}
-
-_NUMBERED = (
-    ("mma_", "1|5|10", MetricLabel("MMA {}~px", "higher", 3, "", "main")),
-    ("mma_", "3", MetricLabel("MMA {}~px", "higher", 3, "", "headline")),
-    ("mma_", ".+", MetricLabel("MMA {}~px", "higher", 3, "")),
-    ("recall_", "0.5m_2deg|1m_5deg", MetricLabel("within {}~m, {}°", "higher", 1, "%", "main")),
-    ("recall_", ".+m_.+deg", MetricLabel("within {}~m, {}°", "higher", 1, "%", "headline")),
-    ("homography_accuracy_", "3", MetricLabel("homographies, {}~px", "higher", 3, "", "headline")),
-    ("homography_accuracy_", ".+", MetricLabel("homographies, {}~px", "higher", 3, "")),
-    ("homography_auc_", ".+", MetricLabel("homography AUC, {}~px", "higher", 3, "")),
-)
-"""Metrics with numbers in their names: what stands before those, what they look like, the label;
-``~`` in it is a space that no line ends at."""
 
 MAIN_PARTS = ("all", "illumination", "viewpoint", "easy", "hard", "tough", "day", "night")
 """Parts that stand in the first table of data with many."""
 
 
-def metric_label(name: str, unit: str = "", benchmark: str = "") -> MetricLabel:
-    """Say how a metric is shown; one that is not known goes under its own name.
+def metric_label(name: str, unit: str = "", benchmark: str = "") -> Metric:
+    """Return how a metric is shown; an unknown one is shown by its own name.
 
     Args:
-        name: of the metric.
-        unit: as recorded.
-        benchmark: that measured it; what a model is like is a detail of localization.
+        name: name of the metric.
+        unit: unit in the record.
+        benchmark: name of the benchmark; figures of the model are details of localization.
     """
-    if name in _METRICS:
-        label = _METRICS[name]
-        if benchmark == "localization" and name in _OF_MODELS:
-            label = replace(label, role="detail")
-        return label if label.unit is not None else replace(label, unit=unit)
-    for stem, numbers, label in _NUMBERED:
-        if re.fullmatch(f"{stem}({numbers})", name):
-            title = label.title.format(*_numbers(name)).replace("~", NO_BREAK_SPACE)
-            return replace(label, title=title)
-    short = unit if len(unit) <= _LONGEST_UNIT else ""  # others explain rather than measure
-    return MetricLabel(name.replace("_", " "), digits=3, unit=short, role="main")
+    label = find_metric(name)
+    if label is None:
+        short = unit if len(unit) <= _LONGEST_UNIT else ""  # others explain rather than measure
+        return Metric(short, "", name.replace("_", " "), digits=3, role="main")
+    if benchmark == "localization" and name in _OF_MODELS:
+        label = replace(label, role="detail")
+    shown = "images" if name == "registered_images" else _SHOWN_UNITS.get(unit or label.unit, "")
+    return replace(label, unit=shown)
 
 
 def metric_order(names: Iterable[str]) -> list[str]:
     """Sort metrics as tables have them; unknown ones come last, as they came."""
-    stems = list(dict.fromkeys(stem for stem, _, _ in _NUMBERED))
+    order = list(METRICS)
 
-    def place(name: str) -> tuple[int, int, list[float]]:
-        if name in _METRICS:
-            return 1, list(_METRICS).index(name), []
-        for index, stem in enumerate(stems):
-            if name.startswith(stem):
-                return 0, index, [float(number) for number in _numbers(name)]
-        return 2, 0, []
+    def place(name: str) -> tuple[int, list[float]]:
+        generic = generic_name(name)
+        if generic not in METRICS:
+            return len(order), []
+        return order.index(generic), [float(number) for number in numbers(name)]
 
     return sorted(names, key=place)
-
-
-def _numbers(name: str) -> list[str]:
-    return re.findall(r"\d+(?:\.\d+)?", name)
 
 
 def benchmark_title(name: str) -> str:
@@ -215,6 +134,6 @@ def format_value(value: float, digits: int, sign: bool = False) -> str:
     return text.replace("-", MINUS)
 
 
-def is_better(value: float, other: float, label: MetricLabel) -> bool:
+def is_better(value: float, other: float, label: Metric) -> bool:
     """Whether a value is better than another, by the metric's direction."""
     return value > other if label.better == "higher" else value < other

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.record import Picture, Problem, Row, Run, read_run
+from benchmarks.record import Picture, Problem, Row, Run, check_version, read_run
 from benchmarks.scene_names import DEMO_WORLDS, metrics_by_part, scene_folder
 
 _BENCHMARK_OF = {"sfm": "reconstruction", "aachen": "localization", "inloc": "localization"}
@@ -98,6 +98,7 @@ def _load(folder: Path) -> Run:
     except ValueError:
         record = None  # a damaged record is refused by its reader
     if isinstance(record, dict) and record.get("pipeline") in _BENCHMARK_OF:
+        check_version(path, record)
         try:
             return _run_of_pipeline(record, folder)
         except (KeyError, TypeError, AttributeError) as error:

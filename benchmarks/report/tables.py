@@ -12,7 +12,6 @@ from benchmarks.published import Comparison, Published, compare, context
 from benchmarks.record import Row
 from benchmarks.report.labels import (
     MAIN_PARTS,
-    MetricLabel,
     benchmark_order,
     is_better,
     metric_label,
@@ -20,6 +19,7 @@ from benchmarks.report.labels import (
     part_order,
 )
 from benchmarks.report.runs import LoadedRun
+from featplug.io.metric_names import Metric
 
 _SAME_SERIES = {
     *("dataset", "scenes", "images", "feature", "weights", "seed", "seeds", "num_seeds"),
@@ -69,7 +69,7 @@ class Beside:
 
     line: Line
     comparison: Comparison
-    label: MetricLabel
+    label: Metric
     """How both are shown: in the published number's unit."""
 
     @property
@@ -86,12 +86,12 @@ class Table:
     benchmark: str
     dataset: str
     protocol: str
-    metrics: dict[str, MetricLabel]
+    metrics: dict[str, Metric]
     """In the order of the columns."""
     lines: list[Line]
     published: list[Beside] = field(default_factory=list)
     """Whatever was published of its features, comparable or not."""
-    others: list[tuple[Published, MetricLabel]] = field(default_factory=list)
+    others: list[tuple[Published, Metric]] = field(default_factory=list)
     """What was published of other methods by the same protocol."""
 
     @property
@@ -106,7 +106,7 @@ class Table:
         return self.parts if len(self.parts) <= 4 or not usual else usual
 
     @property
-    def main_metrics(self) -> dict[str, MetricLabel]:
+    def main_metrics(self) -> dict[str, Metric]:
         """Those that are always shown."""
         shown = {name: label for name, label in self.metrics.items() if label.role != "detail"}
         return shown or self.metrics
@@ -250,7 +250,7 @@ def _by_line_part(lines: Sequence[Line]) -> list[list[Line]]:
     return [[line for line in lines if line.part == part] for part in parts]
 
 
-def _mark_best(lines: list[Line], metrics: Mapping[str, MetricLabel]) -> list[Line]:
+def _mark_best(lines: list[Line], metrics: Mapping[str, Metric]) -> list[Line]:
     """Mark the best of each metric among features on one part; there is none of one."""
     best = {name: best_lines(lines, name, label) for name, label in metrics.items()}
     return [
@@ -265,7 +265,7 @@ def _mark_best(lines: list[Line], metrics: Mapping[str, MetricLabel]) -> list[Li
     ]
 
 
-def best_lines(lines: Sequence[Line], name: str, label: MetricLabel) -> list[Line]:
+def best_lines(lines: Sequence[Line], name: str, label: Metric) -> list[Line]:
     """Give the best in a metric: one, or several that are equal as shown.
 
     Empty where the metric has no direction, fewer than two have it, or all are equal.
@@ -279,7 +279,7 @@ def best_lines(lines: Sequence[Line], name: str, label: MetricLabel) -> list[Lin
     return [] if len(best) == len(having) else best
 
 
-def runner_up(lines: Sequence[Line], name: str, label: MetricLabel) -> Line | None:
+def runner_up(lines: Sequence[Line], name: str, label: Metric) -> Line | None:
     """Give the best of those that are not the best."""
     best = best_lines(lines, name, label)
     second: Line | None = None
@@ -292,14 +292,14 @@ def runner_up(lines: Sequence[Line], name: str, label: MetricLabel) -> Line | No
     return second if best else None
 
 
-def _beside(benchmark: str, line: Line, metrics: Mapping[str, MetricLabel]) -> list[Beside]:
+def _beside(benchmark: str, line: Line, metrics: Mapping[str, Metric]) -> list[Beside]:
     found = []
     for comparison in compare(benchmark, mean_row(line), line.rows[0][0].run.options):
         found.append(Beside(line, comparison, _label_of(comparison.published, metrics)))
     return found
 
 
-def _label_of(number: Published, metrics: Mapping[str, MetricLabel]) -> MetricLabel:
+def _label_of(number: Published, metrics: Mapping[str, Metric]) -> Metric:
     """Say how a published number is shown, and ours beside it: in its unit."""
     label = metrics[number.metric]
     if number.unit == "%" and label.unit != "%":

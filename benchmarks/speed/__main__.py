@@ -26,7 +26,8 @@ from benchmarks.speed.measure import CaseName, Sample, Setup, SpeedOptions, Step
 from featplug.base import choose_device
 from featplug.cli.command_line import leave_config, run_command
 from featplug.io.images import list_images
-from featplug.io.results import data_fingerprint, metric
+from featplug.io.metric_names import with_units
+from featplug.io.results import data_fingerprint
 from pipelines.run import plain, require_positive
 
 OURS = "featplug"
@@ -111,7 +112,7 @@ def case_rows(
         metrics = _metrics(headline) | of_name[-1].metrics
         if name != OURS and OURS in rows:
             ratio = metrics["seconds"]["value"] / rows[OURS].metrics["seconds"]["value"]
-            metrics["times_our_seconds"] = metric(ratio, "x")
+            metrics |= with_units({"times_our_seconds": ratio})
         rows[name] = Row(
             feature if name == OURS else f"{feature} ({name})",
             dataset,
@@ -141,14 +142,14 @@ def _spread(seconds: Sequence[float]) -> float:
 
 
 def _metrics(step: Step) -> dict[str, dict[str, Any]]:
-    metrics = {"seconds": metric(median(step.seconds), "s")}
+    seconds = median(step.seconds)
+    values = {"seconds": seconds}
     if len(step.seconds) > 1:
-        metrics["seconds_spread"] = metric(_spread(step.seconds), "s")
-    metrics["peak_memory_mib"] = metric(step.peak_memory_mib, "MiB")
+        values["seconds_spread"] = _spread(step.seconds)
+    values["peak_memory_mib"] = step.peak_memory_mib
     for name, count in step.counts.items():
-        rate = metric(count / median(step.seconds), f"{name}/s")
-        metrics |= {name: metric(count, name), f"{name}_per_second": rate}
-    return metrics
+        values |= {name: count, f"{name}_per_second": count / seconds}
+    return with_units(values)
 
 
 def _curves(steps: Sequence[Step], x_label: str) -> dict[str, Curve]:

@@ -19,8 +19,9 @@ from benchmarks.speed.measure import CaseName, Measurement, Sample, Setup, Step,
 from featplug.base import Matcher, choose_device
 from featplug.colmap.mapping import log_to_file
 from featplug.io.images import list_images, load_image
+from featplug.io.metric_names import with_units
 from featplug.io.pair_lists import write_pairs
-from featplug.io.results import StageRecorder, metric
+from featplug.io.results import StageRecorder
 from featplug.io.store import FeatureReader
 from featplug.methods import (
     build_extractor,
@@ -117,14 +118,16 @@ def _stages(stages: Mapping[str, Mapping[str, float]]) -> Sample:
 
 def _model_metrics(model: pycolmap.Reconstruction | None) -> dict[str, dict[str, Any]]:
     if model is None:
-        return {"registered_images": metric(0, "images"), "sparse_points": metric(0, "points")}
+        return with_units({"registered_images": 0, "sparse_points": 0})
     found = reconstruction_statistics(model)
-    return {
-        "registered_images": metric(found.num_registered, "images"),
-        "sparse_points": metric(found.num_points, "points"),
-        "observations": metric(found.num_observations, "observations"),
-        "mean_reprojection_error": metric(found.mean_reprojection_error, "px"),
-    }
+    return with_units(
+        {
+            "registered_images": found.num_registered,
+            "sparse_points": found.num_points,
+            "observations": found.num_observations,
+            "mean_reprojection_error": found.mean_reprojection_error,
+        }
+    )
 
 
 @torch.inference_mode()

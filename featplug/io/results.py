@@ -1,6 +1,7 @@
-"""The record that every run leaves: what was run, on what, how long it took, what came out.
+"""The record that every run leaves as ``results.json``.
 
-Written as ``results.json``: stages with seconds and peak memory, metrics with units.
+It holds what was run, on which data, by which software and machine, the seconds and peak memory of
+the stages, and the metrics with their units. Keys and metrics are listed in docs/results.md.
 """
 
 from __future__ import annotations
@@ -23,20 +24,25 @@ from featplug import __version__
 from featplug.io.files import write_whole
 from featplug.io.images import file_fingerprint
 
+SCHEMA_VERSION = 2
+"""Version of the keys of ``results.json``; raised when an older reader would misread a new file.
+
+Version 1 had it as ``format``, or not at all, and explained metrics in their units.
+"""
 _LIBRARIES = ("torch", "pycolmap", "opencv-python-headless", "numpy", "h5py", "pillow")
 
 
 class StageRecorder:
-    """Measures the stages of a run."""
+    """Recorder of the time and memory of a run's stages."""
 
     def __init__(self) -> None:
         self.stages: dict[str, dict[str, float]] = {}
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Measure one stage: seconds, and the process's peak resident memory in MiB.
+        """Measure one stage: seconds, and the peak resident memory of the process in MiB.
 
-        Where the system cannot reset the peak (all but Linux), it is that of the run so far.
+        Where the system cannot reset the peak (all but Linux), it is the peak of the run so far.
         """
         _reset_peak_memory()
         start = time.perf_counter()
@@ -53,11 +59,11 @@ def _reset_peak_memory() -> None:
         try:
             clear_refs.write_text("5")
         except OSError:
-            return  # not allowed in some containers; the peak is then the run's
+            return  # not allowed in some containers
 
 
 def peak_memory() -> int:
-    """Peak resident memory of this process in bytes, since the last reset."""
+    """Return the peak resident memory of this process in bytes, since the last reset."""
     status = Path("/proc/self/status")
     if status.exists():
         for line in status.read_text().splitlines():
@@ -70,7 +76,7 @@ def peak_memory() -> int:
 
 
 def environment() -> dict[str, Any]:
-    """Describe the software and the machine."""
+    """Return the software and the machine."""
     return {
         "featplug": __version__,
         "python": platform.python_version(),
@@ -91,7 +97,7 @@ def _installed(name: str) -> bool:
 
 
 def data_fingerprint(image_dir: Path, names: Sequence[str]) -> str:
-    """Hash names and fingerprints of the images: tells data sets apart, cheaply."""
+    """Hash the names and fingerprints of images, which tells data sets apart."""
     digest = hashlib.sha256()
     for name in sorted(names):
         digest.update(f"{name} {file_fingerprint(Path(image_dir) / name)}\n".encode())
@@ -99,7 +105,7 @@ def data_fingerprint(image_dir: Path, names: Sequence[str]) -> str:
 
 
 def metric(value: float, unit: str) -> dict[str, Any]:
-    """One metric with its unit."""
+    """Return a metric with its unit, one of :data:`featplug.io.metric_names.METRICS`."""
     return {"value": value, "unit": unit}
 
 

@@ -14,6 +14,7 @@ from benchmarks.record import Problem, Run, read_run
 from pipelines.aachen_task import AachenOptions
 from pipelines.inloc import localize
 from pipelines.run import FeatureOptions
+from tests.documented import assert_documented
 from tests.scenes.scanned_room import write_scanned_room
 
 
@@ -28,6 +29,8 @@ def run(aachen_room: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
 def test_each_condition_is_a_row(run: tuple[Path, Run], aachen_room: Path) -> None:
     outputs, measured = run
     assert read_run(outputs) == measured
+    assert_documented(outputs / "results.json")
+    assert_documented(outputs / "sift" / "results.json")
     whole, day, night = measured.rows
     assert [row.part for row in measured.rows] == ["all", "day", "night"]
     assert {row.dataset for row in measured.rows} == {aachen_room.name} == set(measured.data)
@@ -80,6 +83,7 @@ def test_a_scanned_room_is_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         room.folder, "inloc", pairs=room.pairs, outputs=tmp_path / "out"
     )
     (row,) = measure(benchmark).rows
+    assert_documented(tmp_path / "out" / "sift" / "results.json")
     assert (row.part, row.protocol, row.dataset) == ("all", "inloc", "room")
     assert row.metrics["recall_0.25m_10deg"]["value"] == 100
     assert row.stages["scan"]["peak_memory_mib"] > 0

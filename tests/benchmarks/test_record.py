@@ -37,7 +37,7 @@ def test_a_run_comes_back_as_it_was(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 99}, r"results.json has format 99, this version reads 1"),
+        ({"schema_version": 99}, r"results.json has schema version 99"),
         ({"rows": None}, r"results.json is damaged"),
         ({"rows": [{"feature": "sift"}]}, r"results.json is damaged"),
     ],
@@ -50,6 +50,15 @@ def test_a_record_that_cannot_be_read_is_named(
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(ValueError, match=message):
         read_run(tmp_path)
+
+
+def test_records_of_the_first_version_are_read(tmp_path: Path) -> None:
+    write_run(tmp_path, a_run())
+    path = tmp_path / "results.json"
+    record = json.loads(path.read_text())
+    assert record.pop("schema_version") == 2
+    path.write_text(json.dumps(record | {"format": 1}))
+    assert read_run(tmp_path) == a_run()
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from benchmarks.speed import __main__ as speed
 from benchmarks.speed.__main__ import case_rows, main, tables
 from benchmarks.speed.cases import CASES
 from benchmarks.speed.measure import Measurement, Sample, Setup, SpeedOptions, Step, measure
+from tests.documented import assert_documented
 from tests.scenes.pictures import write_textured_images
 
 
@@ -55,6 +56,7 @@ def test_a_feature_has_a_row_of_each_case(
         )
     )
     run = read_run(outputs)
+    assert_documented(outputs / "results.json")
     assert run.data["scene"]["fingerprint"]
     assert [(row.feature, row.dataset, row.part) for row in run.rows] == [
         ("sift", "scene", "image-size"),

@@ -18,6 +18,7 @@ from benchmarks.matching.__main__ import main
 from benchmarks.matching.evaluate import MatchingOptions
 from benchmarks.record import Row, read_run
 from featplug.networks.d2net import D2Net
+from tests.documented import assert_documented
 from tests.networks.test_d2net import seeded_state
 from tests.scenes.sequences import write_hpatches, write_oxford, write_rdnim, write_wxbs
 
@@ -119,6 +120,7 @@ def test_each_protocol_of_hpatches(hpatches: tuple[Path, Path]) -> None:
     rows = table(hpatches[1])
     assert {part for _, part in rows} == {"all", "illumination", "viewpoint"}
     assert {protocol for protocol, _ in rows} == set(HPATCHES_PROTOCOLS)
+    assert_documented(hpatches[1] / "results.json")
     # The mean over all pairs: two sequences of light and one of viewpoint, or one of each.
     for protocol, weight in (("mma-116", 2 / 3), ("mma-d2net", 1 / 2)):
         whole, light, view = (

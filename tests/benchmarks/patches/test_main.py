@@ -15,6 +15,7 @@ from benchmarks.patches import phototour
 from benchmarks.patches.__main__ import PatchOptions, main
 from benchmarks.patches.descriptors import PatchDescriptor
 from benchmarks.record import Row, read_run
+from tests.documented import assert_documented
 
 
 def means(patches: np.ndarray) -> np.ndarray:
@@ -29,6 +30,7 @@ def test_all_sets_are_measured_and_recorded(
     own = f"{__name__}:means"
     main(PatchOptions(folders, feature=("sift", own, "d2net"), outputs=tmp_path / "out"))
     run = read_run(tmp_path / "out")
+    assert_documented(tmp_path / "out" / "results.json")
     assert run.benchmark == "patches"
     assert set(run.data) == {"hpatches-patches", "phototour-synthetic", "rome-patches"}
     assert len({entry["fingerprint"] for entry in run.data.values()}) == 3

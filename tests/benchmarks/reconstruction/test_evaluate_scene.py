@@ -20,6 +20,7 @@ from benchmarks.reconstruction.evaluate_scene import run_benchmark
 from benchmarks.reconstruction.options import ReconstructionOptions
 from benchmarks.record import Run, read_run
 from featplug.colmap.cameras import CameraOptions
+from tests.documented import assert_documented
 from tests.scenes.room_corner import write_room_corner
 
 PROG = "python -m benchmarks.reconstruction"
@@ -66,6 +67,7 @@ def mapped(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def test_there_is_a_row_for_each_feature_and_seed(run: Run, options: ReconstructionOptions) -> None:
     assert read_run(options.outputs) == run
+    assert_documented(options.outputs / "results.json")
     assert [(row.feature, row.seed) for row in run.rows] == [
         ("sift", 0), ("sift", 7), ("sift-opencv", 0), ("sift-opencv", 7)
     ]  # fmt: skip

@@ -178,16 +178,16 @@ def test_the_command_writes_the_page_and_says_what_is_missing(
 ) -> None:
     from featplug.cli.command_line import run_command
 
-    newer = write_record(tmp_path / "newer", {"benchmark": "matching", "format": 99})
+    newer = write_record(tmp_path / "newer", {"benchmark": "matching", "schema_version": 99})
     output = tmp_path / "deep" / "page.html"
     arguments = [str(runs / "reconstruction"), str(newer), "-o", str(output), "--formats", "md"]
     monkeypatch.setattr(sys, "argv", ["report", *arguments])
     run_command(main, "report")
     out = capsys.readouterr().out
     assert "1 tables of 1 runs" in out
-    assert "has format 99" in out
+    assert "schema version 99" in out
     assert output.with_suffix(".md").exists()
-    assert "has format 99" in output.read_text("utf-8")
+    assert "schema version 99" in output.read_text("utf-8")
 
 
 def test_two_runs_are_compared(runs: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from benchmarks.report.runs import command_line, find_runs, load_runs
 from pipelines.run import FeatureOptions
 from pipelines.sfm import SfmOptions, reconstruct
 from tests.benchmarks.report.conftest import make_run, reconstruction_row, write_record
+from tests.documented import assert_documented
 from tests.scenes.synthetic import SyntheticScene
 
 
@@ -27,18 +28,18 @@ def test_folders_in_a_folder_are_found_and_what_a_run_keeps_is_its_own(tmp_path:
 
 
 def test_runs_of_other_versions_are_named_and_the_others_are_read(tmp_path: Path) -> None:
-    good = {"format": 1, **asdict(make_run("matching", []))}
+    good = {"schema_version": 2, **asdict(make_run("matching", []))}
     folders = [
         write_record(tmp_path / "good" / "run", good),
-        write_record(tmp_path / "newer" / "run", {**good, "format": 99}),
+        write_record(tmp_path / "newer" / "run", {**good, "schema_version": 99}),
         write_record(tmp_path / "pipeline", {"pipeline": "sfm", "data": {}}),
     ]
     loaded, problems = load_runs(folders)
     assert [entry.name for entry in loaded] == ["good/run"]
     assert [problem.subject for problem in problems] == ["newer/run", "pipeline"]
-    assert "has format 99" in problems[0].reason
+    assert "schema version 99" in problems[0].reason
     assert "is damaged" in problems[1].reason
-    with pytest.raises(ValueError, match=r"no run to report: .*has format 99"):
+    with pytest.raises(ValueError, match=r"no run to report: .*schema version 99"):
         load_runs(folders[1:])
 
 
@@ -83,6 +84,7 @@ def test_a_reconstruction_by_the_pipeline_is_read_with_its_model(
         )
     )
     [loaded], problems = load_runs([outputs])
+    assert_documented(outputs / "results.json")
     [row] = loaded.run.rows
     assert not problems
     assert (row.feature, row.dataset) == ("feats", "synthetic")
