@@ -1,26 +1,25 @@
-"""Descriptors that are kept, so that a run that was stopped goes on where it was.
+"""Descriptors that are kept, so that a run that was stopped can be resumed.
 
-A file is the number of dimensions as int64, then rows of float32, written as they are computed.
-What was described by what is in its name; descriptors of a function of the user's are not kept, as
-nothing tells when it changes.
+A file is the number of dimensions as int64, then rows of float32, written as they are computed. Its
+name has a hash of all that decides over them. Descriptors of a user's function are not kept, since
+a change of the function would go unnoticed.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.patches.dataset import PatchSet
 from benchmarks.patches.descriptors import PatchDescriptor
-from featplug.io.results import data_fingerprint
+from featplug.io.artifact import files_hash, value_hash
 from featplug.utils.progress import progress_bar
 
-_FORMAT = 1
+_VERSION = 1
+"""Version of the descriptors of patches; raised when they change."""
 _HEAD = 8
-"""Bytes."""
+"""Bytes in front of the rows."""
 
 
 def describe(
@@ -32,17 +31,17 @@ def describe(
     """Describe all patches of a set.
 
     Args:
-        descriptor: what describes.
-        patch_set: what is described.
-        folder: of the files; nothing is kept if None.
+        descriptor: descriptor to compute.
+        patch_set: set of patches.
+        folder: folder of the files; nothing is kept if None.
         progress: show a bar.
 
     Returns:
-        N×D float32, and how many of them were kept by an earlier run.
+        N×D float32, and how many of the N an earlier run had kept.
 
     Raises:
         FileNotFoundError: a file of patches is missing.
-        ValueError: one is damaged, or the descriptor is no good.
+        ValueError: a file is damaged, or the descriptors are not finite vectors of one length.
     """
     file = None
     if folder is not None and ":" not in descriptor.name:
@@ -73,19 +72,13 @@ def describe(
 
 
 def _identity(descriptor: PatchDescriptor, patch_set: PatchSet) -> str:
-    """Hash all that decides over the descriptors."""
-    decisive = [
-        _FORMAT,
-        descriptor.name,
-        [record["sha256"] for record in descriptor.weights],
-        data_fingerprint(patch_set.folder, patch_set.files()),
-        patch_set.num_patches(),
-    ]
-    return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:12]
+    weights = [record["sha256"] for record in descriptor.weights]
+    patches = files_hash(patch_set.folder, patch_set.files())
+    return value_hash([_VERSION, descriptor.name, weights, patches, patch_set.num_patches()])[:12]
 
 
 def _read(file: Path | None) -> np.ndarray:
-    """Read the whole rows of a file; none where there is no file."""
+    """Read the complete rows of a file; none without a file."""
     if file is None or not file.is_file() or file.stat().st_size < _HEAD:
         return np.zeros((0, 0), np.float32)
     dimensions = int(np.fromfile(file, np.int64, 1)[0])

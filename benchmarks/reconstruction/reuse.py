@@ -1,7 +1,6 @@
-"""What an earlier run in the same folder has made, where nothing that decides over it has changed.
+"""Models that an earlier run made from the same inputs, and what the stages before them cost.
 
-Features and matches look after themselves (:mod:`featplug.io.h5file`); here it is models, and what
-the stages before them cost.
+Features and matches check their own files (:mod:`featplug.io.h5file`).
 """
 
 from __future__ import annotations
@@ -14,23 +13,25 @@ from typing import Any
 
 import pycolmap
 
-from featplug import __version__
+from featplug.io.artifact import Artifact, Provenance, value_hash
 from featplug.io.results import write_results
 from featplug.io.store import FeatureReader, MatchReader
+from pipelines.run import plain
 from pipelines.sfm import MatchedScene, SfmOptions, map_scene
 
 _COSTS = "costs.json"
-_SOURCE = "made_from.json"
+_VERSION = 1
+"""Version of verification and mapping; raised when their output changes."""
 
 
 def matching_costs(folder: Path, scene: MatchedScene) -> dict[str, dict[str, float]]:
-    """Give seconds and peak memory of the stages up to matching.
+    """Return seconds and peak memory of the stages up to matching.
 
-    Of features and matches that were there, it is what they cost the run that made them. A stage
-    that no single run did whole is left out.
+    For reused features and matches these are the figures of the run that made them. A stage that no
+    single run did completely is left out.
 
     Args:
-        folder: of the features; keeps the costs for later runs.
+        folder: folder of the features; keeps the figures for later runs.
         scene: what was extracted and matched.
     """
     source = _matched_from(scene)
@@ -55,43 +56,48 @@ def matching_costs(folder: Path, scene: MatchedScene) -> dict[str, dict[str, flo
 def map_or_reuse(
     scene: MatchedScene, options: SfmOptions, progress: bool = False
 ) -> dict[str, Any]:
-    """Make a model as :func:`pipelines.sfm.map_scene` does, unless the folder has the same one."""
+    """Make a model by :func:`pipelines.sfm.map_scene`, unless the folder has the same one.
+
+    Returns:
+        What ``results.json`` of the model's folder holds.
+    """
     folder = options.output_dir
-    source = _made_from(scene, options)
-    source_path, results_path = folder / _SOURCE, folder / "results.json"
-    there = (folder / "model").is_dir() and results_path.exists() and source_path.exists()
-    if there and json.loads(source_path.read_text("utf-8")) == source:
-        return json.loads(results_path.read_text("utf-8"))
-    source_path.unlink(missing_ok=True)  # a run that is killed leaves no model of another source
-    results = map_scene(scene, options, progress)
-    write_results(source_path, source)
-    return results
+    artifact = Artifact(folder / "model", _provenance(scene, options), folder / "made_from.json")
+    results = folder / "results.json"
+    if artifact.reason_to_make() is None and results.exists():
+        return json.loads(results.read_text("utf-8"))
+
+    def write(part: Path) -> None:
+        map_scene(scene, options, progress)
+        (folder / "model").rename(part)
+
+    artifact.make(write)
+    return json.loads(results.read_text("utf-8"))
 
 
-def _made_from(scene: MatchedScene, options: SfmOptions) -> dict[str, Any]:
-    """Name all that decides over a model and its figures."""
+def _provenance(scene: MatchedScene, options: SfmOptions) -> Provenance:
     reference = hashlib.sha256()
     for name, pose in sorted(scene.reference.items()):
         reference.update(name.encode() + pose.tobytes())
-    return {
-        **_matched_from(scene),
-        "reference": reference.hexdigest(),
-        "camera": asdict(options.camera),
-        "mapper": options.mapper,
-        "seed": options.seed,
-        "featplug": __version__,
-        "pycolmap": pycolmap.__version__,
-    }
+    return Provenance(
+        "model",
+        conf={
+            "camera": plain(asdict(options.camera)),
+            "mapper": options.mapper,
+            "seed": options.seed,
+            "pycolmap": pycolmap.__version__,
+        },
+        inputs={**_matched_from(scene), "true_poses": reference.hexdigest()},
+        versions={"map": _VERSION},
+    )
 
 
-def _matched_from(scene: MatchedScene) -> dict[str, Any]:
-    """Name the photographs, features, pairs and matches."""
+def _matched_from(scene: MatchedScene) -> dict[str, str | None]:
+    """Return the identities of the photographs, features, pairs and matches."""
     with FeatureReader(scene.features.path) as features, MatchReader(scene.matches) as matches:
-        pairs = "\n".join(map(" ".join, scene.pairs)).encode()
         return {
-            "images": scene.fingerprint,
-            "skipped": scene.skipped,
+            "images": value_hash([scene.fingerprint, scene.skipped]),
             "features": features.file_id,
-            "pairs": hashlib.sha256(pairs).hexdigest(),
+            "pairs": value_hash(scene.pairs),
             "matches": None if matches.provenance is None else matches.provenance.file_id,
         }

@@ -6,7 +6,6 @@ the stages, and the metrics with their units. Keys and metrics are listed in doc
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
@@ -21,8 +20,8 @@ from typing import Any
 import torch
 
 from featplug import __version__
+from featplug.io.artifact import files_hash
 from featplug.io.files import write_whole
-from featplug.io.images import file_fingerprint
 
 SCHEMA_VERSION = 2
 """Version of the keys of ``results.json``; raised when an older reader would misread a new file.
@@ -97,11 +96,8 @@ def _installed(name: str) -> bool:
 
 
 def data_fingerprint(image_dir: Path, names: Sequence[str]) -> str:
-    """Hash the names and fingerprints of images, which tells data sets apart."""
-    digest = hashlib.sha256()
-    for name in sorted(names):
-        digest.update(f"{name} {file_fingerprint(Path(image_dir) / name)}\n".encode())
-    return digest.hexdigest()
+    """Return a hash of the names and contents of images, which tells data sets apart."""
+    return files_hash(image_dir, names)
 
 
 def metric(value: float, unit: str) -> dict[str, Any]:
