@@ -6,7 +6,7 @@ import inspect
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
@@ -121,11 +121,36 @@ def _config_path(words: Sequence[str]) -> Path | None:
     return None
 
 
+def with_signature(
+    run: Callable[..., Any], function: Callable[..., Any], parameters: Iterable[inspect.Parameter]
+) -> Callable[..., Any]:
+    """Return ``run`` as a command with the documentation of another function.
+
+    Args:
+        run: takes arguments by name.
+        function: what is documented.
+        parameters: of the command; their annotations are types, not text.
+    """
+    named = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
+    run.__signature__ = inspect.Signature(named)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in named}
+    run.__doc__ = function.__doc__
+    return run
+
+
+def typed_parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    """Return the parameters of a function with their types, which may be written as text."""
+    hints = get_type_hints(function, include_extras=True)
+    return [
+        parameter.replace(annotation=hints[name])
+        for name, parameter in inspect.signature(function).parameters.items()
+    ]
+
+
 def _with_shared_options(
     function: Callable[..., Any], name: str, defaults: Mapping[str, Any]
 ) -> Callable[..., Any]:
     """Return a function with the options of every command besides its own, and other defaults."""
-    hints = get_type_hints(function, include_extras=True)
 
     def run(*, config: Path | None, quiet: bool, **arguments: Any) -> None:
         logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
@@ -137,32 +162,19 @@ def _with_shared_options(
         finally:
             _CALL.reset(token)
 
-    parameters = [
-        parameter.replace(
-            annotation=hints[key],
-            default=defaults.get(key, parameter.default),
-            kind=inspect.Parameter.KEYWORD_ONLY,
-        )
-        for key, parameter in inspect.signature(function).parameters.items()
-    ]
-    parameters += [
-        inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)
-        for key, default, hint in _SHARED
-    ]
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    run.__doc__ = function.__doc__
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return run
+    own = [p.replace(default=defaults.get(p.name, p.default)) for p in typed_parameters(function)]
+    return with_signature(run, function, [*own, *typed_parameters(_shared)])
 
 
-_CONFIG_HELP = "TOML file with options, such as the config.toml of an earlier run."
-_QUIET_HELP = "Show results only, without progress bars and log."
-_SHARED = (
-    ("config", None, Annotated[Path | None, tyro.conf.arg(help=_CONFIG_HELP)]),
-    (
-        "quiet",
-        False,
-        Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help=_QUIET_HELP)],
-    ),
-)
-"""Options of every command: name, default and type."""
+def _shared(
+    config: Annotated[
+        Path | None,
+        tyro.conf.arg(help="TOML file with options, such as the config.toml of an earlier run."),
+    ] = None,
+    quiet: Annotated[
+        bool,
+        tyro.conf.FlagCreatePairsOff,
+        tyro.conf.arg(help="Print results only, without progress bars and log."),
+    ] = False,
+) -> None:
+    """Carry the options of every command."""

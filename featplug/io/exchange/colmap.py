@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,24 +28,19 @@ from featplug.colmap.database import (
 )
 from featplug.colmap.mapping import log_to_file
 from featplug.io.exchange.transfer import (
+    ALL,
+    Selection,
     Transfer,
     check_indices,
     descriptor_rows,
     new_features,
     new_matches,
     refuse_existing,
-    select_names,
-    select_pairs,
     write_image,
     write_pair,
 )
 from featplug.io.files import write_whole
-from featplug.io.pair_lists import Pair
 from featplug.io.store import FeatureReader, MatchReader
-
-DescriptorForm = Literal["none", "sift", "float"]
-"""How descriptors go into the database: not at all; as COLMAP's own SIFT, which it can match (128
-bytes); or as float32 bytes of no type that COLMAP knows, to be read back by us."""
 
 _TABLES = {"cameras", "images", "keypoints", "descriptors", "matches"}
 _SIFT_SIZE = 128
@@ -52,40 +48,50 @@ _SIFT_FACTOR = 512
 """COLMAP stores a SIFT descriptor of unit length times 512, rounded and cut at 255."""
 
 
+@dataclass(frozen=True)
+class DatabaseOptions:
+    """Cameras, descriptors and verification of a database."""
+
+    camera_mode: Literal["auto", "single", "per-folder", "per-image"] = "auto"
+    """Which images share a camera."""
+    camera_model: str = "SIMPLE_RADIAL"
+    """COLMAP camera model."""
+    camera_params: str | None = None
+    """Known intrinsics, comma-separated in the order of COLMAP's model."""
+    descriptors: Literal["none", "sift", "float"] = "none"
+    """none; sift: 128 bytes, as COLMAP's own SIFT, which COLMAP can match; float: of any feature,
+    which only featplug reads back."""
+    verify: bool = True
+    """Verify the matches geometrically; COLMAP's mapper uses only verified matches."""
+    max_error: float = 4.0
+    """Largest error of an inlier in verification, in pixels."""
+    seed: int = 0
+    """Seed of verification."""
+
+
 def export_database(
     database: Path,
     features: Path,
     image_dir: Path,
     matches: Path | None = None,
-    *,
-    names: Sequence[str] | None = None,
-    pairs: Sequence[Pair] | None = None,
-    camera: CameraOptions | None = None,
-    descriptors: DescriptorForm = "none",
-    verify: bool = True,
-    seed: int = 0,
-    max_error: float = 4.0,
+    selection: Selection = ALL,
+    options: DatabaseOptions = DatabaseOptions(),
     overwrite: bool = False,
 ) -> Transfer:
-    """Make a COLMAP database of images, features and matches.
+    """Make a COLMAP database, for its mapper, its graphical interface or other tools.
 
     Args:
-        database: the database; appears when it is whole.
+        database: database to write; appears when it is whole.
         features: feature file, ours or hloc's.
-        image_dir: folder of the images, of which sizes and EXIF data are read.
-        matches: match file, ours or hloc's; none leaves the database without.
-        names: the images; all in the feature file if None.
-        pairs: the pairs; all in the match file if None.
-        camera: how cameras are made.
-        descriptors: see :data:`DescriptorForm`.
-        verify: verify the matches geometrically, without which COLMAP's mapper uses none.
-        seed: of RANSAC in verification.
-        max_error: of an inlier, in pixels.
+        image_dir: folder of the images, whose sizes and EXIF data are read.
+        matches: match file, ours or hloc's; no matches by default.
+        selection: which images and pairs.
+        options: cameras, descriptors and verification.
         overwrite: replace a COLMAP database.
 
     Raises:
-        FileExistsError: the database is there.
-        FileNotFoundError: an image or a file is not.
+        FileExistsError: the database exists.
+        FileNotFoundError: an image or a file does not exist.
         ValueError: the features do not fit the images or the matches, the descriptors do not fit
             the form, or no pair could be verified.
     """
@@ -93,15 +99,16 @@ def export_database(
     refuse_existing(database, overwrite)
     if database.exists():
         _check_database(database)
-    if descriptors == "float" and not hasattr(pycolmap, "FeatureDescriptors"):
+    if options.descriptors == "float" and not hasattr(pycolmap, "FeatureDescriptors"):
         raise ValueError(
             f"pycolmap {pycolmap.__version__} knows no descriptors but SIFT's; upgrade it to 4.0 "
             "or newer, or leave the descriptors out."
         )
+    camera = CameraOptions(options.camera_mode, options.camera_model, options.camera_params)
     transfer = Transfer(database)
     database.parent.mkdir(parents=True, exist_ok=True)
     with FeatureReader(features) as reader:
-        names = select_names(reader, names)
+        names = selection.names(reader)
         missing = [name for name in names if not (image_dir / name).is_file()]
         if missing:
             raise FileNotFoundError(
@@ -110,15 +117,17 @@ def export_database(
             )
 
         def write(part: Path) -> None:
-            create_database(part, image_dir, names, camera or CameraOptions())
+            create_database(part, image_dir, names, camera)
             import_features(part, reader)
-            _write_descriptors(part, reader, descriptors)
+            _write_descriptors(part, reader, options.descriptors)
             if matches is not None:
                 with MatchReader(matches) as match_reader:
-                    chosen = select_pairs(match_reader, names, pairs, transfer)
+                    chosen = selection.matched_pairs(match_reader, names, transfer)
                     transfer.num_pairs = import_matches(part, chosen, match_reader)
-                if verify:
-                    transfer.verification = verify_matches(part, chosen, seed, max_error)
+                if options.verify:
+                    transfer.verification = verify_matches(
+                        part, chosen, options.seed, options.max_error
+                    )
             with pycolmap.Database.open(str(part)) as opened:
                 transfer.num_images = opened.num_images()
                 transfer.num_keypoints = opened.num_keypoints()
@@ -138,23 +147,23 @@ def import_database(
     descriptors: bool = True,
     overwrite: bool = False,
 ) -> Transfer:
-    """Read a COLMAP database into a feature and a match file.
+    """Read a COLMAP database into files that hloc reads.
 
-    COLMAP brings a database of an older version to its own when it opens it, also to read it.
+    COLMAP upgrades a database of an older version when it opens it, also to read it.
 
     Args:
         database: the database.
-        features: the feature file.
-        matches: the match file; none if None.
-        inliers: take the inlier matches of the two-view geometries in place of all matches.
-        descriptors: also those; SIFT's bytes become float32 of unit length.
+        features: feature file to write.
+        matches: match file to write; none by default.
+        inliers: read only the matches that COLMAP has verified.
+        descriptors: read descriptors, too; SIFT's bytes become float32 of unit length.
         overwrite: replace the files.
 
     Raises:
-        FileExistsError: one of the files is there.
-        FileNotFoundError: there is no such database.
-        ValueError: it is no database of COLMAP or has no keypoints, or its descriptors are of a
-            kind that is not known.
+        FileExistsError: one of the files exists.
+        FileNotFoundError: the database does not exist.
+        ValueError: it is no database of COLMAP or has no keypoints, or its descriptors are of an
+            unknown kind.
     """
     database, features = Path(database), Path(features)
     _check_database(database)
@@ -238,7 +247,7 @@ def _read_matches(
         yield id0, id1, np.asarray(indices).astype(np.int64)
 
 
-def _write_descriptors(database: Path, features: FeatureReader, form: DescriptorForm) -> None:
+def _write_descriptors(database: Path, features: FeatureReader, form: str) -> None:
     if form == "none":
         return
     with pycolmap.Database.open(str(database)) as opened:
@@ -253,7 +262,7 @@ def _write_descriptors(database: Path, features: FeatureReader, form: Descriptor
             opened.write_descriptors(image.image_id, _typed(data, form))
 
 
-def _typed(data: np.ndarray, form: DescriptorForm) -> Any:
+def _typed(data: np.ndarray, form: str) -> Any:
     """Give bytes as this pycolmap's ``write_descriptors`` takes them."""
     if not hasattr(pycolmap, "FeatureDescriptors"):
         return data

@@ -10,17 +10,16 @@ half a pixel aside.
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from featplug.io.exchange.transfer import (
+    Selection,
     Transfer,
     clear_files,
     descriptor_rows,
     new_features,
-    select_names,
     write_image,
 )
 from featplug.io.files import write_whole
@@ -37,32 +36,31 @@ SUFFIX = ".d2-net"
 
 
 def export_archives(
-    folder: Path,
+    output: Path,
     features: Path,
     *,
+    image_list: Path | None = None,
     suffix: str = SUFFIX,
-    names: Sequence[str] | None = None,
     overwrite: bool = False,
 ) -> Transfer:
-    """Write an archive for each image.
+    """Write D2-Net's feature files, IMAGE.d2-net.
 
     Args:
-        folder: where they go: the image folder, for tools that look beside the images.
+        output: folder of the files, that of the images for tools that look next to them.
         features: feature file, ours or hloc's.
-        suffix: what the archives' names have after the images'; the tools take it for the method's
-            name.
-        names: the images; all in the feature file if None.
-        overwrite: remove the archives of that suffix that are there, and write anew.
+        image_list: text file of image names; all images in the feature file by default.
+        suffix: end of a file's name, after the image's; tools take it for the method's name.
+        overwrite: replace all files of that suffix in the folder.
 
     Raises:
-        FileExistsError: there are such archives.
-        ValueError: an image has no descriptors, or the suffix is an image's or none.
+        FileExistsError: the folder has such files.
+        ValueError: an image has no descriptors, or the suffix is an image's or empty.
     """
-    folder = Path(folder)
+    folder = Path(output)
     _check_suffix(suffix)
     transfer = Transfer(folder)
     with FeatureReader(features) as reader:
-        names = select_names(reader, names)
+        names = Selection(image_list).names(reader)
         clear_files(folder, suffix, overwrite)
         for name in names:
             datasets = reader.read(name, ("keypoints", "scales", "scores", "descriptors"))
@@ -82,28 +80,29 @@ def export_archives(
 
 
 def import_archives(
-    folder: Path,
     image_dir: Path,
     features: Path,
+    archives: Path | None = None,
     *,
     suffix: str = SUFFIX,
     overwrite: bool = False,
 ) -> Transfer:
-    """Read the archives of a folder's images into a feature file.
+    """Read D2-Net's feature files, IMAGE.d2-net, into a file that hloc reads.
 
     Args:
-        folder: where they are, often the image folder.
-        image_dir: the images, whose sizes are read.
-        features: the feature file; images without an archive are noted as skipped.
-        suffix: what the archives' names have after the images'.
-        overwrite: replace the file.
+        image_dir: folder of the images, whose sizes are read.
+        features: feature file to write; images without a file are reported as skipped.
+        archives: folder of D2-Net's files; that of the images by default.
+        suffix: end of a file's name, after the image's.
+        overwrite: replace the feature file.
 
     Raises:
-        FileExistsError: the feature file is there.
-        FileNotFoundError: there are no images, or no archive at all.
-        ValueError: an archive is damaged, or lacks something.
+        FileExistsError: the feature file exists.
+        FileNotFoundError: no images exist, or no file of features at all.
+        ValueError: a file is damaged, or lacks something.
     """
-    folder, image_dir, features = Path(folder), Path(image_dir), Path(features)
+    image_dir, features = Path(image_dir), Path(features)
+    folder = Path(archives or image_dir)
     _check_suffix(suffix)
     images = list_images(image_dir)
     present = [name for name in images if (folder / f"{name}{suffix}").is_file()]

@@ -19,6 +19,8 @@ import numpy as np
 
 from featplug.colmap.database import from_colmap_keypoints, to_colmap_keypoints
 from featplug.io.exchange.transfer import (
+    ALL,
+    Selection,
     Transfer,
     check_indices,
     clear_files,
@@ -27,8 +29,6 @@ from featplug.io.exchange.transfer import (
     new_matches,
     read_checked_matches,
     refuse_existing,
-    select_names,
-    select_pairs,
     write_image,
     write_pair,
 )
@@ -45,52 +45,58 @@ _DTYPES = {
 _SUFFIXES = {"keypoints": ".kpt", "descriptors": ".desc", "matches": ".matches"}
 
 
+@dataclass(frozen=True)
+class KaptureOptions:
+    """What a kapture folder gets."""
+
+    feature_type: str = "featplug"
+    """kapture's name for these keypoints and descriptors."""
+    image_dir: Path | None = None
+    """Folder of the images, linked as sensors/records_data into a new kapture folder."""
+    descriptors: bool = True
+    """Write descriptors, too."""
+    overwrite: bool = False
+    """Replace the features of that name."""
+
+
 def export_kapture(
-    folder: Path,
+    output: Path,
     features: Path,
     matches: Path | None = None,
-    *,
-    feature_type: str = "featplug",
-    image_dir: Path | None = None,
-    names: Sequence[str] | None = None,
-    pairs: Sequence[Pair] | None = None,
-    descriptors: bool = True,
-    overwrite: bool = False,
+    selection: Selection = ALL,
+    options: KaptureOptions = KaptureOptions(),
 ) -> Transfer:
-    """Write features and matches into a kapture folder, new or with images already.
+    """Write keypoints, descriptors and matches into a kapture folder, new or with images already.
+
+    The cameras of a new folder are known by their size alone, as UNKNOWN_CAMERA.
 
     Args:
-        folder: where ``sensors`` and ``reconstruction`` are or go. The cameras of a new one are
-            known by their size alone, ``UNKNOWN_CAMERA``.
+        output: the kapture folder, which holds sensors and reconstruction.
         features: feature file, ours or hloc's.
-        matches: match file, ours or hloc's; no matches if None.
-        feature_type: kapture's name of these keypoints and descriptors.
-        image_dir: linked as ``sensors/records_data`` of a new folder; no link if None.
-        names: the images; all in the feature file if None.
-        pairs: the pairs; all in the match file if None.
-        descriptors: write them, too.
-        overwrite: remove the files of that feature type that are there, and write anew.
+        matches: match file, ours or hloc's; no matches by default.
+        selection: which images and pairs.
+        options: what the folder gets.
 
     Raises:
-        FileExistsError: there are files of that type.
+        FileExistsError: the folder has features of that name.
         ValueError: the matches are of other features, an image has other columns or descriptors
             than the first or is not in the folder's list, or a name has a comma.
     """
-    folder = Path(folder)
+    folder, feature_type = Path(output), options.feature_type
     transfer = Transfer(folder)
     if not feature_type or any(c in feature_type for c in ",/\\") or feature_type.startswith("."):
         raise ValueError(f"{feature_type!r} cannot be the name of a folder of kapture.")
     folders = {kind: folder / "reconstruction" / kind / feature_type for kind in _SUFFIXES}
     with FeatureReader(features) as reader:
-        names = select_names(reader, names)
+        names = selection.names(reader)
         _check_names(names)
-        num_columns, num_values = _common_widths(reader, names, descriptors)
+        num_columns, num_values = _common_widths(reader, names, options.descriptors)
         for kind, suffix in _SUFFIXES.items():
-            clear_files(folders[kind], suffix, overwrite)
-        _write_sensors(folder, reader, names, image_dir)
+            clear_files(folders[kind], suffix, options.overwrite)
+        _write_sensors(folder, reader, names, options.image_dir)
         keypoints = _ArrayFolder.create(folders["keypoints"], num_columns)
         described = None
-        if descriptors:
+        if options.descriptors:
             # The metric is for information only, says the format.
             ending = f", {feature_type}, L2"
             described = _ArrayFolder.create(folders["descriptors"], num_values, ending)
@@ -103,7 +109,7 @@ def export_kapture(
             transfer.num_keypoints += len(datasets["keypoints"])
         if matches is not None:
             with MatchReader(matches) as match_reader:
-                chosen = select_pairs(match_reader, names, pairs, transfer)
+                chosen = selection.matched_pairs(match_reader, names, transfer)
                 for pair, indices, scores in read_checked_matches(match_reader, chosen, reader):
                     _write_matches(folders["matches"], pair, indices, scores)
                     transfer.num_pairs += 1
@@ -112,28 +118,28 @@ def export_kapture(
 
 
 def import_kapture(
-    folder: Path,
+    kapture: Path,
     features: Path,
     matches: Path | None = None,
     *,
     feature_type: str | None = None,
     overwrite: bool = False,
 ) -> Transfer:
-    """Read the features and matches of a kapture folder into a feature and a match file.
+    """Read a kapture folder into files that hloc reads.
 
     Args:
-        folder: where ``sensors`` and ``reconstruction`` are.
-        features: the feature file; images without keypoints are noted as skipped.
-        matches: the match file; none if None.
-        feature_type: kapture's name of the keypoints; the only one there is if None.
+        kapture: the folder, which holds sensors and reconstruction.
+        features: feature file to write; images without keypoints are reported as skipped.
+        matches: match file to write; none by default.
+        feature_type: kapture's name for the features, where the folder has several.
         overwrite: replace the files.
 
     Raises:
-        FileExistsError: one of the files is there.
-        FileNotFoundError: a file of kapture's is not.
-        ValueError: a file is cut off, or says what is not known.
+        FileExistsError: one of the files exists.
+        FileNotFoundError: a file of kapture's is missing.
+        ValueError: a file is cut off, or has unknown contents.
     """
-    folder, features = Path(folder), Path(features)
+    folder, features = Path(kapture), Path(features)
     sizes = _read_sizes(folder)
     keypoint_root = folder / "reconstruction" / "keypoints"
     feature_type = _choose_type(keypoint_root, feature_type)

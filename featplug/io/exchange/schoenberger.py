@@ -19,6 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from featplug.io.exchange.transfer import (
+    ALL,
+    Selection,
     Transfer,
     check_indices,
     clear_files,
@@ -27,8 +29,6 @@ from featplug.io.exchange.transfer import (
     new_matches,
     read_checked_matches,
     refuse_existing,
-    select_names,
-    select_pairs,
     write_image,
     write_pair,
 )
@@ -85,35 +85,32 @@ def read_matrix(path: Path, dtype: np.dtype) -> np.ndarray:
 
 
 def export_dataset(
-    folder: Path,
+    output: Path,
     features: Path,
     matches: Path | None = None,
-    *,
-    names: Sequence[str] | None = None,
-    pairs: Sequence[Pair] | None = None,
+    selection: Selection = ALL,
     descriptors: bool = True,
     overwrite: bool = False,
 ) -> Transfer:
-    """Write features and matches as the benchmark's files.
+    """Write the .bin files of the local feature evaluation benchmark (Schönberger et al. 2017).
 
     Args:
-        folder: the dataset's folder; gets ``keypoints``, ``descriptors`` and ``matches``.
+        output: folder of the data set; gets keypoints, descriptors and matches.
         features: feature file, ours or hloc's.
-        matches: match file, ours or hloc's; no matches if None.
-        names: the images; all in the feature file if None.
-        pairs: the pairs; all in the match file if None.
-        descriptors: write them, too.
-        overwrite: remove the ``.bin`` files that are there, and write anew.
+        matches: match file, ours or hloc's; no matches by default.
+        selection: which images and pairs.
+        descriptors: write descriptors, too.
+        overwrite: replace all .bin files in the folder.
 
     Raises:
-        FileExistsError: there are such files.
-        ValueError: the matches are of other features, an image has no descriptors, or names that
-            the benchmark's match files cannot carry.
+        FileExistsError: the folder has such files.
+        ValueError: the matches are of other features, an image has no descriptors, or the
+            benchmark's match files cannot carry a name.
     """
-    folder = Path(folder)
+    folder = Path(output)
     transfer = Transfer(folder)
     with FeatureReader(features) as reader:
-        names = select_names(reader, names)
+        names = selection.names(reader)
         if matches is not None:
             _check_match_names(names)
         for kind in ("keypoints", "descriptors", "matches"):
@@ -130,7 +127,7 @@ def export_dataset(
             transfer.num_keypoints += len(frames)
         if matches is not None:
             with MatchReader(matches) as match_reader:
-                chosen = select_pairs(match_reader, names, pairs, transfer)
+                chosen = selection.matched_pairs(match_reader, names, transfer)
                 for pair, indices, _ in read_checked_matches(match_reader, chosen, reader):
                     path = folder / "matches" / f"{_SEPARATOR.join(pair)}.bin"
                     write_matrix(path, indices)
@@ -140,26 +137,26 @@ def export_dataset(
 
 
 def import_dataset(
-    folder: Path,
+    dataset: Path,
     features: Path,
     matches: Path | None = None,
     *,
     overwrite: bool = False,
 ) -> Transfer:
-    """Read the benchmark's files into a feature and a match file.
+    """Read the .bin files of the local feature evaluation benchmark into files that hloc reads.
 
     Args:
-        folder: the dataset's folder, with the ``images``, whose sizes are read.
-        features: the feature file; images without keypoints are noted as skipped.
-        matches: the match file; none if None.
+        dataset: folder of the data set, with keypoints and the images, whose sizes are read.
+        features: feature file to write; images without keypoints are reported as skipped.
+        matches: match file to write; none by default.
         overwrite: replace the files.
 
     Raises:
-        FileExistsError: one of the files is there.
-        FileNotFoundError: there are no images, or no keypoints at all.
-        ValueError: a file is cut off, or matches keypoints or images that are not there.
+        FileExistsError: one of the files exists.
+        FileNotFoundError: no images exist, or no keypoints at all.
+        ValueError: a file is cut off, or matches keypoints or images that do not exist.
     """
-    folder, features = Path(folder), Path(features)
+    folder, features = Path(dataset), Path(features)
     images = list_images(folder / "images")
     present = [name for name in images if (folder / "keypoints" / f"{name}.bin").is_file()]
     if not present:

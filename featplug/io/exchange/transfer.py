@@ -12,7 +12,8 @@ import numpy as np
 
 from featplug.colmap.database import VerificationSummary
 from featplug.io.artifact import Provenance
-from featplug.io.pair_lists import Pair
+from featplug.io.images import read_image_list
+from featplug.io.pair_lists import Pair, read_pairs, unique_pairs
 from featplug.io.store import FeatureReader, FeatureWriter, MatchReader, MatchWriter
 
 _Writer = TypeVar("_Writer", FeatureWriter, MatchWriter)
@@ -31,6 +32,59 @@ class Transfer:
     """Of the matches in a COLMAP database."""
     skipped: dict[str, str] = field(default_factory=dict)
     """Images and pairs that were left out, and why."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which images and pairs are exported."""
+
+    image_list: Path | None = None
+    """Text file of image names; all images in the feature file by default."""
+    pairs: Path | None = None
+    """Pair list; all pairs in the match file by default."""
+
+    def names(self, features: FeatureReader) -> list[str]:
+        """Return the images to export.
+
+        Raises:
+            ValueError: a listed image is not in the feature file, or the file is empty.
+        """
+        listed = None if self.image_list is None else read_image_list(self.image_list)
+        names = features.names() if listed is None else listed
+        missing = [name for name in names if name not in features]
+        if missing:
+            raise ValueError(
+                f"{features.path} has no features of {len(missing)} of {len(names)} images, the "
+                f"first is {missing[0]!r}; extract them."
+            )
+        if not names:
+            raise ValueError(f"There are no features in {features.path}.")
+        return list(dict.fromkeys(names))
+
+    def matched_pairs(
+        self, matches: MatchReader, names: Sequence[str], transfer: Transfer
+    ) -> list[Pair]:
+        """Return the pairs to export; those of an image that is not exported are noted as skipped.
+
+        Raises:
+            ValueError: no pair is left, or two image names are the same in match files.
+        """
+        if self.pairs is None:
+            selected, others = matches.pairs(names)
+            reason = f"{matches.path} has the pair {{}}, of an image that has no features"
+        else:
+            listed, exported = unique_pairs(read_pairs(self.pairs)), set(names)
+            selected = [pair for pair in listed if exported.issuperset(pair)]
+            others = [" ".join(pair) for pair in listed if not exported.issuperset(pair)]
+            reason = "an image of the pair {} has no features"
+        if not selected:
+            raise ValueError(f"{matches.path} has no matches of the images that have features.")
+        transfer.skipped.update({other: reason.format(other) for other in others})
+        return selected
+
+
+ALL = Selection()
+"""All images and pairs."""
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
@@ -64,49 +118,6 @@ def clear_files(folder: Path, suffix: str, overwrite: bool) -> None:
         )
     for path in found:
         path.unlink()
-
-
-def select_names(features: FeatureReader, names: Sequence[str] | None) -> list[str]:
-    """Give the images to export: those asked for, or all in the file.
-
-    Raises:
-        ValueError: an image asked for is not in the file, or the file is empty.
-    """
-    if names is None:
-        names = features.names()
-    missing = [name for name in names if name not in features]
-    if missing:
-        raise ValueError(
-            f"{features.path} has no features of {len(missing)} of {len(names)} images, the first "
-            f"is {missing[0]!r}; extract them."
-        )
-    if not names:
-        raise ValueError(f"There are no features in {features.path}.")
-    return list(dict.fromkeys(names))
-
-
-def select_pairs(
-    matches: MatchReader, names: Sequence[str], pairs: Sequence[Pair] | None, transfer: Transfer
-) -> list[Pair]:
-    """Give the pairs to export: those of a list, or all in the match file.
-
-    Pairs of which an image is not exported are noted as skipped.
-
-    Raises:
-        ValueError: no pair is left, or two image names are the same in match files.
-    """
-    if pairs is None:
-        chosen, others = matches.pairs(names)
-        reason = f"{matches.path} has the pair {{}}, of an image that has no features"
-    else:
-        exported = set(names)
-        chosen = [pair for pair in pairs if exported.issuperset(pair)]
-        others = [" ".join(pair) for pair in pairs if not exported.issuperset(pair)]
-        reason = "an image of the pair {} has no features"
-    if not chosen:
-        raise ValueError(f"{matches.path} has no matches of the images that have features.")
-    transfer.skipped.update({other: reason.format(other) for other in others})
-    return chosen
 
 
 def read_checked_matches(

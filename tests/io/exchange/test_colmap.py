@@ -15,7 +15,8 @@ from featplug.colmap.cameras import CameraOptions
 from featplug.colmap.database import create_database, image_ids
 from featplug.colmap.mapping import incremental_mapping
 from featplug.io.artifact import Provenance
-from featplug.io.exchange.colmap import export_database, import_database
+from featplug.io.exchange.colmap import DatabaseOptions, export_database, import_database
+from featplug.io.exchange.transfer import Selection
 from featplug.io.store import FeatureReader, FeatureWriter, MatchReader, MatchWriter
 from featplug.metrics.poses import reconstruction_statistics
 from tests.io.exchange.conftest import (
@@ -39,8 +40,7 @@ def test_pycolmap_finds_keypoints_and_matches(photographs: MatchedImages, tmp_pa
         photographs.features,
         photographs.folder / "images",
         photographs.matches,
-        descriptors="sift",
-        verify=False,
+        options=DatabaseOptions(descriptors="sift", verify=False),
     )
     assert (transfer.num_images, transfer.num_keypoints) == (3, 70)
     assert (transfer.num_pairs, transfer.num_matches) == (1, 15)
@@ -68,7 +68,7 @@ def test_pycolmap_finds_keypoints_and_matches(photographs: MatchedImages, tmp_pa
 def test_there_and_back(photographs: MatchedImages, tmp_path: Path) -> None:
     database, features, matches = (tmp_path / n for n in ("database.db", "feats.h5", "matches.h5"))
     arguments = database, photographs.features, photographs.folder / "images", photographs.matches
-    export_database(*arguments, descriptors="sift", verify=False)
+    export_database(*arguments, options=DatabaseOptions(descriptors="sift", verify=False))
     transfer = import_database(database, features, matches)
     assert transfer.num_matches == 15
     assert not transfer.skipped
@@ -90,14 +90,21 @@ def test_descriptors_of_any_kind_come_back_exactly(
     source = {name: random_features(7, i, dimensions) for i, name in enumerate(NAMES)}
     path = write_feature_file(tmp_path / "feats.h5", source)
     database, features = tmp_path / "database.db", tmp_path / "back.h5"
-    export_database(database, path, photographs.folder / "images", descriptors="float")
+    export_database(
+        database, path, photographs.folder / "images", options=DatabaseOptions(descriptors="float")
+    )
     import_database(database, features)
     with FeatureReader(features) as reader:
         for name in NAMES:
             found = reader.read(name)["descriptors"]
             np.testing.assert_array_equal(found, source[name]["descriptors"])
     with pytest.raises(ValueError, match=r"descriptors of 'b.png' .* are not SIFT's"):
-        export_database(tmp_path / "2.db", path, photographs.folder / "images", descriptors="sift")
+        export_database(
+            tmp_path / "2.db",
+            path,
+            photographs.folder / "images",
+            options=DatabaseOptions(descriptors="sift"),
+        )
     assert not (tmp_path / "2.db").exists()
 
 
@@ -107,7 +114,12 @@ def test_an_old_pycolmap_takes_no_other_descriptors(
 ) -> None:
     images = photographs.folder / "images"
     with pytest.raises(ValueError, match=r"upgrade it to 4.0 or newer"):
-        export_database(tmp_path / "a.db", photographs.features, images, descriptors="float")
+        export_database(
+            tmp_path / "a.db",
+            photographs.features,
+            images,
+            options=DatabaseOptions(descriptors="float"),
+        )
 
 
 def test_the_database_is_reconstructed_and_its_inliers_come_back(
@@ -115,11 +127,11 @@ def test_the_database_is_reconstructed_and_its_inliers_come_back(
 ) -> None:
     """An origin off by half a pixel would leave half a pixel of reprojection error."""
     camera = next(iter(synthetic_scene.truth.cameras.values()))
-    options = CameraOptions("single", camera.model.name, ",".join(map(str, camera.params)))
+    options = DatabaseOptions("single", camera.model.name, ",".join(map(str, camera.params)))
     database = tmp_path / "database.db"
     scene = synthetic_scene
     transfer = export_database(
-        database, scene.features, scene.images, scene.matches, camera=options
+        database, scene.features, scene.images, scene.matches, options=options
     )
     model = incremental_mapping(
         database, scene.images, tmp_path / "sfm", 0, refine_intrinsics=False
@@ -198,13 +210,14 @@ def test_matches_of_other_features_are_named(photographs: MatchedImages, tmp_pat
 def test_pairs_of_unknown_images_are_left_out_and_told(
     photographs: MatchedImages, tmp_path: Path
 ) -> None:
+    (tmp_path / "list.txt").write_text("b.png\ndb/a.png")
     transfer = export_database(
         tmp_path / "database.db",
         photographs.features,
         photographs.folder / "images",
         photographs.matches,
-        names=["b.png", "db/a.png"],
-        verify=False,
+        selection=Selection(tmp_path / "list.txt"),
+        options=DatabaseOptions(verify=False),
     )
     assert (transfer.num_images, transfer.num_pairs) == (2, 1)
     assert list(transfer.skipped) == ["b.png/query-night-c.png"]
@@ -263,8 +276,12 @@ def test_an_image_that_is_not_there_is_named(photographs: MatchedImages, tmp_pat
         writer.write("lost.png", random_features(3, 0), SIZE, 1.0, "")
     with pytest.raises(FileNotFoundError, match=r"1 of 1 images .* the first is 'lost.png'"):
         export_database(tmp_path / "a.db", features, photographs.folder / "images")
+    (tmp_path / "list.txt").write_text("b.png")
+    listed = Selection(tmp_path / "list.txt")
     with pytest.raises(ValueError, match=r"no features of 1 of 1 images, the first is 'b.png'"):
-        export_database(tmp_path / "a.db", features, photographs.folder / "images", names=["b.png"])
+        export_database(
+            tmp_path / "a.db", features, photographs.folder / "images", selection=listed
+        )
 
 
 def test_descriptors_of_unknown_meaning_are_refused(

@@ -38,7 +38,7 @@ def test_the_archive_is_as_d2nets_tools_read_it(photographs: MatchedImages, tmp_
 def test_there_and_back(photographs: MatchedImages, tmp_path: Path) -> None:
     export_archives(tmp_path, photographs.features)
     features = tmp_path / "back.h5"
-    transfer = import_archives(tmp_path, photographs.folder / "images", features)
+    transfer = import_archives(photographs.folder / "images", features, tmp_path)
     assert not transfer.skipped
     keys = ("keypoints", "scales", "scores", "descriptors")
     assert_same_features(features, photographs.features, keys)
@@ -52,7 +52,7 @@ def test_features_without_scale_have_scale_1(photographs: MatchedImages, tmp_pat
     found = read_archive(tmp_path / "b.png.d2-net")
     np.testing.assert_array_equal(found["scales"], np.ones(4))
     assert found["descriptors"].shape == (512, 4)
-    transfer = import_archives(tmp_path, photographs.folder / "images", tmp_path / "back.h5")
+    transfer = import_archives(photographs.folder / "images", tmp_path / "back.h5", tmp_path)
     assert list(transfer.skipped) == ["query/night/c.png"]
 
 
@@ -86,7 +86,10 @@ def test_an_earlier_export_is_replaced_only_when_asked(
     export_archives(tmp_path, photographs.features)
     export = "export", "d2net", "--features", photographs.features, "--output", tmp_path
     assert "holds 3 .d2-net files already" in refusal(PROGRAM, "featplug", *export)
-    export_archives(tmp_path, photographs.features, names=["b.png"], overwrite=True)
+    (tmp_path / "list.txt").write_text("b.png")
+    export_archives(
+        tmp_path, photographs.features, image_list=tmp_path / "list.txt", overwrite=True
+    )
     assert [path.name for path in tmp_path.rglob("*.d2-net")] == ["b.png.d2-net"]
 
 
@@ -100,4 +103,4 @@ def test_a_suffix_that_could_be_an_images_is_refused(
 
 def test_images_without_archives_are_told(photographs: MatchedImages, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"None of the 3 images has a file of features"):
-        import_archives(tmp_path, photographs.folder / "images", tmp_path / "back.h5")
+        import_archives(photographs.folder / "images", tmp_path / "back.h5", tmp_path)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from featplug.cli.program import PROGRAM
-from featplug.io.exchange.kapture import export_kapture, import_kapture
+from featplug.io.exchange.kapture import KaptureOptions, export_kapture, import_kapture
 from featplug.io.store import FeatureReader, MatchReader
 from tests.io.exchange.conftest import (
     NAMES,
@@ -26,7 +26,9 @@ def exported(photographs: MatchedImages, tmp_path: Path) -> Path:
     """A kapture folder of the photographs."""
     folder = tmp_path / "kapture"
     images = photographs.folder / "images"
-    export_kapture(folder, photographs.features, photographs.matches, image_dir=images)
+    export_kapture(
+        folder, photographs.features, photographs.matches, options=KaptureOptions(image_dir=images)
+    )
     return folder
 
 
@@ -80,7 +82,7 @@ def test_features_join_a_kapture_that_is_there(
     for datasets in plain.values():
         del datasets["scales"], datasets["oris"]
     path = write_feature_file(tmp_path / "plain.h5", plain)
-    export_kapture(exported, path, feature_type="d2net")
+    export_kapture(exported, path, options=KaptureOptions(feature_type="d2net"))
     assert sensors.read_text() == listed
     with pytest.raises(ValueError, match="several types of keypoints, d2net, featplug; name one"):
         import_kapture(exported, tmp_path / "back.h5")
@@ -92,7 +94,7 @@ def test_features_join_a_kapture_that_is_there(
         assert "scales" not in found
     other = write_feature_file(tmp_path / "other.h5", {"new.png": plain["b.png"]})
     with pytest.raises(ValueError, match=r"lacks 1 of the 1 images, the first is 'new.png'"):
-        export_kapture(exported, other, feature_type="other")
+        export_kapture(exported, other, options=KaptureOptions(feature_type="other"))
 
 
 def test_features_of_different_kinds_are_refused(tmp_path: Path) -> None:
@@ -102,8 +104,12 @@ def test_features_of_different_kinds_are_refused(tmp_path: Path) -> None:
         export_kapture(tmp_path / "kapture", path)
     assert not (tmp_path / "kapture").exists()
     with pytest.raises(FileNotFoundError, match="There is no image folder"):
-        export_kapture(tmp_path / "kapture", path, descriptors=False, image_dir=tmp_path / "lost")
-    transfer = export_kapture(tmp_path / "kapture", path, descriptors=False)
+        export_kapture(
+            tmp_path / "kapture",
+            path,
+            options=KaptureOptions(descriptors=False, image_dir=tmp_path / "lost"),
+        )
+    transfer = export_kapture(tmp_path / "kapture", path, options=KaptureOptions(descriptors=False))
     assert transfer.num_images == 2
 
 
@@ -112,7 +118,9 @@ def test_an_earlier_export_is_replaced_only_when_asked(
 ) -> None:
     export = "export", "kapture", "--features", photographs.features, "--output", exported
     assert "holds 3 .kpt files already" in refusal(PROGRAM, "featplug", *export)
-    export_kapture(exported, photographs.features, descriptors=False, overwrite=True)
+    export_kapture(
+        exported, photographs.features, options=KaptureOptions(descriptors=False, overwrite=True)
+    )
     assert not list(exported.rglob("*.matches"))
     assert not list(exported.rglob("*.desc"))
 

@@ -18,6 +18,7 @@ from featplug.io.exchange.schoenberger import (
     read_matrix,
     write_matrix,
 )
+from featplug.io.exchange.transfer import Selection
 from featplug.io.store import FeatureReader, MatchReader, MatchWriter
 from tests.io.exchange.conftest import (
     NAMES,
@@ -164,6 +165,7 @@ def test_images_without_keypoints_are_told(tmp_path: Path) -> None:
     scene = write_flat_dataset(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"None of the 2 images has keypoints"):
         import_dataset(tmp_path, tmp_path / "back.h5")
-    export_dataset(tmp_path, scene.features, names=["0001.png"])
+    (tmp_path / "list.txt").write_text("0001.png")
+    export_dataset(tmp_path, scene.features, selection=Selection(tmp_path / "list.txt"))
     transfer = import_dataset(tmp_path, tmp_path / "back.h5")
     assert list(transfer.skipped) == ["0000.png"]
