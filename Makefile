@@ -1,4 +1,4 @@
-# Two commands from a fresh clone: `make demo` and `make test`. Each installs what it needs in .venv.
+# From a fresh clone: `make demo`, `make check`, `make test`. Each installs what it needs in .venv.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -6,7 +6,7 @@ FEATURE ?= mtldesc
 IMAGES ?=
 REFERENCE ?=
 
-.PHONY: demo test lint clean
+.PHONY: demo check test weekly lint clean
 
 # The small town that is rendered here, or photographs of one's own: make demo IMAGES=DIR.
 demo: .venv/installed
@@ -18,8 +18,24 @@ else
 endif
 
 # Two processes of one thread each are twice as fast as one of two threads.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+# What to run before a commit: all but the slow tests.
+check: lint
+	$(PYTEST) -m "not slow"
+
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	$(PYTEST)
+
+# The versions of COLMAP and of the dependencies that are supported, hloc itself, and parity with
+# the small golden set alone.
+weekly: .venv/installed
+	$(BIN)/python -m tests.pycolmap_matrix
+	$(BIN)/python -m tests.lowest_versions
+	FEATPLUG_SHARED=/nonexistent OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -k golden
+ifdef FEATPLUG_HLOC
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m hloc
+endif
 
 lint: .venv/installed
 	$(BIN)/ruff check .

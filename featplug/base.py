@@ -91,6 +91,11 @@ class _Configurable(nn.Module, ABC):
         undecisive = ("weights", "checkpoint", "batch_size")
         return {k: v for k, v in self.conf.items() if not k.endswith(undecisive)}
 
+    @property
+    def revisions(self) -> dict[str, int]:
+        """Revision of this method, and of those that it uses, by the name of the class."""
+        return {type(self).__name__: self.revision}
+
 
 class Extractor(_Configurable):
     """Images to keypoints with descriptors; subclasses implement :meth:`extract`."""

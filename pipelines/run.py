@@ -245,7 +245,7 @@ def match_pairs(
         outputs,
         overwrite=options.overwrite,
         device=options.device,
-        memory_budget=int(memory_gib * 2**30),
+        memory_gib=memory_gib,
         progress=progress,
     )
     return matched.match_path, matched.num_present

@@ -84,7 +84,7 @@ def _resized(source: Path, target: Size, path: Path) -> np.ndarray:
         "resized image",
         conf={"size": list(target)},
         inputs={"image": file_hash(source)},
-        versions={"resize": _VERSION},
+        revisions={"resize": _VERSION},
     )
     artifact = Artifact(path, provenance)
 

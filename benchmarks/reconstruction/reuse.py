@@ -88,7 +88,7 @@ def _provenance(scene: MatchedScene, options: SfmOptions) -> Provenance:
             "pycolmap": pycolmap.__version__,
         },
         inputs={**_matched_from(scene), "true_poses": reference.hexdigest()},
-        versions={"map": _VERSION},
+        revisions={"map": _VERSION},
     )
 
 

@@ -70,6 +70,11 @@ class Describer(Extractor):
         detector = {"name": self.conf["detector"]["name"], **self.detector.settings}
         return {**super().settings, "detector": detector}
 
+    @property
+    def revisions(self) -> dict[str, int]:
+        """Revision of this method and of the detector."""
+        return {**super().revisions, **self.detector.revisions}
+
 
 def patch_frames(
     keypoints: Mapping[str, Tensor], default_scale: float

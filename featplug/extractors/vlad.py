@@ -26,6 +26,8 @@ from featplug.io.store import FeatureReader
 from featplug.methods import register_global
 from featplug.weights.checkpoints import read_safetensors, save_readable
 
+REVISION = 1
+"""Revision of vocabularies and descriptors, see :mod:`featplug.io.artifact`."""
 _SAMPLE_IMAGES = 1024
 _SAMPLE_BYTES = 2**26
 """Words are learnt from so many images, and so many bytes of their local descriptors."""

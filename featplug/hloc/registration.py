@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from featplug.hloc import model_finder
 from featplug.hloc.tables import MODEL_PREFIX, extractor_conf, extractor_confs, matcher_confs
 from featplug.methods import feature_conf
 from featplug.utils.versions import known_problems, release
@@ -61,9 +62,7 @@ def register(*also: str) -> Registration:
     for name in also:
         feature_conf(name)
     hloc = import_hloc()
-    for package, folder in _folders():
-        if folder not in package.__path__:
-            package.__path__.append(folder)
+    model_finder.install()
     matchers, added, lost = add_matchers(hloc.match_features.confs)
     extractors, more_added, more_lost = add_extractors(hloc.extract_features.confs, matchers, also)
     problems = (*_version_problems(hloc), *lost, *more_lost)
@@ -79,11 +78,7 @@ def unregister() -> None:
         table = getattr(sys.modules.get(f"hloc.{name}"), "confs", {})
         for ours in [name for name, conf in table.items() if _model(conf).startswith(MODEL_PREFIX)]:
             del table[ours]
-    for package, folder in _folders():
-        package.__path__ = [path for path in package.__path__ if path != folder]
-        for name in [name for name in vars(package) if name.startswith(MODEL_PREFIX)]:
-            delattr(package, name)
-            sys.modules.pop(f"{package.__name__}.{name}", None)
+    model_finder.uninstall()
 
 
 def add_extractors(
@@ -141,13 +136,6 @@ def _model(conf: Any) -> str:
     """Name of a conf's model; empty where an entry of hloc's table has none."""
     model = conf.get("model") if isinstance(conf, Mapping) else None
     return str(model.get("name", "")) if isinstance(model, Mapping) else ""
-
-
-def _folders() -> list[tuple[ModuleType, str]]:
-    """Packages of models of hloc, as far as they are imported, and our folder for each."""
-    here = Path(__file__).parent
-    packages = {name: sys.modules.get(f"hloc.{name}") for name in ("extractors", "matchers")}
-    return [(package, str(here / name)) for name, package in packages.items() if package]
 
 
 def import_hloc() -> ModuleType:

@@ -1,8 +1,6 @@
 """Our extractors and matchers as models of hloc, which its engines build and call.
 
-Only hloc imports this module, by way of the files in ``extractors/`` and ``matchers/``: it finds
-them there because :func:`featplug.hloc.register` appends the two folders to the paths of its own
-packages, and takes the one class that is defined in each.
+Only hloc imports this module, by way of :mod:`featplug.hloc.model_finder`.
 """
 
 from __future__ import annotations
@@ -17,8 +15,16 @@ from hloc.utils.base_model import BaseModel  # type: ignore[import-not-found]
 from torch import Tensor
 
 from featplug.api import run_extractor
+from featplug.hloc.tables import MODEL_PREFIX
 from featplug.io.images import preprocess, to_uint8
-from featplug.methods import build_extractor, build_global_extractor, build_matcher
+from featplug.methods import (
+    build_extractor,
+    build_global_extractor,
+    build_matcher,
+    features,
+    matchers,
+    retrieval,
+)
 
 _MAX_INDEX = int(np.iinfo(np.int16).max)
 """hloc's engine stores matches as int16, and greater indices as other, wrong ones."""
@@ -138,3 +144,22 @@ class MatcherModel(BaseModel):
                 "hloc reads."
             )
         return result
+
+
+def make_model(module: str) -> type[BaseModel]:
+    """Make hloc's model of a method.
+
+    Args:
+        module: that the class is to belong to, such as ``hloc.extractors.featplug_doap``.
+    """
+    package, _, name = module.rpartition(".")
+    method = name.removeprefix(MODEL_PREFIX)
+    base: type[BaseModel]
+    if package.endswith("matchers"):
+        base, own = MatcherModel, matchers.classes[method]
+    elif method in features.classes:
+        base, own = ExtractorModel, features.classes[method]
+    else:
+        base, own = GlobalExtractorModel, retrieval.classes[method]
+    doc = f"{method}; see :class:`{own.__module__}.{own.__name__}`."
+    return type(own.__name__, (base,), {"method": method, "__module__": module, "__doc__": doc})

@@ -1,9 +1,9 @@
 """Whether a file or folder was made from the same inputs, and can be used again.
 
 A :class:`Provenance` holds everything that decides over the contents of what a stage writes: its
-options, the hashes of the weights, the identity of the inputs and the version of each method and
-stage. The version of a method or stage is a number that is raised when its output changes, so that
-an upgrade of the package alone invalidates nothing; the package's version and commit are only
+options, the hashes of the weights, the identity of the inputs and the revision of each method and
+stage, a number that is raised when its output changes. So an upgrade of the package alone
+invalidates nothing; its version and commit are only
 recorded. HDF5 files keep their provenance in a root attribute (:mod:`featplug.io.h5file`), other
 files and folders in a JSON record next to them, which an :class:`Artifact` reads and writes::
 
@@ -11,7 +11,7 @@ files and folders in a JSON record next to them, which an :class:`Artifact` read
         "resized images",
         conf={"size": [640, 480]},
         inputs={"images": files_hash(folder, names)},
-        versions={"resize": RESIZE_VERSION},
+        revisions={"resize": RESIZE_REVISION},
     )
     resized = Artifact(outputs / "resized", provenance)
     if resized.reason_to_make():  # "… was made with size = [320, 240], this run has [640, 480]"
@@ -58,8 +58,8 @@ class Provenance:
     inputs: dict[str, str | None] = field(default_factory=dict)
     """Name of each input to its identity: the hash of a file, or the ``file_id`` of a file of ours
     that may grow."""
-    versions: dict[str, int] = field(default_factory=dict)
-    """Version of each method and stage that took part; one that is not listed has version 1."""
+    revisions: dict[str, int] = field(default_factory=dict)
+    """Revision of each method and stage that took part; one that is not listed has revision 1."""
     version: str = __version__
     """Version of featplug, recorded only."""
     commit: str | None = field(default_factory=source_commit)
@@ -90,10 +90,10 @@ class Provenance:
         ]
         if changed:
             return f"was made with {'; '.join(changed[:_SHOWN_DIFFERENCES])}"
-        for name in sorted(self.versions.keys() | other.versions.keys()):
-            version, wanted = self.versions.get(name, 1), other.versions.get(name, 1)
-            if version != wanted:
-                return f"was made by version {version} of {name}, {owner} has version {wanted}"
+        for name in sorted(self.revisions.keys() | other.revisions.keys()):
+            revision, wanted = self.revisions.get(name, 1), other.revisions.get(name, 1)
+            if revision != wanted:
+                return f"was made by revision {revision} of {name}, {owner} has {wanted}"
         if [w["sha256"] for w in self.weights] != [w["sha256"] for w in other.weights]:
             return f"was made with the weights {_shown(self)}, {owner} has {_shown(other)}"
         return None
@@ -104,7 +104,7 @@ class Provenance:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Read what :meth:`to_json` wrote, here or in featplug 0.1, which knew no versions.
+        """Read what :meth:`to_json` wrote, here or in featplug 0.1, which knew no revisions.
 
         Raises:
             ValueError: the text is something else.

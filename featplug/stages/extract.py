@@ -7,17 +7,19 @@ time.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from featplug.api import Feature
+from featplug.api import Feature, Features
+from featplug.base import Extractor, GlobalExtractor
 from featplug.io.artifact import Provenance
 from featplug.io.h5file import OtherContentsError
 from featplug.io.images import (
+    LoadedImage,
     UnreadableImage,
     check_name,
     file_fingerprint,
@@ -27,7 +29,26 @@ from featplug.io.images import (
 )
 from featplug.io.store import FeatureWriter, GlobalDescriptorWriter
 from featplug.methods import resolve_conf
+from featplug.stages.method_options import NetworkOptions
 from featplug.utils.progress import progress_bar
+
+REVISION = 1
+"""Revision of what this stage makes of an extractor's output, see :mod:`featplug.io.artifact`."""
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractOptions(NetworkOptions):
+    """How features are extracted and stored."""
+
+    max_keypoints: int | None = None
+    """Number of keypoints to keep in each image, the strongest by score; -1 keeps all, the default
+    is the feature's own."""
+    as_half: bool = True
+    """Store descriptors as float16; keypoints stay float32."""
+    half_keypoints: bool = False
+    """Store keypoints as float16, too, as hloc does by default, to compare with its files: it moves
+    them by up to 1 px on large images."""
 
 
 @dataclass(frozen=True)
@@ -53,91 +74,67 @@ def extract_features(
     conf: str | Mapping[str, Any],
     image_dir: Path,
     export_dir: Path | None = None,
-    as_half: bool = True,
+    *,
     image_list: Path | Sequence[str] | None = None,
     feature_path: Path | None = None,
-    overwrite: bool = False,
-    *,
-    half_keypoints: bool = False,
-    max_keypoints: int | None = None,
-    weights: str | None = None,
-    precision: str = "fp32",
-    device: str | None = None,
-    num_workers: int = 2,
+    options: ExtractOptions | None = None,
     progress: bool = False,
+    **changes: Any,
 ) -> ExtractSummary:
-    """Extract local features of a folder of images; the first arguments are hloc's.
+    """Extract local features of a folder of images; what is in the file already is kept.
 
     Args:
         conf: a feature conf or its name.
         image_dir: folder of the images.
-        export_dir: where the feature file goes, under the name of the conf's ``output``.
-        as_half: store descriptors as float16; everything else is float32.
+        export_dir: folder of the feature file, which is named after the conf's ``output``.
         image_list: names relative to ``image_dir``, or a text file of them; all images if None.
         feature_path: the feature file, in place of ``export_dir``.
-        overwrite: replace the file.
-        half_keypoints: store everything as float16, keypoints too, as hloc does by default: they
-            move by up to 1 px on large images. For comparisons with hloc's files only.
-        max_keypoints: keep that many of each image, the strongest by score.
-        weights: ``official``, ``featplug`` or a file; the conf's own choice if None.
-        precision: ``fp32``, ``fp16`` or ``bf16``, of the network.
-        device: such as ``cuda:1``; the best one here if None.
-        num_workers: threads that read images ahead.
+        options: how features are extracted and stored.
         progress: show a progress bar.
+        changes: fields of :class:`ExtractOptions` that replace those of ``options``.
 
     Raises:
-        FileNotFoundError: the folder, the list or the weights are not there.
-        ValueError: an argument does not fit, a photograph was exchanged since the file was made, or
-            no image at all could be used.
+        FileNotFoundError: the folder, the list or the weights do not exist.
+        ValueError: an argument does not fit, a photograph changed since the file was made, or no
+            image at all could be used.
     """
     start = time.perf_counter()
     image_dir = Path(image_dir)
-    conf = resolve_conf(conf, max_keypoints=max_keypoints, weights=weights)
+    options = replace(options or ExtractOptions(), **changes)
+    conf = resolve_conf(conf, max_keypoints=options.max_keypoints, weights=options.weights)
     feature_path = _feature_path(conf, export_dir, feature_path)
     names = image_names(image_dir, image_list)
-    feature = Feature(conf, device=device, precision=precision)
-    provenance = Provenance(
-        kind="features",
-        conf={
-            "model": {"name": conf["model"]["name"], **feature.extractor.settings},
-            "preprocessing": feature.preprocessing,
-            "as_half": as_half,
-            "precision": precision,
-            **({"half_keypoints": True} if half_keypoints else {}),
-        },
-        weights=[
-            {"name": record.name, "origin": record.origin, "sha256": record.sha256}
-            for record in feature.extractor.weights_records
-        ],
+    feature = Feature(conf, device=options.device, precision=options.precision)
+    provenance = made_by(
+        "features",
+        conf["model"]["name"],
+        feature.extractor,
+        {"extract": REVISION},
+        preprocessing=feature.preprocessing,
+        as_half=options.as_half,
+        precision=options.precision,
+        **({"half_keypoints": True} if options.half_keypoints else {}),
     )
+
+    def extract(image: LoadedImage) -> Features:
+        return feature.extract_preprocessed(image.image, image.original_size)
+
     skipped: dict[str, str] = {}
     num_keypoints = num_extracted = 0
-    with FeatureWriter(feature_path, provenance, overwrite) as writer:
+    with FeatureWriter(feature_path, provenance, options.overwrite) as writer:
         todo = not_yet_extracted(writer, image_dir, names)
-        images = prefetch_images(image_dir, todo, feature.preprocessing, num_workers)
+        images = prefetch_images(image_dir, todo, feature.preprocessing, options.num_workers)
         bar = progress_bar(images, "extract", len(todo), "image", progress)
-        for image in bar:
-            if isinstance(image, UnreadableImage):
-                skipped[image.name] = image.reason
-                continue
-            try:
-                features = feature.extract_preprocessed(image.image, image.original_size)
-            except (ValueError, RuntimeError) as error:  # the latter is torch's, as out of memory
-                reason = str(error).splitlines()[0]
-                skipped[image.name] = f"Cannot extract {image_dir / image.name}: {reason}"
-                continue
+        for image, features in computed(bar, extract, "extract", image_dir, skipped):
             stored = {
-                key: _for_storage(key, value, as_half, half_keypoints)
-                for key, value in features.arrays().items()
+                key: _for_storage(key, value, options) for key, value in features.arrays().items()
             }
             writer.write(
                 image.name, stored, image.original_size, features.detection_noise, image.fingerprint
             )
             num_keypoints += len(features)
             num_extracted += 1
-    if skipped and len(skipped) == len(names):
-        first = next(iter(skipped.values()))
-        raise ValueError(f"None of the {len(names)} images could be used; the first: {first}")
+    raise_if_all_skipped(names, skipped)
     return ExtractSummary(
         feature_path,
         [name for name in names if name not in skipped],
@@ -150,13 +147,80 @@ def extract_features(
     )
 
 
+def made_by(
+    kind: str,
+    name: str,
+    method: Extractor | GlobalExtractor,
+    stage_revision: Mapping[str, int],
+    **conf: Any,
+) -> Provenance:
+    """Return the provenance of what a method computes of images.
+
+    Args:
+        kind: kind of contents.
+        name: name of the method.
+        method: the method.
+        stage_revision: name of the stage to its revision.
+        conf: what else decides over the contents.
+    """
+    return Provenance(
+        kind,
+        {"model": {"name": name, **method.settings}, **conf},
+        [
+            {"name": record.name, "origin": record.origin, "sha256": record.sha256}
+            for record in method.weights_records
+        ],
+        revisions={**method.revisions, **stage_revision},
+    )
+
+
+def computed(
+    images: Iterable[LoadedImage | UnreadableImage],
+    compute: Callable[[LoadedImage], Result],
+    verb: str,
+    image_dir: Path,
+    skipped: dict[str, str],
+) -> Iterator[tuple[LoadedImage, Result]]:
+    """Yield images with what is computed of each.
+
+    Args:
+        images: the images, read ahead.
+        compute: the computation.
+        verb: what it does, for messages.
+        image_dir: folder of the images.
+        skipped: gets each image that cannot be used, and why.
+    """
+    for image in images:
+        if isinstance(image, UnreadableImage):
+            skipped[image.name] = image.reason
+            continue
+        try:
+            result = compute(image)
+        except (ValueError, RuntimeError) as error:  # the latter is torch's, as out of memory
+            reason = str(error).splitlines()[0]
+            skipped[image.name] = f"Cannot {verb} {image_dir / image.name}: {reason}"
+            continue
+        yield image, result
+
+
+def raise_if_all_skipped(names: Sequence[str], skipped: Mapping[str, str]) -> None:
+    """Check that at least one image could be used.
+
+    Raises:
+        ValueError: none could.
+    """
+    if skipped and len(skipped) == len(names):
+        first = next(iter(skipped.values()))
+        raise ValueError(f"None of the {len(names)} images could be used; the first: {first}")
+
+
 def _feature_path(
     conf: Mapping[str, Any], export_dir: Path | None, feature_path: Path | None
 ) -> Path:
     if feature_path is not None:
         return Path(feature_path)
     if export_dir is None:
-        raise ValueError("Give export_dir, a folder, or feature_path, a file.")
+        raise ValueError("Set export_dir, a folder, or feature_path, a file.")
     return Path(export_dir) / f"{conf['output']}.h5"
 
 
@@ -200,7 +264,7 @@ def not_yet_extracted(
     return todo
 
 
-def _for_storage(key: str, value: np.ndarray, as_half: bool, half_keypoints: bool) -> np.ndarray:
+def _for_storage(key: str, value: np.ndarray, options: ExtractOptions) -> np.ndarray:
     """Halve descriptors only: float16 would round keypoints to 1 or 2 px on large images."""
-    is_halved = half_keypoints or (as_half and key.endswith("descriptors"))
+    is_halved = options.half_keypoints or (options.as_half and key.endswith("descriptors"))
     return value.astype(np.float16) if is_halved and value.dtype == np.float32 else value

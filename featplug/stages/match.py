@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,21 @@ from featplug.io.artifact import Provenance
 from featplug.io.pair_lists import Pair, read_pairs, unique_pairs
 from featplug.io.store import FeatureReader, MatchWriter, check_pair_names
 from featplug.methods import build_matcher, matcher_conf
+from featplug.stages.method_options import DeviceOptions
 from featplug.utils.progress import progress_bar
+
+REVISION = 1
+"""Revision of what this stage makes of a matcher's output, see :mod:`featplug.io.artifact`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatchOptions(DeviceOptions):
+    """How pairs are matched."""
+
+    features_ref: Path | None = None
+    """Feature file of each pair's second image, where it is another than the first image's."""
+    memory_gib: float = 1.0
+    """Memory in GiB for features and matching, half each."""
 
 
 @dataclass(frozen=True)
@@ -46,33 +60,31 @@ def match_features(
     pairs: Path,
     features: Path | str,
     export_dir: Path | None = None,
-    matches: Path | None = None,
-    features_ref: Path | None = None,
-    overwrite: bool = False,
     *,
-    device: str | None = None,
-    memory_budget: int = 2**30,
+    matches: Path | None = None,
+    options: MatchOptions | None = None,
     progress: bool = False,
+    **changes: Any,
 ) -> MatchSummary:
-    """Match the pairs of a list; the first arguments are hloc's.
+    """Match the pairs of a list; what is in the file already is kept.
 
     Args:
         conf: a matcher conf or its name.
         pairs: a pair list.
         features: a feature file, or its name without ``.h5`` in ``export_dir``.
-        export_dir: where the match file goes; beside the features if None.
+        export_dir: folder of the match file, by default that of the features.
         matches: the match file, in place of ``export_dir``.
-        features_ref: the feature file of each pair's second image; ``features`` if None.
-        overwrite: replace the file.
-        device: such as ``cuda:1``; the best one here if None.
-        memory_budget: bytes for the features kept in memory and for matching, half each.
+        options: how pairs are matched.
         progress: show a progress bar.
+        changes: fields of :class:`MatchOptions` that replace those of ``options``.
 
     Raises:
-        FileNotFoundError: a file is not there.
+        FileNotFoundError: a file does not exist.
         ValueError: a file does not fit, or no pair at all could be matched.
     """
     start = time.perf_counter()
+    options = replace(options or MatchOptions(), **changes)
+    features_ref, memory_budget = options.features_ref, int(options.memory_gib * 2**30)
     conf = matcher_conf(conf) if isinstance(conf, str) else conf
     pairs = Path(pairs)
     listed = read_pairs(pairs)
@@ -89,7 +101,7 @@ def match_features(
     matches = Path(matches)
     if any(matches.exists() and matches.samefile(f) for f in (features, features_ref or features)):
         raise ValueError(f"The matches cannot be written to the feature file {matches}.")
-    torch_device = choose_device(device)
+    torch_device = choose_device(options.device)
     matcher = build_matcher(conf["model"]).to(torch_device)
     matcher.memory_budget = memory_budget // 2
     with FeatureReader(features) as reader, FeatureReader(features_ref or features) as reader_ref:
@@ -97,6 +109,7 @@ def match_features(
             kind="matches",
             conf={"model": {"name": conf["model"]["name"], **matcher.conf}},
             inputs={"features": reader.file_id, "features_ref": reader_ref.file_id},
+            revisions={**matcher.revisions, "match": REVISION},
         )
         present, absent = _with_features(wanted, reader, reader_ref)
         if not present:
@@ -104,7 +117,7 @@ def match_features(
                 f"None of the {len(wanted)} pairs of {pairs} has features in {features}; the "
                 f"first image missing is {next(iter(absent))!r}."
             )
-        with MatchWriter(matches, provenance, overwrite) as writer:
+        with MatchWriter(matches, provenance, options.overwrite) as writer:
             todo = writer.missing(present, directed=two_files)
             caches = _FeatureCache.for_readers(
                 reader, reader_ref, matcher, torch_device, memory_budget // 2

@@ -18,22 +18,31 @@ import numpy as np
 import torch
 
 from featplug.base import choose_device
+from featplug.extractors.vlad import REVISION as VLAD_REVISION
 from featplug.extractors.vlad import VLADOptions, Vocabulary, local_descriptors, own_vocabulary
-from featplug.io.artifact import Provenance
+from featplug.io.artifact import Provenance, file_hash
 from featplug.io.images import (
     DEFAULT_PREPROCESSING,
-    UnreadableImage,
+    LoadedImage,
     prefetch_images,
     read_image_list,
 )
 from featplug.io.pair_lists import Pair
 from featplug.io.store import FeatureReader, GlobalDescriptorReader, GlobalDescriptorWriter
 from featplug.methods import build_global_extractor, retrieval_conf
-from featplug.stages.extract import image_names, not_yet_extracted
+from featplug.stages.extract import (
+    computed,
+    image_names,
+    made_by,
+    not_yet_extracted,
+    raise_if_all_skipped,
+)
+from featplug.stages.method_options import DeviceOptions
 from featplug.stages.pairs import best_pairs
 from featplug.utils.progress import progress_bar
-from featplug.weights.checkpoints import file_sha256
 
+REVISION = 1
+"""Revision of what this stage makes of a network's output, see :mod:`featplug.io.artifact`."""
 _KIND = "global descriptors"
 _SCORE_DECIMALS = 6
 """Beyond these, the order of summation decides over the similarity of equal images."""
@@ -56,106 +65,87 @@ class RetrievalSummary:
     seconds: float = 0.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class RetrieveOptions(DeviceOptions):
+    """How images are described as a whole."""
+
+    features: Path | None = None
+    """Feature file, ours or hloc's, that vlad sums up."""
+    database: Sequence[str] | None = None
+    """Names of the images that vlad learns its vocabulary from; by default all that are
+    described."""
+    database_may_change: bool = False
+    """Use a vocabulary that was learned from other images than --database, as for a database that
+    grows."""
+    vocabulary: Path | None = None
+    """Vocabulary that an earlier run of vlad learned, in place of learning one."""
+    weights: str | None = None
+    """Weights of netvlad: official, or a file."""
+    num_workers: int = 2
+    """Threads that read images ahead."""
+
+
 def global_descriptors(
     conf: str | Mapping[str, Any],
     image_dir: Path | None = None,
     export_dir: Path | None = None,
     image_list: Path | Sequence[str] | None = None,
     descriptor_path: Path | None = None,
-    overwrite: bool = False,
     *,
-    features: Path | None = None,
-    database: Sequence[str] | None = None,
-    database_may_change: bool = False,
-    vocabulary: Path | None = None,
-    weights: str | None = None,
-    device: str | None = None,
-    num_workers: int = 2,
+    options: RetrieveOptions | None = None,
     progress: bool = False,
+    **changes: Any,
 ) -> RetrievalSummary:
     """Compute one descriptor of each image; what is in the file already is kept.
 
     Args:
         conf: a retrieval conf or its name, such as ``netvlad`` or ``vlad``.
-        image_dir: folder of the images; not looked at by VLAD.
-        export_dir: where the file goes, under the name of the conf's ``output``, after that of the
-            feature file if it is made from one.
+        image_dir: folder of the images, for networks.
+        export_dir: folder of the file, which is named after the conf's ``output``, preceded by the
+            name of the feature file if it is made from one.
         image_list: names, or a text file of them; all images of the folder or the feature file if
             None.
         descriptor_path: the file, in place of ``export_dir``.
-        overwrite: replace the file, and the vocabulary that was learnt for it.
-        features: the feature file, ours or hloc's, that VLAD sums up; not looked at by others.
-        database: the images that VLAD learns its vocabulary from, if it is not there yet; those of
-            ``image_list`` if None. One that was learnt from others than those given is refused.
-        database_may_change: use such a one all the same, as for a database that grows.
-        vocabulary: one that was learnt before, for instance for other images.
-        weights: ``official``, a registry entry, or a file, for a network.
-        device: such as ``cuda:1``, for a network; the best one here if None.
-        num_workers: threads that read images ahead.
+        options: how images are described.
         progress: show a progress bar.
+        changes: fields of :class:`RetrieveOptions` that replace those of ``options``.
 
     Raises:
-        FileNotFoundError: a folder, a list, the features or the weights are not there.
+        FileNotFoundError: a folder, a list, the features or the weights do not exist.
         ValueError: an argument does not fit, or no image at all could be used.
     """
     start = time.perf_counter()
+    options = replace(options or RetrieveOptions(), **changes)
     conf = retrieval_conf(conf) if isinstance(conf, str) else conf
     if export_dir is None and descriptor_path is None:
-        raise ValueError("Give export_dir, a folder, or descriptor_path, a file.")
+        raise ValueError("Set export_dir, a folder, or descriptor_path, a file.")
     folder = Path(export_dir or "")
     if conf["model"]["name"] == "vlad":
-        if features is None:
-            raise ValueError("VLAD sums up local features; give the file of them, --features.")
-        features = Path(features)
+        if options.features is None:
+            raise ValueError("vlad sums up local features; set --features to the file of them.")
+        features = Path(options.features)
         path = Path(descriptor_path or folder / f"{features.stem}_{conf['output']}.h5")
-        outcome = _sum_up_features(
-            conf,
-            features,
-            path,
-            image_list,
-            overwrite,
-            database,
-            database_may_change or database is None,
-            vocabulary,
-            progress,
-        )
+        summary = _sum_up_features(conf, features, path, image_list, options, progress)
     else:
         if image_dir is None:
-            raise ValueError(f"{conf['model']['name']} describes images; give image_dir.")
+            raise ValueError(f"{conf['model']['name']} describes images; set image_dir.")
         path = Path(descriptor_path or folder / f"{conf['output']}.h5")
-        outcome = _describe_images(
-            conf,
-            Path(image_dir),
-            path,
-            image_list,
-            overwrite,
-            weights,
-            device,
-            num_workers,
-            progress,
-        )
-    skipped = outcome.skipped
-    if skipped and len(skipped) == len(outcome.names):
-        first = next(iter(skipped.values()))
-        raise ValueError(f"None of the {len(skipped)} images could be used; the first: {first}")
-    return RetrievalSummary(
-        path,
-        [name for name in outcome.names if name not in skipped],
-        outcome.num_described,
-        len(outcome.names) - outcome.num_described - len(skipped),
-        skipped,
-        outcome.weights,
-        time.perf_counter() - start,
-    )
+        summary = _describe_images(conf, Path(image_dir), path, image_list, options, progress)
+    return replace(summary, seconds=time.perf_counter() - start)
 
 
-@dataclass(frozen=True)
-class _Outcome:
-    names: list[str]
-    """Images asked for."""
-    num_described: int
-    skipped: dict[str, str]
-    weights: list[dict[str, str]]
+def _summary(
+    path: Path,
+    names: Sequence[str],
+    num_described: int,
+    skipped: dict[str, str],
+    weights: list[dict[str, str]],
+) -> RetrievalSummary:
+    """Sum up a computation for the images ``names`` that were asked for."""
+    raise_if_all_skipped(names, skipped)
+    described = [name for name in names if name not in skipped]
+    num_present = len(described) - num_described
+    return RetrievalSummary(path, described, num_described, num_present, skipped, weights)
 
 
 def _describe_images(
@@ -163,50 +153,33 @@ def _describe_images(
     image_dir: Path,
     path: Path,
     image_list: Path | Sequence[str] | None,
-    overwrite: bool,
-    weights: str | None,
-    device: str | None,
-    num_workers: int,
+    options: RetrieveOptions,
     progress: bool,
-) -> _Outcome:
+) -> RetrievalSummary:
     """Run a network on the images that are not in the file."""
     preprocessing = {**DEFAULT_PREPROCESSING, **conf.get("preprocessing", {})}
     names = image_names(image_dir, image_list)
-    torch_device = choose_device(device)
-    model = conf["model"] if weights is None else {**conf["model"], "weights": weights}
-    extractor = build_global_extractor(model).to(torch_device)
-    provenance = Provenance(
-        kind=_KIND,
-        conf={
-            "model": {"name": model["name"], **extractor.settings},
-            "preprocessing": preprocessing,
-        },
-        weights=[
-            {"name": record.name, "origin": record.origin, "sha256": record.sha256}
-            for record in extractor.weights_records
-        ],
+    device = choose_device(options.device)
+    chosen = {} if options.weights is None else {"weights": options.weights}
+    extractor = build_global_extractor({**conf["model"], **chosen}).to(device)
+    provenance = made_by(
+        _KIND, conf["model"]["name"], extractor, {"describe": REVISION}, preprocessing=preprocessing
     )
+
+    def describe(image: LoadedImage) -> np.ndarray:
+        pixels = torch.from_numpy(image.image)[None].to(device)
+        return extractor({"image": pixels})["global_descriptor"][0].cpu().numpy()
+
     skipped: dict[str, str] = {}
     num_described = 0
-    with GlobalDescriptorWriter(path, provenance, overwrite) as writer:
+    with GlobalDescriptorWriter(path, provenance, options.overwrite) as writer:
         todo = not_yet_extracted(writer, image_dir, names)
-        images = prefetch_images(image_dir, todo, preprocessing, num_workers)
-        for image in progress_bar(images, "describe", len(todo), "image", progress):
-            if isinstance(image, UnreadableImage):
-                skipped[image.name] = image.reason
-                continue
-            pixels = torch.from_numpy(image.image)[None].to(torch_device)
-            try:
-                descriptor = extractor({"image": pixels})["global_descriptor"][0]
-            except (ValueError, RuntimeError) as error:  # the latter is torch's, as out of memory
-                reason = str(error).splitlines()[0]
-                skipped[image.name] = f"Cannot describe {image_dir / image.name}: {reason}"
-                continue
-            writer.write(
-                image.name, descriptor.cpu().numpy(), image.original_size, image.fingerprint
-            )
+        images = prefetch_images(image_dir, todo, preprocessing, options.num_workers)
+        bar = progress_bar(images, "describe", len(todo), "image", progress)
+        for image, descriptor in computed(bar, describe, "describe", image_dir, skipped):
+            writer.write(image.name, descriptor, image.original_size, image.fingerprint)
             num_described += 1
-    return _Outcome(names, num_described, skipped, provenance.weights)
+    return _summary(path, names, num_described, skipped, provenance.weights)
 
 
 def _sum_up_features(
@@ -214,50 +187,53 @@ def _sum_up_features(
     features: Path,
     path: Path,
     image_list: Path | Sequence[str] | None,
-    overwrite: bool,
-    database: Sequence[str] | None,
-    database_may_change: bool,
-    vocabulary_path: Path | None,
+    options: RetrieveOptions,
     progress: bool,
-) -> _Outcome:
+) -> RetrievalSummary:
     """Compute VLAD of the images that are not in the file, with a vocabulary new or old."""
     if path.exists() and features.exists() and path.samefile(features):
-        raise ValueError(f"The feature file {path} cannot take global descriptors, too.")
-    options = VLADOptions(**{k: v for k, v in conf["model"].items() if k != "name"})
+        raise ValueError(f"{path} is the feature file; write global descriptors to another file.")
+    vlad_options = VLADOptions(**{k: v for k, v in conf["model"].items() if k != "name"})
     with FeatureReader(features) as reader:
         names = _listed(reader.names(), image_list)
-        if vocabulary_path is None:
+        if options.vocabulary is None:
             vocabulary_path = path.with_suffix(".safetensors")
             vocabulary = own_vocabulary(
-                vocabulary_path, reader, database or names, options, overwrite, database_may_change
+                vocabulary_path,
+                reader,
+                options.database or names,
+                vlad_options,
+                options.overwrite,
+                options.database_may_change or options.database is None,
             )
         else:
-            vocabulary, _ = Vocabulary.load(Path(vocabulary_path))
+            vocabulary_path = Path(options.vocabulary)
+            vocabulary, _ = Vocabulary.load(vocabulary_path)
         record = {
-            "name": Path(vocabulary_path).name,
+            "name": vocabulary_path.name,
             "origin": "learnt",
-            "sha256": file_sha256(Path(vocabulary_path)),
+            "sha256": file_hash(vocabulary_path),
         }
         provenance = Provenance(
             kind=_KIND,
             conf={"model": {"name": "vlad", **asdict(vocabulary.options)}},
             weights=[record],
             inputs={"features": reader.file_id},
+            revisions={"vlad": VLAD_REVISION},
         )
-        with GlobalDescriptorWriter(path, provenance, overwrite) as writer:
-            skipped = {
-                name: f"{features} has no features of {name!r}"
-                for name in names
-                if name not in reader
-            }
+        skipped = {
+            name: f"{features} has no features of {name!r}" for name in names if name not in reader
+        }
+        with GlobalDescriptorWriter(path, provenance, options.overwrite) as writer:
             todo = [
                 name for name in names if name not in skipped and writer.fingerprint(name) is None
             ]
             for name in progress_bar(todo, "vlad", len(todo), "image", progress):
-                descriptors = local_descriptors(reader, name, vocabulary.dimensions)
-                descriptor = vocabulary.encode(descriptors)
+                descriptor = vocabulary.encode(
+                    local_descriptors(reader, name, vocabulary.dimensions)
+                )
                 writer.write(name, descriptor, reader.image_size(name), reader.fingerprint(name))
-    return _Outcome(names, len(todo), skipped, [record])
+    return _summary(path, names, len(todo), skipped, [record])
 
 
 def pairs_from_retrieval(

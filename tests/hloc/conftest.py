@@ -11,6 +11,7 @@ from types import ModuleType
 
 import pytest
 
+import featplug
 from featplug.hloc.registration import import_hloc
 
 STANDIN = Path(__file__).parent / "standin"
@@ -18,6 +19,7 @@ STANDIN = Path(__file__).parent / "standin"
 
 def forget_hloc() -> None:
     """Make the next import find another hloc, for our models, too."""
+    featplug.unregister()
     for name in [name for name in sys.modules if name.partition(".")[0] == "hloc"]:
         del sys.modules[name]
     sys.modules.pop("featplug.hloc.shims", None)

@@ -78,7 +78,9 @@ def test_every_conf_extracts_and_matches_as_by_our_own_engines(
     assert_same_features(path, own, NAMES)
     matcher = hloc.match_features.confs[conf["matcher"]]
     matches = hloc.match_features.main(matcher, images / "pairs.txt", path.stem, tmp_path)
-    expected = match_features(features[name]["matcher"], images / "pairs.txt", path).match_path
+    expected = match_features(
+        features[name]["matcher"], images / "pairs.txt", path, matches=tmp_path / "own.h5"
+    ).match_path
     assert len(matches_of(expected)) > 10
     np.testing.assert_array_equal(matches_of(matches), matches_of(expected))
 

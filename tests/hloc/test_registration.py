@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,9 @@ def snapshot(hloc: ModuleType) -> list[object]:
     tables = (hloc.extract_features.confs, hloc.match_features.confs)
     paths = (hloc.extractors.__path__, hloc.matchers.__path__)
     models = sorted(name for name in sys.modules if name.startswith("hloc."))
-    return copy.deepcopy([*tables, *map(list, paths), models])
+    attributes = [sorted(vars(package)) for package in (hloc.extractors, hloc.matchers)]
+    finders = [type(finder).__name__ for finder in sys.meta_path]
+    return copy.deepcopy([*tables, *map(list, paths), models, attributes, finders])
 
 
 def test_every_conf_is_added_and_nothing_of_hlocs_is_changed(standin: ModuleType) -> None:
@@ -57,7 +60,12 @@ def test_hloc_finds_every_model_and_its_own(standin: ModuleType) -> None:
         for conf in table.values():
             name = conf["model"]["name"]
             if name != "netvlad":  # the stand-in has no model of that conf
-                assert dynamic_load(package, name).__module__ == f"{package.__name__}.{name}"
+                model = dynamic_load(package, name)
+                assert model.__module__ == f"{package.__name__}.{name}"
+                assert pickle.loads(pickle.dumps(model)) is model
+    for name in ("featplug_vlad", "featplug_describer", "featplug_surf"):
+        with pytest.raises(ModuleNotFoundError, match=name):
+            dynamic_load(standin.extractors, name)
 
 
 def test_registering_again_adds_nothing_and_keeps_what_a_script_changed(
@@ -192,7 +200,7 @@ def test_another_hloc_is_refused_by_one_sentence(
 
 def test_featplug_imports_neither_hloc_nor_torch() -> None:
     code = (
-        "import sys, featplug, featplug.hloc; featplug.register\n"
+        "import sys, featplug, featplug.hloc, featplug.methods; featplug.register\n"
         "assert not {'hloc', 'torch', 'h5py'} & set(sys.modules), sorted(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -170,25 +170,3 @@ def test_global_descriptors_are_our_own(
         picture = np.asarray(Image.open(images / "a.png"))
         expected = picture.reshape(-1, 3).mean(0) / 255
         np.testing.assert_allclose(file["a.png/global_descriptor"][()], expected, rtol=1e-3)
-
-
-def test_declared_entry_points_are_the_models(standin: ModuleType) -> None:
-    """Each group has every model under the name that a conf gives it, and the class is there."""
-    import tomllib
-    from importlib import import_module
-
-    from hloc.utils.base_model import BaseModel
-
-    pyproject = Path(__file__).resolve().parents[2] / "pyproject.toml"
-    groups = tomllib.loads(pyproject.read_text())["project"]["entry-points"]
-    registration = featplug.register()
-    for group, table, names in (
-        ("hloc.extractors", standin.extract_features.confs, registration.extractors.values()),
-        ("hloc.matchers", standin.match_features.confs, registration.matchers.values()),
-    ):
-        assert set(groups[group]) == {table[name]["model"]["name"] for name in names}
-        for entry, target in groups[group].items():
-            module, _, class_name = target.partition(":")
-            found = getattr(import_module(module), class_name)
-            assert issubclass(found, BaseModel)
-            assert f"featplug_{found.method}" == entry

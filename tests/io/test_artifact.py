@@ -18,7 +18,7 @@ MADE = Provenance(
     {"model": {"name": "sift", "max_keypoints": 2048}, "as_half": True},
     weights=[{"name": "a", "origin": "official", "sha256": "ab" * 32}],
     inputs={"feature_file": "1"},
-    versions={"sift": 2},
+    revisions={"sift": 2},
 )
 
 
@@ -35,12 +35,12 @@ MADE = Provenance(
             "was made with precision = None, this run has fp16",
         ),
         (
-            {"versions": {"sift": 3}},
-            "was made by version 2 of sift, this run has version 3",
+            {"revisions": {"sift": 3}},
+            "was made by revision 2 of sift, this run has 3",
         ),
         (
-            {"versions": {"sift": 2, "extract": 2}},
-            "was made by version 1 of extract, this run has version 2",
+            {"revisions": {"sift": 2, "extract": 2}},
+            "was made by revision 1 of extract, this run has 2",
         ),
         ({"weights": []}, "was made with the weights a abababab, this run has of none"),
         ({"inputs": {"feature_file": "2"}}, "was made from other feature file"),
@@ -54,7 +54,7 @@ def test_package_commit_and_origin_of_the_weights_make_no_difference() -> None:
     weights = [{"name": "b", "origin": "featplug", "sha256": "ab" * 32}]
     upgraded = replace(MADE, version="9.9", commit="f" * 40, file_id="other", weights=weights)
     assert MADE.difference(upgraded) is None
-    assert MADE.difference(replace(MADE, versions={"sift": 2, "new stage": 1})) is None
+    assert MADE.difference(replace(MADE, revisions={"sift": 2, "new stage": 1})) is None
 
 
 def test_options_compare_as_they_are_written() -> None:
@@ -63,7 +63,7 @@ def test_options_compare_as_they_are_written() -> None:
     ) is None  # fmt: skip
 
 
-def test_a_provenance_of_0_1_is_read_as_version_1() -> None:
+def test_a_provenance_of_0_1_is_read_as_revision_1() -> None:
     text = json.dumps(
         {
             "kind": "features",
@@ -76,8 +76,8 @@ def test_a_provenance_of_0_1_is_read_as_version_1() -> None:
     )
     old = Provenance.from_json(text)
     assert (old.file_id, old.commit) == ("1234", None)
-    assert old.difference(replace(MADE, versions={"sift": 1})) is None
-    assert old.difference(MADE) == "was made by version 1 of sift, this run has version 2"
+    assert old.difference(replace(MADE, revisions={"sift": 1})) is None
+    assert old.difference(MADE) == "was made by revision 1 of sift, this run has 2"
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"kind": "features"}'])
@@ -104,8 +104,8 @@ def test_a_folder_is_reused_until_something_changes(tmp_path: Path) -> None:
     assert again.facts == {"num_points": 6}
     assert again.provenance.file_id == MADE.file_id
 
-    reason = Artifact(path, replace(MADE, versions={"sift": 3})).reason_to_make()
-    assert reason == f"{path} was made by version 2 of sift, this run has version 3."
+    reason = Artifact(path, replace(MADE, revisions={"sift": 3})).reason_to_make()
+    assert reason == f"{path} was made by revision 2 of sift, this run has 3."
 
     (path / "points.bin").write_bytes(b"cut")
     assert str(path) in str(Artifact(path, MADE).reason_to_make())

@@ -258,13 +258,13 @@ def test_bad_requests_are_told(features: Path, tmp_path: Path) -> None:
         pairs_from_retrieval(tmp_path / "gone.h5", 1)
     with pytest.raises(ValueError, match="num_matched must be at least 1"):
         pairs_from_retrieval(path, 0)
-    with pytest.raises(ValueError, match="give the file of them, --features"):
+    with pytest.raises(ValueError, match="--features"):
         global_descriptors("vlad", export_dir=tmp_path)
     with pytest.raises(ValueError, match="netvlad describes images"):
         global_descriptors("netvlad", export_dir=tmp_path)
-    with pytest.raises(ValueError, match="no retrieval 'bow'; there are netvlad, vlad"):
+    with pytest.raises(ValueError, match="bow"):
         global_descriptors("bow", export_dir=tmp_path)
-    with pytest.raises(ValueError, match="cannot take global descriptors"):
+    with pytest.raises(ValueError, match=r"feats\.h5 .*another file"):
         global_descriptors("vlad", features=features, descriptor_path=features)
     with pytest.raises(ValueError, match="256 words cannot be learnt from 60 local"):
         global_descriptors("vlad", None, tmp_path, ["db/000.jpg"], features=features)

@@ -1,0 +1,29 @@
+"""Options that several stages share, each written once; commands are made from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceOptions:
+    """Where a method runs."""
+
+    device: str | None = None
+    """Device of the computation, for example cpu or cuda:1; the best available one by default."""
+    overwrite: bool = False
+    """Replace what an earlier run wrote."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions(DeviceOptions):
+    """Which weights a method uses, and how its network computes."""
+
+    weights: str | None = None
+    """Weights of the networks: official, featplug, or a file for the feature's own network; by
+    default the authors' where they are installed."""
+    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    """Floating-point type of the network's products; detection is always in float32."""
+    num_workers: int = 2
+    """Threads that read images ahead."""
