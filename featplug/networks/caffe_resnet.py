@@ -17,8 +17,6 @@ from featplug.networks.regional import RegionalNetwork
 
 MEAN_RGB = (124.0, 117.0, 104.0)
 """Subtracted from RGB grey values 0 to 255. The network wants RGB, Caffe's own ones want BGR."""
-STRIDE = 32
-"""Pixels from one cell of the map to the next."""
 NUM_CHANNELS = 2048
 """Channels of the map."""
 

@@ -5,6 +5,8 @@ Batch normalisation: Ioffe and Szegedy, ICML 2015, algorithm 2 (inference as one
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -18,18 +20,17 @@ class ConvBN(nn.Conv2d):
     """A convolution, then batch normalisation; keys ``weight``, ``bias`` and ``bn.…``.
 
     In evaluation the normalisation is folded into weight and bias on every call, which costs
-    nothing beside a pass over the output and lets weights be loaded or trained at any time.
+    no more than a pass over the output and lets weights be loaded or trained at any time.
 
     Args:
-        in_channels: of the input.
-        out_channels: of the output.
+        in_channels: channels of the input.
+        out_channels: channels of the output.
         kernel_size: height and width of the kernel.
-        stride: of the convolution.
-        padding: zeros on every side.
+        stride: pixels from one output to the next.
         bias: whether the convolution has a bias of its own.
         affine: whether the normalisation has a gain and a bias.
-        groups: of channels; each output channel sees those of its own group only.
         epsilon: added to variances.
+        convolution: other arguments of :class:`torch.nn.Conv2d`, such as ``padding``.
     """
 
     def __init__(
@@ -38,16 +39,13 @@ class ConvBN(nn.Conv2d):
         out_channels: int,
         kernel_size: int,
         stride: int = 1,
-        padding: int = 0,
         *,
         bias: bool = False,
         affine: bool = False,
-        groups: int = 1,
         epsilon: float = EPSILON,
+        **convolution: Any,
     ) -> None:
-        super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=bias
-        )
+        super().__init__(in_channels, out_channels, kernel_size, stride, bias=bias, **convolution)
         self.bn = nn.BatchNorm2d(out_channels, epsilon, MOMENTUM, affine)
 
     def forward(self, x: Tensor) -> Tensor:

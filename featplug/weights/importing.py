@@ -18,8 +18,13 @@ from featplug import __version__
 from featplug.io.files import write_whole
 from featplug.weights.checkpoints import save_readable, state_sha256
 from featplug.weights.download import download
-from featplug.weights.identity import check_known, hash_source, recognise
-from featplug.weights.reading import compare_with_entry, read_recorded, read_weights
+from featplug.weights.reading import (
+    check_known,
+    hash_source,
+    read_recorded,
+    read_weights,
+    recognise,
+)
 from featplug.weights.registry import (
     FOLDER_VARIABLE,
     RegistryEntry,
@@ -159,7 +164,7 @@ def _fitting(
         except ValueError as error:
             problems.append((float("inf"), str(error)))
             continue
-        count, mismatch = compare_with_entry(state, entry)
+        count, mismatch = entry.compare(state)
         if mismatch:
             name = entry.network.rpartition(":")[2]
             problems.append((count, f"{file} does not fit {name}: {mismatch}."))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from featplug.weights.checkpoints import find_mismatch, read_metadata
-from featplug.weights.reading import compare_with_entry, phrase, read_weights
+from featplug.weights.reading import read_weights
 from featplug.weights.registry import (
     NetworkFromState,
     RegistryEntry,
@@ -103,7 +103,9 @@ def load_network(
         if entry is not None:
             entry.check_requirements(network)
     except ValueError as error:
-        raise ValueError(f"{record.path} does not fit {checkpoint}: {phrase(error)}.") from error
+        raise ValueError(
+            f"{record.path} does not fit {checkpoint}: {str(error).rstrip('.')}."
+        ) from error
     _assign(state, network, record.path)
     return network, record
 
@@ -177,7 +179,7 @@ def verify_weights(names: Iterable[str] | None = None) -> list[WeightsCheck]:
             continue
         try:
             state, sha256 = read_weights(path, entry)
-            _, mismatch = compare_with_entry(state, entry)
+            _, mismatch = entry.compare(state)
             if mismatch:
                 raise ValueError(f"{path} does not fit {entry.network}: {mismatch}.")
         except ValueError as error:

@@ -1,15 +1,23 @@
-"""Reading weights files of any kind, with every hash that is known of them checked."""
+"""Reading weights files of any kind: the one place where their hashes are checked.
+
+An authors' file is known by the hashes in the registry, else by its name; an imported one records
+the hash of the file it was made from and that of its tensors.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor
 
-from featplug.weights.checkpoints import find_mismatch, read_safetensors, state_sha256
-from featplug.weights.identity import check_known, entries_named, hash_source, refuse_exchanged
-from featplug.weights.registry import RegistryEntry
+from featplug.weights.checkpoints import (
+    file_sha256,
+    git_blob_id,
+    read_safetensors,
+    state_sha256,
+)
+from featplug.weights.registry import Hashes, RegistryEntry, get_entry, read_registry
 
 
 def read_weights(
@@ -24,6 +32,9 @@ def read_weights(
 
     Returns:
         The state dict and the hash for :attr:`featplug.weights.registry.WeightsRecord.sha256`.
+
+    Raises:
+        ValueError: the file is damaged, of another kind, or has another hash than it should.
     """
     known = entry if compare else None
     if path.suffix == ".safetensors":
@@ -34,7 +45,7 @@ def read_weights(
     if entry is None:
         raise ValueError(f"{path} is of an unknown kind; give a .safetensors file.")
     hashes = hash_source(path, {})
-    refuse_exchanged(path, entries_named(path.name), hashes)
+    _check_not_exchanged(path, _entries_named(path.name), hashes)
     check_known(path, known, path.name, hashes)
     return entry.convert(path), hashes.sha256
 
@@ -51,15 +62,88 @@ def read_recorded(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return state, metadata
 
 
-def compare_with_entry(state: Mapping[str, Tensor], entry: RegistryEntry) -> tuple[float, str]:
-    """Compare tensors with an entry's network; see :func:`find_mismatch`."""
-    try:
-        network = entry.build_network(state)
-    except ValueError as error:
-        return float("inf"), phrase(error)
-    return find_mismatch(state, network)
+def hash_source(path: Path, metadata: Mapping[str, str]) -> Hashes:
+    """Hash an authors' file, or return what an import has recorded of it."""
+    recorded = metadata.get("source_sha256")
+    return Hashes(recorded) if recorded else Hashes(file_sha256(path), git_blob_id(path))
 
 
-def phrase(error: ValueError) -> str:
-    """Give what an error says, to be part of another sentence."""
-    return str(error).rstrip(".")
+def check_known(path: Path, entry: RegistryEntry | None, file: str, hashes: Hashes) -> None:
+    """Check that a file with a known name has the hash that the registry has for it.
+
+    Args:
+        path: the file.
+        entry: what it is of, if known.
+        file: name of the authors' file that it is or was converted from.
+        hashes: of that file.
+
+    Raises:
+        ValueError: it is damaged, only half downloaded, or another version.
+    """
+    source = entry.source_of(file, hashes) if entry else None
+    if source is None or source.agrees(hashes) is not False:
+        return
+    size = path.stat().st_size
+    if path.name == source.file and source.size is not None and size < source.size:
+        raise ValueError(
+            f"{path} is only half downloaded ({size} of {source.size} bytes); download it again."
+        )
+    kind, known, found = "sha256", source.sha256, hashes.sha256
+    if hashes.git_blob and source.git_blob not in (None, hashes.git_blob):
+        kind, known, found = "the git blob id", source.git_blob, hashes.git_blob
+    raise ValueError(
+        f"{path} has {kind} {found[:12]}… and not the {str(known)[:12]}… that the registry has for "
+        f"{source.file}; download it again."
+    )
+
+
+def recognise(
+    file: Path, source_file: str, hashes: Hashes, name: str | None
+) -> list[RegistryEntry]:
+    """List the entries that a file to import may belong to: one, where name or hash tell.
+
+    Args:
+        file: the file.
+        source_file: name of the authors' file that it is or was converted from.
+        hashes: of that file.
+        name: the entry that the user says it is of.
+
+    Raises:
+        ValueError: it is not what the user says, or there is no such entry to import.
+    """
+    official = _official()
+    if name is not None:
+        entry = get_entry(name)
+        if entry not in official:
+            raise ValueError(f"{name} is shipped with featplug and is not imported.")
+        _check_not_exchanged(file, [entry], hashes)
+        return [entry]
+    alike = [e for e in official if any(Path(s.file).suffix == file.suffix for s in e.sources)]
+    return (_owners(hashes) or _entries_named(source_file))[:1] or alike or official
+
+
+def _check_not_exchanged(path: Path, claimed: Sequence[RegistryEntry], hashes: Hashes) -> None:
+    """Reject a file that is another entry's by its hash: authors and users mix files up."""
+    owners = _owners(hashes)
+    if not claimed or not owners or any(entry in owners for entry in claimed):
+        return
+    owner, entry = owners[0], claimed[0]
+    needed = entry.source_of(path.name) or entry.sources[0]
+    source = owner.source_of(path.name, hashes) or owner.sources[0]
+    url = f", or get {needed.file} from {needed.urls[0]}" if needed.urls else ""
+    raise ValueError(
+        f"{path} holds {owner.name} by its hash, not {entry.name}, for it is a copy of "
+        f"{source.file}; run `featplug weights import {path}` to use it as {owner.name}{url}."
+    )
+
+
+def _official() -> list[RegistryEntry]:
+    return [entry for entry in read_registry().values() if entry.origin == "official"]
+
+
+def _entries_named(file: str) -> list[RegistryEntry]:
+    return [entry for entry in _official() if entry.source_of(file)]
+
+
+def _owners(hashes: Hashes) -> list[RegistryEntry]:
+    return [entry for entry in _official() if any(s.agrees(hashes) for s in entry.sources)]

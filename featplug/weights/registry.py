@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from featplug.utils.suggestions import did_you_mean
+from featplug.weights.checkpoints import find_mismatch
 
 FOLDER_VARIABLE = "FEATPLUG_WEIGHTS"
 """Environment variable with the folder that is searched first and that imports go to."""
@@ -109,6 +110,14 @@ class RegistryEntry:
                 network = network_class()
         self.check_requirements(network)
         return network
+
+    def compare(self, state: Mapping[str, Tensor]) -> tuple[float, str]:
+        """Compare tensors with the network; see :func:`~.checkpoints.find_mismatch`."""
+        try:
+            network = self.build_network(state)
+        except ValueError as error:
+            return float("inf"), str(error).rstrip(".")
+        return find_mismatch(state, network)
 
     def check_requirements(self, network: nn.Module) -> None:
         """Check what an entry asks of a network whose layers the file lists.

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from featplug.networks.caffe_resnet import MEAN_RGB, STRIDE, CaffeResNet50, max_pool_same
+from featplug.networks.caffe_resnet import MEAN_RGB, CaffeResNet50, max_pool_same
 from featplug.networks.conv_bn import ConvBN
 from featplug.weights.converters.contextdesc import regional
 from tests.golden.golden_set import GoldenSet
@@ -55,7 +55,7 @@ def test_number_of_values_is_the_official_one() -> None:
 def test_any_size_gives_a_map(size: tuple[int, int]) -> None:
     image = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
     features = seeded_networks()[1](image)
-    assert features.shape == (1, 2048, -(-size[0] // STRIDE), -(-size[1] // STRIDE))
+    assert features.shape == (1, 2048, -(-size[0] // 32), -(-size[1] // 32))
     assert features.isfinite().all()
     assert (features < 0).any()  # before the last rectification
 
