@@ -23,9 +23,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 import uuid
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -40,6 +42,8 @@ _RACY_SECONDS = 2.0
 """A file that changed within this time may change again without a change of its times."""
 _NUM_HASH_THREADS = 4
 _SHOWN_DIFFERENCES = 3
+
+_OLD_FINGERPRINT = re.compile(r"\d+-[0-9a-f]{8}")
 
 _hashes: dict[str, tuple[str, str]] = {}
 """Path to the stamp and the hash of each file that this process has hashed."""
@@ -199,33 +203,82 @@ class Artifact:
 
 def file_hash(path: Path) -> str:
     """Return the SHA-256 of a whole file; a file is read again only after it changed."""
+    return file_fingerprint(path).partition(" ")[0]
+
+
+def file_fingerprint(path: Path) -> str:
+    """Return the SHA-256 of a whole file, followed by size, times and inode.
+
+    With these, :func:`current_fingerprint` need not read the file again. They are left out for a
+    file that changed moments ago, as it could change again without a change of its times.
+    """
     path = Path(path).absolute()
-    stamp = file_stamp(path)
+    stamp = _stamp(path)
     known = _hashes.get(str(path))
     if known is not None and stamp and known[0] == stamp:
-        return known[1]
+        return f"{known[1]} {stamp}"
     with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    remember_hash(path, stamp, digest)
-    return digest
+        return _remember(path, stamp, hashlib.file_digest(file, "sha256").hexdigest())
 
 
-def file_stamp(path: Path) -> str:
-    """Return size, times and inode of a file, which all stay while its contents do.
+def read_fingerprinted(path: Path) -> tuple[bytes, str]:
+    """Read a file and return its contents and their :func:`file_fingerprint`."""
+    path = Path(path).absolute()
+    stamp = _stamp(path)
+    content = path.read_bytes()
+    return content, _remember(path, stamp, hashlib.sha256(content).hexdigest())
 
-    Empty for a file that changed moments ago, whose times may be too coarse to tell.
+
+def current_fingerprint(path: Path, recorded: str, recorded_ns: int) -> str | None:
+    """Return the fingerprint of a file if its contents are those that were recorded, else None.
+
+    Args:
+        path: the file.
+        recorded: an earlier result of :func:`file_fingerprint`, or the size and the checksum of 4
+            KiB that featplug 0.1 recorded. With these the file must also not have changed since.
+        recorded_ns: time of the record, in ns.
     """
-    status = path.stat()
-    changed = max(status.st_mtime_ns, status.st_ctime_ns)
-    if time.time_ns() - changed < _RACY_SECONDS * 1e9:
+    path = Path(path).absolute()
+    digest, _, stamp = recorded.partition(" ")
+    if is_old_fingerprint(recorded):
+        is_same = digest == _old_fingerprint(path) and _changed_ns(path) < recorded_ns
+        return file_fingerprint(path) if is_same else None
+    if stamp and stamp == _stamp(path):
+        return _remember(path, stamp, digest)
+    current = file_fingerprint(path)
+    return current if current.partition(" ")[0] == digest else None
+
+
+def is_old_fingerprint(recorded: str) -> bool:
+    """Return whether a fingerprint is featplug 0.1's: the size, and a checksum of 4 KiB."""
+    return _OLD_FINGERPRINT.fullmatch(recorded) is not None
+
+
+def _remember(path: Path, stamp: str, digest: str) -> str:
+    if not stamp:
+        return digest
+    _hashes[str(path)] = (stamp, digest)
+    return f"{digest} {stamp}"
+
+
+def _stamp(path: Path) -> str:
+    if time.time_ns() - _changed_ns(path) < _RACY_SECONDS * 1e9:
         return ""
+    status = path.stat()
     return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
 
 
-def remember_hash(path: Path, stamp: str, digest: str) -> None:
-    """Spare :func:`file_hash` the reading of a file while it has that stamp."""
-    if stamp:
-        _hashes[str(Path(path).absolute())] = (stamp, digest)
+def _changed_ns(path: Path) -> int:
+    status = path.stat()
+    return max(status.st_mtime_ns, status.st_ctime_ns)
+
+
+def _old_fingerprint(path: Path) -> str:
+    """Return the size and the checksum of the middle 4 KiB."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        file.seek(max(0, size // 2 - 2048))
+        return f"{size}-{zlib.crc32(file.read(4096)):08x}"
 
 
 def files_hash(folder: Path, names: Sequence[str]) -> str:

@@ -20,12 +20,14 @@ from typing import Any, Self
 import h5py
 import numpy as np
 
-from featplug.io.artifact import Provenance
+from featplug.io.artifact import Provenance, current_fingerprint, file_hash
 from featplug.io.journal import JournaledFile, journal_path, recover
 
+FINGERPRINT = "image_fingerprint"
+"""Attribute of an image's group: fingerprint of the photograph that it was made from."""
 _ATTRIBUTE = "featplug"
 _FREE_DISK_MARGIN = 64 * 2**20
-_WAY_OUT = (
+_REMEDY = (
     "write elsewhere, or delete what was written before (as --overwrite does, if a command has it)."
 )
 
@@ -34,7 +36,7 @@ class OtherContentsError(ValueError):
     """A file is whole, but holds something else than what is asked for."""
 
     def __init__(self, difference: str) -> None:
-        super().__init__(f"{difference}; {_WAY_OUT}")
+        super().__init__(f"{difference}; {_REMEDY}")
         self.difference = difference
         """Which file, and what it was made of, without the way out."""
 
@@ -123,12 +125,18 @@ def _provenance(file: h5py.File) -> Provenance | None:
     return None if text is None else Provenance.from_json(text)
 
 
+def _written_ns(path: Path) -> int:
+    return path.stat().st_mtime_ns if path.exists() else 0
+
+
 class _H5File:
     """An open HDF5 file, closed with the ``with`` block."""
 
-    def __init__(self, path: Path, file: h5py.File) -> None:
+    def __init__(self, path: Path, file: h5py.File, written_ns: int) -> None:
         self.path = path
         self.file = file
+        self._written_ns = written_ns
+        """Time of the last change before it was opened."""
 
     def __enter__(self) -> Self:
         return self
@@ -144,14 +152,36 @@ class _H5File:
     def _close(self) -> None:
         self.file.close()
 
+    def is_made_from(self, name: str, path: Path, attribute: str = FINGERPRINT) -> bool:
+        """Return whether the file ``path`` is what the group ``name`` was made from.
+
+        Args:
+            name: the group, whose attribute is a :func:`featplug.io.artifact.file_fingerprint`.
+            path: the file, for example a photograph.
+            attribute: the attribute.
+        """
+        attributes = self.file[name].attrs
+        recorded = str(attributes.get(attribute, ""))
+        current = current_fingerprint(path, recorded, self._written_ns)
+        if current not in (None, recorded) and self.file.mode == "r+":
+            attributes[attribute] = current  # spares the next run a look into the file
+        return current is not None
+
 
 class H5Reader(_H5File):
     """A file open for reading, after a commit that a kill interrupted was finished or undone."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(Path(path), _open_for_reading(Path(path)))
+        path = Path(path)
+        written_ns = _written_ns(path)
+        super().__init__(path, _open_for_reading(path), written_ns)
         self.provenance = _provenance(self.file)
         """What made the file; None where it is not ours."""
+
+    @property
+    def file_id(self) -> str:
+        """Identity of the file as an input: our own number, for files of others their hash."""
+        return self.provenance.file_id if self.provenance else file_hash(self.path)
 
 
 class H5Writer(_H5File):
@@ -162,8 +192,9 @@ class H5Writer(_H5File):
         path.parent.mkdir(parents=True, exist_ok=True)
         if overwrite and path.exists():
             _remove(path, provenance.kind)
+        written_ns = _written_ns(path)
         file, self._journaled = _open_for_writing(path, provenance)
-        super().__init__(path, file)
+        super().__init__(path, file, written_ns)
         try:
             self.provenance = self._check(provenance)
         except BaseException:
@@ -174,7 +205,7 @@ class H5Writer(_H5File):
         found = _provenance(self.file)
         if found is None:
             raise ValueError(
-                f"{self.path} was not written by featplug, which does not add to it; {_WAY_OUT}"
+                f"{self.path} was not written by featplug, which does not add to it; {_REMEDY}"
             )
         difference = found.difference(wanted)
         if difference:

@@ -7,9 +7,9 @@ cameras and ground truth mean the same grid. Resizing follows hloc's preprocessi
 from __future__ import annotations
 
 import os
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from featplug.io.artifact import read_fingerprinted
 from featplug.utils.parallel import map_ahead
 
 IMAGE_SUFFIXES = frozenset(
@@ -47,7 +48,7 @@ class LoadedImage:
     original_size: tuple[int, int]
     """(width, height) of the file's image, before resizing."""
     fingerprint: str
-    """Of the file; tells later whether the photograph was exchanged."""
+    """Fingerprint of the file, see :func:`featplug.io.artifact.file_fingerprint`."""
 
 
 @dataclass(frozen=True)
@@ -162,8 +163,13 @@ def read_image(path: Path, grayscale: bool = False) -> np.ndarray:
         ValueError: the file is truncated, is no image, or has pixels without a known range.
     """
     path = Path(path)
+    return _decode(path, path, grayscale)
+
+
+def _decode(source: Path | BytesIO, path: Path, grayscale: bool) -> np.ndarray:
+    """Decode the contents of a file, see :func:`read_image`."""
     try:
-        with Image.open(path) as file:
+        with Image.open(source) as file:
             if grayscale and file.format == "JPEG" and file.mode in ("RGB", "YCbCr"):
                 file.draft("L", None)  # the stored luma itself, as OpenCV and COLMAP read it
             file.load()
@@ -183,7 +189,8 @@ def read_image(path: Path, grayscale: bool = False) -> np.ndarray:
     except Image.DecompressionBombError as error:
         raise ValueError(f"Cannot use {path}: {error}; make the image smaller.") from error
     except (OSError, SyntaxError) as error:  # Pillow reports damaged files with both
-        reason = str(error).removesuffix(f" {str(path)!r}")
+        name = source if isinstance(source, BytesIO) else str(source)
+        reason = str(error).removesuffix(f" {name!r}")
         raise ValueError(
             f"Cannot read {path} ({reason}): it is damaged or incomplete, copy it again, or of a "
             "kind that is not known, convert it."
@@ -207,14 +214,6 @@ def read_image_size(path: Path) -> tuple[int, int]:
         raise ValueError(f"Cannot use {path}: {error}; make the image smaller.") from error
     except OSError as error:
         raise ValueError(f"Cannot read {path}: it is no image, or damaged.") from error
-
-
-def file_fingerprint(path: Path) -> str:
-    """Size and checksum of the middle 4 KiB of a file: tells photographs apart, cheaply."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        file.seek(max(0, size // 2 - 2048))
-        return f"{size}-{zlib.crc32(file.read(4096)):08x}"
 
 
 def target_size(size: tuple[int, int], conf: Mapping[str, Any]) -> tuple[int, int]:
@@ -308,9 +307,15 @@ def load_image(image_dir: Path, name: str, conf: Mapping[str, Any]) -> LoadedIma
         ValueError: the file cannot be used.
     """
     path = Path(image_dir) / name
-    image = read_image(path, grayscale=bool(conf.get("grayscale", False)))
+    try:
+        content, fingerprint = read_fingerprinted(path)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"There is no image {path}.") from None
+    except OSError as error:
+        raise ValueError(f"Cannot read {path} ({error.strerror}).") from error
+    image = _decode(BytesIO(content), path, grayscale=bool(conf.get("grayscale", False)))
     size = (image.shape[1], image.shape[0])
-    return LoadedImage(name, preprocess(image, conf), size, file_fingerprint(path))
+    return LoadedImage(name, preprocess(image, conf), size, fingerprint)
 
 
 def prefetch_images(

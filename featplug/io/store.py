@@ -8,7 +8,6 @@ A file can be read at any time it is not being written, also after a kill: see
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -17,7 +16,7 @@ import h5py
 import numpy as np
 
 from featplug.io.artifact import Provenance
-from featplug.io.h5file import H5Reader, H5Writer
+from featplug.io.h5file import FINGERPRINT, H5Reader, H5Writer
 
 CHUNK_SECONDS = 2.0
 CHUNK_BYTES = 32 * 2**20
@@ -32,7 +31,7 @@ class _ImageWriter(H5Writer):
         group = self.file.get(name)
         if not isinstance(group, h5py.Group) or "image_size" not in group:
             return None
-        return str(group.attrs["image_fingerprint"])
+        return str(group.attrs[FINGERPRINT])
 
 
 class FeatureWriter(_ImageWriter):
@@ -54,7 +53,7 @@ class FeatureWriter(_ImageWriter):
                 centre), ``scores`` N, ``descriptors`` D×N and others, as they are to be stored.
             image_size: (width, height) of the original image.
             uncertainty: standard deviation of a keypoint in pixels.
-            fingerprint: of the image file, see :func:`featplug.io.images.file_fingerprint`.
+            fingerprint: of the image file, see :func:`featplug.io.artifact.file_fingerprint`.
 
         Raises:
             ValueError: the disk is nearly full.
@@ -62,7 +61,7 @@ class FeatureWriter(_ImageWriter):
         self.require_disk(sum(v.nbytes for v in features.values()))
         datasets = {**features, "image_size": np.array(image_size)}
         with self.explaining_failures():
-            group = self.link(name, datasets, {"image_fingerprint": fingerprint})
+            group = self.link(name, datasets, {FINGERPRINT: fingerprint})
             group["keypoints"].attrs["uncertainty"] = uncertainty
             self.file.flush()
 
@@ -76,16 +75,6 @@ class FeatureReader(H5Reader):
     def names(self) -> list[str]:
         """All image names in the file, sorted."""
         return sorted(name for name, keys in _leaf_groups(self.file) if "keypoints" in keys)
-
-    @property
-    def file_id(self) -> str:
-        """Tells this file's features from others: our own number, for hloc's files a hash."""
-        if self.provenance is not None:
-            return self.provenance.file_id
-        digest = hashlib.sha256(str(self.path.stat().st_size).encode())
-        for name in self.names():
-            digest.update(f"{name} {self.shapes(name)['keypoints'][0]}\n".encode())
-        return digest.hexdigest()[:32]
 
     def shapes(self, name: str) -> dict[str, tuple[int, ...]]:
         """Shape of each dataset of an image, without reading it."""
@@ -112,7 +101,7 @@ class FeatureReader(H5Reader):
 
     def fingerprint(self, name: str) -> str:
         """Fingerprint of the image file; empty in hloc's files, which have none."""
-        return str(self._group(name).attrs.get("image_fingerprint", ""))
+        return str(self._group(name).attrs.get(FINGERPRINT, ""))
 
     def _group(self, name: str) -> h5py.Group:
         if name not in self:
@@ -142,7 +131,7 @@ class GlobalDescriptorWriter(_ImageWriter):
             name: the image's name.
             descriptor: D float32.
             image_size: (width, height) of the original image.
-            fingerprint: of the image file, see :func:`featplug.io.images.file_fingerprint`.
+            fingerprint: of the image file, see :func:`featplug.io.artifact.file_fingerprint`.
 
         Raises:
             ValueError: the disk is nearly full.
@@ -150,7 +139,7 @@ class GlobalDescriptorWriter(_ImageWriter):
         self.require_disk(descriptor.nbytes)
         datasets = {"global_descriptor": descriptor, "image_size": np.array(image_size)}
         with self.explaining_failures():
-            self.link(name, datasets, {"image_fingerprint": fingerprint})
+            self.link(name, datasets, {FINGERPRINT: fingerprint})
             self.file.flush()
 
 

@@ -16,9 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from featplug.io.artifact import Provenance
+from featplug.io.artifact import Provenance, file_fingerprint
 from featplug.io.h5file import H5Reader, H5Writer
-from featplug.io.images import file_fingerprint
 from featplug.io.store import FeatureReader
 from featplug.utils.parallel import map_ahead
 from featplug.utils.progress import progress_bar
@@ -61,12 +60,17 @@ def interpolate_scan(scan: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
     return points
 
 
+REVISION = 1
+"""Revision of the points, see :mod:`featplug.io.artifact`."""
+_FINGERPRINT = "scan_fingerprint"
+"""Attribute of an image's group: fingerprint of the scan that its points are from."""
+
+
 class ScanPointWriter(H5Writer):
     """Appends images to a file of scan points."""
 
-    def fingerprint(self, name: str) -> str | None:
-        """Fingerprint of the scan that an image's points are from; None if not there."""
-        return str(self.file[name].attrs["scan_fingerprint"]) if name in self.file else None
+    def __contains__(self, name: str) -> bool:
+        return name in self.file
 
     def has_no_point(self, name: str) -> bool:
         """Whether an image has keypoints, and none of them a point."""
@@ -79,14 +83,14 @@ class ScanPointWriter(H5Writer):
         Args:
             name: the image's name.
             points3d: N×3 in the scan's frame, NaN for none.
-            fingerprint: of the scan's file, see :func:`featplug.io.images.file_fingerprint`.
+            fingerprint: of the scan's file, see :func:`featplug.io.artifact.file_fingerprint`.
 
         Raises:
             ValueError: the disk is nearly full.
         """
         self.require_disk(points3d.nbytes)
         num_points = int(np.isfinite(points3d[:, 0]).sum())
-        attributes = {"scan_fingerprint": fingerprint, "num_points": num_points}
+        attributes = {_FINGERPRINT: fingerprint, "num_points": num_points}
         with self.explaining_failures():
             self.link(name, {"points3D": points3d}, attributes)
             self.file.flush()
@@ -163,15 +167,20 @@ def sample_scans(
     start = time.perf_counter()
     skipped: dict[str, str] = {}
     with FeatureReader(features) as reader:
-        provenance = Provenance("scan points", {}, inputs={"features": reader.file_id})
+        provenance = Provenance(
+            "scan points",
+            {},
+            inputs={"features": reader.file_id},
+            revisions={"scan points": REVISION},
+        )
         with ScanPointWriter(output, provenance, overwrite) as writer:
             todo = {}
             for name, path in scans.items():
-                stored = writer.fingerprint(name)
-                if path.is_file() and file_fingerprint(path) != stored:
+                if not path.is_file():
+                    if name not in writer:
+                        skipped[name] = f"There is no scan {path}."
+                elif name not in writer or not writer.is_made_from(name, path, _FINGERPRINT):
                     todo[name] = path
-                elif stored is None:
-                    skipped[name] = f"There is no scan {path}."
             num_present = len(scans) - len(todo) - len(skipped)
 
             def sample(name: str) -> _Sample:

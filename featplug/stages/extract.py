@@ -16,13 +16,12 @@ import numpy as np
 
 from featplug.api import Feature, Features
 from featplug.base import Extractor, GlobalExtractor
-from featplug.io.artifact import Provenance
+from featplug.io.artifact import Provenance, is_old_fingerprint
 from featplug.io.h5file import OtherContentsError
 from featplug.io.images import (
     LoadedImage,
     UnreadableImage,
     check_name,
-    file_fingerprint,
     list_images,
     prefetch_images,
     read_image_list,
@@ -253,13 +252,16 @@ def not_yet_extracted(
     """
     todo = []
     for name in names:
-        stored = writer.fingerprint(name)
         path = image_dir / name
-        if stored is None:
+        recorded = writer.fingerprint(name)
+        if recorded is None:
             todo.append(name)
-        elif path.is_file() and file_fingerprint(path) != stored:
+        elif path.is_file() and not writer.is_made_from(name, path):
+            or_same = ""
+            if is_old_fingerprint(recorded):
+                or_same = ", or was copied since, which a file of featplug 0.1 does not tell apart"
             raise OtherContentsError(
-                f"{path} is another photograph than the one {writer.path} was made from"
+                f"{path} is another photograph than the one {writer.path} was made from{or_same}"
             )
     return todo
 

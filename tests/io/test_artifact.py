@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import time
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,15 @@ from typing import Any
 import pytest
 
 from featplug.io import artifact
-from featplug.io.artifact import Artifact, Provenance, file_hash, file_stamp, files_hash
+from featplug.io.artifact import (
+    Artifact,
+    Provenance,
+    current_fingerprint,
+    file_fingerprint,
+    file_hash,
+    files_hash,
+    read_fingerprinted,
+)
 
 MADE = Provenance(
     "features",
@@ -151,10 +162,25 @@ def test_a_record_of_another_form_is_no_reason_to_reuse(tmp_path: Path, record: 
     assert str(path) in str(model.reason_to_make())
 
 
-def _age(path: Path, seconds: float = 60.0) -> None:
-    """Make the modification time of a file older, as that of a photograph is."""
+def _set_old_time(path: Path) -> None:
+    """Set the modification time back, as copying programs do; that itself changes another time."""
     status = path.stat()
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns - int(seconds * 1e9)))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns - 60 * 10**9))
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Files that are read whole to be hashed, where times are as fine as on the disk."""
+    read: list[str] = []
+    original = hashlib.file_digest
+
+    def counting(file: Any, name: str) -> Any:
+        read.append(Path(file.name).name)
+        return original(file, name)
+
+    monkeypatch.setattr(hashlib, "file_digest", counting)
+    monkeypatch.setattr(artifact, "_RACY_SECONDS", 0.0)
+    return read
 
 
 def test_the_whole_file_is_hashed(tmp_path: Path) -> None:
@@ -162,32 +188,53 @@ def test_the_whole_file_is_hashed(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     content = bytearray(20_000)
     path.write_bytes(content)
-    before = file_hash(path)
+    before = file_fingerprint(path)
     content[17] = 1
     path.write_bytes(content)
-    assert file_hash(path) != before
+    assert file_hash(path) == hashlib.sha256(content).hexdigest()
+    assert current_fingerprint(path, before, time.time_ns()) is None
 
 
-def test_a_file_is_hashed_again_only_after_it_changed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(artifact, "_RACY_SECONDS", 0.0)
+def test_a_file_is_hashed_again_only_after_it_changed(tmp_path: Path, reads: list[str]) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(b"one")
-    one = file_hash(path)
-    artifact.remember_hash(path, file_stamp(path), "remembered")
-    assert file_hash(path) == "remembered"
+    one = file_fingerprint(path)
+    assert current_fingerprint(path, one, 0) == file_fingerprint(path) == one
+    assert reads == ["a.jpg"]
     path.write_bytes(b"two")
-    _age(path)  # a program that sets the old time again cannot set the time of that change
-    assert file_hash(path) not in ("remembered", one)
+    _set_old_time(path)
+    assert current_fingerprint(path, one, 0) is None
+    path.write_bytes(b"one")
+    again = current_fingerprint(path, one, 0)
+    assert again is not None
+    assert again != one  # the same contents at another time
+    assert reads == 3 * ["a.jpg"]
 
 
-def test_a_file_that_changed_just_now_is_not_remembered(tmp_path: Path) -> None:
+def test_times_of_a_file_that_changed_just_now_are_not_trusted(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(b"one")
-    assert file_stamp(path) == ""
-    artifact.remember_hash(path, file_stamp(path), "remembered")
-    assert file_hash(path) != "remembered"
+    assert file_fingerprint(path) == file_hash(path)
+
+
+def test_contents_that_are_read_are_not_read_again(tmp_path: Path, reads: list[str]) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"one")
+    content, fingerprint = read_fingerprinted(path)
+    assert (content, fingerprint) == (b"one", file_fingerprint(path))
+    assert reads == []
+
+
+def test_what_0_1_recorded_of_a_photograph_counts_while_it_is_untouched(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    content = bytearray(20_000)
+    path.write_bytes(content)
+    recorded = f"20000-{zlib.crc32(bytes(4096)):08x}"
+    now = time.time_ns()
+    assert current_fingerprint(path, recorded, now + 10**9) == file_fingerprint(path)
+    assert current_fingerprint(path, recorded, now - 10**9) is None
+    path.write_bytes(content[:-1])
+    assert current_fingerprint(path, recorded, now + 10**9) is None
 
 
 def test_a_set_of_files_is_known_by_names_and_contents(tmp_path: Path) -> None:

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from featplug.io.artifact import file_fingerprint
 from featplug.io.images import (
     DEFAULT_PREPROCESSING,
     LoadedImage,
     UnreadableImage,
     check_name,
-    file_fingerprint,
     list_images,
     load_image,
     prefetch_images,

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import random
 import shutil
+import time
+import zlib
 from pathlib import Path
 
 import h5py
@@ -14,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from featplug.base import Extractor
+from featplug.io.artifact import file_hash
 from featplug.io.store import FeatureReader
 from featplug.methods import feature_conf
 from featplug.stages.extract import extract_features
@@ -113,6 +118,51 @@ def test_an_exchanged_photograph_of_the_same_size_is_noticed(tmp_path: Path) -> 
         if seed == 0:
             extract_features("sift", tmp_path, tmp_path)
     with pytest.raises(ValueError, match=r"plain.pgm is another photograph"):
+        extract_features("sift", tmp_path, tmp_path)
+
+
+def test_a_photograph_that_changed_in_one_byte_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "plain.pgm"
+    Image.fromarray(textured_image(0)).save(path)
+    extract_features("sift", tmp_path, tmp_path)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"plain.pgm .* --overwrite"):
+        extract_features("sift", tmp_path, tmp_path)
+
+
+def test_a_feature_file_of_0_1_is_continued_while_the_photographs_are_untouched(
+    tmp_path: Path,
+) -> None:
+    names = write_textured_images(tmp_path, 3)
+    path = extract_features("sift", tmp_path, tmp_path, image_list=names[:2]).feature_path
+    with h5py.File(path, "r+") as file:
+        provenance = json.loads(file.attrs["featplug"])
+        del provenance["revisions"], provenance["commit"]
+        file.attrs["featplug"] = json.dumps({**provenance, "version": "0.1.0"})
+        for name in names[:2]:
+            content = (tmp_path / name).read_bytes()
+            middle = content[len(content) // 2 - 2048 :][:4096]
+            fingerprint = f"{len(content)}-{zlib.crc32(middle):08x}"
+            file[name].attrs["image_fingerprint"] = fingerprint
+    later = time.time() + 10  # than the photographs, whatever the disk's clock resolves
+    os.utime(path, (later, later))
+    again = extract_features("sift", tmp_path, tmp_path)
+    assert (again.num_extracted, again.num_present) == (1, 2)
+    with FeatureReader(path) as reader:
+        assert reader.fingerprint(names[0]).startswith(file_hash(tmp_path / names[0]))
+
+
+def test_a_feature_file_of_0_1_is_not_continued_for_photographs_of_later(tmp_path: Path) -> None:
+    (name,) = write_textured_images(tmp_path, 1)
+    path = extract_features("sift", tmp_path, tmp_path).feature_path
+    content = bytearray((tmp_path / name).read_bytes())
+    fingerprint = f"{len(content)}-{zlib.crc32(content[len(content) // 2 - 2048 :][:4096]):08x}"
+    with h5py.File(path, "r+") as file:
+        file[name].attrs["image_fingerprint"] = fingerprint
+    os.utime(path, (0, 0))
+    with pytest.raises(ValueError, match=rf"{name} .*0\.1.* --overwrite"):
         extract_features("sift", tmp_path, tmp_path)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from featplug.io.artifact import file_fingerprint
 from featplug.io.exchange.transfer import (
     Selection,
     Transfer,
@@ -25,7 +26,6 @@ from featplug.io.exchange.transfer import (
 from featplug.io.files import write_whole
 from featplug.io.images import (
     IMAGE_SUFFIXES,
-    file_fingerprint,
     list_images,
     read_image_size,
 )

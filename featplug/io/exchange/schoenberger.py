@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from featplug.io.artifact import file_fingerprint
 from featplug.io.exchange.transfer import (
     ALL,
     Selection,
@@ -33,7 +34,7 @@ from featplug.io.exchange.transfer import (
     write_pair,
 )
 from featplug.io.files import write_whole
-from featplug.io.images import check_name, file_fingerprint, list_images, read_image_size
+from featplug.io.images import check_name, list_images, read_image_size
 from featplug.io.pair_lists import Pair
 from featplug.io.store import FeatureReader, MatchReader
 from featplug.keypoints.detection import from_sift_frames, sift_frames

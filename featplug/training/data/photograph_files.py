@@ -11,9 +11,8 @@ import h5py
 import numpy as np
 from torch.utils.data import Dataset
 
-from featplug.io.artifact import Provenance
+from featplug.io.artifact import Provenance, file_fingerprint
 from featplug.io.h5file import H5Reader, H5Writer
-from featplug.io.images import file_fingerprint
 from featplug.training.data.loader import load_ahead
 from featplug.training.data.photographs import Photographs
 
@@ -108,7 +107,7 @@ def _done(file: H5Reader | H5Writer, images: Photographs) -> list[str]:
     done = [name for name in images.names if name in file.file]
     for name in done:
         photograph = images.folder / name
-        if file.file[name].attrs["image_fingerprint"] != file_fingerprint(photograph):
+        if not file.is_made_from(name, photograph):
             raise ValueError(
                 f"{photograph} is another photograph than the one {file.path} was made from; "
                 "delete that file to make it anew."
