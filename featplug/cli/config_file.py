@@ -43,6 +43,27 @@ class _Option:
         """Whether it is a dataclass of options."""
         return dataclasses.is_dataclass(self.hint)
 
+    def changed(self, values: dict[str, Any]) -> Any:
+        """Return the default of a dataclass with other values in some of its fields."""
+        if self.default is not tyro.MISSING:
+            return dataclasses.replace(self.default, **values)
+        missing = {field.name: field.default for field in _options(self.hint)}
+        required = {name: value for name, value in missing.items() if value is tyro.MISSING}
+        return self.hint(**required | values)
+
+    def typed(self, value: Any, where: str) -> Any:
+        """Return a TOML value as the type of the option.
+
+        Raises:
+            ValueError: the value has another type; names the option and ``where``.
+        """
+        try:
+            return _converted(value, self.hint)
+        except TypeError:
+            expected = inspect.formatannotation(self.hint).replace("pathlib.", "")
+            message = f"{where}: {self.name} must be {expected}, not {value!r}; correct it."
+            raise ValueError(message) from None
+
 
 def write_config(
     folder: Path, name: str, command: Callable[..., Any], arguments: Mapping[str, Any]
@@ -94,7 +115,7 @@ def to_table(holder: Callable[..., Any], values: Mapping[str, Any]) -> dict[str,
     for option in _options(holder):
         value = values[option.name]
         if option.is_group:
-            inner = to_table(type(value), vars(value))
+            inner = to_table(option.hint, vars(value))
             table |= inner if option.is_merged else {option.name: inner}
         elif value is not None or option.default is not None:
             table[option.name] = _plain(value)
@@ -110,44 +131,34 @@ def from_table(holder: Callable[..., Any], table: dict[str, Any], where: str) ->
         ValueError: the table has a key or value that does not fit; names it and ``where``.
     """
     left = {key.replace("-", "_"): value for key, value in table.items()}
-    known = list(_keys(holder))
+    known: list[str] = []
+    values = _take(holder, left, known, where)
     for key in left:
-        if key not in known:
-            suggestion = did_you_mean(key, known)
-            raise ValueError(f"{where}: there is no option {key!r}.{suggestion} Correct the key.")
-    return _take(holder, left, where)
-
-
-def _keys(holder: Callable[..., Any]) -> Iterator[str]:
-    for option in _options(holder):
-        if option.is_merged:
-            yield from _keys(option.hint)
-        else:
-            yield option.name
-
-
-def _take(holder: Callable[..., Any], table: dict[str, Any], where: str) -> dict[str, Any]:
-    """Move the values of options out of a table."""
-    values: dict[str, Any] = {}
-    for option in _options(holder):
-        if option.is_group:
-            if option.is_merged:
-                inner = _take(option.hint, table, where)
-            elif isinstance(given := table.pop(option.name, {}), dict):
-                inner = from_table(option.hint, given, f"{where}, [{option.name}]")
-            else:
-                raise ValueError(f"{where}: {option.name} must be a table, not {given!r}.")
-            values[option.name] = _filled(option, inner)
-        elif option.name in table:
-            values[option.name] = _typed(table.pop(option.name), option, where)
+        suggestion = did_you_mean(key, known)
+        raise ValueError(f"{where}: there is no option {key!r}.{suggestion} Correct the key.")
     return values
 
 
-def _filled(option: _Option, values: dict[str, Any]) -> Any:
-    if option.default is not tyro.MISSING:
-        return dataclasses.replace(option.default, **values)
-    required = {field.name: field.default for field in _options(option.hint)}
-    return option.hint(**{k: v for k, v in required.items() if v is tyro.MISSING} | values)
+def _take(
+    holder: Callable[..., Any], table: dict[str, Any], known: list[str], where: str
+) -> dict[str, Any]:
+    """Move the values of options out of a table, and note the keys that it may have."""
+    values: dict[str, Any] = {}
+    for option in _options(holder):
+        if option.is_merged:
+            values[option.name] = option.changed(_take(option.hint, table, known, where))
+            continue
+        known.append(option.name)
+        value = table.pop(option.name, tyro.MISSING)
+        if option.is_group:
+            inner = {} if value is tyro.MISSING else value
+            if not isinstance(inner, dict):
+                raise ValueError(f"{where}: {option.name} must be a table, not {value!r}.")
+            inner = from_table(option.hint, inner, f"{where}, [{option.name}]")
+            values[option.name] = option.changed(inner)
+        elif value is not tyro.MISSING:
+            values[option.name] = option.typed(value, where)
+    return values
 
 
 def _options(holder: Callable[..., Any]) -> Iterator[_Option]:
@@ -164,9 +175,8 @@ def _options(holder: Callable[..., Any]) -> Iterator[_Option]:
     for name, default in defaults.items():
         if default in (dataclasses.MISSING, inspect.Parameter.empty):
             default = tyro.MISSING
-        hint, *marks = (
-            get_args(hints[name]) if get_origin(hints[name]) is Annotated else (hints[name],)
-        )
+        hint, marks = hints[name], getattr(hints[name], "__metadata__", ())
+        hint = get_args(hint)[0] if marks else hint
         is_merged = tyro.conf.OmitArgPrefixes in marks or any(
             getattr(mark, "name", None) == "" for mark in marks
         )
@@ -179,16 +189,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
     return str(value) if isinstance(value, Path) else value
-
-
-def _typed(value: Any, option: _Option, where: str) -> Any:
-    try:
-        return _converted(value, option.hint)
-    except TypeError:
-        expected = inspect.formatannotation(option.hint).replace("pathlib.", "")
-        raise ValueError(
-            f"{where}: {option.name} must be {expected}, not {value!r}; correct it."
-        ) from None
 
 
 def _converted(value: Any, hint: Any) -> Any:

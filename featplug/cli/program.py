@@ -89,21 +89,21 @@ def _summary(entry: Entry) -> str:
     return (inspect.getdoc(entry) or "").partition("\n")[0]
 
 
+def _cli(target: str, summary: str, **options: bool) -> Command:
+    return Command(f"featplug.cli.{target}", summary, **options)
+
+
 BENCHMARKS = {
-    "matching": Command(
-        "benchmarks.matching.__main__:main", "Matches of image pairs whose geometry is known."
-    ),
+    "matching": Command("benchmarks.matching.__main__:main", "Matches on pairs of known geometry."),
     "patches": Command("benchmarks.patches.__main__:main", "Descriptors of given patches."),
     "reconstruction": Command(
-        "benchmarks.reconstruction.__main__:main", "Models that COLMAP makes of the same images."
+        "benchmarks.reconstruction.__main__:main", "Models that COLMAP makes."
     ),
     "localization": Command("benchmarks.localization:main", "Recalls of visual localization."),
     "speed": Command("benchmarks.speed.__main__:main", "Seconds and peak memory of each stage."),
 }
 """The commands of ``featplug bench``."""
-TRAIN = Command(
-    "featplug.cli.training.commands:COMMANDS", "Train a feature on a folder of photographs."
-)
+TRAIN = _cli("training.commands:COMMANDS", "Train a feature on a folder of photographs.")
 """The command ``featplug train``."""
 
 _PIPELINES = {
@@ -112,52 +112,24 @@ _PIPELINES = {
     "inloc": Command("pipelines.inloc:main", "Localize the queries of InLoc."),
 }
 _STAGES = {
-    "extract": Command(
-        "featplug.cli.stage_commands:extract", "Extract the features of a folder of images."
-    ),
-    "pairs": Command(
-        "featplug.cli.pair_commands:COMMANDS", "Choose which images are matched with which."
-    ),
-    "match": Command(
-        "featplug.cli.stage_commands:match",
-        "Match the pairs of a list.",
-    ),
-    "retrieve": Command(
-        "featplug.cli.stage_commands:retrieve",
-        "Describe each image as a whole.",
-    ),
+    "extract": _cli("stage_commands:extract", "Extract the features of a folder of images."),
+    "pairs": _cli("pair_commands:COMMANDS", "Choose which images are matched with which."),
+    "match": _cli("stage_commands:match", "Match the pairs of a list."),
+    "retrieve": _cli("stage_commands:retrieve", "Describe each image as a whole, for retrieval."),
 }
+_HLOC = "Run a module of hloc, or a script that uses it, with featplug's features."
 _EXCHANGE = {
-    "hloc": Command(
-        "featplug.cli.hloc_command:run_hloc",
-        "Run a module of hloc, or a script that uses it, with featplug's features.",
-        reads_own_arguments=True,
-    ),
-    "export": Command(
-        "featplug.cli.exchange_commands:EXPORTS",
-        "Write features and matches as files of COLMAP, kapture and others.",
-    ),
-    "import": Command(
-        "featplug.cli.exchange_commands:IMPORTS",
-        "Read features and matches of COLMAP, kapture and others.",
-    ),
+    "hloc": _cli("hloc_command:run_hloc", _HLOC, reads_own_arguments=True),
+    "export": _cli("exchange_commands:EXPORTS", "Write files of COLMAP, kapture and others."),
+    "import": _cli("exchange_commands:IMPORTS", "Read files of COLMAP, kapture and others."),
 }
 _CATALOGUE = {
-    "list": Command(
-        "featplug.cli.catalogue_commands:list_methods", "List the features and their weights."
-    ),
-    "weights": Command(
-        "featplug.cli.catalogue_commands:WEIGHTS", "List, fetch, verify and import weights."
-    ),
-    "doctor": Command(
-        "featplug.cli.catalogue_commands:doctor", "Report what is installed here and what works."
-    ),
+    "list": _cli("catalogue_commands:list_methods", "List the features and their weights."),
+    "weights": _cli("catalogue_commands:WEIGHTS", "List, fetch, verify and import weights."),
+    "doctor": _cli("catalogue_commands:doctor", "Report what is installed and what works here."),
 }
 _STUDY = {
-    "bench": Command(
-        "featplug.cli.program:BENCHMARKS",
-        "Measure features, and compare them with published numbers.",
-    ),
+    "bench": _cli("program:BENCHMARKS", "Measure features; compare with published numbers."),
     "report": Command("benchmarks.report.__main__:main", "Make one page of the results of runs."),
     "train": TRAIN,
 }

@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from featplug.cli.command_line import run_command
-from featplug.cli.program import PROGRAM
+from featplug.cli.program import PROGRAM, Command, Entry
+
+
+def load_commands() -> dict[str, Callable[..., Any]]:
+    """Return the functions of all commands whose options featplug reads, by full name."""
+
+    def load(entries: Mapping[str, Entry], prefix: str) -> dict[str, Callable[..., Any]]:
+        functions = {}
+        for name, entry in entries.items():
+            loaded = entry.load() if isinstance(entry, Command) else entry
+            if isinstance(loaded, Mapping):
+                functions |= load(loaded, f"{prefix}{name} ")
+            elif not (isinstance(entry, Command) and entry.reads_own_arguments):
+                functions[prefix + name] = loaded
+        return functions
+
+    return {
+        name: function
+        for section in PROGRAM.sections.values()
+        for name, function in load(section, "").items()
+    }
 
 
 @pytest.fixture

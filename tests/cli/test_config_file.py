@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 import tyro
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from featplug.cli.config_file import from_table, read_config, to_table, write_config
+from tests.cli.conftest import load_commands
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,25 @@ def test_missing_keys_keep_their_defaults() -> None:
     assert options.extraction == Extraction("doap")
     assert options.camera == Camera("single", None)
     assert isinstance(options.scale, float)
+
+
+def _without_missing(table: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: _without_missing(value) if isinstance(value, dict) else value
+        for key, value in table.items()
+        if value is not tyro.MISSING
+    }
+
+
+def test_the_options_of_all_commands_survive() -> None:
+    for name, function in load_commands().items():
+        parameters = inspect.signature(function).parameters.values()
+        values = {p.name: tyro.MISSING if p.default is p.empty else p.default for p in parameters}
+        values |= from_table(function, {}, name)
+        table = _without_missing(to_table(function, values))
+        found = from_table(function, table, name)
+        known = {key: value for key, value in values.items() if value is not tyro.MISSING}
+        assert {**known, **found} == known, name
 
 
 @pytest.mark.parametrize(

@@ -5,31 +5,14 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 
 import pytest
 
 from featplug.cli.command_line import run_command
-from featplug.cli.program import PROGRAM, Command, Entry, command_name
+from featplug.cli.program import PROGRAM, Command, command_name
+from tests.cli.conftest import load_commands
 from tests.conftest import REPOSITORY
-
-
-def _commands() -> Iterator[str]:
-    """All commands whose options featplug reads."""
-
-    def walk(entries: Mapping[str, Entry], prefix: str) -> Iterator[str]:
-        for name, entry in entries.items():
-            if isinstance(entry, Command):
-                if entry.reads_own_arguments:
-                    continue
-                loaded = entry.load()
-                if isinstance(loaded, Mapping):
-                    yield from walk(loaded, f"{prefix}{name} ")
-                    continue
-            yield prefix + name
-
-    for section in PROGRAM.sections.values():
-        yield from walk(section, "")
 
 
 @pytest.mark.parametrize(
@@ -48,7 +31,7 @@ def test_help_needs_neither_torch_nor_colmap(start: list[str]) -> None:
 def test_every_command_explains_its_options_in_plain_words(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    names = [name for name in _commands() if not name.startswith(("bench ", "train "))]
+    names = [name for name in load_commands() if not name.startswith(("bench ", "train "))]
     assert len(names) > 20
     problems = []
     for name in names:
