@@ -12,8 +12,7 @@ import sys
 import venv
 from pathlib import Path
 
-from featplug.cli.runner import run_command
-
+from featplug.cli.command_line import run_command
 from tests.conftest import REPOSITORY
 
 
