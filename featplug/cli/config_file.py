@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -205,8 +205,8 @@ def _converted(value: Any, hint: Any) -> Any:
     elif origin is Literal:
         if value in members:
             return value
-    elif origin is tuple and isinstance(value, list):
-        kinds = members[:1] * len(value) if members[1:] == (...,) else members
+    elif origin in (tuple, Sequence) and isinstance(value, list):
+        kinds = members[:1] * len(value) if members[1:] in ((...,), ()) else members
         if len(kinds) == len(value):
             return tuple(map(_converted, value, kinds))
     elif hint is NoneType:

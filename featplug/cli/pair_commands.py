@@ -88,6 +88,22 @@ def poses(model: Path, output: Path, num_matched: int, rotation_threshold: float
 
 
 @dataclass(frozen=True)
+class DatabaseSelection:
+    """Which images are the database."""
+
+    db_prefix: tuple[str, ...] = ()
+    """Starts of the names of the database's images; all images by default."""
+    db_list: Path | None = None
+    """Text file of the database's images."""
+
+    def select(self, names: Sequence[str]) -> list[str]:
+        """Return the names that are in the database."""
+        from featplug.stages.retrieve import select_images
+
+        return select_images(names, self.db_prefix, self.db_list)
+
+
+@dataclass(frozen=True)
 class RetrievalPairOptions:
     """Queries, database, and how many images of it each query is paired with."""
 
@@ -101,10 +117,8 @@ class RetrievalPairOptions:
     """Starts of the queries' names; all images by default."""
     query_list: Path | None = None
     """Text file of the queries."""
-    db_prefix: tuple[str, ...] = ()
-    """Starts of the names of the database's images; all images by default."""
-    db_list: Path | None = None
-    """Text file of the database's images."""
+    database: Unprefixed[DatabaseSelection] = DatabaseSelection()
+    """Which images are the database."""
     db_model: Path | None = None
     """COLMAP model whose images are the database."""
     db_descriptors: tuple[Path, ...] = ()
@@ -125,7 +139,7 @@ def retrieval(options: Unprefixed[RetrievalPairOptions]) -> None:
     if options.db_model is not None:
         database = sorted(model_poses(read_model(options.db_model)))
     else:
-        database = select_images(described_images(*files), options.db_prefix, options.db_list)
+        database = options.database.select(described_images(*files))
     retrieved = pairs_from_retrieval(
         options.descriptors, options.num_matched, queries, database, files, options.min_score
     )

@@ -34,7 +34,7 @@ def test_extract_and_match_with_hlocs_names(featplug: Callable[..., str], tmp_pa
     assert "nothing skipped" in printed
     again = featplug("match", *options)
     assert "0 pairs matched" in again
-    assert "3 were there" in again
+    assert "3 present before" in again
 
 
 @pytest.mark.parametrize(
