@@ -1,29 +1,25 @@
 """Recalls of visual localization over features (Sattler et al. 2018; Taira et al. 2018).
 
-``python -m benchmarks.localization --dataset DIR --feature NAME [NAME …]``: ``pipelines.aachen`` or
-``pipelines.inloc`` for each feature, all else equal, and one record of what came out.
+``python -m benchmarks.localization --dataset DIR --feature NAME [NAME …]``:
+:mod:`pipelines.localize` for each feature, all else equal, and one record of the outcome.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-import tyro
+from typing import Any, Literal
 
 from benchmarks.choices import FAILURES, asked_for, choose_features, choose_seeds, problem_of
 from benchmarks.console import NOTHING, conclude, table_lines
 from benchmarks.record import Picture, Problem, Row, Run, write_run
 from benchmarks.scene_names import DEMO_WORLDS, metrics_by_part
 from featplug.base import choose_device
-from featplug.cli.command_line import run_command
-from featplug.localization.localizer import PICTURE
-from pipelines import aachen, aachen_task, inloc, inloc_task
-from pipelines.aachen_task import AachenOptions
+from featplug.cli.command_line import Unprefixed, run_command
 from pipelines.datasets.demo import DEMO
-from pipelines.inloc_task import InLocOptions
+from pipelines.datasets.protocol import LocalizeOptions, find_options
+from pipelines.localize import PICTURE, localize
 from pipelines.run import FeatureOptions, plain
 
 
@@ -32,11 +28,12 @@ class LocalizationBenchmark:
     """What is localized, the same for all features."""
 
     dataset: Path
-    """Folder of Aachen Day-Night or InLoc, or of a set in their layouts; `demo` renders one."""
-    pipeline: Literal["aachen", "inloc"] = "aachen"
-    """Whose layout the dataset has."""
+    """Folder of Aachen Day-Night, InLoc or another data set of pipelines/datasets, or of a set in
+    its layout; `demo` renders one."""
+    pipeline: str = "aachen"
+    """Name of the data set whose layout the folder has, such as aachen or inloc."""
     protocol: Literal["sfm", "local-features"] = "sfm"
-    """Of Aachen; see python -m pipelines.aachen --help."""
+    """Protocol of Aachen; see python -m pipelines.aachen --help."""
     feature: tuple[str, ...] = ("sift",)
     """Names of features."""
     max_keypoints: int | None = None
@@ -70,35 +67,40 @@ class LocalizationBenchmark:
         """Give the seeds asked for."""
         return choose_seeds(self.seeds, self.num_seeds, default=1)
 
-    def options(self, feature: str, seed: int) -> AachenOptions | InLocOptions:
-        """Give the pipeline's options for one feature."""
+    def options(self, feature: str, seed: int) -> LocalizeOptions:
+        """Return the pipeline's options for one feature.
+
+        Raises:
+            ValueError: there is no such pipeline, or it has no such protocol.
+        """
+        kind = find_options(self.pipeline)
         extraction = FeatureOptions(
             feature,
             max_keypoints=self.max_keypoints,
             weights=dict(self.weights).get(feature),
             device=self.device,
         )
-        common: dict[str, Any] = {
-            "dataset": self.dataset,
-            "extraction": extraction,
-            "matcher": self.matcher,
-            "pairs": self.pairs,
-            "retrieval": self.retrieval,
-            "ground_truth": self.ground_truth,
-            "seed": seed,
-            "outputs": self.outputs / feature,
-        }
-        if self.num_loc is not None:
-            common["num_loc"] = self.num_loc
-        if self.pipeline == "inloc":
-            return InLocOptions(**common)
-        return AachenOptions(**common, protocol=self.protocol)
+        given: dict[str, Any] = {} if self.num_loc is None else {"num_loc": self.num_loc}
+        if self.protocol != "sfm":
+            if "protocol" not in {entry.name for entry in fields(kind)}:
+                raise ValueError(f"--protocol {self.protocol} is of --pipeline aachen only.")
+            given["protocol"] = self.protocol
+        return kind(
+            dataset=self.dataset,
+            extraction=extraction,
+            matcher=self.matcher,
+            pairs=self.pairs,
+            retrieval=self.retrieval,
+            ground_truth=self.ground_truth,
+            seed=seed,
+            outputs=self.outputs / feature,
+            **given,
+        )
 
     @property
     def protocol_name(self) -> str:
         """Name of the rules, as in a row."""
-        is_sfm = self.pipeline == "inloc" or self.protocol == "sfm"
-        return self.pipeline if is_sfm else f"{self.pipeline}-{self.protocol}"
+        return self.pipeline if self.protocol == "sfm" else f"{self.pipeline}-{self.protocol}"
 
     def deviation(self) -> str | None:
         """Say what is asked for in place of what the protocol has."""
@@ -114,8 +116,8 @@ class LocalizationBenchmark:
     @property
     def dataset_name(self) -> str:
         """Name of the data set, as in a row."""
-        is_demo = self.dataset == DEMO
-        return DEMO_WORLDS[self.pipeline] if is_demo else self.dataset.resolve().name
+        name = self.dataset.resolve().name
+        return DEMO_WORLDS.get(self.pipeline, name) if self.dataset == DEMO else name
 
 
 def measure(benchmark: LocalizationBenchmark, progress: bool = False) -> Run:
@@ -127,17 +129,17 @@ def measure(benchmark: LocalizationBenchmark, progress: bool = False) -> Run:
         FileNotFoundError: the dataset is not there.
         ValueError: it is damaged, or the request itself does not fit.
     """
-    if benchmark.pipeline == "inloc" and benchmark.protocol != "sfm":
-        raise ValueError("--protocol local-features is of --pipeline aachen only.")
     features, problems = choose_features(benchmark.feature, dict(benchmark.weights))
     choose_device(benchmark.device)
     seeds = benchmark.chosen_seeds()
-    num_loc = _require_dataset(benchmark.options(benchmark.feature[0], seeds[0]), progress)
-    run = Run("localization", plain(asdict(benchmark)) | {"num_loc": num_loc}, {}, [], problems)
+    some = benchmark.options(benchmark.feature[0], seeds[0])
+    some.open(progress)  # what every feature needs is looked for or rendered once, in no one's time
+    asked = plain(asdict(benchmark)) | {"num_loc": some.num_retrieved}
+    run = Run("localization", asked, {}, [], problems)
     for feature in features:
         for seed in seeds:
             try:
-                results = _localize(benchmark.options(feature, seed), progress)
+                results = localize(benchmark.options(feature, seed), progress)
             except FAILURES as error:
                 problems = [problem_of(feature, error)]
             else:
@@ -150,25 +152,6 @@ def measure(benchmark: LocalizationBenchmark, progress: bool = False) -> Run:
             write_run(benchmark.outputs, run)
     write_run(benchmark.outputs, run)
     return run
-
-
-def _require_dataset(options: AachenOptions | InLocOptions, progress: bool) -> int:
-    """Look once for what every feature needs, or render it, which is no feature's time.
-
-    Returns:
-        How many database images a query is matched with.
-    """
-    if isinstance(options, InLocOptions):
-        inloc_task.open_dataset(options, progress)
-        return options.num_loc
-    aachen_task.open_dataset(options, progress)
-    return options.num_retrieved
-
-
-def _localize(options: AachenOptions | InLocOptions, progress: bool) -> dict[str, Any]:
-    if isinstance(options, InLocOptions):
-        return inloc.localize(options, progress)
-    return aachen.localize(options, progress)
 
 
 def rows(
@@ -233,7 +216,7 @@ def table(rows: Sequence[Row]) -> list[str]:
     return table_lines(cells, "<<")
 
 
-def main(options: Annotated[LocalizationBenchmark, tyro.conf.arg(name="")]) -> None:
+def main(options: Unprefixed[LocalizationBenchmark]) -> None:
     """Measure the recalls of visual localization with several features."""
     run = measure(options, progress=True)
     conclude(run, options.outputs, table(run.rows))

@@ -6,15 +6,14 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pycolmap
-import tyro
 
-from featplug.cli.command_line import leave_config, run_command
+from featplug.cli.command_line import Unprefixed, leave_config, run_command
 from featplug.colmap.cameras import CameraOptions, check_camera
 from featplug.colmap.database import (
     VerificationSummary,
@@ -32,12 +31,7 @@ from featplug.colmap.mapping import (
 )
 from featplug.io.images import list_images
 from featplug.io.pair_lists import Pair, read_pairs, unique_pairs, write_pairs
-from featplug.io.results import (
-    StageRecorder,
-    data_fingerprint,
-    metric,
-    write_results,
-)
+from featplug.io.results import StageRecorder, metric, write_results
 from featplug.io.store import FeatureReader, MatchReader
 from featplug.metrics.poses import aligned_pose_errors, model_poses, reconstruction_statistics
 from featplug.stages import pairs
@@ -45,10 +39,8 @@ from featplug.stages.retrieve import RetrievalSummary
 from featplug.utils.progress import progress_bar
 from pipelines.datasets.reference import read_reference_poses, reference_unit
 from pipelines.run import (
-    FeatureOptions,
     Features,
-    check_request,
-    default_outputs,
+    PipelineOptions,
     match_pairs,
     retrieve_pairs,
     run_record,
@@ -60,49 +52,41 @@ _SELECTIONS = ("exhaustive", "sequential", "retrieval")
 
 
 @dataclass(frozen=True)
-class SfmOptions:
-    """What to reconstruct, and how."""
+class _Photographs:
+    """A base of its own, so that ``--help`` begins with it."""
 
     images: Path
     """Folder of the photographs, at any depth."""
-    extraction: Annotated[FeatureOptions, tyro.conf.arg(name="")] = field(
-        default_factory=FeatureOptions
-    )
-    """Which features, and how they are made."""
-    matcher: str | None = None
-    """Name of the matcher; by default the feature's own."""
+
+
+@dataclass(frozen=True)
+class SfmOptions(PipelineOptions, _Photographs):
+    """What to reconstruct, and how."""
+
     pairs: str = "exhaustive"
     """exhaustive, sequential (images in the order of their names), retrieval, or a pair list."""
     overlap: int = 10
-    """Of sequential pairs, in images."""
-    retrieval: str = "vlad"
-    """Name of the global descriptor for --pairs retrieval: vlad or netvlad."""
+    """Number of following images that sequential pairs have each image matched with."""
     num_matched: int = 20
-    """How many images each is paired with by retrieval."""
-    matches: Path | None = None
-    """Match file to use instead of matching; needs --pairs with its list."""
+    """Number of images that each image is paired with by retrieval."""
     mapper: Literal["incremental", "global"] = "incremental"
     """COLMAP's incremental mapper, or its global one (pycolmap 4.0 or newer)."""
     camera: CameraOptions = field(default_factory=CameraOptions)
     """How COLMAP cameras are made."""
-    outputs: Path | None = None
-    """Folder for everything; by default outputs/sfm/SCENE-FEATURE, with the name of a given feature
-    file for the feature."""
     reference: Path | None = None
     """True poses: a COLMAP model, or a folder of Strecha's .camera files."""
-    seed: int = 0
-    """Of everything random."""
-    memory_gib: float = 1.0
-    """Memory for matching."""
 
     @property
     def output_dir(self) -> Path:
         """Folder for everything."""
-        if self.outputs is not None:
-            return self.outputs
         resolved = self.images.resolve()
         scene = resolved.parent.name if resolved.name == "images" else resolved.name
-        return default_outputs("sfm", scene, self.extraction)
+        return self.outputs or self.default_outputs("sfm", scene)
+
+    @property
+    def pair_list(self) -> Path | None:
+        """The pair list, where one is given."""
+        return None if self.pairs in _SELECTIONS else Path(self.pairs)
 
 
 @dataclass(frozen=True)
@@ -111,19 +95,19 @@ class MatchedScene:
 
     features: Features
     matcher: str
-    """Its name."""
+    """Name of the matcher."""
     pairs: list[Pair]
     matches: Path
     retrieval: RetrievalSummary | None
-    """What it did, where it chose pairs."""
+    """What retrieval did, where it selected pairs."""
     reference: dict[str, np.ndarray]
     """Image name to the true ``cam_from_world``, 3×4; empty where none are known."""
     fingerprint: str
-    """Of the photographs."""
+    """Hash of the photographs."""
     skipped: dict[str, str]
     """Images that could not be used, and why."""
     reused: dict[str, int]
-    """Stage to what an earlier run had made: images and pairs."""
+    """Stage to the number of images or pairs that an earlier run had made."""
     stages: dict[str, dict[str, float]]
     """See :class:`featplug.io.results.StageRecorder`."""
 
@@ -131,94 +115,70 @@ class MatchedScene:
 def reconstruct(options: SfmOptions, progress: bool = False) -> dict[str, Any]:
     """Reconstruct a folder of photographs.
 
-    Features and matches that are in the output folder already are used again; the model is made
-    anew.
+    Features and matches that the output folder has already are reused; the model is made again.
 
     Returns:
-        What ``results.json`` holds.
+        The contents of ``results.json``.
 
     Raises:
-        FileNotFoundError: something given is not there.
+        FileNotFoundError: a given file does not exist.
         ValueError: something given does not fit, or nothing could be reconstructed.
     """
     return map_scene(match_scene(options, progress), options, progress)
 
 
 def match_scene(options: SfmOptions, progress: bool = False) -> MatchedScene:
-    """Extract and match, as far as that is not in the output folder already.
-
-    Nothing of it depends on the seed.
+    """Extract and match what the output folder does not have yet; nothing depends on the seed.
 
     Raises:
-        FileNotFoundError: something given is not there.
+        FileNotFoundError: a given file does not exist.
         ValueError: something given does not fit, or there are not two images with features.
     """
-    outputs = options.output_dir
     # Whatever can be wrong with the request is looked at before the long work.
-    matcher = check_request(
-        options.extraction,
-        options.matcher,
-        options.retrieval,
-        options.pairs not in _SELECTIONS,
-        options.matches,
-    )
+    matcher = options.check(options.pair_list is not None)
     reference = {} if options.reference is None else read_reference_poses(options.reference)
     if options.mapper == "global":
         require_global_mapping()
     check_camera(options.camera)
-    given_pairs = None
-    if options.pairs not in _SELECTIONS:
-        given_pairs = unique_pairs(read_pairs(Path(options.pairs)))
+    given = None if options.pair_list is None else unique_pairs(read_pairs(options.pair_list))
 
     recorder = StageRecorder()
     with recorder.stage("extract"):
         names = list_images(options.images)
         leave_config(options)
-        inputs = scene_features(options.extraction, options.images, names, outputs, progress)
-    if len(inputs.names) < 2:
+        features = scene_features(options, options.images, names, progress)
+    known = set(features.names)
+    if len(known) < 2:
         raise ValueError(
-            f"A reconstruction needs two images or more, there is {len(inputs.names)}"
-            + "".join(f"; {reason.rstrip('.')}" for reason in list(inputs.skipped.values())[:1])
+            f"A reconstruction needs two images or more, there is {len(known)}"
+            + "".join(f"; {reason.rstrip('.')}" for reason in list(features.skipped.values())[:1])
             + "."
         )
-    fingerprint = data_fingerprint(options.images, inputs.names)
-    skipped = dict(inputs.skipped)
-    retrieval = None
-    if given_pairs is None:
-        pairs_path = outputs / f"pairs-{options.pairs}.txt"
+    fingerprint, skipped, retrieval = features.fingerprint(), dict(features.skipped), None
+    if given is None:
+        pairs_path = options.output_dir / f"pairs-{options.pairs}.txt"
         with recorder.stage("pairs"):
-            given_pairs, retrieval = _select_pairs(options, inputs, outputs, progress)
+            selected, retrieval = _select_pairs(options, features, progress)
         skipped.update(retrieval.skipped if retrieval else {})
-        write_pairs(pairs_path, given_pairs)
+        write_pairs(pairs_path, selected)
     else:
         pairs_path = Path(options.pairs)
-        known = set(inputs.names)
-        for name in dict.fromkeys(name for pair in given_pairs for name in pair):
+        for name in dict.fromkeys(name for pair in given for name in pair):
             if name not in known:
                 skipped.setdefault(name, f"the pair list names {name!r}, which has no features")
-        given_pairs = [pair for pair in given_pairs if known.issuperset(pair)]
+        selected = [pair for pair in given if known.issuperset(pair)]
     with recorder.stage("match"):
-        matches, num_pairs_reused = options.matches, 0
-        if matches is None:
-            matches, num_pairs_reused = match_pairs(
-                matcher,
-                pairs_path,
-                inputs,
-                outputs,
-                options.extraction,
-                options.memory_gib,
-                progress,
-            )
+        matches, num_reused = match_pairs(options, matcher, pairs_path, features, progress)
     return MatchedScene(
-        inputs,
+        features,
         matcher,
-        given_pairs,
+        selected,
         matches,
         retrieval,
         reference,
         fingerprint,
         skipped,
-        {"extract": inputs.num_reused, "match": num_pairs_reused},
+        {"extract": features.num_reused, "match": num_reused},
         recorder.stages,
     )
 
@@ -227,29 +187,29 @@ def map_scene(scene: MatchedScene, options: SfmOptions, progress: bool = False) 
     """Verify the matches of a scene and make a model; an earlier one in the folder is replaced.
 
     Args:
-        scene: what :func:`match_scene` gave.
-        options: the same, but for the seed, the output folder and what else is of mapping.
+        scene: what :func:`match_scene` returned.
+        options: the same options, but for the seed, the output folder and those of mapping.
         progress: show bars.
 
     Returns:
-        What ``results.json`` holds.
+        The contents of ``results.json``.
 
     Raises:
         ValueError: nothing could be reconstructed.
     """
-    outputs, inputs = options.output_dir, scene.features
+    outputs, features = options.output_dir, scene.features
     _remove_old_model(outputs)
     recorder = StageRecorder()
     log = outputs / "colmap.log"
     with recorder.stage("verify"), log_to_file(log):
-        verified = _verify(options, inputs, scene.pairs, scene.matches, outputs)
+        verified = _verify(options, scene)
     with recorder.stage("map"), log_to_file(log):
-        model = _map(options, outputs, progress)
+        model = _map(options, progress)
     (outputs / "model").mkdir()
     model.write(str(outputs / "model"))
     model.export_PLY(str(outputs / "points.ply"))
 
-    metrics = _model_metrics(model, inputs, verified)
+    metrics = _model_metrics(model, features, verified)
     skipped = dict(scene.skipped)
     if options.reference is not None:
         try:
@@ -257,16 +217,13 @@ def map_scene(scene: MatchedScene, options: SfmOptions, progress: bool = False) 
             metrics |= _pose_metrics(model, scene.reference, unit)
         except ValueError as error:  # the model is good without, and the record says why
             skipped["reference"] = f"no pose errors: {error}"
-    record = run_record(
-        "sfm", asdict(options), inputs, scene.matcher, options.matches, scene.retrieval
-    )
     results = {
-        **record,
+        **run_record("sfm", options, features, scene.matcher, scene.retrieval),
         "data": {
             "images": str(options.images.resolve()),
             "fingerprint": scene.fingerprint,
             "skipped": skipped,
-            "not_registered": sorted(set(inputs.names) - set(model_poses(model))),
+            "not_registered": sorted(set(features.names) - set(model_poses(model))),
         },
         "reused": scene.reused,
         "stages": scene.stages | recorder.stages,
@@ -277,25 +234,18 @@ def map_scene(scene: MatchedScene, options: SfmOptions, progress: bool = False) 
 
 
 def _select_pairs(
-    options: SfmOptions, inputs: Features, outputs: Path, progress: bool
+    options: SfmOptions, features: Features, progress: bool
 ) -> tuple[list[Pair], RetrievalSummary | None]:
-    """Choose pairs as the options say, and tell what retrieval did for it."""
+    """Select pairs as the options say, by retrieval also with what it did."""
+    names = features.names
     if options.pairs == "exhaustive":
-        return pairs.exhaustive(inputs.names), None
+        return pairs.exhaustive(names), None
     if options.pairs == "sequential":
-        return pairs.sequential(inputs.names, options.overlap), None
-    chosen, described = retrieve_pairs(
-        options.retrieval,
-        options.num_matched,
-        options.images,
-        outputs,
-        inputs,
-        options.extraction,
-        queries=inputs.names,
-        database=inputs.names,
-        progress=progress,
+        return pairs.sequential(names, options.overlap), None
+    retrieved, retrieval = retrieve_pairs(
+        options, features, options.num_matched, names, names, progress
     )
-    return unique_pairs(chosen), described
+    return unique_pairs(retrieved), retrieval
 
 
 def _remove_old_model(outputs: Path) -> None:
@@ -306,21 +256,19 @@ def _remove_old_model(outputs: Path) -> None:
         shutil.rmtree(outputs / name, ignore_errors=True)
 
 
-def _verify(
-    options: SfmOptions, inputs: Features, pair_list: list[Pair], matches: Path, outputs: Path
-) -> VerificationSummary:
-    """Bring features and matches into COLMAP's database, and verify them."""
-    database = outputs / "database.db"
-    create_database(database, options.images, inputs.names, options.camera)
-    with FeatureReader(inputs.path) as feature_reader:
-        import_features(database, feature_reader)
-    with MatchReader(matches) as match_reader:
-        import_matches(database, pair_list, match_reader)
-    return verify_matches(database, pair_list, options.seed)
+def _verify(options: SfmOptions, scene: MatchedScene) -> VerificationSummary:
+    """Import features and matches into COLMAP's database, and verify them."""
+    database = options.output_dir / "database.db"
+    create_database(database, options.images, scene.features.names, options.camera)
+    with FeatureReader(scene.features.path) as features:
+        import_features(database, features)
+    with MatchReader(scene.matches) as matches:
+        import_matches(database, scene.pairs, matches)
+    return verify_matches(database, scene.pairs, options.seed)
 
 
-def _map(options: SfmOptions, outputs: Path, progress: bool) -> pycolmap.Reconstruction:
-    database, models = outputs / "database.db", outputs / "colmap_models"
+def _map(options: SfmOptions, progress: bool) -> pycolmap.Reconstruction:
+    database, models = options.output_dir / "database.db", options.output_dir / "colmap_models"
     refine = options.camera.params is None
     if options.mapper == "global":
         return global_mapping(database, options.images, models, options.seed, refine)
@@ -332,13 +280,13 @@ def _map(options: SfmOptions, outputs: Path, progress: bool) -> pycolmap.Reconst
 
 
 def _model_metrics(
-    model: pycolmap.Reconstruction, inputs: Features, verified: VerificationSummary
+    model: pycolmap.Reconstruction, features: Features, verified: VerificationSummary
 ) -> dict[str, Any]:
-    with FeatureReader(inputs.path) as features:
-        num_keypoints = [features.shapes(name)["keypoints"][0] for name in inputs.names]
+    with FeatureReader(features.path) as reader:
+        num_keypoints = [reader.shapes(name)["keypoints"][0] for name in features.names]
     statistics = reconstruction_statistics(model)
     return {
-        "images": metric(len(inputs.names) + len(inputs.skipped), "images"),
+        "images": metric(len(features.names) + len(features.skipped), "images"),
         "registered_images": metric(statistics.num_registered, "images"),
         "sparse_points": metric(statistics.num_points, "points"),
         "observations": metric(statistics.num_observations, "observations"),
@@ -369,18 +317,18 @@ def _pose_metrics(
     return metrics
 
 
-def main(options: Annotated[SfmOptions, tyro.conf.arg(name="")]) -> None:
-    """Reconstruct a folder of photographs with a feature of your choice.
+def main(options: Unprefixed[SfmOptions]) -> None:
+    """Reconstruct a folder of photographs with any feature.
 
-    Features and matches that are in the output folder already are used again; the model is made
-    anew. The output folder gets the COLMAP model, points.ply, results.json and colmap.log.
+    Features and matches that the output folder has already are reused; the model is made again. The
+    output folder gets the COLMAP model, points.ply, results.json and colmap.log.
     """
     results = reconstruct(options, progress=True)
     print(summary(results, options.output_dir))
 
 
 def summary(results: dict[str, Any], outputs: Path) -> str:
-    """Give the figures of a run as lines of text."""
+    """Return the figures of a run as lines of text."""
     lines = [f"{results['feature']} + {results['matcher']}"]
     for name, entry in results["metrics"].items():
         value = entry["value"]

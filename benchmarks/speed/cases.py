@@ -60,7 +60,7 @@ def stages_ours(setup: Setup) -> Sample:
     results = reconstruct(
         SfmOptions(
             options.images,
-            options.extraction(setup.feature, overwrite=True),
+            extraction=options.extraction(setup.feature, overwrite=True),
             outputs=setup.work / f"stages-{setup.feature}",
             reference=options.reference,
         )

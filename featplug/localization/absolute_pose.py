@@ -6,12 +6,13 @@ COLMAP's estimators, through pycolmap 3.13 to 4.2.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pycolmap
 
 MIN_MATCHES = 4
-"""P3P fits any three matches, so that the fourth is the first to say something."""
+"""P3P fits any three matches, so that only a fourth confirms a pose."""
 
 
 @dataclass(frozen=True)
@@ -19,17 +20,17 @@ class AbsolutePoseOptions:
     """How a pose is searched for; the defaults are COLMAP's, with hloc's threshold."""
 
     max_error: float = 12.0
-    """Of an inlier, in pixels."""
+    """Error of an inlier, in pixels."""
     min_num_inliers: int = MIN_MATCHES
-    """A pose with fewer is none."""
+    """Number of inliers below which there is no pose."""
     min_inlier_ratio: float = 0.1
-    """RANSAC goes on long enough to find a pose with that part of inliers."""
+    """Inlier ratio of the poses that RANSAC runs long enough to find."""
     confidence: float = 0.99999
-    """Of having drawn one sample of inliers only, at which RANSAC ends."""
+    """Probability of having drawn one sample of inliers only, at which RANSAC ends."""
     min_num_trials: int = 100
     max_num_trials: int = 10_000
     seed: int = 0
-    """Of RANSAC: the same matches and seed give the same pose, in any thread."""
+    """Seed of RANSAC: the same matches and seed give the same pose, in any thread."""
 
     @property
     def num_needed(self) -> int:
@@ -44,12 +45,20 @@ class AbsolutePose:
     cam_from_world: np.ndarray
     """3×4."""
     inliers: np.ndarray
-    """N bool, of the matches that were given."""
+    """N bool, whether each match is an inlier."""
 
     @property
     def num_inliers(self) -> int:
-        """How many matches fit the pose that RANSAC found."""
+        """Number of matches that fit the pose that RANSAC found."""
         return int(np.count_nonzero(self.inliers))
+
+    def hloc_log(self) -> dict[str, Any]:
+        """Return the pose as hloc logs it, without the camera."""
+        return {
+            "cam_from_world": pycolmap.Rigid3d(self.cam_from_world),
+            "num_inliers": self.num_inliers,
+            "inlier_mask": self.inliers,
+        }
 
 
 def estimate_pose(
@@ -63,7 +72,7 @@ def estimate_pose(
     Args:
         points2d: N×2 (x, y) in pixels; **integer = pixel centre**, so half a pixel is added for
             COLMAP.
-        points3d: N×3 in the world; the same point may stand there more than once.
+        points3d: N×3 in the world; a point may appear more than once.
         camera: intrinsics, with COLMAP's origin at the corner of the first pixel.
         options: thresholds and seed.
 

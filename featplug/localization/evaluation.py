@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,23 +11,38 @@ import numpy as np
 from featplug.io.results import metric
 from featplug.metrics.poses import (
     LONG_TERM_THRESHOLDS,
-    OLD_NIGHT_THRESHOLDS,
     PoseErrors,
     absolute_pose_errors,
     localization_recall,
 )
 
-NIGHT = "night"
-"""The condition that older papers measure by other thresholds."""
+Thresholds = Sequence[tuple[float, float]]
+"""Pairs of metres and degrees."""
+
+
+@dataclass(frozen=True)
+class RecallRules:
+    """Errors within which a query counts as localized."""
+
+    thresholds: Thresholds = LONG_TERM_THRESHOLDS
+    """Thresholds of all conditions."""
+    older: Mapping[str, Thresholds] = field(default_factory=dict)
+    """Condition to thresholds that older papers measure it by, too."""
+    until: str = ""
+    """Year until which they do."""
+
+    def of_condition(self, condition: str) -> list[tuple[float, float]]:
+        """Return all thresholds of a condition, each once."""
+        return list(dict.fromkeys([*self.thresholds, *self.older.get(condition, ())]))
 
 
 def truth_of_queries(
     names: Sequence[str], truth: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """Pick the true poses of queries, which may stand in the file under their base names.
+    """Select the true poses of queries, which a file may list under their base names.
 
     Raises:
-        ValueError: it has none of them.
+        ValueError: no query has one.
     """
     found = {}
     for name in names:
@@ -44,43 +60,41 @@ def truth_of_queries(
 def localization_metrics(
     poses: Mapping[str, np.ndarray],
     conditions: Mapping[str, Sequence[str]],
-    truth: Mapping[str, np.ndarray] | None = None,
+    truth: Mapping[str, np.ndarray] | None,
+    rules: RecallRules,
 ) -> dict[str, Any]:
     """Measure the queries of each condition; those without a pose are failures.
 
     Args:
         poses: query name to the estimated ``cam_from_world`` 3×4.
-        conditions: condition to the names of its queries.
+        conditions: condition to the names of its queries; the empty name where a data set has no
+            conditions.
         truth: query name to the true pose; without, only what was localized is counted.
+        rules: thresholds of the recalls.
 
     Returns:
         Metrics with their units, each after its condition's name; medians where at least half of
         the queries have a pose.
     """
-    metrics = {}
+    metrics: dict[str, Any] = {}
     for condition, names in conditions.items():
-        localized = sum(name in poses for name in names)
-        metrics[f"{condition}_queries"] = metric(len(names), "images")
-        metrics[f"{condition}_localized_queries"] = metric(localized, "images")
+        measured = {
+            "queries": metric(len(names), "images"),
+            "localized_queries": metric(sum(name in poses for name in names), "images"),
+        }
         reference = {name: truth[name] for name in names if name in truth} if truth else {}
-        if not reference:
-            continue
-        thresholds = list(LONG_TERM_THRESHOLDS)
-        if condition == NIGHT:
-            thresholds = list(dict.fromkeys([*thresholds, *OLD_NIGHT_THRESHOLDS]))
-        of_condition = error_metrics(absolute_pose_errors(poses, reference), thresholds)
-        metrics |= {f"{condition}_{name}": value for name, value in of_condition.items()}
+        if reference:
+            measured["queries_with_true_pose"] = metric(len(reference), "images")
+            errors = absolute_pose_errors(poses, reference)
+            measured |= _error_metrics(errors, rules.of_condition(condition))
+        metrics |= {_key(condition, name): value for name, value in measured.items()}
     return metrics
 
 
-def error_metrics(errors: PoseErrors, thresholds: Sequence[tuple[float, float]]) -> dict[str, Any]:
-    """Give the part of queries within each threshold (metres, degrees) and the median errors.
-
-    There are no medians where half of the queries failed.
-    """
+def _error_metrics(errors: PoseErrors, thresholds: Thresholds) -> dict[str, Any]:
     recalls = localization_recall(errors, thresholds).tolist()
     metrics = {
-        _recall_key(threshold): metric(100 * recall, "%")
+        _recall_name(threshold): metric(100 * recall, "%")
         for threshold, recall in zip(thresholds, recalls, strict=True)
     }
     if np.isfinite(np.median(errors.position)):
@@ -89,41 +103,45 @@ def error_metrics(errors: PoseErrors, thresholds: Sequence[tuple[float, float]])
     return metrics
 
 
-def _recall_key(threshold: tuple[float, float]) -> str:
+def _key(condition: str, name: str) -> str:
+    return f"{condition}_{name}" if condition else name
+
+
+def _recall_name(threshold: tuple[float, float]) -> str:
     return f"recall_{threshold[0]:g}m_{threshold[1]:g}deg"
 
 
-def recall_table(metrics: Mapping[str, Any], conditions: Sequence[str]) -> list[str]:
-    """Give a table of the metrics, a line for each condition."""
-    has_recall = any(f"{c}_{_recall_key(LONG_TERM_THRESHOLDS[0])}" in metrics for c in conditions)
+def recall_table(
+    metrics: Mapping[str, Any], conditions: Sequence[str], rules: RecallRules
+) -> list[str]:
+    """Return a table of the metrics, a line for each condition."""
+
+    def value(condition: str, name: str) -> Any:
+        return metrics.get(_key(condition, name), {}).get("value")
+
+    def recalls(condition: str, thresholds: Thresholds) -> str:
+        values = [value(condition, _recall_name(threshold)) for threshold in thresholds]
+        return "".join(f"{f'{recall:.1f} %':>14}" for recall in values if recall is not None)
+
+    has_recall = any(recalls(condition, rules.thresholds) for condition in conditions)
     lines = [f"  {'condition':<16}{'localized':>12}"]
     if has_recall:
-        lines[0] += _threshold_heads(LONG_TERM_THRESHOLDS) + f"{'median':>20}"
+        lines[0] += _heads(rules.thresholds) + f"{'median':>20}"
     for condition in conditions:
-        number, total = (
-            metrics[f"{condition}_{what}"]["value"] for what in ("localized_queries", "queries")
+        number = f"{value(condition, 'localized_queries')} of {value(condition, 'queries')}"
+        line = f"  {condition or 'all':<16}{number:>12}{recalls(condition, rules.thresholds)}"
+        position, rotation = (
+            value(condition, f"median_{e}_error") for e in ("position", "rotation")
         )
-        line = f"  {condition:<16}{f'{number} of {total}':>12}"
-        lines.append(line + _recalls(metrics, condition, LONG_TERM_THRESHOLDS))
-        if f"{condition}_median_position_error" in metrics:
-            position, rotation = (
-                metrics[f"{condition}_median_{what}_error"]["value"]
-                for what in ("position", "rotation")
-            )
-            lines[-1] += f"{f'{position:.3f} m, {rotation:.2f}°':>20}"
-    if has_recall and NIGHT in conditions:
-        lines.append(f"  {'as papers until 2020':<28}{_threshold_heads(OLD_NIGHT_THRESHOLDS)}")
-        lines.append(f"  {NIGHT:<28}{_recalls(metrics, NIGHT, OLD_NIGHT_THRESHOLDS)}")
+        if position is not None:
+            line += f"{f'{position:.3f} m, {rotation:.2f}°':>20}"
+        lines.append(line)
+    for condition, thresholds in rules.older.items():
+        if condition in conditions and has_recall:
+            lines.append(f"  {f'as papers until {rules.until}':<28}{_heads(thresholds)}")
+            lines.append(f"  {condition:<28}{recalls(condition, thresholds)}")
     return lines
 
 
-def _threshold_heads(thresholds: Sequence[tuple[float, float]]) -> str:
+def _heads(thresholds: Thresholds) -> str:
     return "".join(f"{f'{distance:g} m, {angle:g}°':>14}" for distance, angle in thresholds)
-
-
-def _recalls(
-    metrics: Mapping[str, Any], condition: str, thresholds: Sequence[tuple[float, float]]
-) -> str:
-    found = [metrics.get(f"{condition}_{_recall_key(threshold)}") for threshold in thresholds]
-    values = [entry["value"] for entry in found if entry]
-    return "".join(f"{f'{value:.1f} %':>14}" for value in values)

@@ -6,7 +6,7 @@ RANSAC, or those of each cluster of covisible images into one of their own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -18,7 +18,7 @@ from scipy.sparse.csgraph import connected_components
 
 from featplug.io.store import FeatureReader, MatchReader
 from featplug.localization.absolute_pose import AbsolutePose, AbsolutePoseOptions
-from featplug.localization.localizer import LocalizedQuery, QueryMatches, localize_matched
+from featplug.localization.localizer import LocalizedQuery, Localizer, QueryMatches
 from featplug.localization.queries import Query
 
 _CACHED_IMAGES = 2048
@@ -43,7 +43,7 @@ class ModelPoints:
         return name in self.image_ids
 
     def _rows(self, name: str) -> np.ndarray:
-        """Give for each keypoint of an image the row of its point in ``xyz``, or -1: N int32."""
+        """Return for each keypoint of an image the row of its point in ``xyz``, or -1: N int32."""
         image = self._model.images[self.image_ids[name]]
         rows = np.full(len(image.points2D), -1, np.int32)
         observed = [point.point3D_id for point in image.get_observation_points2D()]
@@ -52,75 +52,123 @@ class ModelPoints:
 
 
 @dataclass(frozen=True)
-class ModelMatches(QueryMatches):
-    """A query's 2D-3D matches, each once, however many images of the model it was found in.
-
-    ``num_matches`` counts those of keypoints that have a point.
-    """
-
-    keypoint_indices: np.ndarray
-    """N int, of the query's keypoints; one that was matched with several points repeats."""
-    point_rows: np.ndarray
-    """N int, of :attr:`ModelPoints.xyz`."""
-    supports: np.ndarray
-    """K×2 int: index of a match, index in ``database`` of an image it was found in."""
-
-    def num_per_image(self, chosen: np.ndarray) -> list[int]:
-        """Count for each database image those matches that a mask (N bool) chooses."""
-        images = self.supports[chosen[self.supports[:, 0]], 1]
-        return np.bincount(images, minlength=len(self.database)).tolist()
-
-
-@dataclass(frozen=True)
-class LocalizationOptions:
-    """How queries are localized."""
+class ModelLocalizerOptions:
+    """How queries are localized in a model."""
 
     pose: AbsolutePoseOptions = field(default_factory=AbsolutePoseOptions)
     """Thresholds and seed; each query has the same seed, whatever the others do."""
     covisibility_clustering: bool = False
-    """Try each group of images that observe the same points by itself."""
+    """Try each group of images that observe the same points separately."""
 
 
-def localize_queries(
-    queries: Sequence[Query],
-    retrieved: Mapping[str, Sequence[str]],
-    features: FeatureReader,
-    matches: MatchReader,
-    points: ModelPoints,
-    options: LocalizationOptions,
-    num_workers: int | None = None,
-) -> Iterator[LocalizedQuery[ModelMatches]]:
-    """Localize queries in their order, some at the same time.
+class ModelLocalizer(Localizer):
+    """Localizes queries in a COLMAP model whose keypoints are those of the feature file.
 
-    The poses do not depend on the number of workers.
-
-    Args:
-        queries: what to localize.
-        retrieved: query name to the images it was matched with; those that the model does not have
-            are passed over.
-        features: of the queries.
-        matches: of each query with its images.
-        points: the model's.
-        options: thresholds and seed.
-        num_workers: threads; as many as cores if None.
-
-    Raises:
-        ValueError: a pair was not matched, or a query has no features.
+    A 2D-3D match counts once, however many images of the model it was found in; ``num_matches``
+    counts the matches whose keypoint in the model has a point. Retrieved images that the model does
+    not have are passed over.
     """
 
-    def gather(query: Query) -> list[ModelMatches]:
-        database = [name for name in retrieved.get(query.name, ()) if name in points]
-        clusters = [database]
-        if options.covisibility_clustering:
-            clusters = covisibility_clusters(database, points)
-        return [gather_matches(query, cluster, features, matches, points) for cluster in clusters]
+    def __init__(
+        self,
+        features: FeatureReader,
+        matches: MatchReader,
+        points: ModelPoints,
+        options: ModelLocalizerOptions | None = None,
+    ) -> None:
+        super().__init__(features, matches)
+        self.points = points
+        self.options = options or ModelLocalizerOptions()
 
-    gathered = ((query, gather(query)) for query in queries)
-    return localize_matched(gathered, lambda query: options.pose, _reason, num_workers)
+    def pose_options(self, query: Query) -> AbsolutePoseOptions:
+        """Return the same options for all queries."""
+        return self.options.pose
+
+    def gather(self, query: Query, database: Sequence[str]) -> list[QueryMatches]:
+        """Find the 3-D points that a query's keypoints were matched with.
+
+        Raises:
+            ValueError: a pair was not matched, the query has no features, or the matches are of
+                other features.
+        """
+        in_model = [name for name in database if name in self.points]
+        clusters = [in_model]
+        if self.options.covisibility_clustering:
+            clusters = covisibility_clusters(in_model, self.points)
+        return [self._gather(query, cluster) for cluster in clusters]
+
+    def _gather(self, query: Query, database: list[str]) -> QueryMatches:
+        keypoints = self.features.keypoints(query.name)
+        parts = [np.zeros((0, 4), np.int64)]
+        for index, name in enumerate(database):
+            rows = self.points.rows(name)
+            pair = self.read_matches(query.name, name, len(keypoints), len(rows))
+            found = np.column_stack([pair, rows[pair[:, 1]], np.full(len(pair), index)])
+            parts.append(found[found[:, 2] >= 0])
+        of_query, of_database, all_rows, images = np.concatenate(parts).T
+        # A match is a keypoint and a point: both in one number.
+        num_points = max(1, len(self.points.xyz))
+        keys, inverse = np.unique(of_query * num_points + all_rows, return_inverse=True)
+        indices, point_rows = np.divmod(keys, num_points)
+        return QueryMatches(
+            query,
+            database,
+            [len(part) for part in parts[1:]],
+            keypoints[indices],
+            self.points.xyz[point_rows],
+            np.column_stack([inverse, images, of_database]),
+            indices,
+            self.points.ids[point_rows],
+        )
+
+    def reason(self, tried: Sequence[QueryMatches], options: AbsolutePoseOptions) -> str:
+        """Explain why none of a query's sets of matches gave a pose."""
+        num_images = sum(len(matches.database) for matches in tried)
+        if num_images == 0:
+            return "none of the images it was paired with is in the model"
+        most, needed = max(len(matches.points3d) for matches in tried), options.num_needed
+        if most < needed:
+            found = f"{most} 2D-3D matches, of {needed} needed"
+            return f"its matches with {num_images} images give {found}"
+        return f"no pose fits {needed} of its {most} 2D-3D matches within {options.max_error:g} px"
+
+    def hloc_log(self, localized: LocalizedQuery) -> dict[str, Any]:
+        """Return a query's entry in the pickled logs of hloc's ``localize_sfm``."""
+        camera = localized.query.camera
+        logs = [self._attempt_log(matches, pose, camera) for matches, pose in localized.attempts]
+        if not self.options.covisibility_clustering:
+            return {**logs[0], "covisibility_clustering": False}
+        return {
+            "db": [self.points.image_ids[name] for name in localized.database],
+            "best_cluster": localized.best,
+            "log_clusters": logs,
+            "covisibility_clustering": True,
+        }
+
+    def _attempt_log(
+        self, matches: QueryMatches, pose: AbsolutePose | None, camera: pycolmap.Camera
+    ) -> dict[str, Any]:
+        supports: list[list[int]] = [[] for _ in matches.points3d]
+        for match, image, _ in matches.supports.tolist():
+            supports[match].append(image)
+        point_ids = matches.point_ids.tolist()
+        return {
+            "db": [self.points.image_ids[name] for name in matches.database],
+            "PnP_ret": None if pose is None else pose.hloc_log() | {"camera": camera},
+            # COLMAP's origin, as hloc logs it.
+            "keypoints_query": matches.keypoints + np.float32(0.5),
+            "points3D_ids": point_ids,
+            "points3D_xyz": None,
+            "num_matches": sum(matches.num_matches),
+            "keypoint_index_to_db": (
+                matches.keypoint_indices.tolist(),
+                list(zip(point_ids, supports, strict=True)),
+            ),
+        }
 
 
 def covisibility_clusters(names: Sequence[str], points: ModelPoints) -> list[list[str]]:
-    """Part images of a model into groups that observe no point in common.
+    """Split images of a model into groups that observe no point in common.
 
     Returns:
         The largest group first, each in the order given.
@@ -137,142 +185,3 @@ def covisibility_clusters(names: Sequence[str], points: ModelPoints) -> list[lis
     for name, label in zip(names, labels.tolist(), strict=True):
         groups.setdefault(label, []).append(name)
     return sorted(groups.values(), key=len, reverse=True)
-
-
-def gather_matches(
-    query: Query,
-    database: Sequence[str],
-    features: FeatureReader,
-    matches: MatchReader,
-    points: ModelPoints,
-) -> ModelMatches:
-    """Find the 3-D points that a query's keypoints were matched with.
-
-    Raises:
-        ValueError: a pair was not matched, the query has no features, or the matches are of other
-            features than the model.
-    """
-    keypoints = features.keypoints(query.name)
-    found_keypoints, found_rows, num_matches = [], [], []
-    for name in database:
-        pair, _ = matches.read(query.name, name)
-        rows = points.rows(name)
-        if len(pair) and (pair.max(0) >= (len(keypoints), len(rows))).any():
-            raise ValueError(
-                f"The matches of {query.name!r} and {name!r} in {matches.path} are of other "
-                "features than the query's or the model's; match or triangulate again."
-            )
-        matched = rows[pair[:, 1]]
-        found_keypoints.append(pair[matched >= 0, 0])
-        found_rows.append(matched[matched >= 0])
-        num_matches.append(len(found_rows[-1]))
-    all_keypoints = np.concatenate([np.zeros(0, np.int64), *found_keypoints])
-    all_rows = np.concatenate([np.zeros(0, np.int64), *found_rows])
-    # A match is a keypoint and a point: both in one number.
-    keys, inverse = np.unique(
-        all_keypoints * max(1, len(points.xyz)) + all_rows, return_inverse=True
-    )
-    indices, point_rows = np.divmod(keys, max(1, len(points.xyz)))
-    found_in = np.repeat(np.arange(len(database)), num_matches)
-    return ModelMatches(
-        query,
-        list(database),
-        num_matches,
-        keypoints[indices],
-        points.xyz[point_rows],
-        indices,
-        point_rows,
-        np.column_stack([inverse, found_in]),
-    )
-
-
-def _reason(gathered: Sequence[ModelMatches], options: AbsolutePoseOptions) -> str:
-    """Say why a query has no pose."""
-    num_images = sum(len(matches.database) for matches in gathered)
-    if num_images == 0:
-        return "none of the images it was paired with is in the model"
-    most = max(len(matches.points3d) for matches in gathered)
-    needed = options.num_needed
-    if most < needed:
-        return f"its matches with {num_images} images give {most} 2D-3D matches, of {needed} needed"
-    return f"no pose fits {needed} of its {most} 2D-3D matches within {options.max_error:g} px"
-
-
-def hloc_log(
-    localized: LocalizedQuery[ModelMatches], points: ModelPoints, options: LocalizationOptions
-) -> dict[str, Any]:
-    """Give a query's entry in the pickled logs of hloc's ``localize_sfm``."""
-    logs = [
-        _hloc_attempt_log(matches, pose, localized.query.camera, points)
-        for matches, pose in localized.attempts
-    ]
-    if not options.covisibility_clustering:
-        return {**logs[0], "covisibility_clustering": False}
-    return {
-        "db": [points.image_ids[name] for name in localized.database],
-        "best_cluster": localized.best,
-        "log_clusters": logs,
-        "covisibility_clustering": True,
-    }
-
-
-def _hloc_attempt_log(
-    matches: ModelMatches,
-    pose: AbsolutePose | None,
-    camera: pycolmap.Camera,
-    points: ModelPoints,
-) -> dict[str, Any]:
-    supports: list[list[int]] = [[] for _ in matches.points3d]
-    for match, image in matches.supports.tolist():
-        supports[match].append(image)
-    point_ids = points.ids[matches.point_rows].tolist()
-    found = None
-    if pose is not None:
-        found = {
-            "cam_from_world": pycolmap.Rigid3d(pose.cam_from_world),
-            "num_inliers": pose.num_inliers,
-            "inlier_mask": pose.inliers,
-            "camera": camera,
-        }
-    return {
-        "db": [points.image_ids[name] for name in matches.database],
-        "PnP_ret": found,
-        "keypoints_query": matches.keypoints + np.float32(0.5),  # COLMAP's origin, as hloc logs it
-        "points3D_ids": point_ids,
-        "points3D_xyz": None,
-        "num_matches": sum(matches.num_matches),
-        "keypoint_index_to_db": (
-            matches.keypoint_indices.tolist(),
-            list(zip(point_ids, supports, strict=True)),
-        ),
-    }
-
-
-def inlier_matches(
-    localized: LocalizedQuery[ModelMatches],
-    features: FeatureReader,
-    matches: MatchReader,
-    points: ModelPoints,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Give the inliers that a localized query has in its best database image, for a picture.
-
-    Returns:
-        N×2 in the query and N×2 in the database image (integer = pixel centre).
-
-    Raises:
-        ValueError: the query has no pose.
-    """
-    name = localized.best_image
-    used, pose = localized.best_attempt
-    inliers = pose.inliers
-    chosen = set(
-        zip(used.keypoint_indices[inliers].tolist(), used.point_rows[inliers].tolist(), strict=True)
-    )
-    pair, _ = matches.read(localized.query.name, name)
-    rows = points.rows(name)[pair[:, 1]]
-    kept = [key in chosen for key in zip(pair[:, 0].tolist(), rows.tolist(), strict=True)]
-    of_query, of_database = pair[np.array(kept, bool)].T
-    return (
-        features.keypoints(localized.query.name)[of_query],
-        features.keypoints(name)[of_database],
-    )

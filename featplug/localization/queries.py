@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pycolmap
@@ -29,6 +29,16 @@ class Query:
     """Relative to the image folder."""
     camera: pycolmap.Camera
     """Its intrinsics; the origin is the corner of the first pixel, as COLMAP has it."""
+
+
+def camera_log(camera: pycolmap.Camera) -> dict[str, Any]:
+    """Return a camera in values that JSON has."""
+    return {
+        "model": camera.model.name,
+        "width": camera.width,
+        "height": camera.height,
+        "params": [float(value) for value in camera.params],
+    }
 
 
 def read_queries(path: Path) -> list[Query]:

@@ -2,14 +2,13 @@
 
 As InLoc does (Taira et al., CVPR 2018): a keypoint's point is interpolated between the four pixels
 around it, or is that of the nearest pixel where one of the four is a hole. Every scan is read once,
-and the points of all keypoints of its image are kept in a small HDF5 file beside the features:
+and the points of all keypoints of its image are kept in a small HDF5 file next to the features:
 image groups with ``points3D``.
 """
 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,11 +23,10 @@ from featplug.utils.progress import progress_bar
 
 
 def interpolate_scan(scan: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
-    """Give the 3-D points that a scan has at keypoints.
+    """Return the 3-D points that a scan has at keypoints.
 
     Between pixel centres the scan is bilinear. Where one of the four pixels is a hole, the nearest
-    pixel counts. In the outer half of the pixels at the border, the surface goes on as it comes
-    there.
+    pixel counts. In the outer half of the pixels at the border, the surface is continued linearly.
 
     Args:
         scan: H×W×3, the point of each pixel; not finite in holes.
@@ -126,12 +124,23 @@ class ScanSummary:
 
     path: Path
     num_read: int
-    """Scans read by this run."""
+    """Number of scans read by this run."""
     num_present: int
-    """Images whose points were in the file before."""
+    """Number of images whose points were in the file before."""
     skipped: dict[str, str] = field(default_factory=dict)
     """Images without points, and why."""
-    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """How scans are read."""
+
+    overwrite: bool = False
+    """Replace the file of scan points."""
+    memory_budget: int = 2**30
+    """Bytes for the scans in memory; there is always one."""
+    num_workers: int | None = None
+    """Threads that read scans; as many as cores if None."""
 
 
 def sample_scans(
@@ -139,32 +148,27 @@ def sample_scans(
     read_scan: Callable[[Path], np.ndarray],
     features: Path,
     output: Path,
-    overwrite: bool = False,
-    *,
-    memory_budget: int = 2**30,
-    num_workers: int | None = None,
+    options: SamplingOptions | None = None,
     progress: bool = False,
 ) -> ScanSummary:
-    """Give the keypoints of images their 3-D points; reads each scan once.
+    """Look up the 3-D points of the keypoints of images; reads each scan once.
 
     What is in the file already is not read again, unless the scan has changed; the points of one
-    that has changed and cannot be read are removed. Scans that are no longer there are not missed.
+    that has changed and cannot be read are removed. Points in the file whose scan was deleted stay.
 
     Args:
         scans: image name to the file of its scan.
         read_scan: reads such a file to H×W×3, with a ValueError or OSError if it cannot.
         features: the feature file.
         output: the file of scan points.
-        overwrite: replace that file.
-        memory_budget: bytes for the scans in memory; one there is always.
-        num_workers: threads that read scans; as many as cores if None.
+        options: memory and threads.
         progress: show a progress bar.
 
     Raises:
         FileNotFoundError: there is no feature file.
         ValueError: the file of scan points is of other features.
     """
-    start = time.perf_counter()
+    options = options or SamplingOptions()
     skipped: dict[str, str] = {}
     with FeatureReader(features) as reader:
         provenance = Provenance(
@@ -173,7 +177,7 @@ def sample_scans(
             inputs={"features": reader.file_id},
             revisions={"scan points": REVISION},
         )
-        with ScanPointWriter(output, provenance, overwrite) as writer:
+        with ScanPointWriter(output, provenance, options.overwrite) as writer:
             todo = {}
             for name, path in scans.items():
                 if not path.is_file():
@@ -188,7 +192,7 @@ def sample_scans(
                 return _sample_scan(todo[name], read_scan, keypoints, size)
 
             with progress_bar(None, "scan", len(todo), "scan", progress) as bar:
-                for name, sampled in _in_threads(sample, todo, memory_budget, num_workers):
+                for name, sampled in _in_threads(sample, todo, options):
                     if sampled.reason is None:
                         writer.write(name, sampled.points3d, sampled.fingerprint)
                     else:
@@ -199,7 +203,7 @@ def sample_scans(
                 if name not in skipped and writer.has_no_point(name):
                     skipped[name] = f"{path} has a point at no keypoint of {name!r}."
     skipped = {name: skipped[name] for name in scans if name in skipped}
-    return ScanSummary(output, len(todo), num_present, skipped, time.perf_counter() - start)
+    return ScanSummary(output, len(todo), num_present, skipped)
 
 
 @dataclass(frozen=True)
@@ -235,10 +239,7 @@ def _sample_scan(
 
 
 def _in_threads(
-    sample: Callable[[str], _Sample],
-    names: Iterable[str],
-    memory_budget: int,
-    num_workers: int | None,
+    sample: Callable[[str], _Sample], names: Iterable[str], options: SamplingOptions
 ) -> Iterator[tuple[str, _Sample]]:
     """Sample scans in order; the first good one alone, to see how many fit into the budget."""
     todo = iter(names)
@@ -246,6 +247,6 @@ def _in_threads(
         sampled = sample(name)
         yield name, sampled
         if sampled.reason is None:
-            num_in_budget = memory_budget // max(1, sampled.num_bytes)
-            num_workers = min(num_workers or os.cpu_count() or 1, num_in_budget)
+            num_in_budget = options.memory_budget // max(1, sampled.num_bytes)
+            num_workers = min(options.num_workers or os.cpu_count() or 1, num_in_budget)
             yield from map_ahead(lambda name: (name, sample(name)), todo, num_workers)

@@ -40,14 +40,13 @@ Result = TypeVar("Result")
 class ExtractOptions(NetworkOptions):
     """How features are extracted and stored."""
 
-    max_keypoints: int | None = None
-    """Number of keypoints to keep in each image, the strongest by score; -1 keeps all, the default
-    is the feature's own."""
     as_half: bool = True
     """Store descriptors as float16; keypoints stay float32."""
     half_keypoints: bool = False
     """Store keypoints as float16, too, as hloc does by default, to compare with its files: it moves
     them by up to 1 px on large images."""
+    num_workers: int = 2
+    """Threads that read images ahead."""
 
 
 @dataclass(frozen=True)

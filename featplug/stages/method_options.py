@@ -18,12 +18,13 @@ class DeviceOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkOptions(DeviceOptions):
-    """Which weights a method uses, and how its network computes."""
+    """Which weights a feature uses, how its network computes, and how much is kept of it."""
 
+    max_keypoints: int | None = None
+    """Number of keypoints to keep in each image, the strongest by score; -1 keeps all, the default
+    is the feature's own."""
     weights: str | None = None
     """Weights of the networks: official, featplug, or a file for the feature's own network; by
     default the authors' where they are installed."""
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     """Floating-point type of the network's products; detection is always in float32."""
-    num_workers: int = 2
-    """Threads that read images ahead."""

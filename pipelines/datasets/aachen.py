@@ -16,8 +16,8 @@ Sets of one's own have the same layout, may have other conditions than day and n
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -26,211 +26,210 @@ import pycolmap
 
 from featplug.colmap.model_files import read_model
 from featplug.colmap.nvm import read_nvm
-from featplug.io.images import list_images, read_image
+from featplug.io.images import list_images
+from featplug.localization.evaluation import RecallRules
 from featplug.localization.queries import Query, read_queries
-from featplug.metrics.poses import model_cameras
-from featplug.utils.parallel import map_ahead
-from featplug.utils.progress import progress_bar
-from pipelines.datasets.problem import Problem, image_problem
+from featplug.metrics.poses import OLD_NIGHT_THRESHOLDS
+from pipelines.datasets.demo import DEMO, DEMO_FOLDER, make_demo_world
+from pipelines.datasets.protocol import (
+    GROUND_TRUTH,
+    FileProblem,
+    ModelDataset,
+    ModelOptions,
+    read_conditions,
+)
 
+NIGHT = "night"
 QUERIES = "queries"
 _LIST_SUFFIX = "_time_queries_with_intrinsics.txt"
-_ALL_FROM = (
-    "Aachen Day-Night: https://www.visuallocalization.net/datasets, or "
-    "https://data.ciirc.cvut.cz/public/projects/2020VisualLocalization/Aachen-Day-Night/"
-)
-_IMAGES_FROM = f"images/database_and_query_images.zip and, for v1.1, aachen_v1_1.zip of {_ALL_FROM}"
-_MODELS_FROM = {
-    "v1": f"3D-models/ of {_ALL_FROM}",
-    "v1.1": f"aachen_v1_1.zip of {_ALL_FROM}",
-}
 _PAIRS_FROM = (
     "local_feature_evaluation/data/aachen-day-night/ of "
     "https://github.com/tsattler/visuallocalizationbenchmark"
 )
+_DEMO_NUM_LOC, _LOCAL_FEATURES_NUM_LOC = 20, 20
 
 Version = Literal["v1", "v1.1"]
+Protocol = Literal["sfm", "local-features"]
 
 
 @dataclass(frozen=True)
-class Aachen:
-    """A tree of Aachen Day-Night; image names are relative to ``image_dir``."""
+class AachenOptions(ModelOptions):
+    """What to localize in Aachen, and how."""
 
-    root: Path
-    version: Version
-    image_dir: Path
+    pipeline = "aachen"
+    rules = RecallRules(older={NIGHT: OLD_NIGHT_THRESHOLDS}, until="2020")
 
-    @property
-    def model_dir(self) -> Path:
-        """Where the reference model is."""
-        models = self.root / "3D-models"
-        return models if self.version == "v1" else models / "aachen_v_1_1"
+    dataset: Path = Path("datasets/aachen")
+    """Folder of Aachen Day-Night as released, v1 or v1.1, or of a set in its layout; `demo` renders
+    a small town into datasets/demo."""
+    version: Version | None = None
+    """Version to use where the folder has both; by default the newer."""
+    protocol: Protocol = "sfm"
+    """sfm: a model of the whole database, all queries. local-features: as the benchmark of 2019 for
+    local features, the night queries in a model of the images that each is paired with."""
+    num_loc: int | None = None
+    """Number of database images that each query is matched with, by retrieval; by default 50, in
+    the small demo 20; 20 at most for local-features."""
+    pairs: Path | None = None
+    """Pair list, a query and a database image a line, in place of retrieval; where it also has
+    pairs of two database images, these are used in place of covisibility. By default retrieval;
+    for local-features the benchmark's list, and retrieval in sets of one's own that have true poses
+    and no such list."""
 
-    @property
-    def nvm(self) -> Path:
-        """The reference model as VisualSFM writes it."""
-        name = "aachen_cvpr2018_db.nvm" if self.version == "v1" else "aachen_v_1_1.nvm"
-        return self.model_dir / name
-
-    @property
-    def intrinsics(self) -> Path:
-        """List of the reference images' cameras."""
-        suffix = "" if self.version == "v1" else "_v1_1"
-        return self.model_dir / f"database_intrinsics{suffix}.txt"
-
-    @property
-    def local_feature_pairs(self) -> Path:
-        """Pair list of the local feature benchmark, which comes apart from the data set."""
-        suffix = "" if self.version == "v1" else "_v1_1"
-        return self.root / f"image_pairs_to_match{suffix}.txt"
+    def open(self, progress: bool = False) -> Aachen:
+        """Find the data set, or make the demo world; see :class:`Aachen`."""
+        if self.dataset == DEMO:
+            return Aachen(make_demo_world(DEMO_FOLDER, progress=progress), None, self.protocol)
+        return Aachen(self.dataset, self.version, self.protocol)
 
     @property
-    def ground_truth(self) -> Path:
-        """Pose file of the queries; the benchmark's own is not public."""
-        return self.root / "ground_truth.txt"
+    def num_retrieved(self) -> int:
+        """Number of database images that each query is matched with, under the protocol."""
+        num = super().num_retrieved
+        if self.num_loc is None and self.dataset == DEMO:
+            num = _DEMO_NUM_LOC
+        return num if self.protocol == "sfm" else min(num, _LOCAL_FEATURES_NUM_LOC)
 
     @property
-    def query_lists(self) -> dict[str, Path]:
-        """Condition, such as day, to its query list."""
-        lists = sorted((self.root / QUERIES).glob(f"*{_LIST_SUFFIX}"))
-        return {path.name.removesuffix(_LIST_SUFFIX): path for path in lists}
-
-    @property
-    def has_colmap_model(self) -> bool:
-        """Whether the reference model is there in COLMAP's form, which is read faster."""
-        return any((self.model_dir / f"images.{suffix}").is_file() for suffix in ("bin", "txt"))
+    def settings(self) -> list[str]:
+        """Version and protocol, where asked for."""
+        settings: list[str] = [] if self.version is None else [self.version]
+        return settings if self.protocol == "sfm" else [*settings, self.protocol]
 
 
-def open_aachen(root: Path, version: Version | None = None) -> Aachen:
-    """Find out which version and layout a folder has.
+class Aachen(ModelDataset):
+    """A tree of Aachen Day-Night.
 
     Args:
         root: the folder.
-        version: where both are there; the newer if None.
+        version: version where both are present; the newer if None.
+        protocol: whether the queries are those of the local feature benchmark.
 
     Raises:
-        FileNotFoundError: the folder or its main parts are not there; says where to get them.
+        FileNotFoundError: the folder or its main parts do not exist; the message has where to get
+            them.
     """
-    root = Path(root)
-    if not root.is_dir():
-        raise FileNotFoundError(
-            f"There is no dataset {root}. Get {_ALL_FROM}, and name its folder by --dataset; "
-            "--dataset demo needs no download."
+
+    source = (
+        "Aachen Day-Night: https://www.visuallocalization.net/datasets, or "
+        "https://data.ciirc.cvut.cz/public/projects/2020VisualLocalization/Aachen-Day-Night/"
+    )
+    has_demo = True
+
+    def __init__(
+        self, root: Path, version: Version | None = None, protocol: Protocol = "sfm"
+    ) -> None:
+        super().__init__(root)
+        models = self.root / "3D-models"
+        if version is None:
+            version = "v1.1" if (models / "aachen_v_1_1").is_dir() else "v1"
+        is_v1 = version == "v1"
+        self.version = version
+        self.model_of_pairs = protocol == "local-features"
+        self.model_dir = models if is_v1 else models / "aachen_v_1_1"
+        self.nvm = self.model_dir / ("aachen_cvpr2018_db.nvm" if is_v1 else "aachen_v_1_1.nvm")
+        suffix = "" if is_v1 else "_v1_1"
+        self.intrinsics = self.model_dir / f"database_intrinsics{suffix}.txt"
+        lists = sorted((self.root / QUERIES).glob(f"*{_LIST_SUFFIX}"))
+        self.query_lists = {path.name.removesuffix(_LIST_SUFFIX): path for path in lists}
+        self._benchmark_pairs = self.root / f"image_pairs_to_match{suffix}.txt"
+        self._require_parts()
+
+    @property
+    def sources(self) -> tuple[str, str, str]:
+        """Where to get the reference model, the query lists and the images."""
+        archive = f"aachen_v1_1.zip of {self.source}"
+        return (
+            f"3D-models/ of {self.source}" if self.version == "v1" else archive,
+            f"{QUERIES}/ of {self.source}",
+            f"images/database_and_query_images.zip and, for v1.1, {archive}",
         )
-    if version is None:
-        version = "v1.1" if (root / "3D-models" / "aachen_v_1_1").is_dir() else "v1"
-    folders = [root / "images_upright", root / "images" / "images_upright"]
-    images = next((folder for folder in folders if folder.is_dir()), None)
-    if images is None:
-        raise FileNotFoundError(
-            f"{root} is no Aachen dataset: it has neither images_upright nor "
-            f"images/images_upright; unpack {_IMAGES_FROM}."
-        )
-    dataset = Aachen(root, version, images)
-    if not dataset.query_lists:
-        raise FileNotFoundError(
-            f"{root} has no query list {QUERIES}/*{_LIST_SUFFIX}; get {QUERIES}/ of {_ALL_FROM}."
-        )
-    if not dataset.has_colmap_model and not dataset.nvm.is_file():
-        raise FileNotFoundError(
-            f"{root} has no reference model: {dataset.model_dir} has neither images.bin nor "
-            f"{dataset.nvm.name}; get {_MODELS_FROM[version]}."
-        )
-    return dataset
 
+    def _require_parts(self) -> None:
+        model_from, queries_from, images_from = self.sources
+        folders = [self.root / "images_upright", self.root / "images" / "images_upright"]
+        images = next((folder for folder in folders if folder.is_dir()), None)
+        if images is None:
+            raise FileNotFoundError(
+                f"{self.root} is no Aachen dataset: it has neither images_upright nor "
+                f"images/images_upright; unpack {images_from}."
+            )
+        self.image_dir = images
+        if not self.query_lists:
+            raise FileNotFoundError(
+                f"{self.root} has no query list {QUERIES}/*{_LIST_SUFFIX}; get {queries_from}."
+            )
+        if not self.has_colmap_model and not self.nvm.is_file():
+            raise FileNotFoundError(
+                f"{self.root} has no reference model: {self.model_dir} has neither images.bin nor "
+                f"{self.nvm.name}; get {model_from}."
+            )
 
-def read_reference_model(dataset: Aachen) -> pycolmap.Reconstruction:
-    """Read the reference model: COLMAP's where it is there, else NVM with the list of cameras.
+    @property
+    def pair_list(self) -> Path | None:
+        """Pair list of the local feature benchmark, which comes separately.
 
-    Raises:
-        FileNotFoundError: the list of cameras is not there.
-        ValueError: a file is damaged.
-    """
-    if dataset.has_colmap_model:
-        return read_model(dataset.model_dir)
-    cameras = {query.name: query.camera for query in read_queries(dataset.intrinsics)}
-    return read_nvm(dataset.nvm, cameras)
-
-
-def read_query_lists(dataset: Aachen) -> dict[str, list[Query]]:
-    """Read the queries of each condition.
-
-    Raises:
-        ValueError: a list is damaged or empty, or a query is in two of them.
-    """
-    queries = {condition: read_queries(path) for condition, path in dataset.query_lists.items()}
-    seen: dict[str, str] = {}
-    for condition, listed in queries.items():
-        for query in listed:
-            if (other := seen.setdefault(query.name, condition)) != condition:
-                raise ValueError(
-                    f"{query.name!r} is in the query lists of {other} and of {condition} in "
-                    f"{dataset.root / QUERIES}; remove it from one."
-                )
-    return queries
-
-
-def check_dataset(
-    dataset: Aachen, listed: Iterable[str] = (), progress: bool = False
-) -> list[Problem]:
-    """Look for missing and damaged files; reads all images.
-
-    Args:
-        dataset: what to check.
-        listed: names of more images that must be there, such as those of a pair list.
-        progress: show a progress bar.
-    """
-    problems = []
-    sizes: dict[str, tuple[int, int] | None] = dict.fromkeys(listed)
-    models_from = _MODELS_FROM[dataset.version]
-    try:
-        model = read_reference_model(dataset)
-        sizes |= {name: (c.width, c.height) for name, c in model_cameras(model).items()}
-        if not model.points3D:
-            problems.append(Problem(f"{dataset.model_dir} has no points.", models_from))
-    except (OSError, ValueError) as error:
-        problems.append(Problem(str(error), models_from))
-    for condition in ("day", "night"):
-        if condition not in dataset.query_lists:
-            path = dataset.root / QUERIES / f"{condition}{_LIST_SUFFIX}"
-            problems.append(Problem(f"There is no query list {path}.", f"queries/ of {_ALL_FROM}"))
-    try:
-        for queries in read_query_lists(dataset).values():
-            sizes |= {q.name: (q.camera.width, q.camera.height) for q in queries}
-    except (OSError, ValueError) as error:
-        problems.append(Problem(str(error), f"queries/ of {_ALL_FROM}"))
-    on_disk = set(list_images(dataset.image_dir))
-    problems += [
-        Problem(
-            f"{dataset.image_dir / name} is in no query list.",
-            "lists: write a line `name MODEL width height p0 p1 …` for it, or leave it out",
-        )
-        for name in sorted(on_disk - set(sizes))
-        if name.startswith("query/")
-    ]
-
-    def check(name: str) -> str | None:
-        path = dataset.image_dir / name
-        if (reason := image_problem(path, sizes[name])) is not None:
-            return reason
-        try:
-            read_image(path, grayscale=True)
-        except ValueError as error:
-            return str(error)
-        return None
-
-    found = map_ahead(check, sorted(sizes), os.cpu_count() or 1)
-    reasons = progress_bar(found, "check", len(sizes), "image", progress)
-    return problems + [Problem(reason, _IMAGES_FROM) for reason in reasons if reason]
-
-
-def local_feature_pairs(dataset: Aachen) -> Path:
-    """Give the local feature benchmark's pair list.
-
-    Raises:
-        FileNotFoundError: it is not there; says where to get it.
-    """
-    path = dataset.local_feature_pairs
-    if not path.is_file():
+        Raises:
+            FileNotFoundError: it does not exist, and the set has no true poses, so that it is the
+                benchmark's; the message has where to get it.
+        """
+        path = self._benchmark_pairs
+        if not self.model_of_pairs or path.is_file():
+            return path if self.model_of_pairs else None
+        if (self.root / GROUND_TRUTH).is_file():
+            return None
         raise FileNotFoundError(f"There is no pair list {path}; get it from {_PAIRS_FROM}.")
-    return path
+
+    @property
+    def has_colmap_model(self) -> bool:
+        """Whether the reference model exists in COLMAP's form, which is read faster."""
+        return any((self.model_dir / f"images.{suffix}").is_file() for suffix in ("bin", "txt"))
+
+    def reference_model(self) -> pycolmap.Reconstruction:
+        """Read the reference model: COLMAP's where it exists, else NVM with the list of cameras.
+
+        Raises:
+            FileNotFoundError: the list of cameras does not exist.
+            ValueError: a file is damaged.
+        """
+        if self.has_colmap_model:
+            return read_model(self.model_dir)
+        cameras = {query.name: query.camera for query in read_queries(self.intrinsics)}
+        return read_nvm(self.nvm, cameras)
+
+    def queries(self) -> dict[str, list[Query]]:
+        """Read the queries of each condition, for the local feature benchmark of night only.
+
+        Raises:
+            ValueError: a list is damaged or empty, or a query is in two of them.
+        """
+        conditions = read_conditions(self.query_lists)
+        if not self.model_of_pairs:
+            return conditions
+        if NIGHT not in conditions:
+            raise ValueError(
+                f"The protocol local-features localizes night queries; {self.root} has those of "
+                f"{', '.join(conditions)}."
+            )
+        return {NIGHT: conditions[NIGHT]}
+
+    def check(self, listed: Iterable[str] = (), progress: bool = False) -> list[FileProblem]:
+        """Look for missing and damaged files, and for queries that are in no list."""
+        problems = []
+        for condition in ("day", NIGHT):
+            if condition not in self.query_lists:
+                path = self.root / QUERIES / f"{condition}{_LIST_SUFFIX}"
+                problems.append(FileProblem(f"There is no query list {path}.", self.sources[1]))
+        known = set(listed)
+        with suppress(OSError, ValueError):  # a damaged list is reported below
+            conditions = read_conditions(self.query_lists).values()
+            known |= {query.name for queries in conditions for query in queries}
+        problems += [
+            FileProblem(
+                f"{self.image_dir / name} is in no query list.",
+                "lists: write a line `name MODEL width height p0 p1 …` for it, or leave it out",
+            )
+            for name in list_images(self.image_dir)
+            if name.startswith("query/") and name not in known
+        ]
+        return problems + super().check(listed, progress)

@@ -18,18 +18,22 @@ import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pycolmap
 
-from featplug.io.images import list_images, read_image
+from featplug.io.images import list_images, read_image, read_image_size
+from featplug.localization.evaluation import RecallRules
 from featplug.localization.queries import Query, read_queries
+from featplug.metrics.poses import INLOC_THRESHOLDS
 from featplug.utils.parallel import map_ahead
 from featplug.utils.progress import progress_bar
 from featplug.weights.converters.matlab_files import mat_array_shapes, read_mat_array
-from pipelines.datasets.problem import Problem
+from pipelines.datasets.demo import DEMO, DEMO_FOLDER, make_demo_world
+from pipelines.datasets.protocol import FileProblem, ScanDataset, ScanOptions
 
 CUTOUTS = "database/cutouts"
 ALIGNMENTS = "database/alignments"
@@ -45,7 +49,31 @@ _ALIGNMENTS_FROM = (
     "alignments: https://cvpr17.wijmans.xyz/data/, each floor's archive unpacked into "
     f"{ALIGNMENTS}/FLOOR"
 )
-_OWN_LISTS = "lists: write them for the images that are there, with names relative to the dataset"
+_OWN_LISTS = "lists: write them for the images that exist, with names relative to the dataset"
+
+
+@dataclass(frozen=True)
+class InLocOptions(ScanOptions):
+    """What to localize in InLoc, and how."""
+
+    pipeline = "inloc"
+    rules = RecallRules(INLOC_THRESHOLDS)
+
+    dataset: Path = Path("datasets/inloc")
+    """Folder of InLoc as released, or of a set in its layout; `demo` renders a room into
+    datasets/demo."""
+    num_loc: int = 40
+    """Number of database images that each query is matched with, by retrieval."""
+    queries: Path | None = None
+    """Query list with intrinsics; by default the dataset's queries_with_intrinsics.txt, if it
+    exists. Queries that are not in it have the benchmark's camera."""
+
+    def open(self, progress: bool = False) -> InLoc:
+        """Find the data set, or make the demo room; see :class:`InLoc`."""
+        folder = self.dataset
+        if folder == DEMO:
+            folder = make_demo_world(DEMO_FOLDER, layout="inloc", progress=progress)
+        return InLoc(folder, self.queries)
 
 
 @dataclass(frozen=True)
@@ -59,66 +87,65 @@ class Cutout:
     """Yaw, pitch and suffix as they stand in the name, such as ``120_-30.jpg``."""
 
 
-class InLoc:
+class InLoc(ScanDataset):
     """An InLoc tree; image names are relative to its folder.
 
+    Args:
+        root: the folder.
+        query_list: query list with intrinsics, also of some queries only; by default the dataset's
+            own, where it has one. The benchmark has none.
+
     Raises:
-        FileNotFoundError: the folder or one of its parts is not there; says where to get it.
+        FileNotFoundError: the folder or one of its parts does not exist; the message has where to
+            get it.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = Path(root)
-        if not self.root.is_dir():
-            raise FileNotFoundError(
-                f"There is no dataset {self.root}. InLoc is to be had as {_CUTOUTS_FROM}; "
-                f"{_ALIGNMENTS_FROM}. `--dataset demo` needs no download."
-            )
+    source = f"InLoc: {_CUTOUTS_FROM}; {_ALIGNMENTS_FROM}"
+    has_demo = True
+
+    def __init__(self, root: Path, query_list: Path | None = None) -> None:
+        super().__init__(root)
         parts = {CUTOUTS: _CUTOUTS_FROM, ALIGNMENTS: _ALIGNMENTS_FROM, QUERIES: _CUTOUTS_FROM}
         for part, remedy in parts.items():
             if not (self.root / part).is_dir():
                 raise FileNotFoundError(
                     f"{self.root} is no InLoc dataset, it lacks {part}; get {remedy}."
                 )
-
-    @property
-    def ground_truth(self) -> Path:
-        """Pose file of the queries; the benchmark's own is not public."""
-        return self.root / "ground_truth.txt"
-
-    @property
-    def query_list(self) -> Path:
-        """Query list with intrinsics; the benchmark has none."""
-        return self.root / "queries_with_intrinsics.txt"
+        own_list = self.root / "queries_with_intrinsics.txt"
+        if query_list is None and own_list.is_file():
+            query_list = own_list
+        self._listed = [] if query_list is None else read_queries(query_list)
 
     def database_names(self) -> list[str]:
-        """List the database images that are there."""
+        """List the database images."""
         return [f"{CUTOUTS}/{name}" for name in list_images(self.root / CUTOUTS)]
 
     def query_names(self) -> list[str]:
-        """List the query photographs that are there."""
+        """List the query photographs."""
         return [f"{QUERIES}/{name}" for name in list_images(self.root / QUERIES)]
 
-    def queries(self, query_list: Path | None = None) -> tuple[list[str], dict[str, Query]]:
-        """Give the names of all queries, and those with known intrinsics.
+    def queries(self) -> dict[str, list[Query]]:
+        """Return the photographs and, so that they are missed, the others in the query list."""
+        listed = {query.name: query for query in self._listed}
+        queries = {name: listed.get(name) or self._query(name) for name in self.query_names()}
+        return {"": list((queries | listed).values())}
 
-        All are the photographs that are there and, so that they are missed, those of the list.
-
-        Args:
-            query_list: with intrinsics, also of some queries only; by default the dataset's own,
-                where it has one.
-        """
-        if query_list is None and self.query_list.is_file():
-            query_list = self.query_list
-        listed = [] if query_list is None else read_queries(query_list)
-        queries = {query.name: query for query in listed}
-        return list(dict.fromkeys([*self.query_names(), *queries])), queries
+    def _query(self, name: str) -> Query:
+        size = (4032, 3024)
+        with suppress(ValueError):  # a damaged photograph is reported when it is used
+            size = read_image_size(self.root / name)
+        return Query(name, benchmark_camera(*size))
 
     def scan_path(self, name: str) -> Path:
-        """Where the scan of a database image is."""
+        """Return the file of a database image's scan."""
         return self.root / f"{name}.mat"
 
+    def read_scan(self, path: Path) -> np.ndarray:
+        """Read the points of a cutout's pixels; see :func:`read_scan`."""
+        return read_scan(path)
+
     def alignment_path(self, name: str) -> Path:
-        """Where the alignment of a database image's scan is.
+        """Return the file of the alignment of a database image's scan.
 
         Raises:
             ValueError: the name is not that of a cutout.
@@ -126,6 +153,82 @@ class InLoc:
         cutout = parse_cutout(name)
         folder = self.root / ALIGNMENTS / cutout.floor / "transformations"
         return folder / f"{cutout.building}_trans_{cutout.scan}.txt"
+
+    def alignment(self, name: str) -> np.ndarray:
+        """Read ``world_from_scan`` of a database image's scan; see :func:`read_alignment`."""
+        return read_alignment(self.alignment_path(name))
+
+    def check(self, listed: Iterable[str] = (), progress: bool = False) -> list[FileProblem]:
+        """Look for missing and damaged files; reads all images, and of scans what has their size.
+
+        Every scan is expected to have the same views, and every scan with an alignment to exist.
+        """
+        listed = {*listed, *(query.name for query in self._listed)}
+        present = set(self.database_names() + self.query_names())
+        cutouts: dict[str, Cutout] = {}
+        problems = []
+        for name in sorted(present):
+            if name.startswith(CUTOUTS):
+                try:
+                    cutouts[name] = parse_cutout(name)
+                except ValueError as error:
+                    problems.append(FileProblem(str(error), _CUTOUTS_FROM))
+        expected = self._expected_cutouts(cutouts.values())
+        for name in sorted(listed - present - expected):
+            problems.append(FileProblem(f"There is no image {self.root / name}.", _OWN_LISTS))
+        alignments = {self.alignment_path(name) for name in cutouts.keys() | expected}
+        for path in sorted(alignments):
+            try:
+                read_alignment(path)
+            except (OSError, ValueError) as error:
+                problems.append(FileProblem(str(error), _ALIGNMENTS_FROM))
+        names = sorted(present | expected)
+        checked = map_ahead(self._check_image, names, os.cpu_count() or 1)
+        for reasons in progress_bar(checked, "check", len(names), "image", progress):
+            problems += [FileProblem(reason, _CUTOUTS_FROM) for reason in reasons]
+        return problems
+
+    def _expected_cutouts(self, cutouts: Collection[Cutout]) -> set[str]:
+        """Name the cutouts that should exist, judged by the others.
+
+        These are the views that most scans have, of each scan that has views or an alignment.
+        """
+        scans = {(cutout.floor, cutout.building, cutout.scan) for cutout in cutouts}
+        num_scans = len(scans)
+        views = Counter(cutout.view for cutout in cutouts)
+        for floor in {floor for floor, _, _ in scans}:
+            folder = self.root / ALIGNMENTS / floor / "transformations"
+            for path in folder.glob("*_trans_*.txt"):
+                building, _, scan = path.stem.rpartition("_trans_")
+                scans.add((floor, building, scan))
+        return {
+            f"{CUTOUTS}/{floor}/{scan}/{building}_cutout_{scan}_{view}"
+            for floor, building, scan in scans
+            for view, count in views.items()
+            if 2 * count > num_scans
+        }
+
+    def _check_image(self, name: str) -> list[str]:
+        """Return what is wrong with an image, and with its scan where it is of the database."""
+        reasons = []
+        size = scan_shape = None
+        try:
+            size = read_image(self.root / name, grayscale=True).shape
+        except (OSError, ValueError) as error:
+            reasons.append(str(error))
+        if name.startswith(CUTOUTS):
+            path = self.scan_path(name)
+            try:
+                scan_shape = mat_array_shapes(path).get(_SCAN_ARRAY)
+                if scan_shape is None:
+                    reasons.append(f"{path} has no array {_SCAN_ARRAY}.")
+            except FileNotFoundError:
+                reasons.append(f"There is no scan {path}.")
+            except (OSError, ValueError) as error:
+                reasons.append(str(error))
+        if size and scan_shape and scan_shape != (*size, 3):
+            reasons.append(f"{path} has the shape {scan_shape}, its image {size}.")
+        return reasons
 
 
 def parse_cutout(name: str) -> Cutout:
@@ -201,19 +304,6 @@ def read_alignment(path: Path) -> np.ndarray:
     return found / found[3, 3]
 
 
-def read_alignments(
-    dataset: InLoc, names: Iterable[str]
-) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Read the alignments of database images; of the others, say why there is none."""
-    alignments, skipped = {}, {}
-    for name in names:
-        try:
-            alignments[name] = read_alignment(dataset.alignment_path(name))
-        except (OSError, ValueError) as error:
-            skipped[name] = str(error)
-    return alignments, skipped
-
-
 def benchmark_camera(width: int, height: int) -> pycolmap.Camera:
     """Give the camera that InLoc assumes for its queries.
 
@@ -223,83 +313,3 @@ def benchmark_camera(width: int, height: int) -> pycolmap.Camera:
     focal = max(width, height) * 28 / 36
     params = [focal, width / 2, height / 2]
     return pycolmap.Camera(model="SIMPLE_PINHOLE", width=width, height=height, params=params)
-
-
-def check_dataset(
-    dataset: InLoc, listed: Iterable[str] = (), progress: bool = False
-) -> list[Problem]:
-    """Look for missing and damaged files; reads all images, and of scans what tells their size.
-
-    Every scan is expected to have the same views, and every scan with an alignment to be there.
-
-    Args:
-        dataset: what to check.
-        listed: names of images that must be there, such as those of a pair list.
-        progress: show a progress bar.
-    """
-    present = set(dataset.database_names() + dataset.query_names())
-    cutouts: dict[str, Cutout] = {}
-    problems = []
-    for name in sorted(present):
-        if name.startswith(CUTOUTS):
-            try:
-                cutouts[name] = parse_cutout(name)
-            except ValueError as error:
-                problems.append(Problem(str(error), _CUTOUTS_FROM))
-    expected = _expected_cutouts(dataset, cutouts.values())
-    for name in sorted(set(listed) - present - expected):
-        problems.append(Problem(f"There is no image {dataset.root / name}.", _OWN_LISTS))
-    alignments = {dataset.alignment_path(name) for name in cutouts.keys() | expected}
-    for path in sorted(alignments):
-        try:
-            read_alignment(path)
-        except (OSError, ValueError) as error:
-            problems.append(Problem(str(error), _ALIGNMENTS_FROM))
-    names = sorted(present | expected)
-    found = map_ahead(lambda name: _check_image(dataset, name), names, os.cpu_count() or 1)
-    for reasons in progress_bar(found, "check", len(names), "image", progress):
-        problems += [Problem(reason, _CUTOUTS_FROM) for reason in reasons]
-    return problems
-
-
-def _expected_cutouts(dataset: InLoc, cutouts: Collection[Cutout]) -> set[str]:
-    """Name the cutouts that the others let expect.
-
-    These are the views that most scans have, of each scan that has views or an alignment.
-    """
-    scans = {(cutout.floor, cutout.building, cutout.scan) for cutout in cutouts}
-    num_scans = len(scans)
-    views = Counter(cutout.view for cutout in cutouts)
-    for floor in {floor for floor, _, _ in scans}:
-        for path in (dataset.root / ALIGNMENTS / floor / "transformations").glob("*_trans_*.txt"):
-            building, _, scan = path.stem.rpartition("_trans_")
-            scans.add((floor, building, scan))
-    return {
-        f"{CUTOUTS}/{floor}/{scan}/{building}_cutout_{scan}_{view}"
-        for floor, building, scan in scans
-        for view, count in views.items()
-        if 2 * count > num_scans
-    }
-
-
-def _check_image(dataset: InLoc, name: str) -> list[str]:
-    """Say what is wrong with an image, and with its scan where it is of the database."""
-    reasons = []
-    size = scan_shape = None
-    try:
-        size = read_image(dataset.root / name, grayscale=True).shape
-    except (OSError, ValueError) as error:
-        reasons.append(str(error))
-    if name.startswith(CUTOUTS):
-        path = dataset.scan_path(name)
-        try:
-            scan_shape = mat_array_shapes(path).get(_SCAN_ARRAY)
-            if scan_shape is None:
-                reasons.append(f"{path} has no array {_SCAN_ARRAY}.")
-        except FileNotFoundError:
-            reasons.append(f"There is no scan {path}.")
-        except (OSError, ValueError) as error:
-            reasons.append(str(error))
-    if size and scan_shape and scan_shape != (*size, 3):
-        reasons.append(f"{path} has the shape {scan_shape}, its image {size}.")
-    return reasons

@@ -11,8 +11,8 @@ import pytest
 from benchmarks import localization
 from benchmarks.localization import LocalizationBenchmark, main, measure, table
 from benchmarks.record import Problem, Run, read_run
-from pipelines.aachen_task import AachenOptions
-from pipelines.inloc import localize
+from pipelines.datasets.protocol import LocalizeOptions
+from pipelines.localize import localize
 from pipelines.run import FeatureOptions
 from tests.documented import assert_documented
 from tests.scenes.scanned_room import write_scanned_room
@@ -75,7 +75,7 @@ def test_a_scanned_room_is_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     # Its pictures are blank: features and matches are given.
     given = {"extraction": FeatureOptions(features=room.features), "matches": room.matches}
     monkeypatch.setattr(
-        localization.inloc,
+        localization,
         "localize",
         lambda options, progress: localize(replace(options, **given), progress),
     )
@@ -103,16 +103,18 @@ def test_what_does_not_fit_is_refused(
     assert "--pipeline aachen only" in line
     line = refusal(main, prog, "--dataset", aachen_room, "--weights", "doap", "official")
     assert "weights for doap, which is not among the features" in line
+    line = refusal(main, prog, "--dataset", aachen_room, "--pipeline", "inlok")
+    assert "'inlok'; there are aachen, inloc" in line
     assert LocalizationBenchmark(Path("demo")).dataset_name == "demo-town"
 
 
 def test_torch_running_out_of_memory_leaves_the_others(
     aachen_room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: Callable[..., str]
 ) -> None:
-    def fail(options: AachenOptions, progress: bool) -> None:
+    def fail(options: LocalizeOptions, progress: bool) -> None:
         raise RuntimeError(f"out of memory: {options.extraction.feature}\nmore")
 
-    monkeypatch.setattr(localization.aachen, "localize", fail)
+    monkeypatch.setattr(localization, "localize", fail)
     line = refusal(
         main,
         "python -m benchmarks.localization",

@@ -16,15 +16,13 @@ from featplug.io.artifact import Provenance
 from featplug.io.store import FeatureReader, MatchReader, MatchWriter
 from featplug.localization.absolute_pose import AbsolutePoseOptions
 from featplug.localization.in_model import (
-    LocalizationOptions,
-    ModelMatches,
+    ModelLocalizer,
+    ModelLocalizerOptions,
     ModelPoints,
     covisibility_clusters,
-    gather_matches,
-    hloc_log,
-    localize_queries,
 )
-from featplug.localization.localizer import LocalizedQuery, json_log
+from featplug.localization.localizer import LocalizedQuery
+from featplug.localization.log import json_log
 from featplug.localization.queries import Query
 from featplug.metrics.poses import absolute_pose_errors, model_poses
 from featplug.stages.pairs import exhaustive
@@ -47,24 +45,18 @@ class World:
         self.features = FeatureReader(scene.features)
         self.matches = MatchReader(scene.matches)
 
-    def localize(
-        self, options: LocalizationOptions | None = None, num_workers: int = 2
-    ) -> list[LocalizedQuery[ModelMatches]]:
-        return list(
-            localize_queries(
-                self.queries,
-                self.retrieved,
-                self.features,
-                self.matches,
-                self.points,
-                options or LocalizationOptions(),
-                num_workers,
-            )
+    def localizer(
+        self,
+        matches: MatchReader | None = None,
+        points: ModelPoints | None = None,
+        options: ModelLocalizerOptions | None = None,
+    ) -> ModelLocalizer:
+        return ModelLocalizer(
+            self.features, matches or self.matches, points or self.points, options
         )
 
-    def gather(self, matches: MatchReader) -> ModelMatches:
-        query = self.queries[0]
-        return gather_matches(query, self.database, self.features, matches, self.points)
+    def localize(self, num_workers: int = 2) -> list[LocalizedQuery]:
+        return list(self.localizer().localize(self.queries, self.retrieved, num_workers))
 
 
 def make_world(folder: Path, num_images: int, num_database: int, noise: float = 0.0) -> World:
@@ -144,29 +136,28 @@ def test_failures_have_their_reasons(exact: World, tmp_path: Path) -> None:
     wrong[true_matches[:, 0]] = np.random.default_rng(0).permutation(true_matches[:, 1])
 
     def reason(
-        database: list[str], matches: MatchReader, options: LocalizationOptions
+        database: list[str], matches: MatchReader, options: ModelLocalizerOptions
     ) -> str | None:
-        (found,) = localize_queries(
-            [query], {query.name: database}, exact.features, matches, exact.points, options
-        )
+        localizer = exact.localizer(matches, options=options)
+        (found,) = localizer.localize([query], {query.name: database})
         assert found.pose is None
         assert json_log(found)["reason"] == found.reason
         return found.reason
 
-    strict = LocalizationOptions(AbsolutePoseOptions(max_error=1.0, min_num_inliers=30))
+    strict = ModelLocalizerOptions(AbsolutePoseOptions(max_error=1.0, min_num_inliers=30))
     with (
         with_matches(exact, tmp_path / "few.h5", few) as few_matches,
         with_matches(exact, tmp_path / "wrong.h5", wrong) as wrong_matches,
     ):
         one = database[:1]
-        assert reason(one, few_matches, LocalizationOptions()) == (
+        assert reason(one, few_matches, ModelLocalizerOptions()) == (
             "its matches with 1 images give 3 2D-3D matches, of 4 needed"
         )
         assert reason(one, wrong_matches, strict) == (
             "no pose fits 30 of its 300 2D-3D matches within 1 px"
         )
         for clustering in (False, True):
-            options = LocalizationOptions(covisibility_clustering=clustering)
+            options = ModelLocalizerOptions(covisibility_clustering=clustering)
             for nothing in ([], ["not in the model.jpg"]):
                 expected = "none of the images it was paired with is in the model"
                 assert reason(nothing, exact.matches, options) == expected
@@ -175,13 +166,19 @@ def test_failures_have_their_reasons(exact: World, tmp_path: Path) -> None:
 def test_matches_that_do_not_fit_are_refused(exact: World, tmp_path: Path) -> None:
     with (
         with_matches(exact, tmp_path / "m.h5", np.array([5000])) as matches,
-        pytest.raises(ValueError, match="are of other features than the query's or the model's"),
+        pytest.raises(ValueError, match=r"m.h5: .* are of other features than .*; match again"),
     ):
-        exact.gather(matches)
-    with pytest.raises(ValueError, match=r"has no matches of .* and 'unmatched.jpg'"):
-        gather_matches(
-            exact.queries[0], ["unmatched.jpg"], exact.features, exact.matches, exact.points
-        )
+        exact.localizer(matches).gather(exact.queries[0], exact.database)
+    empty = tmp_path / "empty.h5"
+    with MatchWriter(empty, Provenance("matches", {})):
+        pass
+    with (
+        MatchReader(empty) as matches,
+        pytest.raises(
+            ValueError, match=rf"empty.h5 has no matches of .* and '{exact.database[0]}'"
+        ),
+    ):
+        exact.localizer(matches).gather(exact.queries[0], exact.database)
 
 
 def split_model(world: World) -> pycolmap.Reconstruction:
@@ -206,29 +203,27 @@ def test_covisibility_clusters_are_tried_one_by_one(exact: World) -> None:
         [exact.database[i] for i in (1, 0)],
     ]
     assert covisibility_clusters(shuffled, exact.points) == [shuffled]
-    options = LocalizationOptions(covisibility_clustering=True)
-    found, *_ = localize_queries(
-        exact.queries[:1], exact.retrieved, exact.features, exact.matches, points, options
-    )
+    options = ModelLocalizerOptions(covisibility_clustering=True)
+    localizer = exact.localizer(points=points, options=options)
+    (found,) = localizer.localize(exact.queries[:1], exact.retrieved)
     assert found.best == 0
     assert found.pose is not None
     assert found.pose.num_inliers == 150
     assert [pose is not None and pose.num_inliers for _, pose in found.attempts] == [150, 150]
-    log = hloc_log(found, points, options)
+    log = localizer.hloc_log(found)
     assert log["best_cluster"] == 0
     assert sorted(log["db"]) == sorted(points.image_ids[name] for name in exact.database)
 
 
 def test_the_logs_are_json_and_hlocs_pickle(exact: World) -> None:
     """The pickle is read as hloc's ``visualize_loc`` reads it."""
-    options = LocalizationOptions()
     found = exact.localize()[0]
     entry = json.loads(json.dumps(json_log(found)))
     assert entry["num_inliers"] == 300
     assert entry["attempts"][0]["num_inliers_db"] == [300] * 6
     np.testing.assert_allclose(entry["cam_from_world"], exact.truth[found.query.name], atol=1e-4)
 
-    log = pickle.loads(pickle.dumps(hloc_log(found, exact.points, options)))
+    log = pickle.loads(pickle.dumps(exact.localizer().hloc_log(found)))
     assert not log["covisibility_clustering"]
     assert log["PnP_ret"]["cam_from_world"].matrix().shape == (3, 4)
     _, kp_to_3d_to_db = log["keypoint_index_to_db"]

@@ -16,7 +16,12 @@ import torch
 import featplug.localization.scans as scans_module
 from featplug.io.artifact import Provenance
 from featplug.io.store import FeatureWriter
-from featplug.localization.scans import ScanPointReader, interpolate_scan, sample_scans
+from featplug.localization.scans import (
+    SamplingOptions,
+    ScanPointReader,
+    interpolate_scan,
+    sample_scans,
+)
 
 
 def affine_scan(width: int, height: int) -> np.ndarray:
@@ -122,7 +127,7 @@ def _sample_and_die(paths: dict[str, Path], features: Path, output: Path) -> Non
             os.kill(os.getpid(), signal.SIGKILL)
         return np.load(path)
 
-    sample_scans(paths, read, features, output, num_workers=1)
+    sample_scans(paths, read, features, output, SamplingOptions(num_workers=1))
 
 
 def test_a_killed_pass_goes_on_where_it_stopped(tmp_path: Path) -> None:
@@ -188,9 +193,8 @@ def test_the_budget_limits_how_many_scans_are_in_memory(
             inside -= 1
         return np.load(path)
 
-    sample_scans(
-        scans.paths, read, scans.features, scans.output, memory_budget=budget, num_workers=3
-    )
+    options = SamplingOptions(memory_budget=budget, num_workers=3)
+    sample_scans(scans.paths, read, scans.features, scans.output, options)
     assert most == at_once
 
 

@@ -16,16 +16,18 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-import pipelines.inloc
+import pipelines.references
 from featplug.io.artifact import Provenance
 from featplug.io.pair_lists import read_pairs, write_pairs
 from featplug.io.store import FeatureReader, MatchReader, MatchWriter
+from featplug.localization.log import LocalizationLog
 from featplug.localization.queries import read_poses
 from featplug.metrics.poses import absolute_pose_errors, localization_recall
-from featplug.stages.retrieve import RetrievalSummary
-from pipelines.inloc import InLocOptions, localize
+from pipelines.datasets.inloc import InLoc, InLocOptions
+from pipelines.localize import localize
 from pipelines.run import FeatureOptions
 from tests.conftest import REPOSITORY
+from tests.pipelines.localization_contract import LocalizationContract
 from tests.scenes.redkitchen import Kitchen, write_kitchen
 from tests.scenes.scanned_room import (
     HEIGHT,
@@ -51,7 +53,7 @@ def room(original: ScannedRoom, tmp_path: Path) -> ScannedRoom:
 def options_for(room: ScannedRoom, outputs: Path, **changes: Any) -> InLocOptions:
     options = InLocOptions(
         room.folder,
-        FeatureOptions(features=room.features),
+        extraction=FeatureOptions(features=room.features),
         matches=room.matches,
         pairs=room.pairs,
         outputs=outputs,
@@ -63,12 +65,10 @@ def values(results: dict[str, Any]) -> dict[str, float]:
     return {name: entry["value"] for name, entry in results["metrics"].items()}
 
 
-def run_inloc(*arguments: object, cwd: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pipelines.inloc", *map(str, arguments)]
-    environment = {"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin"}
-    return subprocess.run(
-        command, cwd=cwd, env=environment, capture_output=True, text=True, check=False
-    )
+class TestInLoc(LocalizationContract):
+    @pytest.fixture
+    def options(self, original: ScannedRoom, tmp_path: Path) -> InLocOptions:
+        return options_for(original, tmp_path / "out")
 
 
 def test_exact_matches_give_exact_poses(original: ScannedRoom, tmp_path: Path) -> None:
@@ -85,17 +85,6 @@ def test_exact_matches_give_exact_poses(original: ScannedRoom, tmp_path: Path) -
     assert figures["localized_queries"] == figures["queries"] == 4
     assert figures["median_position_error"] < 5e-4
     assert set(results["stages"]) == {"extract", "pairs", "scan", "localize"}
-
-
-def test_the_submission_has_the_benchmarks_form(original: ScannedRoom, tmp_path: Path) -> None:
-    localize(options_for(original, tmp_path))
-    lines = (tmp_path / "submission.txt").read_text().splitlines()
-    for i, line in enumerate(lines):
-        name, *numbers = line.split(" ")
-        assert name == f"IMG_{801 + i:04}.JPG"
-        quaternion = np.array(numbers[:4], float)
-        assert len(numbers) == 7
-        assert np.linalg.norm(quaternion) == pytest.approx(1)
 
 
 def test_the_logs_tell_where_the_inliers_are(original: ScannedRoom, tmp_path: Path) -> None:
@@ -138,8 +127,8 @@ def test_each_scan_is_read_once(
     original: ScannedRoom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads = []
-    read_scan = pipelines.inloc.read_scan
-    monkeypatch.setattr(pipelines.inloc, "read_scan", lambda p: (reads.append(p), read_scan(p))[1])
+    read_scan = InLoc.read_scan
+    monkeypatch.setattr(InLoc, "read_scan", lambda i, p: (reads.append(p), read_scan(i, p))[1])
     first = localize(options_for(original, tmp_path))
     assert sorted(reads) == sorted(original.folder / f"{name}.mat" for name in original.database)
     second = localize(options_for(original, tmp_path))
@@ -159,9 +148,20 @@ def test_scans_without_enough_matches_are_not_read(room: ScannedRoom, tmp_path: 
         localize(options_for(room, tmp_path / "out", skip_matches=9999))
 
 
-@pytest.mark.parametrize("stage", ["sample_scans", "localize_queries", "write_poses"])
+@pytest.mark.parametrize(
+    ("module", "stage"),
+    [
+        (pipelines.references, "sample_scans"),
+        (pipelines.references, "ScanLocalizer"),
+        (LocalizationLog, "write_submissions"),
+    ],
+)
 def test_a_run_stopped_at_any_stage_goes_on(
-    original: ScannedRoom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+    original: ScannedRoom,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    module: object,
+    stage: str,
 ) -> None:
     options = options_for(original, tmp_path / "out")
     expected = localize(dataclasses.replace(options, outputs=tmp_path / "whole"))
@@ -171,15 +171,18 @@ def test_a_run_stopped_at_any_stage_goes_on(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipelines.inloc, stage, stop)
+        patch.setattr(module, stage, stop)
         with pytest.raises(KeyboardInterrupt):
             localize(options)
     assert not (tmp_path / "out" / "results.json").exists()
     assert not (tmp_path / "out" / "submission.txt").exists()
     results = localize(options)
     assert results["metrics"] == expected["metrics"]
-    for name in ("submission.txt", "logs.json"):
-        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    folders = (tmp_path / "out", tmp_path / "whole")
+    ours, others = ((folder / "submission.txt").read_bytes() for folder in folders)
+    assert ours == others
+    ours, others = (json.loads((folder / "logs.json").read_text()) for folder in folders)
+    assert ours["loc"] == others["loc"]
 
 
 def _pairs_with(room: ScannedRoom, database: str, folder: Path) -> Path:
@@ -246,8 +249,8 @@ def test_queries_that_fail_are_told_and_count(room: ScannedRoom, tmp_path: Path)
     reasons = {
         no_pair: "it is paired with no database image that has features",
         few: "only 3 of its 3 matches have a point in the scans",
-        other_size: f"the image has {WIDTH}×{HEIGHT} pixels, its camera in the query list",
-        "query/iphone7/IMG_9999.JPG": "has no features of 'query/iphone7/IMG_9999.JPG'",
+        other_size: f"{WIDTH}×{HEIGHT} pixels, its camera in the lists {WIDTH + 2}×{HEIGHT}",
+        "query/iphone7/IMG_9999.JPG": "There is no image",
     }
     assert set(failed) == set(reasons)
     for name, reason in reasons.items():
@@ -259,33 +262,6 @@ def test_queries_that_fail_are_told_and_count(room: ScannedRoom, tmp_path: Path)
     assert list(read_poses(tmp_path / "out" / "submission.txt")) == [good.rsplit("/", 1)[-1]]
 
 
-def test_an_image_that_cannot_be_drawn_costs_no_pose(room: ScannedRoom, tmp_path: Path) -> None:
-    damaged = room.folder / room.queries[1]
-    damaged.write_bytes(damaged.read_bytes()[:-200])
-    results = localize(options_for(room, tmp_path / "out"))
-    assert values(results)["localized_queries"] == 4
-    assert list(results["data"]["not_drawn"]) == [room.queries[1]]
-    written = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert str(damaged) in written["data"]["not_drawn"][room.queries[1]]
-    assert f"not drawn: {room.queries[1]}: " in pipelines.inloc.summary(results, tmp_path)
-    assert (tmp_path / "out" / "localization.png").stat().st_size > 1000
-
-
-def test_why_retrieval_left_a_query_out_is_told(
-    original: ScannedRoom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    refused = original.queries[0]
-    pairs = [pair for pair in read_pairs(original.pairs) if pair[0] != refused]
-    described = RetrievalSummary(
-        tmp_path / "vlad.h5", [], 0, 0, {refused: "Cannot describe it: it is too small."}, [], 0.0
-    )
-    monkeypatch.setattr(pipelines.inloc, "retrieve_pairs", lambda *_, **__: (pairs, described))
-    monkeypatch.setattr(pipelines.inloc, "match_pairs", lambda *_: (original.matches, 0))
-    options = options_for(original, tmp_path / "out", pairs=None, matches=None, matcher="NN-ratio")
-    failed = localize(options)["data"]["not_localized"]
-    assert failed == {refused: "Cannot describe it: it is too small"}
-
-
 def test_matches_of_other_features_are_refused(room: ScannedRoom, tmp_path: Path) -> None:
     pairs = read_pairs(room.pairs)[:1]
     write_pairs(room.pairs, pairs)
@@ -293,7 +269,9 @@ def test_matches_of_other_features_are_refused(room: ScannedRoom, tmp_path: Path
         matches = tmp_path / f"{len(matches0)}.h5"
         with MatchWriter(matches, Provenance("matches", {})) as writer:
             writer.write(*pairs[0], matches0, np.ones(len(matches0)), 5000)
-        with pytest.raises(ValueError, match=r"0.h5 are of other features than .*feats.h5"):
+        with pytest.raises(
+            ValueError, match=r"0.h5: .* are of other features than .*feats.h5; match again"
+        ):
             localize(options_for(room, tmp_path / "out", matches=matches))
 
 
@@ -325,7 +303,7 @@ def test_the_kitchen_is_localized_within_the_reference_poses_noise(
 ) -> None:
     options = InLocOptions(
         kitchen.folder,
-        FeatureOptions(max_keypoints=2000),
+        extraction=FeatureOptions(max_keypoints=2000),
         num_loc=5,
         outputs=tmp_path / "out",
         num_workers=1,
@@ -335,12 +313,12 @@ def test_the_kitchen_is_localized_within_the_reference_poses_noise(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipelines.inloc, "match_pairs", stop)
+        patch.setattr(pipelines.references, "match_pairs", stop)
         with pytest.raises(KeyboardInterrupt):
             localize(options)
     results = localize(options)
     assert results["reused"] == {"extract": 15, "match": 0, "scan": 0}
-    assert len(read_pairs(tmp_path / "out" / "pairs-vlad5.txt")) == 15
+    assert len(read_pairs(tmp_path / "out" / "pairs-query.txt")) == 15
     truth = read_poses(kitchen.folder / "ground_truth.txt")
     found = read_poses(tmp_path / "out" / "submission.txt")
     by_name = {name.rsplit("/", 1)[-1]: pose for name, pose in truth.items()}
@@ -350,9 +328,16 @@ def test_the_kitchen_is_localized_within_the_reference_poses_noise(
 
 
 def test_the_command(room: ScannedRoom, tmp_path: Path) -> None:
-    run = run_inloc(
-        *("--dataset", room.folder, "--features", room.features, "--matches", room.matches),
-        *("--pairs", room.pairs, "--outputs", tmp_path / "out", "--num_workers", 1),
+    run = subprocess.run(
+        [
+            *(sys.executable, "-m", "pipelines.inloc", "--dataset", room.folder),
+            *("--features", room.features, "--matches", room.matches, "--pairs", room.pairs),
+            *("--outputs", tmp_path / "out", "--num_workers", "1"),
+        ],
+        env={"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert run.returncode == 0, run.stderr
     assert re.search(r"recall 0.25m 10deg +100 %", run.stdout)
@@ -360,55 +345,28 @@ def test_the_command(room: ScannedRoom, tmp_path: Path) -> None:
     assert "scan: 100%" in run.stderr
 
 
-def test_the_check_lists_what_is_missing(
-    room: ScannedRoom, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    options = options_for(room, tmp_path / "out")
-    pipelines.inloc.main(options, check=True)
-    assert capsys.readouterr().out.endswith("is complete.\n")
-    (room.folder / f"{room.database[3]}.mat").unlink()
-    write_pairs(room.pairs, [("query/iphone7/IMG_9999.JPG", room.database[0])])
-    with pytest.raises(ValueError, match=r"has 2 missing or damaged files."):
-        pipelines.inloc.main(options, check=True)
-    printed = capsys.readouterr().out
-    assert f"There is no scan {room.folder / room.database[3]}.mat." in printed
-    assert f"There is no image {room.folder}/query/iphone7/IMG_9999.JPG." in printed
-    assert "Where to get cutouts with their .mat files" in printed
-    assert not (tmp_path / "out").exists()
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"dataset": Path("nowhere")}, "There is no dataset nowhere. InLoc is to be had"),
-        ({"pairs": Path("gone.txt")}, "no pair list gone.txt"),
         ({"queries": Path("gone.txt")}, "no query list gone.txt"),
-        ({"ground_truth": Path("gone.txt")}, "no pose file gone.txt"),
-        ({"pairs": "reversed"}, "No pair of .*reversed.txt starts with a query, such as 'query/"),
-        ({"matches": None}, "--features needs --matcher NAME"),
-        ({"pairs": None}, "--matches needs --pairs FILE"),
-        ({"extraction": FeatureOptions("shift")}, "no feature 'shift'; there are sift"),
-        ({"retrieval": "vlat"}, "no retrieval 'vlat'; there are netvlad"),
         ({"queries": "same"}, "IMG_0801.JPG' and 'query/b/IMG_0801.JPG' have the same base name"),
-        ({"max_error": 0.0}, r"--max-error must be above 0, not 0\.0"),
-        ({"num_loc": 0}, "--num-loc must be above 0, not 0"),
-        ({"truth": "others"}, "true poses are of none of the queries: they are of 'IMG_0001.JPG'"),
     ],
 )
-def test_bad_input_is_one_sentence(
+def test_a_bad_query_list_is_one_sentence(
     original: ScannedRoom, tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
-    if changes.get("pairs") == "reversed":
-        changes = {"pairs": tmp_path / "reversed.txt"}
-        write_pairs(changes["pairs"], [pair[::-1] for pair in read_pairs(original.pairs)])
-    if changes.get("queries") == "same":
+    if changes["queries"] == "same":
         changes = {"queries": tmp_path / "same.txt"}
         camera = f"SIMPLE_PINHOLE {WIDTH} {HEIGHT} 124 80 60"
         names = [original.queries[0], "query/b/IMG_0801.JPG"]
         changes["queries"].write_text("".join(f"{name} {camera}\n" for name in names))
-    if "truth" in changes:
-        changes = {"ground_truth": tmp_path / "others.txt"}
-        changes["ground_truth"].write_text("IMG_0001.JPG 1 0 0 0 0 0 0\n")
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         localize(options_for(original, tmp_path / "out", **changes))
     assert not (tmp_path / "out").exists()
+
+
+def test_pairs_may_be_turned_around(original: ScannedRoom, tmp_path: Path) -> None:
+    turned = tmp_path / "turned.txt"
+    write_pairs(turned, [pair[::-1] for pair in read_pairs(original.pairs)])
+    results = localize(options_for(original, tmp_path / "out", pairs=turned))
+    assert values(results)["localized_queries"] == 4

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pipelines.aachen_task import AachenOptions
-from pipelines.inloc_task import InLocOptions
+from pipelines.datasets.aachen import AachenOptions
+from pipelines.datasets.inloc import InLocOptions
 from pipelines.run import FeatureOptions
 from pipelines.sfm import SfmOptions
 
@@ -34,7 +34,7 @@ def test_no_two_requests_share_an_output_folder(tmp_path: Path) -> None:
         "outputs/aachen/town-sift-local-features",
         "outputs/aachen/town-sift-v1-local-features",
     ]
-    inloc = InLocOptions(tmp_path / "rooms", given).output_dir
+    inloc = InLocOptions(tmp_path / "rooms", extraction=given).output_dir
     assert inloc == Path("outputs/inloc/rooms-feats-superpoint")
-    sfm = SfmOptions(tmp_path / "scene" / "images", given).output_dir
+    sfm = SfmOptions(tmp_path / "scene" / "images", extraction=given).output_dir
     assert sfm == Path("outputs/sfm/scene-feats-superpoint")

@@ -120,7 +120,7 @@ def test_pairs_of_a_file_a_known_camera_and_the_global_mapper(room: Path, tmp_pa
 def test_pairs_by_retrieval(outputs: Path, room: Path, tmp_path: Path) -> None:
     options = SfmOptions(
         room / "images",
-        FeatureOptions(features=outputs / "feats-featplug-sift.h5"),
+        extraction=FeatureOptions(features=outputs / "feats-featplug-sift.h5"),
         matcher="NN-ratio",
         pairs="retrieval",
         num_matched=3,
@@ -182,7 +182,7 @@ def test_features_and_matches_of_others_can_be_used(shared: Path, tmp_path: Path
     folder = shared / "golden" / "hloc"
     options = SfmOptions(
         folder / "images",
-        FeatureOptions(features=folder / "feats-sift.h5"),
+        extraction=FeatureOptions(features=folder / "feats-sift.h5"),
         matches=folder / "feats-sift_matches-NN-mutual-ratio.8_pairs-db.h5",
         pairs=str(folder / "pairs-db.txt"),
         outputs=tmp_path,

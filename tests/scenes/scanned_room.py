@@ -69,8 +69,11 @@ def write_scanned_room(folder: Path, num_scans: int = 3, num_queries: int = 4) -
     write_poses(folder / "ground_truth.txt", truth, "full")
     room = ScannedRoom(folder, queries, database)
     with FeatureWriter(room.features, Provenance("features", {})) as writer:
-        for name, (keypoints, _) in seen.items():
-            writer.write(name, {"keypoints": keypoints}, (WIDTH, HEIGHT), 1.0, "")
+        descriptors = np.random.default_rng(4).standard_normal((32, len(points)))
+        descriptors /= np.linalg.norm(descriptors, axis=0)
+        for name, (keypoints, numbers) in seen.items():
+            arrays = {"keypoints": keypoints, "descriptors": descriptors[:, numbers]}
+            writer.write(name, arrays, (WIDTH, HEIGHT), 1.0, "")
     with MatchWriter(room.matches, Provenance("matches", {})) as writer:
         for query in queries:
             for name in database:

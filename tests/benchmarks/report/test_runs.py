@@ -76,7 +76,7 @@ def test_a_reconstruction_by_the_pipeline_is_read_with_its_model(
     results = reconstruct(
         SfmOptions(
             synthetic_scene.images,
-            FeatureOptions(features=synthetic_scene.features),
+            extraction=FeatureOptions(features=synthetic_scene.features),
             matcher="NN-mutual",
             pairs=str(pairs),
             matches=synthetic_scene.matches,

@@ -14,13 +14,7 @@ from featplug.colmap.nvm import read_nvm
 from featplug.localization.queries import read_queries
 from featplug.metrics.poses import model_cameras, model_poses
 from featplug.stages.pairs import covisible
-from pipelines.datasets.aachen import (
-    check_dataset,
-    local_feature_pairs,
-    open_aachen,
-    read_query_lists,
-    read_reference_model,
-)
+from pipelines.datasets.aachen import Aachen
 from tests.scenes.aachen_sets import convert_to_v1
 
 MODEL = "3D-models/aachen_v_1_1"
@@ -38,23 +32,23 @@ def v1(aachen_room: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_both_versions_and_layouts_are_recognized(aachen_room: Path, v1: Path) -> None:
-    new, old = open_aachen(aachen_room), open_aachen(v1)
+    new, old = Aachen(aachen_room), Aachen(v1)
     assert (new.version, new.image_dir) == ("v1.1", aachen_room / "images_upright")
     assert (old.version, old.image_dir) == ("v1", v1 / "images" / "images_upright")
     for dataset in (new, old):
-        queries = read_query_lists(dataset)
+        queries = dataset.queries()
         assert {condition: len(listed) for condition, listed in queries.items()} == {
             "day": 2,
             "night": 2,
         }
     with pytest.raises(FileNotFoundError, match=r"has no reference model: .* nor aachen_cvpr2018"):
-        open_aachen(aachen_room, "v1")
+        Aachen(aachen_room, "v1")
 
 
 def test_the_nvm_model_is_colmaps(aachen_room: Path, v1: Path) -> None:
     """Poses from camera centres, every track, and so the same covisible pairs."""
-    model = read_reference_model(open_aachen(aachen_room))
-    nvm = read_reference_model(open_aachen(v1))
+    model = Aachen(aachen_room).reference_model()
+    nvm = Aachen(v1).reference_model()
     poses, poses_nvm = model_poses(model), model_poses(nvm)
     assert list(poses_nvm) == sorted(poses)
     for name, pose in poses.items():
@@ -75,8 +69,8 @@ def test_the_nvm_model_is_colmaps(aachen_room: Path, v1: Path) -> None:
 
 
 def test_a_complete_set_has_no_problem(aachen_room: Path, v1: Path) -> None:
-    assert check_dataset(open_aachen(aachen_room)) == []
-    assert check_dataset(open_aachen(v1)) == []
+    assert Aachen(aachen_room).check() == []
+    assert Aachen(v1).check() == []
 
 
 def delete(*names: str) -> Callable[[Path], None]:
@@ -109,14 +103,14 @@ def test_a_missing_part_says_where_to_get_it(
 ) -> None:
     damage(copy)
     with pytest.raises(FileNotFoundError, match=f"{message}.*visuallocalization.net|{message}"):
-        open_aachen(copy)
+        Aachen(copy)
 
 
 def test_a_missing_set_offers_the_demo(tmp_path: Path) -> None:
     with pytest.raises(
         FileNotFoundError, match=r"no dataset .*aachen. Get .*visuallocalization.net.*dataset demo"
     ):
-        open_aachen(tmp_path / "aachen")
+        Aachen(tmp_path / "aachen")
 
 
 @pytest.mark.parametrize(
@@ -139,20 +133,18 @@ def test_every_missing_or_damaged_file_is_named(
     copy: Path, damage: Callable[[Path], None], reason: str, remedy: str
 ) -> None:
     damage(copy)
-    problems = check_dataset(open_aachen(copy))
+    problems = Aachen(copy).check()
     assert any(re.search(reason, p.reason) and remedy in p.remedy for p in problems), problems
 
 
 def test_images_that_no_list_has_or_of_another_size_are_named(copy: Path) -> None:
     queries = (copy / DAY).read_text().splitlines()
     (copy / DAY).write_text(queries[0].replace(" 400 300 ", " 800 600 ") + "\n")
-    reasons = [problem.reason for problem in check_dataset(open_aachen(copy))]
+    reasons = [problem.reason for problem in Aachen(copy).check()]
     assert len(reasons) == 2
     assert reasons[0].endswith(f"{queries[1].split()[0]} is in no query list.")
     assert reasons[1].endswith("has 400×300 pixels, its camera in the lists 800×600.")
-    (reason,) = [
-        p.reason for p in check_dataset(open_aachen(copy), ["db/gone.png"]) if "gone" in p.reason
-    ]
+    (reason,) = [p.reason for p in Aachen(copy).check(["db/gone.png"]) if "gone" in p.reason]
     assert reason.endswith("db/gone.png.")
 
 
@@ -160,7 +152,7 @@ def test_a_query_of_two_conditions_is_refused(copy: Path) -> None:
     night = copy / "queries" / "night_time_queries_with_intrinsics.txt"
     night.write_text(night.read_text() + (copy / DAY).read_text())
     with pytest.raises(ValueError, match="is in the query lists of day and of night"):
-        read_query_lists(open_aachen(copy))
+        Aachen(copy).queries()
 
 
 @pytest.mark.parametrize(
@@ -178,14 +170,16 @@ def test_a_query_of_two_conditions_is_refused(copy: Path) -> None:
 def test_a_damaged_nvm_file_is_named(
     v1: Path, tmp_path: Path, change: Callable[[str], str], message: str
 ) -> None:
-    dataset = open_aachen(v1)
+    dataset = Aachen(v1)
     cameras = {query.name: query.camera for query in read_queries(dataset.intrinsics)}
     (tmp_path / "bad.nvm").write_text(change(dataset.nvm.read_text()))
     with pytest.raises(ValueError, match=message):
         read_nvm(tmp_path / "bad.nvm", cameras)
 
 
-def test_the_benchmarks_pair_list_says_where_it_is_from(aachen_room: Path, v1: Path) -> None:
-    for root, name in ((aachen_room, "image_pairs_to_match_v1_1.txt"), (v1, "image_pairs_to_ma")):
+def test_the_benchmarks_pair_list_says_where_it_is_from(copy: Path, v1: Path) -> None:
+    (copy / "ground_truth.txt").unlink()  # the benchmark's own set has no true poses
+    for root, name in ((copy, "image_pairs_to_match_v1_1.txt"), (v1, "image_pairs_to_match.txt")):
+        dataset = Aachen(root, protocol="local-features")
         with pytest.raises(FileNotFoundError, match=f"{name}.*tsattler/visuallocalizationbenchm"):
-            local_feature_pairs(open_aachen(root))
+            _ = dataset.pair_list

@@ -13,7 +13,6 @@ from scipy.io import savemat
 from pipelines.datasets.inloc import (
     InLoc,
     benchmark_camera,
-    check_dataset,
     parse_cutout,
     read_alignment,
     read_scan,
@@ -103,14 +102,15 @@ def test_scans_and_what_are_none(original: ScannedRoom, tmp_path: Path) -> None:
 
 
 def test_a_list_of_some_queries_leaves_none_out(original: ScannedRoom, tmp_path: Path) -> None:
-    dataset = InLoc(original.folder)
-    assert dataset.queries() == (original.queries, {})
+    (queries,) = InLoc(original.folder).queries().values()
+    assert [query.name for query in queries] == original.queries
     gone = "query/iphone7/IMG_9999.JPG"
-    lines = [f"{name} SIMPLE_PINHOLE 160 120 124 80 60\n" for name in (gone, original.queries[1])]
+    lines = [f"{name} SIMPLE_PINHOLE 160 120 99 80 60\n" for name in (gone, original.queries[1])]
     (tmp_path / "queries.txt").write_text("".join(lines))
-    names, cameras = dataset.queries(tmp_path / "queries.txt")
-    assert names == [*original.queries, gone]
-    assert set(cameras) == {gone, original.queries[1]}
+    (queries,) = InLoc(original.folder, tmp_path / "queries.txt").queries().values()
+    focal = {query.name: query.camera.params[0] for query in queries}
+    benchmark = 160 * 28 / 36
+    assert focal == {original.queries[0]: benchmark, original.queries[1]: 99, gone: 99}
 
 
 def test_the_benchmarks_camera() -> None:
@@ -122,7 +122,7 @@ def test_the_benchmarks_camera() -> None:
 
 
 def test_another_folder_is_refused_with_where_to_get_it(room: ScannedRoom) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no dataset .*gone. InLoc .*https://"):
+    with pytest.raises(FileNotFoundError, match=r"no dataset .*gone. Get InLoc.*https://"):
         InLoc(room.folder / "gone")
     shutil.rmtree(room.folder / "database/alignments")
     with pytest.raises(FileNotFoundError, match=r"lacks database/alignments; get .*https://cvpr17"):
@@ -131,7 +131,7 @@ def test_another_folder_is_refused_with_where_to_get_it(room: ScannedRoom) -> No
 
 def test_a_whole_dataset_has_no_problem(original: ScannedRoom) -> None:
     dataset = InLoc(original.folder)
-    assert check_dataset(dataset, original.queries + original.database) == []
+    assert dataset.check(original.queries + original.database) == []
 
 
 def test_every_missing_and_damaged_file_is_named(room: ScannedRoom) -> None:
@@ -151,7 +151,7 @@ def test_every_missing_and_damaged_file_is_named(room: ScannedRoom) -> None:
     (alignments / "DUC_trans_099.txt").write_text(alignment_text(np.eye(4), AFTER))
     query = folder / room.queries[0]
     query.write_bytes(b"")
-    found = check_dataset(InLoc(folder), [*database, "query/iphone7/IMG_9999.JPG"])
+    found = InLoc(folder).check([*database, "query/iphone7/IMG_9999.JPG"])
     expected = {
         f"There is no image .*{database[0]}": "data.ciirc.cvut.cz",
         f"There is no scan .*{database[1]}.mat": "data.ciirc.cvut.cz",

@@ -1,0 +1,132 @@
+"""The files that localization leaves: submissions, and what became of each query."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featplug.io.results import write_results
+from featplug.localization.absolute_pose import AbsolutePose
+from featplug.localization.localizer import LocalizedQuery, QueryMatches
+from featplug.localization.queries import camera_log, write_poses
+
+SUBMISSION = "submission.txt"
+"""Poses in the form of visuallocalization.net."""
+LOGS = "logs.json"
+HLOC_LOGS = f"{SUBMISSION}_logs.pkl"
+
+
+@dataclass
+class LocalizationLog:
+    """The outcome for all queries."""
+
+    names: list[str]
+    """Names of the queries, in their order."""
+    poses: dict[str, np.ndarray] = field(default_factory=dict)
+    """Query name to ``cam_from_world`` 3×4."""
+    entries: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Query name to its outcome in plain values."""
+    hloc_entries: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Query name to its entry in hloc's logs, where asked for."""
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """Queries without a pose, and why."""
+        without = (name for name in self.names if name not in self.poses)
+        return {name: self.entries[name]["reason"] for name in without}
+
+    def add(self, localized: LocalizedQuery) -> None:
+        """Record a query that was tried."""
+        name = localized.query.name
+        self.entries[name] = json_log(localized)
+        if localized.pose is not None:
+            self.poses[name] = localized.pose.cam_from_world
+
+    def add_failure(self, name: str, reason: str) -> None:
+        """Record a query that could not be tried."""
+        self.entries[name] = {"cam_from_world": None, "reason": reason}
+
+    def write(self, folder: Path, files: Mapping[str, Path]) -> None:
+        """Write the logs as JSON, and as hloc pickles them where there are entries of that form.
+
+        Args:
+            folder: gets them.
+            files: what the queries were localized from, under hloc's names.
+        """
+        plain = {key: str(path) for key, path in files.items()}
+        entries = {name: self.entries[name] for name in self.names}
+        write_results(folder / LOGS, {**plain, "loc": entries})
+        if self.hloc_entries:
+            with (folder / HLOC_LOGS).open("wb") as stream:
+                pickle.dump({**files, "loc": self.hloc_entries}, stream)
+
+    def require_poses(self) -> None:
+        """Check that some query has a pose.
+
+        Raises:
+            ValueError: none has.
+        """
+        if not self.poses:
+            name, reason = next(iter(self.failed.items()))
+            raise ValueError(
+                f"None of the {len(self.names)} queries could be localized; the first, {name!r}: "
+                f"{reason}."
+            )
+
+    def write_submissions(self, folder: Path, conditions: Mapping[str, Sequence[str]]) -> None:
+        """Write the benchmark's files, of all queries and of each condition that has a name."""
+        write_poses(folder / SUBMISSION, self.poses)
+        for condition, names in conditions.items():
+            if condition:
+                poses = {name: self.poses[name] for name in names if name in self.poses}
+                write_poses(folder / _condition_submission(condition), poses)
+
+
+def _condition_submission(condition: str) -> str:
+    return f"submission-{condition}.txt"
+
+
+def remove_old_results(folder: Path, conditions: Iterable[str], *others: str) -> None:
+    """Remove an earlier run's results, so that a run that fails does not leave them as its own.
+
+    Args:
+        folder: where they are; other files stay.
+        conditions: conditions whose submissions an earlier run may have written.
+        others: names of more results.
+    """
+    submissions = [SUBMISSION, *map(_condition_submission, conditions)]
+    for name in ("results.json", LOGS, HLOC_LOGS, *others, *submissions):
+        (folder / name).unlink(missing_ok=True)
+
+
+def json_log(localized: LocalizedQuery) -> dict[str, Any]:
+    """Return the outcome for a query in plain values."""
+    pose = localized.pose
+    entry: dict[str, Any] = {
+        "camera": camera_log(localized.query.camera),
+        "attempts": [_attempt_log(matches, found) for matches, found in localized.attempts],
+    }
+    if pose is None:
+        return {**entry, "best_attempt": None, "cam_from_world": None, "reason": localized.reason}
+    return {
+        **entry,
+        "best_attempt": localized.best,
+        "num_inliers": pose.num_inliers,
+        "cam_from_world": pose.cam_from_world.tolist(),
+    }
+
+
+def _attempt_log(matches: QueryMatches, pose: AbsolutePose | None) -> dict[str, Any]:
+    is_inlier = np.zeros(len(matches.points3d), bool) if pose is None else pose.inliers
+    return {
+        "db": matches.database,
+        "num_matches_db": matches.num_matches,
+        "num_inliers_db": matches.num_per_image(is_inlier),
+        "num_matches": len(matches.points3d),
+        "num_inliers": int(np.count_nonzero(is_inlier)),
+    }

@@ -1,0 +1,347 @@
+"""Queries to poses, in any data set: extract, pair, match, build the reference, localize, measure.
+
+The data sets are in :mod:`pipelines.datasets`; ``pipelines.aachen`` and ``pipelines.inloc`` are the
+commands of two of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pycolmap
+
+from featplug.cli.command_line import leave_config
+from featplug.io.images import read_image
+from featplug.io.pair_lists import Pair, read_pairs
+from featplug.io.results import write_results
+from featplug.io.store import FeatureReader, MatchReader
+from featplug.localization.evaluation import localization_metrics, recall_table, truth_of_queries
+from featplug.localization.log import LocalizationLog, remove_old_results
+from featplug.localization.queries import Query, check_base_names, read_poses
+from featplug.plots import MatchedPair, draw_localization, shrink
+from featplug.stages.retrieve import RetrievalSummary
+from featplug.utils.progress import progress_bar
+from pipelines.datasets.protocol import LocalizationDataset, LocalizeOptions, image_problem
+from pipelines.references import QueryInputs, Reference, Stages, reference_of
+from pipelines.run import Features, retrieve_pairs, run_record, scene_features, stage_lines
+
+PICTURE = "localization.png"
+_NUM_SHOWN = 3
+"""Number of queries whose matches are drawn, at most."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is asked for."""
+
+    dataset: LocalizationDataset
+    conditions: dict[str, list[Query]]
+    truth: dict[str, np.ndarray] | None
+    given_pairs: list[Pair]
+    """Pairs to use in place of retrieval, queries first; empty where there are none."""
+
+    @property
+    def queries(self) -> list[Query]:
+        """Queries of all conditions."""
+        return [query for queries in self.conditions.values() for query in queries]
+
+    @property
+    def names(self) -> dict[str, list[str]]:
+        """Condition to the names of its queries."""
+        return {c: [query.name for query in queries] for c, queries in self.conditions.items()}
+
+
+def read_task(options: LocalizeOptions, dataset: LocalizationDataset) -> Task:
+    """Read queries, true poses and given pairs.
+
+    Raises:
+        FileNotFoundError: a file does not exist.
+        ValueError: a file is damaged, or the files do not belong together.
+    """
+    conditions = dataset.queries()
+    names = [query.name for queries in conditions.values() for query in queries]
+    check_base_names(names)  # not after hours of work, when the submission is written
+    given = options.ground_truth
+    truth = dataset.truth() if given is None else read_poses(given)
+    if truth is not None:
+        truth = truth_of_queries(names, truth)
+    path, known = options.pairs or dataset.pair_list, set(names)
+    pairs = [] if path is None else read_pairs(path)
+    if pairs and known.isdisjoint(name for pair in pairs for name in pair):
+        raise ValueError(
+            f"No pair of {path} has a query, such as {names[0]!r}; its first is {pairs[0]}."
+        )
+    queries_first = [pair if pair[0] in known else pair[::-1] for pair in pairs]
+    return Task(dataset, conditions, truth, list(dict.fromkeys(queries_first)))
+
+
+def localize(options: LocalizeOptions, progress: bool = False) -> dict[str, Any]:
+    """Localize the queries of a data set.
+
+    Features, matches and what is made of the reference are reused where an earlier run made them
+    from the same inputs; the poses are estimated again.
+
+    Returns:
+        The contents of ``results.json``.
+
+    Raises:
+        FileNotFoundError: a given file does not exist.
+        ValueError: something given does not fit, or no query could be localized.
+    """
+    options.check_numbers()
+    matcher = options.check(options.pairs is not None)
+    dataset = options.open(progress)
+    task, reference = read_task(options, dataset), reference_of(options, dataset)
+    outputs, stages = options.output_dir, Stages(options, matcher, progress)
+
+    with stages.recorder.stage("extract"):
+        cameras = reference.images(task.given_pairs)
+        cameras |= {query.name: query.camera for query in task.queries}
+        names, skipped = _readable_images(dataset.image_dir, cameras)
+        leave_config(options)
+        features = scene_features(options, dataset.image_dir, names, progress)
+        skipped |= features.skipped
+    stages.reused["extract"] = features.num_reused
+    queries = [query.name for query in task.queries]
+    if set(features.names).isdisjoint(queries):
+        raise ValueError(f"None of the queries can be used; the first: {skipped[queries[0]]}")
+    remove_old_results(outputs, task.conditions, PICTURE)
+    with stages.recorder.stage("pairs"):
+        database = [name for name in features.names if name not in set(queries)]
+        pairs, retrieval = _query_pairs(options, task, features, database, progress)
+        reference.select_pairs(set(database), task.given_pairs, pairs)
+    if retrieval is not None:
+        skipped |= retrieval.skipped
+    reference.build(stages, features)
+    pairs_path = outputs / "pairs-query.txt"
+    matches = stages.match(reference.query_stage, features, pairs_path, pairs)
+    files = {"features": features.path, "matches": matches, "retrieval": pairs_path}
+    log, shown = _localize(stages, task, reference, files, skipped)
+    log.write(outputs, files)
+    log.require_poses()
+    log.write_submissions(outputs, task.names)
+    results = {
+        **run_record(options.pipeline, options, features, matcher, retrieval),
+        "data": {
+            "dataset": str(dataset.root.resolve()),
+            **({} if dataset.version is None else {"version": dataset.version}),
+            "fingerprint": features.fingerprint(),
+            "conditions": [condition for condition in task.conditions if condition],
+            "skipped": {n: why for n, why in skipped.items() if n not in set(queries)}
+            | reference.skipped,
+            "not_localized": log.failed,
+        },
+        "reused": stages.reused,
+        "stages": stages.recorder.stages,
+        "metrics": reference.metrics()
+        | localization_metrics(log.poses, task.names, task.truth, options.rules),
+    }
+    write_results(outputs / "results.json", results)
+    # Only now, so that no picture costs the poses.
+    if not_drawn := _draw(outputs / PICTURE, task, reference, log, shown):
+        results["data"]["not_drawn"] = not_drawn
+        write_results(outputs / "results.json", results)
+    return results
+
+
+def _readable_images(
+    image_dir: Path, cameras: Mapping[str, pycolmap.Camera | None]
+) -> tuple[list[str], dict[str, str]]:
+    """Check the headers of images whose cameras are known.
+
+    Returns:
+        The names of images that can be used; why the others cannot.
+    """
+    skipped = {}
+    for name, camera in cameras.items():
+        if camera is not None:
+            reason = image_problem(image_dir / name, (camera.width, camera.height))
+            if reason is not None:
+                skipped[name] = reason
+    return [name for name in cameras if name not in skipped], skipped
+
+
+def _query_pairs(
+    options: LocalizeOptions,
+    task: Task,
+    features: Features,
+    database: Sequence[str],
+    progress: bool,
+) -> tuple[list[Pair], RetrievalSummary | None]:
+    """Pair the queries with database images, both with features, as given or by retrieval.
+
+    Raises:
+        ValueError: there is no pair.
+    """
+    asked, retrieval = {query.name for query in task.queries}, None
+    queries = [name for name in features.names if name in asked]
+    known, usable = set(queries), set(database)
+    pairs = [pair for pair in task.given_pairs if pair[0] in known and pair[1] in usable]
+    if not task.given_pairs and database:
+        pairs, retrieval = retrieve_pairs(
+            options, features, options.num_retrieved, queries, sorted(database), progress
+        )
+    if not pairs:
+        raise ValueError(
+            "There is no pair of a query and a database image that have features; ask for more by "
+            "--num-loc or --pairs."
+        )
+    return pairs, retrieval
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """A localized query to draw, with its inliers in the database image that has most of them."""
+
+    condition: str
+    query: str
+    database: str
+    points: tuple[np.ndarray, np.ndarray]
+
+
+def _localize(
+    stages: Stages,
+    task: Task,
+    reference: Reference,
+    files: Mapping[str, Path],
+    skipped: Mapping[str, str],
+) -> tuple[LocalizationLog, list[_Shown]]:
+    """Localize all queries, and select some of each condition to draw."""
+    options = stages.options
+    retrieved: dict[str, list[str]] = {}
+    for query, name in read_pairs(files["retrieval"]):
+        retrieved.setdefault(query, []).append(name)
+    log = LocalizationLog([query.name for query in task.queries])
+    condition_of = {name: c for c, names in task.names.items() for name in names}
+    shown: list[_Shown] = []
+    with (
+        FeatureReader(files["features"]) as features,
+        MatchReader(files["matches"]) as matches,
+        reference.localizer(stages, QueryInputs(features, matches, retrieved)) as localizer,
+        stages.recorder.stage("localize"),
+    ):
+        queries = _usable_queries(task, skipped, retrieved, features, log)
+        localized = localizer.localize(queries, retrieved, options.num_workers)
+        bar = progress_bar(localized, "localize", len(queries), "query", stages.progress)
+        for found in bar:
+            log.add(found)
+            name = found.query.name
+            entry = localizer.hloc_log(found) if options.hloc_logs else None
+            if entry is not None:
+                log.hloc_entries[name] = entry
+            if found.pose is not None and _is_shown(condition_of[name], task, shown):
+                points = localizer.inliers_in_best_image(found)
+                shown.append(_Shown(condition_of[name], name, found.best_image, points))
+    return log, shown
+
+
+def _usable_queries(
+    task: Task,
+    skipped: Mapping[str, str],
+    retrieved: Mapping[str, Sequence[str]],
+    features: FeatureReader,
+    log: LocalizationLog,
+) -> list[Query]:
+    """Return the queries that can be tried; the log gets why the others cannot."""
+    usable = []
+    for query in task.queries:
+        name, camera = query.name, query.camera
+        if name in skipped:
+            log.add_failure(name, skipped[name].rstrip("."))
+        elif name not in retrieved:
+            log.add_failure(name, "it is paired with no database image that has features")
+        elif (size := features.image_size(name)) != (camera.width, camera.height):
+            log.add_failure(
+                name,
+                f"its features are of an image of {size[0]}×{size[1]} pixels, its camera has "
+                f"{camera.width}×{camera.height}",
+            )
+        else:
+            usable.append(query)
+    return usable
+
+
+def _is_shown(condition: str, task: Task, shown: Sequence[_Shown]) -> bool:
+    num_each = max(1, _NUM_SHOWN // len(task.conditions))
+    of_condition = [entry for entry in shown if entry.condition == condition]
+    return len(shown) < _NUM_SHOWN and len(of_condition) < num_each
+
+
+def _draw(
+    path: Path, task: Task, reference: Reference, log: LocalizationLog, shown: Sequence[_Shown]
+) -> dict[str, str]:
+    """Draw cameras and some matches; return what is not drawn, and why."""
+    image_dir = task.dataset.image_dir
+    pictures: list[MatchedPair] = []
+    failed: dict[str, str] = {}
+    for entry in shown:
+        names, points = (entry.query, entry.database), entry.points
+        title = f"{entry.query} and {entry.database}, {len(points[0])} inliers"
+        if entry.condition:
+            title = f"{entry.condition}: {title}"
+        try:
+            (image0, xy0), (image1, xy1) = (
+                shrink(read_image(image_dir / name), xy)
+                for name, xy in zip(names, points, strict=True)
+            )
+        except (OSError, ValueError) as error:
+            failed[entry.query] = str(error)
+        else:
+            pictures.append(MatchedPair(title, image0, image1, xy0, xy1))
+    estimated = {
+        condition or "queries": {name: log.poses[name] for name in names if name in log.poses}
+        for condition, names in task.names.items()
+    }
+    try:
+        ground, places = reference.cameras(log.poses)
+        draw_localization(path, ground, places, estimated, task.truth, pictures)
+    except (OSError, ValueError) as error:
+        failed[path.name] = str(error)
+    return failed
+
+
+def run(options: LocalizeOptions, check: bool) -> None:
+    """Localize and print the figures, or only look for missing and damaged files.
+
+    Raises:
+        FileNotFoundError: a given file does not exist.
+        ValueError: see :func:`localize`; or ``check`` found a problem.
+    """
+    if not check:
+        results = localize(options, progress=True)
+        print(summary(results, options))
+        return
+    dataset = options.open(progress=True)
+    pairs = [] if options.pairs is None else read_pairs(options.pairs)
+    problems = dataset.check({name for pair in pairs for name in pair}, progress=True)
+    for problem in problems:
+        print(problem.reason)
+    for remedy in dict.fromkeys(problem.remedy for problem in problems):
+        print(f"Where to get {remedy}.")
+    if problems:
+        raise ValueError(f"{dataset.root} has {len(problems)} missing or damaged files.")
+    print(f"{dataset.root} is complete.")
+
+
+def summary(results: Mapping[str, Any], options: LocalizeOptions) -> str:
+    """Return the figures of a run as lines of text."""
+    metrics, data = results["metrics"], results["data"]
+    version = f" ({data['version']})" if "version" in data else ""
+    lines = [f"{results['feature']} + {results['matcher']}, {data['dataset']}{version}"]
+    for name, entry in metrics.items():
+        if not name.startswith(tuple(f"{c}_" for c in data["conditions"])):
+            lines.append(f"  {name.replace('_', ' '):<28}{entry['value']:>12.4g} {entry['unit']}")
+    if data["conditions"]:
+        lines += recall_table(metrics, data["conditions"], options.rules)
+    lines += stage_lines(results)
+    lines += [f"  skipped: {reason}" for reason in data["skipped"].values()]
+    lines += [f"  not localized: {name}: {why}" for name, why in data["not_localized"].items()]
+    lines += [f"  not drawn: {name}: {why}" for name, why in data.get("not_drawn", {}).items()]
+    lines.append(
+        f"submission.txt, results.json, logs.json and {PICTURE} are in {options.output_dir}"
+    )
+    return "\n".join(lines)

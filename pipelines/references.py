@@ -1,0 +1,291 @@
+"""What queries are localized in: a model, triangulated from known poses, or scans."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pycolmap
+
+from featplug.colmap.model_files import read_model
+from featplug.io.pair_lists import Pair, unique_pairs, write_pairs
+from featplug.io.results import StageRecorder, metric
+from featplug.io.store import FeatureReader, MatchReader
+from featplug.localization.absolute_pose import AbsolutePoseOptions
+from featplug.localization.in_model import ModelLocalizer, ModelLocalizerOptions, ModelPoints
+from featplug.localization.in_scans import (
+    ScanLocalizer,
+    ScanLocalizerOptions,
+    WorldPoints,
+    images_with_matches,
+)
+from featplug.localization.localizer import Localizer
+from featplug.localization.scans import SamplingOptions, ScanPointReader, sample_scans
+from featplug.metrics.poses import (
+    camera_centres,
+    model_cameras,
+    model_poses,
+    reconstruction_statistics,
+)
+from featplug.plots import ground_axes
+from featplug.stages.pairs import covisible
+from featplug.stages.triangulate import triangulate_known_poses
+from pipelines.datasets.protocol import (
+    LocalizationDataset,
+    LocalizeOptions,
+    ModelDataset,
+    ModelOptions,
+    ScanDataset,
+    ScanOptions,
+)
+from pipelines.run import Features, match_pairs
+
+
+class Stages:
+    """The stages of a run: what they cost, and what they took from an earlier run."""
+
+    def __init__(self, options: LocalizeOptions, matcher: str, progress: bool) -> None:
+        self.options = options
+        self.matcher = matcher
+        self.progress = progress
+        self.recorder = StageRecorder()
+        self.reused: dict[str, int] = {}
+
+    def match(self, stage: str, features: Features, pairs_path: Path, pairs: list[Pair]) -> Path:
+        """Write a pair list and return the file of its matches."""
+        write_pairs(pairs_path, pairs)
+        if self.options.matches is not None:
+            return self.options.matches
+        with self.recorder.stage(stage):
+            path, self.reused[stage] = match_pairs(
+                self.options, self.matcher, pairs_path, features, self.progress
+            )
+        return path
+
+
+@dataclass(frozen=True)
+class QueryInputs:
+    """What queries are localized from."""
+
+    features: FeatureReader
+    """Features of all images."""
+    matches: MatchReader
+    """Matches of the queries."""
+    retrieved: Mapping[str, Sequence[str]]
+    """Query to the database images that it was matched with."""
+
+
+class Reference(ABC):
+    """What the queries of a data set are localized in."""
+
+    query_stage: str
+    """Name of the stage that matches the queries."""
+
+    def __init__(self) -> None:
+        self.skipped: dict[str, str] = {}
+        """Images that :meth:`localizer` could not use, and why."""
+
+    @abstractmethod
+    def images(self, given: Sequence[Pair]) -> dict[str, pycolmap.Camera | None]:
+        """Return the database images to extract with their cameras, where these are known.
+
+        Args:
+            given: pairs to use in place of retrieval, if any.
+        """
+
+    def select_pairs(  # noqa: B027
+        self, names: set[str], given: Sequence[Pair], query_pairs: Sequence[Pair]
+    ) -> None:
+        """Select the pairs of database images to match; scans need none.
+
+        Args:
+            names: database images that have features.
+            given: pairs to use, if any.
+            query_pairs: queries and database images.
+
+        Raises:
+            ValueError: there is no pair.
+        """
+
+    def build(self, stages: Stages, features: Features) -> None:  # noqa: B027
+        """Make what is needed before the queries are matched; of scans nothing is."""
+
+    @abstractmethod
+    def localizer(self, stages: Stages, inputs: QueryInputs) -> AbstractContextManager[Localizer]:
+        """Return the localizer of the queries."""
+
+    @abstractmethod
+    def metrics(self) -> dict[str, Any]:
+        """Return figures of the reference, without the queries."""
+
+    @abstractmethod
+    def cameras(self, poses: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the axes of the ground, 2×3, and where the database was taken from, N×3.
+
+        Args:
+            poses: poses of the queries.
+        """
+
+
+class TriangulatedModel(Reference):
+    """A model of the features' own points, triangulated from a reference model's poses."""
+
+    query_stage = "match_queries"
+
+    def __init__(self, options: ModelOptions, dataset: ModelDataset) -> None:
+        super().__init__()
+        self.options = options
+        self.dataset = dataset
+        self.reference = dataset.reference_model()
+        self.pairs: list[Pair] = []
+
+    def images(self, given: Sequence[Pair]) -> dict[str, pycolmap.Camera | None]:
+        """Return all images, or those in the given pairs where these define the model, too."""
+        cameras: dict[str, pycolmap.Camera | None] = dict(model_cameras(self.reference))
+        has_pairs_of_database = any(cameras.keys() >= set(pair) for pair in given)
+        if has_pairs_of_database or (given and self.dataset.model_of_pairs):
+            paired = {name for pair in given for name in pair}
+            cameras = {name: camera for name, camera in cameras.items() if name in paired}
+        return cameras
+
+    def select_pairs(
+        self, names: set[str], given: Sequence[Pair], query_pairs: Sequence[Pair]
+    ) -> None:
+        """Select given pairs, else pairs of covisible images, or of images of one query."""
+        pairs: Sequence[Pair] = [pair for pair in given if names.issuperset(pair)]
+        if not pairs and self.dataset.model_of_pairs:
+            pairs = pairs_of_queries(query_pairs)
+        elif not pairs:
+            pairs = covisible(self.reference, self.options.num_covis)
+        self.pairs = unique_pairs(pair for pair in pairs if names.issuperset(pair))
+        if not self.pairs:
+            raise ValueError(
+                "There is no pair of two database images that have features; ask for more by "
+                "--num-covis or --pairs."
+            )
+
+    def build(self, stages: Stages, features: Features) -> None:
+        """Match the pairs of the database, and triangulate the points."""
+        outputs = self.options.output_dir
+        matches = stages.match("match", features, outputs / "pairs-db.txt", self.pairs)
+        with stages.recorder.stage("triangulate"):
+            self.sfm = triangulate_known_poses(
+                self.reference,
+                self.dataset.image_dir,
+                self.pairs,
+                features.path,
+                matches,
+                outputs / "sfm",
+                seed=self.options.seed,
+            )
+            self.model = read_model(self.sfm.model_dir)
+        stages.reused["triangulate"] = self.model.num_reg_images() if self.sfm.is_reused else 0
+
+    @contextmanager
+    def localizer(self, stages: Stages, inputs: QueryInputs) -> Iterator[Localizer]:
+        """Localize in the triangulated model."""
+        options = self.options
+        pose = AbsolutePoseOptions(options.max_error, options.min_inliers, seed=options.seed)
+        yield ModelLocalizer(
+            inputs.features,
+            inputs.matches,
+            ModelPoints(self.model),
+            ModelLocalizerOptions(pose, options.covisibility_clustering),
+        )
+
+    def metrics(self) -> dict[str, Any]:
+        """Return figures of the triangulated model."""
+        statistics = reconstruction_statistics(self.model)
+        return {
+            "database_images": metric(statistics.num_registered, "images"),
+            "sparse_points": metric(statistics.num_points, "points"),
+            "mean_track_length": metric(statistics.mean_track_length, "observations per point"),
+            "mean_reprojection_error": metric(statistics.mean_reprojection_error, "px"),
+            "matches_that_fit_the_poses": metric(100 * self.sfm.check.inlier_ratio, "%"),
+        }
+
+    def cameras(self, poses: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the ground that the database's cameras stand upright on, and their centres."""
+        database = np.stack(list(model_poses(self.reference).values()))
+        return ground_axes(database), camera_centres(database)
+
+
+class Scans(Reference):
+    """Scans that give the keypoints of database images their points."""
+
+    query_stage = "match"
+
+    def __init__(self, options: ScanOptions, dataset: ScanDataset) -> None:
+        super().__init__()
+        self.options = options
+        self.dataset = dataset
+        self.alignments: dict[str, np.ndarray] = {}
+        """Database image to the alignment of its scan, of the images that are used."""
+
+    def images(self, given: Sequence[Pair]) -> dict[str, pycolmap.Camera | None]:
+        """Return the database images of the given pairs, or all."""
+        return dict.fromkeys([name for _, name in given] or self.dataset.database_names())
+
+    @contextmanager
+    def localizer(self, stages: Stages, inputs: QueryInputs) -> Iterator[Localizer]:
+        """Take points from the scans that have matches with queries."""
+        options, path = self.options, inputs.features.path
+        pose = AbsolutePoseOptions(min_num_inliers=options.min_inliers, seed=options.seed)
+        localizer_options = ScanLocalizerOptions(options.skip_matches, options.max_error, pose)
+        with stages.recorder.stage("scan"):
+            alignments = {}
+            for name in images_with_matches(inputs.retrieved, inputs.matches, localizer_options):
+                try:
+                    alignments[name] = self.dataset.alignment(name)
+                except (OSError, ValueError) as error:
+                    self.skipped[name] = str(error)
+            scans = sample_scans(
+                {name: self.dataset.scan_path(name) for name in alignments},
+                self.dataset.read_scan,
+                path,
+                options.output_dir / f"scan-points-{path.stem}.h5",
+                SamplingOptions(
+                    options.extraction.overwrite,
+                    int(options.memory_gib * 2**30),
+                    options.num_workers,
+                ),
+                stages.progress,
+            )
+        stages.reused["scan"] = scans.num_present
+        self.skipped |= scans.skipped
+        self.alignments = {n: a for n, a in alignments.items() if n not in scans.skipped}
+        with ScanPointReader(scans.path) as scan_points:
+            points = WorldPoints(scan_points, alignments)
+            yield ScanLocalizer(inputs.features, inputs.matches, points, localizer_options)
+
+    def metrics(self) -> dict[str, Any]:
+        """Return how many scans were used."""
+        return {"scans_used": metric(len(self.alignments), "images")}
+
+    def cameras(self, poses: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the ground that the queries stand upright on, and the places of the scans."""
+        places = np.stack([alignment[:3, 3] for alignment in self.alignments.values()])
+        return ground_axes(np.stack(list(poses.values()))), np.unique(places, axis=0)
+
+
+def reference_of(options: LocalizeOptions, dataset: LocalizationDataset) -> Reference:
+    """Return what the queries of a data set are localized in."""
+    if isinstance(options, ModelOptions) and isinstance(dataset, ModelDataset):
+        return TriangulatedModel(options, dataset)
+    if isinstance(options, ScanOptions) and isinstance(dataset, ScanDataset):
+        return Scans(options, dataset)
+    raise TypeError(f"{options!r} cannot localize in {type(dataset).__name__}.")
+
+
+def pairs_of_queries(query_pairs: Sequence[Pair]) -> list[Pair]:
+    """Pair the images that one query is paired with, all with all (Dusmanu et al. 2019, 5.3)."""
+    sets: dict[str, list[str]] = {}
+    for query, name in query_pairs:
+        sets.setdefault(query, []).append(name)
+    return unique_pairs(pair for names in sets.values() for pair in combinations(names, 2))
