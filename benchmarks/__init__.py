@@ -1,1 +1,1 @@
-"""Protocols of the field, measured figures beside the published ones."""
+"""Protocols of the field: measured figures next to the published ones."""

@@ -1,4 +1,4 @@
-"""What the commands print of a run: tables, published numbers beside its own, problems."""
+"""What commands print of a run: tables, published numbers next to its own, and problems."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from benchmarks.published import compare
 from benchmarks.record import Run
 
 NOTHING = "–"
-"""Stands in a table where there is no figure."""
+"""Entry of a table without a figure."""
 
 
 def table_lines(cells: Sequence[Sequence[str]], align: str = "<") -> list[str]:
-    """Lay out a table; columns without any entry are left out.
+    """Lay out a table without its empty columns.
 
     Args:
         cells: rows of the same length, the heads first.
@@ -34,12 +34,12 @@ def table_lines(cells: Sequence[Sequence[str]], align: str = "<") -> list[str]:
 
 
 def short_number(value: float, sign: str = "") -> str:
-    """Write four digits, or all before the point where there are more."""
+    """Format a number with four digits, or all before the point where those are more."""
     return f"{value:{sign}.4g}" if abs(value) < 1e4 else f"{value:{sign},.0f}"
 
 
 def mean_and_spread(values: Sequence[float], decimals: int) -> str:
-    """Write the mean of values, and their standard deviation (n - 1) unless all are equal."""
+    """Format the mean of values, and their standard deviation (n - 1) unless all are equal."""
     mean = f"{fmean(values):,.{decimals}f}"
     if max(values) == min(values):
         return mean
@@ -47,7 +47,7 @@ def mean_and_spread(values: Sequence[float], decimals: int) -> str:
 
 
 def published_lines(run: Run) -> list[str]:
-    """Set a run beside what was published, and say once for each reason where that cannot be."""
+    """Compare a run with published numbers, or list each reason why that cannot be, once."""
     labels = ["dataset", "feature", "part", "seed", "metric"]
     cells = [[*labels, "measured", "published", "difference", "by"]]
     caveats: list[str] = []
@@ -68,7 +68,7 @@ def published_lines(run: Run) -> list[str]:
             cells.append([*labels, *figures, short_number(difference, "+"), by])
             if comparison.caveat:
                 caveats.append(f"{source}: {comparison.caveat}")
-    lines = ["", "beside published numbers:", *table_lines(cells, "<<<<<>>><")]
+    lines = ["", "next to published numbers:", *table_lines(cells, "<<<<<>>><")]
     lines = lines if len(cells) > 1 else []
     lines += dict.fromkeys(caveats)
     return lines + [
@@ -79,11 +79,11 @@ def published_lines(run: Run) -> list[str]:
 
 
 def conclude(run: Run, outputs: Path, lines: Iterable[str] = ()) -> None:
-    """Print a run, once it is written.
+    """Print a run after it was written.
 
     Args:
         run: the run.
-        outputs: where it is.
+        outputs: its folder.
         lines: its tables.
 
     Raises:

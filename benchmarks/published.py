@@ -1,9 +1,9 @@
-"""Numbers that papers and authors' repositories print, and how a run compares with them.
+"""Numbers that papers and authors' repositories print, and comparisons of a run with them.
 
-``published.json`` holds them as they are printed, a table at a time, each with its source, what it
-was measured by and what to bear in mind. A run's figure is set against a published one only where
-protocol, data, settings and keypoints agree, and the network where the weights are the authors';
-where they do not, the comparison says why. That weights are ours is said beside the figure.
+``published.json`` holds them as they are printed, a table at a time, each with its source, protocol
+and caveats. A run's figure is compared with a published one only where protocol, data, settings and
+keypoints agree, and the network where the weights are the authors';
+where they do not, the comparison has the reason. Weights of ours are mentioned as a caveat.
 """
 
 from __future__ import annotations
@@ -25,48 +25,48 @@ class Published:
     """One number of one table."""
 
     feature: str
-    """A conf's name, or that of a method that has no conf here: a table's SIFT is not ``sift``."""
+    """Name of a conf, or of a method that has no conf here: a table's SIFT is not ``sift``."""
     benchmark: str
     protocol: str
     dataset: str
     part: str
     metric: str
     value: float
-    """As printed."""
+    """Number as printed."""
     unit: str
-    """``%`` where rates are printed per cent, ``fraction`` where they are not."""
+    """Unit: ``%`` where rates are printed in per cent, ``fraction`` where they are not."""
     source: str
     """Paper or repository."""
     table: str
     caveat: str = ""
-    """What the number depends on beyond its protocol; empty where nothing is known."""
+    """Conditions of the number beyond its protocol; empty where none are known."""
     variant: str = ""
-    """Which of a method's networks it is, where it has several."""
+    """Name of the network, where the method has several."""
     weights: str | None = None
-    """Their entry in the registry; None where the method has none or they were not released."""
+    """Entry of the weights in the registry; None where they do not exist or were not released."""
     keypoints: str | None = None
-    """What was described, such as SIFT; None: the method's own keypoints, or patches."""
+    """Keypoints that were described, such as SIFT; None for the method's own, or patches."""
     settings: dict[str, Any] = field(default_factory=dict)
-    """Options of the run, or metrics of the row, that have to be the same; ``max_keypoints`` None
-    means that all were kept."""
+    """Options of the run, or metrics of the row, that must be the same; ``max_keypoints`` None
+    stands for all."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A figure of a row beside a published one of the same feature and data."""
+    """A figure of a row next to a published one of the same feature and data."""
 
     metric: str
     ours: float
-    """In the unit of the published number."""
+    """Our figure in the unit of the published number."""
     published: Published
     reason: str | None = None
-    """Why the two cannot be compared; None where they can."""
+    """Reason why the two cannot be compared; None where they can."""
     caveat: str = ""
-    """What to bear in mind where they can."""
+    """Caveat of a comparison."""
 
     @property
     def difference(self) -> float | None:
-        """Ours less the published number, in its unit; None where they cannot be compared."""
+        """Ours minus the published number, in its unit; None where they cannot be compared."""
         return None if self.reason else self.ours - self.published.value
 
 
@@ -106,17 +106,17 @@ def load_published() -> tuple[Published, ...]:
 
 
 def compare(benchmark: str, row: Row, options: Mapping[str, Any] | None = None) -> list[Comparison]:
-    """Set a row beside the published numbers of its feature on its data.
+    """Compare a row with the published numbers of its feature on its data.
 
     Args:
-        benchmark: of the run.
-        row: of the run.
-        options: of the run; settings that a published number depends on are looked up in them and
-            in the row's metrics.
+        benchmark: name of the benchmark.
+        row: a row of a run.
+        options: options of the run; settings of a published number are looked up in them and in the
+            row's metrics.
 
     Returns:
-        One comparison for each metric and published number of the feature, on this dataset and
-        part; those that cannot be compared have a reason. None for what was never published.
+        A comparison for each published number of the feature on this data set and part, with a
+        reason where the two cannot be compared.
     """
     comparisons = []
     for number in load_published():
@@ -138,11 +138,11 @@ def compare(benchmark: str, row: Row, options: Mapping[str, Any] | None = None) 
 
 
 def context(benchmark: str, row: Row) -> list[Published]:
-    """Give what was published of other methods by a row's protocol, on its dataset and part.
+    """Return published numbers of other methods by a row's protocol, on its data set and part.
 
     Args:
-        benchmark: of the run.
-        row: of the run; only its metrics are given.
+        benchmark: name of the benchmark.
+        row: a row of a run; only its metrics are included.
     """
     return [
         number
@@ -155,7 +155,7 @@ def context(benchmark: str, row: Row) -> list[Published]:
 
 
 def _in_unit_of(number: Published, entry: Mapping[str, Any]) -> float:
-    """Give a figure in a published number's unit: rates are parts of 1 or per cent."""
+    """Convert a figure to a published number's unit: rates are fractions or per cent."""
     if number.unit == "%" and entry["unit"] != "%":
         return 100 * entry["value"]
     if number.unit == "fraction" and entry["unit"] == "%":
@@ -177,7 +177,7 @@ def _same_subject(number: Published, benchmark: str, row: Row) -> bool:
 
 @cache
 def _canonical(dataset: str) -> str:
-    """Name a dataset alike however its folder is spelt."""
+    """Return one name of a data set, however its folder is spelt."""
     plain = _plain(dataset)
     for name, others in _document()["datasets"].items():
         if plain in (_plain(name), *map(_plain, others)):
@@ -190,7 +190,7 @@ def _plain(name: str) -> str:
 
 
 def _describer(feature: str, number: Published) -> str:
-    """Leave aside whose keypoints a conf describes, where the number is of given keypoints."""
+    """Drop the keypoints from a conf's name, where the number is of given keypoints."""
     return feature.partition("+")[0] if number.keypoints else feature
 
 
@@ -208,17 +208,17 @@ def _why_not(number: Published, row: Row, options: Mapping[str, Any]) -> str | N
     if official and (number.weights or number.variant) and number.weights not in official:
         network = " and ".join(filter(None, (number.variant, number.weights)))
         return f"Published for another network ({network}), measured with {', '.join(official)}."
-    for name, wanted in number.settings.items():
+    for name, published in number.settings.items():
         if name in row.metrics:
-            found = row.metrics[name]["value"]
+            ours = row.metrics[name]["value"]
         elif name in options:
-            found = options[name]
+            ours = options[name]
         else:
-            return f"Published with {name} {wanted}, which the run does not state."
-        if name == "max_keypoints" and found == -1:
-            found = None
-        if found != wanted:
-            return f"Published with {_shown(name, wanted)}, measured with {_shown(name, found)}."
+            return f"Published with {name} {published}, which the run does not state."
+        if name == "max_keypoints" and ours == -1:
+            ours = None
+        if ours != published:
+            return f"Published with {_shown(name, published)}, measured with {_shown(name, ours)}."
     return None
 
 
@@ -227,7 +227,7 @@ def _shown(name: str, value: Any) -> str:
 
 
 def _keypoints(feature: str) -> str | None:
-    """Name the keypoints of a conf; OpenCV's settings are SIFT as well."""
+    """Return the name of a conf's keypoints; OpenCV's settings are SIFT as well."""
     try:
         conf = feature_conf(feature)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What rows are of: names of data sets, and the parts that a pipeline's figures are of."""
+"""Names of data sets, and the parts of a pipeline's figures."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 DEMO_WORLDS = {"aachen": "demo-town", "inloc": "demo-room"}
-"""Pipeline to the name of what it renders in place of a data set."""
+"""Pipeline to the name of the world that it renders in place of a data set."""
 
 
 def scene_folder(images: Path) -> Path:
-    """Give the folder whose name is a scene's: that of the photographs, or above ``images``."""
+    """Return the folder that names a scene: that of the photographs, or above ``images``."""
     folder = Path(images).resolve()
     return folder.parent if folder.name == "images" else folder
 
@@ -19,10 +19,10 @@ def scene_folder(images: Path) -> Path:
 def metrics_by_part(
     metrics: Mapping[str, Any], conditions: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
-    """Take a pipeline's metrics apart by the conditions that their names begin with.
+    """Split a pipeline's metrics by the conditions that their names begin with.
 
     Returns:
-        Part to its metrics: first ``all``, of those of no condition, then each condition.
+        Part to its metrics: first ``all``, those of no condition, then each condition.
     """
     parts: dict[str, dict[str, Any]] = {part: {} for part in ("all", *conditions)}
     for name, entry in metrics.items():

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.choices import KeypointOptions
+from featplug.api import Matches, found_matches
 from featplug.base import KEYPOINT_LAST_KEYS, Matcher, choose_device
 from featplug.io.h5file import OtherContentsError
 from featplug.io.store import FeatureReader
@@ -108,16 +109,6 @@ class ImageFeatures:
 
 
 @dataclass(frozen=True)
-class Matches:
-    """Matches of one pair."""
-
-    indices: np.ndarray
-    """K×2 int64, into all keypoints of both images."""
-    scores: np.ndarray
-    """K values, higher for surer matches."""
-
-
-@dataclass(frozen=True)
 class FeaturePair:
     """Two images' features, of which all or some keypoints can be matched."""
 
@@ -150,10 +141,9 @@ class FeaturePair:
             return Matches(np.zeros((0, 2), np.int64), np.zeros(0, np.float32))
         with torch.no_grad():
             result = self.matcher.match(_columns(self.image0, keep0), _columns(self.image1, keep1))
-        matches0 = result["matches0"].cpu().numpy()
-        (rows,) = np.nonzero(matches0 >= 0)
-        indices = np.stack([keep0[rows], keep1[matches0[rows]]], axis=1)
-        return Matches(indices, result["matching_scores0"].cpu().numpy()[rows])
+        matches = found_matches(result)
+        indices = np.stack([keep0[matches.indices[:, 0]], keep1[matches.indices[:, 1]]], axis=1)
+        return Matches(indices, matches.scores)
 
 
 def _columns(image: ImageFeatures, keep: np.ndarray) -> dict[str, Tensor]:

@@ -1,7 +1,8 @@
-"""Image pairs with their truth, and what may be wrong with them."""
+"""Image pairs with their truth, and checks of both."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,30 +13,30 @@ from featplug.io.images import IMAGE_SUFFIXES, read_image_size
 from featplug.metrics.homography import corner_error, overlap
 
 _LEAST_OVERLAP = 0.01
-"""Of image 0 in image 1; the hardest pairs of the known data sets have ten times as much."""
+"""Fraction of image 0 that lies in image 1; the hardest known pairs have ten times as much."""
 _STILL = 2.0
-"""Pixels that a camera that did not move shifts the corners by, at most."""
+"""Largest shift of the corners, in pixels, by a camera that did not move."""
 
 
 @dataclass(frozen=True)
 class ImagePair:
-    """Two images of one scene and how they are related; coordinates have pixel centres at integers.
+    """Two images of one scene and their relation; pixel centres are at integers.
 
-    At least one of the three truths is there.
+    At least one of the three truths is given.
     """
 
     name0: str
-    """Relative to the data set's folder."""
+    """Path relative to the data set's folder."""
     name1: str
     sequence: str
     part: str | None = None
-    """Of the data set: illumination, viewpoint, day, ….; None where it has no parts."""
+    """Part of the data set: illumination, viewpoint, day, …; None where it has no parts."""
     homography: np.ndarray | None = None
-    """3×3, from image 0 to image 1, positive third coordinates in the image."""
+    """3×3, from image 0 to image 1, with positive third coordinates in the image."""
     fundamental: np.ndarray | None = None
-    """3×3, x1ᵀ F x0 = 0."""
+    """3×3 with x1ᵀ F x0 = 0."""
     correspondences: np.ndarray | None = None
-    """M×4: x, y in image 0, x, y in image 1."""
+    """M×4: x, y in image 0, then x, y in image 1."""
 
 
 @dataclass
@@ -43,22 +44,22 @@ class PairSet:
     """The pairs of a data set on disk."""
 
     name: str
-    """Of the data set: hpatches, oxford, rdnim, wxbs."""
+    """Name of the data set: hpatches, oxford, rdnim, wxbs."""
     folder: Path
     pairs: list[ImagePair]
     problems: list[Problem] = field(default_factory=list)
-    """Pairs that are damaged and left out."""
+    """Damaged pairs, which are left out."""
     sequences: tuple[str, ...] = ()
-    """All that the data set has as it was released; empty where they are not known."""
+    """All sequences of the released data set; empty where they are not known."""
 
     @property
     def names(self) -> list[str]:
-        """The images of all pairs."""
+        """Images of all pairs."""
         return list(dict.fromkeys(name for p in self.pairs for name in (p.name0, p.name1)))
 
 
 def images_of(folder: Path) -> dict[str, str]:
-    """Give a folder's images: their names without the suffix to their names."""
+    """Map the names of a folder's images without their suffix to the whole names."""
     return {
         path.stem: path.name
         for path in sorted(folder.iterdir())
@@ -70,8 +71,8 @@ def read_numbers(path: Path, columns: int, rows: int | None = None) -> np.ndarra
     """Read a matrix from a text file.
 
     Raises:
-        ValueError: it is no such matrix; names the file.
-        FileNotFoundError: there is no such file.
+        ValueError: the file is not such a matrix.
+        FileNotFoundError: the file does not exist.
     """
     shape = f"{rows or 'N'}×{columns}"
     if not path.is_file():
@@ -90,8 +91,8 @@ def read_homography(path: Path) -> np.ndarray:
     """Read a 3×3 homography.
 
     Raises:
-        ValueError: it is none; names the file.
-        FileNotFoundError: there is no such file.
+        ValueError: the file is not a homography.
+        FileNotFoundError: the file does not exist.
     """
     try:
         matrix = read_numbers(path, 3, 3)
@@ -104,12 +105,12 @@ def read_homography(path: Path) -> np.ndarray:
 
 
 def check_sizes(folder: Path, pair: ImagePair) -> None:
-    """Refuse images of other sizes than their homography expects, as far as that can be told.
+    """Reject images of other sizes than their homography expects, as far as that is noticeable.
 
     Raises:
         FileNotFoundError: an image is missing.
-        ValueError: one is damaged, no part of image 0 is in image 1, or the camera stood still but
-            the sizes differ.
+        ValueError: an image is damaged, image 0 lies outside of image 1, or the camera stood still
+            but the sizes differ.
     """
     sizes = read_image_size(folder / pair.name0), read_image_size(folder / pair.name1)
     if pair.homography is None:
@@ -129,21 +130,19 @@ def check_sizes(folder: Path, pair: ImagePair) -> None:
         )
 
 
-def add_pairs(found: PairSet, candidates: list[tuple[Path, ImagePair | Exception]]) -> None:
-    """Keep the pairs that can be measured, and make the others problems.
+def add_pair(pair_set: PairSet, truth: Path, read: Callable[[], ImagePair]) -> None:
+    """Add a pair to a set, or a problem where the pair cannot be measured.
 
     Args:
-        found: gets both.
-        candidates: for each pair the file of its truth, and the pair or why it cannot be read.
+        pair_set: set to add to.
+        truth: file of the pair's truth, which names the problem.
+        read: reads the pair.
     """
-    for truth, pair in candidates:
-        reason: Exception | None = pair if isinstance(pair, Exception) else None
-        if isinstance(pair, ImagePair):
-            try:
-                check_sizes(found.folder, pair)
-                found.pairs.append(pair)
-            except (ValueError, FileNotFoundError) as error:
-                reason = error
-        if reason is not None:
-            subject = truth.relative_to(found.folder).as_posix()
-            found.problems.append(Problem(subject, str(reason)))
+    try:
+        pair = read()
+        check_sizes(pair_set.folder, pair)
+    except (ValueError, FileNotFoundError) as error:
+        subject = truth.relative_to(pair_set.folder).as_posix()
+        pair_set.problems.append(Problem(subject, str(error)))
+    else:
+        pair_set.pairs.append(pair)

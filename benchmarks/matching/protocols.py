@@ -1,4 +1,4 @@
-"""By which rules papers measure matching: the one table of protocols."""
+"""The table of protocols: the rules by which papers measure matching."""
 
 from __future__ import annotations
 
@@ -22,38 +22,38 @@ from benchmarks.matching.measuring import (
 
 @dataclass(frozen=True)
 class Protocol:
-    """Rules that published numbers were measured by."""
+    """Rules of published numbers."""
 
     name: str
     layout: str
-    """Of the data sets it is for."""
+    """Layout of the data sets that it is for."""
     measure: Callable[[ImagePair, FeaturePair], PairMeasures]
     shown: tuple[str, ...]
-    """The metrics that a table shows beside the matching accuracy."""
+    """Metrics that a table shows in addition to the matching accuracy."""
     max_keypoints: int | None = None
-    """Of each image, the strongest by score; the conf's own number if None."""
+    """Number of keypoints of each image, the strongest by score; the conf's own if None."""
     size: tuple[int, int] | None = None
-    """(width, height) that images are resized and cropped to; as they are if None."""
+    """(width, height) that images are resized and cropped to; None leaves them as they are."""
     one_way: bool = False
     """Nearest neighbours from image 0 to image 1, without the mutual check."""
     left_out: tuple[str, ...] = ()
-    """Sequences that do not take part."""
+    """Sequences that are left out."""
     num_pairs: dict[str, int] | None = None
-    """Part to its number of pairs, where the names of sequences are not known."""
+    """Map of parts to numbers of pairs, where the names of sequences are not known."""
     by_sequence: bool = False
-    """Each sequence has a row of its own."""
+    """Whether each sequence has a row of its own."""
 
     @property
     def rules(self) -> tuple[object, ...]:
-        """What decides over the figures of one pair."""
+        """Rules that the figures of one pair depend on."""
         return self.measure, self.max_keypoints, self.size, self.one_way
 
     def pairs(self, pair_set: PairSet) -> list[ImagePair]:
-        """Give the pairs that take part."""
+        """Return the pairs to measure."""
         return [pair for pair in pair_set.pairs if pair.sequence not in self.left_out]
 
     def deviation(self, pair_set: PairSet) -> str | None:
-        """Say how a data set on disk differs from the one that the protocol is for, or None."""
+        """Return how a data set on disk differs from the protocol's, or None."""
         reasons = []
         expected = [name for name in pair_set.sequences if name not in self.left_out]
         present = {pair.sequence for pair in self.pairs(pair_set)}
@@ -82,7 +82,7 @@ class Protocol:
 
 
 def counted(number: int, one: str, many: str | None = None) -> str:
-    """Put a number before what it counts; the plural takes an s if it is not given."""
+    """Return a number and what it counts; the plural takes an s by default."""
     return f"{number} {one if number == 1 else many or f'{one}s'}"
 
 
@@ -151,14 +151,14 @@ PROTOCOLS = {
         Protocol("wxbs", "wxbs", measure_epipolar, ("recall",), max_keypoints=8000),
     )
 }
-"""The first of each layout is what is measured if nothing else is asked for."""
+"""Name to protocol; the first one of each layout is the default."""
 
 
 def choose_protocols(layout: str, names: tuple[str, ...]) -> list[Protocol]:
-    """Look up the protocols asked for, or the layout's main one.
+    """Look up the requested protocols, or the layout's main one.
 
     Raises:
-        ValueError: there is none of that name for the layout; lists those there are.
+        ValueError: the layout has no protocol of that name; the message lists those it has.
     """
     able = {name: p for name, p in PROTOCOLS.items() if p.layout == layout}
     for name in names:

@@ -1,6 +1,6 @@
 """``python -m benchmarks.patches``: compare descriptors on patches that are given.
 
-Folders are told apart by what is in them: UBC PhotoTour (FPR95), HPatches' patches (verification,
+Folders are recognised by their files: UBC PhotoTour (FPR95), HPatches' patches (verification,
 matching and retrieval) or RomePatches (retrieval).
 """
 

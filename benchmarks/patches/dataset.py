@@ -1,9 +1,9 @@
-"""What the three data sets of patches have in common."""
+"""The interface of the data sets of patches."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,30 +12,28 @@ import numpy as np
 from benchmarks.record import Problem
 
 Parts = dict[str, dict[str, dict[str, Any]]]
-"""Part to its metrics, each with its unit."""
-Describe = Callable[[np.ndarray], np.ndarray]
-"""Patches N×H×W uint8 to descriptors N×D."""
+"""Map of parts to metrics, each with its unit."""
 
 
 class PatchSet(ABC):
     """One data set on disk, checked as far as its lists of files and pairs go."""
 
     name: str
-    """As in a run's rows."""
+    """Name of the data set in the rows of a run."""
     protocol: str
     folder: Path
     not_comparable: str | None
-    """Why no published number holds for it."""
+    """Reason why no published number holds; None where they do."""
     problems: list[Problem]
-    """What of it cannot be measured, found when it was opened."""
+    """What cannot be measured, found when the set was opened."""
 
     @abstractmethod
     def files(self) -> list[str]:
-        """Give the files that decide over the results, relative to the folder."""
+        """Return the files that the results depend on, relative to the folder."""
 
     @abstractmethod
     def patches(self) -> Iterator[np.ndarray]:
-        """Give all patches that are needed, in pieces N×H×W uint8.
+        """Yield all patches to describe, in pieces N×H×W uint8.
 
         Raises:
             ValueError: a file of patches is damaged.
@@ -50,5 +48,5 @@ class PatchSet(ABC):
         """Measure descriptors.
 
         Args:
-            descriptors: N×D of the patches, in the order of :meth:`patches`.
+            descriptors: N×D, in the order of :meth:`patches`.
         """

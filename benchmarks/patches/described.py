@@ -60,7 +60,7 @@ def describe(
             if start == 0:
                 descriptors = np.empty((patch_set.num_patches(), piece.shape[1]), np.float32)
             if piece.shape[1] != descriptors.shape[1]:
-                raise ValueError(f"{descriptor.name} gave descriptors of different lengths.")
+                raise ValueError(f"{descriptor.name} returned descriptors of different lengths.")
             if new and file is not None:
                 kept = np.zeros((0, 0), np.float32)  # closes the file that it maps
                 _append(file, piece, start)

@@ -1,4 +1,4 @@
-"""What describes patches: the networks of confs, SIFT, and functions of the user's."""
+"""Descriptors of patches: the networks of confs, SIFT, and functions of users."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from featplug.networks.l2net import DOAP
 from featplug.weights.loading import load_network
 
 _BATCH = 64
-"""Patches in one pass through a network; the fastest on CPUs."""
+"""Number of patches in one pass through a network; the fastest on CPUs."""
 
 
 @dataclass(frozen=True)
 class PatchDescriptor:
-    """One descriptor of patches."""
+    """A descriptor of patches."""
 
     name: str
     function: Callable[[np.ndarray], np.ndarray]
@@ -45,23 +45,23 @@ class PatchDescriptor:
             N×D float32.
 
         Raises:
-            ValueError: the function gives something else than N finite descriptors.
+            ValueError: the function returns something else than N finite descriptors.
         """
         descriptors = np.asarray(self.function(patches))
         if descriptors.ndim != 2 or len(descriptors) != len(patches):
             raise ValueError(
-                f"{self.name} gave an array of shape {descriptors.shape} for {len(patches)} "
-                "patches; it must give one row for each."
+                f"{self.name} returned an array of shape {descriptors.shape} for {len(patches)} "
+                "patches; it must return one row for each."
             )
         if not np.isfinite(descriptors).all():
-            raise ValueError(f"{self.name} gave descriptors that are not finite.")
+            raise ValueError(f"{self.name} returned descriptors that are not finite.")
         return descriptors.astype(np.float32, copy=False)
 
 
 def load_descriptor(
     name: str, weights: str | None = None, device: str | None = None
 ) -> PatchDescriptor:
-    """Load what a name says.
+    """Load a descriptor by its name.
 
     Args:
         name: ``sift`` or ``rootsift``, both of the whole patch (the conf ``sift`` is RootSIFT), the
@@ -71,20 +71,20 @@ def load_descriptor(
         device: of torch; the fastest one if None.
 
     Raises:
-        FileNotFoundError: there are no weights.
-        ValueError: there is no such conf or function, it does not describe patches, or it has no
+        FileNotFoundError: the weights are missing.
+        ValueError: the conf or function does not exist, does not describe patches, or has no
             weights to choose.
     """
     if ":" in name or name in _BY_HAND:
         if weights is not None:
-            raise ValueError(f"{name} has no weights, so there are none to choose.")
+            raise ValueError(f"{name} has no weights to choose.")
         return PatchDescriptor(name, _BY_HAND.get(name) or _import_function(name))
     conf = feature_conf(name)["model"]
     if conf["name"] not in _NETWORKS:
         able = [key for key, value in features.items() if value["model"]["name"] in _NETWORKS]
         raise ValueError(
-            f"{name} does not describe single patches; {', '.join([*_BY_HAND, *able])} do, and "
-            "any function that is given as MODULE:FUNCTION."
+            f"{name} does not describe single patches; use {', '.join([*_BY_HAND, *able])}, or "
+            "MODULE:FUNCTION."
         )
     network_class, describe, size = _NETWORKS[conf["name"]]
     network, record = load_network(conf["checkpoint"], weights or "auto", network_class)
@@ -105,11 +105,11 @@ def load_descriptor(
 
 
 def resize_patches(patches: np.ndarray, size: int) -> np.ndarray:
-    """Resize patches; pixels of smaller ones are averages.
+    """Resize patches; smaller ones are averaged.
 
     Args:
         patches: N×H×W.
-        size: of a side, in pixels.
+        size: side of the patches in pixels.
 
     Returns:
         N×size×size float32.
@@ -127,7 +127,7 @@ def _root_sift_of_patches(patches: np.ndarray) -> np.ndarray:
 
 
 _BY_HAND = {"sift": sift_of_patches, "rootsift": _root_sift_of_patches}
-"""Descriptors that were not learnt."""
+"""Name to descriptor, of those that are not learnt."""
 
 
 def _describe_doap(network: DOAP, patches: np.ndarray, device: torch.device) -> np.ndarray:
@@ -140,7 +140,7 @@ def _describe_doap(network: DOAP, patches: np.ndarray, device: torch.device) -> 
 def _describe_contextdesc(
     network: ContextDesc, patches: np.ndarray, device: torch.device
 ) -> np.ndarray:
-    """Describe by the local network alone, scaled to unit length as the authors compare it."""
+    """Describe by the local network alone, scaled to unit length as in the authors' comparison."""
     standard = standardise_patches(patches, 1e-8)
     local, _ = network.describe_patches(torch.from_numpy(standard).to(device))
     return F.normalize(local.float()).numpy(force=True)
@@ -150,8 +150,8 @@ _NETWORKS: dict[str, tuple[type[Any], Callable[..., np.ndarray], int | None]] = 
     "doap": (DOAP, _describe_doap, None),
     "contextdesc": (ContextDesc, _describe_contextdesc, PATCH_SIZE),
 }
-"""Of extractors that describe patches: network, how it describes, and the patches' side where the
-network does not say it."""
+"""Extractor to its network, the function that describes patches with it, and the side of the
+patches where the network does not have it."""
 
 
 def _import_function(spec: str) -> Callable[[np.ndarray], np.ndarray]:
@@ -159,14 +159,14 @@ def _import_function(spec: str) -> Callable[[np.ndarray], np.ndarray]:
     try:
         function = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"{spec} is no function that can be imported: {error}.") from error
+        raise ValueError(f"{spec} cannot be imported: {error}.") from error
     if not callable(function):
         raise ValueError(f"{spec} is not a function from patches to descriptors.")
 
     def guarded(patches: np.ndarray) -> np.ndarray:
         try:
             return function(patches)
-        except Exception as error:  # whatever it is, other features can be measured
+        except Exception as error:  # any error of theirs costs this descriptor only
             raise ValueError(f"{spec} failed: {error!r}.") from error
 
     return guarded

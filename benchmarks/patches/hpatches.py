@@ -27,7 +27,7 @@ from featplug.weights.checkpoints import git_blob_id
 
 LEVELS = ("easy", "hard", "tough")
 KINDS = ("ref", *(f"{level[0]}{image}" for level in LEVELS for image in range(1, 6)))
-"""Files of a sequence, in the order that their descriptors are kept in."""
+"""Names of a sequence's files, in the order of their descriptors."""
 SIDE = 65
 
 PAIRS = ("s1", "t1", "idx1", "s2", "t2", "idx2")
@@ -58,29 +58,30 @@ PUBLISHED_LISTS = {
         "retr_distractors": "905a803f7dfdbf545be669af73dcebe346941634",
     },
 }
-"""Git's ids of the published lists, of the splits that numbers were published of."""
+"""Git's ids of the published lists, for the splits of published numbers."""
 
 TOOLBOX_DISTRACTORS = 2000
-"""How many of the 20,000 HPatches' MATLAB toolbox takes if it is not told otherwise."""
+"""Default number of distractors in HPatches' MATLAB toolbox, out of 20,000."""
 
 _LEAST = 5
-"""Rows that a list must have: verification takes a fifth as many matching pairs as others."""
+"""Minimum length of a list: verification takes a fifth as many matching pairs as others."""
 _CHUNK = 64
-"""Queries at a time."""
+"""Number of queries at a time."""
 
 
 class HPatches(PatchSet):
     """The sequences that a split's lists name.
 
     Args:
-        folder: of the sequences.
+        folder: folder of the sequences.
         split: a, b, c, illum, view or full, as in the lists' names.
-        tasks: folder of the lists; by default ``tasks`` in the folder, beside it or above.
-        num_distractors: take this many, the first of their list, in retrieval; None takes all.
+        tasks: folder of the lists; by default ``tasks`` in the folder or up to two above it.
+        num_distractors: number of distractors in retrieval, the first of their list; None takes
+            all.
 
     Raises:
-        FileNotFoundError: there are no lists.
-        ValueError: no sequence that they name is whole.
+        FileNotFoundError: the lists are missing.
+        ValueError: no sequence of the lists is complete.
     """
 
     name = "hpatches-patches"
@@ -143,7 +144,7 @@ class HPatches(PatchSet):
         return None
 
     def _drop_missing(self, numbers: dict[str, int]) -> None:
-        """Leave out what lists say of sequences that are not there; check the rest.
+        """Leave out the entries of missing sequences, and check the others.
 
         Raises:
             ValueError: a list names a patch that its sequence does not have.
@@ -151,22 +152,22 @@ class HPatches(PatchSet):
         names = list(numbers)
         for name, patches in list(self.lists.items()):
             sizes = self._rows.sizes[patches[..., 0]]
-            there = (sizes > 0).all(1)
+            exists = (sizes > 0).all(1)
             wrong = (patches[..., 2] < 0) | (patches[..., 2] >= sizes)
-            if wrong[there].any():
-                sequence, _, patch = patches[there][wrong[there]][0]
+            if wrong[exists].any():
+                sequence, _, patch = patches[exists][wrong[exists]][0]
                 raise ValueError(
                     f"{self._list_file(name)} names patch {patch} of {names[sequence]}, which has "
                     f"{self.sizes[names[sequence]]}."
                 )
-            self.lists[name] = patches[there]
-            if there.sum() < _LEAST:
-                reason = f"{there.sum()} of its rows are of sequences that are there."
+            self.lists[name] = patches[exists]
+            if exists.sum() < _LEAST:
+                reason = f"{exists.sum()} of its rows are of sequences that exist."
                 self.problems.append(Problem(f"{self.name} {name}", reason))
                 del self.lists[name]
 
     def files(self) -> list[str]:
-        """Give the files of the sequences; see :class:`PatchSet`."""
+        """Return the files of the sequences; see :class:`PatchSet`."""
         return [f"{sequence}/{kind}.png" for sequence in self.sizes for kind in KINDS]
 
     def num_patches(self) -> int:
@@ -174,14 +175,14 @@ class HPatches(PatchSet):
         return sum(self.sizes.values()) * len(KINDS)
 
     def patches(self) -> Iterator[np.ndarray]:
-        """Give the patches of each file of each sequence; see :class:`PatchSet`."""
+        """Yield the patches of each file of each sequence; see :class:`PatchSet`."""
         for sequence, size in self.sizes.items():
             for kind in KINDS:
                 column = read_image(self.folder / sequence / f"{kind}.png", grayscale=True)
                 yield column.reshape(size, SIDE, SIDE)
 
     def measure(self, descriptors: np.ndarray) -> Parts:
-        """Measure the three tasks, as far as there are lists; see :class:`PatchSet`."""
+        """Measure the three tasks, as far as their lists exist; see :class:`PatchSet`."""
         parts: Parts = {level: {} for level in (*LEVELS, "all")}
         if {"verif_pos", "verif_neg_inter", "verif_neg_intra"} <= set(self.lists):
             self._verify(descriptors, parts)
@@ -236,7 +237,7 @@ class HPatches(PatchSet):
             chunk = queries[start : start + _CHUNK]
             described = descriptors[self._rows.of(chunk, "easy")]
             distances = squared_distances(described, searched)
-            # A sequence may show one surface in several patches: its own are no distractors.
+            # A sequence may show one surface in several patches: its own are not distractors.
             distances[chunk[:, :1] == distractors[:, 0]] = np.inf
             others = chunk[:, None] + np.array([[0, image, 0] for image in range(1, 6)])
             for level in LEVELS:
@@ -247,11 +248,11 @@ class HPatches(PatchSet):
 
 
 class _Rows:
-    """Where the descriptors of patches are kept.
+    """Index from patches to the rows of their descriptors.
 
     Args:
         sizes: sequence to its number of patches, in the order of the descriptors.
-        numbers: sequence to its number in the lists; also of those that are not there.
+        numbers: sequence to its number in the lists, missing sequences included.
     """
 
     def __init__(self, sizes: dict[str, int], numbers: dict[str, int]) -> None:
@@ -265,7 +266,7 @@ class _Rows:
             start += size * len(KINDS)
 
     def of(self, patches: np.ndarray, level: str) -> np.ndarray:
-        """Give the rows of patches with a level's noise, which reference images do not have.
+        """Return the rows of patches with a level's noise, which reference images do not have.
 
         Args:
             patches: (…)×3 sequence, image and patch.
@@ -289,17 +290,18 @@ def _find_tasks(folder: Path) -> Path:
         if (place / "tasks").is_dir():
             return place / "tasks"
     raise FileNotFoundError(
-        f"{folder} has no folder tasks in it, beside it or above; give that of hpatches-benchmark."
+        f"{folder} has no folder tasks in it or up to two above it; give that of "
+        "hpatches-benchmark by --tasks."
     )
 
 
 def _read_list(file: Path, columns: tuple[str, ...], numbers: dict[str, int]) -> np.ndarray:
-    """Read a list as N×E×3: of each patch of a row the sequence, the image and the index.
+    """Read a list as N×E×3: sequence, image and index of each patch of a row.
 
     Args:
         file: the list.
-        columns: what its first line must say.
-        numbers: sequence to the number that stands for it; gets those that are new.
+        columns: its first line.
+        numbers: sequence to its number; gets those that are new.
     """
     if not file.is_file():
         raise FileNotFoundError(f"{file} is missing.")
@@ -331,7 +333,7 @@ def _read_list(file: Path, columns: tuple[str, ...], numbers: dict[str, int]) ->
 
 
 def _count_patches(folder: Path) -> int:
-    """Count the patches of a sequence, of which each file must have as many."""
+    """Count the patches of a sequence, which are as many in each file."""
     sizes = {}
     for kind in KINDS:
         file = folder / f"{kind}.png"

@@ -19,9 +19,9 @@ from featplug.io.metric_names import with_units
 from featplug.metrics.patch_tasks import false_positive_rate, pair_distances
 
 PAIRS = "m50_100000_100000_0.txt"
-"""The list that is reported: 50,000 pairs that match and 50,000 that do not."""
+"""Name of the list that papers report: 50,000 pairs that match and 50,000 that do not."""
 NUM_PATCHES = {"liberty": 450_092, "notredame": 468_159, "yosemite": 633_587}
-"""Of the three published sets."""
+"""Number of patches of the three published sets."""
 
 _SIDE = 64
 _PER_ROW = 16
@@ -32,11 +32,11 @@ class PhotoTour(PatchSet):
     """One of the sets, such as liberty.
 
     Args:
-        folder: of the set.
+        folder: folder of the set.
 
     Raises:
         FileNotFoundError: ``info.txt``, a list of pairs or a sheet is missing.
-        ValueError: a list is damaged, or names patches that there are not.
+        ValueError: a list is damaged, or names patches that do not exist.
     """
 
     protocol = "phototour-fpr95"
@@ -59,7 +59,7 @@ class PhotoTour(PatchSet):
             )
         missing = [name for name in self.files() if not (folder / name).is_file()]
         if missing:
-            raise FileNotFoundError(f"{folder / missing[0]} is missing, whose patches are needed.")
+            raise FileNotFoundError(f"{folder / missing[0]} is missing; its patches are needed.")
         self.not_comparable = self._why_not(num_patches)
 
     def _why_not(self, num_patches: int) -> str | None:
@@ -72,16 +72,16 @@ class PhotoTour(PatchSet):
         return None
 
     def files(self) -> list[str]:
-        """Give the lists and the sheets; see :class:`PatchSet`."""
+        """Return the lists and the sheets; see :class:`PatchSet`."""
         sheets = (_sheet(number) for number in np.unique(self.index // _PER_SHEET))
         return ["info.txt", self.pairs_file.name, *sheets]
 
     def num_patches(self) -> int:
-        """Count the patches that pairs are made of."""
+        """Count the patches of the pairs."""
         return len(self.index)
 
     def patches(self) -> Iterator[np.ndarray]:
-        """Give the patches that pairs are made of, a sheet at a time; see :class:`PatchSet`."""
+        """Yield the patches of the pairs, a sheet at a time; see :class:`PatchSet`."""
         for number in np.unique(self.index // _PER_SHEET):
             file = self.folder / _sheet(number)
             sheet = read_image(file, grayscale=True)
@@ -90,8 +90,8 @@ class PhotoTour(PatchSet):
                     f"{file} has {sheet.shape[1]}×{sheet.shape[0]} pixels, a sheet 1024×1024."
                 )
             cut = sheet.reshape(_PER_ROW, _SIDE, _PER_ROW, _SIDE).swapaxes(1, 2)
-            wanted = self.index[self.index // _PER_SHEET == number] % _PER_SHEET
-            yield cut.reshape(_PER_SHEET, _SIDE, _SIDE)[wanted]
+            places = self.index[self.index // _PER_SHEET == number] % _PER_SHEET
+            yield cut.reshape(_PER_SHEET, _SIDE, _SIDE)[places]
 
     def measure(self, descriptors: np.ndarray) -> Parts:
         """Compute FPR95; see :class:`PatchSet`."""
@@ -105,7 +105,7 @@ def _sheet(number: int) -> str:
 
 
 def _choose_pairs(folder: Path) -> Path:
-    """Give the list that is reported, or the longest where it is not there."""
+    """Return the list that papers report, or the longest one where that is missing."""
     if (folder / PAIRS).is_file():
         return folder / PAIRS
     lists = sorted(folder.glob("m50_*_*_0.txt"), key=lambda file: file.stat().st_size)

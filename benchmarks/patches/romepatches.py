@@ -19,20 +19,20 @@ from featplug.io.metric_names import with_units
 from featplug.metrics.patch_tasks import retrieval_average_precision, squared_distances
 
 NUM_PATCHES = 10_000
-"""Of each of the two published parts."""
+"""Number of patches of each of the two published parts."""
 
 _CHUNK = 128
-"""Queries at a time."""
+"""Number of queries at a time."""
 
 
 class RomePatches(PatchSet):
-    """Both parts of the set, or the one that is there.
+    """Both parts of the set, or the one that exists.
 
     Args:
-        folder: of the files.
+        folder: folder of the files.
 
     Raises:
-        ValueError: neither part is whole.
+        ValueError: neither part is complete.
     """
 
     name = "rome-patches"
@@ -58,7 +58,7 @@ class RomePatches(PatchSet):
                 )
 
     def files(self) -> list[str]:
-        """Give the files of the parts; see :class:`PatchSet`."""
+        """Return the files of the parts; see :class:`PatchSet`."""
         return [name for part in self.labels for name in _names(part)]
 
     def num_patches(self) -> int:
@@ -66,7 +66,7 @@ class RomePatches(PatchSet):
         return sum(len(a) + len(b) for a, b in self.labels.values())
 
     def patches(self) -> Iterator[np.ndarray]:
-        """Give the patches of each part, queries first; see :class:`PatchSet`."""
+        """Yield the patches of each part, queries first; see :class:`PatchSet`."""
         for part, labels in self.labels.items():
             yield _read_patches(self.folder / _names(part)[0], sum(map(len, labels)))
 
@@ -103,14 +103,14 @@ def _read_labels(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
     try:
         query_labels, others = (content[key].ravel() for key in ("labels_gt", "labels"))
     except KeyError as error:
-        raise ValueError(f"{labels} has no {error}: these are the labels of no part.") from error
+        raise ValueError(f"{labels} has no {error}, so it is not a file of labels.") from error
     if len(query_labels) == 0 or not np.isin(query_labels, others).all():
-        raise ValueError(f"{labels} has queries of whose point no patch is searched, or none.")
+        raise ValueError(f"{labels} has no queries, or a query whose point has no other patch.")
     return query_labels, others
 
 
 def _read_patches(file: Path, num: int) -> np.ndarray:
-    """Read patches wherever the file has the axis along which they lie."""
+    """Read patches, whichever axis of the file they lie along."""
     content = _load(file)
     if "patches" not in content:
         raise ValueError(f"{file} has no 'patches'.")
@@ -123,7 +123,7 @@ def _read_patches(file: Path, num: int) -> np.ndarray:
     patches = np.moveaxis(patches, axes[0], 0).reshape(num, -1)
     side = int(patches.shape[1] ** 0.5)
     if side**2 != patches.shape[1]:
-        raise ValueError(f"{file} has patches of {patches.shape[1]} pixels, which is no square.")
+        raise ValueError(f"{file} has patches of {patches.shape[1]} pixels, which is not a square.")
     if patches.dtype != np.uint8:
         scale = 255 if patches.max() <= 1 else 1
         patches = np.clip(np.rint(patches * scale), 0, 255).astype(np.uint8)

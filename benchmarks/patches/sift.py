@@ -1,8 +1,8 @@
 """SIFT of whole patches: the descriptor's window is the patch, as in the benchmarks of patches.
 
 Lowe, "Distinctive Image Features from Scale-Invariant Keypoints", IJCV 2004, section 6: gradients
-of the patch as it is, weighted by a Gaussian, in 4×4 cells of 8 orientations with trilinear shares;
-normalised, cut at 0.2 and normalised again.
+of the patch as it is, weighted by a Gaussian, in 4×4 cells of 8 orientations with trilinear
+weights, normalised, cut at 0.2 and normalised again.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _CELLS = 4
 _ORIENTATIONS = 8
 _CUT = 0.2
 _CHUNK = 32
-"""Patches at a time, few enough to stay in the cache."""
+"""Number of patches at a time, few enough to stay in the cache."""
 
 
 def sift_of_patches(patches: np.ndarray) -> np.ndarray:
@@ -23,7 +23,7 @@ def sift_of_patches(patches: np.ndarray) -> np.ndarray:
         patches: N×S×S grey values.
 
     Returns:
-        N×128 float32 of unit length; of a patch without contrast, zeros.
+        N×128 float32 of unit length; zeros for a patch without contrast.
     """
     cells = _cell_weights(patches.shape[1])
     descriptors = np.zeros((len(patches), _CELLS**2 * _ORIENTATIONS), np.float32)
@@ -34,23 +34,23 @@ def sift_of_patches(patches: np.ndarray) -> np.ndarray:
         magnitudes = np.hypot(dx, dy).reshape(len(chunk), -1, 1)
         turns = (np.arctan2(dy, dx) * (_ORIENTATIONS / (2 * np.pi))).reshape(len(chunk), -1, 1)
         lower = np.floor(turns)
-        upper_share = turns - lower
+        upper_weight = turns - lower
         bin_ = lower.astype(np.intp) % _ORIENTATIONS
         oriented = np.zeros((*turns.shape[:2], _ORIENTATIONS), np.float32)
-        np.put_along_axis(oriented, bin_, magnitudes * (1 - upper_share), axis=2)
-        np.put_along_axis(oriented, (bin_ + 1) % _ORIENTATIONS, magnitudes * upper_share, axis=2)
+        np.put_along_axis(oriented, bin_, magnitudes * (1 - upper_weight), axis=2)
+        np.put_along_axis(oriented, (bin_ + 1) % _ORIENTATIONS, magnitudes * upper_weight, axis=2)
         histograms = (cells.T @ oriented).reshape(len(chunk), -1)
         descriptors[rows] = _normalise(np.minimum(_normalise(histograms), _CUT))
     return descriptors
 
 
 def _cell_weights(size: int) -> np.ndarray:
-    """Give the share of each pixel in each cell, (size²)×16; the Gaussian's σ is half the patch."""
+    """Return the weight of each pixel in each cell, (size²)×16; σ is half the patch."""
     places = (np.arange(size) + 0.5) / size * _CELLS - 0.5  # 0 is the centre of the first cell
-    shares = np.maximum(1 - np.abs(places[:, None] - np.arange(_CELLS)), 0)
+    weights = np.maximum(1 - np.abs(places[:, None] - np.arange(_CELLS)), 0)
     centred = (np.arange(size) + 0.5) / size * 2 - 1
-    shares *= np.exp(-(centred**2) / 2)[:, None]
-    return np.einsum("ya,xb->yxab", shares, shares).reshape(size**2, -1).astype(np.float32)
+    weights *= np.exp(-(centred**2) / 2)[:, None]
+    return np.einsum("ya,xb->yxab", weights, weights).reshape(size**2, -1).astype(np.float32)
 
 
 def _normalise(vectors: np.ndarray) -> np.ndarray:

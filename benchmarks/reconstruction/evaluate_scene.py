@@ -1,4 +1,4 @@
-"""Features from photographs to models, and what the models are worth."""
+"""The benchmark: features from photographs to models, and the rows of their figures."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ logger = logging.getLogger(__name__)
 
 
 def run_benchmark(options: ReconstructionOptions, progress: bool = False) -> Run:
-    """Measure all features on all scenes; what fails is told, and the rest is measured.
+    """Measure all features on all scenes; what fails becomes a problem of the run.
 
-    Features, matches and models that are in the output folder and were made the same way are used
+    Features, matches and models of the output folder that were made from the same inputs are used
     again. ``results.json`` is written after each feature.
 
     Raises:
@@ -44,7 +44,7 @@ def run_benchmark(options: ReconstructionOptions, progress: bool = False) -> Run
     options.check()
     features, problems = choose_features(options.feature, dict(options.weights))
     run = Run("reconstruction", plain(asdict(options)), {}, problems=problems)
-    scenes = _found_scenes(options, run)
+    scenes = _find_scenes(options, run)
     require_different_names(scenes)
     leave_config(options)
     if options.dense:
@@ -65,8 +65,8 @@ def run_benchmark(options: ReconstructionOptions, progress: bool = False) -> Run
     return run
 
 
-def _found_scenes(options: ReconstructionOptions, run: Run) -> list[Scene]:
-    found = []
+def _find_scenes(options: ReconstructionOptions, run: Run) -> list[Scene]:
+    scenes = []
     for folder in options.scenes:
         try:
             scene = find_scene(folder)
@@ -74,14 +74,14 @@ def _found_scenes(options: ReconstructionOptions, run: Run) -> list[Scene]:
         except FAILURES as error:
             run.problems.append(problem_of(str(folder), error))
             continue
-        found.append(scene)
+        scenes.append(scene)
         run.data[scene.name] = {
             "path": str(scene.images),
             "fingerprint": data_fingerprint(scene.images, names),
             "images": len(names),
             "reference": None if scene.reference is None else str(scene.reference),
         }
-    return found
+    return scenes
 
 
 def _measure_feature(
@@ -92,8 +92,8 @@ def _measure_feature(
     Args:
         scene: the scene.
         feature: name of the feature.
-        options: of the benchmark.
-        shown: pairs to draw; if empty, they are chosen and added, for the features that follow.
+        options: options of the benchmark.
+        shown: pairs to draw; the first feature selects them for all.
         progress: show bars.
     """
     of_feature = options.of_feature(scene, feature)

@@ -1,4 +1,4 @@
-"""What the benchmark is asked for, and whether that can be done."""
+"""Options of the benchmark, and their check."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pipelines.sfm import SfmOptions
 
 @dataclass(frozen=True)
 class ReconstructionOptions(SeedOptions, KeypointOptions):
-    """Which features are compared on which scenes, and how."""
+    """Features to compare, and scenes to compare them on."""
 
     benchmark: ClassVar[str] = "reconstruction"
     default_num_seeds: ClassVar[int] = 3
@@ -37,7 +37,7 @@ class ReconstructionOptions(SeedOptions, KeypointOptions):
     mapper: Literal["incremental", "global"] = "incremental"
     """COLMAP's incremental mapper, or its global one (pycolmap 4.0 or newer)."""
     camera: CameraOptions = field(default_factory=CameraOptions)
-    """How COLMAP cameras are made."""
+    """Models of the COLMAP cameras."""
     dense: bool = False
     """Also make dense points by multi-view stereo; needs a pycolmap with CUDA, and takes long."""
     memory_gib: float = 1.0

@@ -1,4 +1,4 @@
-"""Where a scene has its photographs and its ground truth."""
+"""Scenes of the benchmark: their photographs and true poses in a folder."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def find_scene(folder: Path) -> Scene:
     folder of that (``sparse/0``).
 
     Raises:
-        FileNotFoundError: there is no such folder.
-        ValueError: there is more than one set of true poses.
+        FileNotFoundError: the folder does not exist.
+        ValueError: the folder has more than one set of true poses.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise FileNotFoundError(f"There is no scene folder {folder}.")
+        raise FileNotFoundError(f"The scene folder {folder} does not exist.")
     root = scene_folder(folder)
     images = root / "images" if (root / "images").is_dir() else root
     candidates = [root, *_folders(root, images)]
@@ -43,7 +43,7 @@ def find_scene(folder: Path) -> Scene:
     if len(references) > 1:
         raise ValueError(
             f"{folder} has true poses twice, in {references[0].relative_to(root)} and in "
-            f"{references[1].relative_to(root)}; move those away that are not to be compared with."
+            f"{references[1].relative_to(root)}; move the others away."
         )
     return Scene(root.name, images, references[0] if references else None)
 

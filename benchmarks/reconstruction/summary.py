@@ -1,4 +1,4 @@
-"""A run as tables: of each scene the features, mean and spread over the seeds."""
+"""Console tables of a run: the features on each scene, mean and spread over the seeds."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ _ERRORS_AND_COSTS: dict[str, tuple[_Figure, int]] = {
 
 
 def run_lines(run: Run) -> list[str]:
-    """Write a run as lines of text."""
+    """Return the tables of a run, as lines of text."""
     lines = []
     for scene in dict.fromkeys(row.dataset for row in run.rows):
         rows = [row for row in run.rows if row.dataset == scene]
@@ -65,7 +65,7 @@ def run_lines(run: Run) -> list[str]:
         for columns in (_MODELS, _ERRORS_AND_COSTS):
             lines += [*_table(rows, columns), ""]
     if not run.options.get("dense"):
-        lines.append("dense points: not asked for; --dense makes them where COLMAP has CUDA")
+        lines.append("dense points: not requested; --dense makes them where COLMAP has CUDA")
     return lines
 
 

@@ -14,9 +14,9 @@ def test_each_known_feature_is_measured_once_in_the_order_given() -> None:
     assert problems[0] == Problem("doap, named again", "each feature is measured once")
     assert [problem.subject for problem in problems] == ["doap, named again", "no"]
     assert choose_features(("module:function",), check=None) == (["module:function"], [])
-    with pytest.raises(ValueError, match="Name at least one feature"):
+    with pytest.raises(ValueError, match="feature"):
         choose_features(())
-    with pytest.raises(ValueError, match="weights for doap, which is not among the features"):
+    with pytest.raises(ValueError, match="doap"):
         choose_features(("sift",), {"doap": "official"})
 
 

@@ -59,6 +59,6 @@ def test_a_run_without_rows_fails_once_its_problems_are_told(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     run = Run("matching", {}, {}, problems=[Problem("sifd", "There is no feature 'sifd'.")])
-    with pytest.raises(ValueError, match=r"Nothing could be measured; .* in out/results\.json"):
+    with pytest.raises(ValueError, match=r"out/results\.json"):
         conclude(run, Path("out"))
     assert "not measured: sifd: There is no feature 'sifd'." in capsys.readouterr().out

@@ -62,11 +62,11 @@ def test_records_of_the_first_version_are_read(tmp_path: Path) -> None:
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="not the folder of a benchmark run"):
+    with pytest.raises(FileNotFoundError, match=tmp_path.name):
         read_run(tmp_path)
     (tmp_path / "results.json").write_text('{"pipeline": "sfm"}')
-    with pytest.raises(ValueError, match="not the record of a benchmark"):
+    with pytest.raises(ValueError, match=r"results.json"):
         read_run(tmp_path)
     (tmp_path / "results.json").write_text('{"pipeline": ')
-    with pytest.raises(ValueError, match="damaged"):
+    with pytest.raises(ValueError, match=r"results.json"):
         read_run(tmp_path)

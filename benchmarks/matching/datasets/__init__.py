@@ -27,11 +27,11 @@ _MARKS: dict[Layout, tuple[str, ...]] = {
 
 
 def recognise(folder: Path) -> Layout:
-    """Tell a folder's layout.
+    """Recognise the layout of a folder.
 
     Raises:
-        FileNotFoundError: there is no such folder.
-        ValueError: it has none of the layouts, or several.
+        FileNotFoundError: the folder does not exist.
+        ValueError: the folder has none of the layouts, or several.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder}.")
@@ -42,9 +42,9 @@ def recognise(folder: Path) -> Layout:
     ]
     if not found:
         marks = "; ".join(f"{', '.join(_MARKS[layout])} ({layout})" for layout in _READERS)
-        raise ValueError(f"{folder} holds no pairs of a known layout (looked for {marks}).")
+        raise ValueError(f"{folder} has no pairs in a known layout (looked for {marks}).")
     if len(found) > 1:
-        raise ValueError(f"{folder} looks like {' and '.join(found)}; say --layout.")
+        raise ValueError(f"{folder} looks like {' and '.join(found)}; choose one by --layout.")
     return found[0]
 
 
@@ -52,8 +52,8 @@ def read_pairs(folder: Path, layout: Layout) -> PairSet:
     """Read the pairs of a data set.
 
     Raises:
-        FileNotFoundError: there is no such folder.
-        ValueError: there is no pair that can be used.
+        FileNotFoundError: the folder does not exist.
+        ValueError: no pair can be used.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder}.")

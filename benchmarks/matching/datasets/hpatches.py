@@ -1,18 +1,19 @@
 """HPatches' image sequences (Balntas et al., CVPR 2017).
 
-A folder a sequence, ``i_…`` of other light and ``v_…`` of other viewpoints, with ``1.ppm`` to
+Each sequence has a folder, ``i_…`` of other light or ``v_…`` of other viewpoints, with ``1.ppm`` to
 ``6.ppm`` and ``H_1_2`` to ``H_1_6``, which map pixels of the first image to the others. Images of
-other formats (``1.png``) are taken as well.
+other formats (``1.png``) are read as well.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from benchmarks.matching.image_pairs import (
     ImagePair,
     PairSet,
-    add_pairs,
+    add_pair,
     images_of,
     read_homography,
 )
@@ -34,7 +35,7 @@ _VIEWPOINT = """
 SEQUENCES = tuple(
     [f"i_{name}" for name in _ILLUMINATION.split()] + [f"v_{name}" for name in _VIEWPOINT.split()]
 )
-"""All 116, spelt as they were released."""
+"""Names of all 116, spelt as they were released."""
 LARGE_SEQUENCES = (
     "i_contruction",
     "i_crownnight",
@@ -45,32 +46,22 @@ LARGE_SEQUENCES = (
     "v_astronautis",
     "v_talent",
 )
-"""Those over 1600×1200 pixels, which D2-Net and its successors leave out."""
+"""Sequences over 1600×1200 pixels, which D2-Net and its successors leave out."""
 _PARTS = {"i": "illumination", "v": "viewpoint"}
 
 
 def read(folder: Path) -> PairSet:
-    """Read all sequences that are there."""
+    """Read all sequences of the folder."""
     found = PairSet("hpatches", folder, [], sequences=SEQUENCES)
     for sequence in sorted({file.parent for file in folder.glob("[iv]_*/H_1_*")}):
-        # What is missing of the five is named, not passed over.
-        files = [sequence / f"H_1_{k}" for k in range(2, 7)]
         images = images_of(sequence)
-        add_pairs(found, [(file, _pair(file, images)) for file in files])
+        for k in range(2, 7):  # a missing one of the five is a problem
+            file = sequence / f"H_1_{k}"
+            add_pair(found, file, partial(_pair, file, images))
     return found
 
 
-def _pair(file: Path, images: dict[str, str]) -> ImagePair | Exception:
+def _pair(file: Path, images: dict[str, str]) -> ImagePair:
     sequence, number = file.parent.name, file.name.removeprefix("H_1_")
-    try:
-        homography = read_homography(file)
-    except (ValueError, FileNotFoundError) as error:
-        return error
     name0, name1 = (f"{sequence}/{images.get(k, f'{k}.ppm')}" for k in ("1", number))
-    return ImagePair(
-        name0,
-        name1,
-        sequence=sequence,
-        part=_PARTS[sequence[0]],
-        homography=homography,
-    )
+    return ImagePair(name0, name1, sequence, _PARTS[sequence[0]], read_homography(file))

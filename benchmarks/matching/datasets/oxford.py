@@ -1,17 +1,18 @@
 """Oxford's affine covariant sequences (Mikolajczyk and Schmid, PAMI 2005).
 
-A folder a sequence with ``img1`` to ``img6`` and ``H1to2p`` to ``H1to6p``, which map pixels of the
-first image to the others.
+Each sequence has a folder with ``img1`` to ``img6`` and ``H1to2p`` to ``H1to6p``, which map pixels
+of the first image to the others.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from benchmarks.matching.image_pairs import (
     ImagePair,
     PairSet,
-    add_pairs,
+    add_pair,
     images_of,
     read_homography,
 )
@@ -32,32 +33,26 @@ _OTHER_SIZES = {"wall/img1": (1000, 700)}
 
 
 def read(folder: Path) -> PairSet:
-    """Read all sequences that are there."""
+    """Read all sequences of the folder."""
     found = PairSet("oxford", folder, [], sequences=tuple(_SIZES))
     for sequence in sorted({file.parent for file in folder.glob("*/H1to*p")}):
         files = sorted(sequence.glob("H1to*p"))
         if sequence.name in _SIZES:
             files = [sequence / f"H1to{k}p" for k in range(2, 7)]
         images = images_of(sequence)
-        add_pairs(found, [(file, _pair(file, images)) for file in files])
+        for file in files:
+            add_pair(found, file, partial(_pair, file, images))
     return found
 
 
-def _pair(file: Path, images: dict[str, str]) -> ImagePair | Exception:
+def _pair(file: Path, images: dict[str, str]) -> ImagePair:
     sequence, number = file.parent, file.name.removeprefix("H1to").removesuffix("p")
-    try:
-        homography = read_homography(file)
-        name0, name1 = (images.get(f"img{k}", f"img{k}.ppm") for k in ("1", number))
-        _check_size(sequence / name0)
-        _check_size(sequence / name1)
-    except (ValueError, FileNotFoundError) as error:
-        return error
-    return ImagePair(
-        f"{sequence.name}/{name0}",
-        f"{sequence.name}/{name1}",
-        sequence=sequence.name,
-        homography=homography,
-    )
+    homography = read_homography(file)
+    names = [images.get(f"img{k}", f"img{k}.ppm") for k in ("1", number)]
+    for name in names:
+        _check_size(sequence / name)
+    name0, name1 = (f"{sequence.name}/{name}" for name in names)
+    return ImagePair(name0, name1, sequence.name, homography=homography)
 
 
 def _check_size(path: Path) -> None:

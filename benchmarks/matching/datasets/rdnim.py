@@ -7,35 +7,27 @@ both references. (``time_stamps/`` is not needed.)
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
-from benchmarks.matching.image_pairs import ImagePair, PairSet, add_pairs, read_homography
+from benchmarks.matching.image_pairs import ImagePair, PairSet, add_pair, read_homography
 
 NUM_PAIRS = 1722
-"""Of each reference, as released."""
+"""Number of pairs of each reference in the released set."""
 _REFERENCES = ("day", "night")
 
 
 def read(folder: Path) -> PairSet:
-    """Read all sequences that are there."""
+    """Read all sequences of the folder."""
     found = PairSet("rdnim", folder, [])
     for image in sorted(folder.glob("images/*/*.jpg")):
         truth = image.with_suffix(".txt")
         for part in _REFERENCES:
-            add_pairs(found, [(truth, _pair(folder, image, part, truth))])
+            add_pair(found, truth, partial(_pair, folder, image, part, truth))
     return found
 
 
-def _pair(folder: Path, image: Path, part: str, truth: Path) -> ImagePair | Exception:
+def _pair(folder: Path, image: Path, part: str, truth: Path) -> ImagePair:
     sequence = image.parent.name
-    try:
-        homography = read_homography(truth)
-    except (ValueError, FileNotFoundError) as error:
-        return error
-    return ImagePair(
-        f"references/{sequence}/{part}.jpg",
-        image.relative_to(folder).as_posix(),
-        sequence,
-        part,
-        homography,
-    )
+    name0, name1 = f"references/{sequence}/{part}.jpg", image.relative_to(folder).as_posix()
+    return ImagePair(name0, name1, sequence, part, read_homography(truth))

@@ -2,44 +2,42 @@
 
 ``KIND/PAIR/01.png`` and ``02.png`` (or ``.jpg``) with ``corrs.txt``, correspondences x0 y0 x1 y1 a
 line; or with ``F.txt``, a 3×3 fundamental matrix with x1ᵀ F x0 = 0; or both. Pairs without a folder
-of their kind are taken as well.
+of their kind are read as well.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
-from benchmarks.matching.image_pairs import ImagePair, PairSet, add_pairs, images_of, read_numbers
+from benchmarks.matching.image_pairs import ImagePair, PairSet, add_pair, images_of, read_numbers
 
 _VALIDATION = ("kyiv_dolltheater2", "petrzin")
-"""Kept for choosing options by the benchmark, and not part of its test pairs."""
+"""Pairs that the benchmark keeps for choosing options, and not for tests."""
 
 
 def read(folder: Path) -> PairSet:
-    """Read all pairs that are there, but those for validation."""
+    """Read all pairs of the folder, but those for validation."""
     found = PairSet("wxbs", folder, [])
     truths = [f for name in ("corrs.txt", "F.txt") for f in folder.glob(f"**/{name}")]
     for pair_folder in sorted({file.parent for file in truths}):
         depth = len(pair_folder.relative_to(folder).parts)
         if depth in (1, 2) and pair_folder.name not in _VALIDATION:
             truth = min(f for f in truths if f.parent == pair_folder)
-            add_pairs(found, [(truth, _pair(folder, pair_folder))])
+            add_pair(found, truth, partial(_pair, folder, pair_folder))
     return found
 
 
-def _pair(folder: Path, pair_folder: Path) -> ImagePair | Exception:
+def _pair(folder: Path, pair_folder: Path) -> ImagePair:
     corrs, fundamental = pair_folder / "corrs.txt", pair_folder / "F.txt"
     images = images_of(pair_folder)
     inside = pair_folder.relative_to(folder)
     name0, name1 = ((inside / images.get(k, f"{k}.png")).as_posix() for k in ("01", "02"))
-    try:
-        return ImagePair(
-            name0,
-            name1,
-            sequence=inside.as_posix(),
-            part=inside.parts[0] if len(inside.parts) == 2 else None,
-            fundamental=read_numbers(fundamental, 3, 3) if fundamental.exists() else None,
-            correspondences=read_numbers(corrs, 4) if corrs.exists() else None,
-        )
-    except ValueError as error:
-        return error
+    return ImagePair(
+        name0,
+        name1,
+        sequence=inside.as_posix(),
+        part=inside.parts[0] if len(inside.parts) == 2 else None,
+        fundamental=read_numbers(fundamental, 3, 3) if fundamental.exists() else None,
+        correspondences=read_numbers(corrs, 4) if corrs.exists() else None,
+    )

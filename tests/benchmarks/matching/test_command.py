@@ -209,7 +209,7 @@ def test_weights_of_a_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
         assert [record["name"] for record in row.weights] == [file.name]
     assert "made with the weights " in caplog.text
     assert len(list((tmp_path / "out" / "features").iterdir())) == 2
-    with pytest.raises(ValueError, match="weights for doap, which is not among the features"):
+    with pytest.raises(ValueError, match="doap"):
         run_benchmark(tmp_path / "data", tmp_path / "out", weights=(("doap", str(file)),))
 
 
@@ -323,7 +323,7 @@ def test_pairs_with_an_epipolar_geometry(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ((), r"holds no pairs of a known layout \(looked for \*/H_1_\*"),
+        ((), r"no pairs in a known layout .*\*/H_1_\*"),
         (("--layout", "wxbs"), r"has no pair in the layout of wxbs that can be used\."),
         (("--layout", "oxford", "--protocol", "mma-116"), "there are oxford-mma, oxford-ap"),
         (("--max-keypoints", "0"), "--max-keypoints"),

@@ -30,9 +30,9 @@ def test_layouts_are_recognised(tmp_path: Path) -> None:
     for layout in ("hpatches", "oxford", "rdnim", "wxbs"):
         assert recognise(tmp_path / layout) == layout
     write_oxford(tmp_path / "hpatches")
-    with pytest.raises(ValueError, match="looks like hpatches and oxford; say --layout"):
+    with pytest.raises(ValueError, match=r"hpatches and oxford.*--layout"):
         recognise(tmp_path / "hpatches")
-    with pytest.raises(FileNotFoundError, match="no folder"):
+    with pytest.raises(FileNotFoundError, match="absent"):
         recognise(tmp_path / "absent")
 
 
@@ -52,7 +52,7 @@ def test_homographies_of_any_spacing_and_sign(tmp_path: Path) -> None:
     )
     for text in ("1 0 0 0 1 0 0 0", "1 0 0 0 1 0 0 0 one", "1 0 0 0 1 0 0 0 nan", "0 " * 9):
         (tmp_path / "H").write_text(text)
-        with pytest.raises(ValueError, match="is not a 3×3 homography: "):
+        with pytest.raises(ValueError, match="/H is not"):
             read_homography(tmp_path / "H")
 
 

@@ -72,5 +72,5 @@ def test_functions_of_the_users_are_always_called(sets: Path, tmp_path: Path) ->
 def test_descriptors_of_different_lengths_are_refused(sets: Path) -> None:
     lengths = iter(range(1, 100))
     descriptor = PatchDescriptor("net", lambda patches: np.zeros((len(patches), next(lengths))))
-    with pytest.raises(ValueError, match="net gave descriptors of different lengths"):
+    with pytest.raises(ValueError, match="descriptors of different lengths"):
         describe(descriptor, HPatches(sets / "hpatches"))

@@ -103,19 +103,19 @@ def test_a_function_of_the_users_describes_patches() -> None:
     assert descriptor.name == name
     with pytest.raises(ValueError, match=r"shape \(5, 8\) for 6 patches"):
         load_descriptor(f"{__name__}:one_too_few")(given)
-    with pytest.raises(ValueError, match=r"broken failed: RuntimeError.*out of order"):
+    with pytest.raises(ValueError, match=r"broken.*out of order"):
         load_descriptor(f"{__name__}:broken")(given)
 
 
 @pytest.mark.parametrize(
     ("name", "weights", "message"),
     [
-        ("d2net", None, "d2net does not describe single patches; sift, rootsift, contextdesc"),
-        ("nothing", None, "There is no feature 'nothing'"),
-        ("sift", "official", "sift has no weights"),
-        ("no_such_module:f", None, "no_such_module:f is no function that can be imported"),
-        ("numpy:no_such", None, "numpy:no_such is no function that can be imported"),
-        ("numpy:pi", None, "numpy:pi is not a function"),
+        ("d2net", None, "sift, rootsift, contextdesc"),
+        ("nothing", None, "nothing"),
+        ("sift", "official", "sift"),
+        ("no_such_module:f", None, "no_such_module:f"),
+        ("numpy:no_such", None, "numpy:no_such"),
+        ("numpy:pi", None, "numpy:pi"),
     ],
 )
 def test_what_describes_nothing_is_named(name: str, weights: str | None, message: str) -> None:

@@ -166,7 +166,7 @@ def test_a_missing_or_damaged_sequence_is_named_and_the_rest_measured(folder: Pa
     problem = HPatches(folder).problems[0]
     assert "h3.png has 2 patches, ref.png 10" in problem.reason
     shutil.rmtree(folder / "i_light")
-    with pytest.raises(ValueError, match="none of the sequences"):
+    with pytest.raises(ValueError, match="hpatches"):
         HPatches(folder)
 
 
@@ -186,14 +186,14 @@ def test_a_missing_list_leaves_the_other_tasks(folder: Path) -> None:
 def test_bad_lists_are_named(folder: Path, tmp_path: Path) -> None:
     queries = folder / "tasks" / "retr_queries_split-a.csv"
     queries.write_text("s,idx\ni_light,3\nv_turned,10\n")
-    with pytest.raises(ValueError, match=r"split-a.csv names patch 10 of v_turned, which has 10"):
+    with pytest.raises(ValueError, match=r"split-a.csv.*v_turned"):
         HPatches(folder)
     queries.write_text("s,idx\ni_light,three\n")
     assert "is damaged" in HPatches(folder).problems[0].reason
-    with pytest.raises(FileNotFoundError, match="has no lists of split illum"):
+    with pytest.raises(FileNotFoundError, match="illum"):
         HPatches(folder, "illum")
     shutil.move(folder / "tasks", tmp_path / "other")
-    with pytest.raises(FileNotFoundError, match="has no folder tasks in it, beside it or above"):
+    with pytest.raises(FileNotFoundError, match="--tasks"):
         HPatches(folder)
     queries = tmp_path / "other" / "retr_queries_split-a.csv"
     queries.write_text("s,idx\n" + "i_light,3\n" * 5)

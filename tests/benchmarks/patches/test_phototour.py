@@ -77,18 +77,18 @@ def test_the_list_that_is_reported_is_preferred_and_others_are_not_comparable(
 
 def test_bad_files_are_named(folder: Path) -> None:
     (folder / "patches0001.bmp").unlink()
-    with pytest.raises(FileNotFoundError, match=r"patches0001.bmp is missing"):
+    with pytest.raises(FileNotFoundError, match=r"patches0001.bmp"):
         PhotoTour(folder)
     Image.fromarray(np.zeros((512, 1024), np.uint8)).save(folder / "patches0001.bmp")
     patch_set = PhotoTour(folder)
-    with pytest.raises(ValueError, match=r"patches0001.bmp has 1024×512 pixels, a sheet 1024×1024"):
+    with pytest.raises(ValueError, match=r"patches0001.bmp.*1024×1024"):
         list(patch_set.patches())
     (folder / PAIRS).write_text("0 0 0 300 100 0\n")
-    with pytest.raises(ValueError, match=r"names patch 300, .*info.txt lists 300"):
+    with pytest.raises(ValueError, match=PAIRS):
         PhotoTour(folder)
     (folder / PAIRS).write_text("0 0\n")
-    with pytest.raises(ValueError, match="its lines have fewer than 5 numbers"):
+    with pytest.raises(ValueError, match=PAIRS):
         PhotoTour(folder)
     (folder / PAIRS).unlink()
-    with pytest.raises(FileNotFoundError, match="is missing, the list of pairs"):
+    with pytest.raises(FileNotFoundError, match=PAIRS):
         PhotoTour(folder)

@@ -66,11 +66,11 @@ def test_patches_are_read_however_the_array_is_laid_out(tmp_path: Path, layout: 
 
 def test_bad_files_are_named(tmp_path: Path) -> None:
     write_part(tmp_path, "test", numbered(5), [[7, 8], [8, 7, 7, 8]])
-    with pytest.raises(ValueError, match=r"shape \(5, 51, 51\), the labels are those of 6"):
+    with pytest.raises(ValueError, match=r"Rome_test.mat"):
         list(RomePatches(tmp_path).patches())
     write_part(tmp_path, "test", numbered(6), [[7, 9], [8, 7, 7, 8]])
-    with pytest.raises(ValueError, match="queries of whose point no patch is searched"):
+    with pytest.raises(ValueError, match=r"Rome_test_labels.mat"):
         RomePatches(tmp_path)
     (tmp_path / "patch_retrieval_Rome_test_labels.mat").write_bytes(b"MATLAB 5.0 no more")
-    with pytest.raises(ValueError, match=r"Rome_test_labels.mat is damaged"):
+    with pytest.raises(ValueError, match=r"Rome_test_labels.mat.*download"):
         RomePatches(tmp_path)

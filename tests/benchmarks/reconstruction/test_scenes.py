@@ -34,7 +34,7 @@ def test_two_sets_of_true_poses_are_refused(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "0.jpg.camera").touch()
-    with pytest.raises(ValueError, match="true poses twice, in a and in b; move those away"):
+    with pytest.raises(ValueError, match="a and in b"):
         find_scene(tmp_path)
-    with pytest.raises(FileNotFoundError, match="no scene folder"):
+    with pytest.raises(FileNotFoundError, match="/c "):
         find_scene(tmp_path / "c")

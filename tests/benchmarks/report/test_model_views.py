@@ -51,8 +51,8 @@ def test_a_view_is_upright_of_unit_size_and_small(model: Path) -> None:
 
 
 def test_damaged_models_are_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="no COLMAP model"):
+    with pytest.raises(FileNotFoundError, match=tmp_path.name):
         view_model(tmp_path)
     pycolmap.Reconstruction().write(str(tmp_path))
-    with pytest.raises(ValueError, match="has no images with a pose"):
+    with pytest.raises(ValueError, match=tmp_path.name):
         view_model(tmp_path)
