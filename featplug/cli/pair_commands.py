@@ -5,86 +5,104 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from featplug.cli.command_line import Unprefixed
 
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True)
+class ImageNames:
+    """Images to pair; one of the two files is needed."""
+
+    image_list: Path | None = None
+    """Text file of image names, for sequences in the order of capture."""
+    features: Path | None = None
+    """Feature file whose images are paired, in the order of their names."""
+
+    def read(self) -> list[str]:
+        """Return the names."""
+        from featplug.io.images import read_image_list
+        from featplug.io.store import FeatureReader
+
+        if self.image_list is not None:
+            return read_image_list(self.image_list)
+        if self.features is None:
+            raise ValueError("No images are named; use --image_list FILE or --features FILE.")
+        with FeatureReader(self.features) as reader:
+            return reader.names()
+
 
 def exhaustive(
+    images: Unprefixed[ImageNames],
     output: Path,
-    image_list: Path | None = None,
-    features: Path | None = None,
     ref_list: Path | None = None,
     ref_features: Path | None = None,
 ) -> None:
     """Pair every image with every other, or with every image of a second list.
 
     Args:
+        images: images to pair.
         output: pair list to write.
-        image_list: text file of image names; needed unless --features is used.
-        features: feature file whose images are paired.
         ref_list: text file of the images to pair them with.
         ref_features: feature file of the images to pair them with.
     """
     from featplug.stages import pairs
 
-    names = _names(image_list, features)
-    references = None
-    if ref_list is not None or ref_features is not None:
-        references = _names(ref_list, ref_features)
-    _write_pairs(output, pairs.exhaustive(names, references))
+    references = ImageNames(ref_list, ref_features)
+    others = None if references == ImageNames() else references.read()
+    _write_pairs(output, pairs.exhaustive(images.read(), others))
 
 
 def sequential(
-    output: Path,
-    image_list: Path | None = None,
-    features: Path | None = None,
-    overlap: int = 10,
-    quadratic: bool = True,
+    images: Unprefixed[ImageNames], output: Path, overlap: int = 10, quadratic: bool = True
 ) -> None:
     """Pair every image with those that follow it.
 
     Args:
+        images: images to pair.
         output: pair list to write.
-        image_list: text file of image names in the order of capture; needed unless --features is
-            used.
-        features: feature file whose images are paired, in the order of their names.
         overlap: number of following images that each image is paired with.
         quadratic: pair each image with the 1st, 2nd, 4th, 8th, … following one, too.
     """
     from featplug.stages import pairs
 
-    _write_pairs(output, pairs.sequential(_names(image_list, features), overlap, quadratic))
+    _write_pairs(output, pairs.sequential(images.read(), overlap, quadratic))
 
 
-def covisibility(model: Path, output: Path, num_matched: int) -> None:
-    """Pair every image of a COLMAP model with those that share most 3-D points with it.
+@dataclass(frozen=True)
+class ModelPairOptions:
+    """Which model, and how many pairs of its images."""
 
-    Args:
-        model: folder of the model.
-        output: pair list to write.
-        num_matched: number of images that each image is paired with.
-    """
+    model: Path
+    """Folder of a COLMAP model."""
+    output: Path
+    """Pair list to write."""
+    num_matched: int
+    """Number of images that each image is paired with."""
+
+
+def covisibility(options: Unprefixed[ModelPairOptions]) -> None:
+    """Pair every image of a COLMAP model with those that share most 3-D points with it."""
     from featplug.colmap.model_files import read_model
     from featplug.stages.pairs import covisible
 
-    _write_pairs(output, covisible(read_model(model), num_matched))
+    _write_pairs(options.output, covisible(read_model(options.model), options.num_matched))
 
 
-def poses(model: Path, output: Path, num_matched: int, rotation_threshold: float = 30.0) -> None:
+def poses(options: Unprefixed[ModelPairOptions], rotation_threshold: float = 30.0) -> None:
     """Pair every image of a COLMAP model with the nearest ones that look the same way.
 
     Args:
-        model: folder of the model.
-        output: pair list to write.
-        num_matched: number of images that each image is paired with.
+        options: which model, and how many pairs.
         rotation_threshold: largest angle between the optical axes, in degrees.
     """
-    from featplug.colmap.model_files import read_model
-    from featplug.metrics.poses import model_poses
     from featplug.stages.pairs import from_poses
 
-    known = model_poses(read_model(model))
-    _write_pairs(output, from_poses(known, num_matched, rotation_threshold))
+    known = _model_poses(options.model)
+    _write_pairs(options.output, from_poses(known, options.num_matched, rotation_threshold))
 
 
 @dataclass(frozen=True)
@@ -129,15 +147,13 @@ class RetrievalPairOptions:
 
 def retrieval(options: Unprefixed[RetrievalPairOptions]) -> None:
     """Pair every query with the images of a database that look most like it."""
-    from featplug.colmap.model_files import read_model
-    from featplug.metrics.poses import model_poses
     from featplug.stages.retrieve import described_images, pairs_from_retrieval, select_images
 
     described = described_images(options.descriptors)
     queries = select_images(described, options.query_prefix, options.query_list)
     files = options.db_descriptors or (options.descriptors,)
     if options.db_model is not None:
-        database = sorted(model_poses(read_model(options.db_model)))
+        database = sorted(_model_poses(options.db_model))
     else:
         database = options.database.select(described_images(*files))
     retrieved = pairs_from_retrieval(
@@ -153,16 +169,11 @@ COMMANDS = {
 """The commands of ``featplug pairs``."""
 
 
-def _names(image_list: Path | None, features: Path | None) -> list[str]:
-    from featplug.io.images import read_image_list
-    from featplug.io.store import FeatureReader
+def _model_poses(model: Path) -> dict[str, np.ndarray]:
+    from featplug.colmap.model_files import read_model
+    from featplug.metrics.poses import model_poses
 
-    if image_list is not None:
-        return read_image_list(image_list)
-    if features is None:
-        raise ValueError("No images are named; use --image_list FILE or --features FILE.")
-    with FeatureReader(features) as reader:
-        return reader.names()
+    return model_poses(read_model(model))
 
 
 def _write_pairs(output: Path, pairs: Sequence[tuple[str, str]]) -> None:
