@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,19 +16,27 @@ from typing import Annotated, Literal
 import tyro
 
 from featplug.cli.command_line import run_command
-from featplug.io.files import write_whole
+from featplug.io.artifact import Artifact, Provenance
 
 DEMO = Path("demo")
-"""As a dataset's name: the demo world, in :data:`DEMO_FOLDER`."""
+"""The demo world, in :data:`DEMO_FOLDER`, as the name of a data set."""
 DEMO_FOLDER = Path("datasets") / "demo"
-VERSION = 2
-"""Of the world; another one is not used again."""
+REVISION = 2
+"""Revision of the world, to be raised when a photograph or a truth changes."""
 MARKER = "demo-world.json"
-"""Written last, with the options; a folder with it is whole."""
-_LOCK = ".demo-world.lock"
-"""Held while the folder is made; from its being there one also knows that the folder is ours."""
+"""Options of the world in its folder, which show that the folder is ours to replace."""
 
 Layout = Literal["aachen_v1.1", "aachen", "inloc", "megadepth", "hpatches"]
+
+_RANGES: dict[str, tuple[int, int | None]] = {
+    "seed": (0, None),
+    "num_database": (2, None),
+    "num_queries": (1, None),
+    "num_scans": (1, 5),
+    "num_planes": (1, None),
+    "image_size": (160, 4096),
+    "num_moving": (0, 50),
+}
 
 
 @dataclass(frozen=True)
@@ -37,20 +44,28 @@ class DemoOptions:
     """Size of the demo world."""
 
     seed: int = 0
-    """Another seed, another town."""
+    """Seed: another seed makes another town."""
     num_database: int = 40
-    """Photographs of the database."""
+    """Number of photographs in the database."""
     num_queries: int = 8
-    """Queries by day, at dusk and at night, each."""
+    """Number of queries by day, at dusk and at night, each."""
     num_scans: int = 4
-    """Laser scans of the room, each cut into twelve views; up to five."""
+    """Number of laser scans of the room, each cut into twelve views; up to five."""
     num_planes: int = 6
-    """Planes, each a sequence of other light and one of other viewpoints."""
+    """Number of planes, each a sequence of other light and one of other viewpoints."""
     image_size: int = 640
     """Longer side of the photographs in pixels."""
     num_moving: int = 0
-    """People and vans about the streets, at other places in each photograph of the Aachen layouts;
-    up to fifty."""
+    """Number of people and vans about the streets, at other places in each photograph of the Aachen
+    layouts; up to fifty."""
+
+    def check(self) -> None:
+        """Raise ValueError if an option is out of range."""
+        for name, (least, most) in _RANGES.items():
+            value = getattr(self, name)
+            if value < least or (most is not None and value > most):
+                limits = f"{least} or more" if most is None else f"{least} to {most}"
+                raise ValueError(f"{name} of the demo world is {value}; it must be {limits}.")
 
 
 def make_demo_world(
@@ -59,16 +74,16 @@ def make_demo_world(
     layout: Layout = "aachen_v1.1",
     progress: bool = False,
 ) -> Path:
-    """Make the demo world in one layout, unless it is there already.
+    """Make the demo world in one layout, unless it exists already.
 
-    What an earlier call with the same options finished is used again; what it left unfinished, or
-    made with other options, is made anew. While one process makes it, others wait for it.
+    What an earlier call with the same options made is used again; what was made with other options
+    is made again. While one process makes it, others wait for it.
 
     Args:
-        folder: of the world, with a folder for each layout.
-        options: its size.
-        layout: of which data set; each has its truth in ``ground_truth.txt``, a line ``name qw qx
-            qy qz tx ty tz`` (world to camera) for each query.
+        folder: folder of the world, with a folder for each layout.
+        options: size of the world.
+        layout: data set whose layout it has, with the truth in ``ground_truth.txt``, a line ``name
+            qw qx qy qz tx ty tz`` (world to camera) for each query.
         progress: show it.
 
     Returns:
@@ -78,108 +93,39 @@ def make_demo_world(
         ValueError: an option is out of range, or the folder holds something else.
     """
     options = options or DemoOptions()
-    _check(options)
-    dataset = Path(folder) / layout
-    record = {"version": VERSION, "layout": layout, **asdict(options)}
-    if _read(dataset / MARKER) == record:
+    options.check()
+    folder, dataset = Path(folder), Path(folder) / layout
+    conf = {"layout": layout, **asdict(options)}
+    world = Artifact(dataset, Provenance("demo world", conf, revisions={"demo": REVISION}))
+
+    def write(part: Path) -> None:
+        # Imported here, as most commands never need it.
+        from pipelines.demo.layouts import WRITERS, write_aachen_v1
+
+        part.mkdir()
+        if layout == "aachen":
+            write_aachen_v1(part, make_demo_world(folder, options, "aachen_v1.1", progress))
+        else:
+            WRITERS[layout](part, options, progress)
+        (part / MARKER).write_text(json.dumps(conf, indent=1) + "\n", "utf-8")
+
+    if world.reason_to_make() is None:
         return dataset
-    # In this order: another process that begins just now makes its lock before anything else.
-    is_filled = dataset.exists() and any(dataset.iterdir())
-    ours = (dataset / MARKER).is_file() or (dataset / _LOCK).is_file()
-    if is_filled and not ours:
-        raise ValueError(f"{dataset} holds something else than a demo world; name another folder.")
-    dataset.mkdir(parents=True, exist_ok=True)
-    with (dataset / _LOCK).open("w") as lock:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f".{layout}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if _read(dataset / MARKER) == record:  # another process has made it meanwhile
+        if world.reason_to_make() is None:  # another process has made it meanwhile
             return dataset
-        (dataset / MARKER).unlink(missing_ok=True)
-        for path in dataset.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path)
-            elif path.name != _LOCK:
-                path.unlink()
-        _WRITERS[layout](dataset, Path(folder), options, progress)
-        text = json.dumps(record, indent=1) + "\n"
-        write_whole(dataset / MARKER, lambda part: part.write_text(text, "utf-8"))
+        # A lock in the folder is that of a world that featplug 0.1 left unfinished.
+        ours = (dataset / MARKER).is_file() or (dataset / ".demo-world.lock").is_file()
+        if dataset.exists() and any(dataset.iterdir()) and not ours:
+            raise ValueError(
+                f"{dataset} holds something else than a demo world; use another folder."
+            )
+        for unfinished in folder.glob(f".{layout}.*.part"):
+            shutil.rmtree(unfinished)
+        world.make(write)
     return dataset
-
-
-def _read(marker: Path) -> object:
-    try:
-        return json.loads(marker.read_text("utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None
-
-
-def _check(options: DemoOptions) -> None:
-    if options.num_database < 2 or options.num_queries < 1 or options.seed < 0:
-        raise ValueError(
-            "A demo world needs two photographs or more in its database, a query or more, and a "
-            "seed that is not negative."
-        )
-    if not 1 <= options.num_scans <= 5:
-        raise ValueError(f"The room has 1 to 5 laser scans, not {options.num_scans}.")
-    if options.num_planes < 1:
-        raise ValueError("Sequences of planes need one plane or more.")
-    if not 160 <= options.image_size <= 4096:
-        raise ValueError(f"The image size is {options.image_size}; it must be 160 to 4096 pixels.")
-    if not 0 <= options.num_moving <= 50:
-        raise ValueError(f"In a photograph 0 to 50 things move, not {options.num_moving}.")
-
-
-def _aachen(dataset: Path, folder: Path, options: DemoOptions, progress: bool) -> None:
-    from pipelines.demo.aachen_layout import write_aachen
-
-    write_aachen(
-        dataset,
-        options.seed,
-        options.num_database,
-        options.num_queries,
-        options.image_size,
-        options.num_moving,
-        progress,
-    )
-
-
-def _aachen_v1(dataset: Path, folder: Path, options: DemoOptions, progress: bool) -> None:
-    from pipelines.demo.aachen_layout import write_aachen_v1
-
-    write_aachen_v1(dataset, make_demo_world(folder, options, "aachen_v1.1", progress))
-
-
-def _inloc(dataset: Path, folder: Path, options: DemoOptions, progress: bool) -> None:
-    from pipelines.demo.inloc_layout import write_inloc
-
-    write_inloc(
-        dataset,
-        options.seed,
-        options.num_scans,
-        options.num_queries,
-        options.image_size,
-        progress,
-    )
-
-
-def _megadepth(dataset: Path, folder: Path, options: DemoOptions, progress: bool) -> None:
-    from pipelines.demo.megadepth_layout import write_megadepth
-
-    write_megadepth(dataset, options.seed, options.num_database, options.image_size, progress)
-
-
-def _hpatches(dataset: Path, folder: Path, options: DemoOptions, progress: bool) -> None:
-    from pipelines.demo.hpatches_layout import write_hpatches
-
-    write_hpatches(dataset, options.seed, options.num_planes, options.image_size, progress)
-
-
-_WRITERS: dict[str, Callable[[Path, Path, DemoOptions, bool], None]] = {
-    "aachen_v1.1": _aachen,
-    "aachen": _aachen_v1,
-    "inloc": _inloc,
-    "megadepth": _megadepth,
-    "hpatches": _hpatches,
-}
 
 
 def main(
@@ -190,9 +136,9 @@ def main(
     """Make the demo world.
 
     Args:
-        folder: of the world, with a folder for each layout.
-        layout: of which data set.
-        options: its size.
+        folder: folder of the world, with a folder for each layout.
+        layout: data set whose layout it has.
+        options: size of the world.
     """
     print(make_demo_world(folder, options, layout, progress=True))
 

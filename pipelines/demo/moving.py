@@ -9,20 +9,19 @@ import cv2
 import numpy as np
 
 from pipelines.demo import textures
-from pipelines.demo.geometry import Camera, FaceBuilder, Faces, View, look_along
+from pipelines.demo.builder import Builder, Scene, Texture
+from pipelines.demo.geometry import UP, Camera, Faces, View, direction, look_along
 from pipelines.demo.rendering import depth_map
-from pipelines.demo.surfaces import Scene, SceneBuilder
-from pipelines.demo.textures import Texture, opaque, vary
+from pipelines.demo.textures import Colour, vary
 from pipelines.demo.viewpoints import Path2D, thumbnail
 
-_UP = np.array([0.0, 0.0, 1.0])
 _OUTFITS = 14
 _VANS = 5
-_VAN_SHARE = 0.2
+_VAN_RATIO = 0.2
 _ROOM = {"person": 0.45, "van": 2.5}
 """Radius in metres of the ground that each needs for itself."""
 _NEAREST = {"person": 2.8, "van": 6.5}
-"""Metres from the camera to its middle; no part is nearer than 2 m."""
+"""Metres from the camera to its middle; all of it is 2 m away or more."""
 _FARTHEST = 22.0
 _FROM_WALK = 4.5
 """Metres from where photographers walk: farther away are houses, and ground behind them."""
@@ -42,18 +41,7 @@ class _Outfit:
     hair: int
     bag: int | None
     coat_length: float
-    """Part of the legs that it covers."""
-
-
-@dataclass(frozen=True)
-class _Livery:
-    """Textures of a van."""
-
-    left: int
-    right: int
-    front: int
-    back: int
-    paint: int
+    """Fraction of the legs that the coat covers."""
 
 
 def moving_objects(
@@ -62,50 +50,49 @@ def moving_objects(
     """Place people and vans before each view, where the ground is free and the view sees them.
 
     Args:
-        seed: of the world; with a view's name, it is the seed of what stands there.
+        seed: seed of the world; with a view's name it determines what stands there.
         scene: where they stand.
-        walk: polylines on the ground, near to which they keep.
-        views: whose names differ.
-        num: how many there are in each view; fewer where there is no room for them.
+        walk: polylines on the ground that they keep close to.
+        views: views of different names.
+        num: number of people and vans in each view; fewer where there is no room for them.
 
     Returns:
-        Textures, to be added behind the scene's; and by a view's name the faces of what it shows.
-        Both are empty if none is asked for.
+        Textures, to be added behind the scene's; and the faces that each view shows, by its name.
+        Both are empty if ``num`` is 0.
     """
     if num == 0:
         return [], {}
-    rng = np.random.default_rng([seed, 31])
-    builder = SceneBuilder(textures=list(scene.textures))
-    outfits = [_outfit(rng, builder) for _ in range(_OUTFITS)]
-    liveries = [_livery(rng, builder) for _ in range(_VANS)]
+    shared = Builder(np.random.default_rng([seed, 31]), scene.textures)
+    outfits = [_outfit(shared) for _ in range(_OUTFITS)]
+    liveries = [_livery(shared) for _ in range(_VANS)]
     ground, clearance = _free_ground(scene.faces, walk)
     moving = {}
     for view in views:
-        rng = np.random.default_rng([seed, 32, *view.name.encode()])
-        kinds = ["van" if rng.random() < _VAN_SHARE else "person" for _ in range(num)]
-        faces = FaceBuilder()
-        for kind, place in _places(rng, scene.faces, view, ground, clearance, kinds):
-            angle = rng.uniform(0, 2 * np.pi)
-            along = np.array([np.cos(angle), np.sin(angle), 0.0])
+        b = Builder(np.random.default_rng([seed, 32, *view.name.encode()]))
+        kinds = ["van" if b.rng.random() < _VAN_RATIO else "person" for _ in range(num)]
+        placed = _places(b.rng, scene.faces, view, ground, clearance, kinds)
+        for kind, place in placed:
+            towards = direction(b.rng.uniform(0, 2 * np.pi))
             if kind == "van":
-                _van(faces, liveries[int(rng.integers(_VANS))], place, along)
+                livery = liveries[int(b.rng.integers(_VANS))]
+                # A driver looks along x: the right side of a van is the front of its box.
+                for side, texture in zip("fbrlt", livery, strict=True):
+                    b.at(place, towards).box((0, 0, 0), (4.4, 1.85, 2.0), texture, None, side)
             else:
-                _person(rng, faces, outfits[int(rng.integers(_OUTFITS))], place, along)
-        if len(faces):
-            moving[view.name] = faces.build()
-    return builder.textures[len(scene.textures) :], moving
+                _add_person(b, place, towards, outfits[int(b.rng.integers(_OUTFITS))])
+        if placed:
+            moving[view.name] = b.faces()
+    return shared.textures[len(scene.textures) :], moving
 
 
 def _free_ground(faces: Faces, walk: Sequence[Path2D]) -> tuple[np.ndarray, np.ndarray]:
-    """Places near the walk with only the sky above: N×3, and metres of free ground around each."""
+    """Return N×3 places near the walk under the open sky, and the free radius around each."""
     corners = np.array([point for path in walk for point in path])
     low, high = corners.min(0) - 8, corners.max(0) + 8
     width, height = np.ceil((high - low) / _CELL).astype(int).tolist()
-    focal = _ALTITUDE / _CELL
-    camera = Camera("PINHOLE", width, height, (focal, focal, width / 2, height / 2))
+    camera = Camera(width, height, _ALTITUDE / _CELL, (width / 2, height / 2))
     middle = np.append(low + np.array([width, height]) * _CELL / 2, _ALTITUDE)
-    above = View("above", camera, look_along(middle, 90, -90))
-    level = _ALTITUDE - depth_map(faces, above)
+    level = _ALTITUDE - depth_map(faces, View("above", camera, look_along(middle, 90, -90)))
     near = np.zeros((height, width), np.uint8)
     top_left = np.array([low[0], low[1] + height * _CELL])
     for path in walk:
@@ -126,15 +113,15 @@ def _places(
     clearance: np.ndarray,
     kinds: Sequence[str],
 ) -> list[tuple[str, np.ndarray]]:
-    """Where each stands: seen in the view, and apart from the others."""
+    """Choose where each stands: seen in the view, and apart from the others."""
     small = thumbnail(view)
     depth = depth_map(faces, small)
     distance = np.linalg.norm(ground[:, :2] - view.centre[:2], axis=1)
-    chest = view.to_camera(ground + 1.2 * _UP)
+    chest = view.to_camera(ground + 1.2 * UP)
     seen = np.flatnonzero((chest[:, 2] > 1) & (distance < _FARTHEST))
-    column, row = np.floor(small.camera.project(chest[seen])).astype(int).T
-    inside = (column >= 0) & (row >= 0) & (column < depth.shape[1]) & (row < depth.shape[0])
-    seen, column, row = seen[inside], column[inside], row[inside]
+    xy = np.floor(small.camera.project(chest[seen])).astype(int)
+    inside = ((xy >= 0) & (xy < depth.shape[::-1])).all(1)
+    seen, (column, row) = seen[inside], xy[inside].T
     before = depth[row, column]
     seen = seen[(before == 0) | (before > chest[seen, 2])]
     placed: list[tuple[str, np.ndarray]] = []
@@ -150,9 +137,11 @@ def _places(
     return placed
 
 
-def _outfit(rng: np.random.Generator, builder: SceneBuilder) -> _Outfit:
-    def cloth(colour: textures.Colour, spread: float) -> int:
-        colour = vary(rng, colour, spread)
+def _outfit(b: Builder) -> _Outfit:
+    rng = b.rng
+
+    def cloth(colour: Colour) -> int:
+        colour = vary(rng, colour, 18)
         other = vary(rng, colour, 50)
         pixels = np.empty((64, 48, 3), np.float32)
         pixels[:] = colour
@@ -162,18 +151,17 @@ def _outfit(rng: np.random.Generator, builder: SceneBuilder) -> _Outfit:
         elif kind < 0.45:  # checks
             pixels[(np.arange(64) // 6 % 2) > 0] *= 0.8
             pixels[:, (np.arange(48) // 6 % 2) > 0] *= 0.8
-        folds = 0.09 * textures.rough(rng, 64, 48, (3, 9, 20))
-        return builder.texture(opaque(textures.shaded(pixels, folds)))
+        return b.texture(textures.shaded(pixels, 0.09 * textures.rough(rng, 64, 48, (3, 9, 20))))
 
-    def plain(colour: textures.Colour, spread: float) -> int:
-        grain = 0.12 * textures.rough(rng, 24, 24, (2, 7))
-        return builder.texture(opaque(textures.shaded(vary(rng, colour, spread), grain)))
+    def plain(colour: Colour, spread: float) -> int:
+        grain = 0.12 * textures.rough(rng, 24, 24, (2, 7))  # drawn before the colour
+        return b.texture(textures.shaded(vary(rng, colour, spread), grain))
 
     coats = [(130, 46, 44), (52, 70, 104), (186, 176, 156), (58, 84, 66), (44, 44, 48)]
     skins = [(206, 162, 138), (174, 124, 96), (112, 76, 58)]
     hair = [(40, 30, 26), (86, 58, 38), (168, 132, 82), (150, 148, 146)]
     return _Outfit(
-        coat=cloth(coats[int(rng.integers(len(coats)))], 18),
+        coat=cloth(coats[int(rng.integers(len(coats)))]),
         trousers=plain((56, 58, 72), 16),
         skin=plain(skins[int(rng.integers(len(skins)))], 10),
         hair=plain(hair[int(rng.integers(len(hair)))], 12),
@@ -182,46 +170,43 @@ def _outfit(rng: np.random.Generator, builder: SceneBuilder) -> _Outfit:
     )
 
 
-def _person(
-    rng: np.random.Generator,
-    faces: FaceBuilder,
-    outfit: _Outfit,
-    place: np.ndarray,
-    along: np.ndarray,
-) -> None:
-    """Someone who walks towards ``along``."""
-    side = np.array([-along[1], along[0], 0.0])
-    size = float(rng.uniform(0.9, 1.06))
-    stride = rng.uniform(-0.16, 0.16)
+def _add_person(b: Builder, place: np.ndarray, towards: np.ndarray, outfit: _Outfit) -> None:
+    """Add someone who walks in a direction."""
+    size, across = float(b.rng.uniform(0.9, 1.06)), np.cross(UP, towards)
+    stride = b.rng.uniform(-0.16, 0.16)
 
-    def column(x: float, y: float, z: float, radius: float, height: float, what: int) -> None:
-        """Prism with a rounded top; x to the side, y ahead."""
-        foot = place + size * (x * side + y * along + z * _UP)
-        faces.add_prism(foot, size * radius, size * height, [what] * 8)
-        top = foot + size * height * _UP
-        faces.add_prism(top, size * radius, size * 0.55 * radius, [what] * 8, spire=True)
+    def at(x: float, ahead: float, z: float) -> Builder:
+        return b.at(place + size * (x * across + ahead * towards + z * UP), across)
+
+    def column(x: float, ahead: float, z: float, size_of: tuple[float, float], what: int) -> None:
+        """Add a prism of a radius and height with a rounded top."""
+        radius, height = size_of
+        foot, top = at(x, ahead, z), (0, 0, size * height)
+        foot.prism((0, 0, 0), (size * radius, size * height), [what] * 8)
+        foot.prism(top, (size * radius, size * 0.55 * radius), [what] * 8, spire=True)
 
     hip = 0.86
     for x, step in ((-0.09, stride), (0.09, -stride)):
-        column(x, step, 0.06, 0.085, hip, outfit.trousers)
-        shoe = place + size * (x * side + (step + 0.04) * along)
-        faces.add_box(shoe, side, (0.1 * size, 0.26 * size, 0.09 * size), outfit.hair)
+        column(x, step, 0.06, (0.085, hip), outfit.trousers)
+        shoe = (0.1 * size, 0.26 * size, 0.09 * size)
+        at(x, step + 0.04, 0).box((0, 0, 0), shoe, outfit.hair, None, "fblrtu")
     hem = hip * (1 - outfit.coat_length)
     for x in (-0.085, 0.085):
-        column(x, 0, hem, 0.15, 1.42 - hem, outfit.coat)
+        column(x, 0, hem, (0.15, 1.42 - hem), outfit.coat)
     for x, swing in ((-0.26, -0.6 * stride), (0.26, 0.6 * stride)):
-        column(x, swing, 0.82, 0.058, 0.58, outfit.coat)
-        column(x, swing, 0.7, 0.04, 0.1, outfit.skin)
-    column(0, 0.01, 1.42, 0.055, 0.1, outfit.skin)
-    column(0, 0.03, 1.5, 0.1, 0.16, outfit.skin)
-    column(0, -0.01, 1.6, 0.105, 0.1, outfit.hair)
+        column(x, swing, 0.82, (0.058, 0.58), outfit.coat)
+        column(x, swing, 0.7, (0.04, 0.1), outfit.skin)
+    column(0, 0.01, 1.42, (0.055, 0.1), outfit.skin)
+    column(0, 0.03, 1.5, (0.1, 0.16), outfit.skin)
+    column(0, -0.01, 1.6, (0.105, 0.1), outfit.hair)
     if outfit.bag is not None:
-        foot = place + size * (1.0 * _UP - 0.2 * along)
-        faces.add_box(foot, side, (0.3 * size, 0.16 * size, 0.42 * size), outfit.bag)
+        bag = (0.3 * size, 0.16 * size, 0.42 * size)
+        at(0, -0.2, 1.0).box((0, 0, 0), bag, outfit.bag, None, "fblrtu")
 
 
-def _livery(rng: np.random.Generator, builder: SceneBuilder) -> _Livery:
-    scale = 60
+def _livery(b: Builder) -> list[int]:
+    """Paint the right and left side, front, back and top of a van; return the textures."""
+    rng, scale = b.rng, 60
     rows, columns, across = round(2.0 * scale), round(4.4 * scale), round(1.85 * scale)
     paints = [(222, 220, 214), (166, 46, 40), (44, 74, 120), (212, 170, 62), (70, 92, 78)]
     paint = vary(rng, paints[int(rng.integers(len(paints)))], 18)
@@ -230,32 +215,31 @@ def _livery(rng: np.random.Generator, builder: SceneBuilder) -> _Livery:
     glass, black = (46, 56, 66), (24, 24, 25)
 
     def panel(width: int) -> np.ndarray:
-        pixels = textures.shaded(paint, 0.03 * textures.rough(rng, rows, width, (3, 30, 90)))
-        pixels[: rows // 30] = textures.shaded(paint, np.full((rows // 30, width), -0.25))
+        pixels = textures.grained(rng, rows, width, paint, 0.03, (3, 30, 90))
+        pixels[: rows // 30] = [int(0.75 * c) for c in paint]
         pixels[-int(0.3 * scale) :] = black  # the shadow below
         return pixels
 
     def side(forward: int) -> int:
-        """Seen with the front to the right (1) or to the left (−1)."""
+        """Paint a side with the front to the right (1) or to the left (−1)."""
         pixels = panel(columns)
         window = pixels[int(0.28 * scale) : int(0.85 * scale), int(3.3 * scale) : columns - 8]
         window[:] = textures.shaded(
-            glass, 0.3 * textures.noise(rng, window.shape[0], window.shape[1], 30)
+            glass, 0.3 * textures.noise(rng, len(window), window.shape[1], 30)
         )
         for x in (3.2, 1.7):  # edges of the doors
             pixels[4 : -int(0.3 * scale), int(x * scale)] = [int(0.55 * c) for c in paint]
         for x in (0.95, 3.55):
             centre = int(x * scale), rows - int(0.33 * scale)
-            cv2.circle(pixels, centre, int(0.4 * scale), black, -1, cv2.LINE_AA)
-            cv2.circle(pixels, centre, int(0.33 * scale), (44, 44, 45), -1, cv2.LINE_AA)
-            cv2.circle(pixels, centre, int(0.19 * scale), (150, 150, 152), -1, cv2.LINE_AA)
+            for radius, colour in ((0.4, black), (0.33, (44, 44, 45)), (0.19, (150, 150, 152))):
+                cv2.circle(pixels, centre, int(radius * scale), colour, -1, cv2.LINE_AA)
         if forward < 0:
             pixels = np.ascontiguousarray(pixels[:, ::-1])
         left = int(0.25 * scale) if forward > 0 else columns - int(3.1 * scale)
         top, bottom = int(0.45 * scale), int(1.2 * scale)
-        sign = textures.lettering(rng, bottom - top, int(2.8 * scale), paint, ink, name)
+        sign = textures.lettering(rng, bottom - top, int(2.8 * scale), (paint, ink), name)
         pixels[top:bottom, left : left + sign.shape[1]] = sign
-        return builder.texture(opaque(pixels))
+        return b.texture(pixels)
 
     front = panel(across)
     front[int(0.2 * scale) : int(0.95 * scale), 6:-6] = glass
@@ -264,26 +248,13 @@ def _livery(rng: np.random.Generator, builder: SceneBuilder) -> _Livery:
     back[: -int(0.3 * scale), across // 2] = black
     for x in (9, across // 2 + 5):
         back[int(0.25 * scale) : int(0.8 * scale), x : x + across // 2 - 14] = glass
-    for x in (12, across - 12):
-        centre = x + (6 if x < 20 else -6), int(1.32 * scale)
-        cv2.circle(front, centre, 9, (226, 226, 214), -1, cv2.LINE_AA)
-        cv2.rectangle(back, (x - 6, centre[1] - 14), (x + 6, centre[1] + 10), (150, 30, 26), -1)
+    lamps = int(1.32 * scale)
+    for x, inwards in ((12, 6), (across - 12, -6)):
+        cv2.circle(front, (x + inwards, lamps), 9, (226, 226, 214), -1, cv2.LINE_AA)
+        cv2.rectangle(back, (x - 6, lamps - 14), (x + 6, lamps + 10), (150, 30, 26), -1)
     for pixels in (front, back):
-        plate = textures.lettering(rng, 12, 44, (226, 226, 216), (20, 20, 24), name[:6])
+        plate = textures.lettering(rng, 12, 44, ((226, 226, 216), (20, 20, 24)), name[:6])
         pixels[rows - 34 : rows - 22, across // 2 - 22 : across // 2 + 22] = plate
-    top = textures.shaded(paint, 0.05 * textures.rough(rng, 64, 64, (3, 20)))
-    return _Livery(side(-1), side(1), *(builder.texture(opaque(p)) for p in (front, back, top)))
-
-
-def _van(faces: FaceBuilder, livery: _Livery, place: np.ndarray, along: np.ndarray) -> None:
-    """A van whose driver looks along ``along``."""
-    size = (4.4, 1.85, 2.0)
-    # To who looks at its front side, the box's width runs to the right: that is its right side.
-    for sides, texture in (
-        ("f", livery.right),
-        ("b", livery.left),
-        ("r", livery.front),
-        ("l", livery.back),
-        ("t", livery.paint),
-    ):
-        faces.add_box(place, along, size, texture, None, sides)
+    top = textures.grained(rng, 64, 64, paint, 0.05, (3, 20))
+    left, right = side(-1), side(1)
+    return [right, left, *(b.texture(pixels) for pixels in (front, back, top))]

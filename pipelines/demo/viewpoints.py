@@ -1,16 +1,19 @@
-"""Where photographs are taken: along a walk, and near to where others were taken."""
+"""Where photographs are taken, and which true points they see."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
-from pipelines.demo.geometry import Camera, Faces, View, look_along
-from pipelines.demo.rendering import depth_map
+from pipelines.demo.geometry import Camera, Faces, View, direction, look_along
+from pipelines.demo.rendering import depth_map, visible_faces
 
 Path2D = Sequence[tuple[float, float]]
+
+_POINTS_PER_VIEW = 160
 
 
 def along_walk(
@@ -20,116 +23,148 @@ def along_walk(
     names: Sequence[str],
     cameras: Sequence[Camera],
 ) -> list[View]:
-    """Photographs at equal distances along a walk, to its left and right by turns.
+    """Choose views at equal distances along a walk, to its left and right by turns.
 
-    Args:
-        rng: source of randomness.
-        faces: of the world.
-        walk: polylines on the ground, in metres.
-        names: of the photographs, as many as there are.
-        cameras: which are used by turns of four photographs.
+    The walk is polylines on the ground; cameras are used by turns of four photographs.
     """
-    starts, ends = (
-        np.array([point for path in walk for point in part(path)], float)
-        for part in (lambda path: path[:-1], lambda path: path[1:])
-    )
-    lengths = np.linalg.norm(ends - starts, axis=1)
+    starts = np.array([point for path in walk for point in path[:-1]], float)
+    steps = np.array([point for path in walk for point in path[1:]], float) - starts
+    lengths = np.linalg.norm(steps, axis=1)
     reached = np.cumsum(lengths)
-    views = []
-    for i, name in enumerate(names):
-        camera = cameras[i // 4 % len(cameras)]
 
-        def draw(i: int = i, camera: Camera = camera, name: str = name) -> View:
-            place = (i + rng.uniform(0.2, 0.8)) / len(names) * reached[-1]
-            piece = min(int(np.searchsorted(reached, place)), len(lengths) - 1)
-            share = 1 - (reached[piece] - place) / lengths[piece]
-            ground = starts[piece] + share * (ends[piece] - starts[piece])
-            ground = ground + rng.normal(0, 0.35, 2)
-            heading = np.degrees(np.arctan2(*(ends[piece] - starts[piece])[::-1]))
-            # Two looks ahead, then two back.
-            turn = (38, -38, 142, -142)[i % 4] + rng.uniform(-14, 14)
-            centre = np.append(ground, rng.uniform(1.5, 1.9))
-            pose = look_along(centre, heading + turn, rng.uniform(2, 9), rng.normal(0, 1.0))
-            return View(name, camera, pose)
+    def draw(i: int) -> View:
+        place = (i + rng.uniform(0.2, 0.8)) / len(names) * reached[-1]
+        piece = min(int(np.searchsorted(reached, place)), len(lengths) - 1)
+        fraction = 1 - (reached[piece] - place) / lengths[piece]
+        ground = starts[piece] + fraction * steps[piece] + rng.normal(0, 0.35, 2)
+        heading = np.degrees(np.arctan2(*steps[piece][::-1]))
+        # Two looks ahead, then two back.
+        turn = (38, -38, 142, -142)[i % 4] + rng.uniform(-14, 14)
+        centre = np.append(ground, rng.uniform(1.5, 1.9))
+        pose = look_along(centre, heading + turn, rng.uniform(2, 9), rng.normal(0, 1.0))
+        return View(names[i], cameras[i // 4 % len(cameras)], pose)
 
-        views.append(_first_good(draw, faces))
-    return views
+    return [_first_good(partial(draw, i), faces) for i in range(len(names))]
 
 
 def near_others(
     rng: np.random.Generator,
     faces: Faces,
     others: Sequence[View],
-    names: Sequence[str],
-    cameras: Sequence[Camera],
+    cameras: Mapping[str, Camera],
     indoors: bool = False,
 ) -> list[View]:
-    """Photographs near others' places, one or two steps aside and turned a little.
+    """Choose views near others' places, one or two steps aside and turned a little.
 
-    Args:
-        rng: source of randomness.
-        faces: of the world.
-        others: to be near to.
-        names: of the photographs.
-        cameras: of each photograph.
-        indoors: things may be as near as in a room.
+    ``cameras`` holds each photograph's camera by its name; indoors, things may be nearer.
     """
+    scale, farthest, lowest = (0.25, 1.0, -4) if indoors else (1.0, 1.6, 0)
+
+    def draw(name: str, other: View) -> View:
+        forward = other.cam_from_world[2, :3]
+        yaw = np.degrees(np.arctan2(forward[1], forward[0])) + rng.uniform(-14, 14)
+        step = rng.uniform(0.4, farthest) * direction(rng.uniform(0, 2 * np.pi))[:2]
+        centre = np.append(other.centre[:2] + step, rng.uniform(1.4, 2.0))
+        pose = look_along(centre, yaw, rng.uniform(lowest, 9), rng.normal(0, 2.0))
+        return View(name, cameras[name], pose)
+
     views = []
-    for i, (name, camera) in enumerate(zip(names, cameras, strict=True)):
+    for i, name in enumerate(cameras):
         # All parts of the world have their turn.
-        other = others[int((i + rng.random()) * len(others) / len(names))]
-
-        def draw(other: View = other, camera: Camera = camera, name: str = name) -> View:
-            forward = other.cam_from_world[2, :3]
-            yaw = np.degrees(np.arctan2(forward[1], forward[0])) + rng.uniform(-14, 14)
-            step = rng.uniform(0.4, 1.0 if indoors else 1.6) * _direction(rng.uniform(0, 2 * np.pi))
-            centre = np.append(other.centre[:2] + step, rng.uniform(1.4, 2.0))
-            pose = look_along(centre, yaw, rng.uniform(-4 if indoors else 0, 9), rng.normal(0, 2.0))
-            return View(name, camera, pose)
-
-        views.append(_first_good(draw, faces, 0.25 if indoors else 1.0))
+        other = others[int((i + rng.random()) * len(others) / len(cameras))]
+        views.append(_first_good(partial(draw, name, other), faces, scale))
     return views
 
 
-def _direction(angle: float) -> np.ndarray:
-    return np.array([np.cos(angle), np.sin(angle)])
+def _first_good(draw: Callable[[], View], faces: Faces, scale: float = 1.0) -> View:
+    """Draw views until nothing stands close to the camera, and enough can be seen.
 
-
-def _first_good(
-    draw: Callable[[], View], faces: Faces, scale: float = 1.0, attempts: int = 40
-) -> View:
-    """Draw until nothing stands close before the camera, and enough is to be seen.
-
-    Args:
-        draw: gives a view.
-        faces: of the world.
-        scale: of distances; 1 for a town.
-        attempts: the last one's view is taken as it is.
+    ``scale`` is that of distances, 1 for a town. The fortieth view is taken as it is.
     """
-    for _ in range(attempts):
+    for _ in range(40):
         view = draw()
-        if _is_good(view, faces, scale):
+        depth = depth_map(faces, thumbnail(view))
+        upper = depth[: len(depth) * 3 // 4]
+        close = (upper > 0) & (upper < 2.5 * scale)
+        textured = (depth > 3 * scale) & (depth < 22)
+        if (depth > 0).mean() > 0.6 and close.mean() < 0.1 and textured.mean() > 0.45:
             break
     return view
 
 
 def thumbnail(view: View) -> View:
-    """The same view, 64 pixels along its longer side and without distortion."""
-    scale = 64 / max(view.camera.width, view.camera.height)
+    """Return the same view, 64 pixels along its longer side and without distortion."""
     camera = view.camera
-    small = Camera(
-        "PINHOLE",
-        round(camera.width * scale),
-        round(camera.height * scale),
-        tuple(scale * p for p in (*camera.focal, *camera.principal_point)),
+    scale = 64 / max(camera.width, camera.height)
+    width, height = round(camera.width * scale), round(camera.height * scale)
+    x, y = camera.centre
+    return replace(view, camera=Camera(width, height, scale * camera.focal, (scale * x, scale * y)))
+
+
+@dataclass(frozen=True)
+class Tracks:
+    """Points, and where they are seen."""
+
+    points: np.ndarray
+    """P×3 metres."""
+    views: list[np.ndarray]
+    """Indices of the views that see each point, ascending."""
+    xy: list[np.ndarray]
+    """N×2 COLMAP image coordinates of each point in these views."""
+
+
+def true_tracks(
+    rng: np.random.Generator,
+    faces: Faces,
+    views: Sequence[View],
+    moving: Mapping[str, Faces] | None = None,
+) -> Tracks:
+    """Choose points on what the views see, and find all views that see them.
+
+    A point is seen where the pixel that it falls on, and all around it, see its face: points at
+    the edges of faces are left out, and so are points that fewer than two views see. ``moving``
+    hides the faces in one view only, by the view's name; no point lies on it.
+    """
+    seen, face_of, points_of = [], [], []
+    for view in views:
+        others = (moving or {}).get(view.name)
+        index = visible_faces(faces if others is None else faces.joined(others), view)
+        seen.append(np.where(index < len(faces), index, -1))
+        size = np.array([view.camera.width, view.camera.height])
+        xy = rng.uniform(0, size, (_POINTS_PER_VIEW, 2))
+        column, row = xy.astype(int).T
+        ids = seen[-1][row, column]
+        face_of.append(ids[ids >= 0])
+        points_of.append(on_faces(faces, view, ids[ids >= 0], xy[ids >= 0]))
+    face, points = np.concatenate(face_of), np.concatenate(points_of)
+    members: list[list[tuple[int, np.ndarray]]] = [[] for _ in points]
+    for i, (view, index) in enumerate(zip(views, seen, strict=True)):
+        in_camera = view.to_camera(points)
+        candidates = np.flatnonzero(in_camera[:, 2] > 0.1)
+        in_camera = in_camera[candidates]
+        xy, size = view.camera.project(in_camera), np.array(index.shape[::-1])
+        # Beyond the image a distorted projection folds back: ask the ray, too.
+        back = view.camera.unproject(xy.clip(0, size)) - in_camera[:, :2] / in_camera[:, 2:]
+        inside = ((xy >= 1) & (xy < size - 1)).all(1) & (np.abs(back) < 1e-6).all(1)
+        candidates, xy = candidates[inside], xy[inside]
+        column, row = xy.astype(int).T[:, :, None, None]
+        window = np.arange(-1, 2)
+        around = index[row + window[:, None], column + window]
+        agree = (around == face[candidates, None, None]).all((1, 2))
+        for point, place in zip(candidates[agree].tolist(), xy[agree], strict=True):
+            members[point].append((i, place))
+    kept = [k for k, pairs in enumerate(members) if len(pairs) >= 2]
+    return Tracks(
+        points[kept],
+        [np.array([i for i, _ in members[k]]) for k in kept],
+        [np.array([place for _, place in members[k]]) for k in kept],
     )
-    return replace(view, camera=small)
 
 
-def _is_good(view: View, faces: Faces, distance: float) -> bool:
-    depth = depth_map(faces, thumbnail(view))
-    seen = depth > 0
-    upper = depth[: len(depth) * 3 // 4]
-    close = (upper > 0) & (upper < 2.5 * distance)
-    textured = (depth > 3 * distance) & (depth < 22)
-    return bool(seen.mean() > 0.6 and close.mean() < 0.1 and textured.mean() > 0.45)
+def on_faces(faces: Faces, view: View, index: np.ndarray, xy: np.ndarray) -> np.ndarray:
+    """Return the points of the world, N×3, on N faces that a view sees at N×2 coordinates."""
+    rays = np.column_stack([view.camera.unproject(xy), np.ones(len(xy))])
+    rays = rays @ view.cam_from_world[:, :3]
+    normals = faces.normals[index]
+    reach = ((faces.origin[index] - view.centre) * normals).sum(1) / (rays * normals).sum(1)
+    return view.centre + reach[:, None] * rays

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from pipelines.datasets import demo
 from pipelines.datasets.demo import MARKER, DemoOptions, make_demo_world
+from pipelines.demo import layouts
 from tests.conftest import REPOSITORY
 from tests.pipelines.datasets.conftest import SMALL
 
@@ -63,29 +65,39 @@ def test_a_killed_making_is_never_half_used(
 ) -> None:
     folder, process = making
     deadline = time.monotonic() + 60
-    while not list(folder.glob("*/*/2.ppm")):
+    while not list(folder.glob(".*/*/2.ppm")):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert not (folder / "hpatches" / MARKER).exists()
-    (folder / "hpatches" / "i_other").mkdir()  # of what another version would have made
+    assert not (folder / "hpatches").exists()
     made = make_demo_world(folder, TINY, "hpatches")
     whole = make_demo_world(tmp_path / "whole", TINY, "hpatches")
     assert tree(made) == tree(whole)
-    assert not (made / "i_other").exists()
+    assert not list(folder.glob("*.part"))
+
+
+@pytest.mark.parametrize("marker", [MARKER, ".demo-world.lock"])
+def test_a_world_of_featplug_0_1_is_made_again(tmp_path: Path, marker: str) -> None:
+    """Its marker, written last, has the options and no record; its lock is in an unfinished one."""
+    old = tmp_path / "hpatches"
+    (old / "i_other").mkdir(parents=True)
+    (old / marker).write_text(json.dumps({"version": 2, "layout": "hpatches", **asdict(TINY)}))
+    assert make_demo_world(tmp_path, TINY, "hpatches") == old
+    assert not (old / "i_other").exists()
+    assert (old / "i_posters00" / "1.ppm").is_file()
 
 
 def test_two_that_want_it_make_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
-    def slowly(dataset: Path, *_: object) -> None:
-        calls.append(dataset)
+    def slowly(part: Path, *_: object) -> None:
+        calls.append(part)
         time.sleep(0.3)
-        (dataset / "whole").touch()
+        (part / "whole").touch()
 
-    monkeypatch.setitem(demo._WRITERS, "hpatches", slowly)
+    monkeypatch.setitem(layouts.WRITERS, "hpatches", slowly)
 
     def make(_: int) -> bool:
         return (make_demo_world(tmp_path, TINY, "hpatches") / "whole").exists()
@@ -98,7 +110,7 @@ def test_two_that_want_it_make_it_once(tmp_path: Path, monkeypatch: pytest.Monke
 def test_someone_elses_folder_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "hpatches").mkdir()
     (tmp_path / "hpatches" / "mine.txt").write_text("mine")
-    with pytest.raises(ValueError, match="something else"):
+    with pytest.raises(ValueError, match=re.escape(str(tmp_path / "hpatches"))):
         make_demo_world(tmp_path, TINY, "hpatches")
     assert (tmp_path / "hpatches" / "mine.txt").read_text() == "mine"
 
@@ -106,12 +118,13 @@ def test_someone_elses_folder_is_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (DemoOptions(num_database=1), "two photographs"),
-        (DemoOptions(image_size=10), "image size is 10"),
-        (DemoOptions(num_scans=6), "1 to 5"),
-        (DemoOptions(num_planes=0), "one plane"),
-        (DemoOptions(seed=-1), "not negative"),
-        (DemoOptions(num_moving=-1), "0 to 50"),
+        (DemoOptions(num_database=1), "num_database.*2 or more"),
+        (DemoOptions(num_queries=0), "num_queries.*1 or more"),
+        (DemoOptions(image_size=10), "image_size.*160 to 4096"),
+        (DemoOptions(num_scans=6), "num_scans.*1 to 5"),
+        (DemoOptions(num_planes=0), "num_planes.*1 or more"),
+        (DemoOptions(seed=-1), "seed.*0 or more"),
+        (DemoOptions(num_moving=-1), "num_moving.*0 to 50"),
     ],
 )
 def test_options_out_of_range(tmp_path: Path, options: DemoOptions, message: str) -> None:
@@ -133,5 +146,5 @@ def test_the_command_says_where_the_data_set_is(world: Path, room: Path) -> None
     bad = [*command, "--image-size", "10"]
     run = subprocess.run(bad, env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == 2
-    assert "image size is 10" in run.stderr
+    assert "image_size" in run.stderr
     assert "Traceback" not in run.stderr

@@ -7,17 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipelines.demo.atlas import Atlas
+from pipelines.demo.builder import Scene
 from pipelines.demo.geometry import Camera, Faces, View, look_along
 from pipelines.demo.lighting import LightGrid
-from pipelines.demo.looks import LOOKS, Photographer
 from pipelines.demo.moving import moving_objects
-from pipelines.demo.rendering import depth_map, visible_faces
-from pipelines.demo.surfaces import Scene
+from pipelines.demo.photography import LOOKS, Photographer
+from pipelines.demo.rendering import Atlas, depth_map, visible_faces
 from pipelines.demo.town import ROWS, WALK, build_town
-from pipelines.demo.tracks import Tracks, true_tracks
+from pipelines.demo.viewpoints import Tracks, true_tracks
 
-CAMERA = Camera("SIMPLE_RADIAL", 160, 120, (140.0, 80.0, 60.0, -0.02))
+CAMERA = Camera(160, 120, 140.0, (80.0, 60.0), -0.02)
 PLACES = ((-10, -6, 50), (-10.5, -5.4, 46), (2, -7, 120), (3, 16.5, -100), (3.6, 16, -106))
 VIEWS = [
     View(f"{i}.jpg", CAMERA, look_along(np.array([x, y, 1.7]), yaw, 3))

@@ -4,46 +4,42 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-import pycolmap
 import pytest
 
-from pipelines.demo.atlas import Atlas
-from pipelines.demo.geometry import Camera, Faces, View, camera_rays, look_along
-from pipelines.demo.lighting import Light, LightGrid
-from pipelines.demo.rendering import depth_map, radiance, visible_faces
-from pipelines.demo.surfaces import Scene, SceneBuilder
-from pipelines.demo.textures import opaque
-from pipelines.demo.tracks import true_tracks
+from pipelines.demo.builder import Builder, Scene
+from pipelines.demo.colmap_layout import colmap_camera
+from pipelines.demo.geometry import Camera, Faces, View, camera_rays, direction, look_along
+from pipelines.demo.lighting import Illumination, Light, LightGrid
+from pipelines.demo.rendering import Atlas, Lightmap, depth_map, radiance, visible_faces
+from pipelines.demo.viewpoints import true_tracks
 
-RADIAL = Camera("SIMPLE_RADIAL", 320, 240, (290.0, 163.0, 117.5, -0.06))
-PINHOLE = Camera("PINHOLE", 320, 240, (280.0, 284.0, 158.0, 121.0))
+RADIAL = Camera(320, 240, 290.0, (163.0, 117.5), -0.06)
+PINHOLE = Camera(320, 240, 282.0, (158.0, 121.0))
 DARK = (0.0, 0.0, 0.0)
-EVEN = Light(0, 0, DARK, (0.8, 0.8, 0.8), (0.8, 0.8, 0.8), DARK, DARK, DARK)
+EVEN = Light((0, 0), DARK, (0.8, 0.8, 0.8), (0.8, 0.8, 0.8), DARK, DARK, DARK)
 
 
 def wall_with(pixels: np.ndarray) -> Scene:
     """A wall 8 m wide and 6 m high in the plane y = 5, high enough for an even light."""
-    builder = SceneBuilder()
-    texture = builder.texture(opaque(pixels))
-    corner = np.array([-4.0, 5.0, 103.0])
-    builder.add(corner, np.array([8.0, 0, 0]), np.array([0, 0, -6.0]), texture)
-    return builder.scene(lamp_texture=-1)
+    builder = Builder(np.random.default_rng(0))
+    builder.panel((-4, 5, 97), (8, 6), builder.texture(pixels))
+    return builder.scene()
+
+
+def even_light(scene: Scene) -> Lightmap:
+    grid = LightGrid(scene)
+    return grid.under(Illumination(grid, EVEN))
 
 
 def boxes() -> Faces:
     """A floor, a wall, and boxes that hide parts of them."""
-    builder = SceneBuilder()
-    for corner, right, down in (
-        ((-10, 12, 0), (20, 0, 0), (0, -12, 0)),
-        ((-10, 12, 8), (20, 0, 0), (0, 0, -8)),
-    ):
-        builder.add(np.array(corner, float), np.array(right, float), np.array(down, float), 0)
+    builder = Builder(np.random.default_rng(0))
+    builder.add((-10, 12, 0), (20,), (0, -12), 0)
+    builder.panel((-10, 12, 0), (20, 8), 0)
     for x, y, angle in ((-2, 6, 0.3), (1.5, 7.5, 1.0), (0.2, 4.5, 0.7)):
-        along = np.array([np.cos(angle), np.sin(angle)])
-        builder.add_box(np.array([x, y, 0.0]), along, (1.2, 0.8, 2.0), 0, sides="fblrt")
-    gable = np.array([2.5, 5.0, 4.0])
-    builder.add(gable, np.array([2.0, 0, 0]), np.array([0, 0, -2.0]), 0, gable=True)
-    return builder.build()
+        builder.at((x, y), direction(angle)).box((0, 0, 0), (1.2, 0.8, 2.0), 0)
+    builder.panel((2.5, 5.0, 2.0), (2, 2), 0, gable=True)
+    return builder.faces()
 
 
 def some_views(camera: Camera) -> list[View]:
@@ -73,9 +69,7 @@ def first_hit(faces: Faces, centre: np.ndarray, ray: np.ndarray) -> tuple[int, f
 
 @pytest.mark.parametrize("camera", [RADIAL, PINHOLE])
 def test_cameras_are_colmaps(camera: Camera) -> None:
-    other = pycolmap.Camera(
-        model=camera.model, width=camera.width, height=camera.height, params=list(camera.params)
-    )
+    other = colmap_camera(camera)
     rng = np.random.default_rng(0)
     points = rng.uniform((-2, -1.5, 4), (2, 1.5, 6), (50, 3))
     expected = np.array([other.img_from_cam(point) for point in points])
@@ -93,7 +87,7 @@ def test_a_spot_is_where_the_camera_projects_it() -> None:
     for spot in spots:
         cv2.circle(pixels, spot, 14, (250, 250, 250), -1)
     scene = wall_with(pixels)
-    atlas, lightmap = Atlas(scene.textures), LightGrid(scene).bake(EVEN)
+    atlas, lightmap = Atlas(scene.textures), even_light(scene)
     pose = look_along(np.array([0.4, -2.0, 100.2]), 86, -2, 4)
     view = View("", RADIAL, pose)
     image, sky = radiance(scene.faces, atlas, lightmap, np.zeros((1, 3)), view)
@@ -165,7 +159,7 @@ def test_pixels_see_the_first_face_on_their_ray(camera: Camera) -> None:
 def test_tracks_are_true_and_complete() -> None:
     faces = boxes()
     views = some_views(RADIAL)
-    tracks = true_tracks(np.random.default_rng(2), faces, views, points_per_view=60)
+    tracks = true_tracks(np.random.default_rng(2), faces, views)
     assert len(tracks.points) > 100
     assert {len(which) for which in tracks.views} == {2, 3}
     for point, which, xy in zip(tracks.points, tracks.views, tracks.xy, strict=True):
@@ -193,7 +187,7 @@ def test_what_is_far_or_slanted_is_averaged() -> None:
     stripes = np.zeros((768, 1024, 3), np.uint8)
     stripes[:, ::8] = stripes[:, 1::8] = stripes[:, 2::8] = stripes[:, 3::8] = 255
     scene = wall_with(stripes)
-    atlas, lightmap = Atlas(scene.textures), LightGrid(scene).bake(EVEN)
+    atlas, lightmap = Atlas(scene.textures), even_light(scene)
     for centre, yaw in (((0, -35.0, 100), 90), ((-26, -8.0, 100), 27)):
         view = View("", PINHOLE, look_along(np.array(centre, float), yaw))
         image, sky = radiance(scene.faces, atlas, lightmap, np.zeros((1, 3)), view)

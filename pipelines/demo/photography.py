@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import cv2
 import numpy as np
+from tqdm import tqdm
 
 from pipelines.demo import lighting
-from pipelines.demo.atlas import Atlas
+from pipelines.demo.builder import Scene
 from pipelines.demo.geometry import Faces, View, camera_rays
 from pipelines.demo.lighting import Illumination, Light, LightGrid
-from pipelines.demo.rendering import radiance
-from pipelines.demo.surfaces import Scene
+from pipelines.demo.rendering import Atlas, radiance
 from pipelines.demo.textures import noise
 
 _LAMP_GLARE = 14.0
-"""How much brighter a lamp is than a window behind which there is light."""
+"""How much brighter a lamp is than a window of a lit room."""
 _METERED = 0.6
 _WHITE = 5.0
 
@@ -33,15 +35,15 @@ class Look:
     shake: tuple[float, float] = (0.0, 0.0)
     """Length in pixels of the camera's movement while the shutter is open."""
     read_noise: float = 0.004
-    """Standard deviation, as part of white."""
+    """Standard deviation, as a fraction of white."""
     shot_noise: float = 0.0004
-    """Variance per light, as parts of white."""
+    """Variance per light, as a fraction of white."""
     tint: float = 0.03
     """Standard deviation of the colours' gains."""
     glow: float = 0.0
-    """Part of the light that the lens scatters around what is bright."""
+    """Fraction of the light that the lens scatters around what is bright."""
     quality: int = 93
-    """Of the JPEG file."""
+    """Quality of the JPEG file."""
 
 
 LOOKS = {
@@ -60,18 +62,55 @@ LOOKS = {
         lighting.INDOORS, (0.42, 0.58), (0.3, 0.6), (0.0, 1.5), 0.008, 0.0008, 0.06, 0.02, 88
     ),
 }
-"""By name; the database's photographs are taken at noon."""
+"""Looks by name; the database's photographs are taken at noon."""
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A photograph to be taken, and what makes it differ from others of the same view."""
+
+    look: str
+    view: View
+    number: int
+
+
+def photograph_all(
+    scene: Scene,
+    shots: Iterable[Shot],
+    seed: int,
+    bar: tqdm,
+    moving: Mapping[str, Faces] | None = None,
+) -> Iterator[tuple[Shot, np.ndarray]]:
+    """Take photographs of a scene.
+
+    Args:
+        scene: scene to photograph.
+        shots: photographs to take.
+        seed: seed of the world.
+        bar: progress bar that counts the photographs.
+        moving: what stands in the scene in one photograph only, by the name of its view.
+    """
+    atlas, grid = Atlas(scene.textures), LightGrid(scene)
+    photographers: dict[str, Photographer] = {}
+    for shot in shots:
+        if shot.look not in photographers:
+            photographers[shot.look] = Photographer(scene, atlas, grid, LOOKS[shot.look])
+        others = (moving or {}).get(shot.view.name)
+        number = shot.number + seed * 1_000_003
+        yield shot, photographers[shot.look].take(shot.view, number, others)
+        bar.update()
+
+
+def write_jpeg(path: Path, picture: np.ndarray, quality: int) -> None:
+    """Write H×W×3 uint8 RGB as a JPEG file, and make its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    _, content = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    path.write_bytes(content.tobytes())
 
 
 class Photographer:
-    """Takes photographs of a scene by one look.
-
-    Args:
-        scene: see there.
-        atlas: of the scene's textures.
-        grid: of the scene's light.
-        look: see there.
-    """
+    """Takes photographs of a scene by one look."""
 
     def __init__(self, scene: Scene, atlas: Atlas, grid: LightGrid, look: Look) -> None:
         self.scene, self.atlas, self.look = scene, atlas, look
@@ -86,8 +125,8 @@ class Photographer:
         """Take a photograph.
 
         Args:
-            view: from where, with which camera.
-            seed: of what differs from photograph to photograph of the same view.
+            view: place, direction and camera.
+            seed: seed of what differs from photograph to photograph of the same view.
             moving: what stands in the scene in this photograph only, under the same light; it
                 casts no shadow.
 
@@ -95,10 +134,9 @@ class Photographer:
             H×W×3 uint8 RGB.
         """
         rng = np.random.default_rng([seed, 2])
-        light = self.look.light
-        emission = np.outer(rng.uniform(0.4, 1.2, len(self.scene.faces)), light.windows)
-        emission[self.scene.faces.texture == self.scene.lamp_texture] *= _LAMP_GLARE
         faces, lightmap = self.scene.faces, self._lightmap
+        emission = np.outer(rng.uniform(0.4, 1.2, len(faces)), self.look.light.windows)
+        emission[faces.texture == self.scene.lamp_texture] *= _LAMP_GLARE
         if moving is not None:
             grid = LightGrid(replace(self.scene, faces=moving))
             lightmap = lightmap.joined(grid.under(self._illumination))
@@ -109,7 +147,7 @@ class Photographer:
         return expose(image, self.look, rng)
 
     def _sky(self, view: View, rng: np.random.Generator) -> np.ndarray:
-        """Colour of the sky in each pixel's direction, with other clouds in each photograph."""
+        """Return the sky's colour in each pixel's direction, with clouds of this photograph."""
         light = self.look.light
         x, y = camera_rays(view.camera)
         to_world = view.cam_from_world[:, :3].astype(np.float32).T
@@ -121,23 +159,14 @@ class Photographer:
         scale = 40 / np.maximum(world[2], 0.06)
         column, row = ((world[k] * scale + shift[k]).astype(np.float32) for k in (0, 1))
         clouds = cv2.remap(self._clouds, column, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
-        share = (0.5 + clouds / (2.2 * self._clouds.std()) - rng.uniform(0, 0.5)).clip(0, 0.9)
-        share *= np.minimum(1, up * 6)
-        mixed = colour + share[..., None] * (np.array(light.clouds) - colour)
+        cover = (0.5 + clouds / (2.2 * self._clouds.std()) - rng.uniform(0, 0.5)).clip(0, 0.9)
+        cover *= np.minimum(1, up * 6)
+        mixed = colour + cover[..., None] * (np.array(light.clouds) - colour)
         return mixed.astype(np.float32)
 
 
 def expose(image: np.ndarray, look: Look, rng: np.random.Generator) -> np.ndarray:
-    """What a camera makes of the light on its sensor.
-
-    Args:
-        image: H×W×3 float32, linear RGB.
-        look: of the camera.
-        rng: source of randomness.
-
-    Returns:
-        H×W×3 uint8 RGB.
-    """
+    """Turn the light on a camera's sensor, H×W×3 float32, into a photograph, H×W×3 uint8 RGB."""
     height, width = image.shape[:2]
     level = rng.uniform(*look.level)
     metered = image[::6, ::6].mean(-1)
@@ -168,16 +197,12 @@ def _shake(image: np.ndarray, length: float, angle: float) -> np.ndarray:
     if length < 0.3:
         return image
     size = 2 * int(np.ceil(length / 2)) + 1
-    kernel = np.zeros((size, size), np.float32)
-    for along in np.linspace(-length / 2, length / 2, 33):
-        x, y = size // 2 + along * np.cos(angle), size // 2 + along * np.sin(angle)
-        column, row = int(np.floor(x)), int(np.floor(y))
-        for c, r, share in (
-            (column, row, (1 - x % 1) * (1 - y % 1)),
-            (column + 1, row, (x % 1) * (1 - y % 1)),
-            (column, row + 1, (1 - x % 1) * (y % 1)),
-            (column + 1, row + 1, (x % 1) * (y % 1)),
-        ):
-            if share > 1e-9:
-                kernel[r, c] += share
+    kernel = np.zeros((size + 1, size + 1), np.float32)
+    along = np.linspace(-length / 2, length / 2, 33)
+    for x, y in size // 2 + along[:, None] * (np.cos(angle), np.sin(angle)):
+        # Bilinear weights of the pixels around the place.
+        across, down = (np.array([1 - place % 1, place % 1]) for place in (x, y))
+        weights = np.outer(down, across)
+        kernel[int(y) : int(y) + 2, int(x) : int(x) + 2] += np.where(weights > 1e-9, weights, 0)
+    kernel = kernel[:size, :size]
     return cv2.filter2D(image, -1, kernel / kernel.sum())

@@ -1,0 +1,188 @@
+"""A world under construction: faces are added in the frame of whatever is being built."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipelines.demo.geometry import UP, Faces, direction
+
+Place = Sequence[float] | np.ndarray
+Name = int | str
+"""A texture: its index, or its name among the builder's materials."""
+Tile = float | Sequence[float] | None
+"""Size of one repetition of a texture in metres; None if the texture covers a face once."""
+
+_SIDES = {
+    # Corner, edge to the right and edge down of a box's sides, from its upper front left corner.
+    "f": ((0, 0, 0), (1, 0, 0), (0, 0, -1)),
+    "b": ((1, 1, 0), (-1, 0, 0), (0, 0, -1)),
+    "l": ((0, 1, 0), (0, -1, 0), (0, 0, -1)),
+    "r": ((1, 0, 0), (0, 1, 0), (0, 0, -1)),
+    "t": ((0, 1, 0), (1, 0, 0), (0, -1, 0)),
+    "u": ((0, 0, -1), (1, 0, 0), (0, 1, 0)),
+}
+
+
+@dataclass(frozen=True)
+class Texture:
+    """An image on faces."""
+
+    pixels: np.ndarray
+    """H×W×4 uint8: RGB as displayed, and how much light the surface sends out at night."""
+    wraps: bool = False
+    """Whether it repeats beyond its borders."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A world to be photographed."""
+
+    faces: Faces
+    textures: list[Texture]
+    lamps: np.ndarray
+    """L×3 places of the lamps that burn at night."""
+    lamp_texture: int
+    """Texture of what shines by itself; −1 if nothing does."""
+    glass: list[int]
+    """Textures from which no laser comes back."""
+
+
+class Builder:
+    """Collects faces, textures and lamps.
+
+    Coordinates are those of its frame: x runs along a front, to the right of someone who looks at
+    it, y inwards, away from them, and z up. A builder in another frame adds to the same world.
+    """
+
+    def __init__(self, rng: np.random.Generator, textures: Sequence[Texture] = ()) -> None:
+        self.rng, self.textures = rng, list(textures)
+        self.materials: dict[str, int] = {}
+        """Textures that many faces share, by name; what is called ``glow`` shines by itself."""
+        self.lamps: list[np.ndarray] = []
+        self.glass: list[int] = []
+        self._rows: list[tuple[Any, ...]] = []
+        self._origin, self._along, self._offset = np.zeros(3), direction(0), np.zeros(2)
+
+    def at(self, place: Place = (0, 0, 0), along: np.ndarray | None = None) -> Builder:
+        """Return a builder in a frame at a place of this frame; ``along`` is its x in the world."""
+        other = copy(self)
+        other._origin = self.point(*place)
+        other._along = self._along if along is None else along
+        return other
+
+    def around(self, width: float, depth: float) -> tuple[Builder, Builder, Builder]:
+        """Return builders at the left ends of the left, right and back side of a house."""
+        return (
+            self.at((0, depth), self.vector(y=-1)),
+            self.at((width, 0), self.vector(y=1)),
+            self.at((width, depth), self.vector(-1)),
+        )
+
+    def shifted(self) -> Builder:
+        """Return a builder that moves repeated textures at random, so that no two look alike."""
+        other = copy(self)
+        other._offset = self.rng.random(2)
+        return other
+
+    def vector(self, x: float = 0.0, y: float = 0.0, z: float = 0.0) -> np.ndarray:
+        """Return a vector of the frame in the world."""
+        return x * self._along + y * np.array([-self._along[1], self._along[0], 0.0]) + z * UP
+
+    def point(self, x: float = 0.0, y: float = 0.0, z: float = 0.0) -> np.ndarray:
+        """Return a point of the frame in the world."""
+        inwards = np.array([-self._along[1], self._along[0], 0.0])
+        return self._origin + x * self._along + y * inwards + z * UP
+
+    def texture(self, pixels: np.ndarray, wraps: bool = False, name: str = "") -> int:
+        """Add a texture, RGB or with the light that it sends out; return its index."""
+        if pixels.shape[2] == 3:
+            pixels = np.dstack([pixels, np.zeros(pixels.shape[:2], np.uint8)])
+        self.textures.append(Texture(pixels, wraps))
+        index = len(self.textures) - 1
+        if name:
+            self.materials[name] = index
+        return index
+
+    def add(
+        self,
+        corner: Place,
+        right: Place,
+        down: Place,
+        texture: Name,
+        tile: Tile = None,
+        gable: bool = False,
+    ) -> None:
+        """Add a face, or a gable, from its top-left corner and its edges to the right and down."""
+        spans = self.vector(*right), self.vector(*down)
+        self._append(self.point(*corner), *spans, texture, tile, gable)
+
+    def _append(
+        self,
+        corner: np.ndarray,
+        right: np.ndarray,
+        down: np.ndarray,
+        texture: Name,
+        tile: Tile,
+        gable: bool,
+    ) -> None:
+        extent = np.array([np.linalg.norm(right), np.linalg.norm(down)])
+        scale = 1 / (extent if tile is None else np.broadcast_to(np.asarray(tile, float), 2))
+        offset = np.zeros(2) if tile is None else self._offset
+        index = self.materials[texture] if isinstance(texture, str) else texture
+        axes = right / extent[0], down / extent[1]
+        self._rows.append((corner, *axes, extent, gable, index, scale, offset))
+
+    def panel(
+        self, place: Place, size: Place, texture: Name, tile: Tile = None, gable: bool = False
+    ) -> None:
+        """Add an upright face of a width and height that looks to the front, bottom left first."""
+        (x, y, z), (width, height) = place, size
+        self.add((x, y, z + height), (width,), (0, 0, -height), texture, tile, gable)
+
+    def box(
+        self, place: Place, size: Place, texture: Name, tile: Tile = None, sides: str = "fblrt"
+    ) -> None:
+        """Add an upright box of a width, depth and height, from the middle of its bottom.
+
+        Sides are front, back, left, right, top and under.
+        """
+        width, depth, height = size
+        b = self.at(place, self._along / np.hypot(self._along[0], self._along[1]))
+        b = b.at((-width / 2, -depth / 2, height))
+        for side in sides:
+            corner, right, down = np.array(_SIDES[side]) * size
+            b.add(corner, right, down, texture, tile)
+
+    def prism(
+        self,
+        place: Place,
+        size: Place,
+        sides: Sequence[Name],
+        tile: Tile = None,
+        spire: bool = False,
+    ) -> None:
+        """Add a prism, or a spire, of a radius and height, and a texture for each of its sides."""
+        count, (radius, height), centre = len(sides), size, self.point(*place)
+        angles = np.pi / count + np.arange(count + 1) * 2 * np.pi / count
+        rim = centre + radius * np.stack([np.cos(angles), np.sin(angles), 0 * angles], 1)
+        for k, texture in enumerate(sides):
+            # Seen from outside, what is next counter-clockwise from above lies to the right.
+            right, down = rim[k + 1] - rim[k], -height * UP
+            if spire:
+                down = (rim[k] + rim[k + 1]) / 2 - centre + down
+            self._append(rim[k] - down, right, down, texture, tile, spire)
+
+    def faces(self) -> Faces:
+        """Return all faces so far."""
+        return Faces(*(np.array(column) for column in zip(*self._rows, strict=True)))
+
+    def scene(self) -> Scene:
+        """Return all that was built."""
+        lamps = np.array(self.lamps).reshape(-1, 3)
+        glow = self.materials.get("glow", -1)
+        return Scene(self.faces(), self.textures, lamps, glow, self.glass)
