@@ -103,7 +103,7 @@ class LocalizationBenchmark:
         return self.pipeline if self.protocol == "sfm" else f"{self.pipeline}-{self.protocol}"
 
     def deviation(self) -> str | None:
-        """Say what is asked for in place of what the protocol has."""
+        """Return what is asked for in place of the protocol's own settings."""
         # Elsewhere published numbers state theirs, as they are of several.
         num_loc = self.num_loc if self.protocol == "local-features" else None
         return asked_for(
@@ -157,11 +157,11 @@ def measure(benchmark: LocalizationBenchmark, progress: bool = False) -> Run:
 def rows(
     benchmark: LocalizationBenchmark, feature: str, seed: int, results: Mapping[str, Any]
 ) -> list[Row]:
-    """Give the rows of one pipeline's results.
+    """Return the rows of one pipeline's results.
 
     Returns:
-        A row ``all`` with what is of the run as a whole, such as stages and picture, and one for
-        each condition of the queries, where there are some.
+        A row ``all`` of the run as a whole, with its stages and picture, and one for each condition
+        of the queries, where the data set has conditions.
     """
     parts = metrics_by_part(results["metrics"], results["data"].get("conditions", []))
     num_skipped = len(results["data"]["skipped"])
@@ -195,7 +195,7 @@ def rows(
 
 
 def table(rows: Sequence[Row]) -> list[str]:
-    """Give recalls and medians as lines of text, a line for each feature, seed and condition."""
+    """Return recalls and medians as lines of text, a line for each feature, seed and condition."""
     measured = [row for row in rows if "localized_queries" in row.metrics]
     recalls = [
         name

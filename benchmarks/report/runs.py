@@ -11,8 +11,6 @@ from typing import Any
 from benchmarks.record import Picture, Problem, Row, Run, check_version, read_run
 from benchmarks.scene_names import DEMO_WORLDS, metrics_by_part, scene_folder
 
-_BENCHMARK_OF = {"sfm": "reconstruction", "aachen": "localization", "inloc": "localization"}
-_MODELS = {"sfm": "model", "aachen": "sfm/model"}
 _PICTURE = "localization.png"
 
 
@@ -97,7 +95,7 @@ def _load(folder: Path) -> Run:
         record = json.loads(path.read_text("utf-8"))
     except ValueError:
         record = None  # a damaged record is refused by its reader
-    if isinstance(record, dict) and record.get("pipeline") in _BENCHMARK_OF:
+    if isinstance(record, dict) and "pipeline" in record:
         check_version(path, record)
         try:
             return _run_of_pipeline(record, folder)
@@ -109,10 +107,11 @@ def _load(folder: Path) -> Run:
 def _run_of_pipeline(record: Mapping[str, Any], folder: Path) -> Run:
     """Turn the record of a pipeline into rows: one, or one of each condition."""
     pipeline, data = record["pipeline"], record["data"]
-    root = Path(data["images"] if pipeline == "sfm" else data["dataset"])
+    is_sfm = pipeline == "sfm"  # all others localize
+    root = Path(data["images"] if is_sfm else data["dataset"])
     dataset = scene_folder(root).name
     if record["options"].get("dataset") == "demo":
-        dataset = DEMO_WORLDS[pipeline]
+        dataset = DEMO_WORLDS.get(pipeline, dataset)
     conditions = data.get("conditions", [])
     common = {
         "feature": _short_name(record["feature"]),
@@ -129,11 +128,11 @@ def _run_of_pipeline(record: Mapping[str, Any], folder: Path) -> Run:
         metrics=by_part.pop("all"),
         stages=record["stages"],
         pictures=[Picture(_PICTURE, "cameras and matches")] if (folder / _PICTURE).exists() else [],
-        model=_MODELS.get(pipeline),
+        model=next((m for m in ("model", "sfm/model") if (folder / m).is_dir()), None),
     )
     parts = [Row(**common, part=part, metrics=found) for part, found in by_part.items()]
     return Run(
-        benchmark=_BENCHMARK_OF[pipeline],
+        benchmark="reconstruction" if is_sfm else "localization",
         options=record["options"],
         data={dataset: {"path": str(root), "fingerprint": data["fingerprint"]}},
         rows=[whole, *parts],

@@ -41,6 +41,7 @@ from featplug.localization.queries import Query, read_poses, read_queries
 from featplug.metrics.poses import model_cameras
 from featplug.utils.parallel import map_ahead
 from featplug.utils.progress import progress_bar
+from featplug.utils.suggestions import unknown_name
 from pipelines.run import PipelineOptions, require_positive
 
 GROUND_TRUTH = "ground_truth.txt"
@@ -340,9 +341,7 @@ def find_options(pipeline: str) -> type[LocalizeOptions]:
         import_module(f"{__package__}.{path.stem}")
     known = _pipelines(LocalizeOptions)
     if pipeline not in known:
-        raise ValueError(
-            f"There is no localization pipeline {pipeline!r}; there are {', '.join(sorted(known))}."
-        )
+        raise unknown_name("localization pipeline", pipeline, sorted(known))
     return known[pipeline]
 
 

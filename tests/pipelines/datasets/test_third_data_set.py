@@ -1,0 +1,141 @@
+"""CONTRIBUTING.md's recipe for a data set, followed: Cambridge Landmarks, and all that it gets."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pycolmap
+import pytest
+from scipy.spatial.transform import Rotation
+
+from benchmarks.localization import LocalizationBenchmark, measure
+from benchmarks.report.runs import load_runs
+from featplug.cli.command_line import Unprefixed, run_command
+from featplug.colmap.model_files import read_model
+from featplug.localization.evaluation import RecallRules
+from featplug.localization.queries import Query, read_poses, read_queries, write_queries
+from featplug.metrics.poses import camera_centres
+from pipelines import localize
+from pipelines.datasets.aachen import Aachen
+from pipelines.datasets.protocol import ModelDataset, ModelOptions, find_options
+from pipelines.run import FeatureOptions
+from tests.pipelines.localization_contract import LocalizationContract
+
+# What a file in pipelines/datasets would be, but for the imports.
+
+
+@dataclass(frozen=True)
+class CambridgeOptions(ModelOptions):
+    """What to localize in Cambridge Landmarks, and how."""
+
+    pipeline = "cambridge"
+    rules = RecallRules([(0.25, 2.0), (0.5, 5.0)])
+
+    dataset: Path = Path("datasets/cambridge/KingsCollege")
+    """Folder of one scene, with a COLMAP model of the training photographs in model_train."""
+
+    def open(self, progress: bool = False) -> Cambridge:
+        """Find the scene."""
+        return Cambridge(self.dataset)
+
+
+class Cambridge(ModelDataset):
+    """A scene of Cambridge Landmarks (Kendall et al., ICCV 2015); all photographs in its folder."""
+
+    source = "Cambridge Landmarks: https://www.repository.cam.ac.uk/handle/1810/251342"
+
+    def queries(self) -> dict[str, list[Query]]:
+        """Read the test photographs with their intrinsics."""
+        return {"": read_queries(self.root / "query_list_with_intrinsics.txt")}
+
+    def reference_model(self) -> pycolmap.Reconstruction:
+        """Read the model of the training photographs."""
+        return read_model(self.root / "model_train")
+
+    def truth(self) -> dict[str, np.ndarray]:
+        """Read lines ``name X Y Z W P Q R``: camera centre, and rotation from world to camera."""
+        poses = {}
+        for line in (self.root / "dataset_test.txt").read_text("utf-8").splitlines()[3:]:
+            name, *words = line.split()
+            centre, (w, x, y, z) = np.array(words[:3], float), map(float, words[3:])
+            rotation = Rotation.from_quat([x, y, z, w]).as_matrix()
+            poses[name] = np.column_stack([rotation, -rotation @ centre])
+        return poses
+
+
+# What a file in pipelines would be.
+
+
+def main(options: Unprefixed[CambridgeOptions], check: bool = False) -> None:
+    """Localize the test photographs of a scene of Cambridge Landmarks with any feature."""
+    localize.run(options, check)
+
+
+# The test of the data set.
+
+
+@pytest.fixture(scope="module")
+def scene(aachen_room: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A room's corner in the layout of Cambridge Landmarks."""
+    room = Aachen(aachen_room)
+    folder = tmp_path_factory.mktemp("cambridge") / "Corner"
+    shutil.copytree(room.image_dir, folder)
+    shutil.copytree(room.model_dir, folder / "model_train")
+    queries = [query for of_condition in room.queries().values() for query in of_condition]
+    write_queries(folder / "query_list_with_intrinsics.txt", queries)
+    lines = ["Visual Landmark Dataset V1", "ImageFile, Camera Position [X Y Z W P Q R]", ""]
+    for name, pose in read_poses(aachen_room / "ground_truth.txt").items():
+        x, y, z, w = Rotation.from_matrix(pose[:, :3]).as_quat()
+        lines.append(" ".join([name, *map(repr, map(float, [*camera_centres(pose), w, x, y, z]))]))
+    (folder / "dataset_test.txt").write_text("\n".join(lines))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def measured(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the benchmark, which finds the data set by its name, makes of the scene."""
+    outputs = tmp_path_factory.mktemp("outputs")
+    options = LocalizationBenchmark(
+        dataset=scene, pipeline="cambridge", max_keypoints=800, num_loc=6, outputs=outputs
+    )
+    (row,) = measure(options).rows
+    assert (row.protocol, row.dataset, row.part) == ("cambridge", "Corner", "all")
+    assert row.metrics["localized_queries"]["value"] == 4
+    assert row.metrics["recall_0.5m_5deg"]["value"] == 100
+    assert row.metrics["median_position_error"]["value"] < 0.05
+    assert row.metrics["sparse_points"]["value"] > 300
+    return outputs
+
+
+def test_a_data_set_is_found_by_its_name() -> None:
+    assert find_options("cambridge") is CambridgeOptions
+    with pytest.raises(ValueError, match=r"'oxford'; .*aachen.*cambridge.*inloc"):
+        find_options("oxford")
+
+
+def test_the_report_takes_its_runs(measured: Path) -> None:
+    ((loaded,), problems) = load_runs([measured / "sift"])
+    assert not problems
+    assert (loaded.run.benchmark, loaded.run.rows[0].dataset) == ("localization", "Corner")
+
+
+def test_the_command(
+    scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--dataset", str(scene), "--outputs", str(tmp_path), "--check"]
+    monkeypatch.setattr(sys, "argv", ["cambridge", *arguments])
+    run_command(main, prog="python -m pipelines.cambridge")
+    assert capsys.readouterr().out == f"{scene} is complete.\n"
+
+
+class TestCambridge(LocalizationContract):
+    @pytest.fixture
+    def options(self, measured: Path, scene: Path, tmp_path: Path) -> CambridgeOptions:
+        features = FeatureOptions(features=measured / "sift" / "feats-featplug-sift.h5")
+        return CambridgeOptions(
+            scene, extraction=features, matcher="NN-ratio", outputs=tmp_path / "out"
+        )
