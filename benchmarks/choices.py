@@ -72,24 +72,19 @@ class SeedOptions:
     localization."""
 
     def chosen_seeds(self) -> tuple[int, ...]:
-        """Return the seeds to use; see :func:`choose_seeds`."""
-        return choose_seeds(self.seeds, self.num_seeds, self.default_num_seeds)
+        """Return the seeds to use.
 
-
-def choose_seeds(seeds: Sequence[int], num_seeds: int | None, default: int) -> tuple[int, ...]:
-    """Return the requested seeds: a list of them, a number of them from 0, or the default number.
-
-    Raises:
-        ValueError: both are given, a seed is given twice, or there are none.
-    """
-    if seeds and num_seeds is not None:
-        raise ValueError("Give --seeds or --num-seeds, not both.")
-    if num_seeds is not None and num_seeds < 1:
-        raise ValueError(f"--num-seeds must be above 0, not {num_seeds}.")
-    for seed in seeds:
-        if seeds.count(seed) > 1:
-            raise ValueError(f"The seed {seed} is given twice.")
-    return tuple(seeds or range(num_seeds or default))
+        Raises:
+            ValueError: both options are given, a seed is given twice, or there are none.
+        """
+        if self.seeds and self.num_seeds is not None:
+            raise ValueError("Give --seeds or --num-seeds, not both.")
+        if self.num_seeds is not None and self.num_seeds < 1:
+            raise ValueError(f"--num-seeds must be above 0, not {self.num_seeds}.")
+        for seed in self.seeds:
+            if self.seeds.count(seed) > 1:
+                raise ValueError(f"The seed {seed} is given twice.")
+        return tuple(self.seeds or range(self.num_seeds or self.default_num_seeds))
 
 
 def problem_of(subject: str, error: Exception) -> Problem:

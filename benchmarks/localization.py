@@ -9,23 +9,32 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from benchmarks.choices import FAILURES, asked_for, choose_features, choose_seeds, problem_of
+from benchmarks.choices import (
+    FAILURES,
+    KeypointOptions,
+    SeedOptions,
+    asked_for,
+    choose_features,
+    problem_of,
+)
 from benchmarks.console import NOTHING, conclude, table_lines
 from benchmarks.record import Picture, Problem, Row, Run, write_run
 from benchmarks.scene_names import DEMO_WORLDS, metrics_by_part
 from featplug.base import choose_device
-from featplug.cli.command_line import Unprefixed, run_command
+from featplug.cli.command_line import Unprefixed, leave_config, run_command
 from pipelines.datasets.demo import DEMO
 from pipelines.datasets.protocol import LocalizeOptions, find_options
 from pipelines.localize import PICTURE, localize
-from pipelines.run import FeatureOptions, plain
+from pipelines.run import plain
 
 
 @dataclass(frozen=True)
-class LocalizationBenchmark:
-    """What is localized, the same for all features."""
+class LocalizationBenchmark(SeedOptions, KeypointOptions):
+    """Queries to localize, the same for all features."""
+
+    benchmark: ClassVar[str] = "localization"
 
     dataset: Path
     """Folder of Aachen Day-Night, InLoc or another data set of pipelines/datasets, or of a set in
@@ -34,17 +43,10 @@ class LocalizationBenchmark:
     """Name of the data set whose layout the folder has, such as aachen or inloc."""
     protocol: Literal["sfm", "local-features"] = "sfm"
     """Protocol of Aachen; see python -m pipelines.aachen --help."""
-    feature: tuple[str, ...] = ("sift",)
-    """Names of features."""
-    max_keypoints: int | None = None
-    """Keep that many of each image, the strongest by score."""
     matcher: str | None = None
     """Name of the matcher of all features; by default each feature's own."""
-    weights: tuple[tuple[str, str], ...] = ()
-    """Names of features and the weights of each, official, featplug or a file, such as
-    --weights doap own.safetensors."""
     num_loc: int | None = None
-    """Database images that each query is matched with; by default the pipeline's own number."""
+    """Number of database images that each query is matched with; by default the pipeline's own."""
     pairs: Path | None = None
     """Pair list of the queries, so that all features are matched on the same images: retrieval by
     vlad depends on the features."""
@@ -52,20 +54,6 @@ class LocalizationBenchmark:
     """Name of the global descriptor: vlad or netvlad."""
     ground_truth: Path | None = None
     """True poses of the queries; by default the dataset's ground_truth.txt, where it has one."""
-    seeds: tuple[int, ...] = ()
-    """Of poses and triangulation; queries are localized with each. 0 by default."""
-    num_seeds: int | None = None
-    """In place of --seeds: that many, from 0."""
-    device: str | None = None
-    """Such as cpu or cuda:1; the best one by default."""
-    outputs: Path = Path("outputs/localization")
-    """Gets results.json, for benchmarks.report, and a folder for each feature, whose picture and
-    model are of the last seed. Features and matches that are there already are used again; their
-    stages then have no times."""
-
-    def chosen_seeds(self) -> tuple[int, ...]:
-        """Give the seeds asked for."""
-        return choose_seeds(self.seeds, self.num_seeds, default=1)
 
     def options(self, feature: str, seed: int) -> LocalizeOptions:
         """Return the pipeline's options for one feature.
@@ -74,12 +62,6 @@ class LocalizationBenchmark:
             ValueError: there is no such pipeline, or it has no such protocol.
         """
         kind = find_options(self.pipeline)
-        extraction = FeatureOptions(
-            feature,
-            max_keypoints=self.max_keypoints,
-            weights=dict(self.weights).get(feature),
-            device=self.device,
-        )
         given: dict[str, Any] = {} if self.num_loc is None else {"num_loc": self.num_loc}
         if self.protocol != "sfm":
             if "protocol" not in {entry.name for entry in fields(kind)}:
@@ -87,13 +69,13 @@ class LocalizationBenchmark:
             given["protocol"] = self.protocol
         return kind(
             dataset=self.dataset,
-            extraction=extraction,
+            extraction=self.extraction(feature),
             matcher=self.matcher,
             pairs=self.pairs,
             retrieval=self.retrieval,
             ground_truth=self.ground_truth,
             seed=seed,
-            outputs=self.outputs / feature,
+            outputs=self.output_dir / feature,
             **given,
         )
 
@@ -123,7 +105,8 @@ class LocalizationBenchmark:
 def measure(benchmark: LocalizationBenchmark, progress: bool = False) -> Run:
     """Localize the queries with each feature; one that fails becomes a problem.
 
-    The record in the output folder is written anew after each feature.
+    The record in the output folder is written after each feature. A feature's folder has a picture
+    and a model of the last seed. Stages that reuse features and matches have no times.
 
     Raises:
         FileNotFoundError: the dataset is not there.
@@ -135,6 +118,7 @@ def measure(benchmark: LocalizationBenchmark, progress: bool = False) -> Run:
     some = benchmark.options(benchmark.feature[0], seeds[0])
     some.open(progress)  # what every feature needs is looked for or rendered once, in no one's time
     asked = plain(asdict(benchmark)) | {"num_loc": some.num_retrieved}
+    leave_config(benchmark)
     run = Run("localization", asked, {}, [], problems)
     for feature in features:
         for seed in seeds:
@@ -149,8 +133,8 @@ def measure(benchmark: LocalizationBenchmark, progress: bool = False) -> Run:
                 run.rows += rows(benchmark, feature, seed, results)
                 problems = [Problem(f"{feature}: {n}", why) for n, why in data["skipped"].items()]
             run.problems = list(dict.fromkeys(run.problems + problems))
-            write_run(benchmark.outputs, run)
-    write_run(benchmark.outputs, run)
+            write_run(benchmark.output_dir, run)
+    write_run(benchmark.output_dir, run)
     return run
 
 
@@ -178,7 +162,7 @@ def rows(
     reused = results["reused"]
     stages = {name: s for name, s in results["stages"].items() if not reused.get(name)}
     is_last = seed == benchmark.chosen_seeds()[-1]  # the folder's files are that one's
-    folder = benchmark.outputs / feature
+    folder = benchmark.output_dir / feature
     pictures = []
     if is_last and (folder / PICTURE).exists():
         pictures.append(Picture(f"{feature}/{PICTURE}", f"{feature}: cameras and matches"))
@@ -219,7 +203,7 @@ def table(rows: Sequence[Row]) -> list[str]:
 def main(options: Unprefixed[LocalizationBenchmark]) -> None:
     """Measure the recalls of visual localization with several features."""
     run = measure(options, progress=True)
-    conclude(run, options.outputs, table(run.rows))
+    conclude(run, options.output_dir, table(run.rows))
 
 
 if __name__ == "__main__":

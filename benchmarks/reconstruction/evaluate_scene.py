@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.choices import FAILURES, choose_features, problem_of
+from benchmarks.reconstruction.match_pictures import draw_pairs, telling_pairs
 from benchmarks.reconstruction.options import (
     ReconstructionOptions,
     of_seed,
@@ -16,7 +17,6 @@ from benchmarks.reconstruction.options import (
 )
 from benchmarks.reconstruction.reuse import map_or_reuse, matching_costs
 from benchmarks.reconstruction.scenes import Scene, find_scene
-from benchmarks.reconstruction.views import draw_pairs, telling_pairs
 from benchmarks.record import Picture, Problem, Row, Run, write_run
 from featplug.cli.command_line import leave_config
 from featplug.colmap.dense import dense_reconstruction, require_dense

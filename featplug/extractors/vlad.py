@@ -20,6 +20,7 @@ import torch
 from scipy.sparse import csr_array
 
 from featplug import __version__
+from featplug.io.artifact import Provenance
 from featplug.io.files import write_whole
 from featplug.io.h5file import OtherContentsError
 from featplug.io.store import FeatureReader
@@ -238,17 +239,15 @@ def own_vocabulary(
         ValueError: there is too little to learn from.
     """
     digest = hashlib.sha256("\n".join(sorted(database)).encode()).hexdigest()
+    learned_from = {"features": reader.file_id, "database": digest, "revision": str(REVISION)}
     if path.exists() and not overwrite:
         vocabulary, metadata = Vocabulary.load(path)
-        difference = None
-        if vocabulary.options != options:
-            difference = "with other settings"
-        elif metadata.get("features") != reader.file_id:
-            difference = "with other features"
-        elif not database_may_change and metadata.get("database") != digest:
-            difference = "from other images"
+        if database_may_change:
+            learned_from["database"] = metadata.get("database", digest)
+        wanted = _provenance(options, learned_from)
+        difference = _provenance(vocabulary.options, metadata).difference(wanted)
         if difference is not None:
-            raise OtherContentsError(f"The vocabulary {path} was learnt {difference}")
+            raise OtherContentsError(f"{path} {difference}")
         return vocabulary
     present = [name for name in database if name in reader]
     rng = np.random.default_rng(options.seed)
@@ -261,9 +260,24 @@ def own_vocabulary(
         ]
         vocabulary = learn_whitening(vocabulary, np.stack([v for v in vectors if v.any()]))
     path.parent.mkdir(parents=True, exist_ok=True)
-    learnt_from = {"database": digest, "num_images": str(len(present))}
-    vocabulary.save(path, {"features": reader.file_id, **learnt_from})
+    vocabulary.save(path, {**learned_from, "num_images": str(len(present))})
     return vocabulary
+
+
+def _provenance(options: VLADOptions, metadata: Mapping[str, str]) -> Provenance:
+    """Return the provenance that the metadata of a vocabulary stands for.
+
+    The file itself has neither time nor number of its own: learned again, it is the same.
+    """
+    return Provenance(
+        "vocabulary",
+        asdict(options),
+        inputs={
+            "features": metadata.get("features"),
+            "database images": metadata.get("database"),
+        },
+        revisions={"vlad": int(metadata.get("revision", 1))},
+    )
 
 
 def _sample(reader: FeatureReader, names: Sequence[str], rng: np.random.Generator) -> np.ndarray:

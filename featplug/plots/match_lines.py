@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -18,17 +20,44 @@ from featplug.plots.image_marks import draw_image, shrink
 _RIGHT, _WRONG = "lime", "red"
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MatchLines:
+    """Colours and number of the lines between matched points; without colours all are green."""
+
+    inliers: np.ndarray | None = None
+    """N bool; outliers are red, and drawn below."""
+    errors: np.ndarray | None = None
+    """N numbers, such as errors of a homography in pixels, from green at 0 to red."""
+    max_error: float = 5.0
+    """Error from which lines are red."""
+    max_lines: int = 300
+    """Largest number of lines, evenly chosen."""
+
+    def badness(self, num: int) -> np.ndarray:
+        """Return a number from 0 (green) to 1 (red) for each of ``num`` matches.
+
+        Raises:
+            ValueError: there are both inliers and errors, or not one a match.
+        """
+        if self.inliers is not None and self.errors is not None:
+            raise ValueError("Matches are coloured by inliers or errors, not both.")
+        values = self.errors if self.inliers is None else self.inliers
+        if values is None:
+            return np.zeros(num)
+        if np.shape(values) != (num,):
+            raise ValueError(f"There are {num} matches, but colours of shape {np.shape(values)}.")
+        if self.inliers is not None:
+            return ~np.asarray(values, bool) * 1.0
+        return np.clip(np.asarray(values) / self.max_error, 0, 1)
+
+
 def draw_matches(
     axes: Axes,
     image0: np.ndarray,
     image1: np.ndarray,
     points0: np.ndarray,
     points1: np.ndarray,
-    *,
-    inliers: np.ndarray | None = None,
-    errors: np.ndarray | None = None,
-    max_error: float = 5.0,
-    max_lines: int = 300,
+    **lines: Any,
 ) -> None:
     """Draw two images side by side and lines between matched points.
 
@@ -38,38 +67,28 @@ def draw_matches(
         image1: right image, of any size.
         points0: N×2 in the left image.
         points1: N×2 in the right image, in its own pixels.
-        inliers: N bool; the others are red, and below.
-        errors: N, such as of a homography, in pixels: from green at 0 to red.
-        max_error: where red begins.
-        max_lines: draw no more, evenly chosen.
+        lines: fields of :class:`MatchLines`: ``inliers`` or ``errors``, ``max_error``,
+            ``max_lines``.
 
     Raises:
-        ValueError: there are both inliers and errors, or not one a match.
+        ValueError: the points are not as many, or what colours them does not fit.
     """
+    style = MatchLines(**lines)
     points0, points1 = (np.asarray(p, float).reshape(-1, 2) for p in (points0, points1))
-    given = [v for v in (inliers, errors) if v is not None]
-    if len(given) == 2:
-        raise ValueError("Give inliers or errors, not both.")
-    if len(points0) != len(points1) or any(np.shape(v) != (len(points0),) for v in given):
-        shapes = ", ".join(str(np.shape(v)) for v in (points0, points1, *given))
-        raise ValueError(f"Points and what colours them must be as many, not {shapes}.")
+    if len(points0) != len(points1):
+        raise ValueError(f"There are {len(points0)} and {len(points1)} points; matches are pairs.")
+    badness = style.badness(len(points0))
     draw_image(axes, image0)
     shift = image0.shape[1]
     draw_image(axes, image1, shift)
     axes.set_xlim(-0.5, shift + image1.shape[1] - 0.5)
     axes.set_ylim(max(len(image0), len(image1)) - 0.5, -0.5)
-    chosen = np.arange(0, len(points0), max(1, -(-len(points0) // max_lines)))
-    badness = np.zeros(len(chosen))
-    if inliers is not None:
-        badness = ~np.asarray(inliers, bool)[chosen] * 1.0
-    elif errors is not None:
-        badness = np.clip(np.asarray(errors)[chosen] / max_error, 0, 1)
+    chosen = np.arange(0, len(points0), max(1, -(-len(points0) // style.max_lines)))
     # The worst first, so that they do not hide the others.
-    order = np.argsort(-badness, kind="stable")
-    chosen, badness = chosen[order], badness[order]
-    colours: list[ColorType] = [_WRONG if bad else _RIGHT for bad in badness]
-    if errors is not None:
-        colours = list(colormaps["RdYlGn"](1 - badness))
+    chosen = chosen[np.argsort(-badness[chosen], kind="stable")]
+    colours: list[ColorType] = [_WRONG if bad else _RIGHT for bad in badness[chosen]]
+    if style.errors is not None:
+        colours = list(colormaps["RdYlGn"](1 - badness[chosen]))
     segments = np.stack([points0, points1 + np.array([shift, 0])], axis=1)[chosen]
     axes.add_collection(
         LineCollection(list(segments), colors=colours, linewidths=0.5, alpha=0.7), autolim=False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.choices import asked_for, choose_features, choose_seeds, problem_of
+from benchmarks.choices import SeedOptions, asked_for, choose_features, problem_of
 from benchmarks.record import Problem
 
 
@@ -21,16 +21,16 @@ def test_each_known_feature_is_measured_once_in_the_order_given() -> None:
 
 
 def test_seeds_are_a_list_or_a_number() -> None:
-    assert choose_seeds((), None, default=3) == (0, 1, 2)
-    assert choose_seeds((), 2, default=3) == (0, 1)
-    assert choose_seeds((7, 0), None, default=3) == (7, 0)
-    for seeds, num, message in (
-        ((1,), 2, "--seeds or --num-seeds, not both"),
-        ((1, 1), None, "The seed 1 is given twice"),
-        ((), 0, "--num-seeds must be above 0, not 0"),
+    assert SeedOptions().chosen_seeds() == (0,)
+    assert SeedOptions(num_seeds=2).chosen_seeds() == (0, 1)
+    assert SeedOptions(seeds=(7, 0)).chosen_seeds() == (7, 0)
+    for options, remedy in (
+        (SeedOptions(seeds=(1,), num_seeds=2), "--seeds or --num-seeds"),
+        (SeedOptions(seeds=(1, 1)), "seed 1"),
+        (SeedOptions(num_seeds=0), "--num-seeds"),
     ):
-        with pytest.raises(ValueError, match=message):
-            choose_seeds(seeds, num, default=3)
+        with pytest.raises(ValueError, match=remedy):
+            options.chosen_seeds()
 
 
 def test_a_failure_is_told_in_one_line() -> None:

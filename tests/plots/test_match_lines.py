@@ -94,9 +94,9 @@ def test_matches_that_do_not_fit_are_refused() -> None:
         draw_matches(
             axes, image, image, points, points, inliers=np.ones(3, bool), errors=np.ones(3)
         )
-    with pytest.raises(ValueError, match=r"not \(3, 2\), \(2, 2\)"):
+    with pytest.raises(ValueError, match="3 and 2 points"):
         draw_matches(axes, image, image, points, points[:2])
-    with pytest.raises(ValueError, match=r"not \(3, 2\), \(3, 2\), \(4,\)"):
+    with pytest.raises(ValueError, match="3 matches"):
         draw_matches(axes, image, image, points, points, inliers=np.ones(4, bool))
 
 

@@ -350,13 +350,13 @@ def test_new_images_get_the_vocabulary_that_was_learnt(features: Path, tmp_path:
 
 def test_other_settings_and_features_are_refused(features: Path, tmp_path: Path) -> None:
     path = global_descriptors(small_conf(), None, tmp_path, features=features).descriptor_path
-    with pytest.raises(ValueError, match=r"learnt with other settings; .*--overwrite"):
+    with pytest.raises(ValueError, match=r"safetensors was made with power .*--overwrite"):
         global_descriptors(small_conf(power=0.5), None, tmp_path, features=features)
     write_features(tmp_path / "feats.h5", 30)
-    with pytest.raises(ValueError, match="learnt with other features"):
+    with pytest.raises(ValueError, match=r"safetensors was made from other features"):
         global_descriptors(small_conf(), None, tmp_path, features=tmp_path / "feats.h5")
     names = [f"db/{i:03}.jpg" for i in range(NUM_IMAGES)]
-    with pytest.raises(ValueError, match=r"learnt from other images; .*--overwrite"):
+    with pytest.raises(ValueError, match=r"other database images; .*--overwrite"):
         global_descriptors(small_conf(), None, tmp_path, features=features, database=names[:30])
     turned = names[::-1]
     global_descriptors(small_conf(), None, tmp_path, features=features, database=turned)
