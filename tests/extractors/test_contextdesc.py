@@ -20,11 +20,15 @@ from featplug.methods import feature_conf
 from featplug.networks.contextdesc import ContextDesc, normalise_positions
 from featplug.networks.efficientnet_lite import EfficientNetLite0
 from featplug.weights.converters.contextdesc import contextdesc, regional
+from tests.extractors.contract import ExtractorContract
 from tests.golden.golden_set import GoldenSet
 from tests.golden.parity import Parity
 from tests.networks.contextdesc_weights import rule_variables, seeded_networks, seeded_state
-from tests.scenes.pictures import textured_image
 from tests.weights.converters import tensorflow_writer as writer
+
+
+class TestContextDesc(ExtractorContract):
+    method = "contextdesc"
 
 
 @pytest.fixture(scope="module")
@@ -331,18 +335,6 @@ def test_large_images_are_reduced_for_the_regional_features(
     assert reduced.shape == (75, 1024, 3)
     expected = reduced.astype(np.float32) - [124, 117, 104]
     np.testing.assert_array_equal(seen[0][0].permute(1, 2, 0), expected)
-
-
-def test_whole_extraction_of_an_image(conf: dict[str, Any]) -> None:
-    picture = textured_image(0).astype(np.float32) / 255
-    image = torch.from_numpy(picture)[None, None]
-    settings = {**conf, "detector": {"name": "sift"}, "max_keypoints": 40}
-    extractor = ContextDescExtractor(settings)
-    result = extractor({"image": image})
-    assert result["keypoints"][0].shape == (40, 2)
-    assert result["descriptors"][0].shape == (128, 40)
-    assert extractor.settings["max_keypoints"] == 40
-    assert not {"regional_weights", "batch_size", "weights"} & set(extractor.settings)
 
 
 # ---------------------------------------------------------------- weights and options

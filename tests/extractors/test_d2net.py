@@ -14,9 +14,15 @@ from torch import Tensor, nn
 
 from featplug.extractors.d2net import D2NetExtractor, detect
 from featplug.networks.d2net import D2Net, normalize_caffe
+from tests.extractors.contract import ExtractorContract
 from tests.golden.golden_set import GoldenSet
 from tests.golden.parity import Parity
 from tests.networks.test_d2net import seeded_image, seeded_state
+
+
+class TestD2Net(ExtractorContract):
+    method = "d2net"
+
 
 PYRAMID = [0.5, 1.0, 2.0]
 
@@ -302,17 +308,6 @@ def test_max_keypoints_keeps_the_strongest(weights: str) -> None:
     assert none["descriptors"].shape == (512, 0)
 
 
-def test_grey_equals_repeated_rgb_and_batch_equals_singles(weights: str) -> None:
-    extractor = D2NetExtractor({"weights": weights})
-    grey = torch.stack([seeded_image(40, 44, seed)[:1] for seed in (0, 1)])
-    batch = extractor({"image": grey})
-    for index in range(2):
-        single = extract(extractor, grey[index].expand(3, -1, -1))
-        assert len(single["scores"]) > 5
-        for key, value in single.items():
-            np.testing.assert_array_equal(batch[key][index].numpy(), value)
-
-
 @pytest.mark.parametrize("size", [(1, 1), (3, 200), (7, 7), (8, 8), (15, 90)])
 @pytest.mark.parametrize("scales", [[0.05], [0.5], PYRAMID])
 def test_tiny_images(weights: str, size: tuple[int, int], scales: list[float]) -> None:
@@ -329,8 +324,6 @@ def test_bad_options_are_refused(weights: str) -> None:
     for scales in ([], [0.0, 1.0], [1.0, 0.5]):
         with pytest.raises(ValueError, match="positive and ascending"):
             D2NetExtractor({"weights": weights, "scales": scales})
-    with pytest.raises(ValueError, match="max_keypoint"):
-        D2NetExtractor({"weights": weights, "max_keypoint": 3})
 
 
 # ---------------------------------------------------------------- golden files

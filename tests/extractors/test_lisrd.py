@@ -13,10 +13,15 @@ from torch import Tensor
 from featplug.extractors.lisrd import LISRDExtractor
 from featplug.matchers.lisrd import tile_weights
 from featplug.networks.lisrd import LISRD
+from tests.extractors.contract import ExtractorContract
 from tests.golden.golden_set import GoldenSet
 from tests.golden.parity import Parity
 from tests.networks.test_d2net import seeded_image
 from tests.networks.test_lisrd import DENSE, seeded_state
+
+
+class TestLISRD(ExtractorContract):
+    method = "lisrd"
 
 
 @pytest.fixture(scope="module")
@@ -87,24 +92,6 @@ def test_describes_the_detectors_keypoints(extractor: LISRDExtractor) -> None:
     none = extractor({"image": torch.full((1, 3, 40, 40), 0.5)})
     assert none["keypoints"][0].shape == (0, 2)
     assert none["descriptors"][0].shape == (512, 0)
-
-
-def test_grey_equals_repeated_rgb(extractor: LISRDExtractor) -> None:
-    grey = seeded_image(40, 44)[:1]
-    keypoints = np.array([[20.0, 30.0], [3.5, 7.0]])
-    result = describe(extractor, grey, keypoints)
-    for key, value in describe(extractor, grey.repeat(3, 1, 1), keypoints).items():
-        assert torch.equal(result[key], value)
-
-
-def test_autocast_gives_float32(extractor: LISRDExtractor) -> None:
-    image, keypoints = seeded_image(48, 48), np.array([[20.0, 30.0], [3.5, 7.0]])
-    expected = describe(extractor, image, keypoints)
-    with torch.autocast("cpu", torch.bfloat16):
-        result = describe(extractor, image, keypoints)
-    for key, value in result.items():
-        assert value.dtype == torch.float32
-        assert (value - expected[key]).abs().max() < 0.05
 
 
 def test_too_small_image_is_refused(extractor: LISRDExtractor) -> None:

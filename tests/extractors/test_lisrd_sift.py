@@ -16,8 +16,13 @@ from featplug.io.images import to_grey
 from featplug.matchers.lisrd import LISRDMatcher, tile_weights
 from featplug.methods import build_extractor, feature_conf
 from featplug.networks.lisrd import LISRDSIFT
+from tests.extractors.contract import ExtractorContract
 from tests.networks.test_d2net import seeded_image
 from tests.networks.test_lisrd import seeded_state
+
+
+class TestLISRDSIFT(ExtractorContract):
+    method = "lisrd_sift"
 
 
 @pytest.fixture(scope="module")

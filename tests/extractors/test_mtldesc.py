@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -15,11 +15,18 @@ from torch import Tensor, nn
 from featplug.extractors.mtldesc import MTLDescExtractor
 from featplug.methods import build_extractor, build_matcher, feature_conf, matcher_conf
 from featplug.networks.mtldesc import Maps, MTLDesc, normalize
+from tests.extractors.contract import ExtractorContract
 from tests.golden.golden_set import GoldenSet
 from tests.golden.parity import Parity
 from tests.keypoints.test_detection import literal_suppression
 from tests.networks.test_d2net import seeded_image
 from tests.networks.test_mtldesc import seeded_state
+
+
+class TestMTLDesc(ExtractorContract):
+    method = "mtldesc"
+    options: ClassVar[dict[str, Any]] = {"detection_threshold": 0.0}
+
 
 OFFICIAL_PYRAMID = feature_conf("mtldesc-ms")["model"]["scales"]
 
@@ -242,17 +249,6 @@ def test_sides_become_multiples_of_16_and_halves_even_ones(
         (1, 3, expected, 32),
         (1, 3, 32, expected),
     ]
-
-
-def test_grey_equals_repeated_rgb_and_batch_equals_singles(weights: str) -> None:
-    extractor = MTLDescExtractor({"weights": weights, **LOW})
-    grey = torch.stack([seeded_image(50, 70, seed)[:1] for seed in (0, 1)])
-    batch = extractor({"image": grey})
-    for index in range(2):
-        single = extract(extractor, grey[index].expand(3, -1, -1))
-        assert len(single["scores"]) > 5
-        for key, value in single.items():
-            np.testing.assert_array_equal(batch[key][index].numpy(), value)
 
 
 # ---------------------------------------------------------------- coordinates and options

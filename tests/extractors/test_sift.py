@@ -14,7 +14,12 @@ from featplug.extractors.sift import SIFT, root_sift
 from featplug.io.store import FeatureReader
 from featplug.methods import feature_conf
 from featplug.stages.extract import extract_features
+from tests.extractors.contract import ExtractorContract
 from tests.scenes.pictures import textured_image
+
+
+class TestSIFT(ExtractorContract):
+    method = "sift"
 
 
 def blob_image(x: float, y: float, sigma: float, size: tuple[int, int] = (200, 160)) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from featplug.matchers.lisrd import (
 from tests.extractors.test_lisrd import describe, rule_extractor
 from tests.golden.golden_set import GoldenSet
 from tests.golden.parity import Parity
+from tests.matchers.contract import MatcherContract
 
 HEADS = {"cosine": 4, "l2": 2}
 
@@ -46,6 +48,16 @@ def features(distance: str, num: int, seed: int = 0) -> dict[str, Tensor]:
         "meta_descriptors": torch.from_numpy(metas).float(),
         "meta_grid": torch.from_numpy(grid).float(),
     }
+
+
+class TestLISRD(MatcherContract):
+    method = "lisrd"
+
+    def pair(
+        self, conf: Mapping[str, Any], num0: int, num1: int
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        distance = conf.get("distance", "cosine")
+        return features(distance, num0), features(distance, num1, seed=1)
 
 
 def metas_at_keypoints(image: dict[str, Tensor]) -> Tensor:
@@ -157,17 +169,6 @@ def test_does_not_depend_on_the_chunks(
     torch.testing.assert_close(whole["matching_scores0"], chunked["matching_scores0"])
 
 
-@pytest.mark.parametrize("distance", ["cosine", "l2"])
-def test_swapped_images_give_the_inverse_matches(distance: str) -> None:
-    image0, image1 = features(distance, 120), features(distance, 80, seed=1)
-    matches0, scores0 = match(image0, image1, distance=distance)
-    matches1, scores1 = match(image1, image0, distance=distance)
-    (rows,) = np.nonzero(matches0 >= 0)
-    np.testing.assert_array_equal(np.sort(matches0[rows]), np.nonzero(matches1 >= 0)[0])
-    np.testing.assert_array_equal(matches1[matches0[rows]], rows)
-    np.testing.assert_allclose(scores0[rows], scores1[matches0[rows]], atol=1e-5)
-
-
 def test_l2_is_exact_for_whole_numbers() -> None:
     image = features("l2", 60)
     image["descriptors"] = torch.randint(
@@ -208,24 +209,6 @@ print(peak() - before)
     assert done.returncode == 0, done.stderr
     # The four heads' products alone are 0.5 GiB.
     assert int(done.stdout) < 48 * 2**20
-
-
-@pytest.mark.parametrize("distance", ["cosine", "l2"])
-@pytest.mark.gpu
-def test_gpu_equals_cpu(distance: str) -> None:
-    if not (torch.cuda.is_available() or torch.backends.mps.is_available()):
-        pytest.skip("no CUDA or MPS device")
-    device = "cuda" if torch.cuda.is_available() else "mps"
-    images = [features(distance, 400), features(distance, 300, seed=1)]
-    matcher = LISRDMatcher({"distance": distance})
-    matcher.memory_budget = 1_000_000
-    on_cpu = matcher.match(*images)
-    on_gpu = matcher.match(*({k: v.to(device) for k, v in image.items()} for image in images))
-    assert on_gpu["matches0"].device.type == device
-    assert torch.equal(on_cpu["matches0"], on_gpu["matches0"].cpu())
-    torch.testing.assert_close(
-        on_cpu["matching_scores0"], on_gpu["matching_scores0"].cpu(), atol=1e-4, rtol=0
-    )
 
 
 def test_input_that_does_not_fit_is_refused() -> None:

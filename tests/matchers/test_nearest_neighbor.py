@@ -16,6 +16,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from featplug.matchers.nearest_neighbor import NearestNeighbor
+from tests.matchers.contract import MatcherContract
+
+
+class TestNearestNeighbor(MatcherContract):
+    method = "nearest_neighbor"
+
 
 METRICS = ("dot", "l2", "hamming")
 DISTANCE_THRESHOLDS = {"dot": 0.6, "l2": 6.0, "hamming": 40}
@@ -128,19 +134,6 @@ def test_equals_brute_force(
             if num0 > 60:
                 assert tied.mean() < 0.5
                 assert (expected >= 0).sum() > 8
-
-
-@pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("memory_budget", [1, 300_000])
-def test_does_not_depend_on_the_chunks(metric: str, memory_budget: int) -> None:
-    desc0, desc1 = planted(metric, 301, 213)
-    matcher = NearestNeighbor({"metric": metric, "ratio_threshold": 0.9})
-    whole = matcher.match({"descriptors": desc0}, {"descriptors": desc1})
-    matcher.memory_budget = memory_budget
-    chunked = matcher.match({"descriptors": desc0}, {"descriptors": desc1})
-    assert int((whole["matches0"] >= 0).sum()) > 40
-    assert torch.equal(whole["matches0"], chunked["matches0"])
-    torch.testing.assert_close(whole["matching_scores0"], chunked["matching_scores0"])
 
 
 @pytest.mark.parametrize("num", [1, 8, 250, 256])
@@ -272,24 +265,6 @@ print(peak() - before)
     assert done.returncode == 0, done.stderr
     # The whole matrix is 1.5 GiB. BLAS and the sorting of N values take some on top.
     assert int(done.stdout) < 64 * 2**20
-
-
-@pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.gpu
-def test_gpu_equals_cpu(metric: str) -> None:
-    if not (torch.cuda.is_available() or torch.backends.mps.is_available()):
-        pytest.skip("no CUDA or MPS device")
-    device = "cuda" if torch.cuda.is_available() else "mps"
-    desc0, desc1 = planted(metric, 400, 300)
-    matcher = NearestNeighbor({"metric": metric, "ratio_threshold": 0.9})
-    matcher.memory_budget = 300_000
-    on_cpu = matcher.match({"descriptors": desc0}, {"descriptors": desc1})
-    on_gpu = matcher.match({"descriptors": desc0.to(device)}, {"descriptors": desc1.to(device)})
-    assert on_gpu["matches0"].device.type == device
-    assert torch.equal(on_cpu["matches0"], on_gpu["matches0"].cpu())
-    torch.testing.assert_close(
-        on_cpu["matching_scores0"], on_gpu["matching_scores0"].cpu(), atol=1e-4, rtol=0
-    )
 
 
 def test_input_that_does_not_fit_is_refused() -> None:
