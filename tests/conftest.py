@@ -9,12 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from featplug.cli.command_line import run_command
 from tests.golden.golden_set import SMALL, GoldenSet
 from tests.golden.parity import Parity
 from tests.scenes.aachen_sets import write_room_set
 from tests.scenes.synthetic import SyntheticScene, write_synthetic_scene
+
+# Random examples are the same in every run, and nothing is written next to the tests.
+settings.register_profile("featplug", derandomize=True, database=None, deadline=None)
+settings.load_profile("featplug")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -39,9 +39,9 @@ def test_pairs_of_a_model(
     model, names = tmp_path / "model", synthetic_scene.names
     model.mkdir()
     synthetic_scene.truth.write(str(model))
-    for command in ("covisibility", "poses"):
+    for command, *more in (["covisibility"], ["poses", "--rotation_threshold", 180]):
         output = tmp_path / f"{command}.txt"
-        featplug("pairs", command, "--model", model, "--output", output, "--num_matched", 2)
+        featplug("pairs", command, "--model", model, "--output", output, "--num_matched", 2, *more)
         assert {name for name, _ in read_pairs(output)} <= set(names)
     output = tmp_path / "list.txt"
     options = ["--features", synthetic_scene.features, "--output", output]
