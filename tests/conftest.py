@@ -14,6 +14,7 @@ from hypothesis import settings
 from featplug.cli.command_line import run_command
 from tests.golden.golden_set import SMALL, GoldenSet
 from tests.golden.parity import Parity
+from tests.golden.revisions import RECORD, Revisions
 from tests.scenes.aachen_sets import write_room_set
 from tests.scenes.synthetic import SyntheticScene, write_synthetic_scene
 
@@ -30,6 +31,9 @@ SHARED = Path(os.environ.get("FEATPLUG_SHARED", REPOSITORY.parent / "shared"))
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--parity-report", type=Path, help="file for the differences to golden values")
+    parser.addoption(
+        "--record-revisions", action="store_true", help="record outputs with their revisions"
+    )
 
 
 @pytest.fixture(scope="session")
@@ -67,6 +71,12 @@ def parity(golden_set: GoldenSet, request: pytest.FixtureRequest) -> Iterator[Pa
     report = request.config.getoption("--parity-report")
     if report is not None:
         comparison.write(report)
+
+
+@pytest.fixture(scope="session")
+def revisions(request: pytest.FixtureRequest) -> Revisions:
+    """The guard that an output changes with its revision only."""
+    return Revisions(RECORD, request.config.getoption("--record-revisions"))
 
 
 @pytest.fixture
