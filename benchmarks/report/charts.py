@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from benchmarks.record import Curve
 from benchmarks.report.labels import format_value
-from benchmarks.report.tables import Line, Table
+from benchmarks.report.result_tables import Line, Table
 from featplug.io.metric_names import Metric
 
 WIDTH, HEIGHT = 420, 300

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import stats
 
+from benchmarks.report.result_tables import Line, Table, make_tables
 from benchmarks.report.runs import LoadedRun
-from benchmarks.report.tables import Line, Table, make_tables
 from featplug.io.metric_names import Metric
 
 MIN_SEEDS = 3

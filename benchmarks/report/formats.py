@@ -22,7 +22,7 @@ from benchmarks.report.labels import (
     protocol_title,
 )
 from benchmarks.report.page import command_text
-from benchmarks.report.tables import Cell, Line, Table
+from benchmarks.report.result_tables import Cell, Line, Table
 from featplug.io.files import write_whole
 from featplug.io.metric_names import Metric
 

@@ -16,9 +16,9 @@ from benchmarks.report.inline_images import (
     inline_picture,
 )
 from benchmarks.report.model_views import MAX_POINTS, MAX_POINTS_OF_MODEL, ModelView, view_model
+from benchmarks.report.result_tables import Table, best_lines, make_tables, runner_up
 from benchmarks.report.runs import LoadedRun, find_runs, load_runs
 from benchmarks.report.stage_chart import StageChart, stage_chart
-from benchmarks.report.tables import Table, best_lines, make_tables, runner_up
 from featplug.io.metric_names import Metric
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.report.charts import MAX_COLOURS
 from benchmarks.report.labels import format_value
-from benchmarks.report.tables import Line, Table
+from benchmarks.report.result_tables import Line, Table
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ from benchmarks.report.__main__ import main
 from benchmarks.report.charts import Colours, bar_charts, curve_charts
 from benchmarks.report.gather import Report, make_report
 from benchmarks.report.page import render_page
+from benchmarks.report.result_tables import make_tables
 from benchmarks.report.runs import LoadedRun
 from benchmarks.report.stage_chart import stage_chart
-from benchmarks.report.tables import make_tables
 from tests.benchmarks.report.conftest import EVIL, make_run, matching_row, write_record
 
 _VOID = {"meta", "link", "img", "input", "br", "hr"}

@@ -9,8 +9,8 @@ import pytest
 
 from benchmarks.record import Row
 from benchmarks.report.labels import format_value, metric_label, metric_order
+from benchmarks.report.result_tables import Line, Table, make_tables, mean_row, runner_up
 from benchmarks.report.runs import LoadedRun
-from benchmarks.report.tables import Line, Table, make_tables, mean_row, runner_up
 from featplug.io.results import metric
 from tests.benchmarks.report.conftest import make_run, matching_row, reconstruction_row
 
