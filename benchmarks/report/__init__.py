@@ -1,5 +1,5 @@
 """One page of the runs of benchmarks and pipelines, and their tables in other formats.
 
-Runs become tables (:mod:`benchmarks.report.result_tables`), tables become charts, and all of it one HTML
-page that needs nothing else to be read.
+Runs become tables (:mod:`benchmarks.report.result_tables`), tables become charts, and all of it
+becomes one HTML file.
 """

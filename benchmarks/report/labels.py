@@ -132,8 +132,3 @@ def format_value(value: float, digits: int, sign: bool = False) -> str:
     if float(text.replace(",", "")) == 0:  # of nothing there is no minus
         text = text.lstrip("+-")
     return text.replace("-", MINUS)
-
-
-def is_better(value: float, other: float, label: Metric) -> bool:
-    """Whether a value is better than another, by the metric's direction."""
-    return value > other if label.better == "higher" else value < other

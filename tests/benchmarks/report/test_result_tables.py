@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.record import Row
 from benchmarks.report.labels import format_value, metric_label, metric_order
-from benchmarks.report.result_tables import Line, Table, make_tables, mean_row, runner_up
+from benchmarks.report.result_tables import Line, Table, make_tables, runner_up
 from benchmarks.report.runs import LoadedRun
 from featplug.io.results import metric
 from tests.benchmarks.report.conftest import make_run, matching_row, reconstruction_row
@@ -68,7 +68,7 @@ def test_what_is_wrong_with_one_seed_is_wrong_with_the_mean() -> None:
     rows = [reconstruction_row("sift", seed, 5) for seed in (0, 1)]
     rows[1] = replace(rows[1], not_comparable="An image is missing.")
     [table] = tables_of(rows)
-    assert mean_row(table.lines[0]).not_comparable == "An image is missing."
+    assert table.lines[0].mean_row().not_comparable == "An image is missing."
 
 
 def test_the_best_is_of_each_part() -> None:
