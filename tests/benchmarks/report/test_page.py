@@ -114,6 +114,12 @@ def test_what_cannot_be_read_is_named_on_the_page(report: Report, page: PageRead
     assert all(problem.reason in texts for problem in report.problems)
 
 
+def test_a_record_without_hashes_has_a_page(tmp_path: Path) -> None:
+    row = matching_row("sift", "all", 0.5, weights=[{"name": "own"}])
+    write_run(tmp_path, make_run("matching", [row], data={"oxford": {"path": "/data"}}))
+    assert "weights of sift" in render_page(make_report([tmp_path]))
+
+
 def test_a_page_of_many_pictures_says_what_it_leaves_out(
     runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
