@@ -124,12 +124,12 @@ def _config_path(words: Sequence[str]) -> Path | None:
 def with_signature(
     run: Callable[..., Any], function: Callable[..., Any], parameters: Iterable[inspect.Parameter]
 ) -> Callable[..., Any]:
-    """Return ``run`` as a command with the documentation of another function.
+    """Return ``run`` as a command that shows these parameters and another function's docstring.
 
     Args:
-        run: takes arguments by name.
-        function: what is documented.
-        parameters: of the command; their annotations are types, not text.
+        run: function that takes arguments by name.
+        function: function with the docstring.
+        parameters: parameters of the command, annotated with types rather than text.
     """
     named = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
     run.__signature__ = inspect.Signature(named)  # type: ignore[attr-defined]
@@ -150,17 +150,21 @@ def typed_parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
 def _with_shared_options(
     function: Callable[..., Any], name: str, defaults: Mapping[str, Any]
 ) -> Callable[..., Any]:
-    """Return a function with the options of every command besides its own, and other defaults."""
+    """Return a function with other defaults, and with the options that all commands have."""
 
     def run(*, config: Path | None, quiet: bool, **arguments: Any) -> None:
         logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-        for package in ("featplug", "pipelines", "benchmarks"):
-            logging.getLogger(package).setLevel(logging.WARNING if quiet else logging.INFO)
+        loggers = [logging.getLogger(name) for name in ("featplug", "pipelines", "benchmarks")]
+        levels = [logger.level for logger in loggers]
+        for logger in loggers:
+            logger.setLevel(logging.WARNING if quiet else logging.INFO)
         token = _CALL.set(_Call(name, function, arguments))
         try:
             function(**arguments)
         finally:
             _CALL.reset(token)
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
 
     own = [p.replace(default=defaults.get(p.name, p.default)) for p in typed_parameters(function)]
     return with_signature(run, function, [*own, *typed_parameters(_shared)])
@@ -177,4 +181,4 @@ def _shared(
         tyro.conf.arg(help="Print results only, without progress bars and log."),
     ] = False,
 ) -> None:
-    """Carry the options of every command."""
+    """Declare the options that all commands have."""

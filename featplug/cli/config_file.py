@@ -2,7 +2,7 @@
 
 A key is an option as ``--help`` shows it, a table the common start of several options, such as
 ``[camera]`` of ``--camera.model``. ``command`` is the command that the options belong to. None is
-written as ``"None"``, as on the command line, where it is not what is meant by leaving a key out.
+written as ``"None"``, as on the command line; where it is the default, the key is left out.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ def read_config(path: Path, name: str, command: Callable[..., Any]) -> dict[str,
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: it is not TOML, belongs to another command, or has a key or value that the
-            command has not.
+        ValueError: it is not TOML, belongs to another command, or has a key or value that does not
+            fit the command's options.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; --config needs the file of a run.")

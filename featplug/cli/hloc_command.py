@@ -23,13 +23,13 @@ code, signals and arguments are those of the program:
   {prog} pipelines.Aachen_v1_1.pipeline --dataset AACHEN --outputs OUT
   {prog} my_script.py --feature contextdesc
 
-  --also CONF   add such a conf as lisrd+mtldesc, too: the one describes the other's keypoints
-  -h, --help    show this and end
+  --also CONF   add a conf such as lisrd+mtldesc: lisrd at the keypoints of mtldesc
+  -h, --help    show this help
 """
 
 
 def run_hloc(arguments: Sequence[str], prog: str) -> None:
-    """Run the command; ends as the program ends, or with code 2 where there is none to run.
+    """Run the command; it ends as the program ends, or with code 2 if no program can be run.
 
     Args:
         arguments: the command line.
@@ -50,7 +50,7 @@ def run_hloc(arguments: Sequence[str], prog: str) -> None:
 
 
 def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Part our own options from the program and its arguments."""
+    """Split our own options from the program and its arguments."""
     rest = list(arguments)
     also = []
     while len(rest) > 1 and rest[0] == "--also":
@@ -60,7 +60,7 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _tables() -> str:
-    """Our confs by hloc's names; where it is not there, what is wrong."""
+    """List our confs by hloc's names, or report why hloc cannot be imported."""
     search_first(Path.cwd())
     try:
         registration = register()

@@ -13,6 +13,11 @@ _LOG_SECONDS = 30.0
 """How often a bar that goes to a file is written: each time is a piece of the log."""
 
 
+def is_quiet() -> bool:
+    """Return whether featplug logs warnings only, as under ``--quiet``, so that no bar is shown."""
+    return logging.getLogger("featplug").level > logging.INFO
+
+
 def progress_bar(
     items: Iterable[Any] | None,
     description: str,
@@ -22,8 +27,6 @@ def progress_bar(
     done: int = 0,
 ) -> tqdm:
     """Make a bar on the standard error stream.
-
-    No bar is shown where the log of featplug is set to warnings, as commands do with ``--quiet``.
 
     Args:
         items: what to go through; None for a bar that is updated by hand.
@@ -40,6 +43,6 @@ def progress_bar(
         total,
         unit=unit,
         initial=done,
-        disable=not shown or logging.getLogger("featplug").level > logging.INFO,
+        disable=not shown or is_quiet(),
         mininterval=interval,
     )

@@ -11,6 +11,8 @@ import pooch
 import requests
 from tqdm import tqdm
 
+from featplug.utils.progress import is_quiet
+
 CHUNK_BYTES = 1 << 16
 
 
@@ -78,7 +80,7 @@ class ResumingDownloader:
                 unit="B",
                 unit_scale=True,
                 desc=Path(response.url).name,
-                disable=not self.progress,
+                disable=not self.progress or is_quiet(),
             ) as bar,
         ):
             for chunk in response.iter_content(CHUNK_BYTES):
