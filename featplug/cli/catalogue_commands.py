@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import tyro
 from tabulate import tabulate
 
+from featplug import methods
 from featplug.weights.catalogue import ConfStatus, list_confs
 from featplug.weights.importing import fetch_weights, import_weights
 from featplug.weights.loading import WeightsStatus, list_weights, verify_weights
@@ -25,8 +26,6 @@ def list_methods(as_json: AsJson = False) -> None:
     Args:
         as_json: print all features, matchers and retrieval methods as JSON.
     """
-    from featplug import methods
-
     tables = (methods.features, methods.matchers, methods.retrieval)
     confs, matchers, retrieval = (list_confs(table) for table in tables)
     if as_json:
@@ -38,7 +37,7 @@ def list_methods(as_json: AsJson = False) -> None:
     ]
     _print_table(["", "feature", "descriptor", "matcher", "paper"], rows)
     print()
-    _print_table(["weights", "of the features", "", "licence"], _weights_rows(confs))
+    _print_table(["weights", "used by", "file", "licence"], _weights_rows(confs))
     print(f"\nmatchers: {', '.join(conf.name for conf in matchers)}")
     print(f"retrieval: {', '.join(conf.name for conf in retrieval)}")
     describers = ", ".join(conf.name for conf in confs if conf.describes)
@@ -46,24 +45,29 @@ def list_methods(as_json: AsJson = False) -> None:
 
 
 def _weights_rows(confs: list[ConfStatus]) -> list[list[str]]:
-    """Return what each network's weights are, or how to get them."""
     users: dict[str, list[str]] = {}
-    known: dict[str, WeightsStatus | None] = {}
     for conf in confs:
-        for checkpoint, status in conf.weights.items():
+        for checkpoint in conf.weights:
             users.setdefault(checkpoint, []).append(conf.name)
-            known[checkpoint] = status
-    rows = []
-    for checkpoint, status in known.items():
-        if status is None:
-            name, state, licence = checkpoint, "none known; use --weights FILE", ""
-        elif status.path is None:
-            fetch = f"missing: `featplug weights fetch {status.entry}`, or import {status.file}"
-            name, state, licence = status.entry, fetch, status.licence
-        else:
-            name, state, licence = status.entry, status.how, status.licence
-        rows.append([name, ", ".join(users[checkpoint]), state, licence])
-    return rows
+    known = {checkpoint: status for conf in confs for checkpoint, status in conf.weights.items()}
+    return [
+        [
+            checkpoint,
+            ", ".join(users[checkpoint]),
+            _source(status),
+            status.licence if status else "",
+        ]
+        for checkpoint, status in known.items()
+    ]
+
+
+def _source(status: WeightsStatus | None) -> str:
+    """Describe where weights are, or how to get them."""
+    if status is None:
+        return "none known; use --weights FILE"
+    if status.path is None:
+        return f"missing: `featplug weights fetch {status.entry}`, or import {status.file}"
+    return f"{status.entry}, {status.how}"
 
 
 def _record(conf: ConfStatus) -> dict[str, Any]:

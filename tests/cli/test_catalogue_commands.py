@@ -41,7 +41,7 @@ def test_features_are_listed_with_how_to_get_their_weights(
     printed = featplug("list")
     assert re.search(r"^ready +sift +128 +NN-ratio +Lowe", printed, re.MULTILINE)
     assert re.search(r"^- +d2net-ots ", printed, re.MULTILINE)
-    assert re.search(r"^d2_ots .*featplug weights fetch", printed, re.MULTILINE)
+    assert re.search(r"^d2net-ots .*featplug weights fetch", printed, re.MULTILINE)
 
 
 def test_weights_are_listed_and_verified(featplug: Callable[..., str], no_weights: None) -> None:
