@@ -30,7 +30,7 @@ from featplug import __version__
 from featplug.base import PRECISIONS, autocast, choose_device
 from featplug.io.files import write_whole
 from featplug.io.results import environment, write_results
-from featplug.training.data.loader import load_ahead
+from featplug.training.data.batches import load_ahead
 from featplug.training.history import draw_curves
 from featplug.training.task import Task
 from featplug.utils.progress import progress_bar

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from featplug.io.artifact import Provenance, file_fingerprint
 from featplug.io.h5file import H5Reader, H5Writer
-from featplug.training.data.loader import load_ahead
+from featplug.training.data.batches import load_ahead
 from featplug.training.data.photographs import Photographs
 
 Compute = Callable[[Photographs, int], Mapping[str, np.ndarray]]

@@ -23,8 +23,7 @@ from featplug.training.data.homographies import (
 )
 from featplug.training.data.photographs import Photographs
 from featplug.training.data.photometric import PhotometricOptions
-from featplug.training.data.view_pairs import HomographyPairOptions
-from featplug.training.data.views import (
+from featplug.training.data.placed_views import (
     StepDataset,
     View,
     cut_views,
@@ -32,6 +31,7 @@ from featplug.training.data.views import (
     grey_values,
     warp_views,
 )
+from featplug.training.data.view_pairs import HomographyPairOptions
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,7 @@ from featplug.training.data import homographies, photometric
 from featplug.training.data.homographies import HomographyOptions, inside, warp_points
 from featplug.training.data.photographs import Photographs
 from featplug.training.data.photometric import PhotometricOptions
-from featplug.training.data.teacher import TeacherKeypoints
-from featplug.training.data.views import (
+from featplug.training.data.placed_views import (
     StepDataset,
     View,
     cut_views,
@@ -22,6 +21,7 @@ from featplug.training.data.views import (
     grey_values,
     warp_views,
 )
+from featplug.training.data.teacher import TeacherKeypoints
 from featplug.training.losses.negatives import excluded_negatives
 
 

@@ -14,8 +14,8 @@ import torch
 
 from featplug.io.images import read_image, to_grey
 from featplug.keypoints.patches import gaussian_pyramid, sample_patches_from_pyramid
+from featplug.training.data.batches import load_ahead
 from featplug.training.data.frame_groups import warp_frames
-from featplug.training.data.loader import load_ahead
 from featplug.training.data.patch_groups import (
     JitterOptions,
     PatchBatchOptions,

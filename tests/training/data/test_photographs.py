@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from featplug.training.data.photographs import Photographs, split_photographs
-from featplug.training.data.views import place_view
+from featplug.training.data.placed_views import place_view
 from tests.scenes.pictures import write_photographs
 
 

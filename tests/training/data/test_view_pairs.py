@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from featplug.training.data.batches import load_ahead
 from featplug.training.data.homographies import warp_points
-from featplug.training.data.loader import load_ahead
 from featplug.training.data.photographs import Photographs
 from featplug.training.data.teacher import TeacherKeypoints
 from featplug.training.data.view_pairs import (
