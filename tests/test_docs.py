@@ -31,7 +31,7 @@ from tests.scenes.room_corner import write_room_corner
 
 FILES = [
     path
-    for pattern in ("*.md", "docs/*.md")
+    for pattern in ("*.md", "docs/*.md", "weights/*.md")
     for path in sorted(REPOSITORY.glob(pattern))
     if "```" in path.read_text("utf-8")
 ]

@@ -188,6 +188,8 @@ def _plain(value: Any) -> Any:
         return "None"
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return to_table(type(value), vars(value))
     return str(value) if isinstance(value, Path) else value
 
 
@@ -209,6 +211,8 @@ def _converted(value: Any, hint: Any) -> Any:
         kinds = members[:1] * len(value) if members[1:] in ((...,), ()) else members
         if len(kinds) == len(value):
             return tuple(map(_converted, value, kinds))
+    elif dataclasses.is_dataclass(hint) and isinstance(hint, type) and isinstance(value, dict):
+        return hint(**from_table(hint, value, hint.__name__))
     elif hint is NoneType:
         if value == "None":
             return None

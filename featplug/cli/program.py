@@ -103,7 +103,7 @@ BENCHMARKS = {
     "speed": Command("benchmarks.speed.__main__:main", "Seconds and peak memory of each stage."),
 }
 """The commands of ``featplug bench``."""
-TRAIN = _cli("training.commands:COMMANDS", "Train a feature on a folder of photographs.")
+TRAIN = _cli("training_commands:COMMANDS", "Train a feature on a folder of photographs.")
 """The command ``featplug train``."""
 
 _PIPELINES = {

@@ -1,4 +1,4 @@
-"""Weights of a finished run as a file to give away."""
+"""Weights of a run as a file to share."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ def export_weights(run: Path, path: Path, licence: str, half: bool = True) -> in
     """Write the best weights of a run, without the paths of the machine that it ran on.
 
     Args:
-        run: its folder.
-        path: the safetensors file to write.
-        licence: of the weights, which is kept in the file.
-        half: round to float16. Inference computes in float32 all the same.
+        run: folder of the run.
+        path: safetensors file to write.
+        licence: licence of the weights, which is kept in the file.
+        half: whether to round to float16; inference computes in float32 in any case.
 
     Returns:
-        The step of the run that they are of.
+        The step of the weights.
 
     Raises:
-        FileNotFoundError: there is no run, or it has not been validated yet.
-        ValueError: its weights are damaged.
+        FileNotFoundError: the run does not exist, or has not been validated yet.
+        ValueError: the weights are damaged.
     """
     if not run.is_dir():
-        raise FileNotFoundError(f"There is no folder {run}; give that of a run (its --outputs).")
+        raise FileNotFoundError(f"{run}: no such folder; give the --outputs of a run.")
     best, results = run / BEST, run / RESULTS
     for file in (best, results):
         if not file.is_file():
-            raise FileNotFoundError(f"There is no {file}; train until the first validation.")
+            raise FileNotFoundError(f"{file}: no such file; train until the first validation.")
     state, made = read_safetensors(best)
     if half:
         state = {

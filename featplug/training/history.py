@@ -1,23 +1,39 @@
-"""Curves of a training run: each logged quantity over the steps."""
+"""History of a training run: values of each logged quantity over the steps, and their curves."""
 
 from __future__ import annotations
 
 import csv
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from featplug.io.files import write_whole
+
+
+def append_history(path: Path, step: int, values: Mapping[str, float]) -> None:
+    """Append rows of step, name and value to ``history.csv``."""
+    with path.open("a", newline="") as file:
+        csv.writer(file).writerows([step, key, f"{value:.6g}"] for key, value in values.items())
+
+
+def drop_later(path: Path, step: int) -> None:
+    """Drop the rows after the step from which a run resumes."""
+    if not path.is_file():
+        return
+    rows = [row for row in csv.reader(path.open(newline="")) if len(row) == 3]
+    kept = [row for row in rows if int(row[0]) <= step]
+
+    def write(part: Path) -> None:
+        with part.open("w", newline="") as file:
+            csv.writer(file).writerows(kept)
+
+    write_whole(path, write)
+
 
 def read_history(path: Path) -> dict[str, np.ndarray]:
-    """Read what a run logged.
-
-    Args:
-        path: ``history.csv``, rows of step, name, value.
-
-    Returns:
-        For each name its steps and values, N×2.
-    """
+    """Read ``history.csv`` as steps and values, N×2, of each name."""
     series: dict[str, list[tuple[float, float]]] = defaultdict(list)
     with path.open(newline="") as file:
         for step, name, value in csv.reader(file):
@@ -26,12 +42,7 @@ def read_history(path: Path) -> dict[str, np.ndarray]:
 
 
 def draw_curves(history: Path, picture: Path) -> None:
-    """Draw one panel for each quantity, and the running mean where there are many values.
-
-    Args:
-        history: ``history.csv``.
-        picture: a PNG.
-    """
+    """Draw ``history.csv`` as a PNG: a panel per quantity, with running means of many values."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

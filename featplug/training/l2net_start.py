@@ -1,15 +1,15 @@
-"""Weights of DOAP's L2-Net as a start for ContextDesc's local network.
+"""Weights of DOAP's L2-Net as a start for ContextDesc's local network, GeoDesc.
 
-The two have the same convolutions; what differs:
+Both have the same convolutions, with these differences:
 
 * At its strides DOAP pads with zeros before the first row and column, GeoDesc after the last one.
-  So GeoDesc with all kernels turned by 180° makes of a patch what DOAP makes of the turned patch,
-  of which DOAP makes as good a descriptor: it is trained with patches turned by multiples of 90°.
-* GeoDesc's batch normalisation has neither gain nor bias, and its convolutions no bias. In
-  evaluation the running statistics take them up; in training those are the batch's own, and the
-  network has to find back from the loss of DOAP's biases, which are small.
-* DOAP's last layer has a bias. It goes to that of geometric context, which is added to the local
-  feature.
+  GeoDesc with all kernels turned by 180° therefore computes DOAP's descriptor of the turned patch,
+  which is as good: DOAP is trained with patches turned by multiples of 90°.
+* GeoDesc's batch normalisation has neither gain nor bias, and its convolutions have no bias. In
+  evaluation the running statistics replace them; training uses the batch's statistics and has to
+  recover from the loss of DOAP's biases, which are small.
+* DOAP's last layer has a bias, which moves to the bias of geometric context, since that is added to
+  the local feature.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from featplug.networks.l2net import DOAP, l2_net
 
 _NUM_CONVOLUTIONS = 7
 _MIN_GAIN = 1e-3
-"""Smaller gains of a normalisation are taken for this; the channel is as good as constant."""
+"""Lower bound of a normalisation's gains; a channel of a smaller one is practically constant."""
 
 
 def is_l2_net(network: DOAP) -> bool:
-    """Whether a network has the layers of L2-Net with 128 outputs, and no transformer."""
+    """Return whether a network has the layers of L2-Net with 128 outputs, and no transformer."""
     layers = torch.tensor([layer.encode() for layer in l2_net()])
     return not network.has_transformer and torch.equal(network.trunk.layers.cpu(), layers)
 
 
 @torch.no_grad()
 def start_from_doap(network: ContextDesc, doap: DOAP) -> None:
-    """Set the local network so that it computes, in evaluation, what DOAP does of turned patches.
+    """Set the local network so that it computes, in evaluation, DOAP's outputs of turned patches.
 
     Args:
-        network: its local network and one bias of its geometric context are changed.
-        doap: for which :func:`is_l2_net` holds.
+        network: network of which the local network and a bias of geometric context are set.
+        doap: a network for which :func:`is_l2_net` holds.
     """
     for number in range(_NUM_CONVOLUTIONS):
         convolution, norm = (getattr(doap.trunk, f"{kind}{number + 1}") for kind in ("conv", "bn"))
@@ -56,7 +56,7 @@ def start_from_doap(network: ContextDesc, doap: DOAP) -> None:
 
 
 def _scaled(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Gain and offset per channel that bias and normalisation give a convolution's products."""
+    """Compute gain and offset per channel of a convolution's bias and normalisation together."""
     mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
     gain = norm.weight * (variance + norm.eps).rsqrt()
     bias = torch.zeros_like(mean) if convolution.bias is None else convolution.bias

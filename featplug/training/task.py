@@ -1,62 +1,133 @@
-"""What the trainer asks of a system: its network, its data, its loss and its validation."""
+"""What the trainer needs from a system, and what all systems that train on photographs share."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
+
+from featplug.io.artifact import files_hash
+from featplug.io.images import list_images
+from featplug.training.data.photographs import MAX_SIDE, Photographs, split_photographs
+from featplug.training.data.view_pairs import (
+    VALIDATION_PAIRS,
+    HomographyPairOptions,
+    HomographyPairs,
+)
+from featplug.training.distributed import process_device
+from featplug.training.validation import matching_accuracy, trained_confs
+
+Batch = Mapping[str, Tensor]
+Forward = Callable[..., Any]
+Losses = dict[str, Tensor]
+Making = tuple[str, Iterable[str]]
+"""Label and iterable that makes a file while it yields names of photographs."""
+
+_NOT_IDENTITY = (
+    "outputs",
+    "device",
+    "num_workers",
+    "validate_every",
+    "validation_pairs",
+    "checkpoint_minutes",
+    "max_minutes",
+)
+"""Options that may differ when a run is resumed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """Options of every training."""
+
+    images: Path
+    """Folder of photographs; a twentieth of them is held out for validation."""
+    outputs: Path
+    """Folder of the run: weights, checkpoint, curves and history. The same command resumes it."""
+    steps: int = 10_000
+    """Number of steps of the whole run; the learning rate falls to 0 over them."""
+    learning_rate: float = 1e-3
+    """Learning rate at the start."""
+    seed: int = 0
+    """Seed of everything random."""
+    device: str | None = None
+    """Name of the device, for example cpu or cuda:1; the best one by default."""
+    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    """Precision of the network's products; parameters are always float32."""
+    num_workers: int = 2
+    """Number of processes that prepare data; 0 prepares it in the training process."""
+    validate_every: int = 500
+    """Number of steps between validations, each of which exports the weights."""
+    validation_pairs: int = 12
+    """Number of pairs of views of held-out photographs that each validation matches."""
+    checkpoint_minutes: float = 2.0
+    """Minutes between checkpoints, and so the most that a kill can cost."""
+    max_minutes: float | None = None
+    """Minutes after which the run stops; the same command resumes it."""
+
+    @property
+    def output_dir(self) -> Path:
+        """The folder of the run."""
+        return self.outputs
 
 
 class Task(ABC):
     """One system's training.
 
     A step sees the same data and the same random numbers whenever it is computed, so that a run
-    that was killed and started again ends as if it had not been: :attr:`data` is indexed by the
-    step, and :meth:`losses` draws from the generator it is given.
+    that was killed and resumed ends as if it had not been: :attr:`data` is indexed by the step, and
+    :meth:`losses` draws from the generator that it receives.
     """
 
+    options: TrainingOptions
     network: nn.Module
-    """What is trained, as it is used: its state dict is what :meth:`weights` exports."""
+    """The network in training."""
     data: Dataset[dict[str, Tensor]]
-    """The batch of a step, on the CPU, as a function of the step alone."""
-    score: str
-    """The entry of :meth:`validate` by which the best weights are chosen; higher is better."""
+    """Batches on the CPU, indexed by the step."""
+    inputs: dict[str, str | None]
+    """Hashes or identities of the files that the result depends on."""
+    score: ClassVar[str] = "mma_3"
+    """Entry of :meth:`validate` by which the best weights are selected; higher is better."""
 
+    @property
     @abstractmethod
+    def system(self) -> str:
+        """The name of what is trained."""
+
+    def trained_parameters(self) -> list[nn.Parameter]:
+        """List the parameters that are trained."""
+        return [p for p in self.network.parameters() if p.requires_grad]
+
     def optimizer(self) -> torch.optim.Optimizer:
-        """Build the optimiser of the network's trainable parameters, at its highest rate."""
+        """Build the optimiser at its highest learning rate."""
+        return torch.optim.Adam(self.trained_parameters(), self.options.learning_rate)
 
     def rate(self, progress: float) -> float:
-        """Factor of the learning rate.
+        """Compute the factor of the learning rate.
 
         Args:
-            progress: part of the steps that are done, in [0, 1).
+            progress: fraction of the steps that are done, in [0, 1).
         """
         return 1.0 - progress
 
     @abstractmethod
-    def losses(
-        self,
-        forward: Callable[..., Any],
-        batch: Mapping[str, Tensor],
-        generator: torch.Generator,
-    ) -> dict[str, Tensor]:
+    def losses(self, forward: Forward, batch: Batch, generator: torch.Generator) -> Losses:
         """Compute the loss of one batch.
 
         Args:
-            forward: calls :attr:`network`; what it returns has the run's precision and is best
-                turned into float32 at once. Gradients are those of all processes together, for
-                which every trainable parameter must take part in the loss.
+            forward: calls :attr:`network`. Its results have the run's precision and should be
+                converted to float32 at once. Gradients are those of all processes together, so
+                every trained parameter must contribute to the loss.
             batch: an item of :attr:`data`, on the network's device.
-            generator: of all random numbers, on the network's device.
+            generator: source of randomness, on the network's device.
 
         Returns:
-            ``loss``, the scalar to minimise, and scalars to be logged beside it.
+            ``loss``, the scalar to minimise, and other scalars for the history.
         """
 
     @abstractmethod
@@ -64,20 +135,114 @@ class Task(ABC):
         """Measure the network, in evaluation mode, on photographs that are not trained on.
 
         Args:
-            weights: its file, as inference loads it.
+            weights: file of the weights, as inference loads it.
         """
 
     def weights(self) -> dict[str, Tensor]:
-        """Give the state dict of the network that inference loads."""
+        """Return the state dict that inference loads."""
         return self.network.state_dict()
 
-    @abstractmethod
     def config(self) -> dict[str, Any]:
-        """List all that decides over the result beside the trainer's own options."""
+        """List everything that decides over the result, apart from :attr:`inputs`."""
+        options = asdict(self.options)
+        kept = {key: value for key, value in options.items() if key not in _NOT_IDENTITY}
+        return {"system": self.system, **kept}
 
 
-def use_channels_last(network: nn.Module) -> None:
-    """Lay out convolutions for CPUs and tensor cores, which are faster so."""
+OptionsT = TypeVar("OptionsT", bound=TrainingOptions)
+
+
+class PhotographTask(Task, Generic[OptionsT]):
+    """Training on a folder of photographs, of which some are held out for validation.
+
+    Args:
+        options: options of the training.
+
+    Raises:
+        FileNotFoundError: a file of weights or data does not exist.
+        ValueError: an option, a file or the number of photographs does not fit.
+    """
+
+    options: OptionsT
+    channels_last: ClassVar[bool] = True
+    """Whether convolutions use the layout that is faster on CPUs and tensor cores."""
+
+    def __init__(self, options: OptionsT) -> None:
+        self.options, self.device = options, process_device(options.device)
+        names = list_images(options.images)
+        self.inputs = {"photographs": files_hash(options.images, names)}
+        self.photographs, self.held_out = (
+            Photographs(options.images, part, self.max_side) for part in split_photographs(names)
+        )
+        torch.manual_seed(options.seed)
+        self.network = self.build_network()
+        if self.channels_last:
+            _use_channels_last(self.network)
+        self.data = self.build_data()
+        self.pairs = HomographyPairs(self.held_out, self.validation_views)
+
+    @classmethod
+    def prepare(cls, options: OptionsT, names: Sequence[str]) -> Iterator[Making]:
+        """Make the missing files that are made once from the photographs, one after the other.
+
+        Args:
+            options: options of the training.
+            names: names of all photographs.
+
+        Yields:
+            Files to make, each of which must be exhausted before the next one is requested.
+        """
+        yield from ()
+
+    @abstractmethod
+    def build_network(self) -> nn.Module:
+        """Build the network with the weights that training starts from."""
+
+    @abstractmethod
+    def build_data(self) -> Dataset[dict[str, Tensor]]:
+        """Build the batches of the photographs to train on."""
+
+    @property
+    def max_side(self) -> int:
+        """The longest side in pixels at which photographs are used."""
+        return MAX_SIDE
+
+    @property
+    def validation_views(self) -> HomographyPairOptions:
+        """The pairs of views of held-out photographs that are matched."""
+        return VALIDATION_PAIRS
+
+    def match_held_out(
+        self, weights: Path, heads: Sequence[str] = (), **model_options: Any
+    ) -> dict[str, float]:
+        """Match pairs of views of held-out photographs with the weights, as users will.
+
+        Args:
+            weights: file of the weights.
+            heads: names of the descriptors that are also matched alone.
+            model_options: options of the extractor in place of the feature's own.
+        """
+        model, matcher = trained_confs(self.system, weights)
+        pairs = (self.pairs[step] for step in range(self.options.validation_pairs))
+        conf = {**model, **model_options}
+        return matching_accuracy(conf, matcher, pairs, heads, device=self.device)
+
+    def mean_losses(self, batches: Iterable[Batch], *keys: str) -> dict[str, float]:
+        """Compute means of losses over held-out batches."""
+        generator = torch.Generator(self.device).manual_seed(0)
+        results = []
+        for batch in batches:
+            on_device = {key: value.to(self.device) for key, value in batch.items()}
+            results.append(self.losses(self.network, on_device, generator))
+        return {key: float(torch.stack([r[key] for r in results]).mean()) for key in keys}
+
+    def validate(self, weights: Path) -> dict[str, float]:
+        """Measure matching, and how well keypoints are repeated, on held-out photographs."""
+        return self.match_held_out(weights)
+
+
+def _use_channels_last(network: nn.Module) -> None:
+    """Change the layout of convolutions."""
     for parameter in network.parameters():
         if parameter.ndim == 4:
             parameter.data = parameter.data.to(memory_format=torch.channels_last)

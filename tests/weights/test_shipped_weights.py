@@ -50,7 +50,7 @@ def test_it_matches_photographs(
         image = read_image(next(folder.glob(f"img{k + 1}.*")))[:400, :500]
         pair[f"image{k}"] = torch.tensor(image).permute(2, 0, 1)[None] / 255
     model, matcher = trained_confs(feature, Path("featplug"), max_keypoints=300)
-    accuracy = matching_accuracy(model, matcher, [pair], [0])
+    accuracy = matching_accuracy(model, matcher, [pair])
     # Weights drawn at random reach less than a third of this.
     assert accuracy["mma_5"] > 0.6
     assert accuracy["matches"] > 60

@@ -1,37 +1,80 @@
-"""Items of a dataset, made ahead in other processes."""
+"""Batches of training data: one per step, prepared ahead by other processes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import cv2
+import numpy as np
+import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 _PREFETCHED = 4
-"""Items that each process makes ahead."""
+"""Number of items that each process prepares ahead."""
+
+
+class StepBatches(Dataset[dict[str, Tensor]], ABC):
+    """A batch of samples per step, which depends on the seed and the step only.
+
+    Args:
+        batch_size: number of samples per step.
+        seed: seed of everything random.
+
+    Raises:
+        ValueError: the batch is empty.
+    """
+
+    def __init__(self, batch_size: int, seed: int) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be 1 or more, not {batch_size}.")
+        self.batch_size, self.seed = batch_size, seed
+
+    def __getitem__(self, step: int) -> dict[str, Tensor]:
+        """Return the batch of a step, described in the class."""
+        return self.stacked(step)
+
+    def stacked(self, step: int) -> dict[str, Tensor]:
+        """Stack the samples of a step."""
+        first = step * self.batch_size
+        samples = [self.sample(number) for number in range(first, first + self.batch_size)]
+        return {
+            key: torch.from_numpy(np.stack([sample[key] for sample in samples]))
+            for key in samples[0]
+        }
+
+    @abstractmethod
+    def sample(self, number: int) -> Mapping[str, np.ndarray]:
+        """Make one sample.
+
+        Args:
+            number: number of the sample among those of all steps.
+        """
+
+    def sample_rng(self, number: int) -> np.random.Generator:
+        """Return the source of randomness of a sample."""
+        return np.random.default_rng([self.seed, 0, number])
 
 
 def load_ahead(
     data: Dataset[Any], indices: Sequence[int], num_workers: int, pin_memory: bool = False
 ) -> Iterator[Any]:
-    """Make items of a dataset in other processes, before they are asked for.
+    """Prepare items of a dataset in other processes before they are needed.
 
     Args:
-        data: the dataset; its items are not collated. Copies of it, pickled, go to the processes.
-        indices: of the items, in order.
-        num_workers: processes; 0 makes the items in this one.
-        pin_memory: for copies to a GPU.
-
-    Returns:
-        The items.
+        data: the dataset, pickled to each process; its items are not collated.
+        indices: indices of the items, in order.
+        num_workers: number of processes; 0 prepares the items in this one.
+        pin_memory: whether to pin the memory for copies to a GPU.
     """
     workers = min(num_workers, len(indices))
     if not workers:
         return (data[index] for index in indices)
-    # Not forks of this process: a fork has none of its threads, but their locks as they were, and
-    # waits for ever at one that was held. Nor does it share an open HDF5 file this way. Those of a
-    # fork server would outlive this process where it is killed.
+    # Spawned, not forked: a fork copies locks in the state that they have, without the threads
+    # that would release them, and shares open HDF5 files. Processes of a fork server would outlive
+    # this process if it is killed.
     loader = DataLoader(
         data,
         batch_size=None,
@@ -46,5 +89,5 @@ def load_ahead(
 
 
 def _start_worker(_: int) -> None:
-    """Keep OpenCV to one thread, as torch is kept by the loader: the processes are many."""
+    """Limit OpenCV to one thread, as the loader does for torch."""
     cv2.setNumThreads(1)

@@ -41,13 +41,7 @@ class Correspondences(NamedTuple):
 
 
 def cell_centres(size: tuple[int, int], like: Tensor, stride: int = TRAINING_CELL_SIZE) -> Tensor:
-    """Compute N×2 (x, y) centres of cells, row by row.
-
-    Args:
-        size: rows and columns of the feature map.
-        like: tensor of the type and on the device of the result.
-        stride: pixels from cell to cell.
-    """
+    """Compute N×2 centres of the cells of a map of that size, as a tensor like ``like``."""
     y, x = (torch.arange(n, dtype=like.dtype, device=like.device) for n in size)
     return torch.cartesian_prod(y, x).flip(1) * stride + CELL_CENTRE
 
@@ -55,16 +49,7 @@ def cell_centres(size: tuple[int, int], like: Tensor, stride: int = TRAINING_CEL
 def nearest_cells(
     positions: Tensor, size: tuple[int, int], stride: int = TRAINING_CELL_SIZE
 ) -> Tensor:
-    """Find the cells that positions lie in.
-
-    Args:
-        positions: ...×2 (x, y) in pixels.
-        size: rows and columns of the feature map.
-        stride: pixels from cell to cell.
-
-    Returns:
-        ... int64, −1 outside the map.
-    """
+    """Find the cells of positions ...×2 in a map of that size: ... int64, −1 outside the map."""
     column, row = ((positions - CELL_CENTRE) / stride).round().unbind(-1)
     is_inside = (row >= 0) & (row < size[0]) & (column >= 0) & (column < size[1])
     return torch.where(is_inside, row * size[1] + column, -1).long()
@@ -139,14 +124,9 @@ def homography_correspondences(
 
 
 def _interpolate_depth(depth: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-    """Interpolate depth maps bilinearly where all four neighbours are known.
+    """Interpolate B×H×W depths at B×N×2 positions, and return where four neighbours are known.
 
-    Args:
-        depth: B×H×W, 0 where unknown.
-        positions: B×N×2 (x, y), which may lie outside or be infinite or NaN.
-
-    Returns:
-        B×N depths and B×N bool, whether they are known.
+    Positions may lie outside or be infinite or NaN.
     """
     height, width = depth.shape[1:]
     low, high = positions.floor(), positions.ceil()

@@ -1,9 +1,9 @@
 """Keypoints of several views of one scene, grouped by the point that they show.
 
-The views are related by homographies, so every keypoint's frame (position, scale, orientation; see
-:mod:`featplug.keypoints.patches`) can be carried over to one common image, and keypoints whose
-frames agree there show the same point: the criterion of Mikolajczyk et al., "A Comparison of Affine
-Region Detectors" (IJCV 2005), for oriented frames. A frame is (x, y, σ, orientation in degrees).
+The views are related by homographies, so every keypoint's frame (position, scale, orientation) can
+be warped to one common image. Keypoints whose frames agree there show the same point: the criterion
+of Mikolajczyk et al., "A Comparison of Affine Region Detectors" (IJCV 2005), for oriented frames. A
+frame is (x, y, σ, orientation in degrees).
 """
 
 from __future__ import annotations
@@ -15,37 +15,40 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 NOISE, AMBIGUOUS = -1, -2
-"""Groups of frames that are found in one view only, and of those too near to another group."""
+"""Group of frames that are found in one view only, and of frames too near to another group."""
 _MAX_CANDIDATES = 8
 
 
 @dataclass(frozen=True)
 class AgreementOptions:
-    """When two frames show the same point, and when they may show the same point."""
+    """Criteria for frames that show, or may show, the same point."""
 
     max_pixels: float = 1.0
-    """Largest distance in pixels of either view, or ..."""
+    """Largest distance of frames of one point in pixels of either view; the larger of this and
+    :attr:`max_sigmas` counts."""
     max_sigmas: float = 0.5
-    """... in σ, whichever is larger."""
+    """Largest distance of frames of one point in σ."""
     max_scale_ratio: float = 1.4
+    """Largest ratio of the scales."""
     max_angle: float = 20.0
     """Largest difference of the orientations in degrees."""
     separation_pixels: float = 4.0
-    """Groups of similar scale no further apart than this, in pixels of the common image, or ..."""
+    """Smallest distance of groups of similar scale in pixels of the common image; the larger of
+    this and :attr:`separation_sigmas` counts."""
     separation_sigmas: float = 1.0
-    """... this, in σ, whichever is larger, are taken for one point."""
+    """Smallest distance of groups of similar scale in σ."""
 
 
 def warp_frames(frames: np.ndarray, homography: np.ndarray) -> np.ndarray:
-    """Carry frames over to another image.
+    """Warp frames to another image.
 
     Args:
         frames: N×4.
         homography: 3×3 that maps points of their image to points of the other.
 
     Returns:
-        N×4 float64: the scale grows with the square root of the area, the orientation is that of
-        the mapped direction. NaN beyond the horizon and where the homography mirrors.
+        N×4 float64: the scale changes with the square root of the area, the orientation is that of
+        the warped direction. NaN beyond the horizon and where the homography mirrors.
     """
     frames = np.asarray(frames, np.float64).reshape(-1, 4)
     u, v, w = homography @ np.vstack([frames[:, :2].T, np.ones(len(frames))])
@@ -70,14 +73,14 @@ def match_frames(
     pixel1: np.ndarray,
     options: AgreementOptions,
 ) -> np.ndarray:
-    """Find pairs of frames that agree, each the other's best.
+    """Find pairs of frames that agree and are each other's best match.
 
     Args:
         frames0: N0×4 in the common image.
         frames1: N1×4 in the common image.
-        pixel0: N0, the size of a pixel of view 0 in the common image.
-        pixel1: N1, the same of view 1.
-        options: see there.
+        pixel0: N0, size of a pixel of view 0 in the common image.
+        pixel1: N1, size of a pixel of view 1 in the common image.
+        options: criteria.
 
     Returns:
         M×2 int64 indices.
@@ -117,13 +120,12 @@ def group_frames(
     Args:
         frames: N_k×4 of each view, in its own pixels.
         homographies: K×3×3 from the common image to each view.
-        size: (width, height) of the common image; what lies outside of it is :data:`NOISE`.
-        options: see there.
+        size: (width, height) of the common image; frames outside of it are :data:`NOISE`.
+        options: criteria.
 
     Returns:
-        N_k int64 of each view: the group, counted from 0, with at least two frames;
-        :data:`NOISE`; or :data:`AMBIGUOUS` where a larger group, or for noise any, is so near
-        that it may be the same point.
+        N_k int64 of each view: the group of at least two frames, counted from 0; :data:`NOISE`; or
+        :data:`AMBIGUOUS` for a group near a larger group, and noise near any group.
     """
     counts = [len(view) for view in frames]
     common = np.concatenate(
@@ -136,7 +138,7 @@ def group_frames(
     labels = np.full(len(common), NOISE)
     for view in range(len(frames)):
         (first,) = np.nonzero((views == view) & inside & (labels == NOISE))
-        labels[first] = first  # provisionally a group each, named after its first frame
+        labels[first] = first  # a provisional group each, named after its first frame
         for other in range(view + 1, len(frames)):
             (rest,) = np.nonzero((views == other) & inside & (labels == NOISE))
             pairs = match_frames(
@@ -161,14 +163,10 @@ def _set_ambiguous(
     inside: np.ndarray,
     options: AgreementOptions,
 ) -> None:
-    """Keep, of groups that are too near to each other, the largest, and no noise near it.
+    """Mark groups that are too near to a larger group, and noise that is near a group.
 
-    Args:
-        labels: N, the row of the group's first frame or :data:`NOISE`; changed in place.
-        common: N×4 frames in the common image.
-        sizes: N, the number of frames of the group that is named after a row.
-        inside: N bool.
-        options: see there.
+    Labels N, the row of a group's first frame or :data:`NOISE`, are changed in place; sizes N are
+    the numbers of frames of the groups that are named after the rows.
     """
     firsts = np.unique(labels[labels >= 0])
     firsts = firsts[np.argsort(-sizes[firsts], kind="stable")]
@@ -178,7 +176,7 @@ def _set_ambiguous(
     tree = cKDTree(common[firsts, :2])
 
     def near(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Pairs of a row, as an index of rows, and a group, as an index of firsts."""
+        """Find near pairs of a row (index of rows) and a group (index of firsts)."""
         reach = np.maximum(options.separation_pixels, options.separation_sigmas * common[rows, 2])
         found = tree.query_ball_point(common[rows, :2], reach)
         lengths = [len(groups) for groups in found]

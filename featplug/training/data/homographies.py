@@ -1,10 +1,11 @@
 """Random homographies, and images, points and masks under them.
 
-The scheme is DeTone et al.'s ("SuperPoint", CVPR Workshops 2018, section 5): a patch in the middle
-of the image is tilted, scaled, shifted and turned, and the homography takes the patch as it was to
-what it has become. :data:`MTLDESC` and :data:`LISRD` are what the two papers' released code draws.
+The scheme is that of DeTone et al. ("SuperPoint", CVPR Workshops 2018, section 5): a patch in the
+middle of the image is tilted, scaled, shifted and turned, and the homography maps the original to
+the changed patch. :data:`MTLDESC` and :data:`LISRD` are the distributions of the two papers'
+released code.
 
-Coordinates are pixels (x, y), an integer is a pixel's centre; a homography is a 3×3 matrix that
+Coordinates are pixels (x, y), and an integer is a pixel's centre; a homography is a 3×3 matrix that
 maps points of image 0 to points of image 1.
 """
 
@@ -24,12 +25,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class HomographyOptions:
-    """What :func:`random_homography` draws from; lengths are in parts of the image's sides."""
+    """Distribution of random homographies; lengths are fractions of the image's sides."""
 
     patch_ratio: float = 0.85
     """Side of the patch in the middle."""
     source: Literal["patch", "image"] = "patch"
-    """What is mapped to the changed patch: the patch itself, or the whole image, which shrinks."""
+    """Area that is mapped to the changed patch: the patch itself, or the whole image."""
     perspective: tuple[float, float] = (0.2, 0.2)
     """Largest shift of the patch's corners along x and y; 0 leaves the patch a rectangle."""
     scale: tuple[float, float] = (0.8, 1.2)
@@ -41,12 +42,12 @@ class HomographyOptions:
     translation: bool = True
     """Move the patch anywhere in the image."""
     translation_overflow: float = 0.0
-    """How far the patch may be moved over the image's border."""
+    """Largest shift of the patch beyond the image's border."""
     distribution: Literal["uniform", "normal"] = "uniform"
-    """Of perspective and scale; the normal one is cut at two standard deviations, its range."""
+    """Distribution of perspective and scale; the normal one is cut at two standard deviations."""
 
     def without_rotation(self) -> HomographyOptions:
-        """The same without rotation."""
+        """Return these options without rotation."""
         return replace(self, max_angle=0.0)
 
 
@@ -55,7 +56,7 @@ MTLDESC = HomographyOptions(
 )
 """MTLDesc's synthetic pairs."""
 LISRD = HomographyOptions(max_angle=1.57, num_angles=25, distribution="normal")
-"""LISRD's triplets. The released code never draws the last of the 25 angles; here it may be."""
+"""LISRD's triplets. The released code never draws the last of the 25 angles; this does."""
 GENERAL = HomographyOptions(scale=(0.6, 1.6), max_angle=np.pi / 6, distribution="normal")
 """Moderate changes of viewpoint."""
 
@@ -63,18 +64,11 @@ GENERAL = HomographyOptions(scale=(0.6, 1.6), max_angle=np.pi / 6, distribution=
 def random_homography(
     rng: np.random.Generator, size: tuple[int, int], options: HomographyOptions
 ) -> np.ndarray:
-    """Draw a homography between two images of one size.
+    """Draw a 3×3 float64 homography between two images of (width, height).
 
-    As in the released code of both papers, the rotation is one of the unit square: where the image
-    is not square, it also shears by the ratio of the sides.
-
-    Args:
-        rng: source of randomness; the number of values drawn does not depend on the options.
-        size: (width, height) of both images.
-        options: what to draw from.
-
-    Returns:
-        3×3 float64, scaled to a lower right entry of 1.
+    As in the released code of both papers, the rotation turns the unit square, which shears an
+    image that is not square by the ratio of its sides. The number of values drawn from ``rng`` does
+    not depend on the options.
     """
 
     def draw(low: float, high: float) -> float:
@@ -95,7 +89,7 @@ def random_homography(
     center = after.mean(0)
     after = center + draw(*options.scale) * (after - center)
 
-    # Twice the absolute value: where the patch is larger than the image, it moves as well.
+    # The absolute values let a patch that is larger than the image move, too.
     down = np.abs(after).min(0) + options.translation_overflow
     up = np.abs(1 - after).min(0) + options.translation_overflow
     shift = -down + (down + up) * rng.random(2)
@@ -117,21 +111,16 @@ def random_homography(
 
 
 def _truncated_normal(share: float) -> float:
-    """Turn a uniform number in [0, 1) into a normal one, cut at 2σ, with [0, 1] as its range."""
+    """Map a uniform number in [0, 1) to a normal one in [0, 1], cut at 2σ."""
     low = ndtr(-2.0)
     return float(0.5 + ndtri(low + share * (1 - 2 * low)) / 4)
 
 
 def rotation_angle(homography: np.ndarray, size: tuple[int, int]) -> float:
-    """Measure how far a homography turns the middle of the image.
+    """Measure the angle by which a homography turns the middle of an image of (width, height).
 
-    Args:
-        homography: 3×3.
-        size: (width, height) of image 0.
-
-    Returns:
-        Radians in (−π, π], positive from the x axis towards the y axis: the rotation that is
-        closest to the homography's derivative at the image's centre.
+    Radians in (−π, π], positive from the x axis towards the y axis, of the rotation closest to the
+    homography's derivative at the image's centre.
     """
     x, y = (size[0] - 1) / 2, (size[1] - 1) / 2
     u, v, w = homography @ (x, y, 1.0)
@@ -141,15 +130,9 @@ def rotation_angle(homography: np.ndarray, size: tuple[int, int]) -> float:
 
 
 def warp_points(points: Tensor, homographies: Tensor) -> Tensor:
-    """Map points from image 0 to image 1.
+    """Map B×N×2 points (x, y) by B×3×3 homographies; points beyond the horizon become NaN.
 
-    Args:
-        points: B×N×2 (x, y).
-        homographies: B×3×3, best in float64.
-
-    Returns:
-        B×N×2 of the points' type, with the points beyond the horizon, whose images mean nothing,
-        as NaN.
+    The result has the points' type; homographies are best given in float64.
     """
     precise = points.to(homographies.dtype)
     depth = F.pad(precise, (0, 1), value=1.0) @ homographies[:, 2, :, None]
@@ -158,45 +141,31 @@ def warp_points(points: Tensor, homographies: Tensor) -> Tensor:
 
 
 def warp_images(images: Tensor, homographies: Tensor, size: tuple[int, int]) -> Tensor:
-    """Warp image 0 to image 1, bilinearly, on the images' device.
+    """Warp B×C×H×W images bilinearly by B×3×3 homographies to (height, width), on their device.
 
-    Args:
-        images: B×C×H×W float.
-        homographies: B×3×3.
-        size: (height, width) of image 1.
-
-    Returns:
-        B×C×height×width; 0 where image 1 shows nothing of image 0.
+    Pixels that show nothing of an image are 0.
     """
-    # align_corners: grid_sample's coordinates -1 and 1 are then the *centres* of the border's
-    # pixels, which makes the homographies' convention exact.
+    # With align_corners, grid_sample's coordinates -1 and 1 are the centres of the border's pixels,
+    # so the homographies' convention holds exactly.
     return warp_perspective(images, homographies.to(images.dtype), size, align_corners=True)
 
 
 def inside(points: Tensor, sizes: Tensor) -> Tensor:
-    """Tell which points lie between the centres of the border's pixels.
+    """Compute whether B×N×2 points lie between the centres of the border's pixels; NaN does not.
 
-    Args:
-        points: B×N×2 (x, y); NaN lies outside.
-        sizes: B×2 (width, height), or 2 for all.
-
-    Returns:
-        B×N bool.
+    Sizes are B×2 (width, height), or 2 for all.
     """
     limits = (sizes.to(points.device, points.dtype) - 1).expand(len(points), 2)[:, None]
     return ((points >= 0) & (points <= limits)).all(-1)
 
 
 def valid_masks(homographies: Tensor, sizes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Tell which pixels of image 1 show image 0.
+    """Compute where :func:`warp_images` uses pixels of image 0 only, B×height×width bool.
 
     Args:
-        homographies: B×3×3.
+        homographies: B×3×3, from image 0 to image 1.
         sizes: B×2 (width, height) of image 0.
         size: (height, width) of image 1.
-
-    Returns:
-        B×height×width bool: the pixels to which :func:`warp_images` mixes nothing from outside.
     """
     height, width = size
     y, x = (torch.arange(side).to(homographies) for side in (height, width))

@@ -1,10 +1,10 @@
-"""ContextDesc's match sets: keypoints of two views of a photograph, some in both, some not.
+"""ContextDesc's match sets: keypoints of two views of a photograph, of which some match.
 
 Luo et al., "ContextDesc: Local Descriptor Augmentation with Cross-Modality Context", CVPR 2019,
-section 4.1, and the released trainer: 1024 pairs of keypoints per pair of images, the matching ones
-first, the others noise. The keypoints come from a file of patch groups
-(:mod:`featplug.training.data.patch_groups`), which lists those of every view; the views are
-rendered again, since context needs whole images.
+section 4.1, and the released trainer: 1024 pairs of keypoints per pair of images, first those that
+match, then noise. The keypoints of every view come from a file of patch groups
+(:mod:`featplug.training.data.patch_groups`); the views are rendered again, since context needs
+whole images.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from featplug.extractors.contextdesc import PatchSampler
 from featplug.io.images import to_grey
 from featplug.networks.contextdesc import normalise_positions
+from featplug.training.data.batches import StepBatches
 from featplug.training.data.frame_groups import NOISE
 from featplug.training.data.homographies import warp_points
 from featplug.training.data.patch_groups import PatchGroups
@@ -31,87 +31,81 @@ from featplug.training.data.photographs import Photographs, resized, shuffled_pl
 
 @dataclass(frozen=True)
 class MatchSetOptions:
-    """What a batch of :class:`MatchSets` is made of; numbers are the released trainer's."""
+    """Contents of a batch of match sets; numbers are the released trainer's."""
 
     batch_size: int = 2
-    """Pairs of views."""
+    """Number of pairs of views."""
     num_keypoints: int = 1024
-    """Per view, matching ones and noise."""
+    """Number of keypoints of a view, matching ones and noise."""
     min_inliers: int = 32
-    """Matching keypoints that a pair of views must have."""
+    """Number of matching keypoints that a pair of views must have."""
     max_inliers: int = 768
-    """More are left out, so that there is noise."""
+    """Largest number of matching keypoints, which leaves room for noise."""
     regional_size: int = 448
-    """Side of the square images for the regional features."""
+    """Side in pixels of the square images for the regional features."""
     pyramid: bool = False
     """Sample patches from a Gaussian pyramid, as the extractor's option of that name does."""
     scale_jitter: float = 0.15
-    """Of the patches' size, as a power of 2 to either side. The released 0.3, and its change of
-    aspect, make up for keypoints without errors and for patches cut from one frame; here views
-    are tilted and keypoints detected in each."""
+    """Largest change of the patches' size, as a power of 2 to either side. The released 0.3 and
+    change of aspect replace errors of keypoints; here views are tilted and keypoints detected in
+    each."""
     angle_jitter: float = 5.0
-    """Of the patches' orientation, in degrees to either side."""
+    """Largest change of the patches' orientation, in degrees to either side."""
     corner_noise: float = 0.3
     """Largest shift of the corners of the homography that moves the positions for geometric
-    context, the image reaching from −1 to 1."""
+    context, where the image extends from −1 to 1."""
 
 
-class MatchSets(Dataset[dict[str, Tensor]]):
-    """Match sets, a batch per step, which follows from the seed and the step alone.
+class MatchSets(StepBatches):
+    """Match sets.
 
     A batch has, for k = 0 and 1, B pairs and N keypoints:
 
     - ``patches{k}``: B×N×32×32 float32, cut and standardised as at inference;
     - ``positions{k}``: B×N×2 from −1 to 1, for visual context;
-    - ``moved_positions{k}``: the same under a random homography, for geometric context, which so
-      cannot learn by heart where in photographs what lies;
-    - ``image{k}``: B×3×S×S in [0, 1], the view for the regional features, its aspect changed;
+    - ``moved_positions{k}``: the same under a random homography, for geometric context, so that
+      it cannot memorise where things lie in photographs;
+    - ``image{k}``: B×3×S×S in [0, 1], the view for the regional features, made square;
 
-    and ``inliers`` B×N bool: keypoint i of view 0 is keypoint i of view 1. They come first.
+    and ``inliers`` B×N bool: keypoint i of view 0 matches keypoint i of view 1. Inliers come first.
 
     Args:
         groups: the file of patch groups.
-        photographs: those of them to use.
-        options: see there.
-        seed: of everything random.
+        photographs: the photographs to use, read at the size that the groups were made at.
+        options: contents of a batch.
+        seed: seed of everything random.
 
     Raises:
-        ValueError: the file lacks a photograph, or none has two views with enough in common.
+        ValueError: the file lacks a photograph or was made at another size, or no photograph has
+            two views with enough keypoints in common.
     """
 
     def __init__(
         self,
         groups: PatchGroups,
         photographs: Photographs,
-        options: MatchSetOptions | None = None,
+        options: MatchSetOptions = MatchSetOptions(),
         seed: int = 0,
     ) -> None:
-        self.groups, self.photographs, self.seed = groups, photographs, seed
-        self.options = options or MatchSetOptions()
+        super().__init__(options.batch_size, seed)
+        self.groups, self.photographs, self.options = groups, photographs, options
         groups.require(photographs.names)
         self._look = groups.photometric
-        if photographs.max_side != groups.provenance.conf["max_side"]:
+        if photographs.max_side != groups.max_side:
             raise ValueError(
-                f"{groups.path} was made of photographs of at most "
-                f"{groups.provenance.conf['max_side']} px, not {photographs.max_side}; read them "
-                "at that size."
+                f"{groups.path} was made from photographs of at most {groups.max_side} px, not "
+                f"{photographs.max_side}; read them at that size."
             )
         usable = (name for name in photographs.names if len(self._pairs(name)))
         if next(usable, None) is None:
             raise ValueError(
-                f"No photograph in {groups.path} has two views with {self.options.min_inliers} "
-                "keypoints in common; ask for fewer."
+                f"{groups.path}: no photograph has two views with {self.options.min_inliers} "
+                "keypoints in common; lower min_inliers."
             )
 
-    def __getitem__(self, step: int) -> dict[str, Tensor]:
-        """Give the batch of a step, see the class."""
-        first = step * self.options.batch_size
-        samples = [self._sample(n) for n in range(first, first + self.options.batch_size)]
-        return {key: torch.stack([sample[key] for sample in samples]) for key in samples[0]}
-
-    def _sample(self, number: int) -> dict[str, Tensor]:
-        options = self.options
-        rng = np.random.default_rng([self.seed, 0, number])
+    def sample(self, number: int) -> dict[str, np.ndarray]:
+        """Choose and render one match set."""
+        options, rng = self.options, self.sample_rng(number)
         index, pair = self._choose_pair(number, rng)
         name = self.photographs.names[index]
         image, _ = self.photographs.read(index)
@@ -119,7 +113,9 @@ class MatchSets(Dataset[dict[str, Tensor]]):
             name, "frames", "groups", "views", "homographies", "seeds"
         )
         rows = choose_match_set(groups, views, pair, options, rng)
-        sample = {"inliers": torch.arange(options.num_keypoints) < rows.num_inliers}
+        sample: dict[str, np.ndarray] = {
+            "inliers": np.arange(options.num_keypoints) < rows.num_inliers
+        }
         for k, (view, chosen) in enumerate(zip(pair, (rows.rows0, rows.rows1), strict=True)):
             picture = render_view(image, warps[view], int(seeds[view]), self._look)
             size = (picture.shape[2], picture.shape[1])
@@ -128,18 +124,19 @@ class MatchSets(Dataset[dict[str, Tensor]]):
             scales = scales[:, 0] * 2 ** (options.scale_jitter * jitter[0])
             oris = oris[:, 0] + options.angle_jitter * jitter[1]
             sampler = PatchSampler(to_grey(picture), scales, options.pyramid)
-            sample[f"patches{k}"] = torch.from_numpy(sampler(positions, scales, oris))
+            sample[f"patches{k}"] = sampler(positions, scales, oris)
             normalised = normalise_positions(torch.from_numpy(positions), size)
             homography = _corner_homography(rng, options.corner_noise)
-            sample[f"positions{k}"] = normalised
-            sample[f"moved_positions{k}"] = warp_points(normalised[None], homography[None])[0]
+            sample[f"positions{k}"] = normalised.numpy()
+            moved = warp_points(normalised[None], homography[None])[0]
+            sample[f"moved_positions{k}"] = moved.numpy()
             planes = picture.mul(255).round().byte().permute(1, 2, 0).numpy()
             square = resized(planes, (options.regional_size,) * 2)
-            sample[f"image{k}"] = torch.from_numpy(square).permute(2, 0, 1) / 255
+            sample[f"image{k}"] = square.transpose(2, 0, 1) / np.float32(255)
         return sample
 
     def _choose_pair(self, number: int, rng: np.random.Generator) -> tuple[int, tuple[int, int]]:
-        """Photographs in random order, all once a round; another one where it has no pair."""
+        """Choose a photograph, each once per round unless it has no pair, and one of its pairs."""
         count = len(self.photographs)
         _, first = shuffled_place(self.seed, number, count)
         indices = (first, *rng.permutation(count).tolist())
@@ -148,7 +145,7 @@ class MatchSets(Dataset[dict[str, Tensor]]):
         return index, pairs[rng.integers(len(pairs))]
 
     def _pairs(self, name: str) -> list[tuple[int, int]]:
-        """Pairs of a photograph's views with enough keypoints in common."""
+        """List the pairs of a photograph's views with enough keypoints in common."""
         groups, views, warps = self.groups.read(name, "groups", "views", "homographies")
         grouped = groups != NOISE
         seen = np.zeros((len(warps), groups.max(initial=0) + 1), np.int64)
@@ -163,14 +160,14 @@ class MatchSets(Dataset[dict[str, Tensor]]):
 
 @dataclass(frozen=True)
 class MatchSet:
-    """Which keypoints make a match set."""
+    """Keypoints of a match set."""
 
     rows0: np.ndarray
-    """N, of view 0."""
+    """Rows N of the keypoints of view 0."""
     rows1: np.ndarray
-    """N, of view 1."""
+    """Rows N of the keypoints of view 1."""
     num_inliers: int
-    """That many pairs match, and come first."""
+    """Number of pairs that match, which come first."""
 
 
 def choose_match_set(
@@ -183,14 +180,14 @@ def choose_match_set(
     """Choose matching keypoints of two views, and others of each view as noise.
 
     Args:
-        groups: D, the point that each keypoint shows; :data:`NOISE` for one of no other view.
-        views: D, the view that it is in.
+        groups: D, the point that each keypoint shows; :data:`NOISE` if no other view shows it.
+        views: D, the view of each keypoint.
         pair: two views that have points in common.
-        options: see there.
+        options: numbers of keypoints and inliers.
         rng: source of randomness.
 
     Returns:
-        Rows of ``groups``. Each view has some noise, which is repeated where there is too little.
+        Rows of ``groups``. Each view has some noise, repeated if it is too little.
     """
     sides = [np.flatnonzero(views == view) for view in pair]
     grouped = [side[groups[side] != NOISE] for side in sides]
@@ -208,7 +205,7 @@ def choose_match_set(
 
 
 def _corner_homography(rng: np.random.Generator, noise: float) -> Tensor:
-    """A homography of [−1, 1]² that moves each corner by at most ``noise`` along x and y."""
+    """Draw a homography of [−1, 1]² that moves corners by at most ``noise`` along x and y."""
     corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], np.float32)
     moved = corners + rng.uniform(-noise, noise, corners.shape).astype(np.float32)
     return torch.from_numpy(cv2.getPerspectiveTransform(corners, moved))

@@ -1,11 +1,11 @@
 """DOAP's label mining: which patches of a photograph look different enough to be distractors.
 
 He et al., "Local Descriptors Optimized for Average Precision", CVPR 2018, section 4.2 and
-appendix C. All patches of an image sequence, here of a photograph, are clustered by appearance;
-patches of clusters far from each other are distractors, the others are ignored, since repeated
-structures look alike at different points. The features are HOG of Felzenszwalb et al. ("Object
-Detection with Discriminatively Trained Part-Based Models", PAMI 2010, section 6), whose 31 numbers
-per cell make the paper's 2240 dimensions, as VLFeat computes them, and the patch itself.
+appendix C. All patches of an image sequence, here of a photograph, are clustered by appearance.
+Patches of clusters that are far from each other are distractors; the others are ignored, since
+repeated structures look alike at different points. The features, 2240 numbers as in the paper, are
+the patch itself and the HOG of Felzenszwalb et al. ("Object Detection with Discriminatively Trained
+Part-Based Models", PAMI 2010, section 6) as VLFeat computes it, with 31 numbers per cell.
 """
 
 from __future__ import annotations
@@ -13,49 +13,43 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.spatial.distance import pdist, squareform
+from sklearn.cluster import KMeans
 from torch import Tensor
 
-from featplug.io.artifact import Provenance
-from featplug.io.h5file import H5Writer
+from featplug.training.data.patch_groups import PatchGroups
 from featplug.training.data.patch_views import MARGIN
-from featplug.training.data.photograph_files import PhotographFile, is_whole
-
-if TYPE_CHECKING:
-    from featplug.training.data.patch_groups import PatchGroups
+from featplug.training.data.photograph_files import Datasets, PhotographFile
 
 _HOG_SIZE, _CELL, _RAW_SIZE = 64, 8, 16
 _ORIENTATIONS = 9
 _CLIP = 0.2
 _CHUNK = 128
-_KIND = "mined labels"
 
 
 @dataclass(frozen=True)
 class MiningOptions:
-    """How :func:`mine_labels` clusters; the defaults are the paper's."""
+    """How patches are clustered; the defaults are the paper's."""
 
     num_clusters: int = 100
+    """Number of clusters of a photograph's patches."""
     percentile: float = 20.0
-    """Of the distances between clusters: those above it make distractors."""
+    """Percentile of the distances between clusters above which they are distractors."""
     iterations: int = 20
+    """Largest number of k-means iterations."""
     seed: int = 0
+    """Seed of the first centres."""
 
 
 def hog(images: Tensor) -> Tensor:
-    """Histograms of oriented gradients.
+    """Compute histograms of oriented gradients of N×H×W grey images, H and W multiples of 8.
 
-    Args:
-        images: N×H×W grey, H and W multiples of 8.
-
-    Returns:
-        N×(H/8)×(W/8)×31: 18 directions, 9 undirected ones, and the cell's gradient energy relative
-        to each of the four blocks of 2×2 cells that it is in.
+    The result is N×(H/8)×(W/8)×31: 18 directions, 9 undirected ones, and the cell's gradient energy
+    relative to each of the four blocks of 2×2 cells that contain it.
     """
     padded = F.pad(images[:, None], (1, 1, 1, 1), mode="replicate")[:, 0]
     dx = (padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2]) / 2
@@ -86,7 +80,7 @@ def hog(images: Tensor) -> Tensor:
 
 
 def _pooling(side: int) -> Tensor:
-    """Share of each pixel in each cell, (side/8)×side: a pixel counts in the two nearest."""
+    """Compute weights of pixels in cells, (side/8)×side; a pixel counts in the two nearest."""
     centres = torch.arange(side // _CELL) * _CELL + (_CELL - 1) / 2
     return (1 - (torch.arange(side) - centres[:, None]).abs() / _CELL).clamp(min=0)
 
@@ -95,12 +89,8 @@ def _pooling(side: int) -> Tensor:
 def appearance(patches: np.ndarray, device: torch.device | str = "cpu") -> np.ndarray:
     """Compute the features that patches are clustered by (appendix C.1).
 
-    Args:
-        patches: N×S×S uint8, as stored: the window is the middle, S / 1.5 wide.
-        device: to compute on.
-
-    Returns:
-        N×2240 float32: HOG of the window at 64×64, and the window at 16×16, in [0, 1].
+    For N×S×S uint8 patches as stored, of which the window is the middle, S / 1.5 wide, they are
+    N×2240 float32: HOG of the window at 64×64, and the window at 16×16, in [0, 1].
     """
     side = round(patches.shape[-1] / MARGIN)
     start = (patches.shape[-1] - side) // 2
@@ -115,148 +105,75 @@ def appearance(patches: np.ndarray, device: torch.device | str = "cpu") -> np.nd
     return torch.cat(features or [torch.zeros(0, dimensions)]).numpy()
 
 
-def cluster(
-    features: np.ndarray, options: MiningOptions, device: torch.device | str = "cpu"
-) -> tuple[np.ndarray, np.ndarray]:
-    """Cluster by k-means, and tell which clusters are far from each other.
+def cluster(features: np.ndarray, options: MiningOptions) -> tuple[np.ndarray, np.ndarray]:
+    """Cluster by k-means, and find the clusters that are far from each other.
 
     Args:
         features: N×D float32.
-        options: see there; there are at most N clusters.
-        device: to compute on.
+        options: options of the clustering; equal features get no clusters of their own.
 
     Returns:
         N int64 clusters; K×K bool, symmetric, whether the distance of two centres is above the
-        percentile of the distances of all.
+        percentile of all such distances.
     """
-    count = min(options.num_clusters, len(features))
+    count = min(options.num_clusters, len(np.unique(features, axis=0)))
     if count < 2:
         return np.zeros(len(features), np.int64), np.zeros((count, count), bool)
-    data = torch.from_numpy(features).to(device)
-    assigned, centres = _k_means(data, count, options.iterations, options.seed)
-    used, clusters = np.unique(assigned.numpy(force=True), return_inverse=True)
-    distances = pdist(centres.numpy(force=True)[used])
+    k_means = KMeans(count, n_init=1, max_iter=options.iterations, random_state=options.seed)
+    used, clusters = np.unique(k_means.fit_predict(features), return_inverse=True)
+    distances = pdist(k_means.cluster_centers_[used])
     threshold = np.percentile(distances, options.percentile) if len(distances) else np.inf
     return clusters, squareform(distances > threshold).astype(bool)
 
 
-@torch.no_grad()
-def _k_means(data: Tensor, count: int, iterations: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Lloyd's iterations from k-means++ centres, as products of matrices.
-
-    SciPy's takes twenty times as long in so many dimensions.
-
-    Args:
-        data: N×D.
-        count: K.
-        iterations: at most.
-        seed: of the first centres.
-
-    Returns:
-        N clusters, some of the K perhaps empty, and K×D centres.
-    """
-    rng = np.random.default_rng(seed)
-    squares = data.square().sum(1)
-
-    def squared_distances(centres: Tensor) -> Tensor:
-        return (squares[:, None] + centres.square().sum(1) - 2 * data @ centres.mT).clamp(min=0)
-
-    rows = [int(rng.integers(len(data)))]
-    nearest = squared_distances(data[rows])[:, 0]
-    for _ in range(count - 1):
-        total = nearest.double().cumsum(0)
-        drawn = torch.searchsorted(total, total[-1] * rng.random(), right=True)
-        rows.append(min(int(drawn), len(data) - 1))
-        nearest = torch.minimum(nearest, squared_distances(data[rows[-1:]])[:, 0])
-    centres = data[rows]
-    assigned = squared_distances(centres).argmin(1)
-    for _ in range(iterations):
-        sizes = torch.bincount(assigned, minlength=count)
-        sums = torch.zeros_like(centres).index_add_(0, assigned, data)
-        centres = torch.where(sizes[:, None] > 0, sums / sizes.clamp(min=1)[:, None], centres)
-        before, assigned = assigned, squared_distances(centres).argmin(1)
-        if torch.equal(before, assigned):
-            break
-    return assigned, centres
-
-
-def mine_labels(
-    groups: PatchGroups,
-    path: Path,
-    options: MiningOptions | None = None,
-    names: Sequence[str] | None = None,
-    device: torch.device | str = "cpu",
-) -> Iterator[str]:
-    """Mine labels of the patches of every photograph that has none yet.
-
-    Can be stopped at any time; called again with the same options, it goes on.
-
-    Args:
-        groups: the file of patches.
-        path: the file of labels, made or continued: a group per photograph with ``clusters`` M
-            and ``far`` K×K, see :func:`cluster`.
-        options: see there.
-        names: of photographs; all by default.
-        device: to compute on.
-
-    Yields:
-        The name of each photograph that the file now has.
-
-    Raises:
-        ValueError: the file is of other options or other patches.
-    """
-    options = options or MiningOptions()
-    provenance = Provenance(
-        _KIND, asdict(options), inputs={"patch_groups": groups.provenance.file_id}
-    )
-    names = groups.names() if names is None else names
-    if is_whole(path, provenance, lambda reader: all(name in reader.file for name in names)):
-        yield from names
-        return
-    with H5Writer(path, provenance) as writer:
-        for name in names:
-            if name not in writer.file:
-                (patches,) = groups.read(name, "patches")
-                clusters, far = cluster(appearance(patches, device), options, device)
-                with writer.explaining_failures():
-                    writer.link(name, {"clusters": clusters.astype(np.int32), "far": far}, {})
-                    writer.file.flush()
-            yield name
-
-
 class MinedLabels(PhotographFile):
-    """A file of mined labels, open in each process that reads it.
+    """A file of mined labels: ``clusters`` M and ``far`` K×K of :func:`cluster` per photograph."""
 
-    Args:
-        path: the file.
+    kind = "mined labels"
+    revision = 2
 
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is not such a file.
-    """
+    @classmethod
+    def make(
+        cls,
+        groups: PatchGroups,
+        path: Path,
+        options: MiningOptions = MiningOptions(),
+        device: torch.device | str = "cpu",
+    ) -> Iterator[str]:
+        """Mine labels of the patches of all photographs, by :meth:`make_missing`.
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, _KIND)
+        Args:
+            groups: the file of patches.
+            path: the file to make or to continue.
+            options: options of the clustering.
+            device: device to compute features on.
+        """
 
-    def require_of(self, groups_id: str, names: Sequence[str]) -> None:
-        """Check that the labels are of this file of patches, and of all these photographs.
+        def compute(name: str) -> Datasets:
+            (patches,) = groups.read(name, "patches")
+            clusters, far = cluster(appearance(patches, device), options)
+            return {"clusters": clusters.astype(np.int32), "far": far}
+
+        sources = {"patch_groups": groups.provenance.file_id}
+        return cls.make_missing(path, groups.names(), compute, asdict(options), sources)
+
+    def require_of(self, groups: PatchGroups, names: Sequence[str]) -> None:
+        """Check that the labels are of this file of patches and of all these photographs.
 
         Raises:
             ValueError: they are not.
         """
-        if groups_id != self.provenance.inputs["patch_groups"]:
-            raise ValueError(f"{self.path} was mined from other patches; mine labels of these.")
+        if groups.provenance.file_id != self.provenance.inputs["patch_groups"]:
+            raise ValueError(
+                f"{self.path} was mined from other patches than {groups.path}; mine labels of "
+                "these."
+            )
         self.require(names)
 
     def are_far(self, name: str, rows: np.ndarray) -> np.ndarray:
-        """Tell which patches of a photograph are distractors of each other.
+        """Compute which patches (rows) of a photograph are distractors of each other, N×N bool.
 
-        Args:
-            name: of the photograph.
-            rows: N of its patches.
-
-        Returns:
-            N×N bool; false says nothing of patches that show the same point.
+        False does not mean that two patches show the same point.
         """
         clusters, far = self.read(name, "clusters", "far")
         return far[np.ix_(clusters[rows], clusters[rows])]

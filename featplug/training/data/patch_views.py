@@ -1,7 +1,7 @@
 """Patches of one photograph that show the same point, cut from several views of it.
 
-A photograph is seen under several homographies, each time in another look. SIFT detects in every
-view as it does at inference, so the patches have the detector's true errors of position, scale and
+The views are homographies of the photograph, each with another look. SIFT detects keypoints in
+every view as at inference, so the patches have the detector's true errors of position, scale and
 orientation.
 """
 
@@ -25,65 +25,66 @@ from featplug.training.data.frame_groups import (
     warp_frames,
 )
 from featplug.training.data.homographies import HomographyOptions, random_homography
+from featplug.training.data.photographs import MAX_SIDE
 from featplug.training.data.photometric import PhotometricOptions
 
 STORED_SIZE = 48
-"""Side in pixels of a stored patch ..."""
+"""Side in pixels of a stored patch."""
 MARGIN = 1.5
-"""... which is this much wider than the window that is described, so that patches can be turned and
-scaled in training."""
+"""Width of a stored patch relative to the described window, so that training can turn and scale
+patches."""
 MILD = HomographyOptions(
     patch_ratio=0.9, perspective=(0.05, 0.05), scale=(0.9, 1.1), max_angle=0.1, translation=False
 )
-"""The first view's homography, about as one holds a camera."""
-
-_SEEDS = 2**62
+"""Homographies of the first view, about the tilt of a hand-held camera."""
 
 
 @dataclass(frozen=True)
 class PatchGroupOptions:
-    """How :func:`make_patch_groups` makes them."""
+    """How patch groups are found and cut."""
 
     num_views: int = 8
-    """Views of a photograph; the first one is mild and keeps the photograph's look."""
+    """Number of views of a photograph; the first is mild and keeps the photograph's look."""
     first_homographies: HomographyOptions = MILD
+    """Distribution of the first view's homography."""
     homographies: HomographyOptions = homographies.GENERAL
+    """Distribution of the other views' homographies."""
     photometric: PhotometricOptions = photometric.GENERAL
+    """Changes of the other views' looks."""
     max_keypoints: int = 2000
-    """SIFT keypoints per view, those with the highest scores."""
+    """Number of SIFT keypoints of a view, those with the highest scores."""
     relative_radius: float = 12.0
-    """Half of the described window's width, as a multiple of σ."""
+    """Half the described window's width, as a multiple of σ."""
     agreement: AgreementOptions = field(default_factory=AgreementOptions)
+    """Criteria for keypoints that show the same point."""
     max_groups: int = 300
-    """Groups per photograph whose patches are stored, chosen at random."""
+    """Number of groups of a photograph whose patches are stored, chosen at random."""
     max_patches: int = 4
-    """Patches per group that are stored, chosen at random."""
-    max_side: int = 1024
+    """Number of patches of a group that are stored, chosen at random."""
+    max_side: int = MAX_SIDE
     """Longest side in pixels at which a photograph is used."""
     seed: int = 0
+    """Seed of everything random."""
 
 
 def render_view(
     image: np.ndarray, homography: np.ndarray, seed: int, options: PhotometricOptions
 ) -> Tensor:
-    """Render one view of a photograph, of its size.
+    """Render one view of a photograph, of its size, 3×H×W float32 in [0, 1].
 
-    Beyond the photograph is its reflection, so that no border attracts keypoints.
+    The area beyond the photograph shows its reflection, so that no border attracts keypoints.
 
     Args:
         image: H×W×3 uint8 RGB.
         homography: 3×3, from the photograph to the view.
-        seed: of the look; negative for the photograph's own.
-        options: of the look.
-
-    Returns:
-        3×H×W float32 in [0, 1].
+        seed: seed of the look; negative for the photograph's own.
+        options: changes of the look.
     """
     height, width = image.shape[:2]
     centre = warp_frames(np.array([[(width - 1) / 2, (height - 1) / 2, 1, 0]]), homography)
     scale = centre[0, 2]
     if scale < 1:
-        # What the smaller view cannot show must not alias into it.
+        # Details that the smaller view cannot show must not alias into it.
         image = cv2.GaussianBlur(image, (0, 0), 0.5 * np.sqrt(scale**-2 - 1) + 1e-3)
     warped = cv2.warpPerspective(
         image, homography, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
@@ -95,16 +96,7 @@ def render_view(
 def find_patch_groups(
     image: np.ndarray, options: PatchGroupOptions, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
-    """Make the patch groups of one photograph.
-
-    Args:
-        image: H×W×3 uint8 RGB.
-        options: see there.
-        rng: source of randomness.
-
-    Returns:
-        The datasets of a photograph, see the module.
-    """
+    """Make the datasets of :mod:`featplug.training.data.patch_groups` from an H×W×3 uint8 image."""
     height, width = image.shape[:2]
     size = (width, height)
     warps = np.stack(
@@ -113,7 +105,7 @@ def find_patch_groups(
             for k in range(options.num_views)
         ]
     )
-    seeds = np.where(np.arange(options.num_views), rng.integers(_SEEDS, size=options.num_views), -1)
+    seeds = photometric.draw_seeds(rng, options.num_views, np.arange(options.num_views) > 0)
     sift = SIFT({"max_keypoints": options.max_keypoints})
     greys, detected = [], []
     for warp, seed in zip(warps, seeds.tolist(), strict=True):
@@ -158,12 +150,12 @@ def find_patch_groups(
 def _choose_patches(
     groups: np.ndarray, options: PatchGroupOptions, rng: np.random.Generator
 ) -> np.ndarray:
-    """Choose groups, and patches of each: rows of ``groups``, those of one group together.
+    """Choose groups and patches of each, as rows of ``groups``, those of one group together.
 
-    A group is the likelier chosen the more pairs it adds: with a weight of its size less one.
+    The weight of a group in the choice is its size less one.
     """
     sizes = np.bincount(groups[groups >= 0]).clip(max=options.max_patches)
-    # The largest of random numbers to the power of 1 / weight are a weighted sample.
+    # The largest of random numbers to the power of 1 / weight form a weighted sample.
     keys = np.log(rng.random(len(sizes))) / np.maximum(sizes - 1, 1)
     chosen = np.argsort(-keys)[: options.max_groups]
     rows = rng.permutation(np.flatnonzero(np.isin(groups, chosen)))
@@ -174,7 +166,7 @@ def _choose_patches(
 
 
 def _stretch(patches: np.ndarray) -> np.ndarray:
-    """Scale each patch to the whole range of uint8, lest dark ones lose what little they show."""
+    """Scale each patch to the whole range of uint8, so that dark patches keep their detail."""
     low = patches.min((1, 2), keepdims=True)
     span = np.maximum(patches.max((1, 2), keepdims=True) - low, 1e-3)
     return np.rint((patches - low) * (255 / span)).clip(0, 255).astype(np.uint8)

@@ -1,160 +1,75 @@
-"""HDF5 files with a group per photograph, made and read in several processes."""
+"""HDF5 files with a group per photograph, made once and read by several processes."""
 
 from __future__ import annotations
 
 import os
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Generic, TypeVar
 
 import h5py
 import numpy as np
+import torch
 from torch.utils.data import Dataset
 
 from featplug.io.artifact import Provenance, file_fingerprint
-from featplug.io.h5file import H5Reader, H5Writer
+from featplug.io.h5file import FINGERPRINT, H5Reader, H5Writer
 from featplug.training.data.batches import load_ahead
-from featplug.training.data.photographs import Photographs
+from featplug.training.data.photographs import MAX_SIDE, Photographs
 
-Compute = Callable[[Photographs, int], Mapping[str, np.ndarray]]
-"""Computes the datasets of a photograph, given by its index."""
-
-
-class _Making(Dataset[Any]):
-    """The datasets of photographs by index, or the error that says why there are none."""
-
-    def __init__(self, images: Photographs, compute: Compute) -> None:
-        self.images, self.compute = images, compute
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> Mapping[str, np.ndarray] | Exception:
-        try:
-            return self.compute(self.images, index)
-        except (FileNotFoundError, ValueError) as error:
-            return error
-
-
-def is_whole(path: Path, provenance: Provenance, has_all: Callable[[H5Reader], bool]) -> bool:
-    """Tell whether a file needs no more; it is only read, so that several trainings can use it.
-
-    Args:
-        path: the file, if there is one.
-        provenance: what it should be.
-        has_all: whether it lacks nothing, asked of a file of that provenance.
-    """
-    if not path.is_file():
-        return False
-    with H5Reader(path) as reader:
-        made_by = reader.provenance
-        return made_by is not None and not made_by.difference(provenance) and has_all(reader)
-
-
-def make_photograph_file(
-    images: Photographs,
-    path: Path,
-    provenance: Provenance,
-    compute: Compute,
-    num_workers: int = 2,
-) -> Iterator[str]:
-    """Make the group of every photograph that has none yet.
-
-    Can be stopped at any time; called again with the same provenance, it goes on.
-
-    Args:
-        images: the photographs.
-        path: the file, made or continued.
-        provenance: what the file is.
-        compute: see there; what it gives must follow from the photograph alone.
-        num_workers: processes; 0 works in this one.
-
-    Yields:
-        The name of each photograph that the file now has.
-
-    Raises:
-        FileNotFoundError: a photograph is gone.
-        ValueError: a photograph cannot be read, or the file is of another provenance.
-    """
-    folder, names = images.folder, images.names
-    if is_whole(path, provenance, lambda reader: len(_done(reader, images)) == len(names)):
-        yield from names
-        return
-    with H5Writer(path, provenance) as writer:
-        done = _done(writer, images)
-        yield from done
-        missing = [name for name in names if name not in set(done)]
-        rest = Photographs(folder, missing, images.max_side, cache_bytes=0)
-        made = load_ahead(_Making(rest, compute), range(len(missing)), num_workers)
-        for name, datasets in zip(missing, made, strict=True):
-            if isinstance(datasets, Exception):
-                try:
-                    raise datasets
-                finally:
-                    # The cycle through its traceback would keep the processes until it is found.
-                    del datasets
-            arrays = {key: np.asarray(value) for key, value in datasets.items()}
-            writer.require_disk(sum(array.nbytes for array in arrays.values()))
-            attributes = {"image_fingerprint": file_fingerprint(folder / name)}
-            with writer.explaining_failures():
-                writer.link(name, arrays, attributes)
-                writer.file.flush()
-            yield name
-
-
-def _done(file: H5Reader | H5Writer, images: Photographs) -> list[str]:
-    """List the photographs that a file has, after a look whether they are still the same."""
-    done = [name for name in images.names if name in file.file]
-    for name in done:
-        photograph = images.folder / name
-        if not file.is_made_from(name, photograph):
-            raise ValueError(
-                f"{photograph} is another photograph than the one {file.path} was made from; "
-                "delete that file to make it anew."
-            )
-    return done
+Datasets = Mapping[str, np.ndarray]
 
 
 class PhotographFile:
-    """A file with a group per photograph, open in each process that reads it.
+    """A file with a group per photograph.
 
     Args:
         path: the file.
-        kind: of its provenance, such as ``patch groups``.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is not such a file.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file holds something else.
     """
 
-    def __init__(self, path: Path, kind: str) -> None:
-        self.path, self.kind = Path(path), kind
+    kind: ClassVar[str]
+    """Contents of the file in words, which its provenance records."""
+    revision: ClassVar[int] = 1
+    """Number that is raised when the contents change."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
         self._reader: H5Reader | None = None
         self._process = os.getpid()
+        self.provenance = self._checked_provenance()
+
+    def _checked_provenance(self) -> Provenance:
         found = self._open().provenance
-        if found is None or found.kind != kind:
-            raise ValueError(f"{self.path} holds no {kind}; make them first.")
-        self.provenance = found
+        if found is None or found.kind != self.kind:
+            raise ValueError(f"{self.path} holds no {self.kind}; make them first.")
+        return found
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_reader": None}
 
     def names(self) -> list[str]:
-        """All photographs' names, sorted."""
-        found: list[str] = []
+        """List the names of all photographs, sorted."""
+        found: set[str] = set()
 
         def add(name: str, item: h5py.Group | h5py.Dataset) -> None:
             if isinstance(item, h5py.Dataset):
-                found.append(name.rpartition("/")[0])
+                found.add(name.rpartition("/")[0])
 
         self._open().file.visititems(add)
-        return sorted(set(found))
+        return sorted(found)
 
     def require(self, names: Sequence[str]) -> None:
         """Check that the file has all these photographs.
 
         Raises:
-            ValueError: names one that it lacks.
+            ValueError: it lacks one, which the message names.
         """
         missing = [name for name in names if name not in self._open().file]
         if missing:
@@ -173,3 +88,143 @@ class PhotographFile:
         if self._reader is None or self._process != os.getpid():
             self._reader, self._process = H5Reader(self.path), os.getpid()
         return self._reader
+
+    @classmethod
+    def make_missing(
+        cls,
+        path: Path,
+        names: Sequence[str],
+        compute: Callable[[str], Datasets],
+        conf: Mapping[str, Any],
+        sources: Path | Mapping[str, str],
+        num_workers: int = 0,
+    ) -> Iterator[str]:
+        """Make the group of every photograph that has none yet.
+
+        This can be stopped at any time; called again with the same options, it resumes. A complete
+        file is only read, so that several trainings can use it at once.
+
+        Args:
+            path: the file to make or to continue.
+            names: names of the photographs.
+            compute: computes the datasets of a photograph from nothing but its name and contents.
+            conf: options that decide over the contents.
+            sources: folder of the photographs, or the identities of the files that the groups are
+                made from.
+            num_workers: number of processes; 0 computes in this one.
+
+        Yields:
+            The name of each photograph that the file now has; nothing is computed before the
+            caller asks for it.
+
+        Raises:
+            FileNotFoundError: a photograph does not exist.
+            ValueError: a photograph cannot be read, or the file was made from something else.
+        """
+        folder = sources if isinstance(sources, Path) else None
+        provenance = Provenance(
+            cls.kind,
+            dict(conf),
+            inputs={} if isinstance(sources, Path) else dict(sources),
+            revisions={cls.kind: cls.revision},
+        )
+        if path.is_file():
+            with H5Reader(path) as reader:
+                made_by = reader.provenance
+                is_same = made_by is not None and not made_by.difference(provenance)
+                if is_same and len(_finished(reader, names, folder)) == len(names):
+                    yield from names
+                    return
+        with H5Writer(path, provenance) as writer:
+            finished = _finished(writer, names, folder)
+            yield from finished
+            missing = [name for name in names if name not in finished]
+            made = load_ahead(_Computing(missing, compute), range(len(missing)), num_workers)
+            for name, datasets in zip(missing, made, strict=True):
+                if isinstance(datasets, Exception):
+                    try:
+                        raise datasets
+                    finally:
+                        # The cycle through its traceback would keep the processes alive.
+                        del datasets
+                arrays = {key: np.asarray(value) for key, value in datasets.items()}
+                writer.require_disk(sum(array.nbytes for array in arrays.values()))
+                attributes = (
+                    {} if folder is None else {FINGERPRINT: file_fingerprint(folder / name)}
+                )
+                with writer.explaining_failures():
+                    writer.link(name, arrays, attributes)
+                    writer.file.flush()
+                yield name
+
+
+OptionsT = TypeVar("OptionsT")
+
+
+class MadeOnce(PhotographFile, Generic[OptionsT]):
+    """A file that is made once from photographs by the options of its type."""
+
+    options_type: type[OptionsT]
+
+    @classmethod
+    def make(
+        cls,
+        folder: Path,
+        path: Path,
+        names: Sequence[str],
+        options: OptionsT | None = None,
+        num_workers: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> Iterator[str]:
+        """Make the groups of photographs, by :meth:`make_missing`.
+
+        Args:
+            folder: folder of the photographs.
+            path: the file to make or to continue.
+            names: names of the photographs, relative to the folder.
+            options: options that decide over the contents.
+            num_workers: number of processes; 0 computes in this one.
+            device: device to compute on.
+        """
+        options = cls.options_type() if options is None else options
+        max_side = getattr(options, "max_side", MAX_SIDE)
+        images = Photographs(folder, names, max_side, cache_bytes=0)
+        compute = partial(cls.compute, images, options, torch.device(device))
+        return cls.make_missing(path, names, compute, cls.conf(options), folder, num_workers)
+
+    @classmethod
+    def conf(cls, options: OptionsT) -> dict[str, Any]:
+        """List what decides over the contents."""
+        return asdict(options)  # type: ignore[call-overload]
+
+    @staticmethod
+    @abstractmethod
+    def compute(images: Photographs, options: Any, device: torch.device, name: str) -> Datasets:
+        """Compute the datasets of a photograph."""
+
+
+class _Computing(Dataset[Any]):
+    """The datasets of photographs by index, or the error that explains why there are none."""
+
+    def __init__(self, names: Sequence[str], compute: Callable[[str], Datasets]) -> None:
+        self.names, self.compute = names, compute
+
+    def __getitem__(self, index: int) -> Datasets | Exception:
+        try:
+            return self.compute(self.names[index])
+        except (FileNotFoundError, ValueError) as error:
+            return error
+
+
+def _finished(
+    file: H5Reader | H5Writer, names: Sequence[str], folder: Path | None
+) -> dict[str, None]:
+    """List the photographs that a file has, in order, and check that they have not changed."""
+    finished = [name for name in names if name in file.file]
+    for name in finished:
+        if folder is not None and not file.is_made_from(name, folder / name):
+            raise ValueError(
+                f"{folder / name} is another photograph than the one {file.path} was made from; "
+                "delete that file to make it again."
+            )
+    return dict.fromkeys(finished)

@@ -1,4 +1,4 @@
-"""A folder of photographs as training data: which to train on, and reading them."""
+"""A folder of photographs as training data: split into two sets, shuffled, read."""
 
 from __future__ import annotations
 
@@ -11,73 +11,65 @@ import numpy as np
 
 from featplug.io.images import read_image, resize_image
 
+MAX_SIDE = 1024
+"""Longest side in pixels at which photographs are used, unless an option says otherwise."""
 _BUCKETS = 10_000
 
 
 def split_photographs(names: Sequence[str], held_out: float = 0.05) -> tuple[list[str], list[str]]:
-    """Divide photographs into those to train on and those to validate on.
+    """Split photographs into those to train on and those to validate on, neither empty.
 
-    Which part a photograph falls into depends on its file's name alone, not on its folder or on
-    what other photographs there are; but of a few, where no name or every name falls into one
-    part, the first by the same measure is validated on.
+    The set of a photograph depends only on its file name, not on its folder or on the other
+    photographs. If this would leave one of the sets empty, the photograph that ranks first by the
+    same measure is held out.
 
     Args:
-        names: of the photographs.
-        held_out: about which part of them to validate on.
-
-    Returns:
-        The names to train on and those to validate on, neither empty.
+        names: names of the photographs.
+        held_out: approximate fraction of them to validate on.
 
     Raises:
         ValueError: there are fewer than two photographs.
     """
     if len(names) < 2:
-        raise ValueError(f"Training needs at least two photographs; there are {len(names)}.")
+        raise ValueError(f"Training needs at least two photographs, got {len(names)}.")
     ranks = {name: zlib.crc32(name.rpartition("/")[2].encode()) % _BUCKETS for name in names}
-    kept = [name for name in names if ranks[name] < held_out * _BUCKETS]
+    kept = {name for name in names if ranks[name] < held_out * _BUCKETS}
     if not kept or len(kept) == len(names):
-        kept = [min(names, key=ranks.__getitem__)]
-    chosen = set(kept)
-    return [name for name in names if name not in chosen], kept
+        kept = {min(names, key=ranks.__getitem__)}
+    return [name for name in names if name not in kept], [name for name in names if name in kept]
 
 
 def shuffled_place(seed: int, number: int, count: int) -> tuple[int, int]:
-    """Take all photographs once, in random order, then all again in another.
+    """Go through all photographs in random order, then again in another order.
 
-    Args:
-        seed: of the orders.
-        number: of the photograph among all that are ever taken.
-        count: of different ones.
-
-    Returns:
-        The round, and the photograph's index.
+    Returns the round and the index of the photograph at a position (number) in this sequence.
     """
     round_, place = divmod(number, count)
     return round_, int(np.random.default_rng([seed, 1, round_]).permutation(count)[place])
 
 
 class Photographs:
-    """Photographs of a folder, decoded once as far as memory allows.
+    """Photographs of a folder, kept in memory after decoding up to a limit.
 
-    Each process that reads has a cache of its own.
+    Each process has a cache of its own.
 
     Args:
-        folder: where they are.
-        names: relative to the folder.
+        folder: folder of the photographs.
+        names: names relative to the folder.
         max_side: longest side in pixels; larger photographs are reduced to it.
-        cache_bytes: of decoded photographs to keep.
+        cache_bytes: memory for decoded photographs.
     """
 
     def __init__(
         self,
         folder: Path,
         names: Sequence[str],
-        max_side: int = 1024,
+        max_side: int = MAX_SIDE,
         cache_bytes: int = 512 * 2**20,
     ) -> None:
         self.folder, self.names = Path(folder), list(names)
         self.max_side, self.cache_bytes = max_side, cache_bytes
-        self._cache: dict[int, tuple[np.ndarray, tuple[int, int]]] = {}
+        self._cache: dict[str, tuple[np.ndarray, tuple[int, int]]] = {}
         self._cached_bytes = 0
 
     def __len__(self) -> int:
@@ -86,26 +78,30 @@ class Photographs:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_cache": {}, "_cached_bytes": 0}
 
-    def read(self, index: int) -> tuple[np.ndarray, tuple[int, int]]:
+    def read(self, photograph: int | str) -> tuple[np.ndarray, tuple[int, int]]:
         """Read a photograph.
+
+        Args:
+            photograph: index or name.
 
         Returns:
             H×W×3 uint8 RGB, and (width, height) of the photograph before it was reduced.
 
         Raises:
-            FileNotFoundError: it is gone.
-            ValueError: it cannot be decoded.
+            FileNotFoundError: the file does not exist.
+            ValueError: the file cannot be decoded.
         """
-        if index in self._cache:
-            return self._cache[index]
-        image = read_image(self.folder / self.names[index])
+        name = self.names[photograph] if isinstance(photograph, int) else photograph
+        if name in self._cache:
+            return self._cache[name]
+        image = read_image(self.folder / name)
         size = image.shape[1], image.shape[0]
         scale = self.max_side / max(size)
         if scale < 1:
             image = resized(image, (max(1, round(size[0] * scale)), max(1, round(size[1] * scale))))
-        # What is first read is kept: with random access nothing is gained by an exchange.
+        # Nothing is ever evicted: with random access, replacing entries gains nothing.
         if self._cached_bytes + image.nbytes <= self.cache_bytes:
-            self._cache[index] = image, size
+            self._cache[name] = image, size
             self._cached_bytes += image.nbytes
         return image, size
 

@@ -1,9 +1,9 @@
 """Photometric augmentation of a batch on its device: light, blur, noise, compression.
 
-Each image's changes follow from its own seed, whatever the batch it is in; single operations are
-kornia's where it has them. :data:`MTLDESC` and :data:`LISRD` are what the papers' released code
-applies, :data:`RELIT` stands in for the other light of LISRD's day-night photographs, and
-:data:`GENERAL` is for features that must bear poor photographs.
+Each image's changes depend on its own seed only, not on the rest of the batch. :data:`MTLDESC` and
+:data:`LISRD` are the changes of the papers' released code, :data:`RELIT` replaces the light of
+LISRD's day-night photographs, and :data:`GENERAL` is for features that must handle poor
+photographs.
 """
 
 from __future__ import annotations
@@ -20,34 +20,37 @@ from kornia.filters import filter2d, gaussian_blur2d, get_motion_kernel2d
 from torch import Tensor
 
 _LIGHT_CELL = 8
-"""Pixels per cell of the maps of illumination and shade, which are smooth."""
+"""Pixels per cell of the smooth maps of illumination and shade."""
 _GLARE = 4.0
-"""How much brighter a lamp is than a white wall in its light."""
+"""Brightness of a lamp relative to a white wall in its light."""
 _DISPLAY_GAMMA = 2.2
-"""Between a photograph's values and the light that it shows."""
+"""Exponent between a photograph's values and the light that it shows."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """One kind of change: how likely, and the range of its strength, uniformly drawn."""
+    """One kind of change of a uniformly drawn strength."""
 
     low: float
+    """Smallest strength."""
     high: float
+    """Largest strength."""
     probability: float = 1.0
+    """Probability that an image is changed."""
 
 
 @dataclass(frozen=True)
 class PhotometricOptions:
-    """The changes, in the order in which they are applied; None for never."""
+    """Changes in the order in which they are applied; None for never."""
 
     night: Change | None = None
-    """Relight as at night, see :func:`relight`; the strength is the level to which it exposes."""
+    """Relighting as at night; the strength is the level of the exposure."""
     exposure: Change | None = None
-    """Factor of the light, before the display's gamma; what becomes too bright is clipped."""
+    """Factor of the light, before the display's gamma; values that are too bright are clipped."""
     shade: Change | None = None
-    """Soft ellipses, each of which takes that part of the brightness, or adds it if negative."""
+    """Fraction of the brightness that soft ellipses take away, or add if negative."""
     brightness: Change | None = None
-    """Added to values in [0, 1]."""
+    """Offset of values in [0, 1]."""
     contrast: Change | None = None
     """Factor of the distance from middle grey."""
     gamma: Change | None = None
@@ -55,11 +58,11 @@ class PhotometricOptions:
     gaussian_blur: Change | None = None
     """Standard deviation in pixels."""
     motion_blur: Change | None = None
-    """Length in pixels, made odd; in any direction."""
+    """Length in pixels, rounded to an odd number; in any direction."""
     noise: Change | None = None
-    """Standard deviation of normal noise, of values in [0, 1]."""
+    """Standard deviation of normal noise of values in [0, 1]."""
     impulse_noise: Change | None = None
-    """Part of the values that become black or white."""
+    """Fraction of the values that become black or white."""
     jpeg: Change | None = None
     """Quality of a JPEG compression, 1 to 100."""
 
@@ -71,9 +74,9 @@ MTLDESC = PhotometricOptions(
     impulse_noise=Change(0.0, 0.0035),
     motion_blur=Change(3, 3, probability=0.5),
 )
-"""MTLDesc's; both images of a pair get it, or neither. Its shade is switched off in its code."""
+"""MTLDesc's changes, for both images of a pair or neither; its code switches its shade off."""
 LISRD = PhotometricOptions(motion_blur=Change(3, 3, probability=0.5))
-"""LISRD's for images whose light does not change."""
+"""LISRD's changes of images whose light does not change."""
 RELIT = PhotometricOptions(
     night=Change(0.10, 0.28, probability=0.6),
     shade=Change(-0.8, 0.8, probability=0.7),
@@ -81,7 +84,7 @@ RELIT = PhotometricOptions(
     contrast=Change(0.5, 1.5, probability=0.7),
     gamma=Change(0.6, 1.8, probability=0.5),
 )
-"""Another light: night in most cases, shade and contrast as LISRD draws them."""
+"""Another light: mostly night, with LISRD's shade and contrast."""
 GENERAL = PhotometricOptions(
     night=Change(0.10, 0.35, probability=0.15),
     exposure=Change(0.15, 2.0, probability=0.3),
@@ -95,16 +98,23 @@ GENERAL = PhotometricOptions(
     impulse_noise=Change(0.0, 0.005, probability=0.2),
     jpeg=Change(20, 90, probability=0.25),
 )
-"""Strong, for photographs as people take them: blurred, compressed, too dark or too bright."""
+"""Strong changes, as in amateurs' photographs: blurred, compressed, too dark or too bright."""
+
+
+def draw_seeds(
+    rng: np.random.Generator, count: int, changed: bool | np.ndarray = True
+) -> np.ndarray:
+    """Draw seeds for :func:`photometric`, negative for images that should not change."""
+    return np.where(changed, rng.integers(2**62, size=count), -1)
 
 
 def photometric(images: Tensor, seeds: Tensor, options: PhotometricOptions) -> Tensor:
     """Change the look of a batch of images, each in its own way.
 
     Args:
-        images: B×3×H×W RGB in [0, 1]; left as they are.
-        seeds: B int64: the same seed, the same change on the same kind of device. Images with a
-            negative seed are not changed.
+        images: B×3×H×W RGB in [0, 1], not modified.
+        seeds: B int64. The same seed makes the same change on the same kind of device; images with
+            a negative seed are not changed.
         options: the changes.
 
     Returns:
@@ -116,7 +126,7 @@ def photometric(images: Tensor, seeds: Tensor, options: PhotometricOptions) -> T
         change: Change | None = getattr(options, name)
         if change is None:
             continue
-        # All draw, so that what comes later does not depend on who is changed here.
+        # Every image draws, so that later changes do not depend on whether this one applies.
         drawn = {i: (rng.random(), rng.random(), rng.spawn(1)[0]) for i, rng in rngs.items()}
         chosen = [i for i, (chance, *_) in drawn.items() if chance < change.probability]
         if chosen:
@@ -128,15 +138,15 @@ def photometric(images: Tensor, seeds: Tensor, options: PhotometricOptions) -> T
 
 
 def relight(images: Tensor, levels: Tensor, rngs: list[np.random.Generator]) -> Tensor:
-    """Show a photograph taken by day as if taken at night.
+    """Change photographs taken by day as if they were taken at night.
 
-    In the light, not the display's values, the scene is lit by a faint bluish sky and by some
-    warm lamps in the image plane, whose own glow covers what is near them; then the camera
-    exposes for the scene without the lamps, which it lets clip, and adds the noise of few photons.
+    A faint bluish sky and some warm lamps in the image plane light the scene, and the glow of the
+    lamps covers their surroundings. The camera exposes for the scene without the lamps, which
+    clip, and adds photon noise. All this happens in linear light.
 
     Args:
         images: B×3×H×W in [0, 1].
-        levels: B, the value in [0, 1] below which six tenths of the pixels lie afterwards.
+        levels: B, the value in [0, 1] below which 60 % of the pixels lie afterwards.
         rngs: B sources of randomness.
 
     Returns:
@@ -156,7 +166,7 @@ def relight(images: Tensor, levels: Tensor, rngs: list[np.random.Generator]) -> 
 
 
 def _lamps(rng: np.random.Generator, height: int, width: int) -> Tensor:
-    """Illumination and glow of a night scene, 6 maps of the size of :func:`_cells`."""
+    """Draw illumination and glow of a night scene, 6 maps of the size of :func:`_cells`."""
     rows, columns = _cells(height, width)
     count = int(rng.integers(2, 10))
     side = max(height, width)
@@ -170,7 +180,7 @@ def _lamps(rng: np.random.Generator, height: int, width: int) -> Tensor:
     lit = (power * colour / (1 + (distance / reach) ** 2) ** 1.5).sum(0)
     sky = np.array([0.75, 0.85, 1.2]).reshape(3, 1, 1)
     faint = np.exp(rng.uniform(np.log(0.003), np.log(0.1)))
-    # Lamps above are seen, those below are behind the camera: only some glow.
+    # Only the lamps that are visible glow.
     seen = rng.random((count, 1, 1, 1)) < 0.4
     core = side * rng.uniform(0.004, 0.02, (count, 1, 1, 1))
     halo = seen * _GLARE * power * colour * np.exp(-distance / (2 * core))
@@ -185,7 +195,7 @@ def _shade(images: Tensor, strengths: Tensor, rngs: list[np.random.Generator]) -
 
 
 def _ellipses(rng: np.random.Generator, height: int, width: int, count: int = 20) -> Tensor:
-    """Union of soft ellipses of up to a quarter of the image, 1 map of :func:`_cells`' size."""
+    """Draw a union of soft ellipses of up to a quarter of the image, 1 map of cells."""
     rows, columns = _cells(height, width)
     largest = min(height, width) / 4
     axis0, axis1 = rng.uniform(0.2, 1.0, (2, count, 1, 1)) * largest
@@ -199,7 +209,7 @@ def _ellipses(rng: np.random.Generator, height: int, width: int, count: int = 20
 
 
 def _cells(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows (h×1) and columns (1×w), in pixels, of the centres of a map's cells."""
+    """Compute rows (h×1) and columns (1×w), in pixels, of the centres of a map's cells."""
     rows = (np.arange(-(-height // _LIGHT_CELL)) + 0.5) * _LIGHT_CELL
     columns = (np.arange(-(-width // _LIGHT_CELL)) + 0.5) * _LIGHT_CELL
     return rows[:, None], columns[None]
@@ -218,7 +228,7 @@ def _motion_blur(images: Tensor, lengths: Tensor, rngs: list[np.random.Generator
     for size in sizes.unique().tolist():
         of_size = (sizes == size).nonzero()[:, 0]
         kernels = get_motion_kernel2d(size, angles[of_size], directions[of_size], mode="bilinear")
-        # One at a time: a convolution of the whole batch, of a group for each plane, is slower.
+        # One image at a time: a grouped convolution of the whole batch is slower.
         for i, kernel in zip(of_size.tolist(), kernels, strict=True):
             blurred[i] = filter2d(images[i : i + 1], kernel[None])[0]
     return blurred
@@ -235,13 +245,13 @@ def _normal_like(images: Tensor, rngs: list[np.random.Generator]) -> Tensor:
 
 
 def _source(images: Tensor, rng: np.random.Generator) -> dict[str, Any]:
-    """Where and from what torch is to draw numbers for an image."""
+    """Return the arguments with which torch draws numbers for an image."""
     generator = torch.Generator(images.device).manual_seed(int(rng.integers(2**63)))
     return {"generator": generator, "device": images.device, "dtype": images.dtype}
 
 
 def _per_image(function: Callable[[Tensor, Tensor], Tensor]) -> _Operation:
-    """An operation without further randomness, its strengths shaped to multiply images."""
+    """Wrap an operation without randomness; its strengths are shaped to multiply images."""
     return lambda images, strengths, rngs: function(images, strengths[:, None, None, None])
 
 

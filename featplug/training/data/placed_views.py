@@ -1,26 +1,24 @@
-"""Views of photographs: a batch per step, drawn on the CPU, rendered where the network is.
+"""Batches of views of photographs, drawn on the CPU and rendered on the network's device.
 
-A dataset is indexed by the step and gives that step's whole batch, which follows from the seed
-and the step alone. The work is in two parts: :meth:`StepDataset.plan` reads, cuts and draws on
-the CPU, and :meth:`StepDataset.render` warps and changes the look on the device of the tensors
-that it is given.
-
-Points are (x, y) in pixels of their view, an integer is a pixel's centre.
+The work has two parts: :meth:`ViewBatches.plan` reads photographs, cuts views and draws random
+numbers on the CPU; :meth:`ViewBatches.render` warps the views and changes their look on the device
+of its input. Points are (x, y) in pixels of their view; an integer is a pixel's centre.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Generic, TypeVar
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
+from featplug.training.data import homographies, photometric
+from featplug.training.data.batches import StepBatches
 from featplug.training.data.homographies import (
     HomographyOptions,
     random_homography,
@@ -28,24 +26,23 @@ from featplug.training.data.homographies import (
     warp_images,
 )
 from featplug.training.data.photographs import Photographs, resized, shuffled_place
-
-_SEEDS = 2**62
+from featplug.training.data.photometric import PhotometricOptions
 
 
 @dataclass(frozen=True)
-class View:
-    """A view, at a place in a photograph, with as much of what surrounds it as may be needed."""
+class PlacedView:
+    """A view at a place of a photograph, within a canvas that also shows its surroundings."""
 
     canvas: np.ndarray
-    """H×W×3 uint8: 1.5 times the view's size; beyond the photograph its reflection."""
+    """Pixels H×W×3 uint8 of 1.5 times the view's size; beyond the photograph its reflection."""
     extent: np.ndarray
-    """(width, height) of the part of the canvas that is photograph."""
+    """Width and height of the area of the canvas that shows the photograph."""
     offset: np.ndarray
-    """(x, y) of the view's first pixel in the canvas."""
+    """First pixel (x, y) of the view in the canvas."""
     scale: np.ndarray
     """Pixels of the view per pixel of the original photograph, along x and y."""
     shift: np.ndarray
-    """(x, y) in the view of the corner of the photograph's area."""
+    """Position (x, y) in the view of the corner of the photograph's area."""
 
     def from_photograph(self, points: np.ndarray) -> np.ndarray:
         """Map N×2 points (x, y; integer = pixel centre) of the photograph to the view."""
@@ -58,13 +55,13 @@ def place_view(
     size: tuple[int, int],
     zoom: tuple[float, float],
     rng: np.random.Generator,
-) -> View:
+) -> PlacedView:
     """Cut a view from a random place of a photograph, at a random scale.
 
-    A photograph is enlarged only where the view would not fit into it otherwise.
+    A photograph is enlarged only if the view does not fit into it otherwise.
 
     Args:
-        image: H×W×3 uint8, the photograph, perhaps reduced.
+        image: H×W×3 uint8, the photograph, which may have been reduced.
         original_size: (width, height) before it was reduced.
         size: (height, width) of the view.
         zoom: range of the scale; 1 is the smallest scale at which the view fits.
@@ -83,7 +80,7 @@ def place_view(
     shown = whole[start[1] : start[1] + extent[1], start[0] : start[0] + extent[0]]
     right, below = (canvas_size - extent).tolist()
     canvas = cv2.copyMakeBorder(shown, 0, below, 0, right, cv2.BORDER_REFLECT)
-    return View(
+    return PlacedView(
         canvas=canvas,
         extent=extent,
         offset=corner - start,
@@ -92,72 +89,70 @@ def place_view(
     )
 
 
-class ViewOptions(Protocol):
-    """What the options of every dataset of views have."""
+@dataclass(frozen=True)
+class ViewOptions:
+    """Size, scale, viewpoint and look of the views of a batch."""
 
-    @property
-    def batch_size(self) -> int:
-        """Samples per step."""
+    batch_size: int = 8
+    """Number of samples per step."""
+    size: tuple[int, int] = (400, 400)
+    """Height and width of the views in pixels."""
+    zoom: tuple[float, float] = (1.0, 1.5)
+    """Range of the views' scale; 1 is the smallest at which a view fits into its photograph."""
+    homographies: HomographyOptions = homographies.GENERAL
+    """Distribution of the homographies between views."""
+    photometric: PhotometricOptions = photometric.GENERAL
+    """Changes of the look of each view."""
 
-    @property
-    def size(self) -> tuple[int, int]:
-        """(height, width) of the views."""
 
-    @property
-    def zoom(self) -> tuple[float, float]:
-        """Range of the views' scale; 1 is the smallest at which a view fits."""
+OptionsT = TypeVar("OptionsT", bound=ViewOptions)
 
 
-class StepDataset(Dataset[dict[str, Tensor]], ABC):
-    """A batch per step: all photographs once, in random order, then all again in another.
+class ViewBatches(StepBatches, Generic[OptionsT]):
+    """Batches of views: all photographs once in random order, then again in another order.
 
     Args:
-        photographs: to cut the views from.
-        options: size and scale of the views, and how many.
-        seed: of everything random.
-        rendered: give batches; otherwise plans, a fifth of the size, for :meth:`render`.
+        photographs: photographs to cut the views from.
+        options: size, scale and look of the views.
+        seed: seed of everything random.
+        rendered: whether items are batches, or plans for :meth:`render`, a fifth of the size.
 
     Raises:
-        ValueError: there is no photograph, or the batch is empty.
+        ValueError: there are no photographs, or the batch is empty.
     """
 
     def __init__(
-        self, photographs: Photographs, options: ViewOptions, seed: int, rendered: bool
+        self, photographs: Photographs, options: OptionsT, seed: int = 0, rendered: bool = True
     ) -> None:
+        super().__init__(options.batch_size, seed)
         if not len(photographs):
-            raise ValueError(f"There are no photographs of {photographs.folder} to make pairs of.")
-        if options.batch_size < 1:
-            raise ValueError(f"A batch must have 1 pair or more, not {options.batch_size}.")
-        self.photographs = photographs
-        self._seed, self._rendered = seed, rendered
-        self._batch_size, self._size, self._zoom = options.batch_size, options.size, options.zoom
+            raise ValueError(f"{photographs.folder}: no photographs to make pairs of.")
+        self.photographs, self.options, self._rendered = photographs, options, rendered
 
     def __getitem__(self, step: int) -> dict[str, Tensor]:
-        """Give the batch of a step, see the class."""
+        """Return the batch of a step, or its plan."""
         plan = self.plan(step)
         return self.render(plan) if self._rendered else plan
 
     def plan(self, step: int) -> dict[str, Tensor]:
-        """Read photographs and draw what is to be done with them, on the CPU."""
-        first = step * self._batch_size
-        samples = [self._sample(number) for number in range(first, first + self._batch_size)]
-        return {
-            key: torch.from_numpy(np.stack([sample[key] for sample in samples]))
-            for key in samples[0]
-        }
+        """Read the photographs of a batch and draw its random numbers, on the CPU."""
+        return self.stacked(step)
 
     @abstractmethod
     def render(self, plan: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Make the batch of a plan, on the plan's device."""
 
     @abstractmethod
-    def _draw(self, index: int, view: View, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """Draw one sample, from a view of that photograph."""
+    def _draw(
+        self, index: int, view: PlacedView, rng: np.random.Generator
+    ) -> dict[str, np.ndarray]:
+        """Draw one sample from a view of the photograph of that index."""
 
-    def _sample(self, number: int) -> dict[str, np.ndarray]:
-        rng = np.random.default_rng([self._seed, 0, number])
-        _, index = shuffled_place(self._seed, number, len(self.photographs))
-        view = place_view(*self.photographs.read(index), self._size, self._zoom, rng)
+    def sample(self, number: int) -> dict[str, np.ndarray]:
+        """Plan one sample."""
+        rng, options = self.sample_rng(number), self.options
+        _, index = shuffled_place(self.seed, number, len(self.photographs))
+        view = place_view(*self.photographs.read(index), options.size, options.zoom, rng)
         return {
             "canvas": view.canvas.transpose(2, 0, 1),
             "extent": view.extent,
@@ -166,11 +161,12 @@ class StepDataset(Dataset[dict[str, Tensor]], ABC):
         }
 
     def _homography(self, rng: np.random.Generator, options: HomographyOptions) -> np.ndarray:
-        return random_homography(rng, (self._size[1], self._size[0]), options)
+        height, width = self.options.size
+        return random_homography(rng, (width, height), options)
 
 
 def grey_values(plan: Mapping[str, Tensor]) -> Tensor:
-    """Give a plan's canvases as B×3×H×W in [0, 1]."""
+    """Convert a plan's canvases to B×3×H×W in [0, 1]."""
     return plan["canvas"].float().div_(255)
 
 
@@ -179,7 +175,7 @@ def cut_views(canvases: Tensor, plan: Mapping[str, Tensor], size: tuple[int, int
 
     Args:
         canvases: B×3×H×W, from :func:`grey_values`.
-        plan: ``offset``, see :class:`View`.
+        plan: ``offset`` of each :class:`PlacedView`.
         size: (height, width) of the views.
 
     Returns:
@@ -200,24 +196,19 @@ def warp_views(
     view_homographies: Tensor,
     size: tuple[int, int],
 ) -> tuple[Tensor, Tensor]:
-    """Warp the views, with what surrounds them in their photographs.
+    """Warp the views together with their surroundings in the photographs.
 
     Args:
         canvases: B×3×H×W, from :func:`grey_values`.
-        plan: ``offset`` and ``extent``, see :class:`View`.
-        view_homographies: B×3×3, from the views to what is wanted.
+        plan: ``offset`` and ``extent`` of each :class:`PlacedView`.
+        view_homographies: B×3×3, from the views to the warped views.
         size: (height, width) of both.
 
     Returns:
-        B×3×height×width, and B×height×width bool: false, and the pixels 0, beyond the canvas.
+        B×3×height×width, and B×height×width bool, false beyond the canvas, where pixels are 0.
     """
     to_view = torch.eye(3).to(view_homographies).repeat(len(canvases), 1, 1)
     to_view[:, :2, 2] = -plan["offset"].to(view_homographies)
     from_canvas = view_homographies @ to_view
     valid = valid_masks(from_canvas, plan["extent"], size)
     return warp_images(canvases, from_canvas, size) * valid[:, None], valid
-
-
-def draw_seeds(rng: np.random.Generator, count: int, changed: bool = True) -> np.ndarray:
-    """Draw seeds for :func:`photometric`, negative where nothing is to change."""
-    return np.where(changed, rng.integers(_SEEDS, size=count), -1)

@@ -1,9 +1,9 @@
 """Pairs of views of photographs with SIFT and upright SIFT, as a file and as training batches.
 
-LISRD-SIFT learns to choose between descriptors that do not change, so that they are computed once.
+LISRD-SIFT learns to choose between descriptors that do not change, so they are computed once.
 
 The file is HDF5, a group per photograph: ``descriptors0`` and ``descriptors1`` P×2×K×128 uint8,
-SIFT and upright SIFT of K keypoints at most in P pairs; ``keypoints0`` and ``keypoints1`` P×K×2
+SIFT and upright SIFT of up to K keypoints in P pairs; ``keypoints0`` and ``keypoints1`` P×K×2
 (x, y) in pixels of the view; ``tiles0`` and ``tiles1`` P×K int8, column + 3·row, −1 as padding;
 and ``matches0`` P×K int16, the keypoint of view 1 at the same point, or −1.
 """
@@ -11,31 +11,28 @@ and ``matches0`` P×K int16, the keypoint of view 1 at the same point, or −1.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from featplug.base import Extractor
 from featplug.extractors.lisrd_sift import describe_both, keypoint_tiles
 from featplug.extractors.sift import root_sift
-from featplug.io.artifact import Provenance
 from featplug.io.images import to_grey
 from featplug.methods import build_extractor, feature_conf
 from featplug.networks.lisrd import DESCRIPTOR_DIM, NUM_TILES
+from featplug.training.data.batches import StepBatches
 from featplug.training.data.homographies import warp_points
-from featplug.training.data.photograph_files import PhotographFile, make_photograph_file
+from featplug.training.data.photograph_files import Datasets, MadeOnce
 from featplug.training.data.photographs import Photographs, shuffled_place
 from featplug.training.data.triplets import VIEWS
 from featplug.training.data.view_pairs import HomographyPairOptions, HomographyPairs
 
-_KIND = "SIFT pairs"
 _TWO_VIEWS = replace(VIEWS, batch_size=2)
 _DATASETS = (
     *(f"{key}{k}" for key in ("keypoints", "tiles", "descriptors") for k in (0, 1)),
@@ -45,73 +42,61 @@ _DATASETS = (
 
 @dataclass(frozen=True)
 class SIFTPairOptions:
-    """How the pairs of :func:`make_sift_pairs` are made."""
+    """How pairs are made."""
 
     views: HomographyPairOptions = _TWO_VIEWS
-    """A batch is the pairs of one photograph."""
+    """Views of a photograph; its pairs are one batch."""
     max_keypoints: int = 512
-    """Of each view."""
+    """Number of keypoints of a view, the strongest."""
     correct_threshold: float = 3.0
-    """Pixels between the places of keypoints that are one point."""
+    """Largest distance in pixels of keypoints that show the same point."""
     seed: int = 0
+    """Seed of the views."""
 
 
-def make_sift_pairs(
-    photographs: Path,
-    path: Path,
-    names: Sequence[str],
-    options: SIFTPairOptions | None = None,
-    num_workers: int = 2,
-) -> Iterator[str]:
-    """Make the pairs of every photograph that has none yet.
+class SIFTPairs(MadeOnce[SIFTPairOptions]):
+    """A file of pairs.
 
-    Keypoints and descriptors are those of the conf ``lisrd-sift``, before RootSIFT. Can be stopped
-    at any time; called again with the same options, it goes on.
-
-    Args:
-        photographs: folder of the photographs.
-        path: the file, made or continued.
-        names: relative to the folder.
-        options: see there.
-        num_workers: processes; 0 works in this one.
-
-    Yields:
-        The name of each photograph that the file now has.
-
-    Raises:
-        FileNotFoundError: a photograph is gone.
-        ValueError: a photograph cannot be read, or the file is of other options.
+    Keypoints and descriptors are those of the conf ``lisrd-sift``, before RootSIFT.
     """
-    options = options or SIFTPairOptions()
-    conf = feature_conf("lisrd-sift")["model"]
-    model = {key: conf[key] for key in ("detector", "descriptor_window")}
-    provenance = Provenance(kind=_KIND, conf={**asdict(options), "model": model})
-    images = Photographs(photographs, names, cache_bytes=0)
-    compute = partial(_pairs_of_photograph, options=options, model=model)
-    yield from make_photograph_file(images, path, provenance, compute, num_workers)
+
+    kind = "SIFT pairs"
+    options_type = SIFTPairOptions
+
+    @classmethod
+    def conf(cls, options: SIFTPairOptions) -> dict[str, Any]:
+        """List the options and those of the extractor."""
+        return {**super().conf(options), "model": _model()}
+
+    @staticmethod
+    def compute(
+        images: Photographs, options: SIFTPairOptions, device: torch.device, name: str
+    ) -> Datasets:
+        """Detect and describe keypoints in pairs of views."""
+        batch, model = views_of_photograph(images.folder, name, options), _model()
+        detector = build_extractor({**model["detector"], "max_keypoints": options.max_keypoints})
+        pairs = []
+        for image0, image1, homography in zip(
+            batch["image0"], batch["image1"], batch["homography"], strict=True
+        ):
+            sides = [
+                _described(image, detector, model["descriptor_window"], options.max_keypoints)
+                for image in (image0, image1)
+            ]
+            warped = warp_points(torch.from_numpy(sides[0]["keypoints"])[None], homography[None])[0]
+            pair = {
+                f"{key}{k}": value for k, side in enumerate(sides) for key, value in side.items()
+            }
+            pair["matches0"] = same_points(
+                warped.numpy(), sides[1]["keypoints"], options.correct_threshold
+            )
+            pairs.append(pair)
+        return {key: np.stack([pair[key] for pair in pairs]) for key in pairs[0]}
 
 
-def _pairs_of_photograph(
-    images: Photographs, index: int, options: SIFTPairOptions, model: Mapping[str, Any]
-) -> dict[str, np.ndarray]:
-    """The datasets of a photograph."""
-    batch = views_of_photograph(images.folder, images.names[index], options)
-    detector = build_extractor({**model["detector"], "max_keypoints": options.max_keypoints})
-    pairs = []
-    for image0, image1, homography in zip(
-        batch["image0"], batch["image1"], batch["homography"], strict=True
-    ):
-        sides = [
-            _described(image, detector, model["descriptor_window"], options.max_keypoints)
-            for image in (image0, image1)
-        ]
-        warped = warp_points(torch.from_numpy(sides[0]["keypoints"])[None], homography[None])[0]
-        pair = {f"{key}{k}": value for k, side in enumerate(sides) for key, value in side.items()}
-        pair["matches0"] = same_points(
-            warped.numpy(), sides[1]["keypoints"], options.correct_threshold
-        )
-        pairs.append(pair)
-    return {key: np.stack([pair[key] for pair in pairs]) for key in pairs[0]}
+def _model() -> dict[str, Any]:
+    model = feature_conf("lisrd-sift")["model"]
+    return {key: model[key] for key in ("detector", "descriptor_window")}
 
 
 def views_of_photograph(folder: Path, name: str, options: SIFTPairOptions) -> dict[str, Tensor]:
@@ -123,7 +108,7 @@ def views_of_photograph(folder: Path, name: str, options: SIFTPairOptions) -> di
 def _described(
     image: Tensor, detector: Extractor, window: float, max_keypoints: int
 ) -> dict[str, np.ndarray]:
-    """Keypoints, tiles and descriptors of a view, padded."""
+    """Compute padded keypoints, tiles and descriptors of a view."""
     found = {key: value.numpy() for key, value in detector.detect(image).items()}
     grey = to_grey(image)
     num = len(found["keypoints"])
@@ -137,17 +122,17 @@ def _described(
 
 
 def same_points(points0: np.ndarray, points1: np.ndarray, threshold: float) -> np.ndarray:
-    """Find which points of two sets in one image are each other's nearest.
+    """Find the points of two sets in one image that are each other's nearest neighbours.
 
-    Of several points at one place, such as SIFT's with several orientations, one is taken.
+    Of several points at one place, such as SIFT keypoints with several orientations, one is taken.
 
     Args:
-        points0: N×2; NaN is near to nothing.
+        points0: N×2; a NaN point is near to none.
         points1: M×2.
-        threshold: pixels that they may lie apart.
+        threshold: largest distance in pixels.
 
     Returns:
-        N int16, the index in ``points1`` or −1.
+        N int16, indices in ``points1`` or −1.
     """
     distances = np.linalg.norm(points0[:, None] - points1, axis=2)
     distances = np.where(distances <= threshold, distances, np.inf)
@@ -157,59 +142,36 @@ def same_points(points0: np.ndarray, points1: np.ndarray, threshold: float) -> n
     return np.where(is_same, nearest, -1).astype(np.int16)
 
 
-class SIFTPairs(PhotographFile):
-    """A file of pairs, open in each process that reads it.
-
-    Args:
-        path: the file.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is not such a file.
-    """
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, _KIND)
-
-
-class SIFTPairBatches(Dataset[dict[str, Tensor]]):
-    """Batches of pairs; a step's batch follows from the seed and the step alone.
+class SIFTPairBatches(StepBatches):
+    """Batches of pairs.
 
     A batch has the file's arrays of B pairs, with ``descriptors0`` and ``descriptors1`` as RootSIFT
     B×2×K×128 float32, and tiles and matches as int64.
 
     Args:
         pairs: the file.
-        names: the photographs to take pairs of.
-        batch_size: B; each pair is of another photograph, as far as there are as many.
-        seed: of the order.
+        names: names of the photographs to take pairs of.
+        batch_size: B; each pair is of another photograph as far as there are enough.
+        seed: seed of the order.
 
     Raises:
-        FileNotFoundError: the file is gone.
-        ValueError: a photograph is missing in it.
+        ValueError: the file lacks a photograph.
     """
 
     def __init__(
         self, pairs: SIFTPairs, names: Sequence[str], batch_size: int, seed: int = 0
     ) -> None:
+        super().__init__(batch_size, seed)
         pairs.require(names)
         self.pairs, self.names = pairs, list(names)
-        self.batch_size, self.seed = batch_size, seed
 
-    def __getitem__(self, step: int) -> dict[str, Tensor]:
-        """Give the batch of a step, see the class."""
-        first = step * self.batch_size
-        samples = [self._sample(number) for number in range(first, first + self.batch_size)]
-        batch = {key: np.stack([sample[key] for sample in samples]) for key in samples[0]}
-        for key in ("descriptors0", "descriptors1"):
-            flat = batch[key].reshape(-1, DESCRIPTOR_DIM).astype(np.float32)
-            batch[key] = root_sift(flat).reshape(batch[key].shape)
-        for key in ("tiles0", "tiles1", "matches0"):
-            batch[key] = batch[key].astype(np.int64)
-        return {key: torch.from_numpy(value) for key, value in batch.items()}
-
-    def _sample(self, number: int) -> dict[str, np.ndarray]:
+    def sample(self, number: int) -> dict[str, np.ndarray]:
+        """Read one pair."""
         round_, place = shuffled_place(self.seed, number, len(self.names))
         arrays = self.pairs.read(self.names[place], *_DATASETS)
         index = round_ % len(arrays[0])
-        return {key: array[index] for key, array in zip(_DATASETS, arrays, strict=True)}
+        pair = {key: array[index] for key, array in zip(_DATASETS, arrays, strict=True)}
+        for key in ("descriptors0", "descriptors1"):
+            flat = pair[key].reshape(-1, DESCRIPTOR_DIM).astype(np.float32)
+            pair[key] = root_sift(flat).reshape(pair[key].shape)
+        return pair | {k: pair[k].astype(np.int64) for k in ("tiles0", "tiles1", "matches0")}

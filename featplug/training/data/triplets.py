@@ -21,13 +21,12 @@ from featplug.training.data.homographies import (
     rotation_angle,
     warp_points,
 )
-from featplug.training.data.photographs import Photographs
 from featplug.training.data.photometric import PhotometricOptions
 from featplug.training.data.placed_views import (
-    StepDataset,
-    View,
+    PlacedView,
+    ViewBatches,
+    ViewOptions,
     cut_views,
-    draw_seeds,
     grey_values,
     warp_views,
 )
@@ -35,27 +34,25 @@ from featplug.training.data.view_pairs import HomographyPairOptions
 
 
 @dataclass(frozen=True)
-class LISRDTripletOptions:
-    """How :class:`LISRDTriplets` are made; the defaults are the released code's."""
+class LISRDTripletOptions(ViewOptions):
+    """Options of LISRD's triplets; the defaults are the released code's."""
 
-    batch_size: int = 8
     size: tuple[int, int] = (240, 320)
-    """(height, width) of the views."""
-    zoom: tuple[float, float] = (1.0, 1.5)
-    """Range of the views' scale; 1 is the smallest at which a view fits into its photograph."""
     homographies: HomographyOptions = homographies.LISRD
     no_rotation_probability: float = 0.5
+    """Probability that the invariant image is not rotated."""
     relit_probability: float = 0.5
-    """That the anchor shows the photograph in another light, and that the invariant image does;
-    at 0.5, the light differs between them in half of the triplets."""
+    """Probability that the anchor shows another light, and that the invariant image does; at 0.5,
+    the light differs between them in half of the triplets."""
     light: PhotometricOptions = photometric.RELIT
+    """Changes that make the other light."""
     photometric: PhotometricOptions = photometric.LISRD
-    """Of every image, in any light."""
     num_keypoints: int = 1350
+    """Largest number of keypoints of an anchor."""
     tiles: int = 3
-    """Along each side; each tile has the same share of the keypoints."""
+    """Number of tiles along each side; all tiles may have the same number of keypoints."""
     contrast_threshold: float = 0.01
-    """Of SIFT's detector."""
+    """Contrast threshold of SIFT's detector."""
 
 
 VIEWS = HomographyPairOptions(
@@ -66,45 +63,31 @@ VIEWS = HomographyPairOptions(
     photometric=photometric.RELIT,
     photometric_probability=0.5,
 )
-"""Pairs such as anchor and invariant image: half of them rotated, half in other light."""
+"""Pairs like anchor and invariant image: half of them rotated, half in another light."""
 VALIDATION_VIEWS = replace(VIEWS, size=(320, 400))
-"""Larger, as images are at inference, where a tile has more keypoints."""
+"""Larger pairs, as at inference, where a tile has more keypoints."""
 
 
-class LISRDTriplets(StepDataset):
+class LISRDTriplets(ViewBatches[LISRDTripletOptions]):
     """LISRD's triplets: an anchor, an invariant and a variant image (paper, section 3.2).
 
     A batch has, for B triplets and N keypoints:
 
-    - ``image0`` (anchor), ``image1`` (invariant: under a homography that may rotate, perhaps in
-      another light), ``image2`` (variant: a homography without rotation, the anchor's light):
-      B×3×H×W in [0, 1];
+    - ``image0`` (anchor), ``image1`` (invariant: under a homography that may rotate, possibly in
+      another light), ``image2`` (variant: under a homography without rotation, in the anchor's
+      light): B×3×H×W in [0, 1];
     - ``keypoints0``, ``keypoints1``, ``keypoints2``: B×N×2 float, −1 as padding;
     - ``valid``: B×N bool, whether a keypoint lies in all three images;
-    - ``is_rotated``, ``is_relit``: B bool, whether image 1 is rotated, or in another light;
-    - ``angle``: B float, by how much it is rotated, in radians;
+    - ``is_rotated``, ``is_relit``: B bool, whether image 1 is rotated, and in another light;
+    - ``angle``: B float, its rotation in radians;
     - ``homography1``, ``homography2``: B×3×3 float32, from image 0 to image 1 and 2.
 
-    The other light stands in for the paper's photographs by day and by night.
-
-    Args:
-        photographs: to cut the views from.
-        options: see there.
-        seed: of everything random.
-        rendered: give batches; otherwise plans, a fifth of the size, for :meth:`render`.
+    The other light replaces the paper's photographs by day and by night.
     """
 
-    def __init__(
-        self,
-        photographs: Photographs,
-        options: LISRDTripletOptions | None = None,
-        seed: int = 0,
-        rendered: bool = True,
-    ) -> None:
-        self.options = options or LISRDTripletOptions()
-        super().__init__(photographs, self.options, seed, rendered)
-
-    def _draw(self, index: int, view: View, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    def _draw(
+        self, index: int, view: PlacedView, rng: np.random.Generator
+    ) -> dict[str, np.ndarray]:
         options = self.options
         height, width = options.size
         rotated = bool(rng.random() >= options.no_rotation_probability)
@@ -127,8 +110,8 @@ class LISRDTriplets(StepDataset):
             "is_rotated": np.array(rotated),
             "angle": np.array(angle, dtype=np.float32),
             "relit": relit,
-            "light_seed": draw_seeds(rng, 1, bool(relit.any()))[0],
-            "seeds": draw_seeds(rng, 3),
+            "light_seed": photometric.draw_seeds(rng, 1, bool(relit.any()))[0],
+            "seeds": photometric.draw_seeds(rng, 3),
         }
 
     def render(self, plan: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -172,12 +155,13 @@ def sift_keypoints(
 
     Args:
         image: H×W×3 uint8 RGB.
-        count: the most that are wanted.
-        tiles: along each side; each gives its strongest, ``count`` / tiles² at most.
-        contrast_threshold: of OpenCV's detector.
+        count: largest number of keypoints.
+        tiles: number of tiles along each side; each has at most ``count`` / tiles² keypoints, its
+            strongest.
+        contrast_threshold: threshold of OpenCV's detector.
 
     Returns:
-        N×2 float32 (x, y), each place once, though SIFT may give it several orientations.
+        N×2 float32 (x, y), each place once, even if SIFT finds several orientations there.
     """
     height, width = image.shape[:2]
     sift = cv2.SIFT.create(nfeatures=2 * count, contrastThreshold=contrast_threshold)

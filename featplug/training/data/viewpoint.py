@@ -3,8 +3,8 @@
 Dusmanu et al., "D2-Net: A Trainable CNN for Joint Description and Detection of Local Features",
 CVPR 2019, section 4.3, and the released data loader. Scenes are undistorted COLMAP models with a
 depth map per photograph: a dense workspace of COLMAP, or MegaDepth (Li and Snavely, CVPR 2018) as
-the released preprocessing undistorts it. The model itself is read, not the released ``.npz`` files,
-which hold pickled objects.
+undistorted by the released preprocessing. The model itself is read, since the released ``.npz``
+files hold pickled objects.
 """
 
 from __future__ import annotations
@@ -16,17 +16,16 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pycolmap
-import torch
 from scipy.sparse import csr_array
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from featplug.io.images import read_image
+from featplug.training.data.batches import StepBatches
 from featplug.training.data.correspondences import PosedDepth
 from featplug.training.data.photographs import resized
 
 _MIN_DEPTH_FILE = 100 * 1024
-"""Smaller files of MegaDepth order foreground and background only (released preprocessing)."""
+"""Size below which files of MegaDepth only order foreground and background."""
 
 
 @dataclass(frozen=True)
@@ -34,34 +33,37 @@ class PosedPhotograph:
     """A photograph of an undistorted model; pixel centres are at .5, as in COLMAP."""
 
     image: Path
+    """Image file."""
     depth: Path
+    """Depth map."""
     size: tuple[int, int]
-    """(width, height) that the intrinsics are for; the depth map may have another."""
+    """Width and height that the intrinsics refer to; those of the depth map may differ."""
     intrinsics: np.ndarray
-    """3×3."""
+    """Intrinsics, 3×3."""
     cam_from_world: np.ndarray
-    """4×4."""
+    """Pose, 4×4."""
     point_ids: np.ndarray
-    """P, ascending: the points of the model that it sees."""
+    """Points of the model that it sees, P, ascending."""
     points: np.ndarray
-    """P×2 (x, y), where it sees them."""
+    """Their positions in it, P×2 (x, y)."""
 
 
 @dataclass(frozen=True)
 class ViewpointScene:
-    """A scene, and which of its photographs make pairs."""
+    """A scene and its pairs of photographs."""
 
     photographs: list[PosedPhotograph]
+    """All photographs with pose and depth."""
     pairs: np.ndarray
-    """N×2 indices, ordered pairs."""
+    """Ordered pairs, N×2 indices."""
 
 
 def read_workspace(folder: Path, min_overlap: float = 0.5) -> ViewpointScene:
     """Read a scene from a COLMAP dense workspace after stereo.
 
     Args:
-        folder: with ``images``, ``sparse`` and ``stereo/depth_maps``.
-        min_overlap: see :func:`overlapping_pairs`.
+        folder: folder with ``images``, ``sparse`` and ``stereo/depth_maps``.
+        min_overlap: fraction of the points of a photograph that the other one must see.
 
     Raises:
         FileNotFoundError: the folder has no model.
@@ -80,9 +82,9 @@ def read_megadepth(folder: Path, scene: str, min_overlap: float = 0.5) -> Viewpo
     """Read a scene of MegaDepth, undistorted as the released preprocessing does.
 
     Args:
-        folder: with ``Undistorted_SfM`` and ``phoenix``.
-        scene: its four digits.
-        min_overlap: see :func:`overlapping_pairs`.
+        folder: folder with ``Undistorted_SfM`` and ``phoenix``.
+        scene: name of the scene, four digits.
+        min_overlap: fraction of the points of a photograph that the other one must see.
 
     Raises:
         FileNotFoundError: the scene has no model.
@@ -100,11 +102,11 @@ def read_megadepth(folder: Path, scene: str, min_overlap: float = 0.5) -> Viewpo
 
 
 def overlapping_pairs(point_ids: Sequence[np.ndarray], min_overlap: float) -> np.ndarray:
-    """Find ordered pairs of which the second sees enough of the points of the first.
+    """Find ordered pairs whose second photograph sees enough of the points of the first.
 
     Args:
-        point_ids: of each photograph.
-        min_overlap: part of the first one's points.
+        point_ids: points that each photograph sees.
+        min_overlap: fraction of the first one's points.
 
     Returns:
         N×2 int64.
@@ -132,7 +134,7 @@ def _read_scene(
     min_overlap: float,
 ) -> ViewpointScene:
     if not model_path.is_dir():
-        raise FileNotFoundError(f"There is no COLMAP model {model_path}.")
+        raise FileNotFoundError(f"{model_path}: no such COLMAP model.")
     model = pycolmap.Reconstruction(str(model_path))
     photographs = []
     for image in sorted(model.images.values(), key=lambda image: image.name):
@@ -161,9 +163,9 @@ def _read_scene(
     pairs = overlapping_pairs([photograph.point_ids for photograph in photographs], min_overlap)
     if not len(pairs):
         raise ValueError(
-            f"None of the {len(photographs)} photographs of {model_path} with depth maps see "
-            f"{min_overlap:.0%} of each other's points; make depth maps of more, or leave the "
-            "scene out."
+            f"{model_path}: none of the {len(photographs)} photographs with depth maps see "
+            f"{min_overlap:.0%} of each other's points; make depth maps of more photographs, or "
+            "leave the scene out."
         )
     return ViewpointScene(photographs, pairs)
 
@@ -175,7 +177,7 @@ def read_depth(path: Path) -> np.ndarray:
         H×W float32 along the optical axis, 0 where unknown.
 
     Raises:
-        ValueError: the file is damaged or is no depth map.
+        ValueError: the file is damaged or not a depth map.
     """
     try:
         if path.suffix == ".h5":
@@ -188,65 +190,60 @@ def read_depth(path: Path) -> np.ndarray:
             flat = np.frombuffer(values, "<f4")
             depth = flat.reshape(channels, height, width)[0].astype(np.float32)
     except (OSError, KeyError, ValueError) as error:
-        raise ValueError(f"{path} is no depth map, or damaged ({error}); make it again.") from error
+        raise ValueError(
+            f"{path} is not a depth map, or damaged ({error}); make it again."
+        ) from error
     return np.where(np.isfinite(depth), depth, 0).clip(min=0)
 
 
 @dataclass(frozen=True)
 class ViewpointOptions:
-    """How :class:`ViewpointPairs` are drawn; the defaults are the released code's."""
+    """Options of pairs with a change of viewpoint; the defaults are the released code's."""
 
     batch_size: int = 1
+    """Number of pairs per step."""
     size: int = 256
     """Side of the crops in pixels."""
     pairs_per_scene: int = 100
-    """In an epoch, so that large scenes do not prevail."""
+    """Number of pairs of each scene in an epoch, so that large scenes do not dominate."""
 
 
-class ViewpointPairs(Dataset[dict[str, Tensor]]):
-    """Crops of pairs of photographs around a point that both see; a batch per step.
+class ViewpointPairs(StepBatches):
+    """Crops of pairs of photographs around a point that both see.
 
     A batch has, with k = 0 and 1, all float32: ``image{k}`` B×3×S×S in [0, 1]; ``depth{k}``
     B×S×S, 0 where unknown; ``intrinsics{k}`` B×3×3 of the whole photograph; ``cam_from_world{k}``
     B×4×4, the world being camera 0's frame; ``crop{k}`` B×2 (x, y), the crop's first pixel.
     :func:`posed_depth` collects them for
-    :func:`~featplug.training.data.correspondences.find_correspondences`. A batch follows from the
-    seed and the step alone.
+    :func:`~featplug.training.data.correspondences.find_correspondences`.
 
     Args:
-        scenes: see there.
-        options: see there.
-        seed: of everything random.
+        scenes: scenes to take pairs from.
+        options: size of the crops, and how many.
+        seed: seed of everything random.
 
     Raises:
-        ValueError: there is no scene.
+        ValueError: there are no scenes.
     """
 
     def __init__(
         self,
         scenes: Sequence[ViewpointScene],
-        options: ViewpointOptions | None = None,
+        options: ViewpointOptions = ViewpointOptions(),
         seed: int = 0,
     ) -> None:
         if not scenes:
-            raise ValueError("There are no scenes to take pairs of photographs from; name one.")
-        self.scenes, self.options, self.seed = list(scenes), options or ViewpointOptions(), seed
+            raise ValueError("Pairs of photographs need at least one scene.")
+        super().__init__(options.batch_size, seed)
+        self.scenes, self.options = list(scenes), options
 
-    def __getitem__(self, step: int) -> dict[str, Tensor]:
-        """Give the batch of a step, see the class."""
-        first = step * self.options.batch_size
-        samples = [self._sample(n) for n in range(first, first + self.options.batch_size)]
-        return {
-            key: torch.from_numpy(np.stack([sample[key] for sample in samples]))
-            for key in samples[0]
-        }
-
-    def _sample(self, number: int) -> dict[str, np.ndarray]:
+    def sample(self, number: int) -> dict[str, np.ndarray]:
+        """Draw and crop one pair."""
         epoch, place = divmod(number, len(self.scenes) * self.options.pairs_per_scene)
         scene_index, pair_index = self._epoch(epoch)[place]
         scene = self.scenes[scene_index]
         pair = [scene.photographs[i] for i in scene.pairs[pair_index]]
-        rng = np.random.default_rng([self.seed, 0, number])
+        rng = self.sample_rng(number)
         _, *rows = np.intersect1d(*(p.point_ids for p in pair), return_indices=True)
         chosen = rng.integers(len(rows[0]))
         to_camera0 = np.linalg.inv(pair[0].cam_from_world)
@@ -255,12 +252,12 @@ class ViewpointPairs(Dataset[dict[str, Tensor]]):
             centre = photograph.points[seen[chosen]]
             for key, value in crop_photograph(photograph, centre, self.options.size).items():
                 sample[f"{key}{k}"] = value
-            # In the world's frame, which may be the Earth's, float32 would lose the baseline.
+            # In the frame of the world, which may be the Earth's, float32 would lose the baseline.
             sample[f"cam_from_world{k}"] = (photograph.cam_from_world @ to_camera0).astype("f4")
         return sample
 
     def _epoch(self, epoch: int) -> np.ndarray:
-        """The scene and pair of each sample of an epoch: as many of each scene, shuffled."""
+        """Draw the scene and pair of each sample of an epoch, shuffled."""
         rng = np.random.default_rng([self.seed, 1, epoch])
         count = self.options.pairs_per_scene
         drawn = [
@@ -273,15 +270,15 @@ class ViewpointPairs(Dataset[dict[str, Tensor]]):
 def crop_photograph(
     photograph: PosedPhotograph, centre: np.ndarray, size: int
 ) -> dict[str, np.ndarray]:
-    """Read a square part of a photograph, as far around a point as it lies inside.
+    """Read a square crop of a photograph around a point, shifted to lie inside the photograph.
 
-    The photograph is resized to its depth map, and the camera with it. What a photograph smaller
-    than the crop does not fill is black, of unknown depth.
+    The photograph and its camera are resized to the depth map. If the photograph is smaller than
+    the crop, the rest is black and of unknown depth.
 
     Args:
-        photograph: see there.
+        photograph: the photograph.
         centre: (x, y) in COLMAP's pixels.
-        size: S.
+        size: side S of the crop.
 
     Returns:
         ``image`` 3×S×S in [0, 1], ``depth`` S×S, ``intrinsics`` 3×3 and ``crop`` 2 (x, y), all

@@ -113,17 +113,10 @@ def _take(descriptors: Tensor, cells: Tensor) -> Tensor:
 def _hardest(
     queries: Tensor, descriptors: Tensor, cells: Tensor, size: torch.Size, safe_radius: int
 ) -> tuple[Tensor, Tensor]:
-    """Find the nearest descriptors of queries beyond the safe radius around their cells.
+    """Find the nearest descriptors beyond the safe radius (Chebyshev) around the queries' cells.
 
-    Args:
-        queries: B×N×C unit vectors.
-        descriptors: B×(h·w)×C unit vectors.
-        cells: B×N, the true cell of each query.
-        size: h, w.
-        safe_radius: radius in cells, Chebyshev.
-
-    Returns:
-        B×N cells, and B×N bool, whether any cell lies beyond the radius.
+    Queries B×N×C and descriptors B×(h·w)×C are unit vectors, cells B×N the queries' true cells.
+    Returns B×N cells, and B×N bool, whether any cell lies beyond the radius.
     """
     rows, columns = (torch.arange(n, device=cells.device) for n in size)
     is_near_row = ((cells // size[1])[..., None] - rows).abs() <= safe_radius

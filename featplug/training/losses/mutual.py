@@ -54,14 +54,7 @@ def mutual_loss(
 ) -> Tensor:
     """Compute minus the logarithm of precision, and of recall with a weight.
 
-    Args:
-        similarities: N×M; this and the next two are the arguments of :func:`mutual_scores`.
-        is_right: N×M bool.
-        temperature: temperature of both softmax.
-        recall_weight: weight of recall.
-
-    Returns:
-        A scalar; 0 where no pair is correct.
+    It is 0 if no pair is correct; the other arguments are those of :func:`mutual_scores`.
     """
     scores = mutual_scores(similarities, is_right, temperature)
     precision, recall = (score.clamp(min=_LEAST) for score in scores)

@@ -6,8 +6,8 @@ sections 3.5 and 4.1, and the released trainer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,20 +16,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from featplug.extractors.contextdesc import load_networks
-from featplug.io.images import list_images
 from featplug.methods import feature_conf
 from featplug.networks.contextdesc import ContextDesc
 from featplug.networks.efficientnet_lite import EfficientNetLite0
 from featplug.networks.l2net import DOAP
 from featplug.networks.regional import RegionalNetwork
-from featplug.training import validation
 from featplug.training.data.match_sets import MatchSetOptions, MatchSets
 from featplug.training.data.patch_groups import PatchGroups
-from featplug.training.data.photographs import Photographs, split_photographs
-from featplug.training.data.view_pairs import VALIDATION_PAIRS, HomographyPairs
 from featplug.training.l2net_start import is_l2_net, start_from_doap
 from featplug.training.losses.contextdesc import NPairLoss, neighbor_accuracy, quadruplet_loss
-from featplug.training.task import Task, use_channels_last
+from featplug.training.task import Batch, Forward, Losses, Making, PhotographTask, TrainingOptions
 from featplug.weights.converters.efficientnet import efficientnet_lite0, packaged_file
 from featplug.weights.loading import load_network
 
@@ -38,28 +34,39 @@ _NUM_TRUNK_LAYERS = 6
 
 
 @dataclass(frozen=True)
-class ContextDescOptions:
-    """What ContextDesc is trained on, and how; the defaults are the released trainer's."""
+class SetOptions:
+    """Keypoints of several views, and match sets of them."""
 
-    groups: Path
-    """File of :func:`~featplug.training.data.patch_groups.make_patch_groups`."""
-    photographs: Path
-    """Folder of the photographs it was made from; those held out are validated on."""
+    groups: Path | None = None
+    """File of patch groups, made if missing; in the outputs by default."""
+    match: MatchSetOptions = field(default_factory=MatchSetOptions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContextDescOptions(TrainingOptions):
+    """Train ContextDesc (Luo et al., CVPR 2019); the defaults are the released trainer's."""
+
     start: Path | None = None
-    """Weights of ContextDesc to start from, and to take the regional network of. Without them all
-    is drawn at random but the regional network, the packaged EfficientNet-Lite0."""
+    """Weights of ContextDesc to start from, with their regional network. By default all is drawn at
+    random, except for the regional network, the packaged EfficientNet-Lite0."""
     start_local: Path | None = None
     """Weights of DOAP that the local network starts from."""
     learning_rate: float = 0.1
     trunk_rate: float = 1.0
-    """Factor of the learning rate of the six convolutions that local feature and matchability have
-    in common. 0 keeps them as they are, their statistics too, which makes a step a third as long:
-    sensible after a start from trained ones."""
+    """Factor of the learning rate for the six convolutions that local feature and matchability
+    share. 0 keeps them and their statistics as they are, which makes steps three times as fast and
+    is sensible with trained ones."""
     temperature: float = 1.0
-    """Of both N-pair losses at the start. What they end with, 10 and more, saves trained weights
-    the steps in which it grows, and being pulled apart meanwhile."""
+    """Temperature of both N-pair losses at the start; it is learned. With trained weights about 10,
+    which it reaches at the end, avoids the steps in which it grows and pulls them apart."""
     weight_decay: float = 1e-4
-    sets: MatchSetOptions = field(default_factory=MatchSetOptions)
+    """Weight decay of SGD, of the temperatures too."""
+    sets: SetOptions = field(default_factory=SetOptions)
+
+    @property
+    def groups_path(self) -> Path:
+        """The file of patch groups."""
+        return self.sets.groups or self.outputs / "patch_groups.h5"
 
 
 class _Training(nn.Module):
@@ -67,8 +74,8 @@ class _Training(nn.Module):
 
     Args:
         contextdesc: the network.
-        train_trunk: whether the convolutions change that local feature and matchability share.
-        temperature: of both losses at the start.
+        train_trunk: whether to train the convolutions that local feature and matchability share.
+        temperature: temperature of both losses at the start.
     """
 
     def __init__(self, contextdesc: ContextDesc, train_trunk: bool, temperature: float) -> None:
@@ -82,7 +89,7 @@ class _Training(nn.Module):
                 layer.requires_grad_(False)
 
     def trunk(self) -> list[nn.Module]:
-        """The convolutions that local feature and matchability have in common."""
+        """List the convolutions that local feature and matchability share."""
         return [getattr(self.contextdesc.local, f"conv{n}") for n in range(_NUM_TRUNK_LAYERS)]
 
     def train(self, mode: bool = True) -> _Training:
@@ -95,17 +102,11 @@ class _Training(nn.Module):
     def forward(
         self, patches: Tensor, positions: Tensor, moved_positions: Tensor, regional: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Describe all keypoints of M images.
+        """Describe all N keypoints of M images.
 
-        Args:
-            patches: M×N×32×32.
-            positions: M×N×2, for visual context.
-            moved_positions: M×N×2, for geometric context.
-            regional: M×C×h×w.
-
-        Returns:
-            Local features and descriptors M×N×128, the latter of unit length, and M×N raw
-            matchabilities.
+        Patches are M×N×32×32; positions (for visual context) and moved positions (for geometric
+        context) M×N×2; regional features M×C×h×w. Returns local features and descriptors M×N×128,
+        the latter of unit length, and M×N raw matchabilities.
         """
         network, shape = self.contextdesc, patches.shape[:2]
         maps = network.local.feature_maps(patches.flatten(0, 1))
@@ -118,72 +119,61 @@ class _Training(nn.Module):
         return local, descriptors, logits.view(shape)
 
 
-class ContextDescTask(Task):
+class ContextDescTask(PhotographTask[ContextDescOptions]):
     """ContextDesc, its local network and both contexts together.
 
-    Where the released trainer and this differ: the pairs of images are views of photographs under
-    homographies, and the regional features come from a smaller network. They are computed anew in
-    each step, since views differ every time; that network is not trained.
-
-    Args:
-        options: see there.
-        seed: of the first weights and of the order of the data.
-        device: for validation and the regional network.
-        validation_pairs: of views of held-out photographs that are matched.
-
-    Raises:
-        FileNotFoundError: weights to start from, or those of the regional network, are not there.
-        ValueError: they do not fit, or the data do not suffice.
+    Unlike the released trainer's, the pairs of images are views of photographs under homographies,
+    and the regional features come from a smaller network, which is not trained. They are computed
+    in each step, since views differ every time.
     """
 
+    system = "contextdesc"
     network: _Training
-    score = "mma_3"
 
-    def __init__(
-        self,
-        options: ContextDescOptions,
-        seed: int,
-        device: torch.device,
-        validation_pairs: int = 12,
-    ) -> None:
-        self.options, self.device = options, device
-        self._validation_pairs = validation_pairs
-        torch.manual_seed(seed)
+    def __init__(self, options: ContextDescOptions) -> None:
+        self._groups = PatchGroups(options.groups_path)
+        super().__init__(options)
+        self.inputs[self._groups.kind] = self._groups.provenance.file_id
+
+    @classmethod
+    def prepare(cls, options: ContextDescOptions, names: Sequence[str]) -> Iterator[Making]:
+        """Make the patch groups, which list the keypoints of the views."""
+        path, workers = options.groups_path, options.num_workers
+        yield "patches", PatchGroups.make(options.images, path, names, num_workers=workers)
+
+    def build_network(self) -> _Training:
+        """Build the network and the regional network."""
+        options = self.options
         contextdesc, regional = _first_networks(options)
-        self._regional = regional.to(device).eval()
-        self.network = _Training(contextdesc, options.trunk_rate > 0, options.temperature)
-        use_channels_last(self.network)
-        groups = PatchGroups(options.groups)
-        self._groups_id = groups.provenance.file_id
-        max_side = groups.provenance.conf["max_side"]
-        trained, held_out = (
-            Photographs(options.photographs, part, max_side)
-            for part in split_photographs(list_images(options.photographs))
-        )
-        self.data = MatchSets(groups, trained, options.sets, seed)
-        self._held_out = MatchSets(groups, held_out, options.sets)
-        self._pairs = HomographyPairs(held_out, VALIDATION_PAIRS)
+        self._regional = regional.to(self.device).eval()
+        return _Training(contextdesc, options.trunk_rate > 0, options.temperature)
+
+    @property
+    def max_side(self) -> int:
+        """The longest side in pixels at which the patch groups were made."""
+        return self._groups.max_side
+
+    def build_data(self) -> MatchSets:
+        """Build match sets to train on, and those to validate on."""
+        options = self.options
+        self._validation = MatchSets(self._groups, self.held_out, options.sets.match)
+        return MatchSets(self._groups, self.photographs, options.sets.match, options.seed)
 
     def optimizer(self) -> torch.optim.Optimizer:
-        """SGD with momentum; the temperatures decay with the weights."""
-        rate = self.options.learning_rate
+        """Build SGD with momentum and another rate for the trunk."""
+        options = self.options
         trunk = [p for layer in self.network.trunk() for p in layer.parameters()]
         known = set(trunk)
-        others = [p for p in self.network.parameters() if p.requires_grad and p not in known]
+        others = [p for p in self.trained_parameters() if p not in known]
         groups: list[dict[str, Any]] = [{"params": others}]
-        if self.options.trunk_rate > 0:
-            groups.append({"params": trunk, "lr": rate * self.options.trunk_rate})
+        if options.trunk_rate > 0:
+            groups.append({"params": trunk, "lr": options.learning_rate * options.trunk_rate})
         return torch.optim.SGD(
-            groups, lr=rate, momentum=0.9, weight_decay=self.options.weight_decay
+            groups, lr=options.learning_rate, momentum=0.9, weight_decay=options.weight_decay
         )
 
-    def losses(
-        self,
-        forward: Callable[..., tuple[Tensor, Tensor, Tensor]],
-        batch: Mapping[str, Tensor],
-        generator: torch.Generator,
-    ) -> dict[str, Tensor]:
-        """Sum of the N-pair losses of descriptors and local features, and the quadruplet loss."""
+    def losses(self, forward: Forward, batch: Batch, generator: torch.Generator) -> Losses:
+        """Sum the N-pair losses of descriptors and local features, and the quadruplet loss."""
         patches, positions, moved, images = (
             torch.cat([batch[f"{key}0"], batch[f"{key}1"]])
             for key in ("patches", "positions", "moved_positions", "image")
@@ -197,11 +187,10 @@ class ContextDescTask(Task):
         descriptors0, descriptors1 = descriptors.chunk(2)
         logits0, logits1 = logits.chunk(2)
         inliers = batch["inliers"]
-        quadruplet, _ = quadruplet_loss(logits0, logits1, inliers)
         terms = {
             "descriptor_loss": self.network.augmented_loss(descriptors0, descriptors1, inliers),
             "local_loss": self.network.local_loss(local0, local1, inliers),
-            "quadruplet_loss": quadruplet,
+            "quadruplet_loss": quadruplet_loss(logits0, logits1, inliers)[0],
         }
         return {
             "loss": torch.stack(list(terms.values())).sum(),
@@ -212,42 +201,26 @@ class ContextDescTask(Task):
         }
 
     def validate(self, weights: Path) -> dict[str, float]:
-        """Measure the loss on held-out match sets, and matching on held-out photographs."""
-        generator = torch.Generator(self.device).manual_seed(0)
-        results = []
-        for step in range(_VALIDATION_BATCHES):
-            batch = {key: value.to(self.device) for key, value in self._held_out[step].items()}
-            results.append(self.losses(self.network, batch, generator))
-        model, matcher = validation.trained_confs("contextdesc", weights)
-        model["pyramid"] = self.options.sets.pyramid
-        accuracy = validation.matching_accuracy(
-            model, matcher, self._pairs, range(self._validation_pairs), device=self.device
-        )
-        means = {
-            key: float(torch.stack([result[key] for result in results]).mean())
-            for key in ("loss", "accuracy", "local_accuracy")
-        }
-        return {**means, **accuracy}
+        """Measure losses on held-out match sets, and matching on held-out photographs."""
+        batches = (self._validation[step] for step in range(_VALIDATION_BATCHES))
+        losses = self.mean_losses(batches, "loss", "accuracy", "local_accuracy")
+        return {**losses, **self.match_held_out(weights, pyramid=self.options.sets.match.pyramid)}
 
     def weights(self) -> dict[str, Tensor]:
-        """Give ContextDesc's state dict, with the regional network where it is a part of it."""
+        """Return ContextDesc's state dict, with the regional network if it is part of it."""
         return self.network.contextdesc.state_dict()
 
     def config(self) -> dict[str, Any]:
-        """List the options, the regional network and the file of patches."""
-        return {
-            "system": "contextdesc",
-            "network": {
-                "backbone": type(self._regional).__name__,
-                "regional_channels": self._regional.num_channels,
-            },
-            **asdict(self.options),
-            "groups_id": self._groups_id,
+        """List the options and the regional network."""
+        network = {
+            "backbone": type(self._regional).__name__,
+            "regional_channels": self._regional.num_channels,
         }
+        return {**super().config(), "network": network}
 
 
 def _first_networks(options: ContextDescOptions) -> tuple[ContextDesc, RegionalNetwork]:
-    """The network that training starts from, and that of its regional features."""
+    """Build the network that training starts from, and that of its regional features."""
     if options.start is not None:
         choices = {"weights": str(options.start), "regional_weights": "auto"}
         network, regional, _ = load_networks({**feature_conf("contextdesc")["model"], **choices})
@@ -258,7 +231,7 @@ def _first_networks(options: ContextDescOptions) -> tuple[ContextDesc, RegionalN
         for name, parameter in network.named_parameters():
             if not parameter.requires_grad:
                 continue
-            # What TensorFlow, of the released trainer, draws by default.
+            # TensorFlow's default, which the released trainer uses.
             if name.endswith("weight"):
                 nn.init.xavier_uniform_(parameter)
             else:
@@ -267,8 +240,8 @@ def _first_networks(options: ContextDescOptions) -> tuple[ContextDesc, RegionalN
         doap = cast(DOAP, load_network("doap", str(options.start_local), DOAP)[0])
         if not is_l2_net(doap):
             raise ValueError(
-                f"{options.start_local} is not of DOAP's plain network with 128 outputs, the only "
-                "one that the local network can start from."
+                f"{options.start_local} is not of DOAP's plain network with 128 outputs; the local "
+                "network can start from no other."
             )
         start_from_doap(network, doap)
     return network, regional

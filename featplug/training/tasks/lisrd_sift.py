@@ -6,46 +6,42 @@ Pautrat et al., "Online Invariance Selection for Local Feature Descriptors", ECC
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from scipy.cluster.vq import kmeans2
 from torch import Tensor
 
-from featplug.io.images import list_images
 from featplug.networks.lisrd import LISRDSIFT, NUM_TILES
 from featplug.networks.netvlad import NetVLAD
-from featplug.training.data.photographs import Photographs, split_photographs
 from featplug.training.data.sift_pairs import SIFTPairBatches, SIFTPairs
 from featplug.training.data.triplets import VALIDATION_VIEWS
-from featplug.training.data.view_pairs import HomographyPairs
 from featplug.training.losses.lisrd import triplet_loss
 from featplug.training.losses.negatives import excluded_negatives
-from featplug.training.task import Task
-from featplug.training.validation import heads_accuracy, trained_confs
+from featplug.training.task import Batch, Forward, Losses, Making, PhotographTask, TrainingOptions
 from featplug.weights.loading import load_weights
 
 HEADS = ("sift", "upright")
 _SHARPNESS = 10.0
-"""Of the first assignment, which goes as exp(−sharpness · distance²)."""
+"""Sharpness of the first assignment, which is proportional to exp(−sharpness · distance²)."""
 
 
 class _Side(NamedTuple):
-    """The keypoints of one image of each pair."""
+    """Keypoints of one image of each pair."""
 
     keypoints: Tensor
-    """B×K×2, NaN as padding."""
+    """Positions B×K×2, NaN as padding."""
     descriptors: Tensor
-    """B×2×K×128."""
+    """Descriptors B×2×K×128."""
     tiles: Tensor
-    """B×K, −1 as padding."""
+    """Tiles B×K, −1 as padding."""
 
     def take(self, points: Tensor) -> _Side:
-        """Choose the keypoints B×N, with padding at -1."""
+        """Take the keypoints B×N, with padding at −1."""
         return _Side(
             self.keypoints.take_along_dim(points[..., None], 1).nan_to_num(-1.0),
             self.descriptors.take_along_dim(points[:, None, :, None], 2),
@@ -53,88 +49,77 @@ class _Side(NamedTuple):
         )
 
 
-@dataclass(frozen=True)
-class LISRDSIFTOptions:
-    """What LISRD-SIFT is trained on, and how."""
+@dataclass(frozen=True, kw_only=True)
+class LISRDSIFTOptions(TrainingOptions):
+    """Train LISRD-SIFT (Pautrat et al., ECCV 2020): the choice between SIFT and upright SIFT."""
 
-    pairs: Path
-    """File of :func:`~featplug.training.data.sift_pairs.make_sift_pairs`."""
-    photographs: Path
-    """Folder of the photographs it was made from; those held out are validated on."""
     start: Path | None = None
-    """Weights to start from; clusters of the first step's descriptors where there are none."""
+    """Weights to start from; clusters of the first step's descriptors by default."""
+    pairs: Path | None = None
+    """File of keypoints and descriptors of pairs, made if missing; in the outputs by default."""
     batch_size: int = 16
+    """Number of pairs per step."""
     learning_rate: float = 1e-2
     margin: float = 1.0
-    """M of the triplets (section 3.1)."""
+    """Margin of the triplets (M of section 3.1)."""
     distance_threshold: float = 8.0
-    """T: pixels within which a keypoint is no negative."""
+    """Pixels within which a keypoint is no negative (T)."""
+    validation_pairs: int = 24
+
+    @property
+    def pairs_path(self) -> Path:
+        """The file of pairs."""
+        return self.pairs or self.outputs / "sift_pairs.h5"
 
 
-class LISRDSIFTTask(Task):
+class LISRDSIFTTask(PhotographTask[LISRDSIFTOptions]):
     """LISRD-SIFT by the meta loss.
 
-    The authors' loop is that of LISRD, with keypoints of one image that are warped to the other.
-    Here both images' keypoints are detected, as they are at inference, and those that are found
-    in both are trained on; descriptors and distance are those of extractor and matcher.
-
-    Args:
-        options: see there.
-        seed: of the first weights and of the order of the data.
-        device: for validation.
-        validation_pairs: of views of held-out photographs that are matched.
+    The authors' loop is LISRD's, which warps keypoints of one image to the other. Here keypoints
+    are detected in both images, as at inference, and those that are found in both are trained on;
+    descriptors and distance are those of extractor and matcher.
     """
 
-    score = "mma_3"
+    system = "lisrd-sift"
+    channels_last = False
+    validation_views = VALIDATION_VIEWS
 
-    def __init__(
-        self,
-        options: LISRDSIFTOptions,
-        seed: int,
-        device: torch.device,
-        validation_pairs: int = 24,
-    ) -> None:
-        self.options, self.device = options, device
-        self._steps = range(validation_pairs)
-        torch.manual_seed(seed)
-        pairs = SIFTPairs(options.pairs)
-        self._pairs_id = pairs.provenance.file_id
-        names, held_out = split_photographs(list_images(options.photographs))
-        self.data = SIFTPairBatches(pairs, names, options.batch_size, seed)
-        self.network = LISRDSIFT()
-        if options.start is not None:
-            load_weights("lisrd-sift", str(options.start), self.network)
-        else:
-            batch = self.data[0]
-            vlads = (self.network.vlad_sift, self.network.vlad_upright_sift)
-            for head, vlad in enumerate(vlads):
-                found = batch["descriptors0"][:, head][batch["tiles0"] >= 0]
-                _initialize(vlad, found, seed)
-        self._held_out = HomographyPairs(
-            Photographs(options.photographs, held_out), VALIDATION_VIEWS
-        )
+    @classmethod
+    def prepare(cls, options: LISRDSIFTOptions, names: Sequence[str]) -> Iterator[Making]:
+        """Make the file of pairs."""
+        path, workers = options.pairs_path, options.num_workers
+        yield "pairs", SIFTPairs.make(options.images, path, names, num_workers=workers)
 
-    def optimizer(self) -> torch.optim.Optimizer:
-        """Adam, as in the released code."""
-        return torch.optim.Adam(self.network.parameters(), lr=self.options.learning_rate)
+    def build_network(self) -> LISRDSIFT:
+        """Build the network."""
+        network = LISRDSIFT()
+        if self.options.start is not None:
+            load_weights("lisrd-sift", str(self.options.start), network)
+            return network
+        batch = self.build_data()[0]
+        for head, vlad in enumerate((network.vlad_sift, network.vlad_upright_sift)):
+            described = batch["descriptors0"][:, head][batch["tiles0"] >= 0]
+            _initialize(vlad, described, self.options.seed)
+        return network
 
-    def losses(
-        self,
-        forward: Callable[..., Tensor],
-        batch: Mapping[str, Tensor],
-        generator: torch.Generator,
-    ) -> dict[str, Tensor]:
-        """Triplets of distances that are weighted by the meta descriptors (equations 7 and 8)."""
+    def build_data(self) -> SIFTPairBatches:
+        """Build batches of pairs."""
+        options, pairs = self.options, SIFTPairs(self.options.pairs_path)
+        self.inputs[pairs.kind] = pairs.provenance.file_id
+        return SIFTPairBatches(pairs, self.photographs.names, options.batch_size, options.seed)
+
+    def losses(self, forward: Forward, batch: Batch, generator: torch.Generator) -> Losses:
+        """Compute triplets of distances weighted by the meta descriptors (equations 7 and 8)."""
         sides = [_Side(*(batch[f"{key}{k}"] for key in _Side._fields)) for k in (0, 1)]
         both = _Side(*map(torch.cat, zip(*sides, strict=True)))
         metas0, metas1 = forward(both.descriptors, both.tiles).float().flatten(3).chunk(2)
-        # The points that both images have, of which there are far fewer than keypoints.
-        found = batch["matches0"] >= 0
-        rows = found.int().argsort(dim=1, descending=True, stable=True)
-        rows = rows[:, : max(1, int(found.sum(1).max()))]
+        # Far fewer points are seen in both images than there are keypoints.
+        is_common = batch["matches0"] >= 0
+        rows = is_common.int().argsort(dim=1, descending=True, stable=True)
+        rows = rows[:, : max(1, int(is_common.sum(1).max()))]
         columns = batch["matches0"].gather(1, rows).clamp(min=0)
         side0, side1 = sides[0].take(rows), sides[1].take(columns)
-        valid = found.gather(1, rows)
+        valid = is_common.gather(1, rows)
         excluded = excluded_negatives(
             (side0.keypoints, side1.keypoints), valid, self.options.distance_threshold
         )
@@ -151,24 +136,17 @@ class LISRDSIFTTask(Task):
 
     def validate(self, weights: Path) -> dict[str, float]:
         """Measure matching on held-out photographs, by both descriptors and by each."""
-        model, matcher = trained_confs("lisrd-sift", weights)
-        return heads_accuracy(
-            model, matcher, HEADS, self._held_out, self._steps, device=self.device
-        )
-
-    def config(self) -> dict[str, Any]:
-        """List the options and the file of pairs."""
-        return {"system": "lisrd-sift", **asdict(self.options), "pairs_id": self._pairs_id}
+        return self.match_held_out(weights, HEADS)
 
 
 def _initialize(vlad: NetVLAD, descriptors: Tensor, seed: int) -> None:
-    """Start from clusters of descriptors, to which they are assigned by their distance.
+    """Initialise the centroids and the assignment to them with clusters of descriptors.
 
-    Arandjelović et al., "NetVLAD", CVPR 2016, section 3.1. At random, as in the released code, the
-    centroids are so far from all descriptors that the meta descriptors hardly depend on these.
+    Arandjelović et al., "NetVLAD", CVPR 2016, section 3.1. The released code's random centroids are
+    so far from all descriptors that the meta descriptors hardly depend on these.
     """
-    found, _ = kmeans2(descriptors.numpy(), len(vlad.centroids), minit="++", seed=seed)
-    centroids = torch.from_numpy(found).to(descriptors)
+    clusters, _ = kmeans2(descriptors.numpy(), len(vlad.centroids), minit="++", seed=seed)
+    centroids = torch.from_numpy(clusters).to(descriptors)
     vlad.load_state_dict(
         {
             "centroids": centroids,
@@ -181,16 +159,9 @@ def _initialize(vlad: NetVLAD, descriptors: Tensor, seed: int) -> None:
 def _tile_factors(
     metas0: Tensor, metas1: Tensor, tiles0: Tensor, tiles1: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Vectors whose products are those of the keypoints' meta descriptors.
+    """Compute vectors B×H×N×T with the products of the keypoints' meta descriptors.
 
-    Args:
-        metas0: B×H×M×T of unit length.
-        metas1: the same of the other image.
-        tiles0: B×N, −1 as padding.
-        tiles1: B×N.
-
-    Returns:
-        Twice B×H×N×T.
+    Metas are B×H×M×T of unit length, tiles B×N with −1 as padding.
     """
     at0, at1 = (
         F.one_hot(tiles.clamp(min=0), NUM_TILES**2).to(metas0)[:, None]

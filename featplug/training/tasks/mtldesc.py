@@ -5,116 +5,97 @@ Wang et al., "MTLDesc: Looking Wider to Describe Better", AAAI 2022, sections 3.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from featplug.io.images import list_images
-from featplug.io.results import data_fingerprint
+from featplug.io.artifact import file_hash
 from featplug.networks.mtldesc import UNUSED, Maps, MTLDesc, normalize
-from featplug.training.data.photographs import Photographs, split_photographs
+from featplug.training.data import photometric
 from featplug.training.data.teacher import TeacherKeypoints
-from featplug.training.data.view_pairs import (
-    VALIDATION_PAIRS,
-    HomographyPairs,
-    MTLDescPairOptions,
-    MTLDescPairs,
-)
+from featplug.training.data.view_pairs import MTLDescPairOptions, MTLDescPairs
+from featplug.training.distributed import process_device
 from featplug.training.losses.mtldesc import (
     MTLDescLossOptions,
     attention_weighted_triplet_loss,
     keypoint_loss,
 )
-from featplug.training.task import Task, use_channels_last
-from featplug.training.validation import matching_accuracy, trained_confs
-from featplug.weights.checkpoints import file_sha256
+from featplug.training.task import Batch, Forward, Losses, Making, PhotographTask, TrainingOptions
 from featplug.weights.loading import load_weights
 
 
-@dataclass(frozen=True)
-class MTLDescOptions:
-    """What MTLDesc is trained on, and how; the defaults are the released code's."""
+@dataclass(frozen=True, kw_only=True)
+class MTLDescOptions(TrainingOptions, MTLDescLossOptions):
+    """Train MTLDesc (Wang et al., AAAI 2022); the defaults are the released code's."""
 
-    photographs: Path
-    """Folder of the photographs; those held out are validated on."""
-    teacher: Path
-    """File of keypoints of all of them; see :mod:`featplug.training.data.teacher`."""
     start: Path | None = None
-    """Weights to start from; drawn at random where there are none."""
-    pairs: MTLDescPairOptions = field(default_factory=MTLDescPairOptions)
-    learning_rate: float = 1e-3
+    """Weights to start from; drawn at random by default."""
+    teacher: Path | None = None
+    """File of keypoints of the photographs that teach the detector. By default one is made in the
+    outputs, of corners that homographies do not move."""
+    look: Literal["released", "general"] = "released"
+    """Photometric changes: light and noise as released, or blur, exposure and JPEG as well."""
     weight_decay: float = 1e-4
-    loss: MTLDescLossOptions = field(default_factory=MTLDescLossOptions)
+    """Weight decay of Adam."""
+    pairs: MTLDescPairOptions = field(default_factory=MTLDescPairOptions)
+
+    @property
+    def teacher_path(self) -> Path:
+        """The teacher's file."""
+        return self.teacher or self.outputs / "teacher_keypoints.h5"
 
 
-class MTLDescTask(Task):
+class MTLDescTask(PhotographTask[MTLDescOptions]):
     """MTLDesc, both losses with weight 1.
 
-    The paper trains on pairs of MegaDepth as well as on these, views of one photograph under a
-    homography. The learning rate falls to 0 in every step, the released code's once in an epoch.
-
-    Args:
-        options: see there.
-        seed: of the first weights and of the data.
-        device: for validation.
-        validation_pairs: of views of held-out photographs that are matched.
+    The paper trains on pairs of MegaDepth and on these, views of one photograph under a homography.
+    The learning rate falls in every step, the released code's once per epoch.
     """
 
+    system = "mtldesc"
     data: MTLDescPairs
-    score = "mma_3"
 
-    def __init__(
-        self,
-        options: MTLDescOptions,
-        seed: int,
-        device: torch.device,
-        validation_pairs: int = 12,
-    ) -> None:
-        self.options, self.device = options, device
-        self._steps = range(validation_pairs)
-        torch.manual_seed(seed)
-        self.network = MTLDesc()
-        if options.start is not None:
-            load_weights("mtldesc", str(options.start), self.network)
-        use_channels_last(self.network)
-        for name, parameter in self.network.named_parameters():
+    @classmethod
+    def prepare(cls, options: MTLDescOptions, names: Sequence[str]) -> Iterator[Making]:
+        """Make the teacher's keypoints, unless a file of them is given."""
+        if options.teacher is None:
+            device = process_device(options.device)
+            made = TeacherKeypoints.make(options.images, options.teacher_path, names, device=device)
+            yield "teacher's keypoints, once, unless --teacher names a file", made
+
+    def build_network(self) -> MTLDesc:
+        """Build the network; its unused layers are not trained."""
+        network = MTLDesc()
+        if self.options.start is not None:
+            load_weights("mtldesc", str(self.options.start), network)
+        for name, parameter in network.named_parameters():
             if name.startswith(UNUSED):
                 parameter.requires_grad_(False)
-        found = list_images(options.photographs)
-        self._photographs_id = data_fingerprint(options.photographs, found)
-        names, held_out = split_photographs(found)
-        self.data = MTLDescPairs(
-            Photographs(options.photographs, names),
-            TeacherKeypoints(options.teacher),
-            options.pairs,
-            seed,
-            rendered=False,
-        )
-        self._held_out = HomographyPairs(
-            Photographs(options.photographs, held_out), VALIDATION_PAIRS
-        )
+        return network
+
+    def build_data(self) -> MTLDescPairs:
+        """Build pairs of views with the teacher's keypoints."""
+        pairs = self.options.pairs
+        if self.options.look == "general":
+            pairs = replace(pairs, photometric=photometric.GENERAL)
+        teacher = TeacherKeypoints(self.options.teacher_path)
+        self.inputs["teacher keypoints"] = file_hash(teacher.path)
+        return MTLDescPairs(self.photographs, teacher, pairs, self.options.seed, rendered=False)
 
     def optimizer(self) -> torch.optim.Optimizer:
-        """Adam, as in the released code."""
-        trained = [p for p in self.network.parameters() if p.requires_grad]
+        """Build Adam with weight decay, as in the released code."""
         options = self.options
         return torch.optim.Adam(
-            trained, lr=options.learning_rate, weight_decay=options.weight_decay
+            self.trained_parameters(), options.learning_rate, weight_decay=options.weight_decay
         )
 
-    def losses(
-        self,
-        forward: Callable[..., Maps],
-        batch: Mapping[str, Tensor],
-        generator: torch.Generator,
-    ) -> dict[str, Tensor]:
-        """Attention-weighted triplets and the detector's cross-entropy, and their sum."""
-        options = self.options
+    def losses(self, forward: Forward, batch: Batch, generator: torch.Generator) -> Losses:
+        """Sum attention-weighted triplets and the detector's cross-entropy."""
         with torch.no_grad():
             pairs = self.data.render(batch)
         images = torch.cat([pairs["image0"], pairs["image1"]])
@@ -130,13 +111,13 @@ class MTLDescTask(Task):
             attention1,
             pairs["valid"],
             pairs["excluded"],
-            options.loss,
+            self.options,
         )
         detector_loss = keypoint_loss(
             maps.logits[:, 0],
             torch.cat([pairs["heatmap0"], pairs["heatmap1"]]),
             torch.cat([pairs["heatmap_valid0"], pairs["heatmap_valid1"]]),
-            options.loss.positive_weight,
+            self.options.positive_weight,
         )
         return {
             "loss": descriptor_loss + detector_loss,
@@ -144,30 +125,11 @@ class MTLDescTask(Task):
             "detector_loss": detector_loss,
         }
 
-    def validate(self, weights: Path) -> dict[str, float]:
-        """Measure matching, and how well keypoints are found again, on held-out photographs."""
-        model, matcher = trained_confs("mtldesc", weights)
-        return matching_accuracy(model, matcher, self._held_out, self._steps, device=self.device)
-
-    def config(self) -> dict[str, Any]:
-        """List the options, the photographs and the teacher's keypoints."""
-        return {
-            "system": "mtldesc",
-            **asdict(self.options),
-            "photographs_id": self._photographs_id,
-            "teacher_sha256": file_sha256(self.options.teacher),
-        }
-
 
 def sample_maps(maps: Maps, points: Tensor) -> tuple[Tensor, Tensor]:
-    """Sample descriptors and attention as the extractor does, but both with the border's values.
+    """Sample B×N×128 unit descriptors and B×N attention at points B×N×2 (x, y) in pixels.
 
-    Args:
-        maps: of B images.
-        points: B×N×2 (x, y) in their pixels.
-
-    Returns:
-        B×N×128 unit vectors and B×N attention.
+    This is as the extractor does, but for both with border padding.
     """
     height, width = maps.logits.shape[-2:]
     grid = (2 * points / points.new_tensor([width - 1, height - 1]) - 1)[:, None]

@@ -11,7 +11,7 @@ import torch
 
 from featplug.extractors.sift import SIFT
 from featplug.training.data.match_sets import MatchSetOptions, MatchSets, choose_match_set
-from featplug.training.data.patch_groups import PatchGroups, make_patch_groups
+from featplug.training.data.patch_groups import PatchGroups
 from featplug.training.data.patch_views import PatchGroupOptions, render_view
 from featplug.training.data.photographs import Photographs
 from tests.scenes.pictures import write_textured_images
@@ -26,7 +26,7 @@ OPTIONS = MatchSetOptions(
 def sources(tmp_path_factory: pytest.TempPathFactory) -> tuple[PatchGroups, Photographs]:
     folder = tmp_path_factory.mktemp("sets")
     names = write_textured_images(folder / "photographs", 3, width=240, height=180)
-    for _ in make_patch_groups(
+    for _ in PatchGroups.make(
         folder / "photographs", folder / "g.h5", names, PatchGroupOptions(num_views=4), 0
     ):
         pass
@@ -145,9 +145,9 @@ def test_few_keypoints(groups0: list[int], groups1: list[int], inliers: int) -> 
 
 def test_bad_input(sources: tuple[PatchGroups, Photographs], tmp_path: Path) -> None:
     groups, photographs = sources
-    with pytest.raises(ValueError, match=r"No photograph in .* 9999 keypoints in common"):
+    with pytest.raises(ValueError, match=r"g\.h5.*min_inliers"):
         MatchSets(groups, photographs, replace(OPTIONS, min_inliers=9999))
-    with pytest.raises(ValueError, match=r"no patch groups of 1 of 1"):
+    with pytest.raises(ValueError, match=r"g\.h5.*x\.png"):
         MatchSets(groups, Photographs(photographs.folder, ["x.png"]))
-    with pytest.raises(ValueError, match=r"at most 1024 px, not 100"):
+    with pytest.raises(ValueError, match=r"g\.h5.*1024 px, not 100"):
         MatchSets(groups, Photographs(photographs.folder, photographs.names, max_side=100))

@@ -16,14 +16,9 @@ from featplug.training.data.mining import (
     appearance,
     cluster,
     hog,
-    mine_labels,
 )
-from featplug.training.data.patch_groups import (
-    PatchBatchOptions,
-    PatchGroupBatches,
-    PatchGroups,
-    make_patch_groups,
-)
+from featplug.training.data.patch_batches import PatchBatchOptions, PatchGroupBatches
+from featplug.training.data.patch_groups import PatchGroups
 from featplug.training.data.patch_views import PatchGroupOptions
 from tests.scenes.pictures import write_textured_images
 
@@ -109,7 +104,7 @@ def groups(tmp_path_factory: pytest.TempPathFactory) -> PatchGroups:
     folder = tmp_path_factory.mktemp("mining")
     names = write_textured_images(folder / "photographs", 2, width=200, height=150)
     options = PatchGroupOptions(num_views=3, max_groups=60)
-    for _ in make_patch_groups(folder / "photographs", folder / "g.h5", names, options, 0):
+    for _ in PatchGroups.make(folder / "photographs", folder / "g.h5", names, options, 0):
         pass
     return PatchGroups(folder / "g.h5")
 
@@ -119,12 +114,12 @@ def test_only_what_looks_alike_in_one_photograph_is_ignored(
 ) -> None:
     names = groups.names()
     path, options = tmp_path / "mined.h5", MiningOptions(num_clusters=20)
-    run = mine_labels(groups, path, options)
+    run = MinedLabels.make(groups, path, options)
     next(run)
     run.close()
     with pytest.raises(ValueError, match=r"no mined labels of 1 of 2 .*'001.png'"):
         PatchGroupBatches(groups, mined=MinedLabels(path))
-    assert list(mine_labels(groups, path, options)) == names
+    assert list(MinedLabels.make(groups, path, options)) == names
     mined = MinedLabels(path)
 
     batches = PatchBatchOptions(batch_size=100, photographs=2)
@@ -142,7 +137,7 @@ def test_only_what_looks_alike_in_one_photograph_is_ignored(
     distractors = affinity[:50, :50] == -1
     assert distances[ignored].mean() < distances[distractors].mean() - 0.5
     # A whole file takes nothing, though another training has it open.
-    assert list(mine_labels(groups, path, options)) == names
+    assert list(MinedLabels.make(groups, path, options)) == names
 
 
 def test_labels_of_other_patches_are_refused(groups: PatchGroups, tmp_path: Path) -> None:
@@ -152,6 +147,6 @@ def test_labels_of_other_patches_are_refused(groups: PatchGroups, tmp_path: Path
     with pytest.raises(ValueError, match=r"mined.h5 was mined from other patches"):
         PatchGroupBatches(groups, mined=MinedLabels(path))
     with pytest.raises(ValueError, match="other patch groups"):
-        next(mine_labels(groups, path))
+        next(MinedLabels.make(groups, path))
     with pytest.raises(ValueError, match=r"g.h5 holds no mined labels"):
         MinedLabels(groups.path)

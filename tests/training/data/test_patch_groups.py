@@ -16,15 +16,12 @@ from featplug.io.images import read_image, to_grey
 from featplug.keypoints.patches import gaussian_pyramid, sample_patches_from_pyramid
 from featplug.training.data.batches import load_ahead
 from featplug.training.data.frame_groups import warp_frames
-from featplug.training.data.patch_groups import (
-    JitterOptions,
+from featplug.training.data.patch_batches import (
     PatchBatchOptions,
     PatchGroupBatches,
-    PatchGroups,
     count_patches,
-    jitter_patches,
-    make_patch_groups,
 )
+from featplug.training.data.patch_groups import JitterOptions, PatchGroups, jitter_patches
 from featplug.training.data.patch_views import PatchGroupOptions, find_patch_groups, render_view
 from tests.scenes.pictures import write_textured_images
 
@@ -52,7 +49,7 @@ def groups(
     photographs: Path, names: list[str], tmp_path_factory: pytest.TempPathFactory
 ) -> PatchGroups:
     path = tmp_path_factory.mktemp("groups") / "groups.h5"
-    assert list(make_patch_groups(photographs, path, names, OPTIONS, num_workers=2)) == names
+    assert list(PatchGroups.make(photographs, path, names, OPTIONS, num_workers=2)) == names
     return PatchGroups(path)
 
 
@@ -65,7 +62,7 @@ def test_a_whole_file_is_used_while_others_read_it(
     groups: PatchGroups, photographs: Path, names: list[str]
 ) -> None:
     assert groups.names() == names
-    assert list(make_patch_groups(photographs, groups.path, names, OPTIONS)) == names
+    assert list(PatchGroups.make(photographs, groups.path, names, OPTIONS)) == names
 
 
 def test_patches_are_what_inference_cuts(groups: PatchGroups, photographs: Path) -> None:
@@ -127,7 +124,7 @@ def test_a_killed_run_leaves_the_file_free(
     path = tmp_path / "killed.h5"
     code = (
         "import time\nfrom tests.training.data.test_patch_groups import *\n"
-        f"run = make_patch_groups(Path({str(photographs)!r}), Path({str(path)!r}), {names!r},"
+        f"run = PatchGroups.make(Path({str(photographs)!r}), Path({str(path)!r}), {names!r},"
         " OPTIONS, num_workers=1)\n"
         "print(next(run), flush=True)\ntime.sleep(60)"
     )
@@ -136,7 +133,7 @@ def test_a_killed_run_leaves_the_file_free(
     process.kill()
     process.wait()
     assert PatchGroups(path).names() == names[:1]
-    assert list(make_patch_groups(photographs, path, names, OPTIONS, num_workers=0)) == names
+    assert list(PatchGroups.make(photographs, path, names, OPTIONS, num_workers=0)) == names
     for name in names:
         mine, theirs = (source.read(name, *KEYS) for source in (PatchGroups(path), groups))
         for mine_array, their_array in zip(mine, theirs, strict=True):
@@ -151,15 +148,13 @@ def test_bad_input(groups: PatchGroups, photographs: Path, tmp_path: Path) -> No
     for workers in (1, 0):
         with pytest.raises(ValueError, match=r"^Cannot read .*001.png"):
             list(
-                make_patch_groups(
-                    folder, path, ["000.png", "001.png"], OPTIONS, num_workers=workers
-                )
+                PatchGroups.make(folder, path, ["000.png", "001.png"], OPTIONS, num_workers=workers)
             )
     shutil.copy(folder / "002.png", folder / "000.png")
     with pytest.raises(ValueError, match="another photograph"):
-        list(make_patch_groups(folder, path, ["000.png"], OPTIONS))
+        list(PatchGroups.make(folder, path, ["000.png"], OPTIONS))
     with pytest.raises(ValueError, match="was made with"):
-        list(make_patch_groups(folder, path, ["000.png"], replace(OPTIONS, seed=1)))
+        list(PatchGroups.make(folder, path, ["000.png"], replace(OPTIONS, seed=1)))
     with pytest.raises(FileNotFoundError):
         PatchGroups(tmp_path / "none.h5")
     with pytest.raises(ValueError, match=r"no patch groups of 1 of 2 .* 'x.png'"):

@@ -19,7 +19,6 @@ from featplug.training.data.sift_pairs import (
     SIFTPairBatches,
     SIFTPairOptions,
     SIFTPairs,
-    make_sift_pairs,
     same_points,
     views_of_photograph,
 )
@@ -41,7 +40,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def pairs(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> SIFTPairs:
     path = tmp_path_factory.mktemp("pairs") / "pairs.h5"
     names = ["photo0.png", "photo1.png"]
-    assert list(make_sift_pairs(photographs, path, names, OPTIONS, num_workers=0)) == names
+    assert list(SIFTPairs.make(photographs, path, names, OPTIONS, num_workers=0)) == names
     return SIFTPairs(path)
 
 

@@ -15,7 +15,6 @@ from featplug.training.data.teacher import (
     TeacherKeypoints,
     TeacherOptions,
     adapted_corners,
-    make_teacher,
 )
 from tests.scenes.pictures import write_photographs, write_teacher
 
@@ -50,34 +49,36 @@ def test_keypoints_are_in_pixels_of_the_photograph(tmp_path: Path) -> None:
     image[60:180, 100:220] = 200
     cv2.imwrite(str(tmp_path / "square.png"), image)
     options = TeacherOptions(max_keypoints=4, num_homographies=12, max_side=160)
-    assert list(make_teacher(tmp_path, tmp_path / "t.h5", ["square.png"], options)) == [
+    assert list(TeacherKeypoints.make(tmp_path, tmp_path / "t.h5", ["square.png"], options)) == [
         "square.png"
     ]
     corners = np.array([[99.5, 59.5], [219.5, 59.5], [99.5, 179.5], [219.5, 179.5]])
-    keypoints = TeacherKeypoints(tmp_path / "t.h5").read("square.png").keypoints
+    keypoints = TeacherKeypoints(tmp_path / "t.h5").keypoints("square.png").keypoints
     assert np.linalg.norm(keypoints[:, None] - corners, axis=-1).min(1).max() < 3
 
 
 def test_stopped_and_gone_on(tmp_path: Path) -> None:
     names = write_photographs(tmp_path, [(100, 80), (80, 60), (90, 90)])
     whole, parts = tmp_path / "whole.h5", tmp_path / "parts.h5"
-    assert list(make_teacher(tmp_path, whole, names, FAST)) == names
-    stopped = make_teacher(tmp_path, parts, names, FAST)
+    assert list(TeacherKeypoints.make(tmp_path, whole, names, FAST)) == names
+    stopped = TeacherKeypoints.make(tmp_path, parts, names, FAST)
     assert next(stopped) == names[0]
     stopped.close()
     TeacherKeypoints(parts).require(names[:1])
     with pytest.raises(ValueError, match="2 of 3"):
         TeacherKeypoints(parts).require(names)
-    assert list(make_teacher(tmp_path, parts, names, FAST)) == names
+    assert list(TeacherKeypoints.make(tmp_path, parts, names, FAST)) == names
     one, other = TeacherKeypoints(whole), TeacherKeypoints(parts)
     for name in names:
-        np.testing.assert_array_equal(one.read(name).keypoints, other.read(name).keypoints)
+        np.testing.assert_array_equal(
+            one.keypoints(name).keypoints, other.keypoints(name).keypoints
+        )
     del one, other  # who reads keeps writers out
     with pytest.raises(ValueError, match="max_keypoints"):
-        next(make_teacher(tmp_path, parts, names, TeacherOptions(max_keypoints=41)))
+        next(TeacherKeypoints.make(tmp_path, parts, names, TeacherOptions(max_keypoints=41)))
     (tmp_path / names[0]).write_bytes((tmp_path / names[1]).read_bytes())
     with pytest.raises(ValueError, match=r"photo0\.png is another photograph"):
-        next(make_teacher(tmp_path, parts, names, FAST))
+        next(TeacherKeypoints.make(tmp_path, parts, names, FAST))
 
 
 def test_reading(tmp_path: Path) -> None:
@@ -87,9 +88,11 @@ def test_reading(tmp_path: Path) -> None:
         file["a.png"]["repeatable"] = np.arange(7) % 2 == 0
     teacher = pickle.loads(pickle.dumps(TeacherKeypoints(path)))
     assert teacher.largest == 7
-    np.testing.assert_array_equal(teacher.read("folder/b.png").keypoints, expected["folder/b.png"])
-    assert teacher.read("folder/b.png").repeatable.all()
-    kept = teacher.read("a.png").repeatable_only()
+    np.testing.assert_array_equal(
+        teacher.keypoints("folder/b.png").keypoints, expected["folder/b.png"]
+    )
+    assert teacher.keypoints("folder/b.png").repeatable.all()
+    kept = teacher.keypoints("a.png").repeatable_only()
     np.testing.assert_array_equal(kept.keypoints, expected["a.png"][::2])
     assert len(kept.scores) == 4
 
@@ -109,6 +112,6 @@ def test_the_shared_teacher_is_of_the_shared_photographs(shared: Path) -> None:
     teacher = TeacherKeypoints(path)
     names = sorted(p.name for p in (shared / "data" / "training_photos").glob("*.jpg"))
     teacher.require(names)
-    taught = teacher.read(names[0])
+    taught = teacher.keypoints(names[0])
     assert len(taught.keypoints) == len(taught.scores) == len(taught.repeatable) > 0
     assert (np.diff(taught.scores) <= 0).all()

@@ -102,17 +102,17 @@ def test_overlap_is_a_part_of_the_first_ones_points() -> None:
 
 
 def test_bad_scenes(workspace: Path, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="There is no COLMAP model"):
+    with pytest.raises(FileNotFoundError, match="sparse"):
         read_workspace(tmp_path)
     shutil.copytree(workspace / "sparse", tmp_path / "sparse")
-    with pytest.raises(ValueError, match=r"None of the 0 photographs .* make depth maps"):
+    with pytest.raises(ValueError, match=r"sparse.*make depth maps"):
         read_workspace(tmp_path)
     shutil.copytree(workspace / "stereo", tmp_path / "stereo")
     cameras = tmp_path / "sparse" / "cameras.txt"
     cameras.write_text(cameras.read_text().replace("PINHOLE", "OPENCV").replace("\n", " 0 0 0 0\n"))
-    with pytest.raises(ValueError, match=r"distortion \(OPENCV\); undistort it"):
+    with pytest.raises(ValueError, match=r"sparse.*OPENCV.*image_undistorter"):
         read_workspace(tmp_path)
-    with pytest.raises(ValueError, match="no scenes"):
+    with pytest.raises(ValueError, match="scene"):
         ViewpointPairs([])
 
 
@@ -122,5 +122,5 @@ def test_a_damaged_depth_map(tmp_path: Path, name: str) -> None:
     assert read_depth(tmp_path / name).shape == (20, 30)
     content = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(content[:900])
-    with pytest.raises(ValueError, match=rf"{name} is no depth map, or damaged"):
+    with pytest.raises(ValueError, match=rf"{name}.*make it again"):
         read_depth(tmp_path / name)

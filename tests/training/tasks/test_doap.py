@@ -11,18 +11,15 @@ import torch
 
 from featplug.io.images import list_images
 from featplug.methods import build_extractor
-from featplug.training.data.patch_groups import (
-    PatchBatchOptions,
-    PatchGroups,
-    count_patches,
-    make_patch_groups,
-)
+from featplug.training.data.patch_batches import PatchBatchOptions, count_patches
+from featplug.training.data.patch_groups import PatchGroups
 from featplug.training.data.patch_views import PatchGroupOptions
 from featplug.training.data.photographs import split_photographs
 from featplug.training.history import read_history
-from featplug.training.tasks.doap import DOAPOptions, DOAPTask
-from featplug.training.trainer import TrainOptions, train
+from featplug.training.tasks.doap import DOAPOptions, DOAPTask, PatchOptions
+from featplug.training.trainer import train
 from tests.scenes.pictures import write_photographs
+from tests.training.tasks import short_run
 
 SIZES = [(480, 420)] * 4
 
@@ -34,7 +31,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     names = write_photographs(folder / "photographs", SIZES)
     options = PatchGroupOptions(num_views=4, max_groups=60, max_patches=3)
     path = folder / "groups.h5"
-    assert list(make_patch_groups(folder / "photographs", path, names, options)) == names
+    assert list(PatchGroups.make(folder / "photographs", path, names, options)) == names
     return folder / "photographs", path
 
 
@@ -43,13 +40,9 @@ def test_a_few_steps_raise_average_precision(
     data: tuple[Path, Path], tmp_path: Path, binary: bool
 ) -> None:
     photographs, groups = data
-    options = DOAPOptions(
-        groups, photographs, binary=binary, batch=PatchBatchOptions(batch_size=96, photographs=2)
-    )
-    task = DOAPTask(options, seed=0, device=torch.device("cpu"), validation_pairs=2)
-    summary = train(
-        task, TrainOptions(tmp_path, steps=8, device="cpu", num_workers=0, validate_every=8)
-    )
+    run = short_run(photographs, tmp_path, steps=8, validation_pairs=2)
+    patches = PatchOptions(groups, mine=False, batch=PatchBatchOptions(96, photographs=2))
+    summary = train(DOAPTask(DOAPOptions(**run, binary=binary, patches=patches)))
     losses = read_history(tmp_path / "history.csv")["loss"][:, 1]
     assert losses[-2:].mean() < losses[:2].mean() - 0.02
     assert 0 < summary.metrics["average_precision"] <= 1
@@ -75,9 +68,10 @@ def test_a_photograph_that_was_taken_out_is_not_trained_on(
     (tmp_path / "fewer" / first).unlink()
     names, _ = split_photographs(others)
     most = count_patches(PatchGroups(groups), names, max_per_group=4)
-    options = DOAPOptions(groups, tmp_path / "fewer", batch=PatchBatchOptions(most))
-    task = DOAPTask(options, seed=0, device=torch.device("cpu"), validation_pairs=1)
+    run = short_run(tmp_path / "fewer", tmp_path / "run")
+    patches = PatchOptions(groups, mine=False, batch=PatchBatchOptions(most))
+    task = DOAPTask(DOAPOptions(**run, patches=patches))
     assert task.data.names == names
     # Of the one photograph that is held out there are fewer patches than a batch has.
-    summary = train(task, TrainOptions(tmp_path / "run", steps=1, device="cpu", num_workers=0))
+    summary = train(task)
     assert 0 < summary.metrics["average_precision"] <= 1

@@ -16,8 +16,9 @@ from featplug.networks.lisrd import HEADS
 from featplug.training.data.triplets import LISRDTripletOptions
 from featplug.training.history import read_history
 from featplug.training.tasks.lisrd import LISRDOptions, LISRDTask
-from featplug.training.trainer import TrainOptions, TrainSummary, train
+from featplug.training.trainer import TrainSummary, train
 from tests.scenes.pictures import write_photographs
+from tests.training.tasks import short_run
 
 TRIPLETS = LISRDTripletOptions(batch_size=2, size=(48, 64), num_keypoints=36)
 
@@ -29,15 +30,9 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def task(photographs: Path, **changes: Any) -> LISRDTask:
-    options = LISRDOptions(photographs, triplets=TRIPLETS, **changes)
-    return LISRDTask(options, seed=0, device=torch.device("cpu"), validation_pairs=1)
-
-
-def options(folder: Path, **changes: Any) -> TrainOptions:
-    return TrainOptions(
-        folder, **{"steps": 5, "device": "cpu", "num_workers": 0, "validate_every": 5, **changes}
-    )
+def task(photographs: Path, folder: Path, **changes: Any) -> LISRDTask:
+    run = short_run(photographs, folder, steps=5, **changes)
+    return LISRDTask(LISRDOptions(**run, triplets=TRIPLETS))
 
 
 def losses_of(trained: LISRDTask) -> np.ndarray:
@@ -63,9 +58,10 @@ class Whole:
 @pytest.fixture(scope="module")
 def whole(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Whole:
     # Batch statistics are updated by a look at the losses, so that is not the task to train.
-    before = losses_of(task(photographs))
-    trained = task(photographs)
-    summary = train(trained, options(tmp_path_factory.mktemp("whole")))
+    folder = tmp_path_factory.mktemp("whole")
+    before = losses_of(task(photographs, folder))
+    trained = task(photographs, folder)
+    summary = train(trained)
     return Whole(before, losses_of(trained), summary)
 
 
@@ -85,8 +81,8 @@ def test_a_few_steps_lower_the_loss(whole: Whole) -> None:
 def test_a_stopped_run_goes_on_to_the_same_weights(
     whole: Whole, photographs: Path, tmp_path: Path
 ) -> None:
-    assert train(task(photographs), options(tmp_path, max_minutes=0)).step == 1
-    resumed = train(task(photographs), options(tmp_path))
+    assert train(task(photographs, tmp_path, max_minutes=0)).step == 1
+    resumed = train(task(photographs, tmp_path))
     assert resumed.finished
     weights = load_file(resumed.weights)
     for key, value in load_file(whole.summary.weights).items():
@@ -95,19 +91,22 @@ def test_a_stopped_run_goes_on_to_the_same_weights(
 
 def test_descriptors_alone(whole: Whole, photographs: Path, tmp_path: Path) -> None:
     weights = load_file(whole.summary.weights)
-    alone = task(photographs, start=whole.summary.weights, metas=False)
+    changes = {"start": whole.summary.weights, "metas": False, "max_minutes": 0}
+    alone = task(photographs, tmp_path, **changes)
     for key, value in alone.weights().items():
         assert torch.equal(weights[key], value), key
-    train(alone, options(tmp_path, max_minutes=0))
+    train(alone)
     assert read_history(tmp_path / "history.csv")["meta_loss"][0, 1] == 0
     for key, value in alone.weights().items():
         assert torch.equal(weights[key], value) == ("vlad" in key), key
 
 
-def test_the_released_loop_is_another_loss(photographs: Path) -> None:
+def test_the_released_loop_is_another_loss(photographs: Path, tmp_path: Path) -> None:
     with torch.no_grad():
         losses = [
             trained.losses(trained.network, trained.data[1], torch.Generator())["local_loss"]
-            for trained in (task(photographs, accumulate=value) for value in (False, True))
+            for trained in (
+                task(photographs, tmp_path, accumulate=value) for value in (False, True)
+            )
         ]
     assert losses[0] != losses[1]

@@ -8,10 +8,11 @@ import numpy as np
 import torch
 
 from featplug.methods import build_extractor, feature_conf
-from featplug.training.data.sift_pairs import SIFTPairOptions, make_sift_pairs
+from featplug.training.data.sift_pairs import SIFTPairOptions, SIFTPairs
 from featplug.training.tasks.lisrd_sift import LISRDSIFTOptions, LISRDSIFTTask
-from featplug.training.trainer import TrainOptions, train
+from featplug.training.trainer import train
 from tests.scenes.pictures import write_photographs
+from tests.training.tasks import short_run
 
 
 def loss_of(task: LISRDSIFTTask) -> float:
@@ -24,18 +25,12 @@ def test_a_few_steps_lower_the_loss(tmp_path: Path) -> None:
     photographs, path = tmp_path / "photographs", tmp_path / "pairs.h5"
     names = write_photographs(photographs, [(400, 330)] * 4)
     options = SIFTPairOptions(max_keypoints=150)
-    list(make_sift_pairs(photographs, path, names, options, num_workers=0))
-    task = LISRDSIFTTask(
-        LISRDSIFTOptions(path, photographs, batch_size=6),
-        seed=0,
-        device=torch.device("cpu"),
-        validation_pairs=2,
-    )
+    list(SIFTPairs.make(photographs, path, names, options, num_workers=0))
+    run = short_run(photographs, tmp_path, steps=16, validation_pairs=2)
+    task = LISRDSIFTTask(LISRDSIFTOptions(**run, pairs=path, batch_size=6))
     first = {key: value.clone() for key, value in task.weights().items()}
     before = loss_of(task)
-    summary = train(
-        task, TrainOptions(tmp_path, steps=16, device="cpu", num_workers=0, validate_every=16)
-    )
+    summary = train(task)
     assert loss_of(task) < before - 0.002
     assert all(not torch.equal(first[key], value) for key, value in task.weights().items())
     for name in ("mma_3", "mma_3_sift", "mma_3_upright"):

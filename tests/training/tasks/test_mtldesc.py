@@ -11,12 +11,13 @@ import torch.nn.functional as F
 
 from featplug.methods import build_extractor
 from featplug.networks.mtldesc import UNUSED, Maps
-from featplug.training.data.teacher import TeacherOptions, make_teacher
+from featplug.training.data.teacher import TeacherKeypoints, TeacherOptions
 from featplug.training.data.view_pairs import MTLDescPairOptions
 from featplug.training.history import read_history
 from featplug.training.tasks.mtldesc import MTLDescOptions, MTLDescTask, sample_maps
-from featplug.training.trainer import TrainOptions, train
+from featplug.training.trainer import train
 from tests.scenes.pictures import write_photographs
+from tests.training.tasks import short_run
 
 PAIRS = MTLDescPairOptions(batch_size=2, size=(48, 48), num_points=30, grid=8)
 
@@ -28,22 +29,16 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     names = write_photographs(folder / "photographs", [(160, 130)] * 4)
     path = folder / "teacher.h5"
     options = TeacherOptions(num_homographies=3)
-    assert list(make_teacher(folder / "photographs", path, names, options)) == names
+    assert list(TeacherKeypoints.make(folder / "photographs", path, names, options)) == names
     return folder / "photographs", path
 
 
 def test_a_few_steps_lower_both_losses(data: tuple[Path, Path], tmp_path: Path) -> None:
     photographs, teacher = data
-    task = MTLDescTask(
-        MTLDescOptions(photographs, teacher, pairs=PAIRS),
-        seed=0,
-        device=torch.device("cpu"),
-        validation_pairs=1,
-    )
+    run = short_run(photographs, tmp_path, steps=6)
+    task = MTLDescTask(MTLDescOptions(**run, teacher=teacher, pairs=PAIRS))
     before = {key: value.clone() for key, value in task.weights().items()}
-    summary = train(
-        task, TrainOptions(tmp_path, steps=6, device="cpu", num_workers=0, validate_every=6)
-    )
+    summary = train(task)
     history = read_history(tmp_path / "history.csv")
     for name in ("descriptor_loss", "detector_loss"):
         losses = history[name][:, 1]
