@@ -49,25 +49,18 @@ def _weights_rows(confs: list[ConfStatus]) -> list[list[str]]:
     for conf in confs:
         for checkpoint in conf.weights:
             users.setdefault(checkpoint, []).append(conf.name)
-    known = {checkpoint: status for conf in confs for checkpoint, status in conf.weights.items()}
-    return [
-        [
-            checkpoint,
-            ", ".join(users[checkpoint]),
-            _source(status),
-            status.licence if status else "",
-        ]
-        for checkpoint, status in known.items()
-    ]
+    known = {name: status for conf in confs for name, status in conf.weights.items()}
+    return [[name, ", ".join(users[name]), *_source(status)] for name, status in known.items()]
 
 
-def _source(status: WeightsStatus | None) -> str:
-    """Describe where weights are, or how to get them."""
+def _source(status: WeightsStatus | None) -> tuple[str, str]:
+    """Return where weights are or how to get them, and their licence."""
     if status is None:
-        return "none known; use --weights FILE"
+        return "none known; use --weights FILE", ""
+    file = f"{status.entry}, {status.how}"
     if status.path is None:
-        return f"missing: `featplug weights fetch {status.entry}`, or import {status.file}"
-    return f"{status.entry}, {status.how}"
+        file = f"missing: `featplug weights fetch {status.entry}`, or import {status.file}"
+    return file, status.licence
 
 
 def _record(conf: ConfStatus) -> dict[str, Any]:
