@@ -147,6 +147,7 @@ PROGRAM = Group(
 Start with:
   featplug list                             the features, and which are ready to use here
   featplug sfm --images DIR --feature sift  photographs to a COLMAP model
+  featplug aachen --dataset demo            queries to poses, in a small rendered town
 
 Each command also takes --config FILE (a run's config.toml), --quiet and --version.""",
 )
