@@ -31,13 +31,11 @@ from featplug.io.exchange.transfer import (
     ALL,
     Selection,
     Transfer,
-    check_indices,
+    check_replaceable,
     descriptor_rows,
+    import_found_matches,
     new_features,
-    new_matches,
-    refuse_existing,
     write_image,
-    write_pair,
 )
 from featplug.io.files import write_whole
 from featplug.io.store import FeatureReader, MatchReader
@@ -96,7 +94,7 @@ def export_database(
             the form, or no pair could be verified.
     """
     database, image_dir = Path(database), Path(image_dir)
-    refuse_existing(database, overwrite)
+    check_replaceable(database, overwrite)
     if database.exists():
         _check_database(database)
     if options.descriptors == "float" and not hasattr(pycolmap, "FeatureDescriptors"):
@@ -129,8 +127,10 @@ def export_database(
                         part, chosen, options.seed, options.max_error
                     )
             with pycolmap.Database.open(str(part)) as opened:
-                transfer.num_images = opened.num_images()
-                transfer.num_keypoints = opened.num_keypoints()
+                transfer.counts = {
+                    image.name: opened.num_keypoints_for_image(image.image_id)
+                    for image in opened.read_all_images()
+                }
                 transfer.num_matches = opened.num_matches()
 
         with _quiet():
@@ -168,7 +168,7 @@ def import_database(
     database, features = Path(database), Path(features)
     _check_database(database)
     if matches is not None:
-        refuse_existing(Path(matches), overwrite)
+        check_replaceable(Path(matches), overwrite)
     transfer = Transfer(features)
     with _quiet(), pycolmap.Database.open(str(database)) as opened:
         names = {image.image_id: image.name for image in opened.read_all_images()}
@@ -186,16 +186,13 @@ def import_database(
                 size = (camera.width, camera.height)
                 write_image(writer, image.name, found, size, transfer)
         if matches is not None:
-            with new_matches(Path(matches), "colmap", features, overwrite) as match_writer:
-                for id0, id1, indices in _read_matches(opened, inliers):
-                    pair = (names[id0], names[id1])
-                    counts = (
-                        opened.num_keypoints_for_image(id0),
-                        opened.num_keypoints_for_image(id1),
-                    )
-                    check_indices(indices, counts, database, pair)
-                    scores = np.ones(len(indices), np.float32)
-                    write_pair(match_writer, pair, indices, scores, counts, transfer)
+            found_matches = (
+                ((names[id0], names[id1]), indices, None, database)
+                for id0, id1, indices in _read_matches(opened, inliers)
+            )
+            import_found_matches(
+                Path(matches), "colmap", features, found_matches, transfer, overwrite
+            )
     return transfer
 
 

@@ -20,6 +20,7 @@ from featplug.io.exchange.transfer import (
     Transfer,
     clear_files,
     descriptor_rows,
+    images_with_files,
     new_features,
     write_image,
 )
@@ -74,8 +75,7 @@ def export_archives(
                 scores=datasets.get("scores", np.zeros(num)).astype(np.float32),
                 descriptors=descriptor_rows(datasets, reader.path, name),
             )
-            transfer.num_images += 1
-            transfer.num_keypoints += num
+            transfer.counts[name] = num
     return transfer
 
 
@@ -104,16 +104,10 @@ def import_archives(
     image_dir, features = Path(image_dir), Path(features)
     folder = Path(archives or image_dir)
     _check_suffix(suffix)
-    images = list_images(image_dir)
-    present = [name for name in images if (folder / f"{name}{suffix}").is_file()]
-    if not present:
-        raise FileNotFoundError(
-            f"None of the {len(images)} images has a file of features; the first would be "
-            f"{folder / images[0]}{suffix}."
-        )
     transfer = Transfer(features)
-    for name in sorted(set(images) - set(present)):
-        transfer.skipped[name] = f"there is no {folder / name}{suffix}"
+    present = images_with_files(
+        list_images(image_dir), lambda name: folder / f"{name}{suffix}", transfer
+    )
     with new_features(features, "d2net", overwrite) as writer:
         for name in present:
             found = read_archive(folder / f"{name}{suffix}")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,19 +23,18 @@ from featplug.io.exchange.transfer import (
     ALL,
     Selection,
     Transfer,
-    check_indices,
+    check_replaceable,
     clear_files,
     descriptor_rows,
+    export_matches,
+    images_with_files,
+    import_found_matches,
     new_features,
-    new_matches,
-    read_checked_matches,
-    refuse_existing,
     write_image,
-    write_pair,
 )
 from featplug.io.files import write_whole
 from featplug.io.pair_lists import Pair
-from featplug.io.store import FeatureReader, MatchReader
+from featplug.io.store import FeatureReader
 
 _VERSION = "# kapture format: 1.1"
 _OVERLAPPING = ".overlapping/"
@@ -105,15 +105,8 @@ def export_kapture(
             keypoints.write(name, to_colmap_keypoints(datasets))
             if described is not None:
                 described.write(name, descriptor_rows(datasets, reader.path, name))
-            transfer.num_images += 1
-            transfer.num_keypoints += len(datasets["keypoints"])
-        if matches is not None:
-            with MatchReader(matches) as match_reader:
-                chosen = selection.matched_pairs(match_reader, names, transfer)
-                for pair, indices, scores in read_checked_matches(match_reader, chosen, reader):
-                    _write_matches(folders["matches"], pair, indices, scores)
-                    transfer.num_pairs += 1
-                    transfer.num_matches += len(indices)
+            transfer.counts[name] = len(datasets["keypoints"])
+        export_matches(matches, selection, transfer, partial(_write_matches, folders["matches"]))
     return transfer
 
 
@@ -146,34 +139,20 @@ def import_kapture(
     keypoints = _ArrayFolder.open(keypoint_root / feature_type)
     described = _described_by(folder / "reconstruction" / "descriptors", feature_type)
     if matches is not None:
-        refuse_existing(Path(matches), overwrite)
+        check_replaceable(Path(matches), overwrite)
     transfer = Transfer(features)
-    counts = {}
+    present = images_with_files(sorted(sizes), keypoints.path, transfer)
     with new_features(features, "kapture", overwrite) as writer:
-        for name in sorted(sizes):
-            if not keypoints.path(name).is_file():
-                transfer.skipped[name] = f"there is no {keypoints.path(name)}"
-                continue
+        for name in present:
             found = from_colmap_keypoints(keypoints.read(name))
             if described is not None and described.path(name).is_file():
                 found["descriptors"] = described.read(name).T.astype(np.float32)
             write_image(writer, name, found, sizes[name], transfer)
-            counts[name] = len(found["keypoints"])
-        if not counts:
-            raise FileNotFoundError(
-                f"None of the {len(sizes)} images has keypoints; the first would be "
-                f"{keypoints.path(min(sizes))}."
-            )
     if matches is not None:
         match_root = folder / "reconstruction" / "matches" / feature_type
-        with new_matches(Path(matches), "kapture", features, overwrite) as match_writer:
-            for path in sorted(match_root.rglob(f"*{_SUFFIXES['matches']}")):
-                pair = _pair_of(path, match_root, counts)
-                rows = _read_array(path, _MATCH, 3)
-                num_keypoints = (counts[pair[0]], counts[pair[1]])
-                indices = rows[:, :2].astype(np.int64)
-                check_indices(indices, num_keypoints, path, pair)
-                write_pair(match_writer, pair, indices, rows[:, 2], num_keypoints, transfer)
+        import_found_matches(
+            Path(matches), "kapture", features, _read_matches(match_root), transfer, overwrite
+        )
     return transfer
 
 
@@ -318,8 +297,8 @@ def _check_names(names: Sequence[str]) -> None:
     for name in names:
         if "," in name or _OVERLAPPING in name:
             raise ValueError(
-                f"Kapture cannot carry the image name {name!r}: commas part its columns and "
-                f"{_OVERLAPPING!r} two names; rename it."
+                f"Kapture cannot carry the image name {name!r}: commas separate its columns "
+                f"and {_OVERLAPPING!r} two names; rename it."
             )
 
 
@@ -379,10 +358,10 @@ def _write_matches(root: Path, pair: Pair, indices: np.ndarray, scores: np.ndarr
     _write_array(root / name, rows)
 
 
-def _pair_of(path: Path, root: Path, known: dict[str, int]) -> Pair:
-    relative = path.relative_to(root).as_posix().removesuffix(_SUFFIXES["matches"])
-    name0, _, name1 = relative.partition(_OVERLAPPING)
-    for name in (name0, name1):
-        if name not in known:
-            raise ValueError(f"{path} has matches of {name!r}, which has no keypoints.")
-    return name0, name1
+def _read_matches(root: Path) -> Iterator[tuple[Pair, np.ndarray, np.ndarray, Path]]:
+    """Yield each pair with its matches, their scores and their file."""
+    for path in sorted(root.rglob(f"*{_SUFFIXES['matches']}")):
+        relative = path.relative_to(root).as_posix().removesuffix(_SUFFIXES["matches"])
+        name0, _, name1 = relative.partition(_OVERLAPPING)
+        rows = _read_array(path, _MATCH, 3)
+        yield (name0, name1), rows[:, :2].astype(np.int64), rows[:, 2], path

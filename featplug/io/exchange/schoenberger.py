@@ -13,7 +13,7 @@ features have none.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,20 +23,19 @@ from featplug.io.exchange.transfer import (
     ALL,
     Selection,
     Transfer,
-    check_indices,
+    check_replaceable,
     clear_files,
     descriptor_rows,
+    export_matches,
+    images_with_files,
+    import_found_matches,
     new_features,
-    new_matches,
-    read_checked_matches,
-    refuse_existing,
     write_image,
-    write_pair,
 )
 from featplug.io.files import write_whole
 from featplug.io.images import check_name, list_images, read_image_size
 from featplug.io.pair_lists import Pair
-from featplug.io.store import FeatureReader, MatchReader
+from featplug.io.store import FeatureReader
 from featplug.keypoints.detection import from_sift_frames, sift_frames
 
 _SEPARATOR = "---"
@@ -124,16 +123,12 @@ def export_dataset(
             if descriptors:
                 rows = descriptor_rows(datasets, reader.path, name)
                 write_matrix(folder / "descriptors" / f"{name}.bin", rows)
-            transfer.num_images += 1
-            transfer.num_keypoints += len(frames)
-        if matches is not None:
-            with MatchReader(matches) as match_reader:
-                chosen = selection.matched_pairs(match_reader, names, transfer)
-                for pair, indices, _ in read_checked_matches(match_reader, chosen, reader):
-                    path = folder / "matches" / f"{_SEPARATOR.join(pair)}.bin"
-                    write_matrix(path, indices)
-                    transfer.num_pairs += 1
-                    transfer.num_matches += len(indices)
+            transfer.counts[name] = len(frames)
+
+        def write(pair: Pair, indices: np.ndarray, _: np.ndarray) -> None:
+            write_matrix(folder / "matches" / f"{_SEPARATOR.join(pair)}.bin", indices)
+
+        export_matches(matches, selection, transfer, write)
     return transfer
 
 
@@ -158,37 +153,23 @@ def import_dataset(
         ValueError: a file is cut off, or matches keypoints or images that do not exist.
     """
     folder, features = Path(dataset), Path(features)
-    images = list_images(folder / "images")
-    present = [name for name in images if (folder / "keypoints" / f"{name}.bin").is_file()]
-    if not present:
-        raise FileNotFoundError(
-            f"None of the {len(images)} images has keypoints; the first would be "
-            f"{folder / 'keypoints' / images[0]}.bin."
-        )
-    if matches is not None:
-        refuse_existing(Path(matches), overwrite)
     transfer = Transfer(features)
-    for name in sorted(set(images) - set(present)):
-        transfer.skipped[name] = f"there is no {folder / 'keypoints' / name}.bin"
-    counts = {}
+    if matches is not None:
+        check_replaceable(Path(matches), overwrite)
+    present = images_with_files(
+        list_images(folder / "images"), lambda name: folder / "keypoints" / f"{name}.bin", transfer
+    )
     with new_features(features, "schoenberger", overwrite) as writer:
         for name in present:
-            found = _read_features(folder, name)
             path = folder / "images" / name
             size = read_image_size(path)
+            found = _read_features(folder, name)
             write_image(writer, name, found, size, transfer, file_fingerprint(path))
-            counts[name] = len(found["keypoints"])
     if matches is not None:
-        with new_matches(Path(matches), "schoenberger", features, overwrite) as match_writer:
-            for path in sorted((folder / "matches").glob(f"*{_SEPARATOR}*.bin")):
-                pair = _pair_of(path, counts)
-                indices = read_matrix(path, _INDEX).astype(np.int64)
-                if len(indices) and indices.shape[1] != 2:
-                    raise ValueError(f"{path} has {indices.shape[1]} columns; matches have 2.")
-                num_keypoints = (counts[pair[0]], counts[pair[1]])
-                check_indices(indices, num_keypoints, path, pair)
-                scores = np.ones(len(indices), np.float32)
-                write_pair(match_writer, pair, indices, scores, num_keypoints, transfer)
+        found_matches = _read_matches(folder / "matches")
+        import_found_matches(
+            Path(matches), "schoenberger", features, found_matches, transfer, overwrite
+        )
     return transfer
 
 
@@ -215,9 +196,11 @@ def _check_match_names(names: Sequence[str]) -> None:
             )
 
 
-def _pair_of(path: Path, known: dict[str, int]) -> Pair:
-    name0, _, name1 = path.name.removesuffix(".bin").partition(_SEPARATOR)
-    for name in (name0, name1):
-        if name not in known:
-            raise ValueError(f"{path} has matches of {name!r}, which has no keypoints.")
-    return name0, name1
+def _read_matches(folder: Path) -> Iterator[tuple[Pair, np.ndarray, None, Path]]:
+    """Yield each pair with its matches and their file; the format has no scores."""
+    for path in sorted(folder.glob(f"*{_SEPARATOR}*.bin")):
+        name0, _, name1 = path.name.removesuffix(".bin").partition(_SEPARATOR)
+        indices = read_matrix(path, _INDEX).astype(np.int64)
+        if len(indices) and indices.shape[1] != 2:
+            raise ValueError(f"{path} has {indices.shape[1]} columns; matches have 2.")
+        yield (name0, name1), indices, None, path

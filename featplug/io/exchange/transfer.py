@@ -1,8 +1,8 @@
-"""What the formats share: files that must not be lost, indices that must fit, our HDF5 files."""
+"""What the formats share: selections, files that must not be lost, indices that must fit."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,14 +24,29 @@ class Transfer:
     """What was written."""
 
     path: Path
-    num_images: int = 0
-    num_keypoints: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    """Number of keypoints of each image."""
     num_pairs: int = 0
     num_matches: int = 0
     verification: VerificationSummary | None = None
-    """Of the matches in a COLMAP database."""
+    """Verification of the matches in a COLMAP database."""
     skipped: dict[str, str] = field(default_factory=dict)
     """Images and pairs that were left out, and why."""
+
+    @property
+    def num_images(self) -> int:
+        """Number of images."""
+        return len(self.counts)
+
+    @property
+    def num_keypoints(self) -> int:
+        """Number of keypoints in all images."""
+        return sum(self.counts.values())
+
+    def add_pair(self, num_matches: int) -> None:
+        """Count a pair and its matches."""
+        self.num_pairs += 1
+        self.num_matches += num_matches
 
 
 @dataclass(frozen=True)
@@ -87,85 +102,103 @@ ALL = Selection()
 """All images and pairs."""
 
 
-def refuse_existing(path: Path, overwrite: bool) -> None:
-    """Refuse to replace a file unasked.
+def check_replaceable(path: Path, overwrite: bool) -> None:
+    """Check that a file may be written.
 
     Raises:
-        FileExistsError: it is there.
+        FileExistsError: it exists, and may not be replaced.
     """
     if path.exists() and not overwrite:
         raise FileExistsError(
-            f"{path} is there already; give another name, or --overwrite to replace it."
+            f"{path} exists already; choose another name, or --overwrite to replace it."
         )
 
 
 def clear_files(folder: Path, suffix: str, overwrite: bool) -> None:
-    """Remove an earlier export, whose files would be taken for parts of the new one.
+    """Remove the files of an earlier export, at any depth, lest they count as this one's.
 
     Args:
-        folder: looked through at any depth; need not be there.
-        suffix: of the files that the format reads; all others stay.
-        overwrite: remove them; else none may be there.
+        folder: the folder, which need not exist.
+        suffix: end of the names of the files that the format reads.
+        overwrite: remove them; otherwise none may exist.
 
     Raises:
-        FileExistsError: there are such files, and they are not to be replaced.
+        FileExistsError: such files exist, and may not be replaced.
     """
-    found = [path for path in sorted(folder.rglob(f"*{suffix}")) if path.is_file()]
-    if found and not overwrite:
+    files = [path for path in sorted(folder.rglob(f"*{suffix}")) if path.is_file()]
+    if files and not overwrite:
         raise FileExistsError(
-            f"{folder} holds {len(found)} {suffix} files already; give another folder, or "
+            f"{folder} holds {len(files)} {suffix} files already; choose another folder, or "
             "--overwrite to replace them."
         )
-    for path in found:
+    for path in files:
         path.unlink()
 
 
-def read_checked_matches(
-    matches: MatchReader, pairs: Iterable[Pair], features: FeatureReader
-) -> Iterator[tuple[Pair, np.ndarray, np.ndarray]]:
-    """Read the matches of pairs, and see that they are of these features.
-
-    Returns:
-        Each pair, its matches K×2 int64 and their scores K.
+def images_with_files(
+    images: Sequence[str], file_of: Callable[[str], Path], transfer: Transfer
+) -> list[str]:
+    """Return the images that have a file of features; the others are noted as skipped.
 
     Raises:
-        ValueError: a pair has not been matched, or its matches are of other features.
+        FileNotFoundError: none has.
     """
-    counts: dict[str, int] = {}
-    for pair in pairs:
-        for name in pair:
-            if name not in counts:
-                counts[name] = features.shapes(name)["keypoints"][0]
-        indices, scores = matches.read(*pair)
-        check_indices(indices, (counts[pair[0]], counts[pair[1]]), matches.path, pair)
-        yield pair, indices, scores
+    present = [name for name in images if file_of(name).is_file()]
+    if not present:
+        raise FileNotFoundError(
+            f"None of the {len(images)} images has keypoints; the first would be "
+            f"{file_of(min(images))}."
+        )
+    for name in sorted(set(images) - set(present)):
+        transfer.skipped[name] = f"there is no {file_of(name)}"
+    return present
 
 
-def check_indices(
-    indices: np.ndarray, num_keypoints: tuple[int, int], path: Path, pair: Pair
+def export_matches(
+    matches: Path | None,
+    selection: Selection,
+    transfer: Transfer,
+    write: Callable[[Pair, np.ndarray, np.ndarray], None],
 ) -> None:
-    """Refuse matches of keypoints that are not there.
+    """Write the matches of the selected pairs of exported images.
 
     Args:
-        indices: K×2.
-        num_keypoints: of the two images.
-        path: where the matches are from.
-        pair: the images.
+        matches: match file; nothing is written if None.
+        selection: which pairs.
+        transfer: the exported images; counts the pairs.
+        write: writes a pair, its matches K×2 int64 and their scores K.
 
     Raises:
-        ValueError: an index is out of range.
+        ValueError: no pair is left, a pair has not been matched, or its matches are of other
+            features.
     """
-    if len(indices) and ((indices < 0) | (indices >= num_keypoints)).any():
-        row = np.flatnonzero(((indices < 0) | (indices >= num_keypoints)).any(axis=1))[0]
+    if matches is None:
+        return
+    with MatchReader(matches) as reader:
+        for pair in selection.matched_pairs(reader, list(transfer.counts), transfer):
+            indices, scores = reader.read(*pair)
+            _check_indices(indices, pair, transfer, reader.path)
+            write(pair, indices, scores)
+            transfer.add_pair(len(indices))
+
+
+def _check_indices(indices: np.ndarray, pair: Pair, transfer: Transfer, path: Path) -> None:
+    """Check that the matches of ``path`` are of the images' keypoints."""
+    for name in pair:
+        if name not in transfer.counts:
+            raise ValueError(f"{path} has matches of {name!r}, which has no keypoints.")
+    counts = [transfer.counts[name] for name in pair]
+    is_outside = ((indices < 0) | (indices >= counts)).any(axis=1) if len(indices) else np.zeros(0)
+    if is_outside.any():
+        first = indices[np.flatnonzero(is_outside)[0]]
         raise ValueError(
-            f"{path} matches keypoint {indices[row, 0]} of {pair[0]!r} with {indices[row, 1]} of "
-            f"{pair[1]!r}, which have {num_keypoints[0]} and {num_keypoints[1]}: the matches are "
-            "of other features."
+            f"{path} matches keypoint {first[0]} of {pair[0]!r} with {first[1]} of {pair[1]!r}, "
+            f"which have {counts[0]} and {counts[1]}: the matches are of other features."
         )
 
 
 def descriptor_rows(features: Mapping[str, np.ndarray], path: Path, name: str) -> np.ndarray:
-    """Give descriptors as other tools keep them, N×D float32.
+    """Return descriptors as other tools keep them, N×D float32.
 
     Raises:
         ValueError: the image has none.
@@ -177,32 +210,55 @@ def descriptor_rows(features: Mapping[str, np.ndarray], path: Path, name: str) -
 
 @contextmanager
 def new_features(path: Path, source: str, overwrite: bool) -> Iterator[FeatureWriter]:
-    """Open a feature file for what is read from another format; nothing is left of a failure.
+    """Open a feature file for what is read from another format; a failure leaves no file.
 
     Args:
         path: the feature file.
-        source: the format, kept in the file.
+        source: name of the format, kept in the file.
         overwrite: replace a feature file of ours.
 
     Raises:
-        FileExistsError: it is there already.
+        FileExistsError: it exists already.
         ValueError: it is something else.
     """
-    refuse_existing(path, overwrite)
+    check_replaceable(path, overwrite)
     provenance = Provenance("features", {"imported_from": source})
     with _removed_on_failure(FeatureWriter(path, provenance, overwrite)) as file:
         yield file
 
 
-@contextmanager
-def new_matches(path: Path, source: str, features: Path, overwrite: bool) -> Iterator[MatchWriter]:
-    """Open a match file, as :func:`new_features`; ``features`` is what the matches are of."""
-    refuse_existing(path, overwrite)
+def import_found_matches(
+    path: Path,
+    source: str,
+    features: Path,
+    found: Iterable[tuple[Pair, np.ndarray, np.ndarray | None, Path]],
+    transfer: Transfer,
+    overwrite: bool,
+) -> None:
+    """Write matches that are read from another format into a match file.
+
+    Args:
+        path: the match file.
+        source: name of the format, kept in the file.
+        features: the feature file that the keypoints of ``transfer`` were written to.
+        found: each pair, its matches K×2, their scores K, 1 if None, and the file they are from.
+        transfer: counts the pairs, and notes which matches were left out.
+        overwrite: replace a match file of ours.
+
+    Raises:
+        FileExistsError: the file exists already.
+        ValueError: matches are of unknown images or keypoints.
+    """
+    check_replaceable(path, overwrite)
     with FeatureReader(features) as reader:
         inputs: dict[str, str | None] = {"features": reader.file_id, "features_ref": reader.file_id}
     provenance = Provenance("matches", {"imported_from": source}, inputs=inputs)
-    with _removed_on_failure(MatchWriter(path, provenance, overwrite)) as file:
-        yield file
+    with _removed_on_failure(MatchWriter(path, provenance, overwrite)) as writer:
+        for pair, indices, scores, file in found:
+            _check_indices(indices, pair, transfer, file)
+            if scores is None:
+                scores = np.ones(len(indices), np.float32)
+            _write_pair(writer, pair, indices, scores, transfer)
 
 
 @contextmanager
@@ -223,15 +279,15 @@ def write_image(
     transfer: Transfer,
     fingerprint: str = "",
 ) -> None:
-    """Write an image's features, after a look at their shapes.
+    """Check the shapes of an image's features and write them.
 
     Args:
-        writer: of the file.
-        name: the image's name.
-        features: as :meth:`featplug.io.store.FeatureWriter.write` takes them.
+        writer: the feature file.
+        name: name of the image.
+        features: arrays for :meth:`featplug.io.store.FeatureWriter.write`.
         image_size: (width, height).
         transfer: counts the image.
-        fingerprint: of the image file, where it is at hand.
+        fingerprint: fingerprint of the image file, where that exists.
 
     Raises:
         ValueError: there is not one descriptor or score a keypoint.
@@ -243,41 +299,29 @@ def write_image(
                 f"The image {name!r} has {num} keypoints but {key} of the shape {value.shape}."
             )
     writer.write(name, features, image_size, 1.0, fingerprint)
-    transfer.num_images += 1
-    transfer.num_keypoints += num
+    transfer.counts[name] = num
 
 
-def write_pair(
-    writer: MatchWriter,
-    pair: Pair,
-    indices: np.ndarray,
-    scores: np.ndarray,
-    num_keypoints: tuple[int, int],
-    transfer: Transfer,
+def _write_pair(
+    writer: MatchWriter, pair: Pair, indices: np.ndarray, scores: np.ndarray, transfer: Transfer
 ) -> None:
-    """Write a pair's matches in hloc's form, which holds one match a keypoint of the first image.
+    """Write a pair's matches in hloc's form, which has one match a keypoint of the first image.
 
-    Args:
-        writer: of the file.
-        pair: the images.
-        indices: K×2; of several matches of one keypoint the one with the highest score is kept,
-            and of equal ones the first.
-        scores: K.
-        num_keypoints: of the two images.
-        transfer: counts the pair, and notes what was left out.
+    Of several matches of a keypoint the one with the highest score is kept, of equal ones the
+    first.
     """
-    matches0 = np.full(num_keypoints[0], -1, np.int64)
-    scores0 = np.zeros(num_keypoints[0], np.float32)
+    num0, num1 = (transfer.counts[name] for name in pair)
+    matches0 = np.full(num0, -1, np.int64)
+    scores0 = np.zeros(num0, np.float32)
     # The last one written stays: the highest score, and of equal scores the first.
     best_last = np.lexsort((-np.arange(len(scores)), scores))
     matches0[indices[best_last, 0]] = indices[best_last, 1]
     scores0[indices[best_last, 0]] = scores[best_last]
-    writer.write(*pair, matches0, scores0, num_keypoints[1])
+    writer.write(*pair, matches0, scores0, num1)
     kept = int(np.count_nonzero(matches0 >= 0))
     if kept < len(indices):
         transfer.skipped[" ".join(pair)] = (
             f"{len(indices) - kept} of {len(indices)} matches of {pair[0]!r} and {pair[1]!r}, of "
             "keypoints that have a better one"
         )
-    transfer.num_pairs += 1
-    transfer.num_matches += kept
+    transfer.add_pair(kept)

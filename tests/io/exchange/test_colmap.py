@@ -244,7 +244,7 @@ def test_files_of_others_are_not_replaced(
     notes.write_text("mine")
     export = "export", "colmap", "--features", photographs.features, "--image_dir", images
     line = refusal(PROGRAM, "featplug", *export, "--database", notes)
-    assert "notes.txt is there already" in line
+    assert "notes.txt exists" in line
     line = refusal(PROGRAM, "featplug", *export, "--database", notes, "--overwrite")
     assert "notes.txt is no COLMAP database" in line
     line = refusal(

@@ -102,5 +102,5 @@ def test_a_suffix_that_could_be_an_images_is_refused(
 
 
 def test_images_without_archives_are_told(photographs: MatchedImages, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"None of the 3 images has a file of features"):
+    with pytest.raises(FileNotFoundError, match=r"b\.png\.d2-net"):
         import_archives(photographs.folder / "images", tmp_path / "back.h5", tmp_path)
