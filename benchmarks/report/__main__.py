@@ -1,7 +1,4 @@
-"""Runs of benchmarks and pipelines to one page.
-
-``python -m benchmarks.report RUN… -o report.html``
-"""
+"""``python -m benchmarks.report RUN… -o report.html``: one page of benchmarks and pipelines."""
 
 from __future__ import annotations
 
@@ -26,11 +23,11 @@ def main(
     """Make one page of runs, which opens offline: tables, curves, pictures, models, commands.
 
     Args:
-        runs: folders of runs, of benchmarks or pipelines, or folders with such in them.
-        output: the page.
-        formats: others to write the tables in, beside the page.
+        runs: folders of runs of benchmarks or pipelines, or folders that contain some.
+        output: file of the page.
+        formats: further formats of the tables, written next to the page.
         compare: two runs A and B; the page shows A − B, and its significance over seeds.
-        title: of the page.
+        title: title of the page.
     """
     report = make_report(runs, compare, title)
     write_text(output, render_page(report))

@@ -1,6 +1,6 @@
-"""The geometry of charts: curves with bands, bars with whiskers.
+"""Geometry of charts: curves with bands, bars with whiskers.
 
-Here is what is drawn where; the templates turn it into SVG, so that every text is escaped there.
+The templates make SVG of it, and escape every text.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from benchmarks.report.result_tables import Line, Table
 from featplug.io.metric_names import Metric
 
 WIDTH, HEIGHT = 420, 300
-"""Of a chart of curves, in its own units."""
+"""Size of a chart of curves, in its own units."""
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 10, 40
 
 MAX_COLOURS = 10
-"""That the style has; more series repeat them with dashes."""
+"""Number of colours of the style; more series repeat them with dashes."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class CurveLine:
     band: str | None
     """Outline of mean ± spread; None for one seed."""
     y: list[float]
-    """At the chart's x."""
+    """Values at the chart's x."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +56,14 @@ class CurveChart:
     x: list[float]
     x_at: list[float]
     start: int
-    """Which x is read off at first: 3 px, where papers do; else the last."""
+    """Index of the x that is read off at first: 3 px, as in papers, else the last."""
     x_ticks: list[Tick]
     y_ticks: list[Tick]
     lines: list[CurveLine]
 
     @property
     def readout(self) -> list[CurveLine]:
-        """Lines from the highest, where it is read off at first."""
+        """Lines in the order of their values where they are read off at first."""
         return sorted(self.lines, key=lambda line: -line.y[self.start])
 
     width: int = WIDTH
@@ -76,7 +76,7 @@ class CurveChart:
 
 @dataclass(frozen=True)
 class Bar:
-    """A bar of one series; places are in percent of the width."""
+    """A bar of one series; places are per cent of the width."""
 
     series: str
     colour: int
@@ -84,7 +84,7 @@ class Bar:
     text: str
     whisker: tuple[float, float] | None
     seeds: list[float]
-    """Places of the single values."""
+    """Places of the values of single seeds."""
     is_best: bool
     published: float | None
 
@@ -100,18 +100,18 @@ class BarChart:
 
 
 class Colours:
-    """Gives every series one colour on the whole page."""
+    """Colours of the series, the same on the whole page."""
 
     def __init__(self) -> None:
         self._known: dict[str, int] = {}
 
     def __call__(self, series: str) -> int:
-        """Number of the colour, counted on where there are more than the style has."""
+        """Return the number of a series' colour, which may exceed those of the style."""
         return self._known.setdefault(series, len(self._known))
 
 
 def curve_charts(table: Table, colours: Colours) -> list[CurveChart]:
-    """Draw each curve of a table's main parts, a chart for each."""
+    """Draw a chart for each curve of each of a table's main parts."""
     charts = []
     names = dict.fromkeys(
         name for line in table.lines for _, row in line.rows for name in row.curves
@@ -127,7 +127,7 @@ def curve_charts(table: Table, colours: Colours) -> list[CurveChart]:
 
 
 def _curves(line: Line, name: str) -> list[Curve]:
-    """Curves of a line's seeds; only those over the first one's range."""
+    """Return the curves of a line's seeds over the range of the first one."""
     found = [row.curves[name] for _, row in line.rows if name in row.curves]
     return [curve for curve in found if curve.x == found[0].x and curve.x]
 
@@ -188,7 +188,7 @@ def _curve_chart(title: str, name: str, lines: list[Line], colours: Colours) -> 
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Choose round numbers around a range."""
+    """Return round numbers around a range."""
     if high - low < 1e-12:
         high = low + 1.0
     ticks = MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
@@ -200,19 +200,19 @@ def _path(points: np.ndarray) -> str:
 
 
 def bar_charts(table: Table, colours: Colours) -> dict[str, list[BarChart]]:
-    """Draw the main metrics that have a direction, where there are features to compare.
+    """Draw the main metrics that have a direction, where several features have them.
 
     Returns:
-        Part to its charts.
+        Charts by part.
     """
-    found: dict[str, list[BarChart]] = {}
+    charts: dict[str, list[BarChart]] = {}
     for name, label in table.main_metrics.items():
         for part in table.parts_of(name) if label.better is not None else []:
             lines = [line for line in table.of_parts([part]) if name in line.cells]
             if len(lines) > 1:
                 chart = _bar_chart(table, lines, name, label, colours)
-                found.setdefault(part, []).append(chart)
-    return found
+                charts.setdefault(part, []).append(chart)
+    return charts
 
 
 def _bar_chart(
@@ -243,7 +243,6 @@ def _bar_chart(
             text += f" ± {format_value(cell.spread, label.digits)}"
             whisker = place(cell.mean - cell.spread), place(cell.mean + cell.spread)
         seeds = [place(value) for value in cell.values] if len(cell.values) > 1 else []
-        beside = place(published[id(line)]) if id(line) in published else None
         bars.append(
             Bar(
                 line.series,
@@ -253,7 +252,7 @@ def _bar_chart(
                 whisker,
                 seeds,
                 cell.is_best,
-                beside,
+                place(published[id(line)]) if id(line) in published else None,
             )
         )
     return BarChart(label.title, label.unit or "", label.better, bars)

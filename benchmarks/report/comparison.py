@@ -1,4 +1,4 @@
-"""Two runs compared, A − B, with the significance of the difference over seeds."""
+"""Comparison of two runs, A − B, with the significance of differences over seeds."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from benchmarks.report.runs import LoadedRun
 from featplug.io.metric_names import Metric
 
 MIN_SEEDS = 3
-"""That both runs have, for a test."""
+"""Number of common seeds that a test needs."""
 LEVEL = 0.05
-"""Of significance, after the adjustment for many tests."""
+"""Level of significance, after the adjustment for many tests."""
 
 
 @dataclass(frozen=True)
@@ -27,26 +27,26 @@ class Difference:
     protocol: str
     part: str
     series: str
-    """Name of the feature; of both where they differ."""
+    """Name of the feature, or of both where they differ."""
     metric: str
     label: Metric
     mean_a: float
     mean_b: float
     num_pairs: int
-    """Seeds that both have."""
+    """Number of seeds that both have."""
     p_value: float | None
-    """Of the paired t-test; None with too few seeds."""
+    """Result of the paired t-test; None with too few seeds."""
     adjusted: float | None = None
-    """The same after Benjamini and Hochberg (1995), over all tests of the comparison."""
+    """p-value adjusted for all tests of the comparison (Benjamini and Hochberg 1995)."""
 
     @property
     def difference(self) -> float:
-        """A − B."""
+        """Difference A − B."""
         return self.mean_a - self.mean_b
 
     @property
     def verdict(self) -> str:
-        """What may be said."""
+        """Conclusion in words."""
         if self.adjusted is None:
             return f"too few seeds ({self.num_pairs} of {MIN_SEEDS})"
         if self.adjusted >= LEVEL:
@@ -59,25 +59,24 @@ class Difference:
 
 @dataclass(frozen=True)
 class RunComparison:
-    """Everything that two runs have in common."""
+    """Differences of two runs."""
 
     name_a: str
     name_b: str
     differences: list[Difference]
     only_a: list[str]
-    """Features on parts that only the first has."""
+    """Features on parts that only A has."""
     only_b: list[str]
 
 
 def compare_runs(run_a: LoadedRun, run_b: LoadedRun) -> RunComparison:
-    """Compare what two runs have in common in the metrics that tables always show.
+    """Compare two runs in the metrics that tables always show.
 
-    Rows are of the same benchmark, dataset, protocol, part and feature; where each run has but one
-    feature and these differ, one is compared with the other. Means are of all seeds, tests of the
-    seeds that both have.
+    Compared rows have the same benchmark, data set, protocol, part and feature; where each run has
+    one feature only, these are compared. Means are over all seeds, tests over the common ones.
 
     Raises:
-        ValueError: they have nothing in common.
+        ValueError: the runs have nothing in common.
     """
     lines_a, lines_b = _lines([run_a]), _lines([run_b])
     features_a = {line.rows[0][1].feature for _, line in lines_a.values()}
@@ -154,7 +153,7 @@ def _differences(table: Table, line_a: Line, line_b: Line) -> list[Difference]:
 
 
 def _by_seed(line: Line, name: str) -> dict[int, float]:
-    """Values of a metric; rows without a seed are no samples."""
+    """Return a metric of each seed; rows without a seed are not samples."""
     return {
         row.seed: float(row.metrics[name]["value"])
         for _, row in line.rows
@@ -163,10 +162,10 @@ def _by_seed(line: Line, name: str) -> dict[int, float]:
 
 
 def paired_p_value(a: np.ndarray, b: np.ndarray) -> float | None:
-    """Give the two-sided p-value of a paired t-test of N values with N.
+    """Return the two-sided p-value of a paired t-test of N values with N.
 
     None for fewer than :data:`MIN_SEEDS`, and where the differences are all the same and not zero:
-    of what does not vary with the seed, a test over seeds says nothing.
+    a test over seeds has nothing to say of what does not vary with the seed.
     """
     if len(a) < MIN_SEEDS:
         return None

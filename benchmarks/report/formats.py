@@ -1,4 +1,4 @@
-"""The tables of a report in other formats: Markdown, CSV, LaTeX (booktabs) and JSON."""
+"""Tables of a report in other formats: Markdown, CSV, LaTeX (booktabs) and JSON."""
 
 from __future__ import annotations
 
@@ -30,32 +30,30 @@ _ARROWS = {"higher": "↑", "lower": "↓", None: ""}
 
 
 def write_formats(report: Report, output: Path, formats: Sequence[str]) -> list[Path]:
-    """Write a report's tables beside its page.
+    """Write a report's tables next to its page.
 
     Args:
-        report: what to write.
-        output: the page; the others have its name with their own suffix.
-        formats: of md, csv, tex and json.
+        report: the report.
+        output: the page; the files have its name with their own suffix.
+        formats: md, csv, tex and json, or some of them.
 
     Returns:
         The files.
     """
-    written = []
-    for name in dict.fromkeys(formats):
-        path = output.with_suffix(f".{name}")
+    paths = {name: output.with_suffix(f".{name}") for name in formats}
+    for name, path in paths.items():
         write_text(path, FORMATS[name](report))
-        written.append(path)
-    return written
+    return list(paths.values())
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, of which a reader never sees half."""
+    """Write a text file; a reader never sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 
 def markdown(report: Report) -> str:
-    """Give the main tables in GitHub's Markdown."""
+    """Return the main tables in GitHub's Markdown."""
     lines = [f"# {_escape_markdown(report.title)}", ""]
     for table in report.tables:
         lines += [f"## {_escape_markdown(_caption(table))}", ""]
@@ -126,7 +124,7 @@ def _escape_markdown(text: str) -> str:
 
 
 def csv_table(report: Report) -> str:
-    """Give every metric of every row, a line each."""
+    """Return every metric of every row, a line each."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     head = ["run", "benchmark", "dataset", "protocol", "part", "feature", "matcher", "seed"]
@@ -141,7 +139,7 @@ def csv_table(report: Report) -> str:
 
 
 def latex(report: Report) -> str:
-    """Give the main tables in LaTeX, for the package booktabs."""
+    """Return the main tables in LaTeX, for the package booktabs."""
     blocks = ["% \\usepackage{booktabs}"]
     for table in report.tables:
         heads = [_escape_latex(head) for head in _heads(table)]
@@ -206,7 +204,7 @@ def _escape_latex(text: str) -> str:
 
 
 def json_report(report: Report) -> str:
-    """Give everything: tables with means and spreads, runs with their rows, comparisons."""
+    """Return everything: tables with means and spreads, runs with their rows, comparisons."""
     record = {
         "title": report.title,
         "tables": [_json_table(table) for table in report.tables],
@@ -263,7 +261,7 @@ def _json_comparison(comparison: RunComparison) -> dict[str, Any]:
 
 
 def cell_text(cell: Cell, label: Metric) -> str:
-    """Write a cell: its mean, and the spread where it has seeds."""
+    """Format a cell: its mean, and the spread where it has seeds."""
     text = format_value(cell.mean, label.digits)
     return text if cell.spread is None else f"{text} ± {format_value(cell.spread, label.digits)}"
 

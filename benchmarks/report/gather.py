@@ -1,4 +1,4 @@
-"""What a report is made of: runs, tables and all that is drawn of them."""
+"""Contents of a report: runs, tables, and all that is drawn of them."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from featplug.io.metric_names import Metric
 
 @dataclass(frozen=True)
 class Headline:
-    """The best in one metric on one part."""
+    """The best feature in one metric on one part."""
 
     part: str
     metric: str
     label: Metric
     best: list[str]
-    """Names of the features; empty where all are equal, or there is one."""
+    """Names of the best features; empty where all are equal, or only one exists."""
     value: float
     second: str | None
     second_value: float | None
@@ -54,17 +54,17 @@ class Section:
     headlines: list[Headline]
     curves: list[CurveChart]
     bars: dict[str, list[BarChart]]
-    """By part."""
+    """Charts by part."""
     stages: StageChart | None
     pictures: list[tuple[str, InlinePicture]] = field(default_factory=list)
-    """With the feature's name."""
+    """Names of features and their pictures."""
     num_more_pictures: int = 0
     scenes: list[Scene] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Report:
-    """What all formats are made of."""
+    """Contents of the page and of all other formats."""
 
     title: str
     runs: list[LoadedRun]
@@ -74,17 +74,17 @@ class Report:
 
     @property
     def tables(self) -> list[Table]:
-        """Those of the sections."""
+        """Tables of the sections."""
         return [section.table for section in self.sections]
 
     @property
     def benchmarks(self) -> list[str]:
-        """In the order of the page."""
+        """Names of the benchmarks, in the order of the page."""
         return list(dict.fromkeys(table.benchmark for table in self.tables))
 
     @property
     def features(self) -> list[str]:
-        """Every one that was measured."""
+        """Names of all measured features."""
         return list(dict.fromkeys(row.feature for entry in self.runs for row in entry.run.rows))
 
 
@@ -93,16 +93,16 @@ def make_report(
 ) -> Report:
     """Read runs, and make tables, charts and pictures of them.
 
-    What of a run cannot be read, such as a picture, is a problem of the report.
+    A picture or model that cannot be read becomes a problem of the report.
 
     Args:
-        runs: folders of runs, or folders with such in them.
-        compared: two runs, A and B, that are compared; they are in the tables too.
-        title: of the page.
+        runs: folders of runs, or folders that contain some.
+        compared: two runs A and B to compare; the tables have them as well.
+        title: title of the page.
 
     Raises:
-        FileNotFoundError: a folder is not there.
-        ValueError: there is nothing to report or to compare.
+        FileNotFoundError: a folder does not exist.
+        ValueError: nothing can be reported or compared.
     """
     folders = find_runs([*runs, *(compared or ())])
     loaded, problems = load_runs(folders)
@@ -123,10 +123,10 @@ def make_report(
 
 
 def _only_run(folder: Path, loaded: list[LoadedRun]) -> LoadedRun:
-    wanted = {found.resolve() for found in find_runs([folder])}
-    matching = [entry for entry in loaded if entry.folder.resolve() in wanted]
-    if len(wanted) > 1 or not matching:
-        raise ValueError(f"{folder} must be one run that can be read, to be compared.")
+    folders = {found.resolve() for found in find_runs([folder])}
+    matching = [entry for entry in loaded if entry.folder.resolve() in folders]
+    if len(folders) > 1 or not matching:
+        raise ValueError(f"{folder} is not one readable run; give --compare two folders of runs.")
     return matching[0]
 
 
@@ -170,7 +170,7 @@ def _rows(table: Table) -> Iterable[tuple[str, LoadedRun, Row]]:
 
 
 def _add_pictures(sections: list[Section], problems: list[Problem]) -> None:
-    """Put pictures in, as many as a page bears: every feature's first, then their second."""
+    """Add pictures up to the limit of a page: every feature's first, then their second."""
     left = MAX_PICTURES
     for section in sections:
         by_series: dict[str, dict[Path, tuple[LoadedRun, str]]] = {}
@@ -196,18 +196,18 @@ def _add_pictures(sections: list[Section], problems: list[Problem]) -> None:
 
 
 def _add_scenes(sections: list[Section], colours: Colours, problems: list[Problem]) -> None:
-    """Put the first model of each feature in, with a share of the points that a page bears."""
-    chosen: list[tuple[Section, str, LoadedRun, str]] = []
+    """Add the first model of each feature, with an equal number of the page's points."""
+    models: list[tuple[Section, str, LoadedRun, str]] = []
     for section in sections:
         seen = set()
         for series, loaded, row in _rows(section.table):
             if row.model is not None and series not in seen:
                 seen.add(series)
-                chosen.append((section, series, loaded, row.model))
-    share = min(MAX_POINTS_OF_MODEL, MAX_POINTS // max(len(chosen), 1))
-    for section, series, loaded, model in chosen:
+                models.append((section, series, loaded, row.model))
+    num_points = min(MAX_POINTS_OF_MODEL, MAX_POINTS // max(len(models), 1))
+    for section, series, loaded, model in models:
         try:
-            view = view_model(loaded.folder / model, share)
+            view = view_model(loaded.folder / model, num_points)
         except (OSError, ValueError) as error:
             problems.append(Problem(f"{loaded.name}: {series}", str(error)))
             continue

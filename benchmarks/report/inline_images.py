@@ -13,16 +13,16 @@ from featplug.io.images import read_image
 from featplug.plots import shrink
 
 MAX_PICTURES = 48
-"""On a page."""
+"""Limit of a page."""
 MAX_PICTURES_OF_FEATURE = 4
-"""In one table."""
+"""Limit of a feature in one table."""
 _MAX_SIZE = 1100
 _QUALITY = 78
 
 
 @dataclass(frozen=True)
 class InlinePicture:
-    """A picture inside of the page."""
+    """A picture in the page."""
 
     title: str
     data: str
@@ -35,8 +35,8 @@ def inline_picture(path: Path, title: str) -> InlinePicture:
     """Read a picture, shrink it and make it a JPEG.
 
     Raises:
-        FileNotFoundError: it is not there.
-        ValueError: it cannot be read.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file cannot be read.
     """
     small, _ = shrink(read_image(path), np.zeros((0, 2)), _MAX_SIZE)
     done, encoded = cv2.imencode(

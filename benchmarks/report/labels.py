@@ -65,7 +65,7 @@ _LONGEST_UNIT = 14
 _OF_MODELS = {"sparse_points", "observations", "mean_track_length", "mean_reprojection_error"}
 
 MAIN_PARTS = ("all", "illumination", "viewpoint", "easy", "hard", "tough", "day", "night")
-"""Parts that stand in the first table of data with many."""
+"""Parts in the first table of data sets with many parts."""
 
 
 def metric_label(name: str, unit: str = "", benchmark: str = "") -> Metric:
@@ -100,35 +100,35 @@ def metric_order(names: Iterable[str]) -> list[str]:
 
 
 def benchmark_title(name: str) -> str:
-    """Name of a benchmark."""
+    """Return the title of a benchmark."""
     return _BENCHMARKS.get(name, name)
 
 
 def benchmark_order(name: str) -> int:
-    """Place of a benchmark on the page."""
+    """Return the place of a benchmark on the page."""
     return list(_BENCHMARKS).index(name) if name in _BENCHMARKS else len(_BENCHMARKS)
 
 
 def dataset_title(name: str) -> str:
-    """Name of a dataset; a scene's is its folder's."""
+    """Return the title of a data set; a scene has the name of its folder."""
     if name.startswith("phototour-"):
         return f"PhotoTour {name.removeprefix('phototour-').capitalize()}"
     return _DATASETS.get(name, name)
 
 
 def protocol_title(name: str) -> str:
-    """What a protocol is."""
+    """Return the description of a protocol."""
     return _PROTOCOLS.get(name, name)
 
 
 def part_order(part: str) -> tuple[int, str]:
-    """Place of a part in a table: the usual ones, then others by name."""
+    """Return the place of a part in a table: the usual ones, then others by name."""
     return (MAIN_PARTS.index(part) if part in MAIN_PARTS else len(MAIN_PARTS), part)
 
 
 def format_value(value: float, digits: int, sign: bool = False) -> str:
-    """Write a number as people read it, with groups of thousands and a true minus."""
+    """Format a number with groups of thousands and a true minus."""
     text = f"{value:{'+' if sign else ''},.{digits}f}"
-    if float(text.replace(",", "")) == 0:  # of nothing there is no minus
+    if float(text.replace(",", "")) == 0:  # zero has no sign
         text = text.lstrip("+-")
     return text.replace("-", MINUS)

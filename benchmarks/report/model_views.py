@@ -1,4 +1,4 @@
-"""COLMAP models made small enough for a page: some points in 16 bits, and cameras."""
+"""COLMAP models, small enough for a page: some points in 16 bits, and cameras."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from featplug.metrics.poses import camera_centres, model_cameras, model_poses
 from featplug.plots import ground_axes
 
 MAX_POINTS = 100_000
-"""Of all models on a page."""
+"""Limit of all models on a page."""
 MAX_POINTS_OF_MODEL = 15_000
 MAX_CAMERAS = 400
 _REACH = 1.5
-"""Half the box that is shown, in radii of the scene; what is farther out is left away."""
+"""Half the side of the shown box, in radii of the scene; points outside of it are left out."""
 
 
 @dataclass(frozen=True)
 class ModelView:
-    """What the viewer draws, in a frame of x to the right, y down, z forward and radius one."""
+    """Points and cameras of a model of radius one, where x points right, y down and z forward."""
 
     points: np.ndarray
     """N×3 int16, in 32767ths of the reach."""
@@ -33,13 +33,13 @@ class ModelView:
     cameras: np.ndarray
     """M×14: centre, the rows of ``cam_from_view``, half of the width and height at depth one."""
     names: list[str]
-    """Of the M images."""
+    """Names of the M images."""
     num_points: int
-    """Of the model, shown or not."""
+    """Number of points of the model, shown or not."""
     num_cameras: int
 
     def payload(self) -> dict[str, Any]:
-        """Give it in values that JSON has."""
+        """Return the view in values that JSON has."""
         return {
             "points": _base64(self.points.astype("<i2")),
             "colours": _base64(self.colours),
@@ -56,13 +56,13 @@ def view_model(folder: Path, max_points: int = MAX_POINTS_OF_MODEL, seed: int = 
     cameras are within one unit of its origin.
 
     Args:
-        folder: of the model.
-        max_points: to show; those seen by most images are kept.
-        seed: of the choice among equals.
+        folder: folder of the model.
+        max_points: number of points to show, those that most images see.
+        seed: seed of the choice among equal points.
 
     Raises:
-        FileNotFoundError: there is no model.
-        ValueError: it is damaged, or has no images.
+        FileNotFoundError: the folder has no model.
+        ValueError: the model is damaged, or has no images.
     """
     model = read_model(folder)
     poses = model_poses(model)
@@ -107,7 +107,7 @@ def _points(model: pycolmap.Reconstruction) -> tuple[np.ndarray, np.ndarray, np.
 
 
 def _view_axes(cam_from_world: np.ndarray) -> np.ndarray:
-    """Choose right, down and forward, 3×3: upright, looking as the cameras do on average."""
+    """Return right, down and forward, 3×3: upright, looking as the cameras do on average."""
     right, forward = ground_axes(cam_from_world)
     down = np.cross(forward, right)
     looking = cam_from_world[:, 2, :3].mean(0)
@@ -119,7 +119,7 @@ def _view_axes(cam_from_world: np.ndarray) -> np.ndarray:
 
 
 def _frame(points: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, float]:
-    """Find the middle and the radius of most points and cameras; stray points do not count."""
+    """Return the middle and the radius of most points and cameras, without stray ones."""
     bounds = [np.quantile(found, (0.03, 0.97), axis=0) for found in (points, centres) if len(found)]
     low, high = np.min(bounds, axis=(0, 1)), np.max(bounds, axis=(0, 1))
     return (low + high) / 2, float(np.linalg.norm(high - low)) / 2 or 1.0

@@ -1,4 +1,4 @@
-"""The page: everything of some runs in one HTML file that needs nothing else."""
+"""The page: everything about some runs in one HTML file, which opens offline."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _SCRIPTS = ("report.js", "viewer.js")
 
 
 def render_page(report: Report, made: datetime | None = None) -> str:
-    """Give the page as HTML.
+    """Return the page as HTML.
 
     Args:
-        report: what to show.
-        made: when; now if None.
+        report: the report.
+        made: time on the page; now if None.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(str(_files("templates"))),
@@ -61,10 +61,10 @@ def _asset(name: str) -> str:
 
 
 def _content_hash(script: str) -> str:
-    """Hash a script as Content-Security-Policy wants it: no other may run on the page."""
+    """Hash a script for the Content-Security-Policy, by which no other may run on the page."""
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def command_text(run: Run) -> str:
-    """Write a run's command as a line for a shell."""
+    """Return a run's command as a line for a shell."""
     return shlex.join(command_line(run))

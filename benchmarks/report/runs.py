@@ -1,4 +1,4 @@
-"""The runs a report is made of: those of benchmarks, and those of pipelines as if they were."""
+"""Runs of a report: those of benchmarks, and those of pipelines in the same form."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _PICTURE = "localization.png"
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """A run and where it was found."""
+    """A run and its folder."""
 
     folder: Path
     name: str
-    """The folder's, with as much of its path as tells it from the others."""
+    """Name of the folder, with as much of its path as distinguishes it from the others."""
     run: Run
 
 
 def find_runs(paths: Iterable[Path]) -> list[Path]:
-    """Give the folders of runs: those given, or those in them where they are none themselves.
+    """Return the folders of runs: the given ones, or those that they contain.
 
     Raises:
-        FileNotFoundError: a folder is not there, or has no run in it.
+        FileNotFoundError: a folder does not exist, or contains no run.
     """
     found: list[Path] = []
     for path in map(Path, paths):
@@ -39,7 +39,7 @@ def find_runs(paths: Iterable[Path]) -> list[Path]:
         elif path.is_dir():
             inside = list(_runs_inside(path))
             if not inside:
-                raise FileNotFoundError(f"There is no run in {path} (no results.json).")
+                raise FileNotFoundError(f"{path} contains no run (no results.json).")
             found += inside
         else:
             raise FileNotFoundError(f"{path} does not exist; give the folders of runs.")
@@ -48,7 +48,7 @@ def find_runs(paths: Iterable[Path]) -> list[Path]:
 
 
 def _runs_inside(folder: Path) -> Iterator[Path]:
-    """Go down to the first record; what a run keeps in its folder is its own."""
+    """Yield the topmost folders with a record; what a run keeps in its folder is its own."""
     for child in sorted(entry for entry in folder.iterdir() if entry.is_dir()):
         if (child / "results.json").exists():
             yield child
@@ -57,10 +57,10 @@ def _runs_inside(folder: Path) -> Iterator[Path]:
 
 
 def load_runs(folders: Sequence[Path]) -> tuple[list[LoadedRun], list[Problem]]:
-    """Read runs; those that cannot be read are problems of the report.
+    """Read runs; unreadable ones become problems of the report.
 
     Raises:
-        ValueError: none can be read.
+        ValueError: no run can be read.
     """
     runs, problems = [], []
     for folder, name in zip(folders, _names(folders), strict=True):
@@ -70,14 +70,14 @@ def load_runs(folders: Sequence[Path]) -> tuple[list[LoadedRun], list[Problem]]:
             problems.append(Problem(name, str(error)))
     if not runs:
         raise ValueError(
-            "There is no run to report"
+            "No run can be reported"
             + (f": {problems[0].reason}" if problems else "; give the folders of runs.")
         )
     return runs, problems
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
-    """Name folders by the ends of their paths, long enough to be told apart."""
+    """Name folders by the ends of their paths, long enough to differ."""
     parts = [folder.resolve().parts for folder in folders]
     longest = max(map(len, parts), default=0)
     names = ["/".join(path[-1:]) for path in parts]
@@ -94,7 +94,7 @@ def _load(folder: Path) -> Run:
     try:
         record = json.loads(path.read_text("utf-8"))
     except ValueError:
-        record = None  # a damaged record is refused by its reader
+        record = None  # read_run reports it
     if isinstance(record, dict) and "pipeline" in record:
         check_version(path, record)
         try:
@@ -105,7 +105,7 @@ def _load(folder: Path) -> Run:
 
 
 def _run_of_pipeline(record: Mapping[str, Any], folder: Path) -> Run:
-    """Turn the record of a pipeline into rows: one, or one of each condition."""
+    """Turn the record of a pipeline into rows: one, and one for each condition."""
     pipeline, data = record["pipeline"], record["data"]
     is_sfm = pipeline == "sfm"  # all others localize
     root = Path(data["images"] if is_sfm else data["dataset"])
@@ -143,7 +143,7 @@ def _run_of_pipeline(record: Mapping[str, Any], folder: Path) -> Run:
 
 
 def _short_name(name: str) -> str:
-    """Name of a conf; of a file that was given instead, its own."""
+    """Return the name of a conf, or the stem of a file that was given instead."""
     return Path(name).stem if name.endswith(".h5") else name
 
 
@@ -163,7 +163,7 @@ def _problems_of_pipeline(data: Mapping[str, Any]) -> list[Problem]:
 
 
 def _arguments(options: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Write options as the command line has them; its extraction options have no prefix."""
+    """Return options as on the command line, where extraction options have no prefix."""
     arguments: list[str] = []
     for name, value in options.items():
         flag = f"--{prefix}{name.replace('_', '-')}"
@@ -180,7 +180,7 @@ def _arguments(options: Mapping[str, Any], prefix: str = "") -> list[str]:
 
 
 def command_line(run: Run) -> list[str]:
-    """Give the command of a run as one would type it: modules by their names."""
+    """Return the command of a run as one would type it, with the names of modules."""
     first, *arguments = run.command or [""]
     path = Path(first)
     if path.suffix != ".py" or not {"benchmarks", "pipelines"} & set(path.parts):

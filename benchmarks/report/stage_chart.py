@@ -1,4 +1,4 @@
-"""Time and memory of the stages of runs, as stacked bars and in figures."""
+"""Time and memory of the stages of runs, as stacked bars and as text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.report.result_tables import Line, Table
 
 @dataclass(frozen=True)
 class Segment:
-    """A stage in a stacked bar, in percent of the width."""
+    """A stage in a stacked bar; places are per cent of the width."""
 
     stage: str
     colour: int
@@ -39,15 +39,15 @@ class StageChart:
     stages: list[str]
     seconds: list[Stack]
     memory: list[Stack]
-    """One segment each: that of the stage which needs most."""
+    """Stacks of one segment each, of the stage that needs most."""
     cells: dict[str, dict[str, str]]
-    """Name of a stack to stage to seconds and memory, as text."""
+    """Seconds and memory as text, by the names of stack and stage."""
 
 
 def stage_chart(table: Table) -> StageChart | None:
     """Draw time and memory of the stages, means over seeds; None where nothing was measured.
 
-    Of all parts together where these have stages, else of each that has.
+    The part ``all`` is drawn where it has stages, else each part that has some.
     """
     measured = [line for line in table.lines if any(row.stages for _, row in line.rows)]
     lines = [line for line in measured if line.part == "all"] or measured

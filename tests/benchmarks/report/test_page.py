@@ -209,9 +209,9 @@ def test_two_runs_are_compared(runs: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ([], "There is no run to report"),
-        (["nowhere"], "nowhere does not exist"),
-        (["{tmp}"], "There is no run in"),
+        ([], "give the folders of runs"),
+        (["nowhere"], "nowhere"),
+        (["{tmp}"], "results.json"),
     ],
 )
 def test_bad_requests_end_with_one_sentence(
