@@ -39,6 +39,10 @@ class BenchmarkOptions:
         """Folder for everything."""
         return self.outputs or Path("outputs") / self.benchmark
 
+    def weights_of(self, feature: str) -> str | None:
+        """Return the choice of a feature's weights."""
+        return dict(self.weights).get(feature)
+
 
 @dataclass(frozen=True, kw_only=True)
 class KeypointOptions(BenchmarkOptions):
@@ -53,7 +57,7 @@ class KeypointOptions(BenchmarkOptions):
         return FeatureOptions(
             feature,
             max_keypoints=self.max_keypoints,
-            weights=dict(self.weights).get(feature),
+            weights=self.weights_of(feature),
             device=self.device,
             overwrite=overwrite,
         )

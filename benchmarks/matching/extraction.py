@@ -61,7 +61,7 @@ def extract_cached(
                 feature_path=options.output_dir / "features" / name,
                 image_list=names,
                 max_keypoints=max_keypoints,
-                weights=dict(options.weights).get(feature),
+                weights=options.weights_of(feature),
                 device=options.device,
                 progress=progress,
             )

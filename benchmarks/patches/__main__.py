@@ -125,8 +125,7 @@ def measure_all(options: PatchOptions, progress: bool = False) -> Run:
         ValueError: the request itself does not fit.
     """
     require_positive(num_distractors=options.num_distractors)
-    weights = dict(options.weights)
-    features, problems = choose_features(options.feature, weights, check=None)
+    features, problems = choose_features(options.feature, dict(options.weights), check=None)
     result = Run(options.benchmark, plain(asdict(options)), {}, [], problems)
     sets: list[PatchSet] = []
     for folder in (inside for each in options.dataset for inside in set_folders(each)):
@@ -140,7 +139,7 @@ def measure_all(options: PatchOptions, progress: bool = False) -> Run:
     leave_config(options)
     for name in features:
         try:
-            descriptor = load_descriptor(name, weights.get(name), options.device)
+            descriptor = load_descriptor(name, options.weights_of(name), options.device)
         except FAILURES as error:
             result.problems.append(problem_of(name, error))
             continue

@@ -2,57 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 
 from benchmarks.console import NOTHING, mean_and_spread, table_lines
 from benchmarks.record import Row, Run
 
-_Figure = Callable[[Row], float | None]
-
-
-def _metric(name: str) -> _Figure:
-    def value(row: Row) -> float | None:
-        entry = row.metrics.get(name)
-        return None if entry is None else entry["value"]
-
-    return value
-
-
-def _seconds(stage: str) -> _Figure:
-    def value(row: Row) -> float | None:
-        return row.stages.get(stage, {}).get("seconds")
-
-    return value
-
-
-def _peak_memory(row: Row) -> float | None:
-    return max((stage["peak_memory_mib"] for stage in row.stages.values()), default=None)
-
-
-_MODELS: dict[str, tuple[_Figure, int]] = {
-    "keypoints": (_metric("mean_keypoints"), 0),
-    "pairs": (_metric("verified_pairs"), 0),
-    "inliers": (_metric("inlier_matches"), 0),
-    "registered": (_metric("registered_images"), 0),
-    "points": (_metric("sparse_points"), 0),
-    "observations": (_metric("observations"), 0),
-    "track": (_metric("mean_track_length"), 2),
-    "obs/image": (_metric("mean_observations_per_image"), 0),
-    "error px": (_metric("mean_reprojection_error"), 3),
-    "dense points": (_metric("dense_points"), 0),
+_MODELS = {
+    "keypoints": ("mean_keypoints", 0),
+    "pairs": ("verified_pairs", 0),
+    "inliers": ("inlier_matches", 0),
+    "registered": ("registered_images", 0),
+    "points": ("sparse_points", 0),
+    "observations": ("observations", 0),
+    "track": ("mean_track_length", 2),
+    "obs/image": ("mean_observations_per_image", 0),
+    "error px": ("mean_reprojection_error", 3),
+    "dense points": ("dense_points", 0),
 }
-_ERRORS_AND_COSTS: dict[str, tuple[_Figure, int]] = {
-    "position median": (_metric("median_position_error"), 4),
-    "position mean": (_metric("mean_position_error"), 4),
-    "rotation median": (_metric("median_rotation_error"), 3),
-    "rotation mean": (_metric("mean_rotation_error"), 3),
-    "extract s": (_seconds("extract"), 1),
-    "match s": (_seconds("match"), 1),
-    "verify s": (_seconds("verify"), 1),
-    "map s": (_seconds("map"), 1),
-    "dense s": (_seconds("dense"), 1),
-    "peak MiB": (_peak_memory, 0),
+"""Head to the metric, or the stage, and its number of decimals."""
+_ERRORS_AND_COSTS = {
+    "position median": ("median_position_error", 4),
+    "position mean": ("mean_position_error", 4),
+    "rotation median": ("median_rotation_error", 3),
+    "rotation mean": ("mean_rotation_error", 3),
+    **{f"{stage} s": (stage, 1) for stage in ("extract", "match", "verify", "map", "dense")},
+    "peak MiB": ("peak memory", 0),
 }
+
+
+def _figures(row: Row) -> dict[str, float]:
+    """Return all figures of a row: metrics, seconds of stages, and the largest memory."""
+    figures = {name: entry["value"] for name, entry in row.metrics.items()}
+    figures |= {name: stage["seconds"] for name, stage in row.stages.items()}
+    peaks = [stage["peak_memory_mib"] for stage in row.stages.values()]
+    return figures | ({"peak memory": max(peaks)} if peaks else {})
 
 
 def run_lines(run: Run) -> list[str]:
@@ -80,13 +63,13 @@ def _heading(scene: str, run: Run, rows: Sequence[Row], seeds: Sequence[int | No
     )
 
 
-def _table(rows: Sequence[Row], columns: dict[str, tuple[_Figure, int]]) -> list[str]:
+def _table(rows: Sequence[Row], columns: Mapping[str, tuple[str, int]]) -> list[str]:
     cells: list[list[str]] = [["", *columns]]
     for feature in dict.fromkeys(row.feature for row in rows):
+        of_seeds = [_figures(row) for row in rows if row.feature == feature]
         line = [feature]
-        for figure, decimals in columns.values():
-            values = [figure(row) for row in rows if row.feature == feature]
-            known = [value for value in values if value is not None]
-            line.append(mean_and_spread(known, decimals) if known else NOTHING)
+        for name, decimals in columns.values():
+            values = [figures[name] for figures in of_seeds if name in figures]
+            line.append(mean_and_spread(values, decimals) if values else NOTHING)
         cells.append(line)
     return table_lines(cells)

@@ -21,7 +21,7 @@ from benchmarks.choices import FAILURES, choose_features, problem_of
 from benchmarks.console import NOTHING, conclude, short_number, table_lines
 from benchmarks.record import Curve, Row, Run, write_run
 from benchmarks.scene_names import scene_folder
-from benchmarks.speed.cases import CASES
+from benchmarks.speed.cases import measurements
 from benchmarks.speed.measure import CaseName, Sample, Setup, SpeedOptions, Step, measure
 from featplug.base import choose_device
 from featplug.cli.command_line import leave_config, run_command
@@ -31,6 +31,13 @@ from featplug.io.results import data_fingerprint
 from pipelines.run import plain, require_positive
 
 OURS = "featplug"
+_HEADS = {
+    "seconds": "seconds",
+    "seconds_spread": "spread",
+    "peak_memory_mib": "peak MiB",
+    "times_our_seconds": "× ours",
+}
+"""Metric to its head in the console's tables."""
 _HEADLINE_SIZE = 1600
 """Image size of the single figures, to which most features resize by default."""
 
@@ -64,25 +71,20 @@ def measure_all(options: SpeedOptions) -> Run:
 
 def _samples(case: CaseName, setup: Setup, run: Run) -> dict[str, list[Sample]]:
     """Measure a case, ours and the peers' in turn."""
-    absent = {"hloc": setup.options.hloc is None, "authors": setup.options.d2net is None}
     subject = f"{setup.feature}, {case}"
     samples: dict[str, list[Sample]] = {}
     try:
-        made = CASES[case](setup.feature)
-        if made.prepare is not None:
-            made.prepare(setup)
+        peers = measurements(case, setup)
     except FAILURES as error:
         run.problems.append(problem_of(subject, error))
         return samples
-    peers = {name: m for name, m in made.measurements.items() if not absent.get(name)}
     for _ in range(setup.options.repeats):
         for name, measurement in list(peers.items()):
             try:
                 samples.setdefault(name, []).append(measure(measurement, setup))
             except ValueError as error:
                 run.problems.append(problem_of(f"{subject}, {name}", error))
-                del peers[name]
-                samples.pop(name)
+                del peers[name], samples[name]
     return samples
 
 
@@ -173,27 +175,24 @@ def tables(run: Run) -> list[str]:
     lines: list[str] = []
     for case in dict.fromkeys(row.part for row in run.rows):
         rows = [row for row in run.rows if row.part == case]
-        details = [_details(row) for row in rows]
-        columns = list(dict.fromkeys(name for found in details for name in found))
-        cells = [["feature", "seconds", "spread", "peak MiB", "× ours", *columns]]
-        for row, found in zip(rows, details, strict=True):
-            names = ("seconds", "seconds_spread", "peak_memory_mib", "times_our_seconds")
-            figures = [
-                short_number(row.metrics[name]["value"]) if name in row.metrics else NOTHING
-                for name in names
-            ]
-            seconds = [short_number(found[c]) if c in found else NOTHING for c in columns]
-            cells.append([row.feature, *figures, *seconds])
+        figures = [_figures(row) for row in rows]
+        heads = list(dict.fromkeys([*_HEADS.values(), *(head for f in figures for head in f)]))
+        cells = [["feature", *heads]]
+        for row, found in zip(rows, figures, strict=True):
+            shown = (short_number(found[h]) if h in found else NOTHING for h in heads)
+            cells.append([row.feature, *shown])
         axis = next((curve.x_label for row in rows for curve in row.curves.values()), "stage")
         lines += ["", f"{case}: seconds in all, and by {axis}", *table_lines(cells)]
     return lines
 
 
-def _details(row: Row) -> dict[str, float]:
-    if row.stages:
-        return {name: stage["seconds"] for name, stage in row.stages.items()}
-    curve = row.curves["seconds"]
-    return {f"{x:g}": y for x, y in zip(curve.x, curve.y, strict=True)}
+def _figures(row: Row) -> dict[str, float]:
+    figures = {h: row.metrics[name]["value"] for name, h in _HEADS.items() if name in row.metrics}
+    figures |= {name: stage["seconds"] for name, stage in row.stages.items()}
+    if "seconds" in row.curves:
+        curve = row.curves["seconds"]
+        figures |= {f"{x:g}": y for x, y in zip(curve.x, curve.y, strict=True)}
+    return figures
 
 
 def main(options: Annotated[SpeedOptions, tyro.conf.arg(name="")]) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.speed.measure import CaseName, Measurement, Sample, Setup, Step, measure_step
-from featplug.base import Matcher, choose_device
+from featplug.base import KEYPOINT_LAST_KEYS, Matcher, choose_device
 from featplug.colmap.mapping import log_to_file
 from featplug.io.images import list_images, load_image
 from featplug.io.metric_names import with_units
@@ -44,16 +44,6 @@ _HLOC_NUM_KEYPOINTS = 10_000
 _ROUNDS = 3
 
 
-@dataclass(frozen=True)
-class Case:
-    """One thing to measure of a feature."""
-
-    measurements: Mapping[str, Measurement]
-    """Whose code it is, featplug first, to what is measured."""
-    prepare: Callable[[Setup], object] | None = None
-    """Writes what all of them read, before anything is measured."""
-
-
 def stages_ours(setup: Setup) -> Sample:
     """Measure ``pipelines.sfm`` on all pairs, from photographs to model."""
     options = setup.options
@@ -75,7 +65,7 @@ def stages_hloc(setup: Setup) -> Sample:
     from hloc import match_features as hloc_match
     from hloc import reconstruction
 
-    images, outputs = setup.options.images, _empty_folder(setup, "hloc")
+    images, outputs = setup.options.images, Path(mkdtemp(dir=setup.work))
     pairs = outputs / "pairs.txt"
     write_pairs(pairs, exhaustive(list_images(images)))
     recorder = StageRecorder()
@@ -91,7 +81,7 @@ def stages_hloc(setup: Setup) -> Sample:
 
 def stages_colmap(setup: Setup) -> Sample:
     """Measure COLMAP alone through pycolmap: full resolution, all defaults."""
-    images, outputs = str(setup.options.images), _empty_folder(setup, "colmap")
+    images, outputs = str(setup.options.images), Path(mkdtemp(dir=setup.work))
     database = str(outputs / "database.db")
     recorder = StageRecorder()
     with log_to_file(outputs / "colmap.log"):
@@ -105,21 +95,12 @@ def stages_colmap(setup: Setup) -> Sample:
     return replace(_stages(recorder.stages), metrics=_model_metrics(model))
 
 
-def _empty_folder(setup: Setup, name: str) -> Path:
-    folder = setup.work / f"stages-of-{name}"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    return folder
-
-
 def _stages(stages: Mapping[str, Mapping[str, float]]) -> Sample:
     return Sample([Step(name, [s["seconds"]], s["peak_memory_mib"]) for name, s in stages.items()])
 
 
 def _model_metrics(model: pycolmap.Reconstruction | None) -> dict[str, dict[str, Any]]:
-    if model is None:
-        return with_units({"registered_images": 0, "sparse_points": 0})
-    found = reconstruction_statistics(model)
+    found = reconstruction_statistics(model or pycolmap.Reconstruction())
     return with_units(
         {
             "registered_images": found.num_registered,
@@ -135,7 +116,9 @@ def image_size_ours(setup: Setup) -> Sample:
     """Measure extraction from one photograph at several sizes, up to its own."""
     device = choose_device(setup.options.device)
     conf = resolve_conf(
-        setup.feature, max_keypoints=setup.options.max_keypoints, weights=setup.weights
+        setup.feature,
+        max_keypoints=setup.options.max_keypoints,
+        weights=setup.options.weights_of(setup.feature),
     )
     extractor = build_extractor(conf["model"]).eval().to(device)
 
@@ -156,7 +139,7 @@ def image_size_authors(setup: Setup) -> Sample:
 
     conf = feature_conf(setup.feature)["model"]
     model = D2Net(model_file=None, use_relu=conf.get("use_relu", True), use_cuda=False)
-    load_weights(conf["checkpoint"], setup.weights or "auto", model)
+    load_weights(conf["checkpoint"], setup.options.weights_of(setup.feature) or "auto", model)
     scales = list(conf.get("scales", (1.0,)))
 
     def extract(image: np.ndarray) -> int:
@@ -219,13 +202,13 @@ def _over_keypoints(setup: Setup, matcher: nn.Module, counts: tuple[int, ...]) -
 
 def _pair(sides: Sequence[Mapping[str, Tensor]], num: int) -> dict[str, Tensor]:
     """Return a matcher's input with the first keypoints of each image."""
-    data = {}
-    for i, side in enumerate(sides):
-        total = side["descriptors"].shape[-1]
-        for key, value in side.items():
-            kept = value[..., :num].contiguous() if value.shape[-1] == total else value
-            data[f"{key}{i}"] = kept[None]
-    return data
+    return {
+        f"{key}{i}": (
+            value[..., :num].contiguous() if key in ("descriptors", *KEYPOINT_LAST_KEYS) else value
+        )[None]
+        for i, side in enumerate(sides)
+        for key, value in side.items()
+    }
 
 
 def _sides(setup: Setup) -> list[dict[str, Tensor]]:
@@ -240,20 +223,14 @@ def _sides(setup: Setup) -> list[dict[str, Tensor]]:
     with FeatureReader(_features(setup)) as reader:
         names = reader.names()
         for number, half in enumerate((names[::2], names[1::2])):
-            arrays = [reader.read(name) for name in half]
-            num = sum(len(array["keypoints"]) for array in arrays)
+            images = [reader.read(name) for name in half]
+            side = {key: images[0][key] for key in keys if key in images[0]}  # or of whole images
+            num = sum(len(image["keypoints"]) for image in images)
             order = np.random.default_rng(number).permutation(num)
-            side = {}
-            for key in keys:
-                if key not in arrays[0]:
-                    continue
-                if arrays[0][key].shape[-1] == len(arrays[0]["keypoints"]):
-                    pooled = np.concatenate([array[key] for array in arrays], -1)[..., order]
-                else:
-                    pooled = arrays[0][key]  # of the whole image, such as LISRD's tiles
-                tensor = torch.from_numpy(np.ascontiguousarray(pooled))
-                side[key] = tensor.float() if tensor.is_floating_point() else tensor
-            sides.append(side)
+            for key in {"descriptors", *KEYPOINT_LAST_KEYS} & side.keys():
+                side[key] = np.concatenate([image[key] for image in images], -1)[..., order]
+            tensors = {key: torch.from_numpy(np.ascontiguousarray(a)) for key, a in side.items()}
+            sides.append({k: t.float() if t.is_floating_point() else t for k, t in tensors.items()})
     return sides
 
 
@@ -274,27 +251,30 @@ def _matcher(feature: str) -> Matcher:
     return build_matcher(matcher_conf(feature_conf(feature)["matcher"])["model"])
 
 
-def _stages_case(feature: str) -> Case:
-    peers: dict[str, Measurement] = {"hloc": stages_hloc, "colmap": stages_colmap}
-    return Case({"featplug": stages_ours, **(peers if feature == "sift" else {})})
-
-
-def _image_size_case(feature: str) -> Case:
-    is_d2net = feature_conf(feature)["model"]["name"] == "d2net"
-    peers: dict[str, Measurement] = {"authors": image_size_authors} if is_d2net else {}
-    return Case({"featplug": image_size_ours, **peers})
-
-
-def _keypoints_case(feature: str) -> Case:
-    model = matcher_conf(feature_conf(feature)["matcher"])["model"]
-    is_hloc = model["name"] == "nearest_neighbor" and "metric" not in model  # hloc has products
-    peers: dict[str, Measurement] = {"hloc": keypoints_hloc} if is_hloc else {}
-    return Case({"featplug": keypoints_ours, **peers}, _features)
-
-
-CASES: dict[CaseName, Callable[[str], Case]] = {
-    "stages": _stages_case,
-    "image-size": _image_size_case,
-    "keypoints": _keypoints_case,
+CASES: dict[CaseName, dict[str, Measurement]] = {
+    "stages": {"featplug": stages_ours, "hloc": stages_hloc, "colmap": stages_colmap},
+    "image-size": {"featplug": image_size_ours, "authors": image_size_authors},
+    "keypoints": {"featplug": keypoints_ours, "hloc": keypoints_hloc},
 }
-"""Name to the case of a feature."""
+"""Name of a case to the measurements of its peers, ours first."""
+
+
+def measurements(case: CaseName, setup: Setup) -> dict[str, Measurement]:
+    """Return the measurements of a case by those who do the same and are available.
+
+    Writes what all of them read, so that it is in none of them.
+    """
+    conf = feature_conf(setup.feature)
+    matcher = matcher_conf(conf["matcher"])["model"]
+    # hloc's matcher knows products only.
+    has_hlocs_matcher = matcher["name"] == "nearest_neighbor" and "metric" not in matcher
+    does_the_same = setup.feature == "sift" if case == "stages" else has_hlocs_matcher
+    able = {
+        "featplug": True,
+        "hloc": setup.options.hloc is not None and does_the_same,
+        "colmap": setup.feature == "sift",
+        "authors": setup.options.d2net is not None and conf["model"]["name"] == "d2net",
+    }
+    if case == "keypoints":
+        _features(setup)
+    return {name: measurement for name, measurement in CASES[case].items() if able[name]}

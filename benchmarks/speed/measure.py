@@ -48,11 +48,6 @@ class Setup:
     work: Path
     """Folder for temporary files, shared by all measurements."""
 
-    @property
-    def weights(self) -> str | None:
-        """Choice of the feature's weights."""
-        return dict(self.options.weights).get(self.feature)
-
 
 @dataclass(frozen=True)
 class Step:

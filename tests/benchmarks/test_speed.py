@@ -11,8 +11,16 @@ import pytest
 from benchmarks.record import read_run
 from benchmarks.speed import __main__ as speed
 from benchmarks.speed.__main__ import case_rows, main, tables
-from benchmarks.speed.cases import CASES
-from benchmarks.speed.measure import Measurement, Sample, Setup, SpeedOptions, Step, measure
+from benchmarks.speed.cases import CASES, measurements
+from benchmarks.speed.measure import (
+    CaseName,
+    Measurement,
+    Sample,
+    Setup,
+    SpeedOptions,
+    Step,
+    measure,
+)
 from tests.documented import assert_documented
 from tests.scenes.pictures import write_textured_images
 
@@ -88,7 +96,7 @@ def test_stages_are_those_of_the_pipeline(
         "benchmarks.speed.cases.reconstruct",
         lambda options: {"stages": stages, "metrics": metrics},
     )
-    monkeypatch.setattr("benchmarks.speed.cases.stages_colmap", fails)
+    monkeypatch.setitem(CASES["stages"], "colmap", fails)
     main(SpeedOptions(images, cases=("stages",), repeats=1, outputs=tmp_path / "out"))
     run = read_run(tmp_path / "out")
     (row,) = run.rows
@@ -136,7 +144,7 @@ def test_a_measurement_that_fails_in_its_process_is_a_problem(images: Path, tmp_
 def test_a_failed_measurement_leaves_the_others(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: Callable[..., str]
 ) -> None:
-    monkeypatch.setattr("benchmarks.speed.cases.image_size_ours", fails)
+    monkeypatch.setitem(CASES["image-size"], "featplug", fails)
     options = ("--images", images, "--outputs", tmp_path / "out", "--repeats", 1)
     monkeypatch.setattr("sys.argv", ["speed", *map(str, options), "--cases", "image-size",
                                      "keypoints"])  # fmt: skip
@@ -148,12 +156,19 @@ def test_a_failed_measurement_leaves_the_others(
     assert "Nothing could be measured" in line
 
 
-def test_peers_are_measured_where_they_do_the_same() -> None:
-    assert list(CASES["stages"]("sift").measurements) == ["featplug", "hloc", "colmap"]
-    assert list(CASES["stages"]("doap").measurements) == ["featplug"]
-    assert list(CASES["image-size"]("d2net").measurements) == ["featplug", "authors"]
-    assert list(CASES["keypoints"]("sift").measurements) == ["featplug", "hloc"]
-    assert list(CASES["keypoints"]("lisrd").measurements) == ["featplug"]
+def test_peers_are_measured_where_they_do_the_same(images: Path, tmp_path: Path) -> None:
+    def names(case: CaseName, feature: str, **checkouts: Path) -> list[str]:
+        setup = Setup(SpeedOptions(images, **checkouts), feature, tmp_path)
+        return list(measurements(case, setup))
+
+    both = {"hloc": tmp_path, "d2net": tmp_path}
+    assert names("stages", "sift", **both) == ["featplug", "hloc", "colmap"]
+    assert names("stages", "sift") == ["featplug", "colmap"]
+    assert names("stages", "doap", **both) == ["featplug"]
+    assert names("image-size", "d2net", **both) == ["featplug", "authors"]
+    assert names("image-size", "d2net") == names("image-size", "sift", **both) == ["featplug"]
+    assert names("keypoints", "sift", **both) == ["featplug", "hloc"]
+    assert names("keypoints", "lisrd-sift", **both) == ["featplug"]
 
 
 @pytest.mark.parametrize(
