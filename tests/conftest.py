@@ -36,6 +36,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep `make check` telling: of the whole suite at most one test in twenty may be slow."""
+    num_slow = sum(item.get_closest_marker("slow") is not None for item in items)
+    if len(items) > 1000 and 20 * num_slow > len(items):
+        raise pytest.UsageError(
+            f"{num_slow} of {len(items)} tests are marked slow, which is more than 5 %; make some "
+            f"of them faster, by smaller inputs or shared fixtures."
+        )
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """Folder of photographs and of the whole golden set; tests that need it skip without it."""

@@ -135,6 +135,7 @@ def test_the_table_has_a_column_of_each_size() -> None:
     assert line.split() == ["sift", "2.5", "20", "1.5", "2.5"]
 
 
+@pytest.mark.slow
 def test_a_measurement_that_fails_in_its_process_is_a_problem(images: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="on purpose"):
         measure(fails, Setup(SpeedOptions(images), "sift", tmp_path))

@@ -22,6 +22,7 @@ from tests.scenes.room_corner import write_corner_workspace
 from tests.training.processes import run_two_processes
 
 
+@pytest.mark.slow
 def test_of_two_processes_one_prepares_the_data(tmp_path: Path) -> None:
     write_textured_images(tmp_path / "images", 2, width=340, height=260)
     code = (

@@ -344,7 +344,10 @@ def golden_conf(request: pytest.FixtureRequest, name: str) -> dict[str, Any]:
     return {"checkpoint": "d2net-ots", "weights": str(file), "use_relu": False}
 
 
-@pytest.mark.parametrize("scales", [[1.0], PYRAMID], ids=["ss", "ms"])
+@pytest.mark.parametrize(
+    "scales",
+    [pytest.param([1.0], id="ss"), pytest.param(PYRAMID, id="ms", marks=pytest.mark.slow)],
+)
 @pytest.mark.parametrize("image", ["img0", "img1"])
 @pytest.mark.parametrize("name", ["ots_norelu", "rule_relu"])
 def test_golden_keypoints(

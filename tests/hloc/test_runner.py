@@ -101,6 +101,7 @@ def test_a_script_sees_what_it_sees_without_us(environment: dict[str, str], tmp_
     assert "'--help'" in ended.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [
@@ -133,6 +134,7 @@ def test_an_interrupt_ends_the_process_as_without_us(
     assert ended.stdout == "cleaned up\n"
 
 
+@pytest.mark.slow
 def test_a_module_with_a_table_of_its_own_has_our_confs(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
@@ -154,6 +156,7 @@ def test_a_module_with_a_table_of_its_own_has_our_confs(
     assert ended.stdout == "feats-featplug-hloc-mtldesc True\n"
 
 
+@pytest.mark.slow
 def test_the_help_lists_the_confs_by_hlocs_names(
     environment: dict[str, str], tmp_path: Path
 ) -> None:

@@ -72,6 +72,7 @@ def write_groups(path: Path) -> Iterator[dict[str, list[float]]]:
             yield dict(expected)
 
 
+@pytest.mark.slow
 def test_every_instant_of_a_run_leaves_the_file_of_one_flush_or_the_next(
     tmp_path: Path, recorded_disk: list[Disk]
 ) -> None:

@@ -179,6 +179,7 @@ def test_l2_is_exact_for_whole_numbers() -> None:
     np.testing.assert_array_equal(scores, 1)
 
 
+@pytest.mark.slow
 def test_memory_stays_within_the_budget() -> None:
     pytest.importorskip("resource", reason="peak memory is read through the resource module")
     script = """

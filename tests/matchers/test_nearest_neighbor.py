@@ -234,6 +234,7 @@ def test_swapped_images_give_the_inverse_matches(
     np.testing.assert_allclose(scores0[rows], scores1[columns], atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("native_bfloat16", [True, False])
 def test_memory_stays_within_the_budget(native_bfloat16: bool) -> None:
     pytest.importorskip("resource", reason="peak memory is read through the resource module")

@@ -127,6 +127,7 @@ def test_a_second_run_uses_what_is_there_and_ends_the_same(
     assert (outputs / "submission.txt").read_bytes() == poses
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on(outputs: Path, aachen_room: Path, tmp_path: Path) -> None:
     """Killed at several instants, the run ends with the poses of one that was left alone."""
     arguments = ("--dataset", aachen_room, "--max-keypoints", 800, "--outputs", tmp_path / "out")
@@ -177,6 +178,7 @@ def test_v1_and_given_pairs_give_the_same_poses(
         np.testing.assert_allclose(pose, expected[name], atol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_local_feature_protocol(outputs: Path, aachen_room: Path, tmp_path: Path) -> None:
     """Night queries alone, in a model of nothing but the images that they are paired with."""
     options = AachenOptions(
@@ -269,6 +271,7 @@ def test_the_command_ends_with_one_line_and_exit_code_2(
     assert "There is no dataset" in line
 
 
+@pytest.mark.slow
 def test_fountain_by_day_and_relit(shared: Path, tmp_path: Path) -> None:
     """Real photographs, the reference model from true poses: all right by day, to a centimetre."""
     dataset = write_strecha_set(tmp_path, shared / "data" / "strecha" / "fountain-P11", 8, 768)

@@ -148,6 +148,7 @@ def test_scans_without_enough_matches_are_not_read(room: ScannedRoom, tmp_path: 
         localize(options_for(room, tmp_path / "out", skip_matches=9999))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "stage"),
     [
@@ -298,6 +299,7 @@ def kitchen(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Kitchen:
     return write_kitchen(shared / "data" / "redkitchen", folder, range(15))
 
 
+@pytest.mark.slow
 def test_the_kitchen_is_localized_within_the_reference_poses_noise(
     kitchen: Kitchen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -327,6 +329,7 @@ def test_the_kitchen_is_localized_within_the_reference_poses_noise(
     assert values(results)["recall_0.25m_10deg"] >= 90
 
 
+@pytest.mark.slow
 def test_the_command(room: ScannedRoom, tmp_path: Path) -> None:
     run = subprocess.run(
         [

@@ -93,6 +93,7 @@ def test_a_second_run_uses_what_is_there(outputs: Path, room: Path) -> None:
     assert json.loads((outputs / "results.json").read_text()) == results
 
 
+@pytest.mark.slow
 def test_pairs_of_a_file_a_known_camera_and_the_global_mapper(room: Path, tmp_path: Path) -> None:
     if not hasattr(pycolmap, "global_mapping"):
         pytest.skip("this pycolmap has no global mapper")
@@ -117,6 +118,7 @@ def test_pairs_of_a_file_a_known_camera_and_the_global_mapper(room: Path, tmp_pa
     np.testing.assert_array_equal(camera.params, [528, 528, 240, 180])
 
 
+@pytest.mark.slow
 def test_pairs_by_retrieval(outputs: Path, room: Path, tmp_path: Path) -> None:
     options = SfmOptions(
         room / "images",
@@ -140,6 +142,7 @@ def copy_images(room: Path, target: Path) -> Path:
     return target
 
 
+@pytest.mark.slow
 def test_a_bad_photograph_is_left_out_and_told(room: Path, tmp_path: Path) -> None:
     images = copy_images(room, tmp_path / "images")
     (images / "99.jpg").write_bytes(b"\xff\xd8 not a photograph")

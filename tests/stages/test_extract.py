@@ -233,6 +233,7 @@ def test_wrong_arguments_are_named(
         )
 
 
+@pytest.mark.slow
 def test_killed_at_random_instants_it_loses_nothing(tmp_path: Path) -> None:
     names = write_textured_images(tmp_path / "images", 60)
     whole = extract_features("sift", tmp_path / "images", tmp_path / "whole")

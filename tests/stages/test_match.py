@@ -240,6 +240,7 @@ def _match(pairs: Path, features: Path, path: Path) -> None:
     match_features("NN-ratio", pairs, features, matches=path)
 
 
+@pytest.mark.slow
 def test_killed_at_random_instants_it_loses_nothing(
     features: Path, pairs: Path, whole: Path, tmp_path: Path
 ) -> None:

@@ -71,6 +71,7 @@ def recall(path: Path, relevant: np.ndarray, num: int) -> float:
     return float(np.mean(hits / np.minimum(num, relevant.sum(1))))
 
 
+@pytest.mark.slow
 def test_overlapping_images_are_found_in_a_room(
     shared: Path, kitchen_features: Path, tmp_path: Path
 ) -> None:

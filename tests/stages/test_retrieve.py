@@ -389,6 +389,7 @@ def _describe_slowly(features: Path, folder: Path) -> None:
     global_descriptors(small_conf(), export_dir=folder, features=features)
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on(features: Path, tmp_path: Path) -> None:
     whole = global_descriptors(small_conf(), export_dir=tmp_path / "whole", features=features)
     path = tmp_path / "killed" / whole.descriptor_path.name

@@ -113,6 +113,7 @@ def test_exported_weights_say_what_made_them_but_not_where(tmp_path: Path) -> No
     assert str(tmp_path) not in str(metadata)
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     whole = train(Regression(options(tmp_path / "whole")))
     # The same run in a process of its own, killed without warning, is made slow enough to be hit.
@@ -209,6 +210,7 @@ def test_an_interrupt_amid_the_last_validation_leaves_it_to_be_done(tmp_path: Pa
     assert summary.metrics
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_network(tmp_path: Path) -> None:
     code = (
         "from tests.training.test_trainer import *\n"

@@ -60,6 +60,7 @@ def making(tmp_path: Path) -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
     process.wait()
 
 
+@pytest.mark.slow
 def test_a_killed_making_is_never_half_used(
     making: tuple[Path, subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:

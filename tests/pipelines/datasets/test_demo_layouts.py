@@ -77,6 +77,7 @@ def test_pictures_obey_the_truth(town: Path) -> None:
     assert np.abs(np.median(every[np.abs(every) < 1.5])) < 0.1
 
 
+@pytest.mark.slow
 def test_people_and_vans_change_pictures_but_no_truth(town: Path, tmp_path: Path) -> None:
     busy = make_demo_world(tmp_path, replace(SMALL, num_moving=5))
     for name in ("ground_truth.txt", "queries/night_time_queries_with_intrinsics.txt"):
@@ -279,6 +280,7 @@ def test_homographies_map_pixels(planes: Path) -> None:
                 assert np.abs(np.median(offsets[right], axis=0)).max() < 0.1
 
 
+@pytest.mark.slow
 def test_megadepths_reader_finds_depths_and_pairs(town: Path, world: Path) -> None:
     scene = read_megadepth(make_demo_world(world, SMALL, "megadepth"), "0000", 0.1)
     assert len(scene.photographs) == 10

@@ -114,6 +114,7 @@ def test_a_name_and_a_seed_say_where_they_are(town_scene: Scene, moving: dict[st
     assert moving_objects(0, town_scene, WALK, VIEWS, 0) == ([], {})
 
 
+@pytest.mark.slow
 def test_photographs_of_one_place_show_others_under_the_same_light(
     town_scene: Scene, moving: dict[str, Faces]
 ) -> None:

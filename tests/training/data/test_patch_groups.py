@@ -118,6 +118,7 @@ def test_groups_show_one_point(groups: PatchGroups) -> None:
     assert np.mean(between) < 0.35
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_the_file_free(
     groups: PatchGroups, photographs: Path, names: list[str], tmp_path: Path
 ) -> None:
@@ -140,6 +141,7 @@ def test_a_killed_run_leaves_the_file_free(
             np.testing.assert_array_equal(mine_array, their_array)
 
 
+@pytest.mark.slow
 def test_bad_input(groups: PatchGroups, photographs: Path, tmp_path: Path) -> None:
     folder = tmp_path / "photographs"
     shutil.copytree(photographs, folder)
@@ -197,6 +199,7 @@ def test_batches(groups: PatchGroups, names: list[str]) -> None:
     assert all(torch.equal(value, data[2][key]) for key, value in again.items())
 
 
+@pytest.mark.slow
 def test_batches_from_processes(groups: PatchGroups) -> None:
     data = PatchGroupBatches(groups, options=PatchBatchOptions(batch_size=40, photographs=3))
     for step, batch in enumerate(load_ahead(data, range(3), num_workers=2)):

@@ -45,6 +45,7 @@ def mtldesc(folder: Path, photographs: Photographs, **changes: object) -> MTLDes
     return MTLDescPairs(photographs, TeacherKeypoints(folder / "teacher.h5"), options)
 
 
+@pytest.mark.slow
 def test_a_step_is_the_same_in_any_process_and_order(
     folder: Path, photographs: Photographs
 ) -> None:

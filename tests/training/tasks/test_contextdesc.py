@@ -43,6 +43,7 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> ContextDescOptions:
     return ContextDescOptions(**run, sets=SetOptions(path, SETS))
 
 
+@pytest.mark.slow
 def test_a_few_steps_lower_the_loss_and_weights_work_without_other_files(
     options: ContextDescOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

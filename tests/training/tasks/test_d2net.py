@@ -42,6 +42,7 @@ def options(photographs: Path, start: Path, folder: Path, **changes: object) -> 
     return D2NetOptions(**short_run(photographs, folder, **{**own, **changes}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("cell_size", "crop"), [(TRAINING_CELL_SIZE, 96), (CELL_SIZE, 56)])
 def test_a_few_steps_lower_the_loss_of_held_out_photographs(
     photographs: Path, start: Path, tmp_path: Path, cell_size: int, crop: int
@@ -69,6 +70,7 @@ def test_a_few_steps_lower_the_loss_of_held_out_photographs(
     )
 
 
+@pytest.mark.slow
 def test_more_layers_and_true_viewpoints(
     photographs: Path, start: Path, workspace: Path, tmp_path: Path
 ) -> None:

@@ -35,6 +35,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "photographs", path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("binary", [False, True])
 def test_a_few_steps_raise_average_precision(
     data: tuple[Path, Path], tmp_path: Path, binary: bool
@@ -59,6 +60,7 @@ def test_a_few_steps_raise_average_precision(
     assert extractor.weights_records[0].origin == "file"
 
 
+@pytest.mark.slow
 def test_a_photograph_that_was_taken_out_is_not_trained_on(
     data: tuple[Path, Path], tmp_path: Path
 ) -> None:

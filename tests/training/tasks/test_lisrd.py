@@ -65,6 +65,7 @@ def whole(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Whole:
     return Whole(before, losses_of(trained), summary)
 
 
+@pytest.mark.slow
 def test_a_few_steps_lower_the_loss(whole: Whole) -> None:
     assert (whole.after < whole.before - 0.05).all()
     assert {f"mma_3_{head}" for head in HEADS} < set(whole.summary.metrics)
@@ -78,6 +79,7 @@ def test_a_few_steps_lower_the_loss(whole: Whole) -> None:
     assert extractor.weights_records[0].origin == "file"
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_to_the_same_weights(
     whole: Whole, photographs: Path, tmp_path: Path
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from featplug.methods import build_extractor, feature_conf
@@ -21,6 +22,7 @@ def loss_of(task: LISRDSIFTTask) -> float:
         return float(task.losses(task.network, task.data[0], torch.Generator())["loss"])
 
 
+@pytest.mark.slow
 def test_a_few_steps_lower_the_loss(tmp_path: Path) -> None:
     photographs, path = tmp_path / "photographs", tmp_path / "pairs.h5"
     names = write_photographs(photographs, [(400, 330)] * 4)

@@ -33,6 +33,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "photographs", path
 
 
+@pytest.mark.slow
 def test_a_few_steps_lower_both_losses(data: tuple[Path, Path], tmp_path: Path) -> None:
     photographs, teacher = data
     run = short_run(photographs, tmp_path, steps=6)

@@ -33,6 +33,7 @@ def options_for(feature: str, photographs: Path, folder: Path) -> TuneOptions:
     return TuneOptions(**short_run(photographs, folder, steps=3, **own))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("feature", HEADS)
 def test_a_few_steps_lower_the_loss_by_the_last_layers(
     feature: str, photographs: Path, tmp_path: Path

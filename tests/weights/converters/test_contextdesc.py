@@ -97,6 +97,7 @@ def test_checkpoint_without_what_the_optimiser_left(
         contextdesc(index)
 
 
+@pytest.mark.slow
 def test_archives(
     tmp_path: Path, state: dict[str, Tensor], variables: dict[str, np.ndarray]
 ) -> None:
