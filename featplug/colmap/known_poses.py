@@ -17,6 +17,7 @@ import pycolmap
 from featplug.colmap.database import image_ids
 from featplug.io.pair_lists import Pair
 from featplug.io.store import FeatureReader
+from featplug.metrics.epipolar import line_distances
 from featplug.metrics.poses import intrinsics
 
 _CACHED_IMAGES = 512
@@ -109,32 +110,6 @@ def create_database_from_model(database_path: Path, model: pycolmap.Reconstructi
             database.write_image(image, use_image_id=True)
 
 
-def epipolar_errors(
-    cam1_from_cam0: pycolmap.Rigid3d, rays0: np.ndarray, rays1: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Distance of matched points from each other's epipolar lines.
-
-    Args:
-        cam1_from_cam0: relative pose.
-        rays0: N×2 points of image 0 in the plane at unit depth.
-        rays1: N×2 of image 1.
-
-    Returns:
-        N errors in image 0 and N in image 1, in the plane at unit depth; NaN where the line is
-        not defined.
-    """
-    essential = pycolmap.essential_matrix_from_pose(cam1_from_cam0)
-    points0 = np.column_stack([rays0, np.ones(len(rays0))])
-    points1 = np.column_stack([rays1, np.ones(len(rays1))])
-    lines1, lines0 = points0 @ essential.T, points1 @ essential
-    products = np.abs(np.einsum("ni,ni->n", points1, lines1))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return (
-            products / np.linalg.norm(lines0[:, :2], axis=1),
-            products / np.linalg.norm(lines1[:, :2], axis=1),
-        )
-
-
 def check_matches(
     database_path: Path,
     pairs: Sequence[Pair],
@@ -181,15 +156,16 @@ def check_matches(
             keypoints1, camera1, limit1 = image_data(id1)
             pose0, pose1 = (model.images[i].cam_from_world() for i in (id0, id1))
             cam1_from_cam0 = pose1 * pose0.inverse()
-            errors0, errors1 = epipolar_errors(
-                cam1_from_cam0,
+            essential = pycolmap.essential_matrix_from_pose(cam1_from_cam0)
+            errors0, errors1 = line_distances(
                 camera0.cam_from_img(keypoints0[matches[:, 0]]),
                 camera1.cam_from_img(keypoints1[matches[:, 1]]),
+                essential,
             )
             inliers = matches[(errors0 <= limit0) & (errors1 <= limit1)]
             geometry = pycolmap.TwoViewGeometry()
             geometry.config = pycolmap.TwoViewGeometryConfiguration.CALIBRATED
-            geometry.E = pycolmap.essential_matrix_from_pose(cam1_from_cam0)
+            geometry.E = essential
             geometry.cam2_from_cam1 = cam1_from_cam0
             geometry.inlier_matches = inliers
             database.write_two_view_geometry(id0, id1, geometry)

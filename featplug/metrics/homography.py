@@ -1,12 +1,14 @@
-"""How well keypoints and matches agree with a homography that is known.
+"""How well keypoints and matches agree with a known homography.
 
-Coordinates are pixels (x, y), integers being pixel centres; a homography maps image 0 to image 1
-and has positive third coordinates where it maps the image.
+Throughout, points are N×2 (x, y) in pixels with pixel centres at integers, sizes are (width,
+height), a homography is 3×3, maps image 0 to image 1, and has positive third coordinates where it
+maps the image, and a threshold is the largest distance in pixels that counts as right.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,9 +18,14 @@ Size = tuple[int, int]
 """(width, height) in pixels."""
 
 
+def homogeneous(points: np.ndarray) -> np.ndarray:
+    """Append a column of ones to points N×2."""
+    return np.column_stack([points, np.ones(len(points))])
+
+
 def project(points: np.ndarray, homography: np.ndarray) -> np.ndarray:
-    """Map points N×2; where the homography sends one to infinity it is not finite."""
-    mapped = np.column_stack([points, np.ones(len(points))]) @ homography.T
+    """Map points; one that is sent to infinity is not finite."""
+    mapped = homogeneous(points) @ homography.T
     with np.errstate(divide="ignore", invalid="ignore"):
         return mapped[:, :2] / mapped[:, 2:]
 
@@ -26,48 +33,39 @@ def project(points: np.ndarray, homography: np.ndarray) -> np.ndarray:
 def homography_errors(
     points0: np.ndarray, points1: np.ndarray, homography: np.ndarray
 ) -> np.ndarray:
-    """Distance of points from where a homography puts their partners, in pixels.
-
-    Args:
-        points0: N×2 (x, y) in image 0.
-        points1: N×2 in image 1.
-        homography: 3×3, maps image 0 to image 1.
-    """
+    """Return the distance of each point of image 1 from where its partner is mapped."""
     return np.linalg.norm(project(points0, homography) - points1, axis=1)
 
 
 def mean_matching_accuracy(errors: Sequence[np.ndarray], thresholds: Sequence[float]) -> np.ndarray:
-    """Mean over pairs of the part of matches that are right (MMA; Dusmanu et al. 2019, 4.1).
+    """Return the mean over pairs of the fraction of right matches (MMA; Dusmanu et al. 2019, 4.1).
 
     Args:
-        errors: of each pair the errors of its matches, in pixels; a pair without matches counts 0.
-        thresholds: T greatest errors of a right match.
+        errors: errors of each pair's matches, in pixels; a pair without matches counts 0.
+        thresholds: T largest errors of a right match.
 
     Returns:
         T values in [0, 1].
     """
     limits = np.asarray(thresholds)
-    parts = [
+    fractions = [
         (pair[:, None] <= limits).mean(0) if len(pair) else np.zeros(len(limits)) for pair in errors
     ]
-    return np.mean(parts, axis=0)
+    return np.mean(fractions, axis=0)
 
 
 def covisible(
     points: np.ndarray, homography: np.ndarray, size: Size, margin: float = 0.0
 ) -> np.ndarray:
-    """Tell which points lie in the other image, too.
+    """Return which points of one image lie in the other, too, N bool.
 
     Args:
-        points: N×2 in one image.
-        homography: 3×3, from that image to the other.
-        size: of the other image.
-        margin: pixels that they must keep from its border.
-
-    Returns:
-        N bool.
+        points: points of the first image.
+        homography: from the first image to the other.
+        size: size of the other image.
+        margin: least distance from its border in pixels.
     """
-    mapped = np.column_stack([points, np.ones(len(points))]) @ homography.T
+    mapped = homogeneous(points) @ homography.T
     in_front = mapped[:, 2] > 0
     places = mapped[:, :2] / np.where(in_front, mapped[:, 2], 1)[:, None]
     inside = (places >= margin) & (places <= np.array(size) - 1 - margin)
@@ -75,7 +73,7 @@ def covisible(
 
 
 def overlap(homography: np.ndarray, sizes: tuple[Size, Size]) -> float:
-    """Estimate which part of image 0 is in image 1, by a grid of 33×33 points."""
+    """Estimate which fraction of image 0 is in image 1, by a grid of 33×33 points."""
     (width, height), size1 = sizes
     x, y = np.meshgrid(np.linspace(0, width - 1, 33), np.linspace(0, height - 1, 33))
     grid = np.column_stack([x.ravel(), y.ravel()])
@@ -89,23 +87,12 @@ def repeatability(
     sizes: tuple[Size, Size],
     threshold: float = 3.0,
 ) -> float:
-    """Measure which part of the keypoints is found in both images.
+    """Return the fraction of keypoints in the other image that have a keypoint of that near them.
 
     Mikolajczyk et al., "A Comparison of Affine Region Detectors", IJCV 2005, section 4.1, with
-    points for regions and the mean of both directions.
-
-    Args:
-        keypoints0: N0×2 (x, y).
-        keypoints1: N1×2.
-        homography: 3×3, from image 0 to image 1.
-        sizes: (width, height) of both images.
-        threshold: pixels that a keypoint may be off.
-
-    Returns:
-        Of the keypoints that lie in the other image, the part with one of that image's within the
-        threshold; 0 where there is none.
+    points for regions and the mean of both directions; 0 where an image has none.
     """
-    parts = []
+    fractions = []
     there_and_back = (homography, np.linalg.inv(homography))
     for points, others, size, matrix in zip(
         (keypoints0, keypoints1),
@@ -118,24 +105,20 @@ def repeatability(
         if len(places) == 0 or len(others) == 0:
             return 0.0
         distances, _ = cKDTree(others).query(places)
-        parts.append(float(np.mean(distances <= threshold)))
-    return sum(parts) / 2
+        fractions.append(float(np.mean(distances <= threshold)))
+    return sum(fractions) / 2
 
 
 def matching_score(errors: np.ndarray, num0: int, num1: int, threshold: float = 3.0) -> float:
-    """Give right matches over keypoints (M.S.; Revaud et al., NeurIPS 2019, section 4).
+    """Return right matches over keypoints (M.S.; Revaud et al., NeurIPS 2019, section 4).
 
     Args:
-        errors: of the matches, in pixels.
-        num0: keypoints of image 0 that lie in image 1.
-        num1: keypoints of image 1 that lie in image 0.
-        threshold: greatest error of a right match.
-
-    Returns:
-        Right matches over the mean of both numbers; 0 where there is no keypoint.
+        errors: errors of the matches.
+        num0: number of keypoints of image 0 that lie in image 1.
+        num1: number of keypoints of image 1 that lie in image 0.
+        threshold: largest error of a right match.
     """
-    total = (num0 + num1) / 2
-    return float(np.sum(errors <= threshold) / total) if total else 0.0
+    return _ratio(np.sum(errors <= threshold), (num0 + num1) / 2)
 
 
 def correspondence_recall(
@@ -145,21 +128,9 @@ def correspondence_recall(
     homography: np.ndarray,
     threshold: float = 2.5,
 ) -> float:
-    """Give right matches over keypoints that have a counterpart (Luo et al., CVPR 2019, 4.3).
-
-    Args:
-        errors: of the matches, in pixels.
-        keypoints0: N0×2.
-        keypoints1: N1×2.
-        homography: 3×3, from image 0 to image 1.
-        threshold: greatest error of a right match, and distance of a counterpart.
-
-    Returns:
-        0 where no keypoint has a counterpart.
-    """
+    """Return right matches over keypoints that have a counterpart (Luo et al., CVPR 2019, 4.3)."""
     distances, _ = nearest_counterparts(keypoints0, keypoints1, homography)
-    total = np.sum(distances <= threshold)
-    return float(np.sum(errors <= threshold) / total) if total else 0.0
+    return _ratio(np.sum(errors <= threshold), np.sum(distances <= threshold))
 
 
 def closest_point_recall(
@@ -169,26 +140,20 @@ def closest_point_recall(
     homography: np.ndarray,
     threshold: float = 3.0,
 ) -> float:
-    """Give the part of keypoints that are matched with their very closest counterpart.
+    """Return the fraction of keypoints that are matched with their very closest counterpart.
 
     Pautrat et al., ECCV 2020, section 4.1: a match with the second closest is wrong, and so it is,
-    as in their code, with any but the first of the keypoints at one place.
-
-    Args:
-        matches: K×2, indices in both images.
-        keypoints0: N0×2.
-        keypoints1: N1×2.
-        homography: 3×3, from image 0 to image 1.
-        threshold: greatest distance of a counterpart.
-
-    Returns:
-        0 where no keypoint has a counterpart.
+    as in their code, with any but the first of the keypoints at one place. ``matches`` are K×2
+    indices.
     """
     distances, closest = nearest_counterparts(keypoints0, keypoints1, homography)
     has_counterpart = distances <= threshold
     right = (matches[:, 1] == closest[matches[:, 0]]) & has_counterpart[matches[:, 0]]
-    total = has_counterpart.sum()
-    return float(right.sum() / total) if total else 0.0
+    return _ratio(right.sum(), has_counterpart.sum())
+
+
+def _ratio(count: Any, total: Any) -> float:
+    return float(count / total) if total else 0.0
 
 
 def nearest_counterparts(
@@ -197,7 +162,7 @@ def nearest_counterparts(
     """Find the keypoint of image 1 that is nearest to where each of image 0 is mapped.
 
     Returns:
-        N0 distances in pixels, infinite where there is none, and N0 indices; of keypoints at one
+        N0 distances in pixels, infinite without a counterpart, and N0 indices; of keypoints at one
         place, such as SIFT's of several orientations, the first.
     """
     distances = np.full(len(keypoints0), np.inf)
@@ -206,24 +171,17 @@ def nearest_counterparts(
     finite = np.isfinite(places).all(1)
     if len(keypoints1) and finite.any():
         distinct, first = np.unique(keypoints1, axis=0, return_index=True)
-        distances[finite], found = cKDTree(distinct).query(places[finite])
-        indices[finite] = first[found]
+        distances[finite], nearest = cKDTree(distinct).query(places[finite])
+        indices[finite] = first[nearest]
     return distances, indices
 
 
 def two_way_precision(
     points0: np.ndarray, points1: np.ndarray, homography: np.ndarray, threshold: float = 3.0
 ) -> float:
-    """Part of matches that are right, the mean of measuring in either image (Pautrat et al. 2020).
+    """Return the fraction of right matches, the mean of both images' measure (Pautrat et al. 2020).
 
-    Args:
-        points0: K×2, matched.
-        points1: K×2.
-        homography: 3×3, from image 0 to image 1.
-        threshold: greatest error of a right match, in pixels of the image it is measured in.
-
-    Returns:
-        0 where there is no match.
+    The errors in an image are in its own pixels; 0 without matches.
     """
     if len(points0) == 0:
         return 0.0
@@ -238,33 +196,29 @@ def estimate_homography(
     """Estimate a homography with OpenCV's RANSAC, which papers of local features use.
 
     Args:
-        points0: K×2, matched.
-        points1: K×2.
-        threshold: greatest error of an inlier, pixels of image 1.
+        points0: matched points of image 0.
+        points1: matched points of image 1.
+        threshold: largest error of an inlier, in pixels of image 1.
 
     Returns:
-        3×3, or None where the matches do not give one. The same input gives the same result.
+        3×3, the same for the same input, or None where the matches define none.
     """
     if len(points0) < 4:
         return None
-    matrix, _ = cv2.findHomography(
-        np.ascontiguousarray(points0, np.float64),
-        np.ascontiguousarray(points1, np.float64),
-        cv2.RANSAC,
-        threshold,
-    )
+    points0, points1 = (np.ascontiguousarray(p, np.float64) for p in (points0, points1))
+    matrix, _ = cv2.findHomography(points0, points1, cv2.RANSAC, threshold)
     return matrix
 
 
 def corner_error(
     estimated: np.ndarray | None, homography: np.ndarray, size: Size, in_image0: bool = False
 ) -> float:
-    """Mean distance of image 0's corners under two homographies (DeTone et al. 2018, section 7.3).
+    """Return the mean distance of image 0's corners under two homographies (DeTone et al. 2018).
 
     Args:
-        estimated: 3×3, or None where there is none.
-        homography: 3×3, the true one.
-        size: of image 0.
+        estimated: the estimate, or None.
+        homography: the true one.
+        size: size of image 0.
         in_image0: map the corners by the estimate and back by the truth, and measure in image 0,
             as LISRD's evaluation does.
 
@@ -275,28 +229,24 @@ def corner_error(
         return float("inf")
     width, height = size[0] - 1, size[1] - 1
     corners = np.array([[0, 0], [width, 0], [0, height], [width, height]], dtype=np.float64)
-    found = project(corners, estimated)
+    mapped = project(corners, estimated)
     if in_image0:
-        found = project(found, np.linalg.inv(homography))
-        true = corners
+        mapped, expected = project(mapped, np.linalg.inv(homography)), corners
     else:
-        true = project(corners, homography)
-    error = float(np.linalg.norm(found - true, axis=1).mean())
+        expected = project(corners, homography)
+    error = float(np.linalg.norm(mapped - expected, axis=1).mean())
     return error if np.isfinite(error) else float("inf")
 
 
 def error_auc(errors: Sequence[float], thresholds: Sequence[float]) -> list[float]:
-    """Area under the curve of the part of errors that are below a threshold.
+    """Return the area under the curve of the fraction of errors below each threshold, in [0, 1].
 
-    As in Sarlin et al., "SuperGlue", CVPR 2020: the curve is linear between the errors, and level
-    from the last one below the threshold.
+    As in Sarlin et al., "SuperGlue", CVPR 2020: the curve is linear between the errors, level from
+    the last one below the threshold, and its area is divided by the threshold.
 
     Args:
-        errors: one of each pair; infinite where it failed.
+        errors: one error of each pair; infinite where it failed.
         thresholds: where each curve ends.
-
-    Returns:
-        An area in [0, 1] for each threshold, divided by it.
     """
     ordered = np.sort(np.asarray(errors, dtype=np.float64))
     x = np.concatenate([[0.0], ordered])

@@ -263,7 +263,7 @@ def test_files_of_others_are_not_replaced(
     export_database(database, photographs.features, images, overwrite=True)
     arguments = "import", "colmap", "--database", database, "--features"
     line = refusal(PROGRAM, "featplug", *arguments, photographs.features)
-    assert "feats.h5 is there already" in line
+    assert "feats.h5 exists already" in line
     line = refusal(PROGRAM, "featplug", *arguments, photographs.matches, "--overwrite")
     assert "holds matches, so it is not overwritten with features" in line
     with FeatureReader(photographs.features) as reader:
