@@ -79,12 +79,7 @@ def published_lines(run: Run) -> list[str]:
 
 
 def conclude(run: Run, outputs: Path, lines: Iterable[str] = ()) -> None:
-    """Print a run after it was written.
-
-    Args:
-        run: the run.
-        outputs: its folder.
-        lines: its tables.
+    """Print a run after it was written to ``outputs``, with ``lines`` as its tables.
 
     Raises:
         ValueError: nothing could be measured.

@@ -70,6 +70,12 @@ class Comparison:
         return None if self.reason else self.ours - self.published.value
 
 
+_COPIED = {
+    *("feature", "benchmark", "protocol", "dataset", "table", "variant", "weights", "keypoints")
+}
+"""Fields of a number that are entries of its table or row."""
+
+
 @cache
 def load_published() -> tuple[Published, ...]:
     """Read every published number."""
@@ -85,20 +91,13 @@ def load_published() -> tuple[Published, ...]:
                 part, _, metric = column.rpartition(" ")
                 numbers.append(
                     Published(
-                        feature=entry["feature"],
-                        benchmark=entry["benchmark"],
-                        protocol=entry["protocol"],
-                        dataset=entry["dataset"],
+                        **{name: entry[name] for name in _COPIED if name in entry},
                         part=part or entry["part"],
                         metric=metric,
                         value=value,
                         unit=entry.get("unit") or document["units"].get(metric, "fraction"),
                         source=document["papers"][entry["source"]],
-                        table=entry["table"],
                         caveat=caveat,
-                        variant=entry.get("variant", ""),
-                        weights=entry.get("weights"),
-                        keypoints=entry.get("keypoints"),
                         settings=settings,
                     )
                 )
@@ -108,11 +107,7 @@ def load_published() -> tuple[Published, ...]:
 def compare(benchmark: str, row: Row, options: Mapping[str, Any] | None = None) -> list[Comparison]:
     """Compare a row with the published numbers of its feature on its data.
 
-    Args:
-        benchmark: name of the benchmark.
-        row: a row of a run.
-        options: options of the run; settings of a published number are looked up in them and in the
-            row's metrics.
+    Settings of a published number are looked up in the options of the run and in the row's metrics.
 
     Returns:
         A comparison for each published number of the feature on this data set and part, with a
@@ -138,12 +133,7 @@ def compare(benchmark: str, row: Row, options: Mapping[str, Any] | None = None) 
 
 
 def context(benchmark: str, row: Row) -> list[Published]:
-    """Return published numbers of other methods by a row's protocol, on its data set and part.
-
-    Args:
-        benchmark: name of the benchmark.
-        row: a row of a run; only its metrics are included.
-    """
+    """Return published numbers of other methods in a row's metrics, by its protocol and data."""
     return [
         number
         for number in load_published()

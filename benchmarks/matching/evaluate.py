@@ -72,15 +72,7 @@ class Benchmark:
     def measure(
         self, feature: str, protocols: Sequence[Protocol]
     ) -> Iterator[tuple[list[Row], list[Problem]]]:
-        """Measure one feature by one protocol after the other.
-
-        Args:
-            feature: name of the conf.
-            protocols: protocols of the data set's layout.
-
-        Returns:
-            The rows of each protocol, and what could not be measured.
-        """
+        """Measure one feature; yield the rows and the problems of each protocol."""
         measured: dict[tuple[object, ...], PairMeasures] = {}
         for protocol in protocols:
             # Pictures of one protocol are enough: the others have much the same matches.

@@ -209,13 +209,7 @@ def measure_epipolar(pair: ImagePair, features: FeaturePair) -> PairMeasures:
 def summarise(
     pairs: Sequence[ImagePair], measures: Sequence[PairMeasures], accuracy_of_matches: bool = True
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Curve]]:
-    """Return the metrics and curves of a table's row: means over pairs.
-
-    Args:
-        pairs: one or more pairs.
-        measures: figures of each pair.
-        accuracy_of_matches: include the MMA, where errors are known.
-    """
+    """Return the metrics and curves of a table's row: means over pairs, with or without the MMA."""
     # An image counts once, or once in each pair where its keypoints were selected for the pair.
     counts: dict[tuple[int | None, str], int] = {}
     for i, (pair, m) in enumerate(zip(pairs, measures, strict=True)):

@@ -1,4 +1,4 @@
-"""Pictures of verified matches: of each scene the same pairs for all features."""
+"""Pictures of verified matches, of the same pairs of a scene for all features."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _QUANTILES = (0.75, 0.25)
 
 
 def telling_pairs(database: Path) -> list[Pair]:
-    """Choose an easy and a hard pair: by inlier matches at the upper and the lower quartile."""
+    """Select an easy and a hard pair, at the upper and lower quartile of inlier matches."""
     counts = verified_pairs(database)
     ordered = sorted(counts, key=lambda pair: (counts[pair], pair))
-    chosen = [ordered[round(quantile * (len(ordered) - 1))] for quantile in _QUANTILES]
-    return list(dict.fromkeys(chosen))
+    selected = [ordered[round(quantile * (len(ordered) - 1))] for quantile in _QUANTILES]
+    return list(dict.fromkeys(selected))
 
 
 def draw_pairs(
@@ -33,18 +33,10 @@ def draw_pairs(
     matches: Path,
     outputs: Path,
 ) -> list[Picture]:
-    """Draw the verified matches of pairs.
-
-    Args:
-        pairs: of images.
-        image_dir: folder of the images.
-        database: COLMAP's, with two-view geometries.
-        features: feature file.
-        matches: match file.
-        outputs: gets ``matches-K.jpg``.
+    """Draw the verified matches of pairs as ``matches-K.jpg`` in ``outputs``.
 
     Returns:
-        The pictures, their paths relative to ``outputs``.
+        The pictures, with paths relative to ``outputs``.
     """
     counts = verified_pairs(database)
     pictures = []

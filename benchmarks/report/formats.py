@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -59,12 +59,10 @@ def markdown(report: Report) -> str:
         lines += [f"## {_escape_markdown(_caption(table))}", ""]
         heads = _heads(table)
         numeric = len(heads) - len(_names(table, table.lines[0]))
-        lines.append("| " + " | ".join(map(_escape_markdown, heads)) + " |")
+        lines.append(_markdown_row(map(_escape_markdown, heads)))
         lines.append("|" + "---|" * (len(heads) - numeric) + "---:|" * numeric)
         for line in _main_lines(table):
-            names = map(_escape_markdown, _names(table, line))
-            cells = [_markdown_cell(line, name, m) for name, m in table.main_metrics.items()]
-            lines.append("| " + " | ".join([*names, *cells]) + " |")
+            lines.append(_markdown_row(_cells(table, line, _escape_markdown, "**{}**")))
         lines.append("")
         lines += _markdown_published(table)
     lines += _markdown_comparison(report.comparison) if report.comparison else []
@@ -80,12 +78,8 @@ def markdown(report: Report) -> str:
     return "\n".join([*lines, "```", ""])
 
 
-def _markdown_cell(line: Line, name: str, label: Metric) -> str:
-    cell = line.cells.get(name)
-    if cell is None:
-        return ""
-    text = cell_text(cell, label)
-    return f"**{text}**" if cell.is_best else text
+def _markdown_row(words: Iterable[str]) -> str:
+    return f"| {' | '.join(words)} |"
 
 
 def _markdown_published(table: Table) -> list[str]:
@@ -101,7 +95,7 @@ def _markdown_published(table: Table) -> list[str]:
         source, caveat = entry.source
         source += f" ({caveat})" if caveat else ""
         words = [entry.line.series, entry.line.part, entry.label.title, *values, source]
-        lines.append("| " + " | ".join(map(_escape_markdown, words)) + " |")
+        lines.append(_markdown_row(map(_escape_markdown, words)))
     return [*lines, ""]
 
 
@@ -115,7 +109,7 @@ def _markdown_comparison(comparison: RunComparison) -> list[str]:
         numbers.append(format_value(d.difference, d.label.digits, sign=True))
         p = "" if d.adjusted is None else f"{d.adjusted:.3g}"
         words = [d.series, where, d.label.title, *numbers, p, d.verdict]
-        lines.append("| " + " | ".join(map(_escape_markdown, words)) + " |")
+        lines.append(_markdown_row(map(_escape_markdown, words)))
     return [*lines, ""]
 
 
@@ -158,20 +152,11 @@ def latex(report: Report) -> str:
             if line.part != part:
                 part = line.part
                 lines.append(r"    \addlinespace")
-            cells = [_latex_cell(line, name, m) for name, m in table.main_metrics.items()]
-            names = [_escape_latex(name) for name in _names(table, line)]
-            lines.append(f"    {' & '.join([*names, *cells])} \\\\")
+            cells = _cells(table, line, _escape_latex, r"\textbf{{{}}}")
+            lines.append(f"    {' & '.join(cells)} \\\\")
         lines += [r"    \bottomrule", r"  \end{tabular}", r"\end{table}"]
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks) + "\n"
-
-
-def _latex_cell(line: Line, name: str, label: Metric) -> str:
-    cell = line.cells.get(name)
-    if cell is None:
-        return ""
-    text = _escape_latex(cell_text(cell, label))
-    return rf"\textbf{{{text}}}" if cell.is_best else text
 
 
 _LATEX = {
@@ -264,6 +249,16 @@ def cell_text(cell: Cell, label: Metric) -> str:
     """Format a cell: its mean, and the spread where it has seeds."""
     text = format_value(cell.mean, label.digits)
     return text if cell.spread is None else f"{text} ± {format_value(cell.spread, label.digits)}"
+
+
+def _cells(table: Table, line: Line, escape: Callable[[str], str], bold: str) -> list[str]:
+    """Return the names and main cells of a line, escaped; the best cells are in bold."""
+    texts = [escape(name) for name in _names(table, line)]
+    for name, label in table.main_metrics.items():
+        cell = line.cells.get(name)
+        text = escape(cell_text(cell, label)) if cell else ""
+        texts.append(bold.format(text) if cell and cell.is_best else text)
+    return texts
 
 
 def _main_lines(table: Table) -> list[Line]:

@@ -69,12 +69,9 @@ MAIN_PARTS = ("all", "illumination", "viewpoint", "easy", "hard", "tough", "day"
 
 
 def metric_label(name: str, unit: str = "", benchmark: str = "") -> Metric:
-    """Return how a metric is shown; an unknown one is shown by its own name.
+    """Return how a metric is shown, from its name and the unit of its record.
 
-    Args:
-        name: name of the metric.
-        unit: unit in the record.
-        benchmark: name of the benchmark; figures of the model are details of localization.
+    Unknown metrics are shown by their own names. Figures of the model are details of localization.
     """
     label = find_metric(name)
     if label is None:

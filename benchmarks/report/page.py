@@ -21,12 +21,7 @@ _SCRIPTS = ("report.js", "viewer.js")
 
 
 def render_page(report: Report, made: datetime | None = None) -> str:
-    """Return the page as HTML.
-
-    Args:
-        report: the report.
-        made: time on the page; now if None.
-    """
+    """Return the page as HTML, made at a given time or now."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(str(_files("templates"))),
         autoescape=True,

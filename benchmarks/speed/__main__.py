@@ -91,14 +91,7 @@ def _samples(case: CaseName, setup: Setup, run: Run) -> dict[str, list[Sample]]:
 def case_rows(
     case: str, feature: str, dataset: str, samples: Mapping[str, Sequence[Sample]]
 ) -> list[Row]:
-    """Return a row of medians for everyone who was measured.
-
-    Args:
-        case: name of the case.
-        feature: name of the feature.
-        dataset: name of the photographs.
-        samples: whose code it is to its samples, one for each repeat.
-    """
+    """Return a row of medians for each peer, from its samples of all repeats."""
     rows: dict[str, Row] = {}
     for name, of_name in samples.items():
         steps = [_pooled(repeats) for repeats in zip(*(s.steps for s in of_name), strict=True)]
