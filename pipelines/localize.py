@@ -16,18 +16,17 @@ import pycolmap
 
 from featplug.cli.command_line import leave_config
 from featplug.io.images import read_image
-from featplug.io.pair_lists import Pair, read_pairs
+from featplug.io.pair_lists import Pair, read_pairs, write_pairs
 from featplug.io.results import write_results
 from featplug.io.store import FeatureReader, MatchReader
 from featplug.localization.evaluation import localization_metrics, recall_table, truth_of_queries
 from featplug.localization.log import LocalizationLog, remove_old_results
 from featplug.localization.queries import Query, check_base_names, read_poses
 from featplug.plots import MatchedPair, draw_localization, shrink
-from featplug.stages.retrieve import RetrievalSummary
 from featplug.utils.progress import progress_bar
 from pipelines.datasets.protocol import LocalizationDataset, LocalizeOptions, image_problem
-from pipelines.references import QueryInputs, Reference, Stages, reference_of
-from pipelines.run import Features, retrieve_pairs, run_record, scene_features, stage_lines
+from pipelines.references import QueryInputs, Reference, reference_of
+from pipelines.run import Features, Stages, metric_lines, outcome_lines, run_record
 
 PICTURE = "localization.png"
 _NUM_SHOWN = 3
@@ -93,39 +92,39 @@ def localize(options: LocalizeOptions, progress: bool = False) -> dict[str, Any]
         ValueError: something given does not fit, or no query could be localized.
     """
     options.check_numbers()
-    matcher = options.check(options.pairs is not None)
+    stages = Stages(options, options.pairs is not None, progress)
     dataset = options.open(progress)
     task, reference = read_task(options, dataset), reference_of(options, dataset)
-    outputs, stages = options.output_dir, Stages(options, matcher, progress)
+    outputs = options.output_dir
 
     with stages.recorder.stage("extract"):
         cameras = reference.images(task.given_pairs)
         cameras |= {query.name: query.camera for query in task.queries}
         names, skipped = _readable_images(dataset.image_dir, cameras)
         leave_config(options)
-        features = scene_features(options, dataset.image_dir, names, progress)
+        features = stages.extract(dataset.image_dir, names)
         skipped |= features.skipped
-    stages.reused["extract"] = features.num_reused
     queries = [query.name for query in task.queries]
     if set(features.names).isdisjoint(queries):
         raise ValueError(f"None of the queries can be used; the first: {skipped[queries[0]]}")
     remove_old_results(outputs, task.conditions, PICTURE)
     with stages.recorder.stage("pairs"):
         database = [name for name in features.names if name not in set(queries)]
-        pairs, retrieval = _query_pairs(options, task, features, database, progress)
-        reference.select_pairs(set(database), task.given_pairs, pairs)
-    if retrieval is not None:
-        skipped |= retrieval.skipped
-    reference.build(stages, features)
+        pairs = _query_pairs(options, stages, task, features, database)
+        database_pairs = reference.database_pairs(set(database), task.given_pairs, pairs)
+    if stages.retrieval is not None:
+        skipped |= stages.retrieval.skipped
+    reference.build(stages, features, database_pairs)
     pairs_path = outputs / "pairs-query.txt"
-    matches = stages.match(reference.query_stage, features, pairs_path, pairs)
+    write_pairs(pairs_path, pairs)
+    matches = stages.match(reference.query_stage, features, pairs_path)
     files = {"features": features.path, "matches": matches, "retrieval": pairs_path}
-    log, shown = _localize(stages, task, reference, files, skipped)
+    log, shown = _localize(options, stages, task, reference, files, skipped)
     log.write(outputs, files)
     log.require_poses()
     log.write_submissions(outputs, task.names)
     results = {
-        **run_record(options.pipeline, options, features, matcher, retrieval),
+        **run_record(options.pipeline, options, features, stages.matcher, stages.retrieval),
         "data": {
             "dataset": str(dataset.root.resolve()),
             **({} if dataset.version is None else {"version": dataset.version}),
@@ -167,30 +166,28 @@ def _readable_images(
 
 def _query_pairs(
     options: LocalizeOptions,
+    stages: Stages,
     task: Task,
     features: Features,
     database: Sequence[str],
-    progress: bool,
-) -> tuple[list[Pair], RetrievalSummary | None]:
+) -> list[Pair]:
     """Pair the queries with database images, both with features, as given or by retrieval.
 
     Raises:
         ValueError: there is no pair.
     """
-    asked, retrieval = {query.name for query in task.queries}, None
+    asked = {query.name for query in task.queries}
     queries = [name for name in features.names if name in asked]
     known, usable = set(queries), set(database)
     pairs = [pair for pair in task.given_pairs if pair[0] in known and pair[1] in usable]
     if not task.given_pairs and database:
-        pairs, retrieval = retrieve_pairs(
-            options, features, options.num_retrieved, queries, sorted(database), progress
-        )
+        pairs = stages.retrieve(features, options.num_retrieved, queries, sorted(database))
     if not pairs:
         raise ValueError(
             "There is no pair of a query and a database image that have features; ask for more by "
             "--num-loc or --pairs."
         )
-    return pairs, retrieval
+    return pairs
 
 
 @dataclass(frozen=True)
@@ -204,6 +201,7 @@ class _Shown:
 
 
 def _localize(
+    options: LocalizeOptions,
     stages: Stages,
     task: Task,
     reference: Reference,
@@ -211,7 +209,6 @@ def _localize(
     skipped: Mapping[str, str],
 ) -> tuple[LocalizationLog, list[_Shown]]:
     """Localize all queries, and select some of each condition to draw."""
-    options = stages.options
     retrieved: dict[str, list[str]] = {}
     for query, name in read_pairs(files["retrieval"]):
         retrieved.setdefault(query, []).append(name)
@@ -330,18 +327,13 @@ def run(options: LocalizeOptions, check: bool) -> None:
 def summary(results: Mapping[str, Any], options: LocalizeOptions) -> str:
     """Return the figures of a run as lines of text."""
     metrics, data = results["metrics"], results["data"]
+    conditions = data["conditions"]
     version = f" ({data['version']})" if "version" in data else ""
+    of_conditions = tuple(f"{condition}_" for condition in conditions)
+    others = {name: m for name, m in metrics.items() if not name.startswith(of_conditions)}
     lines = [f"{results['feature']} + {results['matcher']}, {data['dataset']}{version}"]
-    for name, entry in metrics.items():
-        if not name.startswith(tuple(f"{c}_" for c in data["conditions"])):
-            lines.append(f"  {name.replace('_', ' '):<28}{entry['value']:>12.4g} {entry['unit']}")
-    if data["conditions"]:
-        lines += recall_table(metrics, data["conditions"], options.rules)
-    lines += stage_lines(results)
-    lines += [f"  skipped: {reason}" for reason in data["skipped"].values()]
-    lines += [f"  not localized: {name}: {why}" for name, why in data["not_localized"].items()]
-    lines += [f"  not drawn: {name}: {why}" for name, why in data.get("not_drawn", {}).items()]
-    lines.append(
-        f"submission.txt, results.json, logs.json and {PICTURE} are in {options.output_dir}"
-    )
-    return "\n".join(lines)
+    lines += metric_lines(others)
+    lines += recall_table(metrics, conditions, options.rules) if conditions else []
+    lines += outcome_lines(results)
+    files = f"submission.txt, results.json, logs.json and {PICTURE}"
+    return "\n".join([*lines, f"{files} are in {options.output_dir}"])

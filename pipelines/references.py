@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,13 +14,12 @@ import pycolmap
 
 from featplug.colmap.model_files import read_model
 from featplug.io.pair_lists import Pair, unique_pairs, write_pairs
-from featplug.io.results import StageRecorder, metric
+from featplug.io.results import metric
 from featplug.io.store import FeatureReader, MatchReader
 from featplug.localization.absolute_pose import AbsolutePoseOptions
-from featplug.localization.in_model import ModelLocalizer, ModelLocalizerOptions, ModelPoints
+from featplug.localization.in_model import ModelLocalizer, ModelPoints
 from featplug.localization.in_scans import (
     ScanLocalizer,
-    ScanLocalizerOptions,
     WorldPoints,
     images_with_matches,
 )
@@ -44,29 +42,7 @@ from pipelines.datasets.protocol import (
     ScanDataset,
     ScanOptions,
 )
-from pipelines.run import Features, match_pairs
-
-
-class Stages:
-    """The stages of a run: what they cost, and what they took from an earlier run."""
-
-    def __init__(self, options: LocalizeOptions, matcher: str, progress: bool) -> None:
-        self.options = options
-        self.matcher = matcher
-        self.progress = progress
-        self.recorder = StageRecorder()
-        self.reused: dict[str, int] = {}
-
-    def match(self, stage: str, features: Features, pairs_path: Path, pairs: list[Pair]) -> Path:
-        """Write a pair list and return the file of its matches."""
-        write_pairs(pairs_path, pairs)
-        if self.options.matches is not None:
-            return self.options.matches
-        with self.recorder.stage(stage):
-            path, self.reused[stage] = match_pairs(
-                self.options, self.matcher, pairs_path, features, self.progress
-            )
-        return path
+from pipelines.run import Features, Stages
 
 
 @dataclass(frozen=True)
@@ -99,10 +75,10 @@ class Reference(ABC):
             given: pairs to use in place of retrieval, if any.
         """
 
-    def select_pairs(  # noqa: B027
+    def database_pairs(
         self, names: set[str], given: Sequence[Pair], query_pairs: Sequence[Pair]
-    ) -> None:
-        """Select the pairs of database images to match; scans need none.
+    ) -> list[Pair]:
+        """Return the pairs of database images to match, for scans none.
 
         Args:
             names: database images that have features.
@@ -110,11 +86,14 @@ class Reference(ABC):
             query_pairs: queries and database images.
 
         Raises:
-            ValueError: there is no pair.
+            ValueError: pairs are needed, and there is none.
         """
+        return []
 
-    def build(self, stages: Stages, features: Features) -> None:  # noqa: B027
-        """Make what is needed before the queries are matched; of scans nothing is."""
+    def build(  # noqa: B027
+        self, stages: Stages, features: Features, pairs: Sequence[Pair]
+    ) -> None:
+        """Make what is needed before the queries are matched; for scans nothing."""
 
     @abstractmethod
     def localizer(self, stages: Stages, inputs: QueryInputs) -> AbstractContextManager[Localizer]:
@@ -143,7 +122,6 @@ class TriangulatedModel(Reference):
         self.options = options
         self.dataset = dataset
         self.reference = dataset.reference_model()
-        self.pairs: list[Pair] = []
 
     def images(self, given: Sequence[Pair]) -> dict[str, pycolmap.Camera | None]:
         """Return all images, or those in the given pairs where these define the model, too."""
@@ -154,31 +132,33 @@ class TriangulatedModel(Reference):
             cameras = {name: camera for name, camera in cameras.items() if name in paired}
         return cameras
 
-    def select_pairs(
+    def database_pairs(
         self, names: set[str], given: Sequence[Pair], query_pairs: Sequence[Pair]
-    ) -> None:
-        """Select given pairs, else pairs of covisible images, or of images of one query."""
+    ) -> list[Pair]:
+        """Return given pairs, else pairs of covisible images, or of images of one query."""
         pairs: Sequence[Pair] = [pair for pair in given if names.issuperset(pair)]
         if not pairs and self.dataset.model_of_pairs:
             pairs = pairs_of_queries(query_pairs)
         elif not pairs:
             pairs = covisible(self.reference, self.options.num_covis)
-        self.pairs = unique_pairs(pair for pair in pairs if names.issuperset(pair))
-        if not self.pairs:
+        usable = unique_pairs(pair for pair in pairs if names.issuperset(pair))
+        if not usable:
             raise ValueError(
                 "There is no pair of two database images that have features; ask for more by "
                 "--num-covis or --pairs."
             )
+        return usable
 
-    def build(self, stages: Stages, features: Features) -> None:
+    def build(self, stages: Stages, features: Features, pairs: Sequence[Pair]) -> None:
         """Match the pairs of the database, and triangulate the points."""
         outputs = self.options.output_dir
-        matches = stages.match("match", features, outputs / "pairs-db.txt", self.pairs)
+        write_pairs(outputs / "pairs-db.txt", pairs)
+        matches = stages.match("match", features, outputs / "pairs-db.txt")
         with stages.recorder.stage("triangulate"):
             self.sfm = triangulate_known_poses(
                 self.reference,
                 self.dataset.image_dir,
-                self.pairs,
+                pairs,
                 features.path,
                 matches,
                 outputs / "sfm",
@@ -192,12 +172,8 @@ class TriangulatedModel(Reference):
         """Localize in the triangulated model."""
         options = self.options
         pose = AbsolutePoseOptions(options.max_error, options.min_inliers, seed=options.seed)
-        yield ModelLocalizer(
-            inputs.features,
-            inputs.matches,
-            ModelPoints(self.model),
-            ModelLocalizerOptions(pose, options.covisibility_clustering),
-        )
+        points = ModelPoints(self.model)
+        yield ModelLocalizer(inputs.features, inputs.matches, points, options, pose)
 
     def metrics(self) -> dict[str, Any]:
         """Return figures of the triangulated model."""
@@ -237,10 +213,9 @@ class Scans(Reference):
         """Take points from the scans that have matches with queries."""
         options, path = self.options, inputs.features.path
         pose = AbsolutePoseOptions(min_num_inliers=options.min_inliers, seed=options.seed)
-        localizer_options = ScanLocalizerOptions(options.skip_matches, options.max_error, pose)
         with stages.recorder.stage("scan"):
             alignments = {}
-            for name in images_with_matches(inputs.retrieved, inputs.matches, localizer_options):
+            for name in images_with_matches(inputs.retrieved, inputs.matches, options):
                 try:
                     alignments[name] = self.dataset.alignment(name)
                 except (OSError, ValueError) as error:
@@ -262,7 +237,7 @@ class Scans(Reference):
         self.alignments = {n: a for n, a in alignments.items() if n not in scans.skipped}
         with ScanPointReader(scans.path) as scan_points:
             points = WorldPoints(scan_points, alignments)
-            yield ScanLocalizer(inputs.features, inputs.matches, points, localizer_options)
+            yield ScanLocalizer(inputs.features, inputs.matches, points, options, pose)
 
     def metrics(self) -> dict[str, Any]:
         """Return how many scans were used."""

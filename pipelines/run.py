@@ -10,7 +10,7 @@ from typing import Any
 from featplug.base import choose_device
 from featplug.cli.command_line import Unprefixed
 from featplug.io.pair_lists import Pair
-from featplug.io.results import SCHEMA_VERSION, data_fingerprint, environment
+from featplug.io.results import SCHEMA_VERSION, StageRecorder, data_fingerprint, environment
 from featplug.io.store import FeatureReader
 from featplug.methods import feature_conf, matcher_conf, retrieval_conf
 from featplug.stages.extract import extract_features
@@ -102,34 +102,55 @@ class Features:
     """Images that have features."""
     skipped: dict[str, str]
     """Images that have none, and why."""
-    weights: list[dict[str, str]] = field(default_factory=list)
-    num_reused: int = 0
-    """Number of images extracted by an earlier run."""
+    weights: list[dict[str, str]]
 
     def fingerprint(self) -> str:
         """Return a hash of the images that have features."""
         return data_fingerprint(self.image_dir, self.names)
 
 
-def scene_features(
-    options: PipelineOptions, image_dir: Path, names: Sequence[str], progress: bool = False
-) -> Features:
-    """Extract the features of images, or take those that were given.
+class Stages:
+    """The stages that pipelines share, what they cost, and what they took from an earlier run.
+
+    Args:
+        options: options of the run.
+        has_pairs: whether a pair list is given.
+        progress: show progress bars.
 
     Raises:
-        FileNotFoundError: a file does not exist.
-        ValueError: something does not fit, or no image has features.
+        ValueError: see :meth:`PipelineOptions.check`.
     """
-    extraction = options.extraction
-    if extraction.features is None:
+
+    def __init__(self, options: PipelineOptions, has_pairs: bool, progress: bool) -> None:
+        self.options = options
+        self.matcher = options.check(has_pairs)
+        self.progress = progress
+        self.recorder = StageRecorder()
+        self.reused: dict[str, int] = {}
+        """Stage to the number of images or pairs that an earlier run had made."""
+        self.retrieval: RetrievalSummary | None = None
+        """What retrieval did, where it selected pairs."""
+
+    def extract(self, image_dir: Path, names: Sequence[str]) -> Features:
+        """Extract the features of images, or take those that were given.
+
+        Raises:
+            FileNotFoundError: a file does not exist.
+            ValueError: something does not fit, or no image has features.
+        """
+        extraction = self.options.extraction
+        if extraction.features is not None:
+            self.reused["extract"] = 0
+            return _given_features(extraction.features, image_dir, names)
         summary = extract_features(
             extraction.feature,
             image_dir,
-            options.output_dir,
+            self.options.output_dir,
             image_list=names,
-            progress=progress,
+            progress=self.progress,
             **{entry.name: getattr(extraction, entry.name) for entry in fields(NetworkOptions)},
         )
+        self.reused["extract"] = summary.num_present
         return Features(
             image_dir,
             summary.feature_path,
@@ -138,9 +159,63 @@ def scene_features(
             summary.names,
             summary.skipped,
             summary.weights,
-            summary.num_present,
         )
-    path = extraction.features
+
+    def retrieve(
+        self, features: Features, num_matched: int, queries: Sequence[str], database: Sequence[str]
+    ) -> list[Pair]:
+        """Pair each query with the database images that look most like it.
+
+        Args:
+            features: features of the images.
+            num_matched: number of database images for a query.
+            queries: images that have features.
+            database: images that have features; one that is a query, too, is not paired with
+                itself.
+        """
+        extraction = self.options.extraction
+        self.retrieval = described = global_descriptors(
+            self.options.retrieval,
+            features.image_dir,
+            self.options.output_dir,
+            list(dict.fromkeys([*queries, *database])),
+            overwrite=extraction.overwrite,
+            features=features.path,
+            database=database,
+            database_may_change=True,  # an image more is no reason to describe all again
+            device=extraction.device,
+            progress=self.progress,
+        )
+        usable = set(described.names)
+        return pairs_from_retrieval(
+            described.descriptor_path,
+            num_matched,
+            [name for name in queries if name in usable],
+            [name for name in database if name in usable],
+        )
+
+    def match(self, stage: str, features: Features, pairs_path: Path) -> Path:
+        """Match the pairs of a list, or take the matches that were given; return their file."""
+        options = self.options
+        self.reused[stage] = 0
+        if options.matches is not None:
+            return options.matches
+        with self.recorder.stage(stage):
+            matched = match_features(
+                self.matcher,
+                pairs_path,
+                features.path,
+                options.output_dir,
+                overwrite=options.extraction.overwrite,
+                device=options.extraction.device,
+                memory_gib=options.memory_gib,
+                progress=self.progress,
+            )
+        self.reused[stage] = matched.num_present
+        return matched.match_path
+
+
+def _given_features(path: Path, image_dir: Path, names: Sequence[str]) -> Features:
     with FeatureReader(path) as reader:
         present = [name for name in names if name in reader]
         provenance = reader.provenance
@@ -153,73 +228,6 @@ def scene_features(
     skipped = {name: f"{path} has no features of {name!r}" for name in absent}
     weights = provenance.weights if provenance else []
     return Features(image_dir, path, str(path), None, present, skipped, weights)
-
-
-def retrieve_pairs(
-    options: PipelineOptions,
-    features: Features,
-    num_matched: int,
-    queries: Sequence[str],
-    database: Sequence[str],
-    progress: bool = False,
-) -> tuple[list[Pair], RetrievalSummary]:
-    """Pair each query with the database images that look most like it.
-
-    Args:
-        options: the global descriptor, and whether it is made again.
-        features: features of the images.
-        num_matched: number of database images for a query.
-        queries: images that have features.
-        database: images that have features; an image may be both, and is not paired with itself.
-        progress: show a progress bar.
-    """
-    described = global_descriptors(
-        options.retrieval,
-        features.image_dir,
-        options.output_dir,
-        list(dict.fromkeys([*queries, *database])),
-        overwrite=options.extraction.overwrite,
-        features=features.path,
-        database=database,
-        database_may_change=True,  # an image more is no reason to describe all again
-        device=options.extraction.device,
-        progress=progress,
-    )
-    usable = set(described.names)
-    pairs = pairs_from_retrieval(
-        described.descriptor_path,
-        num_matched,
-        [name for name in queries if name in usable],
-        [name for name in database if name in usable],
-    )
-    return pairs, described
-
-
-def match_pairs(
-    options: PipelineOptions,
-    matcher: str,
-    pairs_path: Path,
-    features: Features,
-    progress: bool = False,
-) -> tuple[Path, int]:
-    """Match the pairs of a list, or take the matches that were given.
-
-    Returns:
-        The match file, and how many pairs an earlier run had matched.
-    """
-    if options.matches is not None:
-        return options.matches, 0
-    matched = match_features(
-        matcher,
-        pairs_path,
-        features.path,
-        options.output_dir,
-        overwrite=options.extraction.overwrite,
-        device=options.extraction.device,
-        memory_gib=options.memory_gib,
-        progress=progress,
-    )
-    return matched.match_path, matched.num_present
 
 
 def run_record(
@@ -273,11 +281,25 @@ def require_positive(**numbers: float | None) -> None:
             raise ValueError(f"--{name.replace('_', '-')} must be above 0, not {value}.")
 
 
-def stage_lines(results: Mapping[str, Any]) -> list[str]:
-    """Return seconds and peak memory of a run's stages, a line each."""
+def metric_lines(metrics: Mapping[str, Any]) -> list[str]:
+    """Return metrics as text, a line each."""
     lines = []
+    for name, entry in metrics.items():
+        value = entry["value"]
+        shown = f"{value:,.0f}" if value == int(value) or value >= 1000 else f"{value:.4g}"
+        lines.append(f"  {name.replace('_', ' '):<28}{shown:>12} {entry['unit']}")
+    return lines
+
+
+def outcome_lines(results: Mapping[str, Any]) -> list[str]:
+    """Return what a run's stages cost, and what could not be used, a line each."""
+    lines, data = [], results["data"]
     for name, stage in results["stages"].items():
         line = f"  {name:<28}{stage['seconds']:>12.1f} s, peak {stage['peak_memory_mib']:.0f} MiB"
         reused = results["reused"].get(name, 0)
         lines.append(line + (f" ({reused} reused)" if reused else ""))
+    lines += [f"  skipped: {reason}" for reason in data["skipped"].values()]
+    for kind in ("not_localized", "not_drawn"):
+        failed = data.get(kind, {}).items()
+        lines += [f"  {kind.replace('_', ' ')}: {name}: {reason}" for name, reason in failed]
     return lines

@@ -41,11 +41,10 @@ from pipelines.datasets.reference import read_reference_poses, reference_unit
 from pipelines.run import (
     Features,
     PipelineOptions,
-    match_pairs,
-    retrieve_pairs,
+    Stages,
+    metric_lines,
+    outcome_lines,
     run_record,
-    scene_features,
-    stage_lines,
 )
 
 _SELECTIONS = ("exhaustive", "sequential", "retrieval")
@@ -135,18 +134,17 @@ def match_scene(options: SfmOptions, progress: bool = False) -> MatchedScene:
         ValueError: something given does not fit, or there are not two images with features.
     """
     # Whatever can be wrong with the request is looked at before the long work.
-    matcher = options.check(options.pair_list is not None)
+    stages = Stages(options, options.pair_list is not None, progress)
     reference = {} if options.reference is None else read_reference_poses(options.reference)
     if options.mapper == "global":
         require_global_mapping()
     check_camera(options.camera)
     given = None if options.pair_list is None else unique_pairs(read_pairs(options.pair_list))
 
-    recorder = StageRecorder()
-    with recorder.stage("extract"):
+    with stages.recorder.stage("extract"):
         names = list_images(options.images)
         leave_config(options)
-        features = scene_features(options, options.images, names, progress)
+        features = stages.extract(options.images, names)
     known = set(features.names)
     if len(known) < 2:
         raise ValueError(
@@ -154,12 +152,12 @@ def match_scene(options: SfmOptions, progress: bool = False) -> MatchedScene:
             + "".join(f"; {reason.rstrip('.')}" for reason in list(features.skipped.values())[:1])
             + "."
         )
-    fingerprint, skipped, retrieval = features.fingerprint(), dict(features.skipped), None
+    fingerprint, skipped = features.fingerprint(), dict(features.skipped)
     if given is None:
         pairs_path = options.output_dir / f"pairs-{options.pairs}.txt"
-        with recorder.stage("pairs"):
-            selected, retrieval = _select_pairs(options, features, progress)
-        skipped.update(retrieval.skipped if retrieval else {})
+        with stages.recorder.stage("pairs"):
+            selected = _select_pairs(options, stages, features)
+        skipped.update(stages.retrieval.skipped if stages.retrieval else {})
         write_pairs(pairs_path, selected)
     else:
         pairs_path = Path(options.pairs)
@@ -167,19 +165,18 @@ def match_scene(options: SfmOptions, progress: bool = False) -> MatchedScene:
             if name not in known:
                 skipped.setdefault(name, f"the pair list names {name!r}, which has no features")
         selected = [pair for pair in given if known.issuperset(pair)]
-    with recorder.stage("match"):
-        matches, num_reused = match_pairs(options, matcher, pairs_path, features, progress)
+    matches = stages.match("match", features, pairs_path)
     return MatchedScene(
         features,
-        matcher,
+        stages.matcher,
         selected,
         matches,
-        retrieval,
+        stages.retrieval,
         reference,
         fingerprint,
         skipped,
-        {"extract": features.num_reused, "match": num_reused},
-        recorder.stages,
+        stages.reused,
+        stages.recorder.stages,
     )
 
 
@@ -233,19 +230,13 @@ def map_scene(scene: MatchedScene, options: SfmOptions, progress: bool = False) 
     return results
 
 
-def _select_pairs(
-    options: SfmOptions, features: Features, progress: bool
-) -> tuple[list[Pair], RetrievalSummary | None]:
-    """Select pairs as the options say, by retrieval also with what it did."""
+def _select_pairs(options: SfmOptions, stages: Stages, features: Features) -> list[Pair]:
     names = features.names
     if options.pairs == "exhaustive":
-        return pairs.exhaustive(names), None
+        return pairs.exhaustive(names)
     if options.pairs == "sequential":
-        return pairs.sequential(names, options.overlap), None
-    retrieved, retrieval = retrieve_pairs(
-        options, features, options.num_matched, names, names, progress
-    )
-    return unique_pairs(retrieved), retrieval
+        return pairs.sequential(names, options.overlap)
+    return unique_pairs(stages.retrieve(features, options.num_matched, names, names))
 
 
 def _remove_old_model(outputs: Path) -> None:
@@ -330,13 +321,7 @@ def main(options: Unprefixed[SfmOptions]) -> None:
 def summary(results: dict[str, Any], outputs: Path) -> str:
     """Return the figures of a run as lines of text."""
     lines = [f"{results['feature']} + {results['matcher']}"]
-    for name, entry in results["metrics"].items():
-        value = entry["value"]
-        shown = f"{value:,.0f}" if value == int(value) or value >= 1000 else f"{value:.4g}"
-        lines.append(f"  {name.replace('_', ' '):<28}{shown:>12} {entry['unit']}")
-    lines += stage_lines(results)
-    for reason in results["data"]["skipped"].values():
-        lines.append(f"  skipped: {reason}")
+    lines += metric_lines(results["metrics"]) + outcome_lines(results)
     if missing := results["data"]["not_registered"]:
         lines.append(f"  not registered: {', '.join(missing[:10])}{' …' * (len(missing) > 10)}")
     lines.append(f"model, points.ply, colmap.log and results.json are in {outputs}")

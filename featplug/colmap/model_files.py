@@ -28,7 +28,7 @@ def read_model(path: Path) -> pycolmap.Reconstruction:
         ValueError: it is damaged.
     """
     path = Path(path)
-    if not any((path / f"images.{suffix}").is_file() for suffix in ("bin", "txt")):
+    if not holds_model(path):
         raise FileNotFoundError(f"There is no COLMAP model in {path} (no images.bin or .txt).")
     if (incomplete := incomplete_file(path)) is not None:
         raise ValueError(
@@ -40,6 +40,11 @@ def read_model(path: Path) -> pycolmap.Reconstruction:
     except (ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"The COLMAP model {path} cannot be read: {reason}") from error
+
+
+def holds_model(path: Path) -> bool:
+    """Return whether a folder has a COLMAP model, binary or text."""
+    return any((Path(path) / f"images.{suffix}").is_file() for suffix in ("bin", "txt"))
 
 
 def incomplete_file(model_dir: Path) -> Path | None:

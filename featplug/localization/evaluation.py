@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from tabulate import tabulate
 
 from featplug.io.results import metric
 from featplug.metrics.poses import (
@@ -18,6 +19,7 @@ from featplug.metrics.poses import (
 
 Thresholds = Sequence[tuple[float, float]]
 """Pairs of metres and degrees."""
+_MEDIANS = ("median_position_error", "median_rotation_error")
 
 
 @dataclass(frozen=True)
@@ -98,8 +100,10 @@ def _error_metrics(errors: PoseErrors, thresholds: Thresholds) -> dict[str, Any]
         for threshold, recall in zip(thresholds, recalls, strict=True)
     }
     if np.isfinite(np.median(errors.position)):
-        metrics["median_position_error"] = metric(float(np.median(errors.position)), "m")
-        metrics["median_rotation_error"] = metric(float(np.median(errors.rotation)), "deg")
+        for name, values, unit in zip(
+            _MEDIANS, (errors.position, errors.rotation), ("m", "deg"), strict=True
+        ):
+            metrics[name] = metric(float(np.median(values)), unit)
     return metrics
 
 
@@ -114,34 +118,39 @@ def _recall_name(threshold: tuple[float, float]) -> str:
 def recall_table(
     metrics: Mapping[str, Any], conditions: Sequence[str], rules: RecallRules
 ) -> list[str]:
-    """Return a table of the metrics, a line for each condition."""
+    """Return a table of the metrics as lines, one for each condition."""
 
-    def value(condition: str, name: str) -> Any:
-        return metrics.get(_key(condition, name), {}).get("value")
+    def recalls(condition: str, thresholds: Thresholds) -> list[str]:
+        names = (_key(condition, _recall_name(threshold)) for threshold in thresholds)
+        return [f"{metrics[name]['value']:.1f} %" for name in names if name in metrics]
 
-    def recalls(condition: str, thresholds: Thresholds) -> str:
-        values = [value(condition, _recall_name(threshold)) for threshold in thresholds]
-        return "".join(f"{f'{recall:.1f} %':>14}" for recall in values if recall is not None)
-
-    has_recall = any(recalls(condition, rules.thresholds) for condition in conditions)
-    lines = [f"  {'condition':<16}{'localized':>12}"]
-    if has_recall:
-        lines[0] += _heads(rules.thresholds) + f"{'median':>20}"
+    rows = []
     for condition in conditions:
-        number = f"{value(condition, 'localized_queries')} of {value(condition, 'queries')}"
-        line = f"  {condition or 'all':<16}{number:>12}{recalls(condition, rules.thresholds)}"
-        position, rotation = (
-            value(condition, f"median_{e}_error") for e in ("position", "rotation")
-        )
-        if position is not None:
-            line += f"{f'{position:.3f} m, {rotation:.2f}°':>20}"
-        lines.append(line)
+        value = {
+            name: metrics.get(_key(condition, name), {}).get("value")
+            for name in ("localized_queries", "queries", *_MEDIANS)
+        }
+        row = [condition, f"{value['localized_queries']} of {value['queries']}"]
+        row += recalls(condition, rules.thresholds)
+        if value["median_position_error"] is not None:
+            row.append("{:.3f} m, {:.2f}°".format(*(value[name] for name in _MEDIANS)))
+        rows.append(row)
+    heads = ["condition", "localized"]
+    if any(len(row) > len(heads) for row in rows):
+        heads += [*_heads(rules.thresholds), "median"]
+    lines = _lines(rows, heads)
     for condition, thresholds in rules.older.items():
-        if condition in conditions and has_recall:
-            lines.append(f"  {f'as papers until {rules.until}':<28}{_heads(thresholds)}")
-            lines.append(f"  {condition:<28}{recalls(condition, thresholds)}")
+        if row := recalls(condition, thresholds):
+            heads = [f"as papers until {rules.until}", *_heads(thresholds)]
+            lines += _lines([[condition, *row]], heads)
     return lines
 
 
-def _heads(thresholds: Thresholds) -> str:
-    return "".join(f"{f'{distance:g} m, {angle:g}°':>14}" for distance, angle in thresholds)
+def _heads(thresholds: Thresholds) -> list[str]:
+    return [f"{distance:g} m, {angle:g}°" for distance, angle in thresholds]
+
+
+def _lines(rows: Sequence[Sequence[str]], heads: Sequence[str]) -> list[str]:
+    align = ["left", *["right"] * (len(heads) - 1)]
+    table = tabulate(rows, heads, "plain", colalign=align, disable_numparse=True)
+    return [f"  {line}" for line in table.splitlines()]

@@ -7,7 +7,7 @@ RANSAC, or those of each cluster of covisible images into one of their own.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -51,14 +51,12 @@ class ModelPoints:
         return rows
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ModelLocalizerOptions:
     """How queries are localized in a model."""
 
-    pose: AbsolutePoseOptions = field(default_factory=AbsolutePoseOptions)
-    """Thresholds and seed; each query has the same seed, whatever the others do."""
     covisibility_clustering: bool = False
-    """Try each group of images that observe the same points separately."""
+    """Try each group of retrieved images that see the same points separately."""
 
 
 class ModelLocalizer(Localizer):
@@ -75,14 +73,11 @@ class ModelLocalizer(Localizer):
         matches: MatchReader,
         points: ModelPoints,
         options: ModelLocalizerOptions | None = None,
+        pose: AbsolutePoseOptions | None = None,
     ) -> None:
-        super().__init__(features, matches)
+        super().__init__(features, matches, pose or AbsolutePoseOptions())
         self.points = points
         self.options = options or ModelLocalizerOptions()
-
-    def pose_options(self, query: Query) -> AbsolutePoseOptions:
-        """Return the same options for all queries."""
-        return self.options.pose
 
     def gather(self, query: Query, database: Sequence[str]) -> list[QueryMatches]:
         """Find the 3-D points that a query's keypoints were matched with.

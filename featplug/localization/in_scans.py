@@ -8,7 +8,7 @@ camera, whose principal point is measured from the corner of the first pixel.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -53,17 +53,15 @@ class WorldPoints:
         return self._scan_points.read(name) @ alignment[:3, :3].T + alignment[:3, 3]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ScanLocalizerOptions:
     """How queries are localized in scans; the defaults are the benchmark's."""
 
     skip_matches: int = 20
     """Number of matches below which a database image is left out."""
     max_error: float | None = None
-    """Error of an inlier, in pixels; by default 48 in photographs of 4032 pixels, as the benchmark
-    has them, and in proportion in others."""
-    pose: AbsolutePoseOptions = field(default_factory=AbsolutePoseOptions)
-    """Everything else about the search for a pose."""
+    """Error of an inlier of a pose, in pixels; by default the benchmark's 48 in photographs of 4032
+    pixels, and in proportion in others."""
 
     def has_enough(self, num_matches: int) -> bool:
         """Return whether a database image has enough matches to be used."""
@@ -102,8 +100,9 @@ class ScanLocalizer(Localizer):
         matches: MatchReader,
         points: WorldPoints,
         options: ScanLocalizerOptions | None = None,
+        pose: AbsolutePoseOptions | None = None,
     ) -> None:
-        super().__init__(features, matches)
+        super().__init__(features, matches, pose or AbsolutePoseOptions())
         self.points = points
         self.options = options or ScanLocalizerOptions()
 
@@ -113,7 +112,7 @@ class ScanLocalizer(Localizer):
         if max_error is None:
             longer_side = max(query.camera.width, query.camera.height)
             max_error = BENCHMARK_MAX_ERROR * longer_side / BENCHMARK_WIDTH
-        return replace(self.options.pose, max_error=max_error)
+        return replace(self.pose, max_error=max_error)
 
     def gather(self, query: Query, database: Sequence[str]) -> list[QueryMatches]:
         """Find the 3-D points that a query's keypoints were matched with.

@@ -98,11 +98,15 @@ class Localizer(ABC):
     Args:
         features: features of queries and database images.
         matches: matches of each query with its database images.
+        pose: thresholds and seed; each query has the same seed, whatever the others do.
     """
 
-    def __init__(self, features: FeatureReader, matches: MatchReader) -> None:
+    def __init__(
+        self, features: FeatureReader, matches: MatchReader, pose: AbsolutePoseOptions
+    ) -> None:
         self.features = features
         self.matches = matches
+        self.pose = pose
 
     @abstractmethod
     def gather(self, query: Query, database: Sequence[str]) -> list[QueryMatches]:
@@ -112,9 +116,9 @@ class Localizer(ABC):
             ValueError: the query has no features, or the matches are of other features.
         """
 
-    @abstractmethod
     def pose_options(self, query: Query) -> AbsolutePoseOptions:
         """Return thresholds and seed for a query."""
+        return self.pose
 
     @abstractmethod
     def reason(self, tried: Sequence[QueryMatches], options: AbsolutePoseOptions) -> str:

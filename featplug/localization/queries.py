@@ -44,11 +44,11 @@ def camera_log(camera: pycolmap.Camera) -> dict[str, Any]:
 def read_queries(path: Path) -> list[Query]:
     """Read a query list, or all that a glob such as ``queries/*_with_intrinsics.txt`` matches.
 
-    A line that is there twice counts once.
+    A repeated line counts once.
 
     Raises:
         FileNotFoundError: there is no such list.
-        ValueError: a line is not a name and a camera, a query has two cameras, or there is none.
+        ValueError: a line is not a query, a query has two cameras, or the list is empty.
     """
     path = Path(path)
     lists = [path] if path.is_file() else sorted(path.parent.glob(path.name))
@@ -93,7 +93,7 @@ def read_poses(path: Path) -> dict[str, np.ndarray]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: a line is not a pose, a name is there twice, or there is none.
+        ValueError: a line is not a pose, a name appears twice, or the file is empty.
     """
     path = Path(path)
     if not path.is_file():
@@ -149,7 +149,7 @@ def write_poses(
 
 
 def check_base_names(names: Sequence[str]) -> None:
-    """Refuse images that a submission cannot tell apart.
+    """Check that a submission can tell images apart.
 
     Raises:
         ValueError: two of them have the same name, but for their folders.
@@ -157,8 +157,8 @@ def check_base_names(names: Sequence[str]) -> None:
     if twice := _repeated([_base_name(name) for name in names]):
         first, second = [name for name in names if _base_name(name) == twice][:2]
         raise ValueError(
-            f"{first!r} and {second!r} have the same base name, which is all that stands in a "
-            "submission; rename one of the two images."
+            f"{first!r} and {second!r} have the same base name, and a submission has no other; "
+            "rename one of the two images."
         )
 
 
@@ -167,7 +167,7 @@ def _base_name(name: str) -> str:
 
 
 def _lines(path: Path) -> Iterable[tuple[int, list[str]]]:
-    """Give number and words of each line that is not empty or a comment."""
+    """Yield number and words of each line that is not empty or a comment."""
     for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
         words = line.split()
         if words and not words[0].startswith("#"):

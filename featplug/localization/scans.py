@@ -187,17 +187,17 @@ def sample_scans(
                     todo[name] = path
             num_present = len(scans) - len(todo) - len(skipped)
 
-            def sample(name: str) -> _Sample:
+            def sample(name: str) -> _Sample | str:
                 keypoints, size = reader.keypoints(name), reader.image_size(name)
                 return _sample_scan(todo[name], read_scan, keypoints, size)
 
             with progress_bar(None, "scan", len(todo), "scan", progress) as bar:
                 for name, sampled in _in_threads(sample, todo, options):
-                    if sampled.reason is None:
-                        writer.write(name, sampled.points3d, sampled.fingerprint)
+                    if isinstance(sampled, str):
+                        writer.remove(name)  # points of the scan before it changed
+                        skipped[name] = sampled
                     else:
-                        writer.remove(name)  # those of the scan before it changed
-                        skipped[name] = sampled.reason
+                        writer.write(name, sampled.points3d, sampled.fingerprint)
                     bar.update()
             for name, path in scans.items():
                 if name not in skipped and writer.has_no_point(name):
@@ -211,11 +211,9 @@ class _Sample:
     """What one scan gave."""
 
     points3d: np.ndarray
-    fingerprint: str = ""
-    num_bytes: int = 0
+    fingerprint: str
+    num_bytes: int
     """Memory that the scan took."""
-    reason: str | None = None
-    """Why it could not be used."""
 
 
 def _sample_scan(
@@ -223,30 +221,30 @@ def _sample_scan(
     read_scan: Callable[[Path], np.ndarray],
     keypoints: np.ndarray,
     image_size: tuple[int, int],
-) -> _Sample:
+) -> _Sample | str:
+    """Return the points of keypoints, or why the scan cannot be used."""
     try:
         scan = read_scan(path)
-        if scan.shape[1::-1] != image_size:
-            raise ValueError(
-                f"The scan {path} has the shape {'×'.join(map(str, scan.shape))}, its image "
-                f"{image_size[0]}×{image_size[1]} pixels."
-            )
-        points = interpolate_scan(scan, keypoints)
-        num_bytes = scan.nbytes + path.stat().st_size
-        return _Sample(points, file_fingerprint(path), num_bytes)
+        if scan.shape[1::-1] == image_size:
+            points = interpolate_scan(scan, keypoints)
+            return _Sample(points, file_fingerprint(path), scan.nbytes + path.stat().st_size)
     except (OSError, ValueError) as error:
-        return _Sample(np.zeros((0, 3)), reason=str(error))
+        return str(error)
+    return (
+        f"The scan {path} has the shape {'×'.join(map(str, scan.shape))}, its image "
+        f"{image_size[0]}×{image_size[1]} pixels."
+    )
 
 
 def _in_threads(
-    sample: Callable[[str], _Sample], names: Iterable[str], options: SamplingOptions
-) -> Iterator[tuple[str, _Sample]]:
+    sample: Callable[[str], _Sample | str], names: Iterable[str], options: SamplingOptions
+) -> Iterator[tuple[str, _Sample | str]]:
     """Sample scans in order; the first good one alone, to see how many fit into the budget."""
     todo = iter(names)
     for name in todo:
         sampled = sample(name)
         yield name, sampled
-        if sampled.reason is None:
+        if isinstance(sampled, _Sample):
             num_in_budget = options.memory_budget // max(1, sampled.num_bytes)
             num_workers = min(options.num_workers or os.cpu_count() or 1, num_in_budget)
             yield from map_ahead(lambda name: (name, sample(name)), todo, num_workers)

@@ -24,7 +24,7 @@ from typing import Literal
 
 import pycolmap
 
-from featplug.colmap.model_files import read_model
+from featplug.colmap.model_files import holds_model, read_model
 from featplug.colmap.nvm import read_nvm
 from featplug.io.images import list_images
 from featplug.localization.evaluation import RecallRules
@@ -159,7 +159,7 @@ class Aachen(ModelDataset):
             raise FileNotFoundError(
                 f"{self.root} has no query list {QUERIES}/*{_LIST_SUFFIX}; get {queries_from}."
             )
-        if not self.has_colmap_model and not self.nvm.is_file():
+        if not holds_model(self.model_dir) and not self.nvm.is_file():
             raise FileNotFoundError(
                 f"{self.root} has no reference model: {self.model_dir} has neither images.bin nor "
                 f"{self.nvm.name}; get {model_from}."
@@ -180,11 +180,6 @@ class Aachen(ModelDataset):
             return None
         raise FileNotFoundError(f"There is no pair list {path}; get it from {_PAIRS_FROM}.")
 
-    @property
-    def has_colmap_model(self) -> bool:
-        """Whether the reference model exists in COLMAP's form, which is read faster."""
-        return any((self.model_dir / f"images.{suffix}").is_file() for suffix in ("bin", "txt"))
-
     def reference_model(self) -> pycolmap.Reconstruction:
         """Read the reference model: COLMAP's where it exists, else NVM with the list of cameras.
 
@@ -192,7 +187,7 @@ class Aachen(ModelDataset):
             FileNotFoundError: the list of cameras does not exist.
             ValueError: a file is damaged.
         """
-        if self.has_colmap_model:
+        if holds_model(self.model_dir):  # which is read faster
             return read_model(self.model_dir)
         cameras = {query.name: query.camera for query in read_queries(self.intrinsics)}
         return read_nvm(self.nvm, cameras)

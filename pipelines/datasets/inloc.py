@@ -78,13 +78,13 @@ class InLocOptions(ScanOptions):
 
 @dataclass(frozen=True)
 class Cutout:
-    """What the name of a database image says."""
+    """The parts of a database image's name."""
 
     floor: str
     building: str
     scan: str
     view: str
-    """Yaw, pitch and suffix as they stand in the name, such as ``120_-30.jpg``."""
+    """Yaw, pitch and suffix as in the name, such as ``120_-30.jpg``."""
 
 
 class InLoc(ScanDataset):
@@ -141,8 +141,21 @@ class InLoc(ScanDataset):
         return self.root / f"{name}.mat"
 
     def read_scan(self, path: Path) -> np.ndarray:
-        """Read the points of a cutout's pixels; see :func:`read_scan`."""
-        return read_scan(path)
+        """Read the points of a cutout's pixels in the scanner's frame: H×W×3, metres.
+
+        A point is NaN where the laser did not come back. Pixel (x, y) of the image is ``[y, x]``,
+        so that integers are pixel centres here too.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it is damaged or has no scan.
+        """
+        if not path.is_file():
+            raise FileNotFoundError(f"There is no scan {path}.")
+        scan = read_mat_array(path, _SCAN_ARRAY)
+        if scan.ndim != 3 or scan.shape[2] != 3:
+            raise ValueError(f"{_SCAN_ARRAY} of {path} has the shape {scan.shape}, not H×W×3.")
+        return scan
 
     def alignment_path(self, name: str) -> Path:
         """Return the file of the alignment of a database image's scan.
@@ -232,7 +245,7 @@ class InLoc(ScanDataset):
 
 
 def parse_cutout(name: str) -> Cutout:
-    """Take the name of a database image apart.
+    """Split the name of a database image into its parts.
 
     Raises:
         ValueError: it does not end as in ``DUC1/024/DUC_cutout_024_0_0.jpg``.
@@ -245,25 +258,6 @@ def parse_cutout(name: str) -> Cutout:
             f"{CUTOUTS}/DUC1/024/DUC_cutout_024_0_0.jpg, so that its scan is not known."
         )
     return Cutout(parts[-3], found[1], found[2], found[3])
-
-
-def read_scan(path: Path) -> np.ndarray:
-    """Read the points of a cutout's pixels.
-
-    Returns:
-        H×W×3 in the scanner's frame, metres; NaN where the laser did not come back. Pixel (x, y) of
-        the image is ``[y, x]``, so that integers are pixel centres here too.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is damaged or holds no scan.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no scan {path}.")
-    scan = read_mat_array(path, _SCAN_ARRAY)
-    if scan.ndim != 3 or scan.shape[2] != 3:
-        raise ValueError(f"{_SCAN_ARRAY} of {path} has the shape {scan.shape}, not H×W×3.")
-    return scan
 
 
 def read_alignment(path: Path) -> np.ndarray:
@@ -305,7 +299,7 @@ def read_alignment(path: Path) -> np.ndarray:
 
 
 def benchmark_camera(width: int, height: int) -> pycolmap.Camera:
-    """Give the camera that InLoc assumes for its queries.
+    """Return the camera that InLoc assumes for its queries.
 
     The phone's lens has 28 mm on film 36 mm wide, which is f = 3136 px for the 4032 px of the
     photographs as released; of smaller copies in proportion. The principal point is the centre.

@@ -1,25 +1,9 @@
 """What a data set offers so that :mod:`pipelines.localize` can localize its queries.
 
 A data set is one file of this folder. It has two classes: options, which name the pipeline, and the
-data set itself, which their ``open`` returns. A :class:`ModelDataset` has a reference model with
-known cameras and poses, a :class:`ScanDataset` a 3-D point for each pixel of its database images::
-
-    @dataclass(frozen=True)
-    class TownOptions(ModelOptions):
-        pipeline = "town"
-
-        def open(self, progress: bool = False) -> Town:
-            return Town(self.dataset)
-
-
-    class Town(ModelDataset):
-        source = "the town's archive: https://…"
-
-        def queries(self) -> dict[str, list[Query]]:
-            return {"": read_queries(self.root / "queries.txt")}
-
-        def reference_model(self) -> pycolmap.Reconstruction:
-            return read_model(self.root / "model")
+data set itself, which their ``open`` returns: a :class:`ModelDataset` has a reference model with
+known cameras and poses, a :class:`ScanDataset` a 3-D point for each pixel of its database images.
+CONTRIBUTING.md has the recipe.
 """
 
 from __future__ import annotations
@@ -37,6 +21,8 @@ import pycolmap
 
 from featplug.io.images import read_image, read_image_size
 from featplug.localization.evaluation import RecallRules
+from featplug.localization.in_model import ModelLocalizerOptions
+from featplug.localization.in_scans import ScanLocalizerOptions
 from featplug.localization.queries import Query, read_poses, read_queries
 from featplug.metrics.poses import model_cameras
 from featplug.utils.parallel import map_ahead
@@ -113,34 +99,18 @@ class LocalizeOptions(PipelineOptions, _Folder):
 
 
 @dataclass(frozen=True)
-class ModelOptions(LocalizeOptions):
+class ModelOptions(ModelLocalizerOptions, LocalizeOptions):
     """What to localize in a reference model, and how."""
 
     num_covis: int = 20
     """Number of reference images that each reference image is matched with, by covisibility."""
-    covisibility_clustering: bool = False
-    """Try each group of retrieved images that see the same points separately."""
     max_error: float = 12.0
     """Error of an inlier of a pose, in pixels."""
 
-    def open(self, progress: bool = False) -> ModelDataset:
-        """Find the data set; see :meth:`LocalizeOptions.open`."""
-        raise NotImplementedError
-
 
 @dataclass(frozen=True)
-class ScanOptions(LocalizeOptions):
+class ScanOptions(ScanLocalizerOptions, LocalizeOptions):
     """What to localize in scans, and how."""
-
-    skip_matches: int = 20
-    """Number of matches below which a database image is left out."""
-    max_error: float | None = None
-    """Error of an inlier of a pose, in pixels; by default the benchmark's 48 in photographs of 4032
-    pixels, and in proportion in others."""
-
-    def open(self, progress: bool = False) -> ScanDataset:
-        """Find the data set; see :meth:`LocalizeOptions.open`."""
-        raise NotImplementedError
 
 
 class LocalizationDataset(ABC):

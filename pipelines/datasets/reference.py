@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from featplug.colmap.model_files import read_model
+from featplug.colmap.model_files import holds_model, read_model
 from featplug.metrics.poses import model_poses
 
 _CAMERA_SUFFIX = ".camera"
@@ -24,12 +24,12 @@ def read_reference_poses(path: Path) -> dict[str, np.ndarray]:
 
     Raises:
         FileNotFoundError: there is no such folder.
-        ValueError: it holds neither, or a damaged file.
+        ValueError: it has neither, or a damaged file.
     """
     path = Path(path)
     if not path.is_dir():
         raise FileNotFoundError(f"There is no reference folder {path}.")
-    if _holds_model(path):
+    if holds_model(path):
         return model_poses(read_model(path))
     cameras = _camera_files(path)
     if not cameras:
@@ -41,17 +41,13 @@ def read_reference_poses(path: Path) -> dict[str, np.ndarray]:
 
 
 def holds_reference_poses(path: Path) -> bool:
-    """Tell whether a folder has a COLMAP model or ``.camera`` files."""
-    return _holds_model(path) or bool(_camera_files(path))
+    """Return whether a folder has a COLMAP model or ``.camera`` files."""
+    return holds_model(path) or bool(_camera_files(path))
 
 
 def reference_unit(path: Path) -> str:
-    """Name the unit of positions: Strecha's are metric, those of a COLMAP model may be in any."""
-    return "reference units" if _holds_model(path) else "m"
-
-
-def _holds_model(path: Path) -> bool:
-    return any((path / f"images.{suffix}").is_file() for suffix in ("bin", "txt"))
+    """Return the unit of positions: metres for Strecha's, unknown for a COLMAP model."""
+    return "reference units" if holds_model(path) else "m"
 
 
 def _camera_files(path: Path) -> list[Path]:

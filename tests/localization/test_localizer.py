@@ -50,9 +50,10 @@ class World:
         matches: MatchReader | None = None,
         points: ModelPoints | None = None,
         options: ModelLocalizerOptions | None = None,
+        pose: AbsolutePoseOptions | None = None,
     ) -> ModelLocalizer:
         return ModelLocalizer(
-            self.features, matches or self.matches, points or self.points, options
+            self.features, matches or self.matches, points or self.points, options, pose
         )
 
     def localize(self, num_workers: int = 2) -> list[LocalizedQuery]:
@@ -136,31 +137,34 @@ def test_failures_have_their_reasons(exact: World, tmp_path: Path) -> None:
     wrong[true_matches[:, 0]] = np.random.default_rng(0).permutation(true_matches[:, 1])
 
     def reason(
-        database: list[str], matches: MatchReader, options: ModelLocalizerOptions
+        database: list[str],
+        matches: MatchReader,
+        pose: AbsolutePoseOptions | None = None,
+        clustering: bool = False,
     ) -> str | None:
-        localizer = exact.localizer(matches, options=options)
+        options = ModelLocalizerOptions(covisibility_clustering=clustering)
+        localizer = exact.localizer(matches, options=options, pose=pose)
         (found,) = localizer.localize([query], {query.name: database})
         assert found.pose is None
         assert json_log(found)["reason"] == found.reason
         return found.reason
 
-    strict = ModelLocalizerOptions(AbsolutePoseOptions(max_error=1.0, min_num_inliers=30))
+    strict = AbsolutePoseOptions(max_error=1.0, min_num_inliers=30)
     with (
         with_matches(exact, tmp_path / "few.h5", few) as few_matches,
         with_matches(exact, tmp_path / "wrong.h5", wrong) as wrong_matches,
     ):
         one = database[:1]
-        assert reason(one, few_matches, ModelLocalizerOptions()) == (
+        assert reason(one, few_matches) == (
             "its matches with 1 images give 3 2D-3D matches, of 4 needed"
         )
         assert reason(one, wrong_matches, strict) == (
             "no pose fits 30 of its 300 2D-3D matches within 1 px"
         )
         for clustering in (False, True):
-            options = ModelLocalizerOptions(covisibility_clustering=clustering)
             for nothing in ([], ["not in the model.jpg"]):
                 expected = "none of the images it was paired with is in the model"
-                assert reason(nothing, exact.matches, options) == expected
+                assert reason(nothing, exact.matches, clustering=clustering) == expected
 
 
 def test_matches_that_do_not_fit_are_refused(exact: World, tmp_path: Path) -> None:

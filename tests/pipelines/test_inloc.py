@@ -17,6 +17,7 @@ import pytest
 from scipy.io import savemat
 
 import pipelines.references
+import pipelines.run
 from featplug.io.artifact import Provenance
 from featplug.io.pair_lists import read_pairs, write_pairs
 from featplug.io.store import FeatureReader, MatchReader, MatchWriter
@@ -315,7 +316,7 @@ def test_the_kitchen_is_localized_within_the_reference_poses_noise(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipelines.references, "match_pairs", stop)
+        patch.setattr(pipelines.run, "match_features", stop)
         with pytest.raises(KeyboardInterrupt):
             localize(options)
     results = localize(options)

@@ -15,7 +15,6 @@ from pipelines.datasets.inloc import (
     benchmark_camera,
     parse_cutout,
     read_alignment,
-    read_scan,
 )
 from tests.scenes.scanned_room import ScannedRoom, alignment_text, write_scanned_room
 
@@ -87,18 +86,19 @@ def test_a_file_without_alignment_is_refused(tmp_path: Path, text: str) -> None:
 
 
 def test_scans_and_what_are_none(original: ScannedRoom, tmp_path: Path) -> None:
-    scan = read_scan(original.folder / f"{original.database[0]}.mat")
+    dataset = InLoc(original.folder)
+    scan = dataset.read_scan(original.folder / f"{original.database[0]}.mat")
     assert scan.shape == (120, 160, 3)
     assert np.isnan(scan[:4, :4]).all()
     assert np.isfinite(scan[4:]).all()
     with pytest.raises(FileNotFoundError, match=r"There is no scan .*gone.mat"):
-        read_scan(tmp_path / "gone.mat")
+        dataset.read_scan(tmp_path / "gone.mat")
     savemat(tmp_path / "flat.mat", {"XYZcut": np.zeros((4, 5))})
     with pytest.raises(ValueError, match=r"XYZcut of .*flat.mat has the shape \(4, 5\)"):
-        read_scan(tmp_path / "flat.mat")
+        dataset.read_scan(tmp_path / "flat.mat")
     savemat(tmp_path / "other.mat", {"RGBcut": np.zeros((4, 5, 3))})
     with pytest.raises(ValueError, match=r"other.mat has no array XYZcut"):
-        read_scan(tmp_path / "other.mat")
+        dataset.read_scan(tmp_path / "other.mat")
 
 
 def test_a_list_of_some_queries_leaves_none_out(original: ScannedRoom, tmp_path: Path) -> None:
