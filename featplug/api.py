@@ -102,7 +102,7 @@ class Feature:
 
     Raises:
         FileNotFoundError: weights are missing; the message says how to get them.
-        ValueError: there is no such conf, option, device or precision.
+        ValueError: no such conf exists, option, device or precision.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class Feature:
                 which is rounded to 8 bits.
 
         Raises:
-            FileNotFoundError: there is no such file.
+            FileNotFoundError: no such file exists.
             ValueError: the file cannot be used, or the array has another form.
         """
         grayscale = bool(self.preprocessing["grayscale"])
@@ -168,7 +168,7 @@ class FeatureMatcher:
         options: the method's options.
 
     Raises:
-        ValueError: there is no such conf, option or device.
+        ValueError: no such conf exists, option or device.
     """
 
     def __init__(
@@ -217,7 +217,7 @@ def load_matcher(
         options: ``device`` and the method's own; see :class:`FeatureMatcher`.
 
     Raises:
-        ValueError: neither is there.
+        ValueError: neither is given.
     """
     if name is None:
         if feature is None:

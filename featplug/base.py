@@ -22,18 +22,18 @@ PRECISIONS = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
 """Floating-point type of a network's products; detection is in float32 always."""
 
 KEYPOINT_KEYS = ("keypoints", "scores", "scales", "oris")
-"""The outputs of an extractor that say where keypoints are, not what they look like."""
+"""Outputs of an extractor that locate keypoints, without describing them."""
 PER_KEYPOINT_KEYS = ("scores", "scales", "oris", "attention", "matchability")
-"""Optional or required outputs of an extractor with exactly one number per keypoint."""
+"""Optional or required outputs of an extractor with one number per keypoint."""
 KEYPOINT_LAST_KEYS = ("meta_grid", "descriptors_packed")
 """Optional outputs K×N, a column for each keypoint."""
 
 
 def choose_device(name: str | None = None) -> torch.device:
-    """Give the device of that name, or the best one here: CUDA, then MPS, then CPU.
+    """Return the device of that name, or the best one available: CUDA, then MPS, then CPU.
 
     Raises:
-        ValueError: there is no such device.
+        ValueError: no such device exists.
     """
     if name is None:
         if torch.cuda.is_available():
@@ -51,7 +51,7 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any
     """Return the context in which networks compute in a precision of :data:`PRECISIONS`.
 
     Raises:
-        ValueError: there is no such precision.
+        ValueError: no such precision exists.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"The precision must be one of {', '.join(PRECISIONS)}, not {precision}.")
@@ -65,10 +65,14 @@ def exact_convolutions() -> AbstractContextManager[Any]:
 
 
 class _Configurable(nn.Module, ABC):
-    """A module built from a conf dict; unknown names in it are refused, not ignored."""
+    """A module built from a conf dict; unknown names in it are errors."""
 
     default_conf: ClassVar[dict[str, Any]] = {}
     """Options and their values where a conf does not set them."""
+    choices: ClassVar[dict[str, tuple[str, ...]]] = {}
+    """Values that an option may have."""
+    positive: ClassVar[tuple[str, ...]] = ()
+    """Options that must be positive, or None where that is their default."""
     revision: ClassVar[int] = 1
     """Number to raise whenever the output changes for the same input, options and weights; files
     of another revision are made again."""
@@ -84,10 +88,19 @@ class _Configurable(nn.Module, ABC):
                 f"{did_you_mean(unknown[0], self.default_conf)}"
             )
         self.conf: dict[str, Any] = {**self.default_conf, **given}
+        for name, values in self.choices.items():
+            if self.conf[name] not in values:
+                raise ValueError(
+                    f"{name} must be one of {', '.join(values)}, not {self.conf[name]!r}."
+                )
+        for name in self.positive:
+            value = self.conf[name]
+            if not (value is None and self.default_conf[name] is None) and not value > 0:
+                raise ValueError(f"{name} must be positive, not {value!r}.")
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What of the conf decides over the output, beside the weights that were found."""
+        """Options that decide over the output, without those that choose the weights."""
         undecisive = ("weights", "checkpoint", "batch_size")
         return {k: v for k, v in self.conf.items() if not k.endswith(undecisive)}
 
@@ -114,7 +127,7 @@ class Extractor(_Configurable):
 
         Returns:
             ``keypoints`` N×2 float32 (x, y; integer = pixel centre), ``scores`` N, higher is
-            stronger, ``descriptors`` D×N, and what the matcher needs beside them. N may be 0.
+            stronger, ``descriptors`` D×N, and what else the matcher needs. N may be 0.
         """
 
     def detect(self, image: Tensor) -> dict[str, Tensor]:
@@ -190,7 +203,7 @@ class Matcher(_Configurable):
     """Datasets that are handed over where the feature file has them."""
 
     memory_budget: int = 512 * 2**20
-    """Bytes that one call of :meth:`match` may take beside its inputs."""
+    """Bytes that one call of :meth:`match` may take besides its inputs."""
 
     @abstractmethod
     def match(

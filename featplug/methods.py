@@ -138,7 +138,7 @@ class MethodTable(Mapping[str, Conf], Generic[_Method]):
         """Return a copy of a named conf.
 
         Raises:
-            ValueError: there is none of that name; lists those there are.
+            ValueError: no conf has that name; lists those that exist.
         """
         if name not in self:
             raise unknown_name(self.kind, name, self)
@@ -152,7 +152,7 @@ class MethodTable(Mapping[str, Conf], Generic[_Method]):
                 method's options.
 
         Raises:
-            ValueError: there is no such method, it is something else, or has no such option.
+            ValueError: no such method exists, it is something else, or has no such option.
         """
         name = model_conf["name"]
         module, _, class_name = name.partition(":")
@@ -234,7 +234,7 @@ def feature_conf(name: str) -> Conf:
             read and resized as that conf says, described by another that has a ``detector``.
 
     Raises:
-        ValueError: there is none of that name; lists those there are.
+        ValueError: no conf has that name; lists those that exist.
     """
     describer, plus, detector = name.partition("+")
     conf = features.conf(describer)
@@ -264,7 +264,7 @@ def resolve_conf(conf: str | Mapping[str, Any], **options: Any) -> Conf:
             file for the first only.
 
     Raises:
-        ValueError: there is no conf of that name, or ``max_keypoints`` is 0 or below -1.
+        ValueError: no conf has that name, or ``max_keypoints`` is 0 or below -1.
     """
     given = {key: value for key, value in options.items() if value is not None}
     resolved = _with_options(feature_conf(conf) if isinstance(conf, str) else conf, given)

@@ -40,7 +40,7 @@ _LAYERS_PER_OCTAVE = 3
 
 
 def patch_radii(scales: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
-    """Give half the width of patches as large as the window of a SIFT descriptor.
+    """Return half the width of patches as large as the window of a SIFT descriptor.
 
     Args:
         scales: N, σ of the keypoints in the scale space, in pixels.
@@ -152,8 +152,7 @@ def load_networks(
 ) -> tuple[ContextDesc, RegionalNetwork, list[WeightsRecord]]:
     """Load ContextDesc and the network that its regional features come from.
 
-    That is the backbone within the weights, or, of weights without one, the retrieval network in
-    a file of its own.
+    This is the backbone within the weights, or else the retrieval network in its own file.
 
     Args:
         conf: ``checkpoint``, ``weights``, ``regional_checkpoint`` and ``regional_weights`` of
@@ -163,7 +162,7 @@ def load_networks(
         Both networks, and which files they are from.
 
     Raises:
-        FileNotFoundError: weights are not there; the message says how to get them.
+        FileNotFoundError: weights are missing; the message says how to get them.
         ValueError: they are damaged or do not belong together.
     """
     loaded, record = load_network(conf["checkpoint"], conf["weights"], ContextDesc)
@@ -171,18 +170,18 @@ def load_networks(
     if network.backbone is not None:
         if conf["regional_weights"] not in ("auto", "featplug"):
             raise ValueError(
-                f"{record.path} has the network of its regional features in it; leave "
-                f"regional_weights {conf['regional_weights']} out."
+                f"{record.path} includes the network of its regional features; leave out "
+                f"regional_weights {conf['regional_weights']}."
             )
         return network, network.backbone, [record]
-    wanted = network.visual_context.conv1.in_features
+    needed = network.visual_context.conv1.in_features
     with torch.device("meta"):
         regional = CaffeResNet50()
-    if wanted != regional.num_channels:
+    if needed != regional.num_channels:
         raise ValueError(
-            f"{record.path} wants regional features of {wanted} channels and has no network of "
-            f"them in it, but {conf['regional_checkpoint']} gives {regional.num_channels}; choose "
-            "other weights."
+            f"{record.path} needs regional features of {needed} channels and has no network for "
+            f"them, but {conf['regional_checkpoint']} has {regional.num_channels}; choose other "
+            "weights."
         )
     other = load_weights(conf["regional_checkpoint"], conf["regional_weights"], regional)
     return network, regional, [record, other]
@@ -234,21 +233,21 @@ class ContextDescExtractor(Describer):
     * A map of fewer than three cells, from images of up to 32 × 64 pixels, makes the released
       code fail; here the mean of the cells there are is taken.
 
-    Conf, beside that of :class:`Describer`:
+    Conf, in addition to that of :class:`Describer`:
         checkpoint: name of the weights.
         weights: which file of it to load; see :func:`featplug.weights.loading.load_weights`.
         regional_checkpoint: name of the weights of the authors' retrieval network, for weights
             that were trained with it; the others have their network in them.
         regional_weights: which file of it to load.
-        upright: leave the keypoints' orientations aside. Of keypoints at one place and of one
-            scale, which differ in orientation only, the first is kept, before the strongest are.
+        upright: ignore the keypoints' orientations. Of keypoints that differ in orientation only,
+            the first is kept, before the strongest are selected.
         visual_context: False leaves visual context and its network out (section 3.4: where
             regional features are not available).
         pyramid: sample patches from a Gaussian pyramid, as the authors do for some benchmarks.
         interpolation: ``released`` or ``inverse_distance``.
         quantise: round descriptors to 256 steps as the released code exports them. They stay
             float, multiples of 1/128, and are no longer exactly of unit length: match by ``l2``.
-        default_scale: σ in pixels of keypoints whose detector gives no frames; patches are 21 σ
+        default_scale: σ in pixels of keypoints whose detector returns no frames; patches are 21 σ
             wide.
         batch_size: patches in one pass through the local network; bounds memory, and changes
             descriptors by rounding only. 64 is the fastest on CPUs.
@@ -274,17 +273,11 @@ class ContextDescExtractor(Describer):
         "default_scale": 3.0,
         "batch_size": 64,
     }
+    choices: ClassVar[dict[str, tuple[str, ...]]] = {"interpolation": INTERPOLATIONS}
+    positive = ("default_scale", "batch_size")
 
     def __init__(self, conf: Mapping[str, Any] | None = None) -> None:
         super().__init__(conf)
-        if self.conf["interpolation"] not in INTERPOLATIONS:
-            raise ValueError(
-                f"interpolation must be {' or '.join(INTERPOLATIONS)}, "
-                f"not {self.conf['interpolation']!r}."
-            )
-        for name in ("default_scale", "batch_size"):
-            if not self.conf[name] > 0:
-                raise ValueError(f"{name} must be positive, not {self.conf[name]!r}.")
         self.regional: RegionalNetwork | None = None
         if self.conf["visual_context"]:
             self.network, self.regional, records = load_networks(self.conf)

@@ -60,7 +60,7 @@ def detect(features: Tensor) -> tuple[Tensor, Tensor]:
     highest = cells.amax(-1, keepdim=True)
     if cells.amin() >= 0:
         # In a rectified map all channels tie where the strongest is 0. Its maxima there are
-        # flat, which the edge test refuses, so they need not be listed.
+        # flat, which the edge test rejects, so they need not be listed.
         highest.masked_fill_(highest == 0, torch.nan)
     rows = max(1, _STRIP_ELEMENTS // (width * num_channels))
     found, steps = [], []
@@ -101,7 +101,7 @@ def _corners(patches: Tensor) -> tuple[Tensor, Tensor]:
     d_ij = 0.25 * (top_left - top_right - bottom_left + bottom_right)
     det = d_ii * d_jj - d_ij * d_ij
     trace = d_ii + d_jj
-    # A flat neighbourhood gives 0/0; NaN compares as false, which is what is wanted.
+    # A flat neighbourhood gives 0/0; NaN compares as false, as it should.
     is_corner = (trace * trace / det <= (EDGE_THRESHOLD + 1) ** 2 / EDGE_THRESHOLD) & (det > 0)
     d_i, d_j = 0.5 * (bottom - top), 0.5 * (right - left)
     step = torch.stack([d_ij * d_j - d_jj * d_i, d_ij * d_i - d_ii * d_j], dim=1) / det[:, None]

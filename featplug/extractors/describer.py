@@ -45,7 +45,7 @@ class Describer(Extractor):
             keypoints: the output of :meth:`Extractor.detect`; any number, 0 too.
 
         Returns:
-            ``descriptors`` D×N and what the matcher needs beside them.
+            ``descriptors`` D×N and what else the matcher needs.
         """
 
     def select(self, keypoints: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -79,11 +79,10 @@ class Describer(Extractor):
 def patch_frames(
     keypoints: Mapping[str, Tensor], default_scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Give the frames that patches are cut at.
+    """Return the frames at which patches are cut.
 
-    Only a detector that says how a keypoint is turned (SIFT) gives its σ as ``scales``. Any other's
-    are those of its image pyramid; at its keypoints patches are upright, and as large as the
-    pyramid says.
+    Only a detector with orientations (SIFT) has its σ in ``scales``. Those of any other detector
+    are levels of its image pyramid; its patches are upright, and as large as the level says.
 
     Args:
         keypoints: the output of :meth:`Extractor.detect`.

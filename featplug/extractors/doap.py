@@ -69,12 +69,10 @@ class DOAPExtractor(Describer):
         "default_scale": 3.0,
         "batch_size": 128,
     }
+    positive = ("relative_radius", "default_scale", "batch_size")
 
     def __init__(self, conf: Mapping[str, Any] | None = None) -> None:
         super().__init__(conf)
-        for name in ("relative_radius", "default_scale", "batch_size"):
-            if not self.conf[name] > 0:
-                raise ValueError(f"{name} of DOAP must be positive, not {self.conf[name]}.")
         network, record = load_network(self.conf["checkpoint"], self.conf["weights"], DOAP)
         self.network = cast(DOAP, network)
         self.weights_records = (record, *self.detector.weights_records)

@@ -40,7 +40,7 @@ class LISRDExtractor(Describer):
     * The tiles' meta descriptors are interpolated between tiles (the paper takes those of the
       region that a keypoint lies in).
 
-    An image with keypoints and a side under 24 pixels has no 3×3 tiles and is refused.
+    An image with keypoints and a side under 24 pixels has no 3×3 tiles: an error.
 
     Conf:
         checkpoint: name of the weights.

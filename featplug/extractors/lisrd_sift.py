@@ -139,7 +139,7 @@ def describe_both(
 
 
 def keypoint_tiles(positions: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Give the tile that each keypoint lies in.
+    """Return the tile that each keypoint lies in.
 
     Args:
         positions: N×2 (x, y).

@@ -45,7 +45,7 @@ class SIFT(Extractor):
     Keypoints have ``scales``, the standard deviation σ of the scale space in pixels (half of
     OpenCV's ``size``), and ``oris``, degrees from the x towards the y axis. A point with two
     dominant orientations is two keypoints. ``scores`` are the DoG response times σ: the response
-    alone prefers the many small keypoints, which are found again less often.
+    alone prefers the many small keypoints, which are less repeatable.
 
     The settings are measured (MMA at 3 px on the Oxford sequences with at most 2,048 keypoints,
     mutual nearest neighbours). OpenCV's defaults with the response as score give .501, with our
@@ -54,7 +54,7 @@ class SIFT(Extractor):
     Conf:
         max_keypoints: keep this many with the highest scores; -1 keeps all.
         max_detections: keep at most this many with the highest DoG response before anything else;
-            these are small and precise, and reconstructions want them.
+            these are small and precise, which reconstruction needs.
         contrast_threshold: smallest DoG response, as OpenCV defines it.
         edge_threshold: largest ratio of the principal curvatures.
         score: ``response_scale``, the response times σ, or ``response`` alone.
@@ -72,13 +72,10 @@ class SIFT(Extractor):
         "precise_upscale": True,
         "descriptor_window": 2.0,
     }
+    choices: ClassVar[dict[str, tuple[str, ...]]] = {"score": ("response_scale", "response")}
 
     def __init__(self, conf: Mapping[str, Any] | None = None) -> None:
         super().__init__(conf)
-        if self.conf["score"] not in ("response_scale", "response"):
-            raise ValueError(
-                f"score must be response_scale or response, not {self.conf['score']!r}."
-            )
         self._sift = _opencv_sift(
             self.conf["max_detections"],
             self.conf["contrast_threshold"],

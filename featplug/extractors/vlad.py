@@ -53,14 +53,14 @@ class VLADOptions:
     """Whitened principal components of the result, if there are images enough; 0 leaves all K·d as
     they are."""
     seed: int = 0
-    """Of everything random."""
+    """Seed of everything random."""
 
 
 @register_global(
     {
         "vlad": {},
         # For large and varied databases only: of one room or street, the leading components, which
-        # whitening plays down, are what tells the places apart.
+        # whitening weakens, are what distinguishes places.
         "vlad-whitened": {"model": {"num_components": 512}},
     },
     paper="Jégou et al., CVPR 2010; Arandjelović and Zisserman, CVPR 2013",
@@ -135,7 +135,7 @@ class Vocabulary:
         """Read a vocabulary and its metadata.
 
         Raises:
-            FileNotFoundError: there is no such file.
+            FileNotFoundError: no such file exists.
             ValueError: it is damaged or something else.
         """
         if not path.is_file():
@@ -145,7 +145,7 @@ class Vocabulary:
             options = VLADOptions(**json.loads(metadata["options"]))
             return cls(options, **{key: value.numpy() for key, value in state.items()}), metadata
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} is no vocabulary of VLAD.") from error
+            raise ValueError(f"{path} is not a vocabulary of VLAD.") from error
 
 
 def unit_rows(descriptors: np.ndarray) -> np.ndarray:
@@ -196,8 +196,9 @@ def learn_whitening(vocabulary: Vocabulary, vectors: np.ndarray) -> Vocabulary:
     """
     from sklearn.decomposition import PCA
 
-    wanted = vocabulary.options.num_components
-    num = min(wanted, vectors.shape[1], len(vectors) // _IMAGES_PER_COMPONENT)
+    num = min(
+        vocabulary.options.num_components, vectors.shape[1], len(vectors) // _IMAGES_PER_COMPONENT
+    )
     if num < 2:
         raise ValueError(
             f"A whitening cannot be learnt from {len(vectors)} images; use vlad without."
@@ -231,12 +232,12 @@ def own_vocabulary(
         reader: the feature file, open.
         database: the images to learn from; those without features are passed over.
         options: how.
-        overwrite: learn it anew.
+        overwrite: learn it again.
         database_may_change: load it also where it was learnt from other images.
 
     Raises:
         OtherContentsError: it was learnt with other options or features or from other images.
-        ValueError: there is too little to learn from.
+        ValueError: the images have too few descriptors.
     """
     digest = hashlib.sha256("\n".join(sorted(database)).encode()).hexdigest()
     learned_from = {"features": reader.file_id, "database": digest, "revision": str(REVISION)}

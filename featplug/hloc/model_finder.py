@@ -13,7 +13,7 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
-from featplug.hloc.tables import MODEL_PREFIX, extractor_confs, matcher_confs
+from featplug.hloc.confs import MODEL_PREFIX, extractor_confs, matcher_confs
 
 _CONFS = {"hloc.extractors": extractor_confs, "hloc.matchers": matcher_confs}
 

@@ -1,6 +1,6 @@
 """Puts our confs into hloc's tables and our models where hloc looks for models, and back.
 
-Nothing is remembered between calls: what is ours in hloc is told by its model's name.
+Nothing is remembered between calls: entries of ours in hloc are known by their model's name.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from featplug.hloc import model_finder
-from featplug.hloc.tables import MODEL_PREFIX, extractor_conf, extractor_confs, matcher_confs
+from featplug.hloc.confs import MODEL_PREFIX, extractor_conf, extractor_confs, matcher_confs
 from featplug.methods import feature_conf
 from featplug.utils.versions import known_problems, release
 
@@ -29,24 +29,24 @@ _Table = dict[str, dict[str, Any]]
 
 @dataclass(frozen=True)
 class Registration:
-    """What of ours hloc has now."""
+    """What hloc has of featplug now."""
 
     extractors: dict[str, str]
     """Name in ``hloc.extract_features.confs`` of each feature and retrieval conf."""
     matchers: dict[str, str]
     """Name in ``hloc.match_features.confs`` of each matcher conf."""
     also: tuple[str, ...]
-    """Feature confs that were asked for beside those with a name of their own."""
+    """Further feature confs that were requested by name."""
     problems: tuple[str, ...]
-    """What is known to break with these versions, and confs that found no free name."""
+    """Known problems with these versions, and confs without a free name."""
 
 
 def register(*also: str) -> Registration:
     """Add every feature, retrieval and matcher conf of ours to hloc's tables.
 
     A conf keeps its name, or is called ``featplug-NAME`` where hloc has that name already; nothing
-    of hloc's is changed. What is there already stays as it is, so the function can be called
-    again. Problems are logged as warnings when something is added.
+    of hloc's is changed. Calling it again changes nothing. Problems are logged as warnings when
+    something is added.
 
     Args:
         *also: further feature confs to add, ``DESCRIBER+NAME`` as ``lisrd+mtldesc``.
@@ -55,9 +55,9 @@ def register(*also: str) -> Registration:
         The names, by our own ones, and the problems.
 
     Raises:
-        ImportError: hloc is not there, too old, or another program of that name; says what to
+        ImportError: hloc is missing, too old, or another program of that name; says what to
             install.
-        ValueError: there is no conf of a name in ``also``.
+        ValueError: a name in ``also`` is not a conf.
     """
     for name in also:
         feature_conf(name)
@@ -73,7 +73,7 @@ def register(*also: str) -> Registration:
 
 
 def unregister() -> None:
-    """Take out of hloc what :func:`register` put in, and whatever else uses a model of ours."""
+    """Remove from hloc what :func:`register` added, and whatever else uses a model of ours."""
     for name in ("extract_features", "match_features"):
         table = getattr(sys.modules.get(f"hloc.{name}"), "confs", {})
         for ours in [name for name, conf in table.items() if _model(conf).startswith(MODEL_PREFIX)]:
@@ -112,12 +112,12 @@ def _add(table: _Table, confs: _Table) -> tuple[dict[str, str], bool, list[str]]
     any_added = False
     problems = []
     for own, conf in confs.items():
-        for wanted in _names(own):
-            if wanted not in table:
-                table[wanted] = conf
+        for name in _names(own):
+            if name not in table:
+                table[name] = conf
                 any_added = True
-            if _model(table[wanted]) == conf["model"]["name"]:
-                names[own] = wanted
+            if _model(table[name]) == conf["model"]["name"]:
+                names[own] = name
                 break
         else:
             problems.append(
@@ -133,16 +133,16 @@ def _names(own: str) -> tuple[str, str]:
 
 
 def _model(conf: Any) -> str:
-    """Name of a conf's model; empty where an entry of hloc's table has none."""
+    """The name of a conf's model; empty where an entry of hloc's table has none."""
     model = conf.get("model") if isinstance(conf, Mapping) else None
     return str(model.get("name", "")) if isinstance(model, Mapping) else ""
 
 
 def import_hloc() -> ModuleType:
-    """Import hloc and the two modules that have conf tables, and see that they are as expected.
+    """Import hloc and its two modules with conf tables, and check that they are as expected.
 
     Raises:
-        ImportError: they are not; says what to install.
+        ImportError: they are not as expected; says what to install.
     """
     try:
         import hloc  # type: ignore[import-not-found]
@@ -192,13 +192,13 @@ def _not_importable(error: ImportError) -> ImportError:
 
 
 def _version_problems(hloc: ModuleType) -> list[str]:
-    """What is known to break, by the versions of hloc and pycolmap that are there."""
+    """Known problems with the installed versions of hloc and pycolmap."""
     pycolmap = getattr(sys.modules.get("pycolmap"), "__version__", "")
     problems = known_problems({"hloc": hloc.__version__, "pycolmap": pycolmap}, {})
     if importlib.util.find_spec("hloc.utils.database") is not None:
         problems.append(
             f"The hloc in {Path(hloc.__file__ or '').parent} is older than September 2025: its "
-            "reconstruction, triangulation and localization want pycolmap before 3.12, which "
+            "reconstruction, triangulation and localization need pycolmap before 3.12, which "
             "featplug does not support; update hloc by `git pull`."
         )
     return problems

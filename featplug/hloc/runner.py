@@ -32,12 +32,12 @@ class Program:
     """What to run as ``__main__``."""
 
     name: str
-    """As ``sys.argv[0]`` has it."""
+    """Name in ``sys.argv[0]``."""
     path: str
-    """As tracebacks have it."""
+    """Path in tracebacks."""
     source: bytes
     spec: ModuleSpec | None
-    """Of a module; None for a script."""
+    """Spec of a module; None for a script."""
 
 
 def prepare(name: str, also: Sequence[str] = ()) -> tuple[Program, Registration]:
@@ -48,9 +48,9 @@ def prepare(name: str, also: Sequence[str] = ()) -> tuple[Program, Registration]
         also: further feature confs to add, such as ``lisrd+mtldesc``.
 
     Raises:
-        FileNotFoundError: there is no such script.
+        FileNotFoundError: the script does not exist.
         ImportError: hloc cannot be used.
-        ValueError: there is no such module, or it cannot be run.
+        ValueError: the module does not exist or cannot be run.
     """
     is_script = name.endswith(".py") or Path(name).is_file()
     if is_script and not Path(name).is_file():
@@ -65,7 +65,7 @@ def prepare(name: str, also: Sequence[str] = ()) -> tuple[Program, Registration]
 
 
 def search_first(folder: Path) -> None:
-    """Put a folder in the place of our own program's on the path, as Python does for a program."""
+    """Replace the folder of our own program on the path, as Python does for a program."""
     if not sys.flags.safe_path:
         sys.path[0] = str(folder)
 
@@ -95,7 +95,7 @@ def _find_module(name: str) -> Program:
 
 
 def _find_spec(name: str) -> ModuleSpec | None:
-    """Give a module's spec; None where it, or a package it would be in, is not there."""
+    """Return a module's spec; None where it, or a package of its name, does not exist."""
     try:
         return importlib.util.find_spec(name)
     except ModuleNotFoundError as error:

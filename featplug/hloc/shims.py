@@ -15,7 +15,7 @@ from hloc.utils.base_model import BaseModel  # type: ignore[import-not-found]
 from torch import Tensor
 
 from featplug.api import run_extractor
-from featplug.hloc.tables import MODEL_PREFIX
+from featplug.hloc.confs import MODEL_PREFIX
 from featplug.io.images import preprocess, to_uint8
 from featplug.methods import (
     build_extractor,
@@ -59,11 +59,11 @@ class _FromImages(BaseModel):
         """Preprocess 1×C×H×W where hloc's reader could not."""
         if self.conf["preprocessing"] is None:
             return image
-        # hloc divided whole numbers by 255, which the rounding gives back exactly.
+        # hloc divided whole numbers by 255, which the rounding inverts exactly.
         pixels = preprocess(to_uint8(image[0]), self.conf["preprocessing"])
         return torch.from_numpy(pixels)[None].to(image.device)
 
-    def _tell_weights(self, model: Any) -> None:
+    def _log_weights(self, model: Any) -> None:
         for record in model.weights_records:
             logger.info(
                 "featplug %s: weights %s (%s) sha256 %s…",
@@ -80,7 +80,7 @@ class ExtractorModel(_FromImages):
     def _init(self, conf: Mapping[str, Any]) -> None:
         self.extractor = build_extractor(_method_conf(conf, self.method))
         self.detection_noise = self.extractor.detection_noise
-        self._tell_weights(self.extractor)
+        self._log_weights(self.extractor)
 
     def _forward(self, data: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Extract from 1×C×H×W in [0, 1]; everything comes back with a batch axis of 1."""
@@ -100,7 +100,7 @@ class GlobalExtractorModel(_FromImages):
 
     def _init(self, conf: Mapping[str, Any]) -> None:
         self.extractor = build_global_extractor(_method_conf(conf, self.method))
-        self._tell_weights(self.extractor)
+        self._log_weights(self.extractor)
 
     def _forward(self, data: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Describe 1×3×H×W in [0, 1] by ``global_descriptor`` 1×D."""

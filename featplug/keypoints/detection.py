@@ -7,11 +7,11 @@ from collections.abc import Mapping
 import numpy as np
 
 _CHUNK = 8192
-"""Candidates of non-maximum suppression of which those already suppressed are left out at once."""
+"""Candidates of non-maximum suppression from which suppressed ones are removed at once."""
 
 
 def strongest(scores: np.ndarray, max_keypoints: int) -> np.ndarray:
-    """Give the indices of the keypoints with the highest scores.
+    """Return the indices of the keypoints with the highest scores.
 
     Args:
         scores: N, higher is stronger.
@@ -47,12 +47,12 @@ def sift_frames(features: Mapping[str, np.ndarray]) -> np.ndarray:
     """Put keypoints, scales and orientations side by side, as COLMAP and VLFeat store them.
 
     Args:
-        features: ``keypoints`` N×2 and, where they are there, ``scales`` N in pixels and ``oris``
+        features: ``keypoints`` N×2 and, where available, ``scales`` N in pixels and ``oris``
             N, degrees from the x towards the y axis.
 
     Returns:
         N×2 (x, y), N×3 (and scale) or N×4 (and orientation in radians) float32: as much as is
-        there. The origin stays where it is.
+        available. The origin is unchanged.
     """
     columns = [np.asarray(features["keypoints"], np.float32)]
     if "scales" in features:
@@ -63,7 +63,7 @@ def sift_frames(features: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def from_sift_frames(frames: np.ndarray) -> dict[str, np.ndarray]:
-    """Part the frames that a format stores into keypoints, scales and orientations.
+    """Split the frames that a format stores into keypoints, scales and orientations.
 
     Args:
         frames: N×2, N×3 or N×4, see :func:`sift_frames`, or N×6: x, y and the affine shape
@@ -74,7 +74,7 @@ def from_sift_frames(frames: np.ndarray) -> dict[str, np.ndarray]:
         degrees, all float32.
 
     Raises:
-        ValueError: there is another number of columns.
+        ValueError: the number of columns is another.
     """
     if frames.shape[1] not in (2, 3, 4, 6):
         raise ValueError(f"Keypoints have 2, 3, 4 or 6 columns, not {frames.shape[1]}.")

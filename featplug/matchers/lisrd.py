@@ -18,8 +18,6 @@ from featplug.base import Matcher
 from featplug.matchers.similarities import Nearest, chunk_rows, look_back, reduce_blocks
 from featplug.methods import register_matcher
 
-DISTANCES = ("cosine", "l2")
-
 _TILE_COLUMNS = 1024
 """On the CPU so many columns are computed at a time, for the heads' products to stay in the
 cache."""
@@ -147,14 +145,8 @@ class LISRDMatcher(Matcher):
     """
 
     default_conf: ClassVar[dict[str, Any]] = {"distance": "cosine", "do_mutual_check": True}
+    choices: ClassVar[dict[str, tuple[str, ...]]] = {"distance": ("cosine", "l2")}
     required_keys = ("descriptors", "meta_descriptors", "meta_grid")
-
-    def __init__(self, conf: Mapping[str, Any] | None = None) -> None:
-        super().__init__(conf)
-        if self.conf["distance"] not in DISTANCES:
-            raise ValueError(
-                f"distance must be one of {', '.join(DISTANCES)}, not {self.conf['distance']!r}."
-            )
 
     @torch.no_grad()
     def match(

@@ -20,8 +20,6 @@ from featplug.matchers import screening
 from featplug.matchers.similarities import chunk_rows, look_back, reduce_similarities
 from featplug.methods import register_matcher
 
-METRICS = ("dot", "l2", "hamming")
-
 
 @register_matcher(
     {
@@ -48,7 +46,7 @@ class NearestNeighbor(Matcher):
     Options (names and meaning as in hloc):
         metric: ``dot``, unit vectors, squared distance 2 (1 - cosine); ``l2``, Euclidean
             distance; ``hamming``, number of bits that differ.
-        ratio_threshold: keep a match if its distance is at most this part of the distance to the
+        ratio_threshold: keep a match if its distance is at most this ratio of that to the
             second nearest; not applied where an image has a single keypoint. None: no test.
         distance_threshold: greatest distance of a match, in bits for ``hamming``. None: no test.
         do_mutual_check: keep a match only if it is the nearest neighbour in both directions; the
@@ -67,17 +65,9 @@ class NearestNeighbor(Matcher):
         "distance_threshold": None,
         "do_mutual_check": True,
     }
+    choices: ClassVar[dict[str, tuple[str, ...]]] = {"metric": ("dot", "l2", "hamming")}
+    positive = ("ratio_threshold", "distance_threshold")
     optional_keys = ("descriptors_packed",)
-
-    def __init__(self, conf: Mapping[str, Any] | None = None) -> None:
-        super().__init__(conf)
-        if self.conf["metric"] not in METRICS:
-            raise ValueError(
-                f"metric must be one of {', '.join(METRICS)}, not {self.conf['metric']!r}."
-            )
-        for name in ("ratio_threshold", "distance_threshold"):
-            if self.conf[name] is not None and not self.conf[name] > 0:
-                raise ValueError(f"{name} must be positive or None, not {self.conf[name]!r}.")
 
     @torch.no_grad()
     def match(
@@ -87,12 +77,12 @@ class NearestNeighbor(Matcher):
 
         Args:
             features0: ``descriptors`` D×N0 of any float type, maybe ``descriptors_packed``.
-            features1: ``descriptors`` D×N1 and the like.
+            features1: the second image's.
 
         Returns:
             ``matches0`` N0 int64, the index in image 1 or -1, and ``matching_scores0`` N0
-            float32: (1 + cosine) / 2 for ``dot``, 1 / (1 + distance) for ``l2``, the part of equal
-            bits for ``hamming``, and 0 where there is no match. Of equal neighbours one is taken.
+            float32: (1 + cosine) / 2 for ``dot``, 1 / (1 + distance) for ``l2``, the fraction of
+            equal bits for ``hamming``, and 0 without a match. Of equal neighbours one is taken.
 
         Raises:
             ValueError: the descriptors of the two images differ in length.

@@ -5,10 +5,10 @@ float32, and the ratio test leaves most rows a wide margin. The similarities of 
 computed in bfloat16, each with a bound of its error. A row that passes or fails its tests for all
 similarities within the bounds is decided; only the others need float32.
 
-Two things keep the bounds narrow. The descriptors are centred, as rounding takes a part of their
-length: a·b = a·m + m·(b - m) + (a - m)·(b - m). And the product is a cost, t - a·b with t the
-greatest possible similarity, as rounding it takes a part of its size, which is small for the near
-neighbours. Both are dimensions of the factors beside those of the descriptors.
+Two things keep the bounds narrow. The descriptors are centred, as rounding errors are relative to
+their length: a·b = a·m + m·(b - m) + (a - m)·(b - m). And the product is a cost, t - a·b with t the
+greatest possible similarity, whose rounding error is relative to it, small for near neighbours.
+Both are further dimensions of the factors.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Costs(NamedTuple):
 
 def has_native_bfloat16() -> bool:
     """Whether this CPU multiplies bfloat16 matrices by instructions of its own."""
-    # Older torch cannot tell, and float32 serves as well, only slower.
+    # Older torch does not know; float32 is as exact, only slower.
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
@@ -73,7 +73,7 @@ def screen(
 
     Args:
         left: D×N0 float32 on the CPU, unit vectors.
-        right: D×N1 of the like.
+        right: the same of the other image, D×N1.
         memory: bytes that the products held at a time may take.
         passes: whether the largest and the second largest similarity of a row or column pass the
             tests; a larger first and a smaller second one must never hurt.

@@ -1,7 +1,7 @@
 """Similarities of two images' descriptors, reduced to what the tests of nearest neighbours need.
 
 The matrix of the similarities is computed some rows at a time and each chunk is reduced while it
-is in the cache: memory is bounded, and the reductions cost little beside the product.
+is in the cache: memory is bounded, and the reductions cost little next to the product.
 """
 
 from __future__ import annotations

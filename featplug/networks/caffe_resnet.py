@@ -16,7 +16,7 @@ from featplug.networks.conv_bn import ConvBN
 from featplug.networks.regional import RegionalNetwork
 
 MEAN_RGB = (124.0, 117.0, 104.0)
-"""Subtracted from RGB grey values 0 to 255. The network wants RGB, Caffe's own ones want BGR."""
+"""Subtracted from RGB grey values 0 to 255. The network takes RGB, unlike Caffe's own."""
 NUM_CHANNELS = 2048
 """Channels of the map."""
 

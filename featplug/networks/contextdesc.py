@@ -21,7 +21,7 @@ from featplug.networks.efficientnet_lite import EfficientNetLite0
 PATCH_SIZE = 32
 """Pixels along a side of a patch."""
 DIMENSIONS = 128
-"""Of local features, of both contexts, and of the descriptor."""
+"""Dimensions of local features, of both contexts, and of the descriptor."""
 INTERPOLATIONS = ("released", "inverse_distance")
 """How visual context weighs the regional features around a keypoint."""
 
@@ -32,7 +32,7 @@ _CHUNK_ELEMENTS = 2**22
 
 
 def context_normalise(features: Tensor) -> Tensor:
-    """Give each channel mean 0 and variance 1 over the points of one image (section 3.2).
+    """Normalise each channel to mean 0 and variance 1 over the points of an image (section 3.2).
 
     Args:
         features: ...×N×C. The features of a single point become 0.
@@ -90,8 +90,8 @@ class GeoDesc(nn.Module):
         """
         variance, mean = torch.var_mean(patches, (1, 2), correction=0, keepdim=True)
         x = (patches - mean) * (variance + EPSILON).rsqrt()
-        # Channels-last, twice as fast on CPUs, can only be told by the strides: with one channel
-        # PyTorch takes either layout for the other.
+        # Channels-last, twice as fast on CPUs, can only be shown by the strides: with one channel
+        # PyTorch cannot distinguish the layouts.
         x = x[..., None].permute(0, 3, 1, 2)
         for index in range(6):
             layer = getattr(self, f"conv{index}")
@@ -210,15 +210,15 @@ class GeometricContext(nn.Module):
 class ContextDesc(nn.Module):
     """Local features, augmented with the context of their image.
 
-    Which network the regional features come from is a part of what was trained, so a small one
-    lies in the weights file with the rest: a state dict with tensors ``backbone.…`` is of a
+    The weights depend on the network of the regional features, so a small one
+    is in the weights file: a state dict with tensors ``backbone.…`` is of a
     ContextDesc with :class:`EfficientNetLite0`. One without, as the authors', takes regional
     features of a network in a file of its own.
 
     Args:
         regional_channels: channels of the regional features that visual context is made of.
         backbone: the network that they come from, kept as it is: it is always in evaluation, and
-            its parameters want no gradient. None for one that is not a part of this.
+            its parameters need no gradient. None for one outside.
 
     Raises:
         ValueError: the backbone has another number of channels.
@@ -237,7 +237,7 @@ class ContextDesc(nn.Module):
             if backbone.num_channels != regional_channels:
                 raise ValueError(
                     f"its backbone has {backbone.num_channels} channels and its visual context "
-                    f"wants {regional_channels}"
+                    f"needs {regional_channels}"
                 )
             backbone.requires_grad_(False).eval()
 
@@ -285,7 +285,7 @@ class ContextDesc(nn.Module):
     ) -> Tensor:
         """Augment the local features of *all* keypoints of an image (section 3.4).
 
-        Context is normalised over the keypoints: a part of them gives other descriptors.
+        Context is normalised over the keypoints: a subset of them has other descriptors.
 
         Args:
             local: ...×N×128 from :meth:`describe_patches`.
@@ -349,7 +349,7 @@ def interpolate_cells(
         ...×N×C.
 
     Raises:
-        ValueError: there is no such interpolation.
+        ValueError: no such interpolation exists.
     """
     if interpolation not in INTERPOLATIONS:
         raise ValueError(

@@ -34,9 +34,9 @@ class Layer:
     kind: str
     """One of :data:`KINDS`."""
     channels: tuple[int, int] = (0, 0)
-    """Of input and output; equal for ``bn``, unused for ``relu`` and pooling."""
+    """Channels of input and output; equal for ``bn``, unused for ``relu`` and pooling."""
     size: tuple[int, int] = (1, 1)
-    """Of a convolution's kernel or a pooling window."""
+    """Size of a convolution's kernel or a pooling window."""
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
     """Top, bottom, left, right; zeros for ``conv``, left out of the pooled values."""
@@ -45,7 +45,7 @@ class Layer:
     """Whether a convolution has one."""
 
     def encode(self) -> list[int]:
-        """Give the layer as 14 integers."""
+        """Return the layer as 14 integers."""
         lengths = (*self.channels, *self.size, *self.stride, *self.padding, *self.dilation)
         return [KINDS.index(self.kind), *lengths, int(self.bias)]
 
@@ -54,11 +54,11 @@ class Layer:
         """Invert :meth:`encode`.
 
         Raises:
-            ValueError: the integers are no layer.
+            ValueError: the integers are not a layer.
         """
         lengths_fit = len(row) == 14 and min(row) >= 0 and min(*row[3:7], *row[11:13]) > 0
         if not lengths_fit or row[0] >= len(KINDS):
-            raise ValueError(f"{list(row)} is no layer")
+            raise ValueError(f"{list(row)} is not a layer")
         kind, c_in, c_out, h, w, down, right, t, b, le, r, dilate_v, dilate_h, bias = row
         return cls(
             KINDS[kind],
@@ -72,7 +72,7 @@ class Layer:
 
 
 def l2_net(num_outputs: int = 128) -> list[Layer]:
-    """Give the layers of L2-Net for patches of :data:`PATCH_SIZE`."""
+    """Return the layers of L2-Net for patches of :data:`PATCH_SIZE`."""
     layers = []
     for c_in, c_out, stride in (
         (1, 32, 1), (32, 32, 1), (32, 64, 2), (64, 64, 1), (64, 128, 2), (128, 128, 1),
@@ -87,7 +87,7 @@ def l2_net(num_outputs: int = 128) -> list[Layer]:
 
 
 def layer_names(layers: Sequence[Layer]) -> list[str]:
-    """Name layers by kind and number, as the state dict does: ``conv1``, ``bn1``, ``relu1``, …."""
+    """Return the names of layers in the state dict: ``conv1``, ``bn1``, ``relu1``, …."""
     kinds = [layer.kind for layer in layers]
     return [f"{kind}{kinds[: i + 1].count(kind)}" for i, kind in enumerate(kinds)]
 
@@ -123,7 +123,7 @@ def output_shape(layers: Sequence[Layer], shape: tuple[int, int, int]) -> tuple[
 
 
 class _Pool(nn.Module):
-    """Pooling over the part of each window that lies inside the map, as MatConvNet does it."""
+    """Pooling over the pixels of each window that are inside the map, as MatConvNet does it."""
 
     def __init__(self, layer: Layer) -> None:
         super().__init__()
@@ -302,7 +302,7 @@ class DOAP(nn.Module):
 def _decode(rows: Tensor, key: str) -> list[Layer]:
     """Read the list of a chain's layers."""
     if rows.ndim != 2 or rows.dtype != torch.int64:
-        raise ValueError(f"{key} is no list of layers")
+        raise ValueError(f"{key} is not a list of layers")
     return [Layer.decode(row) for row in rows.tolist()]
 
 
@@ -322,7 +322,7 @@ def check_layers(
         if shape != (6, 1, 1):
             raise ValueError(f"the localisation network gives {_times(shape)} and not 6×1×1")
     elif patch_size != sampled_size:
-        raise ValueError("there is no transformer, but its patches are of another size")
+        raise ValueError("it has no transformer, but sampled patches of another size")
     channels, *sides = output_shape(trunk, (1, sampled_size, sampled_size))
     if sides != [1, 1]:
         raise ValueError(f"the network gives {_times((channels, *sides))} and not one descriptor")

@@ -46,7 +46,7 @@ _BACKBONE = {
 
 
 def _rectify_and_normalize(features: Tensor, norm: nn.BatchNorm2d) -> Tensor:
-    """ReLU, then batch normalisation; in place where no gradient is wanted."""
+    """ReLU, then batch normalisation; in place where no gradient is needed."""
     features = features.relu_()
     if norm.training or torch.is_grad_enabled():
         return norm(features)

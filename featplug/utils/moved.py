@@ -13,7 +13,6 @@ from types import ModuleType
 MODULES = {
     "featplug.confs": ("featplug.methods",),
     "featplug.extract": ("featplug.stages.extract",),
-    "featplug.hloc.confs": ("featplug.hloc.tables",),
     "featplug.images": ("featplug.io.images",),
     "featplug.match": ("featplug.stages.match",),
     "featplug.pairs": ("featplug.stages.pairs", "featplug.io.pair_lists"),

@@ -24,14 +24,14 @@ class ConfStatus:
     matcher: str | None
     """Matcher conf that a feature is matched with by default."""
     describes: bool
-    """Whether it describes the keypoints of other confs, too."""
+    """Whether it can describe the keypoints of other confs."""
     weights: dict[str, WeightsStatus | None]
-    """For the feature key of each of its networks, but those that another one's file includes, the
-    file that is used or, where none is there, the one to get; None where nobody offers any."""
+    """Checkpoint of each network, unless another one's file includes it, to the file that is used
+    or, if it is missing, the one to get; None where no file is known."""
 
     @property
     def is_ready(self) -> bool:
-        """Whether all the weights it needs are there."""
+        """Whether all the weights it needs are available."""
         return all(
             status is not None and status.how not in ("missing", "damaged")
             for status in self.weights.values()
@@ -55,7 +55,7 @@ def list_confs(table: MethodTable[Any] = features) -> list[ConfStatus]:
 
 
 def _weights(model: Mapping[str, Any]) -> dict[str, WeightsStatus | None]:
-    """Say what each of a conf's networks would be loaded from."""
+    """Find what each of a conf's networks would be loaded from."""
     chosen: dict[str, WeightsStatus | None] = {}
     included: set[str] = set()
     for checkpoint in _checkpoints(model):
@@ -72,7 +72,7 @@ def _checkpoints(model: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _chosen(checkpoint: str) -> WeightsStatus | None:
-    """What :func:`featplug.weights.loading.load_weights` chooses by itself."""
+    """The file that :func:`featplug.weights.loading.load_weights` chooses by itself."""
     statuses = [weights_status(entry) for entry in preferred_entries(checkpoint)]
     there = [status for status in statuses if status.path is not None]
     return next(iter(there + statuses), None)

@@ -1,7 +1,7 @@
 """Checkpoint files: read without running code, converted, compared with a network.
 
 A PyTorch checkpoint is a pickle, and a pickle can call any function. Files are therefore read
-with ``weights_only=True``, which builds tensors and plain values; beside those only what training
+with ``weights_only=True``, which builds tensors and plain values; besides, only what training
 scripts commonly leave in a checkpoint is allowed, ``argparse.Namespace`` and numpy numbers.
 """
 
@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 
 class _RefusedError(Exception):
-    """A pickle asks for what is not allowed; the message names it."""
+    """A pickle needs what is not allowed; the message says what."""
 
 
 class _NumberType:
@@ -143,7 +143,7 @@ def read_torch(path: Path) -> Any:
     """Read a file of ``torch.save``, in its zip form or the older one, without running code.
 
     Raises:
-        ValueError: the file is damaged, of another kind, or wants more than tensors and values.
+        ValueError: the file is damaged, of another kind, or needs more than tensors and values.
     """
     head = refuse_pages(path)
     is_zip = head.startswith(b"PK")
@@ -155,24 +155,24 @@ def read_torch(path: Path) -> Any:
         with torch.serialization.safe_globals(_ALLOWED_GLOBALS):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except _RefusedError as error:
-        raise _refused(path, f"wants {error}") from error
+        raise _refused(path, f"needs {error}") from error
     except _DAMAGE as error:
-        wanted = re.search(r"GLOBAL (\S+)", str(error))
-        if isinstance(error, pickle.UnpicklingError) and wanted:
-            raise _refused(path, f"wants {wanted[1]}") from error
+        needed = re.search(r"GLOBAL (\S+)", str(error))
+        if isinstance(error, pickle.UnpicklingError) and needed:
+            raise _refused(path, f"needs {needed[1]}") from error
         reason = str(error).rpartition("WeightsUnpickler error: ")[2].strip()
         raise damaged(path, reason or type(error).__name__) from error
 
 
 def _refused(path: Path, reason: str) -> ValueError:
     return ValueError(
-        f"{path} is refused because it {reason}, which could run code; "
+        f"{path} is rejected because it {reason}, which could run code; "
         "have its tensors alone saved with torch.save(model.state_dict(), ...)."
     )
 
 
 def damaged(path: Path, reason: str) -> ValueError:
-    """Give the error of a file that cannot be read to its end; its reason's first sentence."""
+    """Return the error of a file that cannot be read to its end; its reason's first sentence."""
     reason = reason.split(". ")[0].split("\n")[0].rstrip(".")
     return ValueError(f"{path} is damaged or only half downloaded ({reason}); download it again.")
 
@@ -183,12 +183,12 @@ def _open_safetensors(path: Path) -> Any:
         return safe_open(path, "pt")
     except SafetensorError as error:
         raise ValueError(
-            f"{path} is no whole safetensors file ({error}); fetch or import it again."
+            f"{path} is not a complete safetensors file ({error}); fetch or import it again."
         ) from error
 
 
 def refuse_pages(path: Path) -> bytes:
-    """Refuse an empty file and a saved web page; return the first bytes of any other.
+    """Reject an empty file and a saved web page; return the first bytes of any other.
 
     Raises:
         ValueError: it is such a file.
@@ -199,28 +199,28 @@ def refuse_pages(path: Path) -> bytes:
         raise ValueError(f"{path} is empty; download it again.")
     if re.match(rb"\s*<(!doctype|html|\?xml|head)", head, re.IGNORECASE):
         raise ValueError(
-            f"{path} is a web page and no checkpoint; download the file that its address links to."
+            f"{path} is a web page, not a checkpoint; download the file that it links to."
         )
     return head
 
 
 def _not_torch(path: Path, head: bytes) -> ValueError:
-    """Say what a file is that torch.save did not write: a plain pickle, or something else."""
+    """Return the error of a file that torch.save did not write: a plain pickle, or other data."""
     strings: list[str] = []
     try:
         for opcode, argument, _ in pickletools.genops(path.read_bytes() if head[0] == 128 else b""):
             if opcode.name in ("GLOBAL", "STACK_GLOBAL"):
                 name = str(argument).split() if opcode.name == "GLOBAL" else strings[-2:]
-                return _refused(path, f"is a plain pickle that wants {'.'.join(name)}")
+                return _refused(path, f"is a plain pickle that needs {'.'.join(name)}")
             if isinstance(argument, str):
                 strings.append(argument)
     except ValueError:
-        return ValueError(f"{path} is no PyTorch checkpoint.")
+        return ValueError(f"{path} is not a PyTorch checkpoint.")
     return _refused(path, "is a plain pickle")
 
 
 def _check_archive(path: Path) -> None:
-    """Check what torch.load leaves unchecked in a zip file: its kind and its checksums."""
+    """Check what torch.load does not check in a zip file: its kind and its checksums."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()

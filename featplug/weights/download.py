@@ -1,4 +1,4 @@
-"""Downloads over HTTP that go on where they stopped, checked and put in place by pooch."""
+"""Downloads over HTTP that resume, checked and put in place by pooch."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ CHUNK_BYTES = 1 << 16
 class ResumingDownloader:
     """A downloader for pooch that keeps what has arrived and asks for the rest next time.
 
-    The bytes that have arrived lie beside the target in a ``.part`` file whose name is made from
-    the URL and from the server's ETag or Last-Modified and length, so that the halves of two
-    versions of a file are never joined.
+    The bytes that have arrived are kept next to the target, in a ``.part`` file named by the URL
+    and by the server's ETag or Last-Modified and length, so that the halves of two versions of a
+    file are never joined.
 
     Args:
         progress: show a bar with rate and time left.
@@ -37,7 +37,7 @@ class ResumingDownloader:
 
         Raises:
             requests.RequestException: the server did not answer, or not to the end.
-            ValueError: the server refused, or fewer or more bytes arrived than it announced.
+            ValueError: the server reported an error, or sent fewer or more bytes than announced.
         """
         with requests.Session() as session:
             session.headers["Accept-Encoding"] = "identity"
@@ -89,7 +89,7 @@ class ResumingDownloader:
 
 
 def download(url: str, target: Path, sha256: str | None = None, progress: bool = False) -> Path:
-    """Download one file; a download that was cut short goes on where it stopped.
+    """Download one file, or resume its download.
 
     Args:
         url: an ``http`` or ``https`` address.
@@ -101,7 +101,7 @@ def download(url: str, target: Path, sha256: str | None = None, progress: bool =
         ``target``.
 
     Raises:
-        ValueError: the server refused, did not answer or stopped, or the file has another hash.
+        ValueError: the server failed or did not answer, or the file has another hash.
     """
     pooch.get_logger().setLevel(logging.WARNING)  # it would print where it downloads to
     try:

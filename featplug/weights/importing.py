@@ -35,7 +35,7 @@ from featplug.weights.registry import (
 
 logger = logging.getLogger(__name__)
 
-_FILE_ITSELF = "is refused|web page|is empty|half downloaded"
+_FILE_ITSELF = "is rejected|web page|is empty|half downloaded"
 
 
 def import_weights(
@@ -54,8 +54,8 @@ def import_weights(
 
     Raises:
         FileNotFoundError: the file is not there.
-        ValueError: the file is damaged, refused, fits no entry or several; or the folder cannot
-            be written to.
+        ValueError: the file is damaged, rejected, fits no entry or several, or the folder is not
+            writable.
     """
     file = Path(file)
     if not file.is_file():
@@ -66,8 +66,8 @@ def import_weights(
         imported, metadata = read_recorded(file)
     if metadata.keys() & {"system", "config"}:
         raise ValueError(
-            f"{file} was trained with featplug, so it is no authors' file; use it as it is, with "
-            f"--weights {file}."
+            f"{file} was trained with featplug, so it is not an authors' file; use it as it is, "
+            f"with --weights {file}."
         )
     hashes = hash_source(file, metadata)
     source_file = metadata.get("source_file", file.name)
@@ -89,7 +89,7 @@ def import_weights(
     }
     if not _holds(target, recorded):
         _make_folder(folder)
-        # Copies, because safetensors refuses tensors that share memory.
+        # Copies, because safetensors rejects tensors that share memory.
         copies = {key: tensor.contiguous().clone() for key, tensor in state.items()}
         if target.is_file():
             logger.warning("%s held other weights, which are replaced", target)
@@ -112,11 +112,11 @@ def fetch_weights(name: str, progress: bool = False) -> Path:
         progress: show a bar with rate and time left.
 
     Returns:
-        The safetensors file; nothing is downloaded where it is there and whole.
+        The safetensors file; nothing is downloaded where it is complete.
 
     Raises:
-        ValueError: the entry has no URL, or no mirror gave a file that fits; a download that was
-            cut short goes on where it stopped when this is called again.
+        ValueError: the entry has no URL, or no mirror had a file that fits; the next call resumes
+            an interrupted download.
     """
     entry = get_entry(name)
     mirrors = [(source, url) for source in entry.sources for url in source.urls]
@@ -172,13 +172,13 @@ def _fitting(
             fitting.append((entry, state))
     if not fitting:
         if len(candidates) > 1 and min(problems)[0] == float("inf"):
-            # Every converter refused it; only what is wrong with the file itself says more.
+            # No converter reads it; only what is wrong with the file itself says more.
             telling = [text for _, text in problems if re.search(_FILE_ITSELF, text)]
             raise ValueError(
                 telling[0]
                 if telling
-                else f"{file} is no weights file of any system here; give the authors' .pth, .pt, "
-                ".tar, .pb, .index or .mat file, or a .safetensors file."
+                else f"{file} is not a weights file of any known system; give the authors' .pth, "
+                ".pt, .tar, .pb, .index or .mat file, or a .safetensors file."
             )
         raise ValueError(min(problems)[1])
     if len(fitting) > 1:

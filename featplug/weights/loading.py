@@ -1,4 +1,4 @@
-"""Weights: finding those of a network, loading and verifying them.
+"""Finding the weights of a network, loading and verifying them.
 
 :mod:`featplug.weights.registry` lists the files, :mod:`featplug.weights.importing` imports authors'
 files, :mod:`featplug.weights.checkpoints` reads files without running code.
@@ -30,19 +30,19 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class WeightsStatus:
-    """One registry entry and which file of it is there."""
+    """One registry entry and its file."""
 
     entry: str
     feature: str
     licence: str
-    """Of the file that is there, else of the authors' own."""
+    """Licence of the file that is found, else of the authors' own."""
     citation: str
     url: str | None
     path: Path | None
     how: str
     """``imported``, ``authors' file``, ``shipped``, ``missing`` or ``damaged``."""
     file: str
-    """The authors' own name of it."""
+    """Name of the authors' file."""
     includes: Sequence[str] = ()
     """Feature keys of other networks that the file holds too."""
 
@@ -55,7 +55,7 @@ class WeightsCheck:
     path: Path | None
     ok: bool
     message: str
-    """The hash that was found right, or what is wrong."""
+    """Verified hash, or what is wrong."""
 
 
 def load_weights(checkpoint: str, choice: str, network: nn.Module) -> WeightsRecord:
@@ -71,8 +71,8 @@ def load_weights(checkpoint: str, choice: str, network: nn.Module) -> WeightsRec
         What was loaded.
 
     Raises:
-        FileNotFoundError: the weights are not there; the message says how to get them.
-        ValueError: the file is damaged, refused, or does not fit the network.
+        FileNotFoundError: the weights are missing; the message says how to get them.
+        ValueError: the file is damaged, rejected, or does not fit the network.
     """
     state, record, _ = _find(checkpoint, choice)
     _assign(state, network, record.path)
@@ -93,8 +93,8 @@ def load_network(
         The network on the CPU in float32, and what was loaded.
 
     Raises:
-        FileNotFoundError: the weights are not there; the message says how to get them.
-        ValueError: the file is damaged, refused, or holds no such network.
+        FileNotFoundError: the weights are missing; the message says how to get them.
+        ValueError: the file is damaged, rejected, or holds no such network.
     """
     state, record, entry = _find(checkpoint, choice)
     try:
@@ -136,12 +136,12 @@ def _assign(state: Mapping[str, Tensor], network: nn.Module, path: Path) -> None
 
 
 def list_weights() -> list[WeightsStatus]:
-    """Say for each registry entry which file would be used, without reading its tensors."""
+    """Report for each registry entry which file would be used, without reading its tensors."""
     return [weights_status(entry) for entry in read_registry().values()]
 
 
 def weights_status(entry: RegistryEntry) -> WeightsStatus:
-    """Say which file of a registry entry would be used, without reading its tensors."""
+    """Report which file of a registry entry would be used, without reading its tensors."""
     path, how = entry.find() or (None, "missing")
     licence = entry.sources[0].licence
     if path is not None:
@@ -158,7 +158,7 @@ def weights_status(entry: RegistryEntry) -> WeightsStatus:
 
 
 def verify_weights(names: Iterable[str] | None = None) -> list[WeightsCheck]:
-    """Recompute the hashes of the weights that are there and compare each with its network.
+    """Recompute the hashes of the available weights and compare each with its network.
 
     Args:
         names: registry entries; all that are found if None.

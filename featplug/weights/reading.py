@@ -100,7 +100,7 @@ def check_known(path: Path, entry: RegistryEntry | None, file: str, hashes: Hash
 def recognise(
     file: Path, source_file: str, hashes: Hashes, name: str | None
 ) -> list[RegistryEntry]:
-    """List the entries that a file to import may belong to: one, where name or hash tell.
+    """List the entries that a file to import may belong to: one, where name or hash decide.
 
     Args:
         file: the file.
@@ -109,7 +109,7 @@ def recognise(
         name: the entry that the user says it is of.
 
     Raises:
-        ValueError: it is not what the user says, or there is no such entry to import.
+        ValueError: it is not what the user says, or the entry does not exist or is not imported.
     """
     official = _official()
     if name is not None:

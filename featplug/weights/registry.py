@@ -1,4 +1,4 @@
-"""The registry of weights files: what featplug knows of each, and where its file is found.
+"""The registry of weights files: what is known of each, and where its file is.
 
 ``weights/registry.toml`` names the authors' files and the weights shipped here. The authors' are
 searched in ``$FEATPLUG_WEIGHTS`` and then in the user cache, as imported safetensors or under
@@ -27,7 +27,7 @@ FOLDER_VARIABLE = "FEATPLUG_WEIGHTS"
 
 
 class NetworkFromState(Protocol):
-    """A network class of which a weights file says the layers."""
+    """A network class whose layers a weights file lists."""
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> nn.Module:
@@ -53,11 +53,11 @@ class WeightsRecord:
 
 
 class Hashes(NamedTuple):
-    """What tells an authors' file from any other."""
+    """What identifies an authors' file."""
 
     sha256: str
     git_blob: str | None = None
-    """Its id in git; unknown where only what was converted from the file is at hand."""
+    """Id in git; unknown for a converted file."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Source:
     size: int | None = None
 
     def agrees(self, hashes: Hashes) -> bool | None:
-        """Whether a file with these hashes is this one; None where there is none to compare."""
+        """Whether a file with these hashes is this one; None where no hash is known."""
         pairs = ((self.sha256, hashes.sha256), (self.git_blob, hashes.git_blob))
         compared = [known == found for known, found in pairs if known and found]
         return all(compared) if compared else None
@@ -125,17 +125,17 @@ class RegistryEntry:
         Raises:
             ValueError: it is another kind of network; says in a few words how it differs.
         """
-        for name, wanted in self.requires.items():
-            found = getattr(network, name)
-            if found != wanted:
-                raise ValueError(f"{name} is {found} and not {wanted}")
+        for name, required in self.requires.items():
+            actual = getattr(network, name)
+            if actual != required:
+                raise ValueError(f"{name} is {actual} and not {required}")
 
     def convert(self, path: Path) -> dict[str, Tensor]:
         """Read an authors' file as a state dict in the network's names."""
         return _import_attribute(self.converter)(path)
 
     def find(self) -> tuple[Path, str] | None:
-        """Find the file to use, and say whether it is imported, an authors' file or shipped."""
+        """Find the file to use, and whether it is imported, an authors' file or shipped."""
         files = [source.file for source in self.sources]
         if self.origin == "featplug":
             shipped = [shipped_folder() / file for file in files]
@@ -150,13 +150,13 @@ class RegistryEntry:
         return None
 
     def source_of(self, file: str, hashes: Hashes | None = None) -> Source | None:
-        """Give the source with one of these hashes, else the one with this file name."""
+        """Return the source with one of these hashes, else the one with this file name."""
         by_hash = [source for source in self.sources if hashes and source.agrees(hashes)]
         by_name = [source for source in self.sources if source.file == file]
         return next(iter(by_hash + by_name), None)
 
     def explain_missing(self) -> str:
-        """Say in one sentence that the file is not there and how to get it."""
+        """Return the sentence that the file is missing and how to get it."""
         source = self.sources[0]
         if self.origin == "featplug":
             return f"{source.file} is not in {shipped_folder()}; install featplug again."
@@ -191,7 +191,7 @@ def get_entry(name: str) -> RegistryEntry:
     """Look up one entry.
 
     Raises:
-        ValueError: there is none of this name; the message lists those that there are.
+        ValueError: no entry has this name; lists those that exist.
     """
     registry = read_registry()
     if name not in registry:
@@ -212,7 +212,7 @@ def preferred_entries(checkpoint: str) -> list[RegistryEntry]:
 
 
 def shipped_folder() -> Path:
-    """Give the folder of the registry and the shipped weights, in a wheel or in a checkout."""
+    """Return the folder of the registry and the shipped weights, in a wheel or in a checkout."""
     package = Path(__file__).resolve().parents[1]
     in_wheel = package / "_weights"
     return in_wheel if in_wheel.is_dir() else package.parent / "weights"

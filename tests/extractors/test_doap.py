@@ -227,5 +227,5 @@ def test_weights_of_the_other_kind_are_refused(weights: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("option", ["relative_radius", "default_scale", "batch_size"])
 def test_options_must_be_positive(weights: dict[str, str], option: str) -> None:
-    with pytest.raises(ValueError, match=f"{option} of DOAP must be positive, not 0"):
+    with pytest.raises(ValueError, match=f"{option} must be positive, not 0"):
         extractor(weights, **{option: 0})

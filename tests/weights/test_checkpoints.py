@@ -68,7 +68,7 @@ def test_old_numpy_names_are_read(tmp_path: Path) -> None:
 def test_code_is_refused_and_not_run(tmp_path: Path, is_zip: bool) -> None:
     witness = tmp_path / "ran"
     path = save({"model": state(), "x": CallsSystem(witness)}, tmp_path / "evil.pth", is_zip)
-    with pytest.raises(ValueError, match=rf"evil\.pth is refused .* {os.name}\.system,"):
+    with pytest.raises(ValueError, match=rf"evil\.pth is rejected .* {os.name}\.system,"):
         read_torch(path)
     assert not witness.exists()
 
@@ -77,7 +77,7 @@ def test_code_is_refused_and_not_run(tmp_path: Path, is_zip: bool) -> None:
 def test_plain_pickle_is_refused_and_not_run(tmp_path: Path, protocol: int) -> None:
     witness, path = tmp_path / "ran", tmp_path / "plain.pth"
     path.write_bytes(pickle.dumps({"model": CallsSystem(witness)}, protocol))
-    expected = rf"plain\.pth is refused .* {os.name}\.system," if protocol else "no PyTorch"
+    expected = rf"plain\.pth is rejected .* {os.name}\.system," if protocol else "not a PyTorch"
     with pytest.raises(ValueError, match=expected):
         read_torch(path)
     assert not witness.exists()
@@ -87,14 +87,14 @@ def test_other_numpy_types_are_refused(tmp_path: Path) -> None:
     # A pickled numpy.dtype can set its own size, and numpy then reads beyond its memory.
     path = save({"model": {}, "name": np.str_("x")}, tmp_path / "text.pth")
     with pytest.raises(
-        ValueError, match=r"text\.pth is refused because it wants numpy\.dtype\('U1'\)"
+        ValueError, match=r"text\.pth is rejected because it needs numpy\.dtype\('U1'\)"
     ):
         read_torch(path)
 
 
 def test_numpy_array_is_refused_by_name(tmp_path: Path) -> None:
     path = save({"model": {"w": np.ones(3)}}, tmp_path / "array.pth")
-    with pytest.raises(ValueError, match=r"wants numpy\.\S*_reconstruct"):
+    with pytest.raises(ValueError, match=r"needs numpy\.\S*_reconstruct"):
         read_torch(path)
 
 
@@ -102,7 +102,7 @@ def test_numpy_array_is_refused_by_name(tmp_path: Path) -> None:
 def test_torchscript_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "script.pt"
     torch.jit.script(nn.Linear(2, 2)).save(str(path))
-    with pytest.raises(ValueError, match=r"script\.pt is refused because it is a TorchScript"):
+    with pytest.raises(ValueError, match=r"script\.pt is rejected because it is a TorchScript"):
         read_torch(path)
 
 
@@ -133,7 +133,7 @@ def test_flipped_bit_is_found_by_the_checksum(tmp_path: Path) -> None:
         (b"", "is empty"),
         (b"<!DOCTYPE html><html>moved</html>", "is a web page"),
         (b"\n <HTML><head>", "is a web page"),
-        (b"hello", "is no (PyTorch checkpoint|whole safetensors file)"),
+        (b"hello", "is not a (PyTorch checkpoint|complete safetensors file)"),
     ],
 )
 def test_other_files_are_told(tmp_path: Path, name: str, content: bytes, message: str) -> None:
@@ -191,5 +191,5 @@ def test_safetensors_cut_short_is_told(tmp_path: Path) -> None:
     path = tmp_path / "cut.safetensors"
     save_file(state(), path)
     path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(ValueError, match=r"cut\.safetensors is no whole safetensors file"):
+    with pytest.raises(ValueError, match=r"cut\.safetensors is not a complete safetensors file"):
         read_safetensors(path)

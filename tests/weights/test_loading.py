@@ -529,7 +529,9 @@ def test_a_file_of_no_system_is_told_as_such(
 ) -> None:
     monkeypatch.setenv("FEATPLUG_WEIGHTS", str(tmp_path))
     (tmp_path / "notes.txt").write_text("not weights")
-    with pytest.raises(ValueError, match=r"notes\.txt is no weights file of any system here; give"):
+    with pytest.raises(
+        ValueError, match=r"notes\.txt is not a weights file of any known system; give"
+    ):
         import_weights(tmp_path / "notes.txt")
 
 

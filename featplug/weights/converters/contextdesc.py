@@ -70,8 +70,8 @@ def contextdesc(path: Path) -> dict[str, Tensor]:
     """Convert the weights of local and augmentation network.
 
     Args:
-        path: ``contextdesc_pp.tar`` and the like; ``loc.pb`` with ``aug.pb`` beside it, or the
-            reverse; or ``model.ckpt-400000.index`` with its data file beside it.
+        path: ``contextdesc_pp.tar`` and the like; ``loc.pb`` next to ``aug.pb``, either of them;
+            or ``model.ckpt-400000.index`` next to its data file.
 
     Raises:
         ValueError: a file is missing, damaged, or another system's.
@@ -86,8 +86,8 @@ def regional(path: Path) -> dict[str, Tensor]:
     """Convert the weights of the retrieval model, whose features visual context is made of.
 
     Args:
-        path: ``retrieval_model.tar``, ``reg.pb``, or ``model.ckpt-550000.index`` with its data
-            file beside it.
+        path: ``retrieval_model.tar``, ``reg.pb``, or ``model.ckpt-550000.index`` next to its
+            data file.
 
     Raises:
         ValueError: a file is missing, damaged, or another system's.
@@ -133,7 +133,7 @@ def _convert(
 
 
 def _variable_name(key: str) -> str:
-    """Give TensorFlow's name of a state dict's tensor."""
+    """Return TensorFlow's name of a state dict's tensor."""
     layer, _, leaf = key.rpartition(".")
     is_norm = re.search(r"bn\d?$", layer) is not None
     for pattern, scope in _SCOPES:
@@ -192,7 +192,7 @@ def _read(path: Path, graphs: tuple[str, ...], names: tuple[str, ...]) -> _Varia
         archive = tarfile.open(path, "r:gz" if head.startswith(_GZIP_MAGIC) else "r:")  # noqa: SIM115
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise ValueError(
-            f"{path} is no file of ContextDesc's; give the authors' .tar, a .pb of it, or the "
+            f"{path} is not a file of ContextDesc; give the authors' .tar, a .pb of it, or the "
             ".index file of a checkpoint."
         ) from error
     with archive:
@@ -211,12 +211,12 @@ def _last_bytes(path: Path, count: int) -> bytes:
 def _beside(path: Path, name: str) -> Path:
     sibling = path.with_name(name)
     if not sibling.is_file():
-        raise ValueError(f"{path.name} needs {name} beside it in {path.parent}; put it there.")
+        raise ValueError(f"{path.name} needs {name} next to it in {path.parent}; put it there.")
     return sibling
 
 
 def _all_graphs(path: Path, graphs: tuple[str, ...]) -> list[Path]:
-    """The other graphs that belong to one, which lie beside it under their own names."""
+    """The other graphs that belong to one, which are next to it."""
     others = [name for name in graphs if name != path.name] if path.name in graphs else []
     return [path, *(_beside(path, name) for name in others)]
 
@@ -251,7 +251,7 @@ def _epsilons(nodes: Mapping[str, GraphNode]) -> Iterable[tuple[str, float]]:
 def _checkpoint(
     name: str, index: bytes, read_data: Callable[[str], bytes], names: tuple[str, ...]
 ) -> _Variables:
-    """Read a checkpoint without what an optimiser has left in it."""
+    """Read a checkpoint without the variables of an optimiser."""
     return _Variables(read_bundle(index, read_data, name, lambda key: key.endswith(names)))
 
 
@@ -265,7 +265,7 @@ def _archive(
         file = archive.extractfile(members[name]) if name in members else None
         data = b"" if file is None else file.read()
         if file is None or len(data) != members[name].size:
-            raise ValueError(f"{path} lacks {name} or a part of it; download it again.")
+            raise ValueError(f"{path} lacks {name} or has only its beginning; download it again.")
         return data
 
     if set(graphs) <= set(members):

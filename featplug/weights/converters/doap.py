@@ -38,7 +38,7 @@ _KINDS = {
 }
 """What a layer is, by the last part of its type, in lower case; of DagNN and SimpleNN alike."""
 _OUTPUTS = ("logits", "bn7")
-"""Where the authors' code reads DOAP's descriptor: the first of these that there is."""
+"""Variables that the authors' code reads DOAP's descriptor from: the first that exists."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +57,7 @@ class _Block:
         return _KINDS.get(self.type.rpartition(".")[2].lower())
 
     def lengths(self, option: str, count: int, default: int) -> tuple[int, ...]:
-        """Give an option of ``count`` whole numbers, of which the file may have just one."""
+        """Return an option of ``count`` whole numbers, of which the file may have just one."""
         given = np.ravel(self.options.get(option, default))
         try:
             numbers = given.astype(float).astype(int)
@@ -68,12 +68,12 @@ class _Block:
         return tuple(np.broadcast_to(numbers, count).tolist())
 
     def pair(self, option: str, default: int = 1) -> tuple[int, int]:
-        """Give an option that has a vertical and a horizontal number."""
+        """Return an option that has a vertical and a horizontal number."""
         vertical, horizontal = self.lengths(option, 2, default)
         return vertical, horizontal
 
     def numbers(self, index: int, what: str) -> np.ndarray:
-        """Give one of the layer's arrays of weights."""
+        """Return one of the layer's arrays of weights."""
         value = self.weights[index] if index < len(self.weights) else None
         if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu" or not value.size:
             raise ValueError(
@@ -114,7 +114,7 @@ def doap(path: Path) -> dict[str, Tensor]:
     try:
         return _convert(net, layers)
     except ValueError as error:
-        raise ValueError(f"{path} is no network of DOAP: {error}.") from error
+        raise ValueError(f"{path} is not a network of DOAP: {error}.") from error
 
 
 def _convert(net: dict[str, Any], layers: list[dict[str, Any]]) -> dict[str, Tensor]:
@@ -139,7 +139,7 @@ def _convert(net: dict[str, Any], layers: list[dict[str, Any]]) -> dict[str, Ten
 
 
 def _image_size(net: dict[str, Any]) -> int | None:
-    """Side of the patches by the file's ``meta``, if it is there."""
+    """Side of the patches by the file's ``meta``, if present."""
     size: Any = net
     for key in ("meta", "normalization", "imageSize"):
         size = size.get(key) if isinstance(size, dict) else None
@@ -179,7 +179,7 @@ def _dag_chains(blocks: list[_Block]) -> tuple[list[_Block], list[_Block], int]:
 
     Returns:
         The layers after the sampler or the input, those of the localisation network, and the side
-        of the sampled patches, 0 where there is no transformer.
+        of the sampled patches, 0 without a transformer.
     """
     producers = {output: block for block in blocks for output in block.outputs}
     output = next((name for name in _OUTPUTS if name in producers), None)

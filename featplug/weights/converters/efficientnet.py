@@ -62,5 +62,5 @@ def efficientnet_lite0(path: Path) -> dict[str, Tensor]:
         prefix = f"{block.removeprefix('_')}." if block else ""
         state[f"{prefix}{names[name]}.{leaf}"] = value
     if not state:
-        raise ValueError(f"{path} is no state dict.")
+        raise ValueError(f"{path} is not a state dict.")
     return state

@@ -45,8 +45,8 @@ def read_mat(path: Path) -> dict[str, Any]:
 
     Returns:
         Structs as dicts, struct arrays and cells as lists in MATLAB's order of elements, text as
-        str, numbers as arrays with MATLAB's axes, and None for what else there is: objects,
-        function handles, sparse matrices.
+        str, numbers as arrays with MATLAB's axes, and None for objects,
+        function handles and sparse matrices.
 
     Raises:
         ValueError: the file is damaged or of another kind.
@@ -68,7 +68,7 @@ def read_mat_array(path: Path, name: str) -> np.ndarray:
 
     Returns:
         The array with MATLAB's axes, read-only. Of an uncompressed file of version 5 it is a view
-        of the file, of which only the parts that are looked at are read.
+        of the file, which is read where it is used.
 
     Raises:
         ValueError: the file is damaged or of another kind, or has no such array.
@@ -86,7 +86,7 @@ def read_mat_array(path: Path, name: str) -> np.ndarray:
 
 
 def mat_array_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Give the shapes of a file's arrays without reading them, which finds a half download too.
+    """Return the shapes of a file's arrays without reading them; detects half downloads.
 
     Raises:
         ValueError: the file is damaged or of another kind.
@@ -106,7 +106,7 @@ def _is_version73(path: Path) -> bool:
         raise damaged(path, "its HDF5 part is missing")
     if not is_hdf5 and not head.startswith(b"MATLAB 5.0"):
         raise ValueError(
-            f"{path} is no MATLAB file of version 5 or 7.3; give the authors' .mat file, or a "
+            f"{path} is not a MATLAB file of version 5 or 7.3; give the authors' .mat file, or a "
             ".safetensors file."
         )
     return is_hdf5
@@ -157,17 +157,17 @@ class _Version5:
             if kind == _COMPRESSED:
                 ((kind, content),) = self._elements(memoryview(zlib.decompress(content)))
             if kind != _MATRIX:
-                raise ValueError(f"an element of type {kind} is no variable")
+                raise ValueError(f"an element of type {kind} is not a variable")
             name, value = self._matrix(content)
             if name:  # the one without holds the data of objects
                 named[name] = value
         return named
 
-    def variable(self, wanted: str) -> Any:
-        """Give one variable, or None where there is none of this name; unpacks no other."""
+    def variable(self, requested: str) -> Any:
+        """Return one variable, or None where none has this name; unpacks no other."""
         for kind, content in self._elements(self._data[_HEADER_SIZE:]):
             size, name, _ = self._description(kind, content)
-            if name != wanted:
+            if name != requested:
                 continue
             if kind == _COMPRESSED:
                 # With its size known, the unpacked bytes need not be moved as they grow.
@@ -177,21 +177,21 @@ class _Version5:
         return None
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Give the shape of each array of numbers."""
+        """Return the shape of each array of numbers."""
         described = [self._description(*e) for e in self._elements(self._data[_HEADER_SIZE:])]
         return {name: shape for _, name, shape in described if shape is not None}
 
     def _description(
         self, kind: int, content: memoryview
     ) -> tuple[int, str, tuple[int, ...] | None]:
-        """Give a variable's size in bytes, its name and, of an array of numbers, its shape."""
+        """Return a variable's size in bytes, its name and, of an array of numbers, its shape."""
         size, start = len(content), 0
         if kind == _COMPRESSED:
             content = memoryview(zlib.decompressobj().decompress(content[:_PEEK], _PEEK))
             kind, size = struct.unpack_from(f"{self._order}2I", content)
             size, start = size + 8, 8
         if kind != _MATRIX:
-            raise ValueError(f"an element of type {kind} is no variable")
+            raise ValueError(f"an element of type {kind} is not a variable")
         elements = self._elements(content[start:])
         array_class = int(self._numbers(*next(elements))[0]) & 0xFF
         if array_class == _OPAQUE:
@@ -201,7 +201,7 @@ class _Version5:
         return size, name, shape if array_class in _CLASSES else None
 
     def _elements(self, data: memoryview) -> Iterator[tuple[int, memoryview]]:
-        """Give type and content of the elements that data consists of."""
+        """Yield type and content of the elements that data consists of."""
         while data:
             kind, size = struct.unpack_from(f"{self._order}2I", data)
             start, end = 8, 8 + size
@@ -209,13 +209,13 @@ class _Version5:
                 kind, size = kind & 0xFFFF, kind >> 16
                 start, end = 4, 4 + size
             if end > len(data) or (start == 4 and size > 4):
-                raise ValueError(f"{size} bytes are announced, {len(data) - start} are there")
+                raise ValueError(f"{size} bytes are announced, {len(data) - start} present")
             yield kind, data[start:end]
             aligned = end if kind == _COMPRESSED else -(-end // 8) * 8
             data = data[aligned:]
 
     def _matrix(self, data: memoryview) -> tuple[str, Any]:
-        """Give the name and the value of an array of any class."""
+        """Return the name and the value of an array of any class."""
         if not data:
             return "", np.zeros((0, 0))
         elements = self._elements(data)
@@ -247,7 +247,7 @@ class _Version5:
     def _inner(self, element: tuple[int, memoryview]) -> Any:
         kind, content = element
         if kind != _MATRIX:
-            raise ValueError(f"an element of type {kind} is no array")
+            raise ValueError(f"an element of type {kind} is not an array")
         return self._matrix(content)[1]
 
     def _numbers(self, kind: int, content: memoryview) -> np.ndarray:

@@ -40,7 +40,7 @@ def netvlad(path: Path) -> dict[str, Tensor]:
     try:
         return _convert(net, layers)
     except ValueError as error:
-        raise ValueError(f"{path} is no network of NetVLAD: {error}.") from error
+        raise ValueError(f"{path} is not a network of NetVLAD: {error}.") from error
 
 
 def _convert(net: dict[str, Any], layers: list[dict[str, Any]]) -> dict[str, Tensor]:

@@ -10,13 +10,13 @@ from torch import Tensor
 from featplug.weights.checkpoints import read_torch
 
 
-def _check_state_dict(state: Any, contents: Any, path: Path, wanted: str) -> dict[str, Tensor]:
-    """Check that a part of a checkpoint's contents, or all of them, is a state dict."""
+def _check_state_dict(state: Any, contents: Any, path: Path, problem: str) -> dict[str, Tensor]:
+    """Check that an entry of a checkpoint's contents, or all of them, is a state dict."""
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         keys = list(map(str, contents)) if isinstance(contents, dict) else []
         holds = ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
         raise ValueError(
-            f"{path} {wanted} (it holds {holds or type(contents).__name__}), so it is another "
+            f"{path} {problem} (it holds {holds or type(contents).__name__}), so it is another "
             "system's checkpoint."
         )
     return state
@@ -60,8 +60,8 @@ def mtldesc(path: Path) -> dict[str, Tensor]:
     """Convert a checkpoint of MTLDesc (``model_29.pt``): keys lose a prefix ``module.``.
 
     Raises:
-        ValueError: the file is no state dict, or cannot be read.
+        ValueError: the file is not a state dict, or cannot be read.
     """
     contents = read_torch(path)
-    state = _check_state_dict(contents, contents, path, "is no state dict")
+    state = _check_state_dict(contents, contents, path, "is not a state dict")
     return {str(key).removeprefix("module."): tensor for key, tensor in state.items()}

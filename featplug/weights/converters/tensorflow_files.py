@@ -2,8 +2,8 @@
 
 A frozen graph (``.pb``) is a serialised ``GraphDef`` in Protocol Buffers' wire format, its weights
 are nodes ``Const``. A checkpoint (a "tensor bundle") is a table of LevelDB's format (``.index``)
-that says where in ``.data-…`` files the raw little-endian values lie. Of both only the numbers are
-read; whatever a file says, nothing is run and nothing is read beyond its end.
+that says where in ``.data-…`` files the raw little-endian values lie. Only numbers are read;
+whatever a file says, nothing is run and nothing is read beyond its end.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ class GraphNode:
     op: str = ""
     inputs: list[str] = field(default_factory=list)
     attributes: dict[str, float] = field(default_factory=dict)
-    """Those that are single floats, such as ``epsilon``."""
+    """Attributes that are single floats, such as ``epsilon``."""
     value: np.ndarray | None = None
-    """Of a ``Const`` of numbers."""
+    """Value of a ``Const`` of numbers."""
 
 
 def read_graph(data: bytes, name: str) -> dict[str, GraphNode]:
@@ -65,7 +65,7 @@ def read_graph(data: bytes, name: str) -> dict[str, GraphNode]:
             raise _DamageError("it has no nodes")
     except _DamageError as error:
         raise ValueError(
-            f"{name} is damaged or no TensorFlow graph ({error}); download it again."
+            f"{name} is damaged or not a TensorFlow graph ({error}); download it again."
         ) from error
     return nodes
 
@@ -74,7 +74,7 @@ def read_bundle(
     index: bytes,
     read_data: Callable[[str], bytes],
     name: str,
-    wanted: Callable[[str], bool] = lambda _: True,
+    select: Callable[[str], bool] = lambda _: True,
 ) -> dict[str, np.ndarray]:
     """Read the variables of a checkpoint; all checksums are checked.
 
@@ -83,7 +83,7 @@ def read_bundle(
         read_data: gives the content of the data file with this suffix, such as
             ``.data-00000-of-00001``.
         name: the ``.index`` file, for messages.
-        wanted: which variables to read, by name.
+        select: whether to read a variable, by name.
 
     Returns:
         Arrays by name of the variables that are numbers.
@@ -103,7 +103,7 @@ def read_bundle(
             fields = _Message(entry)
             dtype, shard, start, size = map(fields.integer, (1, 3, 4, 5))
             variable = key.decode(errors="replace")
-            if dtype not in _DTYPES or not wanted(variable):
+            if dtype not in _DTYPES or not select(variable):
                 continue
             if shard not in shards:
                 shards[shard] = read_data(f".data-{shard:05d}-of-{num_shards:05d}")
@@ -115,7 +115,7 @@ def read_bundle(
             arrays[variable] = _array(content, dtype, _shape(fields.content(2)))
     except _DamageError as error:
         raise ValueError(
-            f"{name} is damaged or no TensorFlow checkpoint ({error}); download it again."
+            f"{name} is damaged or not a TensorFlow checkpoint ({error}); download it again."
         ) from error
     return arrays
 
@@ -247,7 +247,7 @@ def _tensor(data: memoryview) -> np.ndarray | None:
         return None
     if content:
         return _array(content, dtype, shape)
-    # A list that is too short goes on with its last value, an empty one with 0.
+    # A list that is too short is continued by its last value, an empty one by 0.
     kind = np.dtype(_DTYPES[dtype])
     given = np.concatenate(values) if values else np.zeros(1)
     if kind == np.float16:

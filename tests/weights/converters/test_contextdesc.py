@@ -93,7 +93,7 @@ def test_checkpoint_without_what_the_optimiser_left(
     index = writer.write_checkpoint(tmp_path, "model.ckpt-400000", variables)
     assert_same(contextdesc(index), state)
     (tmp_path / DATA).unlink()
-    with pytest.raises(ValueError, match=rf"{INDEX} needs {DATA} beside it"):
+    with pytest.raises(ValueError, match=rf"{INDEX} needs {DATA} next to it"):
         contextdesc(index)
 
 
@@ -135,7 +135,7 @@ def test_damaged_archives(tmp_path: Path, variables: dict[str, np.ndarray]) -> N
     flipped = bytearray(whole)
     flipped[len(members[DATA]) // 2] ^= 1
     path.write_bytes(flipped)
-    with pytest.raises(ValueError, match=r"cut\.tar is damaged or no .*the checksum of"):
+    with pytest.raises(ValueError, match=r"cut\.tar is damaged or not a .*the checksum of"):
         contextdesc(path)
 
 
@@ -147,11 +147,11 @@ def test_files_of_others_are_refused(tmp_path: Path, variables: dict[str, np.nda
     loc, aug = split(variables)
     (tmp_path / "loc.pb").write_bytes(writer.frozen_graph(loc))
     for name, message in (
-        ("d2_tf.pth", "is no file of ContextDesc's"),
-        ("page.tar", "is a web page and no checkpoint"),
+        ("d2_tf.pth", "is not a file of ContextDesc"),
+        ("page.tar", "is a web page, not a checkpoint"),
         ("empty.tar", "is empty"),
         ("short.index", "is damaged"),
-        ("loc.pb", r"loc\.pb needs aug\.pb beside it"),
+        ("loc.pb", r"loc\.pb needs aug\.pb next to it"),
     ):
         with pytest.raises(ValueError, match=message):
             contextdesc(tmp_path / name)

@@ -176,7 +176,7 @@ def test_recorded_patch_size_is_taken_where_it_fits(tmp_path: Path) -> None:
     assert doap(write(tmp_path / "net.mat", net))["sizes"].tolist() == [30, 30]
 
 
-# ---------------------------------------------------------------- what is no network of DOAP
+# ---------------------------------------------------------------- what is not a network of DOAP
 
 
 def refusal(path: Path) -> str:
@@ -261,7 +261,7 @@ def test_layers_that_do_not_fit_are_named(
     tmp_path: Path, edit: Callable[[list[dict[str, Any]]], None], message: str
 ) -> None:
     found = refusal(write(tmp_path / "net.mat", edited(edit)))
-    assert found.startswith(f"{tmp_path / 'net.mat'} is no network of DOAP: ")
+    assert found.startswith(f"{tmp_path / 'net.mat'} is not a network of DOAP: ")
     with pytest.raises(ValueError, match=message):
         raise ValueError(found)
 

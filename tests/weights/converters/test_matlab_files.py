@@ -183,7 +183,7 @@ def test_file_of_another_kind_is_refused(tmp_path: Path) -> None:
         (b"", "is empty"),
         (b"<!DOCTYPE html><html>404</html>", "is a web page"),
         (b"MATLAB 7.3 MAT-file, Platform: GLNXA64", "is damaged"),
-        (b"\x80\x02}q\x00.", "is no MATLAB file of version 5 or 7.3"),
+        (b"\x80\x02}q\x00.", "is not a MATLAB file of version 5 or 7.3"),
     ):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=message):

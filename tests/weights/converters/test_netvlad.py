@@ -145,7 +145,7 @@ def test_the_names_and_shapes_are_the_networks_own(tmp_path: Path) -> None:
 )
 def test_other_networks_are_refused(tmp_path: Path, change: Any, message: str) -> None:
     path = write_network(tmp_path / "net.mat", change(released_layers()))
-    with pytest.raises(ValueError, match=f"net.mat is no network of NetVLAD: {message}"):
+    with pytest.raises(ValueError, match=f"net.mat is not a network of NetVLAD: {message}"):
         netvlad(path)
 
 

@@ -31,7 +31,7 @@ def test_mtldesc_is_a_state_dict_maybe_of_several_devices(tmp_path: Path, prefix
 
 def test_mtldesc_tells_another_systems_checkpoint(tmp_path: Path) -> None:
     path = save({"model": state(), "epoch_idx": 3}, tmp_path / "d2_tf.pth")
-    with pytest.raises(ValueError, match=r"d2_tf\.pth is no state dict \(it holds model, epo"):
+    with pytest.raises(ValueError, match=r"d2_tf\.pth is not a state dict \(it holds model, epo"):
         mtldesc(path)
 
 

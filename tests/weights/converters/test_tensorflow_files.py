@@ -87,9 +87,9 @@ def test_checkpoint_of_several_blocks_is_read() -> None:
 def test_only_wanted_variables_are_read() -> None:
     arrays = variables()
     index, data = writer.bundle(arrays)
-    kept = read(index, data, wanted=lambda name: name.endswith("7/kernel"))
+    kept = read(index, data, select=lambda name: name.endswith("7/kernel"))
     assert sorted(kept) == [f"scope/conv{n}/kernel" for n in (17, 27, 37, 7)]
-    assert read(index, b"", wanted=lambda _: False) == {}
+    assert read(index, b"", select=lambda _: False) == {}
 
 
 def test_damaged_checkpoint_is_refused() -> None:
@@ -172,7 +172,7 @@ def test_graph_is_read() -> None:
 def test_damaged_graph_is_refused() -> None:
     graph = writer.frozen_graph({"a": np.ones((5, 7), np.float32)})
     for content in (b"", b"<html>", bytes(100), graph[:-30], graph[:40], b"\x80\x02junk" * 9):
-        with pytest.raises(ValueError, match=r"graph\.pb is damaged or no TensorFlow graph"):
+        with pytest.raises(ValueError, match=r"graph\.pb is damaged or not a TensorFlow graph"):
             read_graph(content, "graph.pb")
     short = writer.constant("a", np.ones(3, np.float32)).replace(bytes([2, 8, 3]), b"\2\x08\4")
     with pytest.raises(ValueError, match=r"of shape \(4,\) has 12 bytes"):

@@ -2,9 +2,9 @@
 
 An entry differs from the one in :mod:`featplug.methods` in three respects. Its model is found by
 hloc's ``dynamic_load``, as ``featplug_NAME``. Its files have another name, because hloc's engines
-write them otherwise (see :mod:`featplug.hloc.shims`), and what one program began the other must
-not go on with. And where hloc's image reader lacks an option of ours, and would pass over it
-silently, the model does the preprocessing.
+write them differently (see :mod:`featplug.hloc.shims`), and neither program may resume the other's.
+And where hloc's image reader lacks an option of ours, and would ignore it silently, the model does
+the preprocessing.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from featplug.methods import (
 )
 
 MODEL_PREFIX = "featplug_"
-"""Before the name of a method of ours, the name of its model in hloc."""
+"""Prefix of a method's name in hloc."""
 _READER_OPTIONS = frozenset({"grayscale", "resize_max", "resize_force", "interpolation"})
-"""Of hloc's image reader."""
+"""Options of hloc's image reader."""
 
 
 def extractor_confs() -> dict[str, dict[str, Any]]:
-    """Give all confs for hloc's ``extract_features``: features, and networks for retrieval.
+    """Return all confs for hloc's ``extract_features``: features, and networks for retrieval.
 
-    Methods of your own (``module:Class``) are left out, as hloc cannot find them, and so is VLAD,
-    which is made from a feature file.
+    Outside methods (``module:Class``) are left out, as hloc cannot find them, and so is VLAD, which
+    is made from a feature file.
     """
     confs = {name: extractor_conf(name) for name in features if _is_module(features[name])}
     for name in retrieval:
@@ -40,19 +40,19 @@ def extractor_confs() -> dict[str, dict[str, Any]]:
 
 
 def extractor_conf(name: str) -> dict[str, Any]:
-    """Give a feature conf for hloc's ``extract_features``.
+    """Return a feature conf for hloc's ``extract_features``.
 
     Args:
         name: one of :data:`featplug.methods.features`, or ``DESCRIBER+NAME`` of them.
 
     Raises:
-        ValueError: there is none of that name; lists those there are.
+        ValueError: no conf has that name.
     """
     return _for_reader(feature_conf(name))
 
 
 def matcher_confs() -> dict[str, dict[str, Any]]:
-    """Give all confs for hloc's ``match_features``, but those with a class of your own."""
+    """Return all confs for hloc's ``match_features``, without those of outside methods."""
     return {name: _renamed(matcher_conf(name)) for name in matchers if _is_module(matchers[name])}
 
 
