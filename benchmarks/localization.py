@@ -109,7 +109,7 @@ def measure(benchmark: LocalizationBenchmark, progress: bool = False) -> Run:
     and a model of the last seed. Stages that reuse features and matches have no times.
 
     Raises:
-        FileNotFoundError: the dataset is not there.
+        FileNotFoundError: the data set does not exist.
         ValueError: it is damaged, or the request itself does not fit.
     """
     features, problems = choose_features(benchmark.feature, dict(benchmark.weights))

@@ -1,7 +1,7 @@
-"""Commands that run the whole way: photographs to models and poses."""
+"""Commands from photographs to models and poses."""
 
 import os
 
-# Before torch is imported: its threads shall not spin for long while they wait for each other. On a
-# machine that is shared, matching otherwise takes several times its share.
+# Before torch is imported: keep its threads from spinning while they wait for each other, which
+# makes matching several times slower on a shared machine.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")

@@ -143,7 +143,7 @@ class LocalizationDataset(ABC):
 
     @abstractmethod
     def queries(self) -> dict[str, list[Query]]:
-        """Return the queries of each condition, such as day; of the empty name if there is one.
+        """Return condition, such as day, to its queries; the name is empty where there is one only.
 
         Raises:
             FileNotFoundError: a list does not exist.
