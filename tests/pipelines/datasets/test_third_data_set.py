@@ -4,67 +4,27 @@ from __future__ import annotations
 
 import shutil
 import sys
-from dataclasses import dataclass
+import tempfile
 from pathlib import Path
 
-import numpy as np
-import pycolmap
 import pytest
 from scipy.spatial.transform import Rotation
 
 from benchmarks.localization import LocalizationBenchmark, measure
 from benchmarks.report.runs import load_runs
 from featplug.cli.command_line import Unprefixed, run_command
-from featplug.colmap.model_files import read_model
-from featplug.localization.evaluation import RecallRules
-from featplug.localization.queries import Query, read_poses, read_queries, write_queries
+from featplug.localization.queries import read_poses, write_queries
 from featplug.metrics.poses import camera_centres
 from pipelines import localize
 from pipelines.datasets.aachen import Aachen
-from pipelines.datasets.protocol import ModelDataset, ModelOptions, find_options
+from pipelines.datasets.protocol import find_options
 from pipelines.run import FeatureOptions
 from tests.pipelines.localization_contract import LocalizationContract
+from tests.recipes import import_recipe
 
-# What a file in pipelines/datasets would be, but for the imports.
-
-
-@dataclass(frozen=True)
-class CambridgeOptions(ModelOptions):
-    """What to localize in Cambridge Landmarks, and how."""
-
-    pipeline = "cambridge"
-    rules = RecallRules([(0.25, 2.0), (0.5, 5.0)])
-
-    dataset: Path = Path("datasets/cambridge/KingsCollege")
-    """Folder of one scene, with a COLMAP model of the training photographs in model_train."""
-
-    def open(self, progress: bool = False) -> Cambridge:
-        """Find the scene."""
-        return Cambridge(self.dataset)
-
-
-class Cambridge(ModelDataset):
-    """A scene of Cambridge Landmarks (Kendall et al., ICCV 2015); all photographs in its folder."""
-
-    source = "Cambridge Landmarks: https://www.repository.cam.ac.uk/handle/1810/251342"
-
-    def queries(self) -> dict[str, list[Query]]:
-        """Read the test photographs with their intrinsics."""
-        return {"": read_queries(self.root / "query_list_with_intrinsics.txt")}
-
-    def reference_model(self) -> pycolmap.Reconstruction:
-        """Read the model of the training photographs."""
-        return read_model(self.root / "model_train")
-
-    def truth(self) -> dict[str, np.ndarray]:
-        """Read lines ``name X Y Z W P Q R``: camera centre, and rotation from world to camera."""
-        poses = {}
-        for line in (self.root / "dataset_test.txt").read_text("utf-8").splitlines()[3:]:
-            name, *words = line.split()
-            centre, (w, x, y, z) = np.array(words[:3], float), map(float, words[3:])
-            rotation = Rotation.from_quat([x, y, z, w]).as_matrix()
-            poses[name] = np.column_stack([rotation, -rotation @ centre])
-        return poses
+_FOLDER = tempfile.TemporaryDirectory()
+recipe = import_recipe("pipelines/datasets/cambridge.py", Path(_FOLDER.name))
+CambridgeOptions = recipe.CambridgeOptions
 
 
 # What a file in pipelines would be.
