@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 import featplug
 from featplug.api import Feature, Features
@@ -119,6 +121,21 @@ def test_lightglue_form(folder: Path) -> None:
     np.testing.assert_array_equal(data["descriptors"][0], features.descriptors)
     np.testing.assert_allclose(data["oris"][0], np.deg2rad(features.extras["oris"]))
     assert tuple(data["image_size"][0].int().tolist()) == features.image_size
+
+
+def test_matches_are_drawn_at_their_keypoints(folder: Path) -> None:
+    feature = featplug.load("sift", max_keypoints=50)
+    a, b = extract_both(feature, folder)
+    matches = featplug.load_matcher(feature=feature).match(a, b)
+    axes = featplug.plots.matches(a, b, matches, Figure().subplots())
+    (lines,) = axes.collections
+    drawn = {tuple(end) for segment in lines.get_segments() for end in segment}
+    right = b.keypoints[matches.indices[:, 1]] + (a.image_size[0], 0)
+    expected = np.concatenate([a.keypoints[matches.indices[:, 0]], right]).astype(float)
+    assert drawn == {tuple(point) for point in expected}
+    without = dataclasses.replace(a, image=None)
+    with pytest.raises(ValueError, match=r"featplug\.load"):
+        featplug.plots.matches(without, b, matches)
 
 
 def test_a_matcher_is_named_or_belongs_to_the_feature(folder: Path) -> None:

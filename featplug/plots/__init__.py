@@ -13,7 +13,12 @@ from featplug.plots.camera_plan import (
 )
 from featplug.plots.curves import draw_mma_curves
 from featplug.plots.image_marks import draw_heatmap, draw_image, draw_keypoints, shrink
-from featplug.plots.match_lines import draw_epipolar_lines, draw_matches, write_match_picture
+from featplug.plots.match_lines import (
+    draw_epipolar_lines,
+    draw_matches,
+    matches,
+    write_match_picture,
+)
 
 __all__ = [
     "MatchedPair",
@@ -26,6 +31,7 @@ __all__ = [
     "draw_mma_curves",
     "draw_top_view",
     "ground_axes",
+    "matches",
     "shrink",
     "write_match_picture",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -16,6 +16,9 @@ from matplotlib.figure import Figure
 from matplotlib.typing import ColorType
 
 from featplug.plots.image_marks import draw_image, shrink
+
+if TYPE_CHECKING:
+    from featplug.api import Features, Matches
 
 _RIGHT, _WRONG = "lime", "red"
 
@@ -93,6 +96,34 @@ def draw_matches(
     axes.add_collection(
         LineCollection(list(segments), colors=colours, linewidths=0.5, alpha=0.7), autolim=False
     )
+
+
+def matches(
+    a: Features, b: Features, matches: Matches, axes: Axes | None = None, **lines: Any
+) -> Axes:
+    """Draw the matches of two images that were extracted with :meth:`featplug.Feature.extract`.
+
+    Args:
+        a: features of the left image.
+        b: features of the right image.
+        matches: their matches.
+        axes: where to draw; pyplot's current ones if None, which a notebook shows.
+        lines: see :func:`draw_matches`.
+
+    Raises:
+        ValueError: the features were made without keeping their images.
+    """
+    if a.image is None or b.image is None:
+        raise ValueError("The features have no images; extract them with featplug.load(…).extract.")
+    if axes is None:
+        from matplotlib import pyplot  # opens a display, which other functions here do without
+
+        axes = pyplot.gca()
+    points_a, points_b = (
+        features.keypoints[matches.indices[:, side]] for side, features in enumerate((a, b))
+    )
+    draw_matches(axes, a.image, b.image, points_a, points_b, **lines)
+    return axes
 
 
 def write_match_picture(
