@@ -15,11 +15,7 @@ from featplug.weights.checkpoints import read_safetensors, save_readable, state_
 def export_weights(run: Path, path: Path, licence: str, half: bool = True) -> int:
     """Write the best weights of a run, without the paths of the machine that it ran on.
 
-    Args:
-        run: folder of the run.
-        path: safetensors file to write.
-        licence: licence of the weights, which is kept in the file.
-        half: whether to round to float16; inference computes in float32 in any case.
+    The file keeps the licence. Weights rounded to float16 (half) are computed with in float32.
 
     Returns:
         The step of the weights.

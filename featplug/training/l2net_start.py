@@ -35,9 +35,7 @@ def is_l2_net(network: DOAP) -> bool:
 def start_from_doap(network: ContextDesc, doap: DOAP) -> None:
     """Set the local network so that it computes, in evaluation, DOAP's outputs of turned patches.
 
-    Args:
-        network: network of which the local network and a bias of geometric context are set.
-        doap: a network for which :func:`is_l2_net` holds.
+    A bias of geometric context is set, too; :func:`is_l2_net` must hold for ``doap``.
     """
     for number in range(_NUM_CONVOLUTIONS):
         convolution, norm = (getattr(doap.trunk, f"{kind}{number + 1}") for kind in ("conv", "bn"))

@@ -175,31 +175,26 @@ class PhotographTask(Task, Generic[OptionsT]):
             Photographs(options.images, part, self.max_side) for part in split_photographs(names)
         )
         torch.manual_seed(options.seed)
-        self.network = self.build_network()
+        self.network = self._build_network()
         if self.channels_last:
             _use_channels_last(self.network)
-        self.data = self.build_data()
+        self.data = self._build_data()
         self.pairs = HomographyPairs(self.held_out, self.validation_views)
 
     @classmethod
     def prepare(cls, options: OptionsT, names: Sequence[str]) -> Iterator[Making]:
-        """Make the missing files that are made once from the photographs, one after the other.
+        """Yield the files that are made once from photographs of these names, if they are missing.
 
-        Args:
-            options: options of the training.
-            names: names of all photographs.
-
-        Yields:
-            Files to make, each of which must be exhausted before the next one is requested.
+        Each must be exhausted before the next one is requested.
         """
         yield from ()
 
     @abstractmethod
-    def build_network(self) -> nn.Module:
+    def _build_network(self) -> nn.Module:
         """Build the network with the weights that training starts from."""
 
     @abstractmethod
-    def build_data(self) -> Dataset[dict[str, Tensor]]:
+    def _build_data(self) -> Dataset[dict[str, Tensor]]:
         """Build the batches of the photographs to train on."""
 
     @property
@@ -217,10 +212,8 @@ class PhotographTask(Task, Generic[OptionsT]):
     ) -> dict[str, float]:
         """Match pairs of views of held-out photographs with the weights, as users will.
 
-        Args:
-            weights: file of the weights.
-            heads: names of the descriptors that are also matched alone.
-            model_options: options of the extractor in place of the feature's own.
+        Descriptors of the named heads are also matched alone; ``model_options`` replace options of
+        the feature.
         """
         model, matcher = trained_confs(self.system, weights)
         pairs = (self.pairs[step] for step in range(self.options.validation_pairs))

@@ -56,10 +56,6 @@ class TrainSummary:
 def train(task: Task, progress: bool = False) -> TrainSummary:
     """Train, or resume training, until the last step or the end of the time.
 
-    Args:
-        task: the system, with the options of the run.
-        progress: whether to show a bar.
-
     Raises:
         ValueError: the folder holds another run, an option is out of range, or the loss or its
             gradient is no longer finite.
@@ -104,14 +100,7 @@ def _finishing_first() -> Iterator[None]:
 
 
 class Trainer:
-    """A run, ready to start or to resume.
-
-    Args:
-        task: the system, with the options of the run.
-
-    Raises:
-        ValueError: the folder holds another run, or an option is out of range.
-    """
+    """A run, ready to start or to resume; see :func:`train` for the errors."""
 
     def __init__(self, task: Task) -> None:
         self.task, self.options = task, task.options
@@ -195,7 +184,8 @@ class Trainer:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.step += 1
-        self._log(values)
+        if self.rank == 0:
+            append_history(self.folder / HISTORY, self.step, values)
 
     def _check_finite(self, loss: float) -> None:
         """Stop before a step that would ruin the weights; the scaler handles those of float16."""
@@ -219,7 +209,8 @@ class Trainer:
         self._export(WEIGHTS)
         with torch.no_grad():
             self.metrics = self.task.validate(self.folder / WEIGHTS)
-        self._log({f"val_{k}": v for k, v in self.metrics.items()})
+        values = {f"val_{k}": v for k, v in self.metrics.items()}
+        append_history(self.folder / HISTORY, self.step, values)
         self._export(WEIGHTS)
         if self.metrics[self.task.score] > self.best:
             self.best = self.metrics[self.task.score]
@@ -315,7 +306,3 @@ class Trainer:
             "tensors_sha256": state_sha256(weights),
         }
         write_whole(self.folder / name, lambda part: save_readable(weights, part, metadata))
-
-    def _log(self, values: dict[str, float]) -> None:
-        if self.rank == 0:
-            append_history(self.folder / HISTORY, self.step, values)

@@ -17,15 +17,7 @@ _PREFETCHED = 4
 
 
 class StepBatches(Dataset[dict[str, Tensor]], ABC):
-    """A batch of samples per step, which depends on the seed and the step only.
-
-    Args:
-        batch_size: number of samples per step.
-        seed: seed of everything random.
-
-    Raises:
-        ValueError: the batch is empty.
-    """
+    """A batch of samples per step, which depends on the seed and the step only."""
 
     def __init__(self, batch_size: int, seed: int) -> None:
         if batch_size < 1:
@@ -33,10 +25,10 @@ class StepBatches(Dataset[dict[str, Tensor]], ABC):
         self.batch_size, self.seed = batch_size, seed
 
     def __getitem__(self, step: int) -> dict[str, Tensor]:
-        """Return the batch of a step, described in the class."""
-        return self.stacked(step)
+        """Return the batch of a step."""
+        return self.plan(step)
 
-    def stacked(self, step: int) -> dict[str, Tensor]:
+    def plan(self, step: int) -> dict[str, Tensor]:
         """Stack the samples of a step."""
         first = step * self.batch_size
         samples = [self.sample(number) for number in range(first, first + self.batch_size)]

@@ -15,6 +15,9 @@ from torch import Tensor
 from featplug.networks.d2net import CELL_CENTRE, TRAINING_CELL_SIZE
 from featplug.training.data.homographies import warp_points
 
+_DEPTH_TOLERANCE = 0.05
+"""Largest difference of the depths of one point, in the units of the depth."""
+
 
 class PosedDepth(NamedTuple):
     """Depth maps and cameras of B photographs or crops of them."""
@@ -62,7 +65,6 @@ def find_correspondences(
     size0: tuple[int, int],
     size1: tuple[int, int],
     stride: int = TRAINING_CELL_SIZE,
-    depth_tolerance: float = 0.05,
 ) -> Correspondences:
     """Warp the cells of image 0 into image 1 by depth and pose.
 
@@ -75,7 +77,6 @@ def find_correspondences(
         size0: rows and columns of the feature map of image 0.
         size1: rows and columns of the feature map of image 1.
         stride: pixels from cell to cell.
-        depth_tolerance: largest difference of the depths, in the units of the depth.
     """
     positions0 = cell_centres(size0, view0.depth, stride).expand(len(view0.depth), -1, -1)
     depth0, is_known0 = _interpolate_depth(view0.depth, positions0)
@@ -88,7 +89,7 @@ def find_correspondences(
     projected = points1 @ view1.intrinsics.mT
     positions1 = projected[..., :2] / projected[..., 2:] - view1.crop[:, None] - 0.5
     depth1, is_known1 = _interpolate_depth(view1.depth, positions1)
-    is_seen = is_known0 & is_known1 & ((points1[..., 2] - depth1).abs() < depth_tolerance)
+    is_seen = is_known0 & is_known1 & ((points1[..., 2] - depth1).abs() < _DEPTH_TOLERANCE)
     cells1 = nearest_cells(positions1, size1, stride).masked_fill(~is_seen, -1)
     return Correspondences(cells1, positions0, positions1)
 
@@ -101,16 +102,10 @@ def homography_correspondences(
     size1: tuple[int, int],
     stride: int = TRAINING_CELL_SIZE,
 ) -> Correspondences:
-    """Warp the cells of image 0 into image 1 by homographies.
+    """Warp the cells of image 0 into image 1 by homographies B×3×3, for maps of these sizes.
 
-    A cell is dropped where the pixel nearest to its position in image 1 shows nothing.
-
-    Args:
-        homographies: B×3×3, from image 0 to image 1.
-        valid1: B×H×W bool, whether a pixel of image 1 shows the photograph.
-        size0: rows and columns of the feature map of image 0.
-        size1: rows and columns of the feature map of image 1.
-        stride: pixels from cell to cell.
+    A cell is dropped where the pixel nearest to its position in image 1 does not show the
+    photograph by the mask ``valid1`` B×H×W.
     """
     positions0 = cell_centres(size0, homographies, stride).expand(len(homographies), -1, -1)
     positions1 = warp_points(positions0, homographies)

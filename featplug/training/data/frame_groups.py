@@ -40,15 +40,10 @@ class AgreementOptions:
 
 
 def warp_frames(frames: np.ndarray, homography: np.ndarray) -> np.ndarray:
-    """Warp frames to another image.
+    """Warp N×4 frames by a 3×3 homography, as float64.
 
-    Args:
-        frames: N×4.
-        homography: 3×3 that maps points of their image to points of the other.
-
-    Returns:
-        N×4 float64: the scale changes with the square root of the area, the orientation is that of
-        the warped direction. NaN beyond the horizon and where the homography mirrors.
+    The scale changes with the square root of the area, and the orientation is that of the warped
+    direction. Frames beyond the horizon and where the homography mirrors are NaN.
     """
     frames = np.asarray(frames, np.float64).reshape(-1, 4)
     u, v, w = homography @ np.vstack([frames[:, :2].T, np.ones(len(frames))])
@@ -73,17 +68,9 @@ def match_frames(
     pixel1: np.ndarray,
     options: AgreementOptions,
 ) -> np.ndarray:
-    """Find pairs of frames that agree and are each other's best match.
+    """Find pairs of frames, M×2, that agree in the common image and are each other's best match.
 
-    Args:
-        frames0: N0×4 in the common image.
-        frames1: N1×4 in the common image.
-        pixel0: N0, size of a pixel of view 0 in the common image.
-        pixel1: N1, size of a pixel of view 1 in the common image.
-        options: criteria.
-
-    Returns:
-        M×2 int64 indices.
+    For N0×4 and N1×4 frames, pixel sizes are those of pixels of their views in the common image.
     """
     if not (len(frames0) and len(frames1)):
         return np.zeros((0, 2), np.int64)
@@ -178,10 +165,10 @@ def _set_ambiguous(
     def near(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Find near pairs of a row (index of rows) and a group (index of firsts)."""
         reach = np.maximum(options.separation_pixels, options.separation_sigmas * common[rows, 2])
-        found = tree.query_ball_point(common[rows, :2], reach)
-        lengths = [len(groups) for groups in found]
+        neighbours = tree.query_ball_point(common[rows, :2], reach)
+        lengths = [len(groups) for groups in neighbours]
         row = np.repeat(np.arange(len(rows)), lengths)
-        group = np.fromiter((g for groups in found for g in groups), int, sum(lengths))
+        group = np.fromiter((g for groups in neighbours for g in groups), int, sum(lengths))
         ratio = np.abs(np.log(common[rows[row], 2] / common[firsts[group], 2]))
         similar = ratio <= np.log(options.max_scale_ratio)
         return row[similar], group[similar]

@@ -57,7 +57,7 @@ class MatchSetOptions:
 
 
 class MatchSets(StepBatches):
-    """Match sets.
+    """Match sets of photographs, read at the size that the patch groups were made at.
 
     A batch has, for k = 0 and 1, B pairs and N keypoints:
 
@@ -68,12 +68,6 @@ class MatchSets(StepBatches):
     - ``image{k}``: B×3×S×S in [0, 1], the view for the regional features, made square;
 
     and ``inliers`` B×N bool: keypoint i of view 0 matches keypoint i of view 1. Inliers come first.
-
-    Args:
-        groups: the file of patch groups.
-        photographs: the photographs to use, read at the size that the groups were made at.
-        options: contents of a batch.
-        seed: seed of everything random.
 
     Raises:
         ValueError: the file lacks a photograph or was made at another size, or no photograph has
@@ -177,17 +171,10 @@ def choose_match_set(
     options: MatchSetOptions,
     rng: np.random.Generator,
 ) -> MatchSet:
-    """Choose matching keypoints of two views, and others of each view as noise.
+    """Choose matching keypoints of a pair of views, and others of each view as noise.
 
-    Args:
-        groups: D, the point that each keypoint shows; :data:`NOISE` if no other view shows it.
-        views: D, the view of each keypoint.
-        pair: two views that have points in common.
-        options: numbers of keypoints and inliers.
-        rng: source of randomness.
-
-    Returns:
-        Rows of ``groups``. Each view has some noise, repeated if it is too little.
+    Groups D are the points that all keypoints show (:data:`NOISE` if no other view shows one), and
+    views D their views. Each view has some noise, repeated if it is too little.
     """
     sides = [np.flatnonzero(views == view) for view in pair]
     grouped = [side[groups[side] != NOISE] for side in sides]

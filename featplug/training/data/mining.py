@@ -54,7 +54,7 @@ def hog(images: Tensor) -> Tensor:
     padded = F.pad(images[:, None], (1, 1, 1, 1), mode="replicate")[:, 0]
     dx = (padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2]) / 2
     dy = (padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1]) / 2
-    directions = 2 * _ORIENTATIONS
+    directions, end = 2 * _ORIENTATIONS, 3 * _ORIENTATIONS
     angle = torch.atan2(dy, dx) * (directions / (2 * torch.pi))
     nearest = angle.round().long() % directions
     maps = images.new_zeros(len(images), directions, *images.shape[1:])
@@ -66,16 +66,14 @@ def hog(images: Tensor) -> Tensor:
     energy = F.pad(undirected.square().sum(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
     blocks = F.avg_pool2d(energy, 2, stride=1) * 4
     height, width = cells.shape[2:]
-    features = cells.new_zeros(len(images), 3 * _ORIENTATIONS + 4, height, width)
+    features = cells.new_zeros(len(images), end + 4, height, width)
     for block in range(4):
         down, right = divmod(block, 2)
         norm = blocks[:, :, down : down + height, right : right + width].add(1e-8).sqrt()
         directed = (cells / norm).clamp(max=_CLIP)
         features[:, :directions] += directed / 2
-        features[:, directions : directions + _ORIENTATIONS] += (undirected / norm).clamp(
-            max=_CLIP
-        ) / 2
-        features[:, 3 * _ORIENTATIONS + block] = directed.sum(1) / directions**0.5
+        features[:, directions:end] += (undirected / norm).clamp(max=_CLIP) / 2
+        features[:, end + block] = directed.sum(1) / directions**0.5
     return features.permute(0, 2, 3, 1)
 
 

@@ -57,13 +57,6 @@ class PatchGroupBatches(Dataset[dict[str, Tensor]]):
     and, if labels were mined, 0 between groups of one photograph that look alike. The last group
     may be cut short by the size of the batch.
 
-    Args:
-        groups: the file of patch groups.
-        names: names of the photographs to take patches of; all by default.
-        options: contents of a batch.
-        seed: seed of everything random.
-        mined: labels mined from the same file.
-
     Raises:
         ValueError: a file lacks a photograph, or there are too few patches for a batch.
     """

@@ -70,15 +70,10 @@ class PatchGroupOptions:
 def render_view(
     image: np.ndarray, homography: np.ndarray, seed: int, options: PhotometricOptions
 ) -> Tensor:
-    """Render one view of a photograph, of its size, 3×H×W float32 in [0, 1].
+    """Render one view of a photograph H×W×3 uint8, of its size, 3×H×W float32 in [0, 1].
 
-    The area beyond the photograph shows its reflection, so that no border attracts keypoints.
-
-    Args:
-        image: H×W×3 uint8 RGB.
-        homography: 3×3, from the photograph to the view.
-        seed: seed of the look; negative for the photograph's own.
-        options: changes of the look.
+    The area beyond the photograph shows its reflection, so that no border attracts keypoints. A
+    negative seed keeps the photograph's own look.
     """
     height, width = image.shape[:2]
     centre = warp_frames(np.array([[(width - 1) / 2, (height - 1) / 2, 1, 0]]), homography)
@@ -110,9 +105,9 @@ def find_patch_groups(
     greys, detected = [], []
     for warp, seed in zip(warps, seeds.tolist(), strict=True):
         view = render_view(image, warp, seed, options.photometric)
-        found = sift.detect(view)
-        keys = (found["scales"][:, None], found["oris"][:, None])
-        detected.append(torch.cat([found["keypoints"], *keys], dim=1).numpy())
+        features = sift.detect(view)
+        keys = (features["scales"][:, None], features["oris"][:, None])
+        detected.append(torch.cat([features["keypoints"], *keys], dim=1).numpy())
         greys.append(to_grey(view))
     labels = group_frames(detected, warps, size, options.agreement)
     views = np.repeat(np.arange(len(warps)), [len(frames) for frames in detected])
@@ -124,16 +119,16 @@ def find_patch_groups(
     positions = np.empty((len(rows), 2), np.float32)
     for k, (grey, warp) in enumerate(zip(greys, warps, strict=True)):
         (of_view,) = np.nonzero(views[rows] == k)
-        wanted = frames[rows[of_view]]
+        stored = frames[rows[of_view]]
         cut = sample_patches_from_pyramid(
             gaussian_pyramid(grey.astype(np.float32)),
-            wanted[:, :2],
-            MARGIN * options.relative_radius * wanted[:, 2],
-            wanted[:, 3],
+            stored[:, :2],
+            MARGIN * options.relative_radius * stored[:, 2],
+            stored[:, 3],
             STORED_SIZE,
         )
         patches[of_view] = _stretch(cut)
-        centres = warp_frames(wanted, np.linalg.inv(warp))[:, :2]
+        centres = warp_frames(stored, np.linalg.inv(warp))[:, :2]
         positions[of_view] = (2 * centres + 1) / size - 1
     return {
         "frames": frames.astype(np.float32),

@@ -46,24 +46,24 @@ class PhotographFile:
         self.provenance = self._checked_provenance()
 
     def _checked_provenance(self) -> Provenance:
-        found = self._open().provenance
-        if found is None or found.kind != self.kind:
+        provenance = self._open().provenance
+        if provenance is None or provenance.kind != self.kind:
             raise ValueError(f"{self.path} holds no {self.kind}; make them first.")
-        return found
+        return provenance
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_reader": None}
 
     def names(self) -> list[str]:
         """List the names of all photographs, sorted."""
-        found: set[str] = set()
+        names: set[str] = set()
 
         def add(name: str, item: h5py.Group | h5py.Dataset) -> None:
             if isinstance(item, h5py.Dataset):
-                found.add(name.rpartition("/")[0])
+                names.add(name.rpartition("/")[0])
 
         self._open().file.visititems(add)
-        return sorted(found)
+        return sorted(names)
 
     def require(self, names: Sequence[str]) -> None:
         """Check that the file has all these photographs.
@@ -107,15 +107,13 @@ class PhotographFile:
         Args:
             path: the file to make or to continue.
             names: names of the photographs.
-            compute: computes the datasets of a photograph from nothing but its name and contents.
+            compute: computes the datasets of a photograph from its name and contents only.
             conf: options that decide over the contents.
-            sources: folder of the photographs, or the identities of the files that the groups are
-                made from.
+            sources: folder of the photographs, or the identities of the files to make groups from.
             num_workers: number of processes; 0 computes in this one.
 
         Yields:
-            The name of each photograph that the file now has; nothing is computed before the
-            caller asks for it.
+            The name of each photograph that the file now has; computes no more than is asked for.
 
         Raises:
             FileNotFoundError: a photograph does not exist.
@@ -176,16 +174,7 @@ class MadeOnce(PhotographFile, Generic[OptionsT]):
         num_workers: int = 0,
         device: torch.device | str = "cpu",
     ) -> Iterator[str]:
-        """Make the groups of photographs, by :meth:`make_missing`.
-
-        Args:
-            folder: folder of the photographs.
-            path: the file to make or to continue.
-            names: names of the photographs, relative to the folder.
-            options: options that decide over the contents.
-            num_workers: number of processes; 0 computes in this one.
-            device: device to compute on.
-        """
+        """Make the groups of the photographs in a folder, by :meth:`make_missing`."""
         options = cls.options_type() if options is None else options
         max_side = getattr(options, "max_side", MAX_SIDE)
         images = Photographs(folder, names, max_side, cache_bytes=0)

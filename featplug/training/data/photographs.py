@@ -49,9 +49,7 @@ def shuffled_place(seed: int, number: int, count: int) -> tuple[int, int]:
 
 
 class Photographs:
-    """Photographs of a folder, kept in memory after decoding up to a limit.
-
-    Each process has a cache of its own.
+    """Photographs of a folder, kept in memory after decoding up to a limit, per process.
 
     Args:
         folder: folder of the photographs.
@@ -79,10 +77,7 @@ class Photographs:
         return {**self.__dict__, "_cache": {}, "_cached_bytes": 0}
 
     def read(self, photograph: int | str) -> tuple[np.ndarray, tuple[int, int]]:
-        """Read a photograph.
-
-        Args:
-            photograph: index or name.
+        """Read a photograph by index or name.
 
         Returns:
             H×W×3 uint8 RGB, and (width, height) of the photograph before it was reduced.

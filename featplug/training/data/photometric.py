@@ -109,16 +109,10 @@ def draw_seeds(
 
 
 def photometric(images: Tensor, seeds: Tensor, options: PhotometricOptions) -> Tensor:
-    """Change the look of a batch of images, each in its own way.
+    """Change the look of a batch of images B×3×H×W in [0, 1], each in its own way.
 
-    Args:
-        images: B×3×H×W RGB in [0, 1], not modified.
-        seeds: B int64. The same seed makes the same change on the same kind of device; images with
-            a negative seed are not changed.
-        options: the changes.
-
-    Returns:
-        B×3×H×W in [0, 1].
+    The same seed (B int64) makes the same change on the same kind of device. Images with a
+    negative seed are not changed.
     """
     images = images.clone()
     rngs = {i: np.random.default_rng(seed) for i, seed in enumerate(seeds.tolist()) if seed >= 0}
@@ -138,19 +132,12 @@ def photometric(images: Tensor, seeds: Tensor, options: PhotometricOptions) -> T
 
 
 def relight(images: Tensor, levels: Tensor, rngs: list[np.random.Generator]) -> Tensor:
-    """Change photographs taken by day as if they were taken at night.
+    """Change photographs B×3×H×W in [0, 1] taken by day as if they were taken at night.
 
     A faint bluish sky and some warm lamps in the image plane light the scene, and the glow of the
     lamps covers their surroundings. The camera exposes for the scene without the lamps, which
-    clip, and adds photon noise. All this happens in linear light.
-
-    Args:
-        images: B×3×H×W in [0, 1].
-        levels: B, the value in [0, 1] below which 60 % of the pixels lie afterwards.
-        rngs: B sources of randomness.
-
-    Returns:
-        B×3×H×W in [0, 1].
+    clip, and adds photon noise. All this happens in linear light. Levels, B, are the values in
+    [0, 1] below which 60 % of the pixels lie afterwards.
     """
     height, width = images.shape[-2:]
     maps = torch.stack([_lamps(rng, height, width) for rng in rngs]).to(images)

@@ -56,7 +56,7 @@ def place_view(
     zoom: tuple[float, float],
     rng: np.random.Generator,
 ) -> PlacedView:
-    """Cut a view from a random place of a photograph, at a random scale.
+    """Cut a view of (height, width) from a random place of a photograph, at a random scale.
 
     A photograph is enlarged only if the view does not fit into it otherwise.
 
@@ -67,15 +67,15 @@ def place_view(
         zoom: range of the scale; 1 is the smallest scale at which the view fits.
         rng: source of randomness.
     """
-    wanted = np.array([size[1], size[0]])
+    view_size = np.array([size[1], size[0]])
     image_size = np.array([image.shape[1], image.shape[0]])
-    smallest = float((wanted / image_size).max())
+    smallest = float((view_size / image_size).max())
     scale = min(smallest * rng.uniform(*zoom), max(1.0, smallest))
-    scaled = np.maximum(wanted, np.round(image_size * scale).astype(int))
-    corner = rng.integers(0, scaled - wanted, endpoint=True)
-    canvas_size = wanted * 3 // 2
+    scaled = np.maximum(view_size, np.round(image_size * scale).astype(int))
+    corner = rng.integers(0, scaled - view_size, endpoint=True)
+    canvas_size = view_size * 3 // 2
     extent = np.minimum(scaled, canvas_size)
-    start = np.clip(corner - (canvas_size - wanted) // 2, 0, scaled - extent)
+    start = np.clip(corner - (canvas_size - view_size) // 2, 0, scaled - extent)
     whole = resized(image, (int(scaled[0]), int(scaled[1])))
     shown = whole[start[1] : start[1] + extent[1], start[0] : start[0] + extent[0]]
     right, below = (canvas_size - extent).tolist()
@@ -111,11 +111,7 @@ OptionsT = TypeVar("OptionsT", bound=ViewOptions)
 class ViewBatches(StepBatches, Generic[OptionsT]):
     """Batches of views: all photographs once in random order, then again in another order.
 
-    Args:
-        photographs: photographs to cut the views from.
-        options: size, scale and look of the views.
-        seed: seed of everything random.
-        rendered: whether items are batches, or plans for :meth:`render`, a fifth of the size.
+    Items are batches if rendered, else plans for :meth:`render`, a fifth of the size.
 
     Raises:
         ValueError: there are no photographs, or the batch is empty.
@@ -133,10 +129,6 @@ class ViewBatches(StepBatches, Generic[OptionsT]):
         """Return the batch of a step, or its plan."""
         plan = self.plan(step)
         return self.render(plan) if self._rendered else plan
-
-    def plan(self, step: int) -> dict[str, Tensor]:
-        """Read the photographs of a batch and draw its random numbers, on the CPU."""
-        return self.stacked(step)
 
     @abstractmethod
     def render(self, plan: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -171,16 +163,7 @@ def grey_values(plan: Mapping[str, Tensor]) -> Tensor:
 
 
 def cut_views(canvases: Tensor, plan: Mapping[str, Tensor], size: tuple[int, int]) -> Tensor:
-    """Cut the views themselves out of their canvases, without interpolation.
-
-    Args:
-        canvases: B×3×H×W, from :func:`grey_values`.
-        plan: ``offset`` of each :class:`PlacedView`.
-        size: (height, width) of the views.
-
-    Returns:
-        B×3×height×width.
-    """
+    """Cut the views out of their canvases B×3×H×W of :func:`grey_values`, without interpolation."""
     height, width = size
     return torch.stack(
         [
@@ -196,16 +179,9 @@ def warp_views(
     view_homographies: Tensor,
     size: tuple[int, int],
 ) -> tuple[Tensor, Tensor]:
-    """Warp the views together with their surroundings in the photographs.
+    """Warp the views by B×3×3 homographies, together with their surroundings in the photographs.
 
-    Args:
-        canvases: B×3×H×W, from :func:`grey_values`.
-        plan: ``offset`` and ``extent`` of each :class:`PlacedView`.
-        view_homographies: B×3×3, from the views to the warped views.
-        size: (height, width) of both.
-
-    Returns:
-        B×3×height×width, and B×height×width bool, false beyond the canvas, where pixels are 0.
+    Returns B×3×height×width, and B×height×width bool, false beyond the canvas, where pixels are 0.
     """
     to_view = torch.eye(3).to(view_homographies).repeat(len(canvases), 1, 1)
     to_view[:, :2, 2] = -plan["offset"].to(view_homographies)

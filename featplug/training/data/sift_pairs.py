@@ -109,30 +109,23 @@ def _described(
     image: Tensor, detector: Extractor, window: float, max_keypoints: int
 ) -> dict[str, np.ndarray]:
     """Compute padded keypoints, tiles and descriptors of a view."""
-    found = {key: value.numpy() for key, value in detector.detect(image).items()}
+    detected = {key: value.numpy() for key, value in detector.detect(image).items()}
     grey = to_grey(image)
-    num = len(found["keypoints"])
+    num = len(detected["keypoints"])
     keypoints = np.full((max_keypoints, 2), np.nan, np.float32)
-    keypoints[:num] = found["keypoints"]
+    keypoints[:num] = detected["keypoints"]
     descriptors = np.zeros((2, max_keypoints, DESCRIPTOR_DIM), np.uint8)
-    descriptors[:, :num] = describe_both(grey, found, window, precise_upscale=True)
+    descriptors[:, :num] = describe_both(grey, detected, window, precise_upscale=True)
     tiles = np.full(max_keypoints, -1, np.int8)
-    tiles[:num] = keypoint_tiles(found["keypoints"], grey.shape[::-1]) @ (1, NUM_TILES)
+    tiles[:num] = keypoint_tiles(detected["keypoints"], grey.shape[::-1]) @ (1, NUM_TILES)
     return {"keypoints": keypoints, "tiles": tiles, "descriptors": descriptors}
 
 
 def same_points(points0: np.ndarray, points1: np.ndarray, threshold: float) -> np.ndarray:
     """Find the points of two sets in one image that are each other's nearest neighbours.
 
-    Of several points at one place, such as SIFT keypoints with several orientations, one is taken.
-
-    Args:
-        points0: N×2; a NaN point is near to none.
-        points1: M×2.
-        threshold: largest distance in pixels.
-
-    Returns:
-        N int16, indices in ``points1`` or −1.
+    Returns indices in ``points1`` or −1 for each of N points0, int16. NaN is near to no point. Of
+    several points at one place, as SIFT keypoints with several orientations, one is taken.
     """
     distances = np.linalg.norm(points0[:, None] - points1, axis=2)
     distances = np.where(distances <= threshold, distances, np.inf)
@@ -143,16 +136,10 @@ def same_points(points0: np.ndarray, points1: np.ndarray, threshold: float) -> n
 
 
 class SIFTPairBatches(StepBatches):
-    """Batches of pairs.
+    """Batches of pairs of photographs (names), each of another one as far as there are enough.
 
     A batch has the file's arrays of B pairs, with ``descriptors0`` and ``descriptors1`` as RootSIFT
     B×2×K×128 float32, and tiles and matches as int64.
-
-    Args:
-        pairs: the file.
-        names: names of the photographs to take pairs of.
-        batch_size: B; each pair is of another photograph as far as there are enough.
-        seed: seed of the order.
 
     Raises:
         ValueError: the file lacks a photograph.

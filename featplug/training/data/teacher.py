@@ -74,15 +74,7 @@ class TeacherOptions:
 
 
 class TeacherKeypoints(MadeOnce[TeacherOptions]):
-    """A teacher's file, by :meth:`make` or by another program.
-
-    Args:
-        path: an HDF5 file of the form that the module describes.
-
-    Raises:
-        FileNotFoundError: the file does not exist.
-        ValueError: the file has no keypoints.
-    """
+    """A teacher's file, made here or by another program; it must have keypoints."""
 
     kind = "teacher keypoints"
     options_type = TeacherOptions
@@ -120,17 +112,11 @@ class TeacherKeypoints(MadeOnce[TeacherOptions]):
 
 @torch.no_grad()
 def adapted_corners(image: np.ndarray, options: TeacherOptions, device: torch.device) -> Taught:
-    """Find corners in many views of an image and keep those that most views agree on.
+    """Find corners in many views of an H×W×3 uint8 image and keep those that most views agree on.
 
-    Args:
-        image: H×W×3 uint8 RGB.
-        options: options of the search; images of one size get the same views.
-        device: device to compute on.
-
-    Returns:
-        Keypoints with subpixel positions, strongest first. A score is the square root of the
-        corner response times the ratio of views that found it; a keypoint is repeatable if more
-        than half of the views found it.
+    Keypoints have subpixel positions, strongest first. A score is the square root of the corner
+    response times the ratio of views that found it; a keypoint is repeatable if more than half of
+    the views found it. Images of one size get the same views.
     """
     height, width = image.shape[:2]
     planes = torch.tensor(image, device=device).float() / 255
@@ -147,7 +133,7 @@ def adapted_corners(image: np.ndarray, options: TeacherOptions, device: torch.de
         seen = valid_masks(there, size, (height, width))[:, None]
         maps = _corner_maps(warp_images(grey, there, (height, width)), seen, options.min_response)
         sums += warp_images(maps, back, (height, width))[0]
-    strength, found = (sums[:2] / sums[2].clamp(min=1.0)).cpu().double().numpy()
+    strength, ratio = (sums[:2] / sums[2].clamp(min=1.0)).cpu().double().numpy()
     rows, columns = non_maximum_suppression(
         strength, options.min_response / 4, options.nms_radius
     ).T
@@ -156,7 +142,7 @@ def adapted_corners(image: np.ndarray, options: TeacherOptions, device: torch.de
     return Taught(
         (np.stack([columns, rows], axis=1) + offsets).astype(np.float32),
         strength[rows, columns].astype(np.float32),
-        found[rows, columns] > 0.5,
+        ratio[rows, columns] > 0.5,
     )
 
 

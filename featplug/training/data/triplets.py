@@ -151,22 +151,15 @@ class LISRDTriplets(ViewBatches[LISRDTripletOptions]):
 def sift_keypoints(
     image: np.ndarray, count: int, tiles: int, contrast_threshold: float
 ) -> np.ndarray:
-    """Detect SIFT keypoints, spread over the image.
+    """Detect at most ``count`` SIFT keypoints, N×2 float32 (x, y), spread over tiles of an image.
 
-    Args:
-        image: H×W×3 uint8 RGB.
-        count: largest number of keypoints.
-        tiles: number of tiles along each side; each has at most ``count`` / tiles² keypoints, its
-            strongest.
-        contrast_threshold: threshold of OpenCV's detector.
-
-    Returns:
-        N×2 float32 (x, y), each place once, even if SIFT finds several orientations there.
+    Each of tiles² tiles of the H×W×3 uint8 image has at most ``count`` / tiles² keypoints, its
+    strongest. Each place appears once, even if SIFT finds several orientations there.
     """
     height, width = image.shape[:2]
     sift = cv2.SIFT.create(nfeatures=2 * count, contrastThreshold=contrast_threshold)
-    found = sift.detect(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), None)
-    places = {keypoint.pt: keypoint.response for keypoint in found}
+    detected = sift.detect(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), None)
+    places = {keypoint.pt: keypoint.response for keypoint in detected}
     if not places:
         return np.zeros((0, 2), dtype=np.float32)
     points = np.array(list(places), dtype=np.float32)

@@ -114,13 +114,6 @@ class MTLDescPairs(ViewBatches[MTLDescPairOptions]):
     up the number. Beyond the border of view 0, view 1 shows the photograph, where the authors'
     is black.
 
-    Args:
-        photographs: photographs to cut the views from.
-        teacher: keypoints of all these photographs.
-        options: size, homographies, look and correspondences.
-        seed: seed of everything random.
-        rendered: whether items are batches or plans.
-
     Raises:
         ValueError: the teacher lacks a photograph.
     """
@@ -198,14 +191,9 @@ def _render_pairs(
 
 
 def keypoint_heatmap(keypoints: Tensor, size: tuple[int, int]) -> Tensor:
-    """Mark keypoints at their nearest pixels.
+    """Mark B×K×2 keypoints (x, y) at their nearest pixels: B×height×width float32, 1 or 0.
 
-    Args:
-        keypoints: B×K×2 (x, y); points outside and NaN are left out.
-        size: (height, width).
-
-    Returns:
-        B×height×width float32, 1 at keypoints and 0 elsewhere.
+    Points outside and NaN are left out.
     """
     height, width = size
     rounded = keypoints.nan_to_num(-1.0).round().long()

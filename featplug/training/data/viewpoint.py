@@ -81,14 +81,8 @@ def read_workspace(folder: Path, min_overlap: float = 0.5) -> ViewpointScene:
 def read_megadepth(folder: Path, scene: str, min_overlap: float = 0.5) -> ViewpointScene:
     """Read a scene of MegaDepth, undistorted as the released preprocessing does.
 
-    Args:
-        folder: folder with ``Undistorted_SfM`` and ``phoenix``.
-        scene: name of the scene, four digits.
-        min_overlap: fraction of the points of a photograph that the other one must see.
-
-    Raises:
-        FileNotFoundError: the scene has no model.
-        ValueError: the model is distorted, or no photographs with depth maps overlap.
+    The folder holds ``Undistorted_SfM`` and ``phoenix``; the scene's name has four digits. Overlap
+    and errors are those of :func:`read_workspace`.
     """
     undistorted = Path(folder) / "Undistorted_SfM" / scene
     depths = Path(folder) / "phoenix/S6/zl548/MegaDepth_v1" / scene / "dense0" / "depths"
@@ -102,15 +96,7 @@ def read_megadepth(folder: Path, scene: str, min_overlap: float = 0.5) -> Viewpo
 
 
 def overlapping_pairs(point_ids: Sequence[np.ndarray], min_overlap: float) -> np.ndarray:
-    """Find ordered pairs whose second photograph sees enough of the points of the first.
-
-    Args:
-        point_ids: points that each photograph sees.
-        min_overlap: fraction of the first one's points.
-
-    Returns:
-        N×2 int64.
-    """
+    """Find ordered pairs N×2 whose second photograph sees a fraction of the first one's points."""
     seen = np.concatenate([*point_ids, np.zeros(0, np.int64)])
     points, columns = np.unique(seen, return_inverse=True)
     counts = np.array([len(ids) for ids in point_ids], np.int64)
@@ -171,10 +157,7 @@ def _read_scene(
 
 
 def read_depth(path: Path) -> np.ndarray:
-    """Read a depth map of COLMAP (``.bin``) or MegaDepth (``.h5``).
-
-    Returns:
-        H×W float32 along the optical axis, 0 where unknown.
+    """Read a depth map of COLMAP (``.bin``) or MegaDepth (``.h5``) as H×W float32, 0 where unknown.
 
     Raises:
         ValueError: the file is damaged or not a depth map.
@@ -198,7 +181,7 @@ def read_depth(path: Path) -> np.ndarray:
 
 @dataclass(frozen=True)
 class ViewpointOptions:
-    """Options of pairs with a change of viewpoint; the defaults are the released code's."""
+    """Options of true changes of viewpoint; the defaults are the released code's."""
 
     batch_size: int = 1
     """Number of pairs per step."""
@@ -216,11 +199,6 @@ class ViewpointPairs(StepBatches):
     B×4×4, the world being camera 0's frame; ``crop{k}`` B×2 (x, y), the crop's first pixel.
     :func:`posed_depth` collects them for
     :func:`~featplug.training.data.correspondences.find_correspondences`.
-
-    Args:
-        scenes: scenes to take pairs from.
-        options: size of the crops, and how many.
-        seed: seed of everything random.
 
     Raises:
         ValueError: there are no scenes.
@@ -270,26 +248,18 @@ class ViewpointPairs(StepBatches):
 def crop_photograph(
     photograph: PosedPhotograph, centre: np.ndarray, size: int
 ) -> dict[str, np.ndarray]:
-    """Read a square crop of a photograph around a point, shifted to lie inside the photograph.
+    """Read a square crop around a point (x, y) in COLMAP's pixels, shifted to lie inside.
 
     The photograph and its camera are resized to the depth map. If the photograph is smaller than
-    the crop, the rest is black and of unknown depth.
-
-    Args:
-        photograph: the photograph.
-        centre: (x, y) in COLMAP's pixels.
-        size: side S of the crop.
-
-    Returns:
-        ``image`` 3×S×S in [0, 1], ``depth`` S×S, ``intrinsics`` 3×3 and ``crop`` 2 (x, y), all
-        float32.
+    the crop, the rest is black and of unknown depth. Returns ``image`` 3×S×S in [0, 1], ``depth``
+    S×S, ``intrinsics`` 3×3 and ``crop`` 2 (x, y), all float32.
     """
     depth = read_depth(photograph.depth)
     height, width = depth.shape
     image = resized(read_image(photograph.image), (width, height))
     scale = np.array([width, height]) / photograph.size
-    wanted = np.floor(centre * scale).astype(int) - size // 2
-    left, top = np.clip(wanted, 0, np.maximum([width - size, height - size], 0))
+    corner = np.floor(centre * scale).astype(int) - size // 2
+    left, top = np.clip(corner, 0, np.maximum([width - size, height - size], 0))
     pixels = np.zeros((3, size, size), np.float32)
     depths = np.zeros((size, size), np.float32)
     part = depth[top : top + size, left : left + size]

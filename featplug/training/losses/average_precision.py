@@ -15,41 +15,24 @@ from torch import Tensor
 
 
 def euclidean_distances(features: Tensor) -> Tensor:
-    """Compute distances of a batch's normalised features, as in the paper (equation 9).
+    """Compute distances ...×M×M in [0, 2] of a batch's normalised features (equation 9).
 
-    Args:
-        features: ...×M×K, of any length.
-
-    Returns:
-        ...×M×M in [0, 2]. The gradient is 0 where two features are equal up to rounding;
-        equation 13 makes it infinite there.
+    The gradient is 0 where two features are equal up to rounding; equation 13 makes it infinite.
     """
     return squared_distances(features).clamp(min=torch.finfo(features.dtype).eps).sqrt()
 
 
 def squared_distances(features: Tensor) -> Tensor:
-    """Compute squared distances of a batch's normalised features, as in the released layer.
-
-    Args:
-        features: ...×M×K, of any length.
-
-    Returns:
-        ...×M×M in [0, 4]; rounding never makes them negative.
-    """
+    """Compute squared distances ...×M×M in [0, 4] of normalised features, as the released layer."""
     features = F.normalize(features, dim=-1)
     return (2 - 2 * features @ features.mT).clamp(min=0)
 
 
 def hamming_distances(features: Tensor, gain: float = 1.0) -> Tensor:
-    """Compute Hamming distances of a batch, with the sign relaxed to tanh (equations 6 and 8).
+    """Compute Hamming distances ...×M×M in [0, K] of the signs of ...×M×K network outputs.
 
-    Args:
-        features: ...×M×K network outputs; each sign is a bit.
-        gain: factor inside the tanh, 1 in the paper. The gamma of the released layer's
-            tanh(gamma x / 2) is not published.
-
-    Returns:
-        ...×M×M in [0, K].
+    The sign is relaxed to tanh (equations 6 and 8) with a gain, 1 in the paper. The gamma of the
+    released layer's tanh(gamma x / 2) is not published.
     """
     features = torch.tanh(gain * features)
     return (features.shape[-1] - features @ features.mT) / 2
@@ -147,14 +130,9 @@ def average_precision_loss(
 def tie_aware_average_precision(distances: Tensor, affinity: Tensor) -> Tensor:
     """Compute the exact average precision: the mean over all rankings that the distances allow.
 
-    Without ties this is equations 1 and 2 of the paper.
-
-    Args:
-        distances: ...×Q×S, any real or integer numbers; queries in rows.
-        affinity: ...×Q×S as in :func:`relaxed_average_precision`; here the diagonal counts.
-
-    Returns:
-        ...×Q float64 (float32 on MPS), 0 for a query without positives.
+    Without ties this is equations 1 and 2 of the paper. Distances and affinity (as in
+    :func:`relaxed_average_precision`, but the diagonal counts) are ...×Q×S with queries in rows.
+    The result is ...×Q float64 (float32 on MPS), 0 for a query without positives.
     """
     dtype = torch.float32 if distances.device.type == "mps" else torch.float64
     # Ignored items go to the end, where they change no other item's precision.

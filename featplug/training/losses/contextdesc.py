@@ -72,14 +72,8 @@ def neighbor_accuracy(
 ) -> Tensor:
     """Compute the ratio of inliers whose nearest neighbour is their match, over both directions.
 
-    Args:
-        descriptors0: B×N×D unit vectors.
-        descriptors1: B×N×D, of the same points in the other image.
-        inliers: B×N bool; all by default.
-
-    Returns:
-        A scalar, the mean over the batch. The released code reports 1 − (1 − accuracy) / B, since
-        it divides the errors by B once more.
+    The arguments are those of :func:`n_pair_loss`. The released code reports
+    1 − (1 − accuracy) / B, since it divides the errors by B once more.
     """
     similarities = cosine_similarities(descriptors0, descriptors1)
     positive = similarities.diagonal(dim1=1, dim2=2)
@@ -92,10 +86,8 @@ def quadruplet_loss(
 ) -> tuple[Tensor, Tensor]:
     """Compute the hinge loss that ranks keypoints alike in both images (equations 1 to 3).
 
-    Args:
-        matchability0: B×N before the last, scalar layer and its tanh, as in the released code.
-        matchability1: B×N, of the same points in the other image.
-        inliers: B×N bool, the points that are compared; all by default.
+    Matchabilities, B×N, are those before the last, scalar layer and its tanh, as in the released
+    code; the inliers, B×N bool, are compared, all by default.
 
     Returns:
         Scalars, means over the batch: the loss, and the ratio of ordered pairs of inliers without

@@ -26,23 +26,17 @@ class D2NetLossOptions:
     """Number of corresponding cells that a pair of images needs to count (section 4.3)."""
 
 
-def soft_detection_scores(features: Tensor, window: int = 3) -> Tensor:
-    """Compute soft detection scores of a dense feature map (equations 4 to 7).
+def soft_detection_scores(features: Tensor) -> Tensor:
+    """Compute soft detection scores B×h×w of B×C×h×w network outputs (equations 4 to 7).
 
-    As in the released code, the soft local maximum takes exponentials of D / max D over the image,
-    with ones around the map, where equation 4 takes those of D. A cell without a positive channel
-    has the score 0, where the released code divides by zero.
-
-    Args:
-        features: B×C×h×w network output; negative values count as 0.
-        window: side of the neighbourhood of the soft local maximum, odd.
-
-    Returns:
-        B×h×w, of sum 1 over an image; 0 where nothing is positive.
+    As in the released code, the soft local maximum of 3×3 cells takes exponentials of D / max D
+    over the image, with ones around the map, where equation 4 takes those of D. Negative values
+    count as 0. A cell without a positive channel has the score 0, where the released code divides
+    by zero; all others of an image sum to 1.
     """
     features = features.relu()
     exp = (features / _nonzero(features.amax((1, 2, 3), keepdim=True))).exp()
-    sums = F.avg_pool2d(F.pad(exp, [window // 2] * 4, value=1.0), window, stride=1) * window**2
+    sums = F.avg_pool2d(F.pad(exp, [1] * 4, value=1.0), 3, stride=1) * 9
     ratio_to_max = features / _nonzero(features.amax(1, keepdim=True))
     scores = (exp / sums * ratio_to_max).amax(1)
     return scores / _nonzero(scores.sum((1, 2), keepdim=True))

@@ -51,17 +51,10 @@ class Changes(NamedTuple):
 
 
 def sample_descriptors(maps: Tensor, keypoints: Tensor, image_size: tuple[int, int]) -> Tensor:
-    """Interpolate dense descriptors at keypoints and normalise them.
+    """Interpolate dense descriptors B×H×C×h×w of H heads at keypoints B×N×2 (x, y), and normalise.
 
-    Positions are scaled without the half pixel of pixel centres, as at inference.
-
-    Args:
-        maps: B×H×C×h×w of H heads.
-        keypoints: B×N×2 (x, y), pixels of the image.
-        image_size: height and width.
-
-    Returns:
-        B×H×N×C unit vectors; zeros half a cell or more outside the map.
+    Positions, in pixels of the image of (height, width), are scaled without the half pixel of pixel
+    centres, as at inference. The result B×H×N×C is 0 half a cell or more outside the map.
     """
     num_heads = maps.shape[1]
     sampled = _sample(
@@ -106,11 +99,9 @@ def sample_meta_factors(
 
 
 def rotation_factor(angle: Tensor, largest: float = math.pi / 4) -> Tensor:
-    """Compute f of equation 5: how different a rotation makes two images, in [0, 1].
+    """Compute f of equation 5, in [0, 1]: how different a rotation in radians makes two images.
 
-    Args:
-        angle: angle between the anchor and the invariant image, in radians.
-        largest: θ_max, above which images are entirely different.
+    Above the largest angle, θ_max, images are entirely different.
     """
     return (angle.abs() / largest).clamp(max=1)
 
@@ -191,8 +182,7 @@ def variant_loss(
         descriptors1: B×N×C of the invariant image.
         descriptors2: B×N×C of the variant image.
         valid: B×N bool.
-        factor: f, how different anchor and invariant image are: a number, B, or A×1 for A
-            alternative values.
+        factor: f, the difference of anchor and invariant image: a number, B, or A×1 alternatives.
         margin: M.
 
     Returns:

@@ -35,8 +35,8 @@ def mutual_scores(similarities: Tensor, is_right: Tensor, temperature: float) ->
     recall are those of the matches.
 
     Args:
-        similarities: N×M of all keypoints of two images, higher for more alike. Their scale does
-            not matter: they are divided by their standard deviation.
+        similarities: N×M of all keypoints of two images, of any scale: they are divided by their
+            standard deviation.
         is_right: N×M bool, whether the two keypoints show the same point.
         temperature: temperature of both softmax.
     """

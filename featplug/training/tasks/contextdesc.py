@@ -141,8 +141,7 @@ class ContextDescTask(PhotographTask[ContextDescOptions]):
         path, workers = options.groups_path, options.num_workers
         yield "patches", PatchGroups.make(options.images, path, names, num_workers=workers)
 
-    def build_network(self) -> _Training:
-        """Build the network and the regional network."""
+    def _build_network(self) -> _Training:
         options = self.options
         contextdesc, regional = _first_networks(options)
         self._regional = regional.to(self.device).eval()
@@ -153,8 +152,7 @@ class ContextDescTask(PhotographTask[ContextDescOptions]):
         """The longest side in pixels at which the patch groups were made."""
         return self._groups.max_side
 
-    def build_data(self) -> MatchSets:
-        """Build match sets to train on, and those to validate on."""
+    def _build_data(self) -> MatchSets:
         options = self.options
         self._validation = MatchSets(self._groups, self.held_out, options.sets.match)
         return MatchSets(self._groups, self.photographs, options.sets.match, options.seed)

@@ -117,8 +117,7 @@ class D2NetTask(PhotographTask[D2NetOptions]):
         """Pairs of the size of the crops."""
         return replace(VALIDATION_PAIRS, size=(self.options.crop, self.options.crop))
 
-    def build_network(self) -> D2Net:
-        """Build the network, of which the last layers are trained."""
+    def _build_network(self) -> D2Net:
         options = self.options
         network = D2Net(use_relu=False, cell_size=options.cell_size)
         start = "auto" if options.start is None else str(options.start)
@@ -130,8 +129,7 @@ class D2NetTask(PhotographTask[D2NetOptions]):
             layer.requires_grad_(False)
         return network
 
-    def build_data(self) -> HomographyPairs | ViewpointPairs:
-        """Build pairs of scenes, or of views of photographs if no scene is given."""
+    def _build_data(self) -> HomographyPairs | ViewpointPairs:
         options = self.options
         scenes = [read_workspace(folder) for folder in options.workspaces]
         if options.megadepth is not None:

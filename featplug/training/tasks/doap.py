@@ -76,7 +76,7 @@ class DOAPOptions(TrainingOptions):
 class DOAPTask(PhotographTask[DOAPOptions]):
     """DOAP without spatial transformer.
 
-    Unlike the paper's, the groups are views of photographs, detected and cut as at inference; and
+    Unlike the paper's, the groups are views of photographs, detected and cut as at inference, and
     no dropout precedes the last layer, since the variety of patches is far larger.
     """
 
@@ -96,12 +96,12 @@ class DOAPTask(PhotographTask[DOAPOptions]):
             groups, device = PatchGroups(path), process_device(options.device)
             yield "mine", MinedLabels.make(groups, options.labels_path, device=device)
 
-    def build_network(self) -> DOAP:
-        """Build the network, with He's initialisation by default (section 5.1)."""
+    def _build_network(self) -> DOAP:
         if self.options.start is not None:
             network = cast(DOAP, load_network(self.system, str(self.options.start), DOAP)[0])
         else:
             network = DOAP(l2_net(NUM_BITS if self.options.binary else 128))
+            # He's initialisation (section 5.1).
             for name, parameter in network.named_parameters():
                 if parameter.ndim == 4:
                     nn.init.kaiming_normal_(parameter)
@@ -109,8 +109,7 @@ class DOAPTask(PhotographTask[DOAPOptions]):
                     nn.init.zeros_(parameter)
         return network
 
-    def build_data(self) -> PatchGroupBatches:
-        """Build batches to train on, and those to validate on."""
+    def _build_data(self) -> PatchGroupBatches:
         options, batch = self.options, self.options.patches.batch
         groups = PatchGroups(options.groups_path)
         self.inputs[groups.kind] = groups.provenance.file_id

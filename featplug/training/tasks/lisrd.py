@@ -58,13 +58,12 @@ class LISRDTask(PhotographTask[LISRDOptions]):
     data: LISRDTriplets
     validation_views = VALIDATION_VIEWS
 
-    def build_network(self) -> LISRD:
-        """Build the network; as released, with He's initialisation, also for NetVLAD."""
+    def _build_network(self) -> LISRD:
         network = LISRD()
         if self.options.start is not None:
             load_weights("lisrd", str(self.options.start), network)
         else:
-            for module in network.modules():
+            for module in network.modules():  # He's initialisation, as released
                 if isinstance(module, nn.Conv2d):
                     nn.init.kaiming_normal_(module.weight)
                     if module.bias is not None:
@@ -78,8 +77,7 @@ class LISRDTask(PhotographTask[LISRDOptions]):
                 network.get_submodule(f"vlad_{head}").requires_grad_(False)
         return network
 
-    def build_data(self) -> LISRDTriplets:
-        """Build triplets of views."""
+    def _build_data(self) -> LISRDTriplets:
         options = self.options
         return LISRDTriplets(self.photographs, options.triplets, options.seed, rendered=False)
 

@@ -33,12 +33,9 @@ _SHARPNESS = 10.0
 class _Side(NamedTuple):
     """Keypoints of one image of each pair."""
 
-    keypoints: Tensor
-    """Positions B×K×2, NaN as padding."""
-    descriptors: Tensor
-    """Descriptors B×2×K×128."""
-    tiles: Tensor
-    """Tiles B×K, −1 as padding."""
+    keypoints: Tensor  # B×K×2, NaN as padding
+    descriptors: Tensor  # B×2×K×128
+    tiles: Tensor  # B×K, −1 as padding
 
     def take(self, points: Tensor) -> _Side:
         """Take the keypoints B×N, with padding at −1."""
@@ -90,20 +87,18 @@ class LISRDSIFTTask(PhotographTask[LISRDSIFTOptions]):
         path, workers = options.pairs_path, options.num_workers
         yield "pairs", SIFTPairs.make(options.images, path, names, num_workers=workers)
 
-    def build_network(self) -> LISRDSIFT:
-        """Build the network."""
+    def _build_network(self) -> LISRDSIFT:
         network = LISRDSIFT()
         if self.options.start is not None:
             load_weights("lisrd-sift", str(self.options.start), network)
             return network
-        batch = self.build_data()[0]
+        batch = self._build_data()[0]
         for head, vlad in enumerate((network.vlad_sift, network.vlad_upright_sift)):
             described = batch["descriptors0"][:, head][batch["tiles0"] >= 0]
             _initialize(vlad, described, self.options.seed)
         return network
 
-    def build_data(self) -> SIFTPairBatches:
-        """Build batches of pairs."""
+    def _build_data(self) -> SIFTPairBatches:
         options, pairs = self.options, SIFTPairs(self.options.pairs_path)
         self.inputs[pairs.kind] = pairs.provenance.file_id
         return SIFTPairBatches(pairs, self.photographs.names, options.batch_size, options.seed)

@@ -68,8 +68,7 @@ class MTLDescTask(PhotographTask[MTLDescOptions]):
             made = TeacherKeypoints.make(options.images, options.teacher_path, names, device=device)
             yield "teacher's keypoints, once, unless --teacher names a file", made
 
-    def build_network(self) -> MTLDesc:
-        """Build the network; its unused layers are not trained."""
+    def _build_network(self) -> MTLDesc:
         network = MTLDesc()
         if self.options.start is not None:
             load_weights("mtldesc", str(self.options.start), network)
@@ -78,8 +77,7 @@ class MTLDescTask(PhotographTask[MTLDescOptions]):
                 parameter.requires_grad_(False)
         return network
 
-    def build_data(self) -> MTLDescPairs:
-        """Build pairs of views with the teacher's keypoints."""
+    def _build_data(self) -> MTLDescPairs:
         pairs = self.options.pairs
         if self.options.look == "general":
             pairs = replace(pairs, photometric=photometric.GENERAL)

@@ -116,8 +116,7 @@ class TuneTask(PhotographTask[TuneOptions]):
         """Single pairs of the views that are tuned on."""
         return replace(self.options.views, batch_size=1)
 
-    def build_network(self) -> _Described:
-        """Build the extractor, whose last layers are trained."""
+    def _build_network(self) -> _Described:
         options = self.options
         model, _ = trained_confs(options.feature, options.start, options.max_keypoints)
         extractor = build_extractor(model)
@@ -133,8 +132,7 @@ class TuneTask(PhotographTask[TuneOptions]):
         head = [modules[name] for name in HEADS[options.feature]]
         return _Described(extractor, head, options.gain)
 
-    def build_data(self) -> HomographyPairs:
-        """Build pairs of views."""
+    def _build_data(self) -> HomographyPairs:
         options = self.options
         return HomographyPairs(self.photographs, options.views, options.seed, rendered=False)
 
