@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +14,7 @@ from pipelines.demo.geometry import UP, Faces, direction
 Place = Sequence[float] | np.ndarray
 Name = int | str
 """A texture: its index, or its name among the builder's materials."""
+Names = Sequence[Name]
 Tile = float | Sequence[float] | None
 """Size of one repetition of a texture in metres; None if the texture covers a face once."""
 
@@ -68,6 +69,10 @@ class Builder:
         self._rows: list[tuple[Any, ...]] = []
         self._origin, self._along, self._offset = np.zeros(3), direction(0), np.zeros(2)
 
+    @property
+    def _inwards(self) -> np.ndarray:
+        return np.array([-self._along[1], self._along[0], 0.0])
+
     def at(self, place: Place = (0, 0, 0), along: np.ndarray | None = None) -> Builder:
         """Return a builder in a frame at a place of this frame; ``along`` is its x in the world."""
         other = copy(self)
@@ -75,13 +80,10 @@ class Builder:
         other._along = self._along if along is None else along
         return other
 
-    def around(self, width: float, depth: float) -> tuple[Builder, Builder, Builder]:
+    def around(self, width: float, depth: float) -> list[Builder]:
         """Return builders at the left ends of the left, right and back side of a house."""
-        return (
-            self.at((0, depth), self.vector(y=-1)),
-            self.at((width, 0), self.vector(y=1)),
-            self.at((width, depth), self.vector(-1)),
-        )
+        ends = ((0, depth), (0, -1)), ((width, 0), (0, 1)), ((width, depth), (-1, 0))
+        return [self.at(corner, self.vector(*along)) for corner, along in ends]
 
     def shifted(self) -> Builder:
         """Return a builder that moves repeated textures at random, so that no two look alike."""
@@ -91,45 +93,38 @@ class Builder:
 
     def vector(self, x: float = 0.0, y: float = 0.0, z: float = 0.0) -> np.ndarray:
         """Return a vector of the frame in the world."""
-        return x * self._along + y * np.array([-self._along[1], self._along[0], 0.0]) + z * UP
+        return x * self._along + y * self._inwards + z * UP
 
     def point(self, x: float = 0.0, y: float = 0.0, z: float = 0.0) -> np.ndarray:
         """Return a point of the frame in the world."""
-        inwards = np.array([-self._along[1], self._along[0], 0.0])
-        return self._origin + x * self._along + y * inwards + z * UP
+        return self._origin + x * self._along + y * self._inwards + z * UP
 
-    def texture(self, pixels: np.ndarray, wraps: bool = False, name: str = "") -> int:
-        """Add a texture, RGB or with the light that it sends out; return its index."""
+    def texture(self, pixels: np.ndarray, name: str = "") -> int:
+        """Add a texture, RGB or with the light that it sends out; return its index.
+
+        With a name it is a material, which repeats beyond its borders.
+        """
         if pixels.shape[2] == 3:
             pixels = np.dstack([pixels, np.zeros(pixels.shape[:2], np.uint8)])
-        self.textures.append(Texture(pixels, wraps))
-        index = len(self.textures) - 1
-        if name:
-            self.materials[name] = index
+        index = self.materials[name] = len(self.textures)
+        self.textures.append(Texture(pixels, wraps=bool(name)))
         return index
 
+    def paint(self, painter: Callable[..., np.ndarray], *args: Any, name: str = "") -> int:
+        """Add a texture that a function of the module of textures paints; return its index."""
+        return self.texture(painter(self.rng, *args), name)
+
     def add(
-        self,
-        corner: Place,
-        right: Place,
-        down: Place,
-        texture: Name,
-        tile: Tile = None,
-        gable: bool = False,
+        self, corner: Place, right: Place, down: Place, texture: Name, tile: Tile = None
     ) -> None:
-        """Add a face, or a gable, from its top-left corner and its edges to the right and down."""
-        spans = self.vector(*right), self.vector(*down)
-        self._append(self.point(*corner), *spans, texture, tile, gable)
+        """Add a face from its top-left corner and its edges to the right and down."""
+        span = self.point(*corner), self.vector(*right), self.vector(*down)
+        self._append(span, texture, tile)
 
     def _append(
-        self,
-        corner: np.ndarray,
-        right: np.ndarray,
-        down: np.ndarray,
-        texture: Name,
-        tile: Tile,
-        gable: bool,
+        self, span: Sequence[np.ndarray], texture: Name, tile: Tile, gable: bool = False
     ) -> None:
+        corner, right, down = span
         extent = np.array([np.linalg.norm(right), np.linalg.norm(down)])
         scale = 1 / (extent if tile is None else np.broadcast_to(np.asarray(tile, float), 2))
         offset = np.zeros(2) if tile is None else self._offset
@@ -142,7 +137,8 @@ class Builder:
     ) -> None:
         """Add an upright face of a width and height that looks to the front, bottom left first."""
         (x, y, z), (width, height) = place, size
-        self.add((x, y, z + height), (width,), (0, 0, -height), texture, tile, gable)
+        span = self.point(x, y, z + height), self.vector(width), self.vector(z=-height)
+        self._append(span, texture, tile, gable)
 
     def box(
         self, place: Place, size: Place, texture: Name, tile: Tile = None, sides: str = "fblrt"
@@ -152,19 +148,14 @@ class Builder:
         Sides are front, back, left, right, top and under.
         """
         width, depth, height = size
-        b = self.at(place, self._along / np.hypot(self._along[0], self._along[1]))
-        b = b.at((-width / 2, -depth / 2, height))
+        centre = self.at(place, self._along / np.hypot(self._along[0], self._along[1]))
+        left_front = centre.at((-width / 2, -depth / 2, height))
         for side in sides:
             corner, right, down = np.array(_SIDES[side]) * size
-            b.add(corner, right, down, texture, tile)
+            left_front.add(corner, right, down, texture, tile)
 
     def prism(
-        self,
-        place: Place,
-        size: Place,
-        sides: Sequence[Name],
-        tile: Tile = None,
-        spire: bool = False,
+        self, place: Place, size: Place, sides: Names, tile: Tile = None, spire: bool = False
     ) -> None:
         """Add a prism, or a spire, of a radius and height, and a texture for each of its sides."""
         count, (radius, height), centre = len(sides), size, self.point(*place)
@@ -175,7 +166,7 @@ class Builder:
             right, down = rim[k + 1] - rim[k], -height * UP
             if spire:
                 down = (rim[k] + rim[k + 1]) / 2 - centre + down
-            self._append(rim[k] - down, right, down, texture, tile, spire)
+            self._append((rim[k] - down, right, down), texture, tile, spire)
 
     def faces(self) -> Faces:
         """Return all faces so far."""

@@ -22,7 +22,6 @@ class Camera:
     width: int
     height: int
     focal: float
-    """Focal length in pixels."""
     centre: tuple[float, float]
     """Principal point."""
     distortion: float = 0.0
@@ -83,16 +82,10 @@ class View:
 def look_towards(
     centre: np.ndarray, forward: np.ndarray, roll: float = 0.0, right: np.ndarray | None = None
 ) -> np.ndarray:
-    """Return the pose of a camera that looks along a unit vector.
+    """Return the pose ``cam_from_world``, 3×4, of a camera that looks along a unit vector.
 
-    Args:
-        centre: place of the camera.
-        forward: viewing direction.
-        roll: turn about the viewing direction, clockwise, in radians.
-        right: horizontal unit vector to the right; needed if the camera looks straight down.
-
-    Returns:
-        ``cam_from_world``, 3×4 float64.
+    ``roll`` turns it clockwise, in radians; ``right`` is the horizontal unit vector to the right,
+    which is needed if the camera looks straight down.
     """
     if right is None:
         right = np.cross(forward, UP)

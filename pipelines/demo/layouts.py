@@ -12,21 +12,15 @@ import h5py
 import numpy as np
 from scipy.io import savemat
 
+from featplug.localization.queries import write_poses
 from featplug.utils.progress import progress_bar
+from pipelines.demo import colmap_layout as colmap
 from pipelines.demo import textures
 from pipelines.demo.builder import Builder, Scene
-from pipelines.demo.colmap_layout import (
-    point_colours,
-    write_bare_database,
-    write_intrinsics,
-    write_model,
-    write_nvm,
-    write_truth,
-)
-from pipelines.demo.facades import paint_facade
+from pipelines.demo.facades import Facade
 from pipelines.demo.geometry import Camera, Faces, View, look_along, look_towards
 from pipelines.demo.moving import moving_objects
-from pipelines.demo.photography import LOOKS, Shot, photograph_all, write_jpeg
+from pipelines.demo.photography import LOOKS, Photographer, Shot, write_jpeg
 from pipelines.demo.rendering import depth_map, visible_faces
 from pipelines.demo.room import SCANS, build_room
 from pipelines.demo.town import WALK, build_town
@@ -35,7 +29,7 @@ from pipelines.demo.viewpoints import along_walk, near_others, on_faces, true_tr
 if TYPE_CHECKING:
     from pipelines.datasets.demo import DemoOptions
 
-# Aachen: focal length and principal point as fractions of the longer side, and distortion.
+# Focal length and principal point as fractions of the longer side, and distortion.
 _DATABASE_CAMERAS = ((0.83, 0.0, 0.0, -0.02), (0.9, 0.004, -0.003, 0.012))
 _QUERY_CAMERAS = {
     "nexus4": (0.86, 0.005, 0.002, 0.02),
@@ -43,19 +37,11 @@ _QUERY_CAMERAS = {
     "nexus5x": (0.81, 0.002, -0.004, -0.015),
 }
 _DATES = {"day": "20130210", "dusk": "20161114", "night": "20161227"}
-
-# InLoc.
-_FLOOR, _BUILDING = "DUC1", "DUC"
-_FIRST_SCAN = 24
-_FIRST_QUERY = 801
-_SCANNER_HEIGHT = 1.5
+_FLOOR, _BUILDING, _SCANNER_HEIGHT = "DUC1", "DUC", 1.5
 _LOST = 0.02
 """Fraction of the pixels from which the laser does not come back, besides those of glass."""
-
-# HPatches.
 _PLANE = (16.0, 12.0)
 """Width and height of a plane in metres; the views see a part of it."""
-_DISTANCE = 8.0
 _PLANE_LOOKS = {
     "i": ("noon", "day", "dusk", "dusk", "night", "night"),
     "v": ("noon", "day", "noon", "day", "noon", "day"),
@@ -84,19 +70,25 @@ def write_aachen(folder: Path, options: DemoOptions, progress: bool) -> None:
         for i, view in enumerate(views)
     ]
     images = folder / "images_upright"
-    with progress_bar(None, "photograph the town", len(shots), "image", progress) as bar:
-        for shot, picture in photograph_all(scene, shots, options.seed, bar, moving):
-            write_jpeg(images / shot.view.name, picture, LOOKS[shot.look].quality)
+    photographer = Photographer(scene, options.seed, moving)
+    for shot in progress_bar(shots, "photograph the town", len(shots), "image", progress):
+        picture = photographer.take(shot)
+        write_jpeg(images / shot.view.name, picture, LOOKS[shot.look].quality)
 
     for condition, views in queries.items():
-        write_intrinsics(folder / f"queries/{condition}_time_queries_with_intrinsics.txt", views)
+        colmap.write_intrinsics(
+            folder / f"queries/{condition}_time_queries_with_intrinsics.txt", views
+        )
     tracks = true_tracks(rng, scene.faces, database, moving)
-    colours = point_colours(images, database, tracks)
+    model = colmap.true_model(database, tracks, images)
     models = folder / "3D-models" / "aachen_v_1_1"
-    write_model(models, database, tracks, colours)
-    write_nvm(models / "aachen_v_1_1.nvm", database, tracks, colours)
-    write_intrinsics(models / "database_intrinsics_v1_1.txt", database)
-    write_truth(folder / "ground_truth.txt", every_query)
+    models.mkdir(parents=True)
+    model.write_binary(str(models))
+    colmap.write_nvm(models / "aachen_v_1_1.nvm", database, model)
+    colmap.write_intrinsics(models / "database_intrinsics_v1_1.txt", database)
+    write_poses(
+        folder / "ground_truth.txt", {v.name: v.cam_from_world for v in every_query}, "full"
+    )
 
 
 def write_aachen_v1(folder: Path, newer: Path) -> None:
@@ -105,13 +97,11 @@ def write_aachen_v1(folder: Path, newer: Path) -> None:
         shutil.copytree(newer / name, folder / name)
     source = newer / "3D-models" / "aachen_v_1_1"
     (folder / "3D-models").mkdir()
-    for path, name in (
-        (newer / "ground_truth.txt", "ground_truth.txt"),
-        (source / "aachen_v_1_1.nvm", "3D-models/aachen_cvpr2018_db.nvm"),
-        (source / "database_intrinsics_v1_1.txt", "3D-models/database_intrinsics.txt"),
-    ):
-        shutil.copyfile(path, folder / name)
-    write_bare_database(folder / "aachen.db", source)
+    shutil.copy(newer / "ground_truth.txt", folder)
+    shutil.copy(source / "aachen_v_1_1.nvm", folder / "3D-models/aachen_cvpr2018_db.nvm")
+    name = "3D-models/database_intrinsics.txt"
+    shutil.copy(source / "database_intrinsics_v1_1.txt", folder / name)
+    colmap.write_bare_database(folder / "aachen.db", source)
 
 
 def _camera(params: tuple[float, ...], size: int, upright: bool = False) -> Camera:
@@ -141,15 +131,16 @@ def write_megadepth(folder: Path, options: DemoOptions, progress: bool) -> None:
     undistorted = folder / "Undistorted_SfM" / "0000"
     depths = folder / "phoenix/S6/zl548/MegaDepth_v1/0000/dense0/depths"
     depths.mkdir(parents=True, exist_ok=True)
-    with progress_bar(None, "photograph the town", num, "image", progress) as bar:
-        for shot, picture in photograph_all(scene, shots, options.seed, bar):
-            write_jpeg(undistorted / "images" / shot.view.name, picture, 95)
-            # Not compressed: readers take files below 100 KiB for mere depth orderings.
-            with h5py.File((depths / shot.view.name).with_suffix(".h5"), "w") as file:
-                file["depth"] = depth_map(scene.faces, shot.view).astype(np.float32)
+    photographer = Photographer(scene, options.seed)
+    for shot in progress_bar(shots, "photograph the town", num, "image", progress):
+        write_jpeg(undistorted / "images" / shot.view.name, photographer.take(shot), 95)
+        # Not compressed: readers take files below 100 KiB for mere depth orderings.
+        with h5py.File((depths / shot.view.name).with_suffix(".h5"), "w") as file:
+            file["depth"] = depth_map(scene.faces, shot.view).astype(np.float32)
     tracks = true_tracks(rng, scene.faces, views)
-    colours = point_colours(undistorted / "images", views, tracks)
-    write_model(undistorted / "sparse-txt", views, tracks, colours, text=True)
+    (undistorted / "sparse-txt").mkdir()
+    model = colmap.true_model(views, tracks, undistorted / "images")
+    model.write_text(str(undistorted / "sparse-txt"))
 
 
 def _pinhole(size: int, focal: float) -> Camera:
@@ -162,35 +153,39 @@ def write_inloc(folder: Path, options: DemoOptions, progress: bool) -> None:
     room, size = build_room(options.seed), options.image_size
     rng = np.random.default_rng([options.seed, 12])
     # The views are 60° wide; the phone has the focal length that the benchmark gives it.
-    of_scanner, of_phone = (
-        replace(_pinhole(size, 1), focal=focal) for focal in (size / 2 * 3**0.5, size * 28 / 36)
-    )
+    of_scanner = replace(_pinhole(size, 1), focal=size / 2 * 3**0.5)
+    of_phone = replace(_pinhole(size, 1), focal=size * 28 / 36)
     frames, cutouts, scan_of = {}, [], {}
     for k, (x, y) in enumerate(SCANS[: options.num_scans]):
-        scan, centre = f"{_FIRST_SCAN + k:03}", np.array([x, y, _SCANNER_HEIGHT])
+        scan, centre = f"{24 + k:03}", np.array([x, y, _SCANNER_HEIGHT])
         frames[scan] = _scanner_frame(rng, centre)
         for yaw in range(0, 360, 30):
             name = f"database/cutouts/{_FLOOR}/{scan}/{_BUILDING}_cutout_{scan}_{yaw}_0.jpg"
             cutouts.append(View(name, of_scanner, look_along(centre, yaw)))
             scan_of[name] = scan
-    names = [f"query/iphone7/IMG_{_FIRST_QUERY + i:04}.JPG" for i in range(options.num_queries)]
+    names = [f"query/iphone7/IMG_{801 + i:04}.JPG" for i in range(options.num_queries)]
     queries = near_others(rng, room.faces, cutouts, dict.fromkeys(names, of_phone), indoors=True)
     shots = [Shot("room", view, 10_000 + i) for i, view in enumerate(cutouts)]
     shots += [Shot("phone", view, 20_000 + i) for i, view in enumerate(queries)]
-    with progress_bar(None, "photograph the room", len(shots), "image", progress) as bar:
-        for shot, picture in photograph_all(room, shots, options.seed, bar):
-            name = shot.view.name
-            write_jpeg(folder / name, picture, LOOKS[shot.look].quality)
-            if name in scan_of:
-                points = _scan(rng, room, shot.view, frames[scan_of[name]])
-                arrays = {"RGBcut": picture, "XYZcut": points}
-                savemat(folder / f"{name}.mat", arrays, do_compression=True)
-    alignments = folder / "database/alignments" / _FLOOR / "transformations"
+    photographer = Photographer(room, options.seed)
+    for shot in progress_bar(shots, "photograph the room", len(shots), "image", progress):
+        name, picture = shot.view.name, photographer.take(shot)
+        write_jpeg(folder / name, picture, LOOKS[shot.look].quality)
+        if name in scan_of:
+            points = _scan(rng, room, shot.view, frames[scan_of[name]])
+            arrays = {"RGBcut": picture, "XYZcut": points}
+            savemat(folder / f"{name}.mat", arrays, do_compression=True)
+    alignments = folder / f"database/alignments/{_FLOOR}/transformations"
     alignments.mkdir(parents=True)
     for scan, frame in frames.items():
-        _write_alignment(alignments / f"{_BUILDING}_trans_{scan}.txt", frame)
-    write_intrinsics(folder / "queries_with_intrinsics.txt", queries)
-    write_truth(folder / "ground_truth.txt", queries)
+        lines, coarse = [], frame.copy()
+        coarse[:3, 3] += (0.03, -0.02, 0.01)
+        for title, matrix in (("before ICP", coarse), ("after ICP", frame)):
+            lines += [f"{title}:", *(" ".join(map(repr, row)) for row in matrix.tolist()), ""]
+        path = alignments / f"{_BUILDING}_trans_{scan}.txt"
+        path.write_text("\n".join(lines) + "\n", "utf-8")
+    colmap.write_intrinsics(folder / "queries_with_intrinsics.txt", queries)
+    write_poses(folder / "ground_truth.txt", {v.name: v.cam_from_world for v in queries}, "full")
 
 
 def _scanner_frame(rng: np.random.Generator, centre: np.ndarray) -> np.ndarray:
@@ -210,16 +205,6 @@ def _scan(rng: np.random.Generator, room: Scene, view: View, frame: np.ndarray) 
     lost = (ids < 0) | np.isin(faces.texture[ids], room.glass) | (rng.random(len(ids)) < _LOST)
     points[lost] = np.nan
     return ((points - frame[:3, 3]) @ frame[:3, :3]).reshape(*pixels.shape[:2], 3)
-
-
-def _write_alignment(path: Path, frame: np.ndarray) -> None:
-    """Write a scan's transformation twice: before and after refinement (lines 8–11)."""
-    coarse = frame.copy()
-    coarse[:3, 3] += (0.03, -0.02, 0.01)
-    lines = []
-    for title, matrix in (("before ICP", coarse), ("after ICP", frame)):
-        lines += [f"{title}:"] + [" ".join(map(repr, row)) for row in matrix.tolist()] + [""]
-    path.write_text("\n".join(lines) + "\n", "utf-8")
 
 
 def write_hpatches(folder: Path, options: DemoOptions, progress: bool) -> None:
@@ -247,8 +232,10 @@ def write_hpatches(folder: Path, options: DemoOptions, progress: bool) -> None:
                     if k:
                         matrix = homography(scene.faces, shots[-1 - k].view, view)
                         np.savetxt(folder / name / f"H_1_{k + 1}", matrix, "%.12g")
-            for shot, picture in photograph_all(scene, shots, options.seed, bar):
-                cv2.imwrite(str(folder / shot.view.name), picture[..., ::-1])
+            photographer = Photographer(scene, options.seed)
+            for shot in shots:
+                cv2.imwrite(str(folder / shot.view.name), photographer.take(shot)[..., ::-1])
+                bar.update()
 
 
 def homography(faces: Faces, view0: View, view1: View) -> np.ndarray:
@@ -273,26 +260,26 @@ def _towards(rng: np.random.Generator, strength: float) -> np.ndarray:
     slant = np.radians(55 * strength * rng.uniform(0.8, 1.0))
     target = np.array([rng.uniform(-0.5, 0.5), 0, rng.uniform(-0.5, 0.5)])
     out = np.array([np.sin(slant) * np.cos(angle), -np.cos(slant), np.sin(slant) * np.sin(angle)])
-    distance = _DISTANCE * np.exp(strength * rng.uniform(-0.5, 0.35))
+    distance = 8.0 * np.exp(strength * rng.uniform(-0.5, 0.35))
     return look_towards(target + distance * out, -out, strength * rng.uniform(-0.6, 0.6))
 
 
 def _posters(rng: np.random.Generator) -> np.ndarray:
-    wall = textures.masonry(rng, 768, 1024, (9, 24), ((150, 92, 74), (172, 164, 150)))
+    wall = textures.masonry(rng, (768, 1024), (9, 24), ((150, 92, 74), (172, 164, 150)))
     for _ in range(60):
         height = int(rng.integers(110, 230))
         width = int(height * rng.uniform(0.6, 0.8))
         y, x = rng.integers(0, [768 - height, 1024 - width]).tolist()
-        wall[y : y + height, x : x + width] = textures.poster(rng, height, width)
+        wall[y : y + height, x : x + width] = textures.poster(rng, (height, width))
     return wall
 
 
-_SETTS = (22, 26), ((128, 122, 114), (70, 66, 62)), 2.5
+_SETTS = (768, 1024), (22, 26), ((128, 122, 114), (70, 66, 62)), 2.5
 _PAINTERS = {
     "posters": _posters,
-    "photograph": lambda rng: textures.photograph(rng, 768, 1024),
-    "facade": lambda rng: paint_facade(rng, *_PLANE, shop=True).pixels,
-    "pavement": lambda rng: textures.masonry(rng, 768, 1024, *_SETTS),
+    "photograph": lambda rng: textures.photograph(rng, (768, 1024)),
+    "facade": lambda rng: Facade(rng, *_PLANE, shop=True).texture,
+    "pavement": lambda rng: textures.masonry(rng, *_SETTS),
 }
 WRITERS = {
     "aachen_v1.1": write_aachen,

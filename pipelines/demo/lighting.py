@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipelines.demo.builder import Scene
-from pipelines.demo.geometry import Camera, Faces, View, direction, look_towards
-from pipelines.demo.rendering import Lightmap, pack, project_faces, visible_faces
+from pipelines.demo.geometry import Camera, View, direction, look_towards
+from pipelines.demo.rendering import Lightmap, Projection, pack
 
 Light3 = tuple[float, float, float]
 
@@ -104,8 +104,18 @@ class Illumination:
         self._lamps, self._light = grid.scene.lamps, light
         self._to_sun = direction(*np.radians(light.sun_place))
         if any(light.sun):
-            facing = grid.normals @ self._to_sun > 0
-            self._shadows = _Shadows(grid.scene.faces, self._to_sun, grid.points[facing])
+            # A camera in the sun's place sees what hides the rest.
+            points = grid.points[grid.normals @ self._to_sun > 0]
+            points = points if len(points) else np.zeros((1, 3))
+            middle = (points.min(0) + points.max(0)) / 2
+            radius = float(np.linalg.norm(points - middle, axis=1).max()) + 1
+            half = _SHADOW_SIZE / 2
+            focal = half * _SUN_DISTANCE / radius
+            camera = Camera(_SHADOW_SIZE, _SHADOW_SIZE, focal, (half, half))
+            pose = look_towards(middle + _SUN_DISTANCE * self._to_sun, -self._to_sun)
+            self._sun = View("sun", camera, pose)
+            seen = Projection(grid.scene.faces, self._sun)
+            self._inverse_depth, self._first = seen.rows[:, 0], seen.visible()
 
     def arriving(self, points: np.ndarray, normals: np.ndarray) -> np.ndarray:
         """Return the linear light, N×3, on surfaces at N×3 places with N×3 normals outwards."""
@@ -118,44 +128,23 @@ class Illumination:
         if any(light.sun):
             facing = normals @ self._to_sun
             lit = np.flatnonzero(facing > 0)
-            sunlight = facing[lit] * self._shadows.sunlit(points[lit])
+            sunlight = facing[lit] * self._sunlit(points[lit])
             arriving[lit] += sunlight[:, None] * np.array(light.sun)
         if any(light.lamps):
             arriving += _lamplight(self._lamps, points, normals)[:, None] * np.array(light.lamps)
         return arriving
 
-
-class _Shadows:
-    """What a camera in the sun's place sees hides what is behind.
-
-    Args:
-        faces: faces that hide.
-        to_sun: unit vector.
-        points: N×3, among which one will ask.
-    """
-
-    def __init__(self, faces: Faces, to_sun: np.ndarray, points: np.ndarray) -> None:
-        points = points if len(points) else np.zeros((1, 3))
-        middle = (points.min(0) + points.max(0)) / 2
-        radius = float(np.linalg.norm(points - middle, axis=1).max()) + 1
-        half = _SHADOW_SIZE / 2
-        focal = half * _SUN_DISTANCE / radius
-        camera = Camera(_SHADOW_SIZE, _SHADOW_SIZE, focal, (half, half))
-        self._view = View("sun", camera, look_towards(middle + _SUN_DISTANCE * to_sun, -to_sun))
-        self._planes = project_faces(faces, self._view)
-        self._index = visible_faces(faces, self._view, planes=self._planes)
-
-    def sunlit(self, points: np.ndarray) -> np.ndarray:
+    def _sunlit(self, points: np.ndarray) -> np.ndarray:
         """Return the fraction of the sun that each of N×3 points sees."""
-        seen = self._view.to_camera(points)
-        xy = self._view.camera.project(seen)
+        seen = self._sun.to_camera(points)
+        xy = self._sun.camera.project(seen)
         rays = np.column_stack([seen[:, :2] / seen[:, 2:], np.ones(len(seen))])
         count = np.zeros(len(points))
         # Four places around each point soften the edges of shadows.
         for shift in ((-0.75, -0.25), (0.25, -0.75), (0.75, 0.25), (-0.25, 0.75)):
             x, y = (xy + shift).astype(int).clip(0, _SHADOW_SIZE - 1).T
-            first = self._index[y, x]
-            inverse = np.einsum("nk,nk->n", self._planes.rows[first, 0], rays)
+            first = self._first[y, x]
+            inverse = np.einsum("nk,nk->n", self._inverse_depth[first], rays)
             count += (first < 0) | (seen[:, 2] * inverse < 1 + _SHADOW_BIAS / _SUN_DISTANCE)
         return count / 4
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -12,7 +12,7 @@ from pipelines.demo import textures
 from pipelines.demo.builder import Builder, Scene, Texture
 from pipelines.demo.geometry import UP, Camera, Faces, View, direction, look_along
 from pipelines.demo.rendering import depth_map
-from pipelines.demo.textures import Colour, vary
+from pipelines.demo.textures import Colour, Random, vary
 from pipelines.demo.viewpoints import Path2D, thumbnail
 
 _OUTFITS = 14
@@ -29,11 +29,14 @@ _ALTITUDE = 3000.0
 _CELL = 0.1
 _STEP = 0.2
 """Metres above the lowest ground up to which one may stand: a kerb, not a trough."""
+_COATS = np.array([[130, 46, 44], [52, 70, 104], [186, 176, 156], [58, 84, 66], [44, 44, 48]])
+_SKINS = np.array([[206, 162, 138], [174, 124, 96], [112, 76, 58]])
+_HAIR = np.array([[40, 30, 26], [86, 58, 38], [168, 132, 82], [150, 148, 146]])
+_PAINTS = np.array([[222, 220, 214], [166, 46, 40], [44, 74, 120], [212, 170, 62], [70, 92, 78]])
 
 
-@dataclass(frozen=True)
-class _Outfit:
-    """Textures of a person."""
+class _Outfit(NamedTuple):
+    """Textures of a person, and the fraction of the legs that the coat covers."""
 
     coat: int
     trousers: int
@@ -41,7 +44,6 @@ class _Outfit:
     hair: int
     bag: int | None
     coat_length: float
-    """Fraction of the legs that the coat covers."""
 
 
 def moving_objects(
@@ -49,28 +51,23 @@ def moving_objects(
 ) -> tuple[list[Texture], dict[str, Faces]]:
     """Place people and vans before each view, where the ground is free and the view sees them.
 
-    Args:
-        seed: seed of the world; with a view's name it determines what stands there.
-        scene: where they stand.
-        walk: polylines on the ground that they keep close to.
-        views: views of different names.
-        num: number of people and vans in each view; fewer where there is no room for them.
+    They keep close to the walk, polylines on the ground. The seed and a view's name determine what
+    stands there: ``num`` of them, or fewer where there is no room.
 
     Returns:
         Textures, to be added behind the scene's; and the faces that each view shows, by its name.
-        Both are empty if ``num`` is 0.
     """
     if num == 0:
         return [], {}
     shared = Builder(np.random.default_rng([seed, 31]), scene.textures)
     outfits = [_outfit(shared) for _ in range(_OUTFITS)]
     liveries = [_livery(shared) for _ in range(_VANS)]
-    ground, clearance = _free_ground(scene.faces, walk)
+    ground = _free_ground(scene.faces, walk)
     moving = {}
     for view in views:
         b = Builder(np.random.default_rng([seed, 32, *view.name.encode()]))
         kinds = ["van" if b.rng.random() < _VAN_RATIO else "person" for _ in range(num)]
-        placed = _places(b.rng, scene.faces, view, ground, clearance, kinds)
+        placed = _places(b.rng, scene.faces, view, ground, kinds)
         for kind, place in placed:
             towards = direction(b.rng.uniform(0, 2 * np.pi))
             if kind == "van":
@@ -85,8 +82,8 @@ def moving_objects(
     return shared.textures[len(scene.textures) :], moving
 
 
-def _free_ground(faces: Faces, walk: Sequence[Path2D]) -> tuple[np.ndarray, np.ndarray]:
-    """Return N×3 places near the walk under the open sky, and the free radius around each."""
+def _free_ground(faces: Faces, walk: Sequence[Path2D]) -> np.ndarray:
+    """Return places near the walk under the open sky, and the free radius around each: N×4."""
     corners = np.array([point for path in walk for point in path])
     low, high = corners.min(0) - 8, corners.max(0) + 8
     width, height = np.ceil((high - low) / _CELL).astype(int).tolist()
@@ -102,20 +99,16 @@ def _free_ground(faces: Faces, walk: Sequence[Path2D]) -> tuple[np.ndarray, np.n
     clearance = _CELL * cv2.distanceTransform(free.astype(np.uint8), cv2.DIST_L2, 5)
     row, column = np.nonzero(free)
     x, y = top_left[0] + (column + 0.5) * _CELL, top_left[1] - (row + 0.5) * _CELL
-    return np.column_stack([x, y, level[row, column]]), clearance[row, column]
+    return np.column_stack([x, y, level[row, column], clearance[row, column]])
 
 
 def _places(
-    rng: np.random.Generator,
-    faces: Faces,
-    view: View,
-    ground: np.ndarray,
-    clearance: np.ndarray,
-    kinds: Sequence[str],
+    rng: Random, faces: Faces, view: View, ground: np.ndarray, kinds: Sequence[str]
 ) -> list[tuple[str, np.ndarray]]:
     """Choose where each stands: seen in the view, and apart from the others."""
     small = thumbnail(view)
     depth = depth_map(faces, small)
+    ground, clearance = ground[:, :3], ground[:, 3]
     distance = np.linalg.norm(ground[:, :2] - view.centre[:2], axis=1)
     chest = view.to_camera(ground + 1.2 * UP)
     seen = np.flatnonzero((chest[:, 2] > 1) & (distance < _FARTHEST))
@@ -139,32 +132,25 @@ def _places(
 
 def _outfit(b: Builder) -> _Outfit:
     rng = b.rng
+    colour = textures.one_of(rng, _COATS)
+    other = vary(rng, colour, 50)
+    coat = np.full((64, 48, 3), colour, np.float32)
+    kind = rng.random()
+    if kind < 0.25:  # stripes
+        coat[(np.arange(64) // 5 % 2) > 0] = other
+    elif kind < 0.45:  # checks
+        coat[(np.arange(64) // 6 % 2) > 0] *= 0.8
+        coat[:, (np.arange(48) // 6 % 2) > 0] *= 0.8
 
-    def cloth(colour: Colour) -> int:
-        colour = vary(rng, colour, 18)
-        other = vary(rng, colour, 50)
-        pixels = np.empty((64, 48, 3), np.float32)
-        pixels[:] = colour
-        kind = rng.random()
-        if kind < 0.25:  # stripes
-            pixels[(np.arange(64) // 5 % 2) > 0] = other
-        elif kind < 0.45:  # checks
-            pixels[(np.arange(64) // 6 % 2) > 0] *= 0.8
-            pixels[:, (np.arange(48) // 6 % 2) > 0] *= 0.8
-        return b.texture(textures.shaded(pixels, 0.09 * textures.rough(rng, 64, 48, (3, 9, 20))))
-
-    def plain(colour: Colour, spread: float) -> int:
-        grain = 0.12 * textures.rough(rng, 24, 24, (2, 7))  # drawn before the colour
+    def plain(colour: Colour | np.ndarray, spread: float) -> int:
+        grain = 0.12 * textures.rough(rng, (24, 24), (2, 7))
         return b.texture(textures.shaded(vary(rng, colour, spread), grain))
 
-    coats = [(130, 46, 44), (52, 70, 104), (186, 176, 156), (58, 84, 66), (44, 44, 48)]
-    skins = [(206, 162, 138), (174, 124, 96), (112, 76, 58)]
-    hair = [(40, 30, 26), (86, 58, 38), (168, 132, 82), (150, 148, 146)]
     return _Outfit(
-        coat=cloth(coats[int(rng.integers(len(coats)))]),
+        coat=b.texture(textures.shaded(coat, 0.09 * textures.rough(rng, (64, 48), (3, 9, 20)))),
         trousers=plain((56, 58, 72), 16),
-        skin=plain(skins[int(rng.integers(len(skins)))], 10),
-        hair=plain(hair[int(rng.integers(len(hair)))], 12),
+        skin=plain(_SKINS[int(rng.integers(3))], 10),
+        hair=plain(_HAIR[int(rng.integers(4))], 12),
         bag=plain((110, 76, 50), 26) if rng.random() < 0.5 else None,
         coat_length=float(rng.choice([0.1, 0.15, 0.6])),
     )
@@ -178,83 +164,71 @@ def _add_person(b: Builder, place: np.ndarray, towards: np.ndarray, outfit: _Out
     def at(x: float, ahead: float, z: float) -> Builder:
         return b.at(place + size * (x * across + ahead * towards + z * UP), across)
 
-    def column(x: float, ahead: float, z: float, size_of: tuple[float, float], what: int) -> None:
-        """Add a prism of a radius and height with a rounded top."""
-        radius, height = size_of
-        foot, top = at(x, ahead, z), (0, 0, size * height)
-        foot.prism((0, 0, 0), (size * radius, size * height), [what] * 8)
-        foot.prism(top, (size * radius, size * 0.55 * radius), [what] * 8, spire=True)
+    def column(x: float, ahead: float, z: float, radius: float, top: float, what: int) -> None:
+        """Add a prism with a rounded top."""
+        foot, height = at(x, ahead, z), size * top
+        foot.prism((0, 0, 0), (size * radius, height), [what] * 8)
+        foot.prism((0, 0, height), (size * radius, size * 0.55 * radius), [what] * 8, spire=True)
 
     hip = 0.86
     for x, step in ((-0.09, stride), (0.09, -stride)):
-        column(x, step, 0.06, (0.085, hip), outfit.trousers)
+        column(x, step, 0.06, 0.085, hip, outfit.trousers)
         shoe = (0.1 * size, 0.26 * size, 0.09 * size)
         at(x, step + 0.04, 0).box((0, 0, 0), shoe, outfit.hair, None, "fblrtu")
     hem = hip * (1 - outfit.coat_length)
     for x in (-0.085, 0.085):
-        column(x, 0, hem, (0.15, 1.42 - hem), outfit.coat)
+        column(x, 0, hem, 0.15, 1.42 - hem, outfit.coat)
     for x, swing in ((-0.26, -0.6 * stride), (0.26, 0.6 * stride)):
-        column(x, swing, 0.82, (0.058, 0.58), outfit.coat)
-        column(x, swing, 0.7, (0.04, 0.1), outfit.skin)
-    column(0, 0.01, 1.42, (0.055, 0.1), outfit.skin)
-    column(0, 0.03, 1.5, (0.1, 0.16), outfit.skin)
-    column(0, -0.01, 1.6, (0.105, 0.1), outfit.hair)
+        column(x, swing, 0.82, 0.058, 0.58, outfit.coat)
+        column(x, swing, 0.7, 0.04, 0.1, outfit.skin)
+    column(0, 0.01, 1.42, 0.055, 0.1, outfit.skin)
+    column(0, 0.03, 1.5, 0.1, 0.16, outfit.skin)
+    column(0, -0.01, 1.6, 0.105, 0.1, outfit.hair)
     if outfit.bag is not None:
         bag = (0.3 * size, 0.16 * size, 0.42 * size)
         at(0, -0.2, 1.0).box((0, 0, 0), bag, outfit.bag, None, "fblrtu")
 
 
 def _livery(b: Builder) -> list[int]:
-    """Paint the right and left side, front, back and top of a van; return the textures."""
-    rng, scale = b.rng, 60
-    rows, columns, across = round(2.0 * scale), round(4.4 * scale), round(1.85 * scale)
-    paints = [(222, 220, 214), (166, 46, 40), (44, 74, 120), (212, 170, 62), (70, 92, 78)]
-    paint = vary(rng, paints[int(rng.integers(len(paints)))], 18)
+    """Paint the right and left side, front, back and top of a van, at 60 pixels per metre."""
+    rng, rows, columns, across = b.rng, 120, 264, 111
+    paint = textures.one_of(rng, _PAINTS)
     ink = vary(rng, (30, 36, 46) if sum(paint) > 380 else (232, 226, 208), 14)
     name = textures.word(rng)
     glass, black = (46, 56, 66), (24, 24, 25)
 
     def panel(width: int) -> np.ndarray:
-        pixels = textures.grained(rng, rows, width, paint, 0.03, (3, 30, 90))
-        pixels[: rows // 30] = [int(0.75 * c) for c in paint]
-        pixels[-int(0.3 * scale) :] = black  # the shadow below
+        pixels = textures.grained(rng, (rows, width), paint, 0.03, (3, 30, 90))
+        pixels[:4] = [int(0.75 * c) for c in paint]
+        pixels[-18:] = black  # the shadow below
         return pixels
 
-    def side(forward: int) -> int:
-        """Paint a side with the front to the right (1) or to the left (−1)."""
+    def side(left: int, turn: int) -> int:
+        """Paint a side with the front to the right (1) or to the left (−1), and the name."""
         pixels = panel(columns)
-        window = pixels[int(0.28 * scale) : int(0.85 * scale), int(3.3 * scale) : columns - 8]
-        window[:] = textures.shaded(
-            glass, 0.3 * textures.noise(rng, len(window), window.shape[1], 30)
-        )
-        for x in (3.2, 1.7):  # edges of the doors
-            pixels[4 : -int(0.3 * scale), int(x * scale)] = [int(0.55 * c) for c in paint]
-        for x in (0.95, 3.55):
-            centre = int(x * scale), rows - int(0.33 * scale)
-            for radius, colour in ((0.4, black), (0.33, (44, 44, 45)), (0.19, (150, 150, 152))):
-                cv2.circle(pixels, centre, int(radius * scale), colour, -1, cv2.LINE_AA)
-        if forward < 0:
-            pixels = np.ascontiguousarray(pixels[:, ::-1])
-        left = int(0.25 * scale) if forward > 0 else columns - int(3.1 * scale)
-        top, bottom = int(0.45 * scale), int(1.2 * scale)
-        sign = textures.lettering(rng, bottom - top, int(2.8 * scale), (paint, ink), name)
-        pixels[top:bottom, left : left + sign.shape[1]] = sign
+        pixels[16:51, 198:-8] = textures.shaded(glass, 0.3 * textures.noise(rng, (35, 58), 30))
+        for x in (192, 102):  # edges of the doors
+            pixels[4:-18, x] = [int(0.55 * c) for c in paint]
+        for x in (57, 213):
+            for radius, colour in ((24, black), (19, (44, 44, 45)), (11, (150, 150, 152))):
+                cv2.circle(pixels, (x, rows - 19), radius, colour, -1, cv2.LINE_AA)
+        pixels = pixels[:, ::turn].copy()
+        sign = textures.lettering(rng, (45, 168), (paint, ink), name)
+        pixels[27:72, left : left + 168] = sign
         return b.texture(pixels)
 
-    front = panel(across)
-    front[int(0.2 * scale) : int(0.95 * scale), 6:-6] = glass
-    cv2.rectangle(front, (30, int(1.2 * scale)), (across - 30, int(1.45 * scale)), black, -1)
-    back = panel(across)
-    back[: -int(0.3 * scale), across // 2] = black
-    for x in (9, across // 2 + 5):
-        back[int(0.25 * scale) : int(0.8 * scale), x : x + across // 2 - 14] = glass
-    lamps = int(1.32 * scale)
+    front, back, middle = panel(across), panel(across), across // 2
+    front[12:57, 6:-6] = glass
+    cv2.rectangle(front, (30, 72), (across - 30, 87), black, -1)
+    back[:-18, middle] = black
+    for x in (9, middle + 5):
+        back[15:48, x : x + middle - 14] = glass
     for x, inwards in ((12, 6), (across - 12, -6)):
-        cv2.circle(front, (x + inwards, lamps), 9, (226, 226, 214), -1, cv2.LINE_AA)
-        cv2.rectangle(back, (x - 6, lamps - 14), (x + 6, lamps + 10), (150, 30, 26), -1)
+        cv2.circle(front, (x + inwards, 79), 9, (226, 226, 214), -1, cv2.LINE_AA)
+        cv2.rectangle(back, (x - 6, 65), (x + 6, 89), (150, 30, 26), -1)
     for pixels in (front, back):
-        plate = textures.lettering(rng, 12, 44, ((226, 226, 216), (20, 20, 24)), name[:6])
-        pixels[rows - 34 : rows - 22, across // 2 - 22 : across // 2 + 22] = plate
-    top = textures.grained(rng, 64, 64, paint, 0.05, (3, 20))
-    left, right = side(-1), side(1)
+        plate = textures.lettering(rng, (12, 44), ((226, 226, 216), (20, 20, 24)), name[:6])
+        pixels[rows - 34 : rows - 22, middle - 22 : middle + 22] = plate
+    top = textures.grained(rng, (64, 64), paint, 0.05, (3, 20))
+    left, right = side(columns - 186, -1), side(15, 1)
     return [right, left, *(b.texture(pixels) for pixels in (front, back, top))]

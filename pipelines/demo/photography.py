@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from pipelines.demo import lighting
 from pipelines.demo.builder import Scene
 from pipelines.demo.geometry import Faces, View, camera_rays
 from pipelines.demo.lighting import Illumination, Light, LightGrid
-from pipelines.demo.rendering import Atlas, radiance
+from pipelines.demo.rendering import Atlas, Lightmap, radiance
 from pipelines.demo.textures import noise
 
 _LAMP_GLARE = 14.0
@@ -65,90 +65,54 @@ LOOKS = {
 """Looks by name; the database's photographs are taken at noon."""
 
 
-@dataclass(frozen=True)
-class Shot:
-    """A photograph to be taken, and what makes it differ from others of the same view."""
+class Shot(NamedTuple):
+    """A photograph to be taken."""
 
     look: str
     view: View
     number: int
-
-
-def photograph_all(
-    scene: Scene,
-    shots: Iterable[Shot],
-    seed: int,
-    bar: tqdm,
-    moving: Mapping[str, Faces] | None = None,
-) -> Iterator[tuple[Shot, np.ndarray]]:
-    """Take photographs of a scene.
-
-    Args:
-        scene: scene to photograph.
-        shots: photographs to take.
-        seed: seed of the world.
-        bar: progress bar that counts the photographs.
-        moving: what stands in the scene in one photograph only, by the name of its view.
-    """
-    atlas, grid = Atlas(scene.textures), LightGrid(scene)
-    photographers: dict[str, Photographer] = {}
-    for shot in shots:
-        if shot.look not in photographers:
-            photographers[shot.look] = Photographer(scene, atlas, grid, LOOKS[shot.look])
-        others = (moving or {}).get(shot.view.name)
-        number = shot.number + seed * 1_000_003
-        yield shot, photographers[shot.look].take(shot.view, number, others)
-        bar.update()
-
-
-def write_jpeg(path: Path, picture: np.ndarray, quality: int) -> None:
-    """Write H×W×3 uint8 RGB as a JPEG file, and make its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-    _, content = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    path.write_bytes(content.tobytes())
+    """What makes it differ from others of the same view."""
 
 
 class Photographer:
-    """Takes photographs of a scene by one look."""
+    """Takes photographs of a scene.
 
-    def __init__(self, scene: Scene, atlas: Atlas, grid: LightGrid, look: Look) -> None:
-        self.scene, self.atlas, self.look = scene, atlas, look
-        self._illumination = Illumination(grid, look.light)
-        self._lightmap = grid.under(self._illumination)
+    ``moving`` stands in the scene in one photograph only, by the name of its view; it is under the
+    same light, and casts no shadow.
+    """
+
+    def __init__(self, scene: Scene, seed: int, moving: Mapping[str, Faces] | None = None) -> None:
+        self.scene, self.seed, self.moving = scene, seed, moving or {}
+        self.atlas, self.grid = Atlas(scene.textures), LightGrid(scene)
         rng = np.random.default_rng(7)
         self._clouds = np.zeros((256, 256), np.float32)
         for cell in (4, 9, 20, 45):
-            self._clouds += cell**0.7 * noise(rng, 256, 256, cell)
+            self._clouds += cell**0.7 * noise(rng, (256, 256), cell)
+        self._lit: dict[str, tuple[Illumination, Lightmap]] = {}
 
-    def take(self, view: View, seed: int, moving: Faces | None = None) -> np.ndarray:
-        """Take a photograph.
-
-        Args:
-            view: place, direction and camera.
-            seed: seed of what differs from photograph to photograph of the same view.
-            moving: what stands in the scene in this photograph only, under the same light; it
-                casts no shadow.
-
-        Returns:
-            H×W×3 uint8 RGB.
-        """
-        rng = np.random.default_rng([seed, 2])
-        faces, lightmap = self.scene.faces, self._lightmap
-        emission = np.outer(rng.uniform(0.4, 1.2, len(faces)), self.look.light.windows)
+    def take(self, shot: Shot) -> np.ndarray:
+        """Take a photograph, H×W×3 uint8 RGB."""
+        name, view, number = shot
+        look, faces = LOOKS[name], self.scene.faces
+        if name not in self._lit:
+            illumination = Illumination(self.grid, look.light)
+            self._lit[name] = illumination, self.grid.under(illumination)
+        illumination, lightmap = self._lit[name]
+        rng = np.random.default_rng([number + self.seed * 1_000_003, 2])
+        emission = np.outer(rng.uniform(0.4, 1.2, len(faces)), look.light.windows)
         emission[faces.texture == self.scene.lamp_texture] *= _LAMP_GLARE
+        moving = self.moving.get(view.name)
         if moving is not None:
             grid = LightGrid(replace(self.scene, faces=moving))
-            lightmap = lightmap.joined(grid.under(self._illumination))
+            lightmap = lightmap.joined(grid.under(illumination))
             faces = faces.joined(moving)
             emission = np.concatenate([emission, np.zeros((len(moving), 3))])
         image, sky = radiance(faces, self.atlas, lightmap, emission, view)
-        image += sky[..., None] * self._sky(view, rng)
-        return expose(image, self.look, rng)
+        image += sky[..., None] * self._sky(view, look.light, rng)
+        return expose(image, look, rng)
 
-    def _sky(self, view: View, rng: np.random.Generator) -> np.ndarray:
+    def _sky(self, view: View, light: Light, rng: np.random.Generator) -> np.ndarray:
         """Return the sky's colour in each pixel's direction, with clouds of this photograph."""
-        light = self.look.light
         x, y = camera_rays(view.camera)
         to_world = view.cam_from_world[:, :3].astype(np.float32).T
         world = [row[0] * x + row[1] * y + row[2] for row in to_world]
@@ -179,18 +143,15 @@ def expose(image: np.ndarray, look: Look, rng: np.random.Generator) -> np.ndarra
         image += np.float32(look.glow) * cv2.resize(halo, (width, height))
     image = cv2.GaussianBlur(image, (0, 0), rng.uniform(*look.blur))
     image = _shake(image, rng.uniform(*look.shake), rng.uniform(0, np.pi))
-    image *= _vignette(height, width) * np.exp(rng.normal(0, look.tint, 3)).astype(np.float32)
+    y, x = np.ogrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
+    vignette = (1 - 0.16 * (x**2 + y**2))[..., None].astype(np.float32)
+    image *= vignette * np.exp(rng.normal(0, look.tint, 3)).astype(np.float32)
     grains = rng.standard_normal(image.shape, np.float32)
     image += grains * np.sqrt(look.read_noise**2 + look.shot_noise * np.maximum(image, 0))
     image = np.maximum(image, 0)
     # Reinhard's curve: highlights are compressed, white is reached at _WHITE.
     image *= (1 + image / np.float32(_WHITE**2)) / (1 + image) * np.float32(1.25)
     return (np.sqrt(image) * 255 + 0.5).clip(0, 255).astype(np.uint8)
-
-
-def _vignette(height: int, width: int) -> np.ndarray:
-    y, x = np.ogrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
-    return (1 - 0.16 * (x**2 + y**2))[..., None].astype(np.float32)
 
 
 def _shake(image: np.ndarray, length: float, angle: float) -> np.ndarray:
@@ -206,3 +167,11 @@ def _shake(image: np.ndarray, length: float, angle: float) -> np.ndarray:
         kernel[int(y) : int(y) + 2, int(x) : int(x) + 2] += np.where(weights > 1e-9, weights, 0)
     kernel = kernel[:size, :size]
     return cv2.filter2D(image, -1, kernel / kernel.sum())
+
+
+def write_jpeg(path: Path, picture: np.ndarray, quality: int) -> None:
+    """Write H×W×3 uint8 RGB as a JPEG file, and make its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    _, content = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    path.write_bytes(content.tobytes())

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from pipelines.demo.builder import Texture
-from pipelines.demo.geometry import Camera, Faces, View, camera_rays
+from pipelines.demo.geometry import Faces, View, camera_rays
 
 SUPERSAMPLING = 2
 _NEAR = 0.05
@@ -88,104 +88,94 @@ def _halvings(image: np.ndarray, axis: int) -> list[np.ndarray]:
     return images
 
 
-@dataclass(frozen=True)
-class Planes:
-    """Faces as a camera sees them."""
+class Projection:
+    """Faces as a view's camera sees them."""
 
-    rows: np.ndarray
-    """F×3×3: inverse depth, and metres along s and t over depth, as linear functions of a ray."""
-    order: np.ndarray
-    """Indices of the faces that may be seen, the nearest first."""
-    bounds: np.ndarray
-    """F×4: bounds (left, top, right, bottom) of their images in x/z and y/z."""
+    def __init__(self, faces: Faces, view: View) -> None:
+        self.faces, self.camera = faces, view.camera
+        rotation = view.cam_from_world[:, :3]
+        origin = view.to_camera(faces.origin)
+        axis_s, axis_t = faces.axis_s @ rotation.T, faces.axis_t @ rotation.T
+        normal = np.cross(axis_t, axis_s)
+        distance = (normal * origin).sum(1)
+        facing = distance < -1e-6
+        inverse_depth = normal / np.where(facing, distance, -1.0)[:, None]
+        s, t = (a - inverse_depth * (origin * a).sum(1, keepdims=True) for a in (axis_s, axis_t))
+        self.rows = np.stack([inverse_depth, s, t], 1)
+        """F×3×3: inverse depth, metres along s and t over depth, as linear functions of a ray."""
+
+        right, down = axis_s * faces.extent[:, :1], axis_t * faces.extent[:, 1:]
+        corners = np.stack([origin, origin + right, origin + right + down, origin + down], 1)
+        following = np.roll(corners, -1, axis=1)
+        # Both ends of what lies of each edge beyond the near plane.
+        z0, z1 = corners[..., 2:], following[..., 2:]
+        crossing = (_NEAR - z0) / np.where(z0 == z1, 1.0, z1 - z0)
+        clipped = corners + crossing * (following - corners)
+        starts = np.where(z0 >= _NEAR, corners, clipped)
+        ends = np.concatenate([starts, np.where(z1 >= _NEAR, following, clipped)], axis=1)
+        beyond = np.tile(np.maximum(z0, z1) >= _NEAR, (1, 2, 1))
+        xy = ends[..., :2] / np.maximum(ends[..., 2:], _NEAR)
+        order = np.flatnonzero(facing & beyond.any((1, 2)))
+        order = order[np.argsort(np.linalg.norm(corners[order].mean(1), axis=1), kind="stable")]
+        self.order = order
+        """Indices of the faces that may be seen, the nearest first."""
+        self.low = np.where(beyond, xy, np.inf).min(1)
+        """F×2: least x/z and y/z of their images."""
+        self.high = np.where(beyond, xy, -np.inf).max(1)
+
+    def _boxes(self, per_pixel: int) -> list[list[int]]:
+        """Return left, top, right and bottom of the samples that images may cover, in order."""
+        camera = self.camera
+        low, high = (bound[self.order].clip(-1e4, 1e4) for bound in (self.low, self.high))
+        most = 1.5 * float((camera.unproject(np.zeros(2)) ** 2).sum()) + 1.0
+        least_r2 = np.where((low < 0) & (high > 0), 0, np.minimum(low**2, high**2))
+        r2 = np.stack([least_r2, np.maximum(low**2, high**2)], 1).sum(2).clip(max=most)
+        scale = (1 + camera.distortion * r2)[:, None, :, None]
+        ends = (np.stack([low, high], 1)[:, :, None] * scale).reshape(-1, 4, 2)
+        first = np.floor((ends.min(1) * camera.focal + camera.centre) * per_pixel - 1)
+        last = np.ceil((ends.max(1) * camera.focal + camera.centre) * per_pixel + 1)
+        size = np.array([camera.width, camera.height] * 2) * per_pixel
+        return np.concatenate([first, last], 1).clip(0, size).astype(int).tolist()
+
+    def visible(self, per_pixel: int = 1) -> np.ndarray:
+        """Return the index of the face that each of per_pixel² samples in a pixel sees, or −1."""
+        rays_x, rays_y = camera_rays(self.camera, per_pixel)
+        nearest = np.full(rays_x.shape, 1e-5, np.float32)
+        index = np.full(rays_x.shape, -1, np.intp)
+        rows, extent = self.rows.astype(np.float32), self.faces.extent.astype(np.float32)
+        for face, box in zip(self.order.tolist(), self._boxes(per_pixel), strict=True):
+            block = slice(box[1], box[3]), slice(box[0], box[2])
+            x, y, known = rays_x[block], rays_y[block], nearest[block]
+            (a, b, c), along_s, along_t = rows[face]
+            inverse = a * x + (b * y + c)
+            hit = inverse > known
+            if not hit.any():
+                continue
+            width, height = extent[face]
+            seam = np.float32(_SEAM) * inverse
+            s = along_s[0] * x + (along_s[1] * y + along_s[2])
+            t = along_t[0] * x + (along_t[1] * y + along_t[2])
+            hit &= (t >= -seam) & (t <= height * inverse + seam)
+            if self.faces.gable[face]:
+                half = width / 2
+                hit &= np.abs(s - half * inverse) <= (half / height) * t + seam
+            else:
+                hit &= (s >= -seam) & (s <= width * inverse + seam)
+            np.copyto(known, inverse, where=hit)
+            index[block][hit] = face
+        return index
 
 
-def project_faces(faces: Faces, view: View) -> Planes:
-    """Transform faces into a camera's frame, and leave out those that it cannot see."""
-    rotation = view.cam_from_world[:, :3]
-    origin = view.to_camera(faces.origin)
-    axis_s, axis_t = faces.axis_s @ rotation.T, faces.axis_t @ rotation.T
-    normal = np.cross(axis_t, axis_s)
-    distance = (normal * origin).sum(1)
-    facing = distance < -1e-6
-    inverse_depth = normal / np.where(facing, distance, -1.0)[:, None]
-    s, t = (a - inverse_depth * (origin * a).sum(1, keepdims=True) for a in (axis_s, axis_t))
-
-    right, down = axis_s * faces.extent[:, :1], axis_t * faces.extent[:, 1:]
-    corners = np.stack([origin, origin + right, origin + right + down, origin + down], 1)
-    following = np.roll(corners, -1, axis=1)
-    # Both ends of what lies of each edge beyond the near plane.
-    z0, z1 = corners[..., 2:], following[..., 2:]
-    crossing = (_NEAR - z0) / np.where(z0 == z1, 1.0, z1 - z0)
-    clipped = corners + crossing * (following - corners)
-    ends = np.concatenate(
-        [np.where(z0 >= _NEAR, corners, clipped), np.where(z1 >= _NEAR, following, clipped)], axis=1
-    )
-    beyond = np.tile(np.maximum(z0, z1) >= _NEAR, (1, 2, 1))
-    xy = ends[..., :2] / np.maximum(ends[..., 2:], _NEAR)
-    low, high = np.where(beyond, xy, np.inf).min(1), np.where(beyond, xy, -np.inf).max(1)
-    order = np.flatnonzero(facing & beyond.any((1, 2)))
-    order = order[np.argsort(np.linalg.norm(corners[order].mean(1), axis=1), kind="stable")]
-    return Planes(np.stack([inverse_depth, s, t], 1), order, np.column_stack([low, high]))
-
-
-def _pixel_bounds(bounds: np.ndarray, camera: Camera, per_pixel: int) -> np.ndarray:
-    """Return the samples that bounds in x/z and y/z touch: F×4 int (left, top, right, bottom)."""
-    most = 1.5 * float((camera.unproject(np.zeros(2)) ** 2).sum()) + 1.0
-    low, high = bounds[:, :2].clip(-1e4, 1e4), bounds[:, 2:].clip(-1e4, 1e4)
-    least_r2 = np.where((low < 0) & (high > 0), 0, np.minimum(low**2, high**2))
-    r2 = np.stack([least_r2, np.maximum(low**2, high**2)], 1).sum(2).clip(max=most)
-    scale = 1 + camera.distortion * r2
-    ends = (np.stack([low, high], 1)[:, :, None] * scale[:, None, :, None]).reshape(-1, 4, 2)
-    first = np.floor((ends.min(1) * camera.focal + camera.centre) * per_pixel - 1)
-    last = np.ceil((ends.max(1) * camera.focal + camera.centre) * per_pixel + 1)
-    size = np.array([camera.width, camera.height]) * per_pixel
-    return np.concatenate([first.clip(0, size), last.clip(0, size)], axis=1).astype(int)
-
-
-def visible_faces(
-    faces: Faces, view: View, per_pixel: int = 1, planes: Planes | None = None
-) -> np.ndarray:
-    """Return the index of the face that each of per_pixel² samples in a pixel sees, −1 for the sky.
-
-    ``planes`` is the result of :func:`project_faces`, if it was called already.
-    """
-    planes = planes or project_faces(faces, view)
-    rays_x, rays_y = camera_rays(view.camera, per_pixel)
-    boxes = _pixel_bounds(planes.bounds[planes.order], view.camera, per_pixel)
-    nearest = np.full(rays_x.shape, 1e-5, np.float32)
-    index = np.full(rays_x.shape, -1, np.intp)
-    coefficients, extent = planes.rows.astype(np.float32), faces.extent.astype(np.float32)
-    for face, (left, top, right, bottom) in zip(planes.order.tolist(), boxes.tolist(), strict=True):
-        if left >= right or top >= bottom:
-            continue
-        box = slice(top, bottom), slice(left, right)
-        x, y, known = rays_x[box], rays_y[box], nearest[box]
-        (a, b, c), along_s, along_t = coefficients[face]
-        inverse = a * x + (b * y + c)
-        hit = inverse > known
-        if not hit.any():
-            continue
-        width, height = extent[face]
-        seam = np.float32(_SEAM) * inverse
-        s = along_s[0] * x + (along_s[1] * y + along_s[2])
-        t = along_t[0] * x + (along_t[1] * y + along_t[2])
-        hit &= (t >= -seam) & (t <= height * inverse + seam)
-        if faces.gable[face]:
-            half = width / 2
-            hit &= np.abs(s - half * inverse) <= (half / height) * t + seam
-        else:
-            hit &= (s >= -seam) & (s <= width * inverse + seam)
-        np.copyto(known, inverse, where=hit)
-        index[box][hit] = face
-    return index
+def visible_faces(faces: Faces, view: View) -> np.ndarray:
+    """Return the index of the face that each pixel's centre sees, −1 for the sky."""
+    return Projection(faces, view).visible()
 
 
 def depth_map(faces: Faces, view: View) -> np.ndarray:
     """Return the depth of what each pixel's centre sees: H×W float64 metres, 0 for the sky."""
-    planes = project_faces(faces, view)
-    index = visible_faces(faces, view, planes=planes)
-    rays, row = view.camera.unproject(view.camera.samples()), planes.rows[index, 0]
+    projection = Projection(faces, view)
+    index = projection.visible()
+    rays, row = view.camera.unproject(view.camera.samples()), projection.rows[index, 0]
     inverse = row[..., 0] * rays[..., 0] + row[..., 1] * rays[..., 1] + row[..., 2]
     return np.where(index >= 0, 1 / np.where(index >= 0, inverse, 1.0), 0.0)
 
@@ -216,13 +206,13 @@ def radiance(
     Returns:
         H×W×3 float32, linear, 0 for the sky; and the sky's fraction of each pixel, H×W float32.
     """
-    planes = project_faces(faces, view)
-    index = visible_faces(faces, view, SUPERSAMPLING, planes)
+    projection = Projection(faces, view)
+    index = projection.visible(SUPERSAMPLING)
     rays_x, rays_y = camera_rays(view.camera, SUPERSAMPLING)
     spacing = 1 / (np.float32(view.camera.focal) * SUPERSAMPLING)
     size, wraps, texture = atlas.sizes, atlas.wraps[:, None], faces.texture
     columns = [
-        planes.rows.reshape(-1, 9),
+        projection.rows.reshape(-1, 9),
         *(faces.uv_scale, faces.uv_offset, size[texture], wraps[texture], texture[:, None]),
         lightmap.places,
     ]

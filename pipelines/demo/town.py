@@ -8,9 +8,9 @@ import numpy as np
 
 from pipelines.demo import textures
 from pipelines.demo.builder import Builder, Scene, Tile
-from pipelines.demo.facades import PIXELS_PER_METRE, Facade, paint_facade
+from pipelines.demo.facades import PIXELS_PER_METRE, Facade
 from pipelines.demo.furniture import add_canvas, add_roof, furnish
-from pipelines.demo.textures import Colour, vary
+from pipelines.demo.textures import Colour, Random, vary
 
 Span = tuple[float, float]
 
@@ -52,30 +52,27 @@ def build_town(seed: int) -> Scene:
 
 
 def _add_materials(b: Builder) -> None:
-    rng, size = b.rng, (256, 256)
+    size = (256, 256)
     for k, colour in enumerate(((146, 72, 52), (122, 62, 50), (92, 84, 86), (160, 92, 62))):
-        b.texture(textures.roof_tiles(rng, *size, colour), True, f"roof{k}")
+        b.paint(textures.roof_tiles, size, colour, name=f"roof{k}")
     for k, colour in enumerate(((196, 186, 164), (150, 92, 74), (172, 168, 160), (188, 162, 128))):
-        wall = textures.masonry(rng, *size, (8, 20), (colour, (172, 164, 150)))
-        b.texture(wall, True, f"wall{k}")
-    colours = (176, 166, 146), (120, 112, 100)
-    b.texture(textures.masonry(rng, *size, (24, 44), colours), True, "stone")
-    b.texture(textures.planks(rng, *size, (104, 76, 52)), True, "wood")
-    b.texture(textures.grained(rng, 64, 64, (44, 48, 46), 0.2, (2, 9)), True, "iron")
-    b.texture(textures.plaster(rng, *size, (214, 206, 190)), True, "white")
-    b.texture(textures.foliage(rng, 384, 384), True, "leaves")
-    b.texture(textures.planks(rng, 128, 128, (82, 68, 54)), True, "bark")
-    b.texture(np.full((8, 8, 4), (250, 240, 214, 255), np.uint8), True, "glow")
+        b.paint(textures.masonry, size, (8, 20), (colour, (172, 164, 150)), name=f"wall{k}")
+    stones = (176, 166, 146), (120, 112, 100)
+    b.paint(textures.masonry, size, (24, 44), stones, name="stone")
+    b.paint(textures.planks, size, (104, 76, 52), name="wood")
+    b.paint(textures.grained, (64, 64), (44, 48, 46), 0.2, (2, 9), name="iron")
+    b.paint(textures.plaster, size, (214, 206, 190), name="white")
+    b.paint(textures.foliage, (384, 384), name="leaves")
+    b.paint(textures.planks, (128, 128), (82, 68, 54), name="bark")
+    b.texture(np.full((8, 8, 4), (250, 240, 214, 255), np.uint8), "glow")
 
 
 def _add_ground(b: Builder) -> None:
-    rng = b.rng
-    b.texture(textures.asphalt(rng, 768, 1536, (98, 97, 98)), True, "street")
-    for name, stone, colours in (
-        ("setts", (5.2, 5.6), ((128, 122, 114), (70, 66, 62))),
-        ("flags", (24, 34), ((158, 152, 142), (104, 99, 92))),
-    ):
-        b.texture(textures.masonry(rng, 512, 512, stone, colours), True, name)
+    rng, size = b.rng, (512, 512)
+    setts, flags = ((128, 122, 114), (70, 66, 62)), ((158, 152, 142), (104, 99, 92))
+    b.paint(textures.asphalt, (768, 1536), (98, 97, 98), name="street")
+    b.paint(textures.masonry, size, (5.2, 5.6), setts, name="setts")
+    b.paint(textures.masonry, size, (24, 34), flags, name="flags")
 
     def lay(x: Span, y: Span, z: float, texture: str, tile: Tile) -> None:
         b.add((x[0], y[1], z), (x[1] - x[0],), (0, y[0] - y[1]), texture, tile)
@@ -93,19 +90,20 @@ def _add_ground(b: Builder) -> None:
         x, y = rng.uniform([-36, -10], [36, -2])
         w, h = rng.uniform(0.6, 2.2, 2)
         if rng.random() < 0.5:
-            pixels = textures.asphalt(rng, int(48 * h), int(48 * w), vary(rng, (84, 83, 84), 9))
+            size = int(48 * h), int(48 * w)
+            patch = b.paint(textures.asphalt, size, vary(rng, (84, 83, 84), 9))
         else:
             w = h = 0.75
             colours = vary(rng, (92, 88, 84), 8), (48, 46, 45)
-            pixels = textures.masonry(rng, 36, 36, (6, 6), colours)
-        b.add((x, y, 0.004), (w,), (0, -h), b.texture(pixels))
+            patch = b.paint(textures.masonry, (36, 36), (6, 6), colours)
+        b.add((x, y, 0.004), (w,), (0, -h), patch)
 
 
 def _add_house(b: Builder, width: float) -> None:
     rng = b.rng
     height = float(rng.uniform(8.0, 12.5))
-    facade = paint_facade(rng, width, height, shop=bool(rng.random() < 0.6))
-    b.panel((0, 0, 0), (width, height), b.texture(facade.pixels))
+    facade = Facade(rng, width, height, shop=bool(rng.random() < 0.6))
+    b.panel((0, 0, 0), (width, height), b.texture(facade.texture))
     wall, roof = (f"{name}{rng.integers(4)}" for name in ("wall", "roof"))
     shifted = b.shifted()
     for side, length in zip(shifted.around(width, _DEPTH), (_DEPTH, _DEPTH, width), strict=True):
@@ -130,13 +128,13 @@ def _add_saddle_roof(b: Builder, width: float, wall: str, roof: str) -> None:
     for k in range(int(rng.integers(0, 3))):
         dormer = b.at(((0.3 + 0.4 * k) * width, 0.28 * half, 0.35 * rise))
         dormer.box((0, 0, 0), (1.3, 1.6, 1.3), "wood", 2, "lrt")
-        dormer.panel((-0.65, -0.81, 0), (1.3, 1.3), b.texture(_dormer(rng)))
+        dormer.panel((-0.65, -0.81, 0), (1.3, 1.3), b.paint(_dormer))
     if rng.random() < 0.7:
         ridge.box((rng.uniform(0.15, 0.85) * width, 0, -0.5), (0.7, 0.7, 1.6), "wall1", 5)
 
 
-def _dormer(rng: np.random.Generator) -> np.ndarray:
-    pixels = textures.planks(rng, 64, 64, vary(rng, (190, 182, 166), 20))
+def _dormer(rng: Random) -> np.ndarray:
+    pixels = textures.planks(rng, (64, 64), vary(rng, (190, 182, 166), 20))
     lit = np.zeros((64, 64), np.uint8)
     pixels[14:54, 10:54] = vary(rng, (66, 78, 92), 14)
     pixels[14:54, 31:33] = pixels[33:35, 10:54] = (210, 204, 190)
@@ -155,7 +153,7 @@ def _add_stepped_gable(b: Builder, width: float, colour: Colour, roof: str) -> N
     for k in range(steps):
         span = width * (1 - k / steps)
         rows, columns = round(height * PIXELS_PER_METRE), round(span * PIXELS_PER_METRE)
-        pixels, middle = paint(rng, rows, columns, colour), columns // 2
+        pixels, middle = paint(rng, (rows, columns), colour), columns // 2
         if k < steps - 1:
             pixels[rows // 4 : -3, middle - 18 : middle + 18] = (206, 200, 188)
             pixels[rows // 4 + 4 : -6, middle - 14 : middle + 14] = vary(rng, (58, 66, 80), 12)
@@ -180,9 +178,9 @@ def _add_relief(b: Builder, width: float, height: float, facade: Facade) -> None
         box(x + wide / 2, z, (wide + 0.7, 0.9, 0.95), "wood", "flrt")
     if facade.awning:
         x, wide = facade.awning
-        cloth = textures.stripes(rng, vary(rng, (170, 50, 44), 60), (232, 226, 210))
-        texture = b.texture(cloth, wraps=True)
-        add_canvas(b.at((x, -0.02, 3.5)), wide, (0, -1.3, -0.75), 0.25, texture, (2, 1.5))
+        colours = vary(rng, (170, 50, 44), 60), (232, 226, 210)
+        cloth = b.paint(textures.stripes, colours, name="cloth")
+        add_canvas(b.at((x, -0.02, 3.5)), wide, (0, -1.3, -0.75), 0.25, cloth, (2, 1.5))
     # The distance of the corners, which is not the width to the last bit.
     reach = float(np.linalg.norm(b.point(width) - b.point()))
     if rng.random() < 0.5:
@@ -203,6 +201,6 @@ def _add_sign(b: Builder) -> None:
     colours = vary(rng, (40, 62, 52), 40), vary(rng, (226, 200, 130), 25)
     size = float(rng.uniform(0.8, 1.1))
     for side, start in ((1, 0), (-1, size)):
-        sign = textures.lettering(rng, 48, 56, colours, textures.word(rng)[:4])
+        sign = textures.lettering(rng, (48, 56), colours, textures.word(rng)[:4])
         corner, right = (0.03 * side, -start), (0, -side * size)
         b.add(corner, right, (0, 0, -0.8 * size), b.texture(sign))

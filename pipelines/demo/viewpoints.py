@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
@@ -101,16 +102,14 @@ def thumbnail(view: View) -> View:
     return replace(view, camera=Camera(width, height, scale * camera.focal, (scale * x, scale * y)))
 
 
-@dataclass(frozen=True)
-class Tracks:
-    """Points, and where they are seen."""
+class Track(NamedTuple):
+    """A point on a surface, and where it is seen."""
 
-    points: np.ndarray
-    """P×3 metres."""
-    views: list[np.ndarray]
-    """Indices of the views that see each point, ascending."""
+    point: np.ndarray
+    views: list[int]
+    """Indices of the views that see it, ascending."""
     xy: list[np.ndarray]
-    """N×2 COLMAP image coordinates of each point in these views."""
+    """Its COLMAP image coordinates in these views."""
 
 
 def true_tracks(
@@ -118,7 +117,7 @@ def true_tracks(
     faces: Faces,
     views: Sequence[View],
     moving: Mapping[str, Faces] | None = None,
-) -> Tracks:
+) -> list[Track]:
     """Choose points on what the views see, and find all views that see them.
 
     A point is seen where the pixel that it falls on, and all around it, see its face: points at
@@ -137,7 +136,7 @@ def true_tracks(
         face_of.append(ids[ids >= 0])
         points_of.append(on_faces(faces, view, ids[ids >= 0], xy[ids >= 0]))
     face, points = np.concatenate(face_of), np.concatenate(points_of)
-    members: list[list[tuple[int, np.ndarray]]] = [[] for _ in points]
+    tracks = [Track(point, [], []) for point in points]
     for i, (view, index) in enumerate(zip(views, seen, strict=True)):
         in_camera = view.to_camera(points)
         candidates = np.flatnonzero(in_camera[:, 2] > 0.1)
@@ -151,14 +150,10 @@ def true_tracks(
         window = np.arange(-1, 2)
         around = index[row + window[:, None], column + window]
         agree = (around == face[candidates, None, None]).all((1, 2))
-        for point, place in zip(candidates[agree].tolist(), xy[agree], strict=True):
-            members[point].append((i, place))
-    kept = [k for k, pairs in enumerate(members) if len(pairs) >= 2]
-    return Tracks(
-        points[kept],
-        [np.array([i for i, _ in members[k]]) for k in kept],
-        [np.array([place for _, place in members[k]]) for k in kept],
-    )
+        for k, place in zip(candidates[agree].tolist(), xy[agree], strict=True):
+            tracks[k].views.append(i)
+            tracks[k].xy.append(place)
+    return [track for track in tracks if len(track.views) >= 2]
 
 
 def on_faces(faces: Faces, view: View, index: np.ndarray, xy: np.ndarray) -> np.ndarray:

@@ -9,12 +9,11 @@ import pytest
 
 from pipelines.demo.builder import Scene
 from pipelines.demo.geometry import Camera, Faces, View, look_along
-from pipelines.demo.lighting import LightGrid
 from pipelines.demo.moving import moving_objects
-from pipelines.demo.photography import LOOKS, Photographer
-from pipelines.demo.rendering import Atlas, depth_map, visible_faces
+from pipelines.demo.photography import Photographer, Shot
+from pipelines.demo.rendering import depth_map, visible_faces
 from pipelines.demo.town import ROWS, WALK, build_town
-from pipelines.demo.viewpoints import Tracks, true_tracks
+from pipelines.demo.viewpoints import Track, true_tracks
 
 CAMERA = Camera(160, 120, 140.0, (80.0, 60.0), -0.02)
 PLACES = ((-10, -6, 50), (-10.5, -5.4, 46), (2, -7, 120), (3, 16.5, -100), (3.6, 16, -106))
@@ -76,9 +75,9 @@ def test_they_hide_the_town_and_the_town_hides_them(
     assert hidden > 0
 
 
-def observed(tracks: Tracks, view: int) -> np.ndarray:
-    pairs = zip(tracks.views, tracks.xy, strict=True)
-    return np.array([xy[which == view][0] for which, xy in pairs if view in which]).reshape(-1, 2)
+def observed(tracks: list[Track], view: int) -> np.ndarray:
+    xy = [track.xy[track.views.index(view)] for track in tracks if view in track.views]
+    return np.array(xy).reshape(-1, 2)
 
 
 def test_no_true_point_is_observed_where_one_of_them_is(
@@ -97,7 +96,7 @@ def test_no_true_point_is_observed_where_one_of_them_is(
     assert lost > 10
     # What is left lies on the town.
     before = [visible_faces(faces, view) for view in VIEWS]
-    for point, (i, *_), (xy, *_) in zip(tracks.points, tracks.views, tracks.xy, strict=True):
+    for point, (i, *_), (xy, *_) in tracks:
         column, row = xy.astype(int)
         face = before[i][row, column]
         assert abs((point - faces.origin[face]) @ faces.normals[face]) < 1e-6
@@ -120,16 +119,15 @@ def test_photographs_of_one_place_show_others_under_the_same_light(
 ) -> None:
     textures, _ = moving_objects(0, town_scene, WALK, VIEWS[:1], NUM)
     scene = replace(town_scene, textures=[*town_scene.textures, *textures])
-    atlas, grid = Atlas(scene.textures), LightGrid(scene)
+    photographer = Photographer(scene, 0, moving)
     shown = {
         view.name: visible_faces(scene.faces.joined(moving[view.name]), view) >= len(scene.faces)
         for view in (VIEWS[0], SAME_PLACE)
     }
     in_neither = ~(shown[VIEWS[0].name] | shown[SAME_PLACE.name])
     for look in ("noon", "night"):
-        photographer = Photographer(scene, atlas, grid, LOOKS[look])
         one, same, other = (
-            photographer.take(view, 1, moving[view.name]).astype(int)
+            photographer.take(Shot(look, view, 1)).astype(int)
             for view in (VIEWS[0], VIEWS[0], SAME_PLACE)
         )
         np.testing.assert_array_equal(one, same)

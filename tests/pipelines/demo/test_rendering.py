@@ -160,10 +160,10 @@ def test_tracks_are_true_and_complete() -> None:
     faces = boxes()
     views = some_views(RADIAL)
     tracks = true_tracks(np.random.default_rng(2), faces, views)
-    assert len(tracks.points) > 100
-    assert {len(which) for which in tracks.views} == {2, 3}
-    for point, which, xy in zip(tracks.points, tracks.views, tracks.xy, strict=True):
-        seen_by = set(which.tolist())
+    assert len(tracks) > 100
+    assert {len(track.views) for track in tracks} == {2, 3}
+    for point, which, xy in tracks:
+        seen_by = set(which)
         assert len(seen_by) == len(which)
         for i, view in enumerate(views):
             in_camera = view.to_camera(point[None])
@@ -171,7 +171,7 @@ def test_tracks_are_true_and_complete() -> None:
             ray = in_camera[0] / in_camera[0, 2] @ view.cam_from_world[:, :3]
             _, along = first_hit(faces, view.centre, ray)
             if i in seen_by:
-                np.testing.assert_allclose(xy[which.tolist().index(i)], place, atol=1e-6)
+                np.testing.assert_allclose(xy[which.index(i)], place, atol=1e-6)
                 assert along == pytest.approx(in_camera[0, 2], abs=1e-6)
             elif (place > 3).all() and (place < (317, 237)).all():
                 # Left out: hidden, or too near to an edge to be sure.
