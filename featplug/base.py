@@ -111,7 +111,12 @@ class _Configurable(nn.Module, ABC):
 
 
 class Extractor(_Configurable):
-    """Images to keypoints with descriptors; subclasses implement :meth:`extract`."""
+    """Images to keypoints with descriptors; subclasses implement :meth:`extract`.
+
+    Raises:
+        FileNotFoundError: weights are missing; the message says how to get them.
+        ValueError: an option has another value than it may have, or the weights do not fit.
+    """
 
     weights_records: tuple[WeightsRecord, ...] = ()
     """Which weights files were loaded; none for a method without weights."""

@@ -74,12 +74,7 @@ class PatchSampler:
             self._levels = _gaussian_pyramid(image, min(octaves.min(), 0), octaves.max())
 
     def __call__(self, keypoints: np.ndarray, scales: np.ndarray, oris: np.ndarray) -> np.ndarray:
-        """Cut patches.
-
-        Args:
-            keypoints: M×2 (x, y; integer = pixel centre).
-            scales: M, σ in pixels, each among those of the image.
-            oris: M, degrees from the x towards the y axis.
+        """Cut patches at M of the image's frames; see :func:`~.describer.patch_frames`.
 
         Returns:
             M×32×32 float32 of mean 0 and, where there is contrast, deviation 1.
@@ -234,11 +229,9 @@ class ContextDescExtractor(Describer):
       code fail; here the mean of the cells there are is taken.
 
     Conf, in addition to that of :class:`Describer`:
-        checkpoint: name of the weights.
-        weights: which file of it to load; see :func:`featplug.weights.loading.load_weights`.
-        regional_checkpoint: name of the weights of the authors' retrieval network, for weights
-            that were trained with it; the others have their network in them.
-        regional_weights: which file of it to load.
+        checkpoint, weights: see :func:`featplug.weights.loading.load_weights`.
+        regional_checkpoint, regional_weights: the same of the authors' retrieval network, for
+            weights that were trained with it; the others include their network.
         upright: ignore the keypoints' orientations. Of keypoints that differ in orientation only,
             the first is kept, before the strongest are selected.
         visual_context: False leaves visual context and its network out (section 3.4: where
@@ -255,8 +248,6 @@ class ContextDescExtractor(Describer):
     Output: ``descriptors`` 128×N of unit length, ``matchability`` N in (-1, 1), and the keypoints
     that are left where ``upright``.
 
-    Raises:
-        ValueError: an option has no such value, or the weights do not fit.
     """
 
     default_conf: ClassVar[dict[str, Any]] = {
@@ -326,16 +317,10 @@ class ContextDescExtractor(Describer):
     def local_features(
         self, image: Tensor, positions: Tensor, scales: Tensor, oris: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Describe patches by themselves, in batches.
-
-        Args:
-            image: C×H×W in [0, 1].
-            positions: N×2 (x, y), N > 0.
-            scales: N, σ in pixels.
-            oris: N, degrees; see :func:`~.describer.patch_frames`.
+        """Describe patches at the frames of :func:`~.describer.patch_frames`, in batches.
 
         Returns:
-            Local features N×128, not of unit length, and matchabilities N.
+            Local features N×128, not of unit length, and matchabilities N; N > 0.
         """
         arrays = [value.numpy(force=True) for value in (positions, scales, oris)]
         sampler = PatchSampler(to_grey(image), arrays[1], self.conf["pyramid"])

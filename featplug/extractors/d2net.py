@@ -171,8 +171,7 @@ class D2NetExtractor(Extractor):
     in texture-poor areas, so ``max_keypoints`` saves time and memory but rarely helps.
 
     Conf:
-        checkpoint: name of the weights.
-        weights: which file of it to load; see :func:`featplug.weights.loading.load_weights`.
+        checkpoint, weights: see :func:`featplug.weights.loading.load_weights`.
         use_relu: rectify the last layer.
         scales: sizes of the pyramid's levels relative to the image, ascending.
         max_keypoints: keep this many with the highest scores; -1 keeps all. Keypoints come in
@@ -182,8 +181,6 @@ class D2NetExtractor(Extractor):
     Output: ``keypoints``, ``scores``, ``descriptors`` 512×N of unit length, and ``scales`` N,
     1 over the size of the level a keypoint was found at.
 
-    Raises:
-        ValueError: scales are not positive and ascending, or the weights do not fit.
     """
 
     default_conf: ClassVar[dict[str, Any]] = {

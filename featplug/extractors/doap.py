@@ -45,8 +45,7 @@ class DOAPExtractor(Describer):
     pyramid with pixels of about its own size, and its width is an option.
 
     Conf:
-        checkpoint: name of the weights.
-        weights: which file of it to load; see :func:`featplug.weights.loading.load_network`.
+        checkpoint, weights: see :func:`featplug.weights.loading.load_weights`.
         relative_radius: half of a patch's width, as a multiple of the keypoint's σ.
         default_scale: σ in pixels at keypoints of detectors without scales and orientations.
         batch_size: patches that go through the network at a time; bounds memory, and changes
@@ -57,8 +56,6 @@ class DOAPExtractor(Describer):
     of ±1/16, whose products fall as the number of different bits grows, and
     ``descriptors_packed`` 32×N uint8, eight bits to a byte as ``numpy.packbits`` packs them.
 
-    Raises:
-        ValueError: an option is not positive, or the weights do not fit.
     """
 
     default_conf: ClassVar[dict[str, Any]] = {
@@ -85,15 +82,7 @@ class DOAPExtractor(Describer):
         return {"descriptors": F.normalize(outputs).t()}
 
     def outputs(self, image: Tensor, keypoints: dict[str, Tensor]) -> Tensor:
-        """Compute what the network makes of the patches at keypoints.
-
-        Args:
-            image: C×H×W float32 in [0, 1].
-            keypoints: the output of :meth:`Extractor.detect`.
-
-        Returns:
-            N×D, before any scaling.
-        """
+        """Compute the network's outputs N×D, before any scaling, at keypoints of an image."""
         positions, scales, oris = (
             frame.numpy(force=True) for frame in patch_frames(keypoints, self.conf["default_scale"])
         )

@@ -43,8 +43,7 @@ class LISRDExtractor(Describer):
     An image with keypoints and a side under 24 pixels has no 3×3 tiles: an error.
 
     Conf:
-        checkpoint: name of the weights.
-        weights: which file of it to load; see :func:`featplug.weights.loading.load_weights`.
+        checkpoint, weights: see :func:`featplug.weights.loading.load_weights`.
         detector, max_keypoints: see :class:`Describer`.
 
     Output: the detector's keypoints, and
@@ -55,8 +54,6 @@ class LISRDExtractor(Describer):
     * ``meta_grid`` 2×N, where a keypoint lies (x, y), −1 to 1 from border to border: N times
       4×1024 interpolated meta descriptors would be hundreds of times as large.
 
-    Raises:
-        ValueError: the weights do not fit.
     """
 
     default_conf: ClassVar[dict[str, Any]] = {

@@ -47,8 +47,7 @@ class LISRDSIFTExtractor(Describer):
     descriptors; here these are of the keypoints that are described.
 
     Conf:
-        checkpoint: name of the weights.
-        weights: which file of it to load; see :func:`featplug.weights.loading.load_weights`.
+        checkpoint, weights: see :func:`featplug.weights.loading.load_weights`.
         official_reshape: mix up the dimensions as the released code does.
         precise_upscale: False describes as OpenCV does by itself, and the authors; see
             :func:`~.sift.describe_sift`.
@@ -65,8 +64,6 @@ class LISRDSIFTExtractor(Describer):
     * ``meta_grid`` 2×N, the centre (x, y) of the tile that a keypoint lies in, −1 to 1 from border
       to border, as meta descriptors are not interpolated here.
 
-    Raises:
-        ValueError: the weights do not fit.
     """
 
     default_conf: ClassVar[dict[str, Any]] = {
@@ -139,14 +136,6 @@ def describe_both(
 
 
 def keypoint_tiles(positions: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return the tile that each keypoint lies in.
-
-    Args:
-        positions: N×2 (x, y).
-        size: (width, height) of the image.
-
-    Returns:
-        N×2 int64, column and row.
-    """
+    """Return the tile, N×2 int64 column and row, of N×2 (x, y) in an image of (width, height)."""
     tiles = np.floor(positions / (np.array(size) / NUM_TILES))
     return tiles.clip(0, NUM_TILES - 1).astype(np.int64)

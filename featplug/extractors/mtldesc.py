@@ -73,8 +73,7 @@ class MTLDescExtractor(Extractor):
     function still takes the image as it is; here it is enlarged.)
 
     Conf:
-        checkpoint: name of the weights.
-        weights: which file of it to load; see :func:`featplug.weights.loading.load_weights`.
+        checkpoint, weights: see :func:`featplug.weights.loading.load_weights`.
         detection_threshold: the lowest score of a keypoint.
         nms_radius: pixels to each side that a keypoint keeps free of weaker ones.
         border: pixels along the image's border without keypoints. This and ``nms_radius`` count
@@ -88,9 +87,6 @@ class MTLDescExtractor(Extractor):
     descriptors, and ``scales`` N, 1 over the size of the level a keypoint was found at; by rising
     score, as released.
 
-    Raises:
-        ValueError: scales are not positive and descending, the radius or the border is negative,
-            or the weights do not fit.
     """
 
     default_conf: ClassVar[dict[str, Any]] = {

@@ -31,12 +31,9 @@ class NetVLADExtractor(GlobalExtractor):
     """VGG16 with NetVLAD, trained on Pitts30k; the default of hloc's localization, too.
 
     Conf:
-        checkpoint: name of the weights.
-        weights: which file of it to load; see :func:`featplug.weights.loading.load_weights`.
+        checkpoint, weights: see :func:`featplug.weights.loading.load_weights`.
         whiten: project to 4,096 whitened dimensions; 32,768 without.
 
-    Raises:
-        ValueError: the weights do not fit.
     """
 
     default_conf: ClassVar[dict[str, Any]] = {

@@ -88,10 +88,7 @@ class Vocabulary:
         return len(self.local_mean) or self.centroids.shape[1]
 
     def encode(self, descriptors: np.ndarray) -> np.ndarray:
-        """Sum up one image's local descriptors.
-
-        Args:
-            descriptors: D×N, of any length and floating-point type.
+        """Sum up one image's local descriptors D×N, of any length and floating-point type.
 
         Returns:
             Float32 of unit length, K·d, one word after the other, or C; zeros for no descriptors.
@@ -154,11 +151,7 @@ def unit_rows(descriptors: np.ndarray) -> np.ndarray:
 
 
 def learn_vocabulary(sample: np.ndarray, options: VLADOptions) -> Vocabulary:
-    """Learn the words from local descriptors, by k-means.
-
-    Args:
-        sample: S×D float32 rows of unit length.
-        options: how many words, and so on.
+    """Learn the words from local descriptors, S×D float32 rows of unit length, by k-means.
 
     Raises:
         ValueError: there are fewer descriptors than words.
@@ -185,11 +178,7 @@ def learn_vocabulary(sample: np.ndarray, options: VLADOptions) -> Vocabulary:
 
 
 def learn_whitening(vocabulary: Vocabulary, vectors: np.ndarray) -> Vocabulary:
-    """Add a whitening to a vocabulary.
-
-    Args:
-        vocabulary: one without.
-        vectors: n×K·d, the database's images by :meth:`Vocabulary.encode_raw`.
+    """Add a whitening to a vocabulary, learnt from n×K·d of :meth:`Vocabulary.encode_raw`.
 
     Raises:
         ValueError: there are too few images.

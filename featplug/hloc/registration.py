@@ -84,10 +84,10 @@ def unregister() -> None:
 def add_extractors(
     table: _Table, matchers: Mapping[str, str], also: Iterable[str] = ()
 ) -> tuple[dict[str, str], bool, list[str]]:
-    """Add our extractor confs to a table of hloc's.
+    """Add our extractor confs to ``confs`` of hloc's ``extract_features``.
 
     Args:
-        table: ``confs`` of hloc's ``extract_features``.
+        table: that table.
         matchers: hloc's names of our matcher confs.
         also: further confs of ours, see :func:`register`.
 

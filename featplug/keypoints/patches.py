@@ -62,17 +62,9 @@ def sample_patches(
     """Sample patches from an image, bilinearly, its border replicated.
 
     A window much larger than ``size`` is sampled sparsely; :func:`sample_patches_from_pyramid`
-    smooths it first.
-
-    Args:
-        image: H×W float32.
-        keypoints: N×2 (x, y; integer = pixel centre).
-        radii: N, half of a patch's width in pixels.
-        oris: N, degrees from the x towards the y axis; see :func:`patch_grid`.
-        size: pixels along a side of a patch.
-        centred: see :func:`patch_grid`.
-        coordinate_step: round the sampled positions to multiples of this. OpenCV before 5 rounds
-            to 1/32 pixel, and so did what was trained with it. None: no rounding of ours.
+    smooths it first. The frames are those of :func:`patch_grid`. Sampled positions are rounded to
+    multiples of ``coordinate_step``: OpenCV before 5 rounds to 1/32 pixel, and so did what was
+    trained with it.
 
     Returns:
         N×size×size float32.
@@ -120,12 +112,7 @@ def sample_patches_from_pyramid(
 ) -> np.ndarray:
     """Sample patches, each from the level of a pyramid whose pixels are about its own.
 
-    Args:
-        pyramid: of :func:`gaussian_pyramid`.
-        keypoints: N×2 (x, y; integer = pixel centre).
-        radii: N, half of a patch's width in pixels.
-        oris: N, degrees from the x towards the y axis; see :func:`patch_grid`.
-        size: pixels along a side of a patch.
+    The pyramid is that of :func:`gaussian_pyramid`, the frames are those of :func:`patch_grid`.
 
     Returns:
         N×size×size float32.

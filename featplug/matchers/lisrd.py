@@ -139,9 +139,6 @@ class LISRDMatcher(Matcher):
             released code has it (equation 7 of the paper has the distance itself); ``l2``,
             dᵢ = ‖aᵢ − bᵢ‖, for LISRD-SIFT, whose descriptors are not normalised.
         do_mutual_check: keep a match only if it is the nearest neighbour in both directions.
-
-    Raises:
-        ValueError: an option has no such value, or the features do not fit.
     """
 
     default_conf: ClassVar[dict[str, Any]] = {"distance": "cosine", "do_mutual_check": True}
@@ -161,9 +158,8 @@ class LISRDMatcher(Matcher):
             features1: the same of the other image.
 
         Returns:
-            ``matches0`` N0 int64, the index in image 1 or -1, and ``matching_scores0`` N0
-            float32: (1 + Σ wᵢ⟨aᵢ, bᵢ⟩) / 2 for ``cosine``, 1 / (1 + distance) for ``l2``, and 0
-            where there is no match. Of equal neighbours one is taken.
+            See :class:`Matcher`; scores are (1 + Σ wᵢ⟨aᵢ, bᵢ⟩) / 2 for ``cosine`` and
+            1 / (1 + distance) for ``l2``. Of equal neighbours one is taken.
 
         Raises:
             ValueError: the two images' features are of different methods.

@@ -54,9 +54,6 @@ class NearestNeighbor(Matcher):
 
     ``hamming`` reads ``descriptors_packed``, ceil(D/8)×N bytes as of ``numpy.packbits`` along
     axis 0, where there are any, and else the signs of ``descriptors`` (positive is 1).
-
-    Raises:
-        ValueError: an option has no such value, or the descriptors of two images do not fit.
     """
 
     default_conf: ClassVar[dict[str, Any]] = {
@@ -75,14 +72,8 @@ class NearestNeighbor(Matcher):
     ) -> dict[str, Tensor]:
         """Match one pair of images within :attr:`memory_budget`, but at least row by row.
 
-        Args:
-            features0: ``descriptors`` D×N0 of any float type, maybe ``descriptors_packed``.
-            features1: the second image's.
-
-        Returns:
-            ``matches0`` N0 int64, the index in image 1 or -1, and ``matching_scores0`` N0
-            float32: (1 + cosine) / 2 for ``dot``, 1 / (1 + distance) for ``l2``, the fraction of
-            equal bits for ``hamming``, and 0 without a match. Of equal neighbours one is taken.
+        Scores are (1 + cosine) / 2 for ``dot``, 1 / (1 + distance) for ``l2`` and the fraction of
+        equal bits for ``hamming``. Of equal neighbours one is taken. See :class:`Matcher`.
 
         Raises:
             ValueError: the descriptors of the two images differ in length.

@@ -134,11 +134,7 @@ class Matchability(nn.Module):
 
 
 class VisualContext(nn.Module):
-    """Regional features, interpolated at the keypoints and fused with the local ones (3.3).
-
-    Args:
-        regional_channels: channels of the regional features.
-    """
+    """Regional features, interpolated at the keypoints and fused with the local ones (3.3)."""
 
     def __init__(self, regional_channels: int = NUM_CHANNELS) -> None:
         super().__init__()
@@ -312,14 +308,9 @@ class ContextDesc(nn.Module):
 
 
 def normalise_positions(keypoints: Tensor, image_size: tuple[int, int]) -> Tensor:
-    """Turn pixels ...×N×2 (x, y; integer = pixel centre) into what the networks were trained on.
+    """Turn pixels ...×N×2 (x, y) of an image of (width, height) into -1 to 1.
 
-    Args:
-        keypoints: in the pixels of the image.
-        image_size: (width, height) of the image.
-
-    Returns:
-        ...×N×2 from -1 to 1. Half a pixel is not accounted for, as in the released code.
+    Half a pixel is not accounted for, as in the released code.
     """
     half = keypoints.new_tensor(image_size) / 2
     return (keypoints - half) / half

@@ -23,14 +23,10 @@ class ConvBN(nn.Conv2d):
     no more than a pass over the output and lets weights be loaded or trained at any time.
 
     Args:
-        in_channels: channels of the input.
-        out_channels: channels of the output.
-        kernel_size: height and width of the kernel.
-        stride: pixels from one output to the next.
-        bias: whether the convolution has a bias of its own.
+        in_channels, out_channels, kernel_size, stride, bias, convolution: of
+            :class:`torch.nn.Conv2d`.
         affine: whether the normalisation has a gain and a bias.
         epsilon: added to variances.
-        convolution: other arguments of :class:`torch.nn.Conv2d`, such as ``padding``.
     """
 
     def __init__(

@@ -93,14 +93,7 @@ def layer_names(layers: Sequence[Layer]) -> list[str]:
 
 
 def output_shape(layers: Sequence[Layer], shape: tuple[int, int, int]) -> tuple[int, int, int]:
-    """Compute what a chain of layers makes of an input.
-
-    Args:
-        layers: the chain.
-        shape: channels, height and width of the input.
-
-    Returns:
-        Channels, height and width of the output.
+    """Compute channels, height and width of a chain's output from those of its input.
 
     Raises:
         ValueError: the layers do not fit one another or the input.
@@ -140,11 +133,7 @@ class _Pool(nn.Module):
 
 
 class LayerChain(nn.Sequential):
-    """A chain of layers that is listed in its own state dict.
-
-    Args:
-        layers: the layers; modules are named by :func:`layer_names`.
-    """
+    """A chain of layers, named by :func:`layer_names`, that is listed in its own state dict."""
 
     layers: Tensor
     """K×14 int64: :meth:`Layer.encode` of each."""

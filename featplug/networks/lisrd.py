@@ -119,17 +119,7 @@ class LISRD(nn.Module):
             yield descriptors, _aggregate_tiles(descriptors, getattr(self, f"vlad_{head}"))
 
     def forward(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Compute all heads.
-
-        Args:
-            images: as for :meth:`heads`.
-
-        Returns:
-            The four descriptor maps of :meth:`heads`, and B×4×1024×3×3 meta descriptors.
-
-        Raises:
-            ValueError: the images are too small for 3×3 tiles.
-        """
+        """Compute the four maps of :meth:`heads`, and B×4×1024×3×3 meta descriptors."""
         maps, metas = zip(*self.heads(images), strict=True)
         return list(maps), torch.stack(metas, dim=1)
 

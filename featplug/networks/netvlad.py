@@ -17,12 +17,9 @@ MIN_SIDE = 16
 
 
 class NetVLAD(nn.Module):
-    """Aggregates sets of descriptors.
+    """Aggregates sets of descriptors of ``dim`` D by ``num_clusters`` K.
 
-    Args:
-        num_clusters: K, the number of clusters.
-        dim: D, the length of a descriptor.
-        bias: of the assignment; the paper's networks have none.
+    The paper's networks have no ``bias`` of the assignment.
     """
 
     def __init__(self, num_clusters: int = 8, dim: int = 128, bias: bool = True) -> None:
@@ -69,9 +66,9 @@ class VGG16NetVLAD(nn.Module):
     that of section 5.1 as a linear layer.
 
     Args:
-        channels: outputs of VGG16's convolutions, 0 for a pooling.
-        num_clusters: of NetVLAD.
-        dimensions: of the whitened descriptor.
+        channels: as :data:`VGG16_CHANNELS`.
+        num_clusters: clusters of NetVLAD.
+        dimensions: length of the whitened descriptor.
     """
 
     def __init__(

@@ -90,8 +90,8 @@ class PatchTransformer(nn.Module):
         grid_side: patches along a side of the map.
         patch_side: cells along a side of a patch.
         num_layers: pre-norm layers of self-attention and a perceptron, each with a residual.
-        num_heads: of the self-attention.
-        hidden_dim: of the perceptron.
+        num_heads: heads of the self-attention.
+        hidden_dim: dimensions within the perceptron.
     """
 
     def __init__(

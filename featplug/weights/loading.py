@@ -93,8 +93,7 @@ def load_network(
         The network on the CPU in float32, and what was loaded.
 
     Raises:
-        FileNotFoundError: the weights are missing; the message says how to get them.
-        ValueError: the file is damaged, rejected, or holds no such network.
+        FileNotFoundError, ValueError: as :func:`load_weights`.
     """
     state, record, entry = _find(checkpoint, choice)
     try:
