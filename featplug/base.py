@@ -95,7 +95,8 @@ class _Configurable(nn.Module, ABC):
                 )
         for name in self.positive:
             value = self.conf[name]
-            if not (value is None and self.default_conf[name] is None) and not value > 0:
+            is_off = value is None and self.default_conf[name] is None
+            if not is_off and not (value is not None and value > 0):
                 raise ValueError(f"{name} must be positive, not {value!r}.")
 
     @property
@@ -296,40 +297,29 @@ def check_features(
     missing = [key for key in ("keypoints", "scores", "descriptors") if key not in features]
     if missing:
         raise ValueError(f"{source} returned no {', '.join(missing)}.")
-    keypoints, descriptors = features["keypoints"], features["descriptors"]
-    if keypoints.ndim != 2 or keypoints.shape[1] != 2 or keypoints.dtype != torch.float32:
-        raise ValueError(
-            f"{source}: keypoints must be N×2 float32, not {keypoints.dtype} "
-            f"of shape {tuple(keypoints.shape)}."
-        )
-    num = len(keypoints)
-    if descriptors.ndim != 2 or descriptors.shape[1] != num:
-        raise ValueError(
-            f"{source}: descriptors must be D×N with N = {num}, not {tuple(descriptors.shape)}."
-        )
-    for key in KEYPOINT_LAST_KEYS:
-        if key in features and (features[key].ndim != 2 or features[key].shape[1] != num):
-            raise ValueError(
-                f"{source}: {key} must be K×N with N = {num}, not {tuple(features[key].shape)}."
-            )
-    for key in PER_KEYPOINT_KEYS:
-        if key in features and features[key].shape != (num,):
-            raise ValueError(
-                f"{source}: {key} must have shape ({num},), not {tuple(features[key].shape)}."
-            )
+    keypoints = features["keypoints"]
+    num = len(keypoints) if keypoints.ndim else 0
+    forms: dict[str, tuple[int | str, ...]] = {"keypoints": (num, 2), "descriptors": ("D", num)}
+    forms |= dict.fromkeys(KEYPOINT_LAST_KEYS, ("K", num))
+    forms |= dict.fromkeys(PER_KEYPOINT_KEYS, (num,))
     for key, value in features.items():
-        if value.is_floating_point() and value.dtype != torch.float32:
+        form = forms.get(key, tuple(value.shape))
+        sizes = zip(value.shape, form, strict=False)
+        if value.ndim != len(form) or any(isinstance(n, int) and n != size for size, n in sizes):
+            raise ValueError(
+                f"{source}: {key} must be {'×'.join(map(str, form))}, not {tuple(value.shape)}."
+            )
+        if (value.is_floating_point() or key == "keypoints") and value.dtype != torch.float32:
             raise ValueError(f"{source}: {key} must be float32, not {value.dtype}.")
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise ValueError(f"{source}: {key} has NaN or infinite values.")
-    if num:
-        limit = keypoints.new_tensor(image_size) - 0.5
-        if bool((keypoints < -0.5).any()) or bool((keypoints > limit).any()):
-            low, high = keypoints.amin(0).tolist(), keypoints.amax(0).tolist()
-            raise ValueError(
-                f"{source}: keypoints from {low} to {high} leave the image of "
-                f"{image_size[0]}×{image_size[1]} pixels."
-            )
+    limit = keypoints.new_tensor(image_size) - 0.5
+    if num and (bool((keypoints < -0.5).any()) or bool((keypoints > limit).any())):
+        low, high = keypoints.amin(0).tolist(), keypoints.amax(0).tolist()
+        raise ValueError(
+            f"{source}: keypoints from {low} to {high} leave the image of "
+            f"{image_size[0]}×{image_size[1]} pixels."
+        )
 
 
 def check_matches(result: Mapping[str, Tensor], num0: int, num1: int, source: str) -> None:
