@@ -117,7 +117,7 @@ class _Points:
         self.lengths = array("i")
         """Number of observations of each point."""
         self.images = array("i")
-        """Of each observation."""
+        """Keypoint of each observation, (x, y)."""
         self.keypoints = array("d")
         """(x, y) of each observation."""
 
@@ -131,7 +131,7 @@ class _Lines:
         self._number = 0
 
     def words(self) -> list[str]:
-        """Give the next line's words."""
+        """Return the next line's words."""
         try:
             self._number, line = next(self._lines)
         except StopIteration:
@@ -141,14 +141,14 @@ class _Lines:
         return line.split()
 
     def count(self, what: str) -> int:
-        """Give the next line's number."""
+        """Return the next line's number."""
         words = self.words()
         if not words[0].isdigit():
             raise self._damaged(f"the number of {what}", words)
         return int(words[0])
 
     def pose(self) -> tuple[str, np.ndarray]:
-        """Give an image's name and ``cam_from_world``."""
+        """Return an image's name and ``cam_from_world``."""
         words = self.words()
         try:
             if len(words) != _POSE_FIELDS:

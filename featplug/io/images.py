@@ -60,16 +60,16 @@ class UnreadableImage:
 
 
 def check_name(name: str) -> None:
-    """Refuse an image name that pair lists, COLMAP's text files or HDF5 cannot carry.
+    """Check that pair lists, COLMAP's text files and HDF5 can carry an image name.
 
     Raises:
-        ValueError: says what is wrong with the name and how to mend it.
+        ValueError: they cannot; the message says how to rename it.
     """
     if any(c.isspace() for c in name):
-        mended = "_".join(name.split())
+        renamed = "_".join(name.split())
         raise ValueError(
             f"The image name {name!r} has white space, which pair lists and COLMAP's text files "
-            f"cannot carry; rename it, e.g. to {mended!r}."
+            f"cannot carry; rename it, e.g. to {renamed!r}."
         )
     if name.startswith("#"):
         raise ValueError(
@@ -217,7 +217,7 @@ def read_image_size(path: Path) -> tuple[int, int]:
 
 
 def target_size(size: tuple[int, int], conf: Mapping[str, Any]) -> tuple[int, int]:
-    """Give the size an image is resized to.
+    """Return the size an image is resized to.
 
     Args:
         size: (width, height) in pixels.
@@ -243,7 +243,7 @@ def resize_image(image: np.ndarray, size: tuple[int, int], interpolation: str) -
         image: H×W or H×W×3 uint8.
         size: (width, height).
         interpolation: ``cv2_area``, ``cv2_linear``, … or ``pil_bilinear``, … . Area averaging
-            cannot enlarge and falls back to linear there.
+            cannot enlarge; linear does in its place.
 
     Returns:
         The image at that size; float32 in [0, 255] from OpenCV, uint8 from Pillow.

@@ -23,11 +23,11 @@ def false_positive_rate(distances: np.ndarray, matching: np.ndarray, recall: flo
     Args:
         distances: N, of the pairs.
         matching: N bool, whether a pair matches.
-        recall: the least part of the matching pairs that have to pass.
+        recall: least fraction of the matching pairs that has to pass.
 
     Returns:
-        The part of the other pairs that are no farther apart than the threshold that lets pass at
-        least ``recall`` of the matching ones, in [0, 1].
+        The fraction of the other pairs within the threshold that lets at least ``recall`` of the
+        matching ones pass, in [0, 1].
 
     Raises:
         ValueError: there are no pairs of one of the kinds.
@@ -108,7 +108,7 @@ def pair_distances(descriptors: np.ndarray, index0: np.ndarray, index1: np.ndarr
 def verification_average_precision(
     matching: np.ndarray, others: np.ndarray, ratio: float | None = 0.2
 ) -> float:
-    """Measure how well distances tell matching pairs from others (HPatches' verification).
+    """Measure how well distances separate matching pairs from others (HPatches' verification).
 
     Args:
         matching: distances of matching pairs.

@@ -139,7 +139,7 @@ def best_pairs(
     Args:
         queries: Q names.
         database: N names.
-        scores: gives the scores of a slice of B queries, B×N; ``-inf`` makes no pair.
+        scores: returns the scores of a slice of B queries, B×N; ``-inf`` makes no pair.
         num: with how many images of the database at most.
 
     Returns:
