@@ -117,7 +117,7 @@ class _Points:
         self.lengths = array("i")
         """Number of observations of each point."""
         self.images = array("i")
-        """Keypoint of each observation, (x, y)."""
+        """Number of the image of each observation."""
         self.keypoints = array("d")
         """(x, y) of each observation."""
 
