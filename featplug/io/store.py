@@ -33,6 +33,22 @@ class _ImageWriter(H5Writer):
             return None
         return str(group.attrs[FINGERPRINT])
 
+    def _write_image(
+        self,
+        name: str,
+        datasets: Mapping[str, np.ndarray],
+        image_size: tuple[int, int],
+        fingerprint: str,
+        keypoint_attributes: Mapping[str, float],
+    ) -> None:
+        self.require_disk(sum(v.nbytes for v in datasets.values()))
+        datasets = {**datasets, "image_size": np.array(image_size)}
+        with self.explaining_failures():
+            group = self.link(name, datasets, {FINGERPRINT: fingerprint})
+            if keypoint_attributes:
+                group["keypoints"].attrs.update(keypoint_attributes)
+            self.file.flush()
+
 
 class FeatureWriter(_ImageWriter):
     """Appends images to a feature file."""
@@ -58,12 +74,8 @@ class FeatureWriter(_ImageWriter):
         Raises:
             ValueError: the disk is nearly full.
         """
-        self.require_disk(sum(v.nbytes for v in features.values()))
-        datasets = {**features, "image_size": np.array(image_size)}
-        with self.explaining_failures():
-            group = self.link(name, datasets, {FINGERPRINT: fingerprint})
-            group["keypoints"].attrs["uncertainty"] = uncertainty
-            self.file.flush()
+        attributes = {"uncertainty": uncertainty}
+        self._write_image(name, features, image_size, fingerprint, attributes)
 
 
 class FeatureReader(H5Reader):
@@ -125,22 +137,9 @@ class GlobalDescriptorWriter(_ImageWriter):
     def write(
         self, name: str, descriptor: np.ndarray, image_size: tuple[int, int], fingerprint: str
     ) -> None:
-        """Write one image and flush.
-
-        Args:
-            name: the image's name.
-            descriptor: D float32.
-            image_size: (width, height) of the original image.
-            fingerprint: of the image file, see :func:`featplug.io.artifact.file_fingerprint`.
-
-        Raises:
-            ValueError: the disk is nearly full.
-        """
-        self.require_disk(descriptor.nbytes)
-        datasets = {"global_descriptor": descriptor, "image_size": np.array(image_size)}
-        with self.explaining_failures():
-            self.link(name, datasets, {FINGERPRINT: fingerprint})
-            self.file.flush()
+        """Write one image's descriptor, D float32, and flush; see :meth:`FeatureWriter.write`."""
+        datasets = {"global_descriptor": descriptor}
+        self._write_image(name, datasets, image_size, fingerprint, {})
 
 
 class GlobalDescriptorReader(H5Reader):

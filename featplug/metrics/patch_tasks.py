@@ -72,31 +72,14 @@ def average_precision(
 
 
 def squared_distances(descriptors0: np.ndarray, descriptors1: np.ndarray) -> np.ndarray:
-    """Compute all squared Euclidean distances.
-
-    Args:
-        descriptors0: N0×D.
-        descriptors1: N1×D.
-
-    Returns:
-        N0×N1 float32.
-    """
+    """Return all squared Euclidean distances of descriptors N0×D and N1×D, N0×N1 float32."""
     products = descriptors0 @ descriptors1.T
     squares0, squares1 = (np.einsum("nd,nd->n", d, d) for d in (descriptors0, descriptors1))
     return np.maximum(squares0[:, None] + squares1 - 2 * products, 0)
 
 
 def pair_distances(descriptors: np.ndarray, index0: np.ndarray, index1: np.ndarray) -> np.ndarray:
-    """Compute the squared Euclidean distances of pairs.
-
-    Args:
-        descriptors: N×D.
-        index0: P row numbers.
-        index1: P row numbers.
-
-    Returns:
-        P float32.
-    """
+    """Return the squared Euclidean distances of P pairs of rows of N×D descriptors, float32."""
     distances = np.empty(len(index0), np.float32)
     for start in range(0, len(index0), _CHUNK):
         rows = slice(start, start + _CHUNK)

@@ -117,7 +117,7 @@ def _pycolmap() -> list[Finding]:
     else:
         findings = []
     if together.returncode == 0:
-        return [*findings, Finding("ok", "pycolmap", "works beside torch, imported after it")]
+        return [*findings, Finding("ok", "pycolmap", "works next to torch, imported after it")]
     alone = _run_probe("pycolmap")
     if alone.returncode == 0:
         text = (
