@@ -1,18 +1,19 @@
-"""Options that the benchmarks share, the choice of features and seeds, and what failed."""
+"""Options that the benchmarks share, and the start of a run: its features and its record."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from benchmarks.record import Problem
+from benchmarks.record import Problem, Run
 from featplug.methods import feature_conf
-from pipelines.run import FeatureOptions
+from pipelines.run import FeatureOptions, plain
 
 FAILURES = (ValueError, OSError, RuntimeError)
-"""Errors that cost one feature only; the last is torch's and COLMAP's, such as out of memory."""
+"""Errors that end one feature's measurement only; torch and COLMAP raise `RuntimeError` when they
+run out of memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +32,8 @@ class BenchmarkOptions:
     """Device of torch, such as cpu or cuda:1; by default the best one."""
     outputs: Path | None = None
     """Folder for results.json, which benchmarks.report reads, and all other files; by default
-    outputs/ and the name of the benchmark. Features, matches and models that it already has are
-    used again."""
+    outputs/ and the name of the benchmark. Features, matches and models of an earlier run are
+    reused."""
 
     @property
     def output_dir(self) -> Path:
@@ -40,7 +41,7 @@ class BenchmarkOptions:
         return self.outputs or Path("outputs") / self.benchmark
 
     def weights_of(self, feature: str) -> str | None:
-        """Return the choice of a feature's weights."""
+        """Return the weights requested for a feature, or None."""
         return dict(self.weights).get(feature)
 
 
@@ -65,21 +66,21 @@ class KeypointOptions(BenchmarkOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class SeedOptions:
-    """Options of the benchmarks that repeat what is random."""
+    """Options of the benchmarks that use random numbers."""
 
     default_num_seeds: ClassVar[int] = 1
 
     seeds: tuple[int, ...] = ()
-    """Seeds of everything random; the measurement is repeated with each."""
+    """Seeds of all random numbers; the measurement is repeated with each."""
     num_seeds: int | None = None
-    """Number of seeds, counted from 0, in place of --seeds; by default 3 for reconstructions, 1 for
+    """Number of seeds, counted from 0, instead of --seeds; by default 3 for reconstructions, 1 for
     localization."""
 
     def chosen_seeds(self) -> tuple[int, ...]:
         """Return the seeds to use.
 
         Raises:
-            ValueError: both options are given, a seed is given twice, or there are none.
+            ValueError: both options are given, a seed is given twice, or none is left.
         """
         if self.seeds and self.num_seeds is not None:
             raise ValueError("Give --seeds or --num-seeds, not both.")
@@ -96,48 +97,38 @@ def problem_of(subject: str, error: Exception) -> Problem:
     return Problem(subject, str(error).splitlines()[0] if str(error) else repr(error))
 
 
-def choose_features(
-    names: Sequence[str],
-    weights: Mapping[str, str] | None = None,
-    check: Callable[[str], object] | None = feature_conf,
-) -> tuple[list[str], list[Problem]]:
-    """Choose the features that can be measured, each once.
+def start_run(
+    options: BenchmarkOptions, check: Callable[[str], object] | None = feature_conf
+) -> tuple[list[str], Run]:
+    """Choose the features that can be measured, each once, and begin the record of the run.
 
-    Args:
-        names: requested features.
-        weights: feature to its weights.
-        check: raises for an unknown feature; None checks nothing.
-
-    Returns:
-        The features, and the problems of the others.
+    Features that ``check`` raises an error for become problems of the run; None checks nothing.
 
     Raises:
-        ValueError: no feature is requested, or there are weights for another one.
+        ValueError: no feature is requested, or weights are given for one that is not.
     """
+    names = options.feature
     if not names:
-        raise ValueError("Name at least one feature.")
-    for name in weights or {}:
+        raise ValueError("--feature needs at least one name.")
+    for name, _ in options.weights:
         if name not in names:
-            raise ValueError(f"There are weights for {name}, which is not among the features.")
-    known, problems = [], []
+            raise ValueError(f"--weights has weights for {name}, which is not among the features.")
+    run = Run(options.benchmark, plain(asdict(options)), data={})
+    known = []
     for name in dict.fromkeys(names):
         try:
             if check is not None:
                 check(name)
         except FAILURES as error:
-            problems.append(problem_of(name, error))
+            run.problems.append(problem_of(name, error))
             continue
         known.append(name)
         if names.count(name) > 1:
-            problems.append(Problem(f"{name}, named again", "each feature is measured once"))
-    return known, problems
+            run.problems.append(Problem(f"{name}, named again", "each feature is measured once"))
+    return known, run
 
 
-def asked_for(**options: object) -> str | None:
-    """Return why published numbers do not hold where a protocol's own settings were replaced.
-
-    Args:
-        options: name to the requested value; None where the protocol's own setting is used.
-    """
-    named = [f"{name} {value}" for name, value in options.items() if value is not None]
-    return f"{', '.join(named)} asked for, in place of the protocol's" if named else None
+def deviation(**options: object) -> str | None:
+    """Return which options deviate from a protocol; those that are None do not."""
+    requested = [f"{name} {value}" for name, value in options.items() if value is not None]
+    return f"{', '.join(requested)} instead of the protocol's" if requested else None

@@ -1,4 +1,4 @@
-"""What commands print of a run: tables, published numbers next to its own, and problems."""
+"""The console output of a run: tables, published numbers next to its own, and problems."""
 
 from __future__ import annotations
 
@@ -16,11 +16,9 @@ NOTHING = "–"
 
 
 def table_lines(cells: Sequence[Sequence[str]], align: str = "<") -> list[str]:
-    """Lay out a table without its empty columns.
+    """Lay out a table, a row of heads and rows of figures, without its empty columns.
 
-    Args:
-        cells: rows of the same length, the heads first.
-        align: ``<`` or ``>`` for each of the first columns; the others are flush right.
+    ``align`` has ``<`` or ``>`` for each of the first columns; the others are flush right.
     """
     sides = align.ljust(len(cells[0]), ">")
     shown = [i for i in range(len(sides)) if any(row[i] not in ("", NOTHING) for row in cells[1:])]
@@ -41,13 +39,12 @@ def short_number(value: float, sign: str = "") -> str:
 def mean_and_spread(values: Sequence[float], decimals: int) -> str:
     """Format the mean of values, and their standard deviation (n - 1) unless all are equal."""
     mean = f"{fmean(values):,.{decimals}f}"
-    if max(values) == min(values):
-        return mean
-    return f"{mean} ± {stdev(values):,.{decimals}f}"
+    is_constant = max(values) == min(values)
+    return mean if is_constant else f"{mean} ± {stdev(values):,.{decimals}f}"
 
 
 def published_lines(run: Run) -> list[str]:
-    """Compare a run with published numbers, or list each reason why that cannot be, once."""
+    """Compare a run with published numbers, and list each reason against a comparison once."""
     labels = ["dataset", "feature", "part", "seed", "metric"]
     cells = [[*labels, "measured", "published", "difference", "by"]]
     caveats: list[str] = []
@@ -68,10 +65,10 @@ def published_lines(run: Run) -> list[str]:
             cells.append([*labels, *figures, short_number(difference, "+"), by])
             if comparison.caveat:
                 caveats.append(f"{source}: {comparison.caveat}")
-    lines = ["", "next to published numbers:", *table_lines(cells, "<<<<<>>><")]
-    lines = lines if len(cells) > 1 else []
-    lines += dict.fromkeys(caveats)
-    return lines + [
+    lines = []
+    if len(cells) > 1:
+        lines += ["", "next to published numbers:", *table_lines(cells, "<<<<<>>><")]
+    return [*lines, *dict.fromkeys(caveats)] + [
         f"{protocol} on {dataset}: not compared with published numbers: {reason}"
         for protocol, dataset, reason in dict.fromkeys(reasons)
         if reason
@@ -79,7 +76,7 @@ def published_lines(run: Run) -> list[str]:
 
 
 def conclude(run: Run, outputs: Path, lines: Iterable[str] = ()) -> None:
-    """Print a run after it was written to ``outputs``, with ``lines`` as its tables.
+    """Print a run whose record is in ``outputs``: its tables, comparisons and problems.
 
     Raises:
         ValueError: nothing could be measured.

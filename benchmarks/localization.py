@@ -1,13 +1,13 @@
 """Recalls of visual localization over features (Sattler et al. 2018; Taira et al. 2018).
 
-``python -m benchmarks.localization --dataset DIR --feature NAME [NAME …]``:
-:mod:`pipelines.localize` for each feature, all else equal, and one record of the outcome.
+``python -m benchmarks.localization --dataset DIR --feature NAME [NAME …]`` runs
+:mod:`pipelines.localize` with each feature and the same options, and records the recalls.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -15,9 +15,9 @@ from benchmarks.choices import (
     FAILURES,
     KeypointOptions,
     SeedOptions,
-    asked_for,
-    choose_features,
+    deviation,
     problem_of,
+    start_run,
 )
 from benchmarks.console import NOTHING, conclude, table_lines
 from benchmarks.record import Picture, Problem, Row, Run, write_run
@@ -27,7 +27,6 @@ from featplug.cli.command_line import Unprefixed, leave_config, run_command
 from pipelines.datasets.demo import DEMO
 from pipelines.datasets.protocol import LocalizeOptions, find_options
 from pipelines.localize import PICTURE, localize
-from pipelines.run import plain
 
 
 @dataclass(frozen=True)
@@ -59,13 +58,13 @@ class LocalizationBenchmark(SeedOptions, KeypointOptions):
         """Return the pipeline's options for one feature.
 
         Raises:
-            ValueError: there is no such pipeline, or it has no such protocol.
+            ValueError: no such pipeline exists, or it has no such protocol.
         """
         kind = find_options(self.pipeline)
         given: dict[str, Any] = {} if self.num_loc is None else {"num_loc": self.num_loc}
         if self.protocol != "sfm":
             if "protocol" not in {entry.name for entry in fields(kind)}:
-                raise ValueError(f"--protocol {self.protocol} is of --pipeline aachen only.")
+                raise ValueError(f"--protocol {self.protocol} needs --pipeline aachen.")
             given["protocol"] = self.protocol
         return kind(
             dataset=self.dataset,
@@ -81,14 +80,14 @@ class LocalizationBenchmark(SeedOptions, KeypointOptions):
 
     @property
     def protocol_name(self) -> str:
-        """Name of the rules, as in a row."""
+        """Name of the protocol, as in a row."""
         return self.pipeline if self.protocol == "sfm" else f"{self.pipeline}-{self.protocol}"
 
     def deviation(self) -> str | None:
-        """Return what is asked for in place of the protocol's own settings."""
-        # Elsewhere published numbers state theirs, as they are of several.
+        """Return which options deviate from the protocol."""
+        # Published numbers of the other protocols state their own num_loc.
         num_loc = self.num_loc if self.protocol == "local-features" else None
-        return asked_for(
+        return deviation(
             max_keypoints=self.max_keypoints,
             matcher=self.matcher,
             pairs=self.pairs,
@@ -105,21 +104,20 @@ class LocalizationBenchmark(SeedOptions, KeypointOptions):
 def measure(benchmark: LocalizationBenchmark, progress: bool = False) -> Run:
     """Localize the queries with each feature; one that fails becomes a problem.
 
-    The record in the output folder is written after each feature. A feature's folder has a picture
+    The record in the output folder is written after each model. A feature's folder has a picture
     and a model of the last seed. Stages that reuse features and matches have no times.
 
     Raises:
         FileNotFoundError: the data set does not exist.
         ValueError: it is damaged, or the request itself does not fit.
     """
-    features, problems = choose_features(benchmark.feature, dict(benchmark.weights))
+    features, run = start_run(benchmark)
     choose_device(benchmark.device)
     seeds = benchmark.chosen_seeds()
     some = benchmark.options(benchmark.feature[0], seeds[0])
-    some.open(progress)  # what every feature needs is looked for or rendered once, in no one's time
-    asked = plain(asdict(benchmark)) | {"num_loc": some.num_retrieved}
+    some.open(progress)  # finds or renders the data before any feature's time is measured
+    run.options["num_loc"] = some.num_retrieved
     leave_config(benchmark)
-    run = Run("localization", asked, {}, [], problems)
     for feature in features:
         for seed in seeds:
             try:
@@ -141,12 +139,7 @@ def measure(benchmark: LocalizationBenchmark, progress: bool = False) -> Run:
 def rows(
     benchmark: LocalizationBenchmark, feature: str, seed: int, results: Mapping[str, Any]
 ) -> list[Row]:
-    """Return the rows of one pipeline's results.
-
-    Returns:
-        A row ``all`` of the run as a whole, with its stages and picture, and one for each condition
-        of the queries, where the data set has conditions.
-    """
+    """Return a row ``all`` with the stages and picture, and one for each condition of queries."""
     parts = metrics_by_part(results["metrics"], results["data"].get("conditions", []))
     num_skipped = len(results["data"]["skipped"])
     left_out = f"{num_skipped} images were left out" if num_skipped else None
@@ -161,7 +154,7 @@ def rows(
     }
     reused = results["reused"]
     stages = {name: s for name, s in results["stages"].items() if not reused.get(name)}
-    is_last = seed == benchmark.chosen_seeds()[-1]  # the folder's files are that one's
+    is_last = seed == benchmark.chosen_seeds()[-1]  # whose picture and model the folder has
     folder = benchmark.output_dir / feature
     pictures = []
     if is_last and (folder / PICTURE).exists():
@@ -181,11 +174,8 @@ def rows(
 def table(rows: Sequence[Row]) -> list[str]:
     """Return recalls and medians as lines of text, a line for each feature, seed and condition."""
     measured = [row for row in rows if "localized_queries" in row.metrics]
-    recalls = [
-        name
-        for name in dict.fromkeys(name for row in measured for name in row.metrics)
-        if name.startswith("recall_")
-    ]
+    names = dict.fromkeys(name for row in measured for name in row.metrics)
+    recalls = [name for name in names if name.startswith("recall_")]
     heads = [name.removeprefix("recall_").replace("_", ", ") for name in recalls]
     cells = [["feature", "queries", "seed", "localized", *heads, "median"]]
     for row in sorted(measured, key=lambda row: row.part):

@@ -1,9 +1,9 @@
 """Numbers that papers and authors' repositories print, and comparisons of a run with them.
 
-``published.json`` holds them as they are printed, a table at a time, each with its source, protocol
-and caveats. A run's figure is compared with a published one only where protocol, data, settings and
-keypoints agree, and the network where the weights are the authors';
-where they do not, the comparison has the reason. Weights of ours are mentioned as a caveat.
+``published.json`` has them as printed, table by table, with source, protocol and caveats. A figure
+is compared with a published one only where protocol, data, settings and keypoints agree, and the
+network where the weights are the authors'; otherwise the comparison has the reason. Other weights
+than the authors' are a caveat.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -32,7 +32,7 @@ class Published:
     part: str
     metric: str
     value: float
-    """Number as printed."""
+    """Printed number."""
     unit: str
     """Unit: ``%`` where rates are printed in per cent, ``fraction`` where they are not."""
     source: str
@@ -45,10 +45,10 @@ class Published:
     weights: str | None = None
     """Entry of the weights in the registry; None where they do not exist or were not released."""
     keypoints: str | None = None
-    """Keypoints that were described, such as SIFT; None for the method's own, or patches."""
+    """Detector of the described keypoints, such as SIFT; None for the method's own, or patches."""
     settings: dict[str, Any] = field(default_factory=dict)
     """Options of the run, or metrics of the row, that must be the same; ``max_keypoints`` None
-    stands for all."""
+    keeps all."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,6 @@ class Comparison:
     reason: str | None = None
     """Reason why the two cannot be compared; None where they can."""
     caveat: str = ""
-    """Caveat of a comparison."""
 
     @property
     def difference(self) -> float | None:
@@ -70,9 +69,16 @@ class Comparison:
         return None if self.reason else self.ours - self.published.value
 
 
-_COPIED = {
-    *("feature", "benchmark", "protocol", "dataset", "table", "variant", "weights", "keypoints")
-}
+_COPIED = (
+    "feature",
+    "benchmark",
+    "protocol",
+    "dataset",
+    "table",
+    "variant",
+    "weights",
+    "keypoints",
+)
 """Fields of a number that are entries of its table or row."""
 
 
@@ -110,8 +116,7 @@ def compare(benchmark: str, row: Row, options: Mapping[str, Any] | None = None) 
     Settings of a published number are looked up in the options of the run and in the row's metrics.
 
     Returns:
-        A comparison for each published number of the feature on this data set and part, with a
-        reason where the two cannot be compared.
+        A comparison with each published number of the feature on this data set and part.
     """
     comparisons = []
     for number in load_published():
@@ -119,21 +124,15 @@ def compare(benchmark: str, row: Row, options: Mapping[str, Any] | None = None) 
             continue
         if number.feature != _describer(row.feature, number):
             continue
-        comparison = Comparison(
-            metric=number.metric,
-            ours=_in_unit_of(number, row.metrics[number.metric]),
-            published=number,
-            reason=_why_not(number, row, options or {}),
-        )
-        if comparison.reason is None:
-            caveat = " ".join(filter(None, (number.caveat, _other_weights(number, row))))
-            comparison = replace(comparison, caveat=caveat)
-        comparisons.append(comparison)
+        ours = _in_unit_of(number, row.metrics[number.metric])
+        reason = _why_not(number, row, options or {})
+        caveat = "" if reason else " ".join(filter(None, (number.caveat, _other_weights(row))))
+        comparisons.append(Comparison(number.metric, ours, number, reason, caveat))
     return comparisons
 
 
 def context(benchmark: str, row: Row) -> list[Published]:
-    """Return published numbers of other methods in a row's metrics, by its protocol and data."""
+    """Return published numbers of other methods for a row's metrics, protocol and data."""
     return [
         number
         for number in load_published()
@@ -180,7 +179,7 @@ def _plain(name: str) -> str:
 
 
 def _describer(feature: str, number: Published) -> str:
-    """Drop the keypoints from a conf's name, where the number is of given keypoints."""
+    """Return a conf's name without its keypoints, where a number is of given keypoints."""
     return feature.partition("+")[0] if number.keypoints else feature
 
 
@@ -189,11 +188,9 @@ def _why_not(number: Published, row: Row, options: Mapping[str, Any]) -> str | N
         return row.not_comparable
     if number.protocol != row.protocol:
         return f"Published by the protocol {number.protocol}, measured by {row.protocol}."
-    if number.keypoints and _keypoints(row.feature) != number.keypoints:
-        return (
-            f"Published at keypoints of {number.keypoints}, measured at those of "
-            f"{_keypoints(row.feature)}."
-        )
+    detector = _detector(row.feature)
+    if number.keypoints and detector != number.keypoints:
+        return f"Published at keypoints of {number.keypoints}, measured at those of {detector}."
     official = [record["name"] for record in row.weights if record.get("origin") == "official"]
     if official and (number.weights or number.variant) and number.weights not in official:
         network = " and ".join(filter(None, (number.variant, number.weights)))
@@ -204,7 +201,7 @@ def _why_not(number: Published, row: Row, options: Mapping[str, Any]) -> str | N
         elif name in options:
             ours = options[name]
         else:
-            return f"Published with {name} {published}, which the run does not state."
+            return f"Published with {name} {published}, which the run does not record."
         if name == "max_keypoints" and ours == -1:
             ours = None
         if ours != published:
@@ -216,8 +213,8 @@ def _shown(name: str, value: Any) -> str:
     return f"no limit of {name}" if value is None else f"{name} {value}"
 
 
-def _keypoints(feature: str) -> str | None:
-    """Return the name of a conf's keypoints; OpenCV's settings are SIFT as well."""
+def _detector(feature: str) -> str | None:
+    """Return the name of a conf's detector; with OpenCV's settings it is SIFT as well."""
     try:
         conf = feature_conf(feature)
     except ValueError:
@@ -226,8 +223,6 @@ def _keypoints(feature: str) -> str | None:
     return "SIFT" if detector in ("sift", "sift-opencv") else detector
 
 
-def _other_weights(number: Published, row: Row) -> str:
+def _other_weights(row: Row) -> str:
     own = [record["name"] for record in row.weights if record.get("origin") != "official"]
-    if not own:
-        return ""
-    return f"Measured with {', '.join(own)}, not with the authors' weights."
+    return f"Measured with {', '.join(own)}, not with the authors' weights." if own else ""

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from featplug.io.results import SCHEMA_VERSION, environment, write_results
+from featplug.io.results import SCHEMA_VERSION, data_fingerprint, environment, write_results
 
 _READABLE = (1, SCHEMA_VERSION)
 """Versions of the record that :func:`read_run` reads."""
@@ -48,11 +48,11 @@ class Row:
     dataset: str
     """Name of the data set, such as hpatches or fountain-P11."""
     protocol: str
-    """Name of the rules of measuring; published numbers are compared under the same rules only."""
+    """Name of the protocol; only published numbers of the same protocol are compared."""
     part: str = "all"
     """Part of the data set: all, illumination, viewpoint, a sequence, a condition."""
     seed: int | None = None
-    """Seed of everything random; None where nothing is."""
+    """Seed of all random numbers; None where the figures have none."""
     matcher: str | None = None
     weights: list[dict[str, Any]] = field(default_factory=list)
     """Weights files with their hashes, as in a feature file."""
@@ -65,12 +65,12 @@ class Row:
     model: str | None = None
     """Folder of a COLMAP model, relative to the run's folder."""
     not_comparable: str | None = None
-    """Reason why published numbers of the protocol do not hold, such as missing sequences."""
+    """Reason why the row is not compared with published numbers, such as missing sequences."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that could not be measured; the rest of the run is valid."""
+    """A failure that left something unmeasured; the rest of the run is valid."""
 
     subject: str
     """Name of the feature, scene or sequence."""
@@ -82,15 +82,29 @@ class Run:
     """One call of one benchmark."""
 
     benchmark: str
-    """Name: reconstruction, matching, patches, localization or speed."""
+    """Name of the benchmark: reconstruction, matching, patches, localization or speed."""
     options: dict[str, Any]
-    """Options of the command, in values that JSON has."""
+    """Options of the command, as JSON stores them."""
     data: dict[str, dict[str, Any]]
     """Data set to its path and fingerprint."""
     rows: list[Row] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     command: list[str] = field(default_factory=lambda: list(sys.argv))
     environment: dict[str, Any] = field(default_factory=environment)
+
+    def add_data(self, name: str, folder: Path, files: Sequence[str], **facts: Any) -> None:
+        """Record the folder of a data set and the fingerprint of its files.
+
+        Raises:
+            ValueError: the run has another data set of that name.
+        """
+        path = str(folder.resolve())
+        if name in self.data:
+            raise ValueError(
+                f"{self.data[name]['path']} and {path} are both named {name}; rename one of the "
+                "folders, or measure them in two runs."
+            )
+        self.data[name] = {"path": path, "fingerprint": data_fingerprint(folder, files), **facts}
 
 
 def write_run(folder: Path, run: Run) -> None:
@@ -122,29 +136,21 @@ def read_run(folder: Path) -> Run:
         raise ValueError(f"{path} is not the record of a benchmark.")
     check_version(path, record)
     try:
-        return Run(
-            **_known(Run, record)
-            | {
-                "rows": [_row(row) for row in record["rows"]],
-                "problems": [Problem(**problem) for problem in record["problems"]],
-            }
-        )
+        rows = [_row(row) for row in record["rows"]]
+        problems = [Problem(**problem) for problem in record["problems"]]
+        return Run(**_known(Run, record) | {"rows": rows, "problems": problems})
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged ({error}); run the benchmark again.") from error
 
 
 def check_version(path: Path, record: Mapping[str, Any]) -> None:
-    """Reject a record of a version that this code cannot read.
-
-    Raises:
-        ValueError: the version is another one.
-    """
+    """Raise `ValueError` for a record of a version that this code cannot read."""
     version = record.get("schema_version", record.get("format", 1))
     if version not in _READABLE:
         writer = record.get("environment", {}).get("featplug", "unknown")
         raise ValueError(
-            f"{path} has schema version {version}, and this version reads up to {SCHEMA_VERSION}; "
-            f"make the run again, or use featplug {writer}, which wrote it."
+            f"{path} has schema version {version}, but this featplug reads up to "
+            f"{SCHEMA_VERSION}; run it again, or use featplug {writer}, which wrote it."
         )
 
 

@@ -1,4 +1,4 @@
-"""Names of data sets, and the parts of a pipeline's figures."""
+"""Names of data sets, and metrics by the conditions of their queries."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 DEMO_WORLDS = {"aachen": "demo-town", "inloc": "demo-room"}
-"""Pipeline to the name of the world that it renders in place of a data set."""
+"""Pipeline to the name of the world that it renders instead of reading a data set."""
 
 
 def scene_folder(images: Path) -> Path:
@@ -21,8 +21,7 @@ def metrics_by_part(
 ) -> dict[str, dict[str, Any]]:
     """Split a pipeline's metrics by the conditions that their names begin with.
 
-    Returns:
-        Part to its metrics: first ``all``, those of no condition, then each condition.
+    The first part, ``all``, has the metrics of no condition.
     """
     parts: dict[str, dict[str, Any]] = {part: {} for part in ("all", *conditions)}
     for name, entry in metrics.items():

@@ -1,4 +1,4 @@
-"""Measuring features on a data set of image pairs, one protocol at a time."""
+"""The measurement of features on a data set of image pairs, one protocol at a time."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-
-from benchmarks.choices import FAILURES, KeypointOptions, problem_of
+from benchmarks.choices import FAILURES, KeypointOptions, deviation, problem_of
 from benchmarks.matching.datasets import Layout
-from benchmarks.matching.extraction import PairLoader, extract_cached, protocol_matcher
+from benchmarks.matching.extraction import PairReader, extract_cached, protocol_matcher
 from benchmarks.matching.image_pairs import ImagePair, PairSet
 from benchmarks.matching.measuring import RIGHT, PairMeasures, summarise
 from benchmarks.matching.protocols import Protocol, counted
@@ -43,8 +41,8 @@ class MatchingOptions(KeypointOptions):
     """Name of the matcher; by default each feature's own, or mutual nearest neighbours where that
     has a ratio test, which no protocol has."""
     max_keypoints: int | None = field(default=None, kw_only=True)
-    """Number of keypoints to keep of each image, the strongest by score, in place of the
-    protocol's; -1 keeps all."""
+    """Number of keypoints to keep of each image, the strongest by score, instead of the protocol's;
+    -1 keeps all."""
     pictures: bool = True
     """Draw the matches of two pairs, by the first protocol."""
 
@@ -73,9 +71,9 @@ class Benchmark:
         self, feature: str, protocols: Sequence[Protocol]
     ) -> Iterator[tuple[list[Row], list[Problem]]]:
         """Measure one feature; yield the rows and the problems of each protocol."""
-        measured: dict[tuple[object, ...], PairMeasures] = {}
+        measured: dict[tuple[object, ...], PairMeasures] = {}  # protocols may share their rules
         for protocol in protocols:
-            # Pictures of one protocol are enough: the others have much the same matches.
+            # Other protocols have much the same matches as the first one.
             with_pictures = self.options.pictures and protocol is protocols[0]
             try:
                 yield self._rows(feature, protocol, measured, with_pictures)
@@ -123,14 +121,13 @@ class Benchmark:
             raise ValueError(f"No pair has features of both images; {problems[0].reason}")
         with (
             recorder.stage("match and measure"),
-            PairLoader(extracted.feature_path, matcher, options.device) as loader,
+            PairReader(extracted.feature_path, matcher, options.device) as reader,
         ):
-            bar = progress_bar(able, protocol.name, len(able), "pair", self._progress)
             results = []
-            for pair in bar:
+            for pair in progress_bar(able, protocol.name, len(able), "pair", self._progress):
                 key = (*protocol.rules, pair.name0, pair.name1)
                 if key not in measured:
-                    measured[key] = protocol.measure(pair, loader.load(pair.name0, pair.name1))
+                    measured[key] = protocol.measure(pair, reader.read_pair(pair.name0, pair.name1))
                 results.append(measured[key])
         reasons = [protocol.deviation(pair_set), self._deviation(protocol)]
         if len(able) < len(pairs):
@@ -152,26 +149,17 @@ class Benchmark:
             metrics, curves = summarise(
                 [able[i] for i in selected],
                 [results[i] for i in selected],
-                # MMA is defined for mutual neighbours.
-                accuracy_of_matches=not protocol.one_way,
+                with_mma=not protocol.one_way,  # MMA is defined for mutual neighbours
             )
             extra = whole if part == "all" else {}
             rows.append(Row(**common, part=part, metrics=metrics, curves=curves, **extra))
         return rows, problems
 
     def _deviation(self, protocol: Protocol) -> str | None:
-        asked, limit = self.options.max_keypoints, protocol.max_keypoints
-        reasons = []
-        # A protocol without a number has all that a method finds, which -1 asks for.
-        if asked not in (None, limit) and (asked, limit) != (-1, None):
-            keypoints = "all keypoints" if asked == -1 else f"at most {asked} keypoints"
-            reasons.append(
-                f"{keypoints} were asked for, where the protocol has "
-                f"{limit or 'all that a method finds'}"
-            )
-        if self.options.matcher is not None:
-            reasons.append(f"the matcher {self.options.matcher} was asked for")
-        return "; ".join(reasons) or None
+        number, limit = self.options.max_keypoints, protocol.max_keypoints
+        # A protocol without a limit keeps all keypoints, as -1 does.
+        same = number == limit or (number, limit) == (-1, None)
+        return deviation(max_keypoints=None if same else number, matcher=self.options.matcher)
 
     def _pictures(
         self,
@@ -186,15 +174,14 @@ class Benchmark:
         for index in sorted({len(pairs) // 3, 2 * len(pairs) // 3}):
             pair, result = pairs[index], results[index]
             right = None if result.errors is None else result.errors <= RIGHT
-            found = f"{len(result.points[0])} matches"
+            count = f"{len(result.points[0])} matches"
             if right is not None:
-                found = f"{right.sum()} of {found} within {RIGHT:g} px"
-            title = f"{feature}, {pair.name0} and {Path(pair.name1).name}: {found}"
+                count = f"{right.sum()} of {count} within {RIGHT:g} px"
+            title = f"{feature}, {pair.name0} and {Path(pair.name1).name}: {count}"
             name = f"pictures/{feature}-{protocol.name}-{index}.jpg"
             image0, image1 = (read_image(pair_set.folder / n) for n in (pair.name0, pair.name1))
-            points0, points1 = result.points
             path = self.options.output_dir / name
-            write_match_picture(path, image0, image1, points0, points1, inliers=right)
+            write_match_picture(path, image0, image1, *result.points, inliers=right)
             pictures.append(Picture(name, title))
         return pictures
 
@@ -205,11 +192,11 @@ def _stem(feature: str, protocol: Protocol, max_keypoints: int | None) -> str:
     return f"{feature_conf(feature)['output']}-{number}{size}"
 
 
-def _parts(pairs: Sequence[ImagePair], by_sequence: bool) -> dict[str, np.ndarray]:
+def _parts(pairs: Sequence[ImagePair], by_sequence: bool) -> dict[str, list[int]]:
     """Map each part of the table to the indices of its pairs."""
     parts: dict[str, list[int]] = {"all": list(range(len(pairs)))}
     for i, pair in enumerate(pairs):
         name = pair.sequence if by_sequence else pair.part
         if name is not None:
             parts.setdefault(name, []).append(i)
-    return {name: np.array(indices) for name, indices in parts.items()}
+    return parts

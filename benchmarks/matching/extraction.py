@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -33,32 +32,22 @@ def extract_cached(
     stem: str,
     progress: bool = False,
 ) -> ExtractSummary:
-    """Extract the features that an earlier run has not left in ``features/`` of the output folder.
+    """Extract the features that ``features/STEM.h5`` of the output folder does not have yet.
 
-    A file of another conf, other weights or other images is kept and reported; the features then go
-    to ``STEM-2.h5``, ``STEM-3.h5``, ….
-
-    Args:
-        options: weights, device and output folder.
-        feature: name of the conf.
-        image_dir: folder of the images.
-        names: images in that folder.
-        max_keypoints: number of keypoints of each image, the strongest by score; the conf's own
-            number if None.
-        stem: name of the file, without its suffix.
-        progress: show a bar.
+    A file of another conf, other weights or other images is kept and reported; the features are
+    then in ``STEM-2.h5``, ``STEM-3.h5``, ….
 
     Raises:
         FileNotFoundError: the weights are missing.
         ValueError: no image could be used, or an option does not fit.
     """
-    for number in count(1):
-        name = f"{stem}.h5" if number == 1 else f"{stem}-{number}.h5"
+    names_of_files = chain([stem], (f"{stem}-{number}" for number in count(2)))
+    while True:
         try:
             return extract_features(
                 feature,
                 image_dir,
-                feature_path=options.output_dir / "features" / name,
+                feature_path=options.output_dir / "features" / f"{next(names_of_files)}.h5",
                 image_list=names,
                 max_keypoints=max_keypoints,
                 weights=options.weights_of(feature),
@@ -67,20 +56,16 @@ def extract_cached(
             )
         except OtherContentsError as other:
             logger.info("%s; it is kept, and not used for this run", other.difference)
-    raise AssertionError("count does not end")
 
 
 def protocol_matcher(feature: str, matcher: str | None, one_way: bool) -> tuple[str, Matcher]:
-    """Build the matcher of a protocol.
+    """Build the matcher of a protocol, and return its name for tables and the matcher.
 
     Args:
         feature: name of the feature conf.
         matcher: name of a matcher conf; by default the feature's own, but mutual nearest neighbours
             where that has a ratio test, which no protocol has.
         one_way: leave out the mutual check, so that every keypoint of image 0 has a match.
-
-    Returns:
-        Its name for tables, and the matcher.
 
     Raises:
         ValueError: the conf does not exist.
@@ -106,15 +91,21 @@ class ImageFeatures:
     size: tuple[int, int]
     """(width, height)."""
     tensors: dict[str, Tensor]
+    """Input of the matcher."""
 
 
 @dataclass(frozen=True)
 class FeaturePair:
-    """Two images' features, of which all or some keypoints can be matched."""
+    """Features of two images, and the matcher of all or some of their keypoints."""
 
     image0: ImageFeatures
     image1: ImageFeatures
     matcher: Matcher
+
+    @property
+    def keypoints(self) -> tuple[np.ndarray, np.ndarray]:
+        """Keypoints of both images."""
+        return self.image0.keypoints, self.image1.keypoints
 
     @property
     def sizes(self) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -123,18 +114,11 @@ class FeaturePair:
 
     def points(self, matches: Matches) -> tuple[np.ndarray, np.ndarray]:
         """Return the matched keypoints, K×2 of each image."""
-        return (
-            self.image0.keypoints[matches.indices[:, 0]],
-            self.image1.keypoints[matches.indices[:, 1]],
-        )
+        index0, index1 = matches.indices.T
+        return self.image0.keypoints[index0], self.image1.keypoints[index1]
 
     def match(self, keep0: np.ndarray | None = None, keep1: np.ndarray | None = None) -> Matches:
-        """Match the images.
-
-        Args:
-            keep0: indices of the keypoints of image 0 to match; all if None.
-            keep1: the same for image 1.
-        """
+        """Match the keypoints of both images at some indices, or all of them."""
         keep0 = np.arange(len(self.image0.keypoints)) if keep0 is None else keep0
         keep1 = np.arange(len(self.image1.keypoints)) if keep1 is None else keep1
         if min(len(keep0), len(keep1)) == 0:
@@ -156,46 +140,41 @@ def _columns(image: ImageFeatures, keep: np.ndarray) -> dict[str, Tensor]:
     }
 
 
-class PairLoader:
+class PairReader(FeatureReader):
     """Reader of the features of pairs, which keeps the first image for the next pair."""
 
     def __init__(self, path: Path, matcher: Matcher, device: str | None = None) -> None:
-        self._reader = FeatureReader(path)
+        super().__init__(path)
         self._device = choose_device(device)
         self._matcher = matcher.to(self._device)
         self._last: dict[str, ImageFeatures] = {}
 
-    def __enter__(self) -> PairLoader:
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._reader.__exit__(None, None, None)
-
-    def load(self, name0: str, name1: str) -> FeaturePair:
+    def read_pair(self, name0: str, name1: str) -> FeaturePair:
         """Read a pair.
 
         Raises:
             ValueError: an image is not in the file, or lacks an array that the matcher needs.
         """
-        self._last = {name: self._last.get(name) or self._read(name) for name in (name0, name1)}
+        names = (name0, name1)
+        self._last = {name: self._last.get(name) or self._read_image(name) for name in names}
         return FeaturePair(self._last[name0], self._last[name1], self._matcher)
 
-    def _read(self, name: str) -> ImageFeatures:
+    def _read_image(self, name: str) -> ImageFeatures:
         required = self._matcher.required_keys
-        arrays = self._reader.read(name, (*required, *self._matcher.optional_keys, "scores"))
+        arrays = self.read(name, (*required, *self._matcher.optional_keys, "scores"))
         missing = [key for key in required if key not in arrays]
         if missing:
             raise ValueError(
-                f"{self._reader.path}: {name!r} has no {', '.join(missing)}, which this matcher "
-                "needs; use the feature's own matcher."
+                f"{self.path}: {name!r} has no {', '.join(missing)}, which this matcher needs; use "
+                "the feature's own matcher."
             )
         scores = arrays.pop("scores").astype(np.float64)
         tensors = {key: torch.from_numpy(value) for key, value in arrays.items()}
-        # Floats become float32, as the matching engine hands them to matchers.
+        # Matchers get float32 from the matching engine, too.
         tensors = {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
         return ImageFeatures(
-            self._reader.keypoints(name).astype(np.float64),
+            self.keypoints(name).astype(np.float64),
             scores,
-            self._reader.image_size(name),
+            self.image_size(name),
             {key: value.to(self._device) for key, value in tensors.items()},
         )

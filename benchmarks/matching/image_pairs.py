@@ -1,4 +1,4 @@
-"""Image pairs with their truth, and checks of both."""
+"""Image pairs with their true geometry, and the checks of both."""
 
 from __future__ import annotations
 
@@ -20,10 +20,7 @@ _STILL = 2.0
 
 @dataclass(frozen=True)
 class ImagePair:
-    """Two images of one scene and their relation; pixel centres are at integers.
-
-    At least one of the three truths is given.
-    """
+    """Two images of one scene, and at least one of three truths; pixel centres are at integers."""
 
     name0: str
     """Path relative to the data set's folder."""
@@ -60,26 +57,23 @@ class PairSet:
 
 def images_of(folder: Path) -> dict[str, str]:
     """Map the names of a folder's images without their suffix to the whole names."""
-    return {
-        path.stem: path.name
-        for path in sorted(folder.iterdir())
-        if path.suffix.lower() in IMAGE_SUFFIXES
-    }
+    files = sorted(folder.iterdir())
+    return {path.stem: path.name for path in files if path.suffix.lower() in IMAGE_SUFFIXES}
 
 
 def read_numbers(path: Path, columns: int, rows: int | None = None) -> np.ndarray:
     """Read a matrix from a text file.
 
     Raises:
-        ValueError: the file is not such a matrix.
         FileNotFoundError: the file does not exist.
+        ValueError: the file is not such a matrix.
     """
     shape = f"{rows or 'N'}×{columns}"
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing.")
     try:
         matrix = np.array(path.read_text("utf-8").split(), dtype=np.float64)
-        matrix = matrix.reshape(-1 if rows is None else rows, columns)
+        matrix = matrix.reshape(rows or -1, columns)
     except ValueError as error:
         raise ValueError(f"{path} is not a matrix of {shape} numbers: {error}.") from error
     if not np.isfinite(matrix).all():
@@ -91,21 +85,21 @@ def read_homography(path: Path) -> np.ndarray:
     """Read a 3×3 homography.
 
     Raises:
-        ValueError: the file is not a homography.
         FileNotFoundError: the file does not exist.
+        ValueError: the file is not a homography.
     """
     try:
         matrix = read_numbers(path, 3, 3)
     except ValueError as error:
         raise ValueError(f"{path} is not a 3×3 homography: {error}") from error
-    # Judged at the size of the entries of a homography between images.
+    # A good homography has a large condition number, too: its entries are of very different sizes.
     if np.linalg.cond(matrix) > 1e12:
         raise ValueError(f"{path} is not a 3×3 homography: it cannot be inverted.")
     return -matrix if matrix[2, 2] < 0 else matrix
 
 
 def check_sizes(folder: Path, pair: ImagePair) -> None:
-    """Reject images of other sizes than their homography expects, as far as that is noticeable.
+    """Reject images whose sizes do not fit their homography, as far as that is noticeable.
 
     Raises:
         FileNotFoundError: an image is missing.
@@ -119,8 +113,8 @@ def check_sizes(folder: Path, pair: ImagePair) -> None:
     if overlap(pair.homography, sizes) < _LEAST_OVERLAP:
         raise ValueError(
             f"The homography from {folder / pair.name0} to {Path(pair.name1).name} sends all of it "
-            f"out of the image: the images of {shown} pixels, or the homography, are others than "
-            "those of the data set."
+            f"out of the image: the images of {shown} pixels or the homography are not those of "
+            "the data set; download them again."
         )
     moved = corner_error(np.eye(3), pair.homography, sizes[0])
     if sizes[0] != sizes[1] and moved < _STILL:
@@ -131,13 +125,7 @@ def check_sizes(folder: Path, pair: ImagePair) -> None:
 
 
 def add_pair(pair_set: PairSet, truth: Path, read: Callable[[], ImagePair]) -> None:
-    """Add a pair to a set, or a problem where the pair cannot be measured.
-
-    Args:
-        pair_set: set to add to.
-        truth: file of the pair's truth, which names the problem.
-        read: reads the pair.
-    """
+    """Add the pair that ``read`` returns, or a problem with the file of its truth."""
     try:
         pair = read()
         check_sizes(pair_set.folder, pair)

@@ -1,9 +1,9 @@
-"""Figures of one matched pair, as papers measure them, and their means over pairs."""
+"""Figures of one matched pair, as papers define them, and their means over pairs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -40,7 +40,7 @@ _RECALL = 2.5
 _EPIPOLAR_THRESHOLDS = tuple(range(1, 21))
 
 MEASURES = ("match_score", "repeatability", "precision", "recall", "average_precision")
-"""Names of the metrics that a pair may have a value of."""
+"""Metrics of a single pair."""
 
 
 @dataclass(frozen=True)
@@ -52,16 +52,16 @@ class PairMeasures:
     num_keypoints: tuple[int, int]
     """Number of keypoints that were matched, of each image."""
     errors: np.ndarray | None = None
-    """Errors of the matches, in pixels; None where no truth gives them."""
+    """Errors of the matches, in pixels; None where they are not known."""
     corner_error: float | None = None
-    """Error of the homography that the matches give, in pixels; None where it is not measured."""
+    """Error of the homography estimated from the matches, in pixels; None where not measured."""
     values: dict[str, float] = field(default_factory=dict)
     """Values of :data:`MEASURES`."""
     recall_curve: np.ndarray | None = None
-    """Fractions of the true correspondences that agree with the epipolar geometry of the matches,
-    at 1 to 20 px."""
+    """Fractions of the true correspondences that agree with the epipolar geometry estimated from
+    the matches, at 1 to 20 px."""
     selected_keypoints: bool = False
-    """Whether the matched keypoints were selected for this pair alone."""
+    """Whether the matched keypoints were selected for this pair."""
 
 
 def _true_homography(pair: ImagePair) -> np.ndarray:
@@ -77,41 +77,38 @@ def _num_keypoints(features: FeaturePair) -> tuple[int, int]:
 def _covisible(pair: ImagePair, features: FeaturePair, margin: float = 0.0) -> list[np.ndarray]:
     """Return the indices of each image's keypoints that lie in the other image as well."""
     matrix = _true_homography(pair)
-    size0, size1 = features.sizes
-    kept = (
-        covisible(features.image0.keypoints, matrix, size1, margin),
-        covisible(features.image1.keypoints, np.linalg.inv(matrix), size0, margin),
-    )
-    return [np.flatnonzero(keep) for keep in kept]
+    matrices = (matrix, np.linalg.inv(matrix))
+    return [
+        np.flatnonzero(covisible(keypoints, to_other, other_size, margin))
+        for keypoints, to_other, other_size in zip(
+            features.keypoints, matrices, features.sizes[::-1], strict=True
+        )
+    ]
 
 
 def measure_plane(pair: ImagePair, features: FeaturePair) -> PairMeasures:
-    """MMA (Dusmanu et al. 2019), and the other usual figures of the same matches."""
+    """Measure MMA (Dusmanu et al. 2019), and the other usual figures of the same matches."""
     return _measure_plane(pair, features, features.match())
 
 
 def measure_plane_covisible(pair: ImagePair, features: FeaturePair) -> PairMeasures:
-    """MTLDesc's figures: MMA of all keypoints, the others of matches in the shared view.
+    """Measure MTLDesc's figures: MMA of all keypoints, the others of matches in the shared view.
 
-    As in the evaluation that ASLFeat and MTLDesc (Wang et al. 2022, "Datasets and Metrics") share.
+    ASLFeat and MTLDesc (Wang et al. 2022, "Datasets and Metrics") evaluate this way.
     """
-    whole = _measure_plane(pair, features, features.match())
-    kept = _covisible(pair, features)
-    shared = _measure_plane(pair, features, features.match(*kept))
-    return PairMeasures(
-        whole.points, whole.num_keypoints, whole.errors, shared.corner_error, shared.values
-    )
+    whole = measure_plane(pair, features)
+    shared = _measure_plane(pair, features, features.match(*_covisible(pair, features)))
+    return replace(whole, corner_error=shared.corner_error, values=shared.values)
 
 
 def _measure_plane(pair: ImagePair, features: FeaturePair, matches: Matches) -> PairMeasures:
     matrix, sizes = _true_homography(pair), features.sizes
     points = features.points(matches)
     errors = homography_errors(*points, matrix)
-    num_shared = [len(keep) for keep in _covisible(pair, features)]
-    keypoints = features.image0.keypoints, features.image1.keypoints
+    num_shared0, num_shared1 = map(len, _covisible(pair, features))
     values = {
-        "match_score": matching_score(errors, num_shared[0], num_shared[1], RIGHT),
-        "repeatability": repeatability(*keypoints, matrix, sizes, RIGHT),
+        "match_score": matching_score(errors, num_shared0, num_shared1, RIGHT),
+        "repeatability": repeatability(*features.keypoints, matrix, sizes, RIGHT),
     }
     return PairMeasures(
         points,
@@ -123,27 +120,25 @@ def _measure_plane(pair: ImagePair, features: FeaturePair, matches: Matches) -> 
 
 
 def measure_recall(pair: ImagePair, features: FeaturePair) -> PairMeasures:
-    """ContextDesc's recall (Luo et al. 2019, section 4.3): 2.5 px, one-way neighbours."""
+    """Measure ContextDesc's recall (Luo et al. 2019, section 4.3): 2.5 px, one-way neighbours."""
     matrix = _true_homography(pair)
     points = features.points(features.match())
     errors = homography_errors(*points, matrix)
-    keypoints = features.image0.keypoints, features.image1.keypoints
-    recall = correspondence_recall(errors, *keypoints, matrix, _RECALL)
+    recall = correspondence_recall(errors, *features.keypoints, matrix, _RECALL)
     return PairMeasures(points, _num_keypoints(features), errors, values={"recall": recall})
 
 
 def measure_average_precision(pair: ImagePair, features: FeaturePair) -> PairMeasures:
-    """DOAP's figure (He et al. 2018, section 5.4): one-way neighbours ranked by their distance.
+    """Measure DOAP's average precision of one-way neighbours (He et al. 2018, section 5.4).
 
-    Recall is of the keypoints of image 0 that have a counterpart; where none has, the figure is 0.
+    Matches are ranked by their distance. Recall is of the keypoints of image 0 that have a
+    counterpart; without any, the figure is 0.
     """
     matrix = _true_homography(pair)
     matches = features.match()
     points = features.points(matches)
     errors = homography_errors(*points, matrix)
-    distances, _ = nearest_counterparts(
-        features.image0.keypoints, features.image1.keypoints, matrix
-    )
+    distances, _ = nearest_counterparts(*features.keypoints, matrix)
     num_correspondences = int(np.sum(distances <= RIGHT))
     precision = 0.0
     if num_correspondences > 0:
@@ -154,9 +149,10 @@ def measure_average_precision(pair: ImagePair, features: FeaturePair) -> PairMea
 
 
 def measure_shared(pair: ImagePair, features: FeaturePair) -> PairMeasures:
-    """LISRD's figures (Pautrat et al. 2020, section 4.1): at most 1,000 shared keypoints.
+    """Measure LISRD's precision and recall (Pautrat et al. 2020, section 4.1).
 
-    Of the keypoints that lie in the other image, 3 px from its border or more, the strongest.
+    Matched are the 1,000 strongest of the keypoints that lie in the other image, 3 px or more from
+    its border.
     """
     matrix, sizes = _true_homography(pair), features.sizes
     images = features.image0, features.image1
@@ -185,10 +181,10 @@ def measure_shared(pair: ImagePair, features: FeaturePair) -> PairMeasures:
 
 
 def measure_epipolar(pair: ImagePair, features: FeaturePair) -> PairMeasures:
-    """Errors to the true epipolar lines, and WxBS's recall of correspondences (Mishkin et al.).
+    """Measure distances from the true epipolar lines, and WxBS's recall (Mishkin et al. 2015).
 
-    The recall is of the correspondences that agree with the fundamental matrix that MAGSAC++ finds
-    from the matches, by the symmetric epipolar distance.
+    The recall is the fraction of the true correspondences that agree, by the symmetric epipolar
+    distance, with the fundamental matrix that MAGSAC++ estimates from the matches.
     """
     points = features.points(features.match())
     errors = curve = None
@@ -196,20 +192,20 @@ def measure_epipolar(pair: ImagePair, features: FeaturePair) -> PairMeasures:
     if pair.fundamental is not None:
         errors = epipolar_errors(*points, pair.fundamental)
     if pair.correspondences is not None:
-        found = estimate_fundamental(*points)
+        estimated = estimate_fundamental(*points)
         curve = np.zeros(len(_EPIPOLAR_THRESHOLDS))
-        if found is not None:
+        if estimated is not None:
             true = pair.correspondences
-            distances = epipolar_errors(true[:, :2], true[:, 2:], found)
+            distances = epipolar_errors(true[:, :2], true[:, 2:], estimated)
             curve = np.array([np.mean(distances <= t) for t in _EPIPOLAR_THRESHOLDS])
         values["recall"] = float(curve[_EPIPOLAR_THRESHOLDS.index(3)])
     return PairMeasures(points, _num_keypoints(features), errors, None, values, curve)
 
 
 def summarise(
-    pairs: Sequence[ImagePair], measures: Sequence[PairMeasures], accuracy_of_matches: bool = True
+    pairs: Sequence[ImagePair], measures: Sequence[PairMeasures], with_mma: bool = True
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Curve]]:
-    """Return the metrics and curves of a table's row: means over pairs, with or without the MMA."""
+    """Return the metrics and curves of a row, which are means over pairs."""
     # An image counts once, or once in each pair where its keypoints were selected for the pair.
     counts: dict[tuple[int | None, str], int] = {}
     for i, (pair, m) in enumerate(zip(pairs, measures, strict=True)):
@@ -218,7 +214,7 @@ def summarise(
     means: dict[str, float] = {}
     curves: dict[str, Curve] = {}
     errors = [m.errors for m in measures if m.errors is not None]
-    if errors and accuracy_of_matches:
+    if errors and with_mma:
         accuracy = mean_matching_accuracy(errors, THRESHOLDS)
         means |= {f"mma_{t}": float(mma) for t, mma in zip(THRESHOLDS, accuracy, strict=True)}
         x = [float(t) for t in THRESHOLDS]

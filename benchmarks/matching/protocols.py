@@ -1,9 +1,9 @@
-"""The table of protocols: the rules by which papers measure matching."""
+"""The protocols: the rules by which papers measure matching."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from benchmarks.matching.datasets.hpatches import LARGE_SEQUENCES
 from benchmarks.matching.datasets.rdnim import NUM_PAIRS
@@ -26,7 +26,7 @@ class Protocol:
 
     name: str
     layout: str
-    """Layout of the data sets that it is for."""
+    """Layout of its data sets."""
     measure: Callable[[ImagePair, FeaturePair], PairMeasures]
     shown: tuple[str, ...]
     """Metrics that a table shows in addition to the matching accuracy."""
@@ -35,11 +35,11 @@ class Protocol:
     size: tuple[int, int] | None = None
     """(width, height) that images are resized and cropped to; None leaves them as they are."""
     one_way: bool = False
-    """Nearest neighbours from image 0 to image 1, without the mutual check."""
+    """Whether nearest neighbours from image 0 to image 1 are matched without the mutual check."""
     left_out: tuple[str, ...] = ()
     """Sequences that are left out."""
-    num_pairs: dict[str, int] | None = None
-    """Map of parts to numbers of pairs, where the names of sequences are not known."""
+    num_pairs: dict[str, int] = field(default_factory=dict)
+    """Part to its number of pairs, where the names of sequences are not known."""
     by_sequence: bool = False
     """Whether each sequence has a row of its own."""
 
@@ -53,7 +53,7 @@ class Protocol:
         return [pair for pair in pair_set.pairs if pair.sequence not in self.left_out]
 
     def deviation(self, pair_set: PairSet) -> str | None:
-        """Return how a data set on disk differs from the protocol's, or None."""
+        """Return how a data set on disk differs from the protocol's; None where it does not."""
         reasons = []
         expected = [name for name in pair_set.sequences if name not in self.left_out]
         present = {pair.sequence for pair in self.pairs(pair_set)}
@@ -74,7 +74,7 @@ class Protocol:
         if damaged:
             number = counted(len(damaged), "pair or image", "pairs or images")
             reasons.append(f"{number} cannot be used ({_some(damaged)})")
-        for part, num_pairs in (self.num_pairs or {}).items():
+        for part, num_pairs in self.num_pairs.items():
             found = sum(pair.part == part for pair in pair_set.pairs)
             if found != num_pairs:
                 reasons.append(f"pairs of {part}: {found}, not {num_pairs}")
@@ -129,7 +129,7 @@ PROTOCOLS = {
         Protocol(
             "oxford-mma", "oxford", measure_plane, _PLANE, max_keypoints=2048, by_sequence=True
         ),
-        # DOAP (He et al., CVPR 2018, section 5.4), at a conf's own keypoints in place of
+        # DOAP (He et al., CVPR 2018, section 5.4), at a conf's own keypoints instead of
         # Harris-Affine's.
         Protocol(
             "oxford-ap",
@@ -158,13 +158,12 @@ def choose_protocols(layout: str, names: tuple[str, ...]) -> list[Protocol]:
     """Look up the requested protocols, or the layout's main one.
 
     Raises:
-        ValueError: the layout has no protocol of that name; the message lists those it has.
+        ValueError: the layout has no protocol of that name.
     """
     able = {name: p for name, p in PROTOCOLS.items() if p.layout == layout}
     for name in names:
         if name not in able:
             raise ValueError(
-                f"There is no protocol {name!r} for the layout of {layout}; there are "
-                f"{', '.join(able)}."
+                f"The layout of {layout} has no protocol {name!r}; use one of {', '.join(able)}."
             )
     return [able[name] for name in dict.fromkeys(names)] or [next(iter(able.values()))]

@@ -1,4 +1,4 @@
-"""Images of one size, as LISRD's protocol has them, with the homographies that go with them."""
+"""Images resized and cropped to one size, as in LISRD's protocol, and their homographies."""
 
 from __future__ import annotations
 
@@ -22,14 +22,10 @@ _VERSION = 1
 
 
 def resize_and_crop(image: np.ndarray, target: Size) -> tuple[np.ndarray, np.ndarray]:
-    """Resize until both sides are long enough, and cut out the middle (LISRD's ``--resize``).
-
-    Args:
-        image: H×W×3 uint8.
-        target: (width, height).
+    """Resize an image to cover the target size, and crop its middle (LISRD's ``--resize``).
 
     Returns:
-        The image, and the 3×3 that maps pixels of the given one to it, with pixel centres at
+        The new image, and the 3×3 that maps pixels of the given one to it, with pixel centres at
         integers in both. (The authors' code leaves out the half pixels and the rounding of sizes.)
     """
     size = np.array(image.shape[1::-1])
@@ -46,16 +42,11 @@ def resize_and_crop(image: np.ndarray, target: Size) -> tuple[np.ndarray, np.nda
 
 
 def resized_pairs(pair_set: PairSet, target: Size, folder: Path, progress: bool = False) -> PairSet:
-    """Write a data set's images in one size, as far as needed, and adapt its homographies.
+    """Write a data set's images in one size as PNG files, and adapt its homographies.
 
-    Args:
-        pair_set: pairs with homographies; those with an unreadable image become problems.
-        target: (width, height).
-        folder: gets the images as PNG.
-        progress: show a bar.
+    An image that cannot be read becomes a problem. Images of an earlier run are reused.
     """
-    maps, problems = {}, []
-    names = pair_set.names
+    maps, problems, names = {}, [], pair_set.names
     for name in progress_bar(names, "resize", len(names), "image", progress):
         try:
             maps[name] = _resized(pair_set.folder / name, target, folder / _as_png(name))
@@ -79,7 +70,7 @@ def _as_png(name: str) -> str:
 
 
 def _resized(source: Path, target: Size, path: Path) -> np.ndarray:
-    """Write a resized image unless it exists, and return the 3×3 that maps pixels to it."""
+    """Write a resized image unless it exists; return the 3×3 that maps pixels to it."""
     provenance = Provenance(
         "resized image",
         conf={"size": list(target)},

@@ -1,18 +1,16 @@
-"""``python -m benchmarks.patches``: compare descriptors on patches that are given.
+"""``python -m benchmarks.patches --dataset DIR [DIR …] --feature NAME [NAME …]``.
 
-Folders are recognised by their files: UBC PhotoTour (FPR95), HPatches' patches (verification,
-matching and retrieval) or RomePatches (retrieval).
+Descriptors are compared on the patches of UBC PhotoTour (FPR95), HPatches (verification, matching
+and retrieval) and RomePatches (retrieval), whose folders are recognised by their files.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import ClassVar
 
-import tyro
-
-from benchmarks.choices import FAILURES, BenchmarkOptions, choose_features, problem_of
+from benchmarks.choices import FAILURES, BenchmarkOptions, problem_of, start_run
 from benchmarks.console import NOTHING, conclude, table_lines
 from benchmarks.patches.dataset import PatchSet
 from benchmarks.patches.described import describe
@@ -21,9 +19,9 @@ from benchmarks.patches.hpatches import HPatches
 from benchmarks.patches.phototour import PhotoTour
 from benchmarks.patches.romepatches import RomePatches
 from benchmarks.record import Row, Run, write_run
-from featplug.cli.command_line import leave_config, run_command
-from featplug.io.results import StageRecorder, data_fingerprint
-from pipelines.run import plain, require_positive
+from featplug.cli.command_line import Unprefixed, leave_config, run_command
+from featplug.io.results import StageRecorder
+from pipelines.run import require_positive
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class PatchOptions(BenchmarkOptions):
     benchmark: ClassVar[str] = "patches"
 
     dataset: tuple[Path, ...]
-    """Folders of sets, which are recognised by their files."""
+    """Folders of the sets, which are recognised by their files."""
     feature: tuple[str, ...] = field(default=("sift",), kw_only=True)
     """Names of the descriptors: sift, rootsift, features whose network describes patches (doap,
     doap-binary, doap-st, contextdesc …), or MODULE:FUNCTION from patches N×H×W uint8 to descriptors
@@ -61,7 +59,7 @@ def open_set(folder: Path, options: PatchOptions) -> PatchSet:
         ValueError: the folder has no known set, or a list is damaged.
     """
     if not folder.is_dir():
-        raise FileNotFoundError(f"There is no folder {folder}.")
+        raise FileNotFoundError(f"The folder {folder} does not exist.")
     if (folder / "info.txt").is_file():
         return PhotoTour(folder)
     if any(folder.glob("patch_retrieval_Rome_*.mat")):
@@ -80,16 +78,9 @@ def measure(
     outputs: Path | None = None,
     progress: bool = False,
 ) -> list[Row]:
-    """Measure one descriptor on one set.
+    """Measure one descriptor on one set, and return a row for each part of the set.
 
-    Args:
-        descriptor: function to measure.
-        patch_set: set to measure it on.
-        outputs: folder that keeps the descriptors; None keeps nothing.
-        progress: show a bar.
-
-    Returns:
-        A row for each part of the set.
+    ``outputs`` is the folder that keeps the descriptors; None keeps nothing.
 
     Raises:
         FileNotFoundError: a file of patches is missing.
@@ -99,7 +90,7 @@ def measure(
     with recorder.stage("describe"):
         descriptors, num_kept = describe(descriptor, patch_set, outputs, progress)
     if num_kept > 0:
-        del recorder.stages["describe"]  # not the time that all patches take
+        del recorder.stages["describe"]  # which took less time than all patches take
     with recorder.stage("measure"):
         parts = patch_set.measure(descriptors)
     return [
@@ -125,49 +116,39 @@ def measure_all(options: PatchOptions, progress: bool = False) -> Run:
         ValueError: the request itself does not fit.
     """
     require_positive(num_distractors=options.num_distractors)
-    features, problems = choose_features(options.feature, dict(options.weights), check=None)
-    result = Run(options.benchmark, plain(asdict(options)), {}, [], problems)
+    features, run = start_run(options, check=None)
     sets: list[PatchSet] = []
     for folder in (inside for each in options.dataset for inside in set_folders(each)):
         try:
             patch_set = open_set(folder, options)
-            _add_data(result.data, patch_set)
+            run.add_data(patch_set.name, patch_set.folder, patch_set.files())
             sets.append(patch_set)
-            result.problems += patch_set.problems
+            run.problems += patch_set.problems
         except FAILURES as error:
-            result.problems.append(problem_of(str(folder), error))
+            run.problems.append(problem_of(str(folder), error))
     leave_config(options)
     for name in features:
         try:
             descriptor = load_descriptor(name, options.weights_of(name), options.device)
         except FAILURES as error:
-            result.problems.append(problem_of(name, error))
+            run.problems.append(problem_of(name, error))
             continue
         for patch_set in sets:
             try:
                 kept = options.output_dir / "descriptors"
-                result.rows += measure(descriptor, patch_set, kept, progress)
+                run.rows += measure(descriptor, patch_set, kept, progress)
             except FAILURES as error:
-                result.problems.append(problem_of(f"{name} on {patch_set.name}", error))
-        write_run(options.output_dir, result)
-    write_run(options.output_dir, result)
-    return result
+                run.problems.append(problem_of(f"{name} on {patch_set.name}", error))
+        write_run(options.output_dir, run)
+    write_run(options.output_dir, run)
+    return run
 
 
-def _add_data(data: dict[str, dict[str, Any]], patch_set: PatchSet) -> None:
-    if patch_set.name in data:
-        raise ValueError(f"Two sets are named {patch_set.name}; measure them in two runs.")
-    data[patch_set.name] = {
-        "path": str(patch_set.folder.resolve()),
-        "fingerprint": data_fingerprint(patch_set.folder, patch_set.files()),
-    }
-
-
-def table(result: Run) -> list[str]:
+def table(run: Run) -> list[str]:
     """Lay out a run for the console: a table of each set, a line for each part and feature."""
     lines = []
-    for dataset in result.data:
-        rows = [row for row in result.rows if row.dataset == dataset]
+    for dataset in run.data:
+        rows = [row for row in run.rows if row.dataset == dataset]
         metrics = list(dict.fromkeys(name for row in rows for name in row.metrics))
         cells = [["part", "feature", *metrics]]
         for part in dict.fromkeys(row.part for row in rows):
@@ -178,10 +159,10 @@ def table(result: Run) -> list[str]:
     return lines
 
 
-def main(options: Annotated[PatchOptions, tyro.conf.arg(name="")]) -> None:
+def main(options: Unprefixed[PatchOptions]) -> None:
     """Measure descriptors on the patches of UBC PhotoTour, HPatches and RomePatches."""
-    result = measure_all(options, progress=True)
-    conclude(result, options.output_dir, table(result))
+    run = measure_all(options, progress=True)
+    conclude(run, options.output_dir, table(run))
 
 
 if __name__ == "__main__":

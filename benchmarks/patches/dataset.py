@@ -25,7 +25,7 @@ class PatchSet(ABC):
     not_comparable: str | None
     """Reason why no published number holds; None where they do."""
     problems: list[Problem]
-    """What cannot be measured, found when the set was opened."""
+    """Damaged or missing parts, found when the set was opened."""
 
     @abstractmethod
     def files(self) -> list[str]:
@@ -45,8 +45,4 @@ class PatchSet(ABC):
 
     @abstractmethod
     def measure(self, descriptors: np.ndarray) -> Parts:
-        """Measure descriptors.
-
-        Args:
-            descriptors: N×D, in the order of :meth:`patches`.
-        """
+        """Measure descriptors, N×D in the order of :meth:`patches`."""

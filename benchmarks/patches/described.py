@@ -1,8 +1,8 @@
-"""Descriptors that are kept, so that a run that was stopped can be resumed.
+"""Files of descriptors, from which a stopped run resumes.
 
 A file is the number of dimensions as int64, then rows of float32, written as they are computed. Its
-name has a hash of all that decides over them. Descriptors of a user's function are not kept, since
-a change of the function would go unnoticed.
+name has a hash of the descriptor, its weights and the patches. Descriptors of a user's function are
+not kept, since a change of the function would go unnoticed.
 """
 
 from __future__ import annotations
@@ -28,16 +28,10 @@ def describe(
     folder: Path | None = None,
     progress: bool = False,
 ) -> tuple[np.ndarray, int]:
-    """Describe all patches of a set.
-
-    Args:
-        descriptor: descriptor to compute.
-        patch_set: set of patches.
-        folder: folder of the files; nothing is kept if None.
-        progress: show a bar.
+    """Describe all patches of a set, and keep the descriptors in a folder if one is given.
 
     Returns:
-        N×D float32, and how many of the N an earlier run had kept.
+        N×D float32, and how many of the N come from an earlier run.
 
     Raises:
         FileNotFoundError: a file of patches is missing.
@@ -78,18 +72,17 @@ def _identity(descriptor: PatchDescriptor, patch_set: PatchSet) -> str:
 
 
 def _read(file: Path | None) -> np.ndarray:
-    """Read the complete rows of a file; none without a file."""
-    if file is None or not file.is_file() or file.stat().st_size < _HEAD:
-        return np.zeros((0, 0), np.float32)
-    dimensions = int(np.fromfile(file, np.int64, 1)[0])
-    num = (file.stat().st_size - _HEAD) // (4 * dimensions)
-    if num == 0:
-        return np.zeros((0, 0), np.float32)
-    return np.memmap(file, np.float32, "r", _HEAD, (num, dimensions))
+    """Map the complete rows of a file; none without a file."""
+    if file is not None and file.is_file() and file.stat().st_size >= _HEAD:
+        dimensions = int(np.fromfile(file, np.int64, 1)[0])
+        num = (file.stat().st_size - _HEAD) // (4 * dimensions)
+        if num > 0:
+            return np.memmap(file, np.float32, "r", _HEAD, (num, dimensions))
+    return np.zeros((0, 0), np.float32)
 
 
 def _append(file: Path, piece: np.ndarray, start: int) -> None:
-    """Write rows at their place, over what a stopped run may have left of them."""
+    """Write rows at their place, over incomplete ones of a stopped run."""
     with file.open("r+b" if file.exists() else "w+b") as opened:
         opened.write(np.int64(piece.shape[1]).tobytes())
         opened.seek(_HEAD + start * piece.shape[1] * piece.itemsize)

@@ -1,4 +1,4 @@
-"""Descriptors of patches: the networks of confs, SIFT, and functions of users."""
+"""Descriptors of patches: networks of features, SIFT, and functions of users."""
 
 from __future__ import annotations
 
@@ -36,16 +36,10 @@ class PatchDescriptor:
     weights: list[dict[str, Any]] = field(default_factory=list)
 
     def __call__(self, patches: np.ndarray) -> np.ndarray:
-        """Describe patches.
-
-        Args:
-            patches: N×H×W uint8.
-
-        Returns:
-            N×D float32.
+        """Describe patches, N×H×W uint8, as N×D float32.
 
         Raises:
-            ValueError: the function returns something else than N finite descriptors.
+            ValueError: the function does not return N finite descriptors.
         """
         descriptors = np.asarray(self.function(patches))
         if descriptors.ndim != 2 or len(descriptors) != len(patches):
@@ -67,8 +61,8 @@ def load_descriptor(
         name: ``sift`` or ``rootsift``, both of the whole patch (the conf ``sift`` is RootSIFT), the
             conf of a feature whose network describes patches, or ``MODULE:FUNCTION`` for any
             function from patches N×H×W uint8 to descriptors N×D.
-        weights: ``official``, ``featplug`` or a file, for a conf; its own choice if None.
-        device: of torch; the fastest one if None.
+        weights: ``official``, ``featplug`` or a file, for a conf; the default of the conf if None.
+        device: device of torch; the best one if None.
 
     Raises:
         FileNotFoundError: the weights are missing.
@@ -105,15 +99,7 @@ def load_descriptor(
 
 
 def resize_patches(patches: np.ndarray, size: int) -> np.ndarray:
-    """Resize patches; smaller ones are averaged.
-
-    Args:
-        patches: N×H×W.
-        size: side of the patches in pixels.
-
-    Returns:
-        N×size×size float32.
-    """
+    """Resize patches N×H×W to N×size×size float32; reduction averages pixels."""
     floats = patches.astype(np.float32)
     if patches.shape[1:] == (size, size):
         return floats
@@ -122,12 +108,11 @@ def resize_patches(patches: np.ndarray, size: int) -> np.ndarray:
     return np.stack([cv2.resize(p, (size, size), interpolation=interpolation) for p in floats])
 
 
-def _root_sift_of_patches(patches: np.ndarray) -> np.ndarray:
-    return root_sift(sift_of_patches(patches))
-
-
-_BY_HAND = {"sift": sift_of_patches, "rootsift": _root_sift_of_patches}
-"""Name to descriptor, of those that are not learnt."""
+_BY_HAND: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "sift": sift_of_patches,
+    "rootsift": lambda patches: root_sift(sift_of_patches(patches)),
+}
+"""Name to descriptor, of the descriptors without a network."""
 
 
 def _describe_doap(network: DOAP, patches: np.ndarray, device: torch.device) -> np.ndarray:
@@ -151,7 +136,7 @@ _NETWORKS: dict[str, tuple[type[Any], Callable[..., np.ndarray], int | None]] = 
     "contextdesc": (ContextDesc, _describe_contextdesc, PATCH_SIZE),
 }
 """Extractor to its network, the function that describes patches with it, and the side of the
-patches where the network does not have it."""
+patches; None where the network has it as ``patch_size``."""
 
 
 def _import_function(spec: str) -> Callable[[np.ndarray], np.ndarray]:
@@ -166,7 +151,7 @@ def _import_function(spec: str) -> Callable[[np.ndarray], np.ndarray]:
     def guarded(patches: np.ndarray) -> np.ndarray:
         try:
             return function(patches)
-        except Exception as error:  # any error of theirs costs this descriptor only
+        except Exception as error:  # an error of a user's function ends this descriptor only
             raise ValueError(f"{spec} failed: {error!r}.") from error
 
     return guarded

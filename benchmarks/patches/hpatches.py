@@ -1,8 +1,9 @@
 """Verification, matching and retrieval on HPatches' patches (Balntas et al., CVPR 2017).
 
-A sequence is a folder with ``ref.png`` of the reference image's patches and ``e1.png`` … ``t5.png``
-of the same patches in the five others, with easy, hard and tough geometric noise: columns of 65×65
-pixels. Tasks are lists of patches, ``verif_pos_split-a.csv`` and so on; matching needs none.
+A sequence is a folder with ``ref.png``, the reference image's patches, and ``e1.png`` … ``t5.png``,
+the same patches in the five others with easy, hard and tough geometric noise; each file is a column
+of 65×65 pixels. Verification and retrieval read lists of patches, such as
+``verif_pos_split-a.csv``.
 """
 
 from __future__ import annotations
@@ -34,13 +35,10 @@ PAIRS = ("s1", "t1", "idx1", "s2", "t2", "idx2")
 """Columns of a list of pairs: sequence, image (0 is the reference) and patch, twice."""
 PATCHES = ("s", "idx")
 """Columns of a list of patches of reference images."""
-LISTS = {
-    "verif_pos": PAIRS,
-    "verif_neg_inter": PAIRS,
-    "verif_neg_intra": PAIRS,
-    "retr_queries": PATCHES,
-    "retr_distractors": PATCHES,
-}
+_VERIFICATION = ("verif_pos", "verif_neg_inter", "verif_neg_intra")
+_RETRIEVAL = ("retr_queries", "retr_distractors")
+LISTS = {**dict.fromkeys(_VERIFICATION, PAIRS), **dict.fromkeys(_RETRIEVAL, PATCHES)}
+"""List to its columns."""
 
 PUBLISHED_LISTS = {
     "a": {
@@ -70,14 +68,7 @@ _CHUNK = 64
 
 
 class HPatches(PatchSet):
-    """The sequences that a split's lists name.
-
-    Args:
-        folder: folder of the sequences.
-        split: a, b, c, illum, view or full, as in the lists' names.
-        tasks: folder of the lists; by default ``tasks`` in the folder or up to two above it.
-        num_distractors: number of distractors in retrieval, the first of their list; None takes
-            all.
+    """The sequences in the lists of a split; see :class:`benchmarks.patches.__main__.PatchOptions`.
 
     Raises:
         FileNotFoundError: the lists are missing.
@@ -116,7 +107,7 @@ class HPatches(PatchSet):
                 self.problems.append(Problem(f"{self.name} {sequence}", str(error)))
         if not self.sizes:
             raise ValueError(
-                f"{folder} has none of the sequences that {self.tasks} names, such as "
+                f"{folder} has no complete sequence of the lists in {self.tasks}, such as "
                 f"{min(numbers)}."
             )
         self.not_comparable = self._why_not(len(numbers))
@@ -184,10 +175,10 @@ class HPatches(PatchSet):
     def measure(self, descriptors: np.ndarray) -> Parts:
         """Measure the three tasks, as far as their lists exist; see :class:`PatchSet`."""
         parts: Parts = {level: {} for level in (*LEVELS, "all")}
-        if {"verif_pos", "verif_neg_inter", "verif_neg_intra"} <= set(self.lists):
+        if self.lists.keys() >= set(_VERIFICATION):
             self._verify(descriptors, parts)
         self._match(descriptors, parts)
-        if {"retr_queries", "retr_distractors"} <= set(self.lists):
+        if self.lists.keys() >= set(_RETRIEVAL):
             self._retrieve(descriptors, parts)
         return parts
 
@@ -195,17 +186,15 @@ class HPatches(PatchSet):
         imbalanced: dict[str, list[float]] = {level: [] for level in LEVELS}
         balanced: dict[str, list[float]] = {level: [] for level in LEVELS}
         for level in LEVELS:
-            distances = {
-                name: pair_distances(descriptors, *self._rows.of(pairs, level).T)
-                for name, pairs in self.lists.items()
-                if name.startswith("verif")
-            }
-            for kind in ("inter", "intra"):
-                pair = distances["verif_pos"], distances[f"verif_neg_{kind}"]
-                imbalanced[level].append(verification_average_precision(*pair))
-                balanced[level].append(verification_average_precision(*pair, ratio=None))
-                of_kind = with_units({"verification_map": imbalanced[level][-1]})
-                parts.setdefault(f"{kind}-{level}", {}).update(of_kind)
+            matching, inter, intra = (
+                pair_distances(descriptors, *self._rows.of(self.lists[name], level).T)
+                for name in _VERIFICATION
+            )
+            for kind, others in (("inter", inter), ("intra", intra)):
+                precision = verification_average_precision(matching, others)
+                imbalanced[level].append(precision)
+                balanced[level].append(verification_average_precision(matching, others, ratio=None))
+                parts[f"{kind}-{level}"] = with_units({"verification_map": precision})
         _add_means(parts, "verification_map", imbalanced)
         _add_means(parts, "verification_map_balanced", balanced)
 
@@ -217,16 +206,14 @@ class HPatches(PatchSet):
             start = self._rows.first[sequence]
             images = descriptors[start : start + size * len(KINDS)].reshape(len(KINDS), size, -1)
             for level in LEVELS:
-                for image in range(1, 6):
-                    other = images[KINDS.index(f"{level[0]}{image}")]
-                    precision = matching_average_precision(images[0], other)
-                    precisions[level].append(precision)
-                    if change:
-                        changes.setdefault(f"{change}-{level}", []).append(precision)
+                others = [images[KINDS.index(f"{level[0]}{image}")] for image in range(1, 6)]
+                of_level = [matching_average_precision(images[0], other) for other in others]
+                precisions[level] += of_level
+                if change:
+                    changes.setdefault(f"{change}-{level}", []).extend(of_level)
         _add_means(parts, "matching_map", precisions)
         for part, values in changes.items():
-            mean = with_units({"matching_map": float(np.mean(values))})
-            parts.setdefault(part, {}).update(mean)
+            parts[part] = with_units({"matching_map": float(np.mean(values))})
 
     def _retrieve(self, descriptors: np.ndarray, parts: Parts) -> None:
         queries = self.lists["retr_queries"][:, 0]
@@ -237,7 +224,7 @@ class HPatches(PatchSet):
             chunk = queries[start : start + _CHUNK]
             described = descriptors[self._rows.of(chunk, "easy")]
             distances = squared_distances(described, searched)
-            # A sequence may show one surface in several patches: its own are not distractors.
+            # Patches of one sequence may show the same surface, so they are not distractors.
             distances[chunk[:, :1] == distractors[:, 0]] = np.inf
             others = chunk[:, None] + np.array([[0, image, 0] for image in range(1, 6)])
             for level in LEVELS:
@@ -266,12 +253,7 @@ class _Rows:
             start += size * len(KINDS)
 
     def of(self, patches: np.ndarray, level: str) -> np.ndarray:
-        """Return the rows of patches with a level's noise, which reference images do not have.
-
-        Args:
-            patches: (…)×3 sequence, image and patch.
-            level: one of :data:`LEVELS`.
-        """
+        """Return the rows of patches, (…)×3 sequence, image and patch, with a level's noise."""
         sequences, images, index = np.moveaxis(patches, -1, 0)
         kinds = np.where(images == 0, 0, images + 5 * LEVELS.index(level))
         return self._starts[sequences] + kinds * self.sizes[sequences] + index
@@ -290,7 +272,7 @@ def _find_tasks(folder: Path) -> Path:
         if (place / "tasks").is_dir():
             return place / "tasks"
     raise FileNotFoundError(
-        f"{folder} has no folder tasks in it or up to two above it; give that of "
+        f"Neither {folder} nor the two folders above it have a folder tasks; give that of "
         "hpatches-benchmark by --tasks."
     )
 
@@ -298,10 +280,7 @@ def _find_tasks(folder: Path) -> Path:
 def _read_list(file: Path, columns: tuple[str, ...], numbers: dict[str, int]) -> np.ndarray:
     """Read a list as N×E×3: sequence, image and index of each patch of a row.
 
-    Args:
-        file: the list.
-        columns: its first line.
-        numbers: sequence to its number; gets those that are new.
+    ``numbers`` maps sequences to their numbers, and gets the new ones.
     """
     if not file.is_file():
         raise FileNotFoundError(f"{file} is missing.")
@@ -333,7 +312,7 @@ def _read_list(file: Path, columns: tuple[str, ...], numbers: dict[str, int]) ->
 
 
 def _count_patches(folder: Path) -> int:
-    """Count the patches of a sequence, which are as many in each file."""
+    """Count the patches of a sequence, and check that each file has as many."""
     sizes = {}
     for kind in KINDS:
         file = folder / f"{kind}.png"
@@ -343,9 +322,6 @@ def _count_patches(folder: Path) -> int:
         if width != SIDE or height % SIDE or not height:
             raise ValueError(f"{file} has {width}×{height} pixels, not a column of 65×65.")
         sizes[kind] = height // SIDE
-    for kind, size in sizes.items():
-        if size != sizes["ref"]:
-            raise ValueError(
-                f"{folder / f'{kind}.png'} has {size} patches, ref.png {sizes['ref']}."
-            )
+        if sizes[kind] != sizes["ref"]:
+            raise ValueError(f"{file} has {sizes[kind]} patches, but ref.png has {sizes['ref']}.")
     return sizes["ref"]

@@ -1,9 +1,9 @@
 """FPR95 on UBC PhotoTour (Brown, Hua and Winder, PAMI 2011).
 
-A folder holds bitmaps ``patches0000.bmp`` …, each 16×16 patches of 64×64 pixels, row by row;
+A folder has bitmaps ``patches0000.bmp`` …, each 16×16 patches of 64×64 pixels, row by row;
 ``info.txt`` with a line for each patch that begins with its 3D point; and lists of pairs such as
-``m50_100000_100000_0.txt``: patch, 3D point and an unused number, twice. Two patches match where
-they are of one point.
+``m50_100000_100000_0.txt``: patch, 3D point and an unused number, twice. Patches of the same point
+match.
 """
 
 from __future__ import annotations
@@ -31,9 +31,6 @@ _PER_SHEET = _PER_ROW**2
 class PhotoTour(PatchSet):
     """One of the sets, such as liberty.
 
-    Args:
-        folder: folder of the set.
-
     Raises:
         FileNotFoundError: ``info.txt``, a list of pairs or a sheet is missing.
         ValueError: a list is damaged, or names patches that do not exist.
@@ -54,7 +51,7 @@ class PhotoTour(PatchSet):
         unknown = self.index[(self.index < 0) | (self.index >= num_patches)]
         if len(unknown) > 0:
             raise ValueError(
-                f"{self.pairs_file} names patch {unknown[0]}, {folder / 'info.txt'} lists "
+                f"{self.pairs_file} names patch {unknown[0]}, but {folder / 'info.txt'} lists "
                 f"{num_patches}."
             )
         missing = [name for name in self.files() if not (folder / name).is_file()]
@@ -86,9 +83,8 @@ class PhotoTour(PatchSet):
             file = self.folder / _sheet(number)
             sheet = read_image(file, grayscale=True)
             if sheet.shape != (_PER_ROW * _SIDE,) * 2:
-                raise ValueError(
-                    f"{file} has {sheet.shape[1]}×{sheet.shape[0]} pixels, a sheet 1024×1024."
-                )
+                size = f"{sheet.shape[1]}×{sheet.shape[0]}"
+                raise ValueError(f"{file} has {size} pixels, not 1024×1024; download it again.")
             cut = sheet.reshape(_PER_ROW, _SIDE, _PER_ROW, _SIDE).swapaxes(1, 2)
             places = self.index[self.index // _PER_SHEET == number] % _PER_SHEET
             yield cut.reshape(_PER_SHEET, _SIDE, _SIDE)[places]
@@ -110,7 +106,7 @@ def _choose_pairs(folder: Path) -> Path:
         return folder / PAIRS
     lists = sorted(folder.glob("m50_*_*_0.txt"), key=lambda file: file.stat().st_size)
     if not lists:
-        raise FileNotFoundError(f"{folder / PAIRS} is missing, the list of pairs.")
+        raise FileNotFoundError(f"{folder / PAIRS}, the list of pairs, is missing.")
     return lists[-1]
 
 

@@ -1,8 +1,8 @@
 """Retrieval on RomePatches (Paulin et al., ICCV 2015).
 
-``patch_retrieval_Rome_train.mat`` holds the ``patches`` of 51×51 pixels,
-``patch_retrieval_Rome_train_labels.mat`` their 3D points: first ``labels_gt``, those of the
-queries, then ``labels``, those of the patches that are searched; the same for test.
+``patch_retrieval_Rome_train.mat`` has the ``patches`` of 51×51 pixels, and
+``patch_retrieval_Rome_train_labels.mat`` their 3D points: first ``labels_gt`` of the queries, then
+``labels`` of the searched patches. The part ``test`` has the same files.
 """
 
 from __future__ import annotations
@@ -28,9 +28,6 @@ _CHUNK = 128
 class RomePatches(PatchSet):
     """Both parts of the set, or the one that exists.
 
-    Args:
-        folder: folder of the files.
-
     Raises:
         ValueError: neither part is complete.
     """
@@ -49,13 +46,10 @@ class RomePatches(PatchSet):
                 self.problems.append(Problem(f"{self.name} {part}", str(error)))
         if not self.labels:
             raise ValueError(" ".join(problem.reason for problem in self.problems))
-        sizes = {part: sum(map(len, labels)) for part, labels in self.labels.items()}
         self.not_comparable = None
-        for part, size in sizes.items():
-            if size != NUM_PATCHES:
-                self.not_comparable = (
-                    f"Its part {part} has {size:,} patches, that of RomePatches {NUM_PATCHES:,}."
-                )
+        for part, labels in self.labels.items():
+            if (size := sum(map(len, labels))) != NUM_PATCHES:
+                self.not_comparable = f"Its part {part} has {size:,} patches, not {NUM_PATCHES:,}."
 
     def files(self) -> list[str]:
         """Return the files of the parts; see :class:`PatchSet`."""
@@ -103,14 +97,14 @@ def _read_labels(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
     try:
         query_labels, others = (content[key].ravel() for key in ("labels_gt", "labels"))
     except KeyError as error:
-        raise ValueError(f"{labels} has no {error}, so it is not a file of labels.") from error
+        raise ValueError(f"{labels} has no {error}; it is not a file of labels.") from error
     if len(query_labels) == 0 or not np.isin(query_labels, others).all():
-        raise ValueError(f"{labels} has no queries, or a query whose point has no other patch.")
+        raise ValueError(f"{labels} has no queries, or a query without a patch of its point.")
     return query_labels, others
 
 
 def _read_patches(file: Path, num: int) -> np.ndarray:
-    """Read patches, whichever axis of the file they lie along."""
+    """Read ``num`` patches, N×S×S uint8, along any axis of the file's array."""
     content = _load(file)
     if "patches" not in content:
         raise ValueError(f"{file} has no 'patches'.")
@@ -118,7 +112,7 @@ def _read_patches(file: Path, num: int) -> np.ndarray:
     axes = [axis for axis, length in enumerate(patches.shape) if length == num]
     if not axes:
         raise ValueError(
-            f"{file} has an array of shape {patches.shape}, the labels are those of {num} patches."
+            f"{file} has an array of shape {patches.shape}, but there are {num} labels."
         )
     patches = np.moveaxis(patches, axes[0], 0).reshape(num, -1)
     side = int(patches.shape[1] ** 0.5)

@@ -1,4 +1,4 @@
-"""SIFT of whole patches: the descriptor's window is the patch, as in the benchmarks of patches.
+"""SIFT of whole patches: the descriptor's window is the patch.
 
 Lowe, "Distinctive Image Features from Scale-Invariant Keypoints", IJCV 2004, section 6: gradients
 of the patch as it is, weighted by a Gaussian, in 4×4 cells of 8 orientations with trilinear
@@ -13,17 +13,13 @@ _CELLS = 4
 _ORIENTATIONS = 8
 _CUT = 0.2
 _CHUNK = 32
-"""Number of patches at a time, few enough to stay in the cache."""
+"""Number of patches at a time, which fit into the cache."""
 
 
 def sift_of_patches(patches: np.ndarray) -> np.ndarray:
-    """Describe patches.
+    """Describe grey patches, N×S×S, as N×128 float32 of unit length.
 
-    Args:
-        patches: N×S×S grey values.
-
-    Returns:
-        N×128 float32 of unit length; zeros for a patch without contrast.
+    The descriptor of a patch without contrast is zero.
     """
     cells = _cell_weights(patches.shape[1])
     descriptors = np.zeros((len(patches), _CELLS**2 * _ORIENTATIONS), np.float32)

@@ -1,20 +1,16 @@
-"""The benchmark: features from photographs to models, and the rows of their figures."""
+"""The benchmark: COLMAP models of the scenes with each feature, and the rows of their figures."""
 
 from __future__ import annotations
 
 import logging
 import shutil
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.choices import FAILURES, choose_features, problem_of
-from benchmarks.reconstruction.match_pictures import draw_pairs, telling_pairs
-from benchmarks.reconstruction.options import (
-    ReconstructionOptions,
-    of_seed,
-    require_different_names,
-)
+from benchmarks.choices import FAILURES, problem_of, start_run
+from benchmarks.reconstruction.match_pictures import draw_pairs, quartile_pairs
+from benchmarks.reconstruction.options import ReconstructionOptions, of_seed
 from benchmarks.reconstruction.reuse import map_or_reuse, matching_costs
 from benchmarks.reconstruction.scenes import Scene, find_scene
 from benchmarks.record import Picture, Problem, Row, Run, write_run
@@ -23,8 +19,7 @@ from featplug.colmap.dense import dense_reconstruction, require_dense
 from featplug.io.images import list_images
 from featplug.io.metric_names import with_units
 from featplug.io.pair_lists import Pair
-from featplug.io.results import StageRecorder, data_fingerprint, write_results
-from pipelines.run import plain
+from featplug.io.results import StageRecorder, write_results
 from pipelines.sfm import MatchedScene, SfmOptions, match_scene
 
 PROTOCOL = "local-feature-evaluation"
@@ -35,17 +30,15 @@ logger = logging.getLogger(__name__)
 def run_benchmark(options: ReconstructionOptions, progress: bool = False) -> Run:
     """Measure all features on all scenes; what fails becomes a problem of the run.
 
-    Features, matches and models of the output folder that were made from the same inputs are used
-    again. ``results.json`` is written after each feature.
+    Features, matches and models that an earlier run made from the same inputs are reused.
+    ``results.json`` is written after each feature.
 
     Raises:
-        ValueError: the request itself does not fit.
+        ValueError: the request itself does not fit, or two scenes have the same name.
     """
     options.check()
-    features, problems = choose_features(options.feature, dict(options.weights))
-    run = Run("reconstruction", plain(asdict(options)), {}, problems=problems)
+    features, run = start_run(options)
     scenes = _find_scenes(options, run)
-    require_different_names(scenes)
     leave_config(options)
     if options.dense:
         try:
@@ -75,12 +68,8 @@ def _find_scenes(options: ReconstructionOptions, run: Run) -> list[Scene]:
             run.problems.append(problem_of(str(folder), error))
             continue
         scenes.append(scene)
-        run.data[scene.name] = {
-            "path": str(scene.images),
-            "fingerprint": data_fingerprint(scene.images, names),
-            "images": len(names),
-            "reference": None if scene.reference is None else str(scene.reference),
-        }
+        reference = None if scene.reference is None else str(scene.reference)
+        run.add_data(scene.name, scene.images, names, images=len(names), reference=reference)
     return scenes
 
 
@@ -89,12 +78,7 @@ def _measure_feature(
 ) -> tuple[list[Row], list[Problem]]:
     """Extract and match once, and make a model with each seed.
 
-    Args:
-        scene: the scene.
-        feature: name of the feature.
-        options: options of the benchmark.
-        shown: pairs to draw; the first feature selects them for all.
-        progress: show bars.
+    ``shown`` are the pairs to draw; the first feature of a scene selects them for all others.
     """
     of_feature = options.of_feature(scene, feature)
     subject = f"{feature} on {scene.name}"
@@ -119,11 +103,11 @@ def _measure_feature(
                 problems.append(problem_of(f"{subject}, seed {seed}, dense points", error))
         if reason := results["data"]["skipped"].get("reference"):
             problems.append(Problem(f"{subject}, seed {seed}", reason))
-        model = _relative(of_model.output_dir / "model", options.output_dir)
-        row = _row(scene, matched, seed, results, costs, model, options.deviation())
+        row = _row(scene, matched, results, costs, options)
+        row = replace(row, seed=seed, model=_relative(of_model.output_dir / "model", options))
         if not rows:
             try:
-                row = replace(row, pictures=_draw(matched, of_model, options.output_dir, shown))
+                row = replace(row, pictures=_draw(matched, of_model, options, shown))
             except FAILURES as error:
                 problems.append(problem_of(f"{subject}, pictures", error))
         rows.append(row)
@@ -131,30 +115,25 @@ def _measure_feature(
 
 
 def _draw(
-    matched: MatchedScene, options: SfmOptions, outputs: Path, shown: list[Pair]
+    matched: MatchedScene, of_model: SfmOptions, options: ReconstructionOptions, shown: list[Pair]
 ) -> list[Picture]:
-    database = options.output_dir / "database.db"
+    database, folder = of_model.output_dir / "database.db", of_model.output_dir.parent
     if not shown:
-        shown += telling_pairs(database)
-    folder = options.output_dir.parent
-    pictures = draw_pairs(
-        shown, options.images, database, matched.features.path, matched.matches, folder
-    )
-    return [replace(p, path=_relative(folder / p.path, outputs)) for p in pictures]
+        shown += quartile_pairs(database)
+    titles = draw_pairs(shown, database, matched, folder)
+    return [Picture(_relative(path, options), title) for path, title in titles.items()]
 
 
-def _relative(path: Path, outputs: Path) -> str:
-    return path.relative_to(outputs).as_posix()
+def _relative(path: Path, options: ReconstructionOptions) -> str:
+    return path.relative_to(options.output_dir).as_posix()
 
 
 def _row(
     scene: Scene,
     matched: MatchedScene,
-    seed: int,
     results: dict[str, Any],
     costs: dict[str, dict[str, float]],
-    model: str,
-    deviation: str | None,
+    options: ReconstructionOptions,
 ) -> Row:
     of_model = {k: v for k, v in results["stages"].items() if k not in matched.stages}
     num_skipped = len(matched.features.skipped)
@@ -163,13 +142,11 @@ def _row(
         feature=results["feature"],
         dataset=scene.name,
         protocol=PROTOCOL,
-        seed=seed,
         matcher=results["matcher"],
         weights=results["weights"],
         metrics=results["metrics"],
         stages=costs | of_model,
-        model=model,
-        not_comparable="; ".join(filter(None, (skipped, deviation))) or None,
+        not_comparable="; ".join(filter(None, (skipped, options.deviation()))) or None,
     )
 
 

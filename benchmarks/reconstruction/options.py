@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from benchmarks.choices import KeypointOptions, SeedOptions, asked_for
+from benchmarks.choices import KeypointOptions, SeedOptions, deviation
 from benchmarks.reconstruction.scenes import Scene
 from featplug.base import choose_device
 from featplug.colmap.cameras import CameraOptions, check_camera
@@ -25,9 +24,10 @@ class ReconstructionOptions(SeedOptions, KeypointOptions):
     default_num_seeds: ClassVar[int] = 3
 
     scenes: tuple[Path, ...]
-    """Folders of a scene each: photographs in it or in its images/, and true poses next to them."""
+    """Folders of the scenes: each has photographs in it or in its images/, and true poses next to
+    them."""
     pairs: Literal["exhaustive", "retrieval"] = "exhaustive"
-    """Images to match: all pairs, or those that retrieval selects where there are too many."""
+    """Images to match: all pairs, or the pairs that retrieval selects in large scenes."""
     retrieval: str = "vlad"
     """Name of the global descriptor for --pairs retrieval: vlad or netvlad."""
     num_matched: int = 20
@@ -39,15 +39,15 @@ class ReconstructionOptions(SeedOptions, KeypointOptions):
     camera: CameraOptions = field(default_factory=CameraOptions)
     """Models of the COLMAP cameras."""
     dense: bool = False
-    """Also make dense points by multi-view stereo; needs a pycolmap with CUDA, and takes long."""
+    """Also make dense points by multi-view stereo, which needs a pycolmap with CUDA."""
     memory_gib: float = 1.0
     """Memory for matching, in GiB."""
     overwrite: bool = False
     """Make features, matches and models again."""
 
     def deviation(self) -> str | None:
-        """Return what was asked for in place of the protocol's own settings."""
-        return asked_for(
+        """Return which options deviate from the protocol."""
+        return deviation(
             max_keypoints=self.max_keypoints,
             matcher=self.matcher,
             pairs=None if self.pairs == "exhaustive" else self.pairs,
@@ -74,7 +74,7 @@ class ReconstructionOptions(SeedOptions, KeypointOptions):
             require_global_mapping()
 
     def of_feature(self, scene: Scene, feature: str) -> SfmOptions:
-        """Return the options that take one feature from a scene's photographs to matches."""
+        """Return the pipeline's options for one feature on one scene."""
         name = feature if self.max_keypoints is None else f"{feature}-n{self.max_keypoints}"
         return SfmOptions(
             images=scene.images,
@@ -94,19 +94,3 @@ class ReconstructionOptions(SeedOptions, KeypointOptions):
 def of_seed(options: SfmOptions, seed: int) -> SfmOptions:
     """Return the options that make one model in a folder of its own."""
     return replace(options, seed=seed, outputs=options.output_dir / f"seed-{seed}")
-
-
-def require_different_names(scenes: Sequence[Scene]) -> None:
-    """Reject scenes of the same name, which tables and folders could not tell apart.
-
-    Raises:
-        ValueError: two scenes have the same name.
-    """
-    known: dict[str, Scene] = {}
-    for scene in scenes:
-        other = known.setdefault(scene.name, scene)
-        if other is not scene:
-            raise ValueError(
-                f"The scenes {other.images} and {scene.images} are both named {scene.name}; rename "
-                "one of the folders."
-            )

@@ -1,4 +1,4 @@
-"""Models that an earlier run made from the same inputs, and what the stages before them cost.
+"""The reuse of an earlier run's models, and the cost of the stages before them.
 
 Features and matches check their own files (:mod:`featplug.io.h5file`).
 """
@@ -19,7 +19,6 @@ from featplug.io.store import FeatureReader, MatchReader
 from pipelines.run import plain
 from pipelines.sfm import MatchedScene, SfmOptions, map_scene
 
-_COSTS = "costs.json"
 _VERSION = 1
 """Version of verification and mapping; raised when their output changes."""
 
@@ -27,12 +26,8 @@ _VERSION = 1
 def matching_costs(folder: Path, scene: MatchedScene) -> dict[str, dict[str, float]]:
     """Return seconds and peak memory of the stages up to matching.
 
-    For reused features and matches these are the figures of the run that made them. A stage that no
-    single run did completely is left out.
-
-    Args:
-        folder: folder of the features; keeps the figures for later runs.
-        scene: what was extracted and matched.
+    For reused features and matches, ``costs.json`` of the folder has the figures of the run that
+    made them. A stage that several runs made together is left out.
     """
     source = _matched_from(scene)
     made_from = {
@@ -41,7 +36,7 @@ def matching_costs(folder: Path, scene: MatchedScene) -> dict[str, dict[str, flo
         "match": [source["matches"], source["pairs"]],
     }
     reused = {**scene.reused, "pairs": scene.retrieval.num_present if scene.retrieval else 0}
-    path = folder / _COSTS
+    path = folder / "costs.json"
     known = json.loads(path.read_text("utf-8")) if path.exists() else {}
     costs = {}
     for stage, cost in scene.stages.items():
@@ -56,10 +51,10 @@ def matching_costs(folder: Path, scene: MatchedScene) -> dict[str, dict[str, flo
 def map_or_reuse(
     scene: MatchedScene, options: SfmOptions, progress: bool = False
 ) -> dict[str, Any]:
-    """Make a model by :func:`pipelines.sfm.map_scene`, unless the folder has the same one.
+    """Make a model with :func:`pipelines.sfm.map_scene`, unless its folder has the same one.
 
     Returns:
-        What ``results.json`` of the model's folder holds.
+        The contents of ``results.json`` of the model's folder.
     """
     folder = options.output_dir
     artifact = Artifact(folder / "model", _provenance(scene, options), folder / "made_from.json")

@@ -1,4 +1,4 @@
-"""Scenes of the benchmark: their photographs and true poses in a folder."""
+"""Scenes of the benchmark: folders of photographs and true poses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Scene:
     images: Path
     """Folder of the photographs."""
     reference: Path | None
-    """Folder of the true poses, where they are known."""
+    """Folder of the true poses; None where they are not known."""
 
 
 def find_scene(folder: Path) -> Scene:

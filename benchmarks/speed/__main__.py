@@ -1,34 +1,30 @@
 """Seconds and peak memory of features, next to their peers.
 
-``python -m benchmarks.speed --images DIR --feature NAME [NAME …]``: every measurement runs in a
-process of its own, ours and the peers' in turn, so that their ratio holds on a machine that is
-shared and noisy.
+``python -m benchmarks.speed --images DIR --feature NAME [NAME …]`` runs each measurement in a
+process of its own, ours and the peers' in turn, so that their ratios hold on a noisy machine.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from statistics import median
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-import tyro
 
-from benchmarks.choices import FAILURES, choose_features, problem_of
+from benchmarks.choices import FAILURES, problem_of, start_run
 from benchmarks.console import NOTHING, conclude, short_number, table_lines
 from benchmarks.record import Curve, Row, Run, write_run
 from benchmarks.scene_names import scene_folder
 from benchmarks.speed.cases import measurements
 from benchmarks.speed.measure import CaseName, Sample, Setup, SpeedOptions, Step, measure
 from featplug.base import choose_device
-from featplug.cli.command_line import leave_config, run_command
+from featplug.cli.command_line import Unprefixed, leave_config, run_command
 from featplug.io.images import list_images
 from featplug.io.metric_names import with_units
-from featplug.io.results import data_fingerprint
-from pipelines.run import plain, require_positive
+from pipelines.run import require_positive
 
 OURS = "featplug"
 _HEADS = {
@@ -50,14 +46,9 @@ def measure_all(options: SpeedOptions) -> Run:
     """
     require_positive(repeats=options.repeats)
     choose_device(options.device)
-    features, problems = choose_features(options.feature, dict(options.weights))
-    names = list_images(options.images)
+    features, run = start_run(options)
     dataset = scene_folder(options.images).name
-    data = {
-        "path": str(options.images.resolve()),
-        "fingerprint": data_fingerprint(options.images, names),
-    }
-    run = Run("speed", plain(asdict(options)), {dataset: data}, problems=problems)
+    run.add_data(dataset, options.images, list_images(options.images))
     leave_config(options)
     with tempfile.TemporaryDirectory() as work:
         for feature in features:
@@ -98,8 +89,7 @@ def case_rows(
         label = of_name[0].x_label
         if label is None:
             totals = [sum(step.seconds[0] for step in sample.steps) for sample in of_name]
-            peak = max(step.peak_memory_mib for step in steps)
-            headline = Step("all", totals, peak)
+            headline = Step("all", totals, max(step.peak_memory_mib for step in steps))
         else:
             sizes = [float(step.name) for step in steps]
             limit = _HEADLINE_SIZE if case == "image-size" else max(sizes)
@@ -131,16 +121,12 @@ def _stage(step: Step) -> dict[str, float]:
     return {"seconds": median(step.seconds), "peak_memory_mib": step.peak_memory_mib}
 
 
-def _spread(seconds: Sequence[float]) -> float:
-    """Return the interquartile range."""
-    return float(np.subtract(*np.percentile(seconds, [75, 25])))
-
-
 def _metrics(step: Step) -> dict[str, dict[str, Any]]:
     seconds = median(step.seconds)
     values = {"seconds": seconds}
     if len(step.seconds) > 1:
-        values["seconds_spread"] = _spread(step.seconds)
+        quartiles = np.percentile(step.seconds, [75, 25])
+        values["seconds_spread"] = float(np.subtract(*quartiles))
     values["peak_memory_mib"] = step.peak_memory_mib
     for name, count in step.counts.items():
         values |= {name: count, f"{name}_per_second": count / seconds}
@@ -188,7 +174,7 @@ def _figures(row: Row) -> dict[str, float]:
     return figures
 
 
-def main(options: Annotated[SpeedOptions, tyro.conf.arg(name="")]) -> None:
+def main(options: Unprefixed[SpeedOptions]) -> None:
     """Measure seconds and peak memory of features, next to hloc and the authors' code."""
     run = measure_all(options)
     conclude(run, options.output_dir, tables(run))

@@ -37,10 +37,10 @@ from featplug.weights.loading import load_weights
 from pipelines.sfm import SfmOptions, reconstruct
 
 IMAGE_SIZES = (640, 1024, 1600, 2048)
-"""Longer sides in pixels."""
+"""Longer sides of the images in pixels."""
 NUM_KEYPOINTS = (1000, 2000, 5000, 10_000, 20_000)
 _HLOC_NUM_KEYPOINTS = 10_000
-"""hloc holds all similarities at once: 3.2 GB at 20,000 keypoints, with what it sorts."""
+"""Largest number for hloc, whose similarities and their sorting take 3.2 GB at 20,000 keypoints."""
 _ROUNDS = 3
 
 
@@ -100,13 +100,13 @@ def _stages(stages: Mapping[str, Mapping[str, float]]) -> Sample:
 
 
 def _model_metrics(model: pycolmap.Reconstruction | None) -> dict[str, dict[str, Any]]:
-    found = reconstruction_statistics(model or pycolmap.Reconstruction())
+    statistics = reconstruction_statistics(model or pycolmap.Reconstruction())
     return with_units(
         {
-            "registered_images": found.num_registered,
-            "sparse_points": found.num_points,
-            "observations": found.num_observations,
-            "mean_reprojection_error": found.mean_reprojection_error,
+            "registered_images": statistics.num_registered,
+            "sparse_points": statistics.num_points,
+            "observations": statistics.num_observations,
+            "mean_reprojection_error": statistics.mean_reprojection_error,
         }
     )
 
@@ -161,7 +161,7 @@ def _over_image_sizes(
         limits = {"resize_max": size, "resize_max_sum": None}
         image = load_image(setup.options.images, name, preprocessing | limits).image
         images.setdefault(max(image.shape[1:]), image)
-    extract(next(iter(images.values())))  # the first pass also sets things up
+    extract(next(iter(images.values())))  # the first pass also initializes libraries
     steps = []
     for size, image in images.items():
         step, num = measure_step(f"{size}", partial(extract, image), device, 1)
@@ -192,7 +192,7 @@ def _over_keypoints(setup: Setup, matcher: nn.Module, counts: tuple[int, ...]) -
     sides = [{k: v.to(device) for k, v in side.items()} for side in _sides(setup)]
     most = min(side["descriptors"].shape[-1] for side in sides)
     counts = tuple(num for num in counts if num <= most) or (most,)
-    matcher(_pair(sides, counts[0]))  # the first pass also sets things up
+    matcher(_pair(sides, counts[0]))  # the first pass also initializes libraries
     steps = []
     for num in counts:
         step, _ = measure_step(f"{num}", partial(matcher, _pair(sides, num)), device, _ROUNDS)
@@ -224,7 +224,7 @@ def _sides(setup: Setup) -> list[dict[str, Tensor]]:
         names = reader.names()
         for number, half in enumerate((names[::2], names[1::2])):
             images = [reader.read(name) for name in half]
-            side = {key: images[0][key] for key in keys if key in images[0]}  # or of whole images
+            side = {key: images[0][key] for key in keys if key in images[0]}
             num = sum(len(image["keypoints"]) for image in images)
             order = np.random.default_rng(number).permutation(num)
             for key in {"descriptors", *KEYPOINT_LAST_KEYS} & side.keys():
@@ -256,17 +256,17 @@ CASES: dict[CaseName, dict[str, Measurement]] = {
     "image-size": {"featplug": image_size_ours, "authors": image_size_authors},
     "keypoints": {"featplug": keypoints_ours, "hloc": keypoints_hloc},
 }
-"""Name of a case to the measurements of its peers, ours first."""
+"""Case to the measurements by featplug and its peers."""
 
 
 def measurements(case: CaseName, setup: Setup) -> dict[str, Measurement]:
-    """Return the measurements of a case by those who do the same and are available.
+    """Return the measurements of a case by the available peers that do the same.
 
-    Writes what all of them read, so that it is in none of them.
+    Features that all of them read are extracted here, so that no measurement includes that.
     """
     conf = feature_conf(setup.feature)
     matcher = matcher_conf(conf["matcher"])["model"]
-    # hloc's matcher knows products only.
+    # hloc's matcher compares by dot products only.
     has_hlocs_matcher = matcher["name"] == "nearest_neighbor" and "metric" not in matcher
     does_the_same = setup.feature == "sift" if case == "stages" else has_hlocs_matcher
     able = {

@@ -5,14 +5,14 @@ from __future__ import annotations
 import multiprocessing
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
 
-from benchmarks.choices import FAILURES, KeypointOptions, problem_of
-from benchmarks.record import Problem
+from benchmarks.choices import KeypointOptions, problem_of
 from featplug.io.results import StageRecorder
 
 CaseName = Literal["stages", "image-size", "keypoints"]
@@ -20,7 +20,7 @@ CaseName = Literal["stages", "image-size", "keypoints"]
 
 @dataclass(frozen=True)
 class SpeedOptions(KeypointOptions):
-    """Features to measure, on which photographs, and next to whom."""
+    """Features to measure, the photographs, and the peers to measure next to them."""
 
     benchmark: ClassVar[str] = "speed"
 
@@ -41,7 +41,7 @@ class SpeedOptions(KeypointOptions):
 
 @dataclass(frozen=True)
 class Setup:
-    """What a measurement is handed; all of it can be sent to another process."""
+    """Input of a measurement; it can be sent to another process."""
 
     options: SpeedOptions
     feature: str
@@ -51,12 +51,12 @@ class Setup:
 
 @dataclass(frozen=True)
 class Step:
-    """Time and memory of one stage, or of one size."""
+    """Time and memory of one stage, or at one size."""
 
     name: str
     """Name of the stage, or the size as text."""
     seconds: list[float]
-    """Time of each call."""
+    """Seconds of each call."""
     peak_memory_mib: float
     counts: dict[str, float] = field(default_factory=dict)
     """Amounts that were processed, by the names of their metrics."""
@@ -70,7 +70,7 @@ class Sample:
     x_label: str | None = None
     """Label of the sizes that the steps are named by; None where they are stages."""
     metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Quality of what was made, such as the number of points."""
+    """Quality of the results, such as the number of points."""
 
 
 Measurement = Callable[[Setup], Sample]
@@ -81,7 +81,6 @@ def measure_step(
 ) -> tuple[Step, Any]:
     """Measure calls of a function, and return what the last one returned as well."""
     recorder, seconds = StageRecorder(), []
-    result = None
     with recorder.stage(name):
         for _ in range(rounds):
             start = time.perf_counter()
@@ -93,33 +92,13 @@ def measure_step(
 
 
 def measure(measurement: Measurement, setup: Setup) -> Sample:
-    """Run a measurement in a new process, so that its memory is its own.
-
-    Args:
-        measurement: a function of a module.
-        setup: its argument.
+    """Run a measurement, a function of a module, in a new process with memory of its own.
 
     Raises:
-        ValueError: it failed.
+        ValueError: the measurement failed.
     """
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_send, args=(measurement, setup, sender))
-    process.start()
-    sender.close()
-    try:
-        outcome: Sample | Problem = receiver.recv()
-    except EOFError:
-        raise ValueError("The process that measured it ended early.") from None
-    finally:
-        process.join()
-    if isinstance(outcome, Problem):
-        raise ValueError(outcome.reason)
-    return outcome
-
-
-def _send(measurement: Measurement, setup: Setup, channel: Any) -> None:
-    try:
-        channel.send(measurement(setup))
-    except FAILURES as error:
-        channel.send(problem_of(setup.feature, error))
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        try:
+            return pool.submit(measurement, setup).result()
+        except Exception as error:  # peers raise any, and one without their libraries ImportError
+            raise ValueError(problem_of(setup.feature, error).reason) from error

@@ -15,7 +15,6 @@ from scipy.sparse import csr_array
 from scipy.spatial.distance import cdist
 
 from featplug.io.pair_lists import Pair
-from featplug.metrics.poses import camera_centres
 
 _BLOCK_SCORES = 2**22
 _BLOCK_QUERIES = 1024
@@ -117,7 +116,9 @@ def from_poses(poses: Mapping[str, np.ndarray], num: int, max_angle: float = 30.
         raise ValueError(f"Pairs by pose need two images or more, there are {len(poses)}.")
     names = sorted(poses)
     stacked = np.stack([np.asarray(poses[name], float)[:3] for name in names])
-    centres, axes = camera_centres(stacked), stacked[:, 2, :3]
+    rotations, translations = stacked[:, :, :3], stacked[:, :, 3]
+    centres = -np.einsum("nji,nj->ni", rotations, translations)
+    axes = rotations[:, 2]
 
     def closeness(block: slice) -> np.ndarray:
         distances = cdist(centres[block], centres)
@@ -138,7 +139,7 @@ def best_pairs(
     Args:
         queries: Q names.
         database: N names.
-        scores: returns the scores of a slice of B queries, B×N; ``-inf`` makes no pair.
+        scores: gives the scores of a slice of B queries, B×N; ``-inf`` makes no pair.
         num: with how many images of the database at most.
 
     Returns:

@@ -2,7 +2,7 @@
 
 Descriptors are written as hloc writes them, ``global_descriptor`` in each image's group, so that
 its ``pairs_from_retrieval`` reads our files and ours reads its files. A vocabulary of VLAD is kept
-as safetensors next to the descriptors, since hloc takes every group of the file for an image.
+as safetensors beside the descriptors, since hloc takes every group of the file for an image.
 """
 
 from __future__ import annotations
@@ -263,7 +263,7 @@ def pairs_from_retrieval(
         By query, the nearest first.
 
     Raises:
-        FileNotFoundError: a file does not exist.
+        FileNotFoundError: a file is not there.
         ValueError: an image is not in the files, or they were not made alike.
     """
     if num_matched < 1:
@@ -309,10 +309,10 @@ def pairs_from_retrieval(
 
 
 def described_images(*files: Path) -> list[str]:
-    """Return the names of all images in files of global descriptors, sorted in each file.
+    """Give the names of all images in files of global descriptors, sorted in each file.
 
     Raises:
-        FileNotFoundError: a file does not exist.
+        FileNotFoundError: a file is not there.
     """
     names: list[str] = []
     for path in files:
@@ -371,7 +371,7 @@ def _present(names: Sequence[str], known: Collection[str], *files: Path) -> list
 
 
 def _check_alike(first: GlobalDescriptorReader, second: GlobalDescriptorReader) -> None:
-    """Check that descriptors are of one conf; hloc's files do not record theirs."""
+    """Refuse descriptors of two confs; of hloc's files only the length tells."""
     if first.provenance is None or second.provenance is None:
         return
     # Two feature files may have one vocabulary.

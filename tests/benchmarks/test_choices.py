@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 
-from benchmarks.choices import SeedOptions, asked_for, choose_features, problem_of
+from benchmarks.choices import BenchmarkOptions, SeedOptions, deviation, problem_of, start_run
 from benchmarks.record import Problem
 
 
+@dataclass(frozen=True)
+class Options(BenchmarkOptions):
+    benchmark = "any"
+
+
 def test_each_known_feature_is_measured_once_in_the_order_given() -> None:
-    features, problems = choose_features(("doap", "sift", "no", "doap", "doap"))
+    features, run = start_run(Options(feature=("doap", "sift", "no", "doap", "doap")))
     assert features == ["doap", "sift"]
-    assert problems[0] == Problem("doap, named again", "each feature is measured once")
-    assert [problem.subject for problem in problems] == ["doap, named again", "no"]
-    assert choose_features(("module:function",), check=None) == (["module:function"], [])
-    with pytest.raises(ValueError, match="feature"):
-        choose_features(())
+    assert run.benchmark == "any"
+    assert run.options["feature"] == ["doap", "sift", "no", "doap", "doap"]
+    assert run.problems[0] == Problem("doap, named again", "each feature is measured once")
+    assert [problem.subject for problem in run.problems] == ["doap, named again", "no"]
+    features, run = start_run(Options(feature=("module:function",)), check=None)
+    assert (features, run.problems) == (["module:function"], [])
+    with pytest.raises(ValueError, match="--feature"):
+        start_run(Options(feature=()))
     with pytest.raises(ValueError, match="doap"):
-        choose_features(("sift",), {"doap": "official"})
+        start_run(Options(weights=(("doap", "official"),)))
 
 
 def test_seeds_are_a_list_or_a_number() -> None:
@@ -33,14 +43,14 @@ def test_seeds_are_a_list_or_a_number() -> None:
             options.chosen_seeds()
 
 
-def test_a_failure_is_told_in_one_line() -> None:
+def test_a_failure_is_reported_in_one_line() -> None:
     error = RuntimeError("out of memory\nraised at some line")
     assert problem_of("doap", error) == Problem("doap", "out of memory")
     assert problem_of("doap", ValueError()).reason == "ValueError()"
 
 
-def test_only_what_was_asked_for_deviates() -> None:
-    assert asked_for(max_keypoints=None, matcher=None) is None
-    assert asked_for(max_keypoints=500, matcher=None, mapper="global") == (
-        "max_keypoints 500, mapper global asked for, in place of the protocol's"
+def test_only_requested_options_deviate() -> None:
+    assert deviation(max_keypoints=None, matcher=None) is None
+    assert deviation(max_keypoints=500, matcher=None, mapper="global") == (
+        "max_keypoints 500, mapper global instead of the protocol's"
     )

@@ -204,7 +204,7 @@ def test_what_differs_is_the_reason_why_nothing_is_compared() -> None:
     )
     assert paper.reason == ("Published by the protocol mtldesc-hpatches, measured by mma-d2net.")
     assert compare("matching", row)[0].reason == (
-        "Published with max_keypoints None, which the run does not state."
+        "Published with max_keypoints None, which the run does not record."
     )
     assert compare("matching", row, {"max_keypoints": -1})[0].difference == pytest.approx(0.0123)
     partial = replace(row, not_comparable="8 of 108 sequences.")

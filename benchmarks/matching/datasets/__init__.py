@@ -23,7 +23,7 @@ _MARKS: dict[Layout, tuple[str, ...]] = {
     "rdnim": ("references/*/*.jpg",),
     "wxbs": ("*/corrs.txt", "*/*/corrs.txt", "*/F.txt", "*/*/F.txt"),
 }
-"""Files that only this layout has."""
+"""Files that only one layout has."""
 
 
 def recognise(folder: Path) -> Layout:
@@ -34,18 +34,14 @@ def recognise(folder: Path) -> Layout:
         ValueError: the folder has none of the layouts, or several.
     """
     if not folder.is_dir():
-        raise FileNotFoundError(f"There is no folder {folder}.")
-    found = [
-        layout
-        for layout in _READERS
-        if any(next(folder.glob(mark), None) for mark in _MARKS[layout])
-    ]
-    if not found:
-        marks = "; ".join(f"{', '.join(_MARKS[layout])} ({layout})" for layout in _READERS)
-        raise ValueError(f"{folder} has no pairs in a known layout (looked for {marks}).")
-    if len(found) > 1:
-        raise ValueError(f"{folder} looks like {' and '.join(found)}; choose one by --layout.")
-    return found[0]
+        raise FileNotFoundError(f"The folder {folder} does not exist.")
+    layouts = [name for name, marks in _MARKS.items() if any(any(folder.glob(m)) for m in marks)]
+    if not layouts:
+        files = "; ".join(f"{', '.join(marks)} ({layout})" for layout, marks in _MARKS.items())
+        raise ValueError(f"{folder} has no pairs in a known layout (looked for {files}).")
+    if len(layouts) > 1:
+        raise ValueError(f"{folder} looks like {' and '.join(layouts)}; choose one by --layout.")
+    return layouts[0]
 
 
 def read_pairs(folder: Path, layout: Layout) -> PairSet:
@@ -56,9 +52,9 @@ def read_pairs(folder: Path, layout: Layout) -> PairSet:
         ValueError: no pair can be used.
     """
     if not folder.is_dir():
-        raise FileNotFoundError(f"There is no folder {folder}.")
-    found = _READERS[layout](folder)
-    if not found.pairs:
-        first = f"; the first problem: {found.problems[0].reason}" if found.problems else "."
+        raise FileNotFoundError(f"The folder {folder} does not exist.")
+    pair_set = _READERS[layout](folder)
+    if not pair_set.pairs:
+        first = f"; the first problem: {pair_set.problems[0].reason}" if pair_set.problems else "."
         raise ValueError(f"{folder} has no pair in the layout of {layout} that can be used{first}")
-    return found
+    return pair_set

@@ -149,7 +149,7 @@ def test_what_published_numbers_cannot_be_compared_with(hpatches: tuple[Path, Pa
     reason = rows["mma-d2net", "all"].not_comparable
     assert reason is not None
     assert "106 of 108 sequences are missing (i_ajuntament, i_autannes, i_bologna, …)" in reason
-    assert "at most 300 keypoints were asked for" in reason
+    assert "max_keypoints 300 instead of the protocol's" in reason
     assert "113 of 116" in str(rows["mma-116", "viewpoint"].not_comparable)
 
 
@@ -160,7 +160,7 @@ def test_all_keypoints_are_what_a_protocol_without_a_number_has(tmp_path: Path) 
     rows = table(tmp_path)
     assert "keypoints" not in str(rows["mma-d2net", "all"].not_comparable)
     assert str(rows["recall-contextdesc", "all"].not_comparable).endswith(
-        "all keypoints were asked for, where the protocol has 2048"
+        "max_keypoints -1 instead of the protocol's"
     )
 
 
@@ -325,7 +325,7 @@ def test_pairs_with_an_epipolar_geometry(tmp_path: Path) -> None:
     [
         ((), r"no pairs in a known layout .*\*/H_1_\*"),
         (("--layout", "wxbs"), r"has no pair in the layout of wxbs that can be used\."),
-        (("--layout", "oxford", "--protocol", "mma-116"), "there are oxford-mma, oxford-ap"),
+        (("--layout", "oxford", "--protocol", "mma-116"), "use one of oxford-mma, oxford-ap"),
         (("--max-keypoints", "0"), "--max-keypoints"),
         (("--device", "cuda:99"), "The device 'cuda:99' cannot be used here"),
     ],

@@ -164,7 +164,7 @@ def test_a_missing_or_damaged_sequence_is_named_and_the_rest_measured(folder: Pa
     assert "has 64×650 pixels, not a column of 65×65" in problem.reason
     Image.fromarray(np.zeros((130, 65), np.uint8)).save(folder / "v_turned" / "h3.png")
     problem = HPatches(folder).problems[0]
-    assert "h3.png has 2 patches, ref.png 10" in problem.reason
+    assert "h3.png has 2 patches, but ref.png has 10" in problem.reason
     shutil.rmtree(folder / "i_light")
     with pytest.raises(ValueError, match="hpatches"):
         HPatches(folder)

@@ -90,7 +90,7 @@ def test_bad_input_is_named_in_one_line(
     assert "Nothing could be measured" in refused("--dataset", tmp_path, tmp_path / "absent")
     empty, absent = read_run(tmp_path / "out").problems
     assert "has no set of patches" in empty.reason
-    assert "There is no folder" in absent.reason
+    assert "absent does not exist" in absent.reason
 
 
 def test_what_fails_leaves_the_other_features(
