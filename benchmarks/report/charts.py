@@ -1,23 +1,20 @@
-"""Geometry of charts: curves with bands, bars with whiskers.
-
-The templates make SVG of it, and escape every text.
-"""
+"""Geometry of charts, which the templates turn into SVG: curves with bands, bars with whiskers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike
 
 from benchmarks.record import Curve
-from benchmarks.report.labels import format_value
 from benchmarks.report.result_tables import Line, Table
 from featplug.io.metric_names import Metric
 
 WIDTH, HEIGHT = 420, 300
-"""Size of a chart of curves, in its own units."""
+"""Size of a chart of curves, in units of its SVG."""
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 10, 40
 
 MAX_COLOURS = 10
@@ -56,14 +53,14 @@ class CurveChart:
     x: list[float]
     x_at: list[float]
     start: int
-    """Index of the x that is read off at first: 3 px, as in papers, else the last."""
+    """Index of the x whose values the page shows first: 3 px, as in papers, else the last."""
     x_ticks: list[Tick]
     y_ticks: list[Tick]
     lines: list[CurveLine]
 
     @property
     def readout(self) -> list[CurveLine]:
-        """Lines in the order of their values where they are read off at first."""
+        """Lines in the order of their values at ``start``."""
         return sorted(self.lines, key=lambda line: -line.y[self.start])
 
     width: int = WIDTH
@@ -76,7 +73,7 @@ class CurveChart:
 
 @dataclass(frozen=True)
 class Bar:
-    """A bar of one series; places are per cent of the width."""
+    """A bar of one series; positions are per cent of the width."""
 
     series: str
     colour: int
@@ -84,7 +81,7 @@ class Bar:
     text: str
     whisker: tuple[float, float] | None
     seeds: list[float]
-    """Places of the values of single seeds."""
+    """Positions of the values of single seeds."""
     is_best: bool
     published: float | None
 
@@ -106,7 +103,7 @@ class Colours:
         self._known: dict[str, int] = {}
 
     def __call__(self, series: str) -> int:
-        """Return the number of a series' colour, which may exceed those of the style."""
+        """Return the number of a series' colour; it may exceed :data:`MAX_COLOURS`."""
         return self._known.setdefault(series, len(self._known))
 
 
@@ -127,35 +124,26 @@ def curve_charts(table: Table, colours: Colours) -> list[CurveChart]:
 
 
 def _curves(line: Line, name: str) -> list[Curve]:
-    """Return the curves of a line's seeds over the range of the first one."""
-    found = [row.curves[name] for _, row in line.rows if name in row.curves]
-    return [curve for curve in found if curve.x == found[0].x and curve.x]
+    """Return the curves of a line's seeds that have the same x as the first one."""
+    curves = [row.curves[name] for _, row in line.rows if name in row.curves]
+    return [curve for curve in curves if curve.x == curves[0].x and curve.x]
 
 
 def _curve_chart(title: str, name: str, lines: list[Line], colours: Colours) -> CurveChart:
-    curves = {line.series: _curves(line, name) for line in lines}
-    first = next(iter(curves.values()))[0]
-    longest = max((found[0].x for found in curves.values()), key=len)
-    values = np.concatenate([np.ravel([c.y for c in found]) for found in curves.values()])
-    low_x = min(min(found[0].x) for found in curves.values())
-    high_x = max(max(found[0].x) for found in curves.values())
-    y_ticks = _ticks(min(0.0, float(values.min())), float(values.max()))
+    curves = [_curves(line, name) for line in lines]
+    first = curves[0][0]
+    longest = max((of_line[0].x for of_line in curves), key=len)
+    all_x = np.concatenate([of_line[0].x for of_line in curves])
+    all_y = np.concatenate([curve.y for of_line in curves for curve in of_line])
+    low_x, high_x = float(all_x.min()), float(all_x.max())
     x_ticks = [tick for tick in _ticks(low_x, high_x) if low_x <= tick <= high_x]
-    low_y, high_y = y_ticks[0], y_ticks[-1]
-
-    def place_x(x: Sequence[float]) -> np.ndarray:
-        at = (np.asarray(x, float) - low_x) / (high_x - low_x or 1.0)
-        return _LEFT + at * (WIDTH - _LEFT - _RIGHT)
-
-    def place_y(y: Sequence[float] | np.ndarray) -> np.ndarray:
-        at = (np.asarray(y, float) - low_y) / (high_y - low_y or 1.0)
-        return HEIGHT - _BOTTOM - at * (HEIGHT - _TOP - _BOTTOM)
-
+    y_ticks = _ticks(min(0.0, float(all_y.min())), float(all_y.max()))
+    place_x = _axis(low_x, high_x, _LEFT, WIDTH - _RIGHT)
+    place_y = _axis(y_ticks[0], y_ticks[-1], HEIGHT - _BOTTOM, _TOP)
     drawn = []
-    for line in lines:
-        found = curves[line.series]
-        y = np.array([curve.y for curve in found], float)
-        mean, x = y.mean(0), place_x(found[0].x)
+    for line, of_line in zip(lines, curves, strict=True):
+        y = np.array([curve.y for curve in of_line], float)
+        mean, x = y.mean(0), place_x(of_line[0].x)
         band = None
         if len(y) > 1:
             spread = y.std(0, ddof=1)
@@ -163,7 +151,7 @@ def _curve_chart(title: str, name: str, lines: list[Line], colours: Colours) -> 
             lower = np.column_stack([x, place_y(mean - spread)])[::-1]
             band = _path(np.concatenate([upper, lower])) + "Z"
         number = colours(line.series)
-        at_chart = np.interp(longest, found[0].x, mean).tolist()
+        at_chart = np.interp(longest, of_line[0].x, mean).tolist()
         drawn.append(
             CurveLine(
                 line.series,
@@ -181,14 +169,20 @@ def _curve_chart(title: str, name: str, lines: list[Line], colours: Colours) -> 
         longest,
         place_x(longest).round(1).tolist(),
         longest.index(3) if 3 in longest else len(longest) - 1,
-        [Tick(round(float(place_x([tick])[0]), 1), f"{tick:g}") for tick in x_ticks],
-        [Tick(round(float(place_y([tick])[0]), 1), f"{tick:g}") for tick in y_ticks],
+        [Tick(round(float(place_x(tick)), 1), f"{tick:g}") for tick in x_ticks],
+        [Tick(round(float(place_y(tick)), 1), f"{tick:g}") for tick in y_ticks],
         drawn,
     )
 
 
+def _axis(low: float, high: float, start: float, end: float) -> Callable[[ArrayLike], np.ndarray]:
+    """Return the linear map from values to their positions on an axis."""
+    scale = (end - start) / (high - low or 1.0)
+    return lambda values: start + (np.asarray(values, float) - low) * scale
+
+
 def _ticks(low: float, high: float) -> list[float]:
-    """Return round numbers around a range."""
+    """Return round numbers that enclose a range."""
     if high - low < 1e-12:
         high = low + 1.0
     ticks = MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
@@ -200,11 +194,7 @@ def _path(points: np.ndarray) -> str:
 
 
 def bar_charts(table: Table, colours: Colours) -> dict[str, list[BarChart]]:
-    """Draw the main metrics that have a direction, where several features have them.
-
-    Returns:
-        Charts by part.
-    """
+    """Return charts by part, of the main metrics that have a direction and several features."""
     charts: dict[str, list[BarChart]] = {}
     for name, label in table.main_metrics.items():
         for part in table.parts_of(name) if label.better is not None else []:
@@ -219,40 +209,38 @@ def _bar_chart(
     table: Table, lines: list[Line], name: str, label: Metric, colours: Colours
 ) -> BarChart:
     published = {
-        id(entry.line): entry.comparison.published.value
+        entry.line: entry.comparison.published.value
         / (1 if entry.label.unit == label.unit else 100)
         for entry in table.compared
         if entry.comparison.metric == name
     }
+    cells = [line.cells[name] for line in lines]
     most = max(
         100.0 if label.unit == "%" else 1e-12,
-        *(line.cells[name].mean + (line.cells[name].spread or 0.0) for line in lines),
-        *(max(line.cells[name].values) for line in lines),
-        *(published[id(line)] for line in lines if id(line) in published),
+        *(cell.mean + (cell.spread or 0.0) for cell in cells),
+        *(max(cell.values) for cell in cells),
+        *(published[line] for line in lines if line in published),
     )
 
     def place(value: float) -> float:
         return round(float(np.clip(100 * value / most, 0, 100)), 2)
 
     bars = []
-    for line in lines:
-        cell = line.cells[name]
-        text = format_value(cell.mean, label.digits)
-        whisker = None
+    for line, cell in zip(lines, cells, strict=True):
+        whisker, seeds = None, []
         if cell.spread is not None:
-            text += f" ± {format_value(cell.spread, label.digits)}"
             whisker = place(cell.mean - cell.spread), place(cell.mean + cell.spread)
-        seeds = [place(value) for value in cell.values] if len(cell.values) > 1 else []
+            seeds = [place(value) for value in cell.values]
         bars.append(
             Bar(
                 line.series,
                 colours(line.series) % MAX_COLOURS,
                 place(cell.mean),
-                text,
+                cell.text(label.digits),
                 whisker,
                 seeds,
                 cell.is_best,
-                place(published[id(line)]) if id(line) in published else None,
+                place(published[line]) if line in published else None,
             )
         )
     return BarChart(label.title, label.unit or "", label.better, bars)

@@ -33,7 +33,7 @@ class Difference:
     mean_a: float
     mean_b: float
     num_pairs: int
-    """Number of seeds that both have."""
+    """Number of common seeds."""
     p_value: float | None
     """Result of the paired t-test; None with too few seeds."""
     adjusted: float | None = None
@@ -78,17 +78,16 @@ def compare_runs(run_a: LoadedRun, run_b: LoadedRun) -> RunComparison:
     Raises:
         ValueError: the runs have nothing in common.
     """
-    lines_a, lines_b = _lines([run_a]), _lines([run_b])
-    features_a = {line.rows[0][1].feature for _, line in lines_a.values()}
-    features_b = {line.rows[0][1].feature for _, line in lines_b.values()}
+    features_a, features_b = ({row.feature for row in run.run.rows} for run in (run_a, run_b))
+    both = None
     if len(features_a) == len(features_b) == 1 and features_a != features_b:
         both = f"{features_a.pop()} − {features_b.pop()}"
-        lines_a, lines_b = _rename(lines_a, both), _rename(lines_b, both)
+    lines_a, lines_b = _lines(run_a, both), _lines(run_b, both)
     differences = [
         difference
-        for key in lines_a
+        for key, (table, line) in lines_a.items()
         if key in lines_b
-        for difference in _differences(*lines_a[key], lines_b[key][1])
+        for difference in _differences(key, table, line, lines_b[key][1])
     ]
     if not differences:
         raise ValueError(
@@ -104,20 +103,14 @@ def compare_runs(run_a: LoadedRun, run_b: LoadedRun) -> RunComparison:
 
 
 _Key = tuple[str, str, str, str, str]
+"""Benchmark, data set, protocol, part and series."""
 
 
-def _lines(runs: Sequence[LoadedRun]) -> dict[_Key, tuple[Table, Line]]:
+def _lines(run: LoadedRun, series: str | None) -> dict[_Key, tuple[Table, Line]]:
     return {
-        (table.benchmark, table.dataset, table.protocol, line.part, line.series): (table, line)
-        for table in make_tables(runs)
-        for line in table.lines
-    }
-
-
-def _rename(lines: dict[_Key, tuple[Table, Line]], series: str) -> dict[_Key, tuple[Table, Line]]:
-    return {
-        (*key[:4], series): (table, replace(line, series=series))
-        for key, (table, line) in lines.items()
+        (t.benchmark, t.dataset, t.protocol, line.part, series or line.series): (t, line)
+        for t in make_tables([run])
+        for line in t.lines
     }
 
 
@@ -126,21 +119,17 @@ def _describe(key: _Key) -> str:
     return f"{series} on {dataset}" + (f", {part}" if part != "all" else "")
 
 
-def _differences(table: Table, line_a: Line, line_b: Line) -> list[Difference]:
-    found = []
+def _differences(key: _Key, table: Table, line_a: Line, line_b: Line) -> list[Difference]:
+    differences = []
     for name, label in table.main_metrics.items():
         if name not in line_a.cells or name not in line_b.cells:
             continue
         by_seed_a, by_seed_b = _by_seed(line_a, name), _by_seed(line_b, name)
         seeds = sorted(set(by_seed_a) & set(by_seed_b))
         pairs = np.array([[by_seed_a[seed], by_seed_b[seed]] for seed in seeds]).reshape(-1, 2)
-        found.append(
+        differences.append(
             Difference(
-                table.benchmark,
-                table.dataset,
-                table.protocol,
-                line_a.part,
-                line_a.series,
+                *key,
                 name,
                 label,
                 line_a.cells[name].mean,
@@ -149,11 +138,11 @@ def _differences(table: Table, line_a: Line, line_b: Line) -> list[Difference]:
                 paired_p_value(pairs[:, 0], pairs[:, 1]),
             )
         )
-    return found
+    return differences
 
 
 def _by_seed(line: Line, name: str) -> dict[int, float]:
-    """Return a metric of each seed; rows without a seed are not samples."""
+    """Return a metric by seed; rows without a seed are not samples."""
     return {
         row.seed: float(row.metrics[name]["value"])
         for _, row in line.rows
@@ -164,8 +153,8 @@ def _by_seed(line: Line, name: str) -> dict[int, float]:
 def paired_p_value(a: np.ndarray, b: np.ndarray) -> float | None:
     """Return the two-sided p-value of a paired t-test of N values with N.
 
-    None for fewer than :data:`MIN_SEEDS`, and where the differences are all the same and not zero:
-    a test over seeds has nothing to say of what does not vary with the seed.
+    None for fewer than :data:`MIN_SEEDS`, and where all differences are the same and not zero: a
+    test over seeds is meaningless for values that do not vary with the seed.
     """
     if len(a) < MIN_SEEDS:
         return None

@@ -22,23 +22,16 @@ from benchmarks.report.labels import (
     protocol_title,
 )
 from benchmarks.report.page import command_text
-from benchmarks.report.result_tables import Cell, Line, Table
+from benchmarks.report.result_tables import Line, Table
 from featplug.io.files import write_whole
-from featplug.io.metric_names import Metric
 
 _ARROWS = {"higher": "↑", "lower": "↓", None: ""}
 
 
 def write_formats(report: Report, output: Path, formats: Sequence[str]) -> list[Path]:
-    """Write a report's tables next to its page.
+    """Write a report's tables next to its page ``output``, and return the files.
 
-    Args:
-        report: the report.
-        output: the page; the files have its name with their own suffix.
-        formats: md, csv, tex and json, or some of them.
-
-    Returns:
-        The files.
+    Files have the name of the page, and a format as their suffix: md, csv, tex or json.
     """
     paths = {name: output.with_suffix(f".{name}") for name in formats}
     for name, path in paths.items():
@@ -67,12 +60,8 @@ def markdown(report: Report) -> str:
         lines += _markdown_published(table)
     lines += _markdown_comparison(report.comparison) if report.comparison else []
     if report.problems:
-        lines += ["## Problems", ""]
-        lines += [
-            f"- {_escape_markdown(problem.subject)}: {_escape_markdown(problem.reason)}"
-            for problem in report.problems
-        ]
-        lines.append("")
+        problems = [f"{problem.subject}: {problem.reason}" for problem in report.problems]
+        lines += ["## Problems", "", *(f"- {_escape_markdown(text)}" for text in problems), ""]
     lines += ["## Commands", "", "```"]
     lines += [command_text(loaded.run) for loaded in report.runs]
     return "\n".join([*lines, "```", ""])
@@ -118,7 +107,7 @@ def _escape_markdown(text: str) -> str:
 
 
 def csv_table(report: Report) -> str:
-    """Return every metric of every row, a line each."""
+    """Return a line for every metric of every row."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     head = ["run", "benchmark", "dataset", "protocol", "part", "feature", "matcher", "seed"]
@@ -189,7 +178,7 @@ def _escape_latex(text: str) -> str:
 
 
 def json_report(report: Report) -> str:
-    """Return everything: tables with means and spreads, runs with their rows, comparisons."""
+    """Return the whole report: tables with means and spreads, runs with rows, comparisons."""
     record = {
         "title": report.title,
         "tables": [_json_table(table) for table in report.tables],
@@ -245,18 +234,12 @@ def _json_comparison(comparison: RunComparison) -> dict[str, Any]:
     return record
 
 
-def cell_text(cell: Cell, label: Metric) -> str:
-    """Format a cell: its mean, and the spread where it has seeds."""
-    text = format_value(cell.mean, label.digits)
-    return text if cell.spread is None else f"{text} ± {format_value(cell.spread, label.digits)}"
-
-
 def _cells(table: Table, line: Line, escape: Callable[[str], str], bold: str) -> list[str]:
     """Return the names and main cells of a line, escaped; the best cells are in bold."""
     texts = [escape(name) for name in _names(table, line)]
     for name, label in table.main_metrics.items():
         cell = line.cells.get(name)
-        text = escape(cell_text(cell, label)) if cell else ""
+        text = escape(cell.text(label.digits)) if cell else ""
         texts.append(bold.format(text) if cell and cell.is_best else text)
     return texts
 

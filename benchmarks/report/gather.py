@@ -1,4 +1,4 @@
-"""Contents of a report: runs, tables, and all that is drawn of them."""
+"""The contents of a report: runs, tables, charts, pictures and models."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Scene:
 
 @dataclass
 class Section:
-    """A table and all that belongs to it."""
+    """A table, and the charts, pictures and models below it."""
 
     table: Table
     anchor: str
@@ -97,7 +97,7 @@ def make_report(
 
     Args:
         runs: folders of runs, or folders that contain some.
-        compared: two runs A and B to compare; the tables have them as well.
+        compared: folders of two runs to compare, which are also in the tables.
         title: title of the page.
 
     Raises:
@@ -108,8 +108,7 @@ def make_report(
     loaded, problems = load_runs(folders)
     comparison = None
     if compared is not None:
-        run_a, run_b = (_only_run(folder, loaded) for folder in compared)
-        comparison = compare_runs(run_a, run_b)
+        comparison = compare_runs(*(_only_run(folder, loaded) for folder in compared))
     for entry in loaded:
         problems += [
             Problem(f"{entry.name}: {problem.subject}", problem.reason)

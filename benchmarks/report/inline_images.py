@@ -1,4 +1,4 @@
-"""Pictures of runs, made small enough for a page."""
+"""Pictures of runs, shrunk for the page."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from featplug.io.images import read_image
 from featplug.plots import shrink
 
 MAX_PICTURES = 48
-"""Limit of a page."""
+"""Largest number on a page."""
 MAX_PICTURES_OF_FEATURE = 4
-"""Limit of a feature in one table."""
+"""Largest number for a feature in one table."""
 _MAX_SIZE = 1100
 _QUALITY = 78
 

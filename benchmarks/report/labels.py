@@ -1,4 +1,4 @@
-"""Names of benchmarks, data sets, protocols and parts on the page, and the look of numbers."""
+"""Titles of benchmarks, data sets and protocols, labels of metrics, and the format of numbers."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ _SHOWN_UNITS = {
     **{unit: unit for unit in ("%", "MiB", "m", "px", "reference units", "s")},
     **{"deg": "°", "megapixels/s": "MP/s", "x": "×"},
 }
-"""Units that tables show, as they show them; the others are clear from the metric's name."""
+"""Unit to its short form in tables; others are clear from the metric's name."""
 _LONGEST_UNIT = 14
 _OF_MODELS = {"sparse_points", "observations", "mean_track_length", "mean_reprojection_error"}
 
@@ -69,13 +69,13 @@ MAIN_PARTS = ("all", "illumination", "viewpoint", "easy", "hard", "tough", "day"
 
 
 def metric_label(name: str, unit: str = "", benchmark: str = "") -> Metric:
-    """Return how a metric is shown, from its name and the unit of its record.
+    """Return the label of a metric, from its name and the unit of its record.
 
-    Unknown metrics are shown by their own names. Figures of the model are details of localization.
+    Unknown metrics keep their names. Figures of the model are details in localization.
     """
     label = find_metric(name)
     if label is None:
-        short = unit if len(unit) <= _LONGEST_UNIT else ""  # others explain rather than measure
+        short = unit if len(unit) <= _LONGEST_UNIT else ""  # longer ones explain the metric
         return Metric(short, "", name.replace("_", " "), digits=3, role="main")
     if benchmark == "localization" and name in _OF_MODELS:
         label = replace(label, role="detail")
@@ -84,7 +84,7 @@ def metric_label(name: str, unit: str = "", benchmark: str = "") -> Metric:
 
 
 def metric_order(names: Iterable[str]) -> list[str]:
-    """Sort metrics as tables have them; unknown ones come last, as they came."""
+    """Sort metrics in the order of tables; unknown ones come last, in their own order."""
     order = list(METRICS)
 
     def place(name: str) -> tuple[int, list[float]]:
@@ -119,7 +119,7 @@ def protocol_title(name: str) -> str:
 
 
 def part_order(part: str) -> tuple[int, str]:
-    """Return the place of a part in a table: the usual ones, then others by name."""
+    """Return the place of a part in a table: the main parts first, then others by name."""
     return (MAIN_PARTS.index(part) if part in MAIN_PARTS else len(MAIN_PARTS), part)
 
 

@@ -1,4 +1,4 @@
-"""COLMAP models, small enough for a page: some points in 16 bits, and cameras."""
+"""COLMAP models, reduced for the page: some points in 16 bits, and cameras."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from featplug.metrics.poses import camera_centres, model_cameras, model_poses
 from featplug.plots import ground_axes
 
 MAX_POINTS = 100_000
-"""Limit of all models on a page."""
+"""Largest number for all models on a page."""
 MAX_POINTS_OF_MODEL = 15_000
 MAX_CAMERAS = 400
 _REACH = 1.5
-"""Half the side of the shown box, in radii of the scene; points outside of it are left out."""
+"""Half the side of the shown box, in radii of the scene; points outside are left out."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,11 @@ class ModelView:
     names: list[str]
     """Names of the M images."""
     num_points: int
-    """Number of points of the model, shown or not."""
+    """Number of points of the model, including those that are not shown."""
     num_cameras: int
 
     def payload(self) -> dict[str, Any]:
-        """Return the view in values that JSON has."""
+        """Return the view as JSON stores it."""
         return {
             "points": _base64(self.points.astype("<i2")),
             "colours": _base64(self.colours),
@@ -52,13 +52,13 @@ class ModelView:
 def view_model(folder: Path, max_points: int = MAX_POINTS_OF_MODEL, seed: int = 0) -> ModelView:
     """Read a COLMAP model for the viewer.
 
-    The frame is upright as the cameras are on average, and looks where they do; most points and
-    cameras are within one unit of its origin.
+    The frame is upright and looks forward as the cameras do on average; most points and cameras are
+    within one unit of its origin.
 
     Args:
         folder: folder of the model.
         max_points: number of points to show, those that most images see.
-        seed: seed of the choice among equal points.
+        seed: seed of the selection among points that equally many images see.
 
     Raises:
         FileNotFoundError: the folder has no model.
@@ -73,8 +73,8 @@ def view_model(folder: Path, max_points: int = MAX_POINTS_OF_MODEL, seed: int = 
     points, colours, lengths = _points(model)
     axes = _view_axes(cam_from_world)
     middle, radius = _frame(points @ axes.T, centres @ axes.T)
-    seen = (points @ axes.T - middle) / radius
-    shown = np.flatnonzero((np.abs(seen) <= _REACH).all(axis=1))
+    placed = (points @ axes.T - middle) / radius
+    shown = np.flatnonzero((np.abs(placed) <= _REACH).all(axis=1))
     order = np.random.default_rng(seed).permutation(len(shown))
     shown = shown[order][np.argsort(-lengths[shown][order], kind="stable")][:max_points]
     names, intrinsics = list(poses), model_cameras(model)
@@ -90,7 +90,7 @@ def view_model(folder: Path, max_points: int = MAX_POINTS_OF_MODEL, seed: int = 
         for name, pose, centre in zip(names, cam_from_world, centres, strict=True)
     ]
     return ModelView(
-        np.rint(seen[shown] / _REACH * 32767).astype(np.int16),
+        np.rint(placed[shown] / _REACH * 32767).astype(np.int16),
         colours[shown],
         np.array(cameras[::step]),
         names[::step],
@@ -107,20 +107,20 @@ def _points(model: pycolmap.Reconstruction) -> tuple[np.ndarray, np.ndarray, np.
 
 
 def _view_axes(cam_from_world: np.ndarray) -> np.ndarray:
-    """Return right, down and forward, 3×3: upright, looking as the cameras do on average."""
+    """Return right, down and forward, 3×3, upright and forward as the cameras on average."""
     right, forward = ground_axes(cam_from_world)
     down = np.cross(forward, right)
     looking = cam_from_world[:, 2, :3].mean(0)
     flat = np.array([right @ looking, forward @ looking])
-    if np.linalg.norm(flat) > 0.1:  # cameras all around a thing look nowhere on average
+    if np.linalg.norm(flat) > 0.1:  # cameras all around an object have no common direction
         x, z = flat / np.linalg.norm(flat)
         right, forward = z * right - x * forward, x * right + z * forward
     return np.stack([right, down, forward])
 
 
 def _frame(points: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return the middle and the radius of most points and cameras, without stray ones."""
-    bounds = [np.quantile(found, (0.03, 0.97), axis=0) for found in (points, centres) if len(found)]
+    """Return the middle and the radius of most points and cameras, without outliers."""
+    bounds = [np.quantile(xyz, (0.03, 0.97), axis=0) for xyz in (points, centres) if len(xyz)]
     low, high = np.min(bounds, axis=(0, 1)), np.max(bounds, axis=(0, 1))
     return (low + high) / 2, float(np.linalg.norm(high - low)) / 2 or 1.0
 

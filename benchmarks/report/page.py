@@ -1,4 +1,4 @@
-"""The page: everything about some runs in one HTML file, which opens offline."""
+"""The page: a report in one HTML file, which opens offline."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SCRIPTS = ("report.js", "viewer.js")
 
 
 def render_page(report: Report, made: datetime | None = None) -> str:
-    """Return the page as HTML, made at a given time or now."""
+    """Return the page as HTML, with the time when it was made, by default now."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(str(_files("templates"))),
         autoescape=True,
@@ -56,7 +56,7 @@ def _asset(name: str) -> str:
 
 
 def _content_hash(script: str) -> str:
-    """Hash a script for the Content-Security-Policy, by which no other may run on the page."""
+    """Hash a script for the Content-Security-Policy, which allows no other on the page."""
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 

@@ -1,4 +1,4 @@
-"""Tables of runs: one for each benchmark, data set and protocol, with a line of each feature."""
+"""Tables of runs: one for each benchmark, data set and protocol, with a line for each feature."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from benchmarks.record import Row
 from benchmarks.report.labels import (
     MAIN_PARTS,
     benchmark_order,
+    format_value,
     metric_label,
     metric_order,
     part_order,
@@ -47,6 +48,11 @@ class Cell:
         """Standard deviation over seeds (n − 1); None for one seed."""
         return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else None
 
+    def text(self, digits: int) -> str:
+        """Format the mean, and the spread where the metric has seeds."""
+        spread = "" if self.spread is None else f" ± {format_value(self.spread, digits)}"
+        return format_value(self.mean, digits) + spread
+
 
 @dataclass(frozen=True, eq=False)
 class Line:
@@ -65,7 +71,7 @@ class Line:
         return len(self.rows)
 
     def mean_row(self) -> Row:
-        """Return one row with the means over seeds; a flaw of one row is a flaw of the mean."""
+        """Return one row of means over seeds; a reason against comparing one row holds for it."""
         rows = [row for _, row in self.rows]
         reasons = dict.fromkeys(row.not_comparable for row in rows if row.not_comparable)
         metrics: dict[str, Any] = {}
@@ -128,7 +134,7 @@ class Table:
         return not any(name in line.cells for name in self.main_metrics)
 
     def parts_of(self, name: str) -> list[str]:
-        """Return the parts to show a metric of where one is enough: all, else the main ones."""
+        """Return the part of a metric's summary, ``all``, or the main parts without it."""
         having = {line.part for line in self.lines if name in line.cells}
         return ["all"] if "all" in having else [part for part in self.main_parts if part in having]
 
@@ -139,7 +145,7 @@ class Table:
 
     @property
     def not_comparable(self) -> list[str]:
-        """Reasons why published numbers of the protocol do not hold for lines, each once."""
+        """Reasons why lines are not compared with published numbers, each once."""
         reasons = (row.not_comparable for line in self.lines for _, row in line.rows)
         return list(dict.fromkeys(reason.rstrip(".") for reason in reasons if reason))
 
@@ -205,7 +211,7 @@ def _table(benchmark: str, dataset: str, protocol: str, entries: list[Entry]) ->
         for line, row in rows
         for found in compare(benchmark, row, line.rows[0][0].run.options)
     ]
-    # Published numbers are read once, so that the same number is the same object.
+    # Published numbers are loaded once, so an equal number is the same object.
     ours = {id(entry.comparison.published) for entry in published}
     numbers = {id(number): number for _, row in rows for number in context(benchmark, row)}
     others = [(n, _label_of(n, metrics)) for key, n in numbers.items() if key not in ours]
@@ -242,7 +248,7 @@ def _series(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
 
 
 def _settings(options: Any) -> Any:
-    """Leave out the options that may differ between seeds of one series."""
+    """Return options without those that may differ between seeds of one series."""
     if isinstance(options, Mapping):
         return {k: _settings(v) for k, v in sorted(options.items()) if k not in _SAME_SERIES}
     return options
@@ -281,7 +287,7 @@ def runner_up(lines: Sequence[Line], name: str, label: Metric) -> Line | None:
 
 
 def _label_of(number: Published, metrics: Mapping[str, Metric]) -> Metric:
-    """Return the label of a published number, and of ours next to it: in its unit."""
+    """Return the label of a published number and of ours next to it, in the published unit."""
     label = metrics[number.metric]
     if number.unit == "%" and label.unit != "%":
         # A hundredth of the fraction is as fine as its third digit.

@@ -1,4 +1,4 @@
-"""Runs of a report: those of benchmarks, and those of pipelines in the same form."""
+"""The runs of a report: those of benchmarks, and those of pipelines in the same form."""
 
 from __future__ import annotations
 
@@ -43,12 +43,11 @@ def find_runs(paths: Iterable[Path]) -> list[Path]:
             found += inside
         else:
             raise FileNotFoundError(f"{path} does not exist; give the folders of runs.")
-    unique = {folder.resolve(): folder for folder in found}
-    return list(unique.values())
+    return list({folder.resolve(): folder for folder in found}.values())
 
 
 def _runs_inside(folder: Path) -> Iterator[Path]:
-    """Yield the topmost folders with a record; what a run keeps in its folder is its own."""
+    """Yield the topmost folders with a record; records below belong to the run above them."""
     for child in sorted(entry for entry in folder.iterdir() if entry.is_dir()):
         if (child / "results.json").exists():
             yield child
@@ -69,19 +68,16 @@ def load_runs(folders: Sequence[Path]) -> tuple[list[LoadedRun], list[Problem]]:
         except (OSError, ValueError) as error:
             problems.append(Problem(name, str(error)))
     if not runs:
-        raise ValueError(
-            "No run can be reported"
-            + (f": {problems[0].reason}" if problems else "; give the folders of runs.")
-        )
+        reason = f": {problems[0].reason}" if problems else "; give the folders of runs."
+        raise ValueError(f"No run can be reported{reason}")
     return runs, problems
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
     """Name folders by the ends of their paths, long enough to differ."""
     parts = [folder.resolve().parts for folder in folders]
-    longest = max(map(len, parts), default=0)
-    names = ["/".join(path[-1:]) for path in parts]
-    for length in range(2, longest + 1):
+    names = [path[-1] for path in parts]
+    for length in range(2, max(map(len, parts), default=0) + 1):
         names = [
             "/".join(path[-length:]) if names.count(name) > 1 else name
             for path, name in zip(parts, names, strict=True)
@@ -105,7 +101,7 @@ def _load(folder: Path) -> Run:
 
 
 def _run_of_pipeline(record: Mapping[str, Any], folder: Path) -> Run:
-    """Turn the record of a pipeline into rows: one, and one for each condition."""
+    """Turn the record of a pipeline into a row for the whole run and one for each condition."""
     pipeline, data = record["pipeline"], record["data"]
     is_sfm = pipeline == "sfm"  # all others localize
     root = Path(data["images"] if is_sfm else data["dataset"])
@@ -153,8 +149,7 @@ def _problems_of_pipeline(data: Mapping[str, Any]) -> list[Problem]:
     for name, reason in list(failed.items())[:1]:
         others = f"; {len(failed) - 1} more queries have no pose" if len(failed) > 1 else ""
         problems.append(Problem(name, f"not localized: {reason}{others}"))
-    not_registered = data.get("not_registered", [])
-    if not_registered:
+    if not_registered := data.get("not_registered", []):
         shown = ", ".join(not_registered[:3]) + (" …" if len(not_registered) > 3 else "")
         problems.append(Problem(shown, f"{len(not_registered)} images are not registered"))
     return problems + [
@@ -163,7 +158,7 @@ def _problems_of_pipeline(data: Mapping[str, Any]) -> list[Problem]:
 
 
 def _arguments(options: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Return options as on the command line, where extraction options have no prefix."""
+    """Return options as command line arguments; extraction options have no prefix."""
     arguments: list[str] = []
     for name, value in options.items():
         flag = f"--{prefix}{name.replace('_', '-')}"
@@ -180,7 +175,7 @@ def _arguments(options: Mapping[str, Any], prefix: str = "") -> list[str]:
 
 
 def command_line(run: Run) -> list[str]:
-    """Return the command of a run as one would type it, with the names of modules."""
+    """Return the command of a run as a user types it, with the names of modules."""
     first, *arguments = run.command or [""]
     path = Path(first)
     if path.suffix != ".py" or not {"benchmarks", "pipelines"} & set(path.parts):

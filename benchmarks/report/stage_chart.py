@@ -14,7 +14,7 @@ from benchmarks.report.result_tables import Line, Table
 
 @dataclass(frozen=True)
 class Segment:
-    """A stage in a stacked bar; places are per cent of the width."""
+    """A stage in a stacked bar; positions are per cent of the width."""
 
     stage: str
     colour: int
@@ -39,15 +39,15 @@ class StageChart:
     stages: list[str]
     seconds: list[Stack]
     memory: list[Stack]
-    """Stacks of one segment each, of the stage that needs most."""
+    """Stacks of one segment each, the stage that needs most memory."""
     cells: dict[str, dict[str, str]]
-    """Seconds and memory as text, by the names of stack and stage."""
+    """Stack to stage to its seconds and memory as text."""
 
 
 def stage_chart(table: Table) -> StageChart | None:
-    """Draw time and memory of the stages, means over seeds; None where nothing was measured.
+    """Draw mean time and memory of the stages over seeds; None where nothing was measured.
 
-    The part ``all`` is drawn where it has stages, else each part that has some.
+    The chart shows the part ``all`` where it has stages, else each part that has some.
     """
     measured = [line for line in table.lines if any(row.stages for _, row in line.rows)]
     lines = [line for line in measured if line.part == "all"] or measured
