@@ -57,7 +57,7 @@ class Row:
     weights: list[dict[str, Any]] = field(default_factory=list)
     """Weights files with their hashes, as in a feature file."""
     metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Name to value and unit (:data:`featplug.io.metric_names.METRICS`)."""
+    """Name to value and unit (:data:`featplug.io.metric_table.METRICS`)."""
     curves: dict[str, Curve] = field(default_factory=dict)
     stages: dict[str, dict[str, float]] = field(default_factory=dict)
     """Stage to seconds and peak_memory_mib."""

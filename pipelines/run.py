@@ -15,8 +15,8 @@ from featplug.io.store import FeatureReader
 from featplug.methods import feature_conf, matcher_conf, retrieval_conf
 from featplug.stages.extract import extract_features
 from featplug.stages.match import match_features
-from featplug.stages.method_options import NetworkOptions
 from featplug.stages.retrieve import RetrievalSummary, global_descriptors, pairs_from_retrieval
+from featplug.stages.shared_options import NetworkOptions
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from featplug.io.metric_names import METRICS, Metric, generic_name
+from featplug.io.metric_table import METRICS, Metric, generic_name
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "results.md"
 
@@ -35,6 +35,6 @@ def check_metric(name: str, entry: dict[str, Any], conditions: list[str]) -> Non
     for condition in conditions:
         name = name.removeprefix(f"{condition}_")
     metric = METRICS.get(generic_name(name))
-    assert metric is not None, f"{name} is not in featplug.io.metric_names"
+    assert metric is not None, f"{name} is not in featplug.io.metric_table"
     own_unit = "position_error" in name and entry["unit"] == "reference units"
     assert entry["unit"] == metric.unit or own_unit, name

@@ -12,7 +12,7 @@ from benchmarks.matching.extraction import FeaturePair
 from benchmarks.matching.image_pairs import ImagePair
 from benchmarks.record import Curve
 from featplug.api import Matches
-from featplug.io.metric_names import with_units
+from featplug.io.metric_table import with_units
 from featplug.metrics.epipolar import epipolar_errors, estimate_fundamental
 from featplug.metrics.homography import (
     closest_point_recall,

@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks.patches.dataset import Parts, PatchSet
 from benchmarks.record import Problem
 from featplug.io.images import read_image
-from featplug.io.metric_names import with_units
+from featplug.io.metric_table import with_units
 from featplug.metrics.patch_tasks import (
     matching_average_precision,
     pair_distances,

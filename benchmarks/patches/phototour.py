@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.patches.dataset import Parts, PatchSet
 from featplug.io.images import read_image
-from featplug.io.metric_names import with_units
+from featplug.io.metric_table import with_units
 from featplug.metrics.patch_tasks import false_positive_rate, pair_distances
 
 PAIRS = "m50_100000_100000_0.txt"

@@ -15,7 +15,7 @@ from scipy.io import loadmat
 
 from benchmarks.patches.dataset import Parts, PatchSet
 from benchmarks.record import Problem
-from featplug.io.metric_names import with_units
+from featplug.io.metric_table import with_units
 from featplug.metrics.patch_tasks import retrieval_average_precision, squared_distances
 
 NUM_PATCHES = 10_000

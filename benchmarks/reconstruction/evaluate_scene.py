@@ -17,7 +17,7 @@ from benchmarks.record import Picture, Problem, Row, Run, write_run
 from featplug.cli.command_line import leave_config
 from featplug.colmap.dense import dense_reconstruction, require_dense
 from featplug.io.images import list_images
-from featplug.io.metric_names import with_units
+from featplug.io.metric_table import with_units
 from featplug.io.pair_lists import Pair
 from featplug.io.results import StageRecorder, write_results
 from pipelines.sfm import MatchedScene, SfmOptions, match_scene

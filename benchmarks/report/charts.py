@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from benchmarks.record import Curve
 from benchmarks.report.result_tables import Line, Table
-from featplug.io.metric_names import Metric
+from featplug.io.metric_table import Metric
 
 WIDTH, HEIGHT = 420, 300
 """Size of a chart of curves, in units of its SVG."""

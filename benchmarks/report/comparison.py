@@ -10,7 +10,7 @@ from scipy import stats
 
 from benchmarks.report.result_tables import Line, Table, make_tables
 from benchmarks.report.runs import LoadedRun
-from featplug.io.metric_names import Metric
+from featplug.io.metric_table import Metric
 
 MIN_SEEDS = 3
 """Number of common seeds that a test needs."""

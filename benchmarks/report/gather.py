@@ -19,7 +19,7 @@ from benchmarks.report.model_views import MAX_POINTS, MAX_POINTS_OF_MODEL, Model
 from benchmarks.report.result_tables import Table, best_lines, make_tables, runner_up
 from benchmarks.report.runs import LoadedRun, find_runs, load_runs
 from benchmarks.report.stage_chart import StageChart, stage_chart
-from featplug.io.metric_names import Metric
+from featplug.io.metric_table import Metric
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from featplug.io.metric_names import METRICS, Metric, find_metric, generic_name, numbers
+from featplug.io.metric_table import METRICS, Metric, find_metric, generic_name, numbers
 
 MINUS = "\N{MINUS SIGN}"
 NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"

@@ -19,7 +19,7 @@ from benchmarks.report.labels import (
     part_order,
 )
 from benchmarks.report.runs import LoadedRun
-from featplug.io.metric_names import Metric
+from featplug.io.metric_table import Metric
 
 Entry = tuple[LoadedRun, Row]
 _Key = TypeVar("_Key", bound=Hashable)

@@ -23,7 +23,7 @@ from benchmarks.speed.measure import CaseName, Sample, Setup, SpeedOptions, Step
 from featplug.base import choose_device
 from featplug.cli.command_line import Unprefixed, leave_config, run_command
 from featplug.io.images import list_images
-from featplug.io.metric_names import with_units
+from featplug.io.metric_table import with_units
 from pipelines.run import require_positive
 
 OURS = "featplug"

@@ -19,7 +19,7 @@ from benchmarks.speed.measure import CaseName, Measurement, Sample, Setup, Step,
 from featplug.base import KEYPOINT_LAST_KEYS, Matcher, choose_device
 from featplug.colmap.mapping import log_to_file
 from featplug.io.images import list_images, load_image
-from featplug.io.metric_names import with_units
+from featplug.io.metric_table import with_units
 from featplug.io.pair_lists import write_pairs
 from featplug.io.results import StageRecorder
 from featplug.io.store import FeatureReader

@@ -101,7 +101,7 @@ def data_fingerprint(image_dir: Path, names: Sequence[str]) -> str:
 
 
 def metric(value: float, unit: str) -> dict[str, Any]:
-    """Return a metric with its unit, one of :data:`featplug.io.metric_names.METRICS`."""
+    """Return a metric with its unit, one of :data:`featplug.io.metric_table.METRICS`."""
     return {"value": value, "unit": unit}
 
 

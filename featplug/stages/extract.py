@@ -28,7 +28,7 @@ from featplug.io.images import (
 )
 from featplug.io.store import FeatureWriter, GlobalDescriptorWriter
 from featplug.methods import resolve_conf
-from featplug.stages.method_options import NetworkOptions
+from featplug.stages.shared_options import NetworkOptions
 from featplug.utils.progress import progress_bar
 
 REVISION = 1

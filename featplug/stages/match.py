@@ -22,7 +22,7 @@ from featplug.io.artifact import Provenance
 from featplug.io.pair_lists import Pair, read_pairs, unique_pairs
 from featplug.io.store import FeatureReader, MatchWriter, check_pair_names
 from featplug.methods import build_matcher, matcher_conf
-from featplug.stages.method_options import DeviceOptions
+from featplug.stages.shared_options import DeviceOptions
 from featplug.utils.progress import progress_bar
 
 REVISION = 1

@@ -37,8 +37,8 @@ from featplug.stages.extract import (
     not_yet_extracted,
     raise_if_all_skipped,
 )
-from featplug.stages.method_options import DeviceOptions
 from featplug.stages.pairs import best_pairs
+from featplug.stages.shared_options import DeviceOptions
 from featplug.utils.progress import progress_bar
 
 REVISION = 1

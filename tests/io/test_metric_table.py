@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from featplug.io.metric_names import METRICS, find_metric, with_units
+from featplug.io.metric_table import METRICS, find_metric, with_units
 from tests.documented import PAGE, metric_row
 
 
