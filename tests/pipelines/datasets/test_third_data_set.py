@@ -22,6 +22,8 @@ from pipelines.run import FeatureOptions
 from tests.pipelines.localization_contract import LocalizationContract
 from tests.recipes import import_recipe
 
+pytestmark = pytest.mark.slow
+
 _FOLDER = tempfile.TemporaryDirectory()
 recipe = import_recipe("pipelines/datasets/cambridge.py", Path(_FOLDER.name))
 CambridgeOptions = recipe.CambridgeOptions

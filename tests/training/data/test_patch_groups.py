@@ -49,7 +49,7 @@ def groups(
     photographs: Path, names: list[str], tmp_path_factory: pytest.TempPathFactory
 ) -> PatchGroups:
     path = tmp_path_factory.mktemp("groups") / "groups.h5"
-    assert list(PatchGroups.make(photographs, path, names, OPTIONS, num_workers=2)) == names
+    assert list(PatchGroups.make(photographs, path, names, OPTIONS)) == names
     return PatchGroups(path)
 
 
