@@ -113,28 +113,15 @@ def write_run(folder: Path, run: Run) -> None:
 
 
 def read_run(folder: Path) -> Run:
-    """Read a run's record.
-
-    Args:
-        folder: folder of the run, or its ``results.json``.
+    """Read the record of a benchmark from the folder of a run, or from its ``results.json``.
 
     Raises:
         FileNotFoundError: the record does not exist.
         ValueError: the record is damaged, of another version, or not a benchmark's.
     """
-    folder = Path(folder)
-    path = folder if folder.is_file() else folder / "results.json"
-    if not path.exists():
-        raise FileNotFoundError(
-            f"{path} is missing: {folder} is not the folder of a benchmark run."
-        )
-    try:
-        record = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}); run the benchmark again.") from error
-    if not isinstance(record, dict) or "benchmark" not in record:
+    path, record = read_record(folder)
+    if "benchmark" not in record:
         raise ValueError(f"{path} is not the record of a benchmark.")
-    check_version(path, record)
     try:
         rows = [_row(row) for row in record["rows"]]
         problems = [Problem(**problem) for problem in record["problems"]]
@@ -143,15 +130,31 @@ def read_run(folder: Path) -> Run:
         raise ValueError(f"{path} is damaged ({error}); run the benchmark again.") from error
 
 
-def check_version(path: Path, record: Mapping[str, Any]) -> None:
-    """Raise `ValueError` for a record of a version that this code cannot read."""
+def read_record(folder: Path) -> tuple[Path, dict[str, Any]]:
+    """Read the record of a benchmark or pipeline, and return its path and contents.
+
+    Raises:
+        FileNotFoundError: the record does not exist.
+        ValueError: the record is damaged, or of another version.
+    """
+    folder = Path(folder)
+    path = folder if folder.is_file() else folder / "results.json"
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing: {folder} is not the folder of a run.")
+    try:
+        record = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); make the run again.") from error
+    if not isinstance(record, dict):
+        raise ValueError(f"{path} is not the record of a run.")
     version = record.get("schema_version", record.get("format", 1))
     if version not in _READABLE:
         writer = record.get("environment", {}).get("featplug", "unknown")
         raise ValueError(
             f"{path} has schema version {version}, but this featplug reads up to "
-            f"{SCHEMA_VERSION}; run it again, or use featplug {writer}, which wrote it."
+            f"{SCHEMA_VERSION}; make the run again, or use featplug {writer}, which wrote it."
         )
+    return path, record
 
 
 def _row(record: Mapping[str, Any]) -> Row:

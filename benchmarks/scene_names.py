@@ -11,7 +11,7 @@ DEMO_WORLDS = {"aachen": "demo-town", "inloc": "demo-room"}
 
 
 def scene_folder(images: Path) -> Path:
-    """Return the folder that names a scene: that of the photographs, or above ``images``."""
+    """Return the folder that names a scene: its folder of photographs, or the one above images/."""
     folder = Path(images).resolve()
     return folder.parent if folder.name == "images" else folder
 

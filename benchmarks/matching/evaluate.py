@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from benchmarks.choices import FAILURES, KeypointOptions, deviation, problem_of
 from benchmarks.matching.datasets import Layout
@@ -107,8 +107,7 @@ class Benchmark:
             extracted = extract_cached(
                 options,
                 feature,
-                pair_set.folder,
-                list(dict.fromkeys(name for pair in pairs for name in (pair.name0, pair.name1))),
+                replace(pair_set, pairs=pairs),
                 max_keypoints,
                 _stem(feature, protocol, max_keypoints),
                 self._progress,
@@ -133,17 +132,14 @@ class Benchmark:
         if len(able) < len(pairs):
             number = counted(len(pairs) - len(able), "pair lacks", "pairs lack")
             reasons.append(f"{number} features")
-        common: dict[str, Any] = {
-            "feature": feature,
-            "dataset": pair_set.name,
-            "protocol": protocol.name,
-            "matcher": matcher_name,
-            "weights": extracted.weights,
-            "not_comparable": "; ".join(reason for reason in reasons if reason) or None,
-        }
-        whole: dict[str, Any] = {"stages": recorder.stages}
-        if with_pictures:
-            whole["pictures"] = self._pictures(feature, protocol, pair_set, able, results)
+        row = Row(
+            feature,
+            pair_set.name,
+            protocol.name,
+            matcher=matcher_name,
+            weights=extracted.weights,
+            not_comparable="; ".join(filter(None, reasons)) or None,
+        )
         rows = []
         for part, selected in _parts(able, protocol.by_sequence).items():
             metrics, curves = summarise(
@@ -151,8 +147,9 @@ class Benchmark:
                 [results[i] for i in selected],
                 with_mma=not protocol.one_way,  # MMA is defined for mutual neighbours
             )
-            extra = whole if part == "all" else {}
-            rows.append(Row(**common, part=part, metrics=metrics, curves=curves, **extra))
+            rows.append(replace(row, part=part, metrics=metrics, curves=curves))
+        drawn = self._pictures(feature, protocol, pair_set, able, results) if with_pictures else []
+        rows[0] = replace(rows[0], stages=recorder.stages, pictures=drawn)
         return rows, problems
 
     def _deviation(self, protocol: Protocol) -> str | None:
@@ -193,7 +190,7 @@ def _stem(feature: str, protocol: Protocol, max_keypoints: int | None) -> str:
 
 
 def _parts(pairs: Sequence[ImagePair], by_sequence: bool) -> dict[str, list[int]]:
-    """Map each part of the table to the indices of its pairs."""
+    """Map each part of the table, first ``all``, to the indices of its pairs."""
     parts: dict[str, list[int]] = {"all": list(range(len(pairs)))}
     for i, pair in enumerate(pairs):
         name = pair.sequence if by_sequence else pair.part

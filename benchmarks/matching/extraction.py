@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.choices import KeypointOptions
+from benchmarks.matching.image_pairs import PairSet
 from featplug.api import Matches, found_matches
 from featplug.base import KEYPOINT_LAST_KEYS, Matcher, choose_device
 from featplug.io.h5file import OtherContentsError
@@ -26,13 +26,12 @@ logger = logging.getLogger(__name__)
 def extract_cached(
     options: KeypointOptions,
     feature: str,
-    image_dir: Path,
-    names: Sequence[str],
+    pair_set: PairSet,
     max_keypoints: int | None,
     stem: str,
     progress: bool = False,
 ) -> ExtractSummary:
-    """Extract the features that ``features/STEM.h5`` of the output folder does not have yet.
+    """Extract the features of pairs that ``features/STEM.h5`` of the output folder lacks.
 
     A file of another conf, other weights or other images is kept and reported; the features are
     then in ``STEM-2.h5``, ``STEM-3.h5``, ….
@@ -46,9 +45,9 @@ def extract_cached(
         try:
             return extract_features(
                 feature,
-                image_dir,
+                pair_set.folder,
                 feature_path=options.output_dir / "features" / f"{next(names_of_files)}.h5",
-                image_list=names,
+                image_list=pair_set.names,
                 max_keypoints=max_keypoints,
                 weights=options.weights_of(feature),
                 device=options.device,

@@ -75,9 +75,9 @@ class Protocol:
             number = counted(len(damaged), "pair or image", "pairs or images")
             reasons.append(f"{number} cannot be used ({_some(damaged)})")
         for part, num_pairs in self.num_pairs.items():
-            found = sum(pair.part == part for pair in pair_set.pairs)
-            if found != num_pairs:
-                reasons.append(f"pairs of {part}: {found}, not {num_pairs}")
+            num_present = sum(pair.part == part for pair in pair_set.pairs)
+            if num_present != num_pairs:
+                reasons.append(f"pairs of {part}: {num_present}, not {num_pairs}")
         return "; ".join(reasons) or None
 
 
@@ -101,54 +101,27 @@ PROTOCOLS = {
         Protocol("mma-116", "hpatches", measure_plane, _PLANE),
         # ContextDesc (Luo et al., CVPR 2019, section 4.3), whose 2,048 keypoints are drawn at
         # random, or by scale in the released code; here they are the strongest.
-        Protocol(
-            "recall-contextdesc",
-            "hpatches",
-            measure_recall,
-            ("recall",),
-            max_keypoints=2048,
-            one_way=True,
-        ),
+        Protocol("recall-contextdesc", "hpatches", measure_recall, ("recall",), 2048, one_way=True),
         # LISRD (Pautrat et al., ECCV 2020, section 4.1).
-        Protocol(
-            "lisrd-480x640",
-            "hpatches",
-            measure_shared,
-            _SHARED,
-            max_keypoints=2000,
-            size=(640, 480),
-        ),
+        Protocol("lisrd-480x640", "hpatches", measure_shared, _SHARED, 2000, size=(640, 480)),
         # MTLDesc (Wang et al., AAAI 2022, "Experiments"); M.S. and HA are those at 3 px.
         Protocol(
-            "mtldesc-hpatches",
-            "hpatches",
-            measure_plane_covisible,
-            _PLANE,
+            *("mtldesc-hpatches", "hpatches", measure_plane_covisible, _PLANE),
             left_out=LARGE_SEQUENCES,
         ),
-        Protocol(
-            "oxford-mma", "oxford", measure_plane, _PLANE, max_keypoints=2048, by_sequence=True
-        ),
+        Protocol("oxford-mma", "oxford", measure_plane, _PLANE, 2048, by_sequence=True),
         # DOAP (He et al., CVPR 2018, section 5.4), at a conf's own keypoints instead of
         # Harris-Affine's.
         Protocol(
-            "oxford-ap",
-            "oxford",
-            measure_average_precision,
-            ("average_precision",),
-            max_keypoints=2048,
+            *("oxford-ap", "oxford", measure_average_precision, ("average_precision",), 2048),
             one_way=True,
             by_sequence=True,
         ),
         Protocol(
-            "rdnim",
-            "rdnim",
-            measure_shared,
-            _SHARED,
-            max_keypoints=2000,
+            *("rdnim", "rdnim", measure_shared, _SHARED, 2000),
             num_pairs={"day": NUM_PAIRS, "night": NUM_PAIRS},
         ),
-        Protocol("wxbs", "wxbs", measure_epipolar, ("recall",), max_keypoints=8000),
+        Protocol("wxbs", "wxbs", measure_epipolar, ("recall",), 8000),
     )
 }
 """Name to protocol; the first one of each layout is the default."""

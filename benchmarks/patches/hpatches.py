@@ -260,7 +260,7 @@ class _Rows:
 
 
 def _add_means(parts: Parts, name: str, values: dict[str, list[float]]) -> None:
-    """Add the mean of each level, and that of all values."""
+    """Add the mean of each level, and the mean of all values."""
     pooled = [value for of_level in values.values() for value in of_level]
     for part, of_part in {**values, "all": pooled}.items():
         parts[part].update(with_units({name: float(np.mean(of_part))}))
@@ -272,8 +272,8 @@ def _find_tasks(folder: Path) -> Path:
         if (place / "tasks").is_dir():
             return place / "tasks"
     raise FileNotFoundError(
-        f"Neither {folder} nor the two folders above it have a folder tasks; give that of "
-        "hpatches-benchmark by --tasks."
+        f"Neither {folder} nor the two folders above it have a folder tasks; give the folder tasks "
+        "of hpatches-benchmark by --tasks."
     )
 
 

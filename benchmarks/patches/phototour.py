@@ -65,7 +65,7 @@ class PhotoTour(PatchSet):
             known = f"{expected:,} patches" if expected else "one of the published sets"
             return f"{self.name} has {num_patches:,} patches and is not {known}."
         if self.pairs_file.name != PAIRS:
-            return f"The pairs are those of {self.pairs_file.name}, not of {PAIRS}."
+            return f"The pairs are from {self.pairs_file.name}, not from {PAIRS}."
         return None
 
     def files(self) -> list[str]:

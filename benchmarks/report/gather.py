@@ -122,7 +122,7 @@ def make_report(
 
 
 def _only_run(folder: Path, loaded: list[LoadedRun]) -> LoadedRun:
-    folders = {found.resolve() for found in find_runs([folder])}
+    folders = {inside.resolve() for inside in find_runs([folder])}
     matching = [entry for entry in loaded if entry.folder.resolve() in folders]
     if len(folders) > 1 or not matching:
         raise ValueError(f"{folder} is not one readable run; give --compare two folders of runs.")
@@ -143,14 +143,14 @@ def _section(number: int, table: Table, colours: Colours) -> Section:
 
 
 def _headlines(table: Table) -> list[Headline]:
-    found = []
+    headlines = []
     for name, label in table.metrics.items():
         for part in table.parts_of(name) if label.role == "headline" else []:
             lines = table.of_parts([part])
             having = [line for line in lines if name in line.cells]
             best = best_lines(lines, name, label)
             second = runner_up(lines, name, label)
-            found.append(
+            headlines.append(
                 Headline(
                     part,
                     name,
@@ -161,7 +161,7 @@ def _headlines(table: Table) -> list[Headline]:
                     second.cells[name].mean if second else None,
                 )
             )
-    return found
+    return headlines
 
 
 def _rows(table: Table) -> Iterable[tuple[str, LoadedRun, Row]]:
@@ -179,9 +179,9 @@ def _add_pictures(sections: list[Section], problems: list[Problem]) -> None:
                 of_series = by_series.setdefault(series, {})
                 of_series.setdefault(loaded.folder / picture.path, (loaded, title))
         ranked = [
-            (rank, series, path, *found)
+            (rank, series, path, loaded, title)
             for series, of_series in by_series.items()
-            for rank, (path, found) in enumerate(of_series.items())
+            for rank, (path, (loaded, title)) in enumerate(of_series.items())
         ]
         for rank, series, path, loaded, title in sorted(ranked, key=lambda entry: entry[0]):
             if left == 0 or rank >= MAX_PICTURES_OF_FEATURE:

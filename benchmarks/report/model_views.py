@@ -79,20 +79,21 @@ def view_model(folder: Path, max_points: int = MAX_POINTS_OF_MODEL, seed: int = 
     shown = shown[order][np.argsort(-lengths[shown][order], kind="stable")][:max_points]
     names, intrinsics = list(poses), model_cameras(model)
     step = -(-len(names) // MAX_CAMERAS)
-    cameras = [
-        np.concatenate(
-            [
-                (axes @ centre - middle) / radius,
-                (pose[:, :3] @ axes.T).ravel(),
-                _half_size(intrinsics[name]),
-            ]
-        )
-        for name, pose, centre in zip(names, cam_from_world, centres, strict=True)
+    half_sizes = [
+        np.array([camera.width, camera.height]) / (2 * camera.mean_focal_length())
+        for camera in (intrinsics[name] for name in names)
     ]
+    cameras = np.column_stack(
+        [
+            (centres @ axes.T - middle) / radius,
+            (cam_from_world[:, :, :3] @ axes.T).reshape(len(names), 9),
+            half_sizes,
+        ]
+    )
     return ModelView(
         np.rint(placed[shown] / _REACH * 32767).astype(np.int16),
         colours[shown],
-        np.array(cameras[::step]),
+        cameras[::step],
         names[::step],
         len(points),
         len(names),
@@ -123,10 +124,6 @@ def _frame(points: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, float]:
     bounds = [np.quantile(xyz, (0.03, 0.97), axis=0) for xyz in (points, centres) if len(xyz)]
     low, high = np.min(bounds, axis=(0, 1)), np.max(bounds, axis=(0, 1))
     return (low + high) / 2, float(np.linalg.norm(high - low)) / 2 or 1.0
-
-
-def _half_size(camera: pycolmap.Camera) -> np.ndarray:
-    return np.array([camera.width, camera.height]) / (2 * camera.mean_focal_length())
 
 
 def _base64(values: np.ndarray) -> str:

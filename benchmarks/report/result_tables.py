@@ -207,9 +207,9 @@ def _table(benchmark: str, dataset: str, protocol: str, entries: list[Entry]) ->
                 line.cells[name].is_best = True
     rows = [(line, line.mean_row()) for line in lines]
     published = [
-        ComparedLine(line, found, _label_of(found.published, metrics))
+        ComparedLine(line, comparison, _label_of(comparison.published, metrics))
         for line, row in rows
-        for found in compare(benchmark, row, line.rows[0][0].run.options)
+        for comparison in compare(benchmark, row, line.rows[0][0].run.options)
     ]
     # Published numbers are loaded once, so an equal number is the same object.
     ours = {id(entry.comparison.published) for entry in published}
@@ -259,7 +259,8 @@ def _line(series: str, part: str, rows: list[Entry]) -> Line:
     for _, row in rows:
         for name, entry in row.metrics.items():
             values.setdefault(name, []).append(float(entry["value"]))
-    return Line(series, part, rows, {name: Cell(tuple(found)) for name, found in values.items()})
+    cells = {name: Cell(tuple(of_metric)) for name, of_metric in values.items()}
+    return Line(series, part, rows, cells)
 
 
 def best_lines(lines: Sequence[Line], name: str, label: Metric) -> list[Line]:
@@ -277,7 +278,7 @@ def best_lines(lines: Sequence[Line], name: str, label: Metric) -> list[Line]:
 
 
 def runner_up(lines: Sequence[Line], name: str, label: Metric) -> Line | None:
-    """Return the best line after the best ones; None where none is the best."""
+    """Return the best of the other lines, where :func:`best_lines` returns any."""
     best = best_lines(lines, name, label)
     others = [line for line in lines if name in line.cells and line not in best]
     if not best:

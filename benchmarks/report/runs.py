@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.record import Picture, Problem, Row, Run, check_version, read_run
+from benchmarks.record import Picture, Problem, Row, Run, read_record, read_run
 from benchmarks.scene_names import DEMO_WORLDS, metrics_by_part, scene_folder
 
 _PICTURE = "localization.png"
@@ -30,29 +29,24 @@ def find_runs(paths: Iterable[Path]) -> list[Path]:
     Raises:
         FileNotFoundError: a folder does not exist, or contains no run.
     """
-    found: list[Path] = []
+    folders: dict[Path, Path] = {}
     for path in map(Path, paths):
-        if path.is_file():
-            found.append(path.parent)
-        elif (path / "results.json").exists():
-            found.append(path)
-        elif path.is_dir():
-            inside = list(_runs_inside(path))
-            if not inside:
-                raise FileNotFoundError(f"{path} contains no run (no results.json).")
-            found += inside
-        else:
+        if not path.exists():
             raise FileNotFoundError(f"{path} does not exist; give the folders of runs.")
-    return list({folder.resolve(): folder for folder in found}.values())
+        inside = list(_topmost_runs(path.parent if path.is_file() else path))
+        if not inside:
+            raise FileNotFoundError(f"{path} contains no run (no results.json).")
+        folders |= {folder.resolve(): folder for folder in inside}
+    return list(folders.values())
 
 
-def _runs_inside(folder: Path) -> Iterator[Path]:
+def _topmost_runs(folder: Path) -> Iterator[Path]:
     """Yield the topmost folders with a record; records below belong to the run above them."""
-    for child in sorted(entry for entry in folder.iterdir() if entry.is_dir()):
-        if (child / "results.json").exists():
-            yield child
-        else:
-            yield from _runs_inside(child)
+    if (folder / "results.json").exists():
+        yield folder
+    else:
+        for child in sorted(entry for entry in folder.iterdir() if entry.is_dir()):
+            yield from _topmost_runs(child)
 
 
 def load_runs(folders: Sequence[Path]) -> tuple[list[LoadedRun], list[Problem]]:
@@ -86,18 +80,13 @@ def _names(folders: Sequence[Path]) -> list[str]:
 
 
 def _load(folder: Path) -> Run:
-    path = folder / "results.json"
+    path, record = read_record(folder)
+    if "pipeline" not in record:
+        return read_run(folder)
     try:
-        record = json.loads(path.read_text("utf-8"))
-    except ValueError:
-        record = None  # read_run reports it
-    if isinstance(record, dict) and "pipeline" in record:
-        check_version(path, record)
-        try:
-            return _run_of_pipeline(record, folder)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path} is damaged ({error!r}); run the pipeline again.") from error
-    return read_run(folder)
+        return _run_of_pipeline(record, folder)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is damaged ({error!r}); run the pipeline again.") from error
 
 
 def _run_of_pipeline(record: Mapping[str, Any], folder: Path) -> Run:
@@ -116,7 +105,7 @@ def _run_of_pipeline(record: Mapping[str, Any], folder: Path) -> Run:
         "seed": record["options"].get("seed"),
         "matcher": _short_name(record["matcher"]),
         "weights": record["weights"],
-        "not_comparable": f"made by pipelines.{pipeline}, with options of its own",
+        "not_comparable": f"made by pipelines.{pipeline}, which follows no protocol",
     }
     by_part = metrics_by_part(record["metrics"], conditions)
     whole = Row(
@@ -126,7 +115,7 @@ def _run_of_pipeline(record: Mapping[str, Any], folder: Path) -> Run:
         pictures=[Picture(_PICTURE, "cameras and matches")] if (folder / _PICTURE).exists() else [],
         model=next((m for m in ("model", "sfm/model") if (folder / m).is_dir()), None),
     )
-    parts = [Row(**common, part=part, metrics=found) for part, found in by_part.items()]
+    parts = [Row(**common, part=part, metrics=metrics) for part, metrics in by_part.items()]
     return Run(
         benchmark="reconstruction" if is_sfm else "localization",
         options=record["options"],

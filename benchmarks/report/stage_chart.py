@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,12 +59,13 @@ def stage_chart(table: Table) -> StageChart | None:
     colours = {stage: number % MAX_COLOURS for number, stage in enumerate(stages)}
     seconds = dict(zip(names, (_means(line, "seconds") for line in lines), strict=True))
     memory = dict(zip(names, (_means(line, "peak_memory_mib") for line in lines), strict=True))
-    longest = max(sum(found.values()) for found in seconds.values()) or 1.0
-    largest = max((value for found in memory.values() for value in found.values()), default=1.0)
+    longest = max(sum(of_stages.values()) for of_stages in seconds.values()) or 1.0
+    peaks = {name: max(of.items(), key=lambda item: item[1]) for name, of in memory.items() if of}
+    largest = max((peak for _, peak in peaks.values()), default=1.0)
     return StageChart(
         stages,
-        [_time_stack(name, seconds[name], longest, colours) for name in names],
-        [_memory_stack(name, memory[name], largest, colours) for name in names if memory[name]],
+        [_stack(name, seconds[name], longest, colours, _duration) for name in names],
+        [_stack(name, dict([peak]), largest, colours, _mebibytes) for name, peak in peaks.items()],
         {
             name: {
                 stage: _stage_cell(value, memory[name].get(stage))
@@ -75,44 +76,43 @@ def stage_chart(table: Table) -> StageChart | None:
     )
 
 
-def _time_stack(
-    name: str, seconds: Mapping[str, float], longest: float, colours: Mapping[str, int]
+def _stack(
+    name: str,
+    values: Mapping[str, float],
+    largest: float,
+    colours: Mapping[str, int],
+    show: Callable[[float], str],
 ) -> Stack:
-    ends = 100 * np.cumsum([0.0, *seconds.values()]) / longest
+    ends = 100 * np.cumsum([0.0, *values.values()]) / largest
     segments = [
         Segment(
             stage,
             colours[stage],
             round(float(start), 2),
             round(float(end - start), 2),
-            f"{stage}: {_duration(seconds[stage])}",
+            f"{stage}: {show(values[stage])}",
         )
-        for stage, start, end in zip(seconds, ends[:-1], ends[1:], strict=True)
+        for stage, start, end in zip(values, ends[:-1], ends[1:], strict=True)
     ]
-    return Stack(name, segments, _duration(sum(seconds.values())))
-
-
-def _memory_stack(
-    name: str, memory: Mapping[str, float], largest: float, colours: Mapping[str, int]
-) -> Stack:
-    most = max(memory, key=lambda stage: memory[stage])
-    total = f"{format_value(memory[most], 0)} MiB"
-    length = round(100 * memory[most] / largest, 2)
-    return Stack(name, [Segment(most, colours[most], 0.0, length, f"{most}: {total}")], total)
+    return Stack(name, segments, show(sum(values.values())))
 
 
 def _stage_cell(seconds: float, memory: float | None) -> str:
     text = f"{format_value(seconds, 1)} s"
-    return text if memory is None else f"{text}, {format_value(memory, 0)} MiB"
+    return text if memory is None else f"{text}, {_mebibytes(memory)}"
+
+
+def _mebibytes(memory: float) -> str:
+    return f"{format_value(memory, 0)} MiB"
 
 
 def _means(line: Line, what: str) -> Mapping[str, float]:
-    found: dict[str, list[float]] = {}
+    values: dict[str, list[float]] = {}
     for _, row in line.rows:
         for stage, measured in row.stages.items():
             if what in measured:
-                found.setdefault(stage, []).append(float(measured[what]))
-    return {stage: float(np.mean(values)) for stage, values in found.items()}
+                values.setdefault(stage, []).append(float(measured[what]))
+    return {stage: float(np.mean(of_stage)) for stage, of_stage in values.items()}
 
 
 def _duration(seconds: float) -> str:

@@ -157,8 +157,8 @@ def tables(run: Run) -> list[str]:
         figures = [_figures(row) for row in rows]
         heads = list(dict.fromkeys([*_HEADS.values(), *(head for f in figures for head in f)]))
         cells = [["feature", *heads]]
-        for row, found in zip(rows, figures, strict=True):
-            shown = (short_number(found[h]) if h in found else NOTHING for h in heads)
+        for row, of_row in zip(rows, figures, strict=True):
+            shown = (short_number(of_row[h]) if h in of_row else NOTHING for h in heads)
             cells.append([row.feature, *shown])
         axis = next((curve.x_label for row in rows for curve in row.curves.values()), "stage")
         lines += ["", f"{case}: seconds in all, and by {axis}", *table_lines(cells)]

@@ -1,4 +1,4 @@
-"""The measurements: ours, and those of peers that do the same."""
+"""The measurements of featplug, and of peers that do the same."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.speed.measure import CaseName, Measurement, Sample, Setup, Step, measure_step
+from featplug.api import load
 from featplug.base import KEYPOINT_LAST_KEYS, Matcher, choose_device
 from featplug.colmap.mapping import log_to_file
 from featplug.io.images import list_images, load_image
@@ -23,13 +24,7 @@ from featplug.io.metric_table import with_units
 from featplug.io.pair_lists import write_pairs
 from featplug.io.results import StageRecorder
 from featplug.io.store import FeatureReader
-from featplug.methods import (
-    build_extractor,
-    build_matcher,
-    feature_conf,
-    matcher_conf,
-    resolve_conf,
-)
+from featplug.methods import build_matcher, feature_conf, matcher_conf
 from featplug.metrics.poses import reconstruction_statistics
 from featplug.stages.extract import extract_features
 from featplug.stages.pairs import exhaustive
@@ -114,19 +109,19 @@ def _model_metrics(model: pycolmap.Reconstruction | None) -> dict[str, dict[str,
 @torch.inference_mode()
 def image_size_ours(setup: Setup) -> Sample:
     """Measure extraction from one photograph at several sizes, up to its own."""
-    device = choose_device(setup.options.device)
-    conf = resolve_conf(
+    options = setup.options
+    feature = load(
         setup.feature,
-        max_keypoints=setup.options.max_keypoints,
-        weights=setup.options.weights_of(setup.feature),
+        max_keypoints=options.max_keypoints,
+        weights=options.weights_of(setup.feature),
+        device=options.device,
     )
-    extractor = build_extractor(conf["model"]).eval().to(device)
 
     def extract(image: np.ndarray) -> int:
-        features = extractor({"image": torch.from_numpy(image)[None].to(device)})
-        return len(features["keypoints"][0])
+        batch = torch.from_numpy(image)[None].to(feature.device)
+        return len(feature.extractor({"image": batch})["keypoints"][0])
 
-    return _over_image_sizes(setup, extract, device)
+    return _over_image_sizes(setup, extract, feature.device)
 
 
 @torch.inference_mode()
@@ -214,8 +209,8 @@ def _pair(sides: Sequence[Mapping[str, Tensor]], num: int) -> dict[str, Tensor]:
 def _sides(setup: Setup) -> list[dict[str, Tensor]]:
     """Return two images' features, each pooled from half of the photographs and shuffled.
 
-    No single photograph has as many keypoints, and descriptors drawn at random would be easier to
-    tell apart than true ones.
+    No single photograph has as many keypoints, and random descriptors would be easier to match than
+    true ones.
     """
     matcher = _matcher(setup.feature)
     keys = (*matcher.required_keys, *matcher.optional_keys)
@@ -236,13 +231,13 @@ def _sides(setup: Setup) -> list[dict[str, Tensor]]:
 
 def _features(setup: Setup) -> Path:
     """Extract the features of the photographs, unless the file already has them."""
-    options = setup.options.extraction(setup.feature)
+    options = setup.options
     return extract_features(
         setup.feature,
-        setup.options.images,
+        options.images,
         setup.work / f"keypoints-{setup.feature}",
         max_keypoints=options.max_keypoints,
-        weights=options.weights,
+        weights=options.weights_of(setup.feature),
         device=options.device,
     ).feature_path
 

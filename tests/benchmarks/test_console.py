@@ -40,22 +40,22 @@ def a_row(points: float, **entries: Any) -> Row:
     return Row("contextdesc", "fountain-P11", protocol, seed=1, metrics=metrics, **entries)
 
 
-def test_a_run_is_set_beside_published_numbers_unless_it_deviates(
+def test_a_run_is_compared_with_published_numbers_unless_it_deviates(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     deviating = a_row(4000, not_comparable="max_keypoints 500 asked for")
     conclude(Run("reconstruction", {}, {}, [a_row(17000), deviating]), Path("out"), ["a table"])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "a table"
-    (beside,) = (" ".join(line.split()) for line in lines if "16,965" in line)
-    assert beside.startswith("fountain-P11 contextdesc 1 sparse_points 17,000 16,965 +35 ")
+    (compared,) = (" ".join(line.split()) for line in lines if "16,965" in line)
+    assert compared.startswith("fountain-P11 contextdesc 1 sparse_points 17,000 16,965 +35 ")
     assert not [line for line in lines if "4000" in line]
     assert "not compared with published numbers: max_keypoints 500 asked for" in "\n".join(lines)
     assert len([line for line in lines if "Another version of COLMAP" in line]) == 1
     assert lines[-1] == "all figures are in out/results.json"
 
 
-def test_a_run_without_rows_fails_once_its_problems_are_told(
+def test_a_run_without_rows_fails_once_its_problems_are_printed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     run = Run("matching", {}, {}, problems=[Problem("sifd", "There is no feature 'sifd'.")])

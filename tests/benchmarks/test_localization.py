@@ -91,7 +91,7 @@ def test_a_scanned_room_is_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert table([row])[1].split()[:6] == ["sift", "all", "0", "4", "of", "4"]
 
 
-def test_what_does_not_fit_is_refused(
+def test_what_does_not_fit_is_rejected(
     tmp_path: Path, aachen_room: Path, refusal: Callable[..., str]
 ) -> None:
     prog = "python -m benchmarks.localization"

@@ -63,7 +63,7 @@ def test_numbers_are_those_that_are_printed(
 
 
 def test_means_that_tables_print_are_the_means_of_their_numbers() -> None:
-    """A slip of a digit in a table would show in the means that the paper prints beside it.
+    """A slip of a digit in a table would show in the means that the paper prints next to it.
 
     The paper cuts some of its means, 1.7667 to 1.76, and rounds others.
     """
@@ -140,7 +140,7 @@ def test_the_numbers_are_found_from_any_folder(
     assert load_published() == numbers
 
 
-def test_a_row_is_set_beside_the_table_it_belongs_to() -> None:
+def test_a_row_is_compared_with_its_table() -> None:
     (comparison,) = compare("reconstruction", reconstruction("contextdesc", 17000))
     assert comparison.reason is None
     assert comparison.difference == 17000 - 16965

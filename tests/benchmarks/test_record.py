@@ -61,7 +61,7 @@ def test_records_of_the_first_version_are_read(tmp_path: Path) -> None:
     assert read_run(tmp_path) == a_run()
 
 
-def test_other_files_are_refused(tmp_path: Path) -> None:
+def test_other_files_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=tmp_path.name):
         read_run(tmp_path)
     (tmp_path / "results.json").write_text('{"pipeline": "sfm"}')

@@ -180,6 +180,6 @@ def test_peers_are_measured_where_they_do_the_same(images: Path, tmp_path: Path)
         ({"repeats": 0}, "--repeats"),
     ],
 )
-def test_bad_requests_are_refused(images: Path, change: dict[str, Any], remedy: str) -> None:
+def test_bad_requests_are_rejected(images: Path, change: dict[str, Any], remedy: str) -> None:
     with pytest.raises(ValueError, match=remedy):
         main(SpeedOptions(images, **change))

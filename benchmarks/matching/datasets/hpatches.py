@@ -52,13 +52,13 @@ _PARTS = {"i": "illumination", "v": "viewpoint"}
 
 def read(folder: Path) -> PairSet:
     """Read all sequences of the folder."""
-    found = PairSet("hpatches", folder, [], sequences=SEQUENCES)
+    pair_set = PairSet("hpatches", folder, [], sequences=SEQUENCES)
     for sequence in sorted({file.parent for file in folder.glob("[iv]_*/H_1_*")}):
         images = images_of(sequence)
         for k in range(2, 7):  # a missing one of the five is a problem
             file = sequence / f"H_1_{k}"
-            add_pair(found, file, partial(_pair, file, images))
-    return found
+            add_pair(pair_set, file, partial(_pair, file, images))
+    return pair_set
 
 
 def _pair(file: Path, images: dict[str, str]) -> ImagePair:

@@ -34,15 +34,15 @@ _OTHER_SIZES = {"wall/img1": (1000, 700)}
 
 def read(folder: Path) -> PairSet:
     """Read all sequences of the folder."""
-    found = PairSet("oxford", folder, [], sequences=tuple(_SIZES))
+    pair_set = PairSet("oxford", folder, [], sequences=tuple(_SIZES))
     for sequence in sorted({file.parent for file in folder.glob("*/H1to*p")}):
         files = sorted(sequence.glob("H1to*p"))
         if sequence.name in _SIZES:
             files = [sequence / f"H1to{k}p" for k in range(2, 7)]
         images = images_of(sequence)
         for file in files:
-            add_pair(found, file, partial(_pair, file, images))
-    return found
+            add_pair(pair_set, file, partial(_pair, file, images))
+    return pair_set
 
 
 def _pair(file: Path, images: dict[str, str]) -> ImagePair:

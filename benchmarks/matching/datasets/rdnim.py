@@ -19,12 +19,12 @@ _REFERENCES = ("day", "night")
 
 def read(folder: Path) -> PairSet:
     """Read all sequences of the folder."""
-    found = PairSet("rdnim", folder, [])
+    pair_set = PairSet("rdnim", folder, [])
     for image in sorted(folder.glob("images/*/*.jpg")):
         truth = image.with_suffix(".txt")
         for part in _REFERENCES:
-            add_pair(found, truth, partial(_pair, folder, image, part, truth))
-    return found
+            add_pair(pair_set, truth, partial(_pair, folder, image, part, truth))
+    return pair_set
 
 
 def _pair(folder: Path, image: Path, part: str, truth: Path) -> ImagePair:

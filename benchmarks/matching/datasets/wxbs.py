@@ -18,14 +18,14 @@ _VALIDATION = ("kyiv_dolltheater2", "petrzin")
 
 def read(folder: Path) -> PairSet:
     """Read all pairs of the folder, but those for validation."""
-    found = PairSet("wxbs", folder, [])
+    pair_set = PairSet("wxbs", folder, [])
     truths = [f for name in ("corrs.txt", "F.txt") for f in folder.glob(f"**/{name}")]
     for pair_folder in sorted({file.parent for file in truths}):
         depth = len(pair_folder.relative_to(folder).parts)
         if depth in (1, 2) and pair_folder.name not in _VALIDATION:
             truth = min(f for f in truths if f.parent == pair_folder)
-            add_pair(found, truth, partial(_pair, folder, pair_folder))
-    return found
+            add_pair(pair_set, truth, partial(_pair, folder, pair_folder))
+    return pair_set
 
 
 def _pair(folder: Path, pair_folder: Path) -> ImagePair:

@@ -265,7 +265,7 @@ def test_bad_input_is_named_and_the_rest_measured(
     assert "1 pair lacks features" in reason
 
 
-def test_oxford_images_of_another_size_are_refused(tmp_path: Path) -> None:
+def test_oxford_images_of_another_size_are_rejected(tmp_path: Path) -> None:
     write_oxford(tmp_path / "data", "graf")
     write_oxford(tmp_path / "data", "own")
     run_benchmark(tmp_path / "data", tmp_path, max_keypoints=100, pictures=False)

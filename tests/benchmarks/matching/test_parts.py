@@ -61,7 +61,7 @@ def test_an_image_too_large_to_be_read_costs_its_pair(
 ) -> None:
     write_hpatches(tmp_path, "v_wall")
     Image.new("RGB", (400, 300)).save(tmp_path / "v_wall" / "4.ppm")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50_000)  # Pillow refuses twice as many
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50_000)  # Pillow rejects twice as many
     pair_set = read_pairs(tmp_path, "hpatches")
     assert len(pair_set.pairs) == 4
     (problem,) = pair_set.problems

@@ -15,7 +15,7 @@ def rdnim(num_day: int, num_night: int, *damaged: str) -> PairSet:
     return PairSet("rdnim", Path(), pairs, [Problem(name, "damaged") for name in damaged])
 
 
-def test_missing_pairs_are_counted_beside_damaged_ones() -> None:
+def test_missing_pairs_are_counted_next_to_damaged_ones() -> None:
     assert PROTOCOLS["rdnim"].deviation(rdnim(1722, 1722)) is None
     assert PROTOCOLS["rdnim"].deviation(rdnim(1400, 1, "images/1/2.txt")) == (
         "1 pair or image cannot be used (images/1/2.txt); "

@@ -1,4 +1,4 @@
-"""A run that was stopped goes on where it was."""
+"""A run that was stopped resumes where it was stopped."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_only_what_is_missing_is_described_again(sets: Path, tmp_path: Path) -> 
     np.testing.assert_array_equal(kept, expected)
 
 
-def test_other_weights_and_other_data_are_described_anew(sets: Path, tmp_path: Path) -> None:
+def test_other_weights_and_other_data_are_described_again(sets: Path, tmp_path: Path) -> None:
     patch_set = HPatches(sets / "hpatches")
     describe(PatchDescriptor("net", Rows(), [WEIGHTS]), patch_set, tmp_path)
     others = Rows()
@@ -69,7 +69,7 @@ def test_functions_of_the_users_are_always_called(sets: Path, tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == []
 
 
-def test_descriptors_of_different_lengths_are_refused(sets: Path) -> None:
+def test_descriptors_of_different_lengths_are_rejected(sets: Path) -> None:
     lengths = iter(range(1, 100))
     descriptor = PatchDescriptor("net", lambda patches: np.zeros((len(patches), next(lengths))))
     with pytest.raises(ValueError, match="descriptors of different lengths"):

@@ -1,4 +1,4 @@
-"""HPatches' three tasks, beside loops over their lists and scikit-learn."""
+"""HPatches' three tasks, compared with loops over their lists and scikit-learn."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def test_all_sets_are_measured_and_recorded(
     assert "87.9" not in printed
 
 
-def test_published_numbers_stand_beside_those_of_the_same_data(
+def test_published_numbers_are_printed_next_to_those_of_the_same_data(
     sets: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -77,17 +77,19 @@ def test_published_numbers_stand_beside_those_of_the_same_data(
 def test_bad_input_is_named_in_one_line(
     sets: Path, tmp_path: Path, refusal: Callable[..., str]
 ) -> None:
-    def refused(*arguments: object) -> str:
+    def rejected(*arguments: object) -> str:
         outputs = ("--outputs", tmp_path / "out")
         return refusal(main, "python -m benchmarks.patches", *arguments, *outputs)
 
     rome = sets / "romepatches"
-    assert "weights for doap, which is not among the features" in refused(
+    assert "weights for doap, which is not among the features" in rejected(
         "--dataset", rome, "--weights", "doap", "official"
     )
-    assert "--num-distractors must be above 0" in refused("--dataset", rome, "--num-distractors", 0)
+    assert "--num-distractors must be above 0" in rejected(
+        "--dataset", rome, "--num-distractors", 0
+    )
     assert not (tmp_path / "out").exists()
-    assert "Nothing could be measured" in refused("--dataset", tmp_path, tmp_path / "absent")
+    assert "Nothing could be measured" in rejected("--dataset", tmp_path, tmp_path / "absent")
     empty, absent = read_run(tmp_path / "out").problems
     assert "has no set of patches" in empty.reason
     assert "absent does not exist" in absent.reason

@@ -67,7 +67,7 @@ def test_the_list_that_is_reported_is_preferred_and_others_are_not_comparable(
     )
     monkeypatch.setattr(phototour, "NUM_PATCHES", {"liberty": num})
     assert PhotoTour(folder).not_comparable == (
-        f"The pairs are those of m50_120_120_0.txt, not of {PAIRS}."
+        f"The pairs are from m50_120_120_0.txt, not from {PAIRS}."
     )
     shutil.copy(folder / "m50_120_120_0.txt", folder / PAIRS)
     whole = PhotoTour(folder)

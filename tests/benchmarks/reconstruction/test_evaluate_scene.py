@@ -115,17 +115,17 @@ def test_the_same_pairs_are_drawn_for_all_features(
             assert cv2.imread(str(options.outputs / picture.path)).shape[1] > 600
 
 
-def test_what_fails_is_told_once(run: Run) -> None:
-    told = {problem.subject: problem.reason for problem in run.problems}
-    assert len(told) == len(run.problems) == 4
-    assert told["sift, named again"] == "each feature is measured once"
-    assert "There is no feature 'shift'" in told["shift"]
-    assert "99.jpg" in told["corner/99.jpg"]
-    (nowhere,) = (reason for subject, reason in told.items() if subject.endswith("nowhere"))
+def test_each_failure_is_reported_once(run: Run) -> None:
+    reported = {problem.subject: problem.reason for problem in run.problems}
+    assert len(reported) == len(run.problems) == 4
+    assert reported["sift, named again"] == "each feature is measured once"
+    assert "There is no feature 'shift'" in reported["shift"]
+    assert "99.jpg" in reported["corner/99.jpg"]
+    (nowhere,) = (reason for subject, reason in reported.items() if subject.endswith("nowhere"))
     assert "scene folder" in nowhere
 
 
-def test_a_second_run_makes_nothing_anew(
+def test_a_second_run_makes_nothing_again(
     run: Run, options: ReconstructionOptions, mapped: list[int]
 ) -> None:
     files = sorted(options.outputs.rglob("*.h5"))
@@ -174,7 +174,7 @@ def test_only_what_was_made_the_same_way_is_used_again(
     assert mapped == [7, 1, 0, 7]
 
 
-def test_other_photographs_are_refused(
+def test_other_photographs_are_rejected(
     run: Run, options: ReconstructionOptions, corner: Path, tmp_path: Path, mapped: list[int]
 ) -> None:
     own = copied(options, tmp_path / "out")
@@ -221,7 +221,7 @@ def test_bad_requests_are_one_line_and_exit_code_2(
     assert message in line
 
 
-def test_scenes_of_one_name_are_refused(
+def test_scenes_of_one_name_are_rejected(
     corner: Path, tmp_path: Path, refusal: Callable[..., str]
 ) -> None:
     other = shutil.copytree(corner, tmp_path / "corner")
@@ -229,7 +229,7 @@ def test_scenes_of_one_name_are_refused(
     assert "are both named corner; rename one of the folders" in line
 
 
-def test_dense_points_are_told_where_they_cannot_be_made(
+def test_missing_dense_points_are_reported_where_they_cannot_be_made(
     run: Run, options: ReconstructionOptions, tmp_path: Path
 ) -> None:
     if pycolmap.has_cuda:

@@ -30,7 +30,7 @@ def test_a_folder_of_photographs_alone(tmp_path: Path) -> None:
     assert find_scene(scene) == Scene("street", scene.resolve(), None)
 
 
-def test_two_sets_of_true_poses_are_refused(tmp_path: Path) -> None:
+def test_two_sets_of_true_poses_are_rejected(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "0.jpg.camera").touch()

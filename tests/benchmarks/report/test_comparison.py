@@ -69,7 +69,7 @@ def test_one_feature_each_are_compared_though_they_differ() -> None:
     assert points(comparison.differences).series == "sift − d2net"
 
 
-def test_what_only_one_has_is_named_and_nothing_in_common_is_refused() -> None:
+def test_what_only_one_has_is_named_and_nothing_in_common_is_rejected() -> None:
     both = [reconstruction_row(name, 0, 1) for name in ("sift", "doap")]
     a = LoadedRun(Path("a"), "a", make_run("reconstruction", both))
     comparison = compare_runs(a, run_of("b", [1]))

@@ -74,7 +74,7 @@ def test_json_has_everything(report: Report) -> None:
     assert {d["difference"] for d in found["comparison"]["differences"]} == {0.0}
 
 
-def test_files_are_beside_the_page(report: Report, tmp_path: Path) -> None:
+def test_files_are_next_to_the_page(report: Report, tmp_path: Path) -> None:
     written = write_formats(report, tmp_path / "page.html", ["md", "csv", "tex", "json", "md"])
     assert [path.name for path in written] == ["page.md", "page.csv", "page.tex", "page.json"]
     assert sorted(tmp_path.iterdir()) == sorted(written)

@@ -50,7 +50,7 @@ def test_a_view_is_upright_of_unit_size_and_small(model: Path) -> None:
     assert np.linalg.norm(view.cameras[:, :3], axis=1).max() < 1.5
 
 
-def test_damaged_models_are_refused_by_name(tmp_path: Path) -> None:
+def test_damaged_models_are_rejected_by_name(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=tmp_path.name):
         view_model(tmp_path)
     pycolmap.Reconstruction().write(str(tmp_path))

@@ -83,7 +83,7 @@ def test_the_best_is_of_each_part() -> None:
     assert found == [("illumination", "a"), ("viewpoint", "b")]
 
 
-def test_rows_of_one_feature_that_are_no_seeds_of_each_other_are_told_apart() -> None:
+def test_rows_of_one_feature_that_are_no_seeds_of_each_other_are_separate() -> None:
     row = reconstruction_row("sift", 0, 5)
     with_matchers = [reconstruction_row("sift", 0, 5, matcher=name) for name in ("NN", "LG")]
     cases: list[tuple[list[Table], list[str]]] = [
