@@ -39,7 +39,7 @@ class ReconstructionOptions(SeedOptions, KeypointOptions):
     camera: CameraOptions = field(default_factory=CameraOptions)
     """Models of the COLMAP cameras."""
     dense: bool = False
-    """Also make dense points by multi-view stereo, which needs a pycolmap with CUDA."""
+    """Also make dense points by multi-view stereo, which is slow and needs a pycolmap with CUDA."""
     memory_gib: float = 1.0
     """Memory for matching, in GiB."""
     overwrite: bool = False
