@@ -15,28 +15,17 @@ import pycolmap
 
 from featplug.cli.command_line import Unprefixed, leave_config, run_command
 from featplug.colmap.cameras import CameraOptions, check_camera
-from featplug.colmap.database import (
-    VerificationSummary,
-    create_database,
-    image_ids,
-    import_features,
-    import_matches,
-    verify_matches,
-)
-from featplug.colmap.mapping import (
-    global_mapping,
-    incremental_mapping,
-    log_to_file,
-    require_global_mapping,
-)
+from featplug.colmap.database import VerificationSummary
+from featplug.colmap.mapping import require_global_mapping
 from featplug.io.images import list_images
 from featplug.io.pair_lists import Pair, read_pairs, unique_pairs, write_pairs
 from featplug.io.results import StageRecorder, metric, write_results
-from featplug.io.store import FeatureReader, MatchReader
+from featplug.io.store import FeatureReader
 from featplug.metrics.poses import aligned_pose_errors, model_poses, reconstruction_statistics
 from featplug.stages import pairs
+from featplug.stages.map import MapOptions, map_images
 from featplug.stages.retrieve import RetrievalSummary
-from featplug.utils.progress import progress_bar
+from featplug.stages.verify import VerifyOptions, verify_pairs
 from pipelines.datasets.reference import read_reference_poses, reference_unit
 from pipelines.run import (
     Features,
@@ -197,14 +186,24 @@ def map_scene(scene: MatchedScene, options: SfmOptions, progress: bool = False) 
     outputs, features = options.output_dir, scene.features
     _remove_old_model(outputs)
     recorder = StageRecorder()
-    log = outputs / "colmap.log"
-    with recorder.stage("verify"), log_to_file(log):
-        verified = _verify(options, scene)
-    with recorder.stage("map"), log_to_file(log):
-        model = _map(options, progress)
-    (outputs / "model").mkdir()
-    model.write(str(outputs / "model"))
-    model.export_PLY(str(outputs / "points.ply"))
+    database = outputs / "database.db"
+    with recorder.stage("verify"):
+        verified = verify_pairs(
+            database,
+            options.images,
+            features.names,
+            features.path,
+            scene.matches,
+            scene.pairs,
+            VerifyOptions(camera=options.camera, seed=options.seed),
+        )
+    with recorder.stage("map"):
+        mapping = MapOptions(
+            mapper=options.mapper,
+            refine_intrinsics=options.camera.params is None,
+            seed=options.seed,
+        )
+        model = map_images(database, options.images, outputs, mapping, progress)
 
     metrics = _model_metrics(model, features, verified)
     skipped = dict(scene.skipped)
@@ -245,29 +244,6 @@ def _remove_old_model(outputs: Path) -> None:
         (outputs / name).unlink(missing_ok=True)
     for name in ("model", "colmap_models"):
         shutil.rmtree(outputs / name, ignore_errors=True)
-
-
-def _verify(options: SfmOptions, scene: MatchedScene) -> VerificationSummary:
-    """Import features and matches into COLMAP's database, and verify them."""
-    database = options.output_dir / "database.db"
-    create_database(database, options.images, scene.features.names, options.camera)
-    with FeatureReader(scene.features.path) as features:
-        import_features(database, features)
-    with MatchReader(scene.matches) as matches:
-        import_matches(database, scene.pairs, matches)
-    return verify_matches(database, scene.pairs, options.seed)
-
-
-def _map(options: SfmOptions, progress: bool) -> pycolmap.Reconstruction:
-    database, models = options.output_dir / "database.db", options.output_dir / "colmap_models"
-    refine = options.camera.params is None
-    if options.mapper == "global":
-        return global_mapping(database, options.images, models, options.seed, refine)
-    num_images = len(image_ids(database))
-    with progress_bar(None, "map", num_images, "image", progress) as bar:
-        return incremental_mapping(
-            database, options.images, models, options.seed, refine, on_images=bar.update
-        )
 
 
 def _model_metrics(

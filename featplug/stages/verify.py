@@ -1,0 +1,64 @@
+"""Features and matches to a COLMAP database with verified pairs: what models are mapped from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from featplug.colmap.cameras import CameraOptions
+from featplug.colmap.database import (
+    VerificationSummary,
+    create_database,
+    import_features,
+    import_matches,
+    verify_matches,
+)
+from featplug.colmap.mapping import log_to_file
+from featplug.io.pair_lists import Pair
+from featplug.io.store import FeatureReader, MatchReader
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyOptions:
+    """How pairs are verified."""
+
+    camera: CameraOptions = field(default_factory=CameraOptions)
+    """How COLMAP cameras are made."""
+    max_error: float = 4.0
+    """Largest error of an inlier, in pixels."""
+    seed: int = 0
+    """Seed of RANSAC."""
+
+
+def verify_pairs(
+    database: Path,
+    image_dir: Path,
+    names: Sequence[str],
+    features: Path,
+    matches: Path,
+    pairs: Sequence[Pair],
+    options: VerifyOptions,
+) -> VerificationSummary:
+    """Write a database with cameras, keypoints, matches and two-view geometries.
+
+    Args:
+        database: the database, replaced where it exists; ``colmap.log`` is next to it.
+        image_dir: folder of the images, whose sizes and EXIF data are read.
+        names: images with features.
+        features: feature file.
+        matches: match file.
+        pairs: pairs in the match file.
+        options: cameras and verification.
+
+    Raises:
+        FileNotFoundError: a file does not exist.
+        ValueError: a file does not fit, or no pair was verified.
+    """
+    with log_to_file(database.with_name("colmap.log")):
+        create_database(database, image_dir, names, options.camera)
+        with FeatureReader(features) as feature_reader:
+            import_features(database, feature_reader)
+        with MatchReader(matches) as match_reader:
+            import_matches(database, pairs, match_reader)
+        return verify_matches(database, pairs, options.seed, options.max_error)

@@ -1,0 +1,25 @@
+"""The stages verify and map, each run alone, from files to files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from featplug.colmap.model_files import read_model
+from featplug.stages.map import MapOptions, map_images
+from featplug.stages.pairs import exhaustive
+from featplug.stages.verify import VerifyOptions, verify_pairs
+from tests.scenes.synthetic import SyntheticScene
+
+
+def test_a_database_is_verified_and_mapped(synthetic_scene: SyntheticScene, tmp_path: Path) -> None:
+    scene, database = synthetic_scene, tmp_path / "database.db"
+    pairs = exhaustive(scene.names)
+    verified = verify_pairs(
+        database, scene.images, scene.names, scene.features, scene.matches, pairs, VerifyOptions()
+    )
+    assert verified.num_verified_pairs == verified.num_matched_pairs == len(pairs)
+    model = map_images(database, scene.images, tmp_path, MapOptions())
+    assert model.num_reg_images() == len(scene.names)
+    assert read_model(tmp_path / "model").num_points3D() == model.num_points3D() > 0
+    assert (tmp_path / "points.ply").is_file()
+    assert (tmp_path / "colmap.log").stat().st_size > 0
