@@ -1,7 +1,7 @@
-"""Photographs of Aachen, by day and night, to poses: extract, triangulate, retrieve, localize.
+"""Localize the queries of Aachen Day-Night.
 
 ``python -m pipelines.aachen --dataset DIR --feature NAME``; ``--dataset demo`` renders a small town
-in the same layout and localizes in that.
+in the same layout and localizes in it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Photographs to poses in scanned rooms: extract, pair, match, take points from scans, localize.
+"""Localize the queries of InLoc.
 
 ``python -m pipelines.inloc --dataset DIR --feature NAME``; ``--dataset demo`` renders a room in the
-same layout and localizes in that.
+same layout and localizes in it.
 """
 
 from __future__ import annotations

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from featplug.utils.suggestions import did_you_mean
@@ -23,14 +25,10 @@ class Command:
     summary: str
     """What it does, in one line."""
     reads_own_arguments: bool = False
-    """Whether the function takes its command line as it is, and how it is called."""
+    """Whether the function takes its command line as text, and how it is called."""
 
     def load(self) -> Any:
-        """Import the target.
-
-        Raises:
-            ValueError: it needs a package that is not installed.
-        """
+        """Import the target; raise ValueError if it needs a package that is not installed."""
         module, _, name = self.target.partition(":")
         try:
             return getattr(importlib.import_module(module), name)
@@ -57,14 +55,8 @@ class Group:
     """End of the help text."""
 
     def find(self, name: str, prog: str) -> Entry:
-        """Return the command of a name.
-
-        Raises:
-            ValueError: no command has that name; suggests the closest one.
-        """
-        commands: dict[str, Entry] = {}
-        for named in self.sections.values():
-            commands |= named
+        """Return the command of a name; raise ValueError, with the closest name, for others."""
+        commands = {name: c for named in self.sections.values() for name, c in named.items()}
         if name in commands:
             return commands[name]
         if name.startswith("-"):
@@ -106,10 +98,24 @@ BENCHMARKS = {
 TRAIN = _cli("training_commands:COMMANDS", "Train a feature on a folder of photographs.")
 """The command ``featplug train``."""
 
+
+def data_set_commands(pipelines: Path) -> dict[str, Command]:
+    """Return the commands of the data sets: those files that ``datasets/`` has, too.
+
+    Args:
+        pipelines: folder of the package; a command's summary is the first line of its file.
+    """
+    commands = {}
+    for data_set in sorted((pipelines / "datasets").glob("[!_]*.py")):
+        if (path := pipelines / data_set.name).is_file():
+            text = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
+            commands[path.stem] = Command(f"pipelines.{path.stem}:main", text.partition("\n")[0])
+    return commands
+
+
 _PIPELINES = {
     "sfm": Command("pipelines.sfm:main", "Reconstruct a folder of photographs."),
-    "aachen": Command("pipelines.aachen:main", "Localize the queries of Aachen Day-Night."),
-    "inloc": Command("pipelines.inloc:main", "Localize the queries of InLoc."),
+    **data_set_commands(Path(__file__).parents[2] / "pipelines"),
 }
 _STAGES = {
     "extract": _cli("stage_commands:extract", "Extract the features of a folder of images."),

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from featplug.cli.command_line import run_command
-from featplug.cli.program import PROGRAM, Command, command_name
+from featplug.cli.program import PROGRAM, Command, command_name, data_set_commands
 from featplug.io.pair_lists import write_pairs
 from featplug.stages.pairs import exhaustive
 from tests.cli.conftest import load_commands
@@ -111,3 +111,12 @@ def test_a_model_is_made_again_from_its_config(
     assert second["options"] == first["options"]
     for name in ("registered_images", "sparse_points", "observations"):
         assert second["metrics"][name] == first["metrics"][name]
+
+
+def test_a_data_set_with_a_command_file_is_a_command(tmp_path: Path) -> None:
+    (tmp_path / "datasets").mkdir()
+    for name in ("datasets/cambridge", "datasets/protocol", "cambridge", "sfm"):
+        (tmp_path / f"{name}.py").write_text(f'"""Localize the queries of {name}.\n\nLong."""\n')
+    command = Command("pipelines.cambridge:main", "Localize the queries of cambridge.")
+    assert data_set_commands(tmp_path) == {"cambridge": command}
+    assert {"sfm", "aachen", "inloc"} <= load_commands().keys()
