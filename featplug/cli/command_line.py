@@ -1,19 +1,27 @@
-"""How every command of the project reads its arguments, starts its work and fails."""
+"""Reading of arguments, start and failure of every command of the project."""
 
 from __future__ import annotations
 
+import argparse
 import inspect
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Protocol, TypeVar, get_type_hints
 
 import tyro
+from tyro.constructors import (
+    ConstructorRegistry,
+    StructConstructorSpec,
+    StructFieldSpec,
+    StructTypeInfo,
+)
 
 from featplug import __version__
 from featplug.cli.config_file import read_config, write_config
@@ -21,7 +29,7 @@ from featplug.cli.program import Command, Entry, Group, command_name
 
 _T = TypeVar("_T")
 Unprefixed = Annotated[_T, tyro.conf.arg(name="")]
-"""Dataclass of options whose names have no common start on the command line."""
+"""Dataclass of options that have no common prefix on the command line."""
 
 
 class RunOptions(Protocol):
@@ -34,7 +42,7 @@ class RunOptions(Protocol):
 
 @dataclass(frozen=True)
 class _Call:
-    """What the command line asks for."""
+    """The command that runs."""
 
     name: str
     """Name of the command in ``featplug``."""
@@ -46,10 +54,10 @@ _CALL: ContextVar[_Call | None] = ContextVar("call", default=None)
 
 
 def leave_config(options: RunOptions) -> None:
-    """Write ``config.toml``, which makes the run again, into the folder of the run.
+    """Write ``config.toml``, which repeats the run, into the folder of the run.
 
     A run calls this once, when its inputs are checked and its work starts. Nothing is written for
-    options that are not the command line's own: those of a run inside a benchmark or notebook.
+    options that are not the command line's own, such as those of a run inside a benchmark.
     """
     call = _CALL.get()
     if call is not None and any(value is options for value in call.arguments.values()):
@@ -70,7 +78,7 @@ def run_command(command: Entry | Group, prog: str, arguments: Sequence[str] | No
     program = None
     try:
         program = _dispatch(command, prog, words)
-    except BrokenPipeError:  # the reader of the output, such as head, has seen enough
+    except BrokenPipeError:  # the reader of the output, such as head, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except (ValueError, OSError) as error:
@@ -107,39 +115,37 @@ def _dispatch(command: Entry | Group, prog: str, words: list[str]) -> Callable[[
     else:
         name, config = command_name(prog), _config_path(words)
         defaults = {} if config is None else read_config(config, name, command)
-        tyro.cli(_with_shared_options(command, name, defaults), prog=prog, args=words)
+        with _FLOWING_HELP:
+            tyro.cli(_with_shared_options(command, name, defaults), prog=prog, args=words)
     return None
 
 
 def _config_path(words: Sequence[str]) -> Path | None:
     """Return the value of ``--config``, which the parser's defaults depend on."""
-    for index, word in enumerate(words):
-        option, _, value = word.partition("=")
-        if option == "--config":
-            value = value or " ".join(words[index + 1 : index + 2])
-            return Path(value) if value else None
-    return None
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config", type=Path, nargs="?")
+    return parser.parse_known_args(words)[0].config
 
 
 def with_signature(
     run: Callable[..., Any], function: Callable[..., Any], parameters: Iterable[inspect.Parameter]
 ) -> Callable[..., Any]:
-    """Return ``run`` as a command that shows these parameters and another function's docstring.
+    """Return ``run``, which takes arguments by name, with another docstring and parameters.
 
     Args:
-        run: function that takes arguments by name.
+        run: function to return.
         function: function with the docstring.
-        parameters: parameters of the command, annotated with types rather than text.
+        parameters: parameters, annotated with types rather than text.
     """
     named = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
     run.__signature__ = inspect.Signature(named)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in named}
-    run.__doc__ = function.__doc__
+    run.__doc__ = re.sub(r"\n {8,}", " ", inspect.getdoc(function) or "")  # each argument a line
     return run
 
 
 def typed_parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
-    """Return the parameters of a function with their types, which may be written as text."""
+    """Return the parameters of a function, annotated with types rather than text."""
     hints = get_type_hints(function, include_extras=True)
     return [
         parameter.replace(annotation=hints[name])
@@ -182,3 +188,36 @@ def _shared(
     ] = False,
 ) -> None:
     """Declare the options that all commands have."""
+
+
+def print_reasons(skipped: Mapping[str, str], start: str = "") -> None:
+    """Print the first ten reasons why images or pairs were skipped, and the number of others."""
+    for reason in list(skipped.values())[:10]:
+        print(f"  {start}{reason}")
+    if len(skipped) > 10:
+        print(f"  and {len(skipped) - 10} more")
+
+
+_FLOWING_HELP = ConstructorRegistry()
+"""How tyro reads options: help flows, where tyro's own would keep the lines of docstrings."""
+_IS_READING: ContextVar[bool] = ContextVar("is_reading", default=False)
+
+
+@_FLOWING_HELP.struct_rule
+def _read_options(info: StructTypeInfo) -> StructConstructorSpec | None:
+    if _IS_READING.get():  # tyro's own rules are next
+        return None
+    token = _IS_READING.set(True)
+    try:
+        spec = ConstructorRegistry.get_struct_spec(info)
+    finally:
+        _IS_READING.reset(token)
+    if not isinstance(spec, StructConstructorSpec):
+        return None
+    fields = [replace(field, helptext=partial(_flowing_help, field)) for field in spec.fields]
+    return replace(spec, fields=tuple(fields))
+
+
+def _flowing_help(field: StructFieldSpec) -> str | None:
+    text = field.helptext() if callable(field.helptext) else field.helptext
+    return None if text is None else " ".join(text.split())

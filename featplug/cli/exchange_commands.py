@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import is_dataclass
 from typing import Any
 
-from featplug.cli.command_line import Unprefixed, typed_parameters, with_signature
+from featplug.cli.command_line import Unprefixed, print_reasons, typed_parameters, with_signature
 from featplug.io.exchange import colmap, d2net, kapture, schoenberger
 from featplug.io.exchange.transfer import Transfer
 
@@ -37,11 +37,7 @@ def _report(transfer: Transfer) -> None:
             f"({verified.num_inlier_matches} inlier matches)"
         )
     print(f"{transfer.path}: {counts}")
-    reasons = list(transfer.skipped.values())
-    for reason in reasons[:10]:
-        print(f"  left out: {reason}")
-    if len(reasons) > 10:
-        print(f"  and {len(reasons) - 10} more")
+    print_reasons(transfer.skipped, "left out: ")
 
 
 EXPORTS = {

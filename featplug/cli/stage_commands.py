@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
-from featplug.cli.command_line import Unprefixed
+from featplug.cli.command_line import Unprefixed, print_reasons
 from featplug.cli.pair_commands import DatabaseSelection
 from featplug.io.store import FeatureReader
 from featplug.stages.extract import ExtractOptions, extract_features
@@ -29,7 +28,7 @@ def extract(
         export_dir: folder of the feature file; needed unless --feature-path is used.
         conf: name of the feature; `featplug list` shows them.
         image_list: text file of image names; all images by default.
-        feature_path: the feature file, in place of --export-dir.
+        feature_path: the feature file, instead of --export-dir.
         options: how features are extracted and stored.
     """
     done = extract_features(
@@ -63,7 +62,7 @@ def match(
         features: a feature file, or its name without .h5 in --export-dir.
         export_dir: folder of the match file; that of the features by default.
         conf: name of the matcher; `featplug list` shows them.
-        matches: the match file, in place of --export-dir.
+        matches: the match file, instead of --export-dir.
         options: how pairs are matched.
     """
     done = match_features(
@@ -88,20 +87,28 @@ def retrieve(
     """Describe each image as a whole, for retrieval, into an HDF5 file that hloc reads.
 
     Args:
-        conf: netvlad, a network, or vlad, which sums up local features and needs no weights;
-            vlad-whitened for databases of thousands of different places.
+        conf: netvlad, a network; vlad, which sums up local features and needs no weights; or
+            vlad-whitened, for databases of thousands of different places.
         image_dir: folder of the images, for netvlad.
         export_dir: folder of the file; needed unless --descriptor-path is used.
         image_list: text file of image names; all images by default.
-        descriptor_path: the file, in place of --export-dir.
+        descriptor_path: the file, instead of --export-dir.
         database: images that vlad learns its vocabulary from.
         options: how images are described.
     """
+    names = None
     if options.features is not None and database != DatabaseSelection():
         with FeatureReader(options.features) as reader:
-            options = replace(options, database=database.select(reader.names()))
+            names = database.select(reader.names())
     done = global_descriptors(
-        conf, image_dir, export_dir, image_list, descriptor_path, options=options, progress=True
+        conf,
+        image_dir,
+        export_dir,
+        image_list,
+        descriptor_path,
+        options=options,
+        progress=True,
+        database=names,
     )
     _report(
         f"{done.descriptor_path}: {done.num_described} images described in {done.seconds:.1f} s, "
@@ -111,9 +118,5 @@ def retrieve(
 
 
 def _report(done: str, skipped: Mapping[str, str]) -> None:
-    reasons = list(skipped.values())
-    print(f"{done} present before, {f'{len(reasons)} skipped:' if reasons else 'nothing skipped.'}")
-    for reason in reasons[:10]:
-        print(f"  {reason}")
-    if len(reasons) > 10:
-        print(f"  and {len(reasons) - 10} more")
+    print(f"{done} present before, {f'{len(skipped)} skipped:' if skipped else 'nothing skipped.'}")
+    print_reasons(skipped)

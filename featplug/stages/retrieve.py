@@ -71,18 +71,22 @@ class RetrieveOptions(DeviceOptions):
 
     features: Path | None = None
     """Feature file, ours or hloc's, that vlad sums up."""
-    database: Sequence[str] | None = None
-    """Names of the images that vlad learns its vocabulary from; by default all that are
-    described."""
-    database_may_change: bool = False
-    """Use a vocabulary that was learned from other images than --database, as for a database that
-    grows."""
     vocabulary: Path | None = None
     """Vocabulary that an earlier run of vlad learned, in place of learning one."""
     weights: str | None = None
     """Weights of netvlad: official, or a file."""
     num_workers: int = 2
     """Threads that read images ahead."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatabaseRetrieveOptions(RetrieveOptions):
+    """Options of retrieval for programs, which know the names of the database's images."""
+
+    database: Sequence[str] | None = None
+    """Images that vlad learns its vocabulary from; by default all that are described."""
+    database_may_change: bool = False
+    """Whether a vocabulary learned from other images is used, as for a database that grows."""
 
 
 def global_descriptors(
@@ -108,14 +112,14 @@ def global_descriptors(
         descriptor_path: the file, in place of ``export_dir``.
         options: how images are described.
         progress: show a progress bar.
-        changes: fields of :class:`RetrieveOptions` that replace those of ``options``.
+        changes: fields of :class:`DatabaseRetrieveOptions` that replace those of ``options``.
 
     Raises:
         FileNotFoundError: a folder, a list, the features or the weights do not exist.
         ValueError: an argument does not fit, or no image at all could be used.
     """
     start = time.perf_counter()
-    options = replace(options or RetrieveOptions(), **changes)
+    options = DatabaseRetrieveOptions(**vars(options or RetrieveOptions()) | changes)
     conf = retrieval_conf(conf) if isinstance(conf, str) else conf
     if export_dir is None and descriptor_path is None:
         raise ValueError("Set export_dir, a folder, or descriptor_path, a file.")
@@ -187,7 +191,7 @@ def _sum_up_features(
     features: Path,
     path: Path,
     image_list: Path | Sequence[str] | None,
-    options: RetrieveOptions,
+    options: DatabaseRetrieveOptions,
     progress: bool,
 ) -> RetrievalSummary:
     """Compute VLAD of the images that are not in the file, with a vocabulary new or old."""

@@ -20,7 +20,8 @@ class Options:
     """What a run is made of."""
 
     images: Path
-    """Folder of photographs."""
+    """Folder of photographs, whose
+    description has `two` lines."""
     num_matched: int = 20
     """Number of pairs."""
     outputs: Path = Path("outputs")
@@ -47,7 +48,8 @@ def command(runs: list[tuple[Options, bool]]) -> Callable[..., None]:
 
         Args:
             options: what to work on.
-            check: only check.
+            check: only check,
+                but keep everything that exists.
         """
         runs.append((options, check))
         if not options.images.name:
@@ -99,6 +101,19 @@ def test_a_config_may_have_some_of_the_options(
         run_command(command, "tool", ["--config", str(config)])
     assert ended.value.code == 2
     assert "--images" in capsys.readouterr().err
+
+
+def test_the_lines_of_a_docstring_flow_in_help(
+    command: Callable[..., None],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    with pytest.raises(SystemExit):
+        run_command(command, "tool", ["--help"])
+    shown = capsys.readouterr().out
+    assert "Folder of photographs, whose description has `two` lines. (required)" in shown
+    assert "only check, but keep everything that exists. (default: False)" in shown
 
 
 def test_a_rejected_run_leaves_nothing(
