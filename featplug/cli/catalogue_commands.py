@@ -1,4 +1,4 @@
-"""The commands ``featplug list``, ``weights`` and ``doctor``: what can be used here."""
+"""The commands ``featplug list``, ``weights`` and ``doctor``: methods, weights and machine."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _weights_rows(confs: list[ConfStatus]) -> list[list[str]]:
 
 
 def _source(status: WeightsStatus | None) -> tuple[str, str]:
-    """Return where weights are or how to get them, and their licence."""
+    """Return the file of weights, or how to get it, and their licence."""
     if status is None:
         return "none known; use --weights FILE", ""
     file = f"{status.entry}, {status.how}"
@@ -131,7 +131,7 @@ WEIGHTS = {
 
 
 def doctor() -> None:
-    """Report what is installed here, what works, and what is known not to."""
+    """Report installed packages and devices, and known problems with them."""
     from featplug.utils.doctor import diagnose
 
     for finding in diagnose().findings:

@@ -1,8 +1,8 @@
-"""``config.toml``: the options of a run as a file that makes the run again.
+"""``config.toml``: the options of a run as a file that repeats the run.
 
-A key is an option as ``--help`` shows it, a table the common start of several options, such as
-``[camera]`` of ``--camera.model``. ``command`` is the command that the options belong to. None is
-written as ``"None"``, as on the command line; where it is the default, the key is left out.
+A key is an option as ``--help`` shows it, a table the common prefix of options, such as
+``[camera]`` of ``--camera.model``; ``command`` is the command of the options. None is written as
+``"None"``, as on the command line, and left out where it is the default.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class _Option:
 
     name: str
     hint: Any
-    """Its type, without annotations."""
+    """Type, without annotations."""
     default: Any
     """``tyro.MISSING`` where a value is required."""
     is_merged: bool
-    """Whether the command line shows the fields of this dataclass without a common start."""
+    """Whether the command line shows the fields of this dataclass without a common prefix."""
 
     @property
     def is_group(self) -> bool:
@@ -52,11 +52,7 @@ class _Option:
         return self.hint(**required | values)
 
     def typed(self, value: Any, where: str) -> Any:
-        """Return a TOML value as the type of the option.
-
-        Raises:
-            ValueError: the value has another type; names the option and ``where``.
-        """
+        """Return a TOML value as the type of the option; raise ValueError if it has another."""
         try:
             return _converted(value, self.hint)
         except TypeError:
@@ -93,8 +89,7 @@ def read_config(path: Path, name: str, command: Callable[..., Any]) -> dict[str,
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: it is not TOML, belongs to another command, or has a key or value that does not
-            fit the command's options.
+        ValueError: it is not TOML, is of another command, or has a key or value that does not fit.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; --config needs the file of a run.")
@@ -123,17 +118,17 @@ def to_table(holder: Callable[..., Any], values: Mapping[str, Any]) -> dict[str,
 
 
 def from_table(holder: Callable[..., Any], table: dict[str, Any], where: str) -> dict[str, Any]:
-    """Return what a TOML table has of the arguments of a command, or of a dataclass's fields.
+    """Return the arguments of a command, or the fields of a dataclass, that a TOML table has.
 
-    A required option that the table lacks is ``tyro.MISSING``, for the command line to give.
+    A required option that the table lacks is ``tyro.MISSING``, which the command line must set.
 
     Raises:
-        ValueError: the table has a key or value that does not fit; names it and ``where``.
+        ValueError: a key or value does not fit; the message has it and ``where``.
     """
     left = {key.replace("-", "_"): value for key, value in table.items()}
     known: list[str] = []
     values = _take(holder, left, known, where)
-    for key in left:
+    if key := next(iter(left), None):
         suggestion = did_you_mean(key, known)
         raise ValueError(f"{where}: there is no option {key!r}.{suggestion} Correct the key.")
     return values
@@ -194,7 +189,7 @@ def _plain(value: Any) -> Any:
 
 
 def _converted(value: Any, hint: Any) -> Any:
-    """Return a TOML value as the type of an option; raise TypeError where it is not of it."""
+    """Return a TOML value as the type of an option; raise TypeError if it has another."""
     origin, members = get_origin(hint), get_args(hint)
     if origin is Annotated:
         return _converted(value, members[0])

@@ -1,10 +1,10 @@
-"""The command ``featplug hloc``: hloc's own modules and scripts with our confs in place."""
+"""The command ``featplug hloc``: hloc's own modules and scripts with our confs."""
 
 from __future__ import annotations
 
 import sys
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from featplug.hloc import register
@@ -29,7 +29,7 @@ code, signals and arguments are those of the program:
 
 
 def run_hloc(arguments: Sequence[str], prog: str) -> None:
-    """Run the command; it ends as the program ends, or with code 2 if no program can be run.
+    """Run the command; it exits as the program does, or with code 2 if no program can be run.
 
     Args:
         arguments: the command line.
@@ -66,15 +66,9 @@ def _tables() -> str:
         registration = register()
     except ImportError as error:
         return str(error)
-    return "\n".join(
-        _wrapped(title, names)
-        for title, names in (
-            ("extract_features --conf", registration.extractors),
-            ("match_features --conf", registration.matchers),
-        )
+    texts = (
+        f"extract_features --conf: {', '.join(registration.extractors.values())}",
+        f"match_features --conf: {', '.join(registration.matchers.values())}",
     )
-
-
-def _wrapped(title: str, names: Mapping[str, str]) -> str:
-    text = f"{title}: {', '.join(names.values())}"
-    return textwrap.fill(text, 96, subsequent_indent="    ", break_on_hyphens=False)
+    wrapper = textwrap.TextWrapper(96, subsequent_indent="    ", break_on_hyphens=False)
+    return "\n".join(map(wrapper.fill, texts))

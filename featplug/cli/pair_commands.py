@@ -23,7 +23,7 @@ class ImageNames:
     """Feature file whose images are paired, in the order of their names."""
 
     def read(self) -> list[str]:
-        """Return the names."""
+        """Return the names; raise ValueError if neither file is given."""
         from featplug.io.images import read_image_list
         from featplug.io.store import FeatureReader
 
@@ -74,7 +74,7 @@ def sequential(
 
 @dataclass(frozen=True)
 class ModelPairOptions:
-    """Which model, and how many pairs of its images."""
+    """A model, and the number of pairs of its images."""
 
     model: Path
     """Folder of a COLMAP model."""
@@ -96,7 +96,7 @@ def poses(options: Unprefixed[ModelPairOptions], rotation_threshold: float = 30.
     """Pair every image of a COLMAP model with the nearest ones that look the same way.
 
     Args:
-        options: which model, and how many pairs.
+        options: the model, and the number of pairs.
         rotation_threshold: largest angle between the optical axes, in degrees.
     """
     from featplug.stages.pairs import from_poses
@@ -107,10 +107,10 @@ def poses(options: Unprefixed[ModelPairOptions], rotation_threshold: float = 30.
 
 @dataclass(frozen=True)
 class DatabaseSelection:
-    """Which images are the database."""
+    """Images of the database."""
 
     db_prefix: tuple[str, ...] = ()
-    """Starts of the names of the database's images; all images by default."""
+    """Prefixes of the names of the database's images; all images by default."""
     db_list: Path | None = None
     """Text file of the database's images."""
 
@@ -123,7 +123,7 @@ class DatabaseSelection:
 
 @dataclass(frozen=True)
 class RetrievalPairOptions:
-    """Queries, database, and how many images of it each query is paired with."""
+    """Queries, database, and the number of pairs of a query."""
 
     descriptors: Path
     """File of the queries' global descriptors, made by `featplug retrieve` or hloc."""
@@ -132,11 +132,10 @@ class RetrievalPairOptions:
     num_matched: int
     """Number of database images that each query is paired with."""
     query_prefix: tuple[str, ...] = ()
-    """Starts of the queries' names; all images by default."""
+    """Prefixes of the queries' names; all images by default."""
     query_list: Path | None = None
     """Text file of the queries."""
     database: Unprefixed[DatabaseSelection] = DatabaseSelection()
-    """Which images are the database."""
     db_model: Path | None = None
     """COLMAP model whose images are the database."""
     db_descriptors: tuple[Path, ...] = ()

@@ -1,7 +1,4 @@
-"""The pose of a calibrated camera from 2D-3D matches: P3P in LO-RANSAC, then refinement.
-
-COLMAP's estimators, through pycolmap 3.13 to 4.2.
-"""
+"""Poses of calibrated cameras from 2D-3D matches, by COLMAP: P3P in LO-RANSAC, then refinement."""
 
 from __future__ import annotations
 
@@ -12,21 +9,21 @@ import numpy as np
 import pycolmap
 
 MIN_MATCHES = 4
-"""P3P fits any three matches, so that only a fourth confirms a pose."""
+"""P3P fits any three matches; only a fourth confirms a pose."""
 
 
 @dataclass(frozen=True)
 class AbsolutePoseOptions:
-    """How a pose is searched for; the defaults are COLMAP's, with hloc's threshold."""
+    """Options of pose estimation; the defaults are COLMAP's, with hloc's threshold."""
 
     max_error: float = 12.0
     """Error of an inlier, in pixels."""
     min_num_inliers: int = MIN_MATCHES
     """Number of inliers below which there is no pose."""
     min_inlier_ratio: float = 0.1
-    """Inlier ratio of the poses that RANSAC runs long enough to find."""
+    """Smallest inlier ratio that RANSAC runs long enough for."""
     confidence: float = 0.99999
-    """Probability of having drawn one sample of inliers only, at which RANSAC ends."""
+    """Probability of having drawn a sample of inliers only, at which RANSAC ends."""
     min_num_trials: int = 100
     max_num_trials: int = 10_000
     seed: int = 0
@@ -34,7 +31,7 @@ class AbsolutePoseOptions:
 
     @property
     def num_needed(self) -> int:
-        """The least number of matches that give a pose."""
+        """Least number of matches of a pose."""
         return max(MIN_MATCHES, self.min_num_inliers)
 
 
@@ -49,7 +46,7 @@ class AbsolutePose:
 
     @property
     def num_inliers(self) -> int:
-        """Number of matches that fit the pose that RANSAC found."""
+        """Number of inliers."""
         return int(np.count_nonzero(self.inliers))
 
     def hloc_log(self) -> dict[str, Any]:
@@ -67,7 +64,7 @@ def estimate_pose(
     camera: pycolmap.Camera,
     options: AbsolutePoseOptions | None = None,
 ) -> AbsolutePose | None:
-    """Estimate where a camera was.
+    """Estimate the pose of a camera.
 
     Args:
         points2d: N×2 (x, y) in pixels; **integer = pixel centre**, so half a pixel is added for

@@ -1,4 +1,4 @@
-"""How well queries were localized, condition by condition, where their true poses are known."""
+"""Recalls and errors of localized queries, condition by condition."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class RecallRules:
     thresholds: Thresholds = LONG_TERM_THRESHOLDS
     """Thresholds of all conditions."""
     older: Mapping[str, Thresholds] = field(default_factory=dict)
-    """Condition to thresholds that older papers measure it by, too."""
+    """Condition to the additional thresholds of older papers."""
     until: str = ""
-    """Year until which they do."""
+    """Year of the last papers that use the older thresholds."""
 
     def of_condition(self, condition: str) -> list[tuple[float, float]]:
         """Return all thresholds of a condition, each once."""
@@ -44,7 +44,7 @@ def truth_of_queries(
     """Select the true poses of queries, which a file may list under their base names.
 
     Raises:
-        ValueError: no query has one.
+        ValueError: no query has a true pose.
     """
     found = {}
     for name in names:
@@ -69,14 +69,13 @@ def localization_metrics(
 
     Args:
         poses: query name to the estimated ``cam_from_world`` 3×4.
-        conditions: condition to the names of its queries; the empty name where a data set has no
-            conditions.
-        truth: query name to the true pose; without, only what was localized is counted.
+        conditions: condition to the names of its queries; a sole condition has an empty name.
+        truth: query name to the true pose; if None, queries are only counted.
         rules: thresholds of the recalls.
 
     Returns:
-        Metrics with their units, each after its condition's name; medians where at least half of
-        the queries have a pose.
+        Metrics with their units, whose names begin with the condition; medians where at least half
+        of the queries have a pose.
     """
     metrics: dict[str, Any] = {}
     for condition, names in conditions.items():

@@ -1,4 +1,4 @@
-"""Queries localized in a COLMAP model, from given features and matches with images of the model.
+"""Localization of queries in a COLMAP model, from features and matches with its images.
 
 As hloc's ``localize_sfm``: the 2D-3D matches of all retrieved images together go into one PnP +
 RANSAC, or those of each cluster of covisible images into one of their own.
@@ -16,7 +16,6 @@ import pycolmap
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from featplug.io.store import FeatureReader, MatchReader
 from featplug.localization.absolute_pose import AbsolutePose, AbsolutePoseOptions
 from featplug.localization.localizer import LocalizedQuery, Localizer, QueryMatches
 from featplug.localization.queries import Query
@@ -26,17 +25,17 @@ _CACHED_IMAGES = 2048
 
 
 class ModelPoints:
-    """Which keypoint of an image of a COLMAP model has which 3-D point."""
+    """The 3-D points of a COLMAP model, and those of each image's keypoints."""
 
     def __init__(self, model: pycolmap.Reconstruction) -> None:
         self._model = model
         points = model.points3D
         self.ids = np.array(sorted(points), dtype=np.int64)
-        """P numbers of the model's points."""
+        """P identifiers of the model's points."""
         self.xyz = np.array([points[i].xyz for i in self.ids.tolist()]).reshape(-1, 3)
         """P×3, in the world."""
         self.image_ids = {image.name: image_id for image_id, image in model.images.items()}
-        """The model's number of each image."""
+        """Image name to its identifier in the model."""
         self.rows = lru_cache(_CACHED_IMAGES)(self._rows)
 
     def __contains__(self, name: str) -> bool:
@@ -53,39 +52,26 @@ class ModelPoints:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelLocalizerOptions:
-    """How queries are localized in a model."""
+    """Options of localization in a model."""
 
     covisibility_clustering: bool = False
     """Try each group of retrieved images that see the same points separately."""
 
 
+@dataclass(frozen=True)
 class ModelLocalizer(Localizer):
     """Localizes queries in a COLMAP model whose keypoints are those of the feature file.
 
     A 2D-3D match counts once, however many images of the model it was found in; ``num_matches``
-    counts the matches whose keypoint in the model has a point. Retrieved images that the model does
-    not have are passed over.
+    counts the matches whose keypoint in the model has a point. Retrieved images that are not in the
+    model are ignored.
     """
 
-    def __init__(
-        self,
-        features: FeatureReader,
-        matches: MatchReader,
-        points: ModelPoints,
-        options: ModelLocalizerOptions | None = None,
-        pose: AbsolutePoseOptions | None = None,
-    ) -> None:
-        super().__init__(features, matches, pose or AbsolutePoseOptions())
-        self.points = points
-        self.options = options or ModelLocalizerOptions()
+    points: ModelPoints
+    options: ModelLocalizerOptions = ModelLocalizerOptions()
 
     def gather(self, query: Query, database: Sequence[str]) -> list[QueryMatches]:
-        """Find the 3-D points that a query's keypoints were matched with.
-
-        Raises:
-            ValueError: a pair was not matched, the query has no features, or the matches are of
-                other features.
-        """
+        """Return the query's matches with each cluster of images; see :meth:`Localizer.gather`."""
         in_model = [name for name in database if name in self.points]
         clusters = [in_model]
         if self.options.covisibility_clustering:
@@ -101,7 +87,7 @@ class ModelLocalizer(Localizer):
             found = np.column_stack([pair, rows[pair[:, 1]], np.full(len(pair), index)])
             parts.append(found[found[:, 2] >= 0])
         of_query, of_database, all_rows, images = np.concatenate(parts).T
-        # A match is a keypoint and a point: both in one number.
+        # A match is a keypoint and a point; one number encodes both.
         num_points = max(1, len(self.points.xyz))
         keys, inverse = np.unique(of_query * num_points + all_rows, return_inverse=True)
         indices, point_rows = np.divmod(keys, num_points)

@@ -1,7 +1,7 @@
-"""Queries localized from matches with database images whose keypoints have points from scans.
+"""Localization of queries from matches with database images whose keypoints have points from scans.
 
 As InLoc's baseline of hloc: the matches of all retrieved images together go into one PnP + RANSAC.
-Unlike there, half a pixel is added to the queries' keypoints (integer = pixel centre) for the
+Unlike hloc, half a pixel is added to the queries' keypoints (integer = pixel centre) for the
 camera, whose principal point is measured from the corner of the first pixel.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from featplug.io.store import FeatureReader, MatchReader
+from featplug.io.store import MatchReader
 from featplug.localization.absolute_pose import AbsolutePoseOptions
 from featplug.localization.localizer import LocalizedQuery, Localizer, QueryMatches
 from featplug.localization.queries import Query, camera_log
@@ -23,14 +23,14 @@ from featplug.localization.scans import ScanPointReader
 BENCHMARK_WIDTH = 4032
 """Longer side of InLoc's queries, in pixels."""
 BENCHMARK_MAX_ERROR = 48.0
-"""Error of an inlier in these, in pixels."""
+"""Error of an inlier in InLoc's queries, in pixels."""
 
 _CACHED_IMAGES = 256
 """Database images whose points stay in memory: about 100 kB each with 4,096 keypoints."""
 
 
 class WorldPoints:
-    """The points that scans give the keypoints of database images, in the world.
+    """Points of the keypoints of database images, from scans, in the world.
 
     Args:
         scan_points: points in the scans' frames.
@@ -55,13 +55,13 @@ class WorldPoints:
 
 @dataclass(frozen=True, kw_only=True)
 class ScanLocalizerOptions:
-    """How queries are localized in scans; the defaults are the benchmark's."""
+    """Options of localization in scans; the defaults are the benchmark's."""
 
     skip_matches: int = 20
-    """Number of matches below which a database image is left out."""
+    """Number of matches below which a database image is ignored."""
     max_error: float | None = None
-    """Error of an inlier of a pose, in pixels; by default the benchmark's 48 in photographs of 4032
-    pixels, and in proportion in others."""
+    """Error of an inlier of a pose, in pixels; by default the benchmark's 48 in photographs 4032
+    pixels wide, and in proportion in others."""
 
     def has_enough(self, num_matches: int) -> bool:
         """Return whether a database image has enough matches to be used."""
@@ -74,9 +74,9 @@ def images_with_matches(
     """List the database images that a query has enough matches with; other scans are not needed.
 
     Args:
-        retrieved: query name to the database images it was matched with.
-        matches: matches of these pairs; pairs without are passed over.
-        options: how many are enough.
+        retrieved: query name to the database images that it was matched with.
+        matches: matches of these pairs; unmatched pairs are ignored.
+        options: number of matches that is enough.
     """
     pairs = ((query, name) for query, names in retrieved.items() for name in names)
     usable = (
@@ -87,27 +87,19 @@ def images_with_matches(
     return list(dict.fromkeys(usable))
 
 
+@dataclass(frozen=True)
 class ScanLocalizer(Localizer):
-    """Localizes queries from the points that scans give the keypoints of database images.
+    """Localizes queries from points of scans at the keypoints of database images.
 
-    Images without points, pairs without matches and pairs with too few are passed over;
-    ``num_matches`` also counts matches without a point, and is 0 for images passed over.
+    Images without points, and pairs without matches or with too few, are ignored; ``num_matches``
+    also counts matches without a point, and is 0 for ignored images.
     """
 
-    def __init__(
-        self,
-        features: FeatureReader,
-        matches: MatchReader,
-        points: WorldPoints,
-        options: ScanLocalizerOptions | None = None,
-        pose: AbsolutePoseOptions | None = None,
-    ) -> None:
-        super().__init__(features, matches, pose or AbsolutePoseOptions())
-        self.points = points
-        self.options = options or ScanLocalizerOptions()
+    points: WorldPoints
+    options: ScanLocalizerOptions = ScanLocalizerOptions()
 
     def pose_options(self, query: Query) -> AbsolutePoseOptions:
-        """Return the options for the size of a query."""
+        """Return the options for a query, whose size the largest error depends on."""
         max_error = self.options.max_error
         if max_error is None:
             longer_side = max(query.camera.width, query.camera.height)
@@ -115,11 +107,7 @@ class ScanLocalizer(Localizer):
         return replace(self.pose, max_error=max_error)
 
     def gather(self, query: Query, database: Sequence[str]) -> list[QueryMatches]:
-        """Find the 3-D points that a query's keypoints were matched with.
-
-        Raises:
-            ValueError: the matches are of other features.
-        """
+        """Return the query's matches with all images; see :meth:`Localizer.gather`."""
         keypoints = self.features.keypoints(query.name)
         num_matches, parts, points = [], [np.zeros((0, 3), np.int64)], [np.zeros((0, 3))]
         for index, name in enumerate(database):

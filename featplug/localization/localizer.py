@@ -1,4 +1,4 @@
-"""Queries localized from 2D-3D matches: one PnP + RANSAC for each set of matches.
+"""Localization of queries from 2D-3D matches: one PnP + RANSAC for each set of matches.
 
 :mod:`featplug.localization.in_model` finds the matches in COLMAP models,
 :mod:`featplug.localization.in_scans` in scans.
@@ -26,9 +26,9 @@ class QueryMatches:
 
     query: Query
     database: list[str]
-    """Images that it was matched with, best first."""
+    """Images that the query was matched with, best first."""
     num_matches: list[int]
-    """Number of matches with each of them."""
+    """Number of matches with each image of ``database``."""
     keypoints: np.ndarray
     """N×2 float32, keypoints in the query (integer = pixel centre)."""
     points3d: np.ndarray
@@ -92,28 +92,24 @@ class LocalizedQuery:
         return matches.database[int(np.argmax(matches.num_per_image(pose.inliers)))]
 
 
+@dataclass(frozen=True)
 class Localizer(ABC):
-    """Localizes queries from the features and matches of two files.
+    """Localizes queries from the features and matches of two files."""
 
-    Args:
-        features: features of queries and database images.
-        matches: matches of each query with its database images.
-        pose: thresholds and seed; each query has the same seed, whatever the others do.
-    """
-
-    def __init__(
-        self, features: FeatureReader, matches: MatchReader, pose: AbsolutePoseOptions
-    ) -> None:
-        self.features = features
-        self.matches = matches
-        self.pose = pose
+    features: FeatureReader
+    """Features of queries and database images."""
+    matches: MatchReader
+    """Matches of each query with its database images."""
+    pose: AbsolutePoseOptions
+    """Thresholds and seed; the seed is the same for each query."""
 
     @abstractmethod
     def gather(self, query: Query, database: Sequence[str]) -> list[QueryMatches]:
         """Return the sets of 2D-3D matches of a query, each of which is tried separately.
 
         Raises:
-            ValueError: the query has no features, or the matches are of other features.
+            ValueError: the query has no features, a pair was not matched, or the matches are of
+                other features.
         """
 
     def pose_options(self, query: Query) -> AbsolutePoseOptions:

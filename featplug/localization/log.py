@@ -1,4 +1,4 @@
-"""The files that localization leaves: submissions, and what became of each query."""
+"""The files that localization writes: submissions, and the outcome of each query."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class LocalizationLog:
     poses: dict[str, np.ndarray] = field(default_factory=dict)
     """Query name to ``cam_from_world`` 3×4."""
     entries: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Query name to its outcome in plain values."""
+    """Query name to its outcome as values of JSON."""
     hloc_entries: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Query name to its entry in hloc's logs, where asked for."""
+    """Query name to its entry in hloc's logs, where requested."""
 
     @property
     def failed(self) -> dict[str, str]:
@@ -52,11 +52,11 @@ class LocalizationLog:
         self.entries[name] = {"cam_from_world": None, "reason": reason}
 
     def write(self, folder: Path, files: Mapping[str, Path]) -> None:
-        """Write the logs as JSON, and as hloc pickles them where there are entries of that form.
+        """Write the logs as JSON, and as hloc's pickle where it has entries.
 
         Args:
-            folder: gets them.
-            files: what the queries were localized from, under hloc's names.
+            folder: folder of the logs.
+            files: features, matches and pairs of the queries, under hloc's names.
         """
         plain = {key: str(path) for key, path in files.items()}
         entries = {name: self.entries[name] for name in self.names}
@@ -66,11 +66,7 @@ class LocalizationLog:
                 pickle.dump({**files, "loc": self.hloc_entries}, stream)
 
     def require_poses(self) -> None:
-        """Check that some query has a pose.
-
-        Raises:
-            ValueError: none has.
-        """
+        """Raise ValueError if no query has a pose."""
         if not self.poses:
             name, reason = next(iter(self.failed.items()))
             raise ValueError(
@@ -79,7 +75,7 @@ class LocalizationLog:
             )
 
     def write_submissions(self, folder: Path, conditions: Mapping[str, Sequence[str]]) -> None:
-        """Write the benchmark's files, of all queries and of each condition that has a name."""
+        """Write the benchmark's files: one of all queries, one of each condition with a name."""
         write_poses(folder / SUBMISSION, self.poses)
         for condition, names in conditions.items():
             if condition:
@@ -95,7 +91,7 @@ def remove_old_results(folder: Path, conditions: Iterable[str], *others: str) ->
     """Remove an earlier run's results, so that a run that fails does not leave them as its own.
 
     Args:
-        folder: where they are; other files stay.
+        folder: folder of the run; other files stay.
         conditions: conditions whose submissions an earlier run may have written.
         others: names of more results.
     """
@@ -105,20 +101,17 @@ def remove_old_results(folder: Path, conditions: Iterable[str], *others: str) ->
 
 
 def json_log(localized: LocalizedQuery) -> dict[str, Any]:
-    """Return the outcome for a query in plain values."""
+    """Return the outcome of a query as values of JSON."""
     pose = localized.pose
-    entry: dict[str, Any] = {
+    entry = {
         "camera": camera_log(localized.query.camera),
-        "attempts": [_attempt_log(matches, found) for matches, found in localized.attempts],
+        "attempts": [_attempt_log(*attempt) for attempt in localized.attempts],
+        "best_attempt": localized.best,
     }
     if pose is None:
-        return {**entry, "best_attempt": None, "cam_from_world": None, "reason": localized.reason}
-    return {
-        **entry,
-        "best_attempt": localized.best,
-        "num_inliers": pose.num_inliers,
-        "cam_from_world": pose.cam_from_world.tolist(),
-    }
+        return {**entry, "cam_from_world": None, "reason": localized.reason}
+    cam_from_world = pose.cam_from_world.tolist()
+    return {**entry, "num_inliers": pose.num_inliers, "cam_from_world": cam_from_world}
 
 
 def _attempt_log(matches: QueryMatches, pose: AbsolutePose | None) -> dict[str, Any]:

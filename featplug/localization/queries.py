@@ -7,6 +7,7 @@ world to camera (the translation is not the camera's centre).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,16 +29,16 @@ class Query:
     name: str
     """Relative to the image folder."""
     camera: pycolmap.Camera
-    """Its intrinsics; the origin is the corner of the first pixel, as COLMAP has it."""
+    """Intrinsics; the origin is the corner of the first pixel, as in COLMAP."""
 
 
 def camera_log(camera: pycolmap.Camera) -> dict[str, Any]:
-    """Return a camera in values that JSON has."""
+    """Return a camera as values of JSON."""
     return {
         "model": camera.model.name,
         "width": camera.width,
         "height": camera.height,
-        "params": [float(value) for value in camera.params],
+        "params": camera.params.tolist(),
     }
 
 
@@ -47,7 +48,7 @@ def read_queries(path: Path) -> list[Query]:
     A repeated line counts once.
 
     Raises:
-        FileNotFoundError: there is no such list.
+        FileNotFoundError: no list exists.
         ValueError: a line is not a query, a query has two cameras, or the list is empty.
     """
     path = Path(path)
@@ -74,13 +75,13 @@ def write_queries(path: Path, queries: Iterable[Query]) -> None:
     """Write a query list.
 
     Raises:
-        ValueError: a name cannot stand in one.
+        ValueError: a name has white space or leaves the image folder.
     """
     lines = []
     for query in queries:
         check_name(query.name)
         camera = query.camera
-        params = " ".join(repr(float(value)) for value in camera.params)
+        params = " ".join(map(repr, camera.params.tolist()))
         lines.append(f"{query.name} {camera.model.name} {camera.width} {camera.height} {params}\n")
     _write(path, lines)
 
@@ -89,16 +90,16 @@ def read_poses(path: Path) -> dict[str, np.ndarray]:
     """Read a pose file.
 
     Returns:
-        Name, as it stands in the file, to ``cam_from_world``, 3×4 float64.
+        Name in the file to ``cam_from_world``, 3×4 float64.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
         ValueError: a line is not a pose, a name appears twice, or the file is empty.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no pose file {path}.")
-    names, values = [], []
+    values: dict[str, np.ndarray] = {}
     for number, words in _lines(path):
         try:
             pose = np.array(words[1:], dtype=np.float64)
@@ -109,31 +110,29 @@ def read_poses(path: Path) -> dict[str, np.ndarray]:
                 f"Line {number} of {path} must be `name qw qx qy qz tx ty tz`, "
                 f"not {' '.join(words)!r}."
             )
-        names.append(words[0])
-        values.append(pose)
-    if not names:
+        if words[0] in values:
+            raise ValueError(f"{path} has two poses of {words[0]!r}; remove one of the two lines.")
+        values[words[0]] = pose
+    if not values:
         raise ValueError(f"The pose file {path} is empty.")
-    if twice := _repeated(names):
-        raise ValueError(f"{path} has two poses of {twice!r}; remove one of the two lines.")
-    stacked = np.stack(values)
+    stacked = np.stack(list(values.values()))
     rotations = Rotation.from_quat(stacked[:, [1, 2, 3, 0]]).as_matrix()  # SciPy's qw is last
     poses = np.concatenate([rotations, stacked[:, 4:, None]], axis=2)
-    return dict(zip(names, poses, strict=True))
+    return dict(zip(values, poses, strict=True))
 
 
 def write_poses(
     path: Path, poses: Mapping[str, np.ndarray], names: Literal["basename", "full"] = "basename"
 ) -> None:
-    """Write a pose file, such as visuallocalization.net takes.
+    """Write a pose file, such as a submission to visuallocalization.net.
 
     Args:
         path: the file.
         poses: image name to ``cam_from_world``, 3×4.
-        names: ``basename`` without folders, as submissions for Aachen and InLoc have them, or
-            ``full``.
+        names: ``basename`` without folders, as in submissions for Aachen and InLoc, or ``full``.
 
     Raises:
-        ValueError: two images have the same base name, which the benchmark could not tell apart.
+        ValueError: two images have the same base name, which the benchmark cannot distinguish.
     """
     written = list(poses)
     if names == "basename":
@@ -149,13 +148,10 @@ def write_poses(
 
 
 def check_base_names(names: Sequence[str]) -> None:
-    """Check that a submission can tell images apart.
-
-    Raises:
-        ValueError: two of them have the same name, but for their folders.
-    """
-    if twice := _repeated([_base_name(name) for name in names]):
-        first, second = [name for name in names if _base_name(name) == twice][:2]
+    """Raise ValueError if two images have the same base name: a submission has no folders."""
+    (name, count), *_ = Counter(map(_base_name, names)).most_common(1) or [("", 0)]
+    if count > 1:
+        first, second = [full for full in names if _base_name(full) == name][:2]
         raise ValueError(
             f"{first!r} and {second!r} have the same base name, and a submission has no other; "
             "rename one of the two images."
@@ -199,15 +195,6 @@ def _camera(path: Path, number: int, words: Sequence[str]) -> pycolmap.Camera:
             f"{camera.params_info}."
         )
     return camera
-
-
-def _repeated(names: Sequence[str]) -> str | None:
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            return name
-        seen.add(name)
-    return None
 
 
 def _write(path: Path, lines: Sequence[str]) -> None:

@@ -1,9 +1,7 @@
-"""3-D points of keypoints, from scans that hold a point for every pixel of an image.
+"""3-D points of keypoints, from scans that hold a point for every pixel (Taira et al., CVPR 2018).
 
-As InLoc does (Taira et al., CVPR 2018): a keypoint's point is interpolated between the four pixels
-around it, or is that of the nearest pixel where one of the four is a hole. Every scan is read once,
-and the points of all keypoints of its image are kept in a small HDF5 file next to the features:
-image groups with ``points3D``.
+Every scan is read once; the points of its image's keypoints are kept in a small HDF5 file next to
+the features, as ``points3D`` of the image's group.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ from featplug.utils.progress import progress_bar
 
 
 def interpolate_scan(scan: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
-    """Return the 3-D points that a scan has at keypoints.
+    """Return the 3-D points of a scan at keypoints.
 
     Between pixel centres the scan is bilinear. Where one of the four pixels is a hole, the nearest
     pixel counts. In the outer half of the pixels at the border, the surface is continued linearly.
@@ -61,7 +59,7 @@ def interpolate_scan(scan: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
 REVISION = 1
 """Revision of the points, see :mod:`featplug.io.artifact`."""
 _FINGERPRINT = "scan_fingerprint"
-"""Attribute of an image's group: fingerprint of the scan that its points are from."""
+"""Attribute of an image's group: fingerprint of its scan."""
 
 
 class ScanPointWriter(H5Writer):
@@ -71,7 +69,7 @@ class ScanPointWriter(H5Writer):
         return name in self.file
 
     def has_no_point(self, name: str) -> bool:
-        """Whether an image has keypoints, and none of them a point."""
+        """Return whether an image has keypoints, but none of them has a point."""
         group = self.file[name]
         return group.attrs["num_points"] == 0 and len(group["points3D"]) > 0
 
@@ -81,7 +79,7 @@ class ScanPointWriter(H5Writer):
         Args:
             name: the image's name.
             points3d: N×3 in the scan's frame, NaN for none.
-            fingerprint: of the scan's file, see :func:`featplug.io.artifact.file_fingerprint`.
+            fingerprint: fingerprint of the scan, by :func:`featplug.io.artifact.file_fingerprint`.
 
         Raises:
             ValueError: the disk is nearly full.
@@ -94,7 +92,7 @@ class ScanPointWriter(H5Writer):
             self.file.flush()
 
     def remove(self, name: str) -> None:
-        """Remove an image's points, if there are any, and flush."""
+        """Remove the points of an image, if the file has them, and flush."""
         if name in self.file:
             with self.explaining_failures():
                 del self.file[name]
@@ -120,25 +118,25 @@ class ScanPointReader(H5Reader):
 
 @dataclass(frozen=True)
 class ScanSummary:
-    """What a pass over the scans did."""
+    """Outcome of :func:`sample_scans`."""
 
     path: Path
     num_read: int
     """Number of scans read by this run."""
     num_present: int
-    """Number of images whose points were in the file before."""
+    """Number of images whose points the file already had."""
     skipped: dict[str, str] = field(default_factory=dict)
     """Images without points, and why."""
 
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    """How scans are read."""
+    """Options of reading scans."""
 
     overwrite: bool = False
     """Replace the file of scan points."""
     memory_budget: int = 2**30
-    """Bytes for the scans in memory; there is always one."""
+    """Bytes for the scans in memory, which are at least one."""
     num_workers: int | None = None
     """Threads that read scans; as many as cores if None."""
 
@@ -151,21 +149,21 @@ def sample_scans(
     options: SamplingOptions | None = None,
     progress: bool = False,
 ) -> ScanSummary:
-    """Look up the 3-D points of the keypoints of images; reads each scan once.
+    """Write the 3-D points of the keypoints of images; reads each scan once.
 
-    What is in the file already is not read again, unless the scan has changed; the points of one
-    that has changed and cannot be read are removed. Points in the file whose scan was deleted stay.
+    A scan whose points are already in the file is read again only if it has changed; if it then
+    cannot be read, its points are removed. The points of a deleted scan stay.
 
     Args:
         scans: image name to the file of its scan.
-        read_scan: reads such a file to H×W×3, with a ValueError or OSError if it cannot.
+        read_scan: function that reads such a file to H×W×3, or raises ValueError or OSError.
         features: the feature file.
         output: the file of scan points.
         options: memory and threads.
         progress: show a progress bar.
 
     Raises:
-        FileNotFoundError: there is no feature file.
+        FileNotFoundError: the feature file does not exist.
         ValueError: the file of scan points is of other features.
     """
     options = options or SamplingOptions()
@@ -194,7 +192,7 @@ def sample_scans(
             with progress_bar(None, "scan", len(todo), "scan", progress) as bar:
                 for name, sampled in _in_threads(sample, todo, options):
                     if isinstance(sampled, str):
-                        writer.remove(name)  # points of the scan before it changed
+                        writer.remove(name)  # its points are of the scan before the change
                         skipped[name] = sampled
                     else:
                         writer.write(name, sampled.points3d, sampled.fingerprint)
@@ -208,12 +206,12 @@ def sample_scans(
 
 @dataclass(frozen=True)
 class _Sample:
-    """What one scan gave."""
+    """Points of one scan at the keypoints of its image."""
 
     points3d: np.ndarray
     fingerprint: str
     num_bytes: int
-    """Memory that the scan took."""
+    """Memory of the scan."""
 
 
 def _sample_scan(

@@ -53,7 +53,11 @@ class World:
         pose: AbsolutePoseOptions | None = None,
     ) -> ModelLocalizer:
         return ModelLocalizer(
-            self.features, matches or self.matches, points or self.points, options, pose
+            self.features,
+            matches or self.matches,
+            pose or AbsolutePoseOptions(),
+            points or self.points,
+            options or ModelLocalizerOptions(),
         )
 
     def localize(self, num_workers: int = 2) -> list[LocalizedQuery]:
