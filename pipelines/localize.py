@@ -1,7 +1,6 @@
 """Queries to poses, in any data set: extract, pair, match, build the reference, localize, measure.
 
-The data sets are in :mod:`pipelines.datasets`; ``pipelines.aachen`` and ``pipelines.inloc`` are the
-commands of two of them.
+The data sets are in :mod:`pipelines.datasets`, a command of one is :mod:`pipelines.aachen`.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from featplug.plots import MatchedPair, draw_localization, shrink
 from featplug.utils.progress import progress_bar
 from pipelines.datasets.protocol import LocalizationDataset, LocalizeOptions, image_problem
 from pipelines.references import QueryInputs, Reference, reference_of
-from pipelines.run import Features, Stages, metric_lines, outcome_lines, run_record
+from pipelines.run import Stages, metric_lines, outcome_lines, run_record
 
 PICTURE = "localization.png"
 _NUM_SHOWN = 3
@@ -35,13 +34,13 @@ _NUM_SHOWN = 3
 
 @dataclass(frozen=True)
 class Task:
-    """What is asked for."""
+    """Queries to localize, and what is known of them."""
 
     dataset: LocalizationDataset
     conditions: dict[str, list[Query]]
     truth: dict[str, np.ndarray] | None
     given_pairs: list[Pair]
-    """Pairs to use in place of retrieval, queries first; empty where there are none."""
+    """Pairs to use instead of retrieval, queries first; empty if none are given."""
 
     @property
     def queries(self) -> list[Query]:
@@ -63,13 +62,13 @@ def read_task(options: LocalizeOptions, dataset: LocalizationDataset) -> Task:
     """
     conditions = dataset.queries()
     names = [query.name for queries in conditions.values() for query in queries]
-    check_base_names(names)  # not after hours of work, when the submission is written
+    check_base_names(names)  # which writing the submission would find after hours of work
     given = options.ground_truth
     truth = dataset.truth() if given is None else read_poses(given)
     if truth is not None:
         truth = truth_of_queries(names, truth)
     path, known = options.pairs or dataset.pair_list, set(names)
-    pairs = [] if path is None else read_pairs(path)
+    pairs = read_pairs(path) if path else []
     if pairs and known.isdisjoint(name for pair in pairs for name in pair):
         raise ValueError(
             f"No pair of {path} has a query, such as {names[0]!r}; its first is {pairs[0]}."
@@ -81,8 +80,8 @@ def read_task(options: LocalizeOptions, dataset: LocalizationDataset) -> Task:
 def localize(options: LocalizeOptions, progress: bool = False) -> dict[str, Any]:
     """Localize the queries of a data set.
 
-    Features, matches and what is made of the reference are reused where an earlier run made them
-    from the same inputs; the poses are estimated again.
+    Features, matches and the reference are reused where an earlier run made them from the same
+    inputs; the poses are estimated again.
 
     Returns:
         The contents of ``results.json``.
@@ -92,7 +91,7 @@ def localize(options: LocalizeOptions, progress: bool = False) -> dict[str, Any]
         ValueError: something given does not fit, or no query could be localized.
     """
     options.check_numbers()
-    stages = Stages(options, options.pairs is not None, progress)
+    stages = Stages(options, progress)
     dataset = options.open(progress)
     task, reference = read_task(options, dataset), reference_of(options, dataset)
     outputs = options.output_dir
@@ -104,13 +103,26 @@ def localize(options: LocalizeOptions, progress: bool = False) -> dict[str, Any]
         leave_config(options)
         features = stages.extract(dataset.image_dir, names)
         skipped |= features.skipped
-    queries = [query.name for query in task.queries]
-    if set(features.names).isdisjoint(queries):
-        raise ValueError(f"None of the queries can be used; the first: {skipped[queries[0]]}")
+    asked, usable = {query.name for query in task.queries}, set(features.names)
+    queries = [name for name in features.names if name in asked]
+    database = [name for name in features.names if name not in asked]
+    if not queries:
+        why = skipped[task.queries[0].name]
+        raise ValueError(f"None of the queries can be used; the first: {why}")
     remove_old_results(outputs, task.conditions, PICTURE)
     with stages.recorder.stage("pairs"):
-        database = [name for name in features.names if name not in set(queries)]
-        pairs = _query_pairs(options, stages, task, features, database)
+        pairs = [
+            (query, name)
+            for query, name in task.given_pairs
+            if query in asked and name not in asked and usable >= {query, name}
+        ]
+        if not task.given_pairs and database:
+            pairs = stages.retrieve(features, options.num_retrieved, queries, sorted(database))
+        if not pairs:
+            raise ValueError(
+                "No query is paired with a database image, both with features; ask for more pairs "
+                "by --num-loc or --pairs."
+            )
         database_pairs = reference.database_pairs(set(database), task.given_pairs, pairs)
     if stages.retrieval is not None:
         skipped |= stages.retrieval.skipped
@@ -124,14 +136,13 @@ def localize(options: LocalizeOptions, progress: bool = False) -> dict[str, Any]
     log.require_poses()
     log.write_submissions(outputs, task.names)
     results = {
-        **run_record(options.pipeline, options, features, stages.matcher, stages.retrieval),
+        **run_record(stages, options, features),
         "data": {
             "dataset": str(dataset.root.resolve()),
             **({} if dataset.version is None else {"version": dataset.version}),
-            "fingerprint": features.fingerprint(),
+            "fingerprint": features.fingerprint,
             "conditions": [condition for condition in task.conditions if condition],
-            "skipped": {n: why for n, why in skipped.items() if n not in set(queries)}
-            | reference.skipped,
+            "skipped": {n: why for n, why in skipped.items() if n not in asked} | reference.skipped,
             "not_localized": log.failed,
         },
         "reused": stages.reused,
@@ -140,7 +151,7 @@ def localize(options: LocalizeOptions, progress: bool = False) -> dict[str, Any]
         | localization_metrics(log.poses, task.names, task.truth, options.rules),
     }
     write_results(outputs / "results.json", results)
-    # Only now, so that no picture costs the poses.
+    # Last, so that a picture that fails does not cost the poses.
     if not_drawn := _draw(outputs / PICTURE, task, reference, log, shown):
         results["data"]["not_drawn"] = not_drawn
         write_results(outputs / "results.json", results)
@@ -150,44 +161,12 @@ def localize(options: LocalizeOptions, progress: bool = False) -> dict[str, Any]
 def _readable_images(
     image_dir: Path, cameras: Mapping[str, pycolmap.Camera | None]
 ) -> tuple[list[str], dict[str, str]]:
-    """Check the headers of images whose cameras are known.
-
-    Returns:
-        The names of images that can be used; why the others cannot.
-    """
+    """Split images into those that fit their cameras, and those that do not, with the reason."""
     skipped = {}
     for name, camera in cameras.items():
-        if camera is not None:
-            reason = image_problem(image_dir / name, (camera.width, camera.height))
-            if reason is not None:
-                skipped[name] = reason
+        if camera is not None and (reason := image_problem(image_dir / name, camera)):
+            skipped[name] = reason
     return [name for name in cameras if name not in skipped], skipped
-
-
-def _query_pairs(
-    options: LocalizeOptions,
-    stages: Stages,
-    task: Task,
-    features: Features,
-    database: Sequence[str],
-) -> list[Pair]:
-    """Pair the queries with database images, both with features, as given or by retrieval.
-
-    Raises:
-        ValueError: there is no pair.
-    """
-    asked = {query.name for query in task.queries}
-    queries = [name for name in features.names if name in asked]
-    known, usable = set(queries), set(database)
-    pairs = [pair for pair in task.given_pairs if pair[0] in known and pair[1] in usable]
-    if not task.given_pairs and database:
-        pairs = stages.retrieve(features, options.num_retrieved, queries, sorted(database))
-    if not pairs:
-        raise ValueError(
-            "There is no pair of a query and a database image that have features; ask for more by "
-            "--num-loc or --pairs."
-        )
-    return pairs
 
 
 @dataclass(frozen=True)
@@ -223,12 +202,10 @@ def _localize(
     ):
         queries = _usable_queries(task, skipped, retrieved, features, log)
         localized = localizer.localize(queries, retrieved, options.num_workers)
-        bar = progress_bar(localized, "localize", len(queries), "query", stages.progress)
-        for found in bar:
+        for found in progress_bar(localized, "localize", len(queries), "query", stages.progress):
             log.add(found)
             name = found.query.name
-            entry = localizer.hloc_log(found) if options.hloc_logs else None
-            if entry is not None:
+            if options.hloc_logs and (entry := localizer.hloc_log(found)) is not None:
                 log.hloc_entries[name] = entry
             if found.pose is not None and _is_shown(condition_of[name], task, shown):
                 points = localizer.inliers_in_best_image(found)
@@ -243,7 +220,7 @@ def _usable_queries(
     features: FeatureReader,
     log: LocalizationLog,
 ) -> list[Query]:
-    """Return the queries that can be tried; the log gets why the others cannot."""
+    """Return the queries that can be localized; record in the log why the others cannot."""
     usable = []
     for query in task.queries:
         name, camera = query.name, query.camera
@@ -271,15 +248,14 @@ def _is_shown(condition: str, task: Task, shown: Sequence[_Shown]) -> bool:
 def _draw(
     path: Path, task: Task, reference: Reference, log: LocalizationLog, shown: Sequence[_Shown]
 ) -> dict[str, str]:
-    """Draw cameras and some matches; return what is not drawn, and why."""
+    """Draw cameras and some matches; return queries or the file that failed, with the reason."""
     image_dir = task.dataset.image_dir
     pictures: list[MatchedPair] = []
     failed: dict[str, str] = {}
     for entry in shown:
         names, points = (entry.query, entry.database), entry.points
-        title = f"{entry.query} and {entry.database}, {len(points[0])} inliers"
-        if entry.condition:
-            title = f"{entry.condition}: {title}"
+        start = f"{entry.condition}: " if entry.condition else ""
+        title = f"{start}{entry.query} and {entry.database}, {len(points[0])} inliers"
         try:
             (image0, xy0), (image1, xy1) = (
                 shrink(read_image(image_dir / name), xy)
@@ -302,15 +278,14 @@ def _draw(
 
 
 def run(options: LocalizeOptions, check: bool) -> None:
-    """Localize and print the figures, or only look for missing and damaged files.
+    """Localize and print the figures, or only check the files of the data set.
 
     Raises:
         FileNotFoundError: a given file does not exist.
         ValueError: see :func:`localize`; or ``check`` found a problem.
     """
     if not check:
-        results = localize(options, progress=True)
-        print(summary(results, options))
+        print(summary(localize(options, progress=True), options))
         return
     dataset = options.open(progress=True)
     pairs = [] if options.pairs is None else read_pairs(options.pairs)

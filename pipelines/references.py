@@ -1,4 +1,4 @@
-"""What queries are localized in: a model, triangulated from known poses, or scans."""
+"""References that queries are localized in: a model, triangulated from known poses, or scans."""
 
 from __future__ import annotations
 
@@ -18,11 +18,7 @@ from featplug.io.results import metric
 from featplug.io.store import FeatureReader, MatchReader
 from featplug.localization.absolute_pose import AbsolutePoseOptions
 from featplug.localization.in_model import ModelLocalizer, ModelPoints
-from featplug.localization.in_scans import (
-    ScanLocalizer,
-    WorldPoints,
-    images_with_matches,
-)
+from featplug.localization.in_scans import ScanLocalizer, WorldPoints, images_with_matches
 from featplug.localization.localizer import Localizer
 from featplug.localization.scans import SamplingOptions, ScanPointReader, sample_scans
 from featplug.metrics.poses import (
@@ -47,7 +43,7 @@ from pipelines.run import Features, Stages
 
 @dataclass(frozen=True)
 class QueryInputs:
-    """What queries are localized from."""
+    """Inputs of a localizer."""
 
     features: FeatureReader
     """Features of all images."""
@@ -58,27 +54,25 @@ class QueryInputs:
 
 
 class Reference(ABC):
-    """What the queries of a data set are localized in."""
+    """The model or the scans of a data set."""
 
     query_stage: str
     """Name of the stage that matches the queries."""
-
-    def __init__(self) -> None:
-        self.skipped: dict[str, str] = {}
-        """Images that :meth:`localizer` could not use, and why."""
+    skipped: dict[str, str]
+    """Images that :meth:`localizer` could not use, and why."""
 
     @abstractmethod
     def images(self, given: Sequence[Pair]) -> dict[str, pycolmap.Camera | None]:
         """Return the database images to extract with their cameras, where these are known.
 
         Args:
-            given: pairs to use in place of retrieval, if any.
+            given: pairs to use instead of retrieval, if any.
         """
 
     def database_pairs(
         self, names: set[str], given: Sequence[Pair], query_pairs: Sequence[Pair]
     ) -> list[Pair]:
-        """Return the pairs of database images to match, for scans none.
+        """Return the pairs of database images to match; none for scans.
 
         Args:
             names: database images that have features.
@@ -86,14 +80,14 @@ class Reference(ABC):
             query_pairs: queries and database images.
 
         Raises:
-            ValueError: pairs are needed, and there is none.
+            ValueError: the reference needs pairs, and none have features.
         """
         return []
 
     def build(  # noqa: B027
         self, stages: Stages, features: Features, pairs: Sequence[Pair]
     ) -> None:
-        """Make what is needed before the queries are matched; for scans nothing."""
+        """Make the model before the queries are matched; nothing for scans."""
 
     @abstractmethod
     def localizer(self, stages: Stages, inputs: QueryInputs) -> AbstractContextManager[Localizer]:
@@ -105,7 +99,7 @@ class Reference(ABC):
 
     @abstractmethod
     def cameras(self, poses: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Return the axes of the ground, 2×3, and where the database was taken from, N×3.
+        """Return the axes of the ground, 2×3, and the cameras of the database, N×3.
 
         Args:
             poses: poses of the queries.
@@ -118,7 +112,7 @@ class TriangulatedModel(Reference):
     query_stage = "match_queries"
 
     def __init__(self, options: ModelOptions, dataset: ModelDataset) -> None:
-        super().__init__()
+        self.skipped = {}
         self.options = options
         self.dataset = dataset
         self.reference = dataset.reference_model()
@@ -144,7 +138,7 @@ class TriangulatedModel(Reference):
         usable = unique_pairs(pair for pair in pairs if names.issuperset(pair))
         if not usable:
             raise ValueError(
-                "There is no pair of two database images that have features; ask for more by "
+                "No two database images that have features are paired; ask for more pairs by "
                 "--num-covis or --pairs."
             )
         return usable
@@ -173,7 +167,7 @@ class TriangulatedModel(Reference):
         options = self.options
         pose = AbsolutePoseOptions(options.max_error, options.min_inliers, seed=options.seed)
         points = ModelPoints(self.model)
-        yield ModelLocalizer(inputs.features, inputs.matches, points, options, pose)
+        yield ModelLocalizer(inputs.features, inputs.matches, pose, points, options)
 
     def metrics(self) -> dict[str, Any]:
         """Return figures of the triangulated model."""
@@ -193,16 +187,16 @@ class TriangulatedModel(Reference):
 
 
 class Scans(Reference):
-    """Scans that give the keypoints of database images their points."""
+    """Scans with the points of the keypoints of database images."""
 
     query_stage = "match"
 
     def __init__(self, options: ScanOptions, dataset: ScanDataset) -> None:
-        super().__init__()
+        self.skipped = {}
         self.options = options
         self.dataset = dataset
         self.alignments: dict[str, np.ndarray] = {}
-        """Database image to the alignment of its scan, of the images that are used."""
+        """Used database image to the alignment of its scan."""
 
     def images(self, given: Sequence[Pair]) -> dict[str, pycolmap.Camera | None]:
         """Return the database images of the given pairs, or all."""
@@ -210,16 +204,16 @@ class Scans(Reference):
 
     @contextmanager
     def localizer(self, stages: Stages, inputs: QueryInputs) -> Iterator[Localizer]:
-        """Take points from the scans that have matches with queries."""
+        """Localize with points from the scans whose images have matches with queries."""
         options, path = self.options, inputs.features.path
         pose = AbsolutePoseOptions(min_num_inliers=options.min_inliers, seed=options.seed)
         with stages.recorder.stage("scan"):
-            alignments = {}
+            alignments, skipped = {}, {}
             for name in images_with_matches(inputs.retrieved, inputs.matches, options):
                 try:
                     alignments[name] = self.dataset.alignment(name)
                 except (OSError, ValueError) as error:
-                    self.skipped[name] = str(error)
+                    skipped[name] = str(error)
             scans = sample_scans(
                 {name: self.dataset.scan_path(name) for name in alignments},
                 self.dataset.read_scan,
@@ -233,14 +227,14 @@ class Scans(Reference):
                 stages.progress,
             )
         stages.reused["scan"] = scans.num_present
-        self.skipped |= scans.skipped
+        self.skipped = skipped | scans.skipped
         self.alignments = {n: a for n, a in alignments.items() if n not in scans.skipped}
         with ScanPointReader(scans.path) as scan_points:
             points = WorldPoints(scan_points, alignments)
-            yield ScanLocalizer(inputs.features, inputs.matches, points, options, pose)
+            yield ScanLocalizer(inputs.features, inputs.matches, pose, points, options)
 
     def metrics(self) -> dict[str, Any]:
-        """Return how many scans were used."""
+        """Return the number of scans that were used."""
         return {"scans_used": metric(len(self.alignments), "images")}
 
     def cameras(self, poses: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -250,7 +244,7 @@ class Scans(Reference):
 
 
 def reference_of(options: LocalizeOptions, dataset: LocalizationDataset) -> Reference:
-    """Return what the queries of a data set are localized in."""
+    """Return the reference of a data set."""
     if isinstance(options, ModelOptions) and isinstance(dataset, ModelDataset):
         return TriangulatedModel(options, dataset)
     if isinstance(options, ScanOptions) and isinstance(dataset, ScanDataset):

@@ -1,11 +1,12 @@
-"""What the pipelines have in common: options, features, pairs by retrieval, matches, the record."""
+"""What the pipelines share: options, features, pairs by retrieval, matches and the record."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from featplug.base import choose_device
 from featplug.cli.command_line import Unprefixed
@@ -31,7 +32,10 @@ class FeatureOptions(NetworkOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class PipelineOptions:
-    """What all pipelines can be asked for."""
+    """Options of all pipelines."""
+
+    pipeline: ClassVar[str]
+    """Name of the pipeline in records and in the names of output folders."""
 
     extraction: Unprefixed[FeatureOptions] = field(default_factory=FeatureOptions)
     """Which features, and how they are made."""
@@ -50,30 +54,33 @@ class PipelineOptions:
     """Memory for matching, and for scans: one of 1600×1200 points takes 0.07."""
 
     @property
-    def output_dir(self) -> Path:
-        """Folder for everything."""
+    def data_name(self) -> str:
+        """Name of the data, for the name of the output folder."""
         raise NotImplementedError
 
-    def default_outputs(self, pipeline: str, data: str, *settings: str) -> Path:
-        """Return a folder that no other data's, feature's or setting's run has.
+    @property
+    def settings(self) -> list[str]:
+        """Options that have results of their own, for the name of the output folder."""
+        return []
 
-        Args:
-            pipeline: name of the pipeline.
-            data: name of what it is run on.
-            settings: options that have results of their own.
-        """
+    @property
+    def pair_list(self) -> Path | None:
+        """The given pair list, or None."""
+        raise NotImplementedError
+
+    @property
+    def output_dir(self) -> Path:
+        """Folder for everything."""
         extraction = self.extraction
         feature = extraction.feature if extraction.features is None else extraction.features.stem
-        return Path("outputs") / pipeline / "-".join([data, feature, *settings])
+        name = "-".join([self.data_name, feature, *self.settings])
+        return self.outputs or Path("outputs") / self.pipeline / name
 
-    def check(self, has_pairs: bool) -> str:
-        """Check whatever can be wrong with a request before the long work.
-
-        Args:
-            has_pairs: whether a pair list is given.
+    def check(self) -> str:
+        """Check the request before the long work.
 
         Returns:
-            The matcher's name: the one asked for, or the feature's own.
+            Name of the matcher: the requested one, or the feature's own.
 
         Raises:
             ValueError: something does not exist, or a file is given without what belongs to it.
@@ -82,7 +89,7 @@ class PipelineOptions:
         matcher_conf(matcher)
         retrieval_conf(self.retrieval)
         choose_device(self.extraction.device)
-        if self.matches is not None and not has_pairs:
+        if self.matches is not None and self.pair_list is None:
             raise ValueError("--matches needs --pairs FILE, the list that the matches are of.")
         if self.matches is None and self.extraction.features is not None and self.matcher is None:
             raise ValueError("--features needs --matcher NAME, the matcher of that feature.")
@@ -91,7 +98,7 @@ class PipelineOptions:
 
 @dataclass(frozen=True)
 class Features:
-    """The features of the images: what the later stages start from."""
+    """The features of the images."""
 
     image_dir: Path
     path: Path
@@ -104,26 +111,22 @@ class Features:
     """Images that have none, and why."""
     weights: list[dict[str, str]]
 
+    @cached_property
     def fingerprint(self) -> str:
-        """Return a hash of the images that have features."""
+        """Hash of the images that have features."""
         return data_fingerprint(self.image_dir, self.names)
 
 
 class Stages:
     """The stages that pipelines share, what they cost, and what they took from an earlier run.
 
-    Args:
-        options: options of the run.
-        has_pairs: whether a pair list is given.
-        progress: show progress bars.
-
     Raises:
         ValueError: see :meth:`PipelineOptions.check`.
     """
 
-    def __init__(self, options: PipelineOptions, has_pairs: bool, progress: bool) -> None:
+    def __init__(self, options: PipelineOptions, progress: bool) -> None:
         self.options = options
-        self.matcher = options.check(has_pairs)
+        self.matcher = options.check()
         self.progress = progress
         self.recorder = StageRecorder()
         self.reused: dict[str, int] = {}
@@ -132,11 +135,11 @@ class Stages:
         """What retrieval did, where it selected pairs."""
 
     def extract(self, image_dir: Path, names: Sequence[str]) -> Features:
-        """Extract the features of images, or take those that were given.
+        """Extract the features of images, or use the given feature file.
 
         Raises:
             FileNotFoundError: a file does not exist.
-            ValueError: something does not fit, or no image has features.
+            ValueError: a file does not fit, or no image has features.
         """
         extraction = self.options.extraction
         if extraction.features is not None:
@@ -170,8 +173,7 @@ class Stages:
             features: features of the images.
             num_matched: number of database images for a query.
             queries: images that have features.
-            database: images that have features; one that is a query, too, is not paired with
-                itself.
+            database: images that have features; none is paired with itself.
         """
         extraction = self.options.extraction
         self.retrieval = described = global_descriptors(
@@ -182,7 +184,7 @@ class Stages:
             overwrite=extraction.overwrite,
             features=features.path,
             database=database,
-            database_may_change=True,  # an image more is no reason to describe all again
+            database_may_change=True,  # one more image is no reason to describe all again
             device=extraction.device,
             progress=self.progress,
         )
@@ -195,7 +197,7 @@ class Stages:
         )
 
     def match(self, stage: str, features: Features, pairs_path: Path) -> Path:
-        """Match the pairs of a list, or take the matches that were given; return their file."""
+        """Match the pairs of a list, or use the given match file; return the file."""
         options = self.options
         self.reused[stage] = 0
         if options.matches is not None:
@@ -230,31 +232,17 @@ def _given_features(path: Path, image_dir: Path, names: Sequence[str]) -> Featur
     return Features(image_dir, path, str(path), None, present, skipped, weights)
 
 
-def run_record(
-    pipeline: str,
-    options: PipelineOptions,
-    features: Features,
-    matcher: str,
-    retrieval: RetrievalSummary | None = None,
-) -> dict[str, Any]:
-    """Return what was run, the first part of ``results.json``.
-
-    Args:
-        pipeline: name of the pipeline.
-        options: its options.
-        features: what the later stages started from.
-        matcher: name of the matcher.
-        retrieval: what retrieval did, where it selected pairs.
-    """
-    matches = options.matches
+def run_record(stages: Stages, options: PipelineOptions, features: Features) -> dict[str, Any]:
+    """Return the head of ``results.json``: options, feature, matcher, weights and machine."""
+    matches, retrieval = options.matches, stages.retrieval
     return {
         "schema_version": SCHEMA_VERSION,
-        "pipeline": pipeline,
+        "pipeline": options.pipeline,
         "options": plain(asdict(options)),
         "feature": features.name,
         "feature_conf": features.conf,
-        "matcher": matcher if matches is None else str(matches),
-        "matcher_conf": matcher_conf(matcher) if matches is None else None,
+        "matcher": stages.matcher if matches is None else str(matches),
+        "matcher_conf": matcher_conf(stages.matcher) if matches is None else None,
         "retrieval_conf": retrieval_conf(options.retrieval) if retrieval else None,
         "weights": features.weights + (retrieval.weights if retrieval else []),
         "environment": environment(),
@@ -262,7 +250,7 @@ def run_record(
 
 
 def plain(value: Any) -> Any:
-    """Return options in values that JSON has."""
+    """Return options as values of JSON."""
     if isinstance(value, Mapping):
         return {key: plain(entry) for key, entry in value.items()}
     if isinstance(value, tuple | list):
@@ -271,18 +259,14 @@ def plain(value: Any) -> Any:
 
 
 def require_positive(**numbers: float | None) -> None:
-    """Check options that must be above zero where they are given.
-
-    Raises:
-        ValueError: one is not.
-    """
+    """Raise ValueError if an option that is given is not above zero."""
     for name, value in numbers.items():
         if value is not None and not value > 0:
             raise ValueError(f"--{name.replace('_', '-')} must be above 0, not {value}.")
 
 
 def metric_lines(metrics: Mapping[str, Any]) -> list[str]:
-    """Return metrics as text, a line each."""
+    """Return metrics as lines of text."""
     lines = []
     for name, entry in metrics.items():
         value = entry["value"]
@@ -292,7 +276,7 @@ def metric_lines(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def outcome_lines(results: Mapping[str, Any]) -> list[str]:
-    """Return what a run's stages cost, and what could not be used, a line each."""
+    """Return the cost of a run's stages, and what could not be used, as lines of text."""
     lines, data = [], results["data"]
     for name, stage in results["stages"].items():
         line = f"  {name:<28}{stage['seconds']:>12.1f} s, peak {stage['peak_memory_mib']:.0f} MiB"

@@ -1,4 +1,4 @@
-"""Photographs to a COLMAP model: extract, pair, match, verify, map, measure.
+"""Photographs to a COLMAP model: extract, pair, match, verify, map and measure.
 
 ``python -m pipelines.sfm --images DIR --feature NAME``
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pycolmap
@@ -24,7 +24,6 @@ from featplug.io.store import FeatureReader
 from featplug.metrics.poses import aligned_pose_errors, model_poses, reconstruction_statistics
 from featplug.stages import pairs
 from featplug.stages.map import MapOptions, map_images
-from featplug.stages.retrieve import RetrievalSummary
 from featplug.stages.verify import VerifyOptions, verify_pairs
 from pipelines.datasets.reference import read_reference_poses, reference_unit
 from pipelines.run import (
@@ -36,12 +35,10 @@ from pipelines.run import (
     run_record,
 )
 
-_SELECTIONS = ("exhaustive", "sequential", "retrieval")
-
 
 @dataclass(frozen=True)
 class _Photographs:
-    """A base of its own, so that ``--help`` begins with it."""
+    """The first option of ``--help``, which lists base classes first."""
 
     images: Path
     """Folder of the photographs, at any depth."""
@@ -51,59 +48,53 @@ class _Photographs:
 class SfmOptions(PipelineOptions, _Photographs):
     """What to reconstruct, and how."""
 
+    pipeline: ClassVar[str] = "sfm"
+
     pairs: str = "exhaustive"
     """exhaustive, sequential (images in the order of their names), retrieval, or a pair list."""
     overlap: int = 10
-    """Number of following images that sequential pairs have each image matched with."""
+    """Number of following images that each image is paired with by sequential."""
     num_matched: int = 20
     """Number of images that each image is paired with by retrieval."""
     mapper: Literal["incremental", "global"] = "incremental"
     """COLMAP's incremental mapper, or its global one (pycolmap 4.0 or newer)."""
     camera: CameraOptions = field(default_factory=CameraOptions)
-    """How COLMAP cameras are made."""
+    """How COLMAP's cameras are made."""
     reference: Path | None = None
     """True poses: a COLMAP model, or a folder of Strecha's .camera files."""
 
     @property
-    def output_dir(self) -> Path:
-        """Folder for everything."""
-        resolved = self.images.resolve()
-        scene = resolved.parent.name if resolved.name == "images" else resolved.name
-        return self.outputs or self.default_outputs("sfm", scene)
+    def data_name(self) -> str:
+        """Name of the scene: that of the folder, or of the folder above ``images``."""
+        folder = self.images.resolve()
+        return folder.parent.name if folder.name == "images" else folder.name
 
     @property
     def pair_list(self) -> Path | None:
-        """The pair list, where one is given."""
-        return None if self.pairs in _SELECTIONS else Path(self.pairs)
+        """The given pair list, or None."""
+        selections = ("exhaustive", "sequential", "retrieval")
+        return None if self.pairs in selections else Path(self.pairs)
 
 
 @dataclass(frozen=True)
 class MatchedScene:
-    """Features and matches of a folder of photographs: what models are made from, by any seed."""
+    """Features and matches of a folder of photographs; models are made from them with any seed."""
 
+    stages: Stages
+    """Stages that have run, with their cost."""
     features: Features
-    matcher: str
-    """Name of the matcher."""
     pairs: list[Pair]
     matches: Path
-    retrieval: RetrievalSummary | None
-    """What retrieval did, where it selected pairs."""
     reference: dict[str, np.ndarray]
     """Image name to the true ``cam_from_world``, 3×4; empty where none are known."""
-    fingerprint: str
-    """Hash of the photographs."""
     skipped: dict[str, str]
     """Images that could not be used, and why."""
-    reused: dict[str, int]
-    """Stage to the number of images or pairs that an earlier run had made."""
-    stages: dict[str, dict[str, float]]
-    """See :class:`featplug.io.results.StageRecorder`."""
 
 
 def reconstruct(options: SfmOptions, progress: bool = False) -> dict[str, Any]:
     """Reconstruct a folder of photographs.
 
-    Features and matches that the output folder has already are reused; the model is made again.
+    Features and matches that the output folder already has are reused; the model is made again.
 
     Returns:
         The contents of ``results.json``.
@@ -122,8 +113,8 @@ def match_scene(options: SfmOptions, progress: bool = False) -> MatchedScene:
         FileNotFoundError: a given file does not exist.
         ValueError: something given does not fit, or there are not two images with features.
     """
-    # Whatever can be wrong with the request is looked at before the long work.
-    stages = Stages(options, options.pair_list is not None, progress)
+    # The whole request is checked before the long work.
+    stages = Stages(options, progress)
     reference = {} if options.reference is None else read_reference_poses(options.reference)
     if options.mapper == "global":
         require_global_mapping()
@@ -135,38 +126,23 @@ def match_scene(options: SfmOptions, progress: bool = False) -> MatchedScene:
         leave_config(options)
         features = stages.extract(options.images, names)
     known = set(features.names)
+    skipped = dict(features.skipped)
     if len(known) < 2:
-        raise ValueError(
-            f"A reconstruction needs two images or more, there is {len(known)}"
-            + "".join(f"; {reason.rstrip('.')}" for reason in list(features.skipped.values())[:1])
-            + "."
-        )
-    fingerprint, skipped = features.fingerprint(), dict(features.skipped)
+        why = next((f"; {reason.rstrip('.')}" for reason in skipped.values()), "")
+        raise ValueError(f"A reconstruction needs two images or more, not {len(known)}{why}.")
+    pairs_path = options.pair_list or options.output_dir / f"pairs-{options.pairs}.txt"
     if given is None:
-        pairs_path = options.output_dir / f"pairs-{options.pairs}.txt"
         with stages.recorder.stage("pairs"):
             selected = _select_pairs(options, stages, features)
         skipped.update(stages.retrieval.skipped if stages.retrieval else {})
         write_pairs(pairs_path, selected)
     else:
-        pairs_path = Path(options.pairs)
         for name in dict.fromkeys(name for pair in given for name in pair):
             if name not in known:
                 skipped.setdefault(name, f"the pair list names {name!r}, which has no features")
         selected = [pair for pair in given if known.issuperset(pair)]
     matches = stages.match("match", features, pairs_path)
-    return MatchedScene(
-        features,
-        stages.matcher,
-        selected,
-        matches,
-        stages.retrieval,
-        reference,
-        fingerprint,
-        skipped,
-        stages.reused,
-        stages.recorder.stages,
-    )
+    return MatchedScene(stages, features, selected, matches, reference, skipped)
 
 
 def map_scene(scene: MatchedScene, options: SfmOptions, progress: bool = False) -> dict[str, Any]:
@@ -174,7 +150,7 @@ def map_scene(scene: MatchedScene, options: SfmOptions, progress: bool = False) 
 
     Args:
         scene: what :func:`match_scene` returned.
-        options: the same options, but for the seed, the output folder and those of mapping.
+        options: the same options, with any seed, output folder and options of mapping.
         progress: show bars.
 
     Returns:
@@ -211,18 +187,18 @@ def map_scene(scene: MatchedScene, options: SfmOptions, progress: bool = False) 
         try:
             unit = reference_unit(options.reference)
             metrics |= _pose_metrics(model, scene.reference, unit)
-        except ValueError as error:  # the model is good without, and the record says why
+        except ValueError as error:  # the model is good without them
             skipped["reference"] = f"no pose errors: {error}"
     results = {
-        **run_record("sfm", options, features, scene.matcher, scene.retrieval),
+        **run_record(scene.stages, options, features),
         "data": {
             "images": str(options.images.resolve()),
-            "fingerprint": scene.fingerprint,
+            "fingerprint": features.fingerprint,
             "skipped": skipped,
             "not_registered": sorted(set(features.names) - set(model_poses(model))),
         },
-        "reused": scene.reused,
-        "stages": scene.stages | recorder.stages,
+        "reused": scene.stages.reused,
+        "stages": scene.stages.recorder.stages | recorder.stages,
         "metrics": metrics,
     }
     write_results(outputs / "results.json", results)
@@ -239,7 +215,7 @@ def _select_pairs(options: SfmOptions, stages: Stages, features: Features) -> li
 
 
 def _remove_old_model(outputs: Path) -> None:
-    """So that a run that fails does not leave an earlier run's results as its own."""
+    """Remove an earlier run's results, so that a run that fails does not leave them as its own."""
     for name in ("results.json", "points.ply", "colmap.log"):
         (outputs / name).unlink(missing_ok=True)
     for name in ("model", "colmap_models"):
@@ -287,7 +263,7 @@ def _pose_metrics(
 def main(options: Unprefixed[SfmOptions]) -> None:
     """Reconstruct a folder of photographs with any feature.
 
-    Features and matches that the output folder has already are reused; the model is made again. The
+    Features and matches that the output folder already has are reused; the model is made again. The
     output folder gets the COLMAP model, points.ply, results.json and colmap.log.
     """
     results = reconstruct(options, progress=True)

@@ -135,7 +135,8 @@ def _row(
     costs: dict[str, dict[str, float]],
     options: ReconstructionOptions,
 ) -> Row:
-    of_model = {k: v for k, v in results["stages"].items() if k not in matched.stages}
+    matching = matched.stages.recorder.stages
+    of_model = {k: v for k, v in results["stages"].items() if k not in matching}
     num_skipped = len(matched.features.skipped)
     skipped = f"{num_skipped} of its images could not be used" if num_skipped else None
     return Row(

@@ -35,11 +35,12 @@ def matching_costs(folder: Path, scene: MatchedScene) -> dict[str, dict[str, flo
         "pairs": [source["matches"], source["pairs"]],
         "match": [source["matches"], source["pairs"]],
     }
-    reused = {**scene.reused, "pairs": scene.retrieval.num_present if scene.retrieval else 0}
+    retrieval = scene.stages.retrieval
+    reused = {**scene.stages.reused, "pairs": retrieval.num_present if retrieval else 0}
     path = folder / "costs.json"
     known = json.loads(path.read_text("utf-8")) if path.exists() else {}
     costs = {}
-    for stage, cost in scene.stages.items():
+    for stage, cost in scene.stages.recorder.stages.items():
         if known.get(stage, {}).get("made_from") == made_from[stage]:
             costs[stage] = known[stage]
         elif reused[stage] == 0:
@@ -91,7 +92,7 @@ def _matched_from(scene: MatchedScene) -> dict[str, str | None]:
     """Return the identities of the photographs, features, pairs and matches."""
     with FeatureReader(scene.features.path) as features, MatchReader(scene.matches) as matches:
         return {
-            "images": value_hash([scene.fingerprint, scene.skipped]),
+            "images": value_hash([scene.features.fingerprint, scene.skipped]),
             "features": features.file_id,
             "pairs": value_hash(scene.pairs),
             "matches": None if matches.provenance is None else matches.provenance.file_id,

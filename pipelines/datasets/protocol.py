@@ -1,8 +1,7 @@
-"""What a data set offers so that :mod:`pipelines.localize` can localize its queries.
+"""The protocol of data sets whose queries :mod:`pipelines.localize` localizes.
 
-A data set is one file of this folder. It has two classes: options, which name the pipeline, and the
-data set itself, which their ``open`` returns: a :class:`ModelDataset` has a reference model with
-known cameras and poses, a :class:`ScanDataset` a 3-D point for each pixel of its database images.
+A data set is one file of this folder with two classes: options, which name the pipeline, and the
+data set itself, a :class:`ModelDataset` or a :class:`ScanDataset`, which their ``open`` returns.
 CONTRIBUTING.md has the recipe.
 """
 
@@ -36,7 +35,7 @@ GROUND_TRUTH = "ground_truth.txt"
 
 @dataclass(frozen=True)
 class _Folder:
-    """A base of its own, so that ``--help`` begins with it."""
+    """The first option of ``--help``, which lists base classes first."""
 
     dataset: Path
     """Folder of the data set as released, or of a set in its layout."""
@@ -46,13 +45,11 @@ class _Folder:
 class LocalizeOptions(PipelineOptions, _Folder):
     """What to localize, and how."""
 
-    pipeline: ClassVar[str]
-    """Name of the pipeline in records and in the names of output folders."""
     rules: ClassVar[RecallRules] = RecallRules()
     """Thresholds that the data set's recalls are measured by."""
 
     pairs: Path | None = None
-    """Pair list, a query and a database image a line, in place of retrieval."""
+    """Pair list, a query and a database image a line, to use instead of retrieval."""
     num_loc: int | None = None
     """Number of database images that each query is matched with, by retrieval; 50 by default."""
     ground_truth: Path | None = None
@@ -65,10 +62,10 @@ class LocalizeOptions(PipelineOptions, _Folder):
     """Also write hloc's pickled logs next to the submission, for its visualization."""
 
     def open(self, progress: bool = False) -> LocalizationDataset:
-        """Find the data set, or render it where it is a demo.
+        """Return the data set; a demo is rendered.
 
         Raises:
-            FileNotFoundError: it does not exist; the message has where to get it.
+            FileNotFoundError: it does not exist; the message says where to get it.
         """
         raise NotImplementedError
 
@@ -78,22 +75,17 @@ class LocalizeOptions(PipelineOptions, _Folder):
         return 50 if self.num_loc is None else self.num_loc
 
     @property
-    def settings(self) -> list[str]:
-        """Options that have results of their own, for the name of the output folder."""
-        return []
+    def data_name(self) -> str:
+        """Name of the data set's folder."""
+        return self.dataset.resolve().name
 
     @property
-    def output_dir(self) -> Path:
-        """Folder for everything."""
-        name = self.dataset.resolve().name
-        return self.outputs or self.default_outputs(self.pipeline, name, *self.settings)
+    def pair_list(self) -> Path | None:
+        """The given pair list, or None."""
+        return self.pairs
 
     def check_numbers(self) -> None:
-        """Check the ranges of numbers.
-
-        Raises:
-            ValueError: one is out of range.
-        """
+        """Raise ValueError if a number is out of range."""
         names = ("num_loc", "num_covis", "max_error", "min_inliers", "num_workers")
         require_positive(**{name: getattr(self, name) for name in names if hasattr(self, name)})
 
@@ -114,17 +106,14 @@ class ScanOptions(ScanLocalizerOptions, LocalizeOptions):
 
 
 class LocalizationDataset(ABC):
-    """Images, queries by condition, and what is known of them.
-
-    Args:
-        root: folder of the data set.
+    """A data set in a folder: images, queries by condition, and their true poses.
 
     Raises:
-        FileNotFoundError: there is no such folder.
+        FileNotFoundError: the folder does not exist.
     """
 
     source: str
-    """Name of the data set, and where to get it."""
+    """Name of the data set, and its address."""
     has_demo = False
     """Whether ``--dataset demo`` renders one."""
     version: str | None = None
@@ -143,7 +132,7 @@ class LocalizationDataset(ABC):
 
     @abstractmethod
     def queries(self) -> dict[str, list[Query]]:
-        """Return condition, such as day, to its queries; the name is empty where there is one only.
+        """Return the queries of each condition, such as day; a sole condition has an empty name.
 
         Raises:
             FileNotFoundError: a list does not exist.
@@ -152,17 +141,17 @@ class LocalizationDataset(ABC):
 
     @property
     def pair_list(self) -> Path | None:
-        """Pair list that comes with the data set and is used in place of retrieval."""
+        """Pair list that comes with the data set and is used instead of retrieval."""
         return None
 
     def truth(self) -> dict[str, np.ndarray] | None:
-        """Return the true poses of queries, ``cam_from_world`` 3×4, or None."""
+        """Return the true poses of queries, ``cam_from_world`` 3×4, or None if not known."""
         path = self.root / GROUND_TRUTH
         return read_poses(path) if path.is_file() else None
 
     @abstractmethod
     def check(self, listed: Iterable[str] = (), progress: bool = False) -> list[FileProblem]:
-        """Look for missing and damaged files; reads all images.
+        """List missing and damaged files; reads all images.
 
         Args:
             listed: names of more images that must exist, such as those of a pair list.
@@ -174,8 +163,8 @@ class ModelDataset(LocalizationDataset):
     """Queries to localize in a model, triangulated from a reference model's cameras and poses."""
 
     model_of_pairs = False
-    """Whether the model is of the images that queries are paired with, all images of a query
-    matched with each other (Dusmanu et al. 2019, 5.3), in place of the whole database matched by
+    """Whether the model has only the images that queries are paired with, all images of a query
+    matched with each other (Dusmanu et al. 2019, 5.3), instead of the whole database, matched by
     covisibility."""
 
     @abstractmethod
@@ -189,17 +178,17 @@ class ModelDataset(LocalizationDataset):
 
     @property
     def sources(self) -> tuple[str, str, str]:
-        """Where to get the reference model, the query lists and the images."""
+        """Addresses of the reference model, the query lists and the images."""
         return self.source, self.source, self.source
 
     def check(self, listed: Iterable[str] = (), progress: bool = False) -> list[FileProblem]:
-        """Look for missing and damaged files; see :meth:`LocalizationDataset.check`."""
-        sizes: dict[str, tuple[int, int] | None] = dict.fromkeys(listed)
+        """List missing and damaged files; see :meth:`LocalizationDataset.check`."""
+        cameras: dict[str, pycolmap.Camera | None] = dict.fromkeys(listed)
         problems = []
         model_from, queries_from, images_from = self.sources
         for read, source in ((self._database, model_from), (self._queries, queries_from)):
             try:
-                sizes |= {name: (camera.width, camera.height) for name, camera in read().items()}
+                cameras |= read()
             except (OSError, ValueError) as error:
                 problems.append(FileProblem(str(error), source))
 
@@ -209,10 +198,10 @@ class ModelDataset(LocalizationDataset):
                 read_image(path, grayscale=True)
             except (OSError, ValueError) as error:
                 return str(error)
-            return image_problem(path, sizes[name])
+            return image_problem(path, cameras[name])
 
-        checked = map_ahead(check, sorted(sizes), os.cpu_count() or 1)
-        reasons = progress_bar(checked, "check", len(sizes), "image", progress)
+        checked = map_ahead(check, sorted(cameras), os.cpu_count() or 1)
+        reasons = progress_bar(checked, "check", len(cameras), "image", progress)
         return problems + [FileProblem(reason, images_from) for reason in reasons if reason]
 
     def _database(self) -> dict[str, pycolmap.Camera]:
@@ -241,7 +230,7 @@ class ScanDataset(LocalizationDataset):
         """Read the points of an image's pixels in the scan's frame: H×W×3, NaN for none.
 
         Raises:
-            FileNotFoundError: there is no such file.
+            FileNotFoundError: the file does not exist.
             ValueError: the file is damaged.
         """
 
@@ -250,8 +239,8 @@ class ScanDataset(LocalizationDataset):
         """Return ``world_from_scan`` 4×4 of a database image's scan.
 
         Raises:
-            FileNotFoundError: there is none.
-            ValueError: it is damaged.
+            FileNotFoundError: its file does not exist.
+            ValueError: its file is damaged.
         """
 
 
@@ -261,25 +250,19 @@ class FileProblem:
 
     reason: str
     remedy: str
-    """Where to get the file."""
+    """Address of the file."""
 
 
-def image_problem(path: Path, size: tuple[int, int] | None) -> str | None:
-    """Return what is wrong with an image's header, or None.
-
-    Args:
-        path: the image.
-        size: (width, height) that it must have; any if None.
-    """
+def image_problem(path: Path, camera: pycolmap.Camera | None) -> str | None:
+    """Return why an image cannot be read or does not fit its camera, or None; reads its header."""
     try:
-        found = read_image_size(path)
+        width, height = read_image_size(path)
     except (OSError, ValueError) as error:
         return str(error)
-    if size is not None and size != found:
-        return (
-            f"{path} has {found[0]}×{found[1]} pixels, its camera in the lists {size[0]}×{size[1]}."
-        )
-    return None
+    if camera is None or (camera.width, camera.height) == (width, height):
+        return None
+    size = f"{camera.width}×{camera.height}"
+    return f"{path} has {width}×{height} pixels, its camera in the lists {size}."
 
 
 def read_conditions(lists: Mapping[str, Path]) -> dict[str, list[Query]]:
@@ -304,10 +287,9 @@ def find_options(pipeline: str) -> type[LocalizeOptions]:
     """Return the options of a pipeline, whose data set is in a file of this folder.
 
     Raises:
-        ValueError: there is no such pipeline.
+        ValueError: no file has such a pipeline.
     """
-    folder = Path(__file__).parent
-    for path in sorted(folder.glob("*.py")):
+    for path in sorted(Path(__file__).parent.glob("*.py")):
         import_module(f"{__package__}.{path.stem}")
     known = _pipelines(LocalizeOptions)
     if pipeline not in known:
