@@ -18,8 +18,8 @@ def main(options: Unprefixed[InLocOptions], check: bool = False) -> None:
     folder gets submission.txt for the benchmark, results.json, logs.json and localization.png.
 
     Args:
-        options: what to localize, and how.
-        check: only look for missing and damaged files, and print where to get them.
+        options: options of the data set and its localization.
+        check: only list missing and damaged files, and where to get them.
     """
     localize.run(options, check)
 

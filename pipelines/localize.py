@@ -24,7 +24,7 @@ from featplug.localization.queries import Query, check_base_names, read_poses
 from featplug.plots import MatchedPair, draw_localization, shrink
 from featplug.utils.progress import progress_bar
 from pipelines.datasets.protocol import LocalizationDataset, LocalizeOptions, image_problem
-from pipelines.references import QueryInputs, Reference, reference_of
+from pipelines.references import Reference, reference_of
 from pipelines.run import Stages, metric_lines, outcome_lines, run_record
 
 PICTURE = "localization.png"
@@ -90,7 +90,6 @@ def localize(options: LocalizeOptions, progress: bool = False) -> dict[str, Any]
         FileNotFoundError: a given file does not exist.
         ValueError: something given does not fit, or no query could be localized.
     """
-    options.check_numbers()
     stages = Stages(options, progress)
     dataset = options.open(progress)
     task, reference = read_task(options, dataset), reference_of(options, dataset)
@@ -197,7 +196,7 @@ def _localize(
     with (
         FeatureReader(files["features"]) as features,
         MatchReader(files["matches"]) as matches,
-        reference.localizer(stages, QueryInputs(features, matches, retrieved)) as localizer,
+        reference.localizer(stages, features, matches, retrieved) as localizer,
         stages.recorder.stage("localize"),
     ):
         queries = _usable_queries(task, skipped, retrieved, features, log)
@@ -248,7 +247,7 @@ def _is_shown(condition: str, task: Task, shown: Sequence[_Shown]) -> bool:
 def _draw(
     path: Path, task: Task, reference: Reference, log: LocalizationLog, shown: Sequence[_Shown]
 ) -> dict[str, str]:
-    """Draw cameras and some matches; return queries or the file that failed, with the reason."""
+    """Draw cameras and some matches; return what could not be drawn, with the reason."""
     image_dir = task.dataset.image_dir
     pictures: list[MatchedPair] = []
     failed: dict[str, str] = {}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
@@ -40,17 +39,8 @@ from pipelines.datasets.protocol import (
 )
 from pipelines.run import Features, Stages
 
-
-@dataclass(frozen=True)
-class QueryInputs:
-    """Inputs of a localizer."""
-
-    features: FeatureReader
-    """Features of all images."""
-    matches: MatchReader
-    """Matches of the queries."""
-    retrieved: Mapping[str, Sequence[str]]
-    """Query to the database images that it was matched with."""
+Retrieved = Mapping[str, Sequence[str]]
+"""Query to the database images that it was matched with."""
 
 
 class Reference(ABC):
@@ -90,7 +80,9 @@ class Reference(ABC):
         """Make the model before the queries are matched; nothing for scans."""
 
     @abstractmethod
-    def localizer(self, stages: Stages, inputs: QueryInputs) -> AbstractContextManager[Localizer]:
+    def localizer(
+        self, stages: Stages, features: FeatureReader, matches: MatchReader, retrieved: Retrieved
+    ) -> AbstractContextManager[Localizer]:
         """Return the localizer of the queries."""
 
     @abstractmethod
@@ -162,12 +154,14 @@ class TriangulatedModel(Reference):
         stages.reused["triangulate"] = self.model.num_reg_images() if self.sfm.is_reused else 0
 
     @contextmanager
-    def localizer(self, stages: Stages, inputs: QueryInputs) -> Iterator[Localizer]:
+    def localizer(
+        self, stages: Stages, features: FeatureReader, matches: MatchReader, retrieved: Retrieved
+    ) -> Iterator[Localizer]:
         """Localize in the triangulated model."""
         options = self.options
         pose = AbsolutePoseOptions(options.max_error, options.min_inliers, seed=options.seed)
         points = ModelPoints(self.model)
-        yield ModelLocalizer(inputs.features, inputs.matches, pose, points, options)
+        yield ModelLocalizer(features, matches, pose, points, options)
 
     def metrics(self) -> dict[str, Any]:
         """Return figures of the triangulated model."""
@@ -203,13 +197,15 @@ class Scans(Reference):
         return dict.fromkeys([name for _, name in given] or self.dataset.database_names())
 
     @contextmanager
-    def localizer(self, stages: Stages, inputs: QueryInputs) -> Iterator[Localizer]:
+    def localizer(
+        self, stages: Stages, features: FeatureReader, matches: MatchReader, retrieved: Retrieved
+    ) -> Iterator[Localizer]:
         """Localize with points from the scans whose images have matches with queries."""
-        options, path = self.options, inputs.features.path
+        options, path = self.options, features.path
         pose = AbsolutePoseOptions(min_num_inliers=options.min_inliers, seed=options.seed)
         with stages.recorder.stage("scan"):
             alignments, skipped = {}, {}
-            for name in images_with_matches(inputs.retrieved, inputs.matches, options):
+            for name in images_with_matches(retrieved, matches, options):
                 try:
                     alignments[name] = self.dataset.alignment(name)
                 except (OSError, ValueError) as error:
@@ -231,7 +227,7 @@ class Scans(Reference):
         self.alignments = {n: a for n, a in alignments.items() if n not in scans.skipped}
         with ScanPointReader(scans.path) as scan_points:
             points = WorldPoints(scan_points, alignments)
-            yield ScanLocalizer(inputs.features, inputs.matches, pose, points, options)
+            yield ScanLocalizer(features, matches, pose, points, options)
 
     def metrics(self) -> dict[str, Any]:
         """Return the number of scans that were used."""

@@ -22,7 +22,7 @@ from featplug.stages.shared_options import NetworkOptions
 
 @dataclass(frozen=True)
 class FeatureOptions(NetworkOptions):
-    """Which features, and how they are made."""
+    """Options of features: their name, network and file."""
 
     feature: str = "sift"
     """Name of the feature."""
@@ -38,7 +38,6 @@ class PipelineOptions:
     """Name of the pipeline in records and in the names of output folders."""
 
     extraction: Unprefixed[FeatureOptions] = field(default_factory=FeatureOptions)
-    """Which features, and how they are made."""
     matcher: str | None = None
     """Name of the matcher; by default the feature's own."""
     matches: Path | None = None
@@ -102,9 +101,6 @@ class Features:
 
     image_dir: Path
     path: Path
-    name: str
-    conf: dict[str, Any] | None
-    """Conf of the feature; None where a file was given."""
     names: list[str]
     """Images that have features."""
     skipped: dict[str, str]
@@ -132,7 +128,7 @@ class Stages:
         self.reused: dict[str, int] = {}
         """Stage to the number of images or pairs that an earlier run had made."""
         self.retrieval: RetrievalSummary | None = None
-        """What retrieval did, where it selected pairs."""
+        """Outcome of retrieval, where it selected pairs."""
 
     def extract(self, image_dir: Path, names: Sequence[str]) -> Features:
         """Extract the features of images, or use the given feature file.
@@ -155,13 +151,7 @@ class Stages:
         )
         self.reused["extract"] = summary.num_present
         return Features(
-            image_dir,
-            summary.feature_path,
-            extraction.feature,
-            feature_conf(extraction.feature),
-            summary.names,
-            summary.skipped,
-            summary.weights,
+            image_dir, summary.feature_path, summary.names, summary.skipped, summary.weights
         )
 
     def retrieve(
@@ -229,18 +219,19 @@ def _given_features(path: Path, image_dir: Path, names: Sequence[str]) -> Featur
     absent = sorted(set(names) - set(present))
     skipped = {name: f"{path} has no features of {name!r}" for name in absent}
     weights = provenance.weights if provenance else []
-    return Features(image_dir, path, str(path), None, present, skipped, weights)
+    return Features(image_dir, path, present, skipped, weights)
 
 
 def run_record(stages: Stages, options: PipelineOptions, features: Features) -> dict[str, Any]:
     """Return the head of ``results.json``: options, feature, matcher, weights and machine."""
-    matches, retrieval = options.matches, stages.retrieval
+    matches, retrieval, given = options.matches, stages.retrieval, options.extraction.features
+    feature = options.extraction.feature
     return {
         "schema_version": SCHEMA_VERSION,
         "pipeline": options.pipeline,
         "options": plain(asdict(options)),
-        "feature": features.name,
-        "feature_conf": features.conf,
+        "feature": feature if given is None else str(given),
+        "feature_conf": feature_conf(feature) if given is None else None,
         "matcher": stages.matcher if matches is None else str(matches),
         "matcher_conf": matcher_conf(stages.matcher) if matches is None else None,
         "retrieval_conf": retrieval_conf(options.retrieval) if retrieval else None,

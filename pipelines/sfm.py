@@ -46,7 +46,7 @@ class _Photographs:
 
 @dataclass(frozen=True)
 class SfmOptions(PipelineOptions, _Photographs):
-    """What to reconstruct, and how."""
+    """Options of a reconstruction."""
 
     pipeline: ClassVar[str] = "sfm"
 
@@ -59,7 +59,7 @@ class SfmOptions(PipelineOptions, _Photographs):
     mapper: Literal["incremental", "global"] = "incremental"
     """COLMAP's incremental mapper, or its global one (pycolmap 4.0 or newer)."""
     camera: CameraOptions = field(default_factory=CameraOptions)
-    """How COLMAP's cameras are made."""
+    """Cameras of COLMAP."""
     reference: Path | None = None
     """True poses: a COLMAP model, or a folder of Strecha's .camera files."""
 
@@ -111,7 +111,7 @@ def match_scene(options: SfmOptions, progress: bool = False) -> MatchedScene:
 
     Raises:
         FileNotFoundError: a given file does not exist.
-        ValueError: something given does not fit, or there are not two images with features.
+        ValueError: something given does not fit, or fewer than two images have features.
     """
     # The whole request is checked before the long work.
     stages = Stages(options, progress)

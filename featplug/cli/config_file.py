@@ -23,7 +23,7 @@ from featplug.io.files import write_whole
 from featplug.utils.suggestions import did_you_mean
 
 CONFIG = "config.toml"
-"""Name of the file in the folder of a run."""
+"""Name of the file in a run's folder."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,15 +40,14 @@ class _Option:
 
     @property
     def is_group(self) -> bool:
-        """Whether it is a dataclass of options."""
+        """Whether the option is a dataclass of options."""
         return dataclasses.is_dataclass(self.hint)
 
     def changed(self, values: dict[str, Any]) -> Any:
         """Return the default of a dataclass with other values in some of its fields."""
         if self.default is not tyro.MISSING:
             return dataclasses.replace(self.default, **values)
-        missing = {field.name: field.default for field in _options(self.hint)}
-        required = {name: value for name, value in missing.items() if value is tyro.MISSING}
+        required = {o.name: o.default for o in _options(self.hint) if o.default is tyro.MISSING}
         return self.hint(**required | values)
 
     def typed(self, value: Any, where: str) -> Any:
@@ -69,8 +68,8 @@ def write_config(
     Args:
         folder: folder of the run.
         name: name of the command in ``featplug``.
-        command: its function.
-        arguments: what the function is called with.
+        command: function of the command.
+        arguments: arguments of the function.
     """
     path = folder / CONFIG
     heading = f"# featplug {__version__}; `featplug {name} --config {path}` makes this run again.\n"
@@ -81,11 +80,6 @@ def write_config(
 
 def read_config(path: Path, name: str, command: Callable[..., Any]) -> dict[str, Any]:
     """Read the configuration of a run as defaults of a command's arguments.
-
-    Args:
-        path: the file.
-        name: name of the command in ``featplug``.
-        command: its function.
 
     Raises:
         FileNotFoundError: the file does not exist.

@@ -23,7 +23,7 @@ class Command:
     target: str
     """Function, or mapping of names to commands, as module:name."""
     summary: str
-    """What it does, in one line."""
+    """Purpose, in one line."""
     reads_own_arguments: bool = False
     """Whether the function takes its command line as text, and how it is called."""
 
@@ -48,7 +48,7 @@ class Group:
     """Commands that share their first word."""
 
     summary: str
-    """What they do, in one line."""
+    """Purpose, in one line."""
     sections: Mapping[str, Mapping[str, Entry]]
     """Title to commands by name, in the order in which help shows them."""
     epilog: str = ""

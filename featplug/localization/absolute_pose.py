@@ -17,9 +17,9 @@ class AbsolutePoseOptions:
     """Options of pose estimation; the defaults are COLMAP's, with hloc's threshold."""
 
     max_error: float = 12.0
-    """Error of an inlier, in pixels."""
+    """Largest error of an inlier, in pixels."""
     min_num_inliers: int = MIN_MATCHES
-    """Number of inliers below which there is no pose."""
+    """Least number of inliers of a pose."""
     min_inlier_ratio: float = 0.1
     """Smallest inlier ratio that RANSAC runs long enough for."""
     confidence: float = 0.99999

@@ -19,7 +19,6 @@ from featplug.metrics.poses import (
 
 Thresholds = Sequence[tuple[float, float]]
 """Pairs of metres and degrees."""
-_MEDIANS = ("median_position_error", "median_rotation_error")
 
 
 @dataclass(frozen=True)
@@ -98,11 +97,9 @@ def _error_metrics(errors: PoseErrors, thresholds: Thresholds) -> dict[str, Any]
         _recall_name(threshold): metric(100 * recall, "%")
         for threshold, recall in zip(thresholds, recalls, strict=True)
     }
-    if np.isfinite(np.median(errors.position)):
-        for name, values, unit in zip(
-            _MEDIANS, (errors.position, errors.rotation), ("m", "deg"), strict=True
-        ):
-            metrics[name] = metric(float(np.median(values)), unit)
+    if np.isfinite(position := np.median(errors.position)):
+        metrics["median_position_error"] = metric(float(position), "m")
+        metrics["median_rotation_error"] = metric(float(np.median(errors.rotation)), "deg")
     return metrics
 
 
@@ -119,20 +116,20 @@ def recall_table(
 ) -> list[str]:
     """Return a table of the metrics as lines, one for each condition."""
 
+    def values(condition: str, *names: str) -> list[float]:
+        keys = (_key(condition, name) for name in names)
+        return [metrics[key]["value"] for key in keys if key in metrics]
+
     def recalls(condition: str, thresholds: Thresholds) -> list[str]:
-        names = (_key(condition, _recall_name(threshold)) for threshold in thresholds)
-        return [f"{metrics[name]['value']:.1f} %" for name in names if name in metrics]
+        return [f"{recall:.1f} %" for recall in values(condition, *map(_recall_name, thresholds))]
 
     rows = []
     for condition in conditions:
-        value = {
-            name: metrics.get(_key(condition, name), {}).get("value")
-            for name in ("localized_queries", "queries", *_MEDIANS)
-        }
-        row = [condition, f"{value['localized_queries']} of {value['queries']}"]
+        num_localized, num_queries = values(condition, "localized_queries", "queries")
+        row = [condition, f"{num_localized} of {num_queries}"]
         row += recalls(condition, rules.thresholds)
-        if value["median_position_error"] is not None:
-            row.append("{:.3f} m, {:.2f}°".format(*(value[name] for name in _MEDIANS)))
+        if medians := values(condition, "median_position_error", "median_rotation_error"):
+            row.append("{:.3f} m, {:.2f}°".format(*medians))
         rows.append(row)
     heads = ["condition", "localized"]
     if any(len(row) > len(heads) for row in rows):

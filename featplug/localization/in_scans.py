@@ -23,7 +23,7 @@ from featplug.localization.scans import ScanPointReader
 BENCHMARK_WIDTH = 4032
 """Longer side of InLoc's queries, in pixels."""
 BENCHMARK_MAX_ERROR = 48.0
-"""Error of an inlier in InLoc's queries, in pixels."""
+"""Largest error of an inlier in InLoc's queries, in pixels."""
 
 _CACHED_IMAGES = 256
 """Database images whose points stay in memory: about 100 kB each with 4,096 keypoints."""
@@ -60,7 +60,7 @@ class ScanLocalizerOptions:
     skip_matches: int = 20
     """Number of matches below which a database image is ignored."""
     max_error: float | None = None
-    """Error of an inlier of a pose, in pixels; by default the benchmark's 48 in photographs 4032
+    """Largest error of an inlier, in pixels; by default the benchmark's 48 in photographs 4032
     pixels wide, and in proportion in others."""
 
     def has_enough(self, num_matches: int) -> bool:

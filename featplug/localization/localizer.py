@@ -58,7 +58,7 @@ class LocalizedQuery:
     best: int | None
     """Index of the attempt with most inliers; None where no attempt gave a pose."""
     reason: str | None = None
-    """Why there is no pose."""
+    """Reason why no attempt gave a pose."""
 
     @property
     def database(self) -> list[str]:
@@ -72,22 +72,14 @@ class LocalizedQuery:
 
     @property
     def best_attempt(self) -> tuple[QueryMatches, AbsolutePose]:
-        """The matches that gave the pose, and the pose.
-
-        Raises:
-            ValueError: there is no pose.
-        """
+        """The matches that gave the pose, and the pose; ValueError without one."""
         if self.best is None or self.pose is None:
             raise ValueError(f"{self.query.name!r} has no pose.")
         return self.attempts[self.best][0], self.pose
 
     @property
     def best_image(self) -> str:
-        """The database image with most inliers of the pose.
-
-        Raises:
-            ValueError: there is no pose.
-        """
+        """The database image with most inliers of the pose; ValueError without one."""
         matches, pose = self.best_attempt
         return matches.database[int(np.argmax(matches.num_per_image(pose.inliers)))]
 
@@ -130,14 +122,12 @@ class Localizer(ABC):
         retrieved: Mapping[str, Sequence[str]],
         num_workers: int | None = None,
     ) -> Iterator[LocalizedQuery]:
-        """Localize queries in their order, some at the same time.
-
-        The poses do not depend on the number of workers.
+        """Localize queries in their order; the poses do not depend on the number of workers.
 
         Args:
             queries: the queries.
-            retrieved: query name to the images it was matched with.
-            num_workers: threads; as many as cores if None.
+            retrieved: query name to the images that it was matched with.
+            num_workers: number of threads; that of the cores if None.
 
         Raises:
             ValueError: see :meth:`gather`.
@@ -179,9 +169,6 @@ class Localizer(ABC):
 
         Returns:
             N×2 in the query and N×2 in the database image (integer = pixel centre).
-
-        Raises:
-            ValueError: the query has no pose.
         """
         matches, pose = localized.best_attempt
         best = matches.database.index(localized.best_image)

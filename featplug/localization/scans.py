@@ -31,7 +31,7 @@ def interpolate_scan(scan: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
         keypoints: N×2 (x, y; integer = pixel centre).
 
     Returns:
-        N×3 float64 in the scan's frame, NaN where there is a hole or the keypoint is outside.
+        N×3 float64 in the scan's frame, NaN in holes and outside of the scan.
 
     Raises:
         ValueError: the scan does not have that shape.

@@ -10,7 +10,7 @@ as hloc and the local feature benchmark have it::
                              or aachen_v_1_1.nvm and database_intrinsics_v1_1.txt          (v1.1)
     image_pairs_to_match.txt, image_pairs_to_match_v1_1.txt      of the local feature benchmark
 
-Sets of one's own have the same layout, may have other conditions than day and night, and may add
+Own sets have the same layout, may have other conditions than day and night, and may add
 ``ground_truth.txt``, a pose file of the queries under their full names.
 """
 
@@ -54,7 +54,7 @@ Protocol = Literal["sfm", "local-features"]
 
 @dataclass(frozen=True)
 class AachenOptions(ModelOptions):
-    """What to localize in Aachen, and how."""
+    """Options of localization in Aachen."""
 
     pipeline = "aachen"
     rules = RecallRules(older={NIGHT: OLD_NIGHT_THRESHOLDS}, until="2020")
@@ -63,28 +63,27 @@ class AachenOptions(ModelOptions):
     """Folder of Aachen Day-Night as released, v1 or v1.1, or of a set in its layout; `demo` renders
     a small town into datasets/demo."""
     version: Version | None = None
-    """Version to use where the folder has both; by default the newer."""
+    """Version to use if the folder has both; by default the newer."""
     protocol: Protocol = "sfm"
-    """sfm: a model of the whole database, all queries. local-features: as the benchmark of 2019 for
-    local features, the night queries in a model of the images that each is paired with."""
+    """sfm: all queries, in a model of the whole database. local-features: the night queries, in a
+    model of the images that they are paired with, as the local feature benchmark of 2019."""
     num_loc: int | None = None
     """Number of database images that each query is matched with, by retrieval; by default 50, in
     the small demo 20; 20 at most for local-features."""
     pairs: Path | None = None
-    """Pair list, a query and a database image a line, in place of retrieval; where it also has
-    pairs of two database images, these are used in place of covisibility. By default retrieval;
-    for local-features the benchmark's list, and retrieval in sets of one's own that have true poses
-    and no such list."""
+    """Pair list, a query and a database image a line, to use instead of retrieval; its pairs of two
+    database images are used instead of covisibility. By default retrieval; for local-features the
+    benchmark's list, or retrieval in own sets that have true poses but no such list."""
 
     def open(self, progress: bool = False) -> Aachen:
-        """Find the data set, or make the demo world; see :class:`Aachen`."""
+        """Return the data set; see :class:`Aachen`."""
         if self.dataset == DEMO:
             return Aachen(make_demo_world(DEMO_FOLDER, progress=progress), None, self.protocol)
         return Aachen(self.dataset, self.version, self.protocol)
 
     @property
     def num_retrieved(self) -> int:
-        """Number of database images that each query is matched with, under the protocol."""
+        """Number of database images that each query is matched with, by retrieval."""
         num = super().num_retrieved
         if self.num_loc is None and self.dataset == DEMO:
             num = _DEMO_NUM_LOC
@@ -92,22 +91,16 @@ class AachenOptions(ModelOptions):
 
     @property
     def settings(self) -> list[str]:
-        """Version and protocol, where asked for."""
+        """Version and protocol, where they are not the default."""
         settings: list[str] = [] if self.version is None else [self.version]
         return settings if self.protocol == "sfm" else [*settings, self.protocol]
 
 
 class Aachen(ModelDataset):
-    """A tree of Aachen Day-Night.
-
-    Args:
-        root: the folder.
-        version: version where both are present; the newer if None.
-        protocol: whether the queries are those of the local feature benchmark.
+    """Aachen Day-Night; arguments as in :class:`AachenOptions`.
 
     Raises:
-        FileNotFoundError: the folder or its main parts do not exist; the message has where to get
-            them.
+        FileNotFoundError: the folder lacks images, query lists or reference model.
     """
 
     source = (
@@ -137,7 +130,7 @@ class Aachen(ModelDataset):
 
     @property
     def sources(self) -> tuple[str, str, str]:
-        """Where to get the reference model, the query lists and the images."""
+        """Addresses of the reference model, the query lists and the images."""
         archive = f"aachen_v1_1.zip of {self.source}"
         return (
             f"3D-models/ of {self.source}" if self.version == "v1" else archive,
@@ -170,8 +163,7 @@ class Aachen(ModelDataset):
         """Pair list of the local feature benchmark, which comes separately.
 
         Raises:
-            FileNotFoundError: it does not exist, and the set has no true poses, so that it is the
-                benchmark's; the message has where to get it.
+            FileNotFoundError: it does not exist, and the set, without true poses, needs it.
         """
         path = self._benchmark_pairs
         if not self.model_of_pairs or path.is_file():
@@ -181,23 +173,14 @@ class Aachen(ModelDataset):
         raise FileNotFoundError(f"There is no pair list {path}; get it from {_PAIRS_FROM}.")
 
     def reference_model(self) -> pycolmap.Reconstruction:
-        """Read the reference model: COLMAP's where it exists, else NVM with the list of cameras.
-
-        Raises:
-            FileNotFoundError: the list of cameras does not exist.
-            ValueError: a file is damaged.
-        """
-        if holds_model(self.model_dir):  # which is read faster
+        """Read the reference model: COLMAP's where it exists, else NVM with the list of cameras."""
+        if holds_model(self.model_dir):  # which is faster to read
             return read_model(self.model_dir)
         cameras = {query.name: query.camera for query in read_queries(self.intrinsics)}
         return read_nvm(self.nvm, cameras)
 
     def queries(self) -> dict[str, list[Query]]:
-        """Read the queries of each condition, for the local feature benchmark of night only.
-
-        Raises:
-            ValueError: a list is damaged or empty, or a query is in two of them.
-        """
+        """Read the queries of each condition; only of night for the local feature benchmark."""
         conditions = read_conditions(self.query_lists)
         if not self.model_of_pairs:
             return conditions
@@ -209,14 +192,14 @@ class Aachen(ModelDataset):
         return {NIGHT: conditions[NIGHT]}
 
     def check(self, listed: Iterable[str] = (), progress: bool = False) -> list[FileProblem]:
-        """Look for missing and damaged files, and for queries that are in no list."""
+        """List missing and damaged files, and queries that are in no list."""
         problems = []
         for condition in ("day", NIGHT):
             if condition not in self.query_lists:
                 path = self.root / QUERIES / f"{condition}{_LIST_SUFFIX}"
                 problems.append(FileProblem(f"There is no query list {path}.", self.sources[1]))
         known = set(listed)
-        with suppress(OSError, ValueError):  # a damaged list is reported below
+        with suppress(OSError, ValueError):  # the base class reports a damaged list
             conditions = read_conditions(self.query_lists).values()
             known |= {query.name for queries in conditions for query in queries}
         problems += [

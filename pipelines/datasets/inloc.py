@@ -1,4 +1,4 @@
-"""InLoc: phone photographs to be localized in laser scans of two university buildings.
+"""InLoc: phone photographs to localize in laser scans of two university buildings.
 
 Taira et al., CVPR 2018; scans and alignments by Wijmans and Furukawa, CVPR 2017. Read as released,
 below one folder::
@@ -8,7 +8,7 @@ below one folder::
     database/alignments/DUC1/transformations/DUC_trans_024.txt    scan 024 to the building
     query/iphone7/IMG_0801.JPG
 
-Sets of one's own have the same layout and may add ``ground_truth.txt`` (a pose file) and
+Own sets have the same layout and may add ``ground_truth.txt`` (a pose file) and
 ``queries_with_intrinsics.txt`` (a query list).
 """
 
@@ -54,7 +54,7 @@ _OWN_LISTS = "lists: write them for the images that exist, with names relative t
 
 @dataclass(frozen=True)
 class InLocOptions(ScanOptions):
-    """What to localize in InLoc, and how."""
+    """Options of localization in InLoc."""
 
     pipeline = "inloc"
     rules = RecallRules(INLOC_THRESHOLDS)
@@ -66,10 +66,10 @@ class InLocOptions(ScanOptions):
     """Number of database images that each query is matched with, by retrieval."""
     queries: Path | None = None
     """Query list with intrinsics; by default the dataset's queries_with_intrinsics.txt, if it
-    exists. Queries that are not in it have the benchmark's camera."""
+    exists. Queries that it lacks have the benchmark's camera."""
 
     def open(self, progress: bool = False) -> InLoc:
-        """Find the data set, or make the demo room; see :class:`InLoc`."""
+        """Return the data set; see :class:`InLoc`."""
         folder = self.dataset
         if folder == DEMO:
             folder = make_demo_world(DEMO_FOLDER, layout="inloc", progress=progress)
@@ -78,7 +78,7 @@ class InLocOptions(ScanOptions):
 
 @dataclass(frozen=True)
 class Cutout:
-    """The parts of a database image's name."""
+    """Parts of a database image's name."""
 
     floor: str
     building: str
@@ -88,16 +88,10 @@ class Cutout:
 
 
 class InLoc(ScanDataset):
-    """An InLoc tree; image names are relative to its folder.
-
-    Args:
-        root: the folder.
-        query_list: query list with intrinsics, also of some queries only; by default the dataset's
-            own, where it has one. The benchmark has none.
+    """InLoc; image names are relative to its folder, arguments as in :class:`InLocOptions`.
 
     Raises:
-        FileNotFoundError: the folder or one of its parts does not exist; the message has where to
-            get it.
+        FileNotFoundError: the folder lacks cutouts, alignments or queries.
     """
 
     source = f"InLoc: {_CUTOUTS_FROM}; {_ALIGNMENTS_FROM}"
@@ -125,14 +119,14 @@ class InLoc(ScanDataset):
         return [f"{QUERIES}/{name}" for name in list_images(self.root / QUERIES)]
 
     def queries(self) -> dict[str, list[Query]]:
-        """Return the photographs and, so that they are missed, the others in the query list."""
+        """Return the photographs, and queries of the list without one, which then fail."""
         listed = {query.name: query for query in self._listed}
         queries = {name: listed.get(name) or self._query(name) for name in self.query_names()}
         return {"": list((queries | listed).values())}
 
     def _query(self, name: str) -> Query:
         size = (4032, 3024)
-        with suppress(ValueError):  # a damaged photograph is reported when it is used
+        with suppress(ValueError):  # a damaged photograph is reported at its extraction
             size = read_image_size(self.root / name)
         return Query(name, benchmark_camera(*size))
 
@@ -143,12 +137,8 @@ class InLoc(ScanDataset):
     def read_scan(self, path: Path) -> np.ndarray:
         """Read the points of a cutout's pixels in the scanner's frame: H×W×3, metres.
 
-        A point is NaN where the laser did not come back. Pixel (x, y) of the image is ``[y, x]``,
-        so that integers are pixel centres here too.
-
-        Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: it is damaged or has no scan.
+        Points without an echo are NaN. Pixel (x, y) of the image is ``[y, x]``; integers are pixel
+        centres here, too.
         """
         if not path.is_file():
             raise FileNotFoundError(f"There is no scan {path}.")
@@ -172,7 +162,7 @@ class InLoc(ScanDataset):
         return read_alignment(self.alignment_path(name))
 
     def check(self, listed: Iterable[str] = (), progress: bool = False) -> list[FileProblem]:
-        """Look for missing and damaged files; reads all images, and of scans what has their size.
+        """List missing and damaged files; reads all images, and the headers of scans.
 
         Every scan is expected to have the same views, and every scan with an alignment to exist.
         """
@@ -180,12 +170,11 @@ class InLoc(ScanDataset):
         present = set(self.database_names() + self.query_names())
         cutouts: dict[str, Cutout] = {}
         problems = []
-        for name in sorted(present):
-            if name.startswith(CUTOUTS):
-                try:
-                    cutouts[name] = parse_cutout(name)
-                except ValueError as error:
-                    problems.append(FileProblem(str(error), _CUTOUTS_FROM))
+        for name in sorted(name for name in present if name.startswith(CUTOUTS)):
+            try:
+                cutouts[name] = parse_cutout(name)
+            except ValueError as error:
+                problems.append(FileProblem(str(error), _CUTOUTS_FROM))
         expected = self._expected_cutouts(cutouts.values())
         for name in sorted(listed - present - expected):
             problems.append(FileProblem(f"There is no image {self.root / name}.", _OWN_LISTS))
@@ -202,10 +191,7 @@ class InLoc(ScanDataset):
         return problems
 
     def _expected_cutouts(self, cutouts: Collection[Cutout]) -> set[str]:
-        """Name the cutouts that should exist, judged by the others.
-
-        These are the views that most scans have, of each scan that has views or an alignment.
-        """
+        """Return the views that most scans have, for each scan with views or an alignment."""
         scans = {(cutout.floor, cutout.building, cutout.scan) for cutout in cutouts}
         num_scans = len(scans)
         views = Counter(cutout.view for cutout in cutouts)
@@ -222,7 +208,7 @@ class InLoc(ScanDataset):
         }
 
     def _check_image(self, name: str) -> list[str]:
-        """Return what is wrong with an image, and with its scan where it is of the database."""
+        """Return the problems of an image, and of the scan of a database image."""
         reasons = []
         size = scan_shape = None
         try:
@@ -264,14 +250,14 @@ def read_alignment(path: Path) -> np.ndarray:
     """Read the transformation of a scan into the building's frame.
 
     The files have two 4×4 matrices under a heading each, before and after the fine alignment by
-    generalized ICP; the second is taken. Where there is no such heading, it is the last matrix.
+    generalized ICP; the second is read. Without such headings, the last matrix is.
 
     Returns:
         ``world_from_scan``, 4×4 float64.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it holds no such matrix.
+        FileNotFoundError: the file does not exist.
+        ValueError: it has no such matrix.
     """
     if not path.is_file():
         raise FileNotFoundError(f"There is no alignment {path}.")
@@ -301,8 +287,8 @@ def read_alignment(path: Path) -> np.ndarray:
 def benchmark_camera(width: int, height: int) -> pycolmap.Camera:
     """Return the camera that InLoc assumes for its queries.
 
-    The phone's lens has 28 mm on film 36 mm wide, which is f = 3136 px for the 4032 px of the
-    photographs as released; of smaller copies in proportion. The principal point is the centre.
+    The phone's focal length is that of 28 mm on film 36 mm wide: 3136 px for the 4032 px of the
+    released photographs, in proportion for smaller copies. The principal point is the centre.
     """
     focal = max(width, height) * 28 / 36
     params = [focal, width / 2, height / 2]

@@ -43,7 +43,7 @@ class _Folder:
 
 @dataclass(frozen=True)
 class LocalizeOptions(PipelineOptions, _Folder):
-    """What to localize, and how."""
+    """Options of localization."""
 
     rules: ClassVar[RecallRules] = RecallRules()
     """Thresholds that the data set's recalls are measured by."""
@@ -55,7 +55,7 @@ class LocalizeOptions(PipelineOptions, _Folder):
     ground_truth: Path | None = None
     """True poses of the queries; by default the dataset's ground_truth.txt, where it has one."""
     min_inliers: int = 4
-    """Number of inliers below which there is no pose."""
+    """Least number of inliers of a pose."""
     num_workers: int | None = None
     """Threads that read scans and estimate poses; as many as cores by default."""
     hloc_logs: bool = False
@@ -84,25 +84,26 @@ class LocalizeOptions(PipelineOptions, _Folder):
         """The given pair list, or None."""
         return self.pairs
 
-    def check_numbers(self) -> None:
-        """Raise ValueError if a number is out of range."""
+    def check(self) -> str:
+        """Check the request, and that its numbers are above zero; return the matcher's name."""
         names = ("num_loc", "num_covis", "max_error", "min_inliers", "num_workers")
         require_positive(**{name: getattr(self, name) for name in names if hasattr(self, name)})
+        return super().check()
 
 
 @dataclass(frozen=True)
 class ModelOptions(ModelLocalizerOptions, LocalizeOptions):
-    """What to localize in a reference model, and how."""
+    """Options of localization in a reference model."""
 
     num_covis: int = 20
     """Number of reference images that each reference image is matched with, by covisibility."""
     max_error: float = 12.0
-    """Error of an inlier of a pose, in pixels."""
+    """Largest error of an inlier of a pose, in pixels."""
 
 
 @dataclass(frozen=True)
 class ScanOptions(ScanLocalizerOptions, LocalizeOptions):
-    """What to localize in scans, and how."""
+    """Options of localization in scans."""
 
 
 class LocalizationDataset(ABC):

@@ -23,7 +23,7 @@ def read_reference_poses(path: Path) -> dict[str, np.ndarray]:
         Image name to ``cam_from_world``, 3×4 float64.
 
     Raises:
-        FileNotFoundError: there is no such folder.
+        FileNotFoundError: the folder does not exist.
         ValueError: it has neither, or a damaged file.
     """
     path = Path(path)
@@ -46,7 +46,7 @@ def holds_reference_poses(path: Path) -> bool:
 
 
 def reference_unit(path: Path) -> str:
-    """Return the unit of positions: metres for Strecha's, unknown for a COLMAP model."""
+    """Return the unit of positions: metres for ``.camera`` files, unknown for a COLMAP model."""
     return "reference units" if holds_model(path) else "m"
 
 
@@ -55,9 +55,9 @@ def _camera_files(path: Path) -> list[Path]:
 
 
 def read_strecha_camera(path: Path) -> np.ndarray:
-    """Read one ``.camera`` file of Strecha's benchmark.
+    """Read one ``.camera`` file.
 
-    Its rows: K (3), distortion (1), R camera to world (3), camera centre (1), image size (1).
+    Its rows are K (3), distortion (1), R camera to world (3), camera centre (1), image size (1).
 
     Returns:
         ``cam_from_world``, 3×4 float64.

@@ -254,7 +254,7 @@ def test_why_nothing_can_be_localized_is_told(
     first = next(iter(read_poses(aachen_room / "ground_truth.txt")))
     options = reusing(outputs, aachen_room, folder, pairs=tmp_path / "pairs.txt")
     write_pairs(tmp_path / "pairs.txt", [(first, "db/99.png"), ("db/00.png", "db/01.png")])
-    with pytest.raises(ValueError, match=r"no pair of a query and .* --num-loc or --pairs"):
+    with pytest.raises(ValueError, match=r"--num-loc or --pairs"):
         localize(options)
     assert (folder / "pairs-query.txt").read_bytes() == listed
     dataset = Path(shutil.copytree(aachen_room, tmp_path / "set"))
