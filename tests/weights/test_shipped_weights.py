@@ -40,6 +40,7 @@ def test_every_shipped_file_is_registered() -> None:
 
 
 @pytest.mark.parametrize("feature", [entry.feature for entry in SHIPPED])
+@pytest.mark.slow
 def test_it_matches_photographs(
     feature: str, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
