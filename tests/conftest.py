@@ -16,6 +16,8 @@ from tests.golden.golden_set import SMALL, GoldenSet
 from tests.golden.parity import Parity
 from tests.golden.revisions import RECORD, Revisions
 from tests.scenes.aachen_sets import write_room_set
+from tests.scenes.room_corner import write_room_corner
+from tests.scenes.scanned_room import ScannedRoom, write_scanned_room
 from tests.scenes.synthetic import SyntheticScene, write_synthetic_scene
 
 # Random examples are the same in every run, and nothing is written next to the tests.
@@ -65,6 +67,20 @@ def synthetic_scene(tmp_path_factory: pytest.TempPathFactory) -> SyntheticScene:
 def aachen_room(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A room's corner in Aachen's layout: six database images, two queries by day and night."""
     return write_room_set(tmp_path_factory.mktemp("aachen"))
+
+
+@pytest.fixture(scope="session")
+def scanned_room(tmp_path_factory: pytest.TempPathFactory) -> ScannedRoom:
+    """A round room in InLoc's layout, with true matches; tests copy what they change."""
+    return write_scanned_room(tmp_path_factory.mktemp("room") / "inloc")
+
+
+@pytest.fixture(scope="session")
+def room_corner(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six photographs of a room's corner with their true poses; tests copy what they change."""
+    folder = tmp_path_factory.mktemp("room") / "corner"
+    write_room_corner(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -46,13 +46,13 @@ def test_keypoints_of_another_conf_are_read_as_that_conf_says() -> None:
 
 
 def test_unknown_names_are_named() -> None:
-    with pytest.raises(ValueError, match=r"no feature 'surf'; there are sift, .*, mtldesc"):
+    with pytest.raises(ValueError, match=r"'surf'.*sift, .*, mtldesc"):
         feature_conf("surf")
-    with pytest.raises(ValueError, match="no feature 'surf'"):
+    with pytest.raises(ValueError, match="'surf'"):
         feature_conf("lisrd+surf")
-    with pytest.raises(ValueError, match=r"d2net does not describe .*; lisrd, .*contextdesc.* do"):
+    with pytest.raises(ValueError, match=r"d2net.*lisrd, .*contextdesc"):
         feature_conf("d2net+sift")
-    with pytest.raises(ValueError, match="no matcher 'flann'; there are NN-mutual"):
+    with pytest.raises(ValueError, match=r"'flann'.*NN-mutual"):
         matcher_conf("flann")
 
 

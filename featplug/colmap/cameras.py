@@ -12,7 +12,7 @@ from featplug.colmap.model_files import sample_camera
 
 @dataclass(frozen=True)
 class CameraOptions:
-    """How COLMAP cameras are made from the images; the focal length starts from EXIF if there."""
+    """How COLMAP cameras are made from images; focal lengths start from EXIF where it exists."""
 
     mode: Literal["auto", "single", "per-folder", "per-image"] = "auto"
     """Which images share a camera; auto: neighbours in the list with the same EXIF data."""
@@ -23,7 +23,7 @@ class CameraOptions:
 
 
 def check_camera(camera: CameraOptions) -> None:
-    """Refuse camera options that COLMAP cannot use.
+    """Check that COLMAP can use camera options.
 
     Raises:
         ValueError: there is no such camera model, or it has another number of parameters.

@@ -73,13 +73,13 @@ def create_database(
 
 
 def image_ids(database_path: Path) -> dict[str, int]:
-    """Give COLMAP's number of each image in the database."""
+    """Return COLMAP's number of each image in the database."""
     with pycolmap.Database.open(str(database_path)) as database:
         return {image.name: image.image_id for image in database.read_all_images()}
 
 
 def to_colmap_keypoints(features: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Give keypoints as COLMAP stores them, N×2 to N×4 (x, y, scale, orientation in radians).
+    """Return keypoints as COLMAP stores them, N×2 to N×4 (x, y, scale, orientation in radians).
 
     Args:
         features: ``keypoints``, integer = pixel centre, ``scales`` and ``oris`` if there; see
@@ -91,13 +91,13 @@ def to_colmap_keypoints(features: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def from_colmap_keypoints(keypoints: np.ndarray) -> dict[str, np.ndarray]:
-    """Give COLMAP's keypoints, N×2 to N×6, as ours: the reverse of :func:`to_colmap_keypoints`."""
+    """Return COLMAP's keypoints, N×2 to N×6, as ours, see :func:`to_colmap_keypoints`."""
     features = from_sift_frames(keypoints)
     return {**features, "keypoints": features["keypoints"] - np.float32(0.5)}
 
 
 def import_features(database_path: Path, features: FeatureReader) -> None:
-    """Write the keypoints of all images of the database, with scale and orientation if there.
+    """Write the keypoints of all images of the database, with scale and orientation if known.
 
     Raises:
         ValueError: an image has no features, or ones of an image of another size.
@@ -126,7 +126,7 @@ def import_matches(database_path: Path, pairs: Sequence[Pair], matches: MatchRea
         The number of pairs with at least one match.
 
     Raises:
-        ValueError: a pair has not been matched, or matches keypoints that are not there.
+        ValueError: a pair has not been matched, or matches keypoints that do not exist.
     """
     ids = image_ids(database_path)
     num_matched = 0
@@ -195,7 +195,7 @@ def verify_matches(
 
 
 def verified_pairs(database_path: Path) -> dict[Pair, int]:
-    """Give the pairs of a database that were verified, and their numbers of inlier matches."""
+    """Return the verified pairs of a database and their numbers of inlier matches."""
     with pycolmap.Database.open(str(database_path)) as database:
         names = {image.image_id: image.name for image in database.read_all_images()}
         pair_ids, num_inliers = database.read_two_view_geometry_num_inliers()

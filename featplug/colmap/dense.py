@@ -9,7 +9,7 @@ import pycolmap
 
 
 def require_dense() -> None:
-    """Refuse to go on where this machine cannot do multi-view stereo.
+    """Check that this machine can do multi-view stereo.
 
     Raises:
         ValueError: this pycolmap has no CUDA.
@@ -59,5 +59,5 @@ def fuse_depth_maps(workspace: Path) -> pycolmap.Reconstruction:
         The model with the fused points.
     """
     fused = workspace / "fused"
-    fused.mkdir(exist_ok=True)  # into a folder that is not there, COLMAP 3.13 writes PLY
+    fused.mkdir(exist_ok=True)  # into a missing folder COLMAP 3.13 writes PLY
     return pycolmap.stereo_fusion(str(fused), str(workspace))

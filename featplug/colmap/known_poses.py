@@ -38,7 +38,7 @@ class PosedCheckSummary:
 
     @property
     def inlier_ratio(self) -> float:
-        """Part of the matches that fit the poses."""
+        """Fraction of the matches that fit the poses."""
         return self.num_inlier_matches / max(1, self.num_matches)
 
 
@@ -93,7 +93,7 @@ def _add_camera(model: pycolmap.Reconstruction, given: pycolmap.Camera, camera_i
 
 
 def create_database_from_model(database_path: Path, model: pycolmap.Reconstruction) -> None:
-    """Make a new database of a model's cameras and images, under their numbers there."""
+    """Make a new database of a model's cameras and images, under the same numbers."""
     database_path.unlink(missing_ok=True)
     database_path.parent.mkdir(parents=True, exist_ok=True)
     with (
@@ -175,8 +175,8 @@ def check_matches(
             num_inliers += len(inliers)
     if num_matches == 0:
         raise ValueError(
-            f"None of the {len(pairs)} pairs has a match; give pairs of images that see the same, "
-            "or features that tell more."
+            f"None of the {len(pairs)} pairs has a match; choose pairs of images that see the same "
+            "things, or more distinctive features."
         )
     if num_inliers <= _CHANCE_INLIER_RATIO * num_matches:
         raise ValueError(

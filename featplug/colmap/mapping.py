@@ -86,7 +86,7 @@ def _call(on_images: Callable[[int], object], num_images: int) -> None:
 
 
 def require_global_mapping() -> None:
-    """Refuse to go on where this pycolmap cannot reconstruct globally.
+    """Check that this pycolmap can reconstruct globally.
 
     Raises:
         ValueError: it is older than 4.0.

@@ -1,7 +1,7 @@
 """COLMAP's binary models: are their files whole?
 
 COLMAP does not look: from a file cut short it reads counts of what happens to be in memory, and may
-go on until memory is full. The format: https://colmap.github.io/format.html, "Binary File Format".
+read until memory is full. The format: https://colmap.github.io/format.html, "Binary File Format".
 """
 
 from __future__ import annotations

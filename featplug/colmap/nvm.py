@@ -17,6 +17,7 @@ import pycolmap
 from scipy.spatial.transform import Rotation
 
 from featplug.colmap.known_poses import model_from_poses
+from featplug.io.files import write_whole
 
 _POSE_FIELDS = 11
 _POINT_FIELDS = 7
@@ -82,6 +83,31 @@ def read_nvm(path: Path, cameras: Mapping[str, pycolmap.Camera]) -> pycolmap.Rec
     return model
 
 
+def write_nvm(path: Path, model: pycolmap.Reconstruction) -> None:
+    """Write a COLMAP model as an NVM file, with a camera's radial distortion to first order."""
+    path = Path(path)
+    lines = ["NVM_V3", "", str(model.num_images())]
+    index = {image_id: i for i, image_id in enumerate(sorted(model.images))}
+    for image_id in index:
+        image, camera = model.images[image_id], model.cameras[model.images[image_id].camera_id]
+        rotation = image.cam_from_world().rotation.matrix()
+        x, y, z, w = Rotation.from_matrix(rotation).as_quat(canonical=True)
+        distortion = -camera.params[3] if camera.model.name == "SIMPLE_RADIAL" else 0
+        numbers = (camera.focal_length_x, w, x, y, z, *image.projection_center(), distortion)
+        lines.append(" ".join([image.name, *(f"{number:.12g}" for number in numbers), "0"]))
+    lines += ["", str(model.num_points3D())]
+    for _, point in sorted(model.points3D.items()):
+        words = [f"{value:.12g}" for value in (*point.xyz, *point.color)]
+        words.append(str(len(point.track.elements)))
+        for element in point.track.elements:
+            x, y = model.images[element.image_id].points2D[element.point2D_idx].xy
+            words += [str(index[element.image_id]), str(element.point2D_idx)]
+            words += [f"{x:.6f}", f"{y:.6f}"]
+        lines.append(" ".join(words))
+    text = "\n".join([*lines, "", "0", ""])
+    write_whole(path, lambda part: part.write_text(text, "utf-8"))
+
+
 class _Points:
     """The points of a file, one after the other, in little memory."""
 
@@ -91,7 +117,7 @@ class _Points:
         self.lengths = array("i")
         """Number of observations of each point."""
         self.images = array("i")
-        """Of each observation."""
+        """Number of the image of each observation."""
         self.keypoints = array("d")
         """(x, y) of each observation."""
 
@@ -105,7 +131,7 @@ class _Lines:
         self._number = 0
 
     def words(self) -> list[str]:
-        """Give the next line's words."""
+        """Return the next line's words."""
         try:
             self._number, line = next(self._lines)
         except StopIteration:
@@ -115,14 +141,14 @@ class _Lines:
         return line.split()
 
     def count(self, what: str) -> int:
-        """Give the next line's number."""
+        """Return the next line's number."""
         words = self.words()
         if not words[0].isdigit():
             raise self._damaged(f"the number of {what}", words)
         return int(words[0])
 
     def pose(self) -> tuple[str, np.ndarray]:
-        """Give an image's name and ``cam_from_world``."""
+        """Return an image's name and ``cam_from_world``."""
         words = self.words()
         try:
             if len(words) != _POSE_FIELDS:

@@ -1,9 +1,9 @@
-"""HDF5 files that survive kills, tell what made them, and fail with a sentence.
+"""HDF5 files that survive kills, record what made them, and fail with a sentence.
 
 A file can be read at any time it is not being written, also after a kill: it has HDF5's default
 ``libver``, is flushed after each image or chunk of pairs through :mod:`featplug.io.journal`, and an
 image's or a pair's group is linked into the file only when it is whole. The root attribute
-``featplug`` (JSON) holds what made the file, and a run with another conf refuses to append.
+``featplug`` (JSON) holds what made the file, and a run with another conf does not append.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class OtherContentsError(ValueError):
     def __init__(self, difference: str) -> None:
         super().__init__(f"{difference}; {_REMEDY}")
         self.difference = difference
-        """Which file, and what it was made of, without the way out."""
+        """Sentence on the file and the difference, without the remedy."""
 
 
 def _open_for_reading(path: Path) -> h5py.File:
@@ -104,7 +104,7 @@ def _explained(path: Path, error: OSError) -> OSError | ValueError:
 
 
 def _remove(path: Path, kind: str) -> None:
-    """Delete a file that is to be made anew, unless it is in use or something else."""
+    """Delete a file that is to be made again, unless it is in use or something else."""
     if path.stat().st_size and not h5py.is_hdf5(path):
         raise ValueError(f"{path} is not an HDF5 file, so it is not overwritten.")
     try:
@@ -113,7 +113,7 @@ def _remove(path: Path, kind: str) -> None:
     except BlockingIOError as error:
         raise _explained(path, error) from error
     except OSError:
-        found = None  # damaged or left locked: a reason more to make it anew
+        found = None  # damaged or left locked: one more reason to make it again
     if found is not None and found.kind != kind:
         raise ValueError(f"{path} holds {found.kind}, so it is not overwritten with {kind}.")
     journal_path(path).unlink(missing_ok=True)
@@ -201,13 +201,13 @@ class H5Writer(_H5File):
             self._close()
             raise
 
-    def _check(self, wanted: Provenance) -> Provenance:
+    def _check(self, provenance: Provenance) -> Provenance:
         found = _provenance(self.file)
         if found is None:
             raise ValueError(
                 f"{self.path} was not written by featplug, which does not add to it; {_REMEDY}"
             )
-        difference = found.difference(wanted)
+        difference = found.difference(provenance)
         if difference:
             raise OtherContentsError(f"{self.path} {difference}")
         return found
@@ -217,11 +217,11 @@ class H5Writer(_H5File):
             with self.explaining_failures():
                 super()._close()
         finally:
-            self._journaled.close()  # gives the lock back
+            self._journaled.close()  # releases the lock
 
     @contextmanager
     def explaining_failures(self) -> Iterator[None]:
-        """HDF5 tells of a failed write, such as on a full disk, with either of two errors."""
+        """Turn the two errors that HDF5 raises for a failed write into one with a remedy."""
         try:
             yield
         except (OSError, RuntimeError) as error:
@@ -245,7 +245,7 @@ class H5Writer(_H5File):
     def link(
         self, name: str, datasets: Mapping[str, np.ndarray], attrs: Mapping[str, Any]
     ) -> h5py.Group:
-        """Write a group, and give it its name only when it is whole."""
+        """Write a group, which gets its name only when it is whole."""
         group = self.file.create_group(None)
         for key, value in datasets.items():
             group.create_dataset(key, data=value)

@@ -60,16 +60,16 @@ class UnreadableImage:
 
 
 def check_name(name: str) -> None:
-    """Refuse an image name that pair lists, COLMAP's text files or HDF5 cannot carry.
+    """Check that pair lists, COLMAP's text files and HDF5 can carry an image name.
 
     Raises:
-        ValueError: says what is wrong with the name and how to mend it.
+        ValueError: they cannot; the message says how to rename it.
     """
     if any(c.isspace() for c in name):
-        mended = "_".join(name.split())
+        renamed = "_".join(name.split())
         raise ValueError(
             f"The image name {name!r} has white space, which pair lists and COLMAP's text files "
-            f"cannot carry; rename it, e.g. to {mended!r}."
+            f"cannot carry; rename it, e.g. to {renamed!r}."
         )
     if name.startswith("#"):
         raise ValueError(
@@ -151,12 +151,8 @@ def read_image(path: Path, grayscale: bool = False) -> np.ndarray:
 
     Alpha is dropped, CMYK and palettes are converted, 16-bit grey is scaled to 8 bits.
 
-    Args:
-        path: a file of any of :data:`IMAGE_SUFFIXES`.
-        grayscale: return the luma instead of RGB.
-
     Returns:
-        H×W×3 uint8 (RGB), or H×W uint8.
+        H×W×3 uint8 (RGB), or the luma H×W if ``grayscale``.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -217,15 +213,7 @@ def read_image_size(path: Path) -> tuple[int, int]:
 
 
 def target_size(size: tuple[int, int], conf: Mapping[str, Any]) -> tuple[int, int]:
-    """Give the size an image is resized to.
-
-    Args:
-        size: (width, height) in pixels.
-        conf: ``resize_max``, ``resize_max_sum`` and ``resize_force`` of the preprocessing conf.
-
-    Returns:
-        (width, height), each at least 1.
-    """
+    """Return the (width, height) that a preprocessing conf resizes an image of a size to."""
     scale = 1.0
     if conf["resize_max"]:
         scale = conf["resize_max"] / max(size)
@@ -237,19 +225,16 @@ def target_size(size: tuple[int, int], conf: Mapping[str, Any]) -> tuple[int, in
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int], interpolation: str) -> np.ndarray:
-    """Resize as hloc does.
+    """Resize an image H×W or H×W×3 uint8 to (width, height), as hloc does.
 
-    Args:
-        image: H×W or H×W×3 uint8.
-        size: (width, height).
-        interpolation: ``cv2_area``, ``cv2_linear``, … or ``pil_bilinear``, … . Area averaging
-            cannot enlarge and falls back to linear there.
+    The interpolation is ``cv2_area``, ``cv2_linear``, … or ``pil_bilinear``, …; where area
+    averaging would have to enlarge, it is linear.
 
     Returns:
-        The image at that size; float32 in [0, 255] from OpenCV, uint8 from Pillow.
+        Float32 in [0, 255] from OpenCV, uint8 from Pillow.
 
     Raises:
-        ValueError: the interpolation is not known.
+        ValueError: the interpolation is unknown.
     """
     library, _, method = interpolation.partition("_")
     if library == "cv2" and hasattr(cv2, f"INTER_{method.upper()}"):
@@ -263,14 +248,7 @@ def resize_image(image: np.ndarray, size: tuple[int, int], interpolation: str) -
 
 
 def preprocess(image: np.ndarray, conf: Mapping[str, Any]) -> np.ndarray:
-    """Resize an image and bring it into an extractor's form.
-
-    Args:
-        image: H×W×3 or H×W uint8.
-        conf: a preprocessing conf, see :data:`DEFAULT_PREPROCESSING`.
-
-    Returns:
-        C×H×W float32 in [0, 1].
+    """Resize an image H×W×3 or H×W uint8 by a conf, and return it as C×H×W float32 in [0, 1].
 
     Raises:
         ValueError: the conf has an unknown entry.

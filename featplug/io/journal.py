@@ -3,7 +3,7 @@
 HDF5 changes its index in place and in several writes; a process that is killed between them leaves
 a file that cannot be opened or lists garbage (every flush has such instants). Here bytes beyond the
 last commit go straight to the file, where nothing refers to them yet, and changes of older bytes
-are held back. A commit, which is HDF5's flush, first writes the changes to a journal beside the
+are held back. A commit, which is HDF5's flush, first writes the changes to a journal next to the
 file, then makes them, then removes the journal. A journal that is found complete is carried out, an
 incomplete one is thrown away: at any instant the file is as of one commit or the next.
 

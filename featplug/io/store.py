@@ -27,11 +27,27 @@ class _ImageWriter(H5Writer):
     """Appends images, each with the fingerprint of its file."""
 
     def fingerprint(self, name: str) -> str | None:
-        """Fingerprint of the image file an image's features were made from; None if not there."""
+        """Return the fingerprint of the photograph of an image in the file, or None."""
         group = self.file.get(name)
         if not isinstance(group, h5py.Group) or "image_size" not in group:
             return None
         return str(group.attrs[FINGERPRINT])
+
+    def _write_image(
+        self,
+        name: str,
+        datasets: Mapping[str, np.ndarray],
+        image_size: tuple[int, int],
+        fingerprint: str,
+        keypoint_attributes: Mapping[str, float],
+    ) -> None:
+        self.require_disk(sum(v.nbytes for v in datasets.values()))
+        datasets = {**datasets, "image_size": np.array(image_size)}
+        with self.explaining_failures():
+            group = self.link(name, datasets, {FINGERPRINT: fingerprint})
+            if keypoint_attributes:
+                group["keypoints"].attrs.update(keypoint_attributes)
+            self.file.flush()
 
 
 class FeatureWriter(_ImageWriter):
@@ -58,12 +74,8 @@ class FeatureWriter(_ImageWriter):
         Raises:
             ValueError: the disk is nearly full.
         """
-        self.require_disk(sum(v.nbytes for v in features.values()))
-        datasets = {**features, "image_size": np.array(image_size)}
-        with self.explaining_failures():
-            group = self.link(name, datasets, {FINGERPRINT: fingerprint})
-            group["keypoints"].attrs["uncertainty"] = uncertainty
-            self.file.flush()
+        attributes = {"uncertainty": uncertainty}
+        self._write_image(name, features, image_size, fingerprint, attributes)
 
 
 class FeatureReader(H5Reader):
@@ -81,10 +93,10 @@ class FeatureReader(H5Reader):
         return {key: dataset.shape for key, dataset in self._group(name).items()}
 
     def read(self, name: str, keys: Iterable[str] | None = None) -> dict[str, np.ndarray]:
-        """Read an image's datasets: all, or those of ``keys`` that are there."""
+        """Read an image's datasets: all, or those of ``keys`` that exist."""
         group = self._group(name)
-        wanted = group.keys() if keys is None else [key for key in keys if key in group]
-        return {key: group[key][()] for key in wanted}
+        present = group.keys() if keys is None else [key for key in keys if key in group]
+        return {key: group[key][()] for key in present}
 
     def keypoints(self, name: str) -> np.ndarray:
         """Read keypoints, N×2 float32 (x, y; integer = pixel centre), in original pixels."""
@@ -110,7 +122,7 @@ class FeatureReader(H5Reader):
 
 
 def _leaf_groups(group: h5py.Group, prefix: str = "") -> Iterator[tuple[str, list[str]]]:
-    """Give every group that holds datasets, with their names; one look per group."""
+    """Yield every group that holds datasets, with their names."""
     keys = list(group)
     if keys and group.get(keys[0], getclass=True) is h5py.Dataset:
         yield prefix.rstrip("/"), keys
@@ -125,22 +137,9 @@ class GlobalDescriptorWriter(_ImageWriter):
     def write(
         self, name: str, descriptor: np.ndarray, image_size: tuple[int, int], fingerprint: str
     ) -> None:
-        """Write one image and flush.
-
-        Args:
-            name: the image's name.
-            descriptor: D float32.
-            image_size: (width, height) of the original image.
-            fingerprint: of the image file, see :func:`featplug.io.artifact.file_fingerprint`.
-
-        Raises:
-            ValueError: the disk is nearly full.
-        """
-        self.require_disk(descriptor.nbytes)
-        datasets = {"global_descriptor": descriptor, "image_size": np.array(image_size)}
-        with self.explaining_failures():
-            self.link(name, datasets, {FINGERPRINT: fingerprint})
-            self.file.flush()
+        """Write one image's descriptor, D float32, and flush; see :meth:`FeatureWriter.write`."""
+        datasets = {"global_descriptor": descriptor}
+        self._write_image(name, datasets, image_size, fingerprint, {})
 
 
 class GlobalDescriptorReader(H5Reader):
@@ -163,7 +162,7 @@ class GlobalDescriptorReader(H5Reader):
 
 
 def pair_key(name0: str, name1: str) -> str:
-    """Name of a pair's group in a match file, as hloc writes it."""
+    """Return the name of a pair's group in a match file, as hloc writes it."""
     return f"{name0.replace('/', '-')}/{name1.replace('/', '-')}"
 
 
@@ -180,7 +179,7 @@ def _pair_keys(name0: str, name1: str) -> list[tuple[str, bool]]:
 
 
 def check_pair_names(names: Iterable[str]) -> None:
-    """Refuse names that a match file cannot tell apart.
+    """Check that a match file can distinguish image names.
 
     Raises:
         ValueError: two names differ only by '/' against '-'.
@@ -213,8 +212,8 @@ class MatchWriter(H5Writer):
     def missing(
         self, pairs: Iterable[tuple[str, str]], directed: bool = False
     ) -> list[tuple[str, str]]:
-        """Give the pairs that are not in the file, in either order or, if directed, in this one."""
-        # A group of ours is whole when it is there, so its contents need not be looked at.
+        """Return the pairs that the file lacks, in either order or, if directed, in this one."""
+        # A group of ours exists only when it is whole, so its contents need no look.
         present = {f"{first}/{second}" for first in self.file for second in self.file[first]}
         return [
             (name0, name1)

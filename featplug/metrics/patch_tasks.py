@@ -23,11 +23,11 @@ def false_positive_rate(distances: np.ndarray, matching: np.ndarray, recall: flo
     Args:
         distances: N, of the pairs.
         matching: N bool, whether a pair matches.
-        recall: the least part of the matching pairs that have to pass.
+        recall: least fraction of the matching pairs that has to pass.
 
     Returns:
-        The part of the other pairs that are no farther apart than the threshold that lets pass at
-        least ``recall`` of the matching ones, in [0, 1].
+        The fraction of the other pairs within the threshold that lets at least ``recall`` of the
+        matching ones pass, in [0, 1].
 
     Raises:
         ValueError: there are no pairs of one of the kinds.
@@ -72,31 +72,14 @@ def average_precision(
 
 
 def squared_distances(descriptors0: np.ndarray, descriptors1: np.ndarray) -> np.ndarray:
-    """Compute all squared Euclidean distances.
-
-    Args:
-        descriptors0: N0×D.
-        descriptors1: N1×D.
-
-    Returns:
-        N0×N1 float32.
-    """
+    """Return all squared Euclidean distances of descriptors N0×D and N1×D, N0×N1 float32."""
     products = descriptors0 @ descriptors1.T
     squares0, squares1 = (np.einsum("nd,nd->n", d, d) for d in (descriptors0, descriptors1))
     return np.maximum(squares0[:, None] + squares1 - 2 * products, 0)
 
 
 def pair_distances(descriptors: np.ndarray, index0: np.ndarray, index1: np.ndarray) -> np.ndarray:
-    """Compute the squared Euclidean distances of pairs.
-
-    Args:
-        descriptors: N×D.
-        index0: P row numbers.
-        index1: P row numbers.
-
-    Returns:
-        P float32.
-    """
+    """Return the squared Euclidean distances of P pairs of rows of N×D descriptors, float32."""
     distances = np.empty(len(index0), np.float32)
     for start in range(0, len(index0), _CHUNK):
         rows = slice(start, start + _CHUNK)
@@ -108,7 +91,7 @@ def pair_distances(descriptors: np.ndarray, index0: np.ndarray, index1: np.ndarr
 def verification_average_precision(
     matching: np.ndarray, others: np.ndarray, ratio: float | None = 0.2
 ) -> float:
-    """Measure how well distances tell matching pairs from others (HPatches' verification).
+    """Measure how well distances separate matching pairs from others (HPatches' verification).
 
     Args:
         matching: distances of matching pairs.

@@ -40,7 +40,7 @@ def reconstruction_statistics(model: pycolmap.Reconstruction) -> ReconstructionS
 
 
 def model_poses(model: pycolmap.Reconstruction) -> dict[str, np.ndarray]:
-    """Give ``cam_from_world`` (3×4) of each registered image."""
+    """Return ``cam_from_world`` (3×4) of each registered image."""
     return {
         model.images[image_id].name: model.images[image_id].cam_from_world().matrix()
         for image_id in model.reg_image_ids()
@@ -48,7 +48,7 @@ def model_poses(model: pycolmap.Reconstruction) -> dict[str, np.ndarray]:
 
 
 def model_cameras(model: pycolmap.Reconstruction) -> dict[str, pycolmap.Camera]:
-    """Give the intrinsics of each registered image."""
+    """Return the intrinsics of each registered image."""
     return {
         model.images[image_id].name: model.cameras[model.images[image_id].camera_id]
         for image_id in model.reg_image_ids()
@@ -56,7 +56,7 @@ def model_cameras(model: pycolmap.Reconstruction) -> dict[str, pycolmap.Camera]:
 
 
 def intrinsics(camera: pycolmap.Camera) -> tuple[object, ...]:
-    """Give all that two equal cameras have in common, in values that compare and can be keys."""
+    """Return what two equal cameras have in common, as a value that can be a key."""
     return camera.model.name, camera.width, camera.height, *camera.params.tolist()
 
 
@@ -73,13 +73,13 @@ class PoseErrors:
 
 
 def camera_centres(cam_from_world: np.ndarray) -> np.ndarray:
-    """Give camera centres of poses ...×3×4: -Rᵀt, ...×3."""
+    """Return camera centres of poses ...×3×4: -Rᵀt, ...×3."""
     rotation, translation = cam_from_world[..., :3], cam_from_world[..., 3]
     return -np.einsum("...ji,...j->...i", rotation, translation)
 
 
 def rotation_angles(rotation0: np.ndarray, rotation1: np.ndarray) -> np.ndarray:
-    """Give the angle between rotations ...×3×3, in degrees.
+    """Return the angle between rotations ...×3×3, in degrees.
 
     From the chord ‖R0 - R1‖ = 2√2 sin(θ/2), which keeps its precision at small angles.
     """
@@ -116,7 +116,7 @@ def aligned_pose_errors(
             raise ValueError(
                 f"The {where} camera centres lie on a line, which leaves the turn about it open."
             )
-    # Umeyama (PAMI 1991), for which COLMAP's own estimator refuses centres in a plane.
+    # Umeyama (PAMI 1991), since COLMAP's own estimator fails for centres in a plane.
     centred, centred_ref = centres - centres.mean(0), centres_ref - centres_ref.mean(0)
     rotation = Rotation.align_vectors(centred_ref, centred)[0].as_matrix()
     turned = centred @ rotation.T
@@ -153,7 +153,7 @@ def absolute_pose_errors(
 LONG_TERM_THRESHOLDS = ((0.25, 2.0), (0.5, 5.0), (5.0, 10.0))
 """Metres and degrees of the long-term localization benchmark (Sattler et al. 2018)."""
 OLD_NIGHT_THRESHOLDS = ((0.5, 2.0), (1.0, 5.0), (5.0, 10.0))
-"""Those of Aachen's night queries in papers until 2020, before their poses were refined."""
+"""Thresholds of Aachen's night queries in papers until 2020, before their poses were refined."""
 INLOC_THRESHOLDS = ((0.25, 10.0), (0.5, 10.0), (1.0, 10.0))
 """Metres and degrees of InLoc (Taira et al. 2018)."""
 
@@ -161,7 +161,7 @@ INLOC_THRESHOLDS = ((0.25, 10.0), (0.5, 10.0), (1.0, 10.0))
 def localization_recall(
     errors: PoseErrors, thresholds: Sequence[tuple[float, float]] = LONG_TERM_THRESHOLDS
 ) -> np.ndarray:
-    """Give the part of images that are within each (distance, degrees), values in [0, 1].
+    """Return the fraction of images that are within each (distance, degrees), values in [0, 1].
 
     Raises:
         ValueError: there is no image.

@@ -116,14 +116,14 @@ def draw_localization(
     truth: Mapping[str, np.ndarray] | None,
     pairs: Sequence[MatchedPair],
 ) -> None:
-    """Write a picture of the cameras from above beside some queries with their best image.
+    """Write a picture of the cameras from above next to some queries with their best image.
 
     Args:
         path: a PNG or PDF file.
         ground: 2×3, see :func:`ground_axes`.
-        database: see :func:`draw_top_view`.
-        estimated: see there.
-        truth: see there.
+        database: as in :func:`draw_top_view`, like the next two.
+        estimated: poses by label.
+        truth: true poses.
         pairs: queries with a database image each, and the inliers.
     """
     figure = Figure(figsize=(13, 7), layout="constrained")

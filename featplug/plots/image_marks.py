@@ -34,7 +34,7 @@ def draw_image(axes: Axes, image: np.ndarray, left: float = 0.0) -> None:
     Args:
         axes: where to draw.
         image: H×W×3 or H×W, uint8 or float in [0, 1].
-        left: x of its first pixel, to draw it beside another.
+        left: x of its first pixel, to draw it next to another.
     """
     height, width = image.shape[:2]
     extent = (left - 0.5, left + width - 0.5, height - 0.5, -0.5)
@@ -58,7 +58,7 @@ def draw_keypoints(
 
     Args:
         axes: where to draw.
-        image: see :func:`draw_image`; None draws over what is there.
+        image: see :func:`draw_image`; None draws over what exists.
         keypoints: N×2.
         scales: N, radius of the circles in pixels.
         oris: N, degrees from the x towards the y axis.
@@ -111,7 +111,7 @@ def draw_heatmap(
 
     Args:
         axes: where to draw.
-        image: see :func:`draw_image`; None draws over what is there, and a map in its own pixels.
+        image: see :func:`draw_image`; None draws over what exists, and a map in its own pixels.
         values: a dense h×w map, which may be coarser than the image that it covers, or N values at
             keypoints.
         keypoints: N×2, for values at keypoints.

@@ -169,7 +169,7 @@ def draw_epipolar_lines(
 
     Draw the other image's lines with the transpose of F and the points exchanged. COLMAP's F has
     its origin at a pixel's corner; ``T.T @ F @ T`` with T = [[1, 0, ½], [0, 1, ½], [0, 0, 1]] is
-    what is wanted here.
+    what this function takes.
 
     Args:
         axes: where to draw.

@@ -226,7 +226,7 @@ def image_names(image_dir: Path, image_list: Path | Sequence[str] | None) -> lis
     """List the images asked for: those of a list or a text file of names, or all of a folder.
 
     Raises:
-        FileNotFoundError: the folder or the file is not there.
+        FileNotFoundError: the folder or the file does not exist.
         ValueError: there is no image, or a name that cannot be used.
     """
     if image_list is None:

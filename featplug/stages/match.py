@@ -91,10 +91,8 @@ def match_features(
     features = _feature_file(features, export_dir)
     two_files = features_ref is not None and not features.samefile(_existing(features_ref))
     # The same name is another image in another file, and so is the other order.
-    wanted = list(dict.fromkeys(listed))
-    if not two_files:
-        wanted = unique_pairs(wanted)
-    check_pair_names(name for pair in wanted for name in pair)
+    listed = list(dict.fromkeys(listed)) if two_files else unique_pairs(listed)
+    check_pair_names(name for pair in listed for name in pair)
     if matches is None:
         folder = features.parent if export_dir is None else Path(export_dir)
         matches = folder / f"{features.stem}_{conf['output']}_{pairs.stem}.h5"
@@ -111,10 +109,10 @@ def match_features(
             inputs={"features": reader.file_id, "features_ref": reader_ref.file_id},
             revisions={**matcher.revisions, "match": REVISION},
         )
-        present, absent = _with_features(wanted, reader, reader_ref)
+        present, absent = _with_features(listed, reader, reader_ref)
         if not present:
             raise ValueError(
-                f"None of the {len(wanted)} pairs of {pairs} has features in {features}; the "
+                f"None of the {len(listed)} pairs of {pairs} has features in {features}; the "
                 f"first image missing is {next(iter(absent))!r}."
             )
         with MatchWriter(matches, provenance, options.overwrite) as writer:
@@ -163,7 +161,7 @@ def _existing(path: Path) -> Path:
 def _with_features(
     pairs: Sequence[Pair], reader: FeatureReader, reader_ref: FeatureReader
 ) -> tuple[list[Pair], Counter[str]]:
-    """Part pairs into those with features, and a count of each image that has none."""
+    """Split pairs into those with features, and a count of each image that has none."""
     has0 = {name: name in reader for name in dict.fromkeys(pair[0] for pair in pairs)}
     has1 = {name: name in reader_ref for name in dict.fromkeys(pair[1] for pair in pairs)}
     absent: Counter[str] = Counter()
@@ -222,7 +220,7 @@ class _FeatureCache:
         return sum(4 * int(np.prod(shapes[key])) for key in self._keys if key in shapes)
 
     def load(self, name: str) -> dict[str, Tensor]:
-        """Give an image's features; the image asked for before it is still there."""
+        """Return an image's features; those of the image before it stay in memory."""
         if name in self._images:
             self._images.move_to_end(name)
             return self._images[name]

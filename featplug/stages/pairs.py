@@ -15,6 +15,7 @@ from scipy.sparse import csr_array
 from scipy.spatial.distance import cdist
 
 from featplug.io.pair_lists import Pair
+from featplug.metrics.poses import camera_centres
 
 _BLOCK_SCORES = 2**22
 _BLOCK_QUERIES = 1024
@@ -116,9 +117,7 @@ def from_poses(poses: Mapping[str, np.ndarray], num: int, max_angle: float = 30.
         raise ValueError(f"Pairs by pose need two images or more, there are {len(poses)}.")
     names = sorted(poses)
     stacked = np.stack([np.asarray(poses[name], float)[:3] for name in names])
-    rotations, translations = stacked[:, :, :3], stacked[:, :, 3]
-    centres = -np.einsum("nji,nj->ni", rotations, translations)
-    axes = rotations[:, 2]
+    centres, axes = camera_centres(stacked), stacked[:, 2, :3]
 
     def closeness(block: slice) -> np.ndarray:
         distances = cdist(centres[block], centres)
@@ -139,7 +138,7 @@ def best_pairs(
     Args:
         queries: Q names.
         database: N names.
-        scores: gives the scores of a slice of B queries, B×N; ``-inf`` makes no pair.
+        scores: returns the scores of a slice of B queries, B×N; ``-inf`` makes no pair.
         num: with how many images of the database at most.
 
     Returns:

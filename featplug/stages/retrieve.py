@@ -2,7 +2,7 @@
 
 Descriptors are written as hloc writes them, ``global_descriptor`` in each image's group, so that
 its ``pairs_from_retrieval`` reads our files and ours reads its files. A vocabulary of VLAD is kept
-as safetensors beside the descriptors, since hloc takes every group of the file for an image.
+as safetensors next to the descriptors, since hloc takes every group of the file for an image.
 """
 
 from __future__ import annotations
@@ -267,7 +267,7 @@ def pairs_from_retrieval(
         By query, the nearest first.
 
     Raises:
-        FileNotFoundError: a file is not there.
+        FileNotFoundError: a file does not exist.
         ValueError: an image is not in the files, or they were not made alike.
     """
     if num_matched < 1:
@@ -313,10 +313,10 @@ def pairs_from_retrieval(
 
 
 def described_images(*files: Path) -> list[str]:
-    """Give the names of all images in files of global descriptors, sorted in each file.
+    """Return the names of all images in files of global descriptors, sorted in each file.
 
     Raises:
-        FileNotFoundError: a file is not there.
+        FileNotFoundError: a file does not exist.
     """
     names: list[str] = []
     for path in files:
@@ -375,7 +375,7 @@ def _present(names: Sequence[str], known: Collection[str], *files: Path) -> list
 
 
 def _check_alike(first: GlobalDescriptorReader, second: GlobalDescriptorReader) -> None:
-    """Refuse descriptors of two confs; of hloc's files only the length tells."""
+    """Check that descriptors are of one conf; hloc's files do not record theirs."""
     if first.provenance is None or second.provenance is None:
         return
     # Two feature files may have one vocabulary.

@@ -195,12 +195,14 @@ class Trainer:
             is_finite = bool(nn.utils.get_total_norm(gradients).isfinite())
         if is_finite:
             return
-        best = self.folder / BEST
-        start = f"from --start {best}" if best.is_file() else "again"
         raise ValueError(
             f"The loss of step {self.step + 1} is {loss}, or its gradient is not finite; train "
-            f"{start} with another --outputs and a lower --learning-rate."
+            f"{self._start()} with another --outputs and a lower --learning-rate."
         )
+
+    def _start(self) -> str:
+        best = self.folder / BEST
+        return f"from --start {best}" if best.is_file() else "again"
 
     def _validate(self) -> None:
         if self.rank != 0:
@@ -248,7 +250,8 @@ class Trainer:
         conf = json.loads(
             json.dumps({**conf, "processes": self.world_size, **self.task.config()}, default=str)
         )
-        provenance = Provenance("a training", conf, inputs=dict(self.task.inputs))
+        kind = f"a training of {self.task.system}"
+        provenance = Provenance(kind, conf, inputs=dict(self.task.inputs))
         path = self.folder / MADE_FROM
         if path.is_file():
             difference = Provenance.from_json(path.read_text("utf-8")).difference(provenance)
@@ -256,8 +259,8 @@ class Trainer:
                 raise ValueError(f"{self.folder} {difference}; choose another --outputs.")
         elif (self.folder / CHECKPOINT).is_file():
             raise ValueError(
-                f"{self.folder} holds a run of featplug 0.1, which cannot be resumed; choose "
-                f"another --outputs, and --start {self.folder / BEST} to start from its weights."
+                f"{self.folder} holds a run of featplug 0.1, which cannot be resumed; train "
+                f"{self._start()} with another --outputs."
             )
         elif self.rank == 0:
             write_whole(path, lambda part: part.write_text(provenance.to_json() + "\n", "utf-8"))

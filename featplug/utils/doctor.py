@@ -1,7 +1,7 @@
 """What ``featplug doctor`` finds: versions, devices, abilities, weights, known bad pairings.
 
 pycolmap is asked in a process of its own, because some builds end the process that imports them
-beside torch (colmap issue 3477).
+next to torch (colmap issue 3477).
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def diagnose() -> Diagnosis:
     """Look at this machine and installation; takes a few seconds and writes nothing.
 
     Returns:
-        What was found. Nothing of it is an error: a bad installation gives warnings.
+        The findings. None is an error: a bad installation leads to warnings.
     """
     versions = installed_versions()
     listed = ", ".join(f"{name} {version}" for name, version in versions.items())
@@ -117,7 +117,7 @@ def _pycolmap() -> list[Finding]:
     else:
         findings = []
     if together.returncode == 0:
-        return [*findings, Finding("ok", "pycolmap", "works beside torch, imported after it")]
+        return [*findings, Finding("ok", "pycolmap", "works next to torch, imported after it")]
     alone = _run_probe("pycolmap")
     if alone.returncode == 0:
         text = (

@@ -62,7 +62,7 @@ def moved_attribute(package: str, name: str) -> object:
     """Return what ``package.name`` of 0.1 is now, for the ``__getattr__`` of that package.
 
     Raises:
-        AttributeError: 0.1 had no such name there.
+        AttributeError: 0.1 had no such name.
     """
     found = _find(package, name, PACKAGES[package])
     _warn(f"{package}.{name}", getattr(found, "__module__", PACKAGES[package][0]), stacklevel=4)

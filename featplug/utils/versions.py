@@ -12,7 +12,7 @@ from pathlib import Path
 from featplug import __version__
 
 LIBRARIES = ("torch", "pycolmap", "numpy", "h5py", "kornia", "hloc")
-"""Distributions whose versions are told, beside those of OpenCV; the last two are optional."""
+"""Distributions whose versions are reported, besides OpenCV's; the last two are optional."""
 OPENCV = (
     "opencv-python",
     "opencv-python-headless",
@@ -22,7 +22,7 @@ OPENCV = (
 
 
 def installed_versions() -> dict[str, str]:
-    """Give the versions of the libraries that matter here, by distribution, without imports."""
+    """Return the versions of the libraries that matter here, by distribution, without imports."""
     versions = {"featplug": __version__}
     for name in (*LIBRARIES, *OPENCV):
         try:
@@ -51,11 +51,11 @@ def known_problems(versions: Mapping[str, str], environment: Mapping[str, str]) 
     """List the versions and settings that are known not to work, or not together.
 
     Args:
-        versions: by distribution, as :func:`installed_versions` gives them.
+        versions: by distribution, as :func:`installed_versions` returns them.
         environment: the environment variables.
 
     Returns:
-        One sentence for each, with the mend.
+        One sentence for each, with the remedy.
     """
     problems = []
     pycolmap = versions.get("pycolmap", "")
@@ -90,5 +90,5 @@ def known_problems(versions: Mapping[str, str], environment: Mapping[str, str]) 
 
 
 def release(version: str) -> tuple[int, ...]:
-    """Give the first two numbers of a version, such as 1.5rc1's 1 and 5, to be compared."""
+    """Return the first two numbers of a version, such as 1.5rc1's 1 and 5, to be compared."""
     return tuple(int(number) for number in re.findall(r"\d+", version)[:2])

@@ -1,4 +1,4 @@
-"""COLMAP models, NVM models and lists of cameras from true views and tracks."""
+"""COLMAP models and lists of cameras from true views and tracks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pycolmap
-from scipy.spatial.transform import Rotation
 
 from featplug.colmap.known_poses import model_from_poses
 from featplug.io.images import read_image
@@ -57,27 +56,6 @@ def write_bare_database(path: Path, model_path: Path) -> None:
             camera.camera_id = number
             database.write_camera(camera, True)
             database.write_image(pycolmap.Image(image.name, np.zeros((0, 2)), number, number), True)
-
-
-def write_nvm(path: Path, views: Sequence[View], model: pycolmap.Reconstruction) -> None:
-    """Write a model in VisualSFM's form: camera centres, and no principal points."""
-    lines = ["NVM_V3", "", str(len(views))]
-    for view in views:
-        x, y, z, w = Rotation.from_matrix(view.cam_from_world[:, :3]).as_quat(canonical=True)
-        # The distortion to first order; readers take intrinsics from a list of their own.
-        numbers = (view.camera.focal, w, x, y, z, *view.centre, -view.camera.distortion)
-        lines.append(" ".join([view.name, *(f"{number:.12g}" for number in numbers), "0"]))
-    lines += ["", str(model.num_points3D())]
-    index = {view.name: i for i, view in enumerate(views)}
-    for _, point in sorted(model.points3D.items()):
-        words = [f"{value:.12g}" for value in (*point.xyz, *point.color)]
-        words.append(str(len(point.track.elements)))
-        for element in point.track.elements:
-            image, k = model.images[element.image_id], element.point2D_idx
-            x, y = image.points2D[k].xy
-            words += [str(index[image.name]), str(k), f"{x:.6f}", f"{y:.6f}"]
-        lines.append(" ".join(words))
-    path.write_text("\n".join([*lines, "", "0", ""]), "utf-8")
 
 
 def write_intrinsics(path: Path, views: Sequence[View]) -> None:

@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 from scipy.io import savemat
 
+from featplug.colmap.nvm import write_nvm
 from featplug.localization.queries import write_poses
 from featplug.utils.progress import progress_bar
 from pipelines.demo import colmap_layout as colmap
@@ -84,7 +85,7 @@ def write_aachen(folder: Path, options: DemoOptions, progress: bool) -> None:
     models = folder / "3D-models" / "aachen_v_1_1"
     models.mkdir(parents=True)
     model.write_binary(str(models))
-    colmap.write_nvm(models / "aachen_v_1_1.nvm", database, model)
+    write_nvm(models / "aachen_v_1_1.nvm", model)
     colmap.write_intrinsics(models / "database_intrinsics_v1_1.txt", database)
     write_poses(
         folder / "ground_truth.txt", {v.name: v.cam_from_world for v in every_query}, "full"

@@ -15,7 +15,7 @@ from pipelines.datasets.protocol import LocalizeOptions
 from pipelines.localize import localize
 from pipelines.run import FeatureOptions
 from tests.documented import assert_documented
-from tests.scenes.scanned_room import write_scanned_room
+from tests.scenes.scanned_room import ScannedRoom
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +70,10 @@ def test_stages_of_an_earlier_run_have_no_times(run: tuple[Path, Run], aachen_ro
         assert bool(row.model and row.pictures) == (is_whole and row.seed == 0)
 
 
-def test_a_scanned_room_is_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    room = write_scanned_room(tmp_path / "room")
+def test_a_scanned_room_is_one_row(
+    scanned_room: ScannedRoom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = scanned_room
     # Its pictures are blank: features and matches are given.
     given = {"extraction": FeatureOptions(features=room.features), "matches": room.matches}
     monkeypatch.setattr(
@@ -84,7 +86,7 @@ def test_a_scanned_room_is_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     )
     (row,) = measure(benchmark).rows
     assert_documented(tmp_path / "out" / "sift" / "results.json")
-    assert (row.part, row.protocol, row.dataset) == ("all", "inloc", "room")
+    assert (row.part, row.protocol, row.dataset) == ("all", "inloc", room.folder.name)
     assert row.metrics["recall_0.25m_10deg"]["value"] == 100
     assert row.stages["scan"]["peak_memory_mib"] > 0
     assert row.not_comparable == f"pairs {room.pairs} instead of the protocol's"

@@ -25,6 +25,7 @@ from featplug.methods import (
     matchers,
 )
 from featplug.weights.registry import preferred_entries
+from tests.golden.revisions import Revisions
 from tests.scenes.pictures import textured_image
 
 _BUILT: dict[str, Extractor] = {}
@@ -82,6 +83,12 @@ class ExtractorContract:
         assert conf["matcher"] in matchers
         assert conf["output"] == f"feats-featplug-{name}"
         assert "grayscale" in conf["preprocessing"]
+
+    def test_another_output_has_another_revision(
+        self, name: str, extractor: Extractor, revisions: Revisions
+    ) -> None:
+        outputs = {key: value[0] for key, value in extractor({"image": image()[None]}).items()}
+        revisions.check(f"feature {name}", extractor.revisions, outputs)
 
     def test_few_keypoints_go_through_extractor_and_matcher(
         self, name: str, drawn_weights: Path

@@ -357,10 +357,10 @@ def test_weights_that_do_not_belong_together_are_refused(
 ) -> None:
     save_file(seeded_state(ContextDesc(16)), tmp_path / "small.safetensors")
     own = {**conf, "weights": str(tmp_path / "small.safetensors")}
-    with pytest.raises(ValueError, match="needs regional features of 16 channels"):
+    with pytest.raises(ValueError, match=r"16 channels.*other weights"):
         ContextDescExtractor(own)
     ContextDescExtractor({**own, "visual_context": False})
-    with pytest.raises(ValueError, match="does not fit contextdesc: it has no matrix"):
+    with pytest.raises(ValueError, match=r"contextdesc: .*matrix"):
         ContextDescExtractor({**conf, "weights": conf["regional_weights"]})
 
 
@@ -398,15 +398,15 @@ def test_weights_and_backbones_that_do_not_belong_together_are_refused(
     state = seeded_state(ContextDesc(1280, EfficientNetLite0()))
     save_file(state, tmp_path / "whole.safetensors")
     whole = {"weights": str(tmp_path / "whole.safetensors")}
-    with pytest.raises(ValueError, match="network of its regional features; leave out reg"):
+    with pytest.raises(ValueError, match="leave out regional_weights"):
         ContextDescExtractor({**conf, **whole})
     own = {k: v for k, v in state.items() if not k.startswith("backbone.")}
     save_file(own, tmp_path / "own.safetensors")
-    with pytest.raises(ValueError, match="1280 channels and has no network"):
+    with pytest.raises(ValueError, match=r"1280 channels.*other weights"):
         ContextDescExtractor({"weights": str(tmp_path / "own.safetensors")})
     backbone = {k: v for k, v in state.items() if k.startswith("backbone.")}
     save_file({**seeded_state(ContextDesc()), **backbone}, tmp_path / "mixed.safetensors")
-    with pytest.raises(ValueError, match="backbone has 1280 channels and its visual context"):
+    with pytest.raises(ValueError, match=r"backbone.*1280"):
         ContextDescExtractor({"weights": str(tmp_path / "mixed.safetensors")})
 
 

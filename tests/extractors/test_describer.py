@@ -90,5 +90,5 @@ def test_frames_are_the_detectors_or_upright_and_as_large_as_their_level() -> No
 
 
 def test_a_wrong_option_of_the_detector_is_named() -> None:
-    with pytest.raises(ValueError, match="SIFT has no option 'contrast'"):
+    with pytest.raises(ValueError, match=r"SIFT.*'contrast'"):
         build_extractor({"name": f"{HERE}:Position", "detector": {"name": "sift", "contrast": 1}})

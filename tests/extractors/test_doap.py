@@ -218,14 +218,14 @@ def test_binary_descriptors_match_alike_by_bits_and_by_products(
 def test_weights_of_the_other_kind_are_refused(weights: dict[str, str]) -> None:
     with pytest.raises(
         ValueError,
-        match=r"doap\.safetensors does not fit doap-binary: num_outputs is 128 and not 256\.",
+        match=r"doap\.safetensors.*doap-binary: num_outputs.*128.*256",
     ):
         DOAPExtractor({"checkpoint": "doap-binary", "weights": weights["doap"]})
-    with pytest.raises(ValueError, match=r"does not fit doap-st: num_outputs is 256 and not 128"):
+    with pytest.raises(ValueError, match=r"doap-st: num_outputs.*256.*128"):
         DOAPExtractor({"checkpoint": "doap-st", "weights": weights["doap-st-binary"]})
 
 
 @pytest.mark.parametrize("option", ["relative_radius", "default_scale", "batch_size"])
 def test_options_must_be_positive(weights: dict[str, str], option: str) -> None:
-    with pytest.raises(ValueError, match=f"{option} must be positive, not 0"):
+    with pytest.raises(ValueError, match=rf"{option}.*positive"):
         extractor(weights, **{option: 0})

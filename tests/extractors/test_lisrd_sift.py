@@ -134,12 +134,12 @@ def test_keypoints_without_frames_are_refused(weights: str, missing: str) -> Non
     extractor = LISRDSIFTExtractor({"weights": weights})
     keypoints = frames([[20.0, 30.0]])
     del keypoints[missing]
-    with pytest.raises(ValueError, match="needs keypoints with a scale and an orientation"):
+    with pytest.raises(ValueError, match="take sift"):
         extractor.describe(seeded_image(40, 48), keypoints)
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "other.safetensors"
     save_file({"vlad_sift.centroids": torch.zeros(8, 128)}, file)
-    with pytest.raises(ValueError, match=r"other\.safetensors does not fit LISRDSIFT: missing"):
+    with pytest.raises(ValueError, match=r"other\.safetensors.*LISRDSIFT: missing"):
         LISRDSIFTExtractor({"weights": str(file)})

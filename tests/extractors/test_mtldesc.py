@@ -314,13 +314,13 @@ def test_bad_options_and_another_systems_weights_are_refused(weights: str, tmp_p
         with pytest.raises(ValueError, match="positive and descending"):
             MTLDescExtractor({"weights": weights, "scales": scales})
     for name in ("nms_radius", "border"):
-        with pytest.raises(ValueError, match=f"{name} cannot be negative"):
+        with pytest.raises(ValueError, match=name):
             MTLDescExtractor({"weights": weights, name: -1})
     with pytest.raises(ValueError, match="nms_dist"):
         MTLDescExtractor({"weights": weights, "nms_dist": 4})
     path = tmp_path / "superpoint_v1.pth"
     torch.save({"conv1a.weight": torch.zeros(64, 1, 3, 3)}, path)
-    with pytest.raises(ValueError, match=r"superpoint_v1\.pth does not fit MTLDesc: missing"):
+    with pytest.raises(ValueError, match=r"superpoint_v1\.pth.*MTLDesc: missing"):
         MTLDescExtractor({"weights": str(path)})
 
 

@@ -44,12 +44,12 @@ class Revisions:
         entry = {"revision": revision, "outputs": figures}
         if self._is_recording:
             self._entries[name] = entry
-            text = json.dumps(dict(sorted(self._entries.items())), indent=1) + "\n"
-            self._record.write_text(text, "utf-8")
+            lines = [f"{json.dumps(n)}: {json.dumps(e)}" for n, e in sorted(self._entries.items())]
+            self._record.write_text("{\n" + ",\n".join(lines) + "\n}\n", "utf-8")
             return
         remedy = "record it with pytest --record-revisions"
         if name not in self._entries:
-            pytest.fail(f"No output of {name} is recorded; {remedy}.")
+            pytest.skip(f"No output of {name} is recorded yet; {remedy}.")
         recorded = self._entries[name]
         if recorded["revision"] != revision:
             pytest.fail(
@@ -66,9 +66,13 @@ def _figures(array: np.ndarray) -> dict[str, Any]:
     """Return shape, spread and some weighted means of an array."""
     values = np.nan_to_num(array.astype(np.float64).ravel())
     ramps = [np.cos(frequency * np.arange(values.size)) for frequency in (0.0, 0.7, 0.01)]
-    means = [float((values * ramp).mean()) if values.size else 0.0 for ramp in ramps]
-    spread = float(np.abs(values).mean()) if values.size else 0.0
+    means = [_mean(values * ramp) for ramp in ramps]
+    spread = _mean(np.abs(values))
     return {"shape": list(array.shape), "spread": spread, "means": means}
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(f"{values.mean():.7g}") if values.size else 0.0
 
 
 def _are_close(recorded: Mapping[str, Any], computed: Mapping[str, Any]) -> bool:

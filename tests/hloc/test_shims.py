@@ -112,7 +112,7 @@ def test_another_features_file_is_refused_by_a_matcher(
 ) -> None:
     path = standin.extract_features.main(conf_of(standin, "sift"), images, tmp_path)
     lisrd = standin.match_features.confs["lisrd"]
-    with pytest.raises(ValueError, match=r"no meta_descriptors0, .*lisrd needs; use the matcher"):
+    with pytest.raises(ValueError, match=r"meta_descriptors0.*use the matcher"):
         standin.match_features.main(lisrd, images / "pairs.txt", path, tmp_path / "m.h5")
 
 
@@ -127,7 +127,7 @@ def test_indices_that_hloc_would_wrap_are_refused(standin: ModuleType) -> None:
     pair = {"descriptors0": points[..., 32760:32768], "descriptors1": points}
     assert model(pair)["matches0"].tolist() == [[*range(32760, 32768)]]
     pair["descriptors0"] = points[..., 32768:]
-    with pytest.raises(ValueError, match=r"no index above 32767, and one is 32999; .*featplug mat"):
+    with pytest.raises(ValueError, match=r"32767.*32999.*`featplug match`"):
         model(pair)
 
 
@@ -146,7 +146,7 @@ def test_an_option_that_a_method_lacks_is_refused(
 ) -> None:
     conf = conf_of(standin, "sift")
     conf["model"]["nms_radius"] = 4
-    with pytest.raises(ValueError, match="SIFT has no option 'nms_radius'"):
+    with pytest.raises(ValueError, match="'nms_radius'"):
         standin.extract_features.main(conf, images, tmp_path)
 
 

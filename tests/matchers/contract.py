@@ -15,6 +15,7 @@ from torch import Tensor
 
 from featplug.base import Matcher
 from featplug.methods import build_matcher, matcher_conf, matchers
+from tests.golden.revisions import Revisions
 
 
 class MatcherContract:
@@ -56,6 +57,12 @@ class MatcherContract:
     @pytest.fixture
     def matcher(self, conf: dict[str, Any]) -> Matcher:
         return build_matcher(conf)
+
+    def test_another_output_has_another_revision(
+        self, name: str, conf: dict[str, Any], matcher: Matcher, revisions: Revisions
+    ) -> None:
+        outputs = matcher.match_pair(*self.pair(conf, 60, 50))
+        revisions.check(f"matcher {name}", matcher.revisions, outputs)
 
     def test_any_number_of_keypoints(self, conf: dict[str, Any], matcher: Matcher) -> None:
         for num0, num1 in [(0, 0), (0, 3), (3, 0), (1, 1), (1, 5), (5, 2)]:

@@ -214,16 +214,16 @@ print(peak() - before)
 
 def test_input_that_does_not_fit_is_refused() -> None:
     lisrd_features, sift_features = features("cosine", 5), features("l2", 5)
-    with pytest.raises(ValueError, match="4 × 16 and 2 × 16 dimensions"):
+    with pytest.raises(ValueError, match=r"4 × 16 and 2 × 16.*one method"):
         match(lisrd_features, sift_features)
-    with pytest.raises(ValueError, match="have 63 dimensions and the meta_descr"):
+    with pytest.raises(ValueError, match=r"63 dimensions.*features of LISRD"):
         match({**lisrd_features, "descriptors": torch.zeros(63, 5)}, lisrd_features)
-    with pytest.raises(ValueError, match=r"the shape \(4, 1024, 5\)"):
+    with pytest.raises(ValueError, match=r"\(4, 1024, 5\)"):
         match({**lisrd_features, "meta_descriptors": torch.zeros(4, 1024, 5)}, lisrd_features)
     del lisrd_features["meta_grid"]
-    with pytest.raises(ValueError, match="LISRDMatcher needs meta_grid0"):
+    with pytest.raises(ValueError, match="meta_grid0"):
         match(lisrd_features, sift_features)
-    with pytest.raises(ValueError, match="distance must be one of cosine, l2, not 'dot'"):
+    with pytest.raises(ValueError, match=r"distance.*cosine, l2"):
         LISRDMatcher({"distance": "dot"})
 
 

@@ -275,16 +275,16 @@ def test_input_that_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="16 and 8 dimensions"):
         NearestNeighbor()({"descriptors0": desc, "descriptors1": desc[:, :8]})
     packed = {"descriptors0": desc, "descriptors1": desc, "descriptors_packed0": desc}
-    with pytest.raises(ValueError, match="descriptors_packed must be 2×3"):
+    with pytest.raises(ValueError, match=r"descriptors_packed.*2×3"):
         NearestNeighbor({"metric": "hamming"})(packed)
 
 
 @pytest.mark.parametrize(
     ("conf", "message"),
     [
-        ({"metric": "cosine"}, "metric must be one of dot, l2, hamming"),
-        ({"ratio_threshold": 0}, "ratio_threshold must be positive"),
-        ({"distance_threshold": -1.0}, "distance_threshold must be positive"),
+        ({"metric": "cosine"}, r"metric.*dot, l2, hamming"),
+        ({"ratio_threshold": 0}, r"ratio_threshold.*positive"),
+        ({"distance_threshold": -1.0}, r"distance_threshold.*positive"),
     ],
 )
 def test_impossible_options_are_refused(conf: dict[str, Any], message: str) -> None:

@@ -207,7 +207,7 @@ def test_gradients_of_the_sift_variant() -> None:
 
 
 def test_image_without_a_cell_for_each_tile_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least 24×24 pixels, and this one has 90×23"):
+    with pytest.raises(ValueError, match=r"24×24.*90×23"):
         seeded_network()(torch.zeros(1, 3, 23, 90))
 
 

@@ -35,20 +35,14 @@ from tests.scenes.scanned_room import (
     WIDTH,
     ScannedRoom,
     write_query_list,
-    write_scanned_room,
 )
 
 
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> ScannedRoom:
-    return write_scanned_room(tmp_path_factory.mktemp("room") / "inloc")
-
-
 @pytest.fixture
-def room(original: ScannedRoom, tmp_path: Path) -> ScannedRoom:
+def room(scanned_room: ScannedRoom, tmp_path: Path) -> ScannedRoom:
     """One to damage."""
-    shutil.copytree(original.folder, tmp_path / "inloc")
-    return dataclasses.replace(original, folder=tmp_path / "inloc")
+    shutil.copytree(scanned_room.folder, tmp_path / "inloc")
+    return dataclasses.replace(scanned_room, folder=tmp_path / "inloc")
 
 
 def options_for(room: ScannedRoom, outputs: Path, **changes: Any) -> InLocOptions:
@@ -68,14 +62,14 @@ def values(results: dict[str, Any]) -> dict[str, float]:
 
 class TestInLoc(LocalizationContract):
     @pytest.fixture
-    def options(self, original: ScannedRoom, tmp_path: Path) -> InLocOptions:
-        return options_for(original, tmp_path / "out")
+    def options(self, scanned_room: ScannedRoom, tmp_path: Path) -> InLocOptions:
+        return options_for(scanned_room, tmp_path / "out")
 
 
-def test_exact_matches_give_exact_poses(original: ScannedRoom, tmp_path: Path) -> None:
+def test_exact_matches_give_exact_poses(scanned_room: ScannedRoom, tmp_path: Path) -> None:
     """Without half a pixel at the queries or the scans, these would be 0.2° and 1 cm off."""
-    results = localize(options_for(original, tmp_path))
-    truth = read_poses(original.folder / "ground_truth.txt")
+    results = localize(options_for(scanned_room, tmp_path))
+    truth = read_poses(scanned_room.folder / "ground_truth.txt")
     found = read_poses(tmp_path / "submission.txt")
     by_name = {name.rsplit("/", 1)[-1]: pose for name, pose in truth.items()}
     errors = absolute_pose_errors(found, by_name)
@@ -88,13 +82,13 @@ def test_exact_matches_give_exact_poses(original: ScannedRoom, tmp_path: Path) -
     assert set(results["stages"]) == {"extract", "pairs", "scan", "localize"}
 
 
-def test_the_logs_tell_where_the_inliers_are(original: ScannedRoom, tmp_path: Path) -> None:
-    localize(options_for(original, tmp_path, hloc_logs=True))
+def test_the_logs_tell_where_the_inliers_are(scanned_room: ScannedRoom, tmp_path: Path) -> None:
+    localize(options_for(scanned_room, tmp_path, hloc_logs=True))
     logs = json.loads((tmp_path / "logs.json").read_text())
     with (tmp_path / "submission.txt_logs.pkl").open("rb") as file:
         hloc = pickle.load(file)
     assert set(hloc) == {"features", "matches", "retrieval", "loc"}
-    assert list(hloc["loc"]) == list(logs["loc"]) == original.queries
+    assert list(hloc["loc"]) == list(logs["loc"]) == scanned_room.queries
     for name, entry in hloc["loc"].items():
         assert set(entry) == {
             "db",
@@ -106,7 +100,7 @@ def test_the_logs_tell_where_the_inliers_are(original: ScannedRoom, tmp_path: Pa
             "num_matches",
         }
         (ours,) = logs["loc"][name]["attempts"]
-        assert ours["db"] == entry["db"] == original.database
+        assert ours["db"] == entry["db"] == scanned_room.database
         inliers = np.array(entry["PnP_ret"]["inlier_mask"])
         counts = [int(np.sum(entry["indices_db"][inliers] == i)) for i in range(6)]
         assert counts == ours["num_inliers_db"]
@@ -125,14 +119,16 @@ def test_the_logs_tell_where_the_inliers_are(original: ScannedRoom, tmp_path: Pa
 
 
 def test_each_scan_is_read_once(
-    original: ScannedRoom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scanned_room: ScannedRoom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads = []
     read_scan = InLoc.read_scan
     monkeypatch.setattr(InLoc, "read_scan", lambda i, p: (reads.append(p), read_scan(i, p))[1])
-    first = localize(options_for(original, tmp_path))
-    assert sorted(reads) == sorted(original.folder / f"{name}.mat" for name in original.database)
-    second = localize(options_for(original, tmp_path))
+    first = localize(options_for(scanned_room, tmp_path))
+    assert sorted(reads) == sorted(
+        scanned_room.folder / f"{name}.mat" for name in scanned_room.database
+    )
+    second = localize(options_for(scanned_room, tmp_path))
     assert len(reads) == 6
     assert second["reused"]["scan"] == 6
     assert second["metrics"] == first["metrics"]
@@ -159,13 +155,13 @@ def test_scans_without_enough_matches_are_not_read(room: ScannedRoom, tmp_path: 
     ],
 )
 def test_a_run_stopped_at_any_stage_goes_on(
-    original: ScannedRoom,
+    scanned_room: ScannedRoom,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     module: object,
     stage: str,
 ) -> None:
-    options = options_for(original, tmp_path / "out")
+    options = options_for(scanned_room, tmp_path / "out")
     expected = localize(dataclasses.replace(options, outputs=tmp_path / "whole"))
     localize(options)  # results of an earlier run, not to be taken for those of a stopped one
 
@@ -357,20 +353,20 @@ def test_the_command(room: ScannedRoom, tmp_path: Path) -> None:
     ],
 )
 def test_a_bad_query_list_is_one_sentence(
-    original: ScannedRoom, tmp_path: Path, changes: dict[str, Any], message: str
+    scanned_room: ScannedRoom, tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     if changes["queries"] == "same":
         changes = {"queries": tmp_path / "same.txt"}
         camera = f"SIMPLE_PINHOLE {WIDTH} {HEIGHT} 124 80 60"
-        names = [original.queries[0], "query/b/IMG_0801.JPG"]
+        names = [scanned_room.queries[0], "query/b/IMG_0801.JPG"]
         changes["queries"].write_text("".join(f"{name} {camera}\n" for name in names))
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        localize(options_for(original, tmp_path / "out", **changes))
+        localize(options_for(scanned_room, tmp_path / "out", **changes))
     assert not (tmp_path / "out").exists()
 
 
-def test_pairs_may_be_turned_around(original: ScannedRoom, tmp_path: Path) -> None:
+def test_pairs_may_be_turned_around(scanned_room: ScannedRoom, tmp_path: Path) -> None:
     turned = tmp_path / "turned.txt"
-    write_pairs(turned, [pair[::-1] for pair in read_pairs(original.pairs)])
-    results = localize(options_for(original, tmp_path / "out", pairs=turned))
+    write_pairs(turned, [pair[::-1] for pair in read_pairs(scanned_room.pairs)])
+    results = localize(options_for(scanned_room, tmp_path / "out", pairs=turned))
     assert values(results)["localized_queries"] == 4

@@ -23,14 +23,6 @@ from pipelines.run import FeatureOptions
 from pipelines.sfm import SfmOptions, main, reconstruct
 from tests.conftest import REPOSITORY
 from tests.scenes.pictures import write_textured_images
-from tests.scenes.room_corner import write_room_corner
-
-
-@pytest.fixture(scope="module")
-def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("room") / "corner"
-    write_room_corner(folder)
-    return folder
 
 
 def run_sfm(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -42,10 +34,17 @@ def run_sfm(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def outputs(room: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def outputs(room_corner: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the command makes of the room."""
     folder = tmp_path_factory.mktemp("outputs")
-    run = run_sfm("--images", room / "images", "--reference", room / "cameras", "--outputs", folder)
+    run = run_sfm(
+        "--images",
+        room_corner / "images",
+        "--reference",
+        room_corner / "cameras",
+        "--outputs",
+        folder,
+    )
     assert run.returncode == 0, run.stderr
     assert re.search(r"registered images +6 images", run.stdout)
     for stage in ("extract", "match", "map"):
@@ -55,7 +54,7 @@ def outputs(room: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_model_has_the_true_poses(outputs: Path, room: Path) -> None:
+def test_the_model_has_the_true_poses(outputs: Path, room_corner: Path) -> None:
     results = json.loads((outputs / "results.json").read_text())
     metrics = {name: entry["value"] for name, entry in results["metrics"].items()}
     assert metrics["images"] == metrics["registered_images"] == metrics["reference_images"] == 6
@@ -81,11 +80,11 @@ def test_everything_promised_is_there(outputs: Path) -> None:
     assert all("featplug" in path.name for path in outputs.glob("*.h5"))
 
 
-def test_a_second_run_uses_what_is_there(outputs: Path, room: Path) -> None:
+def test_a_second_run_uses_what_is_there(outputs: Path, room_corner: Path) -> None:
     files = sorted(outputs.glob("*.h5"))
     assert len(files) == 2
     before = [path.read_bytes() for path in files]
-    options = SfmOptions(room / "images", outputs=outputs, reference=room / "cameras")
+    options = SfmOptions(room_corner / "images", outputs=outputs, reference=room_corner / "cameras")
     results = reconstruct(options)
     assert results["metrics"]["registered_images"]["value"] == 6
     assert [path.read_bytes() for path in files] == before
@@ -94,19 +93,21 @@ def test_a_second_run_uses_what_is_there(outputs: Path, room: Path) -> None:
 
 
 @pytest.mark.slow
-def test_pairs_of_a_file_a_known_camera_and_the_global_mapper(room: Path, tmp_path: Path) -> None:
+def test_pairs_of_a_file_a_known_camera_and_the_global_mapper(
+    room_corner: Path, tmp_path: Path
+) -> None:
     if not hasattr(pycolmap, "global_mapping"):
         pytest.skip("this pycolmap has no global mapper")
     names = [f"{i:02}.png" for i in range(6)]
     pairs = [(a, b) for a in names for b in names if a < b]
     write_pairs(tmp_path / "pairs.txt", [*pairs, ("00.png", "gone.png")])
     options = SfmOptions(
-        room / "images",
+        room_corner / "images",
         pairs=str(tmp_path / "pairs.txt"),
         mapper="global",
         camera=CameraOptions("single", "PINHOLE", "528,528,240,180"),
         outputs=tmp_path / "out",
-        reference=room / "cameras",
+        reference=room_corner / "cameras",
     )
     results = reconstruct(options)
     assert results["metrics"]["registered_images"]["value"] == 6
@@ -119,9 +120,9 @@ def test_pairs_of_a_file_a_known_camera_and_the_global_mapper(room: Path, tmp_pa
 
 
 @pytest.mark.slow
-def test_pairs_by_retrieval(outputs: Path, room: Path, tmp_path: Path) -> None:
+def test_pairs_by_retrieval(outputs: Path, room_corner: Path, tmp_path: Path) -> None:
     options = SfmOptions(
-        room / "images",
+        room_corner / "images",
         extraction=FeatureOptions(features=outputs / "feats-featplug-sift.h5"),
         matcher="NN-ratio",
         pairs="retrieval",
@@ -137,14 +138,14 @@ def test_pairs_by_retrieval(outputs: Path, room: Path, tmp_path: Path) -> None:
         reconstruct(dataclasses.replace(options, retrieval="bow"))
 
 
-def copy_images(room: Path, target: Path) -> Path:
-    shutil.copytree(room / "images", target)
+def copy_images(room_corner: Path, target: Path) -> Path:
+    shutil.copytree(room_corner / "images", target)
     return target
 
 
 @pytest.mark.slow
-def test_a_bad_photograph_is_left_out_and_told(room: Path, tmp_path: Path) -> None:
-    images = copy_images(room, tmp_path / "images")
+def test_a_bad_photograph_is_left_out_and_told(room_corner: Path, tmp_path: Path) -> None:
+    images = copy_images(room_corner, tmp_path / "images")
     (images / "99.jpg").write_bytes(b"\xff\xd8 not a photograph")
     Image.new("L", (480, 360)).save(images / "98.png")
     results = reconstruct(SfmOptions(images, pairs="sequential", outputs=tmp_path / "out"))
@@ -156,9 +157,9 @@ def test_a_bad_photograph_is_left_out_and_told(room: Path, tmp_path: Path) -> No
 
 
 def test_a_deleted_photograph_is_no_longer_part_of_the_scene(
-    outputs: Path, room: Path, tmp_path: Path
+    outputs: Path, room_corner: Path, tmp_path: Path
 ) -> None:
-    images = copy_images(room, tmp_path / "images")
+    images = copy_images(room_corner, tmp_path / "images")
     shutil.copytree(outputs, tmp_path / "out")
     (images / "05.png").unlink()
     results = reconstruct(SfmOptions(images, outputs=tmp_path / "out"))
@@ -167,11 +168,11 @@ def test_a_deleted_photograph_is_no_longer_part_of_the_scene(
 
 
 def test_a_failed_run_does_not_keep_an_earlier_runs_results(
-    outputs: Path, room: Path, tmp_path: Path
+    outputs: Path, room_corner: Path, tmp_path: Path
 ) -> None:
     folder = Path(shutil.copytree(outputs, tmp_path / "out"))
     write_pairs(tmp_path / "pairs.txt", [("00.png", "01.png")])
-    poor = SfmOptions(room / "images", pairs=str(tmp_path / "pairs.txt"), outputs=folder)
+    poor = SfmOptions(room_corner / "images", pairs=str(tmp_path / "pairs.txt"), outputs=folder)
     with pytest.raises(ValueError, match=r"colmap.log says more|matched pairs shows"):
         reconstruct(
             dataclasses.replace(poor, extraction=FeatureOptions(max_keypoints=12, overwrite=True))
@@ -221,7 +222,7 @@ def test_features_and_matches_of_others_can_be_used(shared: Path, tmp_path: Path
     ],
 )  # fmt: skip
 def test_bad_input_is_one_line_and_exit_code_2(
-    room: Path,
+    room_corner: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     refusal: Callable[..., str],
@@ -230,7 +231,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
 ) -> None:
     write_textured_images(tmp_path / "few", 1)
     write_textured_images(tmp_path / "apart", 3)
-    places = {"few": tmp_path / "few", "apart": tmp_path / "apart", "room": room / "images"}
+    places = {"few": tmp_path / "few", "apart": tmp_path / "apart", "room": room_corner / "images"}
     given = [argument.format(**places) for argument in arguments]
     monkeypatch.chdir(tmp_path)
     line = refusal(main, "python -m pipelines.sfm", *given, "--outputs", tmp_path / "out")

@@ -9,13 +9,12 @@ import cv2
 import numpy as np
 import pycolmap
 from PIL import Image
-from scipy.spatial.transform import Rotation
 
 from featplug.colmap.known_poses import model_from_poses
 from featplug.colmap.model_files import read_model
+from featplug.colmap.nvm import write_nvm
 from featplug.io.pair_lists import write_pairs
 from featplug.localization.queries import Query, write_poses, write_queries
-from featplug.metrics.poses import camera_centres
 from featplug.stages.extract import extract_features
 from featplug.stages.match import match_features
 from featplug.stages.pairs import exhaustive
@@ -136,28 +135,6 @@ def write_strecha_set(folder: Path, scene: Path, num_images: int, width: int) ->
     params = [intrinsics[0, 0] * scale, intrinsics[1, 1] * scale, *centre]
     camera = pycolmap.Camera(model="PINHOLE", width=size[0], height=size[1], params=params)
     return write_aachen_set(folder / scene.name, photographs, poses, camera, len(poses) - 3)
-
-
-def write_nvm(path: Path, model: pycolmap.Reconstruction) -> None:
-    """Write a COLMAP model in VisualSFM's form."""
-    ids = sorted(model.images)
-    rows = {image_id: row for row, image_id in enumerate(ids)}
-    lines = ["NVM_V3 ", "", str(len(ids))]
-    for image_id in ids:
-        image = model.images[image_id]
-        pose = image.cam_from_world().matrix()
-        x, y, z, w = Rotation.from_matrix(pose[:, :3]).as_quat()
-        numbers = " ".join(f"{v:.12g}" for v in (w, x, y, z, *camera_centres(pose)))
-        lines.append(f"{image.name} {model.cameras[image.camera_id].focal_length_x} {numbers} 0 0")
-    lines += ["", str(len(model.points3D))]
-    for point in model.points3D.values():
-        words = [*(f"{v:.12g}" for v in point.xyz), *map(str, point.color)]
-        words.append(str(point.track.length()))
-        for element in point.track.elements:
-            x, y = model.images[element.image_id].points2D[element.point2D_idx].xy
-            words += [str(rows[element.image_id]), str(element.point2D_idx), f"{x}", f"{y}"]
-        lines.append(" ".join(words))
-    path.write_text("\n".join([*lines, "", "0", ""]))
 
 
 def convert_to_v1(v11: Path, folder: Path) -> Path:

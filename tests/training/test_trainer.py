@@ -1,4 +1,4 @@
-"""The training loop on a task of four numbers: it learns, and goes on where it was stopped."""
+"""The training loop on a task of four numbers: it learns, and resumes where it was stopped."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_exported_weights_say_what_made_them_but_not_where(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+def test_a_killed_run_resumes_to_the_same_weights(tmp_path: Path) -> None:
     whole = train(Regression(options(tmp_path / "whole")))
     # The same run in a process of its own, killed without warning, is made slow enough to be hit.
     code = (
@@ -147,7 +147,7 @@ def test_the_end_of_the_time_is_no_end_of_the_run(
     assert not stopped.finished
     assert stopped.step == 1
     assert train(Regression(options(tmp_path, max_minutes=0)), progress=True).step == 2
-    assert " 1/120 " in capsys.readouterr().err  # the bar goes on, too
+    assert " 1/120 " in capsys.readouterr().err  # the bar resumes, too
     assert train(Regression(options(tmp_path))).finished
 
 
@@ -158,10 +158,28 @@ def test_a_finished_run_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "weights.safetensors").stat().st_mtime_ns == before
 
 
-def test_another_run_in_the_folder_is_refused(tmp_path: Path) -> None:
+def test_another_run_in_the_folder_is_rejected(tmp_path: Path) -> None:
     train(Regression(options(tmp_path, max_minutes=0)))
     with pytest.raises(ValueError, match=r"learning_rate = 0\.1.*0\.2.*--outputs"):
         train(Regression(options(tmp_path, learning_rate=0.2)))
+
+
+def test_a_run_of_another_system_or_of_an_earlier_version_is_rejected(tmp_path: Path) -> None:
+    train(Regression(options(tmp_path, max_minutes=0)))
+    with pytest.raises(ValueError, match=r"regression.*classification.*--outputs"):
+        train(Classification(options(tmp_path)))
+    (tmp_path / "made_from.json").rename(tmp_path / "config.json")
+    with pytest.raises(ValueError, match=r"0\.1.*--outputs"):
+        train(Regression(options(tmp_path)))
+    (tmp_path / "best.safetensors").touch()
+    with pytest.raises(ValueError, match=r"--start .*best\.safetensors"):
+        train(Regression(options(tmp_path)))
+
+
+class Classification(Regression):
+    """The same by another name."""
+
+    system = "classification"
 
 
 class Interrupted(Regression):
@@ -180,7 +198,7 @@ class Interrupted(Regression):
 
 
 @pytest.mark.parametrize(("times", "step"), [(1, 50), (2, 49)])
-def test_an_interrupted_run_goes_on_to_the_same_weights(
+def test_an_interrupted_run_resumes_to_the_same_weights(
     tmp_path: Path, times: int, step: int
 ) -> None:
     whole = train(Regression(options(tmp_path / "whole")))
@@ -250,6 +268,6 @@ def test_a_gradient_that_is_not_finite_does_not_spoil_the_weights(tmp_path: Path
 
 
 @pytest.mark.parametrize("name", ["steps", "validate_every"])
-def test_counts_below_one_are_refused(tmp_path: Path, name: str) -> None:
+def test_counts_below_one_are_rejected(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match=f"{name}.*0"):
         train(Regression(options(tmp_path, **{name: 0})))

@@ -39,7 +39,7 @@ def test_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert any(line.startswith("device: CPU with ") for line in lines)
     cuda = "yes" if pycolmap.has_cuda else "no"
     assert any(f"CUDA: {cuda}, global mapping: " in line for line in lines)
-    assert "pycolmap: works beside torch, imported after it" in lines
+    assert "pycolmap: works next to torch, imported after it" in lines
     assert any(f"({tmp_path})" in line for line in lines)
     warned = [finding.text for finding in diagnosis.warnings]
     assert any("featplug weights fetch d2_ots`" in text for text in warned)

@@ -68,7 +68,7 @@ def test_old_numpy_names_are_read(tmp_path: Path) -> None:
 def test_code_is_refused_and_not_run(tmp_path: Path, is_zip: bool) -> None:
     witness = tmp_path / "ran"
     path = save({"model": state(), "x": CallsSystem(witness)}, tmp_path / "evil.pth", is_zip)
-    with pytest.raises(ValueError, match=rf"evil\.pth is rejected .* {os.name}\.system,"):
+    with pytest.raises(ValueError, match=rf"evil\.pth.* {os.name}\.system.*torch\.save"):
         read_torch(path)
     assert not witness.exists()
 
@@ -86,15 +86,13 @@ def test_plain_pickle_is_refused_and_not_run(tmp_path: Path, protocol: int) -> N
 def test_other_numpy_types_are_refused(tmp_path: Path) -> None:
     # A pickled numpy.dtype can set its own size, and numpy then reads beyond its memory.
     path = save({"model": {}, "name": np.str_("x")}, tmp_path / "text.pth")
-    with pytest.raises(
-        ValueError, match=r"text\.pth is rejected because it needs numpy\.dtype\('U1'\)"
-    ):
+    with pytest.raises(ValueError, match=r"text\.pth.*numpy\.dtype\('U1'\)"):
         read_torch(path)
 
 
 def test_numpy_array_is_refused_by_name(tmp_path: Path) -> None:
     path = save({"model": {"w": np.ones(3)}}, tmp_path / "array.pth")
-    with pytest.raises(ValueError, match=r"needs numpy\.\S*_reconstruct"):
+    with pytest.raises(ValueError, match=r"numpy\.\S*_reconstruct"):
         read_torch(path)
 
 
@@ -102,7 +100,7 @@ def test_numpy_array_is_refused_by_name(tmp_path: Path) -> None:
 def test_torchscript_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "script.pt"
     torch.jit.script(nn.Linear(2, 2)).save(str(path))
-    with pytest.raises(ValueError, match=r"script\.pt is rejected because it is a TorchScript"):
+    with pytest.raises(ValueError, match=r"script\.pt.*TorchScript"):
         read_torch(path)
 
 
@@ -112,7 +110,7 @@ def test_half_a_download_is_told(tmp_path: Path, is_zip: bool, kept: float) -> N
     path = save({"model": state()}, tmp_path / "half.pth", is_zip)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(kept * len(whole))])
-    with pytest.raises(ValueError, match=r"half\.pth is .*only half downloaded") as caught:
+    with pytest.raises(ValueError, match=r"half\.pth.*download it again") as caught:
         read_torch(path)
     assert "\n" not in str(caught.value)
 
@@ -122,7 +120,7 @@ def test_flipped_bit_is_found_by_the_checksum(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"flipped\.pth is damaged .*checksum of .*data/0"):
+    with pytest.raises(ValueError, match=r"flipped\.pth.*data/0.*download it again"):
         read_torch(path)
 
 
@@ -191,5 +189,5 @@ def test_safetensors_cut_short_is_told(tmp_path: Path) -> None:
     path = tmp_path / "cut.safetensors"
     save_file(state(), path)
     path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(ValueError, match=r"cut\.safetensors is not a complete safetensors file"):
+    with pytest.raises(ValueError, match=r"cut\.safetensors.*import it again"):
         read_safetensors(path)

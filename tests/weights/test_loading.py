@@ -192,7 +192,7 @@ def test_import_of_an_imported_file_keeps_its_origin(world: World, tmp_path: Pat
 def test_recognised_by_name_given_then_hash_then_file_name_then_shapes(world: World) -> None:
     renamed = shutil.copy(world.half, world.half.with_name("b.pth"))
     assert import_weights(renamed).name == "tiny_a"
-    with pytest.raises(ValueError, match=r"b\.pth holds tiny_a by its hash, not tiny_b"):
+    with pytest.raises(ValueError, match=r"b\.pth.*tiny_a.*not tiny_b.*featplug weights import"):
         import_weights(renamed, name="tiny_b")
     checkpoint(world.b, seed=2)
     assert import_weights(world.b).name == "tiny_b"
@@ -200,11 +200,11 @@ def test_recognised_by_name_given_then_hash_then_file_name_then_shapes(world: Wo
     unknown = checkpoint(world.b.with_name("unknown.pth"), network=Other)
     assert import_weights(unknown).name == "other"
     ambiguous = checkpoint(world.b.with_name("download.pth"))
-    with pytest.raises(ValueError, match=r"download\.pth fits tiny_a, tiny_b alike; .*--name"):
+    with pytest.raises(ValueError, match=r"download\.pth.*tiny_a, tiny_b.*--name"):
         import_weights(ambiguous)
-    with pytest.raises(ValueError, match=r"no weights named 'c'; there are tiny_a, tiny_b, other"):
+    with pytest.raises(ValueError, match=r"'c'.*tiny_a, tiny_b, other"):
         import_weights(ambiguous, name="c")
-    with pytest.raises(ValueError, match="tiny_featplug is shipped"):
+    with pytest.raises(ValueError, match="tiny_featplug"):
         import_weights(ambiguous, name="tiny_featplug")
 
 
@@ -213,25 +213,25 @@ def test_import_of_a_wrong_file_names_it_and_the_nearest_difference(world: World
     del state["conv.bias"]
     path = world.a.with_name("wrong.pth")
     torch.save({"model": state}, path)
-    with pytest.raises(ValueError, match=r"wrong\.pth does not fit Tiny: missing conv\.bias\.$"):
+    with pytest.raises(ValueError, match=r"wrong\.pth.*Tiny.*conv\.bias\.$"):
         import_weights(path)
     assert not world.folder.exists()
-    with pytest.raises(FileNotFoundError, match=r"no weights file .*absent\.pth"):
+    with pytest.raises(FileNotFoundError, match=r"absent\.pth"):
         import_weights(world.a.with_name("absent.pth"))
 
 
 def test_import_of_half_a_known_file_tells_the_sizes(world: World) -> None:
     content = world.half.read_bytes()
     world.half.write_bytes(content[:1000])
-    with pytest.raises(ValueError, match=r"a_half\.pth is .*half downloaded"):
+    with pytest.raises(ValueError, match=r"a_half\.pth.*download it again"):
         import_weights(world.half)
     shutil.copy(world.half, world.a.with_name("a_half.pth.tmp"))
     world.folder.mkdir()
     shutil.copy(world.half, world.folder)
-    with pytest.raises(ValueError, match=rf"half downloaded \(1000 of {len(content)} bytes\)"):
+    with pytest.raises(ValueError, match=rf"1000 of {len(content)} bytes.*download it again"):
         load()
     checkpoint(world.half, seed=9)
-    with pytest.raises(ValueError, match=r"has sha256 .* and not the .* registry"):
+    with pytest.raises(ValueError, match=r"sha256.*registry.*download it again"):
         import_weights(world.half)
 
 
@@ -247,11 +247,11 @@ def test_file_is_recognised_and_checked_by_its_git_blob_id(world: World) -> None
     assert load("tiny_b")[0].sha256 == file_sha256(world.b)
     assert verify_weights(["tiny_b"])[0].ok
     checkpoint(world.b, seed=9)
-    with pytest.raises(ValueError, match=r"b\.pth has the git blob id .* registry has for b\.pth"):
+    with pytest.raises(ValueError, match=r"b\.pth.*git blob id.*registry.*download it again"):
         import_weights(world.b)
     shutil.copy(world.b, world.folder)
     (world.folder / "tiny_b.safetensors").unlink()
-    with pytest.raises(ValueError, match="has the git blob id"):
+    with pytest.raises(ValueError, match="git blob id"):
         load("tiny_b")
     assert load(str(world.b))[0].origin == "file"
 
@@ -294,7 +294,7 @@ def test_import_where_nothing_can_be_written_says_so(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FEATPLUG_WEIGHTS", str(world.a / "folder"))
-    with pytest.raises(ValueError, match=r"cannot be made .*set FEATPLUG_WEIGHTS"):
+    with pytest.raises(ValueError, match="set FEATPLUG_WEIGHTS"):
         import_weights(world.a)
 
 
@@ -340,7 +340,7 @@ def test_entry_that_is_not_automatic_is_loaded_by_name_only(world: World) -> Non
     record, network = load("tiny_b")
     assert record.name == "tiny_b"
     assert_is_seed(network, 2)
-    with pytest.raises(ValueError, match=r"tiny_b are for tiny, not for other; other has other"):
+    with pytest.raises(ValueError, match=r"tiny_b.*tiny.*other"):
         load("tiny_b", feature="other")
 
 
@@ -354,7 +354,7 @@ def test_path_is_loaded_as_it_is(world: World, tmp_path: Path) -> None:
     record, network = load(str(tmp_path / "mine.safetensors"), feature="unregistered")
     assert record.sha256 == file_sha256(tmp_path / "mine.safetensors")
     assert_is_seed(network, 8)
-    with pytest.raises(ValueError, match=r"mine\.pth is of an unknown kind"):
+    with pytest.raises(ValueError, match=r"mine\.pth.*\.safetensors"):
         load(str(path), feature="unregistered")
 
 
@@ -367,11 +367,11 @@ def test_missing_weights_give_url_and_command(world: World) -> None:
         "run `featplug weights fetch tiny_a`, or get a.pth from https://example.org/a.pth and "
         "run `featplug weights import a.pth`."
     )
-    with pytest.raises(FileNotFoundError, match=r"tiny_featplug\.safetensors is not in"):
+    with pytest.raises(FileNotFoundError, match=r"tiny_featplug\.safetensors.*install"):
         load("featplug")
-    with pytest.raises(FileNotFoundError, match="no featplug weights for other"):
+    with pytest.raises(FileNotFoundError, match=r"featplug.*other.*path of a file"):
         load("featplug", feature="other")
-    with pytest.raises(FileNotFoundError, match=r"no weights file x\.pth; .* tiny_a, tiny_b"):
+    with pytest.raises(FileNotFoundError, match=r"x\.pth.*tiny_a, tiny_b"):
         load("x.pth")
 
 
@@ -393,7 +393,7 @@ def test_damaged_import_is_found_when_loaded(world: World) -> None:
     content = bytearray(path.read_bytes())
     content[-3] ^= 1
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"tiny_a\.safetensors is damaged: its tensors"):
+    with pytest.raises(ValueError, match=r"tiny_a\.safetensors.*import it again"):
         load()
     (check,) = verify_weights()
     assert (check.entry, check.ok) == ("tiny_a", False)
@@ -429,7 +429,7 @@ def test_verify_looks_at_hashes_and_networks(world: World) -> None:
     (missing,) = verify_weights(["tiny_b"])
     assert not missing.ok
     assert "featplug weights import b.pth" in missing.message
-    with pytest.raises(ValueError, match="no weights named 'c'"):
+    with pytest.raises(ValueError, match="'c'"):
         verify_weights(["c"])
 
 
@@ -452,7 +452,7 @@ def test_fetch_goes_on_after_a_break(world: World) -> None:
     torch.save({"model": Tiny().state_dict(), "optimizer": state}, world.a)
     with FileServer({"/a.pth": world.a.read_bytes()}, stop_after=600_000) as server:
         world.write_registry(server.url("/a.pth"))
-        with pytest.raises(ValueError, match=r"tiny_a could not be fetched: http.*; try again"):
+        with pytest.raises(ValueError, match=r"tiny_a.*http.*try again"):
             fetch_weights("tiny_a")
         server.stop_after = None
         fetch_weights("tiny_a")
@@ -468,7 +468,7 @@ def test_fetch_says_why_each_mirror_failed(world: World) -> None:
         with pytest.raises(ValueError, match=r"404 Not Found; .*is a web page.*; try again later"):
             fetch_weights("tiny_a")
     assert not list(world.folder.rglob("*.*"))
-    with pytest.raises(ValueError, match="tiny_b cannot be fetched: the registry has no URL"):
+    with pytest.raises(ValueError, match=r"tiny_b.*URL"):
         fetch_weights("tiny_b")
 
 
@@ -481,9 +481,9 @@ def test_a_network_of_another_kind_than_its_entry_asks_for_is_refused() -> None:
     registry = read_registry()
     state = doap_state(num_outputs=256, has_transformer=False)
     registry["doap_liberty_256b"].build_network(state)
-    with pytest.raises(ValueError, match="num_outputs is 256 and not 128"):
+    with pytest.raises(ValueError, match=r"num_outputs.*256.*128"):
         registry["doap_liberty"].build_network(state)
-    with pytest.raises(ValueError, match="has_transformer is False and not True"):
+    with pytest.raises(ValueError, match=r"has_transformer.*False.*True"):
         registry["doap_liberty_st_256b"].build_network(state)
 
 

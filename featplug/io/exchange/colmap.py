@@ -1,7 +1,7 @@
 """COLMAP's database from feature and match files, and back (COLMAP's ``doc/database.rst``).
 
 Keypoints get COLMAP's origin, and scale and orientation where the features have both. Descriptors
-stay out unless asked for, since COLMAP needs none once the matches are there. Works with pycolmap
+stay out unless asked for, since COLMAP needs none once it has the matches. Works with pycolmap
 3.13 to 4.2, of which 4.0 brought descriptors a type.
 """
 
@@ -197,7 +197,7 @@ def import_database(
 
 
 def _check_database(path: Path) -> None:
-    """COLMAP would make a database of a file that is not there, and add tables to another's."""
+    """Check a database: COLMAP would create a missing one, and add tables to another's."""
     if not path.is_file():
         raise FileNotFoundError(f"There is no COLMAP database {path}.")
     try:
@@ -228,7 +228,7 @@ def _read_features(opened: pycolmap.Database, image_id: int) -> dict[str, np.nda
 def _read_matches(
     opened: pycolmap.Database, inliers: bool
 ) -> Iterator[tuple[int, int, np.ndarray]]:
-    """Give the two images and the matches of each pair that has some, one pair at a time."""
+    """Yield the two images and the matches of each pair that has some."""
     if inliers:
         pair_ids, counts = opened.read_two_view_geometry_num_inliers()
     else:
@@ -260,7 +260,7 @@ def _write_descriptors(database: Path, features: FeatureReader, form: str) -> No
 
 
 def _typed(data: np.ndarray, form: str) -> Any:
-    """Give bytes as this pycolmap's ``write_descriptors`` takes them."""
+    """Return bytes as this pycolmap's ``write_descriptors`` takes them."""
     if not hasattr(pycolmap, "FeatureDescriptors"):
         return data
     kinds = pycolmap.FeatureExtractorType
@@ -282,7 +282,7 @@ def _sift_bytes(rows: np.ndarray, path: Path, name: str) -> np.ndarray:
 def _read_descriptors(
     opened: pycolmap.Database, image: pycolmap.Image, database: Path
 ) -> np.ndarray:
-    """Give descriptors D×N float32.
+    """Return descriptors D×N float32.
 
     A database older than pycolmap 4.0 has no types, and its rows count as SIFT's.
     """

@@ -1,4 +1,4 @@
-"""D2-Net's feature files (Dusmanu et al., CVPR 2019): NumPy archives beside the images.
+"""D2-Net's feature files (Dusmanu et al., CVPR 2019): NumPy archives next to the images.
 
 ``NAME.d2-net`` is an ``.npz`` archive of ``keypoints`` N×3 (x, y, scale), ``scores`` N and
 ``descriptors`` N×D, as the released code's ``extract_features.py`` writes it and its HPatches

@@ -2,7 +2,7 @@
 
 ``sensors/sensors.txt`` and ``sensors/records_camera.txt`` list cameras and images;
 ``reconstruction/keypoints/TYPE``, ``descriptors/TYPE`` and ``matches/TYPE`` hold one raw array a
-file, whose columns the ``.txt`` beside them gives. The format:
+file, whose columns the ``.txt`` next to them describes. The format:
 https://github.com/naver/kapture/blob/main/kapture_format.adoc.
 
 Its [0, 0] is the corner of the first pixel, and its converters copy keypoints from and to COLMAP
@@ -182,7 +182,7 @@ class _ArrayFolder:
 
     @classmethod
     def open(cls, folder: Path) -> _ArrayFolder:
-        """Read the description of arrays that are there."""
+        """Read the description of existing arrays."""
         kind = folder.parent.name
         if (archive := folder / f"{kind}.tar").is_file():
             raise ValueError(f"{archive} is an archive; unpack it there and try again.")
@@ -305,7 +305,7 @@ def _check_names(names: Sequence[str]) -> None:
 def _common_widths(
     features: FeatureReader, names: Sequence[str], descriptors: bool
 ) -> tuple[int, int]:
-    """Give the columns of keypoints and the values of a descriptor, which all images share."""
+    """Return the columns of keypoints and the values of a descriptor, the same in all images."""
     first: tuple[str, tuple[int, int]] | None = None
     for name in names:
         shapes = features.shapes(name)

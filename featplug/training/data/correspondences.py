@@ -104,8 +104,7 @@ def homography_correspondences(
 ) -> Correspondences:
     """Warp the cells of image 0 into image 1 by homographies B×3×3, for maps of these sizes.
 
-    A cell is dropped where the pixel nearest to its position in image 1 does not show the
-    photograph by the mask ``valid1`` B×H×W.
+    A cell is dropped where the nearest pixel of image 1 is not valid, B×H×W.
     """
     positions0 = cell_centres(size0, homographies, stride).expand(len(homographies), -1, -1)
     positions1 = warp_points(positions0, homographies)

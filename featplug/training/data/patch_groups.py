@@ -89,13 +89,10 @@ def jitter_patches(
     Args:
         patches: M×S×S of any type, 1.5 times as wide as the window.
         options: strength of the changes.
-        size: side of the result, which always has the extent of the window: 42 (for networks with
-            a spatial transformer) shows the same as 32.
+        size: side of the result M×size×size, which always has the extent of the window: 42 (for
+            networks with a spatial transformer) shows the same as 32.
         generator: source of randomness, on the patches' device.
         labels: M int64 groups, at most M; without them no patch is flipped.
-
-    Returns:
-        M×size×size float32.
     """
     count = len(patches)
 

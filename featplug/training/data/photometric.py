@@ -135,9 +135,8 @@ def relight(images: Tensor, levels: Tensor, rngs: list[np.random.Generator]) -> 
     """Change photographs B×3×H×W in [0, 1] taken by day as if they were taken at night.
 
     A faint bluish sky and some warm lamps in the image plane light the scene, and the glow of the
-    lamps covers their surroundings. The camera exposes for the scene without the lamps, which
-    clip, and adds photon noise. All this happens in linear light. Levels, B, are the values in
-    [0, 1] below which 60 % of the pixels lie afterwards.
+    lamps covers their surroundings. The camera exposes for the scene without the lamps, so that
+    60 % of the pixels lie below the levels B, and adds photon noise. All is in linear light.
     """
     height, width = images.shape[-2:]
     maps = torch.stack([_lamps(rng, height, width) for rng in rngs]).to(images)

@@ -48,7 +48,7 @@ HOMOGRAPHIES = HomographyOptions(scale=(0.5, 1.6), max_angle=0.6, perspective=(0
 
 
 @dataclass(frozen=True, kw_only=True)
-class D2NetOptions(TrainingOptions, D2NetLossOptions):
+class D2NetOptions(D2NetLossOptions, TrainingOptions):
     """Train D2-Net (Dusmanu et al., CVPR 2019) from VGG16, on homographies or true viewpoints.
 
     The defaults are the paper's (section 4.3).
@@ -107,7 +107,7 @@ class D2NetTask(PhotographTask[D2NetOptions]):
         if options.active is not None and not 0 < options.active < 1:
             raise ValueError(f"active must be between 0 and 1, not {options.active}.")
         if (options.megadepth is None) != (not options.scenes):
-            raise ValueError("Give both --megadepth and --scenes, or neither.")
+            raise ValueError("--megadepth and --scenes belong together; give both or neither.")
         super().__init__(options)
         if options.active is not None:
             self._shift_biases(options.active)

@@ -28,7 +28,7 @@ from featplug.weights.loading import load_weights
 
 
 @dataclass(frozen=True, kw_only=True)
-class LISRDOptions(TrainingOptions, LISRDLossOptions):
+class LISRDOptions(LISRDLossOptions, TrainingOptions):
     """Train LISRD (Pautrat et al., ECCV 2020).
 
     The defaults are the released code's, except for the learning rate, which falls, and the choices

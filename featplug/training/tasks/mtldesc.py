@@ -30,7 +30,7 @@ from featplug.weights.loading import load_weights
 
 
 @dataclass(frozen=True, kw_only=True)
-class MTLDescOptions(TrainingOptions, MTLDescLossOptions):
+class MTLDescOptions(MTLDescLossOptions, TrainingOptions):
     """Train MTLDesc (Wang et al., AAAI 2022); the defaults are the released code's."""
 
     start: Path | None = None

@@ -16,31 +16,26 @@ from pipelines.datasets.inloc import (
     parse_cutout,
     read_alignment,
 )
-from tests.scenes.scanned_room import ScannedRoom, alignment_text, write_scanned_room
+from tests.scenes.scanned_room import ScannedRoom, alignment_text
 
 AFTER = np.array([[0, -1, 0, 12.5], [1, 0, 0, -3.25], [0, 0, 1, 0.125], [0, 0, 0, 1]], float)
 
 
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> ScannedRoom:
-    return write_scanned_room(tmp_path_factory.mktemp("room") / "inloc", 3, 2)
-
-
 @pytest.fixture
-def room(original: ScannedRoom, tmp_path: Path) -> ScannedRoom:
+def room(scanned_room: ScannedRoom, tmp_path: Path) -> ScannedRoom:
     """One to damage."""
-    shutil.copytree(original.folder, tmp_path / "inloc")
-    return ScannedRoom(tmp_path / "inloc", original.queries, original.database)
+    shutil.copytree(scanned_room.folder, tmp_path / "inloc")
+    return ScannedRoom(tmp_path / "inloc", scanned_room.queries, scanned_room.database)
 
 
-def test_names_and_where_their_files_are(original: ScannedRoom) -> None:
-    dataset = InLoc(original.folder)
-    assert dataset.database_names() == sorted(original.database)
-    assert dataset.query_names() == sorted(original.queries)
+def test_names_and_where_their_files_are(scanned_room: ScannedRoom) -> None:
+    dataset = InLoc(scanned_room.folder)
+    assert dataset.database_names() == sorted(scanned_room.database)
+    assert dataset.query_names() == sorted(scanned_room.queries)
     name = "database/cutouts/DUC1/024/DUC_cutout_024_30_0.jpg"
-    assert dataset.scan_path(name) == original.folder / f"{name}.mat"
+    assert dataset.scan_path(name) == scanned_room.folder / f"{name}.mat"
     assert dataset.alignment_path(name) == (
-        original.folder / "database/alignments/DUC1/transformations/DUC_trans_024.txt"
+        scanned_room.folder / "database/alignments/DUC1/transformations/DUC_trans_024.txt"
     )
     assert parse_cutout("database/cutouts/CSE3/001/cse_cutout_001_120_-30.jpg").building == "cse"
     for wrong in ("query/iphone7/IMG_0801.JPG", "DUC1/024/DUC_cutout_025_0_0.jpg", "a.jpg"):
@@ -85,9 +80,9 @@ def test_a_file_without_alignment_is_refused(tmp_path: Path, text: str) -> None:
         read_alignment(path)
 
 
-def test_scans_and_what_are_none(original: ScannedRoom, tmp_path: Path) -> None:
-    dataset = InLoc(original.folder)
-    scan = dataset.read_scan(original.folder / f"{original.database[0]}.mat")
+def test_scans_and_what_are_none(scanned_room: ScannedRoom, tmp_path: Path) -> None:
+    dataset = InLoc(scanned_room.folder)
+    scan = dataset.read_scan(scanned_room.folder / f"{scanned_room.database[0]}.mat")
     assert scan.shape == (120, 160, 3)
     assert np.isnan(scan[:4, :4]).all()
     assert np.isfinite(scan[4:]).all()
@@ -101,16 +96,19 @@ def test_scans_and_what_are_none(original: ScannedRoom, tmp_path: Path) -> None:
         dataset.read_scan(tmp_path / "other.mat")
 
 
-def test_a_list_of_some_queries_leaves_none_out(original: ScannedRoom, tmp_path: Path) -> None:
-    (queries,) = InLoc(original.folder).queries().values()
-    assert [query.name for query in queries] == original.queries
+def test_a_list_of_some_queries_leaves_none_out(scanned_room: ScannedRoom, tmp_path: Path) -> None:
+    (queries,) = InLoc(scanned_room.folder).queries().values()
+    assert [query.name for query in queries] == scanned_room.queries
     gone = "query/iphone7/IMG_9999.JPG"
-    lines = [f"{name} SIMPLE_PINHOLE 160 120 99 80 60\n" for name in (gone, original.queries[1])]
+    lines = [
+        f"{name} SIMPLE_PINHOLE 160 120 99 80 60\n" for name in (gone, scanned_room.queries[1])
+    ]
     (tmp_path / "queries.txt").write_text("".join(lines))
-    (queries,) = InLoc(original.folder, tmp_path / "queries.txt").queries().values()
+    (queries,) = InLoc(scanned_room.folder, tmp_path / "queries.txt").queries().values()
     focal = {query.name: query.camera.params[0] for query in queries}
     benchmark = 160 * 28 / 36
-    assert focal == {original.queries[0]: benchmark, original.queries[1]: 99, gone: 99}
+    others = dict.fromkeys(scanned_room.queries, benchmark)
+    assert focal == {**others, scanned_room.queries[1]: 99, gone: 99}
 
 
 def test_the_benchmarks_camera() -> None:
@@ -129,9 +127,9 @@ def test_another_folder_is_refused_with_where_to_get_it(room: ScannedRoom) -> No
         InLoc(room.folder)
 
 
-def test_a_whole_dataset_has_no_problem(original: ScannedRoom) -> None:
-    dataset = InLoc(original.folder)
-    assert dataset.check(original.queries + original.database) == []
+def test_a_whole_dataset_has_no_problem(scanned_room: ScannedRoom) -> None:
+    dataset = InLoc(scanned_room.folder)
+    assert dataset.check(scanned_room.queries + scanned_room.database) == []
 
 
 def test_every_missing_and_damaged_file_is_named(room: ScannedRoom) -> None:

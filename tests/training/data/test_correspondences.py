@@ -51,7 +51,7 @@ def test_correspondences_between_crops() -> None:
 
 def test_unknown_depths_and_occlusions_are_dropped() -> None:
     view0, view1 = view(), view()
-    view0.depth[0, 3, 4] = 0  # beside the centre of the first cell
+    view0.depth[0, 3, 4] = 0  # next to the centre of the first cell
     view1.depth[0, :, 8:16] = 1.9  # something before the second column
     found = find_correspondences(view0, view1, (8, 10), (8, 10))
     expected = torch.arange(80).view(8, 10)

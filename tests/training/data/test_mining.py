@@ -117,7 +117,7 @@ def test_only_what_looks_alike_in_one_photograph_is_ignored(
     run = MinedLabels.make(groups, path, options)
     next(run)
     run.close()
-    with pytest.raises(ValueError, match=r"no mined labels of 1 of 2 .*'001.png'"):
+    with pytest.raises(ValueError, match=r"mined\.h5.*001\.png"):
         PatchGroupBatches(groups, mined=MinedLabels(path))
     assert list(MinedLabels.make(groups, path, options)) == names
     mined = MinedLabels(path)
@@ -140,13 +140,13 @@ def test_only_what_looks_alike_in_one_photograph_is_ignored(
     assert list(MinedLabels.make(groups, path, options)) == names
 
 
-def test_labels_of_other_patches_are_refused(groups: PatchGroups, tmp_path: Path) -> None:
+def test_labels_of_other_patches_are_rejected(groups: PatchGroups, tmp_path: Path) -> None:
     path = tmp_path / "mined.h5"
     with H5Writer(path, Provenance("mined labels", {}, inputs={"patch_groups": "another"})):
         pass
-    with pytest.raises(ValueError, match=r"mined.h5 was mined from other patches"):
+    with pytest.raises(ValueError, match=r"mined\.h5.*mine labels"):
         PatchGroupBatches(groups, mined=MinedLabels(path))
-    with pytest.raises(ValueError, match="other patch groups"):
+    with pytest.raises(ValueError, match=r"mined\.h5"):
         next(MinedLabels.make(groups, path))
-    with pytest.raises(ValueError, match=r"g.h5 holds no mined labels"):
+    with pytest.raises(ValueError, match=r"g\.h5.*mined labels"):
         MinedLabels(groups.path)

@@ -148,18 +148,18 @@ def test_bad_input(groups: PatchGroups, photographs: Path, tmp_path: Path) -> No
     (folder / "001.png").write_bytes((folder / "001.png").read_bytes()[:2000])
     path = tmp_path / "groups.h5"
     for workers in (1, 0):
-        with pytest.raises(ValueError, match=r"^Cannot read .*001.png"):
+        with pytest.raises(ValueError, match=r"001\.png"):
             list(
                 PatchGroups.make(folder, path, ["000.png", "001.png"], OPTIONS, num_workers=workers)
             )
     shutil.copy(folder / "002.png", folder / "000.png")
-    with pytest.raises(ValueError, match="another photograph"):
+    with pytest.raises(ValueError, match=r"000\.png.*delete"):
         list(PatchGroups.make(folder, path, ["000.png"], OPTIONS))
-    with pytest.raises(ValueError, match="was made with"):
+    with pytest.raises(ValueError, match=r"groups\.h5.*seed"):
         list(PatchGroups.make(folder, path, ["000.png"], replace(OPTIONS, seed=1)))
     with pytest.raises(FileNotFoundError):
         PatchGroups(tmp_path / "none.h5")
-    with pytest.raises(ValueError, match=r"no patch groups of 1 of 2 .* 'x.png'"):
+    with pytest.raises(ValueError, match=r"groups\.h5.*x\.png"):
         PatchGroupBatches(groups, ["000.png", "x.png"])
 
 
@@ -213,7 +213,7 @@ def test_batches_larger_than_the_photographs_have(groups: PatchGroups, sources: 
     for size in (most // 2, most - 1, most):
         batch = PatchGroupBatches(groups, options=PatchBatchOptions(size, sources))[0]
         assert len(batch["patches"]) == size
-    with pytest.raises(ValueError, match=f"only {most} patches of these 4 photographs"):
+    with pytest.raises(ValueError, match=rf"groups\.h5.* {most} .*add photographs"):
         PatchGroupBatches(groups, options=PatchBatchOptions(most + 1))
 
 

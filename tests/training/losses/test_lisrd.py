@@ -154,7 +154,7 @@ def test_triplets_of_distances_equal_literal_formula() -> None:
         expected = literal_triplet_loss(arrays, item, [0, 1, 2, 3], is_l2=True)
         assert loss(*sides)[item].item() == pytest.approx(expected, rel=1e-10)
     assert torch.autograd.gradcheck(loss, sides, fast_mode=True)
-    with pytest.raises(ValueError, match="distance must be cosine or l2, not 'dot'"):
+    with pytest.raises(ValueError, match=r"dot"):
         triplet_loss(*sides, batch["valid"], excluded, metas, distance="dot")
 
 

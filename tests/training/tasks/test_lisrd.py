@@ -1,4 +1,4 @@
-"""LISRD's training: a few steps lower the loss, a stopped run goes on, inference takes it."""
+"""LISRD's training: a few steps lower the loss, a stopped run resumes, inference takes it."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_few_steps_lower_the_loss(whole: Whole) -> None:
 
 
 @pytest.mark.slow
-def test_a_stopped_run_goes_on_to_the_same_weights(
+def test_a_stopped_run_resumes_to_the_same_weights(
     whole: Whole, photographs: Path, tmp_path: Path
 ) -> None:
     assert train(task(photographs, tmp_path, max_minutes=0)).step == 1

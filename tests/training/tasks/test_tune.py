@@ -78,7 +78,7 @@ def test_a_view_without_keypoints_is_left_out(tmp_path: Path) -> None:
     assert loss == 0
 
 
-def test_a_network_of_other_layers_is_refused(photographs: Path, tmp_path: Path) -> None:
+def test_a_network_of_other_layers_is_rejected(photographs: Path, tmp_path: Path) -> None:
     start = tmp_path / "other.safetensors"
     layers = [Layer("avgpool", size=(16, 16), stride=(16, 16)), Layer("conv", (1, 128), (2, 2))]
     save_readable(DOAP(layers).state_dict(), start)

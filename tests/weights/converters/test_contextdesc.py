@@ -130,12 +130,12 @@ def test_damaged_archives(tmp_path: Path, variables: dict[str, np.ndarray]) -> N
             contextdesc(path)
     compressed = gzip.compress(whole, 1)
     path.write_bytes(compressed[: len(compressed) // 2])
-    with pytest.raises(ValueError, match=r"cut\.tar is damaged or only half downloaded"):
+    with pytest.raises(ValueError, match=r"cut\.tar.*download it again"):
         contextdesc(path)
     flipped = bytearray(whole)
     flipped[len(members[DATA]) // 2] ^= 1
     path.write_bytes(flipped)
-    with pytest.raises(ValueError, match=r"cut\.tar is damaged or not a .*the checksum of"):
+    with pytest.raises(ValueError, match=r"cut\.tar.*checksum.*download it again"):
         contextdesc(path)
 
 

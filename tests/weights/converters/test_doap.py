@@ -312,7 +312,7 @@ def test_file_is_imported_and_loaded(
     localisation = localisation_layers() if "st" in kind else []
     layers = trunk_layers(PARAMS, "7b" if "binary" in kind else "7")
     path = write(tmp_path / source.file, network("dagnn", layers, localisation))
-    with pytest.raises(ValueError, match="has the git blob id"):
+    with pytest.raises(ValueError, match="git blob id"):
         import_weights(path)
     monkeypatch.setattr("featplug.weights.reading.git_blob_id", lambda _: source.git_blob)
     record = import_weights(path.rename(tmp_path / "download.mat"))

@@ -70,7 +70,7 @@ def test_one_array_and_the_shapes_of_all(tmp_path: Path, version: str, compresse
     assert shapes["matrix"] == (2, 3, 4)
     assert shapes["scalar"] == (1, 1)
     for name in ("text", "absent"):
-        with pytest.raises(ValueError, match=f"file.mat has no array {name}"):
+        with pytest.raises(ValueError, match=rf"file.mat.*{name}"):
             read_mat_array(path, name)
 
 
@@ -81,11 +81,11 @@ def test_a_half_download_is_found_without_reading(tmp_path: Path) -> None:
         scipy.io.savemat(path, {"first": noise, "second": noise}, do_compression=compressed)
         whole = path.read_bytes()
         path.write_bytes(whole[: len(whole) * 3 // 4])
-        with pytest.raises(ValueError, match="damaged or only half downloaded"):
+        with pytest.raises(ValueError, match="download it again"):
             mat_array_shapes(path)
         # What lies before the end can be read all the same.
         np.testing.assert_array_equal(read_mat_array(path, "first"), noise)
-        with pytest.raises(ValueError, match="damaged or only half downloaded"):
+        with pytest.raises(ValueError, match="download it again"):
             read_mat_array(path, "second")
         path.write_bytes(whole)
         assert mat_array_shapes(path) == {"first": (20, 30, 3), "second": (20, 30, 3)}
@@ -173,7 +173,7 @@ def test_truncated_file_says_so(tmp_path: Path, version: str, part: float) -> No
     path = write_mat(tmp_path / "net.mat", version, {"values": np.random.rand(50, 50)})
     content = path.read_bytes()
     path.write_bytes(content[: int(part * len(content))])
-    with pytest.raises(ValueError, match=r"net\.mat is damaged or only half .*download it again"):
+    with pytest.raises(ValueError, match=r"net\.mat.*download it again"):
         read_mat(path)
 
 
@@ -182,7 +182,7 @@ def test_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     for content, message in (
         (b"", "is empty"),
         (b"<!DOCTYPE html><html>404</html>", "is a web page"),
-        (b"MATLAB 7.3 MAT-file, Platform: GLNXA64", "is damaged"),
+        (b"MATLAB 7.3 MAT-file, Platform: GLNXA64", "download it again"),
         (b"\x80\x02}q\x00.", "is not a MATLAB file of version 5 or 7.3"),
     ):
         path.write_bytes(content)
@@ -195,5 +195,5 @@ def test_references_to_nothing_are_damage(tmp_path: Path) -> None:
     with h5py.File(path, "w") as file:
         item = file.create_dataset("cell", (2, 1), h5py.ref_dtype)
         item.attrs["MATLAB_class"] = np.bytes_("cell")
-    with pytest.raises(ValueError, match="is damaged"):
+    with pytest.raises(ValueError, match="download it again"):
         read_mat(path)

@@ -145,7 +145,7 @@ def test_the_names_and_shapes_are_the_networks_own(tmp_path: Path) -> None:
 )
 def test_other_networks_are_refused(tmp_path: Path, change: Any, message: str) -> None:
     path = write_network(tmp_path / "net.mat", change(released_layers()))
-    with pytest.raises(ValueError, match=f"net.mat is not a network of NetVLAD: {message}"):
+    with pytest.raises(ValueError, match=rf"net.mat.*NetVLAD: {message}"):
         netvlad(path)
 
 
@@ -154,5 +154,5 @@ def test_files_without_what_is_needed_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="averageImage"):
         netvlad(path)
     path = write_mat(tmp_path / "other.mat", "5", {"images": np.zeros((2, 2))})
-    with pytest.raises(ValueError, match=r"other\.mat has no layers"):
+    with pytest.raises(ValueError, match=r"other\.mat.*layers"):
         netvlad(path)

@@ -15,7 +15,7 @@ from tests.weights.test_checkpoints import ZIP_AND_LEGACY, save, state
 
 def test_another_systems_checkpoint_is_told_by_what_it_holds(tmp_path: Path) -> None:
     path = save({"iter": 1, "model_state_dict": state()}, tmp_path / "lisrd.pth")
-    with pytest.raises(ValueError, match=r"lisrd\.pth .*'model' \(it holds iter, model_state_"):
+    with pytest.raises(ValueError, match=r"lisrd\.pth.*'model'.*iter, model_state_"):
         d2net(path)
     path = save([1, 2], tmp_path / "list.pth")
     with pytest.raises(ValueError, match=r"it holds list"):
@@ -31,7 +31,7 @@ def test_mtldesc_is_a_state_dict_maybe_of_several_devices(tmp_path: Path, prefix
 
 def test_mtldesc_tells_another_systems_checkpoint(tmp_path: Path) -> None:
     path = save({"model": state(), "epoch_idx": 3}, tmp_path / "d2_tf.pth")
-    with pytest.raises(ValueError, match=r"d2_tf\.pth is not a state dict \(it holds model, epo"):
+    with pytest.raises(ValueError, match=r"d2_tf\.pth.*model, epo"):
         mtldesc(path)
 
 
@@ -56,8 +56,8 @@ def test_lisrd_checkpoint_is_read_with_and_without_the_prefix_of_parallel_traini
 
 def test_lisrd_checkpoint_without_meta_descriptors_is_told(tmp_path: Path) -> None:
     path = save({"model_state_dict": state()}, tmp_path / "local.pth")
-    with pytest.raises(ValueError, match=r"local\.pth has no vlad layers, so it is another"):
+    with pytest.raises(ValueError, match=r"local\.pth.*vlad"):
         lisrd(path)
     path = save({"model": state()}, tmp_path / "d2.pth")
-    with pytest.raises(ValueError, match=r"d2\.pth has no state dict under 'model_state_dict'"):
+    with pytest.raises(ValueError, match=r"d2\.pth.*'model_state_dict'"):
         lisrd(path)

@@ -101,9 +101,9 @@ def test_damaged_checkpoint_is_refused() -> None:
         # Only the meta index, which nothing reads, may differ.
         assert refused.startswith("model.index is damaged or no") or position > len(index) - 200
     for length in (0, 10, 47, 48, len(index) // 2, len(index) - 1):
-        with pytest.raises(ValueError, match=r"model\.index is damaged"):
+        with pytest.raises(ValueError, match=r"model\.index.*download it again"):
             read(index[:length], data)
-    with pytest.raises(ValueError, match=r"checksum of scope/conv\d+/kernel does not match"):
+    with pytest.raises(ValueError, match=r"checksum.*scope/conv\d+/kernel"):
         read(index, data[:100] + bytes([data[100] ^ 1]) + data[101:])
     with pytest.raises(ValueError, match="data file ends before"):
         read(index, data[:-1])
@@ -172,7 +172,7 @@ def test_graph_is_read() -> None:
 def test_damaged_graph_is_refused() -> None:
     graph = writer.frozen_graph({"a": np.ones((5, 7), np.float32)})
     for content in (b"", b"<html>", bytes(100), graph[:-30], graph[:40], b"\x80\x02junk" * 9):
-        with pytest.raises(ValueError, match=r"graph\.pb is damaged or not a TensorFlow graph"):
+        with pytest.raises(ValueError, match=r"graph\.pb.*download it again"):
             read_graph(content, "graph.pb")
     short = writer.constant("a", np.ones(3, np.float32)).replace(bytes([2, 8, 3]), b"\2\x08\4")
     with pytest.raises(ValueError, match=r"of shape \(4,\) has 12 bytes"):
