@@ -1,4 +1,4 @@
-"""What the trainer needs from a system, and what all systems that train on photographs share."""
+"""The interface between trainer and systems, and the base of trainings on photographs."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Task(ABC):
     @property
     @abstractmethod
     def system(self) -> str:
-        """The name of what is trained."""
+        """The name of the trained feature."""
 
     def trained_parameters(self) -> list[nn.Parameter]:
         """List the parameters that are trained."""
@@ -108,11 +108,7 @@ class Task(ABC):
         return torch.optim.Adam(self.trained_parameters(), self.options.learning_rate)
 
     def rate(self, progress: float) -> float:
-        """Compute the factor of the learning rate.
-
-        Args:
-            progress: fraction of the steps that are done, in [0, 1).
-        """
+        """Compute the factor of the learning rate from the fraction of steps done, in [0, 1)."""
         return 1.0 - progress
 
     @abstractmethod
@@ -134,8 +130,7 @@ class Task(ABC):
     def validate(self, weights: Path) -> dict[str, float]:
         """Measure the network, in evaluation mode, on photographs that are not trained on.
 
-        Args:
-            weights: file of the weights, as inference loads it.
+        The file has the same weights, as inference loads them.
         """
 
     def weights(self) -> dict[str, Tensor]:
@@ -143,7 +138,7 @@ class Task(ABC):
         return self.network.state_dict()
 
     def config(self) -> dict[str, Any]:
-        """List everything that decides over the result, apart from :attr:`inputs`."""
+        """List the options that the result depends on, in addition to :attr:`inputs`."""
         options = asdict(self.options)
         kept = {key: value for key, value in options.items() if key not in _NOT_IDENTITY}
         return {"system": self.system, **kept}
@@ -154,9 +149,6 @@ OptionsT = TypeVar("OptionsT", bound=TrainingOptions)
 
 class PhotographTask(Task, Generic[OptionsT]):
     """Training on a folder of photographs, of which some are held out for validation.
-
-    Args:
-        options: options of the training.
 
     Raises:
         FileNotFoundError: a file of weights or data does not exist.
@@ -177,7 +169,9 @@ class PhotographTask(Task, Generic[OptionsT]):
         torch.manual_seed(options.seed)
         self.network = self._build_network()
         if self.channels_last:
-            _use_channels_last(self.network)
+            for parameter in self.network.parameters():
+                if parameter.ndim == 4:
+                    parameter.data = parameter.data.to(memory_format=torch.channels_last)
         self.data = self._build_data()
         self.pairs = HomographyPairs(self.held_out, self.validation_views)
 
@@ -223,19 +217,12 @@ class PhotographTask(Task, Generic[OptionsT]):
     def mean_losses(self, batches: Iterable[Batch], *keys: str) -> dict[str, float]:
         """Compute means of losses over held-out batches."""
         generator = torch.Generator(self.device).manual_seed(0)
-        results = []
-        for batch in batches:
-            on_device = {key: value.to(self.device) for key, value in batch.items()}
-            results.append(self.losses(self.network, on_device, generator))
+        results = [
+            self.losses(self.network, {k: v.to(self.device) for k, v in batch.items()}, generator)
+            for batch in batches
+        ]
         return {key: float(torch.stack([r[key] for r in results]).mean()) for key in keys}
 
     def validate(self, weights: Path) -> dict[str, float]:
         """Measure matching, and how well keypoints are repeated, on held-out photographs."""
         return self.match_held_out(weights)
-
-
-def _use_channels_last(network: nn.Module) -> None:
-    """Change the layout of convolutions."""
-    for parameter in network.parameters():
-        if parameter.ndim == 4:
-            parameter.data = parameter.data.to(memory_format=torch.channels_last)

@@ -54,7 +54,7 @@ class TrainSummary:
 
 
 def train(task: Task, progress: bool = False) -> TrainSummary:
-    """Train, or resume training, until the last step or the end of the time.
+    """Train, or resume training, until the last step or until the time is over.
 
     Raises:
         ValueError: the folder holds another run, an option is out of range, or the loss or its
@@ -130,7 +130,7 @@ class Trainer:
         self._resume()
 
     def run(self, progress: bool = False) -> TrainSummary:
-        """Train until the last step or the end of the time, as :func:`train`."""
+        """Train as :func:`train` does."""
         self._started = self._saved = time.monotonic()
         self._seconds_before = self.seconds
         steps = self.options.steps
@@ -152,7 +152,7 @@ class Trainer:
         return TrainSummary(self.step, self.step == steps, self.folder / WEIGHTS, self.metrics)
 
     def _finish_step(self, batch: dict[str, Tensor]) -> bool:
-        """Train a step, validate and save if it is time to; return whether the time is over."""
+        """Train a step, validate and save when due; return whether the time is over."""
         with _fastest_convolutions():
             self._train_step(batch)
         now = time.monotonic()
@@ -189,16 +189,15 @@ class Trainer:
 
     def _check_finite(self, loss: float) -> None:
         """Stop before a step that would ruin the weights; the scaler handles those of float16."""
-        gradients = [p.grad for p in self.task.network.parameters() if p.grad is not None]
         is_finite = math.isfinite(loss)
         if is_finite and not self.scaler.is_enabled():
+            gradients = [p.grad for p in self.task.network.parameters() if p.grad is not None]
             is_finite = bool(nn.utils.get_total_norm(gradients).isfinite())
-        if is_finite:
-            return
-        raise ValueError(
-            f"The loss of step {self.step + 1} is {loss}, or its gradient is not finite; train "
-            f"{self._start()} with another --outputs and a lower --learning-rate."
-        )
+        if not is_finite:
+            raise ValueError(
+                f"The loss of step {self.step + 1} is {loss}, or its gradient is not finite; train "
+                f"{self._start()} with another --outputs and a lower --learning-rate."
+            )
 
     def _start(self) -> str:
         best = self.folder / BEST
@@ -213,9 +212,10 @@ class Trainer:
             self.metrics = self.task.validate(self.folder / WEIGHTS)
         values = {f"val_{k}": v for k, v in self.metrics.items()}
         append_history(self.folder / HISTORY, self.step, values)
-        self._export(WEIGHTS)
-        if self.metrics[self.task.score] > self.best:
-            self.best = self.metrics[self.task.score]
+        self._export(WEIGHTS)  # with the metrics
+        score = self.metrics[self.task.score]
+        if score > self.best:
+            self.best = score
             self._export(BEST)
         draw_curves(self.folder / HISTORY, self.folder / "curves.png")
         results = {
@@ -231,12 +231,10 @@ class Trainer:
 
     def _batches(self) -> Iterator[dict[str, Tensor]]:
         """Prepare the batches of the remaining steps ahead in other processes."""
-        indices = [
-            step * self.world_size + self.rank for step in range(self.step, self.options.steps)
-        ]
-        return load_ahead(
-            self.task.data, indices, self.options.num_workers, self.device.type == "cuda"
-        )
+        first, last = (step * self.world_size for step in (self.step, self.options.steps))
+        indices = range(first + self.rank, last, self.world_size)
+        is_cuda = self.device.type == "cuda"
+        return load_ahead(self.task.data, indices, self.options.num_workers, pin_memory=is_cuda)
 
     def _forward(self, *inputs: Any) -> Any:
         """Call the network at the run's precision."""
@@ -245,11 +243,8 @@ class Trainer:
 
     def _check_provenance(self) -> Provenance:
         """Write what the run is made from, or check that the folder holds the same run."""
-        options = self.options
-        conf = {"steps": options.steps, "seed": options.seed, "precision": options.precision}
-        conf = json.loads(
-            json.dumps({**conf, "processes": self.world_size, **self.task.config()}, default=str)
-        )
+        conf = {"processes": self.world_size, **self.task.config()}
+        conf = json.loads(json.dumps(conf, default=str))
         kind = f"a training of {self.task.system}"
         provenance = Provenance(kind, conf, inputs=dict(self.task.inputs))
         path = self.folder / MADE_FROM

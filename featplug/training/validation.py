@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from featplug.base import Extractor, Matcher
+from featplug.base import Matcher
 from featplug.matchers.nearest_neighbor import NearestNeighbor
 from featplug.methods import build_extractor, build_matcher, feature_conf, matcher_conf
-from featplug.metrics.homography import (
-    homography_errors,
-    mean_matching_accuracy,
-    repeatability,
-)
+from featplug.metrics.homography import homography_errors, mean_matching_accuracy, repeatability
 
 Features = dict[str, Tensor]
-Size = tuple[int, int]
 
 
 def trained_confs(
@@ -43,7 +38,7 @@ def matching_accuracy(
     """Match pairs of views of photographs.
 
     Args:
-        model_conf: ``model`` of a feature conf, as inference builds it.
+        model_conf: ``model`` of a feature conf.
         matcher_conf: ``model`` of a matcher conf.
         batches: pairs with ``image0`` and ``image1`` B×C×H×W and ``homography`` B×3×3.
         heads: names of the descriptors of which ``descriptors`` are the concatenation; each is
@@ -61,17 +56,20 @@ def matching_accuracy(
     alone = NearestNeighbor({"metric": "l2"}).to(device)
     errors: dict[str, list[np.ndarray]] = {head: [] for head in ("", *heads)}
     repeated = []
-    for features0, features1, homography, sizes in _extracted(extractor, batches, device):
-        errors[""].append(_errors(matcher, features0, features1, homography))
-        both = (features0, features1)
-        keypoints0, keypoints1 = (features["keypoints"].cpu().numpy() for features in both)
-        repeated.append(repeatability(keypoints0, keypoints1, homography, sizes))
-        if not heads:
-            continue
-        parts = (f["descriptors"].unflatten(0, (len(heads), -1)) for f in both)
-        for head, part0, part1 in zip(heads, *parts, strict=True):
-            sides = ({**features0, "descriptors": part0}, {**features1, "descriptors": part1})
-            errors[head].append(_errors(alone, *sides, homography))
+    for batch in batches:
+        images = (batch["image0"], batch["image1"])
+        size0, size1 = ((image.shape[3], image.shape[2]) for image in images)
+        sides = [extractor({"image": image.to(device)}) for image in images]
+        for index, homography in enumerate(batch["homography"].double().numpy()):
+            pair = [{key: values[index] for key, values in side.items()} for side in sides]
+            errors[""].append(_errors(matcher, pair[0], pair[1], homography))
+            keypoints0, keypoints1 = (features["keypoints"].cpu().numpy() for features in pair)
+            repeated.append(repeatability(keypoints0, keypoints1, homography, (size0, size1)))
+            for number, head in enumerate(heads):
+                features0, features1 = (
+                    {**f, "descriptors": f["descriptors"].chunk(len(heads))[number]} for f in pair
+                )
+                errors[head].append(_errors(alone, features0, features1, homography))
     accuracy = {}
     for head, of_pairs in errors.items():
         means = mean_matching_accuracy(of_pairs, thresholds)
@@ -79,21 +77,6 @@ def matching_accuracy(
             accuracy[f"mma_{threshold:g}" + (head and f"_{head}")] = float(mean)
     accuracy["matches"] = sum(map(len, errors[""])) / len(errors[""])
     return {**accuracy, "repeatability": float(np.mean(repeated))}
-
-
-def _extracted(
-    extractor: Extractor, batches: Iterable[Mapping[str, Tensor]], device: torch.device | str
-) -> Iterator[tuple[Features, Features, np.ndarray, tuple[Size, Size]]]:
-    """Yield features of both views of each pair, their homography and sizes."""
-    for batch in batches:
-        images = (batch["image0"], batch["image1"])
-        sides = [extractor({"image": image.to(device)}) for image in images]
-        size0, size1 = ((image.shape[3], image.shape[2]) for image in images)
-        for index, homography in enumerate(batch["homography"].double().numpy()):
-            features0, features1 = (
-                {key: value[index] for key, value in side.items()} for side in sides
-            )
-            yield features0, features1, homography, (size0, size1)
 
 
 def _errors(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from featplug.networks.d2net import CELL_CENTRE, TRAINING_CELL_SIZE
-from featplug.training.data.homographies import warp_points
+from featplug.training.data.homographies import grid_positions, warp_points
 
 _DEPTH_TOLERANCE = 0.05
 """Largest difference of the depths of one point, in the units of the depth."""
@@ -45,8 +45,7 @@ class Correspondences(NamedTuple):
 
 def cell_centres(size: tuple[int, int], like: Tensor, stride: int = TRAINING_CELL_SIZE) -> Tensor:
     """Compute N×2 centres of the cells of a map of that size, as a tensor like ``like``."""
-    y, x = (torch.arange(n, dtype=like.dtype, device=like.device) for n in size)
-    return torch.cartesian_prod(y, x).flip(1) * stride + CELL_CENTRE
+    return grid_positions(size, like) * stride + CELL_CENTRE
 
 
 def nearest_cells(

@@ -167,9 +167,11 @@ def valid_masks(homographies: Tensor, sizes: Tensor, size: tuple[int, int]) -> T
         sizes: B×2 (width, height) of image 0.
         size: (height, width) of image 1.
     """
-    height, width = size
-    y, x = (torch.arange(side).to(homographies) for side in (height, width))
-    y, x = torch.meshgrid(y, x, indexing="ij")
-    pixels = torch.stack([x, y], dim=-1).reshape(1, -1, 2).expand(len(homographies), -1, -1)
-    seen = inside(warp_points(pixels, torch.linalg.inv(homographies)), sizes)
-    return seen.reshape(-1, height, width)
+    pixels = grid_positions(size, homographies).expand(len(homographies), -1, -1)
+    return inside(warp_points(pixels, torch.linalg.inv(homographies)), sizes).unflatten(1, size)
+
+
+def grid_positions(size: tuple[int, int], like: Tensor) -> Tensor:
+    """List the positions N×2 (x, y) of a grid of (height, width), row by row, typed as ``like``."""
+    y, x = (torch.arange(side, dtype=like.dtype, device=like.device) for side in size)
+    return torch.cartesian_prod(y, x).flip(1)

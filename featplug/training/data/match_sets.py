@@ -106,11 +106,9 @@ class MatchSets(StepBatches):
         frames, groups, views, warps, seeds = self.groups.read(
             name, "frames", "groups", "views", "homographies", "seeds"
         )
-        rows = choose_match_set(groups, views, pair, options, rng)
-        sample: dict[str, np.ndarray] = {
-            "inliers": np.arange(options.num_keypoints) < rows.num_inliers
-        }
-        for k, (view, chosen) in enumerate(zip(pair, (rows.rows0, rows.rows1), strict=True)):
+        rows, num_inliers = choose_match_set(groups, views, pair, options, rng)
+        sample: dict[str, np.ndarray] = {"inliers": np.arange(options.num_keypoints) < num_inliers}
+        for k, (view, chosen) in enumerate(zip(pair, rows, strict=True)):
             picture = render_view(image, warps[view], int(seeds[view]), self._look)
             size = (picture.shape[2], picture.shape[1])
             positions, scales, oris = np.split(frames[chosen], [2, 3], axis=1)
@@ -152,29 +150,21 @@ class MatchSets(StepBatches):
         ]
 
 
-@dataclass(frozen=True)
-class MatchSet:
-    """Keypoints of a match set."""
-
-    rows0: np.ndarray
-    """Rows N of the keypoints of view 0."""
-    rows1: np.ndarray
-    """Rows N of the keypoints of view 1."""
-    num_inliers: int
-    """Number of pairs that match, which come first."""
-
-
 def choose_match_set(
     groups: np.ndarray,
     views: np.ndarray,
     pair: Sequence[int],
     options: MatchSetOptions,
     rng: np.random.Generator,
-) -> MatchSet:
+) -> tuple[list[np.ndarray], int]:
     """Choose matching keypoints of a pair of views, and others of each view as noise.
 
     Groups D are the points that all keypoints show (:data:`NOISE` if no other view shows one), and
     views D their views. Each view has some noise, repeated if it is too little.
+
+    Returns:
+        N rows of the keypoints of either view, and the number of pairs that match, which come
+        first.
     """
     sides = [np.flatnonzero(views == view) for view in pair]
     grouped = [side[groups[side] != NOISE] for side in sides]
@@ -188,7 +178,7 @@ def choose_match_set(
         missing = options.num_keypoints - len(chosen)
         noise = rng.choice(others, missing, replace=len(others) < missing)
         rows.append(np.concatenate([inliers, noise]))
-    return MatchSet(rows[0], rows[1], len(chosen))
+    return rows, len(chosen)
 
 
 def _corner_homography(rng: np.random.Generator, noise: float) -> Tensor:

@@ -33,7 +33,7 @@ _CHUNK = 128
 
 @dataclass(frozen=True)
 class MiningOptions:
-    """How patches are clustered; the defaults are the paper's."""
+    """Options of the clustering of patches; the defaults are the paper's."""
 
     num_clusters: int = 100
     """Number of clusters of a photograph's patches."""
@@ -104,15 +104,11 @@ def appearance(patches: np.ndarray, device: torch.device | str = "cpu") -> np.nd
 
 
 def cluster(features: np.ndarray, options: MiningOptions) -> tuple[np.ndarray, np.ndarray]:
-    """Cluster by k-means, and find the clusters that are far from each other.
-
-    Args:
-        features: N×D float32.
-        options: options of the clustering; equal features get no clusters of their own.
+    """Cluster N×D float32 features by k-means, and find the clusters that are far from each other.
 
     Returns:
-        N int64 clusters; K×K bool, symmetric, whether the distance of two centres is above the
-        percentile of all such distances.
+        N int64 clusters, at most one for each distinct feature; and K×K bool, symmetric,
+        whether the distance of two centres is above the percentile of all such distances.
     """
     count = min(options.num_clusters, len(np.unique(features, axis=0)))
     if count < 2:
@@ -138,14 +134,7 @@ class MinedLabels(PhotographFile):
         options: MiningOptions = MiningOptions(),
         device: torch.device | str = "cpu",
     ) -> Iterator[str]:
-        """Mine labels of the patches of all photographs, by :meth:`make_missing`.
-
-        Args:
-            groups: the file of patches.
-            path: the file to make or to continue.
-            options: options of the clustering.
-            device: device to compute features on.
-        """
+        """Mine labels of all patches by :meth:`make_missing`."""
 
         def compute(name: str) -> Datasets:
             (patches,) = groups.read(name, "patches")
@@ -156,15 +145,10 @@ class MinedLabels(PhotographFile):
         return cls.make_missing(path, groups.names(), compute, asdict(options), sources)
 
     def require_of(self, groups: PatchGroups, names: Sequence[str]) -> None:
-        """Check that the labels are of this file of patches and of all these photographs.
-
-        Raises:
-            ValueError: they are not.
-        """
+        """Raise ValueError unless the labels are of this file of patches and these photographs."""
         if groups.provenance.file_id != self.provenance.inputs["patch_groups"]:
             raise ValueError(
-                f"{self.path} was mined from other patches than {groups.path}; mine labels of "
-                "these."
+                f"{self.path} was mined from other patches than {groups.path}; mine labels again."
             )
         self.require(names)
 

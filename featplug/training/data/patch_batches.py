@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.linalg import block_diag
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -102,23 +103,20 @@ class PatchGroupBatches(Dataset[dict[str, Tensor]]):
             more = min(remaining, len(rows) - counts[name])
             counts[name] += more
             remaining -= more
-        patches, labels, looks, first = [], [], [], 0
+        patches, labels, far, first = [], [], [], 0
         for name, (rows, groups) in chosen.items():
             rows, groups = rows[: counts[name]], groups[: counts[name]]
             all_patches, *_ = self.groups.read(name, "patches")
             patches.append(all_patches[rows])
             labels.append(first + groups)
-            looks.append(None if self.mined is None else self.mined.are_far(name, rows))
+            if self.mined is not None:
+                far.append(self.mined.are_far(name, rows))
             first += groups.max(initial=-1) + 1
         label = torch.from_numpy(np.concatenate(labels))
         affinity = affinity_of_groups(label)
-        same = affinity > 0
-        start = 0
-        for part, are_far in zip(labels, looks, strict=True):
-            block = slice(start, start + len(part))
-            if are_far is not None:
-                affinity[block, block] *= (torch.from_numpy(are_far) | same[block, block]).char()
-            start = block.stop
+        if far:
+            alike = torch.from_numpy(block_diag(*(~of_photograph for of_photograph in far)))
+            affinity.masked_fill_(alike & (affinity < 0), 0)
         return {
             "patches": torch.from_numpy(np.concatenate(patches)),
             "labels": label,

@@ -26,18 +26,15 @@ Datasets = Mapping[str, np.ndarray]
 class PhotographFile:
     """A file with a group per photograph.
 
-    Args:
-        path: the file.
-
     Raises:
         FileNotFoundError: the file does not exist.
         ValueError: the file holds something else.
     """
 
     kind: ClassVar[str]
-    """Contents of the file in words, which its provenance records."""
+    """Contents of the file in words, recorded in its provenance."""
     revision: ClassVar[int] = 1
-    """Number that is raised when the contents change."""
+    """Number to raise whenever the contents change."""
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
@@ -58,9 +55,9 @@ class PhotographFile:
         """List the names of all photographs, sorted."""
         names: set[str] = set()
 
-        def add(name: str, item: h5py.Group | h5py.Dataset) -> None:
+        def add(path: str, item: h5py.Group | h5py.Dataset) -> None:
             if isinstance(item, h5py.Dataset):
-                names.add(name.rpartition("/")[0])
+                names.add(path.rpartition("/")[0])
 
         self._open().file.visititems(add)
         return sorted(names)
@@ -69,13 +66,13 @@ class PhotographFile:
         """Check that the file has all these photographs.
 
         Raises:
-            ValueError: it lacks one, which the message names.
+            ValueError: a photograph is missing.
         """
         missing = [name for name in names if name not in self._open().file]
         if missing:
             raise ValueError(
                 f"{self.path} has no {self.kind} of {len(missing)} of {len(names)} photographs, "
-                f"such as {missing[0]!r}; make them too, or leave those photographs out."
+                f"for example {missing[0]!r}; make them too, or leave those photographs out."
             )
 
     def read(self, name: str, *keys: str) -> list[np.ndarray]:
@@ -101,8 +98,8 @@ class PhotographFile:
     ) -> Iterator[str]:
         """Make the group of every photograph that has none yet.
 
-        This can be stopped at any time; called again with the same options, it resumes. A complete
-        file is only read, so that several trainings can use it at once.
+        Making can be stopped at any time, and the same call resumes it. A complete file is only
+        read, so that several trainings can use it at once.
 
         Args:
             path: the file to make or to continue.
@@ -113,19 +110,15 @@ class PhotographFile:
             num_workers: number of processes; 0 computes in this one.
 
         Yields:
-            The name of each photograph that the file now has; computes no more than is asked for.
+            The name of each photograph that the file has by then.
 
         Raises:
             FileNotFoundError: a photograph does not exist.
             ValueError: a photograph cannot be read, or the file was made from something else.
         """
-        folder = sources if isinstance(sources, Path) else None
-        provenance = Provenance(
-            cls.kind,
-            dict(conf),
-            inputs={} if isinstance(sources, Path) else dict(sources),
-            revisions={cls.kind: cls.revision},
-        )
+        folder, inputs = (sources, {}) if isinstance(sources, Path) else (None, sources)
+        revisions = {cls.kind: cls.revision}
+        provenance = Provenance(cls.kind, dict(conf), inputs=dict(inputs), revisions=revisions)
         if path.is_file():
             with H5Reader(path) as reader:
                 made_by = reader.provenance
@@ -147,9 +140,7 @@ class PhotographFile:
                         del datasets
                 arrays = {key: np.asarray(value) for key, value in datasets.items()}
                 writer.require_disk(sum(array.nbytes for array in arrays.values()))
-                attributes = (
-                    {} if folder is None else {FINGERPRINT: file_fingerprint(folder / name)}
-                )
+                attributes = {FINGERPRINT: file_fingerprint(folder / name)} if folder else {}
                 with writer.explaining_failures():
                     writer.link(name, arrays, attributes)
                     writer.file.flush()

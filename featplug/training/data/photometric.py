@@ -125,18 +125,18 @@ def photometric(images: Tensor, seeds: Tensor, options: PhotometricOptions) -> T
         chosen = [i for i, (chance, *_) in drawn.items() if chance < change.probability]
         if chosen:
             shares = images.new_tensor([drawn[i][1] for i in chosen])
-            strengths = change.low + (change.high - change.low) * shares
+            strengths = (change.low + (change.high - change.low) * shares)[:, None, None, None]
             changed = apply(images[chosen], strengths, [drawn[i][2] for i in chosen])
             images[chosen] = changed.clamp_(0, 1)
     return images
 
 
-def relight(images: Tensor, levels: Tensor, rngs: list[np.random.Generator]) -> Tensor:
+def _relight(images: Tensor, levels: Tensor, rngs: list[np.random.Generator]) -> Tensor:
     """Change photographs B×3×H×W in [0, 1] taken by day as if they were taken at night.
 
     A faint bluish sky and some warm lamps in the image plane light the scene, and the glow of the
     lamps covers their surroundings. The camera exposes for the scene without the lamps, so that
-    60 % of the pixels lie below the levels B, and adds photon noise. All is in linear light.
+    60 % of the pixels lie below the levels, and adds photon noise. All is in linear light.
     """
     height, width = images.shape[-2:]
     maps = torch.stack([_lamps(rng, height, width) for rng in rngs]).to(images)
@@ -145,8 +145,7 @@ def relight(images: Tensor, levels: Tensor, rngs: list[np.random.Generator]) -> 
     light = images.pow(_DISPLAY_GAMMA) * illumination + glow
     metered = light[..., ::_LIGHT_CELL, ::_LIGHT_CELL].mean(1).flatten(1)
     exposed = metered.quantile(0.6, dim=1).clamp(min=1e-6)
-    exposure = levels.pow(_DISPLAY_GAMMA) / exposed
-    light = (light * exposure[:, None, None, None]).clamp_(0, 1)
+    light = (light * (levels.pow(_DISPLAY_GAMMA) / exposed.view_as(levels))).clamp_(0, 1)
     noise = _normal_like(light, rngs)
     return (light + noise * (4e-6 + 1.5e-3 * light).sqrt()).clamp_(0, 1).pow(1 / _DISPLAY_GAMMA)
 
@@ -177,7 +176,7 @@ def _shade(images: Tensor, strengths: Tensor, rngs: list[np.random.Generator]) -
     height, width = images.shape[-2:]
     masks = torch.stack([_ellipses(rng, height, width) for rng in rngs]).to(images)
     masks = F.interpolate(masks, (height, width), mode="bilinear", align_corners=False)
-    return images * (1 - strengths[:, None, None, None] * masks)
+    return images * (1 - strengths * masks)
 
 
 def _ellipses(rng: np.random.Generator, height: int, width: int, count: int = 20) -> Tensor:
@@ -203,11 +202,11 @@ def _cells(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _blur(images: Tensor, sigmas: Tensor, rngs: list[np.random.Generator]) -> Tensor:
     radius = max(1, int(torch.ceil(3 * sigmas.max())))
-    return gaussian_blur2d(images, 2 * radius + 1, sigmas[:, None].expand(-1, 2))
+    return gaussian_blur2d(images, 2 * radius + 1, sigmas.view(-1, 1).expand(-1, 2))
 
 
 def _motion_blur(images: Tensor, lengths: Tensor, rngs: list[np.random.Generator]) -> Tensor:
-    sizes = (2 * ((lengths - 1) / 2).round() + 1).int()
+    sizes = (2 * ((lengths.flatten() - 1) / 2).round() + 1).int()
     angles = images.new_tensor([rng.uniform(0, 360) for rng in rngs])
     directions = images.new_tensor([rng.uniform(-1, 1) for rng in rngs])
     blurred = torch.empty_like(images)
@@ -220,10 +219,9 @@ def _motion_blur(images: Tensor, lengths: Tensor, rngs: list[np.random.Generator
     return blurred
 
 
-def _impulses(images: Tensor, parts: Tensor, rngs: list[np.random.Generator]) -> Tensor:
+def _impulses(images: Tensor, ratios: Tensor, rngs: list[np.random.Generator]) -> Tensor:
     chance = torch.stack([torch.rand(images[0].shape, **_source(images, rng)) for rng in rngs])
-    part = parts[:, None, None, None]
-    return images.masked_fill(chance < part / 2, 0.0).masked_fill(chance > 1 - part / 2, 1.0)
+    return images.masked_fill(chance < ratios / 2, 0.0).masked_fill(chance > 1 - ratios / 2, 1.0)
 
 
 def _normal_like(images: Tensor, rngs: list[np.random.Generator]) -> Tensor:
@@ -236,24 +234,17 @@ def _source(images: Tensor, rng: np.random.Generator) -> dict[str, Any]:
     return {"generator": generator, "device": images.device, "dtype": images.dtype}
 
 
-def _per_image(function: Callable[[Tensor, Tensor], Tensor]) -> _Operation:
-    """Wrap an operation without randomness; its strengths are shaped to multiply images."""
-    return lambda images, strengths, rngs: function(images, strengths[:, None, None, None])
-
-
-_Operation = Callable[[Tensor, Tensor, list[np.random.Generator]], Tensor]
-_OPERATIONS: dict[str, _Operation] = {
-    "night": relight,
-    "exposure": _per_image(lambda images, factor: images * factor.pow(1 / _DISPLAY_GAMMA)),
+_OPERATIONS: dict[str, Callable[[Tensor, Tensor, list[np.random.Generator]], Tensor]] = {
+    "night": _relight,
+    "exposure": lambda images, factors, _: images * factors.pow(1 / _DISPLAY_GAMMA),
     "shade": _shade,
-    "brightness": _per_image(lambda images, offset: images + offset),
-    "contrast": _per_image(lambda images, factor: (images - 0.5) * factor + 0.5),
-    "gamma": lambda images, exponents, rngs: adjust_gamma(images, exponents),
+    "brightness": lambda images, offsets, _: images + offsets,
+    "contrast": lambda images, factors, _: (images - 0.5) * factors + 0.5,
+    "gamma": lambda images, exponents, _: adjust_gamma(images, exponents.flatten()),
     "gaussian_blur": _blur,
     "motion_blur": _motion_blur,
-    "noise": lambda images, sigmas, rngs: (
-        images + sigmas[:, None, None, None] * _normal_like(images, rngs)
-    ),
+    "noise": lambda images, sigmas, rngs: images + sigmas * _normal_like(images, rngs),
     "impulse_noise": _impulses,
-    "jpeg": lambda images, qualities, rngs: jpeg_codec_differentiable(images, qualities),
+    "jpeg": lambda images, qualities, _: jpeg_codec_differentiable(images, qualities.flatten()),
 }
+"""The change of each option, from images B×3×H×W, strengths B×1×1×1 and a generator per image."""

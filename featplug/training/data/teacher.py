@@ -47,11 +47,6 @@ class Taught:
     repeatable: np.ndarray
     """Mask N bool of the repeatable keypoints; all, if the teacher does not say."""
 
-    def repeatable_only(self) -> Taught:
-        """Keep only the repeatable keypoints."""
-        kept = self.repeatable
-        return Taught(self.keypoints[kept], self.scores[kept], self.repeatable[kept])
-
 
 @dataclass(frozen=True)
 class TeacherOptions:

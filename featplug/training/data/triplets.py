@@ -97,10 +97,10 @@ class LISRDTriplets(ViewBatches[LISRDTripletOptions]):
         angle = rotation_angle(homography1, (width, height))
         relit = rng.random(2) < options.relit_probability
         x, y = view.offset
+        cut = view.canvas[y : y + height, x : x + width]
         keypoints = sift_keypoints(
-            view.canvas[y : y + height, x : x + width], options.num_keypoints, options.tiles,
-            options.contrast_threshold,
-        )  # fmt: skip
+            cut, options.num_keypoints, options.tiles, options.contrast_threshold
+        )
         padded = np.full((options.num_keypoints, 2), np.nan, dtype=np.float32)
         padded[: len(keypoints)] = keypoints
         return {
@@ -130,21 +130,15 @@ class LISRDTriplets(ViewBatches[LISRDTripletOptions]):
         keypoints = [plan["keypoints"]]
         keypoints += [warp_points(keypoints[0], plan[f"homography{k}"]) for k in (1, 2)]
         limits = torch.tensor((size[1], size[0]))
-        seen = inside(keypoints[0], limits)
-        for points in keypoints[1:]:
-            seen &= inside(points, limits)
         batch: dict[str, Tensor] = {}
         for k, (image, points) in enumerate(zip(images, keypoints, strict=True)):
             batch[f"image{k}"] = photometric.photometric(image, seeds[:, k], options.photometric)
             batch[f"keypoints{k}"] = points.nan_to_num(-1.0)
         return {
             **batch,
-            "valid": seen,
-            "is_rotated": plan["is_rotated"],
+            "valid": torch.stack([inside(points, limits) for points in keypoints]).all(0),
             "is_relit": relit0 != relit1,
-            "angle": plan["angle"],
-            "homography1": plan["homography1"],
-            "homography2": plan["homography2"],
+            **{key: plan[key] for key in ("is_rotated", "angle", "homography1", "homography2")},
         }
 
 

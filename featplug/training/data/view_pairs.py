@@ -138,10 +138,9 @@ class MTLDescPairs(ViewBatches[MTLDescPairOptions]):
         if rng.random() >= options.identity_probability:
             homography = self._homography(rng, options.homographies)
         taught = self.teacher.keypoints(self.photographs.names[index])
-        if options.repeatable_only:
-            taught = taught.repeatable_only()
-        keypoints = view.from_photograph(taught.keypoints)
-        points = select_points(keypoints, taught.scores, options, rng)
+        kept = taught.repeatable if options.repeatable_only else slice(None)
+        keypoints = view.from_photograph(taught.keypoints[kept])
+        points = select_points(keypoints, taught.scores[kept], options, rng)
         padded = np.full((self.teacher.largest, 2), np.nan, dtype=np.float32)
         padded[: len(keypoints)] = keypoints
         changed = rng.random() < options.photometric_probability

@@ -24,8 +24,8 @@ from featplug.training.data.batches import StepBatches
 from featplug.training.data.correspondences import PosedDepth
 from featplug.training.data.photographs import resized
 
-_MIN_DEPTH_FILE = 100 * 1024
-"""Size below which files of MegaDepth only order foreground and background."""
+_MIN_DEPTH_BYTES = 100 * 1024
+"""Size of MegaDepth's files below which they only order foreground and background."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class PosedPhotograph:
     cam_from_world: np.ndarray
     """Pose, 4×4."""
     point_ids: np.ndarray
-    """Points of the model that it sees, P, ascending."""
+    """Points of the model that the photograph shows, P, ascending."""
     points: np.ndarray
-    """Their positions in it, P×2 (x, y)."""
+    """Positions of these points in the photograph, P×2 (x, y)."""
 
 
 @dataclass(frozen=True)
@@ -69,13 +69,11 @@ def read_workspace(folder: Path, min_overlap: float = 0.5) -> ViewpointScene:
         FileNotFoundError: the folder has no model.
         ValueError: the model is distorted, or no photographs with depth maps overlap.
     """
-    depths = Path(folder) / "stereo" / "depth_maps"
-    return _read_scene(
-        Path(folder) / "sparse",
-        Path(folder) / "images",
-        lambda name: _existing(depths / f"{name}.geometric.bin"),
-        min_overlap,
-    )
+
+    def depth_of(name: str) -> Path:
+        return folder / "stereo" / "depth_maps" / f"{name}.geometric.bin"
+
+    return _read_scene(folder / "sparse", folder / "images", depth_of, 0, min_overlap)
 
 
 def read_megadepth(folder: Path, scene: str, min_overlap: float = 0.5) -> ViewpointScene:
@@ -84,15 +82,15 @@ def read_megadepth(folder: Path, scene: str, min_overlap: float = 0.5) -> Viewpo
     The folder holds ``Undistorted_SfM`` and ``phoenix``; the scene's name has four digits. Overlap
     and errors are those of :func:`read_workspace`.
     """
-    undistorted = Path(folder) / "Undistorted_SfM" / scene
-    depths = Path(folder) / "phoenix/S6/zl548/MegaDepth_v1" / scene / "dense0" / "depths"
+    undistorted = folder / "Undistorted_SfM" / scene
+    depths = folder / "phoenix/S6/zl548/MegaDepth_v1" / scene / "dense0" / "depths"
     text = undistorted / "sparse-txt"
-    return _read_scene(
-        text if text.is_dir() else undistorted / "sparse",
-        undistorted / "images",
-        lambda name: _existing((depths / name).with_suffix(".h5"), _MIN_DEPTH_FILE),
-        min_overlap,
-    )
+    model = text if text.is_dir() else undistorted / "sparse"
+
+    def depth_of(name: str) -> Path:
+        return (depths / name).with_suffix(".h5")
+
+    return _read_scene(model, undistorted / "images", depth_of, _MIN_DEPTH_BYTES, min_overlap)
 
 
 def overlapping_pairs(point_ids: Sequence[np.ndarray], min_overlap: float) -> np.ndarray:
@@ -109,14 +107,11 @@ def overlapping_pairs(point_ids: Sequence[np.ndarray], min_overlap: float) -> np
     return pairs[np.lexsort(pairs.T[::-1])]
 
 
-def _existing(path: Path, min_bytes: int = 0) -> Path | None:
-    return path if path.is_file() and path.stat().st_size >= min_bytes else None
-
-
 def _read_scene(
     model_path: Path,
     images: Path,
-    depth_of: Callable[[str], Path | None],
+    depth_of: Callable[[str], Path],
+    min_depth_bytes: int,
     min_overlap: float,
 ) -> ViewpointScene:
     if not model_path.is_dir():
@@ -125,7 +120,7 @@ def _read_scene(
     photographs = []
     for image in sorted(model.images.values(), key=lambda image: image.name):
         depth = depth_of(image.name)
-        if not image.has_pose or depth is None:
+        if not (image.has_pose and depth.is_file() and depth.stat().st_size >= min_depth_bytes):
             continue
         camera = model.cameras[image.camera_id]
         if camera.model.name not in ("PINHOLE", "SIMPLE_PINHOLE"):
@@ -173,9 +168,7 @@ def read_depth(path: Path) -> np.ndarray:
             flat = np.frombuffer(values, "<f4")
             depth = flat.reshape(channels, height, width)[0].astype(np.float32)
     except (OSError, KeyError, ValueError) as error:
-        raise ValueError(
-            f"{path} is not a depth map, or damaged ({error}); make it again."
-        ) from error
+        raise ValueError(f"{path} is no whole depth map ({error}); make it again.") from error
     return np.where(np.isfinite(depth), depth, 0).clip(min=0)
 
 

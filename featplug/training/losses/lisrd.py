@@ -20,8 +20,10 @@ from torch import Tensor
 
 from featplug.training.losses.negatives import excluded_negatives
 
+_Side = tuple[Tensor, Tensor | None]
+"""Descriptors B×H×N×C of an image, and its meta descriptors B×H×N×M if the heads are weighted."""
 _MAX_DISTANCE = 4.0
-"""Largest squared distance of unit vectors, taken for a pair that must not be a negative."""
+"""Largest squared distance of unit vectors, used for pairs that must not be negatives."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,24 +144,16 @@ def triplet_loss(
     """
     if distance not in ("cosine", "l2"):
         raise ValueError(f"distance must be cosine or l2, not {distance!r}.")
-    similarities = _all_similarities(descriptors0, descriptors1, metas, distance)
+    metas0, metas1 = metas or (None, None)
+    side0, side1 = (descriptors0, metas0), (descriptors1, metas1)
+    similarities = _all_similarities(side0, side1, distance)
     similarities.masked_fill_(excluded, -torch.inf)
     highest1, hardest1 = similarities.max(2)
     highest0, hardest0 = similarities.max(1)
 
-    positive = _distances(descriptors0, descriptors1, metas, distance)
-    negative1 = _distances(
-        descriptors0,
-        _take(descriptors1, hardest1),
-        metas and (metas[0], _take(metas[1], hardest1)),
-        distance,
-    )
-    negative0 = _distances(
-        _take(descriptors0, hardest0),
-        descriptors1,
-        metas and (_take(metas[0], hardest0), metas[1]),
-        distance,
-    )
+    positive = _distances(side0, side1, distance)
+    negative1 = _distances(side0, _take(side1, hardest1), distance)
+    negative0 = _distances(_take(side0, hardest0), side1, distance)
     negative = torch.minimum(
         negative0.masked_fill(highest0 == -torch.inf, _MAX_DISTANCE),
         negative1.masked_fill(highest1 == -torch.inf, _MAX_DISTANCE),
@@ -263,13 +257,9 @@ def _sample(maps: Tensor, keypoints: Tensor, image_size: tuple[int, int]) -> Ten
 
 
 @torch.no_grad()
-def _all_similarities(
-    descriptors0: Tensor,
-    descriptors1: Tensor,
-    metas: tuple[Tensor, Tensor] | None,
-    distance: str,
-) -> Tensor:
+def _all_similarities(side0: _Side, side1: _Side, distance: str) -> Tensor:
     """Compute B×N×N similarities, 1 − distance / 2, one head at a time to save memory."""
+    (descriptors0, metas0), (descriptors1, metas1) = side0, side1
     num_batch, num_heads, num_points = descriptors0.shape[:3]
     total = descriptors0.new_zeros(num_batch, num_points, descriptors1.shape[2])
     norm = torch.zeros_like(total)
@@ -277,35 +267,35 @@ def _all_similarities(
         similarity = descriptors0[:, head] @ descriptors1[:, head].mT
         if distance == "l2":
             similarity.mul_(-2).add_(2).clamp_(min=0).sqrt_().div_(-2).add_(1)
-        if metas is None:
+        if metas0 is None or metas1 is None:
             total += similarity / num_heads
             continue
         # A softmax without the usual shift, since these products lie in [−1, 1].
-        weight = (metas[0][:, head] @ metas[1][:, head].mT).exp_()
+        weight = (metas0[:, head] @ metas1[:, head].mT).exp_()
         total.addcmul_(weight, similarity)
         norm += weight
-    return total if metas is None else total.div_(norm)
+    return total if metas0 is None else total.div_(norm)
 
 
-def _distances(
-    descriptors0: Tensor,
-    descriptors1: Tensor,
-    metas: tuple[Tensor, Tensor] | None,
-    distance: str,
-) -> Tensor:
+def _distances(side0: _Side, side1: _Side, distance: str) -> Tensor:
     """Compute B×N distances of pairs, weighted over the heads (equation 7)."""
+    (descriptors0, metas0), (descriptors1, metas1) = side0, side1
     distances = 2 - 2 * (descriptors0 * descriptors1).sum(3)
     if distance == "l2":
         # The root has no gradient at 0.
         distances = distances.clamp(min=1e-12).sqrt()
-    if metas is None:
+    if metas0 is None or metas1 is None:
         return distances.mean(1)
-    return (distances * (metas[0] * metas[1]).sum(3).softmax(1)).sum(1)
+    return (distances * (metas0 * metas1).sum(3).softmax(1)).sum(1)
 
 
-def _take(values: Tensor, points: Tensor) -> Tensor:
-    """Take the points B×N of B×H×N×C."""
-    return values.take_along_dim(points[:, None, :, None], 2)
+def _take(side: _Side, points: Tensor) -> _Side:
+    """Select the points B×N of an image."""
+    descriptors, metas = side
+    rows = points[:, None, :, None]
+    if metas is not None:
+        metas = metas.take_along_dim(rows, 2)
+    return descriptors.take_along_dim(rows, 2), metas
 
 
 def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:

@@ -9,8 +9,6 @@ these maximise it where a match is correct, and this loss compares it with its s
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
@@ -18,16 +16,9 @@ _LEAST = 1e-6
 """Lower bound of precision and recall inside the logarithm."""
 
 
-class MutualScores(NamedTuple):
-    """Softened mutual nearest neighbours of two images; both in [0, 1], 0 where none is correct."""
-
-    precision: Tensor
-    """Ratio of mutual nearest neighbours that are correct, a scalar."""
-    recall: Tensor
-    """Ratio of keypoints with a counterpart that are matched to it, a scalar."""
-
-
-def mutual_scores(similarities: Tensor, is_right: Tensor, temperature: float) -> MutualScores:
+def mutual_scores(
+    similarities: Tensor, is_right: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
     """Compute differentiable precision and recall of mutual nearest neighbours.
 
     Whether two keypoints are each other's nearest neighbours is softened to the product of the
@@ -39,6 +30,10 @@ def mutual_scores(similarities: Tensor, is_right: Tensor, temperature: float) ->
             standard deviation.
         is_right: N×M bool, whether the two keypoints show the same point.
         temperature: temperature of both softmax.
+
+    Returns:
+        Scalars in [0, 1]: the ratio of mutual nearest neighbours that are correct, and the ratio of
+        keypoints with a counterpart that are matched to it.
     """
     tiny = torch.finfo(similarities.dtype).tiny
     scale = similarities.detach().std(correction=0).clamp(min=tiny) * temperature
@@ -46,7 +41,7 @@ def mutual_scores(similarities: Tensor, is_right: Tensor, temperature: float) ->
     mutual = logits.softmax(0) * logits.softmax(1)
     right = (mutual * is_right).sum()
     with_counterpart = torch.minimum(is_right.any(0).sum(), is_right.any(1).sum())
-    return MutualScores(right / mutual.sum().clamp(min=tiny), right / with_counterpart.clamp(min=1))
+    return right / mutual.sum().clamp(min=tiny), right / with_counterpart.clamp(min=1)
 
 
 def mutual_loss(
@@ -56,7 +51,7 @@ def mutual_loss(
 
     It is 0 if no pair is correct; the other arguments are those of :func:`mutual_scores`.
     """
-    scores = mutual_scores(similarities, is_right, temperature)
-    precision, recall = (score.clamp(min=_LEAST) for score in scores)
-    loss = -precision.log() - recall_weight * recall.log()
-    return torch.where(is_right.any(), loss, 0 * scores.precision)
+    precision, recall = mutual_scores(similarities, is_right, temperature)
+    log_precision, log_recall = (s.clamp(min=_LEAST).log() for s in (precision, recall))
+    loss = -log_precision - recall_weight * log_recall
+    return torch.where(is_right.any(), loss, 0 * precision)

@@ -1,1 +1,1 @@
-"""What is trained: one file per system."""
+"""The trainings, one file per system."""

@@ -63,8 +63,8 @@ class LISRDTask(PhotographTask[LISRDOptions]):
         if self.options.start is not None:
             load_weights("lisrd", str(self.options.start), network)
         else:
-            for module in network.modules():  # He's initialisation, as released
-                if isinstance(module, nn.Conv2d):
+            for module in network.modules():
+                if isinstance(module, nn.Conv2d):  # He's initialisation, as released
                     nn.init.kaiming_normal_(module.weight)
                     if module.bias is not None:
                         nn.init.constant_(module.bias, 0.01)
@@ -97,19 +97,14 @@ class LISRDTask(PhotographTask[LISRDOptions]):
             sample_descriptors(of_image, points, size)
             for of_image, points in zip(all_maps, keypoints, strict=True)
         )
+        descriptors, points = (anchor, invariant, variant), (keypoints[0], keypoints[1])
         factors = None
         if options.metas:
             metas0, metas1, _ = metas.float().chunk(3)
-            factors = sample_meta_factors(metas0, metas1, keypoints[0], keypoints[1], size)
-        factor = rotation_factor(triplets["angle"])
-        return lisrd_loss(
-            (anchor, invariant, variant),
-            factors,
-            (keypoints[0], keypoints[1]),
-            triplets["valid"],
-            Changes(triplets["is_rotated"], triplets["is_relit"], factor),
-            options,
-        )
+            factors = sample_meta_factors(metas0, metas1, *points, size)
+        rotation = rotation_factor(triplets["angle"])
+        changes = Changes(triplets["is_rotated"], triplets["is_relit"], rotation)
+        return lisrd_loss(descriptors, factors, points, triplets["valid"], changes, options)
 
     def validate(self, weights: Path) -> dict[str, float]:
         """Measure matching on held-out photographs, by all descriptors and by each."""

@@ -134,13 +134,13 @@ def test_few_keypoints(groups0: list[int], groups1: list[int], inliers: int) -> 
     groups = np.array(groups0 + groups1)
     views = np.repeat([1, 3], [len(groups0), len(groups1)])
     options = MatchSetOptions(num_keypoints=8)
-    found = choose_match_set(groups, views, (1, 3), options, np.random.default_rng(0))
-    assert found.num_inliers == inliers
-    for view, rows in ((1, found.rows0), (3, found.rows1)):
+    chosen, count = choose_match_set(groups, views, (1, 3), options, np.random.default_rng(0))
+    assert count == inliers
+    for view, rows in zip((1, 3), chosen, strict=True):
         assert len(rows) == 8
         assert (views[rows] == view).all()
         assert not np.isin(rows[inliers:], rows[:inliers]).any()
-    assert (groups[found.rows0[:inliers]] == groups[found.rows1[:inliers]]).all()
+    assert (groups[chosen[0][:inliers]] == groups[chosen[1][:inliers]]).all()
 
 
 def test_bad_input(sources: tuple[PatchGroups, Photographs], tmp_path: Path) -> None:

@@ -26,9 +26,9 @@ def test_at_temperature_0_scores_are_those_of_mutual_nearest_neighbours(seed: in
     mutual = back[forward] == np.arange(len(array))
     found = is_right.numpy()[np.arange(len(array)), forward] & mutual
     assert 0 < found.sum() < mutual.sum()
-    scores = mutual_scores(similarities, is_right, 1e-6)
-    np.testing.assert_allclose(scores.precision, found.sum() / mutual.sum(), atol=1e-6)
-    np.testing.assert_allclose(scores.recall, found.sum() / 20, atol=1e-6)
+    precision, recall = mutual_scores(similarities, is_right, 1e-6)
+    np.testing.assert_allclose(precision, found.sum() / mutual.sum(), atol=1e-6)
+    np.testing.assert_allclose(recall, found.sum() / 20, atol=1e-6)
 
 
 def test_the_scale_of_similarities_does_not_matter() -> None:
