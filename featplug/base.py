@@ -2,7 +2,7 @@
 
 Coordinates everywhere are pixels of the image that was given, x to the right, y down, and an
 integer is the *centre* of a pixel: the centre of the top-left pixel is (0, 0). COLMAP's origin,
-the corner of that pixel, enters only in :mod:`featplug.colmap.database`.
+the corner of that pixel, enters only through :func:`featplug.colmap.database.to_colmap_points`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """COLMAP's database: cameras, keypoints, matches and geometric verification.
 
-COLMAP puts the origin at the corner of the top-left pixel, so 0.5 is added to every keypoint here
-and nowhere else. Works with pycolmap 3.13 to 4.2.
+COLMAP puts the origin at the corner of the top-left pixel, so all points pass through
+:func:`to_colmap_points` on their way to it. Works with pycolmap 3.13 to 4.2.
 """
 
 from __future__ import annotations
@@ -78,22 +78,22 @@ def image_ids(database_path: Path) -> dict[str, int]:
         return {image.name: image.image_id for image in database.read_all_images()}
 
 
-def to_colmap_keypoints(features: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Return keypoints as COLMAP stores them, N×2 to N×4 (x, y, scale, orientation in radians).
+def to_colmap_points(points: np.ndarray) -> np.ndarray:
+    """Return points N×2, integer = pixel centre, with COLMAP's origin at the corner of a pixel."""
+    return points + 0.5
 
-    Args:
-        features: ``keypoints``, integer = pixel centre, ``scales`` and ``oris`` if there; see
-            :func:`featplug.keypoints.detection.sift_frames`.
-    """
+
+def to_colmap_keypoints(features: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return :func:`~featplug.keypoints.detection.sift_frames` with COLMAP's origin."""
     frames = sift_frames(features)
-    frames[:, :2] += np.float32(0.5)
+    frames[:, :2] = to_colmap_points(frames[:, :2])
     return frames
 
 
 def from_colmap_keypoints(keypoints: np.ndarray) -> dict[str, np.ndarray]:
-    """Return COLMAP's keypoints, N×2 to N×6, as ours, see :func:`to_colmap_keypoints`."""
+    """Return COLMAP's keypoints, N×2 to N×6, as ours: undo :func:`to_colmap_keypoints`."""
     features = from_sift_frames(keypoints)
-    return {**features, "keypoints": features["keypoints"] - np.float32(0.5)}
+    return {**features, "keypoints": features["keypoints"] - 0.5}
 
 
 def import_features(database_path: Path, features: FeatureReader) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pycolmap
 
+from featplug.colmap.database import to_colmap_points
+
 MIN_MATCHES = 4
 """P3P fits any three matches; only a fourth confirms a pose."""
 
@@ -67,8 +69,7 @@ def estimate_pose(
     """Estimate the pose of a camera.
 
     Args:
-        points2d: N×2 (x, y) in pixels; **integer = pixel centre**, so half a pixel is added for
-            COLMAP.
+        points2d: N×2 (x, y) in pixels; **integer = pixel centre**.
         points3d: N×3 in the world; a point may appear more than once.
         camera: intrinsics, with COLMAP's origin at the corner of the first pixel.
         options: thresholds and seed.
@@ -98,7 +99,7 @@ def estimate_pose(
     ransac.max_num_trials = options.max_num_trials
     ransac.random_seed = options.seed
     found = pycolmap.estimate_and_refine_absolute_pose(
-        points2d + 0.5, points3d, camera, estimation_options=estimation
+        to_colmap_points(points2d), points3d, camera, estimation_options=estimation
     )
     if found is None or found["num_inliers"] < options.min_num_inliers:
         return None

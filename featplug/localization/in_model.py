@@ -16,6 +16,7 @@ import pycolmap
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from featplug.colmap.database import to_colmap_points
 from featplug.localization.absolute_pose import AbsolutePose, AbsolutePoseOptions
 from featplug.localization.localizer import LocalizedQuery, Localizer, QueryMatches
 from featplug.localization.queries import Query
@@ -136,8 +137,7 @@ class ModelLocalizer(Localizer):
         return {
             "db": [self.points.image_ids[name] for name in matches.database],
             "PnP_ret": None if pose is None else pose.hloc_log() | {"camera": camera},
-            # COLMAP's origin, as hloc logs it.
-            "keypoints_query": matches.keypoints + np.float32(0.5),
+            "keypoints_query": to_colmap_points(matches.keypoints),
             "points3D_ids": point_ids,
             "points3D_xyz": None,
             "num_matches": sum(matches.num_matches),

@@ -77,12 +77,6 @@ _DAMAGE = (
 )
 
 
-def file_sha256(path: Path) -> str:
-    """Compute the SHA-256 of a file, as 64 hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def git_blob_id(path: Path) -> str:
     """Compute the SHA-1 by which git knows the content of a file, as 40 hexadecimal digits."""
     with path.open("rb") as file:

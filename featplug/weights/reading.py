@@ -11,8 +11,8 @@ from pathlib import Path
 
 from torch import Tensor
 
+from featplug.io.artifact import file_hash
 from featplug.weights.checkpoints import (
-    file_sha256,
     git_blob_id,
     read_safetensors,
     state_sha256,
@@ -65,7 +65,7 @@ def read_recorded(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def hash_source(path: Path, metadata: Mapping[str, str]) -> Hashes:
     """Hash an authors' file, or return what an import has recorded of it."""
     recorded = metadata.get("source_sha256")
-    return Hashes(recorded) if recorded else Hashes(file_sha256(path), git_blob_id(path))
+    return Hashes(recorded) if recorded else Hashes(file_hash(path), git_blob_id(path))
 
 
 def check_known(path: Path, entry: RegistryEntry | None, file: str, hashes: Hashes) -> None:

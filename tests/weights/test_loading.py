@@ -13,10 +13,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from featplug import __version__
+from featplug.io.artifact import file_hash
 from featplug.networks.d2net import D2Net
 from featplug.networks.l2net import DOAP, Layer, l2_net
 from featplug.weights import loading as weights
-from featplug.weights.checkpoints import file_sha256, git_blob_id
+from featplug.weights.checkpoints import git_blob_id
 from featplug.weights.importing import fetch_weights, import_weights
 from featplug.weights.loading import list_weights, load_weights, verify_weights
 from featplug.weights.registry import read_registry
@@ -110,7 +111,7 @@ class World:
     def write_registry(self, *urls: str) -> None:
         text = REGISTRY.format(
             urls=", ".join(f'"{url}"' for url in urls),
-            half_sha256=file_sha256(self.half),
+            half_sha256=file_hash(self.half),
             half_size=self.half.stat().st_size,
         )
         (self.shipped / "registry.toml").write_text(text)
@@ -152,7 +153,7 @@ def test_import_keeps_the_tensors_and_records_where_they_are_from(world: World) 
     record = import_weights(world.half)
     assert record.path == world.folder / "tiny_a.safetensors"
     assert (record.name, record.origin, record.sha256) == (
-        "tiny_a", "official", file_sha256(world.half),
+        "tiny_a", "official", file_hash(world.half),
     )  # fmt: skip
     state = load_file(record.path)
     original = torch.load(world.half, weights_only=True)["model"]
@@ -178,7 +179,7 @@ def test_import_again_changes_nothing_and_another_file_replaces(world: World) ->
     assert import_weights(world.a) == first
     assert first.path.stat().st_mtime_ns == written
     assert import_weights(world.half).path == first.path
-    assert load()[0].sha256 == file_sha256(world.half)
+    assert load()[0].sha256 == file_hash(world.half)
 
 
 def test_import_of_an_imported_file_keeps_its_origin(world: World, tmp_path: Path) -> None:
@@ -186,7 +187,7 @@ def test_import_of_an_imported_file_keeps_its_origin(world: World, tmp_path: Pat
     moved = record.path.rename(tmp_path / "copy.safetensors")
     again = import_weights(moved)
     assert again.path == world.folder / "tiny_b.safetensors"
-    assert again.sha256 == file_sha256(world.b)
+    assert again.sha256 == file_hash(world.b)
 
 
 def test_recognised_by_name_given_then_hash_then_file_name_then_shapes(world: World) -> None:
@@ -244,7 +245,7 @@ def test_file_is_recognised_and_checked_by_its_git_blob_id(world: World) -> None
     world.know_by_git("tiny_b", world.b)
     renamed = shutil.copy(world.b, world.b.with_name("download.pth"))
     assert import_weights(renamed).name == "tiny_b"
-    assert load("tiny_b")[0].sha256 == file_sha256(world.b)
+    assert load("tiny_b")[0].sha256 == file_hash(world.b)
     assert verify_weights(["tiny_b"])[0].ok
     checkpoint(world.b, seed=9)
     with pytest.raises(ValueError, match=r"b\.pth.*git blob id.*registry.*download it again"):
@@ -262,7 +263,7 @@ def test_fetched_file_of_another_git_blob_id_is_passed_over(world: World) -> Non
         world.write_registry(*map(server.url, ("/old/a.pth", "/a.pth")))
         world.know_by_git("tiny_a", world.a)
         fetch_weights("tiny_a")
-    assert load()[0].sha256 == file_sha256(world.a)
+    assert load()[0].sha256 == file_hash(world.a)
 
 
 def test_file_under_the_name_of_another_is_refused_everywhere(world: World) -> None:
@@ -310,7 +311,7 @@ def test_load_casts_to_float32_fills_a_meta_network_and_logs_one_line(
     assert network.get_buffer("norm.num_batches_tracked").dtype == torch.int64
     original = torch.load(world.half, weights_only=True)["model"]["conv.weight"]
     assert torch.equal(network.get_parameter("conv.weight"), original.float())
-    line = f"weights: tiny_a (official) {record.path} sha256 {file_sha256(world.half)[:12]}…"
+    line = f"weights: tiny_a (official) {record.path} sha256 {file_hash(world.half)[:12]}…"
     assert caplog.messages[-1] == line
 
 
@@ -318,13 +319,13 @@ def test_search_order(world: World) -> None:
     shipped = world.ship(seed=5)
     record, network = load()
     assert (record.origin, record.path, record.sha256) == (
-        "featplug", shipped, file_sha256(shipped),
+        "featplug", shipped, file_hash(shipped),
     )  # fmt: skip
     assert_is_seed(network, 5)
     in_cache = checkpoint(world.cache / "weights" / "a.pth", seed=6)
     record, network = load()
     assert (record.name, record.origin, record.path) == ("tiny_a", "official", in_cache)
-    assert record.sha256 == file_sha256(in_cache)
+    assert record.sha256 == file_hash(in_cache)
     assert_is_seed(network, 6)
     assert load("featplug")[0].path == shipped
     checkpoint(world.folder / "a.pth", seed=7)
@@ -348,11 +349,11 @@ def test_path_is_loaded_as_it_is(world: World, tmp_path: Path) -> None:
     path = checkpoint(tmp_path / "mine.pth", seed=8)
     record, network = load(str(path))
     assert (record.name, record.origin, record.path) == ("mine.pth", "file", path)
-    assert record.sha256 == file_sha256(path)
+    assert record.sha256 == file_hash(path)
     assert_is_seed(network, 8)
     save_file(network.state_dict(), tmp_path / "mine.safetensors")
     record, network = load(str(tmp_path / "mine.safetensors"), feature="unregistered")
-    assert record.sha256 == file_sha256(tmp_path / "mine.safetensors")
+    assert record.sha256 == file_hash(tmp_path / "mine.safetensors")
     assert_is_seed(network, 8)
     with pytest.raises(ValueError, match=r"mine\.pth.*\.safetensors"):
         load(str(path), feature="unregistered")
@@ -443,7 +444,7 @@ def test_fetch_tries_mirrors_until_one_has_a_file_that_fits(world: World) -> Non
         assert len(server.answers) == num_requests
     assert path == world.folder / "tiny_a.safetensors"
     assert not list((world.folder / "downloads").iterdir())
-    assert load()[0].sha256 == file_sha256(world.a)
+    assert load()[0].sha256 == file_hash(world.a)
 
 
 def test_fetch_goes_on_after_a_break(world: World) -> None:
