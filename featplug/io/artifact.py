@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from featplug import __version__
-from featplug.io.files import write_whole
+from featplug.io.files import write_whole, write_whole_text
 from featplug.utils.parallel import map_ahead
 from featplug.utils.versions import source_commit
 
@@ -173,7 +173,6 @@ class Artifact:
             The facts.
         """
         self.remove()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         facts: dict[str, Any] = {}
 
         def write_and_check(part: Path) -> None:
@@ -187,8 +186,7 @@ class Artifact:
             "sizes": _sizes(self.path),
             "facts": facts,
         }
-        text = json.dumps(record, indent=2) + "\n"
-        write_whole(self.record, lambda part: part.write_text(text, "utf-8"))
+        write_whole_text(self.record, json.dumps(record, indent=2) + "\n")
         self.facts = facts
         return facts
 

@@ -14,8 +14,9 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
 
     Args:
         path: the file or folder.
-        write: writes it to the path that it is called with, in the same folder as ``path``.
+        write: writes it to the path that it is called with, next to ``path``; the folder is made.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         write(part)
@@ -26,3 +27,8 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
         if part.is_dir():
             shutil.rmtree(part)
         part.unlink(missing_ok=True)
+
+
+def write_whole_text(path: Path, text: str) -> None:
+    """Write a text file in UTF-8 by :func:`write_whole`."""
+    write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))

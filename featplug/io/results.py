@@ -21,7 +21,7 @@ import torch
 
 from featplug import __version__
 from featplug.io.artifact import files_hash
-from featplug.io.files import write_whole
+from featplug.io.files import write_whole_text
 
 SCHEMA_VERSION = 2
 """Version of the keys of ``results.json``; raised when an older reader would misread a new file.
@@ -107,7 +107,4 @@ def metric(value: float, unit: str) -> dict[str, Any]:
 
 def write_results(path: Path, results: dict[str, Any]) -> None:
     """Write a run's record; a reader never sees half of it."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(results, indent=2, allow_nan=False) + "\n"
-    write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
+    write_whole_text(Path(path), json.dumps(results, indent=2, allow_nan=False) + "\n")

@@ -29,13 +29,13 @@ from featplug.colmap.database import (
 from featplug.colmap.mapping import log_to_file
 from featplug.io.exchange.transfer import (
     ALL,
+    FoundImage,
+    FoundMatches,
     Selection,
     Transfer,
     check_replaceable,
     descriptor_rows,
-    import_found_matches,
-    new_features,
-    write_image,
+    import_found,
 )
 from featplug.io.files import write_whole
 from featplug.io.store import FeatureReader, MatchReader
@@ -104,7 +104,6 @@ def export_database(
         )
     camera = CameraOptions(options.camera_mode, options.camera_model, options.camera_params)
     transfer = Transfer(database)
-    database.parent.mkdir(parents=True, exist_ok=True)
     with FeatureReader(features) as reader:
         names = selection.names(reader)
         missing = [name for name in names if not (image_dir / name).is_file()]
@@ -165,16 +164,14 @@ def import_database(
         ValueError: it is no database of COLMAP or has no keypoints, or its descriptors are of an
             unknown kind.
     """
-    database, features = Path(database), Path(features)
+    database = Path(database)
     _check_database(database)
-    if matches is not None:
-        check_replaceable(Path(matches), overwrite)
-    transfer = Transfer(features)
+    transfer = Transfer(Path(features))
     with _quiet(), pycolmap.Database.open(str(database)) as opened:
-        names = {image.image_id: image.name for image in opened.read_all_images()}
         if not opened.num_keypoints():
             raise ValueError(f"{database} has no keypoints.")
-        with new_features(features, "colmap", overwrite) as writer:
+
+        def images() -> Iterator[FoundImage]:
             for image in sorted(opened.read_all_images(), key=lambda image: image.name):
                 if not opened.exists_keypoints(image.image_id):
                     transfer.skipped[image.name] = f"{image.name!r} has no keypoints in {database}"
@@ -183,21 +180,14 @@ def import_database(
                 found = _read_features(opened, image.image_id)
                 if descriptors and opened.exists_descriptors(image.image_id):
                     found["descriptors"] = _read_descriptors(opened, image, database)
-                size = (camera.width, camera.height)
-                write_image(writer, image.name, found, size, transfer)
-        if matches is not None:
-            found_matches = (
-                ((names[id0], names[id1]), indices, None, database)
-                for id0, id1, indices in _read_matches(opened, inliers)
-            )
-            import_found_matches(
-                Path(matches), "colmap", features, found_matches, transfer, overwrite
-            )
-    return transfer
+                yield FoundImage(image.name, found, (camera.width, camera.height))
+
+        found_matches = _read_matches(opened, inliers, database)
+        return import_found("colmap", transfer, images(), matches, found_matches, overwrite)
 
 
 def _check_database(path: Path) -> None:
-    """Check a database: COLMAP would create a missing one, and add tables to another's."""
+    # COLMAP would create a missing file, and add its tables to another program's database.
     if not path.is_file():
         raise FileNotFoundError(f"There is no COLMAP database {path}.")
     try:
@@ -211,10 +201,7 @@ def _check_database(path: Path) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        log_to_file(Path(folder) / "colmap.log"),
-    ):
+    with tempfile.TemporaryDirectory() as folder, log_to_file(Path(folder) / "colmap.log"):
         yield
 
 
@@ -226,9 +213,9 @@ def _read_features(opened: pycolmap.Database, image_id: int) -> dict[str, np.nda
 
 
 def _read_matches(
-    opened: pycolmap.Database, inliers: bool
-) -> Iterator[tuple[int, int, np.ndarray]]:
-    """Yield the two images and the matches of each pair that has some."""
+    opened: pycolmap.Database, inliers: bool, database: Path
+) -> Iterator[FoundMatches]:
+    names = {image.image_id: image.name for image in opened.read_all_images()}
     if inliers:
         pair_ids, counts = opened.read_two_view_geometry_num_inliers()
     else:
@@ -241,7 +228,7 @@ def _read_matches(
             indices = opened.read_two_view_geometry(id0, id1).inlier_matches
         else:
             indices = opened.read_matches(id0, id1)
-        yield id0, id1, np.asarray(indices).astype(np.int64)
+        yield (names[id0], names[id1]), np.asarray(indices).astype(np.int64), None, database
 
 
 def _write_descriptors(database: Path, features: FeatureReader, form: str) -> None:
@@ -282,7 +269,7 @@ def _sift_bytes(rows: np.ndarray, path: Path, name: str) -> np.ndarray:
 def _read_descriptors(
     opened: pycolmap.Database, image: pycolmap.Image, database: Path
 ) -> np.ndarray:
-    """Return descriptors D×N float32.
+    """Read descriptors D×N float32.
 
     A database older than pycolmap 4.0 has no types, and its rows count as SIFT's.
     """
@@ -294,8 +281,7 @@ def _read_descriptors(
         is_sift = stored.type == pycolmap.FeatureExtractorType.SIFT
     if is_sift and data.shape[1] in (0, _SIFT_SIZE):
         rows = data.astype(np.float32)
-        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-        rows /= np.maximum(lengths, 1)
+        rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1)
         return rows.T.reshape(_SIFT_SIZE, -1)
     if is_sift or data.shape[1] % np.dtype(np.float32).itemsize:
         raise ValueError(

@@ -16,20 +16,16 @@ import numpy as np
 
 from featplug.io.artifact import file_fingerprint
 from featplug.io.exchange.transfer import (
+    FoundImage,
     Selection,
     Transfer,
     clear_files,
     descriptor_rows,
     images_with_files,
-    new_features,
-    write_image,
+    import_found,
 )
 from featplug.io.files import write_whole
-from featplug.io.images import (
-    IMAGE_SUFFIXES,
-    list_images,
-    read_image_size,
-)
+from featplug.io.images import IMAGE_SUFFIXES, list_images, read_image_size
 from featplug.io.store import FeatureReader
 from featplug.keypoints.detection import sift_frames
 
@@ -101,20 +97,23 @@ def import_archives(
         FileNotFoundError: no images exist, or no file of features at all.
         ValueError: a file is damaged, or lacks something.
     """
-    image_dir, features = Path(image_dir), Path(features)
+    image_dir = Path(image_dir)
     folder = Path(archives or image_dir)
     _check_suffix(suffix)
-    transfer = Transfer(features)
+    transfer = Transfer(Path(features))
     present = images_with_files(
         list_images(image_dir), lambda name: folder / f"{name}{suffix}", transfer
     )
-    with new_features(features, "d2net", overwrite) as writer:
-        for name in present:
-            found = read_archive(folder / f"{name}{suffix}")
-            path = image_dir / name
-            size = read_image_size(path)
-            write_image(writer, name, found, size, transfer, file_fingerprint(path))
-    return transfer
+    images = (
+        FoundImage(
+            name,
+            read_archive(folder / f"{name}{suffix}"),
+            read_image_size(image_dir / name),
+            file_fingerprint(image_dir / name),
+        )
+        for name in present
+    )
+    return import_found("d2net", transfer, images, overwrite=overwrite)
 
 
 def read_archive(path: Path) -> dict[str, np.ndarray]:
@@ -155,22 +154,16 @@ def read_archive(path: Path) -> dict[str, np.ndarray]:
     return features
 
 
-def _write_archive(
-    path: Path, keypoints: np.ndarray, scores: np.ndarray, descriptors: np.ndarray
-) -> None:
+def _write_archive(path: Path, **arrays: np.ndarray) -> None:
     def write(part: Path) -> None:
         with part.open("wb") as file:  # given a path, NumPy would add .npz to it
-            np.savez(file, keypoints=keypoints, scores=scores, descriptors=descriptors)
+            np.savez(file, **arrays)
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, write)
 
 
 def _check_suffix(suffix: str) -> None:
-    """Removing an earlier export must not remove images."""
-    if not suffix.startswith(".") or suffix == "." or "/" in suffix or _is_image_suffix(suffix):
+    # Removing an earlier export must not remove images.
+    is_image = Path(f"image{suffix}").suffix.lower() in IMAGE_SUFFIXES
+    if not suffix.startswith(".") or suffix == "." or "/" in suffix or is_image:
         raise ValueError(f"The suffix must be a dot and a method's name, not {suffix!r}.")
-
-
-def _is_image_suffix(suffix: str) -> bool:
-    return Path(f"image{suffix}").suffix.lower() in IMAGE_SUFFIXES

@@ -21,18 +21,17 @@ import numpy as np
 from featplug.colmap.database import from_colmap_keypoints, to_colmap_keypoints
 from featplug.io.exchange.transfer import (
     ALL,
+    FoundImage,
+    FoundMatches,
     Selection,
     Transfer,
-    check_replaceable,
     clear_files,
     descriptor_rows,
     export_matches,
     images_with_files,
-    import_found_matches,
-    new_features,
-    write_image,
+    import_found,
 )
-from featplug.io.files import write_whole
+from featplug.io.files import write_whole, write_whole_text
 from featplug.io.pair_lists import Pair
 from featplug.io.store import FeatureReader
 
@@ -132,43 +131,38 @@ def import_kapture(
         FileNotFoundError: a file of kapture's is missing.
         ValueError: a file is cut off, or has unknown contents.
     """
-    folder, features = Path(kapture), Path(features)
+    folder = Path(kapture)
     sizes = _read_sizes(folder)
     keypoint_root = folder / "reconstruction" / "keypoints"
     feature_type = _choose_type(keypoint_root, feature_type)
     keypoints = _ArrayFolder.open(keypoint_root / feature_type)
     described = _described_by(folder / "reconstruction" / "descriptors", feature_type)
-    if matches is not None:
-        check_replaceable(Path(matches), overwrite)
-    transfer = Transfer(features)
+    transfer = Transfer(Path(features))
     present = images_with_files(sorted(sizes), keypoints.path, transfer)
-    with new_features(features, "kapture", overwrite) as writer:
-        for name in present:
-            found = from_colmap_keypoints(keypoints.read(name))
-            if described is not None and described.path(name).is_file():
-                found["descriptors"] = described.read(name).T.astype(np.float32)
-            write_image(writer, name, found, sizes[name], transfer)
-    if matches is not None:
-        match_root = folder / "reconstruction" / "matches" / feature_type
-        import_found_matches(
-            Path(matches), "kapture", features, _read_matches(match_root), transfer, overwrite
-        )
-    return transfer
+
+    def read(name: str) -> FoundImage:
+        found = from_colmap_keypoints(keypoints.read(name))
+        if described is not None and described.path(name).is_file():
+            found["descriptors"] = described.read(name).T.astype(np.float32)
+        return FoundImage(name, found, sizes[name])
+
+    found_matches = _read_matches(folder / "reconstruction" / "matches" / feature_type)
+    return import_found("kapture", transfer, map(read, present), matches, found_matches, overwrite)
 
 
 @dataclass(frozen=True)
 class _ArrayFolder:
-    """Keypoints or descriptors of one type: a raw array for each image, all of one width."""
+    """Keypoints, descriptors or matches: a raw array for each image or pair, all of one width."""
 
     folder: Path
     dtype: np.dtype
     width: int
     keypoints_type: str | None = None
-    """What descriptors are of."""
+    """Type of the keypoints that descriptors are of."""
 
     @property
     def kind(self) -> str:
-        """``keypoints`` or ``descriptors``."""
+        """``keypoints``, ``descriptors`` or ``matches``."""
         return self.folder.parent.name
 
     @classmethod
@@ -199,38 +193,28 @@ class _ArrayFolder:
         return cls(folder, _DTYPES[dtype], int(width), ending[0] if ending else None)
 
     def path(self, name: str) -> Path:
-        """Where an image's array is."""
+        """Return the file of an image's or a pair's array."""
         return self.folder / f"{name}{_SUFFIXES[self.kind]}"
 
     def read(self, name: str) -> np.ndarray:
-        """Read an image's array, N×width."""
-        return _read_array(self.path(name), self.dtype, self.width)
+        """Read one array, N×width."""
+        path, row = self.path(name), self.dtype.itemsize * self.width
+        content = path.read_bytes()
+        if len(content) % row:
+            raise ValueError(
+                f"{path} has {len(content)} bytes, no multiple of a row's {row}: it is cut off; "
+                "copy it again."
+            )
+        return np.frombuffer(content, self.dtype).reshape(-1, self.width)
 
     def write(self, name: str, rows: np.ndarray) -> None:
-        """Write an image's array."""
-        _write_array(self.path(name), rows.astype(self.dtype))
-
-
-def _write_array(path: Path, rows: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, lambda part: part.write_bytes(rows.tobytes()))
-
-
-def _read_array(path: Path, dtype: np.dtype, width: int) -> np.ndarray:
-    content = path.read_bytes()
-    row = dtype.itemsize * width
-    if len(content) % row:
-        raise ValueError(
-            f"{path} has {len(content)} bytes, no multiple of a row's {row}: it is cut off; copy "
-            "it again."
-        )
-    return np.frombuffer(content, dtype).reshape(-1, width)
+        """Write one array."""
+        content = rows.astype(self.dtype).tobytes()
+        write_whole(self.path(name), lambda part: part.write_bytes(content))
 
 
 def _write_text(path: Path, columns: str, lines: Sequence[str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = "\n".join([_VERSION, f"# {columns}", *lines]) + "\n"
-    write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
+    write_whole_text(path, "\n".join([_VERSION, f"# {columns}", *lines]) + "\n")
 
 
 def _read_table(path: Path) -> Iterator[list[str]]:
@@ -350,18 +334,17 @@ def _described_by(root: Path, feature_type: str) -> _ArrayFolder | None:
 
 
 def _write_matches(root: Path, pair: Pair, indices: np.ndarray, scores: np.ndarray) -> None:
-    """Write a pair's matches; kapture has the name first that is so in the order of letters."""
-    rows = np.column_stack([indices, scores]).astype(_MATCH)
+    """Write a pair's matches; in kapture the names of a pair are in alphabetical order."""
+    rows = np.column_stack([indices, scores])
     if pair[0] > pair[1]:
         pair, rows = (pair[1], pair[0]), rows[:, [1, 0, 2]]
-    name = f"{pair[0]}{_OVERLAPPING}{pair[1]}{_SUFFIXES['matches']}"
-    _write_array(root / name, rows)
+    _ArrayFolder(root, _MATCH, 3).write(_OVERLAPPING.join(pair), rows)
 
 
-def _read_matches(root: Path) -> Iterator[tuple[Pair, np.ndarray, np.ndarray, Path]]:
-    """Yield each pair with its matches, their scores and their file."""
+def _read_matches(root: Path) -> Iterator[FoundMatches]:
+    arrays = _ArrayFolder(root, _MATCH, 3)
     for path in sorted(root.rglob(f"*{_SUFFIXES['matches']}")):
-        relative = path.relative_to(root).as_posix().removesuffix(_SUFFIXES["matches"])
-        name0, _, name1 = relative.partition(_OVERLAPPING)
-        rows = _read_array(path, _MATCH, 3)
+        name = path.relative_to(root).as_posix().removesuffix(_SUFFIXES["matches"])
+        name0, _, name1 = name.partition(_OVERLAPPING)
+        rows = arrays.read(name)
         yield (name0, name1), rows[:, :2].astype(np.int64), rows[:, 2], path

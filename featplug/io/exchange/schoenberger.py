@@ -21,16 +21,15 @@ import numpy as np
 from featplug.io.artifact import file_fingerprint
 from featplug.io.exchange.transfer import (
     ALL,
+    FoundImage,
+    FoundMatches,
     Selection,
     Transfer,
-    check_replaceable,
     clear_files,
     descriptor_rows,
     export_matches,
     images_with_files,
-    import_found_matches,
-    new_features,
-    write_image,
+    import_found,
 )
 from featplug.io.files import write_whole
 from featplug.io.images import check_name, list_images, read_image_size
@@ -53,7 +52,6 @@ def write_matrix(path: Path, matrix: np.ndarray) -> None:
     """
     dtype = _INDEX if np.issubdtype(matrix.dtype, np.integer) else _FLOAT
     content = np.array(matrix.shape, _HEADER).tobytes() + matrix.astype(dtype).tobytes()
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, lambda part: part.write_bytes(content))
 
 
@@ -152,28 +150,17 @@ def import_dataset(
         FileNotFoundError: no images exist, or no keypoints at all.
         ValueError: a file is cut off, or matches keypoints or images that do not exist.
     """
-    folder, features = Path(dataset), Path(features)
-    transfer = Transfer(features)
-    if matches is not None:
-        check_replaceable(Path(matches), overwrite)
+    folder = Path(dataset)
+    transfer = Transfer(Path(features))
     present = images_with_files(
         list_images(folder / "images"), lambda name: folder / "keypoints" / f"{name}.bin", transfer
     )
-    with new_features(features, "schoenberger", overwrite) as writer:
-        for name in present:
-            path = folder / "images" / name
-            size = read_image_size(path)
-            found = _read_features(folder, name)
-            write_image(writer, name, found, size, transfer, file_fingerprint(path))
-    if matches is not None:
-        found_matches = _read_matches(folder / "matches")
-        import_found_matches(
-            Path(matches), "schoenberger", features, found_matches, transfer, overwrite
-        )
-    return transfer
+    images = (_read_image(folder, name) for name in present)
+    found_matches = _read_matches(folder / "matches")
+    return import_found("schoenberger", transfer, images, matches, found_matches, overwrite)
 
 
-def _read_features(folder: Path, name: str) -> dict[str, np.ndarray]:
+def _read_image(folder: Path, name: str) -> FoundImage:
     path = folder / "keypoints" / f"{name}.bin"
     frames = read_matrix(path, _FLOAT)
     if frames.shape[1] != 4:
@@ -182,7 +169,8 @@ def _read_features(folder: Path, name: str) -> dict[str, np.ndarray]:
     path = folder / "descriptors" / f"{name}.bin"
     if path.is_file():
         found["descriptors"] = read_matrix(path, _FLOAT).T
-    return found
+    path = folder / "images" / name
+    return FoundImage(name, found, read_image_size(path), file_fingerprint(path))
 
 
 def _check_match_names(names: Sequence[str]) -> None:
@@ -196,7 +184,7 @@ def _check_match_names(names: Sequence[str]) -> None:
             )
 
 
-def _read_matches(folder: Path) -> Iterator[tuple[Pair, np.ndarray, None, Path]]:
+def _read_matches(folder: Path) -> Iterator[FoundMatches]:
     """Yield each pair with its matches and their file; the format has no scores."""
     for path in sorted(folder.glob(f"*{_SEPARATOR}*.bin")):
         name0, _, name1 = path.name.removesuffix(".bin").partition(_SEPARATOR)

@@ -208,57 +208,78 @@ def descriptor_rows(features: Mapping[str, np.ndarray], path: Path, name: str) -
     return np.ascontiguousarray(features["descriptors"].T, np.float32)
 
 
-@contextmanager
-def new_features(path: Path, source: str, overwrite: bool) -> Iterator[FeatureWriter]:
-    """Open a feature file for what is read from another format; a failure leaves no file.
+@dataclass(frozen=True)
+class FoundImage:
+    """Features of one image, read from another format."""
 
-    Args:
-        path: the feature file.
-        source: name of the format, kept in the file.
-        overwrite: replace a feature file of ours.
-
-    Raises:
-        FileExistsError: it exists already.
-        ValueError: it is something else.
-    """
-    check_replaceable(path, overwrite)
-    provenance = Provenance("features", {"imported_from": source})
-    with _removed_on_failure(FeatureWriter(path, provenance, overwrite)) as file:
-        yield file
+    name: str
+    features: Mapping[str, np.ndarray]
+    """Arrays for :meth:`featplug.io.store.FeatureWriter.write`."""
+    size: tuple[int, int]
+    """Width and height."""
+    fingerprint: str = ""
+    """Fingerprint of the image file, where that exists."""
 
 
-def import_found_matches(
-    path: Path,
+FoundMatches = tuple[Pair, np.ndarray, np.ndarray | None, Path]
+"""A pair, its matches K×2, their scores K (1 if None), and the file that they were read from."""
+
+
+def import_found(
     source: str,
-    features: Path,
-    found: Iterable[tuple[Pair, np.ndarray, np.ndarray | None, Path]],
     transfer: Transfer,
-    overwrite: bool,
-) -> None:
-    """Write matches that are read from another format into a match file.
+    images: Iterable[FoundImage],
+    matches: Path | None = None,
+    found_matches: Iterable[FoundMatches] = (),
+    overwrite: bool = False,
+) -> Transfer:
+    """Write what is read from another format into a feature file and a match file.
+
+    A file whose contents turn out to be wrong is removed.
 
     Args:
-        path: the match file.
-        source: name of the format, kept in the file.
-        features: the feature file that the keypoints of ``transfer`` were written to.
-        found: each pair, its matches K×2, their scores K, 1 if None, and the file they are from.
-        transfer: counts the pairs, and notes which matches were left out.
-        overwrite: replace a match file of ours.
+        source: name of the format, kept in the files.
+        transfer: path of the feature file; counts what is written, and lists what is left out.
+        images: the images, read one by one.
+        matches: the match file; none is written by default.
+        found_matches: the matches, read pair by pair after the images.
+        overwrite: replace files of ours.
 
     Raises:
-        FileExistsError: the file exists already.
-        ValueError: matches are of unknown images or keypoints.
+        FileExistsError: one of the files exists already.
+        ValueError: a file to replace is something else, an image has not one descriptor or score
+            for each keypoint, or matches are of unknown images or keypoints.
     """
-    check_replaceable(path, overwrite)
-    with FeatureReader(features) as reader:
-        inputs: dict[str, str | None] = {"features": reader.file_id, "features_ref": reader.file_id}
-    provenance = Provenance("matches", {"imported_from": source}, inputs=inputs)
-    with _removed_on_failure(MatchWriter(path, provenance, overwrite)) as writer:
-        for pair, indices, scores, file in found:
-            _check_indices(indices, pair, transfer, file)
-            if scores is None:
-                scores = np.ones(len(indices), np.float32)
-            _write_pair(writer, pair, indices, scores, transfer)
+    check_replaceable(transfer.path, overwrite)
+    if matches is not None:
+        check_replaceable(Path(matches), overwrite)
+    conf = {"imported_from": source}
+    file = FeatureWriter(transfer.path, Provenance("features", conf), overwrite)
+    with _removed_on_failure(file) as writer:
+        for image in images:
+            num = len(image.features["keypoints"])
+            for key, value in image.features.items():
+                if value.shape[-1 if key == "descriptors" else 0] != num:
+                    raise ValueError(
+                        f"The image {image.name!r} has {num} keypoints but {key} of the shape "
+                        f"{value.shape}."
+                    )
+            writer.write(image.name, image.features, image.size, 1.0, image.fingerprint)
+            transfer.counts[image.name] = num
+    if matches is not None:
+        inputs: dict[str, str | None] = dict.fromkeys(
+            ("features", "features_ref"), file.provenance.file_id
+        )
+        match_file = MatchWriter(
+            Path(matches), Provenance("matches", conf, inputs=inputs), overwrite
+        )
+        with _removed_on_failure(match_file) as match_writer:
+            for pair, indices, scores, path in found_matches:
+                _check_indices(indices, pair, transfer, path)
+                if scores is None:
+                    scores = np.ones(len(indices), np.float32)
+                _write_pair(match_writer, pair, indices, scores, transfer)
+    return transfer
 
 
 @contextmanager
@@ -269,37 +290,6 @@ def _removed_on_failure(writer: _Writer) -> Iterator[_Writer]:
     except BaseException:
         writer.path.unlink(missing_ok=True)
         raise
-
-
-def write_image(
-    writer: FeatureWriter,
-    name: str,
-    features: Mapping[str, np.ndarray],
-    image_size: tuple[int, int],
-    transfer: Transfer,
-    fingerprint: str = "",
-) -> None:
-    """Check the shapes of an image's features and write them.
-
-    Args:
-        writer: the feature file.
-        name: name of the image.
-        features: arrays for :meth:`featplug.io.store.FeatureWriter.write`.
-        image_size: (width, height).
-        transfer: counts the image.
-        fingerprint: fingerprint of the image file, where that exists.
-
-    Raises:
-        ValueError: there is not one descriptor or score a keypoint.
-    """
-    num = len(features["keypoints"])
-    for key, value in features.items():
-        if value.shape[-1 if key == "descriptors" else 0] != num:
-            raise ValueError(
-                f"The image {name!r} has {num} keypoints but {key} of the shape {value.shape}."
-            )
-    writer.write(name, features, image_size, 1.0, fingerprint)
-    transfer.counts[name] = num
 
 
 def _write_pair(
