@@ -7,10 +7,11 @@ from typing import Annotated, Literal
 
 import tyro
 
-from benchmarks.report.formats import write_formats, write_text
+from benchmarks.report.formats import write_formats
 from benchmarks.report.gather import make_report
 from benchmarks.report.page import render_page
 from featplug.cli.command_line import run_command
+from featplug.io.files import write_whole_text
 
 
 def main(
@@ -30,7 +31,7 @@ def main(
         title: title of the page.
     """
     report = make_report(runs, compare, title)
-    write_text(output, render_page(report))
+    write_whole_text(output, render_page(report))
     written = [output, *write_formats(report, output, formats)]
     print(f"{len(report.tables)} tables of {len(report.runs)} runs are in:")
     print("\n".join(f"  {path} ({path.stat().st_size / 1000:,.0f} kB)" for path in written))

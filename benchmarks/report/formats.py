@@ -23,7 +23,7 @@ from benchmarks.report.labels import (
 )
 from benchmarks.report.page import command_text
 from benchmarks.report.result_tables import Line, Table
-from featplug.io.files import write_whole
+from featplug.io.files import write_whole_text
 
 _ARROWS = {"higher": "↑", "lower": "↓", None: ""}
 
@@ -35,14 +35,8 @@ def write_formats(report: Report, output: Path, formats: Sequence[str]) -> list[
     """
     paths = {name: output.with_suffix(f".{name}") for name in formats}
     for name, path in paths.items():
-        write_text(path, FORMATS[name](report))
+        write_whole_text(path, FORMATS[name](report))
     return list(paths.values())
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file; a reader never sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 
 def markdown(report: Report) -> str:

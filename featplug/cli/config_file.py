@@ -19,7 +19,7 @@ import tomli_w
 import tyro
 
 from featplug import __version__
-from featplug.io.files import write_whole
+from featplug.io.files import write_whole_text
 from featplug.utils.suggestions import did_you_mean
 
 CONFIG = "config.toml"
@@ -74,8 +74,7 @@ def write_config(
     path = folder / CONFIG
     heading = f"# featplug {__version__}; `featplug {name} --config {path}` makes this run again.\n"
     text = heading + tomli_w.dumps({"command": name, **to_table(command, arguments)})
-    folder.mkdir(parents=True, exist_ok=True)
-    write_whole(path, lambda part: part.write_text(text, "utf-8"))
+    write_whole_text(path, text)
 
 
 def read_config(path: Path, name: str, command: Callable[..., Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import numpy as np
 import pycolmap
 from scipy.spatial.transform import Rotation
 
-from featplug.io.files import write_whole
+from featplug.io.files import write_whole_text
 from featplug.io.images import check_name
 from featplug.metrics.poses import intrinsics
 
@@ -198,6 +198,4 @@ def _camera(path: Path, number: int, words: Sequence[str]) -> pycolmap.Camera:
 
 
 def _write(path: Path, lines: Sequence[str]) -> None:
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, lambda part: part.write_text("".join(lines), encoding="utf-8"))
+    write_whole_text(Path(path), "".join(lines))

@@ -25,7 +25,7 @@ from torch.nn.parallel import DistributedDataParallel
 from featplug import __version__
 from featplug.base import autocast
 from featplug.io.artifact import Provenance
-from featplug.io.files import write_whole
+from featplug.io.files import write_whole, write_whole_text
 from featplug.io.results import environment, write_results
 from featplug.training.data.batches import load_ahead
 from featplug.training.distributed import agreed, join_processes, process_device, process_rank
@@ -258,7 +258,7 @@ class Trainer:
                 f"{self._start()} with another --outputs."
             )
         elif self.rank == 0:
-            write_whole(path, lambda part: part.write_text(provenance.to_json() + "\n", "utf-8"))
+            write_whole_text(path, provenance.to_json() + "\n")
         return provenance
 
     def _resume(self) -> None:
