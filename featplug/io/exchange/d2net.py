@@ -154,10 +154,12 @@ def read_archive(path: Path) -> dict[str, np.ndarray]:
     return features
 
 
-def _write_archive(path: Path, **arrays: np.ndarray) -> None:
+def _write_archive(
+    path: Path, keypoints: np.ndarray, scores: np.ndarray, descriptors: np.ndarray
+) -> None:
     def write(part: Path) -> None:
         with part.open("wb") as file:  # given a path, NumPy would add .npz to it
-            np.savez(file, **arrays)
+            np.savez(file, keypoints=keypoints, scores=scores, descriptors=descriptors)
 
     write_whole(path, write)
 
