@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks.report.formats import write_text
 from benchmarks.report.gather import make_report
 from benchmarks.report.page import render_page
+from featplug.io.files import write_whole_text
 
 pytestmark = pytest.mark.browser
 
@@ -42,7 +42,7 @@ def page(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of all runs, compared with themselves."""
     path = tmp_path_factory.mktemp("page") / "it's a page.html"
     compared = (runs / "reconstruction", runs / "reconstruction")
-    write_text(path, render_page(make_report([runs], compared)))
+    write_whole_text(path, render_page(make_report([runs], compared)))
     return path
 
 
