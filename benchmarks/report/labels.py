@@ -76,7 +76,7 @@ def metric_label(name: str, unit: str = "", benchmark: str = "") -> Metric:
     label = find_metric(name)
     if label is None:
         short = unit if len(unit) <= _LONGEST_UNIT else ""  # longer ones explain the metric
-        return Metric(short, "", name.replace("_", " "), digits=3, role="main")
+        return Metric(short, "", digits=3, role="main", title=name.replace("_", " "))
     if benchmark == "localization" and name in _OF_MODELS:
         label = replace(label, role="detail")
     shown = "images" if name == "registered_images" else _SHOWN_UNITS.get(unit or label.unit, "")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from typing import Any, Literal
 
 Role = Literal["headline", "main", "detail"]
@@ -21,170 +21,169 @@ class Metric:
     unit: str
     """Unit in records."""
     meaning: str
-    title: str
-    """Name in tables; ``{}`` stands for a number of the metric's name, ``~`` for a space that no
-    line ends at."""
     better: Literal["higher", "lower"] | None = None
     """Direction of better values; None where a value says nothing about quality."""
     digits: int = 0
     """Number of decimals in tables."""
     role: Role = "detail"
     """Headlines are in summaries too, details only where all columns are shown."""
+    title: str = ""
+    """Name in tables, where it is not that in records; ``{}`` stands for a number of the latter,
+    ``~`` for a space that no line ends at."""
 
+
+_fraction = partial(Metric, "fraction", better="higher", digits=3)
 
 METRICS: dict[str, Metric] = {
     # matching
-    "mma_N": Metric(
-        "fraction",
+    "mma_N": _fraction(
         "Matches within N px of the truth (mean matching accuracy), mean over pairs.",
-        *("MMA {}~px", "higher", 3),
+        title="MMA {}~px",
     ),
     "recall_DISTANCEm_ANGLEdeg": Metric(
         "%",
         "Queries localized within a distance and an angle of their true poses.",
-        *("within {}~m, {}°", "higher", 1, "headline"),
+        "higher",
+        1,
+        "headline",
+        title="within {}~m, {}°",
     ),
-    "homography_accuracy_N": Metric(
-        "fraction",
+    "homography_accuracy_N": _fraction(
         "Pairs whose estimated homography moves the corners by N px or less on average.",
-        *("homographies, {}~px", "higher", 3),
+        title="homographies, {}~px",
     ),
-    "homography_auc_N": Metric(
-        "fraction",
-        "Area under the curve of homography_accuracy up to N px.",
-        *("homography AUC, {}~px", "higher", 3),
+    "homography_auc_N": _fraction(
+        "Area under the curve of homography_accuracy up to N px.", title="homography AUC, {}~px"
     ),
     # reconstruction
-    "images": Metric("images", "Photographs of the scene.", "images"),
+    "images": Metric("images", "Photographs of the scene."),
     "registered_images": Metric(
-        "images", "Images in the model.", "registered", "higher", role="headline"
+        "images", "Images in the model.", "higher", role="headline", title="registered"
     ),
-    "sparse_points": Metric(
-        "points", "3D points of the model.", "sparse points", "higher", role="headline"
-    ),
-    "observations": Metric(
-        "observations", "Keypoints that see a 3D point.", "observations", "higher", role="main"
-    ),
+    "sparse_points": Metric("points", "3D points of the model.", "higher", role="headline"),
+    "observations": Metric("observations", "Keypoints that see a 3D point.", "higher", role="main"),
     "mean_track_length": Metric(
-        "observations per point", "Mean over 3D points.", "track length", "higher", 2, "headline"
+        "observations per point",
+        "Mean over 3D points.",
+        "higher",
+        2,
+        "headline",
+        title="track length",
     ),
     "mean_observations_per_image": Metric(
         "observations per image",
         "Mean over registered images.",
-        *("observations per image", "higher", 0, "main"),
+        "higher",
+        role="main",
+        title="observations per image",
     ),
     "mean_reprojection_error": Metric(
-        "px", "Mean over observations.", "reprojection error", "lower", 3, "headline"
+        "px", "Mean over observations.", "lower", 3, "headline", title="reprojection error"
     ),
     "median_position_error": Metric(
         "m",
         "Distance of camera centres from the true ones, median over images; in the unit of the "
         "true poses where that is not the metre.",
-        *("median position error", "lower", 4, "main"),
+        "lower",
+        4,
+        "main",
     ),
     "median_rotation_error": Metric(
-        "deg",
-        "Angle between cameras and the true ones, median over images.",
-        *("median rotation error", "lower", 3, "main"),
+        "deg", "Angle between cameras and the true ones, median over images.", "lower", 3, "main"
     ),
-    "mean_position_error": Metric("m", "The same, mean.", "mean position error", "lower", 4),
-    "mean_rotation_error": Metric("deg", "The same, mean.", "mean rotation error", "lower", 3),
-    "max_position_error": Metric("m", "The same, largest.", "largest position error", "lower", 4),
-    "max_rotation_error": Metric("deg", "The same, largest.", "largest rotation error", "lower", 3),
-    "dense_points": Metric(
-        "points", "Points of multi-view stereo.", "dense points", "higher", role="main"
+    "mean_position_error": Metric("m", "The same, mean.", "lower", 4),
+    "mean_rotation_error": Metric("deg", "The same, mean.", "lower", 3),
+    "max_position_error": Metric(
+        "m", "The same, largest.", "lower", 4, title="largest position error"
     ),
-    "verified_pairs": Metric(
-        "pairs", "Pairs with a two-view geometry.", "verified pairs", "higher", role="main"
+    "max_rotation_error": Metric(
+        "deg", "The same, largest.", "lower", 3, title="largest rotation error"
     ),
+    "dense_points": Metric("points", "Points of multi-view stereo.", "higher", role="main"),
+    "verified_pairs": Metric("pairs", "Pairs with a two-view geometry.", "higher", role="main"),
     "inlier_matches": Metric(
-        "matches", "Matches of all two-view geometries.", "inlier matches", "higher", role="main"
+        "matches", "Matches of all two-view geometries.", "higher", role="main"
     ),
-    "matched_pairs": Metric("pairs", "Pairs with matches.", "matched pairs"),
-    "reference_images": Metric("images", "Images with a true pose.", "images with true pose"),
+    "matched_pairs": Metric("pairs", "Pairs with matches."),
+    "reference_images": Metric("images", "Images with a true pose.", title="images with true pose"),
     # matching
-    "match_score": Metric(
-        "fraction",
-        "Right matches (3 px) per keypoint in the shared view, mean over pairs.",
-        *("match score", "higher", 3, "headline"),
+    "match_score": _fraction(
+        "Right matches (3 px) per keypoint in the shared view, mean over pairs.", role="headline"
     ),
-    "repeatability": Metric(
-        "fraction",
-        "Keypoints that are found in both images (3 px), mean over pairs.",
-        *("repeatability", "higher", 3, "main"),
+    "repeatability": _fraction(
+        "Keypoints that are found in both images (3 px), mean over pairs.", role="main"
     ),
-    "precision": Metric(
-        "fraction",
-        "Matches within 3 px, mean of both directions and over pairs.",
-        *("precision", "higher", 3, "main"),
+    "precision": _fraction(
+        "Matches within 3 px, mean of both directions and over pairs.", role="main"
     ),
-    "recall": Metric(
-        "fraction",
-        "Right matches among those that could be found, mean over pairs.",
-        *("recall", "higher", 3, "headline"),
+    "recall": _fraction(
+        "Right matches among those that could be found, mean over pairs.", role="headline"
     ),
-    "average_precision": Metric(
-        "fraction",
-        "Area under the precision-recall curve of matches (3 px), mean over pairs.",
-        *("average precision", "higher", 3, "headline"),
+    "average_precision": _fraction(
+        "Area under the precision-recall curve of matches (3 px), mean over pairs.", role="headline"
     ),
-    "mean_matches": Metric("matches per pair", "Mean over pairs.", "matches per pair", role="main"),
+    "mean_matches": Metric(
+        "matches per pair", "Mean over pairs.", role="main", title="matches per pair"
+    ),
     "mean_keypoints": Metric(
-        "keypoints per image", "Mean over images.", "keypoints per image", role="main"
+        "keypoints per image", "Mean over images.", role="main", title="keypoints per image"
     ),
     # patches
     "fpr95": Metric(
         "fraction",
         "Pairs that do not match and are accepted where 95 % of those that match are.",
-        *("FPR95", "lower", 4, "headline"),
+        "lower",
+        4,
+        "headline",
+        title="FPR95",
     ),
-    "verification_map": Metric(
-        "fraction",
+    "verification_map": _fraction(
         "Average precision of patch verification with five times as many negatives as positives.",
-        *("verification mAP", "higher", 3, "headline"),
+        role="headline",
+        title="verification mAP",
     ),
-    "verification_map_balanced": Metric(
-        "fraction", "The same with all pairs.", "verification mAP, balanced", "higher", 3
+    "verification_map_balanced": _fraction(
+        "The same with all pairs.", title="verification mAP, balanced"
     ),
-    "matching_map": Metric(
-        "fraction",
+    "matching_map": _fraction(
         "Average precision of patch matching, mean over pairs of images.",
-        *("matching mAP", "higher", 3, "headline"),
+        role="headline",
+        title="matching mAP",
     ),
-    "retrieval_map": Metric(
-        "fraction",
+    "retrieval_map": _fraction(
         "Average precision of patch retrieval, mean over queries.",
-        *("retrieval mAP", "higher", 3, "headline"),
+        role="headline",
+        title="retrieval mAP",
     ),
     # localization
-    "localized_queries": Metric(
-        "images", "Queries with a pose.", "localized queries", "higher", role="main"
-    ),
-    "queries": Metric("images", "Queries of the data set.", "queries"),
-    "queries_with_true_pose": Metric("images", "Those with truth.", "queries with true pose"),
-    "database_images": Metric("images", "Images of the model.", "database images"),
-    "scans_used": Metric("images", "Scans that queries are localized in.", "scans used"),
+    "localized_queries": Metric("images", "Queries with a pose.", "higher", role="main"),
+    "queries": Metric("images", "Queries of the data set."),
+    "queries_with_true_pose": Metric("images", "Those with truth."),
+    "database_images": Metric("images", "Images of the model."),
+    "scans_used": Metric("images", "Scans that queries are localized in."),
     "matches_that_fit_the_poses": Metric(
-        "%",
-        "Matches of database images that agree with their known poses.",
-        *("matches that fit the poses", "higher", 1),
+        "%", "Matches of database images that agree with their known poses.", "higher", 1
     ),
     # speed
-    "seconds": Metric("s", "Median over the repeats.", "time", "lower", 3, "headline"),
-    "seconds_spread": Metric("s", "Interquartile range over the repeats.", "time, spread", None, 3),
+    "seconds": Metric("s", "Median over the repeats.", "lower", 3, "headline", title="time"),
+    "seconds_spread": Metric(
+        "s", "Interquartile range over the repeats.", digits=3, title="time, spread"
+    ),
     "peak_memory_mib": Metric(
-        "MiB", "Largest resident memory of the process.", "peak memory", "lower", 0, "headline"
+        "MiB",
+        "Largest resident memory of the process.",
+        "lower",
+        role="headline",
+        title="peak memory",
     ),
-    "megapixels": Metric("megapixels", "Pixels of the image.", "megapixels", None, 2),
+    "megapixels": Metric("megapixels", "Pixels of the image.", digits=2),
     "megapixels_per_second": Metric(
-        "megapixels/s", "Size of the image over time.", "throughput", "higher", 3, "headline"
+        "megapixels/s", "Size of the image over time.", "higher", 3, "headline", title="throughput"
     ),
-    "keypoints": Metric("keypoints", "Keypoints that are extracted or matched.", "keypoints"),
-    "keypoints_per_second": Metric(
-        "keypoints/s", "Keypoints over time.", "keypoints per second", "higher", role="main"
-    ),
+    "keypoints": Metric("keypoints", "Keypoints that are extracted or matched."),
+    "keypoints_per_second": Metric("keypoints/s", "Keypoints over time.", "higher", role="main"),
     "times_our_seconds": Metric(
-        "x", "Time of a peer over that of featplug.", "time over ours", None, 2, "main"
+        "x", "Time of a peer over that of featplug.", digits=2, role="main", title="time over ours"
     ),
 }
 """Name to metric, in the order of tables; capitals of a name stand for numbers."""
@@ -204,6 +203,7 @@ def find_metric(name: str) -> Metric | None:
     if metric is None:
         return None
     title = metric.title.format(*numbers(name)).replace("~", "\N{NO-BREAK SPACE}")
+    title = title or name.replace("_", " ")
     return replace(metric, title=title, role=_ROLES.get(name, metric.role))
 
 
