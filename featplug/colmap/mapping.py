@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pycolmap
 
@@ -44,7 +45,7 @@ def incremental_mapping(
     output_dir: Path,
     seed: int,
     refine_intrinsics: bool = True,
-    on_images: Callable[[int], object] = lambda _: None,
+    on_images: Callable[[int], Any] = lambda _: None,
 ) -> pycolmap.Reconstruction:
     """Reconstruct image after image.
 
@@ -75,14 +76,10 @@ def incremental_mapping(
         str(image_dir),
         str(output_dir),
         options=pipeline,
-        initial_image_pair_callback=lambda: _call(on_images, 2),
-        next_image_callback=lambda: _call(on_images, 1),
+        initial_image_pair_callback=lambda: on_images(2),
+        next_image_callback=lambda: on_images(1),
     )
     return _largest(models)
-
-
-def _call(on_images: Callable[[int], object], num_images: int) -> None:
-    on_images(num_images)
 
 
 def require_global_mapping() -> None:

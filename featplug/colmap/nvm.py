@@ -17,7 +17,7 @@ import pycolmap
 from scipy.spatial.transform import Rotation
 
 from featplug.colmap.known_poses import model_from_poses
-from featplug.io.files import write_whole
+from featplug.io.files import write_whole_text
 
 _POSE_FIELDS = 11
 _POINT_FIELDS = 7
@@ -85,7 +85,6 @@ def read_nvm(path: Path, cameras: Mapping[str, pycolmap.Camera]) -> pycolmap.Rec
 
 def write_nvm(path: Path, model: pycolmap.Reconstruction) -> None:
     """Write a COLMAP model as an NVM file, with a camera's radial distortion to first order."""
-    path = Path(path)
     lines = ["NVM_V3", "", str(model.num_images())]
     index = {image_id: i for i, image_id in enumerate(sorted(model.images))}
     for image_id in index:
@@ -104,8 +103,7 @@ def write_nvm(path: Path, model: pycolmap.Reconstruction) -> None:
             words += [str(index[element.image_id]), str(element.point2D_idx)]
             words += [f"{x:.6f}", f"{y:.6f}"]
         lines.append(" ".join(words))
-    text = "\n".join([*lines, "", "0", ""])
-    write_whole(path, lambda part: part.write_text(text, "utf-8"))
+    write_whole_text(Path(path), "\n".join([*lines, "", "0", ""]))
 
 
 class _Points:

@@ -2,10 +2,10 @@
 
 A :class:`Provenance` holds everything that decides over the contents of what a stage writes: its
 options, the hashes of the weights, the identity of the inputs and the revision of each method and
-stage, a number that is raised when its output changes. So an upgrade of the package alone
-invalidates nothing; its version and commit are only
-recorded. HDF5 files keep their provenance in a root attribute (:mod:`featplug.io.h5file`), other
-files and folders in a JSON record next to them, which an :class:`Artifact` reads and writes::
+stage, a number that is raised when its output changes. The version of the package is only
+recorded, so that an upgrade alone invalidates nothing. HDF5 files keep their provenance in a root
+attribute (:mod:`featplug.io.h5file`), other files and folders in a JSON record next to them, which
+an :class:`Artifact` reads and writes::
 
     provenance = Provenance(
         "resized images",
@@ -72,21 +72,17 @@ class Provenance:
     """Identity of this very file, which later stages record as their input."""
 
     def difference(self, other: Provenance, owner: str = "this run") -> str | None:
-        """Return how contents of another provenance would differ, or None if they are the same.
+        """Return how contents of ``other``, the provenance of ``owner``, would differ, or None.
 
-        Args:
-            other: the provenance to compare with.
-            owner: whose provenance that is.
-
-        Returns:
-            The rest of a sentence that begins with the name of the file.
+        The text is the rest of a sentence that begins with the name of the file.
         """
         if self.kind != other.kind:
             return f"holds {self.kind}, not {other.kind}"
         for name in sorted(self.inputs.keys() | other.inputs.keys()):
             if self.inputs.get(name) != other.inputs.get(name):
                 return f"was made from other {name.replace('_', ' ')}"
-        mine, theirs = _flatten(_plain(self.conf)), _flatten(_plain(other.conf))
+        # Through JSON, since one of the two was read from it.
+        mine, theirs = (_flatten(json.loads(json.dumps(p.conf))) for p in (self, other))
         changed = [
             f"{key.removeprefix('model.')} = {mine.get(key)}, {owner} has {theirs.get(key)}"
             for key in sorted(mine.keys() | theirs.keys())
@@ -95,9 +91,9 @@ class Provenance:
         if changed:
             return f"was made with {'; '.join(changed[:_SHOWN_DIFFERENCES])}"
         for name in sorted(self.revisions.keys() | other.revisions.keys()):
-            revision, wanted = self.revisions.get(name, 1), other.revisions.get(name, 1)
-            if revision != wanted:
-                return f"was made by revision {revision} of {name}, {owner} has {wanted}"
+            revision, current = self.revisions.get(name, 1), other.revisions.get(name, 1)
+            if revision != current:
+                return f"was made by revision {revision} of {name}, {owner} has {current}"
         if [w["sha256"] for w in self.weights] != [w["sha256"] for w in other.weights]:
             return f"was made with the weights {_shown(self)}, {owner} has {_shown(other)}"
         return None
@@ -191,7 +187,7 @@ class Artifact:
         return facts
 
     def remove(self) -> None:
-        """Remove the record and the artifact, if they exist."""
+        """Remove the record and the artifact if they exist."""
         self.record.unlink(missing_ok=True)
         if self.path.is_dir():
             shutil.rmtree(self.path)
@@ -262,8 +258,8 @@ def _remember(path: Path, stamp: str, digest: str) -> str:
 def _stamp(path: Path) -> str:
     if time.time_ns() - _changed_ns(path) < _RACY_SECONDS * 1e9:
         return ""
-    status = path.stat()
-    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
+    s = path.stat()
+    return f"{s.st_size} {s.st_mtime_ns} {s.st_ctime_ns} {s.st_ino}"
 
 
 def _changed_ns(path: Path) -> int:
@@ -294,11 +290,6 @@ def value_hash(value: object) -> str:
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 
-def _plain(conf: Mapping[str, Any]) -> dict[str, Any]:
-    """Bring values into the form that they have after they were written and read."""
-    return json.loads(json.dumps(conf))
-
-
 def _flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat = {}
     for key, value in nested.items():
@@ -311,7 +302,7 @@ def _flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _shown(provenance: Provenance) -> str:
     weights = provenance.weights
-    return ", ".join(f"{w.get('name', '')} {w['sha256'][:8]}" for w in weights) or "of none"
+    return ", ".join(f"{w.get('name', '')} {w['sha256'][:8]}" for w in weights) or "none"
 
 
 def _sizes(path: Path) -> dict[str, int]:

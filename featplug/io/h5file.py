@@ -14,7 +14,6 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import h5py
@@ -39,14 +38,6 @@ class OtherContentsError(ValueError):
         super().__init__(f"{difference}; {_REMEDY}")
         self.difference = difference
         """Sentence on the file and the difference, without the remedy."""
-
-
-def _open_for_reading(path: Path) -> h5py.File:
-    try:
-        recover(path)
-        return h5py.File(path, "r")
-    except OSError as error:
-        raise _explained(path, error) from error
 
 
 def _open_for_writing(path: Path, provenance: Provenance) -> tuple[h5py.File, JournaledFile]:
@@ -141,12 +132,7 @@ class _H5File:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._close()
 
     def _close(self) -> None:
@@ -174,9 +160,14 @@ class H5Reader(_H5File):
     def __init__(self, path: Path) -> None:
         path = Path(path)
         written_ns = _written_ns(path)
-        super().__init__(path, _open_for_reading(path), written_ns)
+        try:
+            recover(path)
+            file = h5py.File(path, "r")
+        except OSError as error:
+            raise _explained(path, error) from error
+        super().__init__(path, file, written_ns)
         self.provenance = _provenance(self.file)
-        """What made the file; None where it is not ours."""
+        """Provenance of the file; None where it is not ours."""
 
     @property
     def file_id(self) -> str:
@@ -196,12 +187,12 @@ class H5Writer(_H5File):
         file, self._journaled = _open_for_writing(path, provenance)
         super().__init__(path, file, written_ns)
         try:
-            self.provenance = self._check(provenance)
+            self.provenance = self._checked(provenance)
         except BaseException:
             self._close()
             raise
 
-    def _check(self, provenance: Provenance) -> Provenance:
+    def _checked(self, provenance: Provenance) -> Provenance:
         found = _provenance(self.file)
         if found is None:
             raise ValueError(

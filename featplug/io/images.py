@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -34,8 +35,9 @@ DEFAULT_PREPROCESSING: dict[str, Any] = {
 }
 """hloc's preprocessing conf, with one limit more."""
 
-_COLOUR_MODES = frozenset({"RGB", "RGBA", "RGBX", "RGBa", "P", "PA", "CMYK", "YCbCr", "LAB", "HSV"})
-_GREY_MODES = frozenset({"1", "L", "LA", "La"})
+_USABLE_MODES = frozenset(
+    {"RGB", "RGBA", "RGBX", "RGBa", "P", "PA", "CMYK", "YCbCr", "LAB", "HSV", "1", "L", "LA", "La"}
+)
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def check_name(name: str) -> None:
     except UnicodeEncodeError as error:
         raise ValueError(f"The image name {name!r} is not UTF-8; rename it.") from error
     parts = name.split("/")
-    if not name or name.startswith("/") or any(p in ("", ".", "..") for p in parts):
+    if any(part in ("", ".", "..") for part in parts):
         raise ValueError(
             f"The image name {name!r} must be a plain path below the image folder, "
             "without '..' or a leading '/'."
@@ -164,22 +166,27 @@ def read_image(path: Path, grayscale: bool = False) -> np.ndarray:
 
 def _decode(source: Path | BytesIO, path: Path, grayscale: bool) -> np.ndarray:
     """Decode the contents of a file, see :func:`read_image`."""
+    with _open_image(source, path) as file:
+        if grayscale and file.format == "JPEG" and file.mode in ("RGB", "YCbCr"):
+            file.draft("L", None)  # the stored luma itself, as OpenCV and COLMAP read it
+        file.load()
+        if file.mode.startswith("I;16"):
+            grey = np.round(np.asarray(file).astype(np.float32) / 257.0).astype(np.uint8)
+            return grey if grayscale else np.repeat(grey[..., None], 3, axis=-1)
+        if file.mode not in _USABLE_MODES:
+            raise ValueError(
+                f"Cannot use {path}: its pixels ({file.mode}) have no fixed range; "
+                "convert it to 8 bits per channel."
+            )
+        return np.asarray(file.convert("L" if grayscale else "RGB"))
+
+
+@contextmanager
+def _open_image(source: Path | BytesIO, path: Path) -> Iterator[Image.Image]:
+    """Open an image with Pillow, whose errors become ones that say what to do."""
     try:
         with Image.open(source) as file:
-            if grayscale and file.format == "JPEG" and file.mode in ("RGB", "YCbCr"):
-                file.draft("L", None)  # the stored luma itself, as OpenCV and COLMAP read it
-            file.load()
-            mode = file.mode
-            if mode.startswith("I;16"):
-                array = np.asarray(file)
-                grey = np.round(array.astype(np.float32) / 257.0).astype(np.uint8)
-                return grey if grayscale else np.repeat(grey[..., None], 3, axis=-1)
-            if mode not in _COLOUR_MODES | _GREY_MODES:
-                raise ValueError(
-                    f"Cannot use {path}: its pixels ({mode}) have no fixed range; "
-                    "convert it to 8 bits per channel."
-                )
-            return np.asarray(file.convert("L" if grayscale else "RGB"))
+            yield file
     except FileNotFoundError:
         raise FileNotFoundError(f"There is no image {path}.") from None
     except Image.DecompressionBombError as error:
@@ -201,15 +208,8 @@ def read_image_size(path: Path) -> tuple[int, int]:
         ValueError: it is no image.
     """
     path = Path(path)
-    try:
-        with Image.open(path) as file:
-            return file.size
-    except FileNotFoundError:
-        raise FileNotFoundError(f"There is no image {path}.") from None
-    except Image.DecompressionBombError as error:
-        raise ValueError(f"Cannot use {path}: {error}; make the image smaller.") from error
-    except OSError as error:
-        raise ValueError(f"Cannot read {path}: it is no image, or damaged.") from error
+    with _open_image(path, path) as file:
+        return file.size
 
 
 def target_size(size: tuple[int, int], conf: Mapping[str, Any]) -> tuple[int, int]:

@@ -12,8 +12,7 @@ import platform
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from importlib import metadata
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ import torch
 from featplug import __version__
 from featplug.io.artifact import files_hash
 from featplug.io.files import write_whole_text
+from featplug.utils.versions import installed_versions
 
 SCHEMA_VERSION = 2
 """Version of the keys of ``results.json``; raised when an older reader would misread a new file.
@@ -53,12 +53,8 @@ class StageRecorder:
 
 
 def _reset_peak_memory() -> None:
-    clear_refs = Path("/proc/self/clear_refs")
-    if clear_refs.exists():
-        try:
-            clear_refs.write_text("5")
-        except OSError:
-            return  # not allowed in some containers
+    with suppress(OSError):  # only Linux has the file, and some containers do not allow writing it
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak_memory() -> int:
@@ -79,20 +75,12 @@ def environment() -> dict[str, Any]:
     return {
         "featplug": __version__,
         "python": platform.python_version(),
-        "libraries": {name: metadata.version(name) for name in _LIBRARIES if _installed(name)},
+        "libraries": installed_versions(_LIBRARIES),
         "system": platform.platform(),
         "processor": platform.processor() or platform.machine(),
         "cpu_cores": os.cpu_count(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
-
-
-def _installed(name: str) -> bool:
-    try:
-        metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
 
 
 def data_fingerprint(image_dir: Path, names: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -117,14 +118,16 @@ def match_features(
             )
         with MatchWriter(matches, provenance, options.overwrite) as writer:
             todo = writer.missing(present, directed=two_files)
-            caches = _FeatureCache.for_readers(
-                reader, reader_ref, matcher, torch_device, memory_budget // 2
+            budget = memory_budget // (4 if two_files else 2)
+            cache0 = _FeatureCache(reader, matcher, torch_device, budget)
+            cache1 = (
+                _FeatureCache(reader_ref, matcher, torch_device, budget) if two_files else cache0
             )
             num_matches = 0
-            ordered = _in_blocks(todo, caches[0].capacity(todo))
+            ordered = _in_blocks(todo, cache0.capacity(todo))
             bar = progress_bar(ordered, "match", len(ordered), "pair", progress)
             for name0, name1 in bar:
-                data0, data1 = caches[0].load(name0), caches[1].load(name1)
+                data0, data1 = cache0.load(name0), cache1.load(name1)
                 result = matcher.match_pair(data0, data1)
                 matches0 = result["matches0"].cpu().numpy()
                 scores0 = result["matching_scores0"].cpu().numpy()
@@ -162,17 +165,14 @@ def _with_features(
     pairs: Sequence[Pair], reader: FeatureReader, reader_ref: FeatureReader
 ) -> tuple[list[Pair], Counter[str]]:
     """Split pairs into those with features, and a count of each image that has none."""
-    has0 = {name: name in reader for name in dict.fromkeys(pair[0] for pair in pairs)}
-    has1 = {name: name in reader_ref for name in dict.fromkeys(pair[1] for pair in pairs)}
+    has0, has1 = cache(reader.__contains__), cache(reader_ref.__contains__)
     absent: Counter[str] = Counter()
     present = []
     for name0, name1 in pairs:
-        if has0[name0] and has1[name1]:
+        missing = [name for name, has in ((name0, has0), (name1, has1)) if not has(name)]
+        absent.update(missing)
+        if not missing:
             present.append((name0, name1))
-        if not has0[name0]:
-            absent[name0] += 1
-        if not has1[name1]:
-            absent[name1] += 1
     return present, absent
 
 
@@ -190,26 +190,8 @@ class _FeatureCache:
         self._images: OrderedDict[str, dict[str, Tensor]] = OrderedDict()
         self._bytes = 0
 
-    @classmethod
-    def for_readers(
-        cls,
-        reader: FeatureReader,
-        reader_ref: FeatureReader,
-        matcher: Matcher,
-        device: torch.device,
-        budget: int,
-    ) -> tuple[_FeatureCache, _FeatureCache]:
-        """One cache for both sides of a pair, or one each where they come from two files."""
-        if reader.path.samefile(reader_ref.path):
-            cache = cls(reader, matcher, device, budget)
-            return cache, cache
-        return (
-            cls(reader, matcher, device, budget // 2),
-            cls(reader_ref, matcher, device, budget // 2),
-        )
-
     def capacity(self, pairs: Sequence[Pair]) -> int:
-        """How many images the budget holds, judged by some images of the first side."""
+        """Return how many images the budget holds, judged by some first images of the pairs."""
         names = list(dict.fromkeys(pair[0] for pair in pairs))
         sample = names[:: max(1, len(names) // 100)]
         sizes = [self._num_bytes(name) for name in sample]
@@ -254,10 +236,8 @@ def _in_blocks(pairs: Sequence[Pair], capacity: int) -> list[Pair]:
 
     A block's images are each used with every passing image, and so never the least recently used.
     """
-    order: dict[str, int] = {}
-    for pair in pairs:
-        for name in pair:
-            order.setdefault(name, len(order))
+    names = dict.fromkeys(name for pair in pairs for name in pair)
+    order = {name: i for i, name in enumerate(names)}
     block = max(1, capacity - 3)  # the passing image, the one before it, and one to spare
 
     def place(pair: Pair) -> tuple[int, int, int]:

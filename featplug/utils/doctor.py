@@ -19,6 +19,7 @@ from typing import Literal
 import h5py
 import torch
 
+from featplug import __version__
 from featplug.utils.versions import installed_versions, known_problems
 from featplug.weights.loading import list_weights
 from featplug.weights.registry import FOLDER_VARIABLE, read_registry, search_folders
@@ -74,7 +75,7 @@ def diagnose() -> Diagnosis:
     Returns:
         The findings. None is an error: a bad installation leads to warnings.
     """
-    versions = installed_versions()
+    versions = {"featplug": __version__, **installed_versions()}
     listed = ", ".join(f"{name} {version}" for name, version in versions.items())
     hdf5 = h5py.version.hdf5_version
     findings = [

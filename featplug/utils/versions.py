@@ -5,11 +5,9 @@ from __future__ import annotations
 import functools
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import metadata, util
 from pathlib import Path
-
-from featplug import __version__
 
 LIBRARIES = ("torch", "pycolmap", "numpy", "h5py", "kornia", "hloc")
 """Distributions whose versions are reported, besides OpenCV's; the last two are optional."""
@@ -21,10 +19,10 @@ OPENCV = (
 )
 
 
-def installed_versions() -> dict[str, str]:
-    """Return the versions of the libraries that matter here, by distribution, without imports."""
-    versions = {"featplug": __version__}
-    for name in (*LIBRARIES, *OPENCV):
+def installed_versions(distributions: Iterable[str] = (*LIBRARIES, *OPENCV)) -> dict[str, str]:
+    """Return the versions of those distributions that are installed, without imports."""
+    versions = {}
+    for name in distributions:
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

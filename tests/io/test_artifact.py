@@ -53,7 +53,7 @@ MADE = Provenance(
             {"revisions": {"sift": 2, "extract": 2}},
             "was made by revision 1 of extract, this run has 2",
         ),
-        ({"weights": []}, "was made with the weights a abababab, this run has of none"),
+        ({"weights": []}, "was made with the weights a abababab, this run has none"),
         ({"inputs": {"feature_file": "2"}}, "was made from other feature file"),
     ],
 )
