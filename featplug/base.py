@@ -10,13 +10,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from featplug.utils.suggestions import did_you_mean
+from featplug.weights.loading import load_network
 from featplug.weights.registry import WeightsRecord
+
+_Network = TypeVar("_Network", bound=nn.Module)
 
 PRECISIONS = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
 """Floating-point type of a network's products; detection is in float32 always."""
@@ -76,6 +79,8 @@ class _Configurable(nn.Module, ABC):
     revision: ClassVar[int] = 1
     """Number to raise whenever the output changes for the same input, options and weights; files
     of another revision are made again."""
+    weights_records: tuple[WeightsRecord, ...] = ()
+    """Weights files that were loaded."""
 
     def __init__(self, conf: Mapping[str, Any] | None = None) -> None:
         super().__init__()
@@ -99,6 +104,17 @@ class _Configurable(nn.Module, ABC):
             if not is_off and not (value is not None and value > 0):
                 raise ValueError(f"{name} must be positive, not {value!r}.")
 
+    def load_network(self, network_class: type[_Network], **options: Any) -> _Network:
+        """Return a network with the weights that the options ``checkpoint`` and ``weights`` name.
+
+        The file is recorded in :attr:`weights_records`; see
+        :func:`~featplug.weights.loading.load_network`.
+        """
+        checkpoint, choice = self.conf["checkpoint"], self.conf["weights"]
+        network, record = load_network(checkpoint, choice, network_class, **options)
+        self.weights_records = (record, *self.weights_records)
+        return network
+
     @property
     def settings(self) -> dict[str, Any]:
         """Options that decide over the output, without those that choose the weights."""
@@ -119,8 +135,6 @@ class Extractor(_Configurable):
         ValueError: an option has another value than it may have, or the weights do not fit.
     """
 
-    weights_records: tuple[WeightsRecord, ...] = ()
-    """Which weights files were loaded; none for a method without weights."""
     detection_noise: ClassVar[float] = 1.0
     """Standard deviation of a keypoint in pixels of the extracted image, as hloc records it."""
 
@@ -170,9 +184,6 @@ class Extractor(_Configurable):
 
 class GlobalExtractor(_Configurable):
     """Images to one descriptor each; subclasses implement :meth:`describe`."""
-
-    weights_records: tuple[WeightsRecord, ...] = ()
-    """Which weights files were loaded."""
 
     @abstractmethod
     def describe(self, image: Tensor) -> Tensor:

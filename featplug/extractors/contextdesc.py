@@ -7,7 +7,7 @@ section 3, and the authors' released code, which is followed where the two diffe
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -160,8 +160,7 @@ def load_networks(
         FileNotFoundError: weights are missing; the message says how to get them.
         ValueError: they are damaged or do not belong together.
     """
-    loaded, record = load_network(conf["checkpoint"], conf["weights"], ContextDesc)
-    network = cast(ContextDesc, loaded)
+    network, record = load_network(conf["checkpoint"], conf["weights"], ContextDesc)
     if network.backbone is not None:
         if conf["regional_weights"] not in ("auto", "featplug"):
             raise ValueError(
@@ -247,7 +246,6 @@ class ContextDescExtractor(Describer):
 
     Output: ``descriptors`` 128×N of unit length, ``matchability`` N in (-1, 1), and the keypoints
     that are left where ``upright``.
-
     """
 
     default_conf: ClassVar[dict[str, Any]] = {
@@ -272,11 +270,10 @@ class ContextDescExtractor(Describer):
         self.regional: RegionalNetwork | None = None
         if self.conf["visual_context"]:
             self.network, self.regional, records = load_networks(self.conf)
+            self.weights_records = (*records, *self.weights_records)
         else:
-            loaded = load_network(self.conf["checkpoint"], self.conf["weights"], ContextDesc)
-            self.network, records = cast(ContextDesc, loaded[0]), [loaded[1]]
+            self.network = self.load_network(ContextDesc)
             self.network.backbone = None
-        self.weights_records = (*records, *self.detector.weights_records)
         self.eval()  # the batch normalisation would otherwise be that of training
 
     def describe(self, image: Tensor, keypoints: dict[str, Tensor]) -> dict[str, Tensor]:

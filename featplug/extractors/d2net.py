@@ -25,7 +25,6 @@ from featplug.networks.d2net import (
     D2Net,
     normalize_caffe,
 )
-from featplug.weights.loading import load_weights
 
 EDGE_THRESHOLD = 5.0
 """Largest ratio of the principal curvatures of a detection, as in SIFT's edge test."""
@@ -180,7 +179,6 @@ class D2NetExtractor(Extractor):
 
     Output: ``keypoints``, ``scores``, ``descriptors`` 512×N of unit length, and ``scales`` N,
     1 over the size of the level a keypoint was found at.
-
     """
 
     default_conf: ClassVar[dict[str, Any]] = {
@@ -200,10 +198,7 @@ class D2NetExtractor(Extractor):
                 f"D2-Net's scales must be positive and ascending, such as [0.5, 1.0, 2.0], "
                 f"not {scales}."
             )
-        with torch.device("meta"):
-            self.network = D2Net(self.conf["use_relu"])
-        record = load_weights(self.conf["checkpoint"], self.conf["weights"], self.network)
-        self.weights_records = (record,)
+        self.network = self.load_network(D2Net, use_relu=self.conf["use_relu"])
 
     def extract(self, image: Tensor) -> dict[str, Tensor]:
         """Extract from one image; see :class:`Extractor`."""

@@ -35,6 +35,7 @@ class Describer(Extractor):
     def __init__(self, conf: Mapping[str, Any] | None = None) -> None:
         super().__init__(conf)
         self.detector = build_extractor(self.conf["detector"])
+        self.weights_records = self.detector.weights_records
 
     @abstractmethod
     def describe(self, image: Tensor, keypoints: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ files, which are followed where the two differ.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -19,7 +19,6 @@ from featplug.io.images import to_grey
 from featplug.keypoints.patches import gaussian_pyramid, sample_patches_from_pyramid
 from featplug.methods import register_feature
 from featplug.networks.l2net import DOAP
-from featplug.weights.loading import load_network
 
 
 def _conf(name: str) -> dict[str, Any]:
@@ -55,7 +54,6 @@ class DOAPExtractor(Describer):
     Output: the detector's keypoints, and ``descriptors`` D×N of unit length. Binary ones are 256×N
     of ±1/16, whose products fall as the number of different bits grows, and
     ``descriptors_packed`` 32×N uint8, eight bits to a byte as ``numpy.packbits`` packs them.
-
     """
 
     default_conf: ClassVar[dict[str, Any]] = {
@@ -70,9 +68,7 @@ class DOAPExtractor(Describer):
 
     def __init__(self, conf: Mapping[str, Any] | None = None) -> None:
         super().__init__(conf)
-        network, record = load_network(self.conf["checkpoint"], self.conf["weights"], DOAP)
-        self.network = cast(DOAP, network)
-        self.weights_records = (record, *self.detector.weights_records)
+        self.network = self.load_network(DOAP)
 
     def describe(self, image: Tensor, keypoints: dict[str, Tensor]) -> dict[str, Tensor]:
         """Describe keypoints of one image; see :class:`Describer`."""

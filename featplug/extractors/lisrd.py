@@ -15,7 +15,6 @@ from torch import Tensor
 from featplug.extractors.describer import Describer
 from featplug.methods import register_feature
 from featplug.networks.lisrd import DESCRIPTOR_DIM, HEADS, LISRD, META_DIM, NUM_TILES
-from featplug.weights.loading import load_weights
 
 
 @register_feature(
@@ -53,7 +52,6 @@ class LISRDExtractor(Describer):
     * ``meta_descriptors`` 4×1024×3×3, those of the tiles;
     * ``meta_grid`` 2×N, where a keypoint lies (x, y), −1 to 1 from border to border: N times
       4×1024 interpolated meta descriptors would be hundreds of times as large.
-
     """
 
     default_conf: ClassVar[dict[str, Any]] = {
@@ -64,10 +62,7 @@ class LISRDExtractor(Describer):
 
     def __init__(self, conf: Mapping[str, Any] | None = None) -> None:
         super().__init__(conf)
-        with torch.device("meta"):
-            self.network = LISRD()
-        record = load_weights(self.conf["checkpoint"], self.conf["weights"], self.network)
-        self.weights_records = (record, *self.detector.weights_records)
+        self.network = self.load_network(LISRD)
 
     def describe(self, image: Tensor, keypoints: dict[str, Tensor]) -> dict[str, Tensor]:
         """Describe keypoints of one image; see :class:`Describer`."""

@@ -18,7 +18,6 @@ from featplug.extractors.sift import describe_sift, root_sift
 from featplug.io.images import to_grey
 from featplug.methods import register_feature
 from featplug.networks.lisrd import LISRDSIFT, NUM_TILES
-from featplug.weights.loading import load_weights
 
 
 @register_feature(
@@ -63,7 +62,6 @@ class LISRDSIFTExtractor(Describer):
     * ``meta_descriptors`` 2×1024×3×3, those of the tiles, ones for a tile without keypoints;
     * ``meta_grid`` 2×N, the centre (x, y) of the tile that a keypoint lies in, −1 to 1 from border
       to border, as meta descriptors are not interpolated here.
-
     """
 
     default_conf: ClassVar[dict[str, Any]] = {
@@ -78,10 +76,7 @@ class LISRDSIFTExtractor(Describer):
 
     def __init__(self, conf: Mapping[str, Any] | None = None) -> None:
         super().__init__(conf)
-        with torch.device("meta"):
-            self.network = LISRDSIFT(self.conf["official_reshape"])
-        record = load_weights(self.conf["checkpoint"], self.conf["weights"], self.network)
-        self.weights_records = (record, *self.detector.weights_records)
+        self.network = self.load_network(LISRDSIFT, official_reshape=self.conf["official_reshape"])
 
     def describe(self, image: Tensor, keypoints: dict[str, Tensor]) -> dict[str, Tensor]:
         """Describe keypoints of one image; see :class:`Describer`.

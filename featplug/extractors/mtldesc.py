@@ -22,7 +22,6 @@ from featplug.io.images import to_uint8
 from featplug.keypoints.detection import non_maximum_suppression, strongest
 from featplug.methods import register_feature
 from featplug.networks.mtldesc import MTLDesc, normalize
-from featplug.weights.loading import load_weights
 
 _SIDE_MULTIPLE = 16
 # Divided again and again, as released: sizes that end on a half are rounded by the last bit.
@@ -86,7 +85,6 @@ class MTLDescExtractor(Extractor):
     Output: ``keypoints``, ``scores``, ``descriptors`` 128×N, ``attention`` N, the lengths of the
     descriptors, and ``scales`` N, 1 over the size of the level a keypoint was found at; by rising
     score, as released.
-
     """
 
     default_conf: ClassVar[dict[str, Any]] = {
@@ -112,10 +110,7 @@ class MTLDescExtractor(Extractor):
         for name in ("nms_radius", "border"):
             if self.conf[name] < 0:
                 raise ValueError(f"MTLDesc's {name} cannot be negative, such as {self.conf[name]}.")
-        with torch.device("meta"):
-            self.network = MTLDesc().eval()  # it has dropout
-        record = load_weights(self.conf["checkpoint"], self.conf["weights"], self.network)
-        self.weights_records = (record,)
+        self.network = self.load_network(MTLDesc).eval()  # it has dropout
 
     def extract(self, image: Tensor) -> dict[str, Tensor]:
         """Extract from one image; see :class:`Extractor`."""

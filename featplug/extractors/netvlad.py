@@ -8,13 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from featplug.base import GlobalExtractor
 from featplug.methods import register_global
 from featplug.networks.netvlad import MIN_SIDE, VGG16NetVLAD
-from featplug.weights.loading import load_weights
 
 
 @register_global(
@@ -33,7 +31,6 @@ class NetVLADExtractor(GlobalExtractor):
     Conf:
         checkpoint, weights: see :func:`featplug.weights.loading.load_weights`.
         whiten: project to 4,096 whitened dimensions; 32,768 without.
-
     """
 
     default_conf: ClassVar[dict[str, Any]] = {
@@ -44,10 +41,7 @@ class NetVLADExtractor(GlobalExtractor):
 
     def __init__(self, conf: Mapping[str, Any] | None = None) -> None:
         super().__init__(conf)
-        with torch.device("meta"):
-            self.network = VGG16NetVLAD()
-        record = load_weights(self.conf["checkpoint"], self.conf["weights"], self.network)
-        self.weights_records = (record,)
+        self.network = self.load_network(VGG16NetVLAD)
 
     def describe(self, image: Tensor) -> Tensor:
         """Describe one image; see :class:`featplug.base.GlobalExtractor`."""

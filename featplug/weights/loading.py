@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,15 +18,17 @@ from torch import Tensor, nn
 from featplug.weights.checkpoints import find_mismatch, read_metadata
 from featplug.weights.reading import read_weights
 from featplug.weights.registry import (
-    NetworkFromState,
     RegistryEntry,
     WeightsRecord,
+    build_network,
     get_entry,
     preferred_entries,
     read_registry,
 )
 
 logger = logging.getLogger(__name__)
+
+_Network = TypeVar("_Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -67,9 +70,6 @@ def load_weights(checkpoint: str, choice: str, network: nn.Module) -> WeightsRec
             ``official``, ``featplug``, the name of a registry entry, or a path.
         network: takes the tensors as float32; one on the ``meta`` device ends up on the CPU.
 
-    Returns:
-        What was loaded.
-
     Raises:
         FileNotFoundError: the weights are missing; the message says how to get them.
         ValueError: the file is damaged, rejected, or does not fit the network.
@@ -80,25 +80,22 @@ def load_weights(checkpoint: str, choice: str, network: nn.Module) -> WeightsRec
 
 
 def load_network(
-    checkpoint: str, choice: str, network_class: type[NetworkFromState]
-) -> tuple[nn.Module, WeightsRecord]:
-    """Find weights, check them, and build the network that they are of.
+    checkpoint: str, choice: str, network_class: type[_Network], **options: Any
+) -> tuple[_Network, WeightsRecord]:
+    """Build a network and load its weights, see :func:`load_weights`.
 
     Args:
         checkpoint: the registry's feature key, e.g. ``doap``.
         choice: as for :func:`load_weights`.
-        network_class: builds the network whose layers the file lists.
+        network_class: class of the network.
+        options: arguments of the class, unless the file lists the layers of the network.
 
     Returns:
         The network on the CPU in float32, and what was loaded.
-
-    Raises:
-        FileNotFoundError, ValueError: as :func:`load_weights`.
     """
     state, record, entry = _find(checkpoint, choice)
     try:
-        with torch.device("meta"):
-            network = network_class.from_state(state)
+        network = build_network(network_class, state, **options)
         if entry is not None:
             entry.check_requirements(network)
     except ValueError as error:
@@ -161,9 +158,6 @@ def verify_weights(names: Iterable[str] | None = None) -> list[WeightsCheck]:
 
     Args:
         names: registry entries; all that are found if None.
-
-    Returns:
-        One check per entry.
 
     Raises:
         ValueError: a name is not in the registry.

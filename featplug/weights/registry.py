@@ -13,29 +13,17 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import platformdirs
 import torch
 from torch import Tensor, nn
 
-from featplug.utils.suggestions import did_you_mean
+from featplug.utils.suggestions import unknown_name
 from featplug.weights.checkpoints import find_mismatch
 
 FOLDER_VARIABLE = "FEATPLUG_WEIGHTS"
 """Environment variable with the folder that is searched first and that imports go to."""
-
-
-class NetworkFromState(Protocol):
-    """A network class whose layers a weights file lists."""
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, Tensor]) -> nn.Module:
-        """Build the network that a state dict is of.
-
-        Raises:
-            ValueError: it is of another network; the message says why in a few words.
-        """
 
 
 @dataclass(frozen=True)
@@ -94,20 +82,8 @@ class RegistryEntry:
     includes: Sequence[str] = ()
 
     def build_network(self, state: Mapping[str, Tensor]) -> nn.Module:
-        """Build the network on the ``meta`` device: names and shapes without memory.
-
-        Args:
-            state: the weights; a network whose layers the file lists is built from them.
-
-        Raises:
-            ValueError: they are of no such network.
-        """
-        network_class = _import_attribute(self.network)
-        with torch.device("meta"):
-            if hasattr(network_class, "from_state"):
-                network = network_class.from_state(state)
-            else:
-                network = network_class()
+        """Build the network on the ``meta`` device, see :func:`build_network`."""
+        network = build_network(_import_attribute(self.network), state)
         self.check_requirements(network)
         return network
 
@@ -169,12 +145,26 @@ class RegistryEntry:
         )
 
 
-def read_registry() -> dict[str, RegistryEntry]:
-    """Read the registry.
+def build_network(network_class: Any, state: Mapping[str, Tensor], **options: Any) -> Any:
+    """Build a network on the ``meta`` device: names and shapes without memory.
 
-    Returns:
-        The entries by name, in the order of the file.
+    Args:
+        network_class: class of the network. If the file lists its layers, a class method
+            ``from_state`` builds it from the state dict.
+        state: the weights.
+        options: arguments of any other class.
+
+    Raises:
+        ValueError: the weights are of another network; the message says why in a few words.
     """
+    with torch.device("meta"):
+        if hasattr(network_class, "from_state"):
+            return network_class.from_state(state)
+        return network_class(**options)
+
+
+def read_registry() -> dict[str, RegistryEntry]:
+    """Read the entries of the registry by name, in the order of the file."""
     with (shipped_folder() / "registry.toml").open("rb") as file:
         tables = tomllib.load(file)
     registry = {}
@@ -195,10 +185,7 @@ def get_entry(name: str) -> RegistryEntry:
     """
     registry = read_registry()
     if name not in registry:
-        raise ValueError(
-            f"There are no weights named {name!r}; there are {', '.join(registry)}."
-            f"{did_you_mean(name, registry)}"
-        )
+        raise unknown_name("weights entry", name, registry)
     return registry[name]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -235,7 +235,7 @@ def _first_networks(options: ContextDescOptions) -> tuple[ContextDesc, RegionalN
             else:
                 nn.init.zeros_(parameter)
     if options.start_local is not None:
-        doap = cast(DOAP, load_network("doap", str(options.start_local), DOAP)[0])
+        doap = load_network("doap", str(options.start_local), DOAP)[0]
         if not is_l2_net(doap):
             raise ValueError(
                 f"{options.start_local} is not of DOAP's plain network with 128 outputs; the local "

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -98,7 +98,7 @@ class DOAPTask(PhotographTask[DOAPOptions]):
 
     def _build_network(self) -> DOAP:
         if self.options.start is not None:
-            network = cast(DOAP, load_network(self.system, str(self.options.start), DOAP)[0])
+            network = load_network(self.system, str(self.options.start), DOAP)[0]
         else:
             network = DOAP(l2_net(NUM_BITS if self.options.binary else 128))
             # He's initialisation (section 5.1).
