@@ -38,7 +38,7 @@ class Features:
     """One image's keypoints and descriptors, as float32 arrays; ``len`` is their number N."""
 
     keypoints: np.ndarray
-    """N×2 (x, y) in pixels of the original image; an integer is the centre of a pixel."""
+    """Positions N×2 (x, y) in pixels of the original image; integers are pixel centres."""
     scores: np.ndarray
     """N, higher is stronger."""
     descriptors: np.ndarray
@@ -48,7 +48,7 @@ class Features:
     extras: dict[str, np.ndarray] = field(default_factory=dict)
     """Further outputs of the method, such as ``scales``, ``oris`` or ``meta_descriptors``."""
     image: np.ndarray | None = None
-    """The original image H×W×3 or H×W uint8; None where it was not kept."""
+    """Original image H×W×3 or H×W uint8; None if it was not kept."""
     detection_noise: float = 1.0
     """Standard deviation of a keypoint in pixels of the original image."""
 
@@ -61,7 +61,7 @@ class Features:
         return {**main, "descriptors": self.descriptors.T, **self.extras}
 
     def to_lightglue(self) -> dict[str, Tensor]:
-        """Return LightGlue's form: ``keypoints`` 1×N×2, ``descriptors`` 1×N×D and the like.
+        """Return LightGlue's form, such as ``keypoints`` 1×N×2 and ``descriptors`` 1×N×D.
 
         ``scales`` are σ in pixels and ``oris`` radians, where the method has them.
         """
@@ -96,13 +96,13 @@ class Feature:
 
     Args:
         conf: the name of a feature conf, or a conf dict; see :mod:`featplug.methods`.
-        device: such as ``cuda:1``; the best one here if None.
+        device: such as ``cuda:1``; the best one of the machine if None.
         precision: ``fp32``, ``fp16`` or ``bf16``, of the network's products.
         options: the method's options, such as ``max_keypoints`` or ``weights``.
 
     Raises:
         FileNotFoundError: weights are missing; the message says how to get them.
-        ValueError: no such conf exists, option, device or precision.
+        ValueError: no such conf, option, device or precision exists.
     """
 
     def __init__(
@@ -164,11 +164,11 @@ class FeatureMatcher:
 
     Args:
         conf: the name of a matcher conf, or a conf dict; see :mod:`featplug.methods`.
-        device: such as ``cuda:1``; the best one here if None.
+        device: such as ``cuda:1``; the best one of the machine if None.
         options: the method's options.
 
     Raises:
-        ValueError: no such conf exists, option or device.
+        ValueError: no such conf, option or device exists.
     """
 
     def __init__(
@@ -182,26 +182,19 @@ class FeatureMatcher:
         """Match two images.
 
         Raises:
-            ValueError: the features lack what the matcher needs, or are of two methods.
+            ValueError: the features lack an array that the matcher needs, or are of two methods.
         """
-        keys = {*self.matcher.required_keys, *self.matcher.optional_keys}
-        side_a, side_b = (
-            {
-                key: torch.tensor(value, device=self.device)
-                for key, value in image.arrays().items()
-                if key in keys
-            }
+        sides = [
+            {key: torch.tensor(value, device=self.device) for key, value in image.arrays().items()}
             for image in (a, b)
-        )
-        return found_matches(self.matcher.match_pair(side_a, side_b))
+        ]
+        return found_matches(self.matcher.match_pair(*sides))
 
 
 def load(name: str | Mapping[str, Any], **options: Any) -> Feature:
-    """Load a feature by name, such as ``sift``, ``mtldesc`` or ``lisrd+mtldesc``.
+    """Load a :class:`Feature` by name, such as ``sift``, ``mtldesc`` or ``lisrd+mtldesc``.
 
-    Args:
-        name: a feature conf, as ``featplug list`` shows them, or a conf dict.
-        options: ``device``, ``precision``, and the method's own; see :class:`Feature`.
+    ``featplug list`` shows the names.
     """
     return Feature(name, **options)
 
@@ -228,7 +221,7 @@ def load_matcher(
 
 
 def list_features() -> list[str]:
-    """Return the names of all feature confs; ``featplug list`` says more of each."""
+    """Return the names of all feature confs, which ``featplug list`` describes."""
     return list(features)
 
 
@@ -243,12 +236,12 @@ def run_extractor(
     original_size: tuple[int, int],
     dtype: type[np.floating] = np.float32,
 ) -> tuple[dict[str, np.ndarray], float]:
-    """Extract from one image and bring its coordinates to the pixels of the original.
+    """Extract from one image and convert its coordinates to pixels of the original.
 
     Args:
-        extractor: any, on the image's device.
+        extractor: on the image's device.
         image: 1×C×H×W float in [0, 1].
-        original_size: (width, height) of the image that it was resized from.
+        original_size: (width, height) before resizing.
         dtype: type that keypoints are computed and returned in.
 
     Returns:
@@ -266,7 +259,7 @@ def run_extractor(
 
 
 def found_matches(result: Mapping[str, Tensor]) -> Matches:
-    """Gather the matches in what :meth:`featplug.base.Matcher.match` returns."""
+    """Gather the matches in the result of :meth:`featplug.base.Matcher.match`."""
     matches0 = result["matches0"].cpu().numpy()
     (rows,) = np.nonzero(matches0 >= 0)
     scores = result["matching_scores0"].cpu().numpy()[rows]

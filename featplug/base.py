@@ -25,7 +25,7 @@ PRECISIONS = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
 """Floating-point type of a network's products; detection is in float32 always."""
 
 KEYPOINT_KEYS = ("keypoints", "scores", "scales", "oris")
-"""Outputs of an extractor that locate keypoints, without describing them."""
+"""Outputs of an extractor that locate keypoints."""
 PER_KEYPOINT_KEYS = ("scores", "scales", "oris", "attention", "matchability")
 """Optional or required outputs of an extractor with one number per keypoint."""
 KEYPOINT_LAST_KEYS = ("meta_grid", "descriptors_packed")
@@ -75,10 +75,10 @@ class _Configurable(nn.Module, ABC):
     choices: ClassVar[dict[str, tuple[str, ...]]] = {}
     """Values that an option may have."""
     positive: ClassVar[tuple[str, ...]] = ()
-    """Options that must be positive, or None where that is their default."""
+    """Options that must be positive, or None if that is their default."""
     revision: ClassVar[int] = 1
-    """Number to raise whenever the output changes for the same input, options and weights; files
-    of another revision are made again."""
+    """Number that is raised whenever the output changes for the same input, options and weights;
+    files of another revision are made again."""
     weights_records: tuple[WeightsRecord, ...] = ()
     """Weights files that were loaded."""
 
@@ -100,8 +100,8 @@ class _Configurable(nn.Module, ABC):
                 )
         for name in self.positive:
             value = self.conf[name]
-            is_off = value is None and self.default_conf[name] is None
-            if not is_off and not (value is not None and value > 0):
+            is_valid = self.default_conf[name] is None if value is None else value > 0
+            if not is_valid:
                 raise ValueError(f"{name} must be positive, not {value!r}.")
 
     def load_network(self, network_class: type[_Network], **options: Any) -> _Network:
@@ -117,7 +117,7 @@ class _Configurable(nn.Module, ABC):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Options that decide over the output, without those that choose the weights."""
+        """Options that the output depends on, without those that choose the weights."""
         undecisive = ("weights", "checkpoint", "batch_size")
         return {k: v for k, v in self.conf.items() if not k.endswith(undecisive)}
 
@@ -132,7 +132,7 @@ class Extractor(_Configurable):
 
     Raises:
         FileNotFoundError: weights are missing; the message says how to get them.
-        ValueError: an option has another value than it may have, or the weights do not fit.
+        ValueError: an option has a value that it cannot have, or the weights do not fit.
     """
 
     detection_noise: ClassVar[float] = 1.0
@@ -241,15 +241,7 @@ class Matcher(_Configurable):
     def match_pair(
         self, features0: Mapping[str, Tensor], features1: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
-        """Match one pair of images and check the result.
-
-        Args:
-            features0: the first image's features; arrays that the matcher does not read may be
-                among them.
-            features1: the second image's.
-
-        Returns:
-            The result of :meth:`match`.
+        """Return the checked result of :meth:`match`; the matcher need not read all arrays.
 
         Raises:
             ValueError: an input is missing, or the method broke the contract.
@@ -299,11 +291,11 @@ def check_features(
 
     Args:
         features: the output of :meth:`Extractor.extract`.
-        image_size: (width, height) of the image that was given.
-        source: who made them, for the message.
+        image_size: (width, height) of the image.
+        source: name of the extractor, for the message.
 
     Raises:
-        ValueError: names the output, what it is and what it must be.
+        ValueError: an output is not as it must be.
     """
     missing = [key for key in ("keypoints", "scores", "descriptors") if key not in features]
     if missing:
@@ -340,25 +332,21 @@ def check_matches(result: Mapping[str, Tensor], num0: int, num1: int, source: st
         result: the output of :meth:`Matcher.match`.
         num0: number of keypoints in image 0.
         num1: number of keypoints in image 1.
-        source: who made them, for the message.
+        source: name of the matcher, for the message.
 
     Raises:
-        ValueError: names the output, what it is and what it must be.
+        ValueError: an output is not as it must be.
     """
-    missing = [key for key in ("matches0", "matching_scores0") if key not in result]
-    if missing:
-        raise ValueError(f"{source} returned no {', '.join(missing)}.")
+    for key, kind in (("matches0", "int64"), ("matching_scores0", "float")):
+        if key not in result:
+            raise ValueError(f"{source} returned no {key}.")
+        value = result[key]
+        if value.shape != (num0,) or kind not in str(value.dtype):
+            raise ValueError(
+                f"{source}: {key} must be {kind} of shape ({num0},), not {value.dtype} "
+                f"of shape {tuple(value.shape)}."
+            )
     matches, scores = result["matches0"], result["matching_scores0"]
-    if matches.shape != (num0,) or matches.dtype != torch.int64:
-        raise ValueError(
-            f"{source}: matches0 must be int64 of shape ({num0},), not {matches.dtype} "
-            f"of shape {tuple(matches.shape)}."
-        )
-    if scores.shape != (num0,) or not scores.is_floating_point():
-        raise ValueError(
-            f"{source}: matching_scores0 must be floats of shape ({num0},), not {scores.dtype} "
-            f"of shape {tuple(scores.shape)}."
-        )
     if num0 and (int(matches.min()) < -1 or int(matches.max()) >= num1):
         raise ValueError(
             f"{source}: matches0 must lie in [-1, {num1 - 1}], not "

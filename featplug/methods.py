@@ -58,14 +58,14 @@ _Class = TypeVar("_Class", bound=type)
 class MethodTable(Mapping[str, Conf], Generic[_Method]):
     """The confs of one kind by name, and the class of each method.
 
-    The files of a package are imported when its table is first read, so that a command that needs
+    The files of ``package`` are imported when the table is first read, so that a command that needs
     no method does not wait for torch.
 
     Args:
-        kind: what messages call an entry.
-        package: whose files register themselves.
+        kind: name of an entry in messages.
+        package: package whose files register themselves.
         base: name of the class in :mod:`featplug.base` that methods derive from.
-        output: first part of the confs' ``output``.
+        output: beginning of the confs' ``output``.
     """
 
     def __init__(self, kind: str, package: str, base: str, output: str) -> None:
@@ -83,9 +83,9 @@ class MethodTable(Mapping[str, Conf], Generic[_Method]):
         """Return the decorator of a method's class that adds its confs.
 
         Args:
-            confs: what each named conf has of its own; ``model`` without ``name``.
+            confs: entries of each named conf; ``model`` without ``name``.
             order: place of the confs in lists; those without one come last.
-            shared: entries that all the confs have.
+            shared: entries of all the confs.
 
         Raises:
             ValueError: another method has a conf of the same name.
@@ -107,7 +107,7 @@ class MethodTable(Mapping[str, Conf], Generic[_Method]):
         return decorate
 
     def _method_name(self, cls: type) -> str:
-        """The name of its file for a method of ours, ``module:Class`` for any other."""
+        """Return the name of the file for a method of ours, ``module:Class`` for any other."""
         package, _, file = cls.__module__.rpartition(".")
         return file if package == self._package else f"{cls.__module__}:{cls.__qualname__}"
 
@@ -130,7 +130,7 @@ class MethodTable(Mapping[str, Conf], Generic[_Method]):
 
     @property
     def classes(self) -> Mapping[str, type]:
-        """The class of each registered method, by the ``name`` of its confs' ``model``."""
+        """Classes of the registered methods, by the ``name`` of their confs' ``model``."""
         self._complete()
         return self._classes
 
@@ -148,11 +148,10 @@ class MethodTable(Mapping[str, Conf], Generic[_Method]):
         """Build a method from the ``model`` entry of a conf.
 
         Args:
-            model_conf: ``name``, a registered method or the ``module:Class`` of one's own, and the
-                method's options.
+            model_conf: ``name``, a registered method or ``module:Class``, and the method's options.
 
         Raises:
-            ValueError: no such method exists, it is something else, or has no such option.
+            ValueError: no such method or option exists, or the class is not a method.
         """
         name = model_conf["name"]
         module, _, class_name = name.partition(":")
@@ -203,7 +202,7 @@ def register_feature(
     """Register the confs of the extractor that this decorates.
 
     Args:
-        confs: what each named conf has of its own, such as its ``model``'s options.
+        confs: entries of each named conf, such as options in ``model``.
         paper: authors, venue and year.
         dimensions: size of a descriptor, in words.
         matcher: the matcher conf to use by default.
@@ -230,8 +229,8 @@ def feature_conf(name: str) -> Conf:
     """Return a copy of a named feature conf.
 
     Args:
-        name: one of :data:`features`, or ``DESCRIBER+NAME``: the keypoints of the conf NAME,
-            read and resized as that conf says, described by another that has a ``detector``.
+        name: one of :data:`features`, or ``DESCRIBER+NAME``: the keypoints of the conf NAME, with
+            its preprocessing, described by another conf that has a ``detector``.
 
     Raises:
         ValueError: no conf has that name; lists those that exist.
@@ -260,8 +259,8 @@ def resolve_conf(conf: str | Mapping[str, Any], **options: Any) -> Conf:
     Args:
         conf: a name that :func:`feature_conf` knows, or a conf dict.
         options: entries of ``model`` to set, such as ``max_keypoints``; None leaves an entry as it
-            is. ``weights`` of ``official`` or ``featplug`` hold for all the networks of the conf, a
-            file for the first only.
+            is. ``weights`` of ``official`` or ``featplug`` apply to all networks of the conf, a
+            file only to the first.
 
     Raises:
         ValueError: no conf has that name, or ``max_keypoints`` is 0 or below -1.

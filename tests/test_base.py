@@ -70,7 +70,7 @@ def test_missing_features_are_rejected(key: str) -> None:
         ({"matches0": torch.tensor([0, 2, -1])}, "matches0"),
         ({"matches0": torch.tensor([0, 1, -2])}, "matches0"),
         ({"matching_scores0": torch.ones(2)}, "matching_scores0"),
-        ({"matching_scores0": torch.ones(3, dtype=torch.int64)}, "matching_scores0.*floats"),
+        ({"matching_scores0": torch.ones(3, dtype=torch.int64)}, "matching_scores0.*float"),
         ({"matching_scores0": torch.tensor([0.0, 1.1, 0])}, "matching_scores0"),
         ({"matching_scores0": torch.tensor([0.0, torch.nan, 0])}, "matching_scores0"),
     ],

@@ -28,7 +28,7 @@ from featplug.networks.contextdesc import (
     normalise_positions,
 )
 from featplug.networks.regional import RegionalNetwork
-from featplug.weights.loading import load_network, load_weights
+from featplug.weights.loading import load_network
 from featplug.weights.registry import WeightsRecord
 
 _COORDINATE_STEP = 1 / 32
@@ -61,8 +61,8 @@ class PatchSampler:
     Args:
         grey: H×W uint8.
         scales: N, σ of all keypoints of the image.
-        pyramid: sample each patch from the level of a Gaussian pyramid that its keypoint was
-            detected at (the released ``scale_diff``), not from the image itself.
+        pyramid: sample each patch from the level of a Gaussian pyramid at which its keypoint was
+            detected (the released ``scale_diff``), not from the image itself.
     """
 
     def __init__(self, grey: np.ndarray, scales: np.ndarray, pyramid: bool = False) -> None:
@@ -97,7 +97,7 @@ class PatchSampler:
         return standardise_patches(patches, _STANDARDISE_EPSILON)
 
     def _places(self, scales: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Octave and layer of SIFT's scale space that keypoints were detected in."""
+        """Return octave and layer of SIFT's scale space that keypoints were detected in."""
         if not self._pyramid:
             return np.zeros(len(scales), int), np.zeros(len(scales), int)
         return sift_levels(scales)
@@ -106,7 +106,7 @@ class PatchSampler:
 def _gaussian_pyramid(
     image: np.ndarray, first_octave: int, last_octave: int
 ) -> dict[tuple[int, int], np.ndarray]:
-    """Levels by (octave, layer), each octave of half the size and layers of σ 0.8 · 2^(layer/3)."""
+    """Return levels by (octave, layer); octaves halve the size, layers have σ 0.8 · 2^(layer/3)."""
     if first_octave < 0:
         image = cv2.resize(image, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
     camera = _CAMERA_SIGMA * 2.0**-first_octave
@@ -126,18 +126,14 @@ def _gaussian_pyramid(
 
 
 def _blur(image: np.ndarray, before: float, after: float) -> np.ndarray:
-    """Blur an image of one σ to another."""
+    """Blur an image from one σ to another."""
     return cv2.GaussianBlur(image, (0, 0), np.sqrt(max(after**2 - before**2, 0.01)))
 
 
 def quantise(descriptors: Tensor) -> Tensor:
-    """Round descriptors to bytes as the released code does for export.
+    """Round unit descriptors to bytes as the released code does for export.
 
-    Args:
-        descriptors: of unit length, any shape.
-
-    Returns:
-        uint8, 128 f + 128 cut off after the point; a component of exactly 1 wraps around to 0.
+    A component f becomes ⌊128 f + 128⌋, and exactly 1 wraps around to 0.
     """
     return (descriptors * 128 + 128).int().bitwise_and(255).byte()
 
@@ -145,16 +141,13 @@ def quantise(descriptors: Tensor) -> Tensor:
 def load_networks(
     conf: Mapping[str, Any],
 ) -> tuple[ContextDesc, RegionalNetwork, list[WeightsRecord]]:
-    """Load ContextDesc and the network that its regional features come from.
+    """Load ContextDesc and the network of its regional features, and return both and their files.
 
-    This is the backbone within the weights, or else the retrieval network in its own file.
+    The latter is the backbone within the weights, or else the retrieval network in its own file.
 
     Args:
         conf: ``checkpoint``, ``weights``, ``regional_checkpoint`` and ``regional_weights`` of
             :class:`ContextDescExtractor`.
-
-    Returns:
-        Both networks, and which files they are from.
 
     Raises:
         FileNotFoundError: weights are missing; the message says how to get them.
@@ -168,38 +161,29 @@ def load_networks(
                 f"regional_weights {conf['regional_weights']}."
             )
         return network, network.backbone, [record]
-    needed = network.visual_context.conv1.in_features
-    with torch.device("meta"):
-        regional = CaffeResNet50()
-    if needed != regional.num_channels:
+    needed, regional = network.visual_context.conv1.in_features, conf["regional_checkpoint"]
+    if needed != CaffeResNet50.num_channels:
         raise ValueError(
             f"{record.path} needs regional features of {needed} channels and has no network for "
-            f"them, but {conf['regional_checkpoint']} has {regional.num_channels}; choose other "
-            "weights."
+            f"them, but {regional} has {CaffeResNet50.num_channels}; choose other weights."
         )
-    other = load_weights(conf["regional_checkpoint"], conf["regional_weights"], regional)
-    return network, regional, [record, other]
+    retrieval, other = load_network(regional, conf["regional_weights"], CaffeResNet50)
+    return network, retrieval, [record, other]
 
 
-_DETECTOR = {"detector": {"name": "sift"}}
 _REGIONAL = {"regional_checkpoint": "contextdesc-regional"}
+
+
+def _conf(checkpoint: str, **options: Any) -> dict[str, Any]:
+    return {"model": {"detector": {"name": "sift"}, "checkpoint": checkpoint, **options}}
 
 
 @register_feature(
     {
-        "contextdesc": {"model": {**_DETECTOR, "checkpoint": "contextdesc", **_REGIONAL}},
-        "contextdesc-upright": {
-            "model": {
-                **_DETECTOR,
-                "checkpoint": "contextdesc-upright",
-                **_REGIONAL,
-                "upright": True,
-            }
-        },
+        "contextdesc": _conf("contextdesc", **_REGIONAL),
+        "contextdesc-upright": _conf("contextdesc-upright", **_REGIONAL, upright=True),
         # The paper's use without regional features.
-        "contextdesc-geo": {
-            "model": {**_DETECTOR, "checkpoint": "contextdesc", "visual_context": False}
-        },
+        "contextdesc-geo": _conf("contextdesc", visual_context=False),
     },
     paper="Luo et al., CVPR 2019",
     dimensions="128",
@@ -299,7 +283,7 @@ class ContextDescExtractor(Describer):
         return {"descriptors": descriptors.T, "matchability": matchability}
 
     def select(self, keypoints: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Turn keypoints upright, and count those that are now the same once."""
+        """Turn keypoints upright, and drop duplicates."""
         if not self.conf["upright"]:
             return keypoints
         positions, scales, _ = patch_frames(keypoints, self.conf["default_scale"])

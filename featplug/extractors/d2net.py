@@ -80,7 +80,7 @@ def detect(features: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _neighbourhoods(cells: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
-    """M×9 values around M×3 (channel, row, column) in h×w×C, and which lie inside the map."""
+    """Return M×9 values around M×3 (channel, row, column) in h×w×C, and which lie in the map."""
     height, width, num_channels = cells.shape
     shift = torch.arange(9, device=at.device)
     row = at[:, 1:2] + shift // 3 - 1
@@ -91,7 +91,7 @@ def _neighbourhoods(cells: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _corners(patches: Tensor) -> tuple[Tensor, Tensor]:
-    """Which M×9 neighbourhoods pass the edge test, and the sub-pixel step of those that do."""
+    """Return which M×9 neighbourhoods pass the edge test, and the sub-pixel steps of these."""
     (
         top_left, top, top_right, left, centre, right, bottom_left, bottom, bottom_right,
     ) = patches.unbind(1)  # fmt: skip
@@ -108,7 +108,7 @@ def _corners(patches: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _interpolate(features: Tensor, positions: Tensor) -> Tensor:
-    """Bilinear samples N×C of C×h×w at N×2 (row, column), all corners inside the map."""
+    """Sample C×h×w bilinearly at N×2 (row, column), inside the map; returns N×C."""
     cells = features.permute(1, 2, 0)
     low = positions.floor()
     top, left = low.long().unbind(1)
@@ -235,7 +235,7 @@ class D2NetExtractor(Extractor):
         return self._merge(levels, image)
 
     def _features(self, image: Tensor, size: tuple[int, int], previous: Tensor | None) -> Tensor:
-        """Feature map 1×512×h×w of one level, with the coarser levels added."""
+        """Compute the feature map 1×512×h×w of one level, with the coarser levels added."""
         if size != image.shape[-2:]:
             image = F.interpolate(image, size=size, mode="bilinear", align_corners=True)
         # Detection compares values exactly: under autocast the network may return float16.
@@ -249,11 +249,10 @@ class D2NetExtractor(Extractor):
     def _describe(
         self, features: Tensor, cells: Tensor, steps: Tensor, rank: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Cells N×2 (row, column), scores and descriptors of a level's usable detections."""
+        """Return cells N×2 (row, column), scores and descriptors of the usable detections."""
         positions = cells[:, 1:] + steps
         limit = positions.new_tensor(features.shape[-2:]) - 1
-        usable = (steps.abs() < 0.5) & (positions >= 0) & (positions <= limit)
-        usable = usable.all(1)
+        usable = ((steps.abs() < 0.5) & (positions >= 0) & (positions <= limit)).all(1)
         cells, positions = cells[usable], positions[usable]
         scores = features[cells[:, 0], cells[:, 1], cells[:, 2]] / rank
         kept = self._strongest(scores)
@@ -274,22 +273,16 @@ class D2NetExtractor(Extractor):
 
     def _merge(self, levels: list[dict[str, Tensor]], image: Tensor) -> dict[str, Tensor]:
         """Concatenate the levels and keep the strongest keypoints."""
-        if not levels:
-            return {
-                "keypoints": image.new_zeros((0, 2)),
-                "scores": image.new_zeros(0),
-                "descriptors": image.new_zeros((NUM_CHANNELS, 0)),
-                "scales": image.new_zeros(0),
-            }
-        merged = {
-            key: torch.cat([level[key] for level in levels], dim=int(key == "descriptors"))
-            for key in levels[0]
+        none = {
+            "keypoints": image.new_zeros((0, 2)),
+            "scores": image.new_zeros(0),
+            "descriptors": image.new_zeros((NUM_CHANNELS, 0)),
+            "scales": image.new_zeros(0),
         }
-        if len(merged["scores"]) > self.conf["max_keypoints"] >= 0:
-            kept = self._strongest(merged["scores"])
-            for key, value in merged.items():
-                merged[key] = value.index_select(int(key == "descriptors"), kept)
-        return merged
+        axes = {key: int(key == "descriptors") for key in none}
+        merged = {k: torch.cat([d[k] for d in (none, *levels)], axis) for k, axis in axes.items()}
+        kept = self._strongest(merged["scores"])
+        return {key: value.index_select(axes[key], kept) for key, value in merged.items()}
 
     def _strongest(self, scores: Tensor) -> Tensor:
         kept = strongest(scores.numpy(force=True), self.conf["max_keypoints"])

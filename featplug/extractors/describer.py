@@ -27,10 +27,7 @@ class Describer(Extractor):
             they are described; -1 leaves that to the detector.
     """
 
-    describer_conf: ClassVar[dict[str, Any]] = {
-        "detector": {"name": "sift"},
-        "max_keypoints": -1,
-    }
+    describer_conf: ClassVar[dict[str, Any]] = {"detector": {"name": "sift"}, "max_keypoints": -1}
 
     def __init__(self, conf: Mapping[str, Any] | None = None) -> None:
         super().__init__(conf)
@@ -46,11 +43,11 @@ class Describer(Extractor):
             keypoints: the output of :meth:`Extractor.detect`; any number, 0 too.
 
         Returns:
-            ``descriptors`` D×N and what else the matcher needs.
+            ``descriptors`` D×N and further arrays that the matcher needs.
         """
 
     def select(self, keypoints: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Choose or change the keypoints before the strongest are kept; by default all as found."""
+        """Select or change keypoints before the strongest are kept; by default none."""
         return keypoints
 
     def extract(self, image: Tensor) -> dict[str, Tensor]:
@@ -67,7 +64,7 @@ class Describer(Extractor):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What decides over the output; see :class:`Extractor`."""
+        """Options that the output depends on; see :class:`Extractor`."""
         detector = {"name": self.conf["detector"]["name"], **self.detector.settings}
         return {**super().settings, "detector": detector}
 
@@ -82,12 +79,12 @@ def patch_frames(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the frames at which patches are cut.
 
-    Only a detector with orientations (SIFT) has its σ in ``scales``. Those of any other detector
-    are levels of its image pyramid; its patches are upright, and as large as the level says.
+    Only a detector with orientations (SIFT) has σ in ``scales``. The ``scales`` of any other
+    detector are levels of its image pyramid; its patches are upright, and scaled with the level.
 
     Args:
         keypoints: the output of :meth:`Extractor.detect`.
-        default_scale: σ of keypoints found at the size of the image without orientation.
+        default_scale: σ of keypoints without orientation, in pixels of their level.
 
     Returns:
         Positions N×2 (x, y), scales N, the σ of the scale space in pixels, and orientations N,

@@ -37,17 +37,16 @@ def _conf(name: str) -> dict[str, Any]:
 class DOAPExtractor(Describer):
     """DOAP at any detector's keypoints, with the layers and the outputs that the weights have.
 
-    Paper and released files differ in how the networks were trained only, not in what they
-    compute. How patches are cut is not ours to reproduce: the networks were trained and tested on
-    the patches of data sets (the paper's test on whole images takes 3 times the radius of
-    Harris-affine regions). Here a patch is cut at the keypoint's frame, from a level of an image
-    pyramid with pixels of about its own size, and its width is an option.
+    Paper and released files differ in the training of the networks only. The networks were trained
+    and tested on the patches of data sets (the paper's test on whole images takes 3 times the
+    radius of Harris-affine regions). Here a patch is cut at the keypoint's frame, from the level of
+    an image pyramid whose pixels are about as large, and its width is an option.
 
     Conf:
         checkpoint, weights: see :func:`featplug.weights.loading.load_weights`.
         relative_radius: half of a patch's width, as a multiple of the keypoint's σ.
         default_scale: σ in pixels at keypoints of detectors without scales and orientations.
-        batch_size: patches that go through the network at a time; bounds memory, and changes
+        batch_size: patches in one pass through the network; bounds memory, and changes
             descriptors by rounding only (a bit may flip whose output is 0 to six digits).
         detector, max_keypoints: see :class:`Describer`.
 
@@ -78,7 +77,7 @@ class DOAPExtractor(Describer):
         return {"descriptors": F.normalize(outputs).t()}
 
     def outputs(self, image: Tensor, keypoints: dict[str, Tensor]) -> Tensor:
-        """Compute the network's outputs N×D, before any scaling, at keypoints of an image."""
+        """Compute the network's outputs N×D at keypoints of an image, before any scaling."""
         positions, scales, oris = (
             frame.numpy(force=True) for frame in patch_frames(keypoints, self.conf["default_scale"])
         )
@@ -95,14 +94,11 @@ class DOAPExtractor(Describer):
 
 
 def binary_descriptors(outputs: Tensor) -> dict[str, Tensor]:
-    """Turn outputs into binary descriptors; a bit is set where the output is positive.
-
-    Args:
-        outputs: N×D, before any scaling.
+    """Turn outputs N×D into binary descriptors; a bit is set where the output is positive.
 
     Returns:
-        ``descriptors`` D×N float32, plus or minus 1/√D, so that the product of two that differ in
-        h bits is 1 − 2·h/D, and ``descriptors_packed`` ⌈D/8⌉×N uint8.
+        ``descriptors`` D×N float32 of ±1/√D, so that the product of two that differ in h bits is
+        1 − 2·h/D, and ``descriptors_packed`` ⌈D/8⌉×N uint8.
     """
     bits = (outputs > 0).t()
     packed = np.packbits(bits.numpy(force=True), axis=0)

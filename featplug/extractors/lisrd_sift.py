@@ -48,12 +48,11 @@ class LISRDSIFTExtractor(Describer):
     Conf:
         checkpoint, weights: see :func:`featplug.weights.loading.load_weights`.
         official_reshape: mix up the dimensions as the released code does.
-        precise_upscale: False describes as OpenCV does by itself, and the authors; see
-            :func:`~.sift.describe_sift`.
+        precise_upscale: see :class:`~.sift.SIFT`; the authors' is False.
         descriptor_window: width of the descriptors' window, as a multiple of Lowe's 12σ; the
             authors' is 1. The conf ``lisrd-sift`` has that of the conf ``sift``.
-        root_sift: give RootSIFT, of unit length, in place of SIFT as OpenCV gives it.
-        detector, max_keypoints: see :class:`Describer`. The detector has to give ``scales`` and
+        root_sift: return RootSIFT, of unit length, instead of SIFT.
+        detector, max_keypoints: see :class:`Describer`. The detector must return ``scales`` and
             ``oris``, as SIFT does.
 
     Output: the detector's keypoints, and
@@ -82,12 +81,12 @@ class LISRDSIFTExtractor(Describer):
         """Describe keypoints of one image; see :class:`Describer`.
 
         Raises:
-            ValueError: the detector gives no scales or no orientations.
+            ValueError: the detector returns no scales or no orientations.
         """
         if not {"scales", "oris"} <= set(keypoints):
             raise ValueError(
                 "LISRD-SIFT needs keypoints with a scale and an orientation, which "
-                f"{self.conf['detector']['name']} does not give; take sift as detector."
+                f"{self.conf['detector']['name']} does not return; use sift as detector."
             )
         frames = {key: value.cpu().numpy() for key, value in keypoints.items()}
         grey = to_grey(image)
@@ -110,16 +109,9 @@ class LISRDSIFTExtractor(Describer):
 def describe_both(
     grey: np.ndarray, keypoints: Mapping[str, np.ndarray], window: float, precise_upscale: bool
 ) -> np.ndarray:
-    """Compute SIFT and upright SIFT.
+    """Compute SIFT and upright SIFT, 2×N×128, of N keypoints; see :func:`~.sift.describe_sift`.
 
-    Args:
-        grey: H×W uint8.
-        keypoints: ``keypoints``, ``scales`` and ``oris`` of N, as :class:`~.sift.SIFT` gives them.
-        window: width of the descriptor's window, as a multiple of Lowe's 12σ.
-        precise_upscale: see :func:`~.sift.describe_sift`.
-
-    Returns:
-        2×N×128 float32, whole numbers from 0 to 255.
+    ``keypoints`` are those of :class:`~.sift.SIFT`, with ``scales`` and ``oris``.
     """
     positions, scales, oris = (keypoints[key] for key in ("keypoints", "scales", "oris"))
     return np.stack(

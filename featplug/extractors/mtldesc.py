@@ -132,7 +132,7 @@ class MTLDescExtractor(Extractor):
     def _extract_level(
         self, level: np.ndarray, image_size: tuple[int, int], device: torch.device
     ) -> dict[str, Tensor]:
-        """Features of an H×W×3 uint8 image, descriptors N×128; sizes are (width, height)."""
+        """Extract from H×W×3 uint8, descriptors N×128; sizes are (width, height)."""
         size = (_network_side(level.shape[1]), _network_side(level.shape[0]))
         pixels = torch.from_numpy(_resize(level, size)).to(device).permute(2, 0, 1)
         # Detection compares scores exactly: under autocast the network may return float16.
@@ -175,7 +175,7 @@ class MTLDescExtractor(Extractor):
 
 
 def _network_side(side: int) -> int:
-    """The size that a side of the image is given for the network."""
+    """Return the multiple of 16 that a side of the image is resized to."""
     return max(_SIDE_MULTIPLE, _SIDE_MULTIPLE * round(side / _SIDE_MULTIPLE))
 
 

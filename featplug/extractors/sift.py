@@ -58,8 +58,8 @@ class SIFT(Extractor):
         contrast_threshold: smallest DoG response, as OpenCV defines it.
         edge_threshold: largest ratio of the principal curvatures.
         score: ``response_scale``, the response times σ, or ``response`` alone.
-        precise_upscale: doubling the image moves nothing; as OpenCV does it by default, keypoints
-            move by up to 0.25 px.
+        precise_upscale: double the image without moving keypoints; OpenCV's default moves them
+            by up to 0.25 px.
         descriptor_window: width of the descriptor's window, as a multiple of Lowe's 12σ.
     """
 
@@ -122,15 +122,15 @@ def describe_sift(
     window: float = 1.0,
     precise_upscale: bool = True,
 ) -> np.ndarray:
-    """Compute OpenCV's SIFT descriptors of any frames.
+    """Compute OpenCV's SIFT descriptors of any frames, with the options of :class:`SIFT`.
 
     Args:
         grey: H×W uint8.
         keypoints: N×2 (x, y).
         scales: N, σ of the scale space in pixels.
         oris: N, degrees from the x towards the y axis.
-        window: width of the descriptor's window, as a multiple of Lowe's 12σ.
-        precise_upscale: as for :class:`SIFT`; False is what OpenCV does by itself.
+        window: option ``descriptor_window``.
+        precise_upscale: option ``precise_upscale``.
 
     Returns:
         N×128 float32, whole numbers from 0 to 255.
@@ -157,7 +157,7 @@ def _opencv_sift(
     edge_threshold: float = 10.0,
     precise_upscale: bool = True,
 ) -> cv2.SIFT:
-    """Lowe's scale space, three layers an octave from σ = 1.6 on."""
+    """Return SIFT with Lowe's scale space: three layers per octave, the first of σ = 1.6."""
     return cv2.SIFT.create(
         nfeatures=max_detections,
         nOctaveLayers=3,
@@ -177,14 +177,10 @@ def _tensors(arrays: Mapping[str, np.ndarray], device: torch.device) -> dict[str
 
 
 def root_sift(descriptors: np.ndarray) -> np.ndarray:
-    """Turn SIFT into RootSIFT descriptors.
-
-    Args:
-        descriptors: N×128, not negative.
+    """Turn SIFT descriptors N×128 into RootSIFT, the square root of the L1-normalised descriptors.
 
     Returns:
-        The square root of the L1-normalised descriptors, N×128 float32 of unit length; a
-        descriptor of zeros stays zero.
+        N×128 float32 of unit length; a descriptor of zeros stays zero.
     """
     total = descriptors.sum(axis=1, keepdims=True)
     return np.sqrt(descriptors / np.maximum(total, np.finfo(np.float32).tiny)).astype(np.float32)

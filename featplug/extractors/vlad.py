@@ -1,9 +1,9 @@
-"""VLAD: an image's local descriptors summed up by how they differ from a vocabulary.
+"""VLAD: an image's local descriptors, summed up by their differences from a vocabulary.
 
 Jégou et al., "Aggregating Local Descriptors into a Compact Image Representation", CVPR 2010, with
-the intra-normalisation of Arandjelović and Zisserman, "All about VLAD", CVPR 2013, and, where asked
-for, the power law and the whitening of Jégou and Chum, "Negative Evidences and Co-occurrences in
-Image Retrieval", ECCV 2012. Needs no weights: all is learnt from the database's own features.
+the intra-normalisation of Arandjelović and Zisserman, "All about VLAD", CVPR 2013; optionally the
+power law and the whitening of Jégou and Chum, "Negative Evidences and Co-occurrences in Image
+Retrieval", ECCV 2012. It needs no weights: everything is learnt from the database's features.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -31,11 +31,11 @@ REVISION = 1
 """Revision of vocabularies and descriptors, see :mod:`featplug.io.artifact`."""
 _SAMPLE_IMAGES = 1024
 _SAMPLE_BYTES = 2**26
-"""Words are learnt from so many images, and so many bytes of their local descriptors."""
+"""Images, and bytes of their local descriptors, that words are learnt from."""
 _WHITENING_IMAGES = 2048
 _IMAGES_PER_COMPONENT = 4
-"""With fewer images than this per component a whitening would blow up noise: that of n − 1
-components, learnt from n images, makes all of them equally unlike."""
+"""Fewest images per component of a whitening. It amplifies noise with fewer: n − 1 components,
+learnt from n images, make all of them equally unlike."""
 
 
 @dataclass(frozen=True)
@@ -43,15 +43,15 @@ class VLADOptions:
     """How a vocabulary is learnt and used."""
 
     num_clusters: int = 256
-    """K, the number of words. Many short sums find photographs of the night more often than few
-    long ones of the same K·d."""
+    """Number of words, K. Many short sums find night photographs more often than few long ones of
+    the same K·d."""
     max_dimensions: int = 64
-    """Longer local descriptors are projected to so many principal components, d."""
+    """Number of principal components, d, that longer local descriptors are projected to."""
     power: float = 1.0
-    """Exponent of the power law that sums are put to, sign kept; 1 for none, 0.5 is usual."""
+    """Exponent of the power law of the sums, which keep their sign; 1 for none, 0.5 is usual."""
     num_components: int = 0
-    """Whitened principal components of the result, if there are images enough; 0 leaves all K·d as
-    they are."""
+    """Number of whitened principal components of the result, if there are enough images; 0 for no
+    whitening."""
     seed: int = 0
     """Seed of everything random."""
 
@@ -68,7 +68,7 @@ class VLADOptions:
 )
 @dataclass(frozen=True, eq=False)
 class Vocabulary:
-    """What VLAD has learnt from a database: float32 arrays."""
+    """Words and projections that VLAD has learnt from a database: float32 arrays."""
 
     options: VLADOptions
     centroids: np.ndarray
@@ -100,7 +100,7 @@ class Vocabulary:
         return _normalized(whitened if vector.any() else np.zeros_like(whitened))
 
     def encode_raw(self, descriptors: np.ndarray) -> np.ndarray:
-        """The same before whitening, K·d."""
+        """Return what :meth:`encode` whitens, K·d."""
         if descriptors.shape[1] == 0:
             return np.zeros(self.centroids.size, np.float32)
         local = unit_rows(descriptors)
@@ -118,7 +118,7 @@ class Vocabulary:
         return _normalized(_normalized(sums).ravel())
 
     def save(self, path: Path, metadata: Mapping[str, Any]) -> None:
-        """Write it as safetensors, with the options and ``metadata`` in it; appears when whole."""
+        """Write a safetensors file with the options and ``metadata``; it appears when whole."""
         arrays = {
             key: torch.from_numpy(np.ascontiguousarray(value))
             for key, value in vars(self).items()
@@ -163,7 +163,7 @@ def learn_vocabulary(sample: np.ndarray, options: VLADOptions) -> Vocabulary:
     if len(sample) < options.num_clusters:
         raise ValueError(
             f"A vocabulary of {options.num_clusters} words cannot be learnt from {len(sample)} "
-            "local descriptors; give more images."
+            "local descriptors; add more images."
         )
     empty = np.zeros(0, np.float32)
     local_mean = local_components = empty
@@ -185,22 +185,18 @@ def learn_whitening(vocabulary: Vocabulary, vectors: np.ndarray) -> Vocabulary:
     """
     from sklearn.decomposition import PCA
 
-    num = min(
-        vocabulary.options.num_components, vectors.shape[1], len(vectors) // _IMAGES_PER_COMPONENT
-    )
+    limit = len(vectors) // _IMAGES_PER_COMPONENT
+    num = min(vocabulary.options.num_components, vectors.shape[1], limit)
     if num < 2:
         raise ValueError(
             f"A whitening cannot be learnt from {len(vectors)} images; use vlad without."
         )
     solver = PCA(num, svd_solver="randomized", random_state=vocabulary.options.seed).fit(vectors)
     whitening = solver.components_.T / np.sqrt(solver.explained_variance_)
-    return Vocabulary(
-        vocabulary.options,
-        vocabulary.centroids,
-        vocabulary.local_mean,
-        vocabulary.local_components,
-        solver.mean_.astype(np.float32),
-        np.ascontiguousarray(whitening, np.float32),
+    return replace(
+        vocabulary,
+        mean=solver.mean_.astype(np.float32),
+        whitening=np.ascontiguousarray(whitening, np.float32),
     )
 
 
@@ -212,17 +208,17 @@ def own_vocabulary(
     overwrite: bool,
     database_may_change: bool,
 ) -> Vocabulary:
-    """Load the vocabulary of a feature file, or learn and save it if it is not there.
+    """Load the vocabulary of a feature file; learn and save it if it does not exist.
 
-    Learnt within bounded memory, from a draw of the images and of their descriptors.
+    It is learnt in bounded memory, from a sample of the images and of their descriptors.
 
     Args:
         path: the vocabulary's file.
         reader: the feature file, open.
-        database: the images to learn from; those without features are passed over.
-        options: how.
+        database: the images to learn from; those without features are skipped.
+        options: how to learn it.
         overwrite: learn it again.
-        database_may_change: load it also where it was learnt from other images.
+        database_may_change: load it even if it was learnt from other images.
 
     Raises:
         OtherContentsError: it was learnt with other options or features or from other images.
@@ -255,19 +251,10 @@ def own_vocabulary(
 
 
 def _provenance(options: VLADOptions, metadata: Mapping[str, str]) -> Provenance:
-    """Return the provenance that the metadata of a vocabulary stands for.
-
-    The file itself has neither time nor number of its own: learned again, it is the same.
-    """
-    return Provenance(
-        "vocabulary",
-        asdict(options),
-        inputs={
-            "features": metadata.get("features"),
-            "database images": metadata.get("database"),
-        },
-        revisions={"vlad": int(metadata.get("revision", 1))},
-    )
+    """Return the provenance in the metadata of a vocabulary, which is the same if learned again."""
+    inputs = {"features": metadata.get("features"), "database images": metadata.get("database")}
+    revisions = {"vlad": int(metadata.get("revision", 1))}
+    return Provenance("vocabulary", asdict(options), inputs=inputs, revisions=revisions)
 
 
 def _sample(reader: FeatureReader, names: Sequence[str], rng: np.random.Generator) -> np.ndarray:
@@ -303,12 +290,12 @@ def local_descriptors(
     if dimensions not in (None, len(descriptors)) and descriptors.size:
         raise ValueError(
             f"The descriptors of {name!r} in {reader.path} have {len(descriptors)} dimensions, "
-            f"those of the vocabulary {dimensions}; it is another feature's."
+            f"those of the vocabulary {dimensions}; use a vocabulary of this feature."
         )
     return descriptors
 
 
 def _normalized(vectors: np.ndarray) -> np.ndarray:
-    """Bring vectors along the last axis to unit length; those of zeros stay."""
+    """Scale vectors along the last axis to unit length; zeros stay."""
     lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return vectors / np.where(lengths > 0, lengths, 1)

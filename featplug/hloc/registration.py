@@ -162,9 +162,9 @@ def import_hloc() -> ModuleType:
     where = f"the hloc in {Path(hloc.__file__).parent}" if hloc.__file__ else "the folder hloc"
     version = str(getattr(hloc, "__version__", "without a version"))
     if not version[:1].isdigit():
-        raise _refused(f"{where} is not the localization toolbox")
+        raise _rejected(f"{where} is not the localization toolbox")
     if release(version) < MIN_VERSION:
-        raise _refused(f"{where} is {version}, too old for today's pycolmap")
+        raise _rejected(f"{where} is {version}, too old for today's pycolmap")
     try:
         from hloc import extract_features, match_features
         from hloc.utils.base_model import dynamic_load  # type: ignore[import-not-found]  # noqa: F401
@@ -172,14 +172,14 @@ def import_hloc() -> ModuleType:
         raise _not_importable(error) from error
     for module in (extract_features, match_features):
         if not isinstance(getattr(module, "confs", None), dict):
-            raise _refused(f"{where} is a fork: its {module.__name__} has no table of confs")
+            raise _rejected(f"{where} is a fork: its {module.__name__} has no table of confs")
     # imcui's: the same names, but its reader calls the option otherwise and passes over ours.
     if "resize_force" not in extract_features.ImageDataset.default_conf:
-        raise _refused(f"{where} is a fork, which reads images by other options, as imcui's does")
+        raise _rejected(f"{where} is a fork, which reads images by other options, as imcui's does")
     return hloc
 
 
-def _refused(reason: str) -> ImportError:
+def _rejected(reason: str) -> ImportError:
     return ImportError(
         f"{reason[0].upper()}{reason[1:]}; featplug needs {HLOC_ADDRESS} of version "
         f"{'.'.join(map(str, MIN_VERSION))} or later.",

@@ -1,4 +1,4 @@
-"""Keypoints: selection that several methods share, and the SIFT frames that formats store."""
+"""Selection of keypoints, and the SIFT frames that formats store."""
 
 from __future__ import annotations
 
@@ -11,15 +11,9 @@ _CHUNK = 8192
 
 
 def strongest(scores: np.ndarray, max_keypoints: int) -> np.ndarray:
-    """Return the indices of the keypoints with the highest scores.
+    """Return the ascending indices of the highest of N scores; of equal scores the first ones.
 
-    Args:
-        scores: N, higher is stronger.
-        max_keypoints: how many; -1 keeps all.
-
-    Returns:
-        Indices in ascending order, so that the method's own order is kept; of equal scores the
-        first ones are kept.
+    ``max_keypoints`` of -1 keeps all.
     """
     if max_keypoints < 0 or len(scores) <= max_keypoints:
         return np.arange(len(scores))
@@ -44,15 +38,15 @@ def sift_levels(scales: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def sift_frames(features: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Put keypoints, scales and orientations side by side, as COLMAP and VLFeat store them.
+    """Join keypoints, scales and orientations as COLMAP and VLFeat store them.
 
     Args:
         features: ``keypoints`` N×2 and, where available, ``scales`` N in pixels and ``oris``
             N, degrees from the x towards the y axis.
 
     Returns:
-        N×2 (x, y), N×3 (and scale) or N×4 (and orientation in radians) float32: as much as is
-        available. The origin is unchanged.
+        N×2 (x, y), N×3 (and scale) or N×4 (and orientation in radians) float32, as available. The
+        origin is unchanged.
     """
     columns = [np.asarray(features["keypoints"], np.float32)]
     if "scales" in features:
@@ -63,18 +57,18 @@ def sift_frames(features: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def from_sift_frames(frames: np.ndarray) -> dict[str, np.ndarray]:
-    """Split the frames that a format stores into keypoints, scales and orientations.
+    """Split frames of :func:`sift_frames` into keypoints, scales and orientations.
 
     Args:
-        frames: N×2, N×3 or N×4, see :func:`sift_frames`, or N×6: x, y and the affine shape
-            a11, a12, a21, a22, of which COLMAP's mean scale and orientation are taken.
+        frames: N×2, N×3, N×4, or N×6: x, y and the affine shape a11, a12, a21, a22, whose mean
+            scale and orientation are computed as by COLMAP.
 
     Returns:
         ``keypoints`` N×2 and, unless they are absent or all 0, ``scales`` N and ``oris`` N in
         degrees, all float32.
 
     Raises:
-        ValueError: the number of columns is another.
+        ValueError: the frames have another number of columns.
     """
     if frames.shape[1] not in (2, 3, 4, 6):
         raise ValueError(f"Keypoints have 2, 3, 4 or 6 columns, not {frames.shape[1]}.")
@@ -102,8 +96,7 @@ def non_maximum_suppression(scores: np.ndarray, threshold: float, radius: int) -
         radius: pixels that are cleared to each side; 0 keeps every pixel above the threshold.
 
     Returns:
-        N×2 int64 (row, column) by falling score; equal scores by row, then column, and so are
-        they preferred.
+        N×2 int64 (row, column) by falling score, then by row, then by column.
     """
     height, width = scores.shape
     candidates = np.flatnonzero(scores >= threshold)

@@ -1,8 +1,7 @@
 """Patches around keypoints: square windows, scaled and turned with a keypoint's frame.
 
-Many patches are one OpenCV remap of a tall map, which costs a fraction of a call for each. They are
-sampled on the grid of :func:`patch_grid`, at a keypoint's frame as SIFT defines it (Lowe, IJCV
-2004, section 5), with orientations in degrees from the x towards the y axis.
+Many patches are sampled by one OpenCV remap of a tall map, on the grid of :func:`patch_grid`, at a
+keypoint's frame as SIFT defines it (Lowe, IJCV 2004, section 5).
 """
 
 from __future__ import annotations
@@ -17,13 +16,9 @@ _CHUNK = 128
 
 
 def patch_grid(
-    keypoints: np.ndarray,
-    radii: np.ndarray,
-    oris: np.ndarray,
-    size: int,
-    centred: bool = True,
+    keypoints: np.ndarray, radii: np.ndarray, oris: np.ndarray, size: int, centred: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Compute where in the image the pixels of patches lie.
+    """Compute the positions of the pixels of patches, as x and y, N×size×size float32 each.
 
     Args:
         keypoints: N×2 (x, y), the centres of the patches.
@@ -31,11 +26,8 @@ def patch_grid(
         oris: N, the direction of a patch's rows, degrees from the x towards the y axis.
         size: pixels along a side of a patch.
         centred: the grid is symmetric about the keypoint, its pixels tile the window. False: it
-            starts on the window's upper left corner, as ContextDesc's does, and is half a pixel
+            starts at the window's upper left corner, as ContextDesc's does, and is half a pixel
             of the patch off centre.
-
-    Returns:
-        x and y of each patch pixel, each N×size×size float32.
     """
     steps = (2 * np.arange(size) + (1 if centred else 0)) / size - 1
     angles = np.deg2rad(np.asarray(oris, np.float64))
@@ -59,15 +51,11 @@ def sample_patches(
     centred: bool = True,
     coordinate_step: float | None = None,
 ) -> np.ndarray:
-    """Sample patches from an image, bilinearly, its border replicated.
+    """Sample N×size×size float32 bilinearly at frames of :func:`patch_grid`; the border repeats.
 
     A window much larger than ``size`` is sampled sparsely; :func:`sample_patches_from_pyramid`
-    smooths it first. The frames are those of :func:`patch_grid`. Sampled positions are rounded to
-    multiples of ``coordinate_step``: OpenCV before 5 rounds to 1/32 pixel, and so did what was
-    trained with it.
-
-    Returns:
-        N×size×size float32.
+    smooths it first. Positions are rounded to multiples of ``coordinate_step``: OpenCV before 5
+    rounds to 1/32 pixel, also for networks that were trained with it.
     """
     keypoints, radii, oris = (np.asarray(v) for v in (keypoints, radii, oris))
     patches = np.empty((len(keypoints), size, size), np.float32)
@@ -89,13 +77,9 @@ def sample_patches(
 
 
 def gaussian_pyramid(image: np.ndarray) -> list[np.ndarray]:
-    """Halve an image again and again: pixel (x, y) of level n lies at (2ⁿx, 2ⁿy).
+    """Halve an image H×W float32 until a side has 1 pixel; the image itself is level 0.
 
-    Args:
-        image: H×W float32.
-
-    Returns:
-        The levels, the image itself first, until a side has fewer than 2 pixels.
+    Pixel (x, y) of level n lies at (2ⁿx, 2ⁿy).
     """
     levels = [image]
     while min(levels[-1].shape) > 1:
@@ -110,12 +94,9 @@ def sample_patches_from_pyramid(
     oris: np.ndarray,
     size: int,
 ) -> np.ndarray:
-    """Sample patches, each from the level of a pyramid whose pixels are about its own.
+    """Sample N×size×size float32, each patch from the level with pixels of about its size.
 
     The pyramid is that of :func:`gaussian_pyramid`, the frames are those of :func:`patch_grid`.
-
-    Returns:
-        N×size×size float32.
     """
     keypoints, radii, oris = (np.asarray(v, np.float64) for v in (keypoints, radii, oris))
     pixel = np.maximum(2 * radii / size, 1)
@@ -131,14 +112,9 @@ def sample_patches_from_pyramid(
 
 
 def standardise_patches(patches: np.ndarray, epsilon: float) -> np.ndarray:
-    """Subtract each patch's mean and divide by its standard deviation.
+    """Subtract the mean of patches N×S×S and divide by the population's standard deviation.
 
-    Args:
-        patches: N×S×S float32.
-        epsilon: added to the standard deviation, that of the population.
-
-    Returns:
-        N×S×S float32; a patch without contrast is all zeros.
+    ``epsilon`` is added to the deviation. A patch without contrast becomes zeros.
     """
     mean = patches.mean((1, 2), keepdims=True, dtype=np.float64)
     deviation = patches.std((1, 2), keepdims=True, dtype=np.float64) + epsilon

@@ -2,8 +2,8 @@
 
 Pautrat et al., "Online Invariance Selection for Local Feature Descriptors", ECCV 2020, section 3.2
 and equation 7. A keypoint's meta descriptors are interpolated between those of its image's tiles,
-so that their scalar products follow from the products of the tiles alone, exactly: 9×9 numbers for
-each head in place of 1024 for each keypoint.
+so that their scalar products follow exactly from the products of the tiles alone: 9×9 numbers for
+each head instead of 1024 for each keypoint.
 """
 
 from __future__ import annotations
@@ -19,12 +19,11 @@ from featplug.matchers.similarities import Nearest, chunk_rows, look_back, reduc
 from featplug.methods import register_matcher
 
 _TILE_COLUMNS = 1024
-"""On the CPU so many columns are computed at a time, for the heads' products to stay in the
-cache."""
+"""Columns that a CPU computes at a time, so that the heads' products stay in the cache."""
 
 
 def tile_weights(grid: Tensor, num_rows: int, num_columns: int) -> Tensor:
-    """Bilinear weights of the tiles at keypoints, with zeros beyond the border.
+    """Compute bilinear weights of the tiles at keypoints, with zeros beyond the border.
 
     Args:
         grid: 2×N (x, y), −1 to 1 from border to border of the image.
@@ -46,7 +45,7 @@ def tile_weights(grid: Tensor, num_rows: int, num_columns: int) -> Tensor:
 def meta_factors(
     features0: Mapping[str, Tensor], features1: Mapping[str, Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """Factors of the products of two images' normalised meta descriptors.
+    """Compute factors of the products of two images' normalised meta descriptors.
 
     Args:
         features0: ``meta_descriptors`` H×M×rows×columns, of the tiles of each of H heads, and
@@ -195,7 +194,7 @@ class LISRDMatcher(Matcher):
     def _nearest(
         self, left: Tensor, right: Tensor, meta_left: Tensor, meta_right: Tensor
     ) -> Nearest:
-        """Nearest neighbours, from H×D×N0, H×D×N1 and the factors of the meta similarities."""
+        """Find nearest neighbours from H×D×N0, H×D×N1 and the factors of meta similarities."""
         is_l2 = self.conf["distance"] == "l2"
         if is_l2:
             # −|a − b|² = 2a·b − |a|² − |b|², exact for the whole numbers of SIFT.
@@ -212,7 +211,7 @@ class LISRDMatcher(Matcher):
 
 
 def _by_head(descriptors: Tensor, metas: Tensor) -> Tensor:
-    """Descriptors as H×D×N float32, for the H heads of the meta descriptors."""
+    """Return descriptors as H×D×N float32, for the H heads of the meta descriptors."""
     num_heads = len(metas)
     if metas.ndim != 4 or len(descriptors) % num_heads:
         raise ValueError(

@@ -2,8 +2,8 @@
 
 The options and tests are those of hloc (``hloc/matchers/nearest_neighbor.py``); the ratio test is
 Lowe's (IJCV 2004, section 7.1). For every metric the similarities of two images are one matrix
-product. CPUs with bfloat16 instructions decide most rows of a ratio test on ``dot`` by a product
-in bfloat16 first; the matches are those of float32.
+product. CPUs with bfloat16 instructions decide most rows of a ratio test on ``dot`` by a bfloat16
+product first; the matches are those of float32.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class NearestNeighbor(Matcher):
         }
 
     def _exact(self, left: Tensor, right: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Each row's nearest neighbour, its distance, and whether it passes all tests."""
+        """Return each row's nearest neighbour, its distance, and whether it passes all tests."""
         several = min(left.shape[1], right.shape[1]) > 1
         with_ratio = several and self.conf["ratio_threshold"] is not None
         rows = chunk_rows(right, self.memory_budget - left.nbytes - right.nbytes)
@@ -113,7 +113,7 @@ class NearestNeighbor(Matcher):
         return nearest.column, self._distance(nearest.best, dim), valid
 
     def _screened(self, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
-        """What :meth:`_exact` returns, or None where bfloat16 is of no use."""
+        """Return the same as :meth:`_exact`, or None if bfloat16 does not help."""
         dim, mutual = len(left), self.conf["do_mutual_check"]
         # The float32 factors, those in bfloat16, and what making these takes for a while.
         spent = 3 * (left.nbytes + right.nbytes)
@@ -169,7 +169,7 @@ class NearestNeighbor(Matcher):
     def _factors(
         self, features0: Mapping[str, Tensor], features1: Mapping[str, Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """K×N0 and K×N1 float32, whose products grow as the distance falls."""
+        """Return K×N0 and K×N1 float32, whose products grow as the distance falls."""
         if self.conf["metric"] == "hamming":
             return _signs(features0), _signs(features1)
         left, right = features0["descriptors"].float(), features1["descriptors"].float()
@@ -187,7 +187,7 @@ class NearestNeighbor(Matcher):
         )
 
     def _distance(self, product: Tensor, dim: int) -> Tensor:
-        """The squared distance (``dot``, ``l2``) or the number of bits of a product."""
+        """Return the squared distance (``dot``, ``l2``) or the number of bits of a product."""
         if self.conf["metric"] == "dot":
             return 2 * (1 - product)
         if self.conf["metric"] == "l2":
@@ -195,7 +195,7 @@ class NearestNeighbor(Matcher):
         return (dim - product) / 2
 
     def _score(self, distance: Tensor, dim: int) -> Tensor:
-        """The score in [0, 1] of what :meth:`_distance` returns."""
+        """Return the score in [0, 1] of a result of :meth:`_distance`."""
         if self.conf["metric"] == "dot":
             return (1 - distance / 4).clamp(0, 1)
         if self.conf["metric"] == "l2":
@@ -204,7 +204,7 @@ class NearestNeighbor(Matcher):
 
 
 def _signs(features: Mapping[str, Tensor]) -> Tensor:
-    """Binary descriptors as D×N float32 of -1 and 1; their product is D - 2·bits, exactly."""
+    """Return binary descriptors as D×N float32 of ±1, whose product is exactly D - 2·bits."""
     descriptors, packed = features["descriptors"], features.get("descriptors_packed")
     if packed is None:
         bits = descriptors > 0

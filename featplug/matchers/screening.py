@@ -1,14 +1,13 @@
-"""Nearest neighbours that bfloat16 products decide beyond doubt.
+"""Nearest neighbours that bfloat16 products decide with certainty.
 
-A CPU with bfloat16 instructions multiplies matrices several times as fast in bfloat16 as in
-float32, and the ratio test leaves most rows a wide margin. The similarities of all pairs are
-computed in bfloat16, each with a bound of its error. A row that passes or fails its tests for all
-similarities within the bounds is decided; only the others need float32.
+CPUs with bfloat16 instructions multiply matrices several times as fast in bfloat16 as in float32.
+All similarities are computed in bfloat16, with bounds of their errors. A row that passes or fails
+its tests for all similarities within the bounds is decided; only the others need float32.
 
 Two things keep the bounds narrow. The descriptors are centred, as rounding errors are relative to
 their length: a·b = a·m + m·(b - m) + (a - m)·(b - m). And the product is a cost, t - a·b with t the
-greatest possible similarity, whose rounding error is relative to it, small for near neighbours.
-Both are further dimensions of the factors.
+greatest possible similarity, whose relative rounding error is small for near neighbours. Both are
+further dimensions of the factors.
 """
 
 from __future__ import annotations
@@ -30,14 +29,14 @@ _INFINITY = torch.tensor(torch.inf, dtype=torch.bfloat16).view(torch.int16).item
 
 
 class Screened(NamedTuple):
-    """What is known of each row, N0 each."""
+    """Decisions on the rows, N0 each."""
 
     column: Tensor
-    """The row's nearest neighbour where the row is accepted."""
+    """Nearest neighbour of a row that is accepted."""
     accepted: Tensor
-    """The row passes all tests."""
+    """Whether the row passes all tests."""
     undecided: Tensor
-    """The row may pass or fail."""
+    """Whether the row may pass or fail."""
 
 
 class Costs(NamedTuple):
@@ -48,11 +47,11 @@ class Costs(NamedTuple):
     right: Tensor
     """K×N1 bfloat16."""
     bound0: Tensor
-    """N0: the greatest error in each row, but for the rounding of the product to bfloat16."""
+    """N0: the greatest error in each row, without the rounding of the product to bfloat16."""
     bound1: Tensor
     """N1: the same in each column."""
     offset: Tensor
-    """Scalar, so great that no product is negative."""
+    """Scalar that is large enough to make all products positive."""
 
 
 def has_native_bfloat16() -> bool:
@@ -75,14 +74,14 @@ def screen(
         left: D×N0 float32 on the CPU, unit vectors.
         right: the same of the other image, D×N1.
         memory: bytes that the products held at a time may take.
-        passes: whether the largest and the second largest similarity of a row or column pass the
-            tests; a larger first and a smaller second one must never hurt.
+        passes: returns whether the largest and the second largest similarity of a row or column
+            pass the tests; a larger first and a smaller second one must never hurt.
         mutual: accept a row only if it is the nearest neighbour of its own nearest neighbour,
             and passes the tests from that side, too.
 
     Returns:
-        None where too many rows are undecided to be worth it, or the descriptors are far from
-        unit length or not finite.
+        None if too many rows are undecided, or the descriptors are far from unit length or not
+        finite.
     """
     costs = make_costs(left, right)
     if costs is None:
@@ -108,12 +107,10 @@ def screen(
 
 
 def make_costs(left: Tensor, right: Tensor) -> Costs | None:
-    """Factors of the costs of D×N0 and D×N1 float32 descriptors, and bounds of their errors.
+    """Compute factors of the costs of D×N0 and D×N1 float32 descriptors, and bounds of the errors.
 
-    The errors are against similarities in float32, in whatever order these are summed up.
-
-    Returns:
-        None for descriptors that are far from unit length or not finite.
+    Errors are relative to float32 similarities, whatever the order of their sums. The result is
+    None for descriptors that are far from unit length or not finite.
     """
     centre = (left.mean(1) + right.mean(1)) / 2
     length0, length1 = _norm(left).max(), _norm(right).max()
@@ -123,9 +120,8 @@ def make_costs(left: Tensor, right: Tensor) -> Costs | None:
     rounded0, norm0, error0 = _round(left, centre)
     rounded1, norm1, error1 = _round(right, centre)
     # Cauchy-Schwarz: |a·b - a'·b'| <= |a - a'| |b| + |a'| |b - b'|.
-    # Beside it, float32 rounds sums of K terms K times. All sums, those of the similarities that
-    # the costs stand for included, come to no more than 10 longest²; 2^-23 is the rounding of an
-    # instruction that truncates.
+    # Besides, float32 rounds sums of K terms K times. All sums, also those of the similarities, are
+    # at most 10 longest²; 2^-23 is the rounding of an instruction that truncates.
     slack = 10 * longest**2 * (len(left) + 8) * 2.0**-23
     bound0 = error0 * norm1.max() + (norm0 + error0) * error1.max() + slack
     bound1 = error1 * norm0.max() + (norm1 + error1) * error0.max() + slack
@@ -142,19 +138,19 @@ def make_costs(left: Tensor, right: Tensor) -> Costs | None:
 
 
 def _round(descriptors: Tensor, centre: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Centred descriptors in bfloat16, their norms before, and the norms of what was rounded."""
+    """Return centred descriptors in bfloat16, their norms before, and the norms of the errors."""
     centred = descriptors - centre[:, None]
     rounded = centred.bfloat16()
     return rounded, _norm(centred), _norm(centred - rounded.float())
 
 
 def _norm(descriptors: Tensor) -> Tensor:
-    """Length of each column; several times as fast as ``torch.linalg.norm`` is across rows."""
+    """Return the length of each column, several times as fast as ``torch.linalg.norm``."""
     return descriptors.square().sum(0).sqrt()
 
 
 def _split(values: Tensor) -> Tensor:
-    """N float32 as the sum of three rows of bfloat16, 3×N."""
+    """Split N float32 into three rows of bfloat16, 3×N, whose sum they are."""
     parts = []
     for _ in range(3):
         parts.append(values.bfloat16())
@@ -163,23 +159,19 @@ def _split(values: Tensor) -> Tensor:
 
 
 def _interval(costs: Costs, cost: Tensor, bound: Tensor) -> tuple[Tensor, Tensor]:
-    """Least and greatest similarity behind a cost."""
-    # Rounding is monotonic: it holds for the smallest costs of a row what holds for every cost.
+    """Return the least and greatest similarity that a cost can have."""
+    # Rounding is monotonic, so the bound of every cost holds for the smallest costs of a row.
     error = cost * _OUTPUT_ROUNDING + bound
     similarity = costs.offset - cost
     return similarity - error, similarity + error
 
 
 def _smallest(costs: Costs, rows: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Each row's smallest cost, as column and value, its second, and each column's of the rest.
-
-    As in :func:`~featplug.matchers.similarities.reduce_similarities`, with smallest for largest.
-    """
+    """Return :func:`~.similarities.reduce_similarities` with the smallest for the largest."""
     num0, num1 = len(costs.left), costs.right.shape[1]
     buffer = costs.left.new_empty(min(rows, num0), num1)
     columns = torch.empty(num0, dtype=torch.int64)
-    best = torch.empty(num0, dtype=torch.int16)
-    second = torch.empty(num0, dtype=torch.int16)
+    best, second = torch.empty(2, num0, dtype=torch.int16)
     others = torch.full((num1,), _INFINITY, dtype=torch.int16)
     for start in range(0, num0, rows):
         chunk = slice(start, start + rows)

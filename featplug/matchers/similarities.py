@@ -1,7 +1,7 @@
-"""Similarities of two images' descriptors, reduced to what the tests of nearest neighbours need.
+"""Similarities of two images' descriptors, reduced to the values that nearest neighbours need.
 
-The matrix of the similarities is computed some rows at a time and each chunk is reduced while it
-is in the cache: memory is bounded, and the reductions cost little next to the product.
+The matrix is computed in chunks of rows, and each chunk is reduced while it is in the cache: memory
+is bounded, and the reductions cost little compared to the product.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _CHUNK_ROWS = 256
 
 
 class Nearest(NamedTuple):
-    """What the similarity matrix N0×N1 is reduced to."""
+    """Maxima of the similarity matrix N0×N1."""
 
     column: Tensor
     """N0: the column of each row's maximum."""
@@ -31,7 +31,7 @@ class Nearest(NamedTuple):
 
 
 def chunk_rows(factor: Tensor, memory: int) -> int:
-    """How many rows of similarities to compute at a time, at least one.
+    """Return how many rows of similarities to compute at a time, at least one.
 
     Args:
         factor: K×N1, the right factor; the similarities have its type and device.
@@ -70,13 +70,13 @@ def reduce_blocks(
     """Reduce similarities of any kind.
 
     Args:
-        block: computes the similarities R×N1 of R rows. Its result is written to, and may be
+        block: computes the similarities R×N1 of R rows. Its result is modified, and may be
             overwritten by the next call.
         left: ...×N0, of the type and on the device of the similarities.
         right: ...×N1.
         rows: how many rows to compute at a time.
-        second: give each row's second largest similarity.
-        others: give each column's largest one without the rows' maxima.
+        second: return each row's second largest similarity.
+        others: return each column's largest one without the rows' maxima.
     """
     num0, num1 = left.shape[-1], right.shape[-1]
     columns = torch.empty(num0, dtype=torch.int64, device=left.device)
@@ -99,13 +99,14 @@ def reduce_blocks(
 
 
 def look_back(column: Tensor, best: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
-    """The same from the columns' side, from what :class:`Nearest` holds.
+    """Return which rows are mutual nearest neighbours, and the second values of their columns.
 
-    A column's largest values are among the maxima of the rows that chose it and ``others``.
+    A column's largest values are among ``others`` and the maxima of the rows that chose it. The
+    arguments are those of :class:`Nearest`.
 
     Returns:
         N0 bool, whether the row is the nearest neighbour of its own nearest neighbour (of equal
-        rows the first), and N0, that neighbour's second largest value where it is.
+        rows the first), and N0, the second largest value of a mutual neighbour's column.
     """
     rows = torch.arange(len(best), dtype=torch.int32, device=best.device)
     highest = others.scatter_reduce(0, column, best, "amax")
@@ -119,7 +120,7 @@ def look_back(column: Tensor, best: Tensor, others: Tensor) -> tuple[Tensor, Ten
 
 
 def _argmax(values: Tensor) -> Tensor:
-    """Column of each row's maximum; on the CPU by numpy, whose argmax is vectorised."""
+    """Return the column of each row's maximum, on the CPU by numpy's vectorised argmax."""
     if values.device.type == "cpu":
         return torch.from_numpy(values.numpy().argmax(1))
     return values.argmax(1)

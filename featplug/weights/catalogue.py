@@ -1,4 +1,4 @@
-"""What can be chosen: every conf with its paper, weights and licence."""
+"""All confs with their papers, weights and licences."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from featplug.weights.registry import preferred_entries
 
 @dataclass(frozen=True)
 class ConfStatus:
-    """One conf."""
+    """One conf, and the files of its weights."""
 
     name: str
     kind: str
@@ -26,36 +26,26 @@ class ConfStatus:
     describes: bool
     """Whether it can describe the keypoints of other confs."""
     weights: dict[str, WeightsStatus | None]
-    """Checkpoint of each network, unless another one's file includes it, to the file that is used
-    or, if it is missing, the one to get; None where no file is known."""
+    """File that each network is loaded from or, if it is missing, the file to get, by the network's
+    checkpoint; None where no file is known. A network that another's file includes is left out."""
 
     @property
     def is_ready(self) -> bool:
         """Whether all the weights it needs are available."""
-        return all(
-            status is not None and status.how not in ("missing", "damaged")
-            for status in self.weights.values()
-        )
+        return all(s and s.how not in ("missing", "damaged") for s in self.weights.values())
 
 
 def list_confs(table: MethodTable[Any] = features) -> list[ConfStatus]:
     """List the confs of a table, and report whether their weights are present."""
-    return [
-        ConfStatus(
-            name,
-            table.kind,
-            conf.get("paper"),
-            conf.get("dimensions"),
-            conf.get("matcher"),
-            "detector" in conf["model"],
-            _weights(conf["model"]),
-        )
-        for name, conf in table.items()
-    ]
+    confs = []
+    for name, conf in table.items():
+        paper, dimensions, matcher = map(conf.get, ("paper", "dimensions", "matcher"))
+        describes, weights = "detector" in conf["model"], _weights(conf["model"])
+        confs.append(ConfStatus(name, table.kind, paper, dimensions, matcher, describes, weights))
+    return confs
 
 
 def _weights(model: Mapping[str, Any]) -> dict[str, WeightsStatus | None]:
-    """Find what each of a conf's networks would be loaded from."""
     chosen: dict[str, WeightsStatus | None] = {}
     included: set[str] = set()
     for checkpoint in _checkpoints(model):
@@ -72,7 +62,7 @@ def _checkpoints(model: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _chosen(checkpoint: str) -> WeightsStatus | None:
-    """The file that :func:`featplug.weights.loading.load_weights` chooses by itself."""
+    """Return the file that :func:`featplug.weights.loading.load_weights` chooses by itself."""
     statuses = [weights_status(entry) for entry in preferred_entries(checkpoint)]
-    there = [status for status in statuses if status.path is not None]
-    return next(iter(there + statuses), None)
+    present = [status for status in statuses if status.path is not None]
+    return next(iter(present + statuses), None)

@@ -1,8 +1,8 @@
 """Checkpoint files: read without running code, converted, compared with a network.
 
-A PyTorch checkpoint is a pickle, and a pickle can call any function. Files are therefore read
-with ``weights_only=True``, which builds tensors and plain values; besides, only what training
-scripts commonly leave in a checkpoint is allowed, ``argparse.Namespace`` and numpy numbers.
+A PyTorch checkpoint is a pickle, and a pickle can call any function. Files are therefore read with
+``weights_only=True``, which builds tensors and plain values only. Two things that training scripts
+commonly leave in a checkpoint are also allowed: ``argparse.Namespace`` and numpy numbers.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 
-class _RefusedError(Exception):
-    """A pickle needs what is not allowed; the message says what."""
+class _RejectedError(Exception):
+    """A pickle needs something that is not allowed; the message names it."""
 
 
 class _NumberType:
@@ -34,7 +34,7 @@ class _NumberType:
 
     def __init__(self, code: object, *_: object) -> None:
         if not isinstance(code, str) or not re.fullmatch("b1|[iu][1248]|f[248]", code):
-            raise _RefusedError(f"numpy.dtype({code!r})")
+            raise _RejectedError(f"numpy.dtype({code!r})")
         self.dtype = np.dtype(code)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
@@ -42,14 +42,11 @@ class _NumberType:
             self.dtype = self.dtype.newbyteorder(">")
 
 
-def _number(kind: object, content: object) -> np.generic:
+def _number(kind: Any, content: Any) -> np.generic:
     """Stand in for ``numpy.core.multiarray.scalar``, for the same reason."""
-    if (
-        not isinstance(kind, _NumberType)
-        or not isinstance(content, bytes)
-        or len(content) != kind.dtype.itemsize
-    ):
-        raise _RefusedError("a numpy number of another size than its type's")
+    is_number = isinstance(kind, _NumberType) and isinstance(content, bytes)
+    if not is_number or len(content) != kind.dtype.itemsize:
+        raise _RejectedError("a numpy number of another size than its type's")
     return np.frombuffer(content, kind.dtype)[0]
 
 
@@ -78,9 +75,9 @@ _DAMAGE = (
 
 
 def git_blob_id(path: Path) -> str:
-    """Compute the SHA-1 by which git knows the content of a file, as 40 hexadecimal digits."""
+    """Compute git's SHA-1 of the content of a file, as 40 hexadecimal digits."""
     with path.open("rb") as file:
-        # An identity that others published, not a defence: whoever can forge it can do without.
+        # An identity that others published, not a defence.
         digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
         while chunk := file.read(2**20):
             digest.update(chunk)
@@ -90,7 +87,7 @@ def git_blob_id(path: Path) -> str:
 def state_sha256(state: Mapping[str, Tensor]) -> str:
     """Compute the SHA-256 of a state dict: names, types, shapes and values, in order of names.
 
-    The bytes of a safetensors file do not serve, for the order of its metadata is not fixed.
+    The hash of a safetensors file would not do, as the order of its metadata is not fixed.
     """
     digest = hashlib.sha256()
     for key, tensor in sorted(state.items()):
@@ -102,12 +99,9 @@ def state_sha256(state: Mapping[str, Tensor]) -> str:
 def save_readable(
     state: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write a safetensors file that others may read; safetensors itself leaves it to its owner.
+    """Write contiguous tensors, which share no memory, to a safetensors file that others may read.
 
-    Args:
-        state: contiguous tensors that share no memory.
-        path: the file.
-        metadata: to keep in it.
+    safetensors itself makes the file readable for its owner only.
     """
     save_file(dict(state), path, dict(metadata or {}))
     path.chmod(0o644)
@@ -139,7 +133,7 @@ def read_torch(path: Path) -> Any:
     Raises:
         ValueError: the file is damaged, of another kind, or needs more than tensors and values.
     """
-    head = refuse_pages(path)
+    head = reject_pages(path)
     is_zip = head.startswith(b"PK")
     if not is_zip and not head.startswith(_LEGACY_MAGIC):
         raise _not_torch(path, head)
@@ -148,17 +142,17 @@ def read_torch(path: Path) -> Any:
     try:
         with torch.serialization.safe_globals(_ALLOWED_GLOBALS):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
-    except _RefusedError as error:
-        raise _refused(path, f"needs {error}") from error
+    except _RejectedError as error:
+        raise _rejected(path, f"needs {error}") from error
     except _DAMAGE as error:
         needed = re.search(r"GLOBAL (\S+)", str(error))
         if isinstance(error, pickle.UnpicklingError) and needed:
-            raise _refused(path, f"needs {needed[1]}") from error
+            raise _rejected(path, f"needs {needed[1]}") from error
         reason = str(error).rpartition("WeightsUnpickler error: ")[2].strip()
         raise damaged(path, reason or type(error).__name__) from error
 
 
-def _refused(path: Path, reason: str) -> ValueError:
+def _rejected(path: Path, reason: str) -> ValueError:
     return ValueError(
         f"{path} is rejected because it {reason}, which could run code; "
         "have its tensors alone saved with torch.save(model.state_dict(), ...)."
@@ -172,7 +166,7 @@ def damaged(path: Path, reason: str) -> ValueError:
 
 
 def _open_safetensors(path: Path) -> Any:
-    refuse_pages(path)
+    reject_pages(path)
     try:
         return safe_open(path, "pt")
     except SafetensorError as error:
@@ -181,12 +175,8 @@ def _open_safetensors(path: Path) -> Any:
         ) from error
 
 
-def refuse_pages(path: Path) -> bytes:
-    """Reject an empty file and a saved web page; return the first bytes of any other.
-
-    Raises:
-        ValueError: it is such a file.
-    """
+def reject_pages(path: Path) -> bytes:
+    """Raise ``ValueError`` for an empty file and a saved web page; return the first bytes."""
     with path.open("rb") as file:
         head = file.read(512)
     if not head:
@@ -205,16 +195,16 @@ def _not_torch(path: Path, head: bytes) -> ValueError:
         for opcode, argument, _ in pickletools.genops(path.read_bytes() if head[0] == 128 else b""):
             if opcode.name in ("GLOBAL", "STACK_GLOBAL"):
                 name = str(argument).split() if opcode.name == "GLOBAL" else strings[-2:]
-                return _refused(path, f"is a plain pickle that needs {'.'.join(name)}")
+                return _rejected(path, f"is a plain pickle that needs {'.'.join(name)}")
             if isinstance(argument, str):
                 strings.append(argument)
     except ValueError:
         return ValueError(f"{path} is not a PyTorch checkpoint.")
-    return _refused(path, "is a plain pickle")
+    return _rejected(path, "is a plain pickle")
 
 
 def _check_archive(path: Path) -> None:
-    """Check what torch.load does not check in a zip file: its kind and its checksums."""
+    """Check the kind and the checksums of a zip file, which torch.load does not."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -224,7 +214,7 @@ def _check_archive(path: Path) -> None:
     if mismatch:
         raise damaged(path, f"the checksum of {mismatch} does not match")
     if any(name.endswith("/constants.pkl") for name in names):
-        raise _refused(path, "is a TorchScript archive")
+        raise _rejected(path, "is a TorchScript archive")
 
 
 def find_mismatch(state: Mapping[str, Tensor], network: nn.Module) -> tuple[int, str]:
@@ -232,11 +222,11 @@ def find_mismatch(state: Mapping[str, Tensor], network: nn.Module) -> tuple[int,
 
     Args:
         state: tensors by name.
-        network: the module that is to take them, on any device, ``meta`` too.
+        network: a module on any device, ``meta`` too.
 
     Returns:
         The number of tensors that are missing, unexpected or of another shape or kind, and the
-        difference in words, empty where there is none.
+        difference in words, empty if they fit.
     """
     targets = network.state_dict()
     missing = [key for key in targets if key not in state]

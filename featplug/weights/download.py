@@ -14,23 +14,19 @@ from tqdm import tqdm
 from featplug.utils.progress import is_quiet
 
 CHUNK_BYTES = 1 << 16
+TIMEOUT = 30
+"""Seconds to wait for a connection, and between two chunks."""
 
 
 class ResumingDownloader:
     """A downloader for pooch that keeps what has arrived and asks for the rest next time.
 
-    The bytes that have arrived are kept next to the target, in a ``.part`` file named by the URL
-    and by the server's ETag or Last-Modified and length, so that the halves of two versions of a
-    file are never joined.
-
-    Args:
-        progress: show a bar with rate and time left.
-        timeout: seconds to wait for a connection and between two chunks.
+    Bytes are kept next to the target, in a ``.part`` file named by the URL and by the server's ETag
+    or Last-Modified and length, so that the halves of two versions of a file are never joined.
     """
 
-    def __init__(self, progress: bool = False, timeout: float = 30) -> None:
+    def __init__(self, progress: bool = False) -> None:
         self.progress = progress
-        self.timeout = timeout
 
     def __call__(self, url: str, output_file: str, pooch: Any) -> None:
         """Download ``url`` to ``output_file``; pooch gives all three arguments by position.
@@ -66,7 +62,7 @@ class ResumingDownloader:
 
     def _get(self, session: requests.Session, url: str, start: int) -> requests.Response:
         headers = {"Range": f"bytes={start}-"} if start else {}
-        response = session.get(url, headers=headers, stream=True, timeout=self.timeout)
+        response = session.get(url, headers=headers, stream=True, timeout=TIMEOUT)
         if not response.ok:
             raise ValueError(f"the server answers {response.status_code} {response.reason}")
         return response
@@ -89,16 +85,13 @@ class ResumingDownloader:
 
 
 def download(url: str, target: Path, sha256: str | None = None, progress: bool = False) -> Path:
-    """Download one file, or resume its download.
+    """Download one file, or resume its download, and return ``target``.
 
     Args:
         url: an ``http`` or ``https`` address.
-        target: the file to write; it appears only when whole and, where known, right by its hash.
-        sha256: the hash it must have.
+        target: the file to write; it appears only when it is whole and its hash is right.
+        sha256: the hash it must have, where known.
         progress: show a bar with rate and time left.
-
-    Returns:
-        ``target``.
 
     Raises:
         ValueError: the server failed or did not answer, or the file has another hash.

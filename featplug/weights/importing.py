@@ -53,7 +53,7 @@ def import_weights(
         What was written; a file that already holds these weights is left as it is.
 
     Raises:
-        FileNotFoundError: the file is not there.
+        FileNotFoundError: the file does not exist.
         ValueError: the file is damaged, rejected, fits no entry or several, or the folder is not
             writable.
     """
@@ -96,23 +96,18 @@ def import_weights(
         write_whole(target, lambda part: save_readable(copies, part, recorded))
         logger.info("imported %s as %s", file, entry.name)
         if source.agrees(hashes) is not True:
-            logger.warning(
-                "that %s are the authors' %s is taken on trust: the registry has no hash of it",
-                file,
-                entry.name,
-            )
+            logger.warning("the registry has no hash of %s to check %s by", entry.name, file)
     return WeightsRecord(entry.name, "official", target, hashes.sha256)
 
 
 def fetch_weights(name: str, progress: bool = False) -> Path:
     """Download an entry's file from the first mirror that has it, and import it.
 
+    Nothing is downloaded if the imported file exists and is complete.
+
     Args:
         name: the registry entry.
         progress: show a bar with rate and time left.
-
-    Returns:
-        The safetensors file; nothing is downloaded where it is complete.
 
     Raises:
         ValueError: the entry has no URL, or no mirror had a file that fits; the next call resumes
@@ -172,28 +167,25 @@ def _fitting(
             fitting.append((entry, state))
     if not fitting:
         if len(candidates) > 1 and min(problems)[0] == float("inf"):
-            # No converter reads it; only what is wrong with the file itself says more.
-            telling = [text for _, text in problems if re.search(_FILE_ITSELF, text)]
-            raise ValueError(
-                telling[0]
-                if telling
-                else f"{file} is not a weights file of any known system; give the authors' .pth, "
-                ".pt, .tar, .pb, .index or .mat file, or a .safetensors file."
+            # No converter reads it; only problems of the file itself help.
+            unknown = (
+                f"{file} is not a weights file of any known system; give the authors' .pth, .pt, "
+                ".tar, .pb, .index or .mat file, or a .safetensors file."
             )
+            own = (text for _, text in problems if re.search(_FILE_ITSELF, text))
+            raise ValueError(next(own, unknown))
         raise ValueError(min(problems)[1])
     if len(fitting) > 1:
         names = ", ".join(entry.name for entry, _ in fitting)
-        raise ValueError(f"{file} fits {names} alike; say with --name which of them it is.")
+        raise ValueError(f"{file} fits {names} alike; choose one of them with --name.")
     return fitting[0]
 
 
 def _holds(target: Path, recorded: Mapping[str, str]) -> bool:
     """Whether an imported file is whole and holds these very weights."""
-    if not target.is_file():
-        return False
     try:
         _, metadata = read_recorded(target)
-    except ValueError:
+    except (OSError, ValueError):
         return False
     return all(metadata.get(key) == recorded[key] for key in ("source_sha256", "tensors_sha256"))
 

@@ -1,8 +1,4 @@
-"""Finding the weights of a network, loading and verifying them.
-
-:mod:`featplug.weights.registry` lists the files, :mod:`featplug.weights.importing` imports authors'
-files, :mod:`featplug.weights.checkpoints` reads files without running code.
-"""
+"""Finding, loading and verifying the weights of a network."""
 
 from __future__ import annotations
 
@@ -33,7 +29,7 @@ _Network = TypeVar("_Network", bound=nn.Module)
 
 @dataclass(frozen=True)
 class WeightsStatus:
-    """One registry entry and its file."""
+    """One registry entry, and the file that would be used."""
 
     entry: str
     feature: str
@@ -43,7 +39,7 @@ class WeightsStatus:
     url: str | None
     path: Path | None
     how: str
-    """``imported``, ``authors' file``, ``shipped``, ``missing`` or ``damaged``."""
+    """State: ``imported``, ``authors' file``, ``shipped``, ``missing`` or ``damaged``."""
     file: str
     """Name of the authors' file."""
     includes: Sequence[str] = ()

@@ -1,7 +1,7 @@
 """Reading weights files of any kind: the one place where their hashes are checked.
 
-An authors' file is known by the hashes in the registry, else by its name; an imported one records
-the hash of the file it was made from and that of its tensors.
+An authors' file is recognised by the hashes in the registry, or else by its name. An imported file
+records the hashes of the authors' file and of the tensors.
 """
 
 from __future__ import annotations
@@ -12,11 +12,7 @@ from pathlib import Path
 from torch import Tensor
 
 from featplug.io.artifact import file_hash
-from featplug.weights.checkpoints import (
-    git_blob_id,
-    read_safetensors,
-    state_sha256,
-)
+from featplug.weights.checkpoints import git_blob_id, read_safetensors, state_sha256
 from featplug.weights.registry import Hashes, RegistryEntry, get_entry, read_registry
 
 
@@ -69,13 +65,13 @@ def hash_source(path: Path, metadata: Mapping[str, str]) -> Hashes:
 
 
 def check_known(path: Path, entry: RegistryEntry | None, file: str, hashes: Hashes) -> None:
-    """Check that a file with a known name has the hash that the registry has for it.
+    """Check that a file has the hash that the registry has for it.
 
     Args:
         path: the file.
-        entry: what it is of, if known.
+        entry: its registry entry, if known.
         file: name of the authors' file that it is or was converted from.
-        hashes: of that file.
+        hashes: hashes of the authors' file.
 
     Raises:
         ValueError: it is damaged, only half downloaded, or another version.
@@ -105,11 +101,11 @@ def recognise(
     Args:
         file: the file.
         source_file: name of the authors' file that it is or was converted from.
-        hashes: of that file.
-        name: the entry that the user says it is of.
+        hashes: hashes of the authors' file.
+        name: the entry that the user names.
 
     Raises:
-        ValueError: it is not what the user says, or the entry does not exist or is not imported.
+        ValueError: the file is another entry's, or the entry does not exist or is not imported.
     """
     official = _official()
     if name is not None:

@@ -1,8 +1,7 @@
-"""The registry of weights files: what is known of each, and where its file is.
+"""The registry of weights files, ``weights/registry.toml``, and where the files are.
 
-``weights/registry.toml`` names the authors' files and the weights shipped here. The authors' are
-searched in ``$FEATPLUG_WEIGHTS`` and then in the user cache, as imported safetensors or under
-their own names.
+Authors' files are searched in ``$FEATPLUG_WEIGHTS`` and then in the user cache, as imported
+safetensors or under their own names; weights of ours are shipped next to the registry.
 """
 
 from __future__ import annotations
@@ -37,11 +36,11 @@ class WeightsRecord:
     path: Path
     """The file that was read."""
     sha256: str
-    """Hash of the authors' file, be it imported or read as it is; of any other file its own."""
+    """Hash of the authors' file, also where it was imported, or of the user's own file."""
 
 
 class Hashes(NamedTuple):
-    """What identifies an authors' file."""
+    """Hashes that identify an authors' file."""
 
     sha256: str
     git_blob: str | None = None
@@ -60,7 +59,7 @@ class Source:
     size: int | None = None
 
     def agrees(self, hashes: Hashes) -> bool | None:
-        """Whether a file with these hashes is this one; None where no hash is known."""
+        """Whether a file with these hashes is this one; None if no hash is known."""
         pairs = ((self.sha256, hashes.sha256), (self.git_blob, hashes.git_blob))
         compared = [known == found for known, found in pairs if known and found]
         return all(compared) if compared else None
@@ -96,11 +95,7 @@ class RegistryEntry:
         return find_mismatch(state, network)
 
     def check_requirements(self, network: nn.Module) -> None:
-        """Check what an entry asks of a network whose layers the file lists.
-
-        Raises:
-            ValueError: it is another kind of network; says in a few words how it differs.
-        """
+        """Raise ``ValueError`` if a network lacks the attributes that the entry requires."""
         for name, required in self.requires.items():
             actual = getattr(network, name)
             if actual != required:
@@ -111,7 +106,7 @@ class RegistryEntry:
         return _import_attribute(self.converter)(path)
 
     def find(self) -> tuple[Path, str] | None:
-        """Find the file to use, and whether it is imported, an authors' file or shipped."""
+        """Return the file to use, and whether it is imported, an authors' file or shipped."""
         files = [source.file for source in self.sources]
         if self.origin == "featplug":
             shipped = [shipped_folder() / file for file in files]
@@ -132,7 +127,7 @@ class RegistryEntry:
         return next(iter(by_hash + by_name), None)
 
     def explain_missing(self) -> str:
-        """Return the sentence that the file is missing and how to get it."""
+        """Return a sentence that the file is missing and how to get it."""
         source = self.sources[0]
         if self.origin == "featplug":
             return f"{source.file} is not in {shipped_folder()}; install featplug again."
@@ -190,10 +185,7 @@ def get_entry(name: str) -> RegistryEntry:
 
 
 def preferred_entries(checkpoint: str) -> list[RegistryEntry]:
-    """List the entries of a feature key that are used without being named, the preferred first.
-
-    The authors' weights come before those trained here.
-    """
+    """List the entries of a feature key that are used by default, the authors' weights first."""
     entries = [e for e in read_registry().values() if e.feature == checkpoint and e.automatic]
     return sorted(entries, key=lambda entry: entry.origin != "official")
 

@@ -544,6 +544,6 @@ def test_trust_and_replacement_are_told(
         state = {k: torch.full_like(v, value) for k, v in D2Net().state_dict().items()}
         torch.save({"model": state}, tmp_path / "mine.pth")
         import_weights(tmp_path / "mine.pth", "d2_tf")
-    assert "the authors' d2_tf is taken on trust" in caplog.text
+    assert "registry has no hash of d2_tf" in caplog.text
     assert caplog.text.count("held other weights, which are replaced") == 1
     assert (tmp_path / "kept" / "d2_tf.safetensors").stat().st_mode & 0o777 == 0o644

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from featplug.networks.caffe_resnet import CaffeResNet50
 from featplug.networks.contextdesc import ContextDesc
 from featplug.networks.conv_bn import EPSILON
-from featplug.weights.checkpoints import damaged, refuse_pages
+from featplug.weights.checkpoints import damaged, reject_pages
 from featplug.weights.converters.tensorflow_files import (
     TABLE_MAGIC,
     GraphNode,
@@ -59,19 +59,19 @@ _LEAVES = {"weight": "kernel", "bias": "bias"}
 
 @dataclass
 class _Variables:
-    """What a TensorFlow file holds."""
+    """Variables of a TensorFlow file."""
 
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     epsilons: dict[str, float] = field(default_factory=dict)
-    """Added to the moving variances of these names, where a graph says it."""
+    """Epsilons that a graph adds to moving variances, by the names of these."""
 
 
 def contextdesc(path: Path) -> dict[str, Tensor]:
     """Convert the weights of local and augmentation network.
 
     Args:
-        path: ``contextdesc_pp.tar`` and the like; ``loc.pb`` next to ``aug.pb``, either of them;
-            or ``model.ckpt-400000.index`` next to its data file.
+        path: an archive such as ``contextdesc_pp.tar``; ``loc.pb`` or ``aug.pb``, next to the
+            other one; or ``model.ckpt-400000.index``, next to its data file.
 
     Raises:
         ValueError: a file is missing, damaged, or another system's.
@@ -83,10 +83,10 @@ def contextdesc(path: Path) -> dict[str, Tensor]:
 
 
 def regional(path: Path) -> dict[str, Tensor]:
-    """Convert the weights of the retrieval model, whose features visual context is made of.
+    """Convert the weights of the retrieval model, which computes the regional features.
 
     Args:
-        path: ``retrieval_model.tar``, ``reg.pb``, or ``model.ckpt-550000.index`` next to its
+        path: ``retrieval_model.tar``, ``reg.pb``, or ``model.ckpt-550000.index``, next to its
             data file.
 
     Raises:
@@ -100,12 +100,9 @@ def regional(path: Path) -> dict[str, Tensor]:
 def _convert(
     path: Path, network: nn.Module, scopes: Mapping[str, tuple[str, ...]]
 ) -> dict[str, Tensor]:
-    """Fill a network's state dict from the variables of a file.
+    """Fill a network's state dict from a file.
 
-    Args:
-        path: what the user gave.
-        network: says which tensors there are.
-        scopes: the frozen graphs by name, and how the names of their variables begin.
+    ``scopes`` are the beginnings of the variables' names in each frozen graph.
     """
     targets = network.state_dict()
     names = {key: _variable_name(key) for key in targets if not key.endswith("num_batches_tracked")}
@@ -144,7 +141,7 @@ def _variable_name(key: str) -> str:
 
 
 def _prefix(arrays: Mapping[str, np.ndarray], names: list[str]) -> str:
-    """Find the scope that holds the most of these variables; of several the outermost."""
+    """Return the scope that has the most of these variables, the outermost of equal ones."""
     prefixes = [
         name.removesuffix(names[0])
         for name in arrays
@@ -161,7 +158,7 @@ def _tensor(variables: _Variables, name: str, ndim: int) -> Tensor:
     """Turn a variable into PyTorch's axes: (out, in, height, width), or (out, in)."""
     array = variables.arrays[name].astype(np.float32)
     if name.endswith("/moving_variance"):
-        # Both add an epsilon to the variance; ours is fixed, so the difference goes in here.
+        # Both networks add an epsilon to the variance; ours is fixed, so correct the variance.
         array = array + np.float32(variables.epsilons.get(name, EPSILON) - EPSILON)
     if array.ndim == 4:
         array = array.transpose(3, 2, 0, 1)
@@ -177,17 +174,18 @@ def _tensor(variables: _Variables, name: str, ndim: int) -> Tensor:
 
 def _read(path: Path, graphs: tuple[str, ...], names: tuple[str, ...]) -> _Variables:
     """Read the variables of an archive, of graphs, or of a checkpoint."""
-    head, tail = refuse_pages(path), _last_bytes(path, len(TABLE_MAGIC))
+    head, tail = reject_pages(path), _last_bytes(path, len(TABLE_MAGIC))
     if tail == TABLE_MAGIC or path.suffix == ".index":
         prefix = path.name.removesuffix(".index")
         return _checkpoint(
             str(path),
             path.read_bytes(),
-            lambda suffix: _beside(path, prefix + suffix).read_bytes(),
+            lambda suffix: _sibling(path, prefix + suffix).read_bytes(),
             names,
         )
     if path.suffix == ".pb":
-        return _graphs({file.name: file.read_bytes() for file in _all_graphs(path, graphs)}, path)
+        files = [_sibling(path, name) for name in graphs] if path.name in graphs else [path]
+        return _graphs({file.name: file.read_bytes() for file in files}, path)
     try:
         archive = tarfile.open(path, "r:gz" if head.startswith(_GZIP_MAGIC) else "r:")  # noqa: SIM115
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
@@ -208,17 +206,11 @@ def _last_bytes(path: Path, count: int) -> bytes:
         return file.read()
 
 
-def _beside(path: Path, name: str) -> Path:
+def _sibling(path: Path, name: str) -> Path:
     sibling = path.with_name(name)
     if not sibling.is_file():
         raise ValueError(f"{path.name} needs {name} next to it in {path.parent}; put it there.")
     return sibling
-
-
-def _all_graphs(path: Path, graphs: tuple[str, ...]) -> list[Path]:
-    """The other graphs that belong to one, which are next to it."""
-    others = [name for name in graphs if name != path.name] if path.name in graphs else []
-    return [path, *(_beside(path, name) for name in others)]
 
 
 def _graphs(contents: Mapping[str, bytes], where: Path) -> _Variables:
@@ -235,7 +227,7 @@ def _graphs(contents: Mapping[str, bytes], where: Path) -> _Variables:
 
 
 def _epsilons(nodes: Mapping[str, GraphNode]) -> Iterable[tuple[str, float]]:
-    """What each batch normalisation of a graph adds to which variance."""
+    """Yield the variance of each batch normalisation, and the epsilon that is added to it."""
     for name, node in nodes.items():
         if node.op.startswith("FusedBatchNorm") and len(node.inputs) >= 5:
             variance = node.inputs[4].removesuffix(":0")

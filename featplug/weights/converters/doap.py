@@ -23,7 +23,7 @@ from featplug.networks.l2net import (
     check_layers,
     layer_names,
 )
-from featplug.weights.converters.matlab_files import read_mat
+from featplug.weights.converters.matlab_files import nested, read_matconvnet, to_tensor
 
 _KINDS = {
     "conv": "conv",
@@ -36,7 +36,7 @@ _KINDS = {
     "affinegridgenerator": "grid",
     "paddedbilinear": "sampler",
 }
-"""What a layer is, by the last part of its type, in lower case; of DagNN and SimpleNN alike."""
+"""Kinds of layers by the last component of their type, in lower case; for DagNN and SimpleNN."""
 _OUTPUTS = ("logits", "bn7")
 """Variables that the authors' code reads DOAP's descriptor from: the first that exists."""
 
@@ -59,10 +59,7 @@ class _Block:
     def lengths(self, option: str, count: int, default: int) -> tuple[int, ...]:
         """Return an option of ``count`` whole numbers, of which the file may have just one."""
         given = np.ravel(self.options.get(option, default))
-        try:
-            numbers = given.astype(float).astype(int)
-        except (TypeError, ValueError):
-            numbers = given[:0]
+        numbers = given.astype(int) if given.dtype.kind in "biuf" else given[:0]
         if len(numbers) not in (1, count):
             raise ValueError(f"{option} of the layer {self.name} is not 1 or {count} numbers")
         return tuple(np.broadcast_to(numbers, count).tolist())
@@ -84,35 +81,21 @@ class _Block:
 
 
 def doap(path: Path) -> dict[str, Tensor]:
-    """Convert a network of DOAP (``HPatches_ST_LM_128d.mat`` and the like).
+    """Convert a network of DOAP, such as ``HPatches_ST_LM_128d.mat``.
 
-    The layers from the patch to the variable ``logits``, else ``bn7``, are taken as the file lists
-    them; what lies beyond, such as the loss, is not looked at.
+    The layers from the patch to the variable ``logits``, or else ``bn7``, are taken as the file
+    lists them; later layers, such as the loss, are ignored.
 
     Returns:
-        The state dict of a :class:`featplug.networks.l2net.DOAP`. Variances are float64: they are
-        the squares of the deviations that MatConvNet keeps, which already contain its epsilon,
-        less the epsilon that PyTorch adds.
+        The state dict of a :class:`featplug.networks.l2net.DOAP`. Variances are float64: the
+        squares of MatConvNet's deviations, which contain its epsilon, less PyTorch's epsilon.
 
     Raises:
         ValueError: the file is damaged, holds no such network, or has a layer of another kind.
     """
-    contents = read_mat(path)
-    net = contents.get("net", contents)
-    layers = net.get("layers") if isinstance(net, dict) else None
-    if net is None or list(contents) == ["None"]:  # version 5 does not name its objects
-        raise ValueError(
-            f"{path} keeps its network as a MATLAB object; save it as a struct, "
-            "`net = net.saveobj(); save(file, 'net')`."
-        )
-    if not isinstance(layers, list) or not all(isinstance(layer, dict) for layer in layers):
-        held = ", ".join(list(contents)[:3]) or "nothing"
-        raise ValueError(
-            f"{path} has no layers of a MatConvNet network (it holds {held}), so it is another "
-            "system's file."
-        )
+    net = read_matconvnet(path)
     try:
-        return _convert(net, layers)
+        return _convert(net, net["layers"])
     except ValueError as error:
         raise ValueError(f"{path} is not a network of DOAP: {error}.") from error
 
@@ -139,20 +122,16 @@ def _convert(net: dict[str, Any], layers: list[dict[str, Any]]) -> dict[str, Ten
 
 
 def _image_size(net: dict[str, Any]) -> int | None:
-    """Side of the patches by the file's ``meta``, if present."""
-    size: Any = net
-    for key in ("meta", "normalization", "imageSize"):
-        size = size.get(key) if isinstance(size, dict) else None
+    """Return the side of the patches by the file's ``meta``, if present."""
+    size = nested(net, "meta", "normalization", "imageSize")
     return int(np.ravel(size)[0]) if isinstance(size, np.ndarray) and size.size else None
 
 
 def _dag_blocks(net: dict[str, Any], layers: list[dict[str, Any]]) -> list[_Block]:
     params = net.get("params")
-    if isinstance(params, dict):
-        params = [params]
     values = {
         param["name"]: param.get("value")
-        for param in (params if isinstance(params, list) else [])
+        for param in ([params] if isinstance(params, dict) else params or [])
         if isinstance(param, dict) and isinstance(param.get("name"), str)
     }
     return [
@@ -169,7 +148,7 @@ def _dag_blocks(net: dict[str, Any], layers: list[dict[str, Any]]) -> list[_Bloc
 
 
 def _texts(value: Any) -> tuple[str, ...]:
-    """Names in a cell, or one name that is in none."""
+    """Return the names in a cell, or a single name."""
     items = [value] if isinstance(value, str) else value if isinstance(value, list) else []
     return tuple(item for item in items if isinstance(item, str))
 
@@ -214,7 +193,7 @@ def _walk_back(variable: str, producers: dict[str, _Block]) -> tuple[list[_Block
 
 
 def _simple_chain(layers: list[dict[str, Any]]) -> list[_Block]:
-    """The layers of a SimpleNN up to the descriptor, and not the loss or a scaling after it."""
+    """Return the layers of a SimpleNN up to the descriptor, without a loss or a scaling."""
     blocks = []
     for number, layer in enumerate(layers, start=1):
         weights = layer.get("weights")
@@ -285,7 +264,7 @@ def _convert_conv(block: _Block, channels: int) -> tuple[Layer, dict[str, Tensor
         dilation=block.pair("dilate"),
         bias=has_bias,
     )
-    weights = {"weight": _tensor(filters.transpose(3, 2, 0, 1))}
+    weights = {"weight": to_tensor(filters.transpose(3, 2, 0, 1))}
     if has_bias:
         weights["bias"] = _per_channel(block, 1, "bias", num)
     return layer, weights
@@ -301,7 +280,7 @@ def _convert_bn(block: _Block, channels: int) -> tuple[Layer, dict[str, Tensor]]
     return Layer("bn", (channels, channels)), {
         "weight": _per_channel(block, 0, "gamma", channels),
         "bias": _per_channel(block, 1, "beta", channels),
-        "running_mean": _tensor(moments[:, 0]),
+        "running_mean": to_tensor(moments[:, 0]),
         "running_var": torch.from_numpy(sigma**2 - norm.eps),
         "num_batches_tracked": torch.tensor(0),
     }
@@ -315,11 +294,7 @@ def _per_channel(block: _Block, index: int, what: str, channels: int) -> Tensor:
     values = block.numbers(index, what)
     if values.size != channels:
         raise ValueError(f"the {what} of {block.name} is {values.size} and not {channels} numbers")
-    return _tensor(values.ravel())
-
-
-def _tensor(values: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(values, np.float32))
+    return to_tensor(values.ravel())
 
 
 def _steps(block: _Block) -> dict[str, Any]:

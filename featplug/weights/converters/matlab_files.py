@@ -1,9 +1,9 @@
 """Reading MATLAB's files without MATLAB and without running code.
 
 Version 5 is MATLAB's "MAT-File Format" (The MathWorks, level 5): nested elements of a type and a
-length. It is read here and not by scipy, whose reader crashes the process on damaged files.
-Version 7.3 is HDF5, in which arrays have their axes reversed, cells and struct arrays are data sets
-of references, and text is a data set of character codes.
+length. SciPy's reader is not used, as it crashes the process on damaged files. Version 7.3 is HDF5:
+arrays have reversed axes, cells and struct arrays are data sets of references, and text is a data
+set of character codes.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from typing import Any, Literal
 
 import h5py
 import numpy as np
+import torch
+from torch import Tensor
 
-from featplug.weights.checkpoints import damaged, refuse_pages
+from featplug.weights.checkpoints import damaged, reject_pages
 
 # All that the readers raise on a file with flipped or missing bytes.
 _DAMAGE = (
@@ -40,13 +42,10 @@ _DAMAGE = (
 def read_mat(path: Path) -> dict[str, Any]:
     """Read the variables of a MATLAB file, of version 5 or 7.3.
 
-    Args:
-        path: the file.
-
     Returns:
         Structs as dicts, struct arrays and cells as lists in MATLAB's order of elements, text as
-        str, numbers as arrays with MATLAB's axes, and None for objects,
-        function handles and sparse matrices.
+        str, numbers as arrays with MATLAB's axes, and None for objects, function handles and
+        sparse matrices.
 
     Raises:
         ValueError: the file is damaged or of another kind.
@@ -60,15 +59,10 @@ def read_mat(path: Path) -> dict[str, Any]:
 
 
 def read_mat_array(path: Path, name: str) -> np.ndarray:
-    """Read one array of numbers, without unpacking the file's other variables.
-
-    Args:
-        path: the file.
-        name: the variable.
+    """Read the array of one variable, without unpacking the others.
 
     Returns:
-        The array with MATLAB's axes, read-only. Of an uncompressed file of version 5 it is a view
-        of the file, which is read where it is used.
+        The array with MATLAB's axes, read-only; a view of an uncompressed file of version 5.
 
     Raises:
         ValueError: the file is damaged or of another kind, or has no such array.
@@ -99,8 +93,43 @@ def mat_array_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         return _Version5(_mapped(path)).shapes()
 
 
+def read_matconvnet(path: Path) -> dict[str, Any]:
+    """Read a network of MatConvNet, whose ``layers`` are a list of dicts.
+
+    Raises:
+        ValueError: the file is damaged or holds no such network.
+    """
+    contents = read_mat(path)
+    net = contents.get("net", contents)
+    if net is None or list(contents) == ["None"]:  # version 5 does not name its objects
+        raise ValueError(
+            f"{path} keeps its network as a MATLAB object; save it as a struct, "
+            "`net = net.saveobj(); save(file, 'net')`."
+        )
+    layers = nested(net, "layers")
+    if not isinstance(layers, list) or not all(isinstance(layer, dict) for layer in layers):
+        held = ", ".join(list(contents)[:3]) or "nothing"
+        raise ValueError(
+            f"{path} has no layers of a MatConvNet network (it holds {held}), so it is another "
+            "system's file."
+        )
+    return net
+
+
+def nested(value: Any, *keys: str) -> Any:
+    """Return a field of nested structs, None where one of them does not exist."""
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def to_tensor(values: np.ndarray) -> Tensor:
+    """Return an array as a contiguous float32 tensor."""
+    return torch.from_numpy(np.ascontiguousarray(values, np.float32))
+
+
 def _is_version73(path: Path) -> bool:
-    head = refuse_pages(path)
+    head = reject_pages(path)
     is_hdf5 = h5py.is_hdf5(path)
     if not is_hdf5 and head.startswith(b"MATLAB 7.3"):
         raise damaged(path, "its HDF5 part is missing")

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from featplug.networks.netvlad import VGG16NetVLAD
-from featplug.weights.converters.matlab_files import read_mat
+from featplug.weights.converters.matlab_files import nested, read_matconvnet, to_tensor
 
 
 def netvlad(path: Path) -> dict[str, Tensor]:
-    """Convert ``Pitts30K_struct.mat`` or the like.
+    """Convert a file such as ``Pitts30K_struct.mat``.
 
     Two conventions differ: MatConvNet keeps the cluster centres with the opposite sign, and the
     whitening's inputs run over the clusters first and the dimensions last.
@@ -29,16 +29,9 @@ def netvlad(path: Path) -> dict[str, Tensor]:
     Raises:
         ValueError: the file is damaged or holds no such network.
     """
-    net = read_mat(path).get("net")
-    layers = net.get("layers") if isinstance(net, dict) else None
-    if (
-        net is None
-        or not isinstance(layers, list)
-        or not all(isinstance(layer, dict) for layer in layers)
-    ):
-        raise ValueError(f"{path} has no layers of a MatConvNet network in a variable net.")
+    net = read_matconvnet(path)
     try:
-        return _convert(net, layers)
+        return _convert(net, net["layers"])
     except ValueError as error:
         raise ValueError(f"{path} is not a network of NetVLAD: {error}.") from error
 
@@ -60,40 +53,34 @@ def _convert(net: dict[str, Any], layers: list[dict[str, Any]]) -> dict[str, Ten
     for name, (filters, bias) in zip(convolutions, vgg, strict=True):
         if filters.ndim != 4:
             raise ValueError(f"a convolution's filters have {filters.ndim} axes and not 4")
-        state[f"{name}.weight"] = _tensor(filters.transpose(3, 2, 0, 1))
-        state[f"{name}.bias"] = _tensor(bias.ravel())
+        state[f"{name}.weight"] = to_tensor(filters.transpose(3, 2, 0, 1))
+        state[f"{name}.bias"] = to_tensor(bias.ravel())
     num_dims, num_clusters = assignment.shape[-2:]
     if assignment.size != num_dims * num_clusters or centres.size != assignment.size:
         raise ValueError("NetVLAD's layer does not hold two matrices of one size")
-    state["vlad.conv.weight"] = _tensor(assignment.reshape(num_dims, num_clusters).T)[
+    state["vlad.conv.weight"] = to_tensor(assignment.reshape(num_dims, num_clusters).T)[
         ..., None, None
     ]
-    state["vlad.centroids"] = _tensor(-centres.reshape(num_dims, num_clusters).T)
+    state["vlad.centroids"] = to_tensor(-centres.reshape(num_dims, num_clusters).T)
     if whitening.size != whitening.shape[-1] * assignment.size:
         raise ValueError(f"the whitening does not take NetVLAD's {assignment.size} numbers")
     by_dim = whitening.reshape(num_dims, num_clusters, -1)
-    state["whitening.weight"] = _tensor(by_dim.transpose(2, 1, 0).reshape(by_dim.shape[2], -1))
-    state["whitening.bias"] = _tensor(whitening_bias.ravel())
+    state["whitening.weight"] = to_tensor(by_dim.transpose(2, 1, 0).reshape(by_dim.shape[2], -1))
+    state["whitening.bias"] = to_tensor(whitening_bias.ravel())
     state["mean"] = _mean(net)
     return state
 
 
 def _weights(layer: dict[str, Any]) -> list[np.ndarray]:
-    """The arrays of a layer; none for one without weights."""
+    """Return the arrays of a layer, none for one without weights."""
     weights = layer.get("weights")
     arrays = weights if isinstance(weights, list) else []
     return [a for a in arrays if isinstance(a, np.ndarray) and a.dtype.kind in "fiu" and a.size]
 
 
 def _mean(net: dict[str, Any]) -> Tensor:
-    """The grey value of each channel that is subtracted, the same for all pixels."""
-    mean: Any = net
-    for key in ("meta", "normalization", "averageImage"):
-        mean = mean.get(key) if isinstance(mean, dict) else None
+    """Return the grey value of each channel that is subtracted from all pixels."""
+    mean = nested(net, "meta", "normalization", "averageImage")
     if not isinstance(mean, np.ndarray) or mean.shape[-1:] != (3,):
         raise ValueError("it does not say what grey values are subtracted (averageImage)")
-    return _tensor(mean.reshape(-1, 3)[0])
-
-
-def _tensor(values: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(values, np.float32))
+    return to_tensor(mean.reshape(-1, 3)[0])

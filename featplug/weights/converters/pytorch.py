@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
 from featplug.weights.checkpoints import read_torch
 
 
-def _check_state_dict(state: Any, contents: Any, path: Path, problem: str) -> dict[str, Tensor]:
-    """Check that an entry of a checkpoint's contents, or all of them, is a state dict."""
+def _state_dict(path: Path, key: str | None = None) -> dict[str, Tensor]:
+    """Read a checkpoint that is a state dict, or that has one under a key."""
+    contents = read_torch(path)
+    state, problem = contents, "is not a state dict"
+    if key is not None:
+        state = contents.get(key) if isinstance(contents, dict) else None
+        problem = f"has no state dict under {key!r}"
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         keys = list(map(str, contents)) if isinstance(contents, dict) else []
         holds = ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
@@ -22,31 +26,25 @@ def _check_state_dict(state: Any, contents: Any, path: Path, problem: str) -> di
     return state
 
 
-def _tensors_under(contents: Any, key: str, path: Path) -> dict[str, Tensor]:
-    """Take the state dict that a checkpoint holds under one key."""
-    state = contents.get(key) if isinstance(contents, dict) else None
-    return _check_state_dict(state, contents, path, f"has no state dict under {key!r}")
-
-
 def d2net(path: Path) -> dict[str, Tensor]:
-    """Convert a checkpoint of D2-Net (``d2_tf.pth`` and the like): keys are kept as they are.
+    """Convert a checkpoint of D2-Net, such as ``d2_tf.pth``: keys are kept.
 
     Raises:
         ValueError: the file has no state dict under ``model``, or cannot be read.
     """
-    return _tensors_under(read_torch(path), "model", path)
+    return _state_dict(path, "model")
 
 
 def lisrd(path: Path) -> dict[str, Tensor]:
-    """Convert a checkpoint of LISRD (``lisrd_aachen.pth`` and the like).
+    """Convert a checkpoint of LISRD, such as ``lisrd_aachen.pth``.
 
-    Training on several GPUs leaves a prefix ``module.`` on the keys, which is taken off.
+    The prefix ``module.`` that training on several GPUs leaves on the keys is removed.
 
     Raises:
         ValueError: the file has no state dict under ``model_state_dict``, has none of the layers
             of the meta descriptors, or cannot be read.
     """
-    state = _tensors_under(read_torch(path), "model_state_dict", path)
+    state = _state_dict(path, "model_state_dict")
     state = {key.removeprefix("module."): value for key, value in state.items()}
     if not any(key.startswith("vlad_") for key in state):
         raise ValueError(
@@ -62,6 +60,4 @@ def mtldesc(path: Path) -> dict[str, Tensor]:
     Raises:
         ValueError: the file is not a state dict, or cannot be read.
     """
-    contents = read_torch(path)
-    state = _check_state_dict(contents, contents, path, "is not a state dict")
-    return {str(key).removeprefix("module."): tensor for key, tensor in state.items()}
+    return {str(key).removeprefix("module."): v for key, v in _state_dict(path).items()}

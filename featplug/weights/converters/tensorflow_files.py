@@ -1,9 +1,8 @@
 """Readers of TensorFlow's files without TensorFlow: frozen graphs and checkpoints.
 
-A frozen graph (``.pb``) is a serialised ``GraphDef`` in Protocol Buffers' wire format, its weights
-are nodes ``Const``. A checkpoint (a "tensor bundle") is a table of LevelDB's format (``.index``)
-that says where in ``.data-…`` files the raw little-endian values lie. Only numbers are read;
-whatever a file says, nothing is run and nothing is read beyond its end.
+A frozen graph (``.pb``) is a ``GraphDef`` in the wire format of Protocol Buffers, whose weights are
+nodes ``Const``. A checkpoint (a "tensor bundle") is a table in the format of LevelDB (``.index``)
+that lists where the raw little-endian values lie in ``.data-…`` files. Only numbers are read.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ _NO_COMPRESSION = 0
 
 
 class _DamageError(Exception):
-    """What is wrong with a file, in a few words."""
+    """A file is damaged; the message says how, in a few words."""
 
 
 @dataclass
@@ -80,7 +79,7 @@ def read_bundle(
 
     Args:
         index: the content of the ``.index`` file.
-        read_data: gives the content of the data file with this suffix, such as
+        read_data: returns the content of the data file with a suffix such as
             ``.data-00000-of-00001``.
         name: the ``.index`` file, for messages.
         select: whether to read a variable, by name.
@@ -124,7 +123,7 @@ def read_bundle(
 
 
 def _varint(data: memoryview | bytes, at: int) -> tuple[int, int]:
-    """Read a base-128 number; give it and the position behind it."""
+    """Read a base-128 number; return it and the position after it."""
     value = shift = 0
     while shift < 70:
         if at >= len(data):
@@ -139,7 +138,7 @@ def _varint(data: memoryview | bytes, at: int) -> tuple[int, int]:
 
 
 def _fields(data: bytes | memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Walk through a message: field numbers, and values as int or memoryview."""
+    """Yield the field numbers of a message, and the values as int or memoryview."""
     data = memoryview(data)
     at = 0
     while at < len(data):
@@ -183,7 +182,7 @@ def _signed(value: int) -> int:
 
 
 class _Message:
-    """A message's fields by number; of a repeated field the last, of a missing one 0 or nothing."""
+    """A message's fields by number: the last value of a repeated field, 0 for a missing one."""
 
     def __init__(self, data: bytes | memoryview) -> None:
         self.fields = dict(_fields(data))
@@ -226,7 +225,7 @@ def _shape(data: memoryview) -> tuple[int, ...]:
 
 
 _TYPED_VALUES = {5: "<f4", 6: "<f8", 7: "varint", 10: "varint", 11: "varint", 13: "varint"}
-"""Where a ``TensorProto`` keeps values that are not raw bytes, and of which kind they are."""
+"""Fields of a ``TensorProto`` with values that are not raw bytes, and the type of these."""
 
 
 def _tensor(data: memoryview) -> np.ndarray | None:
@@ -261,7 +260,7 @@ def _tensor(data: memoryview) -> np.ndarray | None:
 
 
 def _typed_values(value: int | memoryview, kind: str) -> np.ndarray:
-    """Numbers of one field of a ``TensorProto``, packed or single."""
+    """Return the numbers of one field of a ``TensorProto``, packed or single."""
     if kind != "varint":
         size = np.dtype(kind).itemsize
         is_single = isinstance(value, int)
@@ -279,7 +278,6 @@ def _typed_values(value: int | memoryview, kind: str) -> np.ndarray:
 
 
 def _array(content: bytes, dtype: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Interpret raw little-endian values."""
     kind = np.dtype(_DTYPES[dtype])
     if len(content) != math.prod(shape) * kind.itemsize:
         raise _DamageError(f"a tensor of shape {shape} has {len(content)} bytes")
@@ -290,7 +288,7 @@ def _array(content: bytes, dtype: int, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Walk through a table of LevelDB's format: keys and values."""
+    """Yield keys and values of a table in LevelDB's format."""
     footer = data[-_FOOTER_SIZE:]
     if len(footer) < _FOOTER_SIZE or not footer.endswith(TABLE_MAGIC):
         raise _DamageError("it does not end as a table does")
@@ -307,7 +305,7 @@ def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _block(data: bytes, start: int, size: int) -> Iterator[tuple[bytes, bytes]]:
-    """Walk through a block, in which a key leaves out what it shares with the one before."""
+    """Yield the entries of a block, where a key leaves out its common start with the last one."""
     end = start + size
     if end + _TRAILER_SIZE > len(data) or size < 4:
         raise _DamageError("it ends within a block")
@@ -348,9 +346,9 @@ _CRC_TABLE = _crc_table()
 def masked_crc32c(data: bytes) -> int:
     """Compute the CRC-32C (Castagnoli) of bytes, masked as LevelDB stores it.
 
-    The bytes are cut into about as many lanes as each is long, which NumPy walks through side by
-    side. A checksum is linear: what a lane does to those before it is one 32×32 bit matrix, which
-    32 more lanes of zeros find out.
+    The bytes are split into about as many lanes as each is long, which NumPy processes in parallel.
+    A checksum is linear: a lane applies one 32×32 bit matrix to the checksum of those before it,
+    and 32 more lanes of zeros compute that matrix.
     """
     lanes = max(1, math.isqrt(len(data)))
     length = len(data) // lanes
