@@ -273,14 +273,15 @@ class D2NetExtractor(Extractor):
 
     def _merge(self, levels: list[dict[str, Tensor]], image: Tensor) -> dict[str, Tensor]:
         """Concatenate the levels and keep the strongest keypoints."""
-        none = {
-            "keypoints": image.new_zeros((0, 2)),
-            "scores": image.new_zeros(0),
-            "descriptors": image.new_zeros((NUM_CHANNELS, 0)),
-            "scales": image.new_zeros(0),
-        }
-        axes = {key: int(key == "descriptors") for key in none}
-        merged = {k: torch.cat([d[k] for d in (none, *levels)], axis) for k, axis in axes.items()}
+        if not levels:
+            return {
+                "keypoints": image.new_zeros((0, 2)),
+                "scores": image.new_zeros(0),
+                "descriptors": image.new_zeros((NUM_CHANNELS, 0)),
+                "scales": image.new_zeros(0),
+            }
+        axes = {key: int(key == "descriptors") for key in levels[0]}
+        merged = {k: torch.cat([level[k] for level in levels], axis) for k, axis in axes.items()}
         kept = self._strongest(merged["scores"])
         return {key: value.index_select(axes[key], kept) for key, value in merged.items()}
 
