@@ -1,7 +1,7 @@
 """featplug's features and matchers in hloc's own scripts, without a fork.
 
 ``featplug.register()`` adds the confs to hloc's tables; ``featplug hloc MODULE`` does so for a
-command. hloc is imported when one of them is called, not before.
+command. hloc is imported only when one of them is called.
 """
 
 from featplug.hloc.registration import Registration, register, unregister

@@ -1,10 +1,9 @@
 """Our confs in the form that hloc's engines take.
 
-An entry differs from the one in :mod:`featplug.methods` in three respects. Its model is found by
-hloc's ``dynamic_load``, as ``featplug_NAME``. Its files have another name, because hloc's engines
+They differ from those of :mod:`featplug.methods` in three respects. The model is called
+``featplug_NAME``, for hloc's ``dynamic_load``. The files have another name, because hloc's engines
 write them differently (see :mod:`featplug.hloc.shims`), and neither program may resume the other's.
-And where hloc's image reader lacks an option of ours, and would ignore it silently, the model does
-the preprocessing.
+And if hloc's image reader lacks an option of ours, which it would ignore, the model preprocesses.
 """
 
 from __future__ import annotations
@@ -29,8 +28,8 @@ _READER_OPTIONS = frozenset({"grayscale", "resize_max", "resize_force", "interpo
 def extractor_confs() -> dict[str, dict[str, Any]]:
     """Return all confs for hloc's ``extract_features``: features, and networks for retrieval.
 
-    Outside methods (``module:Class``) are left out, as hloc cannot find them, and so is VLAD, which
-    is made from a feature file.
+    They lack outside methods (``module:Class``), which hloc cannot find, and VLAD, which reads a
+    feature file.
     """
     confs = {name: extractor_conf(name) for name in features if _is_module(features[name])}
     for name in retrieval:
@@ -42,11 +41,7 @@ def extractor_confs() -> dict[str, dict[str, Any]]:
 def extractor_conf(name: str) -> dict[str, Any]:
     """Return a feature conf for hloc's ``extract_features``.
 
-    Args:
-        name: one of :data:`featplug.methods.features`, or ``DESCRIBER+NAME`` of them.
-
-    Raises:
-        ValueError: no conf has that name.
+    The names, and the ``ValueError``, are those of :func:`featplug.methods.feature_conf`.
     """
     return _for_reader(feature_conf(name))
 

@@ -1,7 +1,7 @@
 """Modules such as ``hloc.extractors.featplug_doap``, made when hloc imports them.
 
-hloc's ``dynamic_load`` imports the module of a conf's model and takes the one class of it. There is
-such a module for each method that :mod:`featplug.methods` has registered, and no file of it.
+hloc's ``dynamic_load`` imports the module of a conf's model and takes its only class. Such a module
+exists for each method of :mod:`featplug.methods`, without a file.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Puts our confs into hloc's tables and our models where hloc looks for models, and back.
+"""Adds our confs to hloc's tables and our models to hloc's packages, and removes them.
 
-Nothing is remembered between calls: entries of ours in hloc are known by their model's name.
+Nothing is remembered between calls: our entries are recognised by the names of their models.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _Table = dict[str, dict[str, Any]]
 
 @dataclass(frozen=True)
 class Registration:
-    """What hloc has of featplug now."""
+    """Confs of featplug that hloc has."""
 
     extractors: dict[str, str]
     """Name in ``hloc.extract_features.confs`` of each feature and retrieval conf."""
@@ -44,19 +44,15 @@ class Registration:
 def register(*also: str) -> Registration:
     """Add every feature, retrieval and matcher conf of ours to hloc's tables.
 
-    A conf keeps its name, or is called ``featplug-NAME`` where hloc has that name already; nothing
+    A conf keeps its name, or is called ``featplug-NAME`` if hloc has a conf of that name; nothing
     of hloc's is changed. Calling it again changes nothing. Problems are logged as warnings when
     something is added.
 
     Args:
-        *also: further feature confs to add, ``DESCRIBER+NAME`` as ``lisrd+mtldesc``.
-
-    Returns:
-        The names, by our own ones, and the problems.
+        *also: further feature confs to add, such as ``lisrd+mtldesc``.
 
     Raises:
-        ImportError: hloc is missing, too old, or another program of that name; says what to
-            install.
+        ImportError: hloc is missing, too old, or another program of that name.
         ValueError: a name in ``also`` is not a conf.
     """
     for name in also:
@@ -73,7 +69,7 @@ def register(*also: str) -> Registration:
 
 
 def unregister() -> None:
-    """Remove from hloc what :func:`register` added, and whatever else uses a model of ours."""
+    """Remove from hloc all confs with a model of ours, and the models."""
     for name in ("extract_features", "match_features"):
         table = getattr(sys.modules.get(f"hloc.{name}"), "confs", {})
         for ours in [name for name, conf in table.items() if _model(conf).startswith(MODEL_PREFIX)]:
@@ -84,15 +80,15 @@ def unregister() -> None:
 def add_extractors(
     table: _Table, matchers: Mapping[str, str], also: Iterable[str] = ()
 ) -> tuple[dict[str, str], bool, list[str]]:
-    """Add our extractor confs to ``confs`` of hloc's ``extract_features``.
+    """Add our extractor confs, and those in ``also``, to ``confs`` of hloc's ``extract_features``.
 
     Args:
-        table: that table.
+        table: the table ``confs``.
         matchers: hloc's names of our matcher confs.
         also: further confs of ours, see :func:`register`.
 
     Returns:
-        The names by our own ones, whether any was added, and a sentence for each that found none.
+        Names in hloc by our names, whether any was added, and a sentence for each that was not.
     """
     confs = extractor_confs() | {name: extractor_conf(name) for name in also}
     for conf in confs.values():
@@ -103,7 +99,7 @@ def add_extractors(
 
 
 def add_matchers(table: _Table) -> tuple[dict[str, str], bool, list[str]]:
-    """Add our matcher confs to ``confs`` of hloc's ``match_features``, as the other function."""
+    """Add our matcher confs to those of hloc's ``match_features``, as :func:`add_extractors`."""
     return _add(table, matcher_confs())
 
 
@@ -128,22 +124,18 @@ def _add(table: _Table, confs: _Table) -> tuple[dict[str, str], bool, list[str]]
 
 
 def _names(own: str) -> tuple[str, str]:
-    """The names a conf of ours may have in hloc, the better one first."""
+    """Return the names that a conf of ours may have in hloc, the better one first."""
     return own, f"featplug-{own}"
 
 
 def _model(conf: Any) -> str:
-    """The name of a conf's model; empty where an entry of hloc's table has none."""
+    """Return the name of a conf's model; empty if an entry of hloc's table has none."""
     model = conf.get("model") if isinstance(conf, Mapping) else None
     return str(model.get("name", "")) if isinstance(model, Mapping) else ""
 
 
 def import_hloc() -> ModuleType:
-    """Import hloc and its two modules with conf tables, and check that they are as expected.
-
-    Raises:
-        ImportError: they are not as expected; says what to install.
-    """
+    """Import and check hloc and its two modules with confs; see :func:`register` for errors."""
     try:
         import hloc  # type: ignore[import-not-found]
     except ModuleNotFoundError as error:
@@ -192,7 +184,7 @@ def _not_importable(error: ImportError) -> ImportError:
 
 
 def _version_problems(hloc: ModuleType) -> list[str]:
-    """Known problems with the installed versions of hloc and pycolmap."""
+    """Return known problems with the installed versions of hloc and pycolmap."""
     pycolmap = getattr(sys.modules.get("pycolmap"), "__version__", "")
     problems = known_problems({"hloc": hloc.__version__, "pycolmap": pycolmap}, {})
     if importlib.util.find_spec("hloc.utils.database") is not None:

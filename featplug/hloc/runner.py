@@ -1,8 +1,8 @@
-"""Runs a module of hloc, or a script that uses it, as Python would, with our confs in place.
+"""Runs a module of hloc, or a script that uses it, as Python would, with our confs registered.
 
 ``python -m hloc.extract_features`` builds a second table of confs, in ``__main__``, which
-:func:`featplug.hloc.register` cannot reach. So such a module is executed in two parts here, and
-ours are added to its table in between.
+:func:`featplug.hloc.register` cannot reach. Such a module is therefore executed in two parts, and
+our confs are added to its table in between.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import ast
 import importlib.util
 import pkgutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -29,7 +29,7 @@ _Namespace = dict[str, Any]
 
 @dataclass(frozen=True)
 class Program:
-    """What to run as ``__main__``."""
+    """A module or script to run as ``__main__``."""
 
     name: str
     """Name in ``sys.argv[0]``."""
@@ -41,7 +41,7 @@ class Program:
 
 
 def prepare(name: str, also: Sequence[str] = ()) -> tuple[Program, Registration]:
-    """Find what to run, put its folder first on the path as Python does, and register.
+    """Find a program, put its folder first on the path as Python does, and register.
 
     Args:
         name: a script's path, a module of hloc, with or without ``hloc.``, or any other module.
@@ -75,23 +75,23 @@ def _find_module(name: str) -> Program:
     for full_name in full_names:
         spec = _find_spec(full_name)
         if spec is not None and spec.submodule_search_locations is not None:
-            folders = spec.submodule_search_locations
+            inside = _module_names(spec.submodule_search_locations)
             spec = _find_spec(f"{full_name}.__main__")
             if spec is None:
-                inside = ", ".join(module.name for module in pkgutil.iter_modules(folders))
                 raise ValueError(f"{full_name} is a package; name one of its modules: {inside}.")
         if spec is not None:
             source = spec.loader.get_source(spec.name) if spec.loader else None  # type: ignore[attr-defined]
             if source is None or spec.origin is None:
                 raise ValueError(f"{full_name} has no Python source that could be run.")
             return Program(spec.origin, spec.origin, source.encode(), spec)
-    modules = ", ".join(
-        module.name for module in pkgutil.iter_modules(sys.modules["hloc"].__path__)
-    )
     raise ValueError(
         f"There is neither a module of hloc, nor another module, nor a script {name!r}; hloc has "
-        f"{modules}."
+        f"{_module_names(sys.modules['hloc'].__path__)}."
     )
+
+
+def _module_names(folders: Iterable[str]) -> str:
+    return ", ".join(module.name for module in pkgutil.iter_modules(folders))
 
 
 def _find_spec(name: str) -> ModuleSpec | None:
@@ -105,15 +105,7 @@ def _find_spec(name: str) -> ModuleSpec | None:
 
 
 def run(program: Program, registration: Registration, arguments: Sequence[str]) -> None:
-    """Run a program as ``__main__``; whatever it raises is passed on.
-
-    A traceback begins at the program, as without us.
-
-    Args:
-        program: from :func:`prepare`.
-        registration: from :func:`prepare`.
-        arguments: its command line.
-    """
+    """Run a program of :func:`prepare` as ``__main__``; tracebacks begin at the program."""
     tables: dict[str, Callable[[_Namespace], Any]] = {
         "hloc.extract_features": lambda names: add_extractors(
             names["confs"], registration.matchers, registration.also
@@ -121,14 +113,15 @@ def run(program: Program, registration: Registration, arguments: Sequence[str]) 
         "hloc.match_features": lambda names: add_matchers(names["confs"]),
     }
     main = ModuleType("__main__")
-    main.__spec__ = program.spec
-    main.__package__ = program.spec.parent if program.spec else None
-    main.__loader__ = program.spec.loader if program.spec else None
     main.__file__ = program.path
+    add = None
+    if program.spec is not None:
+        main.__spec__, main.__package__ = program.spec, program.spec.parent
+        main.__loader__ = program.spec.loader
+        add = tables.get(program.spec.name)
     sys.modules["__main__"] = main
     sys.argv = [program.name, *arguments]
     try:
-        add = tables.get(program.spec.name) if program.spec else None
         if add is None:
             exec(_compile(program.source, program.path), vars(main))  # noqa: S102
         else:

@@ -27,27 +27,23 @@ from featplug.methods import (
 )
 
 _MAX_INDEX = int(np.iinfo(np.int16).max)
-"""hloc's engine stores matches as int16, and greater indices as other, wrong ones."""
+"""Greatest index that hloc's engine can store, as int16; greater ones wrap around."""
 _OWN_OPTIONS = ("name", "half_keypoints", "preprocessing")
 
 
 def _method_conf(conf: Mapping[str, Any], method: str) -> dict[str, Any]:
-    """What our own method is built from."""
+    """Return the conf of our own method."""
     return {**{k: v for k, v in conf.items() if k not in _OWN_OPTIONS}, "name": method}
 
 
 class _FromImages(BaseModel):
-    """What extractors of both kinds share.
+    """The base of extractors.
 
-    hloc merges :attr:`default_conf` with a conf's ``model`` entry, which otherwise has the options
-    of our own class. Those that this one adds:
-
-    Conf:
-        half_keypoints: let hloc round keypoints to float16 where it is called with ``as_half``,
-            its default, which moves them by up to 1 px on large images. They are handed over as
-            float64 otherwise, which it stores as they are.
-        preprocessing: a conf of :mod:`featplug.io.images`, applied to the image that hloc gives,
-            for options that its reader does not have; None for none.
+    Conf, in addition to the options of our own class:
+        half_keypoints: let hloc round keypoints to float16 with ``as_half``, its default, which
+            moves them by up to 1 px on large images. False returns float64, which hloc stores.
+        preprocessing: a conf of :mod:`featplug.io.images`, applied to hloc's image, for options
+            that its reader does not have; None for none.
     """
 
     method: ClassVar[str]
@@ -65,13 +61,8 @@ class _FromImages(BaseModel):
 
     def _log_weights(self, model: Any) -> None:
         for record in model.weights_records:
-            logger.info(
-                "featplug %s: weights %s (%s) sha256 %s…",
-                self.method,
-                record.name,
-                record.origin,
-                record.sha256[:12],
-            )
+            text = f"weights {record.name} ({record.origin}) sha256 {record.sha256[:12]}…"
+            logger.info("featplug %s: %s", self.method, text)
 
 
 class ExtractorModel(_FromImages):

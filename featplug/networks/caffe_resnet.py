@@ -16,9 +16,8 @@ from featplug.networks.conv_bn import ConvBN
 from featplug.networks.regional import RegionalNetwork
 
 MEAN_RGB = (124.0, 117.0, 104.0)
-"""Subtracted from RGB grey values 0 to 255. The network takes RGB, unlike Caffe's own."""
+"""Mean of RGB values 0 to 255; Caffe's own networks take BGR."""
 NUM_CHANNELS = 2048
-"""Channels of the map."""
 
 _STAGES = (("2", "abc", 64), ("3", "abcd", 128), ("4", "abcdef", 256), ("5", "abc", 512))
 _EXPANSION = 4

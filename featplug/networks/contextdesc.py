@@ -23,7 +23,7 @@ PATCH_SIZE = 32
 DIMENSIONS = 128
 """Dimensions of local features, of both contexts, and of the descriptor."""
 INTERPOLATIONS = ("released", "inverse_distance")
-"""How visual context weighs the regional features around a keypoint."""
+"""Weights of the regional features around a keypoint, see :func:`interpolate_cells`."""
 
 _NUM_NEIGHBOURS = 3
 _DISTANCE_EPSILON = 1e-6
@@ -32,13 +32,9 @@ _CHUNK_ELEMENTS = 2**22
 
 
 def context_normalise(features: Tensor) -> Tensor:
-    """Normalise each channel to mean 0 and variance 1 over the points of an image (section 3.2).
+    """Normalise channels of ...×N×C to mean 0 and variance 1 over an image's points (section 3.2).
 
-    Args:
-        features: ...×N×C. The features of a single point become 0.
-
-    Returns:
-        The same shape; the variance is the biased one plus :data:`~.conv_bn.EPSILON`.
+    :data:`~.conv_bn.EPSILON` is added to the biased variance; a single point becomes 0.
     """
     centred = features - features.mean(-2, keepdim=True)
     variance = centred.square().mean(-2, keepdim=True)
@@ -80,13 +76,10 @@ class GeoDesc(nn.Module):
         self.conv6 = nn.Conv2d(128, DIMENSIONS, 8, bias=False)
 
     def feature_maps(self, patches: Tensor) -> Tensor:
-        """Compute the maps that local feature and matchability have in common.
+        """Compute the common maps of local feature and matchability from N×32×32.
 
-        Args:
-            patches: N×32×32; each is standardised here, whatever was done to it before.
-
-        Returns:
-            N×128×8×8 in channels-last memory, not negative.
+        Patches are standardised first. The result is N×128×8×8 in channels-last memory, not
+        negative.
         """
         variance, mean = torch.var_mean(patches, (1, 2), correction=0, keepdim=True)
         x = (patches - mean) * (variance + EPSILON).rsqrt()
@@ -102,7 +95,7 @@ class GeoDesc(nn.Module):
         return x
 
     def forward(self, feature_maps: Tensor) -> Tensor:
-        """Turn :meth:`feature_maps` into local features, N×128, *not* of unit length."""
+        """Turn :meth:`feature_maps` into local features N×128, *not* of unit length."""
         return self.conv6(feature_maps).flatten(1)
 
 
@@ -163,7 +156,7 @@ class VisualContext(nn.Module):
 
         Args:
             local: ...×N×128 from :class:`GeoDesc`.
-            positions: ...×N×2 (x, y) in [-1, 1], as :func:`normalise_positions` makes them.
+            positions: ...×N×2 (x, y) in [-1, 1], from :func:`normalise_positions`.
             regional: ...×C×h×w.
             interpolation: see :func:`interpolate_cells`.
 
@@ -206,15 +199,14 @@ class GeometricContext(nn.Module):
 class ContextDesc(nn.Module):
     """Local features, augmented with the context of their image.
 
-    The weights depend on the network of the regional features, so a small one
-    is in the weights file: a state dict with tensors ``backbone.…`` is of a
-    ContextDesc with :class:`EfficientNetLite0`. One without, as the authors', takes regional
-    features of a network in a file of its own.
+    The weights depend on the network of the regional features. A state dict with tensors
+    ``backbone.…`` includes that network, an :class:`EfficientNetLite0`; without, as in the authors'
+    files, the network has a file of its own.
 
     Args:
-        regional_channels: channels of the regional features that visual context is made of.
-        backbone: the network that they come from, kept as it is: it is always in evaluation, and
-            its parameters need no gradient. None for one outside.
+        regional_channels: channels of the regional features.
+        backbone: network of the regional features, always in evaluation and without gradients; None
+            for a network outside.
 
     Raises:
         ValueError: the backbone has another number of channels.
@@ -239,10 +231,10 @@ class ContextDesc(nn.Module):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> ContextDesc:
-        """Build the network with the backbone and the regional channels that a state dict has.
+        """Build the network with the backbone and the regional channels of a state dict.
 
         Raises:
-            ValueError: the state dict has no weights for regional features, or of another number
+            ValueError: the state dict has no weights for regional features, or for another number
                 of channels than its backbone's.
         """
         weight = state.get("visual_context.conv1.weight")
@@ -259,13 +251,9 @@ class ContextDesc(nn.Module):
         return self
 
     def describe_patches(self, patches: Tensor) -> tuple[Tensor, Tensor]:
-        """Describe patches by themselves; they may come in batches.
+        """Compute local features N×128, not of unit length, and matchabilities N in (-1, 1).
 
-        Args:
-            patches: N×32×32 grey, in any units.
-
-        Returns:
-            Local features N×128, not of unit length, and matchabilities N in (-1, 1).
+        ``patches`` are N×32×32 grey, in any units.
         """
         feature_maps = self.local.feature_maps(patches)
         return self.local(feature_maps), self.matchability(feature_maps)
@@ -286,17 +274,16 @@ class ContextDesc(nn.Module):
         Args:
             local: ...×N×128 from :meth:`describe_patches`.
             matchability: ...×N from the same.
-            positions: ...×N×2 (x, y) as :func:`normalise_positions` makes them.
+            positions: ...×N×2 (x, y) from :func:`normalise_positions`.
             regional: ...×C×h×w; None leaves visual context out of the sum.
             interpolation: see :func:`interpolate_cells`.
-            moved_positions: ...×N×2, what geometric context gets for the positions; in training
-                they are perturbed.
+            moved_positions: ...×N×2, perturbed positions for geometric context in training.
 
         Returns:
             Descriptors ...×N×128 of unit length.
         """
-        # In float32 under autocast, too: distances and variances of positions do not bear less,
-        # and next to the local network all this costs nothing.
+        # In float32 under autocast, too: distances and variances of positions need it, and the
+        # cost is negligible next to the local network's.
         with torch.autocast(local.device.type, enabled=False):
             local, matchability = local.to(positions.dtype), matchability.to(positions.dtype)
             moved = positions if moved_positions is None else moved_positions
@@ -325,8 +312,8 @@ def interpolate_cells(
     """Interpolate a map at keypoints from the three nearest of its cells.
 
     The outermost cells are taken to lie on the border of the image. Of cells at one distance the
-    first one is the nearer. A map with fewer than three cells, at which the released code fails,
-    gives the mean of what it has.
+    first is taken as nearer. With fewer than three cells, where the released code fails, all cells
+    are used.
 
     Args:
         cells: ...×(h·w)×C, row by row.
@@ -366,7 +353,7 @@ def interpolate_cells(
 
 
 def _nearest_cells(positions: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:
-    """Indices and distances ...×N×3 of the nearest cells, the nearest one first."""
+    """Return indices and distances ...×N×3 of the nearest cells, the nearest one first."""
     squares = positions.square().sum(-1, keepdim=True) + grid.square().sum(-1)
     distances = (squares - 2 * positions @ grid.T + _DISTANCE_EPSILON).clamp_min_(0).sqrt_()
     nearest = []

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 EPSILON = 1e-5
-"""Added to variances; what the authors of ContextDesc ask TensorFlow for."""
+"""Epsilon that is added to variances, as ContextDesc's authors do."""
 MOMENTUM = 0.01
 """Weight of a new batch in the running statistics; TensorFlow calls it a momentum of 0.99."""
 
@@ -19,11 +19,11 @@ MOMENTUM = 0.01
 class ConvBN(nn.Conv2d):
     """A convolution, then batch normalisation; keys ``weight``, ``bias`` and ``bn.…``.
 
-    In evaluation the normalisation is folded into weight and bias on every call, which costs
-    no more than a pass over the output and lets weights be loaded or trained at any time.
+    In evaluation the normalisation is folded into weight and bias on every call, which costs at
+    most a pass over the output, so that weights can be loaded or trained at any time.
 
     Args:
-        in_channels, out_channels, kernel_size, stride, bias, convolution: of
+        in_channels, out_channels, kernel_size, stride, bias, convolution: see
             :class:`torch.nn.Conv2d`.
         affine: whether the normalisation has a gain and a bias.
         epsilon: added to variances.

@@ -1,9 +1,8 @@
 """D2-Net's dense feature network: VGG16 up to conv4_3.
 
 Dusmanu et al., "D2-Net: A Trainable CNN for Joint Description and Detection of Local Features",
-CVPR 2019, section 4.3 and supplement, tables 3 (the training architecture) and 4 (that of the
-test). Module names are those of the authors' checkpoints, which are the same in both, so that
-``d2_tf.pth`` and ``d2_ots.pth`` load strictly.
+CVPR 2019, section 4.3 and supplement, tables 3 (training architecture) and 4 (test architecture).
+Module names are those of the authors' checkpoints, which load strictly.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ CELL_SIZE = 4
 TRAINING_CELL_SIZE = 8
 """The same in the training architecture."""
 CELL_CENTRE = 3.5
-"""Where the centre of cell 0 lies, in pixels of the image, in either architecture."""
+"""Centre of cell 0 in pixels of the image, in both architectures."""
 NUM_CHANNELS = 512
 """Channels of the feature map, and dimensions of a descriptor."""
 MIN_SIDE = 8
@@ -26,14 +25,7 @@ MIN_SIDE = 8
 
 
 def normalize_caffe(images: Tensor) -> Tensor:
-    """Turn images into what the Caffe VGG16 weights were trained on.
-
-    Args:
-        images: ...×3×H×W RGB in [0, 1].
-
-    Returns:
-        ...×3×H×W BGR, grey values 0 to 255 minus :data:`CAFFE_MEAN_BGR`.
-    """
+    """Turn ...×3×H×W RGB in [0, 1] into BGR, 0 to 255 minus :data:`CAFFE_MEAN_BGR`."""
     mean = images.new_tensor(CAFFE_MEAN_BGR)[:, None, None]
     return images.flip(-3).mul_(255).sub_(mean)
 

@@ -2,8 +2,7 @@
 
 Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", ICML 2019,
 table 1, in Google's Lite variant for small devices: without squeeze-and-excitation, and with ReLU6
-for Swish. Trained with TensorFlow, whose padding rules hold here. ContextDesc may take its regional
-features from it.
+for Swish. Trained with TensorFlow, whose padding rules are followed.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from featplug.networks.conv_bn import ConvBN
 from featplug.networks.regional import RegionalNetwork
 
 NUM_CHANNELS = 1280
-"""Channels of the map."""
 
 _EPSILON = 1e-3
 _STEM_CHANNELS = 32
@@ -55,7 +53,7 @@ def _conv_bn(in_channels: int, out_channels: int, kernel: int, stride: int, grou
 
 
 def _same(layer: ConvBN, x: Tensor) -> Tensor:
-    """Run a layer; with a stride it depends on the size where the zeros go."""
+    """Run a layer; with a stride, its padding depends on the size."""
     kernel, stride = layer.kernel_size[0], layer.stride[0]
     return layer(x if stride == 1 else pad_same(x, kernel, stride))
 

@@ -2,9 +2,8 @@
 
 He et al., "Local Descriptors Optimized for Average Precision", CVPR 2018, section 5 and appendix B.
 The descriptor network is that of Tian et al., "L2-Net", CVPR 2017, without centre-surround. The
-paper does not say how the transformer's localisation network is built, so a network is a list of
-layers; the state dict carries that list in integer buffers, and :meth:`DOAP.from_state` rebuilds
-the network from them.
+paper does not describe the transformer's localisation network, so a network is a list of layers;
+the state dict has that list in integer buffers, from which :meth:`DOAP.from_state` builds it.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ from torch import Tensor, nn
 PATCH_SIZE = 32
 """Side in pixels of the patches that L2-Net describes."""
 TRANSFORMER_PATCH_SIZE = 42
-"""Side in pixels of the patches that DOAP's spatial transformer takes them from."""
+"""Side in pixels of the patches that DOAP's spatial transformer reads."""
 NUM_BITS = 256
-"""Outputs of a network that is trained for binary descriptors; the others have 128."""
+"""Outputs of a network for binary descriptors; the others have 128."""
 
 KINDS = ("conv", "bn", "relu", "maxpool", "avgpool")
-"""The layers there are; a layer's position is its number in the state dict."""
+"""Kinds of layers; a kind's position is its number in the state dict."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Layer:
     """Top, bottom, left, right; zeros for ``conv``, left out of the pooled values."""
     dilation: tuple[int, int] = (1, 1)
     bias: bool = False
-    """Whether a convolution has one."""
+    """Whether a convolution has a bias."""
 
     def encode(self) -> list[int]:
         """Return the layer as 14 integers."""
@@ -51,24 +50,13 @@ class Layer:
 
     @classmethod
     def decode(cls, row: Sequence[int]) -> Layer:
-        """Invert :meth:`encode`.
-
-        Raises:
-            ValueError: the integers are not a layer.
-        """
+        """Invert :meth:`encode`; raises ``ValueError`` if the integers are not a layer."""
         lengths_fit = len(row) == 14 and min(row) >= 0 and min(*row[3:7], *row[11:13]) > 0
         if not lengths_fit or row[0] >= len(KINDS):
             raise ValueError(f"{list(row)} is not a layer")
-        kind, c_in, c_out, h, w, down, right, t, b, le, r, dilate_v, dilate_h, bias = row
-        return cls(
-            KINDS[kind],
-            (c_in, c_out),
-            (h, w),
-            (down, right),
-            (t, b, le, r),
-            (dilate_v, dilate_h),
-            bool(bias),
-        )
+        kind, c_in, c_out, h, w, step_v, step_h, t, b, le, r, dil_v, dil_h, bias = row
+        pairs = (c_in, c_out), (h, w), (step_v, step_h), (t, b, le, r), (dil_v, dil_h)
+        return cls(KINDS[kind], *pairs, bool(bias))
 
 
 def l2_net(num_outputs: int = 128) -> list[Layer]:
@@ -116,7 +104,7 @@ def output_shape(layers: Sequence[Layer], shape: tuple[int, int, int]) -> tuple[
 
 
 class _Pool(nn.Module):
-    """Pooling over the pixels of each window that are inside the map, as MatConvNet does it."""
+    """Pooling over the pixels of each window inside the map, as in MatConvNet."""
 
     def __init__(self, layer: Layer) -> None:
         super().__init__()
@@ -133,7 +121,7 @@ class _Pool(nn.Module):
 
 
 class LayerChain(nn.Sequential):
-    """A chain of layers, named by :func:`layer_names`, that is listed in its own state dict."""
+    """A chain of layers, named by :func:`layer_names`, which the state dict lists."""
 
     layers: Tensor
     """K×14 int64: :meth:`Layer.encode` of each."""
@@ -146,15 +134,8 @@ class LayerChain(nn.Sequential):
                 symmetric = top == bottom and left == right
                 if not symmetric:
                     self.add_module(f"pad_{name}", nn.ZeroPad2d((left, right, top, bottom)))
-                convolution = nn.Conv2d(
-                    *layer.channels,
-                    layer.size,
-                    layer.stride,
-                    (top, left) if symmetric else 0,
-                    layer.dilation,
-                    bias=layer.bias,
-                )
-                self.add_module(name, convolution)
+                sizes = layer.size, layer.stride, (top, left) if symmetric else 0, layer.dilation
+                self.add_module(name, nn.Conv2d(*layer.channels, *sizes, bias=layer.bias))
             elif layer.kind == "bn":
                 self.add_module(name, nn.BatchNorm2d(layer.channels[0]))
             elif layer.kind == "relu":
@@ -171,17 +152,12 @@ class LayerChain(nn.Sequential):
 
 
 def normalise_patches(patches: Tensor) -> Tensor:
-    """Bring patches to zero mean and unit deviation.
+    """Bring patches N×S×S, on any scale, to zero mean and unit deviation of the *sample* (N − 1).
 
-    Args:
-        patches: N×S×S grey values on any scale.
-
-    Returns:
-        N×S×S over the standard deviation of the *sample* (N − 1), as the authors' code; a patch
-        without contrast becomes zeros.
+    A patch without contrast becomes zeros.
     """
-    # The first pixel goes first: what is left of a constant patch is then 0 and not a rounding
-    # error that the division would blow up.
+    # The first pixel is subtracted first, so that a constant patch becomes 0 and not a rounding
+    # error that the division would amplify.
     patches = patches - patches[:, :1, :1]
     patches = patches - patches.mean((1, 2), keepdim=True)
     deviation = patches.std((1, 2), keepdim=True)
@@ -200,8 +176,8 @@ def transform_patches(patches: Tensor, affine: Tensor, size: int) -> Tensor:
         size: side of the output.
 
     Returns:
-        N×size×size. The identity reads a little more than the patch, because −1 and 1 are a
-        quarter of the padded patch inside of it and not the centres of the patch's own corners.
+        N×size×size. The identity reads a little more than the patch, because −1 and 1 lie a
+        quarter of the padded patch inside it, not at the centres of the patch's corners.
     """
     margin = (patches.shape[-1] + 1) // 2
     padded = F.pad(patches[:, None], (margin,) * 4, mode="replicate")
@@ -218,11 +194,11 @@ class DOAP(nn.Module):
         trunk: layers from a patch to the outputs; L2-Net with 128 outputs if None.
         localisation: layers from a patch to the six numbers of :func:`transform_patches`; none
             for a network without transformer.
-        patch_size: side of the patches that are given.
-        sampled_size: side of what the transformer makes of them.
+        patch_size: side of the input patches.
+        sampled_size: side of the patches that the transformer samples.
 
     Raises:
-        ValueError: the layers do not fit the sizes; the message says where, in a few words.
+        ValueError: the layers do not fit the sizes.
     """
 
     sizes: Tensor
@@ -245,11 +221,7 @@ class DOAP(nn.Module):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> DOAP:
-        """Build the network that a state dict is of.
-
-        Raises:
-            ValueError: it is of another network; the message says why in a few words.
-        """
+        """Build the network of a state dict; raises ``ValueError`` if it is another's."""
         missing = [key for key in ("sizes", "trunk.layers") if key not in state]
         if missing:
             raise ValueError(f"missing {', '.join(missing)}")
@@ -273,13 +245,10 @@ class DOAP(nn.Module):
         return self.num_outputs == NUM_BITS
 
     def forward(self, patches: Tensor) -> Tensor:
-        """Compute the outputs before they are scaled to unit length or reduced to their signs.
+        """Compute outputs N×D, before unit length or signs.
 
         Args:
             patches: N×S×S grey values on any scale, S = ``patch_size``, N at least 1.
-
-        Returns:
-            N×D.
         """
         patches = normalise_patches(patches)
         if self.localisation is not None:
@@ -289,7 +258,6 @@ class DOAP(nn.Module):
 
 
 def _decode(rows: Tensor, key: str) -> list[Layer]:
-    """Read the list of a chain's layers."""
     if rows.ndim != 2 or rows.dtype != torch.int64:
         raise ValueError(f"{key} is not a list of layers")
     return [Layer.decode(row) for row in rows.tolist()]
@@ -298,13 +266,9 @@ def _decode(rows: Tensor, key: str) -> list[Layer]:
 def check_layers(
     trunk: Sequence[Layer], localisation: Sequence[Layer], patch_size: int, sampled_size: int
 ) -> int:
-    """Check that layers make one descriptor of a patch; the arguments are those of :class:`DOAP`.
+    """Return the number of outputs of layers, which must turn a patch into one descriptor.
 
-    Returns:
-        The number of outputs.
-
-    Raises:
-        ValueError: they do not; the message says where, in a few words.
+    The arguments, and the ``ValueError``, are those of :class:`DOAP`.
     """
     if localisation:
         shape = output_shape(localisation, (1, patch_size, patch_size))

@@ -2,8 +2,7 @@
 
 Pautrat et al., "Online Invariance Selection for Local Feature Descriptors", ECCV 2020, sections 3
 and 4.1 (the architecture); :class:`LISRDSIFT` is the variant of section 4.2 that selects between
-SIFT and upright SIFT. Module names are those of the authors' checkpoints, so that
-``lisrd_aachen.pth`` loads strictly.
+SIFT and upright SIFT. Module names are those of the authors' checkpoints, which load strictly.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ HEADS = {
     "rot_var_illum_invar": "illum_invar_rot_var",
     "rot_invar_illum_invar": "illum_invar_rot_invar",
 }
-"""The heads in their order everywhere, with the name that each has in the authors' parameters."""
+"""Heads in their order everywhere, with their names in the authors' parameters."""
 DESCRIPTOR_DIM = 128
 """Dimensions of one head's descriptor."""
 NUM_TILES = 3
@@ -33,15 +32,9 @@ MIN_SIDE = 24
 """The smallest image side, in pixels, that leaves a cell of the feature map to every tile."""
 
 _BACKBONE = {
-    "1_1": (3, 64),
-    "1_2": (64, 64),
-    "2_1": (64, 64),
-    "2_2": (64, 64),
-    "3_1": (64, 128),
-    "3_2": (128, 128),
-    "4_1": (128, 256),
-    "4_2": (256, 256),
-}
+    "1_1": (3, 64), "1_2": (64, 64), "2_1": (64, 64), "2_2": (64, 64),
+    "3_1": (64, 128), "3_2": (128, 128), "4_1": (128, 256), "4_2": (256, 256),
+}  # fmt: skip
 """Channels in and out of each convolution of the backbone."""
 
 
@@ -50,7 +43,7 @@ def _rectify_and_normalize(features: Tensor, norm: nn.BatchNorm2d) -> Tensor:
     features = features.relu_()
     if norm.training or torch.is_grad_enabled():
         return norm(features)
-    # At full resolution these are 64 channels; another copy of them would be the peak of memory.
+    # Another copy of the 64 channels of full resolution would be the peak of memory.
     mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
     scale = norm.weight * (variance + norm.eps).rsqrt()
     shift = norm.bias - mean * scale
@@ -125,7 +118,7 @@ class LISRD(nn.Module):
 
 
 def _aggregate_tiles(descriptors: Tensor, vlad: NetVLAD) -> Tensor:
-    """Meta descriptors B×1024×3×3 of the tiles of a map B×128×h×w."""
+    """Compute meta descriptors B×1024×3×3 of the tiles of a map B×128×h×w."""
     batch, dim, *size = descriptors.shape
     height, width = (side // NUM_TILES for side in size)
     whole = [height * NUM_TILES, width * NUM_TILES]

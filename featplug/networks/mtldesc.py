@@ -1,8 +1,8 @@
 """MTLDesc's network: a VGG-like encoder with heads for keypoints, descriptors and attention.
 
 Wang et al., "MTLDesc: Looking Wider to Describe Better", AAAI 2022, sections "Local Descriptors
-with Non-local Information" and "Local Features Detection with Feature Pyramid". Module names,
-also the misspelt one, are those of the authors' checkpoints, so that these load strictly.
+with Non-local Information" and "Local Features Detection with Feature Pyramid". Module names, also
+the misspelt one, are those of the authors' checkpoints, which load strictly.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from featplug.networks.vision_transformer import PatchTransformer
 NUM_CHANNELS = 128
 """Dimensions of a descriptor."""
 UNUSED = ("heatmap4.", "conv_avg.", "transfomer.conv_more.")
-"""Beginnings of the names of parameters that change no output; the checkpoints hold them."""
+"""Beginnings of the names of parameters in the checkpoints that change no output."""
 
 _POOLED_SIDE = 64
 
 
 class Maps(NamedTuple):
-    """What the network computes, h = ⌊H/4⌋ and w = ⌊W/4⌋."""
+    """Maps of the network, h = ⌊H/4⌋ and w = ⌊W/4⌋."""
 
     logits: Tensor
     """B×1×H×W; their sigmoid is the probability of a keypoint."""
@@ -44,7 +44,7 @@ def _conv(in_channels: int, out_channels: int, dilation: int = 1) -> nn.Conv2d:
 
 
 def _resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear, cell areas aligned, without antialiasing when it reduces."""
+    """Resize bilinearly, with cell areas aligned, without antialiasing."""
     if maps.shape[-2:] == size:
         return maps
     return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
@@ -114,9 +114,8 @@ class MTLDesc(nn.Module):
             (self.conv3a, self.conv3b, self.heatmap3, self.fuse_weight_3),
             (self.conv4a, self.conv4b, self.heatmap3, self.fuse_weight_4),
         )
-        # Channels-last is the faster layout; a clone for the reason given in D2Net.forward. A
-        # block's map is used up before the next block, so that two full-resolution maps at most
-        # are alive.
+        # Channels-last is the faster layout; a clone for the reason given in D2Net.forward. A map
+        # is used up before the next block, so that at most two maps of full resolution exist.
         x = images.clone(memory_format=torch.channels_last)
         logits, columns = [], []
         for rank, (conv_a, conv_b, head, weight) in enumerate(blocks):
@@ -133,7 +132,7 @@ class MTLDesc(nn.Module):
         return Maps(sum(logits[1:], logits[0]), descriptors + local_context, attention)
 
     def _global_context(self, features: Tensor, cells: tuple[int, int]) -> Tensor:
-        """The paper's AGCA: what the transformer makes of C4, where the gate lets it through."""
+        """Compute the paper's AGCA: the transformer's output for C4 times the gate."""
         pooled = F.adaptive_avg_pool2d(features, _POOLED_SIDE)
         gate = F.relu_(self.mask(pooled))
         return _resize(self.transfomer(pooled), cells) * _resize(gate, cells)

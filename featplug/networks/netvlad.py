@@ -1,4 +1,4 @@
-"""NetVLAD: a set of local descriptors summed up by how they differ from cluster centres.
+"""NetVLAD: a set of local descriptors, summed up by their differences from cluster centres.
 
 Arandjelović et al., "NetVLAD: CNN Architecture for Weakly Supervised Place Recognition", CVPR 2016,
 section 3.1. LISRD's meta descriptors are computed by such layers, too.
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 MIN_SIDE = 16
-"""The smallest image side, in pixels, that VGG16's four poolings leave anything of."""
+"""Smallest image side in pixels: VGG16 halves it four times."""
 
 
 class NetVLAD(nn.Module):
@@ -97,7 +97,7 @@ class VGG16NetVLAD(nn.Module):
 
         Args:
             images: B×3×H×W RGB in [0, 1], sides of at least :data:`MIN_SIDE` pixels.
-            whiten: or else return what NetVLAD gives.
+            whiten: return the whitened descriptor, not NetVLAD's.
 
         Returns:
             B×4096, or B×32768 (one cluster after the other), of unit length.

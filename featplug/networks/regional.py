@@ -1,4 +1,4 @@
-"""What the networks have in common that ContextDesc takes regional features from."""
+"""The base of the networks of ContextDesc's regional features."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ class RegionalNetwork(nn.Module):
     num_channels: ClassVar[int]
     """Channels of the map."""
     mean_rgb: ClassVar[tuple[float, float, float]]
-    """Subtracted from RGB grey values 0 to 255 ..."""
+    """Mean that is subtracted from RGB values 0 to 255."""
     deviation: ClassVar[float]
-    """... which are then divided by this."""
+    """Number that the differences are divided by."""
     max_side: ClassVar[int]
-    """Larger images are reduced to this side, in pixels."""
+    """Side in pixels that larger images are reduced to."""
 
     def standardise(self, images: Tensor) -> Tensor:
-        """Turn ...×3×H×W RGB grey values 0 to 255 into what the network takes."""
+        """Standardise ...×3×H×W RGB values 0 to 255."""
         return (images - images.new_tensor(self.mean_rgb)[:, None, None]) / self.deviation

@@ -106,7 +106,7 @@ class PatchTransformer(nn.Module):
         super().__init__()
         self.embeddings = _Embeddings(dim, grid_side, patch_side)
         self.encoder = _Encoder(dim, num_layers, num_heads, hidden_dim)
-        # In the checkpoints, but the released forward pass does not use it.
+        # The checkpoints have it, but the released forward pass does not use it.
         self.conv_more = nn.Sequential(
             nn.Conv2d(dim, dim, 3, padding=1, bias=False), nn.BatchNorm2d(dim)
         )
