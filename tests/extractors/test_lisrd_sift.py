@@ -134,7 +134,7 @@ def test_keypoints_without_frames_are_refused(weights: str, missing: str) -> Non
     extractor = LISRDSIFTExtractor({"weights": weights})
     keypoints = frames([[20.0, 30.0]])
     del keypoints[missing]
-    with pytest.raises(ValueError, match="take sift"):
+    with pytest.raises(ValueError, match="use sift"):
         extractor.describe(seeded_image(40, 48), keypoints)
 
 
