@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import cv2
 import pytest
 from hypothesis import settings
 
@@ -36,6 +38,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--record-revisions", action="store_true", help="record outputs with their revisions"
     )
+
+
+interpolates_exactly = pytest.mark.skipif(
+    cv2.__version__.startswith("4."), reason="OpenCV 4 interpolates on a grid of 1/32 px"
+)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -102,7 +109,12 @@ def parity(golden_set: GoldenSet, request: pytest.FixtureRequest) -> Iterator[Pa
 
 @pytest.fixture(scope="session")
 def revisions(request: pytest.FixtureRequest) -> Revisions:
-    """The guard that an output changes with its revision only."""
+    """The guard that an output changes with its revision only, and not with other libraries."""
+    lines = (REPOSITORY / "constraints.txt").read_text("utf-8").splitlines()
+    recorded = dict(line.split("==") for line in lines if "==" in line)
+    for name in ("opencv-python-headless", "pycolmap", "scikit-learn"):
+        if metadata.version(name) != recorded[name]:
+            pytest.skip(f"outputs are recorded with {name} {recorded[name]}")
     return Revisions(RECORD, request.config.getoption("--record-revisions"))
 
 

@@ -173,12 +173,13 @@ def _decode(source: Path | BytesIO, path: Path, grayscale: bool) -> np.ndarray:
         if file.mode.startswith("I;16"):
             grey = np.round(np.asarray(file).astype(np.float32) / 257.0).astype(np.uint8)
             return grey if grayscale else np.repeat(grey[..., None], 3, axis=-1)
-        if file.mode not in _USABLE_MODES:
-            raise ValueError(
-                f"Cannot use {path}: its pixels ({file.mode}) have no fixed range; "
-                "convert it to 8 bits per channel."
-            )
-        return np.asarray(file.convert("L" if grayscale else "RGB"))
+        if file.mode in _USABLE_MODES:
+            return np.asarray(file.convert("L" if grayscale else "RGB"))
+        mode = file.mode
+    raise ValueError(
+        f"Cannot use {path}: its pixels ({mode}) have no fixed range; convert it to 8 bits per "
+        "channel."
+    )
 
 
 @contextmanager
@@ -191,7 +192,7 @@ def _open_image(source: Path | BytesIO, path: Path) -> Iterator[Image.Image]:
         raise FileNotFoundError(f"There is no image {path}.") from None
     except Image.DecompressionBombError as error:
         raise ValueError(f"Cannot use {path}: {error}; make the image smaller.") from error
-    except (OSError, SyntaxError) as error:  # Pillow reports damaged files with both
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow reports damaged files with all
         name = source if isinstance(source, BytesIO) else str(source)
         reason = str(error).removesuffix(f" {name!r}")
         raise ValueError(

@@ -99,13 +99,13 @@ def test_colour_and_luma_are_those_of_opencv(
 
 
 @pytest.mark.parametrize("keep", [0.02, 0.5, 0.98])
-@pytest.mark.parametrize("suffix", ["jpg", "png"])
+@pytest.mark.parametrize("suffix", ["jpg", "png", "ppm"])
 def test_a_truncated_file_is_refused_and_named(
     tmp_path: Path, picture: np.ndarray, suffix: str, keep: float
 ) -> None:
     buffer = io.BytesIO()
     large = Image.fromarray(picture).resize((640, 480), Image.Resampling.BICUBIC)
-    large.save(buffer, {"jpg": "JPEG", "png": "PNG"}[suffix])
+    large.save(buffer, {"jpg": "JPEG", "png": "PNG", "ppm": "PPM"}[suffix])
     path = tmp_path / f"cut.{suffix}"
     path.write_bytes(buffer.getvalue()[: int(keep * len(buffer.getvalue()))])
     with pytest.raises(ValueError, match=rf"cut.{suffix}.*is damaged or incomplete"):

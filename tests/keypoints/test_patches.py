@@ -12,6 +12,7 @@ from featplug.keypoints.patches import (
     sample_patches_from_pyramid,
     standardise_patches,
 )
+from tests.conftest import interpolates_exactly
 from tests.golden.golden_set import GoldenSet
 from tests.golden.parity import Parity
 
@@ -77,6 +78,7 @@ def test_the_pyramid_does_not_alias() -> None:
     np.testing.assert_allclose(smooth, 0.5, atol=0.02)
 
 
+@interpolates_exactly
 @pytest.mark.parametrize("radius", [10.0, 40.0, 150.0])
 def test_the_pyramid_keeps_positions(radius: float) -> None:
     image = ramp(600, 600)

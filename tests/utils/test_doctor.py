@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 from collections import namedtuple
+from importlib import metadata
 from pathlib import Path
 
 import pycolmap
@@ -31,7 +32,7 @@ def test_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = {f"{finding.topic}: {finding.text}" for finding in diagnosis.findings}
     assert any(
         f"featplug {__version__}" in line
-        and f"torch {torch.__version__}" in line
+        and f"torch {metadata.version('torch')}" in line
         and f"pycolmap {pycolmap.__version__}" in line
         and "HDF5 " in line
         for line in lines

@@ -20,6 +20,7 @@ from featplug.training.data.homographies import (
     warp_images,
     warp_points,
 )
+from tests.conftest import interpolates_exactly
 
 SIZE = (320, 240)
 PRESETS = pytest.mark.parametrize("options", [MTLDESC, LISRD, GENERAL])
@@ -101,6 +102,7 @@ def test_without_rotation_nothing_turns(options: HomographyOptions) -> None:
         assert abs(rotation_angle(homography, SIZE)) < 1e-9
 
 
+@interpolates_exactly
 def test_half_pixel_shift_averages_neighbours() -> None:
     """An origin at the pixel's corner, or a scaling by W/(W-1), would not."""
     image = torch.rand(1, 2, 9, 13, dtype=torch.float64)

@@ -14,6 +14,7 @@ from featplug.training.data.match_sets import MatchSetOptions, MatchSets, choose
 from featplug.training.data.patch_groups import PatchGroups
 from featplug.training.data.patch_views import PatchGroupOptions, render_view
 from featplug.training.data.photographs import Photographs
+from tests.conftest import interpolates_exactly
 from tests.scenes.pictures import write_textured_images
 
 OPTIONS = MatchSetOptions(
@@ -33,6 +34,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> tuple[PatchGroups, Phot
     return PatchGroups(folder / "g.h5"), Photographs(folder / "photographs", names)
 
 
+@interpolates_exactly
 def test_inliers_match_and_noise_does_not(sources: tuple[PatchGroups, Photographs]) -> None:
     data = MatchSets(*sources, OPTIONS)
     for step in range(3):

@@ -21,6 +21,7 @@ from featplug.training.data.view_pairs import (
     keypoint_heatmap,
     select_points,
 )
+from tests.conftest import interpolates_exactly
 from tests.scenes.pictures import write_photographs, write_teacher
 
 SIZES = [(200, 150), (120, 160), (300, 130), (90, 90), (160, 160)]
@@ -82,6 +83,7 @@ def test_each_photograph_once_per_round(folder: Path, photographs: Photographs) 
     assert found[:5] != found[5:]
 
 
+@interpolates_exactly
 def test_mtldesc_batch(folder: Path, photographs: Photographs) -> None:
     pairs = mtldesc(folder, photographs, identity_probability=0.4, photometric_probability=0.0)
     identities = 0
