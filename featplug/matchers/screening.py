@@ -167,7 +167,7 @@ def _interval(costs: Costs, cost: Tensor, bound: Tensor) -> tuple[Tensor, Tensor
 
 
 def _smallest(costs: Costs, rows: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return :func:`~.similarities.reduce_similarities` with the smallest for the largest."""
+    """Do as :func:`~.similarities.reduce_similarities`, with the smallest values instead."""
     num0, num1 = len(costs.left), costs.right.shape[1]
     buffer = costs.left.new_empty(min(rows, num0), num1)
     columns = torch.empty(num0, dtype=torch.int64)

@@ -245,7 +245,7 @@ class DOAP(nn.Module):
         return self.num_outputs == NUM_BITS
 
     def forward(self, patches: Tensor) -> Tensor:
-        """Compute outputs N×D, before unit length or signs.
+        """Compute outputs N×D, not yet scaled to unit length or reduced to signs.
 
         Args:
             patches: N×S×S grey values on any scale, S = ``patch_size``, N at least 1.
