@@ -28,15 +28,8 @@ MARKER = "demo-world.json"
 
 Layout = Literal["aachen_v1.1", "aachen", "inloc", "megadepth", "hpatches"]
 
-_RANGES: dict[str, tuple[int, int | None]] = {
-    "seed": (0, None),
-    "num_database": (2, None),
-    "num_queries": (1, None),
-    "num_scans": (1, 5),
-    "num_planes": (1, None),
-    "image_size": (160, 4096),
-    "num_moving": (0, 50),
-}
+_LEAST = {"num_database": 2, "num_queries": 1, "num_scans": 1, "num_planes": 1, "image_size": 160}
+_MOST = {"num_scans": 5, "image_size": 4096, "num_moving": 50}
 
 
 @dataclass(frozen=True)
@@ -61,8 +54,8 @@ class DemoOptions:
 
     def check(self) -> None:
         """Raise ValueError if an option is out of range."""
-        for name, (least, most) in _RANGES.items():
-            value = getattr(self, name)
+        for name, value in asdict(self).items():
+            least, most = _LEAST.get(name, 0), _MOST.get(name)
             if value < least or (most is not None and value > most):
                 limits = f"{least} or more" if most is None else f"{least} to {most}"
                 raise ValueError(f"{name} of the demo world is {value}; it must be {limits}.")
@@ -74,20 +67,16 @@ def make_demo_world(
     layout: Layout = "aachen_v1.1",
     progress: bool = False,
 ) -> Path:
-    """Make the demo world in one layout, unless it exists already.
+    """Make the demo world in one layout, unless it exists already, and return its folder.
 
-    What an earlier call with the same options made is used again; what was made with other options
-    is made again. While one process makes it, others wait for it.
+    While one process makes it, others wait for it. One of other options is made again.
 
     Args:
         folder: folder of the world, with a folder for each layout.
         options: size of the world.
         layout: data set whose layout it has, with the truth in ``ground_truth.txt``, a line ``name
             qw qx qy qz tx ty tz`` (world to camera) for each query.
-        progress: show it.
-
-    Returns:
-        The data set's folder.
+        progress: whether to show the progress.
 
     Raises:
         ValueError: an option is out of range, or the folder holds something else.
@@ -100,13 +89,12 @@ def make_demo_world(
 
     def write(part: Path) -> None:
         # Imported here, as most commands never need it.
-        from pipelines.demo.layouts import WRITERS, write_aachen_v1
+        from pipelines.demo.layouts import WRITERS
 
+        if layout == "aachen":  # made from the newer one
+            make_demo_world(folder, options, "aachen_v1.1", progress)
         part.mkdir()
-        if layout == "aachen":
-            write_aachen_v1(part, make_demo_world(folder, options, "aachen_v1.1", progress))
-        else:
-            WRITERS[layout](part, options, progress)
+        WRITERS[layout](part, options, progress)
         (part / MARKER).write_text(json.dumps(conf, indent=1) + "\n", "utf-8")
 
     if world.reason_to_make() is None:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from pipelines.demo.geometry import UP, Faces, direction
+from pipelines.demo.textures import Painter
 
 Place = Sequence[float] | np.ndarray
-Name = int | str
-"""A texture: its index, or its name among the builder's materials."""
+Name = int | str  # a texture: its index, or its name among the builder's materials
 Names = Sequence[Name]
-Tile = float | Sequence[float] | None
-"""Size of one repetition of a texture in metres; None if the texture covers a face once."""
+Tile = float | Sequence[float] | None  # metres of one repetition; None: once on the whole face
 
 _SIDES = {
     # Corner, edge to the right and edge down of a box's sides, from its upper front left corner.
@@ -33,10 +32,8 @@ _SIDES = {
 class Texture:
     """An image on faces."""
 
-    pixels: np.ndarray
-    """H×W×4 uint8: RGB as displayed, and how much light the surface sends out at night."""
-    wraps: bool = False
-    """Whether it repeats beyond its borders."""
+    pixels: np.ndarray  # H×W×4 uint8: RGB as displayed, and light that is sent out at night
+    wraps: bool = False  # whether it repeats beyond its borders
 
 
 @dataclass(frozen=True)
@@ -45,15 +42,12 @@ class Scene:
 
     faces: Faces
     textures: list[Texture]
-    lamps: np.ndarray
-    """L×3 places of the lamps that burn at night."""
-    lamp_texture: int
-    """Texture of what shines by itself; −1 if nothing does."""
-    glass: list[int]
-    """Textures from which no laser comes back."""
+    lamps: np.ndarray  # L×3 places of the lamps that burn at night
+    lamp_texture: int  # texture of what shines by itself; −1 if nothing does
+    glass: list[int]  # textures from which no laser comes back
 
 
-class Builder:
+class Builder(Painter):
     """Collects faces, textures and lamps.
 
     Coordinates are those of its frame: x runs along a front, to the right of someone who looks at
@@ -61,9 +55,9 @@ class Builder:
     """
 
     def __init__(self, rng: np.random.Generator, textures: Sequence[Texture] = ()) -> None:
-        self.rng, self.textures = rng, list(textures)
-        self.materials: dict[str, int] = {}
-        """Textures that many faces share, by name; what is called ``glow`` shines by itself."""
+        super().__init__(rng)
+        self.textures = list(textures)
+        self.materials: dict[str, int] = {}  # textures that many share; "glow" shines by itself
         self.lamps: list[np.ndarray] = []
         self.glass: list[int] = []
         self._rows: list[tuple[Any, ...]] = []
@@ -73,19 +67,19 @@ class Builder:
     def _inwards(self) -> np.ndarray:
         return np.array([-self._along[1], self._along[0], 0.0])
 
-    def at(self, place: Place = (0, 0, 0), along: np.ndarray | None = None) -> Builder:
+    def at(self, place: Place = (0, 0, 0), along: np.ndarray | None = None) -> Self:
         """Return a builder in a frame at a place of this frame; ``along`` is its x in the world."""
         other = copy(self)
         other._origin = self.point(*place)
         other._along = self._along if along is None else along
         return other
 
-    def around(self, width: float, depth: float) -> list[Builder]:
+    def around(self, width: float, depth: float) -> list[Self]:
         """Return builders at the left ends of the left, right and back side of a house."""
         ends = ((0, depth), (0, -1)), ((width, 0), (0, 1)), ((width, depth), (-1, 0))
         return [self.at(corner, self.vector(*along)) for corner, along in ends]
 
-    def shifted(self) -> Builder:
+    def shifted(self) -> Self:
         """Return a builder that moves repeated textures at random, so that no two look alike."""
         other = copy(self)
         other._offset = self.rng.random(2)
@@ -100,19 +94,12 @@ class Builder:
         return self._origin + x * self._along + y * self._inwards + z * UP
 
     def texture(self, pixels: np.ndarray, name: str = "") -> int:
-        """Add a texture, RGB or with the light that it sends out; return its index.
-
-        With a name it is a material, which repeats beyond its borders.
-        """
+        """Add a texture, RGB or with its light; with a name, it repeats. Return its index."""
         if pixels.shape[2] == 3:
             pixels = np.dstack([pixels, np.zeros(pixels.shape[:2], np.uint8)])
         index = self.materials[name] = len(self.textures)
         self.textures.append(Texture(pixels, wraps=bool(name)))
         return index
-
-    def paint(self, painter: Callable[..., np.ndarray], *args: Any, name: str = "") -> int:
-        """Add a texture that a function of the module of textures paints; return its index."""
-        return self.texture(painter(self.rng, *args), name)
 
     def add(
         self, corner: Place, right: Place, down: Place, texture: Name, tile: Tile = None
@@ -143,10 +130,7 @@ class Builder:
     def box(
         self, place: Place, size: Place, texture: Name, tile: Tile = None, sides: str = "fblrt"
     ) -> None:
-        """Add an upright box of a width, depth and height, from the middle of its bottom.
-
-        Sides are front, back, left, right, top and under.
-        """
+        """Add sides (front, back, …, under) of a box from the middle of its bottom."""
         width, depth, height = size
         centre = self.at(place, self._along / np.hypot(self._along[0], self._along[1]))
         left_front = centre.at((-width / 2, -depth / 2, height))
@@ -175,5 +159,4 @@ class Builder:
     def scene(self) -> Scene:
         """Return all that was built."""
         lamps = np.array(self.lamps).reshape(-1, 3)
-        glow = self.materials.get("glow", -1)
-        return Scene(self.faces(), self.textures, lamps, glow, self.glass)
+        return Scene(self.faces(), self.textures, lamps, self.materials.get("glow", -1), self.glass)

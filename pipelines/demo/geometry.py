@@ -22,10 +22,8 @@ class Camera:
     width: int
     height: int
     focal: float
-    centre: tuple[float, float]
-    """Principal point."""
-    distortion: float = 0.0
-    """The k of ``1 + k r²``."""
+    centre: tuple[float, float]  # principal point
+    distortion: float = 0.0  # the k of ``1 + k r²``
 
     def project(self, points: np.ndarray) -> np.ndarray:
         """Project N×3 points of the camera's frame, z > 0, to N×2 image coordinates."""
@@ -66,8 +64,7 @@ class View:
 
     name: str
     camera: Camera
-    cam_from_world: np.ndarray
-    """3×4 float64."""
+    cam_from_world: np.ndarray  # 3×4 float64
 
     @property
     def centre(self) -> np.ndarray:
@@ -84,8 +81,7 @@ def look_towards(
 ) -> np.ndarray:
     """Return the pose ``cam_from_world``, 3×4, of a camera that looks along a unit vector.
 
-    ``roll`` turns it clockwise, in radians; ``right`` is the horizontal unit vector to the right,
-    which is needed if the camera looks straight down.
+    ``roll`` is clockwise, in radians; ``right`` is needed if the camera looks straight down.
     """
     if right is None:
         right = np.cross(forward, UP)
@@ -110,28 +106,19 @@ def direction(azimuth: float, elevation: float = 0.0) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Faces:
-    """Rectangles and gables (isosceles triangles with the apex on top) in space.
+    """Rectangles and gables (isosceles triangles with the apex on top), seen from outside only.
 
-    A face spans from its top-left corner, as one sees it from outside, to the right (s) and
-    down (t). It can be seen from outside only.
+    From outside, a face spans from its top-left corner to the right (s) and down (t).
     """
 
-    origin: np.ndarray
-    """F×3, top-left corner; for a gable that of the rectangle around it."""
-    axis_s: np.ndarray
-    """F×3 unit vectors to the right."""
-    axis_t: np.ndarray
-    """F×3 unit vectors down."""
-    extent: np.ndarray
-    """F×2, size along s and t in metres."""
+    origin: np.ndarray  # F×3, top-left corner; for a gable that of the rectangle around it
+    axis_s: np.ndarray  # F×3 unit vectors to the right
+    axis_t: np.ndarray  # F×3 unit vectors down
+    extent: np.ndarray  # F×2, size along s and t in metres
     gable: np.ndarray
-    """F bool."""
-    texture: np.ndarray
-    """F int, index of the texture."""
-    uv_scale: np.ndarray
-    """F×2, textures per metre along s and t."""
-    uv_offset: np.ndarray
-    """F×2, place of the top-left corner in the texture, in textures."""
+    texture: np.ndarray  # F int, index of the texture
+    uv_scale: np.ndarray  # F×2, textures per metre along s and t
+    uv_offset: np.ndarray  # F×2, place of the top-left corner in the texture, in textures
 
     def __len__(self) -> int:
         return len(self.origin)
@@ -140,11 +127,6 @@ class Faces:
     def normals(self) -> np.ndarray:
         """F×3 unit vectors outwards."""
         return np.cross(self.axis_t, self.axis_s)
-
-    def points(self, index: np.ndarray, s: np.ndarray, t: np.ndarray) -> np.ndarray:
-        """Return points of faces, …×3, from face indices and metres along their axes (all …)."""
-        along = s[..., None] * self.axis_s[index] + t[..., None] * self.axis_t[index]
-        return self.origin[index] + along
 
     def joined(self, others: Faces) -> Faces:
         """Return these faces followed by others."""

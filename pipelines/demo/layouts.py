@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,54 +11,95 @@ from typing import TYPE_CHECKING
 import cv2
 import h5py
 import numpy as np
+import pycolmap
 from scipy.io import savemat
 
+from featplug.colmap.known_poses import model_from_poses
 from featplug.colmap.nvm import write_nvm
-from featplug.localization.queries import write_poses
+from featplug.io.images import read_image
+from featplug.localization.queries import Query, write_poses, write_queries
 from featplug.utils.progress import progress_bar
-from pipelines.demo import colmap_layout as colmap
-from pipelines.demo import textures
+from pipelines.demo import WORLD
 from pipelines.demo.builder import Builder, Scene
-from pipelines.demo.facades import Facade
-from pipelines.demo.geometry import Camera, Faces, View, look_along, look_towards
+from pipelines.demo.geometry import Camera, Faces, View, direction, look_along, look_towards
 from pipelines.demo.moving import moving_objects
 from pipelines.demo.photography import LOOKS, Photographer, Shot, write_jpeg
-from pipelines.demo.rendering import depth_map, visible_faces
+from pipelines.demo.rendering import Projection, depth_map
 from pipelines.demo.room import SCANS, build_room
-from pipelines.demo.town import WALK, build_town
-from pipelines.demo.viewpoints import along_walk, near_others, on_faces, true_tracks
+from pipelines.demo.town import WALK, Facade, build_town
+from pipelines.demo.viewpoints import Track, along_walk, near_others, on_faces, true_tracks
 
 if TYPE_CHECKING:
     from pipelines.datasets.demo import DemoOptions
 
-# Focal length and principal point as fractions of the longer side, and distortion.
-_DATABASE_CAMERAS = ((0.83, 0.0, 0.0, -0.02), (0.9, 0.004, -0.003, 0.012))
-_QUERY_CAMERAS = {
-    "nexus4": (0.86, 0.005, 0.002, 0.02),
-    "milestone": (0.95, -0.003, 0.004, -0.028),
-    "nexus5x": (0.81, 0.002, -0.004, -0.015),
-}
-_DATES = {"day": "20130210", "dusk": "20161114", "night": "20161227"}
+_AACHEN = WORLD["aachen"]
 _FLOOR, _BUILDING, _SCANNER_HEIGHT = "DUC1", "DUC", 1.5
-_LOST = 0.02
-"""Fraction of the pixels from which the laser does not come back, besides those of glass."""
-_PLANE = (16.0, 12.0)
-"""Width and height of a plane in metres; the views see a part of it."""
-_PLANE_LOOKS = {
-    "i": ("noon", "day", "dusk", "dusk", "night", "night"),
-    "v": ("noon", "day", "noon", "day", "noon", "day"),
-}
+_LOST = 0.02  # fraction of the pixels from which no laser comes back, besides those of glass
+_PLANE = (16.0, 12.0)  # width and height of a plane in metres; the views see a part of it
+
+
+def true_model(
+    views: Sequence[View], tracks: Sequence[Track], images: Path
+) -> pycolmap.Reconstruction:
+    """Return a COLMAP model; a point has its colour in the first photograph that sees it."""
+    observed: list[list[np.ndarray]] = [[] for _ in views]
+    elements = []
+    for track in tracks:
+        elements.append([(i, len(observed[i])) for i in track.views])
+        for i, xy in zip(track.views, track.xy, strict=True):
+            observed[i].append(xy)
+    model = model_from_poses(
+        {view.name: colmap_camera(view.camera) for view in views},
+        {view.name: view.cam_from_world for view in views},
+        {v.name: np.array(xy).reshape(-1, 2) for v, xy in zip(views, observed, strict=True)},
+    )
+    first = np.array([track.views[0] for track in tracks])
+    place = np.array([track.xy[0] for track in tracks]).astype(int)
+    colours = np.zeros((len(tracks), 3), np.uint8)
+    for i in np.unique(first).tolist():
+        column, row = place[first == i].T
+        colours[first == i] = read_image(images / views[i].name)[row, column]
+    for track, seen, colour in zip(tracks, elements, colours, strict=True):
+        # Images are numbered from 1 in the order of their names, which is that of the views.
+        members = [pycolmap.TrackElement(i + 1, k) for i, k in seen]
+        model.add_point3D(track.point, pycolmap.Track(members), colour)
+    model.update_point_3d_errors()
+    return model
+
+
+def write_bare_database(path: Path, model_path: Path) -> None:
+    """Write a COLMAP database with nothing but a model's images, under their ids."""
+    model = pycolmap.Reconstruction(str(model_path))
+    with pycolmap.Database.open(str(path)) as database:
+        for number, image in model.images.items():
+            camera = model.cameras[image.camera_id]
+            camera.camera_id = number  # hloc accepts no shared camera for NVM models
+            database.write_camera(camera, True)
+            database.write_image(pycolmap.Image(image.name, np.zeros((0, 2)), number, number), True)
+
+
+def write_intrinsics(path: Path, views: Sequence[View]) -> None:
+    """Write a list of images with their cameras, in the form of a query list."""
+    write_queries(path, (Query(view.name, colmap_camera(view.camera)) for view in views))
+
+
+def colmap_camera(camera: Camera) -> pycolmap.Camera:
+    """Return a camera as COLMAP has it."""
+    model, params = "PINHOLE", [camera.focal, camera.focal, *camera.centre]
+    if camera.distortion:
+        model, params = "SIMPLE_RADIAL", [camera.focal, *camera.centre, camera.distortion]
+    return pycolmap.Camera(model=model, width=camera.width, height=camera.height, params=params)
 
 
 def write_aachen(folder: Path, options: DemoOptions, progress: bool) -> None:
     """Write the town in the layout of Aachen Day-Night v1.1."""
     scene, size = build_town(options.seed), options.image_size
     rng = np.random.default_rng([options.seed, 3])
-    cameras = [_camera(camera, size) for camera in _DATABASE_CAMERAS]
-    names = [f"db/{1000 + i}.jpg" for i in range(options.num_database)]
-    database = along_walk(rng, scene.faces, WALK, names, cameras)
+    cameras = [_camera(camera, size) for camera in _AACHEN["database_cameras"]]
+    by_turns = {f"db/{1000 + i}.jpg": cameras[i // 4 % 2] for i in range(options.num_database)}
+    database = along_walk(rng, scene.faces, WALK, by_turns)
     queries = {}
-    for condition in _DATES:
+    for condition in _AACHEN["dates"]:
         phones = dict(_query_camera(condition, i, size) for i in range(options.num_queries))
         queries[condition] = near_others(rng, scene.faces, database, phones)
 
@@ -77,32 +119,29 @@ def write_aachen(folder: Path, options: DemoOptions, progress: bool) -> None:
         write_jpeg(images / shot.view.name, picture, LOOKS[shot.look].quality)
 
     for condition, views in queries.items():
-        colmap.write_intrinsics(
-            folder / f"queries/{condition}_time_queries_with_intrinsics.txt", views
-        )
+        write_intrinsics(folder / f"queries/{condition}_time_queries_with_intrinsics.txt", views)
     tracks = true_tracks(rng, scene.faces, database, moving)
-    model = colmap.true_model(database, tracks, images)
+    model = true_model(database, tracks, images)
     models = folder / "3D-models" / "aachen_v_1_1"
     models.mkdir(parents=True)
     model.write_binary(str(models))
     write_nvm(models / "aachen_v_1_1.nvm", model)
-    colmap.write_intrinsics(models / "database_intrinsics_v1_1.txt", database)
-    write_poses(
-        folder / "ground_truth.txt", {v.name: v.cam_from_world for v in every_query}, "full"
-    )
+    write_intrinsics(models / "database_intrinsics_v1_1.txt", database)
+    truth = {view.name: view.cam_from_world for view in every_query}
+    write_poses(folder / "ground_truth.txt", truth, "full")
 
 
-def write_aachen_v1(folder: Path, newer: Path) -> None:
-    """Write the layout of v1: the photographs and queries of v1.1, an NVM model and a database."""
+def write_aachen_v1(folder: Path, options: DemoOptions, progress: bool) -> None:
+    """Write the layout of v1 next to that of v1.1: the same, but an NVM model and a database."""
+    newer, models = folder.with_name("aachen_v1.1"), folder / "3D-models"
     for name in ("images_upright", "queries"):
         shutil.copytree(newer / name, folder / name)
     source = newer / "3D-models" / "aachen_v_1_1"
-    (folder / "3D-models").mkdir()
+    models.mkdir()
     shutil.copy(newer / "ground_truth.txt", folder)
-    shutil.copy(source / "aachen_v_1_1.nvm", folder / "3D-models/aachen_cvpr2018_db.nvm")
-    name = "3D-models/database_intrinsics.txt"
-    shutil.copy(source / "database_intrinsics_v1_1.txt", folder / name)
-    colmap.write_bare_database(folder / "aachen.db", source)
+    shutil.copy(source / "aachen_v_1_1.nvm", models / "aachen_cvpr2018_db.nvm")
+    shutil.copy(source / "database_intrinsics_v1_1.txt", models / "database_intrinsics.txt")
+    write_bare_database(folder / "aachen.db", source)
 
 
 def _camera(params: tuple[float, ...], size: int, upright: bool = False) -> Camera:
@@ -114,10 +153,11 @@ def _camera(params: tuple[float, ...], size: int, upright: bool = False) -> Came
 
 def _query_camera(condition: str, i: int, size: int) -> tuple[str, Camera]:
     """Return the name and the camera of a query; queries follow each other by 37 seconds."""
-    phone = list(_QUERY_CAMERAS)[i % 3] if condition == "day" else "nexus5x"
+    cameras, date = _AACHEN["query_cameras"], _AACHEN["dates"][condition]
+    phone = list(cameras)[i % 3] if condition == "day" else "nexus5x"
     time = f"{16 + 37 * i // 3600:02}{37 * i // 60 % 60:02}{37 * i % 60:02}"
-    name = f"query/{condition}/{phone}/IMG_{_DATES[condition]}_{time}.jpg"
-    return name, _camera(_QUERY_CAMERAS[phone], size, upright=phone == "nexus5x")
+    name = f"query/{condition}/{phone}/IMG_{date}_{time}.jpg"
+    return name, _camera(cameras[phone], size, upright=phone == "nexus5x")
 
 
 def write_megadepth(folder: Path, options: DemoOptions, progress: bool) -> None:
@@ -125,8 +165,8 @@ def write_megadepth(folder: Path, options: DemoOptions, progress: bool) -> None:
     scene, num = build_town(options.seed), options.num_database
     rng = np.random.default_rng([options.seed, 21])
     cameras = [_pinhole(options.image_size, focal) for focal in (0.8, 0.95)]
-    names = [f"{i:06}.jpg" for i in range(num)]
-    views = along_walk(rng, scene.faces, WALK, names, cameras)
+    by_turns = {f"{i:06}.jpg": cameras[i // 4 % 2] for i in range(num)}
+    views = along_walk(rng, scene.faces, WALK, by_turns)
     shots = [Shot("noon", views[i], 50_000 + i) for i in range(0, num, 2)]
     shots += [Shot("day", views[i], 50_000 + i) for i in range(1, num, 2)]
     undistorted = folder / "Undistorted_SfM" / "0000"
@@ -140,7 +180,7 @@ def write_megadepth(folder: Path, options: DemoOptions, progress: bool) -> None:
             file["depth"] = depth_map(scene.faces, shot.view).astype(np.float32)
     tracks = true_tracks(rng, scene.faces, views)
     (undistorted / "sparse-txt").mkdir()
-    model = colmap.true_model(views, tracks, undistorted / "images")
+    model = true_model(views, tracks, undistorted / "images")
     model.write_text(str(undistorted / "sparse-txt"))
 
 
@@ -159,7 +199,10 @@ def write_inloc(folder: Path, options: DemoOptions, progress: bool) -> None:
     frames, cutouts, scan_of = {}, [], {}
     for k, (x, y) in enumerate(SCANS[: options.num_scans]):
         scan, centre = f"{24 + k:03}", np.array([x, y, _SCANNER_HEIGHT])
-        frames[scan] = _scanner_frame(rng, centre)
+        # A levelled scanner, set up in any direction.
+        x, y, _ = direction(rng.uniform(0, 2 * np.pi))
+        frames[scan] = np.eye(4)
+        frames[scan][:2, :2], frames[scan][:3, 3] = [[x, -y], [y, x]], centre
         for yaw in range(0, 360, 30):
             name = f"database/cutouts/{_FLOOR}/{scan}/{_BUILDING}_cutout_{scan}_{yaw}_0.jpg"
             cutouts.append(View(name, of_scanner, look_along(centre, yaw)))
@@ -174,8 +217,9 @@ def write_inloc(folder: Path, options: DemoOptions, progress: bool) -> None:
         write_jpeg(folder / name, picture, LOOKS[shot.look].quality)
         if name in scan_of:
             points = _scan(rng, room, shot.view, frames[scan_of[name]])
-            arrays = {"RGBcut": picture, "XYZcut": points}
-            savemat(folder / f"{name}.mat", arrays, do_compression=True)
+            savemat(
+                folder / f"{name}.mat", {"RGBcut": picture, "XYZcut": points}, do_compression=True
+            )
     alignments = folder / f"database/alignments/{_FLOOR}/transformations"
     alignments.mkdir(parents=True)
     for scan, frame in frames.items():
@@ -185,23 +229,14 @@ def write_inloc(folder: Path, options: DemoOptions, progress: bool) -> None:
             lines += [f"{title}:", *(" ".join(map(repr, row)) for row in matrix.tolist()), ""]
         path = alignments / f"{_BUILDING}_trans_{scan}.txt"
         path.write_text("\n".join(lines) + "\n", "utf-8")
-    colmap.write_intrinsics(folder / "queries_with_intrinsics.txt", queries)
+    write_intrinsics(folder / "queries_with_intrinsics.txt", queries)
     write_poses(folder / "ground_truth.txt", {v.name: v.cam_from_world for v in queries}, "full")
-
-
-def _scanner_frame(rng: np.random.Generator, centre: np.ndarray) -> np.ndarray:
-    """Return the pose, 4×4 to the room's frame, of a levelled scanner set up in any direction."""
-    angle = rng.uniform(0, 2 * np.pi)
-    frame = np.eye(4)
-    frame[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
-    frame[:3, 3] = centre
-    return frame
 
 
 def _scan(rng: np.random.Generator, room: Scene, view: View, frame: np.ndarray) -> np.ndarray:
     """Return the points that a view sees in the scanner's frame: H×W×3, NaN if none came back."""
     faces, pixels = room.faces, view.camera.samples()
-    ids = visible_faces(faces, view).ravel()
+    ids = Projection(faces, view).visible().ravel()
     points = on_faces(faces, view, ids, pixels.reshape(-1, 2))
     lost = (ids < 0) | np.isin(faces.texture[ids], room.glass) | (rng.random(len(ids)) < _LOST)
     points[lost] = np.nan
@@ -219,12 +254,12 @@ def write_hpatches(folder: Path, options: DemoOptions, progress: bool) -> None:
         for plane in range(num):
             kind = kinds[plane % len(kinds)]
             b = Builder(rng)
-            b.panel((-width / 2, 0, -height / 2), _PLANE, b.texture(_PAINTERS[kind](rng)))
+            b.panel((-width / 2, 0, -height / 2), _PLANE, b.texture(_PAINTERS[kind](b)))
             for x, z in rng.uniform((-5, -3), (5, 3), (3, 2)):
                 b.lamps.append(np.array([x, -rng.uniform(1.5, 3), z]))
             scene, shots = b.scene(), []
             poses = [_towards(rng, k / 5) for k in range(6)]
-            for letter, looks in _PLANE_LOOKS.items():
+            for letter, looks in WORLD["hpatches"]["looks"].items():
                 name = f"{letter}_{kind}{plane:02}"
                 (folder / name).mkdir()
                 for k, look in enumerate(looks):
@@ -240,10 +275,7 @@ def write_hpatches(folder: Path, options: DemoOptions, progress: bool) -> None:
 
 
 def homography(faces: Faces, view0: View, view1: View) -> np.ndarray:
-    """Return the homography, 3×3, of the first face from one view's pixels to another's.
-
-    The cameras have no distortion; integer coordinates are pixel centres.
-    """
+    """Return the homography of the first face from pixels to pixels; integers are their centres."""
     plane = np.column_stack([faces.axis_s[0], faces.axis_t[0], faces.origin[0]])
     to_centres = np.array([[1, 0, -0.5], [0, 1, -0.5], [0, 0, 1.0]])
     maps = []
@@ -265,27 +297,26 @@ def _towards(rng: np.random.Generator, strength: float) -> np.ndarray:
     return look_towards(target + distance * out, -out, strength * rng.uniform(-0.6, 0.6))
 
 
-def _posters(rng: np.random.Generator) -> np.ndarray:
-    wall = textures.masonry(rng, (768, 1024), (9, 24), ((150, 92, 74), (172, 164, 150)))
+def _posters(b: Builder) -> np.ndarray:
+    wall = b.masonry((768, 1024), (9, 24), ((150, 92, 74), (172, 164, 150)))
     for _ in range(60):
-        height = int(rng.integers(110, 230))
-        width = int(height * rng.uniform(0.6, 0.8))
-        y, x = rng.integers(0, [768 - height, 1024 - width]).tolist()
-        wall[y : y + height, x : x + width] = textures.poster(rng, (height, width))
+        height = int(b.rng.integers(110, 230))
+        width = int(height * b.rng.uniform(0.6, 0.8))
+        y, x = b.rng.integers(0, [768 - height, 1024 - width]).tolist()
+        wall[y : y + height, x : x + width] = b.poster((height, width))
     return wall
 
 
-_SETTS = (768, 1024), (22, 26), ((128, 122, 114), (70, 66, 62)), 2.5
-_PAINTERS = {
+_PAINTERS: dict[str, Callable[[Builder], np.ndarray]] = {
     "posters": _posters,
-    "photograph": lambda rng: textures.photograph(rng, (768, 1024)),
-    "facade": lambda rng: Facade(rng, *_PLANE, shop=True).texture,
-    "pavement": lambda rng: textures.masonry(rng, *_SETTS),
+    "photograph": lambda b: b.photograph((768, 1024)),
+    "facade": lambda b: Facade(b.rng, *_PLANE, shop=True).texture,
+    "pavement": lambda b: b.masonry((768, 1024), (22, 26), ((128, 122, 114), (70, 66, 62)), 2.5),
 }
 WRITERS = {
     "aachen_v1.1": write_aachen,
+    "aachen": write_aachen_v1,
     "inloc": write_inloc,
     "megadepth": write_megadepth,
     "hpatches": write_hpatches,
 }
-"""Writers by layout; that of ``aachen`` follows from v1.1's."""

@@ -3,59 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from pipelines.demo import textures
+from pipelines.demo import WORLD
 from pipelines.demo.builder import Builder, Scene, Texture
 from pipelines.demo.geometry import UP, Camera, Faces, View, direction, look_along
 from pipelines.demo.rendering import depth_map
-from pipelines.demo.textures import Colour, Random, vary
-from pipelines.demo.viewpoints import Path2D, thumbnail
+from pipelines.demo.textures import Colour, disc, shaded
+from pipelines.demo.viewpoints import Walk, thumbnail
 
-_OUTFITS = 14
-_VANS = 5
-_VAN_RATIO = 0.2
-_ROOM = {"person": 0.45, "van": 2.5}
-"""Radius in metres of the ground that each needs for itself."""
-_NEAREST = {"person": 2.8, "van": 6.5}
-"""Metres from the camera to its middle; all of it is 2 m away or more."""
+_OUTFITS, _VANS, _VAN_RATIO = 14, 5, 0.2
+_ROOM = {"person": 0.45, "van": 2.5}  # radius in metres of the ground that each needs for itself
+_NEAREST = {"person": 2.8, "van": 6.5}  # metres from the camera; all of it is 2 m away or more
 _FARTHEST = 22.0
-_FROM_WALK = 4.5
-"""Metres from where photographers walk: farther away are houses, and ground behind them."""
-_ALTITUDE = 3000.0
-_CELL = 0.1
-_STEP = 0.2
-"""Metres above the lowest ground up to which one may stand: a kerb, not a trough."""
-_COATS = np.array([[130, 46, 44], [52, 70, 104], [186, 176, 156], [58, 84, 66], [44, 44, 48]])
-_SKINS = np.array([[206, 162, 138], [174, 124, 96], [112, 76, 58]])
-_HAIR = np.array([[40, 30, 26], [86, 58, 38], [168, 132, 82], [150, 148, 146]])
-_PAINTS = np.array([[222, 220, 214], [166, 46, 40], [44, 74, 120], [212, 170, 62], [70, 92, 78]])
+_FROM_WALK = 4.5  # metres: farther away from the walk are houses, and ground behind them
+_ALTITUDE, _CELL = 3000.0, 0.1
+_STEP = 0.2  # metres above the lowest ground up to which one may stand: a kerb, not a trough
+_COLOURS = WORLD["colours"]
 
-
-class _Outfit(NamedTuple):
-    """Textures of a person, and the fraction of the legs that the coat covers."""
-
-    coat: int
-    trousers: int
-    skin: int
-    hair: int
-    bag: int | None
-    coat_length: float
+Outfit = tuple[dict[str, int], float]  # textures of a person, fraction of the legs below the coat
 
 
 def moving_objects(
-    seed: int, scene: Scene, walk: Sequence[Path2D], views: Sequence[View], num: int
+    seed: int, scene: Scene, walk: Walk, views: Sequence[View], num: int
 ) -> tuple[list[Texture], dict[str, Faces]]:
     """Place people and vans before each view, where the ground is free and the view sees them.
 
-    They keep close to the walk, polylines on the ground. The seed and a view's name determine what
-    stands there: ``num`` of them, or fewer where there is no room.
-
-    Returns:
-        Textures, to be added behind the scene's; and the faces that each view shows, by its name.
+    They keep close to the walk. The seed and a view's name determine what stands there: ``num`` of
+    them, or fewer where there is no room. Return textures, to be added behind the scene's, and the
+    faces that each view shows, by its name.
     """
     if num == 0:
         return [], {}
@@ -82,7 +60,7 @@ def moving_objects(
     return shared.textures[len(scene.textures) :], moving
 
 
-def _free_ground(faces: Faces, walk: Sequence[Path2D]) -> np.ndarray:
+def _free_ground(faces: Faces, walk: Walk) -> np.ndarray:
     """Return places near the walk under the open sky, and the free radius around each: N×4."""
     corners = np.array([point for path in walk for point in path])
     low, high = corners.min(0) - 8, corners.max(0) + 8
@@ -103,7 +81,7 @@ def _free_ground(faces: Faces, walk: Sequence[Path2D]) -> np.ndarray:
 
 
 def _places(
-    rng: Random, faces: Faces, view: View, ground: np.ndarray, kinds: Sequence[str]
+    rng: np.random.Generator, faces: Faces, view: View, ground: np.ndarray, kinds: Sequence[str]
 ) -> list[tuple[str, np.ndarray]]:
     """Choose where each stands: seen in the view, and apart from the others."""
     small = thumbnail(view)
@@ -130,10 +108,10 @@ def _places(
     return placed
 
 
-def _outfit(b: Builder) -> _Outfit:
+def _outfit(b: Builder) -> Outfit:
     rng = b.rng
-    colour = textures.one_of(rng, _COATS)
-    other = vary(rng, colour, 50)
+    colour = b.one_of(_COLOURS["coats"])
+    other = b.vary(colour, 50)
     coat = np.full((64, 48, 3), colour, np.float32)
     kind = rng.random()
     if kind < 0.25:  # stripes
@@ -142,24 +120,25 @@ def _outfit(b: Builder) -> _Outfit:
         coat[(np.arange(64) // 6 % 2) > 0] *= 0.8
         coat[:, (np.arange(48) // 6 % 2) > 0] *= 0.8
 
-    def plain(colour: Colour | np.ndarray, spread: float) -> int:
-        grain = 0.12 * textures.rough(rng, (24, 24), (2, 7))
-        return b.texture(textures.shaded(vary(rng, colour, spread), grain))
+    def plain(colour: Colour, spread: float) -> int:
+        grain = 0.12 * b.rough((24, 24), (2, 7))
+        return b.texture(shaded(b.vary(colour, spread), grain))
 
-    return _Outfit(
-        coat=b.texture(textures.shaded(coat, 0.09 * textures.rough(rng, (64, 48), (3, 9, 20)))),
-        trousers=plain((56, 58, 72), 16),
-        skin=plain(_SKINS[int(rng.integers(3))], 10),
-        hair=plain(_HAIR[int(rng.integers(4))], 12),
-        bag=plain((110, 76, 50), 26) if rng.random() < 0.5 else None,
-        coat_length=float(rng.choice([0.1, 0.15, 0.6])),
-    )
+    outfit = {
+        "coat": b.texture(shaded(coat, 0.09 * b.rough((64, 48), (3, 9, 20)))),
+        "trousers": plain((56, 58, 72), 16),
+        "skin": plain(_COLOURS["skins"][int(rng.integers(3))], 10),
+        "hair": plain(_COLOURS["hair"][int(rng.integers(4))], 12),
+    }
+    if rng.random() < 0.5:
+        outfit["bag"] = plain((110, 76, 50), 26)
+    return outfit, float(rng.choice([0.1, 0.15, 0.6]))
 
 
-def _add_person(b: Builder, place: np.ndarray, towards: np.ndarray, outfit: _Outfit) -> None:
+def _add_person(b: Builder, place: np.ndarray, towards: np.ndarray, outfit: Outfit) -> None:
     """Add someone who walks in a direction."""
     size, across = float(b.rng.uniform(0.9, 1.06)), np.cross(UP, towards)
-    stride = b.rng.uniform(-0.16, 0.16)
+    stride, (textures, coat_length) = b.rng.uniform(-0.16, 0.16), outfit
 
     def at(x: float, ahead: float, z: float) -> Builder:
         return b.at(place + size * (x * across + ahead * towards + z * UP), across)
@@ -172,33 +151,33 @@ def _add_person(b: Builder, place: np.ndarray, towards: np.ndarray, outfit: _Out
 
     hip = 0.86
     for x, step in ((-0.09, stride), (0.09, -stride)):
-        column(x, step, 0.06, 0.085, hip, outfit.trousers)
+        column(x, step, 0.06, 0.085, hip, textures["trousers"])
         shoe = (0.1 * size, 0.26 * size, 0.09 * size)
-        at(x, step + 0.04, 0).box((0, 0, 0), shoe, outfit.hair, None, "fblrtu")
-    hem = hip * (1 - outfit.coat_length)
+        at(x, step + 0.04, 0).box((0, 0, 0), shoe, textures["hair"], None, "fblrtu")
+    hem = hip * (1 - coat_length)
     for x in (-0.085, 0.085):
-        column(x, 0, hem, 0.15, 1.42 - hem, outfit.coat)
+        column(x, 0, hem, 0.15, 1.42 - hem, textures["coat"])
     for x, swing in ((-0.26, -0.6 * stride), (0.26, 0.6 * stride)):
-        column(x, swing, 0.82, 0.058, 0.58, outfit.coat)
-        column(x, swing, 0.7, 0.04, 0.1, outfit.skin)
-    column(0, 0.01, 1.42, 0.055, 0.1, outfit.skin)
-    column(0, 0.03, 1.5, 0.1, 0.16, outfit.skin)
-    column(0, -0.01, 1.6, 0.105, 0.1, outfit.hair)
-    if outfit.bag is not None:
+        column(x, swing, 0.82, 0.058, 0.58, textures["coat"])
+        column(x, swing, 0.7, 0.04, 0.1, textures["skin"])
+    column(0, 0.01, 1.42, 0.055, 0.1, textures["skin"])
+    column(0, 0.03, 1.5, 0.1, 0.16, textures["skin"])
+    column(0, -0.01, 1.6, 0.105, 0.1, textures["hair"])
+    if "bag" in textures:
         bag = (0.3 * size, 0.16 * size, 0.42 * size)
-        at(0, -0.2, 1.0).box((0, 0, 0), bag, outfit.bag, None, "fblrtu")
+        at(0, -0.2, 1.0).box((0, 0, 0), bag, textures["bag"], None, "fblrtu")
 
 
 def _livery(b: Builder) -> list[int]:
     """Paint the right and left side, front, back and top of a van, at 60 pixels per metre."""
-    rng, rows, columns, across = b.rng, 120, 264, 111
-    paint = textures.one_of(rng, _PAINTS)
-    ink = vary(rng, (30, 36, 46) if sum(paint) > 380 else (232, 226, 208), 14)
-    name = textures.word(rng)
+    rows, columns, across = 120, 264, 111
+    paint = b.one_of(_COLOURS["vans"])
+    ink = b.vary((30, 36, 46) if sum(paint) > 380 else (232, 226, 208), 14)
+    name = b.word()
     glass, black = (46, 56, 66), (24, 24, 25)
 
     def panel(width: int) -> np.ndarray:
-        pixels = textures.grained(rng, (rows, width), paint, 0.03, (3, 30, 90))
+        pixels = b.grained((rows, width), paint, 0.03, (3, 30, 90))
         pixels[:4] = [int(0.75 * c) for c in paint]
         pixels[-18:] = black  # the shadow below
         return pixels
@@ -206,15 +185,14 @@ def _livery(b: Builder) -> list[int]:
     def side(left: int, turn: int) -> int:
         """Paint a side with the front to the right (1) or to the left (−1), and the name."""
         pixels = panel(columns)
-        pixels[16:51, 198:-8] = textures.shaded(glass, 0.3 * textures.noise(rng, (35, 58), 30))
+        pixels[16:51, 198:-8] = shaded(glass, 0.3 * b.noise((35, 58), 30))
         for x in (192, 102):  # edges of the doors
             pixels[4:-18, x] = [int(0.55 * c) for c in paint]
         for x in (57, 213):
             for radius, colour in ((24, black), (19, (44, 44, 45)), (11, (150, 150, 152))):
-                cv2.circle(pixels, (x, rows - 19), radius, colour, -1, cv2.LINE_AA)
+                disc(pixels, (x, rows - 19), radius, colour)
         pixels = pixels[:, ::turn].copy()
-        sign = textures.lettering(rng, (45, 168), (paint, ink), name)
-        pixels[27:72, left : left + 168] = sign
+        pixels[27:72, left : left + 168] = b.lettering((45, 168), (paint, ink), name)
         return b.texture(pixels)
 
     front, back, middle = panel(across), panel(across), across // 2
@@ -224,11 +202,11 @@ def _livery(b: Builder) -> list[int]:
     for x in (9, middle + 5):
         back[15:48, x : x + middle - 14] = glass
     for x, inwards in ((12, 6), (across - 12, -6)):
-        cv2.circle(front, (x + inwards, 79), 9, (226, 226, 214), -1, cv2.LINE_AA)
+        disc(front, (x + inwards, 79), 9, (226, 226, 214))
         cv2.rectangle(back, (x - 6, 65), (x + 6, 89), (150, 30, 26), -1)
     for pixels in (front, back):
-        plate = textures.lettering(rng, (12, 44), ((226, 226, 216), (20, 20, 24)), name[:6])
+        plate = b.lettering((12, 44), ((226, 226, 216), (20, 20, 24)), name[:6])
         pixels[rows - 34 : rows - 22, middle - 22 : middle + 22] = plate
-    top = textures.grained(rng, (64, 64), paint, 0.05, (3, 20))
+    top = b.grained((64, 64), paint, 0.05, (3, 20))
     left, right = side(columns - 186, -1), side(15, 1)
     return [right, left, *(b.texture(pixels) for pixels in (front, back, top))]

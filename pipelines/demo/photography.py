@@ -1,4 +1,4 @@
-"""From light to a photograph: sky, exposure, blur, noise, colour, 8 bits."""
+"""The light at a time of the day, and photographs: sky, exposure, blur, noise, colour, 8 bits."""
 
 from __future__ import annotations
 
@@ -10,17 +10,126 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from pipelines.demo import lighting
+from pipelines.demo import WORLD
 from pipelines.demo.builder import Scene
-from pipelines.demo.geometry import Faces, View, camera_rays
-from pipelines.demo.lighting import Illumination, Light, LightGrid
-from pipelines.demo.rendering import Atlas, Lightmap, radiance
-from pipelines.demo.textures import noise
+from pipelines.demo.geometry import Camera, Faces, View, camera_rays, direction, look_towards
+from pipelines.demo.rendering import Atlas, Lightmap, Projection, pack, radiance
+from pipelines.demo.textures import Painter
 
-_LAMP_GLARE = 14.0
-"""How much brighter a lamp is than a window of a lit room."""
-_METERED = 0.6
+Light3 = tuple[float, float, float]
+
+_SUN_DISTANCE, _SHADOW_SIZE, _SHADOW_BIAS = 3000.0, 2048, 0.12
+_CELLS_PER_METRE, _LAMP_REACH = 5.0, 18.0
+_LAMP_GLARE = 14.0  # how much brighter a lamp is than a window of a lit room
 _WHITE = 5.0
+
+
+@dataclass(frozen=True)
+class Light:
+    """The light at a time of the day; colours are linear RGB."""
+
+    sun_place: tuple[float, float]  # azimuth from x to y, and elevation, in degrees
+    sun: Light3
+    sky: Light3  # light from all over the sky, on a face that looks up
+    bounce: Light3  # light from the ground, on a face that looks down
+    zenith: Light3  # colours of the sky to look at: above, at the horizon, and of the clouds
+    horizon: Light3
+    clouds: Light3
+    lamps: Light3 = (0.0, 0.0, 0.0)  # light one metre from a lamp
+    windows: Light3 = (0.0, 0.0, 0.0)  # light from a window of a lit room
+
+
+class LightGrid:
+    """Cells on all faces of a scene, for which light is computed."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene, faces = scene, scene.faces
+        cells = np.maximum(2, np.ceil(faces.extent * _CELLS_PER_METRE)).astype(int)
+        # One cell more on each side, with the light of the outermost.
+        corners, *self._size = pack(cells + 2)
+        self._places = np.concatenate([corners + 0.5, cells / faces.extent], axis=1)
+        count = (cells + 2).prod(1)
+        face = np.repeat(np.arange(len(faces)), count)
+        number = np.arange(len(face)) - (np.cumsum(count) - count)[face]
+        row, column = np.divmod(number, cells[face, 0] + 2)
+        along = np.stack([column, row], 1)
+        self._pixels = along + corners[face]
+        st = (along - 0.5).clip(0.5, cells[face] - 0.5) / cells[face] * faces.extent[face]
+        reach = st[:, :1] * faces.axis_s[face] + st[:, 1:] * faces.axis_t[face]
+        self.points = faces.origin[face] + reach  # N×3, centres of the cells
+        self.normals = faces.normals[face]  # N×3, normals of the faces below
+
+    def under(self, illumination: Illumination) -> Lightmap:
+        """Return the light that falls on each face."""
+        pixels = np.zeros((*self._size, 3), np.float32)
+        arriving = illumination.arriving(self.points, self.normals)
+        pixels[self._pixels[:, 1], self._pixels[:, 0]] = arriving
+        return Lightmap(pixels, self._places.astype(np.float32))
+
+
+class Illumination:
+    """The light at a time of the day, anywhere in the scene of a grid."""
+
+    def __init__(self, grid: LightGrid, light: Light) -> None:
+        self._lamps, self._light = grid.scene.lamps, light
+        self._to_sun = direction(*np.radians(light.sun_place))
+        if any(light.sun):
+            # A camera in the sun's place sees what hides the rest.
+            points = grid.points[grid.normals @ self._to_sun > 0]
+            points = points if len(points) else np.zeros((1, 3))
+            middle, half = (points.min(0) + points.max(0)) / 2, _SHADOW_SIZE / 2
+            radius = float(np.linalg.norm(points - middle, axis=1).max()) + 1
+            focal = half * _SUN_DISTANCE / radius
+            camera = Camera(_SHADOW_SIZE, _SHADOW_SIZE, focal, (half, half))
+            pose = look_towards(middle + _SUN_DISTANCE * self._to_sun, -self._to_sun)
+            self._sun = View("sun", camera, pose)
+            seen = Projection(grid.scene.faces, self._sun)
+            self._inverse_depth, self._first = seen.rows[:, 0], seen.visible()
+
+    def arriving(self, points: np.ndarray, normals: np.ndarray) -> np.ndarray:
+        """Return the linear light, N×3, on surfaces at N×3 places with N×3 normals outwards."""
+        light = self._light
+        up = normals[:, 2:]
+        # In a street less of the sky is seen the lower one is.
+        open_sky = 0.55 + 0.45 * np.clip(points[:, 2:] / 12, 0, 1)
+        arriving = open_sky * (0.5 + 0.5 * up) * np.array(light.sky)
+        arriving += (0.5 - 0.5 * up) * np.array(light.bounce)
+        if any(light.sun):
+            facing = normals @ self._to_sun
+            lit = np.flatnonzero(facing > 0)
+            sunlight = facing[lit] * self._sunlit(points[lit])
+            arriving[lit] += sunlight[:, None] * np.array(light.sun)
+        if any(light.lamps):
+            arriving += _lamplight(self._lamps, points, normals)[:, None] * np.array(light.lamps)
+        return arriving
+
+    def _sunlit(self, points: np.ndarray) -> np.ndarray:
+        """Return the fraction of the sun that each of N×3 points sees."""
+        seen = self._sun.to_camera(points)
+        xy = self._sun.camera.project(seen)
+        rays = np.column_stack([seen[:, :2] / seen[:, 2:], np.ones(len(seen))])
+        count = np.zeros(len(points))
+        # Four places around each point soften the edges of shadows.
+        for shift in ((-0.75, -0.25), (0.25, -0.75), (0.75, 0.25), (-0.25, 0.75)):
+            x, y = (xy + shift).astype(int).clip(0, _SHADOW_SIZE - 1).T
+            first = self._first[y, x]
+            inverse = np.einsum("nk,nk->n", self._inverse_depth[first], rays)
+            count += (first < 0) | (seen[:, 2] * inverse < 1 + _SHADOW_BIAS / _SUN_DISTANCE)
+        return count / 4
+
+
+def _lamplight(lamps: np.ndarray, points: np.ndarray, normals: np.ndarray) -> np.ndarray:
+    """Return the light of all lamps, relative to that of one about a metre away."""
+    points, normals = points.astype(np.float32), normals.astype(np.float32)
+    total = np.zeros(len(points), np.float32)
+    for lamp in lamps.astype(np.float32):
+        near = np.flatnonzero((np.abs(points[:, :2] - lamp[:2]) < _LAMP_REACH).all(1))
+        to_lamp = lamp - points[near]
+        distance = np.sqrt(np.einsum("nk,nk->n", to_lamp, to_lamp)).clip(1e-3)
+        cosine = (np.einsum("nk,nk->n", to_lamp, normals[near]) / distance).clip(0)
+        fade = (1 - distance / np.float32(_LAMP_REACH)).clip(0)
+        total[near] += cosine * fade / (0.35 + distance**2 / 8)
+    return total
 
 
 @dataclass(frozen=True)
@@ -28,41 +137,20 @@ class Look:
     """How cameras take photographs at a time of the day; ranges are drawn from uniformly."""
 
     light: Light
-    level: tuple[float, float]
-    """Value in [0, 1] below which six tenths of the pixels lie."""
-    blur: tuple[float, float] = (0.25, 0.5)
-    """Standard deviation in pixels."""
-    shake: tuple[float, float] = (0.0, 0.0)
-    """Length in pixels of the camera's movement while the shutter is open."""
-    read_noise: float = 0.004
-    """Standard deviation, as a fraction of white."""
-    shot_noise: float = 0.0004
-    """Variance per light, as a fraction of white."""
-    tint: float = 0.03
-    """Standard deviation of the colours' gains."""
-    glow: float = 0.0
-    """Fraction of the light that the lens scatters around what is bright."""
-    quality: int = 93
-    """Quality of the JPEG file."""
+    level: tuple[float, float]  # value in [0, 1] below which six tenths of the pixels lie
+    blur: tuple[float, float] = (0.25, 0.5)  # standard deviation in pixels
+    shake: tuple[float, float] = (0.0, 0.0)  # pixels that the camera moves during the exposure
+    read_noise: float = 0.004  # standard deviation, as a fraction of white
+    shot_noise: float = 0.0004  # variance per light, as a fraction of white
+    tint: float = 0.03  # standard deviation of the colours' gains
+    glow: float = 0.0  # fraction of the light that the lens scatters around what is bright
+    quality: int = 93  # quality of the JPEG file
 
 
 LOOKS = {
-    "noon": Look(lighting.NOON, (0.5, 0.56)),
-    "day": Look(
-        lighting.AFTERNOON, (0.44, 0.58), (0.3, 0.6), (0.0, 1.5), 0.006, 0.0006, 0.05, 0.0, 88
-    ),
-    "dusk": Look(
-        lighting.DUSK, (0.34, 0.44), (0.4, 0.8), (0.0, 2.5), 0.012, 0.0015, 0.06, 0.05, 86
-    ),
-    "night": Look(
-        lighting.NIGHT, (0.16, 0.26), (0.5, 0.9), (0.5, 3.5), 0.012, 0.003, 0.08, 0.1, 84
-    ),
-    "room": Look(lighting.INDOORS, (0.5, 0.56)),
-    "phone": Look(
-        lighting.INDOORS, (0.42, 0.58), (0.3, 0.6), (0.0, 1.5), 0.008, 0.0008, 0.06, 0.02, 88
-    ),
+    name: Look(Light(**WORLD["lights"][values["light"]]), **values["camera"])
+    for name, values in WORLD["looks"].items()
 }
-"""Looks by name; the database's photographs are taken at noon."""
 
 
 class Shot(NamedTuple):
@@ -70,24 +158,22 @@ class Shot(NamedTuple):
 
     look: str
     view: View
-    number: int
-    """What makes it differ from others of the same view."""
+    number: int  # what makes it differ from others of the same view
 
 
 class Photographer:
     """Takes photographs of a scene.
 
-    ``moving`` stands in the scene in one photograph only, by the name of its view; it is under the
-    same light, and casts no shadow.
+    ``moving`` stands in it in one photograph only, by the name of its view, and casts no shadow.
     """
 
     def __init__(self, scene: Scene, seed: int, moving: Mapping[str, Faces] | None = None) -> None:
         self.scene, self.seed, self.moving = scene, seed, moving or {}
         self.atlas, self.grid = Atlas(scene.textures), LightGrid(scene)
-        rng = np.random.default_rng(7)
+        painter = Painter(np.random.default_rng(7))
         self._clouds = np.zeros((256, 256), np.float32)
         for cell in (4, 9, 20, 45):
-            self._clouds += cell**0.7 * noise(rng, (256, 256), cell)
+            self._clouds += cell**0.7 * painter.noise((256, 256), cell)
         self._lit: dict[str, tuple[Illumination, Lightmap]] = {}
 
     def take(self, shot: Shot) -> np.ndarray:
@@ -125,8 +211,8 @@ class Photographer:
         clouds = cv2.remap(self._clouds, column, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
         cover = (0.5 + clouds / (2.2 * self._clouds.std()) - rng.uniform(0, 0.5)).clip(0, 0.9)
         cover *= np.minimum(1, up * 6)
-        mixed = colour + cover[..., None] * (np.array(light.clouds) - colour)
-        return mixed.astype(np.float32)
+        colour = colour + cover[..., None] * (np.array(light.clouds) - colour)
+        return colour.astype(np.float32)
 
 
 def expose(image: np.ndarray, look: Look, rng: np.random.Generator) -> np.ndarray:
@@ -134,13 +220,12 @@ def expose(image: np.ndarray, look: Look, rng: np.random.Generator) -> np.ndarra
     height, width = image.shape[:2]
     level = rng.uniform(*look.level)
     metered = image[::6, ::6].mean(-1)
-    image = image * np.float32(level**2 / max(float(np.quantile(metered, _METERED)), 1e-9))
+    image = image * np.float32(level**2 / max(float(np.quantile(metered, 0.6)), 1e-9))
     if look.glow:
-        bright = np.minimum(image, 30.0)
-        small = cv2.resize(bright, (width // 4, height // 4), interpolation=cv2.INTER_AREA)
-        halo = 0.6 * cv2.GaussianBlur(small, (0, 0), width / 320)
-        halo += 0.4 * cv2.GaussianBlur(small, (0, 0), width / 70)
-        image += np.float32(look.glow) * cv2.resize(halo, (width, height))
+        small = (width // 4, height // 4)
+        small = cv2.resize(np.minimum(image, 30.0), small, interpolation=cv2.INTER_AREA)
+        near, far = (cv2.GaussianBlur(small, (0, 0), width / part) for part in (320, 70))
+        image += np.float32(look.glow) * cv2.resize(0.6 * near + 0.4 * far, (width, height))
     image = cv2.GaussianBlur(image, (0, 0), rng.uniform(*look.blur))
     image = _shake(image, rng.uniform(*look.shake), rng.uniform(0, np.pi))
     y, x = np.ogrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
@@ -172,6 +257,4 @@ def _shake(image: np.ndarray, length: float, angle: float) -> np.ndarray:
 def write_jpeg(path: Path, picture: np.ndarray, quality: int) -> None:
     """Write H×W×3 uint8 RGB as a JPEG file, and make its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-    _, content = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    path.write_bytes(content.tobytes())
+    cv2.imwrite(str(path), picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])

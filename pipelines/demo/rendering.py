@@ -9,7 +9,7 @@ what a texture shows looks the same from near and from far, straight and at a sl
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -17,21 +17,18 @@ import numpy as np
 from pipelines.demo.builder import Texture
 from pipelines.demo.geometry import Faces, View, camera_rays
 
-SUPERSAMPLING = 2
+_SUPERSAMPLING = 2
 _NEAR = 0.05
 _SEAM = 1e-3  # metres by which faces are enlarged, so that no gap shows between neighbours
 _BLOCK_ROWS = 64  # few enough for the arrays of a block to stay in the processor's cache
 _DITHER = np.array([[0.125, 0.625], [0.875, 0.375]], np.float32)
-_NUM_LEVELS = 7
-_BORDER = 2
-_ATLAS_WIDTH = 4096
+_ATLAS_WIDTH, _NUM_LEVELS, _BORDERS = 4096, 7, (2, 2, 2, 2)
 
 
 def pack(sizes: np.ndarray) -> tuple[np.ndarray, int, int]:
     """Place N×2 rectangles (width, height) side by side, on shelves of falling height.
 
-    Returns:
-        N×2 top-left corners (x, y), and the height and width of the whole.
+    Return N×2 top-left corners (x, y), and the height and width of the whole.
     """
     width = max(_ATLAS_WIDTH, int(sizes[:, 0].max()))
     places = np.zeros_like(sizes)
@@ -57,34 +54,27 @@ class Atlas:
         self.pixels = np.zeros((height, width, 4), np.uint8)
         for (x, y), (columns, rows), level in zip(places, sizes, levels, strict=True):
             self.pixels[y : y + rows, x : x + columns] = level
-        corners = places + _BORDER - 0.5
-        self.levels = np.column_stack([corners, sizes - 2 * _BORDER]).astype(np.float32)
+        corners = places + _BORDERS[0] - 0.5
+        self.levels = np.column_stack([corners, sizes - 2 * _BORDERS[0]]).astype(np.float32)
         """(x, y, width, height) of each level of each texture, the level along u running fastest,
         then that along v; (x, y) is the level's corner in OpenCV's coordinates."""
         self.sizes = np.array([texture.pixels.shape[1::-1] for texture in textures])
-        """(width, height) of each texture."""
         self.wraps = np.array([texture.wraps for texture in textures])
 
 
 def _ripmaps(texture: Texture) -> list[np.ndarray]:
     """Return all levels of a texture, with borders for the interpolation."""
     kind = cv2.BORDER_WRAP if texture.wraps else cv2.BORDER_REPLICATE
-    levels = []
-    for reduced in _halvings(texture.pixels, 0):
-        for level in _halvings(reduced, 1):
-            levels.append(cv2.copyMakeBorder(level, _BORDER, _BORDER, _BORDER, _BORDER, kind))
-    return levels
+    levels = [level for reduced in _halvings(texture.pixels, 0) for level in _halvings(reduced, 1)]
+    return [cv2.copyMakeBorder(level, *_BORDERS, kind) for level in levels]
 
 
 def _halvings(image: np.ndarray, axis: int) -> list[np.ndarray]:
     images = [image]
     for _ in range(_NUM_LEVELS - 1):
         size = list(images[-1].shape[1::-1])
-        if size[1 - axis] > 2:
-            size[1 - axis] = -(-size[1 - axis] // 2)
-            images.append(cv2.resize(images[-1], size, interpolation=cv2.INTER_AREA))
-        else:
-            images.append(images[-1])
+        size[1 - axis] = max(2, -(-size[1 - axis] // 2))
+        images.append(cv2.resize(images[-1], size, interpolation=cv2.INTER_AREA))
     return images
 
 
@@ -117,10 +107,8 @@ class Projection:
         xy = ends[..., :2] / np.maximum(ends[..., 2:], _NEAR)
         order = np.flatnonzero(facing & beyond.any((1, 2)))
         order = order[np.argsort(np.linalg.norm(corners[order].mean(1), axis=1), kind="stable")]
-        self.order = order
-        """Indices of the faces that may be seen, the nearest first."""
-        self.low = np.where(beyond, xy, np.inf).min(1)
-        """F×2: least x/z and y/z of their images."""
+        self.order = order  # indices of the faces that may be seen, the nearest first
+        self.low = np.where(beyond, xy, np.inf).min(1)  # F×2: least x/z and y/z of their images
         self.high = np.where(beyond, xy, -np.inf).max(1)
 
     def _boxes(self, per_pixel: int) -> list[list[int]]:
@@ -166,11 +154,6 @@ class Projection:
         return index
 
 
-def visible_faces(faces: Faces, view: View) -> np.ndarray:
-    """Return the index of the face that each pixel's centre sees, −1 for the sky."""
-    return Projection(faces, view).visible()
-
-
 def depth_map(faces: Faces, view: View) -> np.ndarray:
     """Return the depth of what each pixel's centre sees: H×W float64 metres, 0 for the sky."""
     projection = Projection(faces, view)
@@ -180,14 +163,11 @@ def depth_map(faces: Faces, view: View) -> np.ndarray:
     return np.where(index >= 0, 1 / np.where(index >= 0, inverse, 1.0), 0.0)
 
 
-@dataclass(frozen=True)
-class Lightmap:
+class Lightmap(NamedTuple):
     """Light that falls on each face, on a grid of its own."""
 
-    pixels: np.ndarray
-    """The grids of all faces in one image, H×W×3 float32, linear."""
-    places: np.ndarray
-    """F×4 float32: place of a face's corner (x, y) in OpenCV's coordinates, cells per metre."""
+    pixels: np.ndarray  # the grids of all faces in one image, H×W×3 float32, linear
+    places: np.ndarray  # F×4: a face's corner (x, y) in OpenCV's coordinates, cells per metre
 
     def joined(self, others: Lightmap) -> Lightmap:
         """Return the light on these faces, followed by that on others."""
@@ -199,17 +179,15 @@ class Lightmap:
 def radiance(
     faces: Faces, atlas: Atlas, lightmap: Lightmap, emission: np.ndarray, view: View
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Compute the light that comes into a camera.
+    """Return the linear light that comes into a camera, H×W×3 float32, 0 for the sky.
 
-    ``emission`` is the linear colour, F×3, of what lit places of each face send out.
-
-    Returns:
-        H×W×3 float32, linear, 0 for the sky; and the sky's fraction of each pixel, H×W float32.
+    Return also the sky's fraction of each pixel, H×W. ``emission`` is the linear colour, F×3, of
+    what lit places of each face send out.
     """
     projection = Projection(faces, view)
-    index = projection.visible(SUPERSAMPLING)
-    rays_x, rays_y = camera_rays(view.camera, SUPERSAMPLING)
-    spacing = 1 / (np.float32(view.camera.focal) * SUPERSAMPLING)
+    index = projection.visible(_SUPERSAMPLING)
+    rays_x, rays_y = camera_rays(view.camera, _SUPERSAMPLING)
+    spacing = 1 / (np.float32(view.camera.focal) * _SUPERSAMPLING)
     size, wraps, texture = atlas.sizes, atlas.wraps[:, None], faces.texture
     columns = [
         projection.rows.reshape(-1, 9),

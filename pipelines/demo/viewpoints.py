@@ -10,24 +10,17 @@ from typing import NamedTuple
 import numpy as np
 
 from pipelines.demo.geometry import Camera, Faces, View, direction, look_along
-from pipelines.demo.rendering import depth_map, visible_faces
+from pipelines.demo.rendering import Projection, depth_map
 
-Path2D = Sequence[tuple[float, float]]
-
-_POINTS_PER_VIEW = 160
+Walk = Sequence[Sequence[tuple[float, float]]]  # polylines on the ground, in metres
+Moving = Mapping[str, Faces] | None  # what stands in one view only, by the name of the view
 
 
 def along_walk(
-    rng: np.random.Generator,
-    faces: Faces,
-    walk: Sequence[Path2D],
-    names: Sequence[str],
-    cameras: Sequence[Camera],
+    rng: np.random.Generator, faces: Faces, walk: Walk, cameras: Mapping[str, Camera]
 ) -> list[View]:
-    """Choose views at equal distances along a walk, to its left and right by turns.
-
-    The walk is polylines on the ground; cameras are used by turns of four photographs.
-    """
+    """Choose views at equal distances along a walk, for cameras by the photographs' names."""
+    names = list(cameras)
     starts = np.array([point for path in walk for point in path[:-1]], float)
     steps = np.array([point for path in walk for point in path[1:]], float) - starts
     lengths = np.linalg.norm(steps, axis=1)
@@ -43,7 +36,7 @@ def along_walk(
         turn = (38, -38, 142, -142)[i % 4] + rng.uniform(-14, 14)
         centre = np.append(ground, rng.uniform(1.5, 1.9))
         pose = look_along(centre, heading + turn, rng.uniform(2, 9), rng.normal(0, 1.0))
-        return View(names[i], cameras[i // 4 % len(cameras)], pose)
+        return View(names[i], cameras[names[i]], pose)
 
     return [_first_good(partial(draw, i), faces) for i in range(len(names))]
 
@@ -55,10 +48,7 @@ def near_others(
     cameras: Mapping[str, Camera],
     indoors: bool = False,
 ) -> list[View]:
-    """Choose views near others' places, one or two steps aside and turned a little.
-
-    ``cameras`` holds each photograph's camera by its name; indoors, things may be nearer.
-    """
+    """Choose views one or two steps from others and turned a little; things are nearer indoors."""
     scale, farthest, lowest = (0.25, 1.0, -4) if indoors else (1.0, 1.6, 0)
 
     def draw(name: str, other: View) -> View:
@@ -78,11 +68,8 @@ def near_others(
 
 
 def _first_good(draw: Callable[[], View], faces: Faces, scale: float = 1.0) -> View:
-    """Draw views until nothing stands close to the camera, and enough can be seen.
-
-    ``scale`` is that of distances, 1 for a town. The fortieth view is taken as it is.
-    """
-    for _ in range(40):
+    """Draw views until nothing stands close to the camera, and enough can be seen."""
+    for _ in range(40):  # the last one is taken as it is
         view = draw()
         depth = depth_map(faces, thumbnail(view))
         upper = depth[: len(depth) * 3 // 4]
@@ -106,31 +93,25 @@ class Track(NamedTuple):
     """A point on a surface, and where it is seen."""
 
     point: np.ndarray
-    views: list[int]
-    """Indices of the views that see it, ascending."""
-    xy: list[np.ndarray]
-    """Its COLMAP image coordinates in these views."""
+    views: list[int]  # indices of the views that see it, ascending
+    xy: list[np.ndarray]  # its COLMAP image coordinates in these views
 
 
 def true_tracks(
-    rng: np.random.Generator,
-    faces: Faces,
-    views: Sequence[View],
-    moving: Mapping[str, Faces] | None = None,
+    rng: np.random.Generator, faces: Faces, views: Sequence[View], moving: Moving = None
 ) -> list[Track]:
     """Choose points on what the views see, and find all views that see them.
 
     A point is seen where the pixel that it falls on, and all around it, see its face: points at
-    the edges of faces are left out, and so are points that fewer than two views see. ``moving``
-    hides the faces in one view only, by the view's name; no point lies on it.
+    the edges of faces are left out, and so are points that fewer than two views see. No point lies
+    on what is ``moving``.
     """
     seen, face_of, points_of = [], [], []
     for view in views:
         others = (moving or {}).get(view.name)
-        index = visible_faces(faces if others is None else faces.joined(others), view)
+        index = Projection(faces if others is None else faces.joined(others), view).visible()
         seen.append(np.where(index < len(faces), index, -1))
-        size = np.array([view.camera.width, view.camera.height])
-        xy = rng.uniform(0, size, (_POINTS_PER_VIEW, 2))
+        xy = rng.uniform(0, index.shape[::-1], (160, 2))
         column, row = xy.astype(int).T
         ids = seen[-1][row, column]
         face_of.append(ids[ids >= 0])

@@ -11,7 +11,7 @@ from pipelines.demo.builder import Scene
 from pipelines.demo.geometry import Camera, Faces, View, look_along
 from pipelines.demo.moving import moving_objects
 from pipelines.demo.photography import Photographer, Shot
-from pipelines.demo.rendering import depth_map, visible_faces
+from pipelines.demo.rendering import Projection, depth_map
 from pipelines.demo.town import ROWS, WALK, build_town
 from pipelines.demo.viewpoints import Track, true_tracks
 
@@ -64,13 +64,13 @@ def test_they_hide_the_town_and_the_town_hides_them(
     faces, hidden = town_scene.faces, 0
     for view in VIEWS:
         joined = faces.joined(moving[view.name])
-        index, before = visible_faces(joined, view), visible_faces(faces, view)
+        index, before = Projection(joined, view).visible(), Projection(faces, view).visible()
         on_them = index >= len(faces)
         assert 0.01 < on_them.mean() < 0.6
         np.testing.assert_array_equal(index[~on_them], before[~on_them])
         behind = depth_map(faces, view)
         assert (depth_map(joined, view) < np.where(behind > 0, behind, np.inf))[on_them].all()
-        alone = visible_faces(moving[view.name], view) >= 0
+        alone = Projection(moving[view.name], view).visible() >= 0
         hidden += int((alone & ~on_them).sum())
     assert hidden > 0
 
@@ -88,14 +88,14 @@ def test_no_true_point_is_observed_where_one_of_them_is(
     tracks = true_tracks(np.random.default_rng(0), faces, VIEWS, moving=moving)
     lost = 0
     for i, view in enumerate(VIEWS):
-        on_them = visible_faces(faces.joined(moving[view.name]), view) >= len(faces)
+        on_them = Projection(faces.joined(moving[view.name]), view).visible() >= len(faces)
         column, row = observed(tracks, i).astype(int).T
         assert not on_them[row, column].any()
         column, row = observed(still, i).astype(int).T
         lost += int(on_them[row, column].sum())
     assert lost > 10
     # What is left lies on the town.
-    before = [visible_faces(faces, view) for view in VIEWS]
+    before = [Projection(faces, view).visible() for view in VIEWS]
     for point, (i, *_), (xy, *_) in tracks:
         column, row = xy.astype(int)
         face = before[i][row, column]
@@ -121,7 +121,8 @@ def test_photographs_of_one_place_show_others_under_the_same_light(
     scene = replace(town_scene, textures=[*town_scene.textures, *textures])
     photographer = Photographer(scene, 0, moving)
     shown = {
-        view.name: visible_faces(scene.faces.joined(moving[view.name]), view) >= len(scene.faces)
+        view.name: Projection(scene.faces.joined(moving[view.name]), view).visible()
+        >= len(scene.faces)
         for view in (VIEWS[0], SAME_PLACE)
     }
     in_neither = ~(shown[VIEWS[0].name] | shown[SAME_PLACE.name])

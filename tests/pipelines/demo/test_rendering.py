@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from pipelines.demo.builder import Builder, Scene
-from pipelines.demo.colmap_layout import colmap_camera
 from pipelines.demo.geometry import Camera, Faces, View, camera_rays, direction, look_along
-from pipelines.demo.lighting import Illumination, Light, LightGrid
-from pipelines.demo.rendering import Atlas, Lightmap, depth_map, radiance, visible_faces
+from pipelines.demo.layouts import colmap_camera
+from pipelines.demo.photography import Illumination, Light, LightGrid
+from pipelines.demo.rendering import Atlas, Lightmap, Projection, depth_map, radiance
 from pipelines.demo.viewpoints import true_tracks
 
 RADIAL = Camera(320, 240, 290.0, (163.0, 117.5), -0.06)
@@ -111,8 +111,8 @@ def test_a_spot_is_where_the_camera_projects_it() -> None:
 def test_depths_of_two_views_agree() -> None:
     faces = boxes()
     one, other, _ = some_views(PINHOLE)
-    depth, index = depth_map(faces, one), visible_faces(faces, one)
-    depth_there, index_there = depth_map(faces, other), visible_faces(faces, other)
+    depth, index = depth_map(faces, one), Projection(faces, one).visible()
+    depth_there, index_there = depth_map(faces, other), Projection(faces, other).visible()
     xy = np.stack(np.meshgrid(np.arange(320) + 0.5, np.arange(240) + 0.5), -1)
     seen = depth > 0
     rays = np.concatenate([one.camera.unproject(xy), np.ones((240, 320, 1))], -1)
@@ -141,7 +141,7 @@ def test_pixels_see_the_first_face_on_their_ray(camera: Camera) -> None:
     faces = boxes()
     rng = np.random.default_rng(1)
     for view in some_views(camera):
-        index, depth = visible_faces(faces, view), depth_map(faces, view)
+        index, depth = Projection(faces, view).visible(), depth_map(faces, view)
         wrong = 0
         for x, y in rng.integers(0, (320, 240), (150, 2)).tolist():
             ray = np.append(camera.unproject(np.array([x + 0.5, y + 0.5])), 1.0)
