@@ -31,7 +31,7 @@ from featplug.utils.progress import progress_bar
 
 
 def export(run: Path, output: Path, licence: str = "Apache-2.0", half: bool = True) -> None:
-    """Write the best weights of a run as a file to share.
+    """Write the best weights of a run to a file for others.
 
     Args:
         run: folder of the run.
@@ -48,7 +48,7 @@ def prepare_files(task: type[PhotographTask[Any]], options: TrainingOptions) -> 
     """Make the files that a training needs, in the first process while the others wait.
 
     Raises:
-        ValueError: there are too few photographs, or one of them cannot be read.
+        ValueError: the photographs are too few, or one of them cannot be read.
     """
     names = list_images(options.images)
     split_photographs(names)  # too few are rejected before anything is made

@@ -25,7 +25,7 @@ def process_device(name: str | None = None) -> torch.device:
 
 
 def join_processes(device: torch.device) -> None:
-    """Connect with the other processes, once; does nothing if there are none."""
+    """Connect with the other processes, if any, once."""
     if process_rank()[1] > 1 and not torch.distributed.is_initialized():
         # The first process may need long to prepare the data of a large folder.
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"

@@ -1,4 +1,4 @@
-"""Weights of a run as a file to share."""
+"""Export of the weights of a run to a file for others."""
 
 from __future__ import annotations
 

@@ -242,7 +242,7 @@ class Trainer:
             return self.network(*inputs)
 
     def _check_provenance(self) -> Provenance:
-        """Write what the run is made from, or check that the folder holds the same run."""
+        """Write the provenance of the run, or check that the folder holds the same run."""
         conf = {"processes": self.world_size, **self.task.config()}
         conf = json.loads(json.dumps(conf, default=str))
         kind = f"a training of {self.task.system}"

@@ -39,11 +39,7 @@ class StepBatches(Dataset[dict[str, Tensor]], ABC):
 
     @abstractmethod
     def sample(self, number: int) -> Mapping[str, np.ndarray]:
-        """Make one sample.
-
-        Args:
-            number: number of the sample among those of all steps.
-        """
+        """Make one sample, by its number among those of all steps."""
 
     def sample_rng(self, number: int) -> np.random.Generator:
         """Return the source of randomness of a sample."""
@@ -53,13 +49,10 @@ class StepBatches(Dataset[dict[str, Tensor]], ABC):
 def load_ahead(
     data: Dataset[Any], indices: Sequence[int], num_workers: int, pin_memory: bool = False
 ) -> Iterator[Any]:
-    """Prepare items of a dataset in other processes before they are needed.
+    """Prepare items of a dataset, in the order of the indices, before they are needed.
 
-    Args:
-        data: the dataset, pickled to each process; its items are not collated.
-        indices: indices of the items, in order.
-        num_workers: number of processes; 0 prepares the items in this one.
-        pin_memory: whether to pin the memory for copies to a GPU.
+    The dataset is pickled to each of the worker processes; without workers, this process prepares
+    the items. They are not collated. Pinned memory makes copies to a GPU faster.
     """
     workers = min(num_workers, len(indices))
     if not workers:

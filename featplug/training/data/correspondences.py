@@ -67,15 +67,9 @@ def find_correspondences(
 ) -> Correspondences:
     """Warp the cells of image 0 into image 1 by depth and pose.
 
+    Sizes are rows and columns of the feature maps, and the stride is the pixels from cell to cell.
     A cell is dropped where one of the four depths around it is unknown in either image, or where
     its depth differs from that of image 1, as at an occlusion.
-
-    Args:
-        view0: depth and camera of image 0.
-        view1: depth and camera of image 1.
-        size0: rows and columns of the feature map of image 0.
-        size1: rows and columns of the feature map of image 1.
-        stride: pixels from cell to cell.
     """
     positions0 = cell_centres(size0, view0.depth, stride).expand(len(view0.depth), -1, -1)
     depth0, is_known0 = _interpolate_depth(view0.depth, positions0)

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 NOISE, AMBIGUOUS = -1, -2
-"""Group of frames that are found in one view only, and of frames too near to another group."""
+"""Group of frames that appear in one view only, and of frames too near to another group."""
 _MAX_CANDIDATES = 8
 
 

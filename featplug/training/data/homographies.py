@@ -72,10 +72,10 @@ def random_homography(
     """
 
     def draw(low: float, high: float) -> float:
-        share = rng.random()
+        fraction = rng.random()
         if options.distribution == "normal":
-            share = _truncated_normal(share)
-        return low + (high - low) * share
+            fraction = _truncated_normal(fraction)
+        return low + (high - low) * fraction
 
     half = options.patch_ratio / 2
     square = np.array([[-1, -1], [-1, 1], [1, 1], [1, -1]], dtype=np.float64)
@@ -96,10 +96,10 @@ def random_homography(
     if options.translation:
         after += shift
 
-    share = rng.random()
+    fraction = rng.random()
     if options.num_angles is not None:
-        share = int(share * options.num_angles) / max(1, options.num_angles - 1)
-    angle = options.max_angle * (2 * share - 1)
+        fraction = int(fraction * options.num_angles) / max(1, options.num_angles - 1)
+    angle = options.max_angle * (2 * fraction - 1)
     cos, sin = np.cos(angle), np.sin(angle)
     center = after.mean(0)
     after = center + (after - center) @ np.array([[cos, sin], [-sin, cos]])
@@ -110,10 +110,10 @@ def random_homography(
     return get_perspective_transform(*pair)[0].numpy()
 
 
-def _truncated_normal(share: float) -> float:
+def _truncated_normal(fraction: float) -> float:
     """Map a uniform number in [0, 1) to a normal one in [0, 1], cut at 2σ."""
     low = ndtr(-2.0)
-    return float(0.5 + ndtri(low + share * (1 - 2 * low)) / 4)
+    return float(0.5 + ndtri(low + fraction * (1 - 2 * low)) / 4)
 
 
 def rotation_angle(homography: np.ndarray, size: tuple[int, int]) -> float:
@@ -162,10 +162,7 @@ def inside(points: Tensor, sizes: Tensor) -> Tensor:
 def valid_masks(homographies: Tensor, sizes: Tensor, size: tuple[int, int]) -> Tensor:
     """Compute where :func:`warp_images` uses pixels of image 0 only, B×height×width bool.
 
-    Args:
-        homographies: B×3×3, from image 0 to image 1.
-        sizes: B×2 (width, height) of image 0.
-        size: (height, width) of image 1.
+    Homographies B×3×3 map image 0, of sizes B×2 (width, height), to image 1 of (height, width).
     """
     pixels = grid_positions(size, homographies).expand(len(homographies), -1, -1)
     return inside(warp_points(pixels, torch.linalg.inv(homographies)), sizes).unflatten(1, size)

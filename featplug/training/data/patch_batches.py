@@ -59,7 +59,7 @@ class PatchGroupBatches(Dataset[dict[str, Tensor]]):
     may be cut short by the size of the batch.
 
     Raises:
-        ValueError: a file lacks a photograph, or there are too few patches for a batch.
+        ValueError: a file lacks a photograph, or the patches are too few for a batch.
     """
 
     def __init__(

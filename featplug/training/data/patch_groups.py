@@ -5,7 +5,7 @@ Descriptors Optimized for Average Precision", CVPR 2018) and ContextDesc (Luo et
 are trained; :mod:`featplug.training.data.patch_views` makes them from photographs.
 
 The file is HDF5, a group per photograph: ``frames`` D×4 (x, y, σ, orientation in degrees, in the
-pixels of the view) of all keypoints, their ``views`` D and ``groups`` D (−1: found in one view
+pixels of the view) of all keypoints, their ``views`` D and ``groups`` D (−1: in one view
 only); ``patches`` M×48×48, each scaled to the range of uint8, and ``patch_rows`` M, their frames,
 those of one group together; ``positions`` M×2 of the patches in the photograph, from −1 to 1;
 ``homographies`` K×3×3 from the photograph to the views, and ``seeds`` K of their looks.
@@ -97,8 +97,8 @@ def jitter_patches(
     count = len(patches)
 
     def draw(reach: float) -> Tensor:
-        share = torch.rand(count, generator=generator, device=patches.device)
-        return reach * (2 * share - 1)
+        fraction = torch.rand(count, generator=generator, device=patches.device)
+        return reach * (2 * fraction - 1)
 
     angle = draw(torch.pi / 180 * options.max_angle)
     stretch = draw(options.anisotropy / 2)

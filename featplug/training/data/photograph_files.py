@@ -184,7 +184,7 @@ class MadeOnce(PhotographFile, Generic[OptionsT]):
 
 
 class _Computing(Dataset[Any]):
-    """The datasets of photographs by index, or the error that explains why there are none."""
+    """The datasets of photographs by index, or the error where they cannot be computed."""
 
     def __init__(self, names: Sequence[str], compute: Callable[[str], Datasets]) -> None:
         self.names, self.compute = names, compute

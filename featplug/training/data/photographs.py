@@ -28,7 +28,7 @@ def split_photographs(names: Sequence[str], held_out: float = 0.05) -> tuple[lis
         held_out: approximate fraction of them to validate on.
 
     Raises:
-        ValueError: there are fewer than two photographs.
+        ValueError: fewer than two photographs are given.
     """
     if len(names) < 2:
         raise ValueError(f"Training needs at least two photographs, got {len(names)}.")

@@ -124,8 +124,8 @@ def photometric(images: Tensor, seeds: Tensor, options: PhotometricOptions) -> T
         drawn = {i: (rng.random(), rng.random(), rng.spawn(1)[0]) for i, rng in rngs.items()}
         chosen = [i for i, (chance, *_) in drawn.items() if chance < change.probability]
         if chosen:
-            shares = images.new_tensor([drawn[i][1] for i in chosen])
-            strengths = (change.low + (change.high - change.low) * shares)[:, None, None, None]
+            fractions = images.new_tensor([drawn[i][1] for i in chosen])
+            strengths = (change.low + (change.high - change.low) * fractions)[:, None, None, None]
             changed = apply(images[chosen], strengths, [drawn[i][2] for i in chosen])
             images[chosen] = changed.clamp_(0, 1)
     return images

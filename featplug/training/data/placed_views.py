@@ -111,10 +111,11 @@ OptionsT = TypeVar("OptionsT", bound=ViewOptions)
 class ViewBatches(StepBatches, Generic[OptionsT]):
     """Batches of views: all photographs once in random order, then again in another order.
 
-    Items are batches if rendered, else plans for :meth:`render`, a fifth of the size.
+    Items are batches if ``rendered``, else plans for :meth:`render`, which take a fifth of the
+    memory.
 
     Raises:
-        ValueError: there are no photographs, or the batch is empty.
+        ValueError: the photographs or the batch are empty.
     """
 
     def __init__(
@@ -122,7 +123,7 @@ class ViewBatches(StepBatches, Generic[OptionsT]):
     ) -> None:
         super().__init__(options.batch_size, seed)
         if not len(photographs):
-            raise ValueError(f"{photographs.folder}: no photographs to make pairs of.")
+            raise ValueError(f"{photographs.folder}: no photographs; choose another folder.")
         self.photographs, self.options, self._rendered = photographs, options, rendered
 
     def __getitem__(self, step: int) -> dict[str, Tensor]:

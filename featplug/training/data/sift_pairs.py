@@ -136,7 +136,7 @@ def same_points(points0: np.ndarray, points1: np.ndarray, threshold: float) -> n
 
 
 class SIFTPairBatches(StepBatches):
-    """Batches of pairs of photographs (names), each of another one as far as there are enough.
+    """Batches of pairs of photographs (names), each of another one if they suffice.
 
     A batch has the file's arrays of B pairs, with ``descriptors0`` and ``descriptors1`` as RootSIFT
     B×2×K×128 float32, and tiles and matches as int64.

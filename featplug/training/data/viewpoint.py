@@ -194,7 +194,7 @@ class ViewpointPairs(StepBatches):
     :func:`~featplug.training.data.correspondences.find_correspondences`.
 
     Raises:
-        ValueError: there are no scenes.
+        ValueError: the list of scenes is empty.
     """
 
     def __init__(
@@ -253,16 +253,12 @@ def crop_photograph(
     scale = np.array([width, height]) / photograph.size
     corner = np.floor(centre * scale).astype(int) - size // 2
     left, top = np.clip(corner, 0, np.maximum([width - size, height - size], 0))
-    pixels = np.zeros((3, size, size), np.float32)
-    depths = np.zeros((size, size), np.float32)
-    part = depth[top : top + size, left : left + size]
-    rows, columns = part.shape
-    depths[:rows, :columns] = part
-    colours = image[top : top + size, left : left + size].transpose(2, 0, 1)
-    pixels[:, :rows, :columns] = colours / np.float32(255)
+    depth = depth[top : top + size, left : left + size]
+    colours = image[top : top + size, left : left + size].transpose(2, 0, 1) / np.float32(255)
+    margins = [(0, size - side) for side in depth.shape]
     return {
-        "image": pixels,
-        "depth": depths,
+        "image": np.pad(colours, [(0, 0), *margins]),
+        "depth": np.pad(depth, margins),
         "intrinsics": (np.diag([*scale, 1.0]) @ photograph.intrinsics).astype(np.float32),
         "crop": np.array([left, top], np.float32),
     }

@@ -46,13 +46,10 @@ def n_pair_loss(
 
 
 class NPairLoss(nn.Module):
-    """:func:`n_pair_loss` with a learned temperature.
+    """:func:`n_pair_loss` with a learned temperature, which starts at the given value.
 
     The network's weight decay regularises the temperature. The released code adds 1e-4 · alpha to
     the loss instead, where the decay of the weights is 1e-4 · ½‖w‖².
-
-    Args:
-        temperature: alpha at the start.
     """
 
     def __init__(self, temperature: float = 1.0) -> None:

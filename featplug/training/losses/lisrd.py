@@ -76,14 +76,8 @@ def sample_meta_factors(
 
     A keypoint's meta descriptor is a mean of those of its neighbouring tiles, so the products
     follow from the products of the T tiles: T numbers for each keypoint instead of 1024, which
-    would take most of the memory and time of the loss.
-
-    Args:
-        metas0: B×H×M×rows×columns, of each tile of image 0.
-        metas1: B×H×M×rows×columns of image 1.
-        keypoints0: B×N×2 (x, y) in pixels of image 0.
-        keypoints1: B×N×2 in pixels of image 1.
-        image_size: height and width of both images.
+    would take most of the memory and time of the loss. Metas are B×H×M×rows×columns, of each tile,
+    and keypoints B×N×2 (x, y) in pixels of their image of (height, width).
 
     Returns:
         Two arrays B×H×N×T, T = rows · columns. Their products along T are those of the meta
@@ -227,7 +221,7 @@ def lisrd_loss(
         return triplet_loss(anchor, invariant, valid, excluded, margin=margin)
 
     one = torch.ones_like(changes.factor)
-    # The head that is invariant to everything has one loss for each sample in any case.
+    # The head that is invariant to all changes always has one loss for each sample.
     total = invariant_loss(3).sum()
     for head, is_variant, factor in (
         (0, changes.is_rotated | changes.is_relit, one),

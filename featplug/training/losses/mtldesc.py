@@ -52,7 +52,7 @@ def attention_weighted_triplet_loss(
         valid: B×N, nonzero where the point is seen in both images.
         excluded: B×N×N, nonzero where the point of the column is no negative of the row's point,
             from :func:`~featplug.training.losses.negatives.excluded_negatives`. The diagonal is
-            excluded in any case.
+            always excluded.
         options: temperature and margin.
 
     Returns:

@@ -70,20 +70,12 @@ class ContextDescOptions(TrainingOptions):
 
 
 class _Training(nn.Module):
-    """ContextDesc with the temperatures of its losses.
-
-    Args:
-        contextdesc: the network.
-        train_trunk: whether to train the convolutions that local feature and matchability share.
-        temperature: temperature of both losses at the start.
-    """
+    """ContextDesc with the temperatures of its losses, which start at the same value."""
 
     def __init__(self, contextdesc: ContextDesc, train_trunk: bool, temperature: float) -> None:
         super().__init__()
         self.contextdesc, self.train_trunk = contextdesc, train_trunk
-        self.augmented_loss, self.local_loss = (
-            NPairLoss(temperature=temperature) for _ in range(2)
-        )
+        self.augmented_loss, self.local_loss = NPairLoss(temperature), NPairLoss(temperature)
         if not train_trunk:
             for layer in self.trunk():
                 layer.requires_grad_(False)
@@ -205,15 +197,13 @@ class ContextDescTask(PhotographTask[ContextDescOptions]):
         return {**losses, **self.match_held_out(weights, pyramid=self.options.sets.match.pyramid)}
 
     def weights(self) -> dict[str, Tensor]:
-        """Return ContextDesc's state dict, with the regional network if it is part of it."""
+        """Return ContextDesc's state dict, which may include the regional network."""
         return self.network.contextdesc.state_dict()
 
     def config(self) -> dict[str, Any]:
         """List the options and the regional network."""
-        network = {
-            "backbone": type(self._regional).__name__,
-            "regional_channels": self._regional.num_channels,
-        }
+        backbone, channels = type(self._regional).__name__, self._regional.num_channels
+        network = {"backbone": backbone, "regional_channels": channels}
         return {**super().config(), "network": network}
 
 
@@ -227,19 +217,15 @@ def _first_networks(options: ContextDescOptions) -> tuple[ContextDesc, RegionalN
         regional.load_state_dict(efficientnet_lite0(packaged_file()))
         network = ContextDesc(regional.num_channels, regional)
         for name, parameter in network.named_parameters():
-            if not parameter.requires_grad:
-                continue
-            # TensorFlow's default, which the released trainer uses.
-            if name.endswith("weight"):
-                nn.init.xavier_uniform_(parameter)
-            else:
-                nn.init.zeros_(parameter)
+            if parameter.requires_grad:  # TensorFlow's default, which the released trainer uses
+                is_weight = name.endswith("weight")
+                (nn.init.xavier_uniform_ if is_weight else nn.init.zeros_)(parameter)
     if options.start_local is not None:
         doap = load_network("doap", str(options.start_local), DOAP)[0]
         if not is_l2_net(doap):
             raise ValueError(
-                f"{options.start_local} is not of DOAP's plain network with 128 outputs; the local "
-                "network can start from no other."
+                f"{options.start_local} is not of DOAP's plain network with 128 outputs, the only "
+                "one that the local network can start from; choose another --start-local."
             )
         start_from_doap(network, doap)
     return network, regional

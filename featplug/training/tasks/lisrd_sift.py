@@ -108,7 +108,7 @@ class LISRDSIFTTask(PhotographTask[LISRDSIFTOptions]):
         sides = [_Side(*(batch[f"{key}{k}"] for key in _Side._fields)) for k in (0, 1)]
         both = _Side(*map(torch.cat, zip(*sides, strict=True)))
         metas0, metas1 = forward(both.descriptors, both.tiles).float().flatten(3).chunk(2)
-        # Far fewer points are seen in both images than there are keypoints.
+        # Far fewer points are seen in both images than in one.
         is_common = batch["matches0"] >= 0
         rows = is_common.int().argsort(dim=1, descending=True, stable=True)
         rows = rows[:, : max(1, int(is_common.sum(1).max()))]

@@ -63,10 +63,8 @@ class TuneOptions(TrainingOptions):
 class _Described(nn.Module):
     """An extractor as it is used, with gradients of its descriptors.
 
-    Args:
-        extractor: extractor of a feature that can be tuned.
-        head: modules of its network that are trained; all else is fixed, statistics included.
-        gain: factor inside the tanh of binary descriptors.
+    Only the modules of the head are trained; all others are fixed, statistics included. The gain is
+    that of :class:`TuneOptions`.
     """
 
     def __init__(self, extractor: Extractor, head: Sequence[nn.Module], gain: float) -> None:
