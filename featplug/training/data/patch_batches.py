@@ -88,23 +88,23 @@ class PatchGroupBatches(Dataset[dict[str, Tensor]]):
         """Return the batch of a step."""
         options = self.options
         rng = np.random.default_rng([self.seed, 0, step])
-        chosen: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        selected: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         counts: dict[str, int] = {}
         remaining = options.batch_size
         photographs = min(options.photographs, len(self.names))
         for k, name in enumerate(self._order(step, rng)):
-            chosen[name] = self._choose(self.groups.labels(name), rng)
+            selected[name] = self._choose(self.groups.labels(name), rng)
             quota = min(remaining, -(-remaining // max(photographs - k, 1)))
-            counts[name] = min(quota, len(chosen[name][0]))
+            counts[name] = min(quota, len(selected[name][0]))
             remaining -= counts[name]
             if not remaining:
                 break
-        for name, (rows, _) in chosen.items():  # if the later photographs have too few patches
+        for name, (rows, _) in selected.items():  # if the later photographs have too few patches
             more = min(remaining, len(rows) - counts[name])
             counts[name] += more
             remaining -= more
         patches, labels, far, first = [], [], [], 0
-        for name, (rows, groups) in chosen.items():
+        for name, (rows, groups) in selected.items():
             rows, groups = rows[: counts[name]], groups[: counts[name]]
             all_patches, *_ = self.groups.read(name, "patches")
             patches.append(all_patches[rows])

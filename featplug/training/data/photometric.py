@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -122,12 +121,12 @@ def photometric(images: Tensor, seeds: Tensor, options: PhotometricOptions) -> T
             continue
         # Every image draws, so that later changes do not depend on whether this one applies.
         drawn = {i: (rng.random(), rng.random(), rng.spawn(1)[0]) for i, rng in rngs.items()}
-        chosen = [i for i, (chance, *_) in drawn.items() if chance < change.probability]
-        if chosen:
-            fractions = images.new_tensor([drawn[i][1] for i in chosen])
+        selected = [i for i, (chance, *_) in drawn.items() if chance < change.probability]
+        if selected:
+            fractions = images.new_tensor([drawn[i][1] for i in selected])
             strengths = (change.low + (change.high - change.low) * fractions)[:, None, None, None]
-            changed = apply(images[chosen], strengths, [drawn[i][2] for i in chosen])
-            images[chosen] = changed.clamp_(0, 1)
+            changed = apply(images[selected], strengths, [drawn[i][2] for i in selected])
+            images[selected] = changed.clamp_(0, 1)
     return images
 
 
@@ -146,7 +145,7 @@ def _relight(images: Tensor, levels: Tensor, rngs: list[np.random.Generator]) ->
     metered = light[..., ::_LIGHT_CELL, ::_LIGHT_CELL].mean(1).flatten(1)
     exposed = metered.quantile(0.6, dim=1).clamp(min=1e-6)
     light = (light * (levels.pow(_DISPLAY_GAMMA) / exposed.view_as(levels))).clamp_(0, 1)
-    noise = _normal_like(light, rngs)
+    noise = _random_like(light, rngs, torch.randn)
     return (light + noise * (4e-6 + 1.5e-3 * light).sqrt()).clamp_(0, 1).pow(1 / _DISPLAY_GAMMA)
 
 
@@ -220,18 +219,18 @@ def _motion_blur(images: Tensor, lengths: Tensor, rngs: list[np.random.Generator
 
 
 def _impulses(images: Tensor, ratios: Tensor, rngs: list[np.random.Generator]) -> Tensor:
-    chance = torch.stack([torch.rand(images[0].shape, **_source(images, rng)) for rng in rngs])
+    chance = _random_like(images, rngs, torch.rand)
     return images.masked_fill(chance < ratios / 2, 0.0).masked_fill(chance > 1 - ratios / 2, 1.0)
 
 
-def _normal_like(images: Tensor, rngs: list[np.random.Generator]) -> Tensor:
-    return torch.stack([torch.randn(images[0].shape, **_source(images, rng)) for rng in rngs])
-
-
-def _source(images: Tensor, rng: np.random.Generator) -> dict[str, Any]:
-    """Return the arguments with which torch draws numbers for an image."""
-    generator = torch.Generator(images.device).manual_seed(int(rng.integers(2**63)))
-    return {"generator": generator, "device": images.device, "dtype": images.dtype}
+def _random_like(
+    images: Tensor, rngs: list[np.random.Generator], draw: Callable[..., Tensor]
+) -> Tensor:
+    """Draw numbers of the shape of the images, from a source for each image."""
+    kind = {"device": images.device, "dtype": images.dtype}
+    seeds = [int(rng.integers(2**63)) for rng in rngs]
+    generators = [torch.Generator(images.device).manual_seed(seed) for seed in seeds]
+    return torch.stack([draw(images[0].shape, generator=g, **kind) for g in generators])
 
 
 _OPERATIONS: dict[str, Callable[[Tensor, Tensor, list[np.random.Generator]], Tensor]] = {
@@ -243,7 +242,7 @@ _OPERATIONS: dict[str, Callable[[Tensor, Tensor, list[np.random.Generator]], Ten
     "gamma": lambda images, exponents, _: adjust_gamma(images, exponents.flatten()),
     "gaussian_blur": _blur,
     "motion_blur": _motion_blur,
-    "noise": lambda images, sigmas, rngs: images + sigmas * _normal_like(images, rngs),
+    "noise": lambda images, sigmas, rngs: images + sigmas * _random_like(images, rngs, torch.randn),
     "impulse_noise": _impulses,
     "jpeg": lambda images, qualities, _: jpeg_codec_differentiable(images, qualities.flatten()),
 }

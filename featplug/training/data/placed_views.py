@@ -158,13 +158,13 @@ class ViewBatches(StepBatches, Generic[OptionsT]):
         return random_homography(rng, (width, height), options)
 
 
-def grey_values(plan: Mapping[str, Tensor]) -> Tensor:
+def canvas_images(plan: Mapping[str, Tensor]) -> Tensor:
     """Convert a plan's canvases to B×3×H×W in [0, 1]."""
     return plan["canvas"].float().div_(255)
 
 
 def cut_views(canvases: Tensor, plan: Mapping[str, Tensor], size: tuple[int, int]) -> Tensor:
-    """Cut the views out of their canvases B×3×H×W of :func:`grey_values`, without interpolation."""
+    """Cut the views out of their canvases B×3×H×W without interpolation."""
     height, width = size
     return torch.stack(
         [
@@ -175,10 +175,7 @@ def cut_views(canvases: Tensor, plan: Mapping[str, Tensor], size: tuple[int, int
 
 
 def warp_views(
-    canvases: Tensor,
-    plan: Mapping[str, Tensor],
-    view_homographies: Tensor,
-    size: tuple[int, int],
+    canvases: Tensor, plan: Mapping[str, Tensor], view_homographies: Tensor, size: tuple[int, int]
 ) -> tuple[Tensor, Tensor]:
     """Warp the views by B×3×3 homographies, together with their surroundings in the photographs.
 

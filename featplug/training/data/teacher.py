@@ -123,11 +123,11 @@ def adapted_corners(image: np.ndarray, options: TeacherOptions, device: torch.de
         homography = np.eye(3)
         if view:
             homography = random_homography(rng, (width, height), options.homographies)
-        there = torch.from_numpy(homography)[None].to(device, torch.float32)
-        back = torch.linalg.inv(there)
-        seen = valid_masks(there, size, (height, width))[:, None]
-        maps = _corner_maps(warp_images(grey, there, (height, width)), seen, options.min_response)
-        sums += warp_images(maps, back, (height, width))[0]
+        to_view = torch.from_numpy(homography)[None].to(device, torch.float32)
+        from_view = torch.linalg.inv(to_view)
+        seen = valid_masks(to_view, size, (height, width))[:, None]
+        maps = _corner_maps(warp_images(grey, to_view, (height, width)), seen, options.min_response)
+        sums += warp_images(maps, from_view, (height, width))[0]
     strength, ratio = (sums[:2] / sums[2].clamp(min=1.0)).cpu().double().numpy()
     rows, columns = non_maximum_suppression(
         strength, options.min_response / 4, options.nms_radius

@@ -26,8 +26,8 @@ from featplug.training.data.placed_views import (
     PlacedView,
     ViewBatches,
     ViewOptions,
+    canvas_images,
     cut_views,
-    grey_values,
     warp_views,
 )
 from featplug.training.data.view_pairs import HomographyPairOptions
@@ -117,7 +117,7 @@ class LISRDTriplets(ViewBatches[LISRDTripletOptions]):
     def render(self, plan: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Make the batch of a plan, on the plan's device."""
         options, size, seeds = self.options, self.options.size, plan["seeds"]
-        plain = grey_values(plan)
+        plain = canvas_images(plan)
         other = photometric.photometric(plain, plan["light_seed"], options.light)
         relit0, relit1 = plan["relit"].unbind(1)
         light0 = torch.where(relit0[:, None, None, None], other, plain)

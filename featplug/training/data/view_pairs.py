@@ -17,8 +17,8 @@ from featplug.training.data.placed_views import (
     PlacedView,
     ViewBatches,
     ViewOptions,
+    canvas_images,
     cut_views,
-    grey_values,
     warp_views,
 )
 from featplug.training.data.teacher import TeacherKeypoints
@@ -178,7 +178,7 @@ def _render_pairs(
     plan: Mapping[str, Tensor], options: ViewOptions
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Render both images of a plan's pairs, and where image 1 shows the photograph."""
-    canvases, seeds = grey_values(plan), plan["seeds"]
+    canvases, seeds = canvas_images(plan), plan["seeds"]
     image0 = cut_views(canvases, plan, options.size)
     image1, valid1 = warp_views(canvases, plan, plan["homography"], options.size)
     look = options.photometric
@@ -205,10 +205,7 @@ def keypoint_heatmap(keypoints: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def select_points(
-    keypoints: np.ndarray,
-    scores: np.ndarray,
-    options: MTLDescPairOptions,
-    rng: np.random.Generator,
+    keypoints: np.ndarray, scores: np.ndarray, options: MTLDescPairOptions, rng: np.random.Generator
 ) -> np.ndarray:
     """Select the points on which descriptors are trained (MTLDesc, section 4.1).
 

@@ -216,11 +216,11 @@ class ViewpointPairs(StepBatches):
         pair = [scene.photographs[i] for i in scene.pairs[pair_index]]
         rng = self.sample_rng(number)
         _, *rows = np.intersect1d(*(p.point_ids for p in pair), return_indices=True)
-        chosen = rng.integers(len(rows[0]))
+        row = rng.integers(len(rows[0]))
         to_camera0 = np.linalg.inv(pair[0].cam_from_world)
         sample = {}
         for k, (photograph, seen) in enumerate(zip(pair, rows, strict=True)):
-            centre = photograph.points[seen[chosen]]
+            centre = photograph.points[seen[row]]
             for key, value in crop_photograph(photograph, centre, self.options.size).items():
                 sample[f"{key}{k}"] = value
             # In the frame of the world, which may be the Earth's, float32 would lose the baseline.

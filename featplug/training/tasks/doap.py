@@ -15,11 +15,7 @@ from torch import Tensor, nn
 
 from featplug.networks.l2net import DOAP, NUM_BITS, l2_net
 from featplug.training.data.mining import MinedLabels
-from featplug.training.data.patch_batches import (
-    PatchBatchOptions,
-    PatchGroupBatches,
-    count_patches,
-)
+from featplug.training.data.patch_batches import PatchBatchOptions, PatchGroupBatches, count_patches
 from featplug.training.data.patch_groups import JitterOptions, PatchGroups, jitter_patches
 from featplug.training.distributed import process_device
 from featplug.training.losses.average_precision import (
