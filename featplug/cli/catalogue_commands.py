@@ -134,7 +134,7 @@ def doctor() -> None:
     """Report installed packages and devices, and known problems with them."""
     from featplug.utils.doctor import diagnose
 
-    for finding in diagnose().findings:
+    for finding in diagnose():
         mark = "ok  " if finding.level == "ok" else "WARN"
         print(f"{mark} {finding.topic:<12} {finding.text}")
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
@@ -68,37 +69,28 @@ def draw_top_view(
     def flat(poses: np.ndarray) -> np.ndarray:
         return camera_centres(poses) @ ground.T
 
+    def scatter(points: np.ndarray, **style: Any) -> None:
+        axes.scatter(points[:, 0], points[:, 1], **style)
+
+    truth = truth or {}
     at = database @ ground.T
-    axes.scatter(at[:, 0], at[:, 1], s=8, color="0.75", label="database", zorder=1)
-    known = list((truth or {}).values())
-    if known:
-        true_centres = flat(np.stack(known))
-        axes.scatter(
-            true_centres[:, 0],
-            true_centres[:, 1],
-            s=46,
-            facecolors="none",
-            edgecolors="tab:green",
-            label="true",
-            zorder=2,
-        )
-        at = np.concatenate([at, true_centres])
-    for condition, colour in zip(estimated, _COLOURS * len(estimated), strict=False):
-        poses = estimated[condition]
+    scatter(at, s=8, color="0.75", label="database", zorder=1)
+    if truth:
+        centres = flat(np.stack(list(truth.values())))
+        scatter(centres, s=46, facecolors="none", edgecolors="tab:green", label="true", zorder=2)
+        at = np.concatenate([at, centres])
+    for (condition, poses), colour in zip(estimated.items(), cycle(_COLOURS), strict=False):
         if not poses:
             continue
-        found = flat(np.stack(list(poses.values())))
-        axes.scatter(
-            found[:, 0], found[:, 1], s=12, marker="x", color=colour, label=condition, zorder=3
-        )
-        if truth:
-            segments = [
-                (point, flat(truth[name]))
-                for name, point in zip(poses, found, strict=True)
-                if name in truth
-            ]
-            axes.add_collection(LineCollection(segments, colors=colour, linewidths=0.6))
-    # A query that went astray does not shrink the town.
+        centres = flat(np.stack(list(poses.values())))
+        scatter(centres, s=12, marker="x", color=colour, label=condition, zorder=3)
+        segments = [
+            (centre, flat(truth[name]))
+            for name, centre in zip(poses, centres, strict=True)
+            if name in truth
+        ]
+        axes.add_collection(LineCollection(segments, colors=colour, linewidths=0.6))
+    # Without the estimates, so that one far off does not shrink the rest.
     low, high = at.min(0), at.max(0)
     margin = 0.08 * max(*(high - low), 1e-6)
     axes.set_xlim(low[0] - margin, high[0] + margin)
@@ -116,24 +108,13 @@ def draw_localization(
     truth: Mapping[str, np.ndarray] | None,
     pairs: Sequence[MatchedPair],
 ) -> None:
-    """Write a picture of the cameras from above next to some queries with their best image.
-
-    Args:
-        path: a PNG or PDF file.
-        ground: 2×3, see :func:`ground_axes`.
-        database: as in :func:`draw_top_view`, like the next two.
-        estimated: poses by label.
-        truth: true poses.
-        pairs: queries with a database image each, and the inliers.
-    """
+    """Write a picture (PNG, PDF): :func:`draw_top_view`, and some queries with their best image."""
     figure = Figure(figsize=(13, 7), layout="constrained")
-    FigureCanvasAgg(figure)
     grid = figure.add_gridspec(max(1, len(pairs)), 2)
     draw_top_view(figure.add_subplot(grid[:, 0]), ground, database, estimated, truth)
     for row, pair in enumerate(pairs):
         axes = figure.add_subplot(grid[row, 1])
         draw_matches(axes, pair.image0, pair.image1, pair.points0, pair.points1)
         axes.set_title(pair.title, fontsize=8)
-    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)

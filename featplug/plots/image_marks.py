@@ -58,11 +58,11 @@ def draw_keypoints(
 
     Args:
         axes: where to draw.
-        image: see :func:`draw_image`; None draws over what exists.
+        image: see :func:`draw_image`; None adds to what the axes show.
         keypoints: N×2.
         scales: N, radius of the circles in pixels.
         oris: N, degrees from the x towards the y axis.
-        colour: of all of them.
+        colour: colour of all of them.
 
     Raises:
         ValueError: there are orientations but no scales, or not one a keypoint.
@@ -76,9 +76,10 @@ def draw_keypoints(
     if scales is None:
         axes.scatter(keypoints[:, 0], keypoints[:, 1], s=6, color=colour, linewidths=0)
         return
+    scales = np.asarray(scales)
     circles = EllipseCollection(
-        2 * np.asarray(scales),
-        2 * np.asarray(scales),
+        2 * scales,
+        2 * scales,
         np.zeros(len(keypoints)),
         units="xy",
         offsets=keypoints,
@@ -90,9 +91,7 @@ def draw_keypoints(
     axes.add_collection(circles)
     if oris is not None:
         angles = np.deg2rad(oris)
-        ends = keypoints + np.asarray(scales)[:, None] * np.column_stack(
-            [np.cos(angles), np.sin(angles)]
-        )
+        ends = keypoints + scales[:, None] * np.column_stack([np.cos(angles), np.sin(angles)])
         radii = list(np.stack([keypoints, ends], axis=1))
         axes.add_collection(LineCollection(radii, colors=[colour], linewidths=0.6))
 
@@ -111,7 +110,7 @@ def draw_heatmap(
 
     Args:
         axes: where to draw.
-        image: see :func:`draw_image`; None draws over what exists, and a map in its own pixels.
+        image: see :func:`draw_image`; None adds to what the axes show, a map in its own pixels.
         values: a dense h×w map, which may be coarser than the image that it covers, or N values at
             keypoints.
         keypoints: N×2, for values at keypoints.

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
@@ -86,13 +85,13 @@ def draw_matches(
     draw_image(axes, image1, shift)
     axes.set_xlim(-0.5, shift + image1.shape[1] - 0.5)
     axes.set_ylim(max(len(image0), len(image1)) - 0.5, -0.5)
-    chosen = np.arange(0, len(points0), max(1, -(-len(points0) // style.max_lines)))
+    shown = np.arange(0, len(points0), max(1, -(-len(points0) // style.max_lines)))
     # The worst first, so that they do not hide the others.
-    chosen = chosen[np.argsort(-badness[chosen], kind="stable")]
-    colours: list[ColorType] = [_WRONG if bad else _RIGHT for bad in badness[chosen]]
+    shown = shown[np.argsort(-badness[shown], kind="stable")]
+    colours: list[ColorType] = [_WRONG if bad else _RIGHT for bad in badness[shown]]
     if style.errors is not None:
-        colours = list(colormaps["RdYlGn"](1 - badness[chosen]))
-    segments = np.stack([points0, points1 + np.array([shift, 0])], axis=1)[chosen]
+        colours = list(colormaps["RdYlGn"](1 - badness[shown]))
+    segments = np.stack([points0, points1 + np.array([shift, 0])], axis=1)[shown]
     axes.add_collection(
         LineCollection(list(segments), colors=colours, linewidths=0.5, alpha=0.7), autolim=False
     )
@@ -119,10 +118,8 @@ def matches(
         from matplotlib import pyplot  # opens a display, which other functions here do without
 
         axes = pyplot.gca()
-    points_a, points_b = (
-        features.keypoints[matches.indices[:, side]] for side, features in enumerate((a, b))
-    )
-    draw_matches(axes, a.image, b.image, points_a, points_b, **lines)
+    index_a, index_b = matches.indices.T
+    draw_matches(axes, a.image, b.image, a.keypoints[index_a], b.keypoints[index_b], **lines)
     return axes
 
 
@@ -134,25 +131,14 @@ def write_match_picture(
     points1: np.ndarray,
     inliers: np.ndarray | None = None,
 ) -> None:
-    """Write a picture of two images side by side and lines between matched points.
-
-    Args:
-        path: a JPEG file; its folder is made.
-        image0: left image, H×W×3 or H×W, uint8; large ones are made smaller.
-        image1: right image.
-        points0: N×2 in the left image.
-        points1: N×2 in the right image, in its own pixels.
-        inliers: N bool; the others are red, and below.
-    """
+    """Write a picture by :func:`draw_matches` as a JPEG file, with large images made smaller."""
     image0, points0 = shrink(image0, points0)
     image1, points1 = shrink(image1, points1)
     height = max(len(image0), len(image1)) / (image0.shape[1] + image1.shape[1])
     figure = Figure(figsize=(12, 12 * height), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots()
     draw_matches(axes, image0, image1, points0, points1, inliers=inliers)
     axes.set_axis_off()
-    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120, pil_kwargs={"quality": 85})
 
@@ -167,9 +153,8 @@ def draw_epipolar_lines(
 ) -> None:
     """Draw in one image the epipolar lines of points in another.
 
-    Draw the other image's lines with the transpose of F and the points exchanged. COLMAP's F has
-    its origin at a pixel's corner; ``T.T @ F @ T`` with T = [[1, 0, ½], [0, 1, ½], [0, 0, 1]] is
-    what this function takes.
+    For the other image's lines, transpose F and exchange the points. COLMAP's F has its origin at a
+    pixel's corner: pass ``T.T @ F @ T`` with T = [[1, 0, ½], [0, 1, ½], [0, 0, 1]].
 
     Args:
         axes: where to draw.
@@ -190,15 +175,11 @@ def draw_epipolar_lines(
     draw_image(axes, image1)
     colours = colormaps[cmap](Normalize(0, max(len(points0), 1))(np.arange(len(points0))))
     lines = np.column_stack([points0, np.ones(len(points0))]) @ np.asarray(fundamental).T
-    segments = [clip_line(line, image1.shape[1], image1.shape[0]) for line in lines]
-    seen = [i for i, segment in enumerate(segments) if segment is not None]
+    ends = [clip_line(line, image1.shape[1], image1.shape[0]) for line in lines]
+    segments = [segment for segment in ends if segment is not None]
+    is_seen = [segment is not None for segment in ends]
     axes.add_collection(
-        LineCollection(
-            [segment for segment in segments if segment is not None],
-            colors=colours[seen],
-            linewidths=0.8,
-        ),
-        autolim=False,
+        LineCollection(segments, colors=colours[is_seen], linewidths=0.8), autolim=False
     )
     if points1 is not None:
         x, y = np.asarray(points1).T
@@ -206,16 +187,7 @@ def draw_epipolar_lines(
 
 
 def clip_line(line: np.ndarray, width: int, height: int) -> np.ndarray | None:
-    """Cut a line off at the borders of an image.
-
-    Args:
-        line: a, b, c of a x + b y + c = 0.
-        width: of the image.
-        height: of the image.
-
-    Returns:
-        2×2, its two ends (x, y), or None where it misses the image.
-    """
+    """Return the ends 2×2 (x, y) of the line a x + b y + c = 0 in an image, or None if outside."""
     a, b, c = line
     normal = np.hypot(a, b)
     if not normal > 0:

@@ -12,6 +12,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -57,68 +58,51 @@ class Finding:
     text: str
 
 
-@dataclass(frozen=True)
-class Diagnosis:
-    """All findings, in the order to show them."""
-
-    findings: tuple[Finding, ...]
-
-    @property
-    def warnings(self) -> list[Finding]:
-        """The findings that need a look."""
-        return [finding for finding in self.findings if finding.level == "warn"]
-
-
-def diagnose() -> Diagnosis:
+def diagnose() -> Iterator[Finding]:
     """Look at this machine and installation; takes a few seconds and writes nothing.
 
-    Returns:
+    Yields:
         The findings. None is an error: a bad installation leads to warnings.
     """
     versions = {"featplug": __version__, **installed_versions()}
     listed = ", ".join(f"{name} {version}" for name, version in versions.items())
-    hdf5 = h5py.version.hdf5_version
-    findings = [
-        Finding("ok", "system", f"Python {platform.python_version()} on {platform.platform()}"),
-        Finding("ok", "versions", f"{listed}, HDF5 {hdf5}"),
-        *(Finding("warn", "versions", text) for text in known_problems(versions, os.environ)),
-        *_devices(),
-        *_pycolmap(),
-        *_disk(),
-        *_weights(),
-    ]
-    return Diagnosis(tuple(findings))
+    yield Finding("ok", "system", f"Python {platform.python_version()} on {platform.platform()}")
+    yield Finding("ok", "versions", f"{listed}, HDF5 {h5py.version.hdf5_version}")
+    for text in known_problems(versions, os.environ):
+        yield Finding("warn", "versions", text)
+    yield from _devices()
+    yield from _pycolmap()
+    yield from _disk()
+    yield from _weights()
 
 
-def _devices() -> list[Finding]:
+def _devices() -> Iterator[Finding]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     text = f"CPU with {cores} cores"
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         text += f" and {memory / 2**30:.1f} GiB of memory"
-    findings = [Finding("ok", "device", text)]
+    yield Finding("ok", "device", text)
     for index in range(torch.cuda.device_count()):
         gpu = torch.cuda.get_device_properties(index)
         text = f"cuda:{index} {gpu.name} with {gpu.total_memory / 2**30:.1f} GiB"
-        findings.append(Finding("ok", "device", text))
+        yield Finding("ok", "device", text)
     if torch.backends.mps.is_available():
-        findings.append(Finding("ok", "device", "mps (Apple GPU)"))
+        yield Finding("ok", "device", "mps (Apple GPU)")
     if shutil.which("nvidia-smi") and not torch.cuda.is_available():
-        text = f"there is an NVIDIA driver, but torch {torch.__version__} cannot use it."
-        findings.append(Finding("warn", "device", text))
-    return findings
+        text = f"this machine has an NVIDIA driver, but torch {torch.__version__} cannot use it."
+        yield Finding("warn", "device", text)
 
 
-def _pycolmap() -> list[Finding]:
+def _pycolmap() -> Iterator[Finding]:
     together = _run_probe("torch, pycolmap")
     if together.stdout:
         abilities = json.loads(together.stdout.splitlines()[0])
         text = ", ".join(f"{name}: {'yes' if there else 'no'}" for name, there in abilities.items())
-        findings = [Finding("ok", "pycolmap", text)]
-    else:
-        findings = []
+        yield Finding("ok", "pycolmap", text)
     if together.returncode == 0:
-        return [*findings, Finding("ok", "pycolmap", "works next to torch, imported after it")]
+        yield Finding("ok", "pycolmap", "works next to torch, imported after it")
+        return
     alone = _run_probe("pycolmap")
     if alone.returncode == 0:
         text = (
@@ -128,7 +112,7 @@ def _pycolmap() -> list[Finding]:
     else:
         reason = (alone.stderr.strip().splitlines() or [f"exit code {alone.returncode}"])[-1]
         text = f"does not work: {reason}"
-    return [*findings, Finding("warn", "pycolmap", text)]
+    yield Finding("warn", "pycolmap", text)
 
 
 def _run_probe(order: str) -> subprocess.CompletedProcess[str]:
@@ -136,34 +120,29 @@ def _run_probe(order: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
 
 
-def _disk() -> list[Finding]:
-    findings = []
+def _disk() -> Iterator[Finding]:
     for label, folder in (("current folder", Path.cwd()), ("weights", search_folders()[0])):
-        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-        free = shutil.disk_usage(there).free / 2**30
+        existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        free = shutil.disk_usage(existing).free / 2**30
         text = f"{free:.1f} GiB free for the {label} ({folder})"
         if free < LOW_DISK_GIB:
             text += "; D2-Net's features take about 6 MB an image."
-        findings.append(Finding("ok" if free >= LOW_DISK_GIB else "warn", "disk", text))
-    return findings
+        yield Finding("ok" if free >= LOW_DISK_GIB else "warn", "disk", text)
 
 
-def _weights() -> list[Finding]:
-    findings = []
+def _weights() -> Iterator[Finding]:
     given = os.environ.get(FOLDER_VARIABLE)
     if given and not Path(given).expanduser().is_dir():
         text = f"{FOLDER_VARIABLE} names {given}, which is no folder."
-        findings.append(Finding("warn", "weights", text))
+        yield Finding("warn", "weights", text)
     registry = read_registry()
     statuses = list_weights()
     for status in statuses:
         if status.path is not None:
             text = f"{status.entry} for {status.feature}: {status.how}, {status.path}"
-            level: Literal["ok", "warn"] = "warn" if status.how == "damaged" else "ok"
-            findings.append(Finding(level, "weights", text))
+            yield Finding("warn" if status.how == "damaged" else "ok", "weights", text)
     ready = {s.feature for s in statuses if s.path is not None and registry[s.entry].automatic}
     for feature in dict.fromkeys(status.feature for status in statuses):
         if feature not in ready:
             first = next(s for s in statuses if s.feature == feature)
-            findings.append(Finding("warn", "weights", registry[first.entry].explain_missing()))
-    return findings
+            yield Finding("warn", "weights", registry[first.entry].explain_missing())
