@@ -21,7 +21,7 @@ from featplug.keypoints.detection import from_sift_frames, sift_frames
 
 @dataclass(frozen=True)
 class VerificationSummary:
-    """What geometric verification left."""
+    """Numbers of pairs and matches in geometric verification."""
 
     num_matched_pairs: int
     """Pairs with at least one match."""
@@ -46,12 +46,6 @@ def create_database(
     check_camera(camera)
     database_path.unlink(missing_ok=True)
     database_path.parent.mkdir(parents=True, exist_ok=True)
-    modes = {
-        "auto": pycolmap.CameraMode.AUTO,
-        "single": pycolmap.CameraMode.SINGLE,
-        "per-folder": pycolmap.CameraMode.PER_FOLDER,
-        "per-image": pycolmap.CameraMode.PER_IMAGE,
-    }
     options = pycolmap.ImageReaderOptions()
     options.camera_model = camera.model
     if camera.params is not None:
@@ -60,7 +54,7 @@ def create_database(
     pycolmap.import_images(
         str(database_path),
         str(image_dir),
-        camera_mode=modes[camera.mode],
+        camera_mode=getattr(pycolmap.CameraMode, camera.mode.upper().replace("-", "_")),
         image_names=list(names),
         options=options,
     )
@@ -138,14 +132,15 @@ def import_matches(database_path: Path, pairs: Sequence[Pair], matches: MatchRea
             if name0 not in ids or name1 not in ids:
                 continue
             indices, _ = matches.read(name0, name1)
-            if len(indices):
-                if (indices.max(0) >= [num_keypoints[name0], num_keypoints[name1]]).any():
-                    raise ValueError(
-                        f"The matches of {name0!r} and {name1!r} in {matches.path} are of other "
-                        "features; match again with --overwrite."
-                    )
-                database.write_matches(ids[name0], ids[name1], indices.astype(np.uint32))
-                num_matched += 1
+            if not len(indices):
+                continue
+            if (indices.max(0) >= [num_keypoints[name0], num_keypoints[name1]]).any():
+                raise ValueError(
+                    f"The matches of {name0!r} and {name1!r} in {matches.path} are of other "
+                    "features; match again with --overwrite."
+                )
+            database.write_matches(ids[name0], ids[name1], indices.astype(np.uint32))
+            num_matched += 1
     return num_matched
 
 
@@ -159,8 +154,8 @@ def verify_matches(
     Args:
         database_path: a database with matches; gets the two-view geometries.
         pairs: the pairs to verify.
-        seed: of RANSAC.
-        max_error: of an inlier, in pixels.
+        seed: seed of RANSAC.
+        max_error: largest error of an inlier, in pixels.
 
     Raises:
         ValueError: no pair was verified.
@@ -199,12 +194,12 @@ def verified_pairs(database_path: Path) -> dict[Pair, int]:
     with pycolmap.Database.open(str(database_path)) as database:
         names = {image.image_id: image.name for image in database.read_all_images()}
         pair_ids, num_inliers = database.read_two_view_geometry_num_inliers()
-        found = {}
-        for pair_id, num in zip(pair_ids, num_inliers, strict=True):
-            if num:
-                id0, id1 = pycolmap.pair_id_to_image_pair(pair_id)
-                found[names[id0], names[id1]] = int(num)
-    return found
+    verified = {}
+    for pair_id, num in zip(pair_ids, num_inliers, strict=True):
+        if num:
+            id0, id1 = pycolmap.pair_id_to_image_pair(pair_id)
+            verified[names[id0], names[id1]] = int(num)
+    return verified
 
 
 def inlier_matches(database_path: Path, name0: str, name1: str) -> np.ndarray:

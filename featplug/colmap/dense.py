@@ -16,24 +16,24 @@ def require_dense() -> None:
     """
     if not pycolmap.has_cuda:
         raise ValueError(
-            "Multi-view stereo needs COLMAP with CUDA, which this pycolmap has not; install "
-            "pycolmap-cuda12 in its place on a machine with an NVIDIA GPU."
+            "Multi-view stereo needs COLMAP with CUDA, which this pycolmap lacks; install "
+            "pycolmap-cuda12 instead, on a machine with an NVIDIA GPU."
         )
 
 
 def dense_reconstruction(
     model_dir: Path, image_dir: Path, workspace: Path, max_image_size: int = 2000
 ) -> pycolmap.Reconstruction:
-    """Make a dense point cloud of a model.
+    """Make a dense point cloud of a COLMAP model and its photographs.
 
     Args:
-        model_dir: a COLMAP model.
-        image_dir: folder of its photographs.
+        model_dir: the model.
+        image_dir: folder of the photographs.
         workspace: gets undistorted images, depth and normal maps; replaced where it exists.
         max_image_size: longer side of the undistorted images in pixels.
 
     Returns:
-        The model with the fused points in place of the sparse ones.
+        The model with the fused points instead of the sparse ones.
 
     Raises:
         ValueError: this pycolmap has no CUDA.
@@ -50,14 +50,7 @@ def dense_reconstruction(
 
 
 def fuse_depth_maps(workspace: Path) -> pycolmap.Reconstruction:
-    """Fuse the depth and normal maps of a workspace; needs no GPU.
-
-    Args:
-        workspace: as COLMAP lays it out, with geometric maps in ``stereo``.
-
-    Returns:
-        The model with the fused points.
-    """
+    """Return the model of a COLMAP workspace, with points fused from its geometric depth maps."""
     fused = workspace / "fused"
     fused.mkdir(exist_ok=True)  # into a missing folder COLMAP 3.13 writes PLY
     return pycolmap.stereo_fusion(str(fused), str(workspace))

@@ -27,7 +27,7 @@ _CHANCE_INLIER_RATIO = 0.05
 
 @dataclass(frozen=True)
 class PosedCheckSummary:
-    """What the check against known poses left."""
+    """Numbers of pairs and matches in a check against known poses."""
 
     num_matched_pairs: int
     """Pairs with at least one match."""
@@ -60,11 +60,10 @@ def model_from_poses(
     model = pycolmap.Reconstruction()
     camera_ids: dict[tuple[object, ...], int] = {}
     for image_id, name in enumerate(sorted(poses), start=1):
-        given = cameras[name]
-        key = intrinsics(given)
+        key = intrinsics(cameras[name])
         if key not in camera_ids:
             camera_ids[key] = len(camera_ids) + 1
-            _add_camera(model, given, camera_ids[key])
+            _add_camera(model, cameras[name], camera_ids[key])
         points2d = np.zeros((0, 2)) if keypoints is None else keypoints[name]
         image = pycolmap.Image(name, points2d, camera_ids[key], image_id)
         image.frame_id = image_id
@@ -80,7 +79,7 @@ def model_from_poses(
 
 
 def _add_camera(model: pycolmap.Reconstruction, given: pycolmap.Camera, camera_id: int) -> None:
-    """Add a camera, and the rig of nothing but it that COLMAP asks for."""
+    """Add a camera, and the rig with only this camera that COLMAP requires."""
     camera = pycolmap.Camera(
         model=given.model, width=given.width, height=given.height, params=given.params
     )
@@ -117,15 +116,16 @@ def check_matches(
     features: FeatureReader,
     max_error: float = 4.0,
 ) -> PosedCheckSummary:
-    """Keep of each pair's matches those that fit the epipolar geometry of the known poses.
+    """Keep those of each pair's matches that fit the epipolar geometry of the known poses.
 
     Args:
         database_path: made by :func:`create_database_from_model`, with keypoints and matches; gets
             the two-view geometries.
         pairs: the pairs to check.
         model: the poses.
-        features: for the keypoints' standard deviations.
-        max_error: of an inlier, in standard deviations of its keypoint, in either image.
+        features: feature file with the keypoints' standard deviations.
+        max_error: largest error of an inlier in either image, in standard deviations of its
+            keypoint.
 
     Raises:
         ValueError: there are no matches, or no more of them fit than would by chance.
@@ -203,14 +203,13 @@ def triangulate(
         model: the poses, with the database's numbers.
         image_dir: folder of the images, for the points' colours.
         output_dir: gets the model.
-        check: what :func:`check_matches` found, for the reason where no point comes out.
-        seed: of RANSAC.
-        two_view_tracks: also triangulate points that two images see. COLMAP leaves them out, and
-            hloc with it, for where poses are estimated nothing but the two rays speaks for them;
-            here the match was checked against poses that are known.
+        check: result of :func:`check_matches`, for messages.
+        seed: seed of RANSAC.
+        two_view_tracks: also triangulate points that two images see. COLMAP and hloc leave them
+            out, since only two rays support them; here the poses, too, support the match.
 
     Raises:
-        ValueError: not one point came out.
+        ValueError: no point could be triangulated.
     """
     options = pycolmap.IncrementalPipelineOptions()
     options.triangulation.ignore_two_view_tracks = not two_view_tracks

@@ -1,4 +1,4 @@
-"""What benchmarks of patches measure: FPR95, and the average precisions of HPatches' three tasks.
+"""Metrics of patch benchmarks: FPR95, and the average precisions of HPatches' three tasks.
 
 FPR95 is that of Brown, Hua and Winder, "Discriminative Learning of Local Image Descriptors", PAMI
 2011; verification, matching and retrieval are Balntas et al., "HPatches", CVPR 2017, section 5.

@@ -55,7 +55,7 @@ class ExtractSummary:
 
     feature_path: Path
     names: list[str]
-    """Images asked for whose features are in the file now."""
+    """Requested images whose features are in the file now."""
     num_extracted: int
     num_present: int
     """Images that were in the file before."""
@@ -86,7 +86,7 @@ def extract_features(
         image_dir: folder of the images.
         export_dir: folder of the feature file, which is named after the conf's ``output``.
         image_list: names relative to ``image_dir``, or a text file of them; all images if None.
-        feature_path: the feature file, in place of ``export_dir``.
+        feature_path: the feature file, instead of ``export_dir``.
         options: how features are extracted and stored.
         progress: show a progress bar.
         changes: fields of :class:`ExtractOptions` that replace those of ``options``.
@@ -100,7 +100,9 @@ def extract_features(
     image_dir = Path(image_dir)
     options = replace(options or ExtractOptions(), **changes)
     conf = resolve_conf(conf, max_keypoints=options.max_keypoints, weights=options.weights)
-    feature_path = _feature_path(conf, export_dir, feature_path)
+    if export_dir is None and feature_path is None:
+        raise ValueError("Set export_dir, a folder, or feature_path, a file.")
+    feature_path = Path(feature_path or Path(export_dir or "") / f"{conf['output']}.h5")
     names = image_names(image_dir, image_list)
     feature = Feature(conf, device=options.device, precision=options.precision)
     provenance = made_by(
@@ -152,14 +154,10 @@ def made_by(
     stage_revision: Mapping[str, int],
     **conf: Any,
 ) -> Provenance:
-    """Return the provenance of what a method computes of images.
+    """Return the provenance of what a method computes of images, with its name and weights.
 
-    Args:
-        kind: kind of contents.
-        name: name of the method.
-        method: the method.
-        stage_revision: name of the stage to its revision.
-        conf: what else decides over the contents.
+    ``stage_revision`` maps the stage to its revision; ``conf`` is what else decides over the
+    contents.
     """
     return Provenance(
         kind,
@@ -179,14 +177,9 @@ def computed(
     image_dir: Path,
     skipped: dict[str, str],
 ) -> Iterator[tuple[LoadedImage, Result]]:
-    """Yield images with what is computed of each.
+    """Yield images with what is computed of each; ``skipped`` gets the others, and why.
 
-    Args:
-        images: the images, read ahead.
-        compute: the computation.
-        verb: what it does, for messages.
-        image_dir: folder of the images.
-        skipped: gets each image that cannot be used, and why.
+    ``verb`` and ``image_dir``, the folder of the images, are for messages.
     """
     for image in images:
         if isinstance(image, UnreadableImage):
@@ -210,16 +203,6 @@ def raise_if_all_skipped(names: Sequence[str], skipped: Mapping[str, str]) -> No
     if skipped and len(skipped) == len(names):
         first = next(iter(skipped.values()))
         raise ValueError(f"None of the {len(names)} images could be used; the first: {first}")
-
-
-def _feature_path(
-    conf: Mapping[str, Any], export_dir: Path | None, feature_path: Path | None
-) -> Path:
-    if feature_path is not None:
-        return Path(feature_path)
-    if export_dir is None:
-        raise ValueError("Set export_dir, a folder, or feature_path, a file.")
-    return Path(export_dir) / f"{conf['output']}.h5"
 
 
 def image_names(image_dir: Path, image_list: Path | Sequence[str] | None) -> list[str]:
@@ -266,6 +249,6 @@ def not_yet_extracted(
 
 
 def _for_storage(key: str, value: np.ndarray, options: ExtractOptions) -> np.ndarray:
-    """Halve descriptors only: float16 would round keypoints to 1 or 2 px on large images."""
+    # Descriptors only: float16 would round keypoints to 1 or 2 px on large images.
     is_halved = options.half_keypoints or (options.as_half and key.endswith("descriptors"))
     return value.astype(np.float16) if is_halved and value.dtype == np.float32 else value

@@ -74,7 +74,7 @@ def match_features(
         pairs: a pair list.
         features: a feature file, or its name without ``.h5`` in ``export_dir``.
         export_dir: folder of the match file, by default that of the features.
-        matches: the match file, in place of ``export_dir``.
+        matches: the match file, instead of ``export_dir``.
         options: how pairs are matched.
         progress: show a progress bar.
         changes: fields of :class:`MatchOptions` that replace those of ``options``.

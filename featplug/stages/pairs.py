@@ -19,7 +19,7 @@ from featplug.metrics.poses import camera_centres
 
 _BLOCK_SCORES = 2**22
 _BLOCK_QUERIES = 1024
-"""Scores and queries that are looked at together, at most, which bounds the memory."""
+"""Largest numbers of scores and queries in memory at a time."""
 
 
 def exhaustive(names: Sequence[str], database: Sequence[str] | None = None) -> list[Pair]:
@@ -34,9 +34,9 @@ def sequential(names: Sequence[str], overlap: int = 10, quadratic: bool = True) 
 
     Args:
         names: image names in the order of capture.
-        overlap: with how many following images.
-        quadratic: also with the 1st, 2nd, 4th, 8th … following one up to ``2**(overlap - 1)``, as
-            COLMAP's sequential matcher does, which ties loose ends together.
+        overlap: number of following images.
+        quadratic: also pair with the 1st, 2nd, 4th, 8th … following image up to
+            ``2**(overlap - 1)``, as COLMAP's sequential matcher does, against drift.
 
     Raises:
         ValueError: the overlap is below 1.
@@ -58,12 +58,8 @@ def sequential(names: Sequence[str], overlap: int = 10, quadratic: bool = True) 
 def covisible(model: pycolmap.Reconstruction, num: int) -> list[Pair]:
     """Pair every registered image of a COLMAP model with those that share most 3-D points with it.
 
-    As hloc's ``pairs_from_covisibility``, but that a point which an image observes twice counts
-    once.
-
-    Args:
-        model: the model.
-        num: with how many others; with fewer where fewer share a point.
+    As in hloc's ``pairs_from_covisibility``, except that a point which an image observes twice
+    counts once. Each image gets ``num`` partners, or fewer where fewer share a point.
 
     Returns:
         By name of the first image, the partners with most shared points first, and those with
@@ -88,13 +84,13 @@ def covisible(model: pycolmap.Reconstruction, num: int) -> list[Pair]:
         shared = (points_of_images[block] @ images_of_points).toarray().astype(np.float32)
         return np.where(shared > 0, shared, -np.inf)
 
-    chosen = best_pairs(names, names, num_shared, num)
-    if not chosen:
+    pairs = best_pairs(names, names, num_shared, num)
+    if not pairs:
         raise ValueError(
             f"No two of the {len(names)} images of the model observe the same point; triangulate "
             "it first."
         )
-    return chosen
+    return pairs
 
 
 def from_poses(poses: Mapping[str, np.ndarray], num: int, max_angle: float = 30.0) -> list[Pair]:
@@ -102,9 +98,9 @@ def from_poses(poses: Mapping[str, np.ndarray], num: int, max_angle: float = 30.
 
     Args:
         poses: image name to ``cam_from_world`` 3×4.
-        num: with how many others; with fewer where fewer look the same way.
-        max_angle: between the optical axes, in degrees, exclusive. A turn about the axis does not
-            count, for the same scene is seen.
+        num: number of partners of each image; fewer where fewer look the same way.
+        max_angle: upper bound of the angle between the optical axes, in degrees. A turn about the
+            axis does not count, since the image shows the same scene.
 
     Returns:
         By name of the first image, nearest partners first.
@@ -139,26 +135,26 @@ def best_pairs(
         queries: Q names.
         database: N names.
         scores: returns the scores of a slice of B queries, B×N; ``-inf`` makes no pair.
-        num: with how many images of the database at most.
+        num: largest number of images for each query.
 
     Returns:
         By query, the best first, and equally good ones in the order of the database.
     """
     column = {name: i for i, name in enumerate(database)}
     block = min(_BLOCK_QUERIES, max(1, _BLOCK_SCORES // max(1, len(database))))
-    chosen = []
+    pairs = []
     for start in range(0, len(queries), block):
         for query, row in zip(
             queries[start : start + block], scores(slice(start, start + block)), strict=True
         ):
             if query in column:
                 row[column[query]] = -np.inf
-            chosen += [(query, database[i]) for i in _best(row, num)]
-    return chosen
+            pairs += [(query, database[i]) for i in _best(row, num)]
+    return pairs
 
 
 def _best(scores: np.ndarray, num: int) -> np.ndarray:
-    """Where the highest scores are, the highest first, without those that are ``-inf``."""
+    """Return the indices of the highest scores, the highest first, without ``-inf``."""
     lowest = np.partition(scores, -num)[-num] if num < len(scores) else -np.inf
     candidates = np.flatnonzero((scores >= lowest) & (scores > -np.inf))
     return candidates[np.argsort(-scores[candidates], kind="stable")][:num]

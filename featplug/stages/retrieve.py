@@ -54,7 +54,7 @@ class RetrievalSummary:
 
     descriptor_path: Path
     names: list[str]
-    """Images asked for whose descriptors are in the file now."""
+    """Requested images whose descriptors are in the file now."""
     num_described: int
     num_present: int
     """Images that were in the file before."""
@@ -109,7 +109,7 @@ def global_descriptors(
             name of the feature file if it is made from one.
         image_list: names, or a text file of them; all images of the folder or the feature file if
             None.
-        descriptor_path: the file, in place of ``export_dir``.
+        descriptor_path: the file, instead of ``export_dir``.
         options: how images are described.
         progress: show a progress bar.
         changes: fields of :class:`DatabaseRetrieveOptions` that replace those of ``options``.
@@ -145,7 +145,7 @@ def _summary(
     skipped: dict[str, str],
     weights: list[dict[str, str]],
 ) -> RetrievalSummary:
-    """Sum up a computation for the images ``names`` that were asked for."""
+    """Return the summary of a computation for the requested images ``names``."""
     raise_if_all_skipped(names, skipped)
     described = [name for name in names if name not in skipped]
     num_present = len(described) - num_described
@@ -164,8 +164,8 @@ def _describe_images(
     preprocessing = {**DEFAULT_PREPROCESSING, **conf.get("preprocessing", {})}
     names = image_names(image_dir, image_list)
     device = choose_device(options.device)
-    chosen = {} if options.weights is None else {"weights": options.weights}
-    extractor = build_global_extractor({**conf["model"], **chosen}).to(device)
+    weights = {} if options.weights is None else {"weights": options.weights}
+    extractor = build_global_extractor({**conf["model"], **weights}).to(device)
     provenance = made_by(
         _KIND, conf["model"]["name"], extractor, {"describe": REVISION}, preprocessing=preprocessing
     )
@@ -194,7 +194,7 @@ def _sum_up_features(
     options: DatabaseRetrieveOptions,
     progress: bool,
 ) -> RetrievalSummary:
-    """Compute VLAD of the images that are not in the file, with a vocabulary new or old."""
+    """Compute VLAD of the images that are not in the file, with a new or an old vocabulary."""
     if path.exists() and features.exists() and path.samefile(features):
         raise ValueError(f"{path} is the feature file; write global descriptors to another file.")
     vlad_options = VLADOptions(**{k: v for k, v in conf["model"].items() if k != "name"})
@@ -213,11 +213,8 @@ def _sum_up_features(
         else:
             vocabulary_path = Path(options.vocabulary)
             vocabulary, _ = Vocabulary.load(vocabulary_path)
-        record = {
-            "name": vocabulary_path.name,
-            "origin": "learnt",
-            "sha256": file_hash(vocabulary_path),
-        }
+        sha256 = file_hash(vocabulary_path)
+        record = {"name": vocabulary_path.name, "origin": "learnt", "sha256": sha256}
         provenance = Provenance(
             kind=_KIND,
             conf={"model": {"name": "vlad", **asdict(vocabulary.options)}},
@@ -250,18 +247,18 @@ def pairs_from_retrieval(
 ) -> list[Pair]:
     """Pair every query with the images of a database whose global descriptors are nearest.
 
-    As hloc's, but for ``min_score``, and that equally near images are in the order of the
+    As in hloc, except for ``min_score``, and that equally near images keep the order of the
     database.
 
     Args:
         descriptors: file of the queries' global descriptors, ours or hloc's.
-        num_matched: with how many images; all where the database has fewer. An image is never
-            paired with itself, and one without any features not at all: its descriptor is zero.
+        num_matched: largest number of images for each query. An image is never paired with itself,
+            and one without features, whose descriptor is zero, with none.
         queries: names; all of the file if None.
         database: names; all of ``database_descriptors`` if None.
         database_descriptors: the file or files of the database, with different names in each;
             ``descriptors`` if None.
-        min_score: the least cosine similarity of a pair; hloc asks for 0.
+        min_score: least cosine similarity of a pair; it is 0 in hloc.
 
     Returns:
         By query, the nearest first.
@@ -318,11 +315,9 @@ def described_images(*files: Path) -> list[str]:
     Raises:
         FileNotFoundError: a file does not exist.
     """
-    names: list[str] = []
-    for path in files:
-        with GlobalDescriptorReader(path) as reader:
-            names += reader.names()
-    return names
+    with ExitStack() as stack:
+        readers = [stack.enter_context(GlobalDescriptorReader(path)) for path in files]
+        return [name for reader in readers for name in reader.names()]
 
 
 def select_images(
@@ -333,24 +328,24 @@ def select_images(
     """Choose images as hloc does: by prefixes of their names, else by a list, else all.
 
     Args:
-        names: all there are.
-        prefix: one or several; the list is then not looked at.
+        names: all names.
+        prefix: one prefix or several; the list is then ignored.
         image_list: names, or a text file of them.
 
     Raises:
-        FileNotFoundError: there is no such list.
+        FileNotFoundError: the list does not exist.
         ValueError: no name has such a prefix.
     """
     if not prefix:
         return _listed(names, image_list)
     prefixes = (prefix,) if isinstance(prefix, str) else tuple(prefix)
-    chosen = [name for name in names if name.startswith(prefixes)]
-    if not chosen:
+    selected = [name for name in names if name.startswith(prefixes)]
+    if not selected:
         raise ValueError(
             f"None of the {len(names)} image names starts with {' or '.join(prefixes)}; they are "
             f"like {next(iter(names), 'none')!r}."
         )
-    return chosen
+    return selected
 
 
 def _listed(names: Sequence[str], image_list: Path | Sequence[str] | None) -> list[str]:

@@ -99,8 +99,8 @@ def export_database(
         _check_database(database)
     if options.descriptors == "float" and not hasattr(pycolmap, "FeatureDescriptors"):
         raise ValueError(
-            f"pycolmap {pycolmap.__version__} knows no descriptors but SIFT's; upgrade it to 4.0 "
-            "or newer, or leave the descriptors out."
+            f"pycolmap {pycolmap.__version__} stores SIFT's descriptors only; upgrade it to 4.0 or "
+            "newer, or leave the descriptors out."
         )
     camera = CameraOptions(options.camera_mode, options.camera_model, options.camera_params)
     transfer = Transfer(database)
@@ -119,11 +119,11 @@ def export_database(
             _write_descriptors(part, reader, options.descriptors)
             if matches is not None:
                 with MatchReader(matches) as match_reader:
-                    chosen = selection.matched_pairs(match_reader, names, transfer)
-                    transfer.num_pairs = import_matches(part, chosen, match_reader)
+                    pairs = selection.matched_pairs(match_reader, names, transfer)
+                    transfer.num_pairs = import_matches(part, pairs, match_reader)
                 if options.verify:
                     transfer.verification = verify_matches(
-                        part, chosen, options.seed, options.max_error
+                        part, pairs, options.seed, options.max_error
                     )
             with pycolmap.Database.open(str(part)) as opened:
                 transfer.counts = {

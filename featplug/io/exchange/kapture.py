@@ -46,7 +46,7 @@ _SUFFIXES = {"keypoints": ".kpt", "descriptors": ".desc", "matches": ".matches"}
 
 @dataclass(frozen=True)
 class KaptureOptions:
-    """What a kapture folder gets."""
+    """Contents of a kapture folder."""
 
     feature_type: str = "featplug"
     """kapture's name for these keypoints and descriptors."""
@@ -74,7 +74,7 @@ def export_kapture(
         features: feature file, ours or hloc's.
         matches: match file, ours or hloc's; no matches by default.
         selection: which images and pairs.
-        options: what the folder gets.
+        options: contents of the folder.
 
     Raises:
         FileExistsError: the folder has features of that name.
@@ -302,8 +302,8 @@ def _common_widths(
         elif shapes["keypoints"][0] and widths != first[1]:
             raise ValueError(
                 f"{features.path} has {widths[0]} numbers a keypoint and {widths[1]} a descriptor "
-                f"for {name!r} but {first[1][0]} and {first[1][1]} for {first[0]!r}; kapture wants "
-                "them alike."
+                f"for {name!r} but {first[1][0]} and {first[1][1]} for {first[0]!r}; kapture needs "
+                "the same for all images."
             )
     return first[1] if first else (2, 0)
 

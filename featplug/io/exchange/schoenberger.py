@@ -44,27 +44,18 @@ _INDEX = np.dtype("<u4")
 
 
 def write_matrix(path: Path, matrix: np.ndarray) -> None:
-    """Write one file of the benchmark.
-
-    Args:
-        path: the file.
-        matrix: N×D; integers become uint32, everything else float32.
-    """
+    """Write a matrix N×D as a file of the benchmark: integers as uint32, others as float32."""
     dtype = _INDEX if np.issubdtype(matrix.dtype, np.integer) else _FLOAT
     content = np.array(matrix.shape, _HEADER).tobytes() + matrix.astype(dtype).tobytes()
     write_whole(path, lambda part: part.write_bytes(content))
 
 
 def read_matrix(path: Path, dtype: np.dtype) -> np.ndarray:
-    """Read one file of the benchmark, N×D.
-
-    Args:
-        path: the file.
-        dtype: of its values, float32 or uint32.
+    """Read a file of the benchmark, a matrix N×D of little-endian float32 or uint32.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: it is longer or shorter than it says.
+        FileNotFoundError: the file does not exist.
+        ValueError: it is longer or shorter than its header says.
     """
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}.")

@@ -1,4 +1,4 @@
-"""What the formats share: selections, files that must not be lost, indices that must fit."""
+"""Helpers of all formats: selections, files that must not be lost, indices that must fit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _Writer = TypeVar("_Writer", FeatureWriter, MatchWriter)
 
 @dataclass
 class Transfer:
-    """What was written."""
+    """Counts of what an export or import wrote."""
 
     path: Path
     counts: dict[str, int] = field(default_factory=dict)
@@ -64,8 +64,7 @@ class Selection:
         Raises:
             ValueError: a listed image is not in the feature file, or the file is empty.
         """
-        listed = None if self.image_list is None else read_image_list(self.image_list)
-        names = features.names() if listed is None else listed
+        names = read_image_list(self.image_list) if self.image_list else features.names()
         missing = [name for name in names if name not in features]
         if missing:
             raise ValueError(
@@ -74,12 +73,12 @@ class Selection:
             )
         if not names:
             raise ValueError(f"There are no features in {features.path}.")
-        return list(dict.fromkeys(names))
+        return names
 
     def matched_pairs(
         self, matches: MatchReader, names: Sequence[str], transfer: Transfer
     ) -> list[Pair]:
-        """Return the pairs to export; those of an image that is not exported are noted as skipped.
+        """Return the pairs to export; ``transfer`` lists pairs of other images as skipped.
 
         Raises:
             ValueError: no pair is left, or two image names are the same in match files.
@@ -103,11 +102,7 @@ ALL = Selection()
 
 
 def check_replaceable(path: Path, overwrite: bool) -> None:
-    """Check that a file may be written.
-
-    Raises:
-        FileExistsError: it exists, and may not be replaced.
-    """
+    """Raise a FileExistsError if a file exists and may not be replaced."""
     if path.exists() and not overwrite:
         raise FileExistsError(
             f"{path} exists already; choose another name, or --overwrite to replace it."
@@ -115,15 +110,10 @@ def check_replaceable(path: Path, overwrite: bool) -> None:
 
 
 def clear_files(folder: Path, suffix: str, overwrite: bool) -> None:
-    """Remove the files of an earlier export, at any depth, lest they count as this one's.
-
-    Args:
-        folder: the folder, which need not exist.
-        suffix: end of the names of the files that the format reads.
-        overwrite: remove them; otherwise none may exist.
+    """Remove the files of an earlier export, at any depth, so that they do not count as this one's.
 
     Raises:
-        FileExistsError: such files exist, and may not be replaced.
+        FileExistsError: the folder has files with that suffix, and they may not be replaced.
     """
     files = [path for path in sorted(folder.rglob(f"*{suffix}")) if path.is_file()]
     if files and not overwrite:
@@ -138,10 +128,10 @@ def clear_files(folder: Path, suffix: str, overwrite: bool) -> None:
 def images_with_files(
     images: Sequence[str], file_of: Callable[[str], Path], transfer: Transfer
 ) -> list[str]:
-    """Return the images that have a file of features; the others are noted as skipped.
+    """Return the images that have a file of features; ``transfer`` lists the others as skipped.
 
     Raises:
-        FileNotFoundError: none has.
+        FileNotFoundError: no image has one.
     """
     present = [name for name in images if file_of(name).is_file()]
     if not present:
@@ -160,13 +150,9 @@ def export_matches(
     transfer: Transfer,
     write: Callable[[Pair, np.ndarray, np.ndarray], None],
 ) -> None:
-    """Write the matches of the selected pairs of exported images.
+    """Write the matches of the selected pairs of exported images, if a match file is given.
 
-    Args:
-        matches: match file; nothing is written if None.
-        selection: which pairs.
-        transfer: the exported images; counts the pairs.
-        write: writes a pair, its matches K×2 int64 and their scores K.
+    ``write`` takes a pair, its matches K×2 int64 and their scores K.
 
     Raises:
         ValueError: no pair is left, a pair has not been matched, or its matches are of other
