@@ -15,8 +15,23 @@ from scipy.spatial.transform import Rotation
 from featplug.io.images import list_images, read_image
 from featplug.localization.queries import read_poses, read_queries
 from featplug.training.data.viewpoint import read_depth, read_megadepth
-from pipelines.datasets.demo import make_demo_world
+from pipelines.datasets.demo import REVISION, make_demo_world
+from tests.golden.revisions import Revisions
 from tests.pipelines.datasets.conftest import SMALL
+
+
+def test_another_world_has_another_revision(
+    town: Path, room: Path, planes: Path, revisions: Revisions
+) -> None:
+    photographs = {
+        "town": town / "images_upright/db/1000.jpg",
+        "night": min((town / "images_upright/query/night").rglob("*.jpg")),
+        "room": room / "query/iphone7/IMG_0801.JPG",
+        "plane": planes / "v_posters00/6.ppm",
+    }
+    outputs = {name: read_image(path) for name, path in photographs.items()}
+    poses = read_poses(town / "ground_truth.txt") | read_poses(room / "ground_truth.txt")
+    revisions.check("demo world", REVISION, outputs | {"poses": np.stack(list(poses.values()))})
 
 
 def test_the_model_is_exact_and_its_images_are_there(town: Path) -> None:
