@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from featplug.io.results import SCHEMA_VERSION, data_fingerprint, environment, write_results
+from featplug.io.artifact import files_hash
+from featplug.io.results import SCHEMA_VERSION, environment, write_results
 
 _READABLE = (1, SCHEMA_VERSION)
 """Versions of the record that :func:`read_run` reads."""
@@ -104,7 +105,7 @@ class Run:
                 f"{self.data[name]['path']} and {path} are both named {name}; rename one of the "
                 "folders, or measure them in two runs."
             )
-        self.data[name] = {"path": path, "fingerprint": data_fingerprint(folder, files), **facts}
+        self.data[name] = {"path": path, "fingerprint": files_hash(folder, files), **facts}
 
 
 def write_run(folder: Path, run: Run) -> None:

@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 
 from featplug.base import choose_device
 from featplug.cli.command_line import Unprefixed
+from featplug.io.artifact import files_hash
 from featplug.io.pair_lists import Pair
-from featplug.io.results import SCHEMA_VERSION, StageRecorder, data_fingerprint, environment
+from featplug.io.results import SCHEMA_VERSION, StageRecorder, environment
 from featplug.io.store import FeatureReader
 from featplug.methods import feature_conf, matcher_conf, retrieval_conf
 from featplug.stages.extract import extract_features
@@ -110,7 +111,7 @@ class Features:
     @cached_property
     def fingerprint(self) -> str:
         """Hash of the images that have features."""
-        return data_fingerprint(self.image_dir, self.names)
+        return files_hash(self.image_dir, self.names)
 
 
 class Stages:

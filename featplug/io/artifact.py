@@ -51,7 +51,7 @@ _hashes: dict[str, tuple[str, str]] = {}
 
 @dataclass(frozen=True)
 class Provenance:
-    """What made a file or folder."""
+    """Everything that a file or folder was made from."""
 
     kind: str
     """Kind of contents: ``features``, ``matches``, ``model``, …"""
@@ -118,11 +118,11 @@ class Provenance:
 
 
 class Artifact:
-    """A file or folder with a record of what it was made from.
+    """A file or folder with a record of its provenance.
 
     Args:
         path: the file or folder.
-        provenance: what it has to be made from.
+        provenance: provenance that this run needs.
         record: the JSON file of the record; ``NAME.made_from.json`` next to ``path`` if None.
     """
 
@@ -131,7 +131,7 @@ class Artifact:
         self.provenance = provenance
         self.record = record or self.path.with_name(f"{self.path.name}.made_from.json")
         self.facts: dict[str, Any] = {}
-        """What :meth:`make` noted, now or in an earlier run; see :meth:`reason_to_make`."""
+        """Facts from :meth:`make`, of this run or, after :meth:`reason_to_make`, an earlier one."""
 
     def reason_to_make(self) -> str | None:
         """Return why the artifact has to be made, as a sentence, or None if it can be reused."""

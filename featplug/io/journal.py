@@ -4,8 +4,8 @@ HDF5 changes its index in place and in several writes; a process that is killed 
 a file that cannot be opened or lists garbage (every flush has such instants). Here bytes beyond the
 last commit go straight to the file, where nothing refers to them yet, and changes of older bytes
 are held back. A commit, which is HDF5's flush, first writes the changes to a journal next to the
-file, then makes them, then removes the journal. A journal that is found complete is carried out, an
-incomplete one is thrown away: at any instant the file is as of one commit or the next.
+file, then makes them, then removes the journal. The next run carries out a complete journal and
+discards an incomplete one: at any instant the file is in the state of one commit or the next.
 
 For POSIX systems. This guards against the death of the process, not of the power supply.
 """
@@ -26,7 +26,7 @@ _BLOCK = 4096
 
 
 def journal_path(path: Path) -> Path:
-    """Where the journal of a file lies while a commit is under way."""
+    """Return where the journal of a file is during a commit."""
     return path.with_name(path.name + ".journal")
 
 

@@ -11,7 +11,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from typing import Any
 import torch
 
 from featplug import __version__
-from featplug.io.artifact import files_hash
 from featplug.io.files import write_whole_text
 from featplug.utils.versions import installed_versions
 
@@ -81,11 +80,6 @@ def environment() -> dict[str, Any]:
         "cpu_cores": os.cpu_count(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
-
-
-def data_fingerprint(image_dir: Path, names: Sequence[str]) -> str:
-    """Return a hash of the names and contents of images, which tells data sets apart."""
-    return files_hash(image_dir, names)
 
 
 def metric(value: float, unit: str) -> dict[str, Any]:

@@ -69,7 +69,7 @@ class FeatureWriter(_ImageWriter):
                 centre), ``scores`` N, ``descriptors`` D×N and others, as they are to be stored.
             image_size: (width, height) of the original image.
             uncertainty: standard deviation of a keypoint in pixels.
-            fingerprint: of the image file, see :func:`featplug.io.artifact.file_fingerprint`.
+            fingerprint: the image file's :func:`featplug.io.artifact.file_fingerprint`.
 
         Raises:
             ValueError: the disk is nearly full.
@@ -155,10 +155,10 @@ class GlobalDescriptorReader(H5Reader):
         Raises:
             ValueError: they are not of one length.
         """
-        found = [self.file[name]["global_descriptor"][()].astype(np.float32) for name in names]
-        if len({descriptor.shape for descriptor in found}) > 1:
+        rows = [self.file[name]["global_descriptor"][()].astype(np.float32) for name in names]
+        if len({row.shape for row in rows}) > 1:
             raise ValueError(f"{self.path} has global descriptors of different lengths.")
-        return np.stack(found)
+        return np.stack(rows)
 
 
 def pair_key(name0: str, name1: str) -> str:

@@ -96,7 +96,7 @@ def aligned_pose_errors(
 
     Args:
         estimated: image name to ``cam_from_world`` 3×4, in any similarity frame.
-        reference: the same, true.
+        reference: the true poses, in the same form.
 
     Raises:
         ValueError: fewer than three images in common, or all their centres on a line.
@@ -114,7 +114,7 @@ def aligned_pose_errors(
         spread = np.linalg.svd(points - points.mean(0), compute_uv=False)
         if spread[1] <= 1e-6 * spread[0]:
             raise ValueError(
-                f"The {where} camera centres lie on a line, which leaves the turn about it open."
+                f"The {where} camera centres lie on a line, so any turn about it fits."
             )
     # Umeyama (PAMI 1991), since COLMAP's own estimator fails for centres in a plane.
     centred, centred_ref = centres - centres.mean(0), centres_ref - centres_ref.mean(0)
@@ -135,18 +135,18 @@ def absolute_pose_errors(
 
     Args:
         estimated: image name to ``cam_from_world`` 3×4.
-        reference: the same, true. An image that has no estimate is infinitely far off and turned by
-            180°, so that it counts as a failure; one that has no reference is left out.
+        reference: the true poses, in the same form. An image without an estimate gets the errors
+            infinity and 180°, a failure; one without a reference is left out.
     """
     names = sorted(reference)
     position, rotation = np.full(len(names), np.inf), np.full(len(names), 180.0)
-    found = [i for i, name in enumerate(names) if name in estimated]
-    if found:
-        poses = np.stack([estimated[names[i]] for i in found])
-        poses_ref = np.stack([reference[names[i]] for i in found])
+    has_pose = np.array([name in estimated for name in names], bool)
+    if has_pose.any():
+        poses = np.stack([estimated[name] for name in names if name in estimated])
+        poses_ref = np.stack([reference[name] for name in names if name in estimated])
         offsets = camera_centres(poses) - camera_centres(poses_ref)
-        position[found] = np.linalg.norm(offsets, axis=1)
-        rotation[found] = rotation_angles(poses[:, :, :3], poses_ref[:, :, :3])
+        position[has_pose] = np.linalg.norm(offsets, axis=1)
+        rotation[has_pose] = rotation_angles(poses[:, :, :3], poses_ref[:, :, :3])
     return PoseErrors(names, position, rotation)
 
 

@@ -1,6 +1,6 @@
 """Pictures for notebooks, reports and pipelines.
 
-Functions draw into matplotlib ``Axes`` that they are given, or write a file, from plain arrays.
+Functions take plain arrays, and draw into matplotlib ``Axes`` or write a file.
 Points are (x, y) in pixels, integer = pixel centre, which is where matplotlib has the centre of an
 image's pixel, too.
 """

@@ -241,7 +241,7 @@ def not_yet_extracted(
         elif path.is_file() and not writer.is_made_from(name, path):
             or_same = ""
             if is_old_fingerprint(recorded):
-                or_same = ", or was copied since, which a file of featplug 0.1 does not tell apart"
+                or_same = ", or was copied since: a file of featplug 0.1 cannot distinguish the two"
             raise OtherContentsError(
                 f"{path} is another photograph than the one {writer.path} was made from{or_same}"
             )

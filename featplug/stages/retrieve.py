@@ -72,7 +72,7 @@ class RetrieveOptions(DeviceOptions):
     features: Path | None = None
     """Feature file, ours or hloc's, that vlad sums up."""
     vocabulary: Path | None = None
-    """Vocabulary that an earlier run of vlad learned, in place of learning one."""
+    """Vocabulary that an earlier run of vlad learned, instead of learning one."""
     weights: str | None = None
     """Weights of netvlad: official, or a file."""
     num_workers: int = 2

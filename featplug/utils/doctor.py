@@ -98,7 +98,7 @@ def _pycolmap() -> Iterator[Finding]:
     together = _run_probe("torch, pycolmap")
     if together.stdout:
         abilities = json.loads(together.stdout.splitlines()[0])
-        text = ", ".join(f"{name}: {'yes' if there else 'no'}" for name, there in abilities.items())
+        text = ", ".join(f"{name}: {'yes' if has else 'no'}" for name, has in abilities.items())
         yield Finding("ok", "pycolmap", text)
     if together.returncode == 0:
         yield Finding("ok", "pycolmap", "works next to torch, imported after it")
@@ -131,9 +131,9 @@ def _disk() -> Iterator[Finding]:
 
 
 def _weights() -> Iterator[Finding]:
-    given = os.environ.get(FOLDER_VARIABLE)
-    if given and not Path(given).expanduser().is_dir():
-        text = f"{FOLDER_VARIABLE} names {given}, which is no folder."
+    folder = os.environ.get(FOLDER_VARIABLE)
+    if folder and not Path(folder).expanduser().is_dir():
+        text = f"{FOLDER_VARIABLE} names {folder}, which is no folder."
         yield Finding("warn", "weights", text)
     registry = read_registry()
     statuses = list_weights()

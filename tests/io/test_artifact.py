@@ -237,10 +237,13 @@ def test_what_0_1_recorded_of_a_photograph_counts_while_it_is_untouched(tmp_path
     assert current_fingerprint(path, recorded, now + 10**9) is None
 
 
-def test_a_set_of_files_is_known_by_names_and_contents(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        (tmp_path / name).write_text(name)
+def test_a_set_of_files_is_known_by_names_and_contents_but_not_by_its_place(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "other"):
+        folder.mkdir(exist_ok=True)
+        for name in ("a", "b"):
+            (folder / name).write_text(name)
     both = files_hash(tmp_path, ["a", "b"])
+    assert files_hash(tmp_path / "other", ["b", "a"]) == both
     assert files_hash(tmp_path, ["b", "a"]) == both
     assert files_hash(tmp_path, ["a"]) != both
     (tmp_path / "b").write_text("c")

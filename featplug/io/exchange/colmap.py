@@ -285,7 +285,7 @@ def _read_descriptors(
         return rows.T.reshape(_SIFT_SIZE, -1)
     if is_sift or data.shape[1] % np.dtype(np.float32).itemsize:
         raise ValueError(
-            f"The descriptors of {image.name!r} in {database} have {data.shape[1]} bytes each, of "
-            "which nothing says what they mean; leave them out (--no-descriptors)."
+            f"The descriptors of {image.name!r} in {database} have {data.shape[1]} bytes each and "
+            "are of an unknown kind; leave them out (--no-descriptors)."
         )
     return np.ascontiguousarray(data).view(np.float32).T

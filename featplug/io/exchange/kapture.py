@@ -96,7 +96,7 @@ def export_kapture(
         keypoints = _ArrayFolder.create(folders["keypoints"], num_columns)
         described = None
         if options.descriptors:
-            # The metric is for information only, says the format.
+            # By the format, the metric is for information only.
             ending = f", {feature_type}, L2"
             described = _ArrayFolder.create(folders["descriptors"], num_values, ending)
         for name in names:
@@ -308,20 +308,20 @@ def _common_widths(
     return first[1] if first else (2, 0)
 
 
-def _choose_type(root: Path, wanted: str | None) -> str:
+def _choose_type(root: Path, feature_type: str | None) -> str:
     if (root / "keypoints.txt").is_file():
         raise ValueError(
             f"{root} is of version 1.0 of kapture's format; kapture_upgrade_1_0_to_1_1.py brings "
             "it to 1.1."
         )
-    found = sorted(path.parent.name for path in root.glob("*/keypoints.txt"))
-    if not found:
+    types = sorted(path.parent.name for path in root.glob("*/keypoints.txt"))
+    if not types:
         raise FileNotFoundError(f"There are no keypoints in {root}.")
-    if wanted is None and len(found) > 1:
-        raise ValueError(f"{root} has several types of keypoints, {', '.join(found)}; name one.")
-    if wanted is not None and wanted not in found:
-        raise ValueError(f"{root} has no keypoints of the type {wanted!r} but {', '.join(found)}.")
-    return wanted or found[0]
+    if feature_type is None and len(types) > 1:
+        raise ValueError(f"{root} has several types of keypoints, {', '.join(types)}; choose one.")
+    if feature_type not in (None, *types):
+        raise ValueError(f"{root} has no keypoints {feature_type!r} but {', '.join(types)}.")
+    return feature_type or types[0]
 
 
 def _described_by(root: Path, feature_type: str) -> _ArrayFolder | None:

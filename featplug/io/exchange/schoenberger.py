@@ -1,9 +1,9 @@
 """The ``.bin`` files of the local feature evaluation benchmark (Schönberger et al., CVPR 2017).
 
 A dataset's folder holds ``images/``, ``keypoints/NAME.bin`` (x, y, scale, orientation),
-``descriptors/NAME.bin`` and ``matches/NAME0---NAME1.bin``, as the benchmark's INSTRUCTIONS.md says.
-Each file is two int32, rows and columns, and then the matrix by rows: float32, or for matches
-uint32 indices from 0.
+``descriptors/NAME.bin`` and ``matches/NAME0---NAME1.bin`` (the benchmark's INSTRUCTIONS.md). Each
+file is two int32, rows and columns, and then the matrix by rows: float32, or for matches uint32
+indices from 0.
 
 The centre of the first pixel is (0, 0), as here: the benchmark's script that exports COLMAP's
 keypoints takes 0.5 off. (Its import into COLMAP does not add it again, so there the principal point
@@ -67,8 +67,8 @@ def read_matrix(path: Path, dtype: np.dtype) -> np.ndarray:
     expected = start + rows * columns * dtype.itemsize
     if min(rows, columns) < 0 or len(content) != expected:
         raise ValueError(
-            f"{path} says that it holds {rows}×{columns} values, which are {expected} bytes, but "
-            f"has {len(content)}: it is cut off, or no file of the benchmark."
+            f"{path} has {len(content)} bytes, but {expected} for {rows}×{columns} values by its "
+            "header: it is cut off, or no file of the benchmark."
         )
     return np.frombuffer(content, dtype, offset=start).reshape(rows, columns)
 
