@@ -250,7 +250,7 @@ def test_killed_at_random_instants_it_loses_nothing(tmp_path: Path) -> None:
                 assert len(features.read(name)) == 6
     assert survived == sorted(survived)
     assert killer.num_hits > 0
-    assert 0 < survived[1] < len(names)
+    assert any(0 < num < len(names) for num in survived)
     rest = extract_features("sift", tmp_path / "images", path.parent)
     assert rest.num_present == survived[-1]
     assert rest.num_present + rest.num_extracted == len(names)
