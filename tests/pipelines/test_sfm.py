@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import pytest
 from PIL import Image
 
 from featplug.colmap.cameras import CameraOptions
+from featplug.io.artifact import _RACY_SECONDS
 from featplug.io.pair_lists import read_pairs, write_pairs
 from featplug.io.store import FeatureReader
 from pipelines.run import FeatureOptions
@@ -37,6 +39,8 @@ def run_sfm(*arguments: object) -> subprocess.CompletedProcess[str]:
 def outputs(room_corner: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the command makes of the room."""
     folder = tmp_path_factory.mktemp("outputs")
+    # Of photographs that changed moments ago no times are recorded; a later run would add them.
+    time.sleep(_RACY_SECONDS)
     run = run_sfm(
         "--images",
         room_corner / "images",
