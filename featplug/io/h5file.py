@@ -25,6 +25,7 @@ from featplug.io.journal import JournaledFile, journal_path, recover
 FINGERPRINT = "image_fingerprint"
 """Attribute of an image's group: fingerprint of the photograph that it was made from."""
 _ATTRIBUTE = "featplug"
+_OLD_VERSION_WROTE = "featplug_0.1_wrote_ns"
 _FREE_DISK_MARGIN = 64 * 2**20
 _REMEDY = (
     "write elsewhere, or delete what was written before (as --overwrite does, if a command has it)."
@@ -126,8 +127,8 @@ class _H5File:
     def __init__(self, path: Path, file: h5py.File, written_ns: int) -> None:
         self.path = path
         self.file = file
-        self._written_ns = written_ns
-        """Time of the last change before it was opened."""
+        self._written_ns = int(file.attrs.get(_OLD_VERSION_WROTE, written_ns))
+        """Time of the last change before it was opened, or of the last change by featplug 0.1."""
 
     def __enter__(self) -> Self:
         return self
@@ -188,9 +189,16 @@ class H5Writer(_H5File):
         super().__init__(path, file, written_ns)
         try:
             self.provenance = self._checked(provenance)
+            if self.provenance.version.startswith("0.1."):
+                self._keep_time_of_old_version()
         except BaseException:
             self._close()
             raise
+
+    def _keep_time_of_old_version(self) -> None:
+        """Record when featplug 0.1 last wrote: its fingerprints hold until then."""
+        if _OLD_VERSION_WROTE not in self.file.attrs:
+            self.file.attrs[_OLD_VERSION_WROTE] = self._written_ns
 
     def _checked(self, provenance: Provenance) -> Provenance:
         found = _provenance(self.file)

@@ -132,26 +132,49 @@ def test_a_photograph_that_changed_in_one_byte_is_noticed(tmp_path: Path) -> Non
         extract_features("sift", tmp_path, tmp_path)
 
 
+def turn_into_0_1(path: Path, image_dir: Path) -> None:
+    """Give a feature file the provenance and the fingerprints of featplug 0.1."""
+    with h5py.File(path, "r+") as file:
+        provenance = json.loads(file.attrs["featplug"])
+        del provenance["revisions"], provenance["commit"]
+        file.attrs["featplug"] = json.dumps({**provenance, "version": "0.1.0"})
+        for name in file:
+            content = (image_dir / name).read_bytes()
+            middle = content[len(content) // 2 - 2048 :][:4096]
+            fingerprint = f"{len(content)}-{zlib.crc32(middle):08x}"
+            file[name].attrs["image_fingerprint"] = fingerprint
+
+
 def test_a_feature_file_of_0_1_is_continued_while_the_photographs_are_untouched(
     tmp_path: Path,
 ) -> None:
     names = write_textured_images(tmp_path, 3)
     path = extract_features("sift", tmp_path, tmp_path, image_list=names[:2]).feature_path
-    with h5py.File(path, "r+") as file:
-        provenance = json.loads(file.attrs["featplug"])
-        del provenance["revisions"], provenance["commit"]
-        file.attrs["featplug"] = json.dumps({**provenance, "version": "0.1.0"})
-        for name in names[:2]:
-            content = (tmp_path / name).read_bytes()
-            middle = content[len(content) // 2 - 2048 :][:4096]
-            fingerprint = f"{len(content)}-{zlib.crc32(middle):08x}"
-            file[name].attrs["image_fingerprint"] = fingerprint
+    turn_into_0_1(path, tmp_path)
     later = time.time() + 10  # than the photographs, whatever the disk's clock resolves
     os.utime(path, (later, later))
     again = extract_features("sift", tmp_path, tmp_path)
     assert (again.num_extracted, again.num_present) == (1, 2)
     with FeatureReader(path) as reader:
         assert reader.fingerprint(names[0]).startswith(file_hash(tmp_path / names[0]))
+
+
+def test_a_run_between_does_not_make_a_changed_photograph_the_one_of_0_1(tmp_path: Path) -> None:
+    names = write_textured_images(tmp_path, 2, width=400, height=300)
+    path = extract_features("sift", tmp_path, tmp_path).feature_path
+    turn_into_0_1(path, tmp_path)
+    now = time.time()
+    os.utime(path, (now + 10, now + 10))
+    changed = tmp_path / names[1]
+    content = bytearray(changed.read_bytes())
+    assert len(content) > 3 * 4096
+    content[-1] ^= 1  # far from the middle that 0.1 looked at
+    changed.write_bytes(content)
+    os.utime(changed, (now + 20, now + 20))
+    extract_features("sift", tmp_path, tmp_path, image_list=names[:1])
+    os.utime(path, (now + 30, now + 30))
+    with pytest.raises(ValueError, match=rf"{names[1]} .* --overwrite"):
+        extract_features("sift", tmp_path, tmp_path)
 
 
 def test_a_feature_file_of_0_1_is_not_continued_for_photographs_of_later(tmp_path: Path) -> None:
