@@ -1,7 +1,5 @@
 """Options that the benchmarks share, and the start of a run: its features and its record."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path

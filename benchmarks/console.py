@@ -1,7 +1,5 @@
 """The console output of a run: tables, published numbers next to its own, and problems."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import fmean, stdev

@@ -4,8 +4,6 @@
 :mod:`pipelines.localize` with each feature and the same options, and records the recalls.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path

@@ -6,8 +6,6 @@ network where the weights are the authors'; otherwise the comparison has the rea
 than the authors' are a caveat.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping

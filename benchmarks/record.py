@@ -4,8 +4,6 @@ A run is a list of rows. A row is one feature on one part of one data set, with 
 tables, means over seeds and comparisons with published numbers are all selections of rows.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Names of data sets, and metrics by the conditions of their queries."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Local features for COLMAP and hloc: extract, match, reconstruct, localise and compare."""
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 

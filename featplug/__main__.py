@@ -1,7 +1,5 @@
 """``featplug`` and ``python -m featplug``."""
 
-from __future__ import annotations
-
 import os
 
 from featplug.cli.command_line import run_command

@@ -8,8 +8,6 @@
     points_a, points_b = a.keypoints[matches.indices[:, 0]], b.keypoints[matches.indices[:, 1]]
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path

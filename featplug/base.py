@@ -5,8 +5,6 @@ integer is the *centre* of a pixel: the centre of the top-left pixel is (0, 0). 
 the corner of that pixel, enters only through :func:`featplug.colmap.database.to_colmap_points`.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext

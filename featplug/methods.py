@@ -25,8 +25,6 @@ A conf with a ``detector`` describes the keypoints of any other: ``lisrd+mtldesc
 the keypoints of ``mtldesc``.
 """
 
-from __future__ import annotations
-
 import copy
 import pkgutil
 import threading
@@ -176,15 +174,15 @@ class MethodTable(Mapping[str, Conf], Generic[_Method]):
         return len(self._complete())
 
 
-features: MethodTable[Extractor] = MethodTable(
+features: "MethodTable[Extractor]" = MethodTable(
     "feature", "featplug.extractors", "Extractor", "feats-featplug"
 )
 """Named feature confs."""
-matchers: MethodTable[Matcher] = MethodTable(
+matchers: "MethodTable[Matcher]" = MethodTable(
     "matcher", "featplug.matchers", "Matcher", "matches-featplug"
 )
 """Named matcher confs."""
-retrieval: MethodTable[GlobalExtractor] = MethodTable(
+retrieval: "MethodTable[GlobalExtractor]" = MethodTable(
     "retrieval", "featplug.extractors", "GlobalExtractor", "global-feats-featplug"
 )
 """Named retrieval confs."""

@@ -4,8 +4,6 @@
 in the same layout and localizes in it.
 """
 
-from __future__ import annotations
-
 from featplug.cli.command_line import Unprefixed, run_command
 from pipelines import localize
 from pipelines.datasets.aachen import AachenOptions

@@ -3,8 +3,6 @@
 The data sets are in :mod:`pipelines.datasets`, a command of one is :mod:`pipelines.aachen`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

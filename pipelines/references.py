@@ -1,7 +1,5 @@
 """References that queries are localized in: a model, triangulated from known poses, or scans."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager

@@ -1,7 +1,5 @@
 """What the pipelines share: options, features, pairs by retrieval, matches and the record."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property

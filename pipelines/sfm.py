@@ -3,8 +3,6 @@
 ``python -m pipelines.sfm --images DIR --feature NAME``
 """
 
-from __future__ import annotations
-
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path

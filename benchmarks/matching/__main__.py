@@ -5,8 +5,6 @@ HPatches, Oxford or RDNIM, which homographies relate, or pairs of WxBS. The layo
 the folder's files; ``--protocol`` selects one or more papers' rules.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from benchmarks.choices import start_run

@@ -1,7 +1,5 @@
 """The measurement of features on a data set of image pairs, one protocol at a time."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Features of a data set's images, kept between runs, and their matching pair by pair."""
 
-from __future__ import annotations
-
 import logging
 from dataclasses import dataclass
 from itertools import chain, count

@@ -1,7 +1,5 @@
 """Image pairs with their true geometry, and the checks of both."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Figures of one matched pair, as papers define them, and their means over pairs."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any

@@ -1,7 +1,5 @@
 """The protocols: the rules by which papers measure matching."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 

@@ -1,7 +1,5 @@
 """Images resized and cropped to one size, as in LISRD's protocol, and their homographies."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@ Descriptors are compared on the patches of UBC PhotoTour (FPR95), HPatches (veri
 and retrieval) and RomePatches (retrieval), whose folders are recognised by their files.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar

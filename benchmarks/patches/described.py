@@ -5,8 +5,6 @@ name has a hash of the descriptor, its weights and the patches. Descriptors of a
 not kept, since a change of the function would go unnoticed.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Descriptors of patches: networks of features, SIFT, and functions of users."""
 
-from __future__ import annotations
-
 import importlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field

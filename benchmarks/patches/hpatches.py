@@ -6,8 +6,6 @@ of 65×65 pixels. Verification and retrieval read lists of patches, such as
 ``verif_pos_split-a.csv``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from pathlib import Path
 

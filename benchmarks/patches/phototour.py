@@ -6,8 +6,6 @@ A folder has bitmaps ``patches0000.bmp`` …, each 16×16 patches of 64×64 pixe
 match.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -5,8 +5,6 @@
 ``labels`` of the searched patches. The part ``test`` has the same files.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -5,8 +5,6 @@ of the patch as it is, weighted by a Gaussian, in 4×4 cells of 8 orientations w
 weights, normalised, cut at 0.2 and normalised again.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 _CELLS = 4

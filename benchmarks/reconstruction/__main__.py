@@ -1,7 +1,5 @@
 """``python -m benchmarks.reconstruction --scenes DIR [DIR …] --feature NAME [NAME …]``."""
 
-from __future__ import annotations
-
 from benchmarks.console import conclude
 from benchmarks.reconstruction.evaluate_scene import run_benchmark
 from benchmarks.reconstruction.options import ReconstructionOptions

@@ -1,7 +1,5 @@
 """The benchmark: COLMAP models of the scenes with each feature, and the rows of their figures."""
 
-from __future__ import annotations
-
 import logging
 import shutil
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Pictures of verified matches, of the same pairs of a scene for all features."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Options of the benchmark, and their check."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, Literal

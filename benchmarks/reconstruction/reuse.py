@@ -3,8 +3,6 @@
 Features and matches check their own files (:mod:`featplug.io.h5file`).
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from dataclasses import asdict

@@ -1,7 +1,5 @@
 """Scenes of the benchmark: folders of photographs and true poses."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

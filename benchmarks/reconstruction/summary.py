@@ -1,7 +1,5 @@
 """Console tables of a run: the features on each scene, mean and spread over the seeds."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from benchmarks.console import NOTHING, mean_and_spread, table_lines

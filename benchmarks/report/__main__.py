@@ -1,7 +1,5 @@
 """``python -m benchmarks.report RUN… -o report.html``: one page of benchmarks and pipelines."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Literal
 

@@ -1,7 +1,5 @@
 """Geometry of charts, which the templates turn into SVG: curves with bands, bars with whiskers."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Comparison of two runs, A − B, with the significance of differences over seeds."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 

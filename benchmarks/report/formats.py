@@ -1,7 +1,5 @@
 """Tables of a report in other formats: Markdown, CSV, LaTeX (booktabs) and JSON."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

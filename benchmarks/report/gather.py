@@ -1,7 +1,5 @@
 """The contents of a report: runs, tables, charts, pictures and models."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path

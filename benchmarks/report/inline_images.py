@@ -1,7 +1,5 @@
 """Pictures of runs, shrunk for the page."""
 
-from __future__ import annotations
-
 import base64
 from dataclasses import dataclass
 from pathlib import Path

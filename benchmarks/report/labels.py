@@ -1,7 +1,5 @@
 """Titles of benchmarks, data sets and protocols, labels of metrics, and the format of numbers."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """COLMAP models, reduced for the page: some points in 16 bits, and cameras."""
 
-from __future__ import annotations
-
 import base64
 from dataclasses import dataclass
 from pathlib import Path

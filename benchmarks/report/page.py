@@ -1,7 +1,5 @@
 """The page: a report in one HTML file, which opens offline."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """Tables of runs: one for each benchmark, data set and protocol, with a line for each feature."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar

@@ -1,7 +1,5 @@
 """The runs of a report: those of benchmarks, and those of pipelines in the same form."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

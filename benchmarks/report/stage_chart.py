@@ -1,7 +1,5 @@
 """Time and memory of the stages of runs, as stacked bars and as text."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 

@@ -4,8 +4,6 @@
 process of its own, ours and the peers' in turn, so that their ratios hold on a noisy machine.
 """
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The measurements of featplug, and of peers that do the same."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace

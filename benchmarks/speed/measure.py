@@ -1,7 +1,5 @@
 """Options of the benchmark, and one measurement in a process of its own."""
 
-from __future__ import annotations
-
 import multiprocessing
 import time
 from collections.abc import Callable

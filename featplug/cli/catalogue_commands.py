@@ -1,7 +1,5 @@
 """The commands ``featplug list``, ``weights`` and ``doctor``: methods, weights and machine."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Sequence

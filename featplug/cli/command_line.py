@@ -1,7 +1,5 @@
 """Reading of arguments, start and failure of every command of the project."""
 
-from __future__ import annotations
-
 import argparse
 import inspect
 import logging

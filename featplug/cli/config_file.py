@@ -5,8 +5,6 @@ A key is an option as ``--help`` shows it, a table the common prefix of options,
 ``"None"``, as on the command line, and left out where it is the default.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import inspect
 import tomllib

@@ -1,7 +1,5 @@
 """The commands ``featplug export`` and ``featplug import``, made from the functions themselves."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import is_dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """The command ``featplug hloc``: hloc's own modules and scripts with our confs."""
 
-from __future__ import annotations
-
 import sys
 import textwrap
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """The commands ``featplug pairs``, with hloc's argument names."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,7 +166,7 @@ COMMANDS = {
 """The commands of ``featplug pairs``."""
 
 
-def _model_poses(model: Path) -> dict[str, np.ndarray]:
+def _model_poses(model: Path) -> "dict[str, np.ndarray]":
     from featplug.colmap.model_files import read_model
     from featplug.metrics.poses import model_poses
 

@@ -1,7 +1,5 @@
 """The commands of ``featplug`` by name; nothing is imported before its command runs."""
 
-from __future__ import annotations
-
 import ast
 import importlib
 import inspect

@@ -1,7 +1,5 @@
 """The commands ``featplug extract``, ``match`` and ``retrieve``."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The commands of ``featplug train``, made from the options of each training."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """COLMAP's camera models and how cameras are made from images."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

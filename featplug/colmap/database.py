@@ -4,8 +4,6 @@ COLMAP puts the origin at the corner of the top-left pixel, so all points pass t
 :func:`to_colmap_points` on their way to it. Works with pycolmap 3.13 to 4.2.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

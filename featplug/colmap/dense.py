@@ -1,7 +1,5 @@
 """COLMAP's multi-view stereo: a sparse model to a dense point cloud (Schönberger et al. 2016)."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

@@ -4,8 +4,6 @@ The checked matches get a ``config``, without which pycolmap 4.2 silently drops 
 pycolmap 3.13 to 4.2.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache

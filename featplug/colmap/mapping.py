@@ -1,7 +1,5 @@
 """COLMAP's mappers, incremental and global, and its log. Works with pycolmap 3.13 to 4.2."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

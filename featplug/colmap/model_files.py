@@ -4,8 +4,6 @@ COLMAP does not look: from a file cut short it reads counts of what happens to b
 read until memory is full. The format: https://colmap.github.io/format.html, "Binary File Format".
 """
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Callable
 from pathlib import Path

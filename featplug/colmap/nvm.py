@@ -6,8 +6,6 @@ rotation from world to camera but the camera's *centre*; then the number of poin
 own, since NVM has no principal point.
 """
 
-from __future__ import annotations
-
 from array import array
 from collections.abc import Iterator, Mapping
 from pathlib import Path

@@ -4,8 +4,6 @@ Luo et al., "ContextDesc: Local Descriptor Augmentation with Cross-Modality Cont
 section 3, and the authors' released code, which is followed where the two differ.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, ClassVar
 

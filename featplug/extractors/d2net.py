@@ -5,8 +5,6 @@ CVPR 2019, section 3 (hard detection, equation 3; pyramid, equation 8) and the a
 extraction code, which is followed where the two differ.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, ClassVar
 

@@ -4,8 +4,6 @@ LISRD, ContextDesc and DOAP are descriptors. Each works on the keypoints of any 
 (``lisrd+mtldesc``); by themselves they are computed at the keypoints of the conf ``sift``.
 """
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar

@@ -4,8 +4,6 @@ He et al., "Local Descriptors Optimized for Average Precision", CVPR 2018, and t
 files, which are followed where the two differ.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, ClassVar
 

@@ -3,8 +3,6 @@
 Pautrat et al., "Online Invariance Selection for Local Feature Descriptors", ECCV 2020, section 3.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, ClassVar
 

@@ -4,8 +4,6 @@ Pautrat et al., "Online Invariance Selection for Local Feature Descriptors", ECC
 ("Generalization to other descriptors").
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, ClassVar
 

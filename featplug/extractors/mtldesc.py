@@ -4,8 +4,6 @@ Wang et al., "MTLDesc: Looking Wider to Describe Better", AAAI 2022, and the aut
 extraction code, which is followed where the two differ.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from itertools import accumulate
 from operator import truediv

@@ -3,8 +3,6 @@
 Detector and descriptor are OpenCV's. RootSIFT is Arandjelović and Zisserman, CVPR 2012, section 3.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, ClassVar
 

@@ -6,8 +6,6 @@ power law and the whitening of Jégou and Chum, "Negative Evidences and Co-occur
 Retrieval", ECCV 2012. It needs no weights: everything is learnt from the database's features.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping, Sequence

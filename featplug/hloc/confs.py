@@ -6,8 +6,6 @@ write them differently (see :mod:`featplug.hloc.shims`), and neither program may
 And if hloc's image reader lacks an option of ours, which it would ignore, the model preprocesses.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from featplug.methods import (

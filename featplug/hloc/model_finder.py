@@ -4,8 +4,6 @@ hloc's ``dynamic_load`` imports the module of a conf's model and takes its only 
 exists for each method of :mod:`featplug.methods`, without a file.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from importlib import import_module

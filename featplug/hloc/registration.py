@@ -3,8 +3,6 @@
 Nothing is remembered between calls: our entries are recognised by the names of their models.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import logging
 import sys

@@ -5,7 +5,6 @@
 our confs are added to its table in between.
 """
 
-from __future__ import annotations
 import __future__
 
 import ast

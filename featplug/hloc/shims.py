@@ -3,8 +3,6 @@
 Only hloc imports this module, by way of :mod:`featplug.hloc.model_finder`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, ClassVar
 

@@ -18,8 +18,6 @@ an :class:`Artifact` reads and writes::
         resized.make(write_images)  # called with the path of a folder to make next to the real one
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -71,7 +69,7 @@ class Provenance:
     file_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     """Identity of this very file, which later stages record as their input."""
 
-    def difference(self, other: Provenance, owner: str = "this run") -> str | None:
+    def difference(self, other: "Provenance", owner: str = "this run") -> str | None:
         """Return how contents of ``other``, the provenance of ``owner``, would differ, or None.
 
         The text is the rest of a sentence that begins with the name of the file.

@@ -1,7 +1,5 @@
 """Writing files and folders that are never seen half written."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Callable

@@ -6,8 +6,6 @@ image's or a pair's group is linked into the file only when it is whole. The roo
 ``featplug`` (JSON) holds what made the file, and a run with another conf does not append.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import shutil

@@ -4,8 +4,6 @@ Pixels are taken as stored: an EXIF orientation is ignored, as hloc does, so tha
 cameras and ground truth mean the same grid. Resizing follows hloc's preprocessing conf.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager

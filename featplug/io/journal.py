@@ -10,8 +10,6 @@ discards an incomplete one: at any instant the file is in the state of one commi
 For POSIX systems. This guards against the death of the process, not of the power supply.
 """
 
-from __future__ import annotations
-
 import fcntl
 import io
 import os

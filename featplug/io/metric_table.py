@@ -3,8 +3,6 @@
 docs/results.md lists the same names and units for readers of ``results.json``.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

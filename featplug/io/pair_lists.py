@@ -1,7 +1,5 @@
 """Pair lists in hloc's form: text files, one pair a line, two names separated by a space."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 

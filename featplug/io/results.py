@@ -4,8 +4,6 @@ It holds what was run, on which data, by which software and machine, the seconds
 the stages, and the metrics with their units. Keys and metrics are listed in docs/results.md.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import platform

@@ -6,8 +6,6 @@ A file can be read at any time it is not being written, also after a kill: see
 ``matching_scores0``.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Selection of keypoints, and the SIFT frames that formats store."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

@@ -4,8 +4,6 @@ Many patches are sampled by one OpenCV remap of a tall map, on the grid of :func
 keypoint's frame as SIFT defines it (Lowe, IJCV 2004, section 5).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import cv2

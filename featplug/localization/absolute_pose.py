@@ -1,7 +1,5 @@
 """Poses of calibrated cameras from 2D-3D matches, by COLMAP: P3P in LO-RANSAC, then refinement."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

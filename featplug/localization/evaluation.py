@@ -1,7 +1,5 @@
 """Recalls and errors of localized queries, condition by condition."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any

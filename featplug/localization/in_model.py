@@ -4,8 +4,6 @@ As hloc's ``localize_sfm``: the 2D-3D matches of all retrieved images together g
 RANSAC, or those of each cluster of covisible images into one of their own.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache

@@ -5,8 +5,6 @@ Unlike hloc, half a pixel is added to the queries' keypoints (integer = pixel ce
 camera, whose principal point is measured from the corner of the first pixel.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache

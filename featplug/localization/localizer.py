@@ -4,8 +4,6 @@
 :mod:`featplug.localization.in_scans` in scans.
 """
 
-from __future__ import annotations
-
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence

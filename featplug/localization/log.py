@@ -1,7 +1,5 @@
 """The files that localization writes: submissions, and the outcome of each query."""
 
-from __future__ import annotations
-
 import pickle
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -5,8 +5,6 @@ camera models. A pose file has a line ``name qw qx qy qz tx ty tz``: rotation an
 world to camera (the translation is not the camera's centre).
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ Every scan is read once; the points of its image's keypoints are kept in a small
 the features, as ``points3D`` of the image's group.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -185,7 +183,7 @@ def sample_scans(
                     todo[name] = path
             num_present = len(scans) - len(todo) - len(skipped)
 
-            def sample(name: str) -> _Sample | str:
+            def sample(name: str) -> "_Sample | str":
                 keypoints, size = reader.keypoints(name), reader.image_size(name)
                 return _sample_scan(todo[name], read_scan, keypoints, size)
 

@@ -6,8 +6,6 @@ so that their scalar products follow exactly from the products of the tiles alon
 each head instead of 1024 for each keypoint.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, ClassVar
 

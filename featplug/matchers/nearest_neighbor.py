@@ -6,8 +6,6 @@ product. CPUs with bfloat16 instructions decide most rows of a ratio test on ``d
 product first; the matches are those of float32.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar

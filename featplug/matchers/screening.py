@@ -10,8 +10,6 @@ greatest possible similarity, whose relative rounding error is small for near ne
 further dimensions of the factors.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, NamedTuple
 

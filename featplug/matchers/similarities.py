@@ -4,8 +4,6 @@ The matrix is computed in chunks of rows, and each chunk is reduced while it is 
 is bounded, and the reductions cost little compared to the product.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import NamedTuple
 

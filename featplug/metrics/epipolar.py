@@ -3,8 +3,6 @@
 Points are N×2 (x, y); a fundamental matrix F is 3×3 with x1ᵀ F x0 = 0.
 """
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 

@@ -5,8 +5,6 @@ height), a homography is 3×3, maps image 0 to image 1, and has positive third c
 maps the image, and a threshold is the largest distance in pixels that counts as right.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -9,8 +9,6 @@ which is a little less. Candidates at one distance are retrieved together, so th
 on their order: binary descriptors have many.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 _CHUNK = 1 << 16

@@ -1,7 +1,5 @@
 """What pipelines, trainers and benchmarks all measure."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

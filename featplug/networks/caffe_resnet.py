@@ -6,8 +6,6 @@ et al., CVPR 2019, section 3.1) takes its regional features from such a network,
 retrieval with TensorFlow, whose padding rules hold here. Names of layers are Caffe's.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -5,8 +5,6 @@ section 3. The local network is GeoDesc (Luo et al., ECCV 2018), which has the l
 Where paper and released code differ the code is followed: its weights are of that network.
 """
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from collections.abc import Mapping
 
@@ -230,7 +228,7 @@ class ContextDesc(nn.Module):
             backbone.requires_grad_(False).eval()
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Tensor]) -> ContextDesc:
+    def from_state(cls, state: Mapping[str, Tensor]) -> "ContextDesc":
         """Build the network with the backbone and the regional channels of a state dict.
 
         Raises:
@@ -243,7 +241,7 @@ class ContextDesc(nn.Module):
         has_backbone = any(key.startswith("backbone.") for key in state)
         return cls(weight.shape[1], EfficientNetLite0() if has_backbone else None)
 
-    def train(self, mode: bool = True) -> ContextDesc:
+    def train(self, mode: bool = True) -> "ContextDesc":
         """Switch all but the backbone between training and evaluation."""
         super().train(mode)
         if self.backbone is not None:

@@ -3,8 +3,6 @@
 Batch normalisation: Ioffe and Szegedy, ICML 2015, algorithm 2 (inference as one affine map).
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch.nn.functional as F

@@ -5,8 +5,6 @@ CVPR 2019, section 4.3 and supplement, tables 3 (training architecture) and 4 (t
 Module names are those of the authors' checkpoints, which load strictly.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

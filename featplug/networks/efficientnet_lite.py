@@ -5,8 +5,6 @@ table 1, in Google's Lite variant for small devices: without squeeze-and-excitat
 for Swish. Trained with TensorFlow, whose padding rules are followed.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -6,8 +6,6 @@ paper does not describe the transformer's localisation network, so a network is 
 the state dict has that list in integer buffers, from which :meth:`DOAP.from_state` builds it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -49,7 +47,7 @@ class Layer:
         return [KINDS.index(self.kind), *lengths, int(self.bias)]
 
     @classmethod
-    def decode(cls, row: Sequence[int]) -> Layer:
+    def decode(cls, row: Sequence[int]) -> "Layer":
         """Invert :meth:`encode`; raises ``ValueError`` if the integers are not a layer."""
         lengths_fit = len(row) == 14 and min(row) >= 0 and min(*row[3:7], *row[11:13]) > 0
         if not lengths_fit or row[0] >= len(KINDS):
@@ -220,7 +218,7 @@ class DOAP(nn.Module):
         self.register_buffer("sizes", torch.tensor([patch_size, sampled_size]))
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Tensor]) -> DOAP:
+    def from_state(cls, state: Mapping[str, Tensor]) -> "DOAP":
         """Build the network of a state dict; raises ``ValueError`` if it is another's."""
         missing = [key for key in ("sizes", "trunk.layers") if key not in state]
         if missing:

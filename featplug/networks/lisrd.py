@@ -5,8 +5,6 @@ and 4.1 (the architecture); :class:`LISRDSIFT` is the variant of section 4.2 tha
 SIFT and upright SIFT. Module names are those of the authors' checkpoints, which load strictly.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import torch

@@ -5,8 +5,6 @@ with Non-local Information" and "Local Features Detection with Feature Pyramid".
 the misspelt one, are those of the authors' checkpoints, which load strictly.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

@@ -4,8 +4,6 @@ Arandjelović et al., "NetVLAD: CNN Architecture for Weakly Supervised Place Rec
 section 3.1. LISRD's meta descriptors are computed by such layers, too.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

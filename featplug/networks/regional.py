@@ -1,7 +1,5 @@
 """The base of the networks of ContextDesc's regional features."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 from torch import Tensor, nn

@@ -4,8 +4,6 @@ Dosovitskiy et al., "An Image is Worth 16×16 Words: Transformers for Image Reco
 ICLR 2021, section 3.1, without a class token. Module names are those of MTLDesc's checkpoints.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """Where queries were localized; drawn without a display and written as a file."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle

@@ -1,7 +1,5 @@
 """Curves of benchmarks."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 

@@ -1,7 +1,5 @@
 """One image: keypoints, and maps such as attention and matchability."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 from matplotlib.axes import Axes

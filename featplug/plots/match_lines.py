@@ -1,7 +1,5 @@
 """Two images: matches and epipolar lines."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,7 +96,7 @@ def draw_matches(
 
 
 def matches(
-    a: Features, b: Features, matches: Matches, axes: Axes | None = None, **lines: Any
+    a: "Features", b: "Features", matches: "Matches", axes: Axes | None = None, **lines: Any
 ) -> Axes:
     """Draw the matches of two images that were extracted with :meth:`featplug.Feature.extract`.
 

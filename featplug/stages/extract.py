@@ -4,8 +4,6 @@ What is in the file already is not computed again, and a run can be killed and s
 time.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace

@@ -1,7 +1,5 @@
 """A database with verified pairs to a model, by COLMAP's mappers."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal

@@ -4,8 +4,6 @@ Each image's features are read once where the memory budget holds all of them. W
 a block of images stays in memory while the others pass by.
 """
 
-from __future__ import annotations
-
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence

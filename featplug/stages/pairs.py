@@ -3,8 +3,6 @@
 Pairs by global descriptors are selected in :mod:`featplug.stages.retrieve`.
 """
 
-from __future__ import annotations
-
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations, product

@@ -5,8 +5,6 @@ its ``pairs_from_retrieval`` reads our files and ours reads its files. A vocabul
 as safetensors next to the descriptors, since hloc takes every group of the file for an image.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack

@@ -1,7 +1,5 @@
 """Options that several stages share, each written once; commands are made from them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """Known poses, features and matches to a model with points: what queries are localized in."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path

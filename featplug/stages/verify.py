@@ -1,7 +1,5 @@
 """Features and matches to a COLMAP database with verified pairs: what models are mapped from."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

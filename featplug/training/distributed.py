@@ -1,7 +1,5 @@
 """The processes of a training under ``torchrun``, one per GPU."""
 
-from __future__ import annotations
-
 import atexit
 import os
 from datetime import timedelta

@@ -1,7 +1,5 @@
 """Export of the weights of a run to a file for others."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """History of a training run: values of each logged quantity over the steps, and their curves."""
 
-from __future__ import annotations
-
 import csv
 from collections import defaultdict
 from collections.abc import Mapping

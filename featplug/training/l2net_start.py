@@ -12,8 +12,6 @@ Both have the same convolutions, with these differences:
   the local feature.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

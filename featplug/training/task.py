@@ -1,7 +1,5 @@
 """The interface between trainer and systems, and the base of trainings on photographs."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass

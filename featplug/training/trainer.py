@@ -5,8 +5,6 @@ the run that was not interrupted, on a GPU up to rounding. Several GPUs are torc
 DistributedDataParallel under ``torchrun``.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import signal

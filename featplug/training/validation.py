@@ -1,7 +1,5 @@
 """Validation as the benchmarks measure: matching accuracy under known homographies."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any

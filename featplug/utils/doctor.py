@@ -4,8 +4,6 @@ pycolmap is asked in a process of its own, because some builds end the process t
 next to torch (colmap issue 3477).
 """
 
-from __future__ import annotations
-
 import json
 import os
 import platform

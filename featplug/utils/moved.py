@@ -1,7 +1,5 @@
 """Module names of featplug 0.1: importable until 0.3, with a :class:`DeprecationWarning`."""
 
-from __future__ import annotations
-
 import importlib
 import sys
 import warnings

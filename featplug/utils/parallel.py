@@ -1,7 +1,5 @@
 """Work in threads, a few items ahead of their use, with the results in order."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """Progress bars with rate and time left."""
 
-from __future__ import annotations
-
 import logging
 import sys
 from collections.abc import Iterable

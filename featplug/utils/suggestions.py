@@ -1,7 +1,5 @@
 """Errors about unknown names, with the names that exist and the one that was probably meant."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from difflib import get_close_matches
 

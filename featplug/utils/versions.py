@@ -1,7 +1,5 @@
 """Versions of the libraries that matter here, and which are known not to work together."""
 
-from __future__ import annotations
-
 import functools
 import re
 import subprocess

@@ -1,7 +1,5 @@
 """All confs with their papers, weights and licences."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any

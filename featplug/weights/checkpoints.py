@@ -5,8 +5,6 @@ A PyTorch checkpoint is a pickle, and a pickle can call any function. Files are 
 commonly leave in a checkpoint are also allowed: ``argparse.Namespace`` and numpy numbers.
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import pickle

@@ -1,7 +1,5 @@
 """Downloads over HTTP that resume, checked and put in place by pooch."""
 
-from __future__ import annotations
-
 import hashlib
 import logging
 from pathlib import Path

@@ -4,8 +4,6 @@ An import turns an authors' file into safetensors, with the hashes of the origin
 tensors in the metadata, so that every later load is checked.
 """
 
-from __future__ import annotations
-
 import logging
 import re
 import shutil

@@ -1,7 +1,5 @@
 """Finding, loading and verifying the weights of a network."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

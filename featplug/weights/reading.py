@@ -4,8 +4,6 @@ An authors' file is recognised by the hashes in the registry, or else by its nam
 records the hashes of the authors' file and of the tensors.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 

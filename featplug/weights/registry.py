@@ -4,8 +4,6 @@ Authors' files are searched in ``$FEATPLUG_WEIGHTS`` and then in the user cache,
 safetensors or under their own names; weights of ours are shipped next to the registry.
 """
 
-from __future__ import annotations
-
 import importlib
 import os
 import tomllib

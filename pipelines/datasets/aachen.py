@@ -14,8 +14,6 @@ Own sets have the same layout, may have other conditions than day and night, and
 ``ground_truth.txt``, a pose file of the queries under their full names.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -75,7 +73,7 @@ class AachenOptions(ModelOptions):
     database images are used instead of covisibility. By default retrieval; for local-features the
     benchmark's list, or retrieval in own sets that have true poses but no such list."""
 
-    def open(self, progress: bool = False) -> Aachen:
+    def open(self, progress: bool = False) -> "Aachen":
         """Return the data set; see :class:`Aachen`."""
         if self.dataset == DEMO:
             return Aachen(make_demo_world(DEMO_FOLDER, progress=progress), None, self.protocol)

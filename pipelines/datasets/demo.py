@@ -4,8 +4,6 @@
 download; see :func:`make_demo_world`.
 """
 
-from __future__ import annotations
-
 import fcntl
 import json
 import shutil

@@ -12,8 +12,6 @@ Own sets have the same layout and may add ``ground_truth.txt`` (a pose file) and
 ``queries_with_intrinsics.txt`` (a query list).
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections import Counter
@@ -68,7 +66,7 @@ class InLocOptions(ScanOptions):
     """Query list with intrinsics; by default the dataset's queries_with_intrinsics.txt, if it
     exists. Queries that it lacks have the benchmark's camera."""
 
-    def open(self, progress: bool = False) -> InLoc:
+    def open(self, progress: bool = False) -> "InLoc":
         """Return the data set; see :class:`InLoc`."""
         folder = self.dataset
         if folder == DEMO:

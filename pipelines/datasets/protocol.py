@@ -5,8 +5,6 @@ data set itself, a :class:`ModelDataset` or a :class:`ScanDataset`, which their 
 CONTRIBUTING.md has the recipe.
 """
 
-from __future__ import annotations
-
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
@@ -61,7 +59,7 @@ class LocalizeOptions(PipelineOptions, _Folder):
     hloc_logs: bool = False
     """Also write hloc's pickled logs next to the submission, for its visualization."""
 
-    def open(self, progress: bool = False) -> LocalizationDataset:
+    def open(self, progress: bool = False) -> "LocalizationDataset":
         """Return the data set; a demo is rendered.
 
         Raises:
@@ -151,7 +149,7 @@ class LocalizationDataset(ABC):
         return read_poses(path) if path.is_file() else None
 
     @abstractmethod
-    def check(self, listed: Iterable[str] = (), progress: bool = False) -> list[FileProblem]:
+    def check(self, listed: Iterable[str] = (), progress: bool = False) -> "list[FileProblem]":
         """List missing and damaged files; reads all images.
 
         Args:
@@ -182,7 +180,7 @@ class ModelDataset(LocalizationDataset):
         """Addresses of the reference model, the query lists and the images."""
         return self.source, self.source, self.source
 
-    def check(self, listed: Iterable[str] = (), progress: bool = False) -> list[FileProblem]:
+    def check(self, listed: Iterable[str] = (), progress: bool = False) -> "list[FileProblem]":
         """List missing and damaged files; see :meth:`LocalizationDataset.check`."""
         cameras: dict[str, pycolmap.Camera | None] = dict.fromkeys(listed)
         problems = []

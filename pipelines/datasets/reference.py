@@ -1,7 +1,5 @@
 """Reference poses: a COLMAP model, or the ``.camera`` files of Strecha et al. (2008)."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A world under construction: faces are added in the frame of whatever is being built."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass

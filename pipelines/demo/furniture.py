@@ -1,7 +1,5 @@
 """What stands on the town's square and streets: church, fountain, trees, poster columns, stalls."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 

@@ -5,8 +5,6 @@ down. Image coordinates are COLMAP's: the corner of the top-left pixel is the or
 is (0.5, 0.5).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields
 from functools import lru_cache
 
@@ -128,7 +126,7 @@ class Faces:
         """F×3 unit vectors outwards."""
         return np.cross(self.axis_t, self.axis_s)
 
-    def joined(self, others: Faces) -> Faces:
+    def joined(self, others: "Faces") -> "Faces":
         """Return these faces followed by others."""
         names = (field.name for field in fields(self))
         return Faces(*(np.concatenate([getattr(self, n), getattr(others, n)]) for n in names))

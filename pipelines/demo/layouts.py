@@ -1,7 +1,5 @@
 """The town, the room and planes in the layouts of the data sets that the pipelines read."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -91,7 +89,7 @@ def colmap_camera(camera: Camera) -> pycolmap.Camera:
     return pycolmap.Camera(model=model, width=camera.width, height=camera.height, params=params)
 
 
-def write_aachen(folder: Path, options: DemoOptions, progress: bool) -> None:
+def write_aachen(folder: Path, options: "DemoOptions", progress: bool) -> None:
     """Write the town in the layout of Aachen Day-Night v1.1."""
     scene, size = build_town(options.seed), options.image_size
     rng = np.random.default_rng([options.seed, 3])
@@ -131,7 +129,7 @@ def write_aachen(folder: Path, options: DemoOptions, progress: bool) -> None:
     write_poses(folder / "ground_truth.txt", truth, "full")
 
 
-def write_aachen_v1(folder: Path, options: DemoOptions, progress: bool) -> None:
+def write_aachen_v1(folder: Path, options: "DemoOptions", progress: bool) -> None:
     """Write the layout of v1 next to that of v1.1: the same, but an NVM model and a database."""
     newer, models = folder.with_name("aachen_v1.1"), folder / "3D-models"
     for name in ("images_upright", "queries"):
@@ -160,7 +158,7 @@ def _query_camera(condition: str, i: int, size: int) -> tuple[str, Camera]:
     return name, _camera(cameras[phone], size, upright=phone == "nexus5x")
 
 
-def write_megadepth(folder: Path, options: DemoOptions, progress: bool) -> None:
+def write_megadepth(folder: Path, options: "DemoOptions", progress: bool) -> None:
     """Write the town as MegaDepth's scene 0000, undistorted: photographs, depth maps, a model."""
     scene, num = build_town(options.seed), options.num_database
     rng = np.random.default_rng([options.seed, 21])
@@ -189,7 +187,7 @@ def _pinhole(size: int, focal: float) -> Camera:
     return Camera(size, size * 3 // 4, focal * size, (size / 2, size * 3 // 4 / 2))
 
 
-def write_inloc(folder: Path, options: DemoOptions, progress: bool) -> None:
+def write_inloc(folder: Path, options: "DemoOptions", progress: bool) -> None:
     """Write the room in the layout of InLoc: scans, each cut into twelve views, and queries."""
     room, size = build_room(options.seed), options.image_size
     rng = np.random.default_rng([options.seed, 12])
@@ -243,7 +241,7 @@ def _scan(rng: np.random.Generator, room: Scene, view: View, frame: np.ndarray) 
     return ((points - frame[:3, 3]) @ frame[:3, :3]).reshape(*pixels.shape[:2], 3)
 
 
-def write_hpatches(folder: Path, options: DemoOptions, progress: bool) -> None:
+def write_hpatches(folder: Path, options: "DemoOptions", progress: bool) -> None:
     """Write sequences of six photographs: ``i_…`` of other light, ``v_…`` of other viewpoints.
 
     ``H_1_k`` maps pixels of ``1.ppm`` to those of ``k.ppm``, integers being pixel centres.

@@ -1,7 +1,5 @@
 """People and vans about the streets: in each photograph others, at other places."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import cv2

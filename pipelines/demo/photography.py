@@ -1,7 +1,5 @@
 """The light at a time of the day, and photographs: sky, exposure, blur, noise, colour, 8 bits."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -59,7 +57,7 @@ class LightGrid:
         self.points = faces.origin[face] + reach  # N×3, centres of the cells
         self.normals = faces.normals[face]  # N×3, normals of the faces below
 
-    def under(self, illumination: Illumination) -> Lightmap:
+    def under(self, illumination: "Illumination") -> Lightmap:
         """Return the light that falls on each face."""
         pixels = np.zeros((*self._size, 3), np.float32)
         arriving = illumination.arriving(self.points, self.normals)

@@ -6,8 +6,6 @@ the bounds of its image. Textures are reduced by powers of two along each axis (
 what a texture shows looks the same from near and from far, straight and at a slant.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -169,7 +167,7 @@ class Lightmap(NamedTuple):
     pixels: np.ndarray  # the grids of all faces in one image, H×W×3 float32, linear
     places: np.ndarray  # F×4: a face's corner (x, y) in OpenCV's coordinates, cells per metre
 
-    def joined(self, others: Lightmap) -> Lightmap:
+    def joined(self, others: "Lightmap") -> "Lightmap":
         """Return the light on these faces, followed by that on others."""
         below = others.places + np.array([0, len(self.pixels), 0, 0], np.float32)
         pixels = np.concatenate([self.pixels, others.pixels])

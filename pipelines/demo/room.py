@@ -1,7 +1,5 @@
 """A large office: desks, shelves, posters, doors, and windows through which no laser comes back."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import lru_cache
 

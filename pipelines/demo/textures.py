@@ -3,8 +3,6 @@
 Colours are RGB as displayed; a texture is H×W×3 uint8, sizes are (height, width) in pixels.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import distribution

@@ -1,7 +1,5 @@
 """A small old town: a market square with a church, streets of houses, trees and lamps."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import lru_cache
 from itertools import pairwise
@@ -140,7 +138,7 @@ class _TownBuilder(StreetBuilder):
             step.panel((-span / 2, -0.201, 0), (span, height), self.texture(pixels))
         self._add_roof((width, _DEPTH, rise), roof)
 
-    def _add_relief(self, width: float, height: float, facade: Facade) -> None:
+    def _add_relief(self, width: float, height: float, facade: "Facade") -> None:
         """Add what stands out from the front: sills, balconies, awning, sign, lamp, pilasters."""
         rng, shifted = self.rng, self.shifted()
 

@@ -1,7 +1,5 @@
 """Where photographs are taken, and which true points they see."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial

@@ -1,7 +1,5 @@
 """Data sets of image pairs, one file for each layout."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal

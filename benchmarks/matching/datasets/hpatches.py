@@ -5,8 +5,6 @@ Each sequence has a folder, ``i_…`` of other light or ``v_…`` of other viewp
 other formats (``1.png``) are read as well.
 """
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 

@@ -4,8 +4,6 @@ Each sequence has a folder with ``img1`` to ``img6`` and ``H1to2p`` to ``H1to6p`
 of the first image to the others.
 """
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 

@@ -5,8 +5,6 @@ the same name, the homography that maps pixels of either reference to it. Every 
 both references. (``time_stamps/`` is not needed.)
 """
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 

@@ -5,8 +5,6 @@ line; or with ``F.txt``, a 3×3 fundamental matrix with x1ᵀ F x0 = 0; or both.
 of their kind are read as well.
 """
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 

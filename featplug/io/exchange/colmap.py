@@ -5,8 +5,6 @@ stay out unless asked for, since COLMAP needs none once it has the matches. Work
 3.13 to 4.2, of which 4.0 brought descriptors a type.
 """
 
-from __future__ import annotations
-
 import sqlite3
 import tempfile
 from collections.abc import Iterator

@@ -7,8 +7,6 @@ pixel is (0, 0), as here. That benchmark's scripts copy keypoints into COLMAP as
 half a pixel aside.
 """
 
-from __future__ import annotations
-
 import zipfile
 from pathlib import Path
 

@@ -9,8 +9,6 @@ Its [0, 0] is the corner of the first pixel, and its converters copy keypoints f
 unchanged, so the centre of that pixel is (0.5, 0.5).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -166,7 +164,7 @@ class _ArrayFolder:
         return self.folder.parent.name
 
     @classmethod
-    def create(cls, folder: Path, width: int, ending: str = "") -> _ArrayFolder:
+    def create(cls, folder: Path, width: int, ending: str = "") -> "_ArrayFolder":
         """Write the description of float32 arrays."""
         created = cls(folder, _DTYPES["float32"], width)
         columns = "name, dtype, dsize" + ", keypoints_type, metric_type" * bool(ending)
@@ -175,7 +173,7 @@ class _ArrayFolder:
         return created
 
     @classmethod
-    def open(cls, folder: Path) -> _ArrayFolder:
+    def open(cls, folder: Path) -> "_ArrayFolder":
         """Read the description of existing arrays."""
         kind = folder.parent.name
         if (archive := folder / f"{kind}.tar").is_file():

@@ -11,8 +11,6 @@ absorbs half a pixel.) Scale and orientation are COLMAP's, in pixels and radians
 features have none.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Helpers of all formats: selections, files that must not be lost, indices that must fit."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field

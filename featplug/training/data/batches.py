@@ -1,7 +1,5 @@
 """Batches of training data: one per step, prepared ahead by other processes."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any

@@ -5,8 +5,6 @@ CVPR 2019, section 4.2. Cells of a map are counted row by row; positions are (x,
 image, and an integer is a pixel's centre.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

@@ -6,8 +6,6 @@ of Mikolajczyk et al., "A Comparison of Affine Region Detectors" (IJCV 2005), fo
 frame is (x, y, σ, orientation in degrees).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

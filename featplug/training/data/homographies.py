@@ -9,8 +9,6 @@ Coordinates are pixels (x, y), and an integer is a pixel's centre; a homography 
 maps points of image 0 to points of image 1.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -46,7 +44,7 @@ class HomographyOptions:
     distribution: Literal["uniform", "normal"] = "uniform"
     """Distribution of perspective and scale; the normal one is cut at two standard deviations."""
 
-    def without_rotation(self) -> HomographyOptions:
+    def without_rotation(self) -> "HomographyOptions":
         """Return these options without rotation."""
         return replace(self, max_angle=0.0)
 

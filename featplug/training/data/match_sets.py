@@ -7,8 +7,6 @@ match, then noise. The keypoints of every view come from a file of patch groups
 whole images.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations

@@ -8,8 +8,6 @@ the patch itself and the HOG of Felzenszwalb et al. ("Object Detection with Disc
 Part-Based Models", PAMI 2010, section 6) as VLFeat computes it, with 31 numbers per cell.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path

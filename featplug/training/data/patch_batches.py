@@ -1,7 +1,5 @@
 """Batches of whole patch groups, for losses that compare all patches of a batch."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -11,8 +11,6 @@ those of one group together; ``positions`` M×2 of the patches in the photograph
 ``homographies`` K×3×3 from the photograph to the views, and ``seeds`` K of their looks.
 """
 
-from __future__ import annotations
-
 import zlib
 from dataclasses import dataclass
 

@@ -5,8 +5,6 @@ every view as at inference, so the patches have the detector's true errors of po
 orientation.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import cv2

@@ -1,7 +1,5 @@
 """HDF5 files with a group per photograph, made once and read by several processes."""
 
-from __future__ import annotations
-
 import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence

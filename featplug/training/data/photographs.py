@@ -1,7 +1,5 @@
 """A folder of photographs as training data: split into two sets, shuffled, read."""
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Sequence
 from pathlib import Path

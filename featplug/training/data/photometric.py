@@ -6,8 +6,6 @@ LISRD's day-night photographs, and :data:`GENERAL` is for features that must han
 photographs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

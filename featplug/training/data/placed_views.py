@@ -5,8 +5,6 @@ numbers on the CPU; :meth:`ViewBatches.render` warps the views and changes their
 of its input. Points are (x, y) in pixels of their view; an integer is a pixel's centre.
 """
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -8,8 +8,6 @@ SIFT and upright SIFT of up to K keypoints in P pairs; ``keypoints0`` and ``keyp
 and ``matches0`` P×K int16, the keypoint of view 1 at the same point, or −1.
 """
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -7,8 +7,6 @@ photograph, integer = pixel centre), strongest first, ``scores`` N and, if known
 network.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 

@@ -4,8 +4,6 @@ Pautrat et al., "Online Invariance Selection for Local Feature Descriptors", ECC
 3.1 and 4.1.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 

@@ -1,7 +1,5 @@
 """Pairs of views of photographs under known homographies, plain ones and MTLDesc's."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

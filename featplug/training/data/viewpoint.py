@@ -7,8 +7,6 @@ undistorted by the released preprocessing. The model itself is read, since the r
 files hold pickled objects.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

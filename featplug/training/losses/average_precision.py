@@ -7,8 +7,6 @@ value with ties (McSherry and Najork, "Computing Information Retrieval Performan
 Efficiently in the Presence of Tied Scores", ECIR 2008), for validation.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

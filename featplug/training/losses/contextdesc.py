@@ -7,8 +7,6 @@ of the N-pair loss of the augmented descriptors, the N-pair loss of the normalis
 each with its own temperature, and the quadruplet loss.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

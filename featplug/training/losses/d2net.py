@@ -5,8 +5,6 @@ CVPR 2019, sections 3.2 (soft detection) and 4.1 (loss). The cells of the two fe
 correspond come from :mod:`featplug.training.data.correspondences`.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

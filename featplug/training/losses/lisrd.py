@@ -8,8 +8,6 @@ have the heads in the order of the network: rotation variant and illumination va
 invariant; illumination invariant; both invariant.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple

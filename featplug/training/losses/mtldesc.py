@@ -4,8 +4,6 @@ Wang et al., "MTLDesc: Looking Wider to Describe Better", AAAI 2022, equations 1
 and 6 to 7 (keypoints). Training minimises their sum.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

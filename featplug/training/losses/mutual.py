@@ -7,8 +7,6 @@ Networks" (NeurIPS 2018, section 3.2) and LoFTR's dual softmax (Sun et al., CVPR
 these maximise it where a match is correct, and this loss compares it with its sum over all pairs.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Pairs of points that must not serve as negatives of each other, for the triplet losses."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -4,8 +4,6 @@ Luo et al., "ContextDesc: Local Descriptor Augmentation with Cross-Modality Cont
 sections 3.5 and 4.1, and the released trainer.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,7 +82,7 @@ class _Training(nn.Module):
         """List the convolutions that local feature and matchability share."""
         return [getattr(self.contextdesc.local, f"conv{n}") for n in range(_NUM_TRUNK_LAYERS)]
 
-    def train(self, mode: bool = True) -> _Training:
+    def train(self, mode: bool = True) -> "_Training":
         super().train(mode)
         if not self.train_trunk:
             for layer in self.trunk():

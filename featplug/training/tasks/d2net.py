@@ -4,8 +4,6 @@ Dusmanu et al., "D2-Net: A Trainable CNN for Joint Description and Detection of 
 CVPR 2019, section 4, supplement, table 3, and the released training code.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, cast

@@ -3,8 +3,6 @@
 He et al., "Local Descriptors Optimized for Average Precision", CVPR 2018, sections 3 to 5.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path

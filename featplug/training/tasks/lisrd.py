@@ -4,8 +4,6 @@ Pautrat et al., "Online Invariance Selection for Local Feature Descriptors", ECC
 and 4.1.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 

@@ -4,8 +4,6 @@ Pautrat et al., "Online Invariance Selection for Local Feature Descriptors", ECC
 3.2 and 4.2.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +35,7 @@ class _Side(NamedTuple):
     descriptors: Tensor  # B×2×K×128
     tiles: Tensor  # B×K, −1 as padding
 
-    def take(self, points: Tensor) -> _Side:
+    def take(self, points: Tensor) -> "_Side":
         """Take the keypoints B×N, with padding at −1."""
         return _Side(
             self.keypoints.take_along_dim(points[..., None], 1).nan_to_num(-1.0),

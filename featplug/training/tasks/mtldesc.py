@@ -3,8 +3,6 @@
 Wang et al., "MTLDesc: Looking Wider to Describe Better", AAAI 2022, sections 3.4, 3.5 and 4.1.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path

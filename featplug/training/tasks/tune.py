@@ -1,7 +1,5 @@
 """Tuning of trained descriptors' last layers for mutual nearest neighbours of whole images."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -74,7 +72,7 @@ class _Described(nn.Module):
         for module in head:
             module.requires_grad_(True)
 
-    def train(self, mode: bool = True) -> _Described:
+    def train(self, mode: bool = True) -> "_Described":
         return super().train(False)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,8 +5,6 @@ model) and checkpoints (``model.ckpt-400000.index`` and its data file) of the sa
 converter takes the archive or any of these files and returns a state dict in our networks' names.
 """
 
-from __future__ import annotations
-
 import re
 import tarfile
 import zlib

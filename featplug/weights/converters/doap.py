@@ -5,8 +5,6 @@ that name their variables and parameters, or a SimpleNN, a cell array of layers 
 weights.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

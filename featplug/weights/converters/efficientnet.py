@@ -1,7 +1,5 @@
 """Converter of EfficientNet-Lite0's weights in the Python package."""
 
-from __future__ import annotations
-
 import importlib.util
 from pathlib import Path
 

@@ -6,8 +6,6 @@ arrays have reversed axes, cells and struct arrays are data sets of references, 
 set of character codes.
 """
 
-from __future__ import annotations
-
 import math
 import mmap
 import struct

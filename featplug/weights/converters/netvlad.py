@@ -4,8 +4,6 @@ A file holds a MatConvNet SimpleNN whose layers were turned to structs: VGG16's 
 convolutions, NetVLAD, and the whitening.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

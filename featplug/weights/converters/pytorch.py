@@ -1,7 +1,5 @@
 """Converters of D2-Net's, LISRD's and MTLDesc's checkpoints, whose tensors keep their names."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from torch import Tensor

@@ -5,8 +5,6 @@ nodes ``Const``. A checkpoint (a "tensor bundle") is a table in the format of Le
 that lists where the raw little-endian values lie in ``.data-…`` files. Only numbers are read.
 """
 
-from __future__ import annotations
-
 import math
 import struct
 from collections.abc import Callable, Iterator
