@@ -80,7 +80,10 @@ def run_command(command: Entry | Group, prog: str, arguments: Sequence[str] | No
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except (ValueError, OSError) as error:
-        print(f"{prog}: {error}", file=sys.stderr)
+        reason = str(error)
+        if isinstance(error, OSError) and error.filename and error.strerror:
+            reason = f"{error.filename}: {error.strerror}; choose another folder or file."
+        print(f"{prog}: {reason}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         change = " without --overwrite" if "--overwrite" in words else ""

@@ -179,4 +179,4 @@ def _write_pairs(output: Path, pairs: Sequence[tuple[str, str]]) -> None:
     if not pairs:
         raise ValueError(f"{output} is not written: no two images fit the options; change them.")
     write_pairs(output, pairs)
-    print(f"{output}: {len(pairs)} pairs of {len({first for first, _ in pairs})} images")
+    print(f"{output}: {len(pairs)} pairs of {len(set().union(*pairs))} images")

@@ -123,6 +123,16 @@ def test_a_rejected_run_leaves_nothing(
     assert not (tmp_path / "run").exists()
 
 
+def test_errors_of_the_system_are_sentences(
+    refusal: Callable[..., str], command: Callable[..., None], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    line = refusal(command, "tool", "--images", "a", "--outputs", tmp_path / "file")
+    assert f"{tmp_path / 'file'}: " in line
+    assert "choose another" in line
+    assert "Errno" not in line
+
+
 def test_quiet_leaves_the_results(
     command: Callable[..., None],
     capsys: pytest.CaptureFixture[str],

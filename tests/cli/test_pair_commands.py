@@ -45,7 +45,7 @@ def test_pairs_of_a_model(
         assert {name for name, _ in read_pairs(output)} <= set(names)
     output = tmp_path / "list.txt"
     options = ["--features", synthetic_scene.features, "--output", output]
-    featplug("pairs", "exhaustive", *options)
+    assert f"pairs of {len(names)} images" in featplug("pairs", "exhaustive", *options)
     assert read_pairs(output) == exhaustive(names)
     (tmp_path / "two.txt").write_text("\n".join(names[:2]))
     featplug("pairs", "exhaustive", "--ref_list", tmp_path / "two.txt", *options)
