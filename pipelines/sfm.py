@@ -23,6 +23,7 @@ from featplug.metrics.poses import aligned_pose_errors, model_poses, reconstruct
 from featplug.stages import pairs
 from featplug.stages.map import MapOptions, map_images
 from featplug.stages.verify import VerifyOptions, verify_pairs
+from featplug.utils.suggestions import did_you_mean
 from pipelines.datasets.reference import read_reference_poses, reference_unit
 from pipelines.run import (
     Features,
@@ -32,6 +33,8 @@ from pipelines.run import (
     outcome_lines,
     run_record,
 )
+
+_SELECTIONS = "exhaustive", "sequential", "retrieval"
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,7 @@ class SfmOptions(PipelineOptions, _Photographs):
     @property
     def pair_list(self) -> Path | None:
         """The given pair list, or None."""
-        selections = ("exhaustive", "sequential", "retrieval")
-        return None if self.pairs in selections else Path(self.pairs)
+        return None if self.pairs in _SELECTIONS else Path(self.pairs)
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,9 @@ def match_scene(options: SfmOptions, progress: bool = False) -> MatchedScene:
     if options.mapper == "global":
         require_global_mapping()
     check_camera(options.camera)
+    if options.pair_list and not options.pair_list.exists():
+        hint = did_you_mean(options.pairs, _SELECTIONS)
+        raise FileNotFoundError(f"There is no pair list {options.pairs}.{hint}")
     given = None if options.pair_list is None else unique_pairs(read_pairs(options.pair_list))
 
     with stages.recorder.stage("extract"):
@@ -126,8 +131,8 @@ def match_scene(options: SfmOptions, progress: bool = False) -> MatchedScene:
     known = set(features.names)
     skipped = dict(features.skipped)
     if len(known) < 2:
-        why = next((f"; {reason.rstrip('.')}" for reason in skipped.values()), "")
-        raise ValueError(f"A reconstruction needs two images or more, not {len(known)}{why}.")
+        needed = f"A reconstruction needs two images or more, not {len(known)}."
+        raise ValueError(_with_skipped(needed, skipped))
     pairs_path = options.pair_list or options.output_dir / f"pairs-{options.pairs}.txt"
     if given is None:
         with stages.recorder.stage("pairs"):
@@ -161,23 +166,26 @@ def map_scene(scene: MatchedScene, options: SfmOptions, progress: bool = False) 
     _remove_old_model(outputs)
     recorder = StageRecorder()
     database = outputs / "database.db"
-    with recorder.stage("verify"):
-        verified = verify_pairs(
-            database,
-            options.images,
-            features.names,
-            features.path,
-            scene.matches,
-            scene.pairs,
-            VerifyOptions(camera=options.camera, seed=options.seed),
-        )
-    with recorder.stage("map"):
-        mapping = MapOptions(
-            mapper=options.mapper,
-            refine_intrinsics=options.camera.params is None,
-            seed=options.seed,
-        )
-        model = map_images(database, options.images, outputs, mapping, progress)
+    mapping = MapOptions(
+        mapper=options.mapper,
+        refine_intrinsics=options.camera.params is None,
+        seed=options.seed,
+    )
+    try:
+        with recorder.stage("verify"):
+            verified = verify_pairs(
+                database,
+                options.images,
+                features.names,
+                features.path,
+                scene.matches,
+                scene.pairs,
+                VerifyOptions(camera=options.camera, seed=options.seed),
+            )
+        with recorder.stage("map"):
+            model = map_images(database, options.images, outputs, mapping, progress)
+    except ValueError as error:
+        raise ValueError(_with_skipped(str(error), scene.skipped)) from error
 
     metrics = _model_metrics(model, features, verified)
     skipped = dict(scene.skipped)
@@ -210,6 +218,14 @@ def _select_pairs(options: SfmOptions, stages: Stages, features: Features) -> li
     if options.pairs == "sequential":
         return pairs.sequential(names, options.overlap)
     return unique_pairs(stages.retrieve(features, options.num_matched, names, names))
+
+
+def _with_skipped(message: str, skipped: dict[str, str]) -> str:
+    """Add the first reasons for which images were skipped; they may be why a run fails."""
+    reasons = [reason.rstrip(".") for reason in skipped.values()]
+    more = [f"and {len(reasons) - 3} more"] if len(reasons) > 3 else []
+    left_out = "; ".join([*reasons[:3], *more])
+    return f"{message.rstrip('.')}; left out before: {left_out}." if reasons else message
 
 
 def _remove_old_model(outputs: Path) -> None:

@@ -29,8 +29,9 @@ def list_methods(as_json: AsJson = False) -> None:
     if as_json:
         _print_json([_record(conf) for conf in (*confs, *matchers, *retrieval)])
         return
+    status = {True: "ready", False: "missing"}
     rows = [
-        ["ready" if conf.is_ready else "-", conf.name, conf.dimensions, conf.matcher, conf.paper]
+        [status[conf.is_ready], conf.name, conf.dimensions, conf.matcher, conf.paper]
         for conf in confs
     ]
     _print_table(["", "feature", "descriptor", "matcher", "paper"], rows)

@@ -31,7 +31,7 @@ def progress_bar(
         description: the stage.
         total: number of items, those that are done included.
         unit: of the items, such as ``image``.
-        shown: whether to show anything.
+        shown: whether to show the bar, if it has items.
         done: items that an earlier run went through.
     """
     interval = 0.1 if sys.stderr.isatty() else _LOG_SECONDS
@@ -41,6 +41,6 @@ def progress_bar(
         total,
         unit=unit,
         initial=done,
-        disable=not shown or is_quiet(),
+        disable=not shown or not total or is_quiet(),
         mininterval=interval,
     )

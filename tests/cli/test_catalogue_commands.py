@@ -40,7 +40,7 @@ def test_features_are_listed_with_how_to_get_their_weights(
 ) -> None:
     printed = featplug("list")
     assert re.search(r"^ready +sift +128 +NN-ratio +Lowe", printed, re.MULTILINE)
-    assert re.search(r"^- +d2net-ots ", printed, re.MULTILINE)
+    assert re.search(r"^missing +d2net-ots ", printed, re.MULTILINE)
     assert re.search(r"^d2net-ots .*featplug weights fetch", printed, re.MULTILINE)
 
 

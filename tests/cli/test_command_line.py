@@ -149,6 +149,8 @@ def test_quiet_leaves_the_results(
     printed = capsys.readouterr()
     assert printed.out == "result\n"
     assert "work" in printed.err
+    progress_bar([], "idle", 0, "image", shown=True).close()
+    assert not capsys.readouterr().err
     assert caplog.messages == ["at work"]
 
 

@@ -217,10 +217,11 @@ def test_features_and_matches_of_others_can_be_used(shared: Path, tmp_path: Path
     [
         (["--images", "nowhere"], "There is no image folder nowhere."),
         (["--images", "{few}"], "needs two images or more"),
-        (["--images", "{apart}"], "None of the . matched pairs shows two views of one scene"),
+        (["--images", "{apart}"], "None of the . matched pairs shows two views.*damaged.jpg"),
         (["--images", "{room}", "--feature", "shift"], "no feature 'shift'; there are sift"),
         (["--images", "{room}", "--matcher", "NN"], "no matcher 'NN'; there are NN-mutual"),
         (["--images", "{room}", "--pairs", "gone.txt"], "no pair list gone.txt"),
+        (["--images", "{room}", "--pairs", "exhaustiv"], "list exhaustiv.*'exhaustive'"),
         (["--images", "{room}", "--reference", "gone"], "no reference folder gone"),
         (["--images", "{room}", "--camera.params", "1,2"], "SIMPLE_RADIAL has the parameters"),
     ],
@@ -235,6 +236,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
 ) -> None:
     write_textured_images(tmp_path / "few", 1)
     write_textured_images(tmp_path / "apart", 3)
+    (tmp_path / "apart" / "damaged.jpg").write_bytes(b"no photograph")
     places = {"few": tmp_path / "few", "apart": tmp_path / "apart", "room": room_corner / "images"}
     given = [argument.format(**places) for argument in arguments]
     monkeypatch.chdir(tmp_path)
