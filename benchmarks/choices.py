@@ -126,7 +126,11 @@ def start_run(
     return known, run
 
 
-def deviation(**options: object) -> str | None:
-    """Return which options deviate from a protocol; those that are None do not."""
-    requested = [f"{name} {value}" for name, value in options.items() if value is not None]
-    return f"{', '.join(requested)} instead of the protocol's" if requested else None
+def deviation(**options: tuple[object, object]) -> str | None:
+    """Return which options, pairs of a value and the protocol's, deviate; None does not."""
+    deviating = [
+        f"{name} {value} instead of {protocols}"
+        for name, (value, protocols) in options.items()
+        if value not in (None, protocols)
+    ]
+    return ", ".join(deviating) or None

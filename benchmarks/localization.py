@@ -86,10 +86,10 @@ class LocalizationBenchmark(SeedOptions, KeypointOptions):
         # Published numbers of the other protocols state their own num_loc.
         num_loc = self.num_loc if self.protocol == "local-features" else None
         return deviation(
-            max_keypoints=self.max_keypoints,
-            matcher=self.matcher,
-            pairs=self.pairs,
-            num_loc=num_loc,
+            max_keypoints=(self.max_keypoints, "the feature's own"),
+            matcher=(self.matcher, "the feature's own"),
+            pairs=(self.pairs, "the pipeline's own"),
+            num_loc=(num_loc, "the pipeline's own"),
         )
 
     @property

@@ -164,3 +164,8 @@ def _row(record: Mapping[str, Any]) -> Row:
 
 def _known(kind: type, record: Mapping[str, Any]) -> dict[str, Any]:
     return {entry.name: record[entry.name] for entry in fields(kind)}
+
+
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """Return a number and what it counts; the plural takes an s by default."""
+    return f"{number} {one if number == 1 else many or f'{one}s'}"

@@ -10,9 +10,9 @@ from benchmarks.matching.datasets import Layout
 from benchmarks.matching.extraction import PairReader, extract_cached, protocol_matcher
 from benchmarks.matching.image_pairs import ImagePair, PairSet
 from benchmarks.matching.measuring import RIGHT, PairMeasures, summarise
-from benchmarks.matching.protocols import Protocol, counted
+from benchmarks.matching.protocols import Protocol
 from benchmarks.matching.resizing import resized_pairs
-from benchmarks.record import Picture, Problem, Row
+from benchmarks.record import Picture, Problem, Row, counted
 from featplug.base import choose_device
 from featplug.io.images import read_image
 from featplug.io.results import StageRecorder
@@ -151,10 +151,12 @@ class Benchmark:
         return rows, problems
 
     def _deviation(self, protocol: Protocol) -> str | None:
-        number, limit = self.options.max_keypoints, protocol.max_keypoints
+        number, matcher = self.options.max_keypoints, self.options.matcher
         # A protocol without a limit keeps all keypoints, as -1 does.
-        same = number == limit or (number, limit) == (-1, None)
-        return deviation(max_keypoints=None if same else number, matcher=self.options.matcher)
+        return deviation(
+            max_keypoints=("all" if number == -1 else number, protocol.max_keypoints or "all"),
+            matcher=(matcher, "the feature's own"),
+        )
 
     def _pictures(
         self,

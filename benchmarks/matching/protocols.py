@@ -16,6 +16,7 @@ from benchmarks.matching.measuring import (
     measure_recall,
     measure_shared,
 )
+from benchmarks.record import counted
 
 
 @dataclass(frozen=True)
@@ -77,11 +78,6 @@ class Protocol:
             if num_present != num_pairs:
                 reasons.append(f"pairs of {part}: {num_present}, not {num_pairs}")
         return "; ".join(reasons) or None
-
-
-def counted(number: int, one: str, many: str | None = None) -> str:
-    """Return a number and what it counts; the plural takes an s by default."""
-    return f"{number} {one if number == 1 else many or f'{one}s'}"
 
 
 def _some(names: list[str]) -> str:

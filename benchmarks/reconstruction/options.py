@@ -46,10 +46,10 @@ class ReconstructionOptions(SeedOptions, KeypointOptions):
     def deviation(self) -> str | None:
         """Return which options deviate from the protocol."""
         return deviation(
-            max_keypoints=self.max_keypoints,
-            matcher=self.matcher,
-            pairs=None if self.pairs == "exhaustive" else self.pairs,
-            mapper=None if self.mapper == "incremental" else self.mapper,
+            max_keypoints=(self.max_keypoints, "the feature's own"),
+            matcher=(self.matcher, "the feature's own"),
+            pairs=(self.pairs, "exhaustive"),
+            mapper=(self.mapper, "incremental"),
         )
 
     def check(self) -> None:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from benchmarks.record import counted
 from benchmarks.report.formats import write_formats
 from benchmarks.report.gather import make_report
 from benchmarks.report.page import render_page
@@ -31,7 +32,7 @@ def main(
     report = make_report(runs, compare, title)
     write_whole_text(output, render_page(report))
     written = [output, *write_formats(report, output, formats)]
-    print(f"{len(report.tables)} tables of {len(report.runs)} runs are in:")
+    print(f"{counted(len(report.tables), 'table')} of {counted(len(report.runs), 'run')}:")
     print("\n".join(f"  {path} ({path.stat().st_size / 1000:,.0f} kB)" for path in written))
     for problem in report.problems:
         print(f"  problem: {problem.subject}: {problem.reason}")

@@ -50,7 +50,7 @@ def test_a_failure_is_reported_in_one_line() -> None:
 
 
 def test_only_requested_options_deviate() -> None:
-    assert deviation(max_keypoints=None, matcher=None) is None
-    assert deviation(max_keypoints=500, matcher=None, mapper="global") == (
-        "max_keypoints 500, mapper global instead of the protocol's"
+    assert deviation(max_keypoints=(None, 2048), pairs=("exhaustive", "exhaustive")) is None
+    assert deviation(max_keypoints=(500, 2048), mapper=("global", "incremental")) == (
+        "max_keypoints 500 instead of 2048, mapper global instead of incremental"
     )

@@ -89,7 +89,7 @@ def test_a_scanned_room_is_one_row(
     assert (row.part, row.protocol, row.dataset) == ("all", "inloc", room.folder.name)
     assert row.metrics["recall_0.25m_10deg"]["value"] == 100
     assert row.stages["scan"]["peak_memory_mib"] > 0
-    assert row.not_comparable == f"pairs {room.pairs} instead of the protocol's"
+    assert row.not_comparable == f"pairs {room.pairs} instead of the pipeline's own"
     assert table([row])[1].split()[:6] == ["sift", "all", "0", "4", "of", "4"]
 
 

@@ -76,7 +76,7 @@ def test_there_is_a_row_for_each_feature_and_seed(run: Run, options: Reconstruct
         assert (row.dataset, row.protocol) == ("corner", "local-feature-evaluation")
         assert (row.matcher, row.not_comparable) == (
             "NN-ratio",
-            "1 of its images could not be used; max_keypoints 400 instead of the protocol's",
+            "1 of its images could not be used; max_keypoints 400 instead of the feature's own",
         )
         assert set(row.stages) == {"extract", "pairs", "match", "verify", "map"}
         assert row.metrics["images"]["value"] == 7

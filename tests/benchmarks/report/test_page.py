@@ -190,7 +190,7 @@ def test_the_command_writes_the_page_and_says_what_is_missing(
     monkeypatch.setattr(sys, "argv", ["report", *arguments])
     run_command(main, "report")
     out = capsys.readouterr().out
-    assert "1 tables of 1 runs" in out
+    assert "1 table of 1 run:" in out
     assert "schema version 99" in out
     assert output.with_suffix(".md").exists()
     assert "schema version 99" in output.read_text("utf-8")
