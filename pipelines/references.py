@@ -10,8 +10,8 @@ import numpy as np
 import pycolmap
 
 from featplug.colmap.model_files import read_model
+from featplug.io.metric_table import with_units
 from featplug.io.pair_lists import Pair, unique_pairs, write_pairs
-from featplug.io.results import metric
 from featplug.io.store import FeatureReader, MatchReader
 from featplug.localization.absolute_pose import AbsolutePoseOptions
 from featplug.localization.in_model import ModelLocalizer, ModelPoints
@@ -164,13 +164,15 @@ class TriangulatedModel(Reference):
     def metrics(self) -> dict[str, Any]:
         """Return figures of the triangulated model."""
         statistics = reconstruction_statistics(self.model)
-        return {
-            "database_images": metric(statistics.num_registered, "images"),
-            "sparse_points": metric(statistics.num_points, "points"),
-            "mean_track_length": metric(statistics.mean_track_length, "observations per point"),
-            "mean_reprojection_error": metric(statistics.mean_reprojection_error, "px"),
-            "matches_that_fit_the_poses": metric(100 * self.sfm.check.inlier_ratio, "%"),
-        }
+        return with_units(
+            {
+                "database_images": statistics.num_registered,
+                "sparse_points": statistics.num_points,
+                "mean_track_length": statistics.mean_track_length,
+                "mean_reprojection_error": statistics.mean_reprojection_error,
+                "matches_that_fit_the_poses": 100 * self.sfm.check.inlier_ratio,
+            }
+        )
 
     def cameras(self, poses: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Return the ground that the database's cameras stand upright on, and their centres."""
@@ -229,7 +231,7 @@ class Scans(Reference):
 
     def metrics(self) -> dict[str, Any]:
         """Return the number of scans that were used."""
-        return {"scans_used": metric(len(self.alignments), "images")}
+        return with_units({"scans_used": len(self.alignments)})
 
     def cameras(self, poses: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Return the ground that the queries stand upright on, and the places of the scans."""

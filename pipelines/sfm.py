@@ -16,8 +16,9 @@ from featplug.colmap.cameras import CameraOptions, check_camera
 from featplug.colmap.database import VerificationSummary
 from featplug.colmap.mapping import require_global_mapping
 from featplug.io.images import list_images
+from featplug.io.metric_table import with_units
 from featplug.io.pair_lists import Pair, read_pairs, unique_pairs, write_pairs
-from featplug.io.results import StageRecorder, metric, write_results
+from featplug.io.results import StageRecorder, write_results
 from featplug.io.store import FeatureReader
 from featplug.metrics.poses import aligned_pose_errors, model_poses, reconstruction_statistics
 from featplug.stages import pairs
@@ -242,36 +243,33 @@ def _model_metrics(
     with FeatureReader(features.path) as reader:
         num_keypoints = [reader.shapes(name)["keypoints"][0] for name in features.names]
     statistics = reconstruction_statistics(model)
-    return {
-        "images": metric(len(features.names) + len(features.skipped), "images"),
-        "registered_images": metric(statistics.num_registered, "images"),
-        "sparse_points": metric(statistics.num_points, "points"),
-        "observations": metric(statistics.num_observations, "observations"),
-        "mean_track_length": metric(statistics.mean_track_length, "observations per point"),
-        "mean_observations_per_image": metric(
-            statistics.mean_observations_per_image, "observations per image"
-        ),
-        "mean_reprojection_error": metric(statistics.mean_reprojection_error, "px"),
-        "mean_keypoints": metric(float(np.mean(num_keypoints)), "keypoints per image"),
-        "matched_pairs": metric(verified.num_matched_pairs, "pairs"),
-        "verified_pairs": metric(verified.num_verified_pairs, "pairs"),
-        "inlier_matches": metric(verified.num_inlier_matches, "matches"),
-    }
+    return with_units(
+        {
+            "images": len(features.names) + len(features.skipped),
+            "registered_images": statistics.num_registered,
+            "sparse_points": statistics.num_points,
+            "observations": statistics.num_observations,
+            "mean_track_length": statistics.mean_track_length,
+            "mean_observations_per_image": statistics.mean_observations_per_image,
+            "mean_reprojection_error": statistics.mean_reprojection_error,
+            "mean_keypoints": float(np.mean(num_keypoints)),
+            "matched_pairs": verified.num_matched_pairs,
+            "verified_pairs": verified.num_verified_pairs,
+            "inlier_matches": verified.num_inlier_matches,
+        }
+    )
 
 
 def _pose_metrics(
     model: pycolmap.Reconstruction, reference: dict[str, np.ndarray], unit_of_length: str
 ) -> dict[str, Any]:
     errors = aligned_pose_errors(model_poses(model), reference)
-    metrics = {"reference_images": metric(len(errors.names), "images")}
-    for name, values, unit in (
-        ("position", errors.position, unit_of_length),
-        ("rotation", errors.rotation, "deg"),
-    ):
-        metrics[f"median_{name}_error"] = metric(float(np.median(values)), unit)
-        metrics[f"mean_{name}_error"] = metric(float(np.mean(values)), unit)
-        metrics[f"max_{name}_error"] = metric(float(np.max(values)), unit)
-    return metrics
+    metrics: dict[str, float] = {"reference_images": len(errors.names)}
+    for name, values in (("position", errors.position), ("rotation", errors.rotation)):
+        metrics[f"median_{name}_error"] = float(np.median(values))
+        metrics[f"mean_{name}_error"] = float(np.mean(values))
+        metrics[f"max_{name}_error"] = float(np.max(values))
+    return with_units(metrics, unit_of_length)
 
 
 def main(options: Unprefixed[SfmOptions]) -> None:

@@ -11,6 +11,11 @@ from featplug.io.metric_table import METRICS, Metric, generic_name
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "results.md"
 
 
+def metric(value: float, unit: str) -> dict[str, Any]:
+    """A metric as records have it."""
+    return {"value": value, "unit": unit}
+
+
 def metric_row(name: str, metric: Metric) -> str:
     """The line of a metric in the page's table."""
     return f"| `{name}` | {metric.unit} | {metric.better or ''} | {metric.meaning} |"

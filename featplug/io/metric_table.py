@@ -219,9 +219,10 @@ def numbers(name: str) -> list[str]:
     return re.findall(_NUMBER, name)
 
 
-def with_units(values: Mapping[str, float]) -> dict[str, dict[str, Any]]:
+def with_units(values: Mapping[str, float], unit_of_length: str = "m") -> dict[str, dict[str, Any]]:
     """Return metrics as records have them: each value with its unit."""
+    units = {name: METRICS[generic_name(name)].unit for name in values}
     return {
-        name: {"value": value, "unit": METRICS[generic_name(name)].unit}
+        name: {"value": value, "unit": unit_of_length if units[name] == "m" else units[name]}
         for name, value in values.items()
     }

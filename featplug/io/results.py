@@ -80,11 +80,6 @@ def environment() -> dict[str, Any]:
     }
 
 
-def metric(value: float, unit: str) -> dict[str, Any]:
-    """Return a metric with its unit, one of :data:`featplug.io.metric_table.METRICS`."""
-    return {"value": value, "unit": unit}
-
-
 def write_results(path: Path, results: dict[str, Any]) -> None:
     """Write a run's record; a reader never sees half of it."""
     write_whole_text(Path(path), json.dumps(results, indent=2, allow_nan=False) + "\n")

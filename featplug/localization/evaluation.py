@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
-from featplug.io.results import metric
+from featplug.io.metric_table import with_units
 from featplug.metrics.poses import (
     LONG_TERM_THRESHOLDS,
     PoseErrors,
@@ -76,28 +76,28 @@ def localization_metrics(
     """
     metrics: dict[str, Any] = {}
     for condition, names in conditions.items():
-        measured = {
-            "queries": metric(len(names), "images"),
-            "localized_queries": metric(sum(name in poses for name in names), "images"),
+        measured: dict[str, float] = {
+            "queries": len(names),
+            "localized_queries": sum(name in poses for name in names),
         }
         reference = {name: truth[name] for name in names if name in truth} if truth else {}
         if reference:
-            measured["queries_with_true_pose"] = metric(len(reference), "images")
+            measured["queries_with_true_pose"] = len(reference)
             errors = absolute_pose_errors(poses, reference)
             measured |= _error_metrics(errors, rules.of_condition(condition))
-        metrics |= {_key(condition, name): value for name, value in measured.items()}
+        metrics |= {_key(condition, name): entry for name, entry in with_units(measured).items()}
     return metrics
 
 
-def _error_metrics(errors: PoseErrors, thresholds: Thresholds) -> dict[str, Any]:
+def _error_metrics(errors: PoseErrors, thresholds: Thresholds) -> dict[str, float]:
     recalls = localization_recall(errors, thresholds).tolist()
     metrics = {
-        _recall_name(threshold): metric(100 * recall, "%")
+        _recall_name(threshold): 100 * recall
         for threshold, recall in zip(thresholds, recalls, strict=True)
     }
     if np.isfinite(position := np.median(errors.position)):
-        metrics["median_position_error"] = metric(float(position), "m")
-        metrics["median_rotation_error"] = metric(float(np.median(errors.rotation)), "deg")
+        metrics["median_position_error"] = float(position)
+        metrics["median_rotation_error"] = float(np.median(errors.rotation))
     return metrics
 
 

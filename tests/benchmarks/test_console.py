@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.console import conclude, mean_and_spread, short_number, table_lines
 from benchmarks.record import Problem, Row, Run
-from featplug.io.results import metric
+from tests.documented import metric
 
 
 def test_tables_are_aligned_and_have_no_empty_columns() -> None:

@@ -11,9 +11,9 @@ import pytest
 
 from benchmarks.published import compare, context, load_published
 from benchmarks.record import Row
-from featplug.io.results import metric
 from featplug.methods import features
 from featplug.weights.registry import read_registry
+from tests.documented import metric
 
 
 def reconstruction(feature: str, points: int, images: int = 11, **fields: Any) -> Row:

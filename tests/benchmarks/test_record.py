@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.record import Curve, Picture, Problem, Row, Run, read_run, write_run
-from featplug.io.results import metric
+from tests.documented import metric
 
 
 def a_run() -> Run:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from featplug.io.results import StageRecorder, environment, metric, write_results
+from featplug.io.results import StageRecorder, environment, write_results
+from tests.documented import metric
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux can reset the peak")

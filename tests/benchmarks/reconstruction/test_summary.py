@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks.reconstruction.summary import run_lines
 from benchmarks.record import Row, Run
-from featplug.io.results import metric
+from tests.documented import metric
 
 
 def a_row(feature: str, seed: int, points: float, **entries: Any) -> Row:

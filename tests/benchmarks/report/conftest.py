@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.record import Curve, Picture, Problem, Row, Run, write_run
-from featplug.io.results import metric
+from tests.documented import metric
 from tests.scenes.pictures import textured_image
 
 EVIL = "</script><script>evil=1</script><b>\"quoted\" & 'it'</b>"

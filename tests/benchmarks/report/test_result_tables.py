@@ -11,8 +11,8 @@ from benchmarks.record import Row
 from benchmarks.report.labels import format_value, metric_label, metric_order
 from benchmarks.report.result_tables import Line, Table, make_tables, runner_up
 from benchmarks.report.runs import LoadedRun
-from featplug.io.results import metric
 from tests.benchmarks.report.conftest import make_run, matching_row, reconstruction_row
+from tests.documented import metric
 
 
 def tables_of(*runs: list[Row], benchmark: str = "reconstruction", **change: object) -> list[Table]:
