@@ -23,12 +23,13 @@ from benchmarks.scene_names import DEMO_WORLDS, metrics_by_part
 from featplug.base import choose_device
 from featplug.cli.command_line import Unprefixed, leave_config, run_command
 from pipelines.datasets.demo import DEMO
-from pipelines.datasets.protocol import LocalizeOptions, find_options
+from pipelines.datasets.protocol import LocalizeOptions, QueryOptions, find_options
 from pipelines.localize import PICTURE, localize
+from pipelines.run import values_of
 
 
 @dataclass(frozen=True)
-class LocalizationBenchmark(SeedOptions, KeypointOptions):
+class LocalizationBenchmark(QueryOptions, SeedOptions, KeypointOptions):
     """Queries to localize, the same for all features."""
 
     benchmark: ClassVar[str] = "localization"
@@ -40,17 +41,8 @@ class LocalizationBenchmark(SeedOptions, KeypointOptions):
     """Name of the data set whose layout the folder has, such as aachen or inloc."""
     protocol: Literal["sfm", "local-features"] = "sfm"
     """Protocol of Aachen; see python -m pipelines.aachen --help."""
-    matcher: str | None = None
-    """Name of the matcher of all features; by default each feature's own."""
     num_loc: int | None = None
     """Number of database images that each query is matched with; by default the pipeline's own."""
-    pairs: Path | None = None
-    """Pair list of the queries, so that all features are matched on the same images: retrieval by
-    vlad depends on the features."""
-    retrieval: str = "vlad"
-    """Name of the global descriptor: vlad or netvlad."""
-    ground_truth: Path | None = None
-    """True poses of the queries; by default the dataset's ground_truth.txt, where it has one."""
 
     def options(self, feature: str, seed: int) -> LocalizeOptions:
         """Return the pipeline's options for one feature.
@@ -67,12 +59,9 @@ class LocalizationBenchmark(SeedOptions, KeypointOptions):
         return kind(
             dataset=self.dataset,
             extraction=self.extraction(feature),
-            matcher=self.matcher,
-            pairs=self.pairs,
-            retrieval=self.retrieval,
-            ground_truth=self.ground_truth,
             seed=seed,
             outputs=self.output_dir / feature,
+            **values_of(QueryOptions, self),
             **given,
         )
 

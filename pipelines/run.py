@@ -30,19 +30,25 @@ class FeatureOptions(NetworkOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PipelineOptions:
+class MatchingOptions:
+    """Options of matching, the same in pipelines and their benchmarks."""
+
+    matcher: str | None = None
+    """Name of the matcher; by default the feature's own."""
+    retrieval: str = "vlad"
+    """Name of the global descriptor that selects pairs: vlad or netvlad."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineOptions(MatchingOptions):
     """Options of all pipelines."""
 
     pipeline: ClassVar[str]
     """Name of the pipeline in records and in the names of output folders."""
 
     extraction: Unprefixed[FeatureOptions] = field(default_factory=FeatureOptions)
-    matcher: str | None = None
-    """Name of the matcher; by default the feature's own."""
     matches: Path | None = None
     """Match file to use instead of matching; needs --pairs with its list."""
-    retrieval: str = "vlad"
-    """Name of the global descriptor that selects pairs: vlad or netvlad."""
     outputs: Path | None = None
     """Folder for everything; by default outputs/PIPELINE/DATA-FEATURE, with the name of a given
     feature file for the feature, and with options that have results of their own."""
@@ -146,7 +152,7 @@ class Stages:
             self.options.output_dir,
             image_list=names,
             progress=self.progress,
-            **{entry.name: getattr(extraction, entry.name) for entry in fields(NetworkOptions)},
+            **values_of(NetworkOptions, extraction),
         )
         self.reused["extract"] = summary.num_present
         return Features(
@@ -237,6 +243,11 @@ def run_record(stages: Stages, options: PipelineOptions, features: Features) -> 
         "weights": features.weights + (retrieval.weights if retrieval else []),
         "environment": environment(),
     }
+
+
+def values_of(kind: type[Any], options: object) -> dict[str, Any]:
+    """Return the values that options have for the fields of a dataclass, one of their bases."""
+    return {entry.name: getattr(options, entry.name) for entry in fields(kind)}
 
 
 def plain(value: Any) -> Any:

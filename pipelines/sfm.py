@@ -28,6 +28,7 @@ from featplug.utils.suggestions import did_you_mean
 from pipelines.datasets.reference import read_reference_poses, reference_unit
 from pipelines.run import (
     Features,
+    MatchingOptions,
     PipelineOptions,
     Stages,
     metric_lines,
@@ -46,8 +47,30 @@ class _Photographs:
     """Folder of the photographs, at any depth."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class MappingOptions(MatchingOptions):
+    """Options of matching and mapping, the same in the benchmark of reconstructions."""
+
+    num_matched: int = 20
+    """Number of images that each image is paired with by retrieval."""
+    mapper: Literal["incremental", "global"] = "incremental"
+    """COLMAP's incremental mapper, or its global one (pycolmap 4.0 or newer)."""
+    camera: CameraOptions = field(default_factory=CameraOptions)
+    """Cameras of COLMAP."""
+
+    def check_mapping(self) -> None:
+        """Check the cameras and the mapper.
+
+        Raises:
+            ValueError: a camera's parameters do not fit, or this pycolmap has no global mapper.
+        """
+        check_camera(self.camera)
+        if self.mapper == "global":
+            require_global_mapping()
+
+
 @dataclass(frozen=True)
-class SfmOptions(PipelineOptions, _Photographs):
+class SfmOptions(MappingOptions, PipelineOptions, _Photographs):
     """Options of a reconstruction."""
 
     pipeline: ClassVar[str] = "sfm"
@@ -56,12 +79,6 @@ class SfmOptions(PipelineOptions, _Photographs):
     """exhaustive, sequential (images in the order of their names), retrieval, or a pair list."""
     overlap: int = 10
     """Number of following images that each image is paired with by sequential."""
-    num_matched: int = 20
-    """Number of images that each image is paired with by retrieval."""
-    mapper: Literal["incremental", "global"] = "incremental"
-    """COLMAP's incremental mapper, or its global one (pycolmap 4.0 or newer)."""
-    camera: CameraOptions = field(default_factory=CameraOptions)
-    """Cameras of COLMAP."""
     reference: Path | None = None
     """True poses: a COLMAP model, or a folder of Strecha's .camera files."""
 
@@ -117,9 +134,7 @@ def match_scene(options: SfmOptions, progress: bool = False) -> MatchedScene:
     # The whole request is checked before the long work.
     stages = Stages(options, progress)
     reference = {} if options.reference is None else read_reference_poses(options.reference)
-    if options.mapper == "global":
-        require_global_mapping()
-    check_camera(options.camera)
+    options.check_mapping()
     if options.pair_list and not options.pair_list.exists():
         hint = did_you_mean(options.pairs, _SELECTIONS)
         raise FileNotFoundError(f"There is no pair list {options.pairs}.{hint}")

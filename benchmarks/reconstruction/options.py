@@ -1,21 +1,19 @@
 """Options of the benchmark, and their check."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from benchmarks.choices import KeypointOptions, SeedOptions, deviation
 from benchmarks.reconstruction.scenes import Scene
 from featplug.base import choose_device
-from featplug.colmap.cameras import CameraOptions, check_camera
-from featplug.colmap.mapping import require_global_mapping
 from featplug.methods import matcher_conf, retrieval_conf
-from pipelines.run import require_positive
-from pipelines.sfm import SfmOptions
+from pipelines.run import require_positive, values_of
+from pipelines.sfm import MappingOptions, SfmOptions
 
 
 @dataclass(frozen=True)
-class ReconstructionOptions(SeedOptions, KeypointOptions):
+class ReconstructionOptions(MappingOptions, SeedOptions, KeypointOptions):
     """Features to compare, and scenes to compare them on."""
 
     benchmark: ClassVar[str] = "reconstruction"
@@ -26,16 +24,6 @@ class ReconstructionOptions(SeedOptions, KeypointOptions):
     them."""
     pairs: Literal["exhaustive", "retrieval"] = "exhaustive"
     """Images to match: all pairs, or the pairs that retrieval selects in large scenes."""
-    retrieval: str = "vlad"
-    """Name of the global descriptor for --pairs retrieval: vlad or netvlad."""
-    num_matched: int = 20
-    """Number of images that retrieval pairs each image with."""
-    matcher: str | None = None
-    """Name of the matcher of all features; by default each feature's own."""
-    mapper: Literal["incremental", "global"] = "incremental"
-    """COLMAP's incremental mapper, or its global one (pycolmap 4.0 or newer)."""
-    camera: CameraOptions = field(default_factory=CameraOptions)
-    """Models of the COLMAP cameras."""
     dense: bool = False
     """Also make dense points by multi-view stereo, which is slow and needs a pycolmap with CUDA."""
     memory_gib: float = 1.0
@@ -67,9 +55,7 @@ class ReconstructionOptions(SeedOptions, KeypointOptions):
             matcher_conf(self.matcher)
         retrieval_conf(self.retrieval)
         choose_device(self.device)
-        check_camera(self.camera)
-        if self.mapper == "global":
-            require_global_mapping()
+        self.check_mapping()
 
     def of_feature(self, scene: Scene, feature: str) -> SfmOptions:
         """Return the pipeline's options for one feature on one scene."""
@@ -77,15 +63,11 @@ class ReconstructionOptions(SeedOptions, KeypointOptions):
         return SfmOptions(
             images=scene.images,
             extraction=self.extraction(feature, self.overwrite),
-            matcher=self.matcher,
             pairs=self.pairs,
-            retrieval=self.retrieval,
-            num_matched=self.num_matched,
-            mapper=self.mapper,
-            camera=self.camera,
             outputs=self.output_dir / scene.name / name,
             reference=scene.reference,
             memory_gib=self.memory_gib,
+            **values_of(MappingOptions, self),
         )
 
 

@@ -25,7 +25,7 @@ from featplug.metrics.poses import model_cameras
 from featplug.utils.parallel import map_ahead
 from featplug.utils.progress import progress_bar
 from featplug.utils.suggestions import unknown_name
-from pipelines.run import PipelineOptions, require_positive
+from pipelines.run import MatchingOptions, PipelineOptions, require_positive
 
 GROUND_TRUTH = "ground_truth.txt"
 """Pose file of the queries; no benchmark's own is public."""
@@ -39,19 +39,26 @@ class _Folder:
     """Folder of the data set as released, or of a set in its layout."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class QueryOptions(MatchingOptions):
+    """Options of queries and their matching, the same in the benchmark of localization."""
+
+    pairs: Path | None = None
+    """Pair list, a query and a database image a line, to use instead of retrieval, whose pairs
+    depend on the feature with vlad."""
+    ground_truth: Path | None = None
+    """True poses of the queries; by default the dataset's ground_truth.txt, where it has one."""
+
+
 @dataclass(frozen=True)
-class LocalizeOptions(PipelineOptions, _Folder):
+class LocalizeOptions(QueryOptions, PipelineOptions, _Folder):
     """Options of localization."""
 
     rules: ClassVar[RecallRules] = RecallRules()
     """Thresholds that the data set's recalls are measured by."""
 
-    pairs: Path | None = None
-    """Pair list, a query and a database image a line, to use instead of retrieval."""
     num_loc: int | None = None
     """Number of database images that each query is matched with, by retrieval; 50 by default."""
-    ground_truth: Path | None = None
-    """True poses of the queries; by default the dataset's ground_truth.txt, where it has one."""
     min_inliers: int = 4
     """Least number of inliers of a pose."""
     num_workers: int | None = None
