@@ -285,12 +285,7 @@ class Matcher(_Configurable):
 def check_features(
     features: Mapping[str, Tensor], image_size: tuple[int, int], source: str
 ) -> None:
-    """Check one image's features against the extractor contract.
-
-    Args:
-        features: the output of :meth:`Extractor.extract`.
-        image_size: (width, height) of the image.
-        source: name of the extractor, for the message.
+    """Check the features of an image of (width, height) against the extractor contract.
 
     Raises:
         ValueError: an output is not as it must be.
@@ -324,13 +319,7 @@ def check_features(
 
 
 def check_matches(result: Mapping[str, Tensor], num0: int, num1: int, source: str) -> None:
-    """Check one pair's matches against the matcher contract.
-
-    Args:
-        result: the output of :meth:`Matcher.match`.
-        num0: number of keypoints in image 0.
-        num1: number of keypoints in image 1.
-        source: name of the matcher, for the message.
+    """Check the matches of num0 and num1 keypoints against the matcher contract.
 
     Raises:
         ValueError: an output is not as it must be.

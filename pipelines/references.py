@@ -51,21 +51,12 @@ class Reference(ABC):
 
     @abstractmethod
     def images(self, given: Sequence[Pair]) -> dict[str, pycolmap.Camera | None]:
-        """Return the database images to extract with their cameras, where these are known.
-
-        Args:
-            given: pairs to use instead of retrieval, if any.
-        """
+        """Return the database images, of given pairs or all, with the cameras that are known."""
 
     def database_pairs(
         self, names: set[str], given: Sequence[Pair], query_pairs: Sequence[Pair]
     ) -> list[Pair]:
         """Return the pairs of database images to match; none for scans.
-
-        Args:
-            names: database images that have features.
-            given: pairs to use, if any.
-            query_pairs: queries and database images.
 
         Raises:
             ValueError: the reference needs pairs, and none have features.
@@ -89,11 +80,7 @@ class Reference(ABC):
 
     @abstractmethod
     def cameras(self, poses: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Return the axes of the ground, 2×3, and the cameras of the database, N×3.
-
-        Args:
-            poses: poses of the queries.
-        """
+        """Return the axes of the ground, 2×3, and the cameras of the database, N×3."""
 
 
 class TriangulatedModel(Reference):

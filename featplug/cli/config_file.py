@@ -61,14 +61,7 @@ class _Option:
 def write_config(
     folder: Path, name: str, command: Callable[..., Any], arguments: Mapping[str, Any]
 ) -> None:
-    """Write the configuration of a run; a reader never sees half of it.
-
-    Args:
-        folder: folder of the run.
-        name: name of the command in ``featplug``.
-        command: function of the command.
-        arguments: arguments of the function.
-    """
+    """Write the arguments of the command of that name; a reader never sees half of the file."""
     path = folder / CONFIG
     heading = f"# featplug {__version__}; `featplug {name} --config {path}` makes this run again.\n"
     text = heading + tomli_w.dumps({"command": name, **to_table(command, arguments)})

@@ -27,12 +27,7 @@ code, signals and arguments are those of the program:
 
 
 def run_hloc(arguments: Sequence[str], prog: str) -> None:
-    """Run the command; it exits as the program does, or with code 2 if no program can be run.
-
-    Args:
-        arguments: the command line.
-        prog: how the command is called, for its messages.
-    """
+    """Run the command; it exits as the program does, or with code 2 if no program can be run."""
     also, rest = _split(arguments)
     try:
         if rest[:1] in ([], ["-h"], ["--help"]):

@@ -23,13 +23,9 @@ _OBSERVATION_FIELDS = 4
 
 
 def read_nvm(path: Path, cameras: Mapping[str, pycolmap.Camera]) -> pycolmap.Reconstruction:
-    """Read an NVM file as a COLMAP model.
+    """Read an NVM file as a COLMAP model, with given cameras by image name.
 
     Of the keypoints, those that have a point are kept, with the coordinates of the file.
-
-    Args:
-        path: the file.
-        cameras: image name to intrinsics.
 
     Raises:
         FileNotFoundError: there is no such file.

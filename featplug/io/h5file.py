@@ -138,13 +138,7 @@ class _H5File:
         self.file.close()
 
     def is_made_from(self, name: str, path: Path, attribute: str = FINGERPRINT) -> bool:
-        """Return whether the file ``path`` is what the group ``name`` was made from.
-
-        Args:
-            name: the group, whose attribute is a :func:`featplug.io.artifact.file_fingerprint`.
-            path: the file, for example a photograph.
-            attribute: the attribute.
-        """
+        """Return whether a group's attribute has the fingerprint of the file ``path``."""
         attributes = self.file[name].attrs
         recorded = str(attributes.get(attribute, ""))
         current = current_fingerprint(path, recorded, self._written_ns)

@@ -268,10 +268,7 @@ class MatchReader(H5Reader):
         return any(key in self.file for key, _ in _pair_keys(*pair))
 
     def pairs(self, names: Iterable[str]) -> tuple[list[tuple[str, str]], list[str]]:
-        """List the pairs in the file; it has no image names but only what they become in keys.
-
-        Args:
-            names: the images that may be in pairs.
+        """List the pairs of some images; the file has no names but only what they become in keys.
 
         Returns:
             The pairs of these images, in the order in which they were matched, and the keys of the

@@ -120,12 +120,9 @@ class Localizer(ABC):
         retrieved: Mapping[str, Sequence[str]],
         num_workers: int | None = None,
     ) -> Iterator[LocalizedQuery]:
-        """Localize queries in their order; the poses do not depend on the number of workers.
+        """Localize queries in the images that each was matched with, in the order of the queries.
 
-        Args:
-            queries: the queries.
-            retrieved: query name to the images that it was matched with.
-            num_workers: number of threads; that of the cores if None.
+        The poses do not depend on the number of workers, by default that of the cores.
 
         Raises:
             ValueError: see :meth:`gather`.

@@ -86,13 +86,7 @@ def _condition_submission(condition: str) -> str:
 
 
 def remove_old_results(folder: Path, conditions: Iterable[str], *others: str) -> None:
-    """Remove an earlier run's results, so that a run that fails does not leave them as its own.
-
-    Args:
-        folder: folder of the run; other files stay.
-        conditions: conditions whose submissions an earlier run may have written.
-        others: names of more results.
-    """
+    """Remove an earlier run's results, so that a run that fails does not leave them as its own."""
     submissions = [SUBMISSION, *map(_condition_submission, conditions)]
     for name in ("results.json", LOGS, HLOC_LOGS, *others, *submissions):
         (folder / name).unlink(missing_ok=True)

@@ -29,12 +29,7 @@ class Nearest(NamedTuple):
 
 
 def chunk_rows(factor: Tensor, memory: int) -> int:
-    """Return how many rows of similarities to compute at a time, at least one.
-
-    Args:
-        factor: K×N1, the right factor; the similarities have its type and device.
-        memory: bytes that the rows may take.
-    """
+    """Return how many rows of similarities to K×N1 fit into some bytes, at least one."""
     row = factor.shape[1] * factor.element_size()
     rows = max(1, memory // row)
     if factor.device.type == "cpu":

@@ -43,10 +43,7 @@ def estimate_fundamental(
 ) -> np.ndarray | None:
     """Estimate a fundamental matrix with OpenCV's MAGSAC++ (Barath et al., CVPR 2020).
 
-    Args:
-        points0: matched points of image 0.
-        points1: matched points of image 1.
-        threshold: largest error of an inlier, in pixels.
+    Inliers have errors of up to ``threshold`` pixels.
 
     Returns:
         3×3, the same for the same input, or None where the matches define none.

@@ -55,14 +55,7 @@ def mean_matching_accuracy(errors: Sequence[np.ndarray], thresholds: Sequence[fl
 def covisible(
     points: np.ndarray, homography: np.ndarray, size: Size, margin: float = 0.0
 ) -> np.ndarray:
-    """Return which points of one image lie in the other, too, N bool.
-
-    Args:
-        points: points of the first image.
-        homography: from the first image to the other.
-        size: size of the other image.
-        margin: least distance from its border in pixels.
-    """
+    """Return which points lie in another image of that size, ``margin`` pixels inside: N bool."""
     mapped = homogeneous(points) @ homography.T
     in_front = mapped[:, 2] > 0
     places = mapped[:, :2] / np.where(in_front, mapped[:, 2], 1)[:, None]
@@ -110,11 +103,7 @@ def repeatability(
 def matching_score(errors: np.ndarray, num0: int, num1: int, threshold: float = 3.0) -> float:
     """Return right matches over keypoints (M.S.; Revaud et al., NeurIPS 2019, section 4).
 
-    Args:
-        errors: errors of the matches.
-        num0: number of keypoints of image 0 that lie in image 1.
-        num1: number of keypoints of image 1 that lie in image 0.
-        threshold: largest error of a right match.
+    ``num0`` and ``num1`` are the keypoints of each image that lie in the other.
     """
     return _ratio(np.sum(errors <= threshold), (num0 + num1) / 2)
 
@@ -193,10 +182,7 @@ def estimate_homography(
 ) -> np.ndarray | None:
     """Estimate a homography with OpenCV's RANSAC, which papers of local features use.
 
-    Args:
-        points0: matched points of image 0.
-        points1: matched points of image 1.
-        threshold: largest error of an inlier, in pixels of image 1.
+    Inliers have errors of up to ``threshold`` pixels of image 1.
 
     Returns:
         3×3, the same for the same input, or None where the matches define none.
@@ -241,10 +227,6 @@ def error_auc(errors: Sequence[float], thresholds: Sequence[float]) -> list[floa
 
     As in Sarlin et al., "SuperGlue", CVPR 2020: the curve is linear between the errors, level from
     the last one below the threshold, and its area is divided by the threshold.
-
-    Args:
-        errors: one error of each pair; infinite where it failed.
-        thresholds: where each curve ends.
     """
     ordered = np.sort(np.asarray(errors, dtype=np.float64))
     x = np.concatenate([[0.0], ordered])

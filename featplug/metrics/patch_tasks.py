@@ -108,11 +108,7 @@ def verification_average_precision(
 
 
 def matching_average_precision(descriptors0: np.ndarray, descriptors1: np.ndarray) -> float:
-    """Measure how well nearest neighbours match two images (HPatches' matching).
-
-    Args:
-        descriptors0: N×D of the patches of one image.
-        descriptors1: N×D of the same patches in another.
+    """Measure how well nearest neighbours match two images' descriptors N×D of the same patches.
 
     Returns:
         The average precision of the nearest neighbours of the first image's patches, ranked by

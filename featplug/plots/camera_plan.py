@@ -31,10 +31,7 @@ class MatchedPair:
 
 
 def ground_axes(cam_from_world: np.ndarray) -> np.ndarray:
-    """Find two directions of the ground from cameras that are held upright on average.
-
-    Args:
-        cam_from_world: N×3×4.
+    """Find two directions of the ground from cameras N×3×4 that are held upright on average.
 
     Returns:
         2×3, to the right and forward in a view from above.

@@ -325,11 +325,6 @@ def select_images(
 ) -> list[str]:
     """Choose images as hloc does: by prefixes of their names, else by a list, else all.
 
-    Args:
-        names: all names.
-        prefix: one prefix or several; the list is then ignored.
-        image_list: names, or a text file of them.
-
     Raises:
         FileNotFoundError: the list does not exist.
         ValueError: no name has such a prefix.

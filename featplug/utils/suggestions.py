@@ -5,13 +5,7 @@ from difflib import get_close_matches
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> ValueError:
-    """Return the error for a name that does not exist.
-
-    Args:
-        kind: what is named, such as ``feature``.
-        name: the unknown name.
-        known: the names that exist.
-    """
+    """Return the error for a name that does not exist; ``kind`` is what has it, as ``feature``."""
     names = list(known)
     return ValueError(
         f"There is no {kind} {name!r}; there are {', '.join(names)}.{did_you_mean(name, names)}"

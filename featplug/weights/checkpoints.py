@@ -216,11 +216,7 @@ def _check_archive(path: Path) -> None:
 
 
 def find_mismatch(state: Mapping[str, Tensor], network: nn.Module) -> tuple[int, str]:
-    """Compare a state dict with a network.
-
-    Args:
-        state: tensors by name.
-        network: a module on any device, ``meta`` too.
+    """Compare a state dict with a network on any device, ``meta`` too.
 
     Returns:
         The number of tensors that are missing, unexpected or of another shape or kind, and the

@@ -103,10 +103,6 @@ def fetch_weights(name: str, progress: bool = False) -> Path:
 
     Nothing is downloaded if the imported file exists and is complete.
 
-    Args:
-        name: the registry entry.
-        progress: show a bar with rate and time left.
-
     Raises:
         ValueError: the entry has no URL, or no mirror had a file that fits; the next call resumes
             an interrupted download.

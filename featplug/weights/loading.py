@@ -148,10 +148,7 @@ def weights_status(entry: RegistryEntry) -> WeightsStatus:
 
 
 def verify_weights(names: Iterable[str] | None = None) -> list[WeightsCheck]:
-    """Recompute the hashes of the available weights and compare each with its network.
-
-    Args:
-        names: registry entries; all that are found if None.
+    """Recompute the hashes of weights, by default all, and compare each with its network.
 
     Raises:
         ValueError: a name is not in the registry.

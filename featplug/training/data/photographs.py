@@ -21,10 +21,6 @@ def split_photographs(names: Sequence[str], held_out: float = 0.05) -> tuple[lis
     photographs. If this would leave one of the sets empty, the photograph that ranks first by the
     same measure is held out.
 
-    Args:
-        names: names of the photographs.
-        held_out: approximate fraction of them to validate on.
-
     Raises:
         ValueError: fewer than two photographs are given.
     """

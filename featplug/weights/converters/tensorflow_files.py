@@ -44,11 +44,7 @@ class GraphNode:
 
 
 def read_graph(data: bytes, name: str) -> dict[str, GraphNode]:
-    """Read a frozen graph.
-
-    Args:
-        data: the content of a ``.pb`` file.
-        name: the file, for messages.
+    """Read a frozen graph, the content of the ``.pb`` file ``name``.
 
     Returns:
         The nodes by name, in the file's order.
