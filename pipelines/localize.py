@@ -97,7 +97,6 @@ def localize(options: LocalizeOptions, progress: bool = False) -> dict[str, Any]
         cameras = reference.images(task.given_pairs)
         cameras |= {query.name: query.camera for query in task.queries}
         names, skipped = _readable_images(dataset.image_dir, cameras)
-        leave_config(options)
         features = stages.extract(dataset.image_dir, names)
         skipped |= features.skipped
     asked, usable = {query.name for query in task.queries}, set(features.names)
@@ -106,6 +105,7 @@ def localize(options: LocalizeOptions, progress: bool = False) -> dict[str, Any]
     if not queries:
         why = skipped[task.queries[0].name]
         raise ValueError(f"None of the queries can be used; the first: {why}")
+    leave_config(options)
     remove_old_results(outputs, task.conditions, PICTURE)
     with stages.recorder.stage("pairs"):
         pairs = [

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -112,10 +111,11 @@ class Features:
     """Images that have none, and why."""
     weights: list[dict[str, str]]
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """Hash of the images that have features."""
-        return files_hash(self.image_dir, self.names)
+    fingerprint: str = field(init=False)
+    """Hash of the images that have features, when they were extracted."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fingerprint", files_hash(self.image_dir, self.names))
 
 
 class Stages:

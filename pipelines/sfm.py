@@ -25,7 +25,7 @@ from featplug.stages import pairs
 from featplug.stages.map import MapOptions, map_images
 from featplug.stages.verify import VerifyOptions, verify_pairs
 from featplug.utils.suggestions import did_you_mean
-from pipelines.datasets.reference import read_reference_poses, reference_unit
+from pipelines.datasets.true_poses import read_reference_poses, reference_unit
 from pipelines.run import (
     Features,
     MatchingOptions,
@@ -142,7 +142,6 @@ def match_scene(options: SfmOptions, progress: bool = False) -> MatchedScene:
 
     with stages.recorder.stage("extract"):
         names = list_images(options.images)
-        leave_config(options)
         features = stages.extract(options.images, names)
     known = set(features.names)
     skipped = dict(features.skipped)
@@ -179,6 +178,7 @@ def map_scene(scene: MatchedScene, options: SfmOptions, progress: bool = False) 
         ValueError: nothing could be reconstructed.
     """
     outputs, features = options.output_dir, scene.features
+    leave_config(options)
     _remove_old_model(outputs)
     recorder = StageRecorder()
     database = outputs / "database.db"

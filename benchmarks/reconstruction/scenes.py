@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.scene_names import scene_folder
-from pipelines.datasets.reference import holds_reference_poses
+from pipelines.datasets.true_poses import holds_reference_poses
 
 
 @dataclass(frozen=True)

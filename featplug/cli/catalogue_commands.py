@@ -131,7 +131,7 @@ WEIGHTS = {
 
 def doctor() -> None:
     """Report installed packages and devices, and known problems with them."""
-    from featplug.utils.doctor import diagnose
+    from featplug.cli.doctor import diagnose
 
     for finding in diagnose():
         mark = "ok  " if finding.level == "ok" else "WARN"

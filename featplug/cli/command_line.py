@@ -54,8 +54,9 @@ _CALL: ContextVar[_Call | None] = ContextVar("call", default=None)
 def leave_config(options: RunOptions) -> None:
     """Write ``config.toml``, which repeats the run, into the folder of the run.
 
-    A run calls this once, when its inputs are checked and its work starts. Nothing is written for
-    options that are not the command line's own, such as those of a run inside a benchmark.
+    A run calls this once, when nothing of an earlier run in the folder rejects it any more. Nothing
+    is written for options that are not the command line's own, such as those of a run inside a
+    benchmark.
     """
     call = _CALL.get()
     if call is not None and any(value is options for value in call.arguments.values()):

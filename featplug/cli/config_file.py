@@ -64,7 +64,9 @@ def write_config(
     """Write the arguments of the command of that name; a reader never sees half of the file."""
     path = folder / CONFIG
     heading = f"# featplug {__version__}; `featplug {name} --config {path}` makes this run again.\n"
-    text = heading + tomli_w.dumps({"command": name, **to_table(command, arguments)})
+    table = to_table(command, arguments)
+    table.pop("overwrite", None)  # a rerun resumes
+    text = heading + tomli_w.dumps({"command": name, **table})
     write_whole_text(path, text)
 
 
@@ -169,7 +171,9 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return to_table(type(value), vars(value))
-    return str(value) if isinstance(value, Path) else value
+    if isinstance(value, Path):  # such that the file holds from any folder
+        return str(value.absolute() if value.exists() else value)
+    return value
 
 
 def _converted(value: Any, hint: Any) -> Any:

@@ -144,7 +144,7 @@ class Artifact:
         difference = found.difference(self.provenance)
         if difference is not None:
             return f"{self.path} {difference}."
-        if _sizes(self.path) != sizes:
+        if not sizes.items() <= _sizes(self.path).items():
             return f"{self.path} was changed after it was written."
         self.provenance, self.facts = found, facts
         return None
@@ -285,7 +285,7 @@ def files_hash(folder: Path, names: Sequence[str]) -> str:
 
 def value_hash(value: object) -> str:
     """Return a hash of a JSON value, for an input that is no file."""
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def _flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -16,19 +16,19 @@ from featplug import __version__
 from featplug.io.files import write_whole
 from featplug.weights.checkpoints import save_readable, state_sha256
 from featplug.weights.download import download
-from featplug.weights.reading import (
-    check_known,
-    hash_source,
-    read_recorded,
-    read_weights,
-    recognise,
-)
 from featplug.weights.registry import (
     FOLDER_VARIABLE,
     RegistryEntry,
     WeightsRecord,
     get_entry,
     search_folders,
+)
+from featplug.weights.verification import (
+    check_known,
+    hash_source,
+    read_recorded,
+    read_weights,
+    recognise,
 )
 
 logger = logging.getLogger(__name__)

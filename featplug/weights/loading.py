@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from featplug.weights.checkpoints import find_mismatch, read_metadata
-from featplug.weights.reading import read_weights
 from featplug.weights.registry import (
     RegistryEntry,
     WeightsRecord,
@@ -19,6 +18,7 @@ from featplug.weights.registry import (
     preferred_entries,
     read_registry,
 )
+from featplug.weights.verification import read_weights
 
 logger = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -75,7 +75,7 @@ def command(
 
 
 _TEXTS = st.text(st.characters(exclude_categories=["Cs"])).filter(lambda text: text != "None")
-_PATHS = st.builds(Path, _TEXTS)
+_PATHS = st.builds(Path, _TEXTS).filter(lambda path: not path.exists())
 _NUMBERS = st.integers(-(2**63), 2**63 - 1)
 _OPTIONS = st.builds(
     Options,
@@ -101,7 +101,19 @@ def test_arguments_survive_the_way_through_a_file(
     arguments = {"options": options, "runs": runs, "title": title}
     write_config(folder, "bench x", command, arguments)
     found = read_config(folder / "config.toml", "bench x", command)
-    assert {"title": None, **found} == arguments
+    again = replace(options, overwrite=False)  # which would undo what the run left
+    assert {"title": None, **found} == {**arguments, "options": again}
+
+
+def test_a_config_holds_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "photos").mkdir()
+    monkeypatch.chdir(tmp_path)
+    write_config(
+        tmp_path, "x", command, {"options": Options(Path("photos")), "runs": (), "title": None}
+    )
+    monkeypatch.chdir("/")
+    found = read_config(tmp_path / "config.toml", "x", command)["options"]
+    assert found.images == tmp_path / "photos"
 
 
 def test_keys_are_the_names_of_the_options() -> None:

@@ -17,6 +17,7 @@ import pycolmap
 import pytest
 from PIL import Image
 
+from featplug.cli.command_line import run_command
 from featplug.colmap.cameras import CameraOptions
 from featplug.io.artifact import _RACY_SECONDS
 from featplug.io.pair_lists import read_pairs, write_pairs
@@ -82,6 +83,18 @@ def test_everything_promised_is_there(outputs: Path) -> None:
     header = (outputs / "points.ply").read_bytes()[:200]
     assert f"element vertex {model.num_points3D()}".encode() in header
     assert all("featplug" in path.name for path in outputs.glob("*.h5"))
+
+
+def test_a_rejected_run_keeps_the_earlier_runs_config(
+    outputs: Path, room_corner: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (outputs / "config.toml").read_bytes()
+    arguments = ["--images", str(room_corner / "images"), "--outputs", str(outputs)]
+    monkeypatch.setattr(sys, "argv", ["sfm", *arguments, "--max-keypoints", "70"])
+    with pytest.raises(SystemExit) as ended:
+        run_command(main, prog="python -m pipelines.sfm")
+    assert ended.value.code == 2
+    assert (outputs / "config.toml").read_bytes() == before
 
 
 def test_a_second_run_uses_what_is_there(outputs: Path, room_corner: Path) -> None:

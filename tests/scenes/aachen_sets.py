@@ -19,7 +19,7 @@ from featplug.stages.extract import extract_features
 from featplug.stages.match import match_features
 from featplug.stages.pairs import exhaustive
 from featplug.stages.triangulate import triangulate_known_poses
-from pipelines.datasets.reference import read_strecha_camera
+from pipelines.datasets.true_poses import read_strecha_camera
 from tests.scenes.room_corner import write_room_corner
 
 

@@ -314,7 +314,7 @@ def test_file_is_imported_and_loaded(
     path = write(tmp_path / source.file, network("dagnn", layers, localisation))
     with pytest.raises(ValueError, match="git blob id"):
         import_weights(path)
-    monkeypatch.setattr("featplug.weights.reading.git_blob_id", lambda _: source.git_blob)
+    monkeypatch.setattr("featplug.weights.verification.git_blob_id", lambda _: source.git_blob)
     record = import_weights(path.rename(tmp_path / "download.mat"))
     assert record.name == entry.name
     loaded, found = load_network(entry.feature, "auto", DOAP)
@@ -342,7 +342,7 @@ def test_hosted_liberty_st_is_recognised_as_the_hpatches_network(
     path = write(tmp_path / wrong.file, net)
     blob = git_blob_id(path)
     monkeypatch.setattr(
-        "featplug.weights.reading.git_blob_id",
+        "featplug.weights.verification.git_blob_id",
         lambda file: right.git_blob if git_blob_id(file) == blob else git_blob_id(file),
     )
     message = (

@@ -8,7 +8,11 @@ import numpy as np
 import pytest
 
 from featplug.metrics.poses import camera_centres, model_poses
-from pipelines.datasets.reference import holds_reference_poses, read_reference_poses, reference_unit
+from pipelines.datasets.true_poses import (
+    holds_reference_poses,
+    read_reference_poses,
+    reference_unit,
+)
 from tests.scenes.synthetic import SyntheticScene
 
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from featplug import __version__
-from featplug.utils import doctor
-from featplug.utils.doctor import diagnose
+from featplug.cli import doctor
+from featplug.cli.doctor import diagnose
 
 
 def texts(topic: str, level: str | None = None) -> str:
