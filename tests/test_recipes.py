@@ -32,7 +32,8 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(REPOSITORY / folder, tree / folder, ignore=ignored)
     (tree / "weights").symlink_to(REPOSITORY / "weights")
-    shutil.copy(REPOSITORY / "pyproject.toml", tree)
+    for file in ("pyproject.toml", "constraints.txt"):
+        shutil.copy(REPOSITORY / file, tree)
     for path, code in recipe_files().items():
         assert not (tree / path).exists()
         (tree / path).write_text(code, "utf-8")
