@@ -282,6 +282,14 @@ class Matcher(_Configurable):
         return {key: value[None] for key, value in self.match_pair(*sides).items()}
 
 
+def select_keypoints(features: Mapping[str, Tensor], keep: Tensor | slice) -> dict[str, Tensor]:
+    """Return a matcher's input for some keypoints; what is of the whole image stays."""
+    return {
+        key: value[..., keep] if key in ("descriptors", *KEYPOINT_LAST_KEYS) else value
+        for key, value in features.items()
+    }
+
+
 def check_features(
     features: Mapping[str, Tensor], image_size: tuple[int, int], source: str
 ) -> None:

@@ -162,14 +162,7 @@ class Stages:
     def retrieve(
         self, features: Features, num_matched: int, queries: Sequence[str], database: Sequence[str]
     ) -> list[Pair]:
-        """Pair each query with the database images that look most like it.
-
-        Args:
-            features: features of the images.
-            num_matched: number of database images for a query.
-            queries: images that have features.
-            database: images that have features; none is paired with itself.
-        """
+        """Pair each query with other database images that look most like it."""
         extraction = self.options.extraction
         self.retrieval = described = global_descriptors(
             self.options.retrieval,

@@ -12,7 +12,7 @@ from torch import Tensor
 from benchmarks.choices import KeypointOptions
 from benchmarks.matching.image_pairs import PairSet
 from featplug.api import Matches, found_matches
-from featplug.base import KEYPOINT_LAST_KEYS, Matcher, choose_device
+from featplug.base import Matcher, choose_device, select_keypoints
 from featplug.io.h5file import OtherContentsError
 from featplug.io.store import FeatureReader
 from featplug.methods import build_matcher, feature_conf, matcher_conf
@@ -130,11 +130,7 @@ class FeaturePair:
 def _columns(image: ImageFeatures, keep: np.ndarray) -> dict[str, Tensor]:
     if np.array_equal(keep, np.arange(len(image.keypoints))):
         return image.tensors
-    columns = torch.from_numpy(keep)
-    return {
-        key: value[..., columns] if key in ("descriptors", *KEYPOINT_LAST_KEYS) else value
-        for key, value in image.tensors.items()
-    }
+    return select_keypoints(image.tensors, torch.from_numpy(keep))
 
 
 class PairReader(FeatureReader):

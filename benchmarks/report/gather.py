@@ -93,11 +93,6 @@ def make_report(
 
     A picture or model that cannot be read becomes a problem of the report.
 
-    Args:
-        runs: folders of runs, or folders that contain some.
-        compared: folders of two runs to compare, which are also in the tables.
-        title: title of the page.
-
     Raises:
         FileNotFoundError: a folder does not exist.
         ValueError: nothing can be reported or compared.

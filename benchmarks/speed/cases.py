@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from benchmarks.speed.measure import CaseName, Measurement, Sample, Setup, Step, measure_step
 from featplug.api import load
-from featplug.base import KEYPOINT_LAST_KEYS, Matcher, choose_device
+from featplug.base import KEYPOINT_LAST_KEYS, Matcher, choose_device, select_keypoints
 from featplug.colmap.mapping import log_to_file
 from featplug.io.images import list_images, load_image
 from featplug.io.metric_table import with_units
@@ -196,11 +196,9 @@ def _over_keypoints(setup: Setup, matcher: nn.Module, counts: tuple[int, ...]) -
 def _pair(sides: Sequence[Mapping[str, Tensor]], num: int) -> dict[str, Tensor]:
     """Return a matcher's input with the first keypoints of each image."""
     return {
-        f"{key}{i}": (
-            value[..., :num].contiguous() if key in ("descriptors", *KEYPOINT_LAST_KEYS) else value
-        )[None]
+        f"{key}{i}": value.contiguous()[None]
         for i, side in enumerate(sides)
-        for key, value in side.items()
+        for key, value in select_keypoints(side, slice(num)).items()
     }
 
 

@@ -30,13 +30,7 @@ class VerificationSummary:
 def create_database(
     database_path: Path, image_dir: Path, names: Sequence[str], camera: CameraOptions
 ) -> None:
-    """Make a new database with the cameras and images.
-
-    Args:
-        database_path: replaced where it exists.
-        image_dir: folder of the images; only their sizes and EXIF data are read.
-        names: images to import.
-        camera: how cameras are made.
+    """Make a database, or replace it, with images, whose sizes and EXIF data are read, and cameras.
 
     Raises:
         ValueError: the camera options do not fit COLMAP, or an image could not be imported.
@@ -145,15 +139,9 @@ def import_matches(database_path: Path, pairs: Sequence[Pair], matches: MatchRea
 def verify_matches(
     database_path: Path, pairs: Sequence[Pair], seed: int, max_error: float = 4.0
 ) -> VerificationSummary:
-    """Verify the matches of all pairs with epipolar geometry or a homography.
+    """Verify matches by epipolar geometry or a homography, with errors of up to some pixels.
 
     COLMAP sets each two-view geometry's ``config``, without which pycolmap 4.2 silently drops it.
-
-    Args:
-        database_path: a database with matches; gets the two-view geometries.
-        pairs: the pairs to verify.
-        seed: seed of RANSAC.
-        max_error: largest error of an inlier, in pixels.
 
     Raises:
         ValueError: no pair was verified.

@@ -69,13 +69,7 @@ class ScanLocalizerOptions:
 def images_with_matches(
     retrieved: Mapping[str, Sequence[str]], matches: MatchReader, options: ScanLocalizerOptions
 ) -> list[str]:
-    """List the database images that a query has enough matches with; other scans are not needed.
-
-    Args:
-        retrieved: query name to the database images that it was matched with.
-        matches: matches of these pairs; unmatched pairs are ignored.
-        options: number of matches that is enough.
-    """
+    """List the database images that a query has enough matches with; other scans are not needed."""
     pairs = ((query, name) for query, names in retrieved.items() for name in names)
     usable = (
         pair[1]

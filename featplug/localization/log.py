@@ -52,9 +52,7 @@ class LocalizationLog:
     def write(self, folder: Path, files: Mapping[str, Path]) -> None:
         """Write the logs as JSON, and as hloc's pickle where it has entries.
 
-        Args:
-            folder: folder of the logs.
-            files: features, matches and pairs of the queries, under hloc's names.
+        ``files`` are features, matches and pairs of the queries, under hloc's names.
         """
         plain = {key: str(path) for key, path in files.items()}
         entries = {name: self.entries[name] for name in self.names}

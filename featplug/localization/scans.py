@@ -72,12 +72,7 @@ class ScanPointWriter(H5Writer):
         return group.attrs["num_points"] == 0 and len(group["points3D"]) > 0
 
     def write(self, name: str, points3d: np.ndarray, fingerprint: str) -> None:
-        """Write the points of one image's keypoints and flush.
-
-        Args:
-            name: the image's name.
-            points3d: N×3 in the scan's frame, NaN for none.
-            fingerprint: fingerprint of the scan, by :func:`featplug.io.artifact.file_fingerprint`.
+        """Write the points of one image's keypoints, N×3 in the scan's frame or NaN, and flush.
 
         Raises:
             ValueError: the disk is nearly full.

@@ -40,14 +40,7 @@ def verify_pairs(
 ) -> VerificationSummary:
     """Write a database with cameras, keypoints, matches and two-view geometries.
 
-    Args:
-        database: the database, replaced where it exists; ``colmap.log`` is next to it.
-        image_dir: folder of the images, whose sizes and EXIF data are read.
-        names: images with features.
-        features: feature file.
-        matches: match file.
-        pairs: pairs in the match file.
-        options: cameras and verification.
+    An existing database is replaced; ``colmap.log`` is written next to it.
 
     Raises:
         FileNotFoundError: a file does not exist.

@@ -46,10 +46,6 @@ def source_commit() -> str | None:
 def known_problems(versions: Mapping[str, str], environment: Mapping[str, str]) -> list[str]:
     """List the versions and settings that are known not to work, or not together.
 
-    Args:
-        versions: by distribution, as :func:`installed_versions` returns them.
-        environment: the environment variables.
-
     Returns:
         One sentence for each, with the remedy.
     """

@@ -63,13 +63,7 @@ def hash_source(path: Path, metadata: Mapping[str, str]) -> Hashes:
 
 
 def check_known(path: Path, entry: RegistryEntry | None, file: str, hashes: Hashes) -> None:
-    """Check that a file has the hash that the registry has for it.
-
-    Args:
-        path: the file.
-        entry: its registry entry, if known.
-        file: name of the authors' file that it is or was converted from.
-        hashes: hashes of the authors' file.
+    """Check that the authors' file ``file``, or one made from it, has the registry's hash.
 
     Raises:
         ValueError: it is damaged, only half downloaded, or another version.
@@ -96,11 +90,7 @@ def recognise(
 ) -> list[RegistryEntry]:
     """List the entries that a file to import may belong to: one, where name or hash decide.
 
-    Args:
-        file: the file.
-        source_file: name of the authors' file that it is or was converted from.
-        hashes: hashes of the authors' file.
-        name: the entry that the user names.
+    ``source_file`` is the authors' file that it was made from, and ``hashes`` are that file's.
 
     Raises:
         ValueError: the file is another entry's, or the entry does not exist or is not imported.
