@@ -29,6 +29,7 @@ from featplug.io.exchange.transfer import (
     ALL,
     FoundImage,
     FoundMatches,
+    ImportFiles,
     Selection,
     Transfer,
     check_replaceable,
@@ -136,13 +137,7 @@ def export_database(
 
 
 def import_database(
-    database: Path,
-    features: Path,
-    matches: Path | None = None,
-    *,
-    inliers: bool = False,
-    descriptors: bool = True,
-    overwrite: bool = False,
+    database: Path, files: ImportFiles, *, inliers: bool = False, descriptors: bool = True
 ) -> Transfer:
     """Read a COLMAP database into files that hloc reads.
 
@@ -150,11 +145,9 @@ def import_database(
 
     Args:
         database: the database.
-        features: feature file to write.
-        matches: match file to write; none by default.
+        files: files to write.
         inliers: read only the matches that COLMAP has verified.
         descriptors: read descriptors, too; SIFT's bytes become float32 of unit length.
-        overwrite: replace the files.
 
     Raises:
         FileExistsError: one of the files exists.
@@ -164,7 +157,7 @@ def import_database(
     """
     database = Path(database)
     _check_database(database)
-    transfer = Transfer(Path(features))
+    transfer = Transfer(Path(files.features))
     with _quiet(), pycolmap.Database.open(str(database)) as opened:
         if not opened.num_keypoints():
             raise ValueError(f"{database} has no keypoints.")
@@ -181,7 +174,7 @@ def import_database(
                 yield FoundImage(image.name, found, (camera.width, camera.height))
 
         found_matches = _read_matches(opened, inliers, database)
-        return import_found("colmap", transfer, images(), matches, found_matches, overwrite)
+        return import_found("colmap", files, transfer, images(), found_matches)
 
 
 def _check_database(path: Path) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from featplug.io.artifact import file_fingerprint
 from featplug.io.exchange.transfer import (
     FoundImage,
+    ImportFiles,
     Selection,
     Transfer,
     clear_files,
@@ -111,7 +112,7 @@ def import_archives(
         )
         for name in present
     )
-    return import_found("d2net", transfer, images, overwrite=overwrite)
+    return import_found("d2net", ImportFiles(features, overwrite=overwrite), transfer, images)
 
 
 def read_archive(path: Path) -> dict[str, np.ndarray]:

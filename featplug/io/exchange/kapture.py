@@ -21,6 +21,7 @@ from featplug.io.exchange.transfer import (
     ALL,
     FoundImage,
     FoundMatches,
+    ImportFiles,
     Selection,
     Transfer,
     clear_files,
@@ -108,21 +109,14 @@ def export_kapture(
 
 
 def import_kapture(
-    kapture: Path,
-    features: Path,
-    matches: Path | None = None,
-    *,
-    feature_type: str | None = None,
-    overwrite: bool = False,
+    kapture: Path, files: ImportFiles, *, feature_type: str | None = None
 ) -> Transfer:
     """Read a kapture folder into files that hloc reads.
 
     Args:
         kapture: the folder, which holds sensors and reconstruction.
-        features: feature file to write; images without keypoints are reported as skipped.
-        matches: match file to write; none by default.
+        files: files to write.
         feature_type: kapture's name for the features, where the folder has several.
-        overwrite: replace the files.
 
     Raises:
         FileExistsError: one of the files exists.
@@ -135,7 +129,7 @@ def import_kapture(
     feature_type = _choose_type(keypoint_root, feature_type)
     keypoints = _ArrayFolder.open(keypoint_root / feature_type)
     described = _described_by(folder / "reconstruction" / "descriptors", feature_type)
-    transfer = Transfer(Path(features))
+    transfer = Transfer(Path(files.features))
     present = images_with_files(sorted(sizes), keypoints.path, transfer)
 
     def read(name: str) -> FoundImage:
@@ -145,7 +139,7 @@ def import_kapture(
         return FoundImage(name, found, sizes[name])
 
     found_matches = _read_matches(folder / "reconstruction" / "matches" / feature_type)
-    return import_found("kapture", transfer, map(read, present), matches, found_matches, overwrite)
+    return import_found("kapture", files, transfer, map(read, present), found_matches)
 
 
 @dataclass(frozen=True)

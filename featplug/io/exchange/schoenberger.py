@@ -21,6 +21,7 @@ from featplug.io.exchange.transfer import (
     ALL,
     FoundImage,
     FoundMatches,
+    ImportFiles,
     Selection,
     Transfer,
     clear_files,
@@ -119,20 +120,12 @@ def export_dataset(
     return transfer
 
 
-def import_dataset(
-    dataset: Path,
-    features: Path,
-    matches: Path | None = None,
-    *,
-    overwrite: bool = False,
-) -> Transfer:
+def import_dataset(dataset: Path, files: ImportFiles) -> Transfer:
     """Read the .bin files of the local feature evaluation benchmark into files that hloc reads.
 
     Args:
         dataset: folder of the data set, with keypoints and the images, whose sizes are read.
-        features: feature file to write; images without keypoints are reported as skipped.
-        matches: match file to write; none by default.
-        overwrite: replace the files.
+        files: files to write.
 
     Raises:
         FileExistsError: one of the files exists.
@@ -140,13 +133,13 @@ def import_dataset(
         ValueError: a file is cut off, or matches keypoints or images that do not exist.
     """
     folder = Path(dataset)
-    transfer = Transfer(Path(features))
+    transfer = Transfer(Path(files.features))
     present = images_with_files(
         list_images(folder / "images"), lambda name: folder / "keypoints" / f"{name}.bin", transfer
     )
     images = (_read_image(folder, name) for name in present)
     found_matches = _read_matches(folder / "matches")
-    return import_found("schoenberger", transfer, images, matches, found_matches, overwrite)
+    return import_found("schoenberger", files, transfer, images, found_matches)
 
 
 def _read_image(folder: Path, name: str) -> FoundImage:

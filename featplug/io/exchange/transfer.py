@@ -205,17 +205,28 @@ class FoundImage:
     """Fingerprint of the image file, where that exists."""
 
 
+@dataclass(frozen=True)
+class ImportFiles:
+    """Files that an import writes, which hloc reads."""
+
+    features: Path
+    """Feature file to write; images without keypoints are reported as skipped."""
+    matches: Path | None = None
+    """Match file to write; none by default."""
+    overwrite: bool = False
+    """Replace the files."""
+
+
 FoundMatches = tuple[Pair, np.ndarray, np.ndarray | None, Path]
 """A pair, its matches K×2, their scores K (1 if None), and the file that they were read from."""
 
 
 def import_found(
     source: str,
+    files: ImportFiles,
     transfer: Transfer,
     images: Iterable[FoundImage],
-    matches: Path | None = None,
     found_matches: Iterable[FoundMatches] = (),
-    overwrite: bool = False,
 ) -> Transfer:
     """Write what is read from another format into a feature file and a match file.
 
@@ -223,22 +234,20 @@ def import_found(
 
     Args:
         source: name of the format, kept in the files.
-        transfer: path of the feature file; counts what is written, and lists what is left out.
+        files: the feature file and the match file to write.
+        transfer: counts what is written, and lists what is left out.
         images: the images, read one by one.
-        matches: the match file; none is written by default.
         found_matches: the matches, read pair by pair after the images.
-        overwrite: replace files of ours.
 
     Raises:
         FileExistsError: one of the files exists already.
         ValueError: a file to replace is something else, an image has not one descriptor or score
             for each keypoint, or matches are of unknown images or keypoints.
     """
-    check_replaceable(transfer.path, overwrite)
-    if matches is not None:
-        check_replaceable(Path(matches), overwrite)
+    for path in filter(None, (files.features, files.matches)):
+        check_replaceable(Path(path), files.overwrite)
     conf = {"imported_from": source}
-    file = FeatureWriter(transfer.path, Provenance("features", conf), overwrite)
+    file = FeatureWriter(transfer.path, Provenance("features", conf), files.overwrite)
     with _removed_on_failure(file) as writer:
         for image in images:
             num = len(image.features["keypoints"])
@@ -250,12 +259,12 @@ def import_found(
                     )
             writer.write(image.name, image.features, image.size, 1.0, image.fingerprint)
             transfer.counts[image.name] = num
-    if matches is not None:
+    if files.matches is not None:
         inputs: dict[str, str | None] = dict.fromkeys(
             ("features", "features_ref"), file.provenance.file_id
         )
         match_file = MatchWriter(
-            Path(matches), Provenance("matches", conf, inputs=inputs), overwrite
+            Path(files.matches), Provenance("matches", conf, inputs=inputs), files.overwrite
         )
         with _removed_on_failure(match_file) as match_writer:
             for pair, indices, scores, path in found_matches:

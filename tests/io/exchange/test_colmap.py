@@ -16,7 +16,7 @@ from featplug.colmap.database import create_database, image_ids
 from featplug.colmap.mapping import incremental_mapping
 from featplug.io.artifact import Provenance
 from featplug.io.exchange.colmap import DatabaseOptions, export_database, import_database
-from featplug.io.exchange.transfer import Selection
+from featplug.io.exchange.transfer import ImportFiles, Selection
 from featplug.io.store import FeatureReader, FeatureWriter, MatchReader, MatchWriter
 from featplug.metrics.poses import reconstruction_statistics
 from tests.io.exchange.conftest import (
@@ -69,7 +69,7 @@ def test_there_and_back(photographs: MatchedImages, tmp_path: Path) -> None:
     database, features, matches = (tmp_path / n for n in ("database.db", "feats.h5", "matches.h5"))
     arguments = database, photographs.features, photographs.folder / "images", photographs.matches
     export_database(*arguments, options=DatabaseOptions(descriptors="sift", verify=False))
-    transfer = import_database(database, features, matches)
+    transfer = import_database(database, ImportFiles(features, matches))
     assert transfer.num_matches == 15
     assert not transfer.skipped
     keys = ("keypoints", "scales", "oris", "descriptors")
@@ -93,7 +93,7 @@ def test_descriptors_of_any_kind_come_back_exactly(
     export_database(
         database, path, photographs.folder / "images", options=DatabaseOptions(descriptors="float")
     )
-    import_database(database, features)
+    import_database(database, ImportFiles(features))
     with FeatureReader(features) as reader:
         for name in NAMES:
             found = reader.read(name)["descriptors"]
@@ -138,7 +138,7 @@ def test_the_database_is_reconstructed_and_its_inliers_come_back(
     )
     assert reconstruction_statistics(model).mean_reprojection_error < 0.01
     features, matches = tmp_path / "feats.h5", tmp_path / "matches.h5"
-    import_database(database, features, matches, inliers=True)
+    import_database(database, ImportFiles(features, matches), inliers=True)
     with pycolmap.Database.open(str(database)) as opened:
         num_inliers = sum(opened.read_two_view_geometry_num_inliers()[1])
     with MatchReader(matches) as ours, MatchReader(scene.matches) as theirs:
@@ -165,7 +165,7 @@ def test_affine_and_absent_keypoints_are_read(photographs: MatchedImages, tmp_pa
     with pycolmap.Database.open(str(database)) as opened:
         opened.write_keypoints(ids["b.png"], row)
         opened.write_keypoints(ids["db/a.png"], np.zeros((0, 4), np.float32))
-    transfer = import_database(database, features)
+    transfer = import_database(database, ImportFiles(features))
     assert list(transfer.skipped) == ["query/night/c.png"]
     with FeatureReader(features) as reader:
         assert reader.names() == ["b.png", "db/a.png"]
@@ -184,7 +184,7 @@ def test_several_matches_of_a_keypoint_become_one(
     with pycolmap.Database.open(str(database)) as opened:
         rows = np.array([[3, 7], [3, 8], [4, 8]], np.uint32)
         opened.write_matches(ids["b.png"], ids["db/a.png"], rows)
-    transfer = import_database(database, features, matches)
+    transfer = import_database(database, ImportFiles(features, matches))
     assert "1 of 3 matches of 'b.png' and 'db/a.png'" in transfer.skipped["b.png db/a.png"]
     with MatchReader(matches) as reader:
         assert reader.read("b.png", "db/a.png")[0].tolist() == [[3, 7], [4, 8]]
@@ -198,7 +198,7 @@ def test_matches_of_other_features_are_named(photographs: MatchedImages, tmp_pat
         opened.write_matches(ids["b.png"], ids["db/a.png"], np.array([[2, 30]], np.uint32))
     features, matches = tmp_path / "feats.h5", tmp_path / "matches.h5"
     with pytest.raises(ValueError, match=r"database.db matches keypoint 2 of 'b.png' with 30 of"):
-        import_database(database, features, matches)
+        import_database(database, ImportFiles(features, matches))
     assert not matches.exists()
     fewer = {name: random_features(3, i) for i, name in enumerate(NAMES)}
     path = write_feature_file(tmp_path / "fewer.h5", fewer)
@@ -298,20 +298,20 @@ def test_descriptors_of_unknown_meaning_are_refused(
         else:
             opened.write_descriptors(image_id, data)
     with pytest.raises(ValueError, match=r"'b.png' .* have 61 bytes each"):
-        import_database(database, features)
+        import_database(database, ImportFiles(features))
     assert not features.exists()
-    assert import_database(database, features, descriptors=False).num_images == 3
+    assert import_database(database, ImportFiles(features), descriptors=False).num_images == 3
 
 
 def test_an_empty_database_is_told(tmp_path: Path) -> None:
     path = tmp_path / "database.db"
     pycolmap.Database.open(str(path)).close()
     with pytest.raises(ValueError, match=r"database.db has no keypoints"):
-        import_database(path, tmp_path / "feats.h5")
+        import_database(path, ImportFiles(tmp_path / "feats.h5"))
     other = tmp_path / "other.db"
     connection = sqlite3.connect(other)
     connection.execute("CREATE TABLE songs (title TEXT)")
     connection.commit()
     connection.close()
     with pytest.raises(ValueError, match=r"other.db is no COLMAP database"):
-        import_database(other, tmp_path / "feats.h5")
+        import_database(other, ImportFiles(tmp_path / "feats.h5"))

@@ -10,6 +10,7 @@ import pytest
 
 from featplug.cli.program import PROGRAM
 from featplug.io.exchange.kapture import KaptureOptions, export_kapture, import_kapture
+from featplug.io.exchange.transfer import ImportFiles
 from featplug.io.store import FeatureReader, MatchReader
 from tests.io.exchange.conftest import (
     NAMES,
@@ -64,7 +65,7 @@ def test_the_folder_is_as_the_format_says(photographs: MatchedImages, exported: 
 
 def test_there_and_back(photographs: MatchedImages, exported: Path, tmp_path: Path) -> None:
     features, matches = tmp_path / "back.h5", tmp_path / "back-matches.h5"
-    transfer = import_kapture(exported, features, matches)
+    transfer = import_kapture(exported, ImportFiles(features, matches))
     assert (transfer.num_images, transfer.num_pairs) == (3, 2)
     keys = ("keypoints", "scales", "oris", "descriptors")
     assert_same_features(features, photographs.features, keys, atol=1e-4)
@@ -85,8 +86,8 @@ def test_features_join_a_kapture_that_is_there(
     export_kapture(exported, path, options=KaptureOptions(feature_type="d2net"))
     assert sensors.read_text() == listed
     with pytest.raises(ValueError, match="several types of keypoints, d2net, featplug"):
-        import_kapture(exported, tmp_path / "back.h5")
-    import_kapture(exported, tmp_path / "back.h5", feature_type="d2net")
+        import_kapture(exported, ImportFiles(tmp_path / "back.h5"))
+    import_kapture(exported, ImportFiles(tmp_path / "back.h5"), feature_type="d2net")
     with FeatureReader(tmp_path / "back.h5") as reader:
         found = reader.read("db/a.png")
         np.testing.assert_allclose(found["keypoints"], plain["db/a.png"]["keypoints"], atol=1e-5)

@@ -18,7 +18,7 @@ from featplug.io.exchange.schoenberger import (
     read_matrix,
     write_matrix,
 )
-from featplug.io.exchange.transfer import Selection
+from featplug.io.exchange.transfer import ImportFiles, Selection
 from featplug.io.store import FeatureReader, MatchReader, MatchWriter
 from tests.io.exchange.conftest import (
     NAMES,
@@ -70,7 +70,7 @@ def test_there_and_back(tmp_path: Path, dimensions: int) -> None:
     scene = write_flat_dataset(tmp_path, dimensions)
     export_dataset(tmp_path, scene.features, scene.matches)
     features, matches = tmp_path / "back.h5", tmp_path / "back-matches.h5"
-    transfer = import_dataset(tmp_path, features, matches)
+    transfer = import_dataset(tmp_path, ImportFiles(features, matches))
     assert (transfer.num_keypoints, transfer.num_matches) == (10, 3)
     keys = ("keypoints", "scales", "oris", "descriptors")
     with FeatureReader(scene.features) as reader:
@@ -91,7 +91,7 @@ def test_sub_folders_hold_features_but_no_matches(
     assert read_matrix(
         tmp_path / "keypoints" / "query" / "night" / "c.png.bin", np.dtype("<f4")
     ).shape == (0, 4)
-    import_dataset(tmp_path, tmp_path / "back.h5")
+    import_dataset(tmp_path, ImportFiles(tmp_path / "back.h5"))
     with FeatureReader(tmp_path / "back.h5") as reader:
         assert reader.names() == NAMES
 
@@ -108,7 +108,7 @@ def test_features_without_frames_have_scale_and_orientation_0(tmp_path: Path) ->
     frames = read_matrix(tmp_path / "keypoints" / "0000.png.bin", np.dtype("<f4"))
     assert frames.shape == (5, 4)
     assert not frames[:, 2:].any()
-    import_dataset(tmp_path, tmp_path / "back.h5")
+    import_dataset(tmp_path, ImportFiles(tmp_path / "back.h5"))
     with FeatureReader(tmp_path / "back.h5") as reader:
         assert set(reader.read("0000.png")) == {"keypoints", "descriptors", "image_size"}
     assert scene.matches.exists()
@@ -139,10 +139,10 @@ def test_matches_that_do_not_fit_are_named(tmp_path: Path) -> None:
     write_matrix(path, np.array([[0, 1], [2, 5]]))
     features, matches = tmp_path / "back.h5", tmp_path / "back-matches.h5"
     with pytest.raises(ValueError, match=r"0001.png.bin matches keypoint 2 of '0000.png' with 5"):
-        import_dataset(tmp_path, features, matches)
+        import_dataset(tmp_path, ImportFiles(features, matches))
     path.rename(path.with_name("0000.png---0002.png.bin"))
     with pytest.raises(ValueError, match=r"has matches of '0002.png', which has no keypoints"):
-        import_dataset(tmp_path, features, matches, overwrite=True)
+        import_dataset(tmp_path, ImportFiles(features, matches, overwrite=True))
 
 
 def test_an_earlier_export_is_replaced_only_when_asked(
@@ -164,8 +164,8 @@ def test_an_earlier_export_is_replaced_only_when_asked(
 def test_images_without_keypoints_are_told(tmp_path: Path) -> None:
     scene = write_flat_dataset(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"None of the 2 images has keypoints"):
-        import_dataset(tmp_path, tmp_path / "back.h5")
+        import_dataset(tmp_path, ImportFiles(tmp_path / "back.h5"))
     (tmp_path / "list.txt").write_text("0001.png")
     export_dataset(tmp_path, scene.features, selection=Selection(tmp_path / "list.txt"))
-    transfer = import_dataset(tmp_path, tmp_path / "back.h5")
+    transfer = import_dataset(tmp_path, ImportFiles(tmp_path / "back.h5"))
     assert list(transfer.skipped) == ["0000.png"]
