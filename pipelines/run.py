@@ -19,13 +19,18 @@ from featplug.stages.shared_options import NetworkOptions
 
 
 @dataclass(frozen=True)
-class FeatureOptions(NetworkOptions):
-    """Options of features: their name, network and file."""
+class _NamedFeature:
+    """A base of its own, so that ``--help`` shows the feature before its options."""
 
     feature: str = "sift"
-    """Name of the feature."""
+    """Name of the feature; `featplug list` shows them all."""
     features: Path | None = None
     """Feature file to use instead of extracting, such as one of hloc's; needs --matcher."""
+
+
+@dataclass(frozen=True)
+class FeatureOptions(NetworkOptions, _NamedFeature):
+    """Options of features: their name, network and file."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,65 +9,55 @@ from typing import Any
 
 import pytest
 
-from featplug.methods import (
-    build_extractor,
-    build_global_extractor,
-    build_matcher,
-    feature_conf,
-    features,
-    matcher_conf,
-    matchers,
-    retrieval,
-    retrieval_conf,
-)
+from featplug import methods
 
 
 def test_every_output_is_its_own_and_ours() -> None:
-    tables = (features, matchers, retrieval)
+    tables = (methods.features, methods.matchers, methods.retrieval)
     outputs = [conf["output"] for table in tables for conf in table.values()]
     assert len(set(outputs)) == len(outputs)
     assert all("featplug" in output for output in outputs)
-    assert all(conf["matcher"] in matchers for conf in features.values())
+    assert all(conf["matcher"] in methods.matchers for conf in methods.features.values())
 
 
 def test_keypoints_of_another_conf_are_read_as_that_conf_says() -> None:
-    conf = feature_conf("lisrd+d2net")
+    conf = methods.feature_conf("lisrd+d2net")
     assert conf["model"]["name"] == "lisrd"
-    assert conf["model"]["detector"] == features["d2net"]["model"]
-    assert conf["preprocessing"] == features["d2net"]["preprocessing"]
+    assert conf["model"]["detector"] == methods.features["d2net"]["model"]
+    assert conf["preprocessing"] == methods.features["d2net"]["preprocessing"]
     assert conf["output"] == "feats-featplug-lisrd+d2net"
     assert conf["matcher"] == "lisrd"
     assert (
-        feature_conf("doap+contextdesc+d2net")["model"]["detector"]["detector"]
-        == (features["d2net"]["model"])
+        methods.feature_conf("doap+contextdesc+d2net")["model"]["detector"]["detector"]
+        == (methods.features["d2net"]["model"])
     )
     conf["model"]["detector"]["name"] = "mine"
-    assert feature_conf("lisrd+d2net")["model"]["detector"]["name"] == "d2net"  # a copy
+    assert methods.feature_conf("lisrd+d2net")["model"]["detector"]["name"] == "d2net"  # a copy
 
 
 def test_unknown_names_are_named() -> None:
     with pytest.raises(ValueError, match=r"'surf'.*sift, .*, mtldesc"):
-        feature_conf("surf")
+        methods.feature_conf("surf")
     with pytest.raises(ValueError, match="'surf'"):
-        feature_conf("lisrd+surf")
+        methods.feature_conf("lisrd+surf")
     with pytest.raises(ValueError, match=r"d2net.*lisrd, .*contextdesc"):
-        feature_conf("d2net+sift")
+        methods.feature_conf("d2net+sift")
     with pytest.raises(ValueError, match=r"'flann'.*NN-mutual"):
-        matcher_conf("flann")
+        methods.matcher_conf("flann")
 
 
 @pytest.mark.parametrize(
     ("look_up", "name", "meant"),
     [
-        (feature_conf, "mtldsc", "mtldesc"),
-        (feature_conf, "SIFT", "sift"),
-        (feature_conf, "lisrd+d2-net", "d2net"),
-        (matcher_conf, "nn_mutual", "NN-mutual"),
-        (retrieval_conf, "netvald", "netvlad"),
-        (build_extractor, {"name": "contextdec"}, "contextdesc"),
-        (build_matcher, {"name": "nearest_neighbour"}, "nearest_neighbor"),
-        (build_global_extractor, {"name": "netvlat"}, "netvlad"),
-        (build_extractor, {"name": "sift", "max_keypoint": 3}, "max_keypoints"),
+        (methods.feature_conf, "mtldsc", "mtldesc"),
+        (methods.feature_conf, "SIFT", "sift"),
+        (methods.feature_conf, "lisrd+d2-net", "d2net"),
+        (methods.matcher_conf, "nn_mutual", "NN-mutual"),
+        (methods.retrieval_conf, "netvald", "netvlad"),
+        (methods.build_extractor, {"name": "contextdec"}, "contextdesc"),
+        (methods.build_matcher, {"name": "nearest_neighbour"}, "nearest_neighbor"),
+        (methods.build_global_extractor, {"name": "netvlat"}, "netvlad"),
+        (methods.build_extractor, {"name": "sift", "max_keypoint": 3}, "max_keypoints"),
     ],
 )
 def test_the_closest_name_is_suggested(
@@ -79,7 +69,7 @@ def test_the_closest_name_is_suggested(
 
 def test_a_class_that_is_no_method_is_rejected() -> None:
     for name in ("pathlib:Path", "featplug.matchers.lisrd:LISRDMatcher", "pathlib:Paths", "vlad"):
-        build = build_global_extractor if name == "vlad" else build_extractor
+        build = methods.build_global_extractor if name == "vlad" else methods.build_extractor
         with pytest.raises(ValueError, match=f"{name}.*featplug.base"):
             build({"name": name})
 
