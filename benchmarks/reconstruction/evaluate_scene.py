@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.choices import FAILURES, problem_of, start_run
+from benchmarks.reconstruction.kept_models import map_or_reuse, matching_costs
 from benchmarks.reconstruction.match_pictures import draw_pairs, quartile_pairs
 from benchmarks.reconstruction.options import ReconstructionOptions, of_seed
-from benchmarks.reconstruction.reuse import map_or_reuse, matching_costs
 from benchmarks.reconstruction.scenes import Scene, find_scene
 from benchmarks.record import Picture, Problem, Row, Run, write_run
 from featplug.cli.command_line import leave_config

@@ -15,7 +15,7 @@ import numpy as np
 import pycolmap
 import pytest
 
-from benchmarks.reconstruction import reuse
+from benchmarks.reconstruction import kept_models
 from benchmarks.reconstruction.__main__ import main
 from benchmarks.reconstruction.evaluate_scene import run_benchmark
 from benchmarks.reconstruction.options import ReconstructionOptions
@@ -62,7 +62,7 @@ def mapped(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         seeds.append(options.seed)
         raise ValueError("mapped again")
 
-    monkeypatch.setattr(reuse, "map_scene", fail)
+    monkeypatch.setattr(kept_models, "map_scene", fail)
     return seeds
 
 

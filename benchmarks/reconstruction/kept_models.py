@@ -1,4 +1,4 @@
-"""The reuse of an earlier run's models, and the cost of the stages before them.
+"""Models that an earlier run kept, and the cost of the stages before them.
 
 Features and matches check their own files (:mod:`featplug.io.h5file`).
 """
