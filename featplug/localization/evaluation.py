@@ -135,7 +135,7 @@ def recall_table(
     lines = _lines(rows, heads)
     for condition, thresholds in rules.older.items():
         if row := recalls(condition, thresholds):
-            heads = [f"as papers until {rules.until}", *_heads(thresholds)]
+            heads = [f"thresholds until {rules.until}", *_heads(thresholds)]
             lines += _lines([[condition, *row]], heads)
     return lines
 

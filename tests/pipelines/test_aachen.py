@@ -54,7 +54,7 @@ def outputs(aachen_room: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     assert run.returncode == 0, run.stderr
     assert re.search(r"day +2 of 2 +100.0 % +100.0 % +100.0 %", run.stdout)
     assert "0.25 m, 2°" in run.stdout
-    assert re.search(r"thresholds before 2020 +0.5 m, 2° +1 m, 5° +5 m, 10°", run.stdout)
+    assert re.search(r"thresholds until 2020 +0.5 m, 2° +1 m, 5° +5 m, 10°", run.stdout)
     return folder
 
 
