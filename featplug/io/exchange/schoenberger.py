@@ -17,19 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from featplug.io.artifact import file_fingerprint
-from featplug.io.exchange.transfer import (
-    ALL,
-    FoundImage,
-    FoundMatches,
-    ImportFiles,
-    Selection,
-    Transfer,
-    clear_files,
-    descriptor_rows,
-    export_matches,
-    images_with_files,
-    import_found,
-)
+from featplug.io.exchange import transfer as exchange
 from featplug.io.files import write_whole
 from featplug.io.images import check_name, list_images, read_image_size
 from featplug.io.pair_lists import Pair
@@ -76,10 +64,10 @@ def export_dataset(
     output: Path,
     features: Path,
     matches: Path | None = None,
-    selection: Selection = ALL,
+    selection: exchange.Selection = exchange.ALL,
     descriptors: bool = True,
     overwrite: bool = False,
-) -> Transfer:
+) -> exchange.Transfer:
     """Write the .bin files of the local feature evaluation benchmark (Schönberger et al. 2017).
 
     Args:
@@ -96,31 +84,31 @@ def export_dataset(
             benchmark's match files cannot carry a name.
     """
     folder = Path(output)
-    transfer = Transfer(folder)
+    transfer = exchange.Transfer(folder)
     with FeatureReader(features) as reader:
         names = selection.names(reader)
         if matches is not None:
             _check_match_names(names)
         for kind in ("keypoints", "descriptors", "matches"):
-            clear_files(folder / kind, ".bin", overwrite)
+            exchange.clear_files(folder / kind, ".bin", overwrite)
         for name in names:
             datasets = reader.read(name, ("keypoints", "scales", "oris", "descriptors"))
             frames = sift_frames(datasets)
             frames = np.pad(frames, ((0, 0), (0, 4 - frames.shape[1])))
             write_matrix(folder / "keypoints" / f"{name}.bin", frames)
             if descriptors:
-                rows = descriptor_rows(datasets, reader.path, name)
+                rows = exchange.descriptor_rows(datasets, reader.path, name)
                 write_matrix(folder / "descriptors" / f"{name}.bin", rows)
             transfer.counts[name] = len(frames)
 
         def write(pair: Pair, indices: np.ndarray, _: np.ndarray) -> None:
             write_matrix(folder / "matches" / f"{_SEPARATOR.join(pair)}.bin", indices)
 
-        export_matches(matches, selection, transfer, write)
+        exchange.export_matches(matches, selection, transfer, write)
     return transfer
 
 
-def import_dataset(dataset: Path, files: ImportFiles) -> Transfer:
+def import_dataset(dataset: Path, files: exchange.ImportFiles) -> exchange.Transfer:
     """Read the .bin files of the local feature evaluation benchmark into files that hloc reads.
 
     Args:
@@ -133,16 +121,16 @@ def import_dataset(dataset: Path, files: ImportFiles) -> Transfer:
         ValueError: a file is cut off, or matches keypoints or images that do not exist.
     """
     folder = Path(dataset)
-    transfer = Transfer(Path(files.features))
-    present = images_with_files(
+    transfer = exchange.Transfer(Path(files.features))
+    present = exchange.images_with_files(
         list_images(folder / "images"), lambda name: folder / "keypoints" / f"{name}.bin", transfer
     )
     images = (_read_image(folder, name) for name in present)
     found_matches = _read_matches(folder / "matches")
-    return import_found("schoenberger", files, transfer, images, found_matches)
+    return exchange.import_found("schoenberger", files, transfer, images, found_matches)
 
 
-def _read_image(folder: Path, name: str) -> FoundImage:
+def _read_image(folder: Path, name: str) -> exchange.FoundImage:
     path = folder / "keypoints" / f"{name}.bin"
     frames = read_matrix(path, _FLOAT)
     if frames.shape[1] != 4:
@@ -152,7 +140,7 @@ def _read_image(folder: Path, name: str) -> FoundImage:
     if path.is_file():
         found["descriptors"] = read_matrix(path, _FLOAT).T
     path = folder / "images" / name
-    return FoundImage(name, found, read_image_size(path), file_fingerprint(path))
+    return exchange.FoundImage(name, found, read_image_size(path), file_fingerprint(path))
 
 
 def _check_match_names(names: Sequence[str]) -> None:
@@ -166,7 +154,7 @@ def _check_match_names(names: Sequence[str]) -> None:
             )
 
 
-def _read_matches(folder: Path) -> Iterator[FoundMatches]:
+def _read_matches(folder: Path) -> Iterator[exchange.FoundMatches]:
     """Yield each pair with its matches and their file; the format has no scores."""
     for path in sorted(folder.glob(f"*{_SEPARATOR}*.bin")):
         name0, _, name1 = path.name.removesuffix(".bin").partition(_SEPARATOR)
