@@ -133,7 +133,7 @@ def test_a_photograph_that_changed_in_one_byte_is_noticed(tmp_path: Path) -> Non
 
 
 def turn_into_0_1(path: Path, image_dir: Path) -> None:
-    """Give a feature file the provenance and the fingerprints of featplug 0.1."""
+    """Write the provenance and the fingerprints of featplug 0.1 into a feature file."""
     with h5py.File(path, "r+") as file:
         provenance = json.loads(file.attrs["featplug"])
         del provenance["revisions"], provenance["commit"]
