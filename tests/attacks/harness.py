@@ -1,0 +1,147 @@
+"""How the attacks run a trial, and count what became of all of them.
+
+A trial is a function that is run in a forked process, so that a trial costs no import, and a crash,
+a hang or a memory bomb ends the trial alone.
+"""
+
+import os
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+TIMEOUT_SECONDS = 60.0
+MAX_MIB = 2048.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one trial."""
+
+    exit_code: int
+    """Exit code; negative for a signal."""
+    seconds: float
+    peak_mib: float
+    output: str
+    """Standard output and error output."""
+
+    @property
+    def fault(self) -> str | None:
+        """Kind of fault that no input excuses, or None."""
+        if self.seconds >= TIMEOUT_SECONDS:
+            return "hang"
+        if self.exit_code < 0:
+            return f"killed by {signal.Signals(-self.exit_code).name}"
+        if "Traceback (most recent call last)" in self.output:
+            return "traceback"
+        return "memory" if self.peak_mib > MAX_MIB else None
+
+    @property
+    def message(self) -> str:
+        """Last line of the output."""
+        return (self.output.strip().splitlines() or [""])[-1]
+
+
+def attempt(trial: Callable[[], object], timeout: float = TIMEOUT_SECONDS) -> Outcome:
+    """Run a trial in a forked process, in which nothing may have started threads before."""
+    with tempfile.TemporaryFile() as output:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        start = time.monotonic()
+        pid = os.fork()
+        if pid == 0:
+            os._exit(_in_child(trial, output.fileno()))
+        while True:
+            done, status, usage = os.wait4(pid, os.WNOHANG)
+            seconds = time.monotonic() - start
+            if done:
+                break
+            if seconds > timeout:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                _, status, usage = os.wait4(pid, 0)
+                break
+            time.sleep(0.002)
+        output.seek(0)
+        text = output.read().decode("utf-8", "replace")
+    return Outcome(os.waitstatus_to_exitcode(status), seconds, usage.ru_maxrss / 1024, text)
+
+
+def _in_child(trial: Callable[[], object], output: int) -> int:
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    code = 0
+    try:
+        trial()
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    except BaseException:  # the traceback is what is looked for
+        traceback.print_exc()
+        code = 1
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    return code
+
+
+@dataclass
+class Tally:
+    """Counts of the trials of one attack."""
+
+    attack: str
+    """Name of the attack in the table."""
+    seed: int
+    trials: int = 0
+    exit_codes: Counter[int] = field(default_factory=Counter)
+    faults: list[str] = field(default_factory=list)
+    """Trial, kind of fault and last line of each one."""
+    slowest: float = 0.0
+    peak_mib: float = 0.0
+
+    def add(self, trial: str, outcome: Outcome, fault: str | None = None) -> None:
+        """Count a trial; ``fault`` is one that only the attack itself can see."""
+        self.trials += 1
+        self.exit_codes[outcome.exit_code] += 1
+        self.slowest = max(self.slowest, outcome.seconds)
+        self.peak_mib = max(self.peak_mib, outcome.peak_mib)
+        kind = outcome.fault or fault
+        if kind is not None:
+            self.faults.append(f"{trial}: {kind}: {outcome.message}")
+            print(f"FAULT {self.faults[-1]}\n{outcome.output}", file=sys.stderr)
+
+    def finish(self) -> None:
+        """Print the line of the table, and exit with 1 if there was a fault."""
+        codes = ", ".join(f"{count}× {code}" for code, count in sorted(self.exit_codes.items()))
+        print(
+            f"| {self.attack} | {self.seed} | {self.trials} | {len(self.faults)} | {codes} | "
+            f"{self.slowest:.1f} | {self.peak_mib:.0f} |"
+        )
+        for fault in self.faults:
+            print(f"  {fault}")
+        sys.exit(bool(self.faults))
+
+
+def flip_bit(path: Path, bit: int) -> None:
+    """Flip one bit of a file."""
+    with path.open("r+b") as file:
+        file.seek(bit // 8)
+        byte = file.read(1)[0]
+        file.seek(bit // 8)
+        file.write(bytes([byte ^ 1 << bit % 8]))
+
+
+def command(*words: str | Path) -> Callable[[], None]:
+    """Return a trial that runs ``featplug`` with these words."""
+    from featplug.__main__ import main
+
+    def run() -> None:
+        sys.argv = ["featplug", *map(str, words)]
+        main()
+
+    return run
