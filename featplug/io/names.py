@@ -1,0 +1,120 @@
+"""Image names: the one check, the one normal form, and the paths that names become.
+
+A name is a path below the image folder with ``/`` between its parts. It has to stand in pair lists
+and COLMAP's text files, in HDF5 (which cuts at NUL) and as a file name on every system. The bytes
+of the file system count: ``é`` as one character and as ``e`` with an accent are two names.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path
+
+MAX_PART_BYTES = 255
+"""Longest name of a file or folder in most file systems, in bytes of UTF-8."""
+MAX_NAME_BYTES = 1024
+"""Longest image name, in bytes of UTF-8."""
+
+_PLAIN = re.compile(r"(?:[A-Za-z0-9_][\w.+=@~-]*/)*[A-Za-z0-9_][\w.+=@~-]*", re.ASCII)
+"""Names without any peculiarity, which most are; a faster check of them."""
+_DRIVE = re.compile(r"[A-Za-z]:")
+_BYTE_ORDER_MARK = "\ufeff"
+
+
+def checked_name(name: str) -> str:
+    """Return the normal form of an image name: ``./a//b.jpg`` becomes ``a/b.jpg``.
+
+    Raises:
+        ValueError: it is no path below the image folder, or files cannot carry it; the message says
+            how to rename it.
+    """
+    if len(name) <= MAX_PART_BYTES and _PLAIN.fullmatch(name):
+        return name
+    if problem := _problem(name):
+        raise ValueError(f"The image name {_shown(name)} {problem}")
+    return "/".join(part for part in name.split("/") if part not in ("", "."))
+
+
+def _problem(name: str) -> str | None:
+    """Return what is wrong with a name and what to do, or None."""
+    if any(unicodedata.category(letter) == "Cc" for letter in name) or _BYTE_ORDER_MARK in name:
+        return "has a control character; write the file that it comes from again, or rename it."
+    if any(letter.isspace() for letter in name):
+        return (
+            "has white space, which pair lists and COLMAP's text files cannot carry; rename it, "
+            f"e.g. to {'_'.join(name.split())!r}."
+        )
+    try:
+        size = len(name.encode("utf-8"))
+    except UnicodeEncodeError:
+        return "is not UTF-8; rename it."
+    if "\\" in name:
+        return "has a backslash; write '/' between folders, or rename it."
+    parts = name.split("/")
+    if name.startswith("/") or _DRIVE.match(name) or ".." in parts or parts[-1] in ("", "."):
+        return (
+            "must be a plain path below the image folder, without '..', a drive, or '/' at its "
+            "start or end."
+        )
+    if next(part for part in parts if part not in ("", ".")).startswith("#"):
+        return "starts with '#', a comment in image and pair lists; rename it."
+    if size > MAX_NAME_BYTES or max(len(part.encode("utf-8")) for part in parts) > MAX_PART_BYTES:
+        return (
+            f"is too long: {size} bytes, of {MAX_NAME_BYTES} and {MAX_PART_BYTES} for each file or "
+            "folder; rename it."
+        )
+    return None
+
+
+def _shown(name: str) -> str:
+    return repr(name if len(name) <= 100 else f"{name[:97]}...")
+
+
+def check_names_distinct(names: Iterable[str]) -> None:
+    """Check that a match file can distinguish image names.
+
+    Raises:
+        ValueError: two names differ only by '/' against '-'.
+    """
+    seen: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        other = seen.setdefault(name.replace("/", "-"), name)
+        if other != name:
+            raise ValueError(
+                f"The image names {other!r} and {name!r} have the same name in hloc's match "
+                "files, which write '/' as '-'; rename one of them."
+            )
+
+
+def path_below(folder: Path, name: str, suffix: str = "") -> Path:
+    """Return the path of a file below a folder, for an image name and a suffix added to it.
+
+    Raises:
+        ValueError: the name cannot be used, or a symbolic link leads out of the folder.
+    """
+    path = Path(folder) / f"{checked_name(name)}{suffix}"
+    if not path.resolve().is_relative_to(Path(folder).resolve()):
+        raise ValueError(
+            f"{path} leads out of {folder} by a symbolic link; remove the link, or choose another "
+            "folder."
+        )
+    if len(path.name.encode("utf-8")) > MAX_PART_BYTES:
+        raise ValueError(f"The file name {_shown(path.name)} is too long; rename the image.")
+    return path
+
+
+def similar_name_hint(name: str, known: Iterable[str]) -> str:
+    """Return a hint at a known name that looks the same or differs by case, or an empty string."""
+
+    def folded(other: str) -> str:
+        return unicodedata.normalize("NFC", other).casefold()
+
+    similar = next((k for k in known if k != name and folded(k) == folded(name)), None)
+    if similar is None:
+        return ""
+    if unicodedata.normalize("NFC", similar) == unicodedata.normalize("NFC", name):
+        return (
+            f" It has {similar!r}, which looks the same but is written with other Unicode "
+            f"characters ({similar!a} and not {name!a}); write the list from file names."
+        )
+    return f" It has {similar!r}; letter case counts."
