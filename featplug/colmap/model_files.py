@@ -4,6 +4,8 @@ COLMAP does not look: from a file cut short it reads counts of what happens to b
 read until memory is full. The format: https://colmap.github.io/format.html, "Binary File Format".
 """
 
+import os
+import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +18,8 @@ _IMAGE_POINT = 3 * 8
 _POINT_BEFORE_TRACK = 8 + 3 * 8 + 3 + 8
 _TRACK_ELEMENT = 8
 _COUNT = struct.Struct("<Q")
+_PLY_HEADER_SIZE = 1024
+_PLY_SIZES = {b"float": 4, b"double": 8, b"uchar": 1}
 
 
 def read_model(path: Path) -> pycolmap.Reconstruction:
@@ -38,6 +42,97 @@ def read_model(path: Path) -> pycolmap.Reconstruction:
     except (ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"The COLMAP model {path} cannot be read: {reason}") from error
+
+
+def write_model(model: pycolmap.Reconstruction, folder: Path) -> None:
+    """Write a COLMAP model in binary form, and check that the disk has all of it.
+
+    Raises:
+        ValueError: the disk does not.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        model.write(str(folder))
+    except (ValueError, RuntimeError) as error:
+        raise not_written(folder, str(error)) from error
+    check_written_model(model, folder)
+
+
+def check_written_model(model: pycolmap.Reconstruction, folder: Path) -> None:
+    """Check that the disk has all of a model that COLMAP wrote, by reading it.
+
+    COLMAP does not look whether its writing succeeds.
+
+    Raises:
+        ValueError: the disk does not.
+    """
+    flush_to_disk(folder)
+    try:
+        written = read_model(folder)
+    except (FileNotFoundError, ValueError) as error:
+        raise not_written(folder, "its files are incomplete") from error
+    if _counts(written) != _counts(model):
+        raise not_written(folder, "it has other images or points than were written")
+
+
+def export_ply(model: pycolmap.Reconstruction, path: Path) -> None:
+    """Write the points of a model as a PLY file, and check that the disk has all of it.
+
+    Raises:
+        ValueError: the disk does not.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        model.export_PLY(str(path))
+    except (ValueError, RuntimeError) as error:
+        raise not_written(path, str(error)) from error
+    flush_to_disk(path)
+    with path.open("rb") as file:
+        header = file.read(_PLY_HEADER_SIZE).partition(b"end_header\n")[0]
+    elements = re.search(rb"element vertex (\d+)", header)
+    types = re.findall(rb"property (\w+) ", header)
+    size = len(header) + len(b"end_header\n")
+    size += model.num_points3D() * sum(_PLY_SIZES.get(name, 0) for name in types)
+    is_whole = elements is not None and int(elements[1]) == model.num_points3D()
+    if not is_whole or path.stat().st_size != size:
+        raise not_written(path, "the file is incomplete")
+
+
+def flush_to_disk(path: Path) -> None:
+    """Flush a file, or the files of a folder, to the disk, which may only then find it is full.
+
+    Raises:
+        ValueError: it is.
+    """
+    for file in [path] if path.is_file() else sorted(path.iterdir()):
+        if file.is_file():
+            try:
+                with file.open("r+b") as opened:
+                    os.fsync(opened.fileno())
+            except OSError as error:
+                raise not_written(file, str(error.strerror)) from error
+
+
+def not_written(path: Path, reason: str) -> ValueError:
+    """Return the error that the disk does not hold what was written."""
+    return ValueError(
+        f"{path} could not be written whole ({reason}): its disk is full, or fails; free some "
+        "space on it or choose another folder, and run the command again."
+    )
+
+
+def _counts(model: pycolmap.Reconstruction) -> tuple[int, ...]:
+    """Return the numbers of all that files of a model have: nothing of unregistered images."""
+    return (
+        model.num_cameras(),
+        model.num_reg_frames(),
+        model.num_reg_images(),
+        sum(model.images[image_id].num_points2D() for image_id in model.reg_image_ids()),
+        model.num_points3D(),
+        model.compute_num_observations(),
+    )
 
 
 def holds_model(path: Path) -> bool:

@@ -8,6 +8,7 @@ import pycolmap
 
 from featplug.colmap.database import image_ids
 from featplug.colmap.mapping import global_mapping, incremental_mapping, log_to_file
+from featplug.colmap.model_files import export_ply, write_model
 from featplug.utils.progress import progress_bar
 
 
@@ -50,7 +51,6 @@ def map_images(
             num_images = len(image_ids(database))
             with progress_bar(None, "map", num_images, "image", progress) as bar:
                 model = incremental_mapping(*work, options.refine_intrinsics, bar.update)
-    (output_dir / "model").mkdir()
-    model.write(str(output_dir / "model"))
-    model.export_PLY(str(output_dir / "points.ply"))
+    write_model(model, output_dir / "model")
+    export_ply(model, output_dir / "points.ply")
     return model

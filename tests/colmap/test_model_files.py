@@ -1,13 +1,21 @@
-"""Binary COLMAP models that are cut short."""
+"""COLMAP models that are cut short, when they are read or written."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import cast
 
 import pycolmap
 import pytest
 
-from featplug.colmap.model_files import incomplete_file, read_model
+from featplug.colmap.model_files import (
+    check_written_model,
+    export_ply,
+    incomplete_file,
+    read_model,
+    write_model,
+)
 
 
 @pytest.fixture
@@ -39,3 +47,67 @@ def test_a_camera_model_that_colmap_does_not_have(model_dir: Path) -> None:
     content[12:16] = (999).to_bytes(4, "little")
     path.write_bytes(content)
     assert incomplete_file(model_dir) == path
+
+
+@pytest.fixture
+def model() -> pycolmap.Reconstruction:
+    options = pycolmap.SyntheticDatasetOptions()
+    options.num_points3D = 50
+    return pycolmap.synthesize_dataset(options)
+
+
+class Truncated:
+    """A model whose files end where the disk was full: COLMAP's writers raise nothing."""
+
+    def __init__(self, model: pycolmap.Reconstruction, cut: str, size: int) -> None:
+        self.model, self.cut, self.size = model, cut, size
+
+    def __getattr__(self, name: str) -> object:
+        return self._export if name == "export_PLY" else getattr(self.model, name)
+
+    def write(self, folder: str) -> None:
+        self.model.write(folder)
+        os.truncate(Path(folder) / self.cut, self.size)
+
+    def _export(self, path: str) -> None:
+        self.model.export_PLY(path)
+        os.truncate(path, self.size)
+
+
+def test_a_written_model_is_read_back(model: pycolmap.Reconstruction, tmp_path: Path) -> None:
+    for frame_id in list(model.frames)[:2]:
+        model.deregister_frame(frame_id)  # which leaves images in memory that files do not have
+    write_model(model, tmp_path / "new" / "model")
+    written = pycolmap.Reconstruction(str(tmp_path / "new" / "model"))
+    assert written.num_reg_images() == model.num_reg_images() < model.num_images()
+    assert written.num_points3D() == model.num_points3D() > 0
+    export_ply(model, tmp_path / "other" / "points.ply")
+    assert b"element vertex 50\n" in (tmp_path / "other" / "points.ply").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["cameras.bin", "images.bin", "points3D.bin"])
+@pytest.mark.parametrize("fraction", [0, 0.5, 0.99])
+def test_a_model_that_the_disk_does_not_hold_is_an_error(
+    model: pycolmap.Reconstruction, tmp_path: Path, name: str, fraction: float
+) -> None:
+    write_model(model, tmp_path)
+    size = int(fraction * (tmp_path / name).stat().st_size)
+    truncated = cast(pycolmap.Reconstruction, Truncated(model, name, size))
+    with pytest.raises(ValueError, match=f"{tmp_path} could not be written .* free some space"):
+        write_model(truncated, tmp_path)
+    path = tmp_path / "points.ply"
+    export_ply(model, path)
+    truncated = cast(
+        pycolmap.Reconstruction, Truncated(model, "", int(fraction * path.stat().st_size))
+    )
+    with pytest.raises(ValueError, match=f"{path} could not be written .* free some space"):
+        export_ply(truncated, path)
+
+
+def test_a_model_with_fewer_points_than_were_written_is_an_error(
+    model: pycolmap.Reconstruction, tmp_path: Path
+) -> None:
+    write_model(model, tmp_path)
+    model.delete_point3D(next(iter(model.points3D)))
+    with pytest.raises(ValueError, match="has other images or points"):
+        check_written_model(model, tmp_path)
