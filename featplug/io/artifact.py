@@ -22,7 +22,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import time
 import uuid
 import zlib
@@ -156,7 +155,7 @@ class Artifact:
     ) -> dict[str, Any]:
         """Make the artifact; it appears only when it is whole, and its record last.
 
-        An outdated one is removed first, so that a run that fails leaves no earlier run's results.
+        An outdated one keeps its place until then, also when this fails.
 
         Args:
             write: writes the file or folder to the path that it is called with, and may return
@@ -166,31 +165,30 @@ class Artifact:
         Returns:
             The facts.
         """
-        self.remove()
         facts: dict[str, Any] = {}
 
-        def write_and_check(part: Path) -> None:
+        def write_with_facts(part: Path) -> None:
             facts.update(write(part) or {})
+
+        def check_and_invalidate(part: Path) -> None:
             if check is not None:
                 check(part)
+            # A kill before the new record is there must not leave the old one next to new contents.
+            self.record.unlink(missing_ok=True)
 
-        write_whole(self.path, write_and_check)
-        record = {
-            "provenance": asdict(self.provenance),
-            "sizes": _sizes(self.path),
-            "facts": facts,
-        }
-        write_whole_text(self.record, json.dumps(record, indent=2) + "\n")
+        write_whole(self.path, write_with_facts, check_and_invalidate)
+        self.write_record(self.path, facts, self.record)
         self.facts = facts
         return facts
 
-    def remove(self) -> None:
-        """Remove the record and the artifact if they exist."""
-        self.record.unlink(missing_ok=True)
-        if self.path.is_dir():
-            shutil.rmtree(self.path)
-        else:
-            self.path.unlink(missing_ok=True)
+    def write_record(self, contents: Path, facts: Mapping[str, Any], record: Path) -> None:
+        """Write the record of contents that are made aside, to replace the artifact together."""
+        content = {
+            "provenance": asdict(self.provenance),
+            "sizes": _sizes(contents),
+            "facts": facts,
+        }
+        write_whole_text(record, json.dumps(content, indent=2) + "\n")
 
 
 def file_hash(path: Path) -> str:

@@ -129,17 +129,34 @@ def test_a_file_is_reused(tmp_path: Path) -> None:
     assert path.read_text() == "a b"
 
 
-def test_a_failed_run_leaves_neither_old_nor_half_results(tmp_path: Path) -> None:
+def test_a_failed_run_keeps_the_old_artifact_with_its_record(tmp_path: Path) -> None:
     path = tmp_path / "model"
     Artifact(path, MADE).make(_write_model)
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
 
     def fail(part: Path) -> None:
-        _write_model(part)
+        part.mkdir()
+        (part / "half").touch()
         raise RuntimeError("disk full")
 
     with pytest.raises(RuntimeError, match="disk full"):
-        Artifact(path, MADE).make(fail)
-    assert list(tmp_path.iterdir()) == []
+        Artifact(path, replace(MADE, conf={"other": 1})).make(fail)
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+    assert Artifact(path, MADE).reason_to_make() is None
+
+
+def test_a_kill_before_the_record_is_written_leaves_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else what the killed run made would pass for what the record of the old one says."""
+    path = tmp_path / "model"
+    Artifact(path, MADE).make(_write_model)
+    other = Artifact(path, replace(MADE, conf={"other": 1}))
+    monkeypatch.setattr(artifact, "write_whole_text", lambda *_: pytest.fail("killed"))
+    with pytest.raises(pytest.fail.Exception):
+        other.make(_write_model)
+    assert path.is_dir()
+    assert Artifact(path, MADE).reason_to_make() is not None
 
 
 def test_what_a_check_rejects_does_not_appear(tmp_path: Path) -> None:
