@@ -33,11 +33,13 @@ def locked_folder(folder: Path) -> Iterator[None]:
         yield
         return
     made = [path for path in (folder, *folder.parents) if not path.exists()]
-    _held[place] = _lock(folder)
     try:
-        yield
+        _held[place] = _lock(folder)
+        try:
+            yield
+        finally:
+            _unlock(folder, _held.pop(place))
     finally:
-        _unlock(folder, _held.pop(place))
         for path in made:
             with suppress(OSError):  # it has something in it
                 path.rmdir()
@@ -62,7 +64,7 @@ def _lock(folder: Path) -> IO[str] | None:
                 f"{folder} is in use by another process; wait for it, or use another folder."
             ) from error
         except portalocker.LockException as error:
-            file.close()
+            _unlock(folder, file)
             raise _explained(folder, error) from error
         except BaseException:
             file.close()

@@ -94,9 +94,10 @@ def test_disks_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nu
     monkeypatch.setattr(portalocker, "lock", fail)
     with (
         pytest.raises(ValueError, match=f"{tmp_path} .*HDF5_USE_FILE_LOCKING=FALSE"),
-        locked_folder(tmp_path),
+        locked_folder(tmp_path / "new"),
     ):
         pass
+    assert not (tmp_path / "new").exists()
     monkeypatch.setenv("HDF5_USE_FILE_LOCKING", "FALSE")
     with locked_folder(tmp_path):
         assert not (tmp_path / LOCK).exists()
