@@ -93,7 +93,7 @@ def test_disks_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nu
 
     monkeypatch.setattr(portalocker, "lock", fail)
     with (
-        pytest.raises(ValueError, match=f"{tmp_path} .*HDF5_USE_FILE_LOCKING=FALSE"),
+        pytest.raises(ValueError, match=f"{tmp_path}/new .*HDF5_USE_FILE_LOCKING=FALSE"),
         locked_folder(tmp_path / "new"),
     ):
         pass
