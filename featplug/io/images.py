@@ -6,9 +6,7 @@ cameras and ground truth mean the same grid. Resizing follows hloc's preprocessi
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +16,13 @@ from PIL import Image
 from torch import Tensor
 
 from featplug.io.artifact import read_fingerprinted
-from featplug.utils.parallel import map_ahead
-
-IMAGE_SUFFIXES = frozenset(
-    {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
+from featplug.io.image_files import (
+    IMAGE_SUFFIXES,
+    check_regular_file,
+    open_image,
+    read_image_header,
 )
+from featplug.utils.parallel import map_ahead
 
 DEFAULT_PREPROCESSING: dict[str, Any] = {
     "grayscale": False,
@@ -158,13 +158,12 @@ def read_image(path: Path, grayscale: bool = False) -> np.ndarray:
         FileNotFoundError: there is no such file.
         ValueError: the file is truncated, is no image, or has pixels without a known range.
     """
-    path = Path(path)
-    return _decode(path, path, grayscale)
+    return _decode(Path(path), grayscale)
 
 
-def _decode(source: Path | BytesIO, path: Path, grayscale: bool) -> np.ndarray:
-    """Decode the contents of a file, see :func:`read_image`."""
-    with _open_image(source, path) as file:
+def _decode(path: Path, grayscale: bool, content: bytes | None = None) -> np.ndarray:
+    """Decode a file, or its contents, see :func:`read_image`."""
+    with open_image(path, content) as file:
         if grayscale and file.format == "JPEG" and file.mode in ("RGB", "YCbCr"):
             file.draft("L", None)  # the stored luma itself, as OpenCV and COLMAP read it
         file.load()
@@ -180,25 +179,6 @@ def _decode(source: Path | BytesIO, path: Path, grayscale: bool) -> np.ndarray:
     )
 
 
-@contextmanager
-def _open_image(source: Path | BytesIO, path: Path) -> Iterator[Image.Image]:
-    """Open an image with Pillow, whose errors become ones that say what to do."""
-    try:
-        with Image.open(source) as file:
-            yield file
-    except FileNotFoundError:
-        raise FileNotFoundError(f"There is no image {path}.") from None
-    except Image.DecompressionBombError as error:
-        raise ValueError(f"Cannot use {path}: {error}; make the image smaller.") from error
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow reports damaged files with all
-        name = source if isinstance(source, BytesIO) else str(source)
-        reason = str(error).removesuffix(f" {name!r}")
-        raise ValueError(
-            f"Cannot read {path} ({reason}): it is damaged or incomplete, copy it again, or of a "
-            "kind that is not known, convert it."
-        ) from error
-
-
 def read_image_size(path: Path) -> tuple[int, int]:
     """Read the (width, height) of an image from its header.
 
@@ -206,9 +186,7 @@ def read_image_size(path: Path) -> tuple[int, int]:
         FileNotFoundError: there is no such file.
         ValueError: it is no image.
     """
-    path = Path(path)
-    with _open_image(path, path) as file:
-        return file.size
+    return read_image_header(path).size
 
 
 def target_size(size: tuple[int, int], conf: Mapping[str, Any]) -> tuple[int, int]:
@@ -284,13 +262,14 @@ def load_image(image_dir: Path, name: str, conf: Mapping[str, Any]) -> LoadedIma
         ValueError: the file cannot be used.
     """
     path = Path(image_dir) / name
+    check_regular_file(path)
     try:
         content, fingerprint = read_fingerprinted(path)
     except FileNotFoundError:
         raise FileNotFoundError(f"There is no image {path}.") from None
     except OSError as error:
         raise ValueError(f"Cannot read {path} ({error.strerror}).") from error
-    image = _decode(BytesIO(content), path, grayscale=bool(conf.get("grayscale", False)))
+    image = _decode(path, bool(conf.get("grayscale", False)), content)
     size = (image.shape[1], image.shape[0])
     return LoadedImage(name, preprocess(image, conf), size, fingerprint)
 

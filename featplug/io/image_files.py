@@ -1,0 +1,244 @@
+"""Image files: which formats are read, and what a header says before a pixel is decoded.
+
+The format is known by the first bytes of a file, whatever its name, and only the decoders of
+:data:`IMAGE_FORMATS` ever see it. Whatever goes wrong in a decoder becomes one ``ValueError`` that
+names the file.
+"""
+
+import math
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib import import_module
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import Image
+
+
+@dataclass(frozen=True)
+class ImageFormat:
+    """An image format that is read."""
+
+    name: str
+    """Name of the format and of Pillow's decoder."""
+    suffixes: tuple[str, ...]
+    signature: bytes
+    """Pattern of the first bytes of a file."""
+    plugin: str
+    """Module that registers the decoder."""
+    remedy: str = ""
+    """Command that installs the decoder where it is no part of Pillow."""
+
+
+_HEIF = "pip install 'featplug[heif]'"
+
+IMAGE_FORMATS = (
+    ImageFormat("JPEG", (".jpg", ".jpeg"), rb"\xff\xd8\xff", "PIL.JpegImagePlugin"),
+    ImageFormat("PNG", (".png",), rb"\x89PNG\r\n\x1a\n", "PIL.PngImagePlugin"),
+    ImageFormat("TIFF", (".tif", ".tiff"), rb"II[*+]\0|MM\0[*+]", "PIL.TiffImagePlugin"),
+    ImageFormat("WEBP", (".webp",), rb"RIFF....WEBP", "PIL.WebPImagePlugin"),
+    ImageFormat("BMP", (".bmp",), rb"BM", "PIL.BmpImagePlugin"),
+    ImageFormat("PPM", (".pgm", ".pnm", ".ppm"), rb"P[1-6]\s", "PIL.PpmImagePlugin"),
+    ImageFormat("AVIF", (".avif",), rb"....ftyp.{,48}avi[fs]", "PIL.AvifImagePlugin", _HEIF),
+    ImageFormat("HEIF", (".heic", ".heif"), rb"....ftyp(he|mif|msf)", "pillow_heif", _HEIF),
+)
+IMAGE_SUFFIXES = frozenset(suffix for kind in IMAGE_FORMATS for suffix in kind.suffixes)
+
+_SIGNATURE_BYTES = 64
+EXIF_IFD = 0x8769
+MAKE, MODEL, FOCAL_LENGTH = 0x010F, 0x0110, 0x920A
+_FOCAL_LENGTH_IN_35MM_FILM, _FOCAL_PLANE_X_RESOLUTION, _FOCAL_PLANE_UNIT = 0xA405, 0xA20E, 0xA210
+_CAMERA_TAGS = {
+    MAKE,
+    MODEL,
+    FOCAL_LENGTH,
+    _FOCAL_LENGTH_IN_35MM_FILM,
+    _FOCAL_PLANE_X_RESOLUTION,
+    _FOCAL_PLANE_UNIT,
+}
+_MM_OF_UNIT: dict[float | None, float] = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}
+"""EXIF's units of FocalPlaneResolution."""
+_DIAGONAL_OF_35MM = 43.27
+
+
+class ImageFileError(ValueError):
+    """An image file that cannot be used; the message names the file, the cause and the remedy."""
+
+
+@dataclass(frozen=True)
+class ExifCamera:
+    """What EXIF data say of the camera; a field that is absent or damaged is None."""
+
+    make: str | None = None
+    model: str | None = None
+    focal_length_mm: float | None = None
+    focal_length_35mm: float | None = None
+    """Focal length of a 35 mm camera with the same field of view, in mm."""
+    pixels_per_mm: float | None = None
+    """Pixels per mm of the sensor, horizontally."""
+
+
+@dataclass(frozen=True)
+class ImageHeader:
+    """What an image file says before its pixels."""
+
+    size: tuple[int, int]
+    """(width, height) as stored: an EXIF orientation is ignored."""
+    format: str
+    """Name in :data:`IMAGE_FORMATS`."""
+    mode: str
+    """Pillow's mode of the pixels."""
+    camera: ExifCamera = ExifCamera()
+
+    @property
+    def focal_length_px(self) -> float | None:
+        """Focal length in pixels by COLMAP's rule without its table of sensors, or None."""
+        camera = self.camera
+        if camera.focal_length_35mm is not None:
+            return camera.focal_length_35mm / _DIAGONAL_OF_35MM * math.hypot(*self.size)
+        if camera.focal_length_mm is not None and camera.pixels_per_mm is not None:
+            return camera.focal_length_mm * camera.pixels_per_mm
+        return None
+
+
+def read_image_header(path: Path) -> ImageHeader:
+    """Read the header of an image file; no pixel is decoded.
+
+    Damaged EXIF data are no error: what cannot be read of them is None.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no image that can be read.
+    """
+    with open_image(Path(path)) as image:
+        return ImageHeader(image.size, image.format or "", image.mode, _exif_camera(image))
+
+
+def check_regular_file(path: Path) -> None:
+    """Check that an image path leads to a file, before anything opens it: a pipe would wait.
+
+    Raises:
+        FileNotFoundError: there is nothing at that path.
+        ValueError: it is a folder, a pipe, a socket or a device.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        if path.is_symlink():
+            raise FileNotFoundError(
+                f"There is no image {path}: it is a link to a file that does not exist; "
+                "link it again or remove it."
+            ) from None
+        raise FileNotFoundError(f"There is no image {path}.") from None
+    except (OSError, ValueError) as error:
+        raise ImageFileError(f"Cannot read {path} ({error}).") from error
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe, a socket or a device"
+        raise ImageFileError(f"Cannot read {path}: it is {kind}, not an image file; remove it.")
+
+
+@contextmanager
+def open_image(path: Path, content: bytes | None = None) -> Iterator[Image.Image]:
+    """Open an image file, or its contents, with the decoder of its format.
+
+    Any exception of a decoder, within the ``with`` block, too, becomes one that names the file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no image that can be read.
+    """
+    try:
+        if content is None:
+            check_regular_file(path)
+        with BytesIO(content) if content is not None else path.open("rb") as file:
+            image = _decoder(_format_of(file, path), path)(file, None)
+            with image:
+                yield image
+    except (FileNotFoundError, ImageFileError):
+        raise
+    except MemoryError as error:
+        raise ImageFileError(f"Cannot read {path}: not enough memory; reduce it.") from error
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ImageFileError(_damaged(path, reason)) from error
+    except Exception as error:  # decoders raise all kinds for damaged files
+        raise ImageFileError(_damaged(path, f"{type(error).__name__}: {error}")) from error
+
+
+def _damaged(path: Path, reason: str) -> str:
+    reason = " ".join(reason.split())[:200]
+    return f"Cannot read {path} ({reason}): it is damaged or incomplete; copy it again."
+
+
+def _format_of(file: BinaryIO, path: Path) -> ImageFormat:
+    start = file.read(_SIGNATURE_BYTES)
+    file.seek(0)
+    if not start:
+        raise ImageFileError(f"Cannot read {path}: it is empty; copy it again.")
+    for kind in IMAGE_FORMATS:
+        if re.match(kind.signature, start, re.DOTALL):
+            return kind
+    names = ", ".join(kind.name for kind in IMAGE_FORMATS)
+    raise ImageFileError(
+        f"Cannot read {path}: its contents are of none of the formats {names}; convert it to JPEG "
+        "or PNG."
+    )
+
+
+def _decoder(kind: ImageFormat, path: Path) -> Any:
+    try:
+        plugin = import_module(kind.plugin)
+        if kind.name == "HEIF":
+            plugin.register_heif_opener()
+        # Called directly: Image.open would try other decoders, and reject what is reduced later.
+        return Image.OPEN[kind.name][0]
+    except (ImportError, KeyError) as error:
+        if not kind.remedy:
+            raise
+        raise ImageFileError(
+            f"Cannot read {path}: {kind.name} needs a decoder; install it with {kind.remedy}, or "
+            "convert the image to JPEG."
+        ) from error
+
+
+def _exif_camera(image: Image.Image) -> ExifCamera:
+    tags: dict[int, Any] = {}
+    with suppress(Exception):  # what is read before the damage is used
+        if "exif" in image.info:
+            exif = Image.Exif()
+            exif.load(image.info["exif"])
+        elif image.format == "TIFF":
+            exif = image.getexif()
+        else:  # PNG's getexif would decode the pixels
+            return ExifCamera()
+        for entries in (exif, exif.get_ifd(EXIF_IFD)):
+            for tag in _CAMERA_TAGS & set(entries):
+                tags[tag] = entries[tag]
+    unit = _MM_OF_UNIT.get(_number(tags.get(_FOCAL_PLANE_UNIT)))
+    resolution = _number(tags.get(_FOCAL_PLANE_X_RESOLUTION))
+    return ExifCamera(
+        make=_text(tags.get(MAKE)),
+        model=_text(tags.get(MODEL)),
+        focal_length_mm=_number(tags.get(FOCAL_LENGTH)),
+        focal_length_35mm=_number(tags.get(_FOCAL_LENGTH_IN_35MM_FILM)),
+        pixels_per_mm=resolution / unit if resolution and unit else None,
+    )
+
+
+def _number(value: object) -> float | None:
+    """Return a positive number of EXIF data, in float32 as COLMAP reads it, or None."""
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, ZeroDivisionError, OverflowError):
+        return None
+    return float(np.float32(number)) if 1e-6 < number < 1e9 else None
+
+
+def _text(value: object) -> str | None:
+    text = value.split("\0")[0].strip() if isinstance(value, str) else ""
+    return text or None

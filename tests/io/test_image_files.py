@@ -1,0 +1,89 @@
+"""Image files at the door: formats, headers, damaged EXIF data, things that are no files."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from featplug.io.image_files import EXIF_IFD, IMAGE_FORMATS, MAKE, ImageFormat, read_image_header
+
+
+@pytest.fixture
+def picture() -> Image.Image:
+    """A smooth RGB image, 64×48."""
+    y, x = np.mgrid[:48, :64]
+    return Image.fromarray(np.stack([4 * x, 5 * y, x + y], axis=-1).astype(np.uint8))
+
+
+def photograph(path: Path, picture: Image.Image) -> bytes:
+    exif = Image.Exif()
+    exif[MAKE] = "Maker"
+    exif.get_ifd(EXIF_IFD)[0xA405] = 28
+    picture.save(path, exif=exif.tobytes())
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("kind", IMAGE_FORMATS, ids=lambda kind: kind.name)
+def test_the_header_has_size_format_and_focal_length(
+    tmp_path: Path, picture: Image.Image, kind: ImageFormat
+) -> None:
+    if kind.name == "HEIF":
+        pytest.importorskip("pillow_heif").register_heif_opener()
+    path = tmp_path / f"x{kind.suffixes[0]}"
+    photograph(path, picture)
+    header = read_image_header(path)
+    assert (header.size, header.format) == ((64, 48), kind.name)
+    if kind.name not in ("BMP", "PPM"):
+        assert header.camera.make == "Maker"
+        assert header.focal_length_px == pytest.approx(28 / 43.27 * 80, rel=1e-6)
+
+
+def test_the_contents_decide_over_the_format_and_others_are_not_opened(
+    tmp_path: Path, picture: Image.Image
+) -> None:
+    picture.save(tmp_path / "x.png")
+    (tmp_path / "x.png").rename(tmp_path / "photo.jpg")
+    assert read_image_header(tmp_path / "photo.jpg").format == "PNG"
+    for suffix in ("eps", "gif", "dds", "pcx", "tga", "ico"):
+        picture.save(tmp_path / f"x.{suffix}")
+        (tmp_path / f"x.{suffix}").rename(tmp_path / "photo.jpg")
+        with pytest.raises(ValueError, match=r"photo.jpg.*convert it to JPEG"):
+            read_image_header(tmp_path / "photo.jpg")
+
+
+def test_damaged_exif_data_are_no_reason_to_reject_an_image(
+    tmp_path: Path, picture: Image.Image
+) -> None:
+    content = photograph(tmp_path / "whole.jpg", picture)
+    start = content.index(b"Exif\0\0") + 6
+    end = content.index(b"\xff\xdb")
+    rng = np.random.default_rng(0)
+    for trial in range(200):
+        damaged = bytearray(content)
+        for place in rng.integers(start, end, 1 + trial % 8):
+            damaged[place] = rng.integers(256)
+        (tmp_path / "damaged.jpg").write_bytes(damaged)
+        header = read_image_header(tmp_path / "damaged.jpg")
+        assert header.size == (64, 48)
+        assert header.focal_length_px is None or 0 < header.focal_length_px < np.inf
+
+
+def test_what_is_no_file_is_named_and_never_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "folder.jpg").mkdir()
+    (tmp_path / "link.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    (tmp_path / "device.jpg").symlink_to("/dev/zero")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket.jpg"))
+        for name in ("pipe.jpg", "folder.jpg", "device.jpg", "socket.jpg"):
+            with pytest.raises(ValueError, match=rf"{name}.*remove it"):
+                read_image_header(tmp_path / name)
+    with pytest.raises(FileNotFoundError, match=r"link.jpg.*remove it"):
+        read_image_header(tmp_path / "link.jpg")
+    with pytest.raises(FileNotFoundError, match=r"gone.jpg"):
+        read_image_header(tmp_path / "gone.jpg")
