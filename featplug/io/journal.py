@@ -7,20 +7,24 @@ are held back. A commit, which is HDF5's flush, first writes the changes to a jo
 file, then makes them, then removes the journal. The next run carries out a complete journal and
 discards an incomplete one: at any instant the file is in the state of one commit or the next.
 
-For POSIX systems. This guards against the death of the process, not of the power supply.
+This guards against the death of the process, not of the power supply.
 """
 
-import fcntl
+import errno
 import io
 import os
 import struct
 import zlib
 from pathlib import Path
 
+import portalocker
+
 _MAGIC = b"featplug-journal-1"
 _HEADER = struct.Struct("<QQI")  # the file's size before and after, number of changes
 _CHANGE = struct.Struct("<QI")  # offset, number of bytes
 _BLOCK = 4096
+_BINARY = getattr(os, "O_BINARY", 0)
+"""Flag that keeps Windows from changing line ends."""
 
 
 def journal_path(path: Path) -> Path:
@@ -51,10 +55,10 @@ class JournaledFile(io.RawIOBase):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self._path = Path(path)
-        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | _BINARY, 0o666)
         try:
             if os.environ.get("HDF5_USE_FILE_LOCKING", "").upper() not in ("FALSE", "0"):
-                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _lock(self._fd)
             self._recover()
         except BaseException:
             os.close(self._fd)
@@ -95,7 +99,7 @@ class JournaledFile(io.RawIOBase):
         """Read what was written, committed or not."""
         view = memoryview(buffer).cast("B")
         num = max(0, min(len(view), self._size - self._position))
-        data = os.pread(self._fd, num, self._position)
+        data = _pread(self._fd, num, self._position)
         view[: len(data)] = data
         view[len(data) : num] = bytes(num - len(data))  # a hole at the end reads as zeros
         old = max(0, min(num, self._committed - self._position))
@@ -115,12 +119,12 @@ class JournaledFile(io.RawIOBase):
         for block, start, stop in self._blocks(position, old):
             held = self._held_back.get(block)
             if held is None:
-                held = bytearray(os.pread(self._fd, _BLOCK, block * _BLOCK))
+                held = bytearray(_pread(self._fd, _BLOCK, block * _BLOCK))
                 held.extend(bytes(_BLOCK - len(held)))
                 self._held_back[block] = held
             at = block * _BLOCK + start - position
             held[start:stop] = view[at : at + stop - start]
-        self._pwrite(self._fd, view[old:], position + old)
+        _pwrite(self._fd, view[old:], position + old)
         self._position += num
         self._size = max(self._size, self._position)
         return num
@@ -160,13 +164,6 @@ class JournaledFile(io.RawIOBase):
             position += end - start
         return blocks
 
-    @staticmethod
-    def _pwrite(fd: int, data: memoryview | bytes, offset: int) -> None:
-        view = memoryview(data)
-        while len(view):
-            written = os.pwrite(fd, view, offset)
-            view, offset = view[written:], offset + written
-
     def _commit(self) -> None:
         changes = []
         for block, held in sorted(self._held_back.items()):
@@ -177,9 +174,9 @@ class JournaledFile(io.RawIOBase):
         body = _HEADER.pack(self._committed, self._size, len(changes))
         body += b"".join(_CHANGE.pack(at, len(data)) + data for at, data in changes)
         journal = journal_path(self._path)
-        fd = os.open(journal, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        fd = os.open(journal, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _BINARY)
         try:
-            self._pwrite(fd, _MAGIC + body + struct.pack("<I", zlib.crc32(body)), 0)
+            _pwrite(fd, _MAGIC + body + struct.pack("<I", zlib.crc32(body)), 0)
         finally:
             os.close(fd)
         self._carry_out(self._size, changes)
@@ -188,7 +185,7 @@ class JournaledFile(io.RawIOBase):
 
     def _carry_out(self, size: int, changes: list[tuple[int, bytes]]) -> None:
         for offset, data in changes:
-            self._pwrite(self._fd, data, offset)
+            _pwrite(self._fd, data, offset)
         os.ftruncate(self._fd, size)
 
     def _recover(self) -> None:
@@ -212,3 +209,37 @@ class JournaledFile(io.RawIOBase):
                 at += num
             self._carry_out(size, changes)
         journal.unlink()
+
+
+def _lock(fd: int) -> None:
+    """Lock a file for this process alone, with the lock that HDF5 takes, too.
+
+    Raises:
+        BlockingIOError: another process has locked it.
+        OSError: its file system has no locks.
+    """
+    try:
+        portalocker.lock(fd, portalocker.LOCK_EX | portalocker.LOCK_NB)
+    except portalocker.AlreadyLocked as error:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from error
+    except portalocker.LockException as error:
+        cause = error.args[0] if error.args else None
+        raise (cause if isinstance(cause, OSError) else OSError(errno.ENOLCK, str(error))) from None
+
+
+def _pread(fd: int, num: int, offset: int) -> bytes:
+    if hasattr(os, "pread"):
+        return os.pread(fd, num, offset)
+    os.lseek(fd, offset, os.SEEK_SET)  # Windows
+    return os.read(fd, num)
+
+
+def _pwrite(fd: int, data: memoryview | bytes, offset: int) -> None:
+    view = memoryview(data)
+    while len(view):
+        if hasattr(os, "pwrite"):
+            written = os.pwrite(fd, view, offset)
+        else:  # Windows
+            os.lseek(fd, offset, os.SEEK_SET)
+            written = os.write(fd, view)
+        view, offset = view[written:], offset + written

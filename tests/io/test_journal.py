@@ -149,6 +149,17 @@ def test_a_journal_of_a_deleted_file_is_not_carried_out_on_its_successor(
     assert path.read_bytes() == b"new"
 
 
+def test_it_needs_nothing_that_only_posix_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "pread")
+    monkeypatch.delattr(os, "pwrite")
+    path = tmp_path / "x.h5"
+    h5py.File(path, "w").close()
+    expected = list(write_groups(path))
+    assert contents(path) == expected[-1]
+
+
 _operation = st.one_of(
     st.tuples(st.just("write"), st.integers(0, 20_000), st.binary(max_size=9_000)),
     st.tuples(st.just("truncate"), st.integers(0, 25_000), st.just(b"")),

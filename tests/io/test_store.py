@@ -286,7 +286,7 @@ def test_a_disk_without_locks_says_what_to_do(
     def flock(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr("featplug.io.journal.fcntl.flock", flock)
+    monkeypatch.setattr("portalocker.portalocker.LOCKER", flock)
     with pytest.raises(ValueError, match="has no file locks; set HDF5_USE_FILE_LOCKING=FALSE"):
         FeatureWriter(tmp_path / "feats.h5", FEATURES)
     monkeypatch.setenv("HDF5_USE_FILE_LOCKING", "FALSE")
