@@ -4,18 +4,22 @@ A run is a list of rows. A row is one feature on one part of one data set, with 
 tables, means over seeds and comparisons with published numbers are all selections of rows.
 """
 
-import json
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired, TypedDict
 
 from featplug.io.artifact import files_hash
-from featplug.io.results import SCHEMA_VERSION, environment, write_results
-
-_READABLE = (1, SCHEMA_VERSION)
-"""Versions of the record that :func:`read_run` reads."""
+from featplug.io.results import (
+    SCHEMA_VERSION,
+    Metrics,
+    StageCosts,
+    WeightsFiles,
+    environment,
+    read_results,
+    write_results,
+)
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,10 @@ class Curve:
     x_label: str
     """Label of the axis, with its unit."""
     y_label: str
+
+    def __post_init__(self) -> None:
+        if len(self.x) != len(self.y):
+            raise ValueError(f"x has {len(self.x)} numbers, y {len(self.y)}.")
 
 
 @dataclass(frozen=True)
@@ -53,13 +61,10 @@ class Row:
     seed: int | None = None
     """Seed of all random numbers; None where the figures have none."""
     matcher: str | None = None
-    weights: list[dict[str, Any]] = field(default_factory=list)
-    """Weights files with their hashes, as in a feature file."""
-    metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Name to value and unit (:data:`featplug.io.metric_table.METRICS`)."""
+    weights: WeightsFiles = field(default_factory=list)
+    metrics: Metrics = field(default_factory=dict)
     curves: dict[str, Curve] = field(default_factory=dict)
-    stages: dict[str, dict[str, float]] = field(default_factory=dict)
-    """Stage to seconds and peak_memory_mib."""
+    stages: StageCosts = field(default_factory=dict)
     pictures: list[Picture] = field(default_factory=list)
     model: str | None = None
     """Folder of a COLMAP model, relative to the run's folder."""
@@ -76,6 +81,11 @@ class Problem:
     reason: str
 
 
+class _DataSet(TypedDict):
+    path: str
+    fingerprint: NotRequired[str | None]
+
+
 @dataclass
 class Run:
     """One call of one benchmark."""
@@ -84,7 +94,7 @@ class Run:
     """Name of the benchmark: reconstruction, matching, patches, localization or speed."""
     options: dict[str, Any]
     """Options of the command, as JSON stores them."""
-    data: dict[str, dict[str, Any]]
+    data: dict[str, Annotated[dict[str, Any], _DataSet]]
     """Data set to its path and fingerprint."""
     rows: list[Row] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
@@ -118,52 +128,8 @@ def read_run(folder: Path) -> Run:
         FileNotFoundError: the record does not exist.
         ValueError: the record is damaged, of another version, or not a benchmark's.
     """
-    path, record = read_record(folder)
-    if "benchmark" not in record:
-        raise ValueError(f"{path} is not the record of a benchmark.")
-    try:
-        rows = [_row(row) for row in record["rows"]]
-        problems = [Problem(**problem) for problem in record["problems"]]
-        return Run(**_known(Run, record) | {"rows": rows, "problems": problems})
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged ({error}); run the benchmark again.") from error
-
-
-def read_record(folder: Path) -> tuple[Path, dict[str, Any]]:
-    """Read the record of a benchmark or pipeline, and return its path and contents.
-
-    Raises:
-        FileNotFoundError: the record does not exist.
-        ValueError: the record is damaged, or of another version.
-    """
     folder = Path(folder)
-    path = folder if folder.is_file() else folder / "results.json"
-    if not path.exists():
-        raise FileNotFoundError(f"{path} is missing: {folder} is not the folder of a run.")
-    try:
-        record = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}); make the run again.") from error
-    if not isinstance(record, dict):
-        raise ValueError(f"{path} is not the record of a run.")
-    version = record.get("schema_version", record.get("format", 1))
-    if version not in _READABLE:
-        writer = record.get("environment", {}).get("featplug", "unknown")
-        raise ValueError(
-            f"{path} has schema version {version}, but this featplug reads up to "
-            f"{SCHEMA_VERSION}; make the run again, or use featplug {writer}, which wrote it."
-        )
-    return path, record
-
-
-def _row(record: Mapping[str, Any]) -> Row:
-    curves = {name: Curve(**curve) for name, curve in record["curves"].items()}
-    pictures = [Picture(**picture) for picture in record["pictures"]]
-    return Row(**_known(Row, record) | {"curves": curves, "pictures": pictures})
-
-
-def _known(kind: type, record: Mapping[str, Any]) -> dict[str, Any]:
-    return {entry.name: record[entry.name] for entry in fields(kind)}
+    return read_results(folder if folder.is_file() else folder / "results.json", Run)
 
 
 def counted(number: int, one: str, many: str | None = None) -> str:

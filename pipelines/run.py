@@ -3,13 +3,20 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, NotRequired, TypedDict
 
 from featplug.base import choose_device
 from featplug.cli.command_line import Unprefixed
 from featplug.io.artifact import files_hash
 from featplug.io.pair_lists import Pair
-from featplug.io.results import SCHEMA_VERSION, StageRecorder, environment
+from featplug.io.results import (
+    SCHEMA_VERSION,
+    Metrics,
+    StageCosts,
+    StageRecorder,
+    WeightsFiles,
+    environment,
+)
 from featplug.io.store import FeatureReader
 from featplug.methods import feature_conf, matcher_conf, retrieval_conf
 from featplug.stages.extract import extract_features
@@ -223,6 +230,35 @@ def _given_features(path: Path, image_dir: Path, names: Sequence[str]) -> Featur
     skipped = {name: f"{path} has no features of {name!r}" for name in absent}
     weights = provenance.weights if provenance else []
     return Features(image_dir, path, present, skipped, weights)
+
+
+class _RecordedOptions(TypedDict):
+    seed: NotRequired[int | None]
+
+
+class _RecordedData(TypedDict):
+    fingerprint: str
+    images: NotRequired[str]
+    dataset: NotRequired[str]
+    conditions: NotRequired[list[str]]
+    skipped: NotRequired[dict[str, str]]
+    not_registered: NotRequired[list[str]]
+    not_localized: NotRequired[dict[str, str]]
+    not_drawn: NotRequired[dict[str, str]]
+
+
+class PipelineRecord(TypedDict):
+    """Record of a pipeline: the keys of ``results.json`` that are read again (docs/results.md)."""
+
+    pipeline: str
+    options: Annotated[dict[str, Any], _RecordedOptions]
+    feature: str
+    matcher: str
+    weights: WeightsFiles
+    environment: dict[str, Any]
+    data: Annotated[dict[str, Any], _RecordedData]
+    stages: StageCosts
+    metrics: Metrics
 
 
 def run_record(stages: Stages, options: PipelineOptions, features: Features) -> dict[str, Any]:

@@ -4,7 +4,6 @@ import logging
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from benchmarks.choices import FAILURES, problem_of, start_run
 from benchmarks.reconstruction.kept_models import map_or_reuse, matching_costs
@@ -18,6 +17,7 @@ from featplug.io.images import list_images
 from featplug.io.metric_table import with_units
 from featplug.io.pair_lists import Pair
 from featplug.io.results import StageRecorder, write_results
+from pipelines.run import PipelineRecord
 from pipelines.sfm import MatchedScene, SfmOptions, match_scene
 
 PROTOCOL = "local-feature-evaluation"
@@ -129,7 +129,7 @@ def _relative(path: Path, options: ReconstructionOptions) -> str:
 def _row(
     scene: Scene,
     matched: MatchedScene,
-    results: dict[str, Any],
+    results: PipelineRecord,
     costs: dict[str, dict[str, float]],
     options: ReconstructionOptions,
 ) -> Row:
@@ -149,7 +149,7 @@ def _row(
     )
 
 
-def _with_dense_points(results: dict[str, Any], options: SfmOptions) -> dict[str, Any]:
+def _with_dense_points(results: PipelineRecord, options: SfmOptions) -> PipelineRecord:
     """Make dense points of a model, and add their number to its record."""
     folder = options.output_dir
     recorder = StageRecorder()
@@ -158,6 +158,7 @@ def _with_dense_points(results: dict[str, Any], options: SfmOptions) -> dict[str
         dense.export_PLY(str(folder / "dense.ply"))
     shutil.rmtree(folder / "dense")  # depth maps are larger than all else together
     metrics = results["metrics"] | with_units({"dense_points": dense.num_points3D()})
-    results = results | {"metrics": metrics, "stages": results["stages"] | recorder.stages}
-    write_results(folder / "results.json", results)
-    return results
+    stages = results["stages"] | recorder.stages
+    with_dense: PipelineRecord = {**results, "metrics": metrics, "stages": stages}
+    write_results(folder / "results.json", with_dense)
+    return with_dense

@@ -4,21 +4,27 @@ Features and matches check their own files (:mod:`featplug.io.h5file`).
 """
 
 import hashlib
-import json
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, TypedDict
 
 import pycolmap
 
 from featplug.io.artifact import Artifact, Provenance, value_hash
-from featplug.io.results import write_results
+from featplug.io.results import StageCost, read_results, write_results
 from featplug.io.store import FeatureReader, MatchReader
-from pipelines.run import plain
+from featplug.io.typed_json import as_type, read_json
+from pipelines.run import PipelineRecord, plain
 from pipelines.sfm import MatchedScene, SfmOptions, map_scene
 
 _VERSION = 1
 """Version of verification and mapping; raised when their output changes."""
+
+
+class _Cost(TypedDict):
+    made_from: list[str | None]
+    cost: Annotated[dict[str, float], StageCost]
 
 
 def matching_costs(folder: Path, scene: MatchedScene) -> dict[str, dict[str, float]]:
@@ -36,10 +42,12 @@ def matching_costs(folder: Path, scene: MatchedScene) -> dict[str, dict[str, flo
     retrieval = scene.stages.retrieval
     reused = {**scene.stages.reused, "pairs": retrieval.num_present if retrieval else 0}
     path = folder / "costs.json"
-    known = json.loads(path.read_text("utf-8")) if path.exists() else {}
-    costs = {}
+    known: dict[str, _Cost] = {}
+    with suppress(OSError, ValueError):  # without it, the stages have no cost
+        known = as_type(read_json(path), dict[str, _Cost], path)
+    costs: dict[str, _Cost] = {}
     for stage, cost in scene.stages.recorder.stages.items():
-        if known.get(stage, {}).get("made_from") == made_from[stage]:
+        if stage in known and known[stage]["made_from"] == made_from[stage]:
             costs[stage] = known[stage]
         elif reused[stage] == 0:
             costs[stage] = {"made_from": made_from[stage], "cost": cost}
@@ -49,7 +57,7 @@ def matching_costs(folder: Path, scene: MatchedScene) -> dict[str, dict[str, flo
 
 def map_or_reuse(
     scene: MatchedScene, options: SfmOptions, progress: bool = False
-) -> dict[str, Any]:
+) -> PipelineRecord:
     """Make a model with :func:`pipelines.sfm.map_scene`, unless its folder has the same one.
 
     Returns:
@@ -58,15 +66,16 @@ def map_or_reuse(
     folder = options.output_dir
     artifact = Artifact(folder / "model", _provenance(scene, options), folder / "made_from.json")
     results = folder / "results.json"
-    if artifact.reason_to_make() is None and results.exists():
-        return json.loads(results.read_text("utf-8"))
+    if artifact.reason_to_make() is None:
+        with suppress(OSError, ValueError):  # without its record, the model is made again
+            return read_results(results, PipelineRecord)
 
     def write(part: Path) -> None:
         map_scene(scene, options, progress)
         (folder / "model").rename(part)
 
     artifact.make(write)
-    return json.loads(results.read_text("utf-8"))
+    return read_results(results, PipelineRecord)
 
 
 def _provenance(scene: MatchedScene, options: SfmOptions) -> Provenance:

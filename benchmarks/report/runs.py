@@ -1,13 +1,18 @@
 """The runs of a report: those of benchmarks, and those of pipelines in the same form."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
-from benchmarks.record import Picture, Problem, Row, Run, read_record, read_run
-from benchmarks.scene_names import DEMO_WORLDS, metrics_by_part, scene_folder
+from benchmarks.record import Picture, Problem, Row, Run
+from benchmarks.scene_names import DEMO_WORLDS, metrics_by_part
+from featplug.io.results import read_results
+from featplug.io.typed_json import printable
+from pipelines.run import PipelineRecord
 
+_RECORD = "results.json"
 _PICTURE = "localization.png"
 
 
@@ -19,6 +24,29 @@ class LoadedRun:
     name: str
     """Name of the folder, with as much of its path as distinguishes it from the others."""
     run: Run
+
+    def path_of(self, name: str) -> Path:
+        """Return the path of a file or folder that the run's record names.
+
+        Raises:
+            ValueError: it is not below the folder of the run, or a link on the way leads out of it.
+        """
+        return _inside(self.folder, name)
+
+
+def _inside(folder: Path, name: str) -> Path:
+    path = folder / name
+    if PurePath(name).is_absolute() or ".." in PurePath(name).parts:
+        raise ValueError(
+            f"{folder / _RECORD} names {name!r}, which is not below the folder of the run, and is "
+            "left out; copy it into that folder, and name it by its path from there."
+        )
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(
+            f"{path} is a link that leads out of the folder of the run, and is left out; replace "
+            "it by a copy."
+        )
+    return path
 
 
 def find_runs(paths: Iterable[Path]) -> list[Path]:
@@ -33,18 +61,28 @@ def find_runs(paths: Iterable[Path]) -> list[Path]:
             raise FileNotFoundError(f"{path} does not exist; give the folders of runs.")
         inside = list(_topmost_runs(path.parent if path.is_file() else path))
         if not inside:
-            raise FileNotFoundError(f"{path} contains no run (no results.json).")
+            raise FileNotFoundError(f"{path} contains no run (no {_RECORD}).")
         folders |= {folder.resolve(): folder for folder in inside}
     return list(folders.values())
 
 
-def _topmost_runs(folder: Path) -> Iterator[Path]:
-    """Yield the topmost folders with a record; records below belong to the run above them."""
-    if (folder / "results.json").exists():
+def _topmost_runs(folder: Path, seen: frozenset[Path] = frozenset()) -> Iterator[Path]:
+    """Yield the topmost folders with a record; records below belong to the run above them.
+
+    A folder that cannot be listed counts as one, so that the report says why.
+    """
+    seen |= {folder.resolve()}
+    try:
+        children = sorted(entry for entry in folder.iterdir() if entry.is_dir())
+        has_record = (folder / _RECORD).exists()
+    except OSError:
+        children, has_record = [], True
+    if has_record:
         yield folder
-    else:
-        for child in sorted(entry for entry in folder.iterdir() if entry.is_dir()):
-            yield from _topmost_runs(child)
+        return
+    for child in children:
+        if child.resolve() not in seen:  # a link to a folder above has no end
+            yield from _topmost_runs(child, seen)
 
 
 def load_runs(folders: Sequence[Path]) -> tuple[list[LoadedRun], list[Problem]]:
@@ -58,7 +96,7 @@ def load_runs(folders: Sequence[Path]) -> tuple[list[LoadedRun], list[Problem]]:
         try:
             runs.append(LoadedRun(folder, name, _load(folder)))
         except (OSError, ValueError) as error:
-            problems.append(Problem(name, str(error)))
+            problems.append(Problem(name, printable(str(error))))
     if not runs:
         reason = f": {problems[0].reason}" if problems else "; give the folders of runs."
         raise ValueError(f"No run can be reported{reason}")
@@ -67,7 +105,7 @@ def load_runs(folders: Sequence[Path]) -> tuple[list[LoadedRun], list[Problem]]:
 
 def _names(folders: Sequence[Path]) -> list[str]:
     """Name folders by the ends of their paths, long enough to differ."""
-    parts = [folder.resolve().parts for folder in folders]
+    parts = [PurePath(printable(str(folder.resolve()))).parts for folder in folders]
     names = [path[-1] for path in parts]
     for length in range(2, max(map(len, parts), default=0) + 1):
         names = [
@@ -78,25 +116,25 @@ def _names(folders: Sequence[Path]) -> list[str]:
 
 
 def _load(folder: Path) -> Run:
-    path, record = read_record(folder)
-    if "pipeline" not in record:
-        return read_run(folder)
-    try:
-        return _run_of_pipeline(record, folder)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is damaged ({error!r}); run the pipeline again.") from error
+    path = _inside(folder, _RECORD)
+    record = read_results(path, Run, PipelineRecord)
+    return record if isinstance(record, Run) else _run_of_pipeline(record, folder)
 
 
-def _run_of_pipeline(record: Mapping[str, Any], folder: Path) -> Run:
+def _run_of_pipeline(record: PipelineRecord, folder: Path) -> Run:
     """Turn the record of a pipeline into a row for the whole run and one for each condition."""
     pipeline, data = record["pipeline"], record["data"]
     is_sfm = pipeline == "sfm"  # all others localize
-    root = Path(data["images"] if is_sfm else data["dataset"])
-    dataset = scene_folder(root).name
+    root = data.get("images" if is_sfm else "dataset")
+    if root is None:
+        key = "data.images" if is_sfm else "data.dataset"
+        raise ValueError(f"{folder / _RECORD}: {key} is missing; make the run again.")
+    # The path is one of the machine that made the run, and nothing to be looked up on this one.
+    dataset = re.split(r"[/\\]", re.sub(r"[/\\]+(images[/\\]*)?$", "", root))[-1] or root
     if record["options"].get("dataset") == "demo":
         dataset = DEMO_WORLDS.get(pipeline, dataset)
     conditions = data.get("conditions", [])
-    common = {
+    common: dict[str, Any] = {
         "feature": _short_name(record["feature"]),
         "dataset": dataset,
         "protocol": f"pipelines.{pipeline}",
@@ -117,7 +155,7 @@ def _run_of_pipeline(record: Mapping[str, Any], folder: Path) -> Run:
     return Run(
         benchmark="reconstruction" if is_sfm else "localization",
         options=record["options"],
-        data={dataset: {"path": str(root), "fingerprint": data["fingerprint"]}},
+        data={dataset: {"path": root, "fingerprint": data["fingerprint"]}},
         rows=[whole, *parts],
         problems=_problems_of_pipeline(data),
         command=["python", "-m", f"pipelines.{pipeline}", *_arguments(record["options"])],

@@ -9,15 +9,16 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired, TypedDict, TypeVar
 
 import torch
 
 from featplug import __version__
 from featplug.io.files import write_whole_text
+from featplug.io.typed_json import NonNegative, as_type, read_json
 from featplug.utils.versions import installed_versions
 
 SCHEMA_VERSION = 2
@@ -25,14 +26,45 @@ SCHEMA_VERSION = 2
 
 Version 1 had it as ``format``, or not at all, and explained metrics in their units.
 """
+_READABLE = (1, SCHEMA_VERSION)
+"""Versions that :func:`read_results` reads."""
 _LIBRARIES = ("torch", "pycolmap", "opencv-python-headless", "numpy", "h5py", "pillow")
+
+_Kind = TypeVar("_Kind")
+_Other = TypeVar("_Other")
+
+
+class _Metric(TypedDict):
+    value: float
+    unit: str
+
+
+class StageCost(TypedDict):
+    """Cost of a stage."""
+
+    seconds: NotRequired[Annotated[float, NonNegative]]
+    peak_memory_mib: NotRequired[Annotated[float, NonNegative]]
+
+
+class _WeightsFile(TypedDict):
+    name: str
+    origin: NotRequired[str | None]
+    sha256: NotRequired[str | None]
+
+
+Metrics = dict[str, Annotated[dict[str, Any], _Metric]]
+"""Name to value and unit (:data:`featplug.io.metric_table.METRICS`)."""
+StageCosts = dict[str, Annotated[dict[str, float], StageCost]]
+"""Stage to seconds and peak_memory_mib."""
+WeightsFiles = list[Annotated[dict[str, Any], _WeightsFile]]
+"""Weights files with their hashes, as in a feature file."""
 
 
 class StageRecorder:
     """Recorder of the time and memory of a run's stages."""
 
     def __init__(self) -> None:
-        self.stages: dict[str, dict[str, float]] = {}
+        self.stages: StageCosts = {}
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -80,6 +112,54 @@ def environment() -> dict[str, Any]:
     }
 
 
-def write_results(path: Path, results: dict[str, Any]) -> None:
+def write_results(path: Path, results: Mapping[str, Any]) -> None:
     """Write a run's record; a reader never sees half of it."""
     write_whole_text(Path(path), json.dumps(results, indent=2, allow_nan=False) + "\n")
+
+
+def read_results(path: Path, kind: type[_Kind], *others: type[_Other]) -> _Kind | _Other:
+    """Read a run's record, and check every value that its kind has.
+
+    Args:
+        path: the file ``results.json``.
+        kind: dataclass or ``TypedDict`` of the record.
+        others: those of other records that may be there; a record is of the first kind whose first
+            key it has.
+
+    Raises:
+        FileNotFoundError: the record does not exist.
+        ValueError: it is damaged, of another version or of none of the kinds; the message names the
+            file, the key and the type that is expected.
+    """
+    path = Path(path)
+    kinds: list[type[_Kind | _Other]] = [kind, *others]
+    marks = [next(iter(each.__annotations__)) for each in kinds]
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing: {path.parent} is not the folder of a run.")
+    try:
+        record = read_json(path)
+        _check_version(path, record)
+        for marked, mark in zip(kinds, marks, strict=True):
+            if mark in record:
+                return as_type(record, marked, path)
+    except ValueError as error:
+        raise ValueError(
+            f"{str(error).rstrip('.')}; make the run again, or leave it out."
+        ) from error
+    expected = " or ".join(map(repr, marks))
+    raise ValueError(
+        f"{path} has no key {expected}: it is the record of another command; leave it out."
+    )
+
+
+def _check_version(path: Path, record: dict[str, Any]) -> None:
+    key = "schema_version" if "schema_version" in record else "format"
+    version = as_type(record.get(key, 1), int, path, key)
+    if version in _READABLE:
+        return
+    environment = record.get("environment")
+    writer = environment.get("featplug") if isinstance(environment, dict) else None
+    raise ValueError(
+        f"{path} has schema version {version}, but this featplug reads up to {SCHEMA_VERSION}; use "
+        f"featplug {writer if isinstance(writer, str) else 'of a later version':.60}"
+    )

@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 
 from featplug.io.files import write_whole
-from featplug.training.trainer import BEST, RESULTS
+from featplug.io.results import read_results
+from featplug.training.trainer import BEST, RESULTS, TrainingRecord
 from featplug.weights.checkpoints import read_safetensors, save_readable, state_sha256
 
 
@@ -20,7 +21,7 @@ def export_weights(run: Path, path: Path, licence: str, half: bool = True) -> in
 
     Raises:
         FileNotFoundError: the run does not exist, or has not been validated yet.
-        ValueError: the weights are damaged.
+        ValueError: the weights or results.json are damaged.
     """
     if not run.is_dir():
         raise FileNotFoundError(f"{run}: no such folder; give the --outputs of a run.")
@@ -34,18 +35,18 @@ def export_weights(run: Path, path: Path, licence: str, half: bool = True) -> in
             key: value.to(torch.float16) if value.is_floating_point() else value
             for key, value in state.items()
         }
-    record = json.loads(results.read_text("utf-8"))
+    config = read_results(results, TrainingRecord)["config"]
     metadata = {
         "format": "pt",
         "featplug": made["featplug"],
         "licence": licence,
-        "system": record["config"]["system"],
-        "seed": str(record["config"]["seed"]),
+        "system": config["system"],
+        "seed": str(config["seed"]),
         "step": made["step"],
-        "steps": str(record["config"]["steps"]),
+        "steps": str(config["steps"]),
         "tensors_sha256": state_sha256(state),
     }
-    if "network" in record["config"]:
-        metadata["network"] = json.dumps(record["config"]["network"])
+    if "network" in config:
+        metadata["network"] = json.dumps(config["network"])
     write_whole(path, lambda part: save_readable(state, part, metadata))
     return int(made["step"])

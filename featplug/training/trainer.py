@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,18 @@ from featplug.weights.checkpoints import read_torch, save_readable, state_sha256
 CHECKPOINT, HISTORY, MADE_FROM = "checkpoint.pt", "history.csv", "made_from.json"
 WEIGHTS, BEST = "weights.safetensors", "best.safetensors"
 RESULTS = "results.json"
+
+
+class _RecordedConfig(TypedDict):
+    system: str
+    seed: int
+    steps: int
+
+
+class TrainingRecord(TypedDict):
+    """Record of a training: the key of ``results.json`` that is read again."""
+
+    config: Annotated[dict[str, Any], _RecordedConfig]
 
 
 @dataclass(frozen=True)

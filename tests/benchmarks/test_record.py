@@ -38,8 +38,8 @@ def test_a_run_comes_back_as_it_was(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"schema_version": 99}, r"results.json has schema version 99"),
-        ({"rows": None}, r"results.json is damaged"),
-        ({"rows": [{"feature": "sift"}]}, r"results.json is damaged"),
+        ({"rows": None}, r"results.json: rows: expected a list, got null"),
+        ({"rows": [{"feature": "sift"}]}, r"results.json: rows\[0\].dataset is missing"),
     ],
 )
 def test_a_record_that_cannot_be_read_is_named(
