@@ -5,7 +5,7 @@ from typing import Literal
 
 import pycolmap
 
-from featplug.colmap.model_files import sample_camera
+from featplug.colmap.model_tables import sample_camera
 
 
 @dataclass(frozen=True)

@@ -1,47 +1,71 @@
-"""COLMAP's binary models: are their files whole?
+"""COLMAP models on disk: checked before pycolmap reads them, and read back after it writes them.
 
 COLMAP does not look: from a file cut short it reads counts of what happens to be in memory, and may
-read until memory is full. The format: https://colmap.github.io/format.html, "Binary File Format".
+read until memory is full; on a full disk its writing seems to succeed.
 """
 
 import os
 import re
-import struct
-from collections.abc import Callable
+import tempfile
 from pathlib import Path
 
 import pycolmap
 
-_CAMERA_BEFORE_PARAMS = 2 * 4 + 2 * 8
-_IMAGE_BEFORE_NAME = 4 + 7 * 8 + 4
-_IMAGE_POINT = 3 * 8
-_POINT_BEFORE_TRACK = 8 + 3 * 8 + 3 + 8
-_TRACK_ELEMENT = 8
-_COUNT = struct.Struct("<Q")
+from featplug.colmap.binary_models import read_binary_tables
+from featplug.colmap.model_tables import ModelTables, check_tables
+from featplug.colmap.text_models import copy_as_plain_text, is_plain_text, read_text_tables
+from featplug.io.names import checked_name
+
+_REQUIRED = ("cameras", "images", "points3D")
 _PLY_HEADER_SIZE = 1024
 _PLY_SIZES = {b"float": 4, b"double": 8, b"uchar": 1}
 
 
 def read_model(path: Path) -> pycolmap.Reconstruction:
-    """Read a COLMAP model, binary or text.
+    """Read a COLMAP model, binary or text, whose image names get their normal form.
 
     Raises:
         FileNotFoundError: there is none.
         ValueError: it is damaged.
     """
     path = Path(path)
+    tables = _read_tables(path)
+    check_tables(tables)
+    if tables.suffix == ".bin" or is_plain_text(tables):
+        del tables  # as large as the model itself
+        model = _open(path, path)
+    else:
+        del tables
+        with tempfile.TemporaryDirectory() as folder:
+            copy_as_plain_text(path, Path(folder))
+            model = _open(Path(folder), path)
+    for image in model.images.values():
+        if (name := checked_name(image.name)) != image.name:
+            image.name = name
+    return model
+
+
+def _read_tables(path: Path) -> ModelTables:
+    """Read the files of a model in the form that COLMAP would read."""
     if not holds_model(path):
         raise FileNotFoundError(f"There is no COLMAP model in {path} (no images.bin or .txt).")
-    if (incomplete := incomplete_file(path)) is not None:
-        raise ValueError(
-            f"The COLMAP model {path} cannot be read: {incomplete.name} ends too early; copy or "
-            "download it again."
-        )
+    for suffix, read in ((".bin", read_binary_tables), (".txt", read_text_tables)):
+        missing = [name for name in _REQUIRED if not (path / f"{name}{suffix}").is_file()]
+        if not missing:
+            return read(path)
+        if (path / f"images{suffix}").is_file():
+            lacks = f"{missing[0]}{suffix}"
+    raise FileNotFoundError(f"The COLMAP model {path} lacks {lacks}; copy all of its files.")
+
+
+def _open(folder: Path, path: Path) -> pycolmap.Reconstruction:
     try:
-        return pycolmap.Reconstruction(str(path))
-    except (ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"The COLMAP model {path} cannot be read: {reason}") from error
+        return pycolmap.Reconstruction(str(folder))
+    except (ValueError, RuntimeError, LookupError, TypeError, MemoryError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(
+            f"The COLMAP model {path} cannot be read ({reason}); copy or make it again."
+        ) from error
 
 
 def write_model(model: pycolmap.Reconstruction, folder: Path) -> None:
@@ -138,52 +162,3 @@ def _counts(model: pycolmap.Reconstruction) -> tuple[int, ...]:
 def holds_model(path: Path) -> bool:
     """Return whether a folder has a COLMAP model, binary or text."""
     return any((Path(path) / f"images.{suffix}").is_file() for suffix in ("bin", "txt"))
-
-
-def incomplete_file(model_dir: Path) -> Path | None:
-    """Find a file of a binary model that ends too early; there is none in a text model."""
-    files = {
-        "cameras.bin": _end_of_camera,
-        "images.bin": _end_of_image,
-        "points3D.bin": _end_of_point,
-    }
-    for name, end_of_record in files.items():
-        path = model_dir / name
-        if path.is_file() and not _is_whole(path.read_bytes(), end_of_record):
-            return path
-    return None
-
-
-def sample_camera(model: pycolmap.CameraModelId) -> pycolmap.Camera:
-    """Make a camera of one pixel, to look at its model's parameters."""
-    # Its name until pycolmap 3.13, deprecated since.
-    create = getattr(pycolmap.Camera, "create_from_model_id", None) or pycolmap.Camera.create
-    return create(1, model, 1.0, 1, 1)
-
-
-def _is_whole(content: bytes, end_of_record: Callable[[bytes, int], int]) -> bool:
-    try:
-        (num_records,) = _COUNT.unpack_from(content)
-        end = _COUNT.size
-        for _ in range(num_records):
-            end = end_of_record(content, end)
-    except (struct.error, ValueError, RuntimeError):
-        return False
-    return end <= len(content)
-
-
-def _end_of_camera(content: bytes, start: int) -> int:
-    (model,) = struct.unpack_from("<i", content, start + 4)
-    num_params = len(sample_camera(pycolmap.CameraModelId(model)).params)
-    return start + _CAMERA_BEFORE_PARAMS + 8 * num_params
-
-
-def _end_of_image(content: bytes, start: int) -> int:
-    name_end = content.index(b"\0", start + _IMAGE_BEFORE_NAME) + 1
-    (num_points,) = _COUNT.unpack_from(content, name_end)
-    return name_end + _COUNT.size + num_points * _IMAGE_POINT
-
-
-def _end_of_point(content: bytes, start: int) -> int:
-    (length,) = _COUNT.unpack_from(content, start + _POINT_BEFORE_TRACK)
-    return start + _POINT_BEFORE_TRACK + _COUNT.size + length * _TRACK_ELEMENT

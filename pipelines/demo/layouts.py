@@ -13,6 +13,7 @@ import pycolmap
 from scipy.io import savemat
 
 from featplug.colmap.known_poses import model_from_poses
+from featplug.colmap.model_files import read_model
 from featplug.colmap.nvm import write_nvm
 from featplug.io.images import read_image
 from featplug.localization.queries import Query, write_poses, write_queries
@@ -67,7 +68,7 @@ def true_model(
 
 def write_bare_database(path: Path, model_path: Path) -> None:
     """Write a COLMAP database with nothing but a model's images, under their ids."""
-    model = pycolmap.Reconstruction(str(model_path))
+    model = read_model(model_path)
     with pycolmap.Database.open(str(path)) as database:
         for number, image in model.images.items():
             camera = model.cameras[image.camera_id]

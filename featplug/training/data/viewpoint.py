@@ -13,10 +13,10 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-import pycolmap
 from scipy.sparse import csr_array
 from torch import Tensor
 
+from featplug.colmap.model_files import read_model
 from featplug.io.images import read_image
 from featplug.training.data.batches import StepBatches
 from featplug.training.data.correspondences import PosedDepth
@@ -112,9 +112,7 @@ def _read_scene(
     min_depth_bytes: int,
     min_overlap: float,
 ) -> ViewpointScene:
-    if not model_path.is_dir():
-        raise FileNotFoundError(f"{model_path}: no such COLMAP model.")
-    model = pycolmap.Reconstruction(str(model_path))
+    model = read_model(model_path)
     photographs = []
     for image in sorted(model.images.values(), key=lambda image: image.name):
         depth = depth_of(image.name)
