@@ -6,11 +6,12 @@ from typing import Annotated, Literal
 import tyro
 
 from benchmarks.record import counted
-from benchmarks.report.formats import write_formats
+from benchmarks.report.formats import output_paths, write_formats
 from benchmarks.report.gather import make_report
 from benchmarks.report.page import render_page
 from featplug.cli.command_line import run_command
 from featplug.io.files import write_whole_text
+from featplug.io.typed_json import printable
 
 
 def main(
@@ -29,13 +30,15 @@ def main(
         compare: two runs A and B; the page shows A − B, and its significance over seeds.
         title: title of the page.
     """
-    report = make_report(runs, compare, title)
+    output_paths(output, formats)
+    report = make_report(runs, compare, printable(title))
     write_whole_text(output, render_page(report))
     written = [output, *write_formats(report, output, formats)]
     print(f"{counted(len(report.tables), 'table')} of {counted(len(report.runs), 'run')}:")
-    print("\n".join(f"  {path} ({path.stat().st_size / 1000:,.0f} kB)" for path in written))
+    for path in written:
+        print(f"  {printable(str(path))} ({path.stat().st_size / 1000:,.0f} kB)")
     for problem in report.problems:
-        print(f"  problem: {problem.subject}: {problem.reason}")
+        print(f"  problem: {' '.join(f'{problem.subject}: {problem.reason}'.split())}")
 
 
 if __name__ == "__main__":

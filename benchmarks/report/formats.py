@@ -4,7 +4,8 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+import unicodedata
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,20 +22,41 @@ from benchmarks.report.labels import (
 )
 from benchmarks.report.page import command_text
 from benchmarks.report.result_tables import Line, Table
+from benchmarks.report.runs import RECORD
 from featplug.io.files import write_whole_text
+from featplug.io.typed_json import printable
 
 _ARROWS = {"higher": "↑", "lower": "↓", None: ""}
 
 
-def write_formats(report: Report, output: Path, formats: Sequence[str]) -> list[Path]:
-    """Write a report's tables next to its page ``output``, and return the files.
+def output_paths(page: Path, formats: Iterable[str]) -> dict[str, Path]:
+    """Return the file of each format: the name of the page with the format as its suffix.
 
-    Files have the name of the page, and a format as their suffix: md, csv, tex or json.
+    Raises:
+        ValueError: a file would be the page itself, or the record of a run.
     """
-    paths = {name: output.with_suffix(f".{name}") for name in formats}
-    for name, path in paths.items():
-        write_whole_text(path, FORMATS[name](report))
-    return list(paths.values())
+    paths = {name: page.with_suffix(f".{name}") for name in formats}
+    if page in paths.values():
+        raise ValueError(f"{page} would be the page and one of --formats; end --output with .html.")
+    for path in (page, *paths.values()):
+        if path.name.lower() == RECORD:
+            raise ValueError(
+                f"{path} is the name of the record of a run, which would be lost; choose another "
+                "name for --output."
+            )
+    return paths
+
+
+def write_formats(report: Report, page: Path, formats: Iterable[str]) -> list[Path]:
+    """Write a report's tables next to its page, and return the files.
+
+    Raises:
+        ValueError: see :func:`output_paths`.
+    """
+    texts = {path: FORMATS[name](report) for name, path in output_paths(page, formats).items()}
+    for path, text in texts.items():
+        write_whole_text(path, text)
+    return list(texts)
 
 
 def markdown(report: Report) -> str:
@@ -54,9 +76,9 @@ def markdown(report: Report) -> str:
     if report.problems:
         problems = [f"{problem.subject}: {problem.reason}" for problem in report.problems]
         lines += ["## Problems", "", *(f"- {_escape_markdown(text)}" for text in problems), ""]
-    lines += ["## Commands", "", "```"]
-    lines += [command_text(loaded.run) for loaded in report.runs]
-    return "\n".join([*lines, "```", ""])
+    commands = "\n".join(command_text(loaded.run) for loaded in report.runs)
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", commands)), default=0))
+    return "\n".join([*lines, "## Commands", "", fence, commands, fence, ""])
 
 
 def _markdown_row(words: Iterable[str]) -> str:
@@ -94,23 +116,49 @@ def _markdown_comparison(comparison: RunComparison) -> list[str]:
     return [*lines, ""]
 
 
+_MARKDOWN = re.compile(
+    r"[\\`*_{}\[\]<>#|~&$@]"  # tags, entities, links, cells, formulas, mentions
+    r"|(?<=www)\.|:(?=//)"  # addresses, which become links by themselves
+    r"|^[-+=]"  # lists and rules
+)
+
+
 def _escape_markdown(text: str) -> str:
-    return re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", " ".join(text.split()))
+    text = " ".join(text.split())
+    numbered = re.match(r"\d+(?=[.)](\s|$))", text)  # as the start of a numbered list
+    start = numbered.end() if numbered else 0
+    return text[:start] + "\\" * bool(start) + _MARKDOWN.sub(r"\\\g<0>", text[start:])
 
 
 def csv_table(report: Report) -> str:
-    """Return a line for every metric of every row."""
+    """Return a line for every metric of every row.
+
+    Text that a spreadsheet would take for a formula begins with an apostrophe.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     head = ["run", "benchmark", "dataset", "protocol", "part", "feature", "matcher", "seed"]
     writer.writerow([*head, "metric", "value", "unit"])
     for loaded in report.runs:
         for row in loaded.run.rows:
-            keys = [loaded.name, loaded.run.benchmark, row.dataset, row.protocol, row.part]
-            keys += [row.feature, row.matcher or "", "" if row.seed is None else str(row.seed)]
+            keys: list[str | float] = [
+                loaded.name,
+                loaded.run.benchmark,
+                row.dataset,
+                row.protocol,
+                row.part,
+            ]
+            keys += [row.feature, row.matcher or "", "" if row.seed is None else row.seed]
             for name, entry in row.metrics.items():
-                writer.writerow([*keys, name, repr(entry["value"]), entry["unit"]])
+                cells = [*keys, name, entry["value"], entry["unit"]]
+                writer.writerow(_csv_text(c) if isinstance(c, str) else repr(c) for c in cells)
     return out.getvalue()
+
+
+def _csv_text(text: str) -> str:
+    """Return text that no spreadsheet runs (OWASP, "CSV Injection")."""
+    first = unicodedata.normalize("NFKC", text.lstrip()[:1])  # spreadsheets know wide signs, too
+    return f"'{text}" if text[:1] in set("\t\r\n") or first in set("=+-@") else text
 
 
 def latex(report: Report) -> str:
@@ -154,6 +202,9 @@ _LATEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
+    "[": "{[}",  # which would be an argument of the line break before it
+    "]": "{]}",
+    "*": "{*}",
     "±": r"$\pm$",
     "°": r"$^\circ$",
     "×": r"$\times$",
@@ -166,7 +217,8 @@ _LATEX = {
 
 
 def _escape_latex(text: str) -> str:
-    return "".join(_LATEX.get(letter, letter) for letter in text)
+    text = "".join(_LATEX.get(letter, letter) for letter in re.sub(r"[^\S\xa0]+", " ", text))
+    return text.replace("--", "-{}-")
 
 
 def json_report(report: Report) -> str:
@@ -177,11 +229,11 @@ def json_report(report: Report) -> str:
         "comparison": _json_comparison(report.comparison) if report.comparison else None,
         "problems": [asdict(problem) for problem in report.problems],
         "runs": [
-            {"name": loaded.name, "folder": str(loaded.folder), **asdict(loaded.run)}
+            {"name": loaded.name, "folder": printable(str(loaded.folder)), **asdict(loaded.run)}
             for loaded in report.runs
         ],
     }
-    return json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _json_table(table: Table) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from benchmarks.report.inline_images import (
 )
 from benchmarks.report.model_views import MAX_POINTS, MAX_POINTS_OF_MODEL, ModelView, view_model
 from benchmarks.report.result_tables import Table, best_lines, make_tables, runner_up
-from benchmarks.report.runs import LoadedRun, find_runs, load_runs
+from benchmarks.report.runs import LoadedRun, find_runs, load_runs, problem_of
 from benchmarks.report.stage_chart import StageChart, stage_chart
 from featplug.io.metric_table import Metric
 
@@ -165,26 +165,26 @@ def _add_pictures(sections: list[Section], problems: list[Problem]) -> None:
     """Add pictures up to the limit of a page: every feature's first, then their second."""
     left = MAX_PICTURES
     for section in sections:
-        by_series: dict[str, dict[Path, tuple[LoadedRun, str]]] = {}
+        by_series: dict[str, dict[Path, tuple[LoadedRun, str, str]]] = {}
         for series, loaded, row in _rows(section.table):
             for picture in row.pictures:
                 title = picture.title.removeprefix(f"{row.feature}, ")
                 of_series = by_series.setdefault(series, {})
-                of_series.setdefault(loaded.folder / picture.path, (loaded, title))
+                of_series.setdefault(loaded.folder / picture.path, (loaded, picture.path, title))
         ranked = [
-            (rank, series, path, loaded, title)
+            (rank, series, *picture)
             for series, of_series in by_series.items()
-            for rank, (path, (loaded, title)) in enumerate(of_series.items())
+            for rank, picture in enumerate(of_series.values())
         ]
-        for rank, series, path, loaded, title in sorted(ranked, key=lambda entry: entry[0]):
+        for rank, series, loaded, name, title in sorted(ranked, key=lambda entry: entry[0]):
             if left == 0 or rank >= MAX_PICTURES_OF_FEATURE:
                 section.num_more_pictures += 1
                 continue
             try:
-                section.pictures.append((series, inline_picture(path, title)))
+                section.pictures.append((series, inline_picture(loaded.path_of(name), title)))
                 left -= 1
             except (OSError, ValueError) as error:
-                problems.append(Problem(f"{loaded.name}: {title}", str(error)))
+                problems.append(problem_of(f"{loaded.name}: {title}", error))
 
 
 def _add_scenes(sections: list[Section], colours: Colours, problems: list[Problem]) -> None:
@@ -199,8 +199,8 @@ def _add_scenes(sections: list[Section], colours: Colours, problems: list[Proble
     num_points = min(MAX_POINTS_OF_MODEL, MAX_POINTS // max(len(models), 1))
     for section, series, loaded, model in models:
         try:
-            view = view_model(loaded.folder / model, num_points)
+            view = view_model(loaded.path_of(model), num_points)
         except (OSError, ValueError) as error:
-            problems.append(Problem(f"{loaded.name}: {series}", str(error)))
+            problems.append(problem_of(f"{loaded.name}: {series}", error))
             continue
         section.scenes.append(Scene(series, colours(series), view))

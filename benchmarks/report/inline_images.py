@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from featplug.io.image_files import read_image_header
 from featplug.io.images import read_image
 from featplug.plots import shrink
 
@@ -14,6 +15,8 @@ MAX_PICTURES = 48
 """Largest number on a page."""
 MAX_PICTURES_OF_FEATURE = 4
 """Largest number for a feature in one table."""
+MAX_MEGAPIXELS = 100.0
+"""Largest picture that is read."""
 _MAX_SIZE = 1100
 _QUALITY = 78
 
@@ -34,8 +37,14 @@ def inline_picture(path: Path, title: str) -> InlinePicture:
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: the file cannot be read.
+        ValueError: the file cannot be read, or is larger than :data:`MAX_MEGAPIXELS`.
     """
+    width, height = read_image_header(path).size
+    if width * height > MAX_MEGAPIXELS * 1e6:
+        raise ValueError(
+            f"{path} has {width}×{height} pixels, and a page shows pictures of at most "
+            f"{MAX_MEGAPIXELS:g} megapixels; make it smaller."
+        )
     small, _ = shrink(read_image(path), np.zeros((0, 2)), _MAX_SIZE)
     done, encoded = cv2.imencode(
         ".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]

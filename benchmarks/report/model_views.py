@@ -9,6 +9,7 @@ import numpy as np
 import pycolmap
 
 from featplug.colmap.model_files import read_model
+from featplug.io.typed_json import printable
 from featplug.metrics.poses import camera_centres, model_cameras, model_poses
 from featplug.plots import ground_axes
 
@@ -43,7 +44,7 @@ class ModelView:
             "colours": _base64(self.colours),
             "reach": _REACH,
             "cameras": [[round(float(value), 4) for value in camera] for camera in self.cameras],
-            "names": self.names,
+            "names": [printable(name) for name in self.names],
         }
 
 
@@ -88,6 +89,11 @@ def view_model(folder: Path, max_points: int = MAX_POINTS_OF_MODEL, seed: int = 
             half_sizes,
         ]
     )
+    if not (np.isfinite(points).all() and np.isfinite(cameras).all()):
+        raise ValueError(
+            f"The COLMAP model {folder} has points or cameras with infinite or undefined numbers; "
+            "make it again."
+        )
     return ModelView(
         np.rint(placed[shown] / _REACH * 32767).astype(np.int16),
         colours[shown],

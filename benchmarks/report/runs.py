@@ -1,5 +1,6 @@
 """The runs of a report: those of benchmarks, and those of pipelines in the same form."""
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from featplug.io.results import read_results
 from featplug.io.typed_json import printable
 from pipelines.run import PipelineRecord
 
-_RECORD = "results.json"
+RECORD = "results.json"
 _PICTURE = "localization.png"
 
 
@@ -29,7 +30,8 @@ class LoadedRun:
         """Return the path of a file or folder that the run's record names.
 
         Raises:
-            ValueError: it is not below the folder of the run, or a link on the way leads out of it.
+            ValueError: it is not below the folder of the run, or a link on the way to it, or in it,
+                leads out of that.
         """
         return _inside(self.folder, name)
 
@@ -38,14 +40,16 @@ def _inside(folder: Path, name: str) -> Path:
     path = folder / name
     if PurePath(name).is_absolute() or ".." in PurePath(name).parts:
         raise ValueError(
-            f"{folder / _RECORD} names {name!r}, which is not below the folder of the run, and is "
+            f"{folder / RECORD} names {name!r}, which is not below the folder of the run, and is "
             "left out; copy it into that folder, and name it by its path from there."
         )
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise ValueError(
-            f"{path} is a link that leads out of the folder of the run, and is left out; replace "
-            "it by a copy."
-        )
+    for entry in (path, *(path.iterdir() if path.is_dir() else ())):
+        # Path.resolve raises RuntimeError for a link to itself.
+        if not Path(os.path.realpath(entry)).is_relative_to(os.path.realpath(folder)):
+            raise ValueError(
+                f"{entry} is a link that leads out of the folder of the run, and is left out; "
+                "replace it by a copy."
+            )
     return path
 
 
@@ -61,7 +65,7 @@ def find_runs(paths: Iterable[Path]) -> list[Path]:
             raise FileNotFoundError(f"{path} does not exist; give the folders of runs.")
         inside = list(_topmost_runs(path.parent if path.is_file() else path))
         if not inside:
-            raise FileNotFoundError(f"{path} contains no run (no {_RECORD}).")
+            raise FileNotFoundError(f"{path} contains no run (no {RECORD}).")
         folders |= {folder.resolve(): folder for folder in inside}
     return list(folders.values())
 
@@ -74,7 +78,7 @@ def _topmost_runs(folder: Path, seen: frozenset[Path] = frozenset()) -> Iterator
     seen |= {folder.resolve()}
     try:
         children = sorted(entry for entry in folder.iterdir() if entry.is_dir())
-        has_record = (folder / _RECORD).exists()
+        has_record = (folder / RECORD).exists()
     except OSError:
         children, has_record = [], True
     if has_record:
@@ -96,11 +100,19 @@ def load_runs(folders: Sequence[Path]) -> tuple[list[LoadedRun], list[Problem]]:
         try:
             runs.append(LoadedRun(folder, name, _load(folder)))
         except (OSError, ValueError) as error:
-            problems.append(Problem(name, printable(str(error))))
+            problems.append(problem_of(name, error))
     if not runs:
         reason = f": {problems[0].reason}" if problems else "; give the folders of runs."
         raise ValueError(f"No run can be reported{reason}")
     return runs, problems
+
+
+def problem_of(subject: str, error: Exception) -> Problem:
+    """Return what could not be read as a problem of the report."""
+    reason = str(error)
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        reason = f"{error.filename}: {error.strerror}; make it readable, or leave the run out."
+    return Problem(subject, printable(reason))
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
@@ -116,7 +128,7 @@ def _names(folders: Sequence[Path]) -> list[str]:
 
 
 def _load(folder: Path) -> Run:
-    path = _inside(folder, _RECORD)
+    path = _inside(folder, RECORD)
     record = read_results(path, Run, PipelineRecord)
     return record if isinstance(record, Run) else _run_of_pipeline(record, folder)
 
@@ -128,7 +140,7 @@ def _run_of_pipeline(record: PipelineRecord, folder: Path) -> Run:
     root = data.get("images" if is_sfm else "dataset")
     if root is None:
         key = "data.images" if is_sfm else "data.dataset"
-        raise ValueError(f"{folder / _RECORD}: {key} is missing; make the run again.")
+        raise ValueError(f"{folder / RECORD}: {key} is missing; make the run again.")
     # The path is one of the machine that made the run, and nothing to be looked up on this one.
     dataset = re.split(r"[/\\]", re.sub(r"[/\\]+(images[/\\]*)?$", "", root))[-1] or root
     if record["options"].get("dataset") == "demo":

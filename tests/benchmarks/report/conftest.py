@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +79,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
         "map": {"seconds": 2.0, "peak_memory_mib": 300.0},
     }
     rows = [
-        reconstruction_row(feature, seed, points + seed, stages=stages, model=str(model))
+        reconstruction_row(feature, seed, points + seed, stages=stages, model="model")
         for feature, points in (("sift", 1000), ("doap", 2000), ("lisrd", 2000))
         for seed in range(3)
     ]
     write_run(root / "reconstruction", make_run("reconstruction", rows))
+    shutil.copytree(model, root / "reconstruction" / "model")
     (root / "matching").mkdir()
     Image.fromarray(textured_image(0, 1600, 400)).save(root / "matching" / "matches.png")
     pictures = [Picture("matches.png", "img1 and img2"), Picture("gone.png", "lost")]

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 from pathlib import Path
 
 import pytest
 
-from benchmarks.report.formats import csv_table, json_report, latex, markdown, write_formats
+from benchmarks.record import write_run
+from benchmarks.report.formats import (
+    csv_table,
+    json_report,
+    latex,
+    markdown,
+    output_paths,
+    write_formats,
+)
 from benchmarks.report.gather import Report, make_report
-from tests.benchmarks.report.conftest import EVIL
+from tests.benchmarks.report.conftest import EVIL, make_run, matching_row
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +81,71 @@ def test_json_has_everything(report: Report) -> None:
         **{"mean": 2001.0, "spread": 1.0, "values": [2000.0, 2001.0, 2002.0], "best": True}
     }
     assert {d["difference"] for d in found["comparison"]["differences"]} == {0.0}
+
+
+FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\n=1", " =1", "=1"]
+
+
+def test_no_cell_of_csv_is_a_formula_and_numbers_stay_numbers(tmp_path: Path) -> None:
+    rows = [
+        matching_row(text, text, -0.5, dataset=text, protocol=text, matcher=text, seed=-1)
+        for text in FORMULAS
+    ]
+    write_run(tmp_path, make_run("matching", rows))
+    lines = list(csv.DictReader(io.StringIO(csv_table(make_report([tmp_path])), newline="")))
+    assert [line["feature"] for line in lines[::11]] == [f"'{text}" for text in FORMULAS]
+    for line in lines:
+        assert line["seed"] == "-1"
+        assert float(line["value"]) < 0
+        for key in ("feature", "part", "dataset", "protocol", "matcher"):
+            assert line[key][0] == "'"
+
+
+@pytest.mark.parametrize(
+    ("name", "escaped"),
+    [
+        ("a|b", "a\\|b"),
+        ("a\n\n# b", "a \\# b"),
+        ("[a](http://b.c)", "\\[a\\](http\\://b.c)"),
+        ("www.a.b &amp; $x$ @me", "www\\.a.b \\&amp; \\$x\\$ \\@me"),
+        ("1. a", "1\\. a"),
+        ("1.5", "1.5"),
+        ("- a", "\\- a"),
+    ],
+)
+def test_names_are_text_in_markdown(tmp_path: Path, name: str, escaped: str) -> None:
+    write_run(tmp_path, make_run("matching", [matching_row(name, "all", 0.5)]))
+    text = markdown(make_report([tmp_path]))
+    assert any(line.startswith(f"| {escaped} | ") for line in text.splitlines())
+
+
+def test_a_command_does_not_end_its_block_in_markdown(tmp_path: Path) -> None:
+    command = ["x", "\n````\n# not a title"]
+    run = make_run("matching", [matching_row("sift", "all", 0.5)], command=command)
+    write_run(tmp_path, run)
+    lines = markdown(make_report([tmp_path])).splitlines()
+    fence = lines[lines.index("## Commands") + 2]
+    assert set(fence) == {"`"}
+    assert lines[-1] == fence
+    assert lines.count(fence) == 2
+
+
+def test_no_name_is_an_argument_or_a_paragraph_in_latex(tmp_path: Path) -> None:
+    rows = [matching_row(name, "all", 0.5) for name in ("[1em]", "*", "a\n\nb", "a--b")]
+    write_run(tmp_path, make_run("matching", rows))
+    text = latex(make_report([tmp_path]))
+    for name in ("{[}1em{]}", "{*}", "a b", "a-{}-b"):
+        assert f"\n    {name} & " in text
+
+
+def test_no_file_takes_the_place_of_the_page_or_of_a_record(runs: Path, tmp_path: Path) -> None:
+    for name, formats in (
+        ("page.md", ["md"]),
+        ("results.html", ["csv", "json"]),
+        ("results.json", []),
+    ):
+        with pytest.raises(ValueError, match=f"{name[:4]}.*--output"):
+            output_paths(tmp_path / name, formats)
 
 
 def test_files_are_next_to_the_page(report: Report, tmp_path: Path) -> None:

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import struct
 import sys
+import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from benchmarks.record import Picture, write_run
 from benchmarks.report.__main__ import main
 from benchmarks.report.charts import Colours, bar_charts, curve_charts
 from benchmarks.report.gather import Report, make_report
+from benchmarks.report.inline_images import inline_picture
 from benchmarks.report.page import render_page
 from benchmarks.report.result_tables import make_tables
-from benchmarks.report.runs import LoadedRun
+from benchmarks.report.runs import LoadedRun, load_runs
 from benchmarks.report.stage_chart import stage_chart
 from tests.benchmarks.report.conftest import EVIL, make_run, matching_row, write_record
 
@@ -112,6 +118,79 @@ def test_what_cannot_be_read_is_named_on_the_page(report: Report, page: PageRead
     assert reasons["matching: <i>bark</i>"] == "H1to2p is not 3×3"
     texts = [text for _, text in page.texts]
     assert all(problem.reason in texts for problem in report.problems)
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    """A folder next to a run, with a picture and a model that are no business of the run."""
+    folder = tmp_path / "private"
+    folder.mkdir()
+    Image.fromarray(np.full((8, 8, 3), 7, np.uint8)).save(folder / "secret.png")
+    (tmp_path / "run").mkdir()
+    return folder
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("../private/secret.png", "{outside}/secret.png", "a/../../private/secret.png"),
+        *("file://{outside}/secret.png", "http://127.0.0.1:9/secret.png", "link.png"),
+        *("linked/secret.png", "loop.png", "pipe.png", ".", "", "x" * 300),
+    ],
+)
+def test_pictures_from_outside_of_the_run_are_left_out_and_named(
+    outside: Path, tmp_path: Path, name: str
+) -> None:
+    run = tmp_path / "run"
+    (run / "link.png").symlink_to(outside / "secret.png")
+    (run / "linked").symlink_to("../private")
+    (run / "loop.png").symlink_to("loop.png")
+    os.mkfifo(run / "pipe.png")
+    picture = Picture(name.replace("{outside}", str(outside)), "the picture")
+    write_run(run, make_run("matching", [matching_row("sift", "all", 0.5, pictures=[picture])]))
+    report = make_report([run])
+    assert report.sections[0].pictures == []
+    [problem] = report.problems
+    assert problem.subject == "run: the picture"
+    assert str(run) in problem.reason
+    assert "base64" not in render_page(report)
+
+
+@pytest.mark.parametrize("name", ["../private", "linked", "with_links"])
+def test_models_from_outside_of_the_run_are_left_out_and_named(
+    outside: Path, tmp_path: Path, model: Path, name: str
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(model, outside, dirs_exist_ok=True)
+    (run / "linked").symlink_to(outside)
+    (run / "with_links").mkdir()
+    for file in outside.glob("*.bin"):
+        (run / "with_links" / file.name).symlink_to(file)
+    write_run(run, make_run("matching", [matching_row("sift", "all", 0.5, model=name)]))
+    report = make_report([run])
+    assert report.sections[0].scenes == []
+    [problem] = report.problems
+    assert "copy" in problem.reason
+
+
+def test_a_record_that_is_a_link_out_of_its_folder_is_not_read(
+    outside: Path, runs: Path, tmp_path: Path
+) -> None:
+    shutil.copy(runs / "matching" / "results.json", outside)
+    (tmp_path / "run" / "results.json").symlink_to(outside / "results.json")
+    loaded, problems = load_runs([runs / "matching", tmp_path / "run"])
+    assert len(loaded) == 1
+    assert "run/results.json is a link" in problems[0].reason
+
+
+def test_a_picture_too_large_for_a_page_is_named(tmp_path: Path) -> None:
+    content = bytearray(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR")
+    content += struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
+    content += struct.pack(">I", zlib.crc32(content[12:]))
+    content += struct.pack(">I4sI", 0, b"IDAT", zlib.crc32(b"IDAT"))
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.png has 30000×30000 pixels.*make it smaller"):
+        inline_picture(tmp_path / "a.png", "a")
 
 
 def test_a_record_without_hashes_has_a_page(tmp_path: Path) -> None:

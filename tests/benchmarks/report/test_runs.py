@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,23 @@ def test_folders_in_a_folder_are_found_and_what_a_run_keeps_is_its_own(tmp_path:
     for folder, reason in (("empty", "empty"), ("gone", "gone")):
         with pytest.raises(FileNotFoundError, match=reason):
             find_runs([tmp_path / folder])
+
+
+def test_a_link_to_a_folder_above_and_a_closed_folder_do_not_end_the_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_record(tmp_path / "a" / "b", {})
+    (tmp_path / "a" / "up").symlink_to(tmp_path)
+    (tmp_path / "closed").mkdir()
+    list_folder = Path.iterdir
+
+    def iterdir(folder: Path) -> Iterator[Path]:
+        if folder.name == "closed":
+            raise PermissionError(13, "Permission denied", str(folder))
+        return list_folder(folder)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    assert find_runs([tmp_path]) == [tmp_path / "a" / "b", tmp_path / "closed"]
 
 
 def test_runs_of_other_versions_are_named_and_the_others_are_read(tmp_path: Path) -> None:
