@@ -22,7 +22,7 @@ class ImageNames:
 
     def read(self) -> list[str]:
         """Return the names; raise ValueError if neither file is given."""
-        from featplug.io.images import read_image_list
+        from featplug.io.pair_lists import read_image_list
         from featplug.io.store import FeatureReader
 
         if self.image_list is not None:

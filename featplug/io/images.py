@@ -22,6 +22,7 @@ from featplug.io.image_files import (
     open_image,
     read_image_header,
 )
+from featplug.io.names import checked_name
 from featplug.utils.parallel import map_ahead
 
 DEFAULT_PREPROCESSING: dict[str, Any] = {
@@ -59,35 +60,6 @@ class UnreadableImage:
     reason: str
 
 
-def check_name(name: str) -> None:
-    """Check that pair lists, COLMAP's text files and HDF5 can carry an image name.
-
-    Raises:
-        ValueError: they cannot; the message says how to rename it.
-    """
-    if any(c.isspace() for c in name):
-        renamed = "_".join(name.split())
-        raise ValueError(
-            f"The image name {name!r} has white space, which pair lists and COLMAP's text files "
-            f"cannot carry; rename it, e.g. to {renamed!r}."
-        )
-    if name.startswith("#"):
-        raise ValueError(
-            f"The image name {name!r} starts with '#', a comment in image and pair lists; "
-            "rename it."
-        )
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise ValueError(f"The image name {name!r} is not UTF-8; rename it.") from error
-    parts = name.split("/")
-    if any(part in ("", ".", "..") for part in parts):
-        raise ValueError(
-            f"The image name {name!r} must be a plain path below the image folder, "
-            "without '..' or a leading '/'."
-        )
-
-
 def list_images(image_dir: Path) -> list[str]:
     """List the photographs below a folder, at any depth, sorted.
 
@@ -120,30 +92,8 @@ def list_images(image_dir: Path) -> list[str]:
         raise ValueError(f"There are no images in {image_dir} (looked for {suffixes}).")
     names.sort()
     for name in names:
-        check_name(name)
+        checked_name(name)
     return names
-
-
-def read_image_list(path: Path) -> list[str]:
-    """Read image names from a text file: the first word of each line, ``#`` starts a comment.
-
-    A pattern in the file name (``queries/*_time_queries.txt``) reads all files that fit it.
-
-    Raises:
-        FileNotFoundError: no file fits.
-        ValueError: the files name no image.
-    """
-    path = Path(path)
-    files = sorted(path.parent.glob(path.name))
-    if not files:
-        raise FileNotFoundError(f"There is no image list {path}.")
-    lines = [line.strip() for file in files for line in file.read_text("utf-8").splitlines()]
-    names = [line.split()[0] for line in lines if line and not line.startswith("#")]
-    if not names:
-        raise ValueError(f"The image list {path} names no image.")
-    for name in names:
-        check_name(name)
-    return list(dict.fromkeys(names))
 
 
 def read_image(path: Path, grayscale: bool = False) -> np.ndarray:

@@ -15,24 +15,38 @@ MAX_PART_BYTES = 255
 MAX_NAME_BYTES = 1024
 """Longest image name, in bytes of UTF-8."""
 
-_PLAIN = re.compile(r"(?:[A-Za-z0-9_][\w.+=@~-]*/)*[A-Za-z0-9_][\w.+=@~-]*", re.ASCII)
-"""Names without any peculiarity, which most are; a faster check of them."""
 _DRIVE = re.compile(r"[A-Za-z]:")
 _BYTE_ORDER_MARK = "\ufeff"
 
 
-def checked_name(name: str) -> str:
+def checked_name(name: str, where: str = "") -> str:
     """Return the normal form of an image name: ``./a//b.jpg`` becomes ``a/b.jpg``.
+
+    Args:
+        name: the name.
+        where: where it stands, for messages, such as ``pairs.txt, line 3``.
 
     Raises:
         ValueError: it is no path below the image folder, or files cannot carry it; the message says
             how to rename it.
     """
-    if len(name) <= MAX_PART_BYTES and _PLAIN.fullmatch(name):
+    if _is_plain(name):
         return name
     if problem := _problem(name):
-        raise ValueError(f"The image name {_shown(name)} {problem}")
+        start = f"{where}: the" if where else "The"
+        raise ValueError(f"{start} image name {_shown(name)} {problem}")
     return "/".join(part for part in name.split("/") if part not in ("", "."))
+
+
+def _is_plain(name: str) -> bool:
+    """Return whether a name has nothing that needs a closer look; lists have millions of names."""
+    return (
+        len(name) <= (MAX_PART_BYTES if name.isascii() else MAX_PART_BYTES // 4)
+        and name.isprintable()
+        and not (" " in name or "\\" in name or ":" in name or "//" in name or "/." in name)
+        and name[:1] not in ("", ".", "/", "#")
+        and name[-1] != "/"
+    )
 
 
 def _problem(name: str) -> str | None:

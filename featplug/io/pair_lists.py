@@ -1,11 +1,23 @@
-"""Pair lists in hloc's form: text files, one pair a line, two names separated by a space."""
+"""Image lists, and pair lists in hloc's form: one pair a line, two names separated by a space.
 
+Names are in their normal form, see :mod:`featplug.io.names`; lines that start with ``#`` are
+comments.
+"""
+
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 
-from featplug.io.images import check_name
+from featplug.io.files import write_whole_text
+from featplug.io.names import checked_name
+from featplug.io.text_files import iterate_lines, matching_files, read_lines
+
+logger = logging.getLogger(__name__)
 
 Pair = tuple[str, str]
+
+_MAX_BYTES = 2**33
+"""Largest pair list, of about 200 million pairs."""
 
 
 def unique_pairs(pairs: Iterable[Pair]) -> list[Pair]:
@@ -20,30 +32,75 @@ def unique_pairs(pairs: Iterable[Pair]) -> list[Pair]:
     return unique
 
 
-def read_pairs(path: Path) -> list[Pair]:
+def read_image_list(path: Path) -> list[str]:
+    """Read image names from a text file: the first word of each line.
+
+    A pattern in the file name (``queries/*_time_queries.txt``) reads all files that fit it.
+
+    Raises:
+        FileNotFoundError: no file fits.
+        ValueError: a file is not text, has a name that cannot be used, or the files name no image.
+    """
+    names = [
+        checked_name(line.split()[0], f"{file}, line {number}")
+        for file in matching_files(path, "image list")
+        for number, line in read_lines(file, "image list")
+    ]
+    if not names:
+        raise ValueError(f"The image list {path} names no image.")
+    return list(dict.fromkeys(names))
+
+
+def read_pairs(path: Path, with_itself: bool = False) -> list[Pair]:
     """Read a pair list.
+
+    Args:
+        path: the pair list.
+        with_itself: keep pairs of an image with itself, which are of two files of features.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: a line is not two names, or there is none.
+        ValueError: the file is not text, a line is not two image names, or no pair is left.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no pair list {path}.")
+    forms = _NormalForms()
     pairs = []
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
+    for number, line in iterate_lines(path, "pair list", _MAX_BYTES):
         words = line.split()
-        if not words or words[0].startswith("#"):
-            continue
-        if len(words) != 2:
-            raise ValueError(
-                f"Line {number} of {path} must be two image names with a space between them, "
-                f"not {line.strip()!r}."
-            )
-        pairs.append((words[0], words[1]))
+        try:
+            name0, name1 = words
+            pairs.append((forms[name0], forms[name1]))
+        except ValueError:  # costs nothing in good lines, of which there may be millions
+            if words and not words[0].startswith("#"):
+                raise _line_error(f"{path}, line {number}", words) from None
     if not pairs:
         raise ValueError(f"The pair list {path} is empty.")
-    return pairs
+    different = pairs if with_itself else [pair for pair in pairs if pair[0] != pair[1]]
+    if not different:
+        raise ValueError(f"{path} has only pairs of an image with itself; pair different images.")
+    if dropped := len(pairs) - len(different):
+        logger.warning("%s: %d pairs of an image with itself are left out", path, dropped)
+    return different
+
+
+class _NormalForms(dict[str, str]):
+    """Normal forms of names; each name is checked once."""
+
+    def __missing__(self, name: str) -> str:
+        form = self[name] = checked_name(name)
+        return form
+
+
+def _line_error(where: str, words: list[str]) -> ValueError:
+    """Return the error for a line that is not two image names."""
+    try:
+        for word in words:
+            checked_name(word, where)
+    except ValueError as error:
+        return error
+    return ValueError(
+        f"{where}: expected two image names with a space between them, got {len(words)}: "
+        f"{' '.join(words)[:100]!r}; correct the line."
+    )
 
 
 def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
@@ -52,11 +109,6 @@ def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
     Raises:
         ValueError: a name cannot stand in one.
     """
-    lines = []
-    for name0, name1 in pairs:
-        check_name(name0)
-        check_name(name1)
-        lines.append(f"{name0} {name1}\n")
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(lines), encoding="utf-8")
+    forms = _NormalForms()
+    lines = [f"{forms[name0]} {forms[name1]}\n" for name0, name1 in pairs]
+    write_whole_text(Path(path), "".join(lines))

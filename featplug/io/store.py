@@ -15,6 +15,7 @@ import numpy as np
 
 from featplug.io.artifact import Provenance
 from featplug.io.h5file import FINGERPRINT, H5Reader, H5Writer
+from featplug.io.names import check_names_distinct
 
 CHUNK_SECONDS = 2.0
 CHUNK_BYTES = 32 * 2**20
@@ -176,22 +177,6 @@ def _pair_keys(name0: str, name1: str) -> list[tuple[str, bool]]:
     ]
 
 
-def check_pair_names(names: Iterable[str]) -> None:
-    """Check that a match file can distinguish image names.
-
-    Raises:
-        ValueError: two names differ only by '/' against '-'.
-    """
-    seen: dict[str, str] = {}
-    for name in dict.fromkeys(names):
-        other = seen.setdefault(name.replace("/", "-"), name)
-        if other != name:
-            raise ValueError(
-                f"The image names {other!r} and {name!r} have the same name in hloc's match "
-                "files, which write '/' as '-'; rename one of them."
-            )
-
-
 class MatchWriter(H5Writer):
     """Appends pairs to a match file, a chunk at a time."""
 
@@ -278,7 +263,7 @@ class MatchReader(H5Reader):
             ValueError: two names are the same in keys.
         """
         names = list(names)
-        check_pair_names(names)
+        check_names_distinct(names)
         known = {name.replace("/", "-"): name for name in names}
         found, others = [], []
         for first, group in self.file.items():

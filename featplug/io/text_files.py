@@ -65,6 +65,15 @@ def iterate_lines(
     yield first, rest
 
 
+def matching_files(path: Path, what: str) -> list[Path]:
+    """Return a file, or all that a pattern in its name fits; raise FileNotFoundError if none do."""
+    path = Path(path)
+    files = [path] if path.exists() else sorted(path.parent.glob(path.name))
+    if not files:
+        raise FileNotFoundError(f"There is no {what} {path}.")
+    return files
+
+
 def number(
     word: str,
     where: str,
@@ -108,7 +117,6 @@ def whole_number(
     word: str,
     where: str,
     what: str = "a whole number",
-    *,
     minimum: int | None = None,
     maximum: int | None = None,
 ) -> int:

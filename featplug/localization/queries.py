@@ -5,6 +5,7 @@ camera models. A pose file has a line ``name qw qx qy qz tx ty tz``: rotation an
 world to camera (the translation is not the camera's centre).
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,8 +16,10 @@ import numpy as np
 import pycolmap
 from scipy.spatial.transform import Rotation
 
+from featplug.colmap.model_tables import MAX_SIDE, check_camera_values
 from featplug.io.files import write_whole_text
-from featplug.io.images import check_name
+from featplug.io.names import checked_name
+from featplug.io.text_files import matching_files, numbers, read_lines, whole_number
 from featplug.metrics.poses import intrinsics
 
 
@@ -47,22 +50,20 @@ def read_queries(path: Path) -> list[Query]:
 
     Raises:
         FileNotFoundError: no list exists.
-        ValueError: a line is not a query, a query has two cameras, or the list is empty.
+        ValueError: a list is not text, a line is not a query, a query has two cameras, or there is
+            no query.
     """
-    path = Path(path)
-    lists = [path] if path.is_file() else sorted(path.parent.glob(path.name))
-    if not lists:
-        raise FileNotFoundError(f"There is no query list {path}.")
     queries: dict[str, Query] = {}
-    for file in lists:
-        for number, words in _lines(file):
-            check_name(words[0])
-            query = Query(words[0], _camera(file, number, words[1:]))
+    for file in matching_files(path, "query list"):
+        for number, line in read_lines(file, "query list"):
+            where = f"{file}, line {number}"
+            name, *words = line.split()
+            query = Query(checked_name(name, where), _camera(where, words))
             known = queries.setdefault(query.name, query)
             if intrinsics(known.camera) != intrinsics(query.camera):
                 raise ValueError(
-                    f"Line {number} of {file} gives {query.name!r} another camera than before; "
-                    "remove one of the two lines."
+                    f"{where}: {query.name!r} has another camera than before; remove one of the "
+                    "two lines."
                 )
     if not queries:
         raise ValueError(f"The query list {path} is empty.")
@@ -77,10 +78,9 @@ def write_queries(path: Path, queries: Iterable[Query]) -> None:
     """
     lines = []
     for query in queries:
-        check_name(query.name)
-        camera = query.camera
+        name, camera = checked_name(query.name), query.camera
         params = " ".join(map(repr, camera.params.tolist()))
-        lines.append(f"{query.name} {camera.model.name} {camera.width} {camera.height} {params}\n")
+        lines.append(f"{name} {camera.model.name} {camera.width} {camera.height} {params}\n")
     _write(path, lines)
 
 
@@ -94,23 +94,16 @@ def read_poses(path: Path) -> dict[str, np.ndarray]:
         FileNotFoundError: the file does not exist.
         ValueError: a line is not a pose, a name appears twice, or the file is empty.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no pose file {path}.")
-    values: dict[str, np.ndarray] = {}
-    for number, words in _lines(path):
-        try:
-            pose = np.array(words[1:], dtype=np.float64)
-        except ValueError:
-            pose = np.zeros(0)
-        if pose.shape != (7,) or not np.isfinite(pose).all() or not pose[:4].any():
-            raise ValueError(
-                f"Line {number} of {path} must be `name qw qx qy qz tx ty tz`, "
-                f"not {' '.join(words)!r}."
-            )
-        if words[0] in values:
-            raise ValueError(f"{path} has two poses of {words[0]!r}; remove one of the two lines.")
-        values[words[0]] = pose
+    values: dict[str, list[float]] = {}
+    for number, line in read_lines(path, "pose file"):
+        where = f"{path}, line {number}"
+        word, *words = line.split()
+        name = checked_name(word, where)
+        pose = numbers(words, where, "numbers qw qx qy qz tx ty tz after the name", count=7)
+        check_quaternion(pose[:4], where)
+        if name in values:
+            raise ValueError(f"{where}: a second pose of {name!r}; remove one of the two lines.")
+        values[name] = pose
     if not values:
         raise ValueError(f"The pose file {path} is empty.")
     stacked = np.stack(list(values.values()))
@@ -145,6 +138,19 @@ def write_poses(
     _write(path, lines)
 
 
+def check_quaternion(values: Sequence[float], where: str) -> None:
+    """Check that a quaternion read from a file is one of a rotation, of norm 1 but for rounding.
+
+    Raises:
+        ValueError: it is not; the message begins with ``where``.
+    """
+    norm = math.hypot(*values)
+    if not 0.9 < norm < 1.1:
+        raise ValueError(
+            f"{where}: expected a quaternion of norm 1, got one of norm {norm:.3g}; correct it."
+        )
+
+
 def check_base_names(names: Sequence[str]) -> None:
     """Raise ValueError if two images have the same base name: a submission has no folders."""
     (name, count), *_ = Counter(map(_base_name, names)).most_common(1) or [("", 0)]
@@ -160,37 +166,24 @@ def _base_name(name: str) -> str:
     return name.rsplit("/", 1)[-1]
 
 
-def _lines(path: Path) -> Iterable[tuple[int, list[str]]]:
-    """Yield number and words of each line that is not empty or a comment."""
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
-        words = line.split()
-        if words and not words[0].startswith("#"):
-            yield number, words
-
-
-def _camera(path: Path, number: int, words: Sequence[str]) -> pycolmap.Camera:
+def _camera(where: str, words: Sequence[str]) -> pycolmap.Camera:
     """Read ``MODEL width height p0 p1 …``."""
-    line = f"Line {number} of {path}"
     if len(words) < 4 or words[0] not in pycolmap.CameraModelId.__members__:
         raise ValueError(
-            f"{line} must be `name MODEL width height p0 p1 …` with a camera model of COLMAP's, "
-            f"not {' '.join(words)!r} after the name."
+            f"{where}: expected `name MODEL width height p0 p1 …` with a camera model of COLMAP's, "
+            f"got {' '.join(words)[:100]!r} after the name; correct the line."
         )
-    try:
-        camera = pycolmap.Camera(
-            model=words[0],
-            width=int(words[1]),
-            height=int(words[2]),
-            params=[float(word) for word in words[3:]],
-        )
-    except ValueError as error:
-        raise ValueError(f"{line} has no camera: {error}.") from error
-    if camera.width < 1 or camera.height < 1:
-        raise ValueError(f"{line} gives an image of {camera.width}×{camera.height} pixels.")
-    if not camera.verify_params():
+    width, height = (whole_number(w, where, "a size", 1, MAX_SIDE) for w in words[1:3])
+    params = numbers(words[3:], where, "camera parameters")
+    model = pycolmap.CameraModelId.__members__[words[0]]
+    if problem := check_camera_values(int(model), (width, height), np.array(params)):
+        raise ValueError(f"{where}: the camera {problem}; correct it.")
+    camera = pycolmap.Camera(model=model, width=width, height=height, params=params)
+    point = camera.params[camera.principal_point_idxs()]
+    if ((point < 0) | (point > (width, height)[: len(point)])).any():
         raise ValueError(
-            f"{line} gives {len(words) - 3} camera parameters; the model {words[0]} has "
-            f"{camera.params_info}."
+            f"{where}: expected a principal point in the image of {width}×{height} pixels, got "
+            f"({point[0]:g}, {point[1]:g}); correct it."
         )
     return camera
 

@@ -19,11 +19,11 @@ from featplug.io.h5file import OtherContentsError
 from featplug.io.images import (
     LoadedImage,
     UnreadableImage,
-    check_name,
     list_images,
     prefetch_images,
-    read_image_list,
 )
+from featplug.io.names import checked_name
+from featplug.io.pair_lists import read_image_list
 from featplug.io.store import FeatureWriter, GlobalDescriptorWriter
 from featplug.methods import resolve_conf
 from featplug.stages.shared_options import NetworkOptions
@@ -216,10 +216,7 @@ def image_names(image_dir: Path, image_list: Path | Sequence[str] | None) -> lis
         raise FileNotFoundError(f"There is no image folder {image_dir}.")
     if isinstance(image_list, str | Path):
         return read_image_list(Path(image_list))
-    names = list(dict.fromkeys(image_list))
-    for name in names:
-        check_name(name)
-    return names
+    return list(dict.fromkeys(map(checked_name, image_list)))
 
 
 def not_yet_extracted(

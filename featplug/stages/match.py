@@ -18,8 +18,9 @@ from torch import Tensor
 
 from featplug.base import Matcher, choose_device
 from featplug.io.artifact import Provenance
+from featplug.io.names import check_names_distinct
 from featplug.io.pair_lists import Pair, read_pairs, unique_pairs
-from featplug.io.store import FeatureReader, MatchWriter, check_pair_names
+from featplug.io.store import FeatureReader, MatchWriter
 from featplug.methods import build_matcher, matcher_conf
 from featplug.stages.shared_options import DeviceOptions
 from featplug.utils.progress import progress_bar
@@ -86,12 +87,12 @@ def match_features(
     features_ref, memory_budget = options.features_ref, int(options.memory_gib * 2**30)
     conf = matcher_conf(conf) if isinstance(conf, str) else conf
     pairs = Path(pairs)
-    listed = read_pairs(pairs)
     features = _feature_file(features, export_dir)
     two_files = features_ref is not None and not features.samefile(_existing(features_ref))
+    listed = read_pairs(pairs, with_itself=two_files)
     # The same name is another image in another file, and so is the other order.
     listed = list(dict.fromkeys(listed)) if two_files else unique_pairs(listed)
-    check_pair_names(name for pair in listed for name in pair)
+    check_names_distinct(name for pair in listed for name in pair)
     if matches is None:
         folder = features.parent if export_dir is None else Path(export_dir)
         matches = folder / f"{features.stem}_{conf['output']}_{pairs.stem}.h5"

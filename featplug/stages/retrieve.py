@@ -23,9 +23,9 @@ from featplug.io.images import (
     DEFAULT_PREPROCESSING,
     LoadedImage,
     prefetch_images,
-    read_image_list,
 )
-from featplug.io.pair_lists import Pair
+from featplug.io.names import checked_name
+from featplug.io.pair_lists import Pair, read_image_list
 from featplug.io.store import FeatureReader, GlobalDescriptorReader, GlobalDescriptorWriter
 from featplug.methods import build_global_extractor, retrieval_conf
 from featplug.stages.extract import (
@@ -346,7 +346,7 @@ def _listed(names: Sequence[str], image_list: Path | Sequence[str] | None) -> li
         return list(names)
     if isinstance(image_list, str | Path):
         return read_image_list(Path(image_list))
-    return list(dict.fromkeys(image_list))
+    return list(dict.fromkeys(map(checked_name, image_list)))
 
 
 def _present(names: Sequence[str], known: Collection[str], *files: Path) -> list[str]:

@@ -19,7 +19,8 @@ import numpy as np
 from featplug.io.artifact import file_fingerprint
 from featplug.io.exchange import transfer as exchange
 from featplug.io.files import write_whole
-from featplug.io.images import check_name, list_images, read_image_size
+from featplug.io.images import list_images, read_image_size
+from featplug.io.names import checked_name
 from featplug.io.pair_lists import Pair
 from featplug.io.store import FeatureReader
 from featplug.keypoints.detection import from_sift_frames, sift_frames
@@ -145,7 +146,7 @@ def _read_image(folder: Path, name: str) -> exchange.FoundImage:
 
 def _check_match_names(names: Sequence[str]) -> None:
     for name in names:
-        check_name(name)
+        checked_name(name)
         if "/" in name or _SEPARATOR in name:
             raise ValueError(
                 f"The benchmark's match files cannot carry the image name {name!r}: they lie in "

@@ -10,8 +10,7 @@ import numpy as np
 
 from featplug.colmap.database import VerificationSummary
 from featplug.io.artifact import Provenance
-from featplug.io.images import read_image_list
-from featplug.io.pair_lists import Pair, read_pairs, unique_pairs
+from featplug.io.pair_lists import Pair, read_image_list, read_pairs, unique_pairs
 from featplug.io.store import FeatureReader, FeatureWriter, MatchReader, MatchWriter
 
 _Writer = TypeVar("_Writer", FeatureWriter, MatchWriter)

@@ -126,7 +126,7 @@ def test_a_missing_set_offers_the_demo(tmp_path: Path) -> None:
             "v1_1",
         ),
         (delete("queries/night*"), "no query list .*night_time", "queries/ of Aachen"),
-        (truncate(DAY, 30), "Line 1 of .*day_time_queries", "queries/ of Aachen"),
+        (truncate(DAY, 30), "day_time_queries.*, line 1: ", "queries/ of Aachen"),
     ],
 )
 def test_every_missing_or_damaged_file_is_named(
