@@ -20,6 +20,8 @@ from featplug.io.names import check_names_distinct
 CHUNK_SECONDS = 2.0
 CHUNK_BYTES = 32 * 2**20
 """Matches are written together when they are this old or this large: a kill costs no more."""
+_NAMES = "names"
+"""Attribute of a pair's group: the two names, where the key, with '-' for '/', leaves doubt."""
 
 
 class _ImageWriter(H5Writer):
@@ -177,11 +179,35 @@ def _pair_keys(name0: str, name1: str) -> list[tuple[str, bool]]:
     ]
 
 
+def _names_attribute(name0: str, name1: str) -> dict[str, str]:
+    both = f"{name0} {name1}"  # no name has a space
+    return {_NAMES: both} if "/" in both or "-" in both else {}
+
+
+def _recorded_names(group: h5py.Group) -> list[str]:
+    """Return the names of a pair, or an empty list: hloc does not record them."""
+    return str(group.attrs.get(_NAMES, "")).split()
+
+
+def _check_recorded(path: Path, recorded: Iterable[str], names: Iterable[str]) -> None:
+    """Check that the recorded names of a pair, if there are any, are these names.
+
+    Raises:
+        ValueError: they are other names with the same key.
+    """
+    for other, name in zip(recorded, names, strict=False):
+        if other != name:
+            raise ValueError(
+                f"{path} has matches of {other!r}, which match files cannot distinguish from "
+                f"{name!r}; write the matches to another file, or rename one of the images."
+            )
+
+
 class MatchWriter(H5Writer):
     """Appends pairs to a match file, a chunk at a time."""
 
     def __init__(self, path: Path, provenance: Provenance, overwrite: bool = False) -> None:
-        self._pending: dict[str, dict[str, np.ndarray]] = {}
+        self._pending: dict[str, tuple[dict[str, np.ndarray], dict[str, str]]] = {}
         self._pending_bytes = 0
         self._last_flush = time.monotonic()
         super().__init__(path, provenance, overwrite)
@@ -198,12 +224,29 @@ class MatchWriter(H5Writer):
         """Return the pairs that the file lacks, in either order or, if directed, in this one."""
         # A group of ours exists only when it is whole, so its contents need no look.
         present = {f"{first}/{second}" for first in self.file for second in self.file[first]}
+        pairs = list(pairs)
+        self._check_names({name for pair in pairs for name in pair}, present)
         return [
             (name0, name1)
             for name0, name1 in pairs
             if pair_key(name0, name1) not in present
             and (directed or pair_key(name1, name0) not in present)
         ]
+
+    def _check_names(self, names: Iterable[str], present: Iterable[str]) -> None:
+        """Check that the pairs in the file are not of other images with the same keys.
+
+        Raises:
+            ValueError: they are.
+        """
+        unchecked = {name.replace("/", "-"): name for name in names if "/" in name or "-" in name}
+        for key in present if unchecked else ():
+            parts = key.split("/")
+            if unchecked.keys().isdisjoint(parts):
+                continue
+            recorded = _recorded_names(self.file[key])
+            names = [unchecked.pop(name.replace("/", "-"), name) for name in recorded]
+            _check_recorded(self.path, recorded, names)
 
     def write(
         self, name0: str, name1: str, matches0: np.ndarray, scores0: np.ndarray, num1: int
@@ -222,7 +265,7 @@ class MatchWriter(H5Writer):
             "matches0": matches0.astype(dtype),
             "matching_scores0": scores0.astype(np.float16),
         }
-        self._pending[pair_key(name0, name1)] = datasets
+        self._pending[pair_key(name0, name1)] = datasets, _names_attribute(name0, name1)
         self._pending_bytes += sum(v.nbytes for v in datasets.values())
         waited = time.monotonic() - self._last_flush
         if self._pending_bytes > CHUNK_BYTES or waited > CHUNK_SECONDS:
@@ -238,8 +281,8 @@ class MatchWriter(H5Writer):
             return
         self.require_disk(self._pending_bytes)
         with self.explaining_failures():
-            for key, datasets in self._pending.items():
-                self.link(key, datasets, {})
+            for key, (datasets, attributes) in self._pending.items():
+                self.link(key, datasets, attributes)
             self.file.flush()
         self._pending.clear()
         self._pending_bytes = 0
@@ -288,11 +331,13 @@ class MatchReader(H5Reader):
             Matches K×2 int64 (index in image 0, index in image 1) and their scores K float32.
 
         Raises:
-            ValueError: the pair is not in the file.
+            ValueError: the pair is not in the file, or that of other images has its key.
         """
         for key, reverse in _pair_keys(name0, name1):
             if key in self.file:
                 group = self.file[key]
+                recorded = _recorded_names(group) if _names_attribute(name0, name1) else []
+                _check_recorded(self.path, recorded, (name1, name0) if reverse else (name0, name1))
                 matches0 = group["matches0"][()].astype(np.int64)
                 scores0 = group["matching_scores0"][()].astype(np.float32)
                 index0 = np.flatnonzero(matches0 >= 0)

@@ -336,3 +336,24 @@ def test_a_full_disk_is_noticed_before_it_harms(
 
 def test_match_files_write_a_slash_as_a_dash() -> None:
     assert pair_key("db/a.jpg", "q/b.jpg") == "db-a.jpg/q-b.jpg"
+
+
+def test_pairs_of_other_images_with_the_same_key_are_noticed_in_a_later_run(tmp_path: Path) -> None:
+    path, none = tmp_path / "matches.h5", np.full(3, -1)
+    with MatchWriter(path, MATCHES) as writer:
+        writer.write("a/b.jpg", "c.jpg", none, none, 3)
+    for pair in [("a-b.jpg", "c.jpg"), ("c.jpg", "a-b.jpg"), ("d.jpg", "a-b.jpg")]:
+        with (
+            MatchWriter(path, MATCHES) as writer,
+            pytest.raises(ValueError, match=r"matches.h5 has matches of 'a/b.jpg'.*rename"),
+        ):
+            writer.missing([pair])
+    with MatchWriter(path, MATCHES) as writer:
+        assert writer.missing([("c.jpg", "a/b.jpg"), ("e.jpg", "a/b.jpg")]) == [
+            ("e.jpg", "a/b.jpg")
+        ]
+    with MatchReader(path) as reader:
+        assert len(reader.read("c.jpg", "a/b.jpg")[0]) == 0
+        for pair in [("a-b.jpg", "c.jpg"), ("c.jpg", "a-b.jpg")]:
+            with pytest.raises(ValueError, match=r"matches.h5 has matches of 'a/b.jpg'.*rename"):
+                reader.read(*pair)
