@@ -1,14 +1,13 @@
 """COLMAP's database from feature and match files, and back (COLMAP's ``doc/database.rst``).
 
 Keypoints get COLMAP's origin, and scale and orientation where the features have both. Descriptors
-stay out unless asked for, since COLMAP needs none once it has the matches. Works with pycolmap
-3.13 to 4.2, of which 4.0 brought descriptors a type.
+stay out unless asked for, since COLMAP needs none once it has the matches. Writes with pycolmap
+3.13 to 4.2, of which 4.0 brought descriptors a type, and reads without it.
 """
 
-import sqlite3
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +23,7 @@ from featplug.colmap.database import (
     import_matches,
     verify_matches,
 )
+from featplug.colmap.database_files import DatabaseImage, DatabaseReader, check_is_database
 from featplug.colmap.mapping import log_to_file
 from featplug.io.exchange.transfer import (
     ALL,
@@ -39,8 +39,9 @@ from featplug.io.exchange.transfer import (
 from featplug.io.files import write_whole
 from featplug.io.store import FeatureReader, MatchReader
 
-_TABLES = {"cameras", "images", "keypoints", "descriptors", "matches"}
 _SIFT_SIZE = 128
+_SIFT_TYPE = 0
+"""pycolmap's FeatureExtractorType.SIFT."""
 _SIFT_FACTOR = 512
 """COLMAP stores a SIFT descriptor of unit length times 512, rounded and cut at 255."""
 
@@ -95,7 +96,7 @@ def export_database(
     database, image_dir = Path(database), Path(image_dir)
     check_replaceable(database, overwrite)
     if database.exists():
-        _check_database(database)
+        check_is_database(database)
     if options.descriptors == "float" and not hasattr(pycolmap, "FeatureDescriptors"):
         raise ValueError(
             f"pycolmap {pycolmap.__version__} stores SIFT's descriptors only; upgrade it to 4.0 or "
@@ -139,9 +140,7 @@ def export_database(
 def import_database(
     database: Path, files: ImportFiles, *, inliers: bool = False, descriptors: bool = True
 ) -> Transfer:
-    """Read a COLMAP database into files that hloc reads.
-
-    COLMAP upgrades a database of an older version when it opens it, also to read it.
+    """Read a COLMAP database, which stays as it is, into files that hloc reads.
 
     Args:
         database: the database.
@@ -155,71 +154,42 @@ def import_database(
         ValueError: it is no database of COLMAP or has no keypoints, or its descriptors are of an
             unknown kind.
     """
-    database = Path(database)
-    _check_database(database)
     transfer = Transfer(Path(files.features))
-    with _quiet(), pycolmap.Database.open(str(database)) as opened:
-        if not opened.num_keypoints():
-            raise ValueError(f"{database} has no keypoints.")
+    with DatabaseReader(database) as reader:
+        if not reader.num_keypoints():
+            raise ValueError(f"{database} has no keypoints; extract features with COLMAP first.")
+        stored = reader.images()
+        names = {image.image_id: image.name for image in stored}
 
         def images() -> Iterator[FoundImage]:
-            for image in sorted(opened.read_all_images(), key=lambda image: image.name):
-                if not opened.exists_keypoints(image.image_id):
+            for image in stored:
+                keypoints = reader.keypoints(image.image_id)
+                if keypoints is None:
                     transfer.skipped[image.name] = f"{image.name!r} has no keypoints in {database}"
                     continue
-                camera = opened.read_camera(image.camera_id)
-                found = _read_features(opened, image.image_id)
-                if descriptors and opened.exists_descriptors(image.image_id):
-                    found["descriptors"] = _read_descriptors(opened, image, database)
-                yield FoundImage(image.name, found, (camera.width, camera.height))
+                found = {"keypoints": np.zeros((0, 2), np.float32)}
+                if len(keypoints):
+                    found = from_colmap_keypoints(keypoints)
+                if descriptors:
+                    found |= _read_descriptors(reader, image)
+                yield FoundImage(image.name, found, image.size)
 
-        found_matches = _read_matches(opened, inliers, database)
-        return import_found("colmap", files, transfer, images(), found_matches)
+        def found_matches() -> Iterator[FoundMatches]:
+            for id0, id1, indices in reader.matches(inliers=inliers):
+                pair = names.get(id0), names.get(id1)
+                if pair[0] is None or pair[1] is None:
+                    key = f"{pair[0] or id0} {pair[1] or id1}"
+                    transfer.skipped[key] = f"the pair {key} has an image that {database} lacks"
+                    continue
+                yield (pair[0], pair[1]), indices.astype(np.int64), None, reader.path
 
-
-def _check_database(path: Path) -> None:
-    # COLMAP would create a missing file, and add its tables to another program's database.
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no COLMAP database {path}.")
-    try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as opened:
-            rows = opened.execute("SELECT name FROM sqlite_master").fetchall()
-    except sqlite3.DatabaseError as error:
-        raise ValueError(f"{path} is no COLMAP database, or damaged ({error}).") from error
-    if not {name for (name,) in rows} >= _TABLES:
-        raise ValueError(f"{path} is no COLMAP database.")
+        return import_found("colmap", files, transfer, images(), found_matches())
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
     with tempfile.TemporaryDirectory() as folder, log_to_file(Path(folder) / "colmap.log"):
         yield
-
-
-def _read_features(opened: pycolmap.Database, image_id: int) -> dict[str, np.ndarray]:
-    keypoints = opened.read_keypoints(image_id)
-    if not len(keypoints):
-        return {"keypoints": np.zeros((0, 2), np.float32)}
-    return from_colmap_keypoints(keypoints)
-
-
-def _read_matches(
-    opened: pycolmap.Database, inliers: bool, database: Path
-) -> Iterator[FoundMatches]:
-    names = {image.image_id: image.name for image in opened.read_all_images()}
-    if inliers:
-        pair_ids, counts = opened.read_two_view_geometry_num_inliers()
-    else:
-        pair_ids, counts = opened.read_num_matches()
-    for pair_id, count in zip(pair_ids, counts, strict=True):
-        if not count:
-            continue
-        id0, id1 = pycolmap.pair_id_to_image_pair(pair_id)
-        if inliers:
-            indices = opened.read_two_view_geometry(id0, id1).inlier_matches
-        else:
-            indices = opened.read_matches(id0, id1)
-        yield (names[id0], names[id1]), np.asarray(indices).astype(np.int64), None, database
 
 
 def _write_descriptors(database: Path, features: FeatureReader, form: str) -> None:
@@ -257,26 +227,23 @@ def _sift_bytes(rows: np.ndarray, path: Path, name: str) -> np.ndarray:
     return np.minimum(np.round(unit * _SIFT_FACTOR), 255).astype(np.uint8)
 
 
-def _read_descriptors(
-    opened: pycolmap.Database, image: pycolmap.Image, database: Path
-) -> np.ndarray:
-    """Read descriptors D×N float32.
+def _read_descriptors(reader: DatabaseReader, image: DatabaseImage) -> dict[str, np.ndarray]:
+    """Read descriptors D×N float32, if there are some.
 
     A database older than pycolmap 4.0 has no types, and its rows count as SIFT's.
     """
-    stored = opened.read_descriptors(image.image_id)
-    if isinstance(stored, np.ndarray):
-        data, is_sift = stored, True
-    else:
-        data = np.asarray(stored.data)
-        is_sift = stored.type == pycolmap.FeatureExtractorType.SIFT
+    stored = reader.descriptors(image.image_id)
+    if stored is None:
+        return {}
+    data, kind = stored
+    is_sift = kind in (None, _SIFT_TYPE)
     if is_sift and data.shape[1] in (0, _SIFT_SIZE):
         rows = data.astype(np.float32)
         rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1)
-        return rows.T.reshape(_SIFT_SIZE, -1)
+        return {"descriptors": rows.T.reshape(_SIFT_SIZE, -1)}
     if is_sift or data.shape[1] % np.dtype(np.float32).itemsize:
         raise ValueError(
-            f"The descriptors of {image.name!r} in {database} have {data.shape[1]} bytes each and "
-            "are of an unknown kind; leave them out (--no-descriptors)."
+            f"The descriptors of {image.name!r} in {reader.path} have {data.shape[1]} bytes each "
+            "and are of an unknown kind; leave them out (--no-descriptors)."
         )
-    return np.ascontiguousarray(data).view(np.float32).T
+    return {"descriptors": np.ascontiguousarray(data).view(np.float32).T}
