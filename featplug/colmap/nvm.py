@@ -6,8 +6,9 @@ rotation from world to camera but the camera's *centre*; then the number of poin
 own, since NVM has no principal point.
 """
 
+import math
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from scipy.spatial.transform import Rotation
 
 from featplug.colmap.known_poses import model_from_poses
 from featplug.io.files import write_whole_text
+from featplug.io.names import checked_name
+from featplug.io.text_files import check_quaternion, iterate_lines, numbers, whole_number
 
 _POSE_FIELDS = 11
 _POINT_FIELDS = 7
@@ -31,29 +34,26 @@ def read_nvm(path: Path, cameras: Mapping[str, pycolmap.Camera]) -> pycolmap.Rec
         FileNotFoundError: there is no such file.
         ValueError: it is damaged, or an image has no intrinsics.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no NVM model {path}.")
-    with path.open(encoding="utf-8") as file:
-        lines = _Lines(path, ((n, line) for n, line in enumerate(file, 1) if line.strip()))
-        if not lines.words()[0].startswith("NVM_V3"):
-            raise ValueError(f"{path} is not an NVM file: it does not start with NVM_V3.")
-        poses: dict[str, np.ndarray] = {}
-        for _ in range(lines.count("images")):
-            name, pose = lines.pose()
-            if name in poses:
-                raise ValueError(f"{path} names {name!r} twice; get it again.")
-            poses[name] = pose
-        names = list(poses)
-        without = [name for name in names if name not in cameras]
-        if without:
-            raise ValueError(
-                f"{len(without)} images of {path} have no intrinsics in the list, the first is "
-                f"{without[0]!r}."
-            )
-        points = _Points()
-        for _ in range(lines.count("points")):
-            lines.point(points, len(names))
+    lines = _Lines(Path(path))
+    if not lines.words()[0].startswith("NVM_V3"):
+        raise ValueError(f"{path} is not an NVM file: it does not start with NVM_V3.")
+    poses: dict[str, np.ndarray] = {}
+    for _ in range(lines.count("images")):
+        name, pose = lines.pose()
+        if name in poses:
+            raise ValueError(f"{lines.where}: {name!r} is listed twice; get the file again.")
+        poses[name] = pose
+    names = list(poses)
+    without = [name for name in names if name not in cameras]
+    if without:
+        raise ValueError(
+            f"{len(without)} images of {path} have no intrinsics in the list, the first is "
+            f"{without[0]!r}."
+        )
+    points = _Points()
+    for _ in range(lines.count("points")):
+        lines.point(points, len(names))
+    lines.end()
     images = np.frombuffer(points.images, np.int32)
     keypoints = np.frombuffer(points.keypoints, np.float64).reshape(-1, 2)
     # Keypoints are numbered in each image as they come in the file.
@@ -117,10 +117,16 @@ class _Points:
 class _Lines:
     """The lines of one file that are not empty, with errors that name them."""
 
-    def __init__(self, path: Path, lines: Iterator[tuple[int, str]]) -> None:
+    def __init__(self, path: Path) -> None:
+        numbered = iterate_lines(path, "NVM model")
         self._path = path
-        self._lines = lines
+        self._lines = ((number, line) for number, line in numbered if line.strip())
         self._number = 0
+
+    @property
+    def where(self) -> str:
+        """The file and the number of the line that was read last."""
+        return f"{self._path}, line {self._number}"
 
     def words(self) -> list[str]:
         """Return the next line's words."""
@@ -128,40 +134,47 @@ class _Lines:
             self._number, line = next(self._lines)
         except StopIteration:
             raise ValueError(f"{self._path} ends early, it is truncated; get it again.") from None
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{self._path} is not a text file; get it again.") from error
         return line.split()
+
+    def end(self) -> None:
+        """Check that no image or point follows those that were announced."""
+        _, line = next(self._lines, (0, "0"))
+        if line.split()[0] != "0" and not line.lstrip().startswith("#"):
+            self._number += 1
+            raise self._damaged("the end of the model", line.split())
 
     def count(self, what: str) -> int:
         """Return the next line's number."""
         words = self.words()
-        if not words[0].isdigit():
+        if len(words) != 1:
             raise self._damaged(f"the number of {what}", words)
-        return int(words[0])
+        return whole_number(words[0], self.where, f"the number of {what}", 0)
 
     def pose(self) -> tuple[str, np.ndarray]:
         """Return an image's name and ``cam_from_world``."""
         words = self.words()
-        try:
-            if len(words) != _POSE_FIELDS:
-                raise IndexError
-            numbers = np.array(words[2 : _POSE_FIELDS - 2], dtype=np.float64)
-            rotation = Rotation.from_quat(numbers[[1, 2, 3, 0]]).as_matrix()
-            return words[0], np.column_stack([rotation, -rotation @ numbers[4:7]])
-        except (ValueError, IndexError) as error:
-            raise self._damaged("`name f qw qx qy qz cx cy cz d 0`", words) from error
+        if len(words) != _POSE_FIELDS:
+            raise self._damaged("`name f qw qx qy qz cx cy cz d 0`", words)
+        values = np.array(numbers(words[1:], self.where))
+        check_quaternion(values[1:5].tolist(), self.where)
+        rotation = Rotation.from_quat(values[[2, 3, 4, 1]]).as_matrix()
+        pose = np.column_stack([rotation, -rotation @ values[5:8]])
+        return checked_name(words[0], self.where), pose
 
     def point(self, points: _Points, num_images: int) -> None:
         """Read a point with what was observed of it."""
         words = self.words()
         try:
             num = int(words[6])
-            observations = words[_POINT_FIELDS : _POINT_FIELDS + _OBSERVATION_FIELDS * num]
+            observations = words[_POINT_FIELDS:]
             images = [int(word) for word in observations[::_OBSERVATION_FIELDS]]
             complete = len(observations) == _OBSERVATION_FIELDS * num
             if not complete or min(images) < 0 or max(images) >= num_images:
                 raise IndexError
-            points.xyz.extend(map(float, words[:3]))
+            xyz = [float(word) for word in words[:3]]
+            if not all(map(math.isfinite, xyz)):
+                raise ValueError
+            points.xyz.extend(xyz)
             points.colours.extend(map(int, words[3:6]))
             points.lengths.append(num)
             points.images.extend(images)
@@ -170,13 +183,15 @@ class _Lines:
                 observations[3::_OBSERVATION_FIELDS],
                 strict=True,
             ):
-                points.keypoints.extend((float(x), float(y)))
+                keypoint = float(x), float(y)
+                if not (math.isfinite(keypoint[0]) and math.isfinite(keypoint[1])):
+                    raise ValueError
+                points.keypoints.extend(keypoint)
         except (ValueError, IndexError, OverflowError) as error:
             raise self._damaged("`X Y Z R G B n` and n observations", words) from error
 
     def _damaged(self, expected: str, words: list[str]) -> ValueError:
         shown = " ".join(words)[:60]
         return ValueError(
-            f"Line {self._number} of {self._path} must be {expected}, not {shown!r}; the file is "
-            "damaged, get it again."
+            f"{self.where}: expected {expected}, got {shown!r}; the file is damaged, get it again."
         )

@@ -5,7 +5,6 @@ camera models. A pose file has a line ``name qw qx qy qz tx ty tz``: rotation an
 world to camera (the translation is not the camera's centre).
 """
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,13 @@ from scipy.spatial.transform import Rotation
 from featplug.colmap.model_tables import MAX_SIDE, check_camera_values
 from featplug.io.files import write_whole_text
 from featplug.io.names import checked_name
-from featplug.io.text_files import matching_files, numbers, read_lines, whole_number
+from featplug.io.text_files import (
+    check_quaternion,
+    matching_files,
+    numbers,
+    read_lines,
+    whole_number,
+)
 from featplug.metrics.poses import intrinsics
 
 
@@ -136,19 +141,6 @@ def write_poses(
         numbers = " ".join(repr(float(value)) for value in (qw, qx, qy, qz, *pose[:, 3]))
         lines.append(f"{name} {numbers}\n")
     _write(path, lines)
-
-
-def check_quaternion(values: Sequence[float], where: str) -> None:
-    """Check that a quaternion read from a file is one of a rotation, of norm 1 but for rounding.
-
-    Raises:
-        ValueError: it is not; the message begins with ``where``.
-    """
-    norm = math.hypot(*values)
-    if not 0.9 < norm < 1.1:
-        raise ValueError(
-            f"{where}: expected a quaternion of norm 1, got one of norm {norm:.3g}; correct it."
-        )
 
 
 def check_base_names(names: Sequence[str]) -> None:

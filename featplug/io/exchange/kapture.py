@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from featplug.colmap.database import from_colmap_keypoints, to_colmap_keypoints
+from featplug.colmap.model_tables import MAX_SIDE
 from featplug.io.exchange.transfer import (
     ALL,
     FoundImage,
@@ -31,8 +32,10 @@ from featplug.io.exchange.transfer import (
     import_found,
 )
 from featplug.io.files import write_whole, write_whole_text
+from featplug.io.names import checked_name
 from featplug.io.pair_lists import Pair
 from featplug.io.store import FeatureReader
+from featplug.io.text_files import number, read_lines, whole_number
 
 _VERSION = "# kapture format: 1.1"
 _OVERLAPPING = ".overlapping/"
@@ -40,6 +43,7 @@ _MATCH = np.dtype("<f8")
 _DTYPES = {
     name: np.dtype(name).newbyteorder("<") for name in ("float32", "float64", "int32", "uint8")
 }
+_MAX_COLUMNS = 2**20
 _SUFFIXES = {"keypoints": ".kpt", "descriptors": ".desc", "matches": ".matches"}
 
 
@@ -173,16 +177,15 @@ class _ArrayFolder:
         if (archive := folder / f"{kind}.tar").is_file():
             raise ValueError(f"{archive} is an archive; unpack it there and try again.")
         path = folder / f"{kind}.txt"
-        rows = list(_read_table(path))
+        rows = [row for _, row in _read_table(path)]
         if len(rows) != 1 or len(rows[0]) < 3 or rows[0][1] not in _DTYPES:
             raise ValueError(
                 f"{path} must have one line: a name, one of {', '.join(_DTYPES)}, a number of "
                 "columns."
             )
         _, dtype, width, *ending = rows[0]
-        if not width.isdigit() or not int(width):
-            raise ValueError(f"{path} must have a number of columns, not {width!r}.")
-        return cls(folder, _DTYPES[dtype], int(width), ending[0] if ending else None)
+        num_columns = whole_number(width, str(path), "a number of columns", 1, _MAX_COLUMNS)
+        return cls(folder, _DTYPES[dtype], num_columns, ending[0] if ending else None)
 
     def path(self, name: str) -> Path:
         """Return the file of an image's or a pair's array."""
@@ -209,12 +212,10 @@ def _write_text(path: Path, columns: str, lines: Sequence[str]) -> None:
     write_whole_text(path, "\n".join([_VERSION, f"# {columns}", *lines]) + "\n")
 
 
-def _read_table(path: Path) -> Iterator[list[str]]:
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}; is its folder one of kapture's?")
-    for line in path.read_text("utf-8").splitlines():
-        if line.strip() and not line.lstrip().startswith("#"):
-            yield [field.strip() for field in line.split(",")]
+def _read_table(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield the fields of each line, with where it is."""
+    for at, line in read_lines(path, "file of kapture's"):
+        yield f"{path}, line {at}", [field.strip() for field in line.split(",")]
 
 
 def _write_sensors(
@@ -232,10 +233,10 @@ def _write_sensors(
             )
         return
     cameras, records = [], []
-    for number, name in enumerate(names):
+    for i, name in enumerate(names):
         width, height = features.image_size(name)
-        cameras.append(f"cam{number}, , camera, UNKNOWN_CAMERA, {width}, {height}")
-        records.append(f"{number}, cam{number}, {name}")
+        cameras.append(f"cam{i}, , camera, UNKNOWN_CAMERA, {width}, {height}")
+        records.append(f"{i}, cam{i}, {name}")
     link = sensors / "records_data"
     if image_dir is not None and not link.exists():
         if not Path(image_dir).is_dir():
@@ -251,22 +252,37 @@ def _write_sensors(
 def _read_sizes(folder: Path) -> dict[str, tuple[int, int]]:
     """Read the (width, height) of each image."""
     path = folder / "sensors" / "sensors.txt"
-    cameras = {}
-    for row in _read_table(path):
-        if len(row) >= 6 and row[2] == "camera":
-            try:
-                cameras[row[0]] = int(float(row[4])), int(float(row[5]))
-            except ValueError:
-                raise ValueError(f"The camera {row[0]!r} in {path} has no size.") from None
+    cameras: dict[str, tuple[int, int]] = {}
+    for where, row in _read_table(path):
+        if len(row) < 3 or (row[2] == "camera" and len(row) < 6):
+            raise ValueError(
+                f"{where}: expected `id, name, camera, model, width, height, …`, got "
+                f"{', '.join(row)[:100]!r}; correct the line."
+            )
+        if row[0] in cameras:
+            raise ValueError(f"{where}: a second sensor {row[0]!r}; remove one of the two lines.")
+        if row[2] == "camera":
+            cameras[row[0]] = _camera_side(row[4], where), _camera_side(row[5], where)
     path = folder / "sensors" / "records_camera.txt"
-    sizes = {}
-    for row in _read_table(path):
+    sizes: dict[str, tuple[int, int]] = {}
+    for where, row in _read_table(path):
         if len(row) != 3 or row[1] not in cameras:
-            raise ValueError(f"{path} has a line of no known camera: {', '.join(row)!r}.")
-        sizes[row[2]] = cameras[row[1]]
+            raise ValueError(
+                f"{where}: expected `timestamp, device_id, image_path` with a camera of "
+                f"sensors.txt, got {', '.join(row)[:100]!r}; correct the line."
+            )
+        name = checked_name(row[2], where)
+        if name in sizes:
+            raise ValueError(f"{where}: {name!r} is listed twice; remove one of the two lines.")
+        sizes[name] = cameras[row[1]]
     if not sizes:
         raise ValueError(f"{path} lists no images.")
     return sizes
+
+
+def _camera_side(word: str, where: str) -> int:
+    """Return the width or height of a camera, which kapture writes as an integer or a float."""
+    return int(number(word, where, "a size of an image", minimum=1, maximum=MAX_SIDE))
 
 
 def _check_names(names: Sequence[str]) -> None:
