@@ -7,12 +7,16 @@ import importlib.util
 import logging
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from featplug.hloc import model_finder
+import pycolmap
+
+from featplug.hloc import model_finder, two_view_geometries
 from featplug.hloc.confs import MODEL_PREFIX, extractor_conf, extractor_confs, matcher_confs
 from featplug.methods import feature_conf
 from featplug.utils.versions import known_problems, release
@@ -42,9 +46,10 @@ class Registration:
 def register(*also: str) -> Registration:
     """Add every feature, retrieval and matcher conf of ours to hloc's tables.
 
-    A conf keeps its name, or is called ``featplug-NAME`` if hloc has a conf of that name; nothing
-    of hloc's is changed. Calling it again changes nothing. Problems are logged as warnings when
-    something is added.
+    A conf keeps its name, or is called ``featplug-NAME`` if hloc has a conf of that name; no conf
+    of hloc's is changed. Where pycolmap needs it, hloc's triangulation writes configurations (see
+    :mod:`featplug.hloc.two_view_geometries`). Calling it again changes nothing. Problems are logged
+    as warnings when something is added.
 
     Args:
         *also: further feature confs to add, such as ``lisrd+mtldesc``.
@@ -57,6 +62,8 @@ def register(*also: str) -> Registration:
         feature_conf(name)
     hloc = import_hloc()
     model_finder.install()
+    with suppress(ModuleNotFoundError):
+        two_view_geometries.configure(vars(import_module("hloc.triangulation")))
     matchers, added, lost = add_matchers(hloc.match_features.confs)
     extractors, more_added, more_lost = add_extractors(hloc.extract_features.confs, matchers, also)
     problems = (*_version_problems(hloc), *lost, *more_lost)
@@ -73,6 +80,8 @@ def unregister() -> None:
         for ours in [name for name, conf in table.items() if _model(conf).startswith(MODEL_PREFIX)]:
             del table[ours]
     model_finder.uninstall()
+    if (triangulation := sys.modules.get("hloc.triangulation")) is not None:
+        two_view_geometries.restore(vars(triangulation))
 
 
 def add_extractors(
@@ -183,8 +192,7 @@ def _not_importable(error: ImportError) -> ImportError:
 
 def _version_problems(hloc: ModuleType) -> list[str]:
     """Return known problems with the installed versions of hloc and pycolmap."""
-    pycolmap = getattr(sys.modules.get("pycolmap"), "__version__", "")
-    problems = known_problems({"hloc": hloc.__version__, "pycolmap": pycolmap}, {})
+    problems = known_problems({"pycolmap": pycolmap.__version__}, {})
     if importlib.util.find_spec("hloc.utils.database") is not None:
         problems.append(
             f"The hloc in {Path(hloc.__file__ or '').parent} is older than September 2025: its "

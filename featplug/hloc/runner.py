@@ -2,7 +2,7 @@
 
 ``python -m hloc.extract_features`` builds a second table of confs, in ``__main__``, which
 :func:`featplug.hloc.register` cannot reach. Such a module is therefore executed in two parts, and
-our confs are added to its table in between.
+our confs are added to its table in between; pycolmap is replaced in hloc's triangulation likewise.
 """
 
 import __future__
@@ -18,6 +18,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
+from featplug.hloc import two_view_geometries
 from featplug.hloc.registration import Registration, add_extractors, add_matchers, register
 
 _FUTURE_FLAGS = sum(
@@ -105,26 +106,28 @@ def _find_spec(name: str) -> ModuleSpec | None:
 
 def run(program: Program, registration: Registration, arguments: Sequence[str]) -> None:
     """Run a program of :func:`prepare` as ``__main__``; tracebacks begin at the program."""
-    tables: dict[str, Callable[[_Namespace], Any]] = {
-        "hloc.extract_features": lambda names: add_extractors(
-            names["confs"], registration.matchers, registration.also
+    additions: dict[str, _Addition] = {
+        "hloc.extract_features": (
+            _assigns_confs,
+            lambda names: add_extractors(names["confs"], registration.matchers, registration.also),
         ),
-        "hloc.match_features": lambda names: add_matchers(names["confs"]),
+        "hloc.match_features": (_assigns_confs, lambda names: add_matchers(names["confs"])),
+        "hloc.triangulation": (_imports_pycolmap, two_view_geometries.configure),
     }
     main = ModuleType("__main__")
     main.__file__ = program.path
-    add = None
+    addition = None
     if program.spec is not None:
         main.__spec__, main.__package__ = program.spec, program.spec.parent
         main.__loader__ = program.spec.loader
-        add = tables.get(program.spec.name)
+        addition = additions.get(program.spec.name)
     sys.modules["__main__"] = main
     sys.argv = [program.name, *arguments]
     try:
-        if add is None:
+        if addition is None:
             exec(_compile(program.source, program.path), vars(main))  # noqa: S102
         else:
-            _run_with_table(program, vars(main), add)
+            _run_with_addition(program, vars(main), *addition)
     except BaseException as error:
         _hide_own_frames(error, vars(main))
         raise
@@ -134,12 +137,17 @@ def _compile(source: bytes | ast.Module, path: str, flags: int = 0) -> CodeType:
     return compile(source, path, "exec", flags=flags, dont_inherit=True)
 
 
-def _run_with_table(
-    program: Program, namespace: _Namespace, add: Callable[[_Namespace], Any]
+def _run_with_addition(
+    program: Program,
+    namespace: _Namespace,
+    is_last: Callable[[ast.stmt], bool],
+    add: Callable[[_Namespace], Any],
 ) -> None:
-    """Execute a module that assigns ``confs``, and ``add`` right after that."""
+    """Execute a module, and ``add`` right after the last statement that ``is_last`` is true for."""
     body = ast.parse(program.source, program.path).body
-    end = max(i for i, statement in enumerate(body, start=1) if _is_table(statement))
+    if program.spec is not None and program.spec.name == "hloc.triangulation":
+        _complete_arguments(body)
+    end = max(i for i, statement in enumerate(body, start=1) if is_last(statement))
     first = _compile(ast.Module(body[:end], []), program.path)
     exec(first, namespace)  # noqa: S102
     add(namespace)
@@ -147,7 +155,44 @@ def _run_with_table(
     exec(_compile(ast.Module(body[end:], []), program.path, flags), namespace)  # noqa: S102
 
 
-def _is_table(statement: ast.stmt) -> bool:
+_Addition = tuple[Callable[[ast.stmt], bool], Callable[[_Namespace], Any]]
+"""Test of the statement that a module is interrupted after, and what is done then."""
+
+
+def _imports_pycolmap(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Import) and any(
+        entry.name == "pycolmap" for entry in statement.names
+    )
+
+
+def _complete_arguments(body: Sequence[ast.stmt]) -> None:
+    """Complete the command line of hloc's triangulation, which ends with a KeyError.
+
+    At commit c13273b it reads ``mapper_options`` without declaring the option, and has another name
+    for the reference model than ``main``.
+    """
+    words = {
+        node.value
+        for statement in body
+        for node in ast.walk(statement)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    before, after = [], []
+    if "mapper_options" in words and "--mapper_options" not in words:
+        before = ast.parse('parser.add_argument("--mapper_options", nargs="+", default=[])').body
+    if "--reference_sfm_model" in words:
+        after = ast.parse('args["reference_model"] = args.pop("reference_sfm_model")').body
+    for block in (statement for statement in body if isinstance(statement, ast.If)):
+        for i, statement in enumerate(block.body):
+            if "parser.parse_args" in ast.unparse(statement):
+                for added in (*before, *after):
+                    for node in ast.walk(added):
+                        ast.copy_location(node, statement)
+                block.body[i : i + 1] = [*before, statement, *after]
+                return
+
+
+def _assigns_confs(statement: ast.stmt) -> bool:
     if isinstance(statement, ast.AnnAssign):
         return isinstance(statement.target, ast.Name) and statement.target.id == "confs"
     return isinstance(statement, ast.Assign) and any(

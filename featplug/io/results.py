@@ -114,7 +114,11 @@ def environment() -> dict[str, Any]:
 
 def write_results(path: Path, results: Mapping[str, Any]) -> None:
     """Write a run's record; a reader never sees half of it."""
-    write_whole_text(Path(path), json.dumps(results, indent=2, allow_nan=False) + "\n")
+    try:
+        text = json.dumps(results, indent=2, allow_nan=False)
+    except ValueError as error:
+        raise ValueError(f"{path} cannot hold a result that is infinite or undefined.") from error
+    write_whole_text(Path(path), text + "\n")
 
 
 def read_results(path: Path, kind: type[_Kind], *others: type[_Other]) -> _Kind | _Other:

@@ -53,12 +53,11 @@ def known_problems(versions: Mapping[str, str], environment: Mapping[str, str]) 
     pycolmap = versions.get("pycolmap", "")
     if pycolmap and release(pycolmap) < (3, 13):
         problems.append(f"pycolmap {pycolmap} is too old; install 3.13 or later.")
-    if "hloc" in versions and release(pycolmap) >= (4, 2):
+    if "hloc" in versions and needs_configurations(pycolmap):
         problems.append(
-            f"hloc's own triangulation ends with 0 points on pycolmap {pycolmap}, which ignores "
-            "two-view geometries without a configuration; install 'pycolmap<4.2' for hloc's "
-            "scripts, or call triangulation.main with estimate_two_view_geometries=True "
-            "(featplug's own commands write the configuration)."
+            f"hloc's triangulation ends with 0 points on pycolmap {pycolmap} in scripts without "
+            "featplug.register(), because this pycolmap skips two-view geometries without a "
+            "configuration; call featplug.register() in them, or run them by `featplug hloc`."
         )
     if "torch" in versions and release(versions["torch"]) < (2, 10):
         problems.append(
@@ -79,6 +78,11 @@ def known_problems(versions: Mapping[str, str], environment: Mapping[str, str]) 
             "unset it unless your network disk has no locks."
         )
     return problems
+
+
+def needs_configurations(pycolmap: str) -> bool:
+    """Return whether a version of pycolmap skips two-view geometries without a configuration."""
+    return release(pycolmap) >= (4, 2)
 
 
 def release(version: str) -> tuple[int, ...]:

@@ -120,11 +120,43 @@ def test_hloc_reconstructs_from_our_files(
     assert model.compute_mean_reprojection_error() < 0.05  # half a pixel off would be more
 
 
+@pytest.mark.parametrize("is_skipped", [False, True])
+def test_hloc_triangulates_known_poses_on_every_pycolmap(
+    hloc: ModuleType,
+    hloc_folder: Path,
+    synthetic_scene: SyntheticScene,
+    tmp_path: Path,
+    is_skipped: bool,
+) -> None:
+    """In a script with ``register()``, and by ``featplug hloc triangulation``."""
+    from hloc import triangulation
+
+    scene = synthetic_scene
+    write_pairs(tmp_path / "pairs.txt", exhaustive(scene.names))
+    (tmp_path / "reference").mkdir()
+    scene.truth.write(str(tmp_path / "reference"))
+    inputs = [tmp_path / "reference", scene.images, tmp_path / "pairs.txt"]
+    inputs += [scene.features, scene.matches]
+    featplug.register()
+    script = triangulation.main(tmp_path / "script", *inputs, is_skipped)
+    options = ["sfm_dir", "reference_sfm_model", "image_dir", "pairs", "features", "matches"]
+    command = [sys.executable, "-m", "featplug.hloc", "triangulation"]
+    command += ["--skip_geometric_verification"] * is_skipped
+    for option, value in zip(options, (tmp_path / "command", *inputs), strict=True):
+        command += [f"--{option}", str(value)]
+    path = os.pathsep.join([str(REPOSITORY), str(hloc_folder)])
+    subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": path}, cwd=tmp_path)
+    for model in (script, pycolmap.Reconstruction(str(tmp_path / "command"))):
+        assert model.num_points3D() > 250
+        assert model.compute_mean_reprojection_error() < 0.05
+
+
 def test_hloc_triangulates_and_localizes_with_our_files(
     hloc: ModuleType, shared: Path, tmp_path: Path
 ) -> None:
     from hloc import localize_sfm, triangulation
 
+    featplug.register()
     folder = shared / "golden" / "hloc"
     feats = extract_features("sift", folder / "images", tmp_path).feature_path
     db_pairs, query_pairs = folder / "pairs-db.txt", folder / "pairs-query.txt"
@@ -136,8 +168,6 @@ def test_hloc_triangulates_and_localizes_with_our_files(
         db_pairs,
         feats,
         db_matches,
-        # hloc's own way gives no points on pycolmap 4.2, as register() says.
-        estimate_two_view_geometries=pycolmap.__version__ >= "4.2",
     )
     assert model.num_points3D() > 500
     localize_sfm.main(

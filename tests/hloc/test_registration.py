@@ -9,7 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+import numpy as np
+import pycolmap
 import pytest
 
 import featplug
@@ -20,7 +23,8 @@ from tests.hloc.conftest import forget_hloc
 def snapshot(hloc: ModuleType) -> list[object]:
     tables = (hloc.extract_features.confs, hloc.match_features.confs)
     paths = (hloc.extractors.__path__, hloc.matchers.__path__)
-    models = sorted(name for name in sys.modules if name.startswith("hloc."))
+    models = sorted(name for name in sys.modules if name.startswith("hloc.extr"))
+    models += sorted(name for name in sys.modules if name.startswith("hloc.match"))
     attributes = [sorted(vars(package)) for package in (hloc.extractors, hloc.matchers)]
     finders = [type(finder).__name__ for finder in sys.meta_path]
     return copy.deepcopy([*tables, *map(list, paths), models, attributes, finders])
@@ -124,19 +128,59 @@ def test_a_name_that_is_taken_is_not_overwritten(
     assert table["featplug-sift"] is own
 
 
-@pytest.mark.parametrize(("version", "is_told"), [("4.2.1", True), ("4.1.1", False)])
-def test_pycolmap_that_triangulates_nothing_is_told(
-    standin: ModuleType,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    version: str,
-    is_told: bool,
+def written_configurations(triangulation: ModuleType, **given: Any) -> list[Any]:
+    """Configurations of the geometries of three pairs, the last of which has no matches."""
+    matches = np.zeros((2, 2), np.uint32)
+    with pycolmap.Database.open(":memory:") as database:
+        triangulation.import_matches(database, {(1, 2): matches, (1, 3): matches}, **given)
+        triangulation.import_matches(database, {(2, 3): matches[:0]}, **given)
+        return [database.read_two_view_geometry(*ids).config for ids in ((1, 2), (1, 3), (2, 3))]
+
+
+def test_geometries_of_hlocs_triangulation_have_a_configuration_and_it_is_said_once(
+    standin: ModuleType, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("pycolmap.__version__", version)
-    problems = featplug.register().problems
-    told = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert told == list(problems)
-    assert any("0 points on pycolmap 4.2.1" in text for text in told) == is_told
+    from hloc import triangulation
+
+    monkeypatch.setattr("pycolmap.__version__", "4.2.1")
+    kinds = pycolmap.TwoViewGeometryConfiguration
+    without = [kinds.UNDEFINED] * 3
+    assert written_configurations(triangulation) == without
+    assert featplug.register().problems == featplug.register().problems == ()
+    assert not caplog.records
+    for _ in range(2):
+        assert written_configurations(triangulation) == [*[kinds.CALIBRATED] * 2, kinds.UNDEFINED]
+    [record] = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "pycolmap 4.2.1" in record.getMessage()
+    assert isinstance(pycolmap.TwoViewGeometry(), triangulation.pycolmap.TwoViewGeometry.__base__)
+    matches = np.zeros((1, 2), np.uint32)
+    assert pycolmap.TwoViewGeometry(inlier_matches=matches).config == kinds.UNDEFINED
+    featplug.unregister()
+    assert triangulation.pycolmap is pycolmap
+    assert written_configurations(triangulation) == without
+
+
+def test_an_hloc_that_writes_configurations_is_left_alone(
+    standin: ModuleType, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from hloc import triangulation
+
+    monkeypatch.setattr("pycolmap.__version__", "4.2.1")
+    featplug.register()
+    kind = pycolmap.TwoViewGeometryConfiguration.UNCALIBRATED
+    assert written_configurations(triangulation, config=kind) == [kind] * 3
+    assert not caplog.records
+
+
+def test_a_pycolmap_that_needs_no_configurations_is_left_alone(
+    standin: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hloc import triangulation
+
+    monkeypatch.setattr("pycolmap.__version__", "4.1.1")
+    featplug.register()
+    assert triangulation.pycolmap is pycolmap
 
 
 def test_hloc_from_before_todays_pycolmap_is_told(

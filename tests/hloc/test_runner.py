@@ -10,9 +10,12 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import pycolmap
 import pytest
 
 from featplug.__main__ import main
+from featplug.utils.versions import needs_configurations
+from tests.hloc.conftest import STANDIN
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 COMMAND = ("-m", "featplug.hloc")
@@ -23,6 +26,7 @@ HLOC = {
     "extractors/__init__.py": "",
     "matchers/__init__.py": "",
     "utils/base_model.py": "dynamic_load = None",
+    "triangulation.py": (STANDIN / "hloc" / "triangulation.py").read_text(),
     "extract_features.py": """\
 '''Extraction.'''
 from __future__ import annotations
@@ -154,6 +158,20 @@ def test_a_module_with_a_table_of_its_own_has_our_confs(
     assert "'featplug-NN-mutual'" in ended.stdout
     ended = python(environment, tmp_path, *COMMAND, "pipelines.4Town.pipeline")
     assert ended.stdout == "feats-featplug-hloc-mtldesc True\n"
+
+
+def test_the_command_line_of_hlocs_triangulation_is_completed(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    arguments = ["--reference_sfm_model", "model", "--skip_geometric_verification"]
+    alone = python(environment, tmp_path, "-m", "hloc.triangulation", *arguments)
+    assert "KeyError: 'mapper_options'" in alone.stderr
+    config = "CALIBRATED" if needs_configurations(pycolmap.__version__) else "UNDEFINED"
+    for more, options in ((["--mapper_options", "a=1", "b=2"], {"a": "1", "b": "2"}), ([], {})):
+        ended = python(environment, tmp_path, *COMMAND, "triangulation", *arguments, *more)
+        assert ended.stdout == f"{config} model True {options}\n"
+        assert ended.returncode == 0
+        assert ended.stderr.count("\n") == (config == "CALIBRATED")
 
 
 @pytest.mark.slow
