@@ -12,9 +12,9 @@ import numpy as np
 import pycolmap
 
 from featplug.cli.command_line import Unprefixed, leave_config, run_command
-from featplug.colmap.cameras import CameraOptions, check_camera
-from featplug.colmap.database import VerificationSummary
+from featplug.colmap.cameras import CameraOptions, check_camera, check_camera_of_images
 from featplug.colmap.mapping import require_global_mapping
+from featplug.colmap.verification import VerificationSummary
 from featplug.io.images import list_images
 from featplug.io.metric_table import with_units
 from featplug.io.pair_lists import Pair, read_pairs, unique_pairs, write_pairs
@@ -140,8 +140,9 @@ def match_scene(options: SfmOptions, progress: bool = False) -> MatchedScene:
         raise FileNotFoundError(f"There is no pair list {options.pairs}.{hint}")
     given = None if options.pair_list is None else unique_pairs(read_pairs(options.pair_list))
 
+    names = list_images(options.images)
+    check_camera_of_images(options.camera, options.images, names)
     with stages.recorder.stage("extract"):
-        names = list_images(options.images)
         features = stages.extract(options.images, names)
     known = set(features.names)
     skipped = dict(features.skipped)

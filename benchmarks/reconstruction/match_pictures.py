@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from featplug.colmap.database import inlier_matches, verified_pairs
+from featplug.colmap.verification import inlier_matches, verified_pairs
 from featplug.io.images import read_image
 from featplug.io.pair_lists import Pair
 from featplug.io.store import FeatureReader, MatchReader

@@ -1,30 +1,24 @@
-"""COLMAP's database: cameras, keypoints, matches and geometric verification.
+"""COLMAP's database: cameras, keypoints and matches.
 
 COLMAP puts the origin at the corner of the top-left pixel, so all points pass through
 :func:`to_colmap_points` on their way to it. Works with pycolmap 3.13 to 4.2.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pycolmap
 
-from featplug.colmap.cameras import CameraOptions, check_camera
-from featplug.io.pair_lists import Pair, write_pairs
+from featplug.colmap.cameras import CameraOptions, make_cameras
+from featplug.colmap.database_rows import check_rows, open_database, remove_database
+from featplug.io.image_files import read_image_header
+from featplug.io.pair_lists import Pair
 from featplug.io.store import FeatureReader, MatchReader
 from featplug.keypoints.detection import from_sift_frames, sift_frames
+from featplug.utils.parallel import map_ahead
 
-
-@dataclass(frozen=True)
-class VerificationSummary:
-    """Numbers of pairs and matches in geometric verification."""
-
-    num_matched_pairs: int
-    """Pairs with at least one match."""
-    num_verified_pairs: int
-    num_inlier_matches: int
+_NUM_THREADS = 4
 
 
 def create_database(
@@ -32,35 +26,38 @@ def create_database(
 ) -> None:
     """Make a database, or replace it, with images, whose sizes and EXIF data are read, and cameras.
 
+    The rows are those of COLMAP's own import, which would decode the images, and not all formats.
+
     Raises:
-        ValueError: the camera options do not fit COLMAP, or an image could not be imported.
+        FileNotFoundError: an image does not exist.
+        ValueError: the camera options do not fit COLMAP or the images, an image cannot be read, or
+            the disk is full.
     """
-    check_camera(camera)
-    database_path.unlink(missing_ok=True)
+    names = sorted(names)
+    found = map_ahead(lambda name: read_image_header(image_dir / name), names, _NUM_THREADS)
+    headers = dict(zip(names, found, strict=True))
+    cameras, camera_ids = make_cameras(camera, headers)
+    remove_database(database_path)
     database_path.parent.mkdir(parents=True, exist_ok=True)
-    options = pycolmap.ImageReaderOptions()
-    options.camera_model = camera.model
-    if camera.params is not None:
-        options.camera_params = camera.params
-    pycolmap.Database.open(str(database_path)).close()
-    pycolmap.import_images(
-        str(database_path),
-        str(image_dir),
-        camera_mode=getattr(pycolmap.CameraMode, camera.mode.upper().replace("-", "_")),
-        image_names=list(names),
-        options=options,
-    )
-    missing = sorted(set(names) - set(image_ids(database_path)))
-    if missing:
-        raise ValueError(
-            f"COLMAP could not import {len(missing)} of {len(names)} images, the first is "
-            f"{image_dir / missing[0]}; convert it to JPEG or PNG."
-        )
+    with open_database(database_path) as database:
+        for made in cameras:
+            rig = pycolmap.Rig()
+            rig.rig_id = database.write_camera(made, use_camera_id=True)
+            rig.add_ref_sensor(made.sensor_id)
+            database.write_rig(rig, use_rig_id=True)
+        for image_id, name in enumerate(names, start=1):
+            image = pycolmap.Image(name, np.zeros((0, 2)), camera_ids[name], image_id)
+            database.write_image(image, use_image_id=True)
+            frame = pycolmap.Frame()
+            frame.frame_id, frame.rig_id = image_id, image.camera_id
+            frame.add_data_id(image.data_id)
+            database.write_frame(frame, use_frame_id=True)
+    check_rows(database_path, "images", len(names))
 
 
 def image_ids(database_path: Path) -> dict[str, int]:
     """Return COLMAP's number of each image in the database."""
-    with pycolmap.Database.open(str(database_path)) as database:
+    with open_database(database_path) as database:
         return {image.name: image.image_id for image in database.read_all_images()}
 
 
@@ -86,9 +83,11 @@ def import_features(database_path: Path, features: FeatureReader) -> None:
     """Write the keypoints of all images of the database, with scale and orientation if known.
 
     Raises:
-        ValueError: an image has no features, or ones of an image of another size.
+        ValueError: an image has no features, or ones of an image of another size, or the disk is
+            full.
     """
-    with pycolmap.Database.open(str(database_path)) as database:
+    num_images = num_keypoints = 0
+    with open_database(database_path) as database:
         for image in database.read_all_images():
             size = features.image_size(image.name)
             camera = database.read_camera(image.camera_id)
@@ -103,6 +102,9 @@ def import_features(database_path: Path, features: FeatureReader) -> None:
             if frames.shape[1] == 3:  # COLMAP knows no keypoints with a scale alone
                 frames = np.ascontiguousarray(frames[:, :2])
             database.write_keypoints(image.image_id, frames)
+            num_images += 1
+            num_keypoints += len(frames)
+    check_rows(database_path, "keypoints", num_images, num_keypoints)
 
 
 def import_matches(database_path: Path, pairs: Sequence[Pair], matches: MatchReader) -> int:
@@ -112,11 +114,12 @@ def import_matches(database_path: Path, pairs: Sequence[Pair], matches: MatchRea
         The number of pairs with at least one match.
 
     Raises:
-        ValueError: a pair has not been matched, or matches keypoints that do not exist.
+        ValueError: a pair has not been matched, or matches keypoints that do not exist, or the disk
+            is full.
     """
     ids = image_ids(database_path)
-    num_matched = 0
-    with pycolmap.Database.open(str(database_path)) as database:
+    num_matched = num_matches = 0
+    with open_database(database_path) as database:
         num_keypoints = {
             name: database.num_keypoints_for_image(image_id) for name, image_id in ids.items()
         }
@@ -133,64 +136,6 @@ def import_matches(database_path: Path, pairs: Sequence[Pair], matches: MatchRea
                 )
             database.write_matches(ids[name0], ids[name1], indices.astype(np.uint32))
             num_matched += 1
+            num_matches += len(indices)
+    check_rows(database_path, "matches", num_matched, num_matches)
     return num_matched
-
-
-def verify_matches(
-    database_path: Path, pairs: Sequence[Pair], seed: int, max_error: float = 4.0
-) -> VerificationSummary:
-    """Verify matches by epipolar geometry or a homography, with errors of up to some pixels.
-
-    COLMAP sets each two-view geometry's ``config``, without which pycolmap 4.2 silently drops it.
-
-    Raises:
-        ValueError: no pair was verified.
-    """
-    ids = image_ids(database_path)
-    known = [pair for pair in pairs if pair[0] in ids and pair[1] in ids]
-    options = pycolmap.TwoViewGeometryOptions()
-    options.ransac.max_error = max_error
-    options.ransac.max_num_trials = 20_000
-    options.ransac.min_inlier_ratio = 0.1
-    options.ransac.random_seed = seed
-    pairs_path = database_path.with_suffix(".pairs.txt")
-    write_pairs(pairs_path, known)
-    try:
-        pycolmap.verify_matches(str(database_path), str(pairs_path), options=options)
-    finally:
-        pairs_path.unlink()
-    with pycolmap.Database.open(str(database_path)) as database:
-        # A pair that failed has a two-view geometry as well, without inliers.
-        _, num_inliers = database.read_two_view_geometry_num_inliers()
-        summary = VerificationSummary(
-            database.num_matched_image_pairs(),
-            int(np.count_nonzero(num_inliers)),
-            int(np.sum(num_inliers)),
-        )
-    if summary.num_verified_pairs == 0:
-        raise ValueError(
-            f"None of the {summary.num_matched_pairs} matched pairs shows two views of one scene: "
-            "too few keypoints or matches, or photographs that do not overlap."
-        )
-    return summary
-
-
-def verified_pairs(database_path: Path) -> dict[Pair, int]:
-    """Return the verified pairs of a database and their numbers of inlier matches."""
-    with pycolmap.Database.open(str(database_path)) as database:
-        names = {image.image_id: image.name for image in database.read_all_images()}
-        pair_ids, num_inliers = database.read_two_view_geometry_num_inliers()
-    verified = {}
-    for pair_id, num in zip(pair_ids, num_inliers, strict=True):
-        if num:
-            id0, id1 = pycolmap.pair_id_to_image_pair(pair_id)
-            verified[names[id0], names[id1]] = int(num)
-    return verified
-
-
-def inlier_matches(database_path: Path, name0: str, name1: str) -> np.ndarray:
-    """Read the inlier matches of a verified pair, K×2 (index in image 0, index in image 1)."""
-    ids = image_ids(database_path)
-    with pycolmap.Database.open(str(database_path)) as database:
-        geometry = database.read_two_view_geometry(ids[name0], ids[name1])
-    return np.asarray(geometry.inlier_matches, np.int64).reshape(-1, 2)

@@ -13,6 +13,7 @@ import numpy as np
 import pycolmap
 
 from featplug.colmap.database import image_ids
+from featplug.colmap.database_rows import check_rows, open_database, remove_database
 from featplug.io.pair_lists import Pair
 from featplug.io.store import FeatureReader
 from featplug.metrics.epipolar import line_distances
@@ -91,12 +92,9 @@ def _add_camera(model: pycolmap.Reconstruction, given: pycolmap.Camera, camera_i
 
 def create_database_from_model(database_path: Path, model: pycolmap.Reconstruction) -> None:
     """Make a new database of a model's cameras and images, under the same numbers."""
-    database_path.unlink(missing_ok=True)
+    remove_database(database_path)
     database_path.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        pycolmap.Database.open(str(database_path)) as database,
-        pycolmap.DatabaseTransaction(database),
-    ):
+    with open_database(database_path) as database:
         for camera in model.cameras.values():
             database.write_camera(camera, use_camera_id=True)
         for rig in model.rigs.values():
@@ -105,6 +103,7 @@ def create_database_from_model(database_path: Path, model: pycolmap.Reconstructi
             database.write_frame(frame, use_frame_id=True)
         for image in model.images.values():
             database.write_image(image, use_image_id=True)
+    check_rows(database_path, "images", model.num_images())
 
 
 def check_matches(
@@ -130,10 +129,7 @@ def check_matches(
     """
     ids = image_ids(database_path)
     num_matched = num_verified = num_matches = num_inliers = 0
-    with (
-        pycolmap.Database.open(str(database_path)) as database,
-        pycolmap.DatabaseTransaction(database),
-    ):
+    with open_database(database_path) as database:
 
         @lru_cache(_CACHED_IMAGES)
         def image_data(image_id: int) -> tuple[np.ndarray, pycolmap.Camera, float]:
@@ -171,6 +167,7 @@ def check_matches(
             num_verified += bool(len(inliers))
             num_matches += len(matches)
             num_inliers += len(inliers)
+    check_rows(database_path, "two_view_geometries", num_matched, num_inliers)
     if num_matches == 0:
         raise ValueError(
             f"None of the {len(pairs)} pairs has a match; choose pairs of images that see the same "

@@ -4,7 +4,6 @@ COLMAP does not look: from a file cut short it reads counts of what happens to b
 read until memory is full; on a full disk its writing seems to succeed.
 """
 
-import os
 import re
 import tempfile
 from pathlib import Path
@@ -14,6 +13,7 @@ import pycolmap
 from featplug.colmap.binary_models import read_binary_tables
 from featplug.colmap.model_tables import ModelTables, check_tables
 from featplug.colmap.text_models import copy_as_plain_text, is_plain_text, read_text_tables
+from featplug.io.files import flush, not_written
 from featplug.io.names import checked_name
 
 _REQUIRED = ("cameras", "images", "points3D")
@@ -91,7 +91,7 @@ def check_written_model(model: pycolmap.Reconstruction, folder: Path) -> None:
     Raises:
         ValueError: the disk does not.
     """
-    flush_to_disk(folder)
+    _flush(folder)
     try:
         written = read_model(folder)
     except (FileNotFoundError, ValueError) as error:
@@ -112,7 +112,7 @@ def export_ply(model: pycolmap.Reconstruction, path: Path) -> None:
         model.export_PLY(str(path))
     except (ValueError, RuntimeError) as error:
         raise not_written(path, str(error)) from error
-    flush_to_disk(path)
+    _flush(path)
     with path.open("rb") as file:
         header = file.read(_PLY_HEADER_SIZE).partition(b"end_header\n")[0]
     elements = re.search(rb"element vertex (\d+)", header)
@@ -124,27 +124,11 @@ def export_ply(model: pycolmap.Reconstruction, path: Path) -> None:
         raise not_written(path, "the file is incomplete")
 
 
-def flush_to_disk(path: Path) -> None:
-    """Flush a file, or the files of a folder, to the disk, which may only then find it is full.
-
-    Raises:
-        ValueError: it is.
-    """
-    for file in [path] if path.is_file() else sorted(path.iterdir()):
-        if file.is_file():
-            try:
-                with file.open("r+b") as opened:
-                    os.fsync(opened.fileno())
-            except OSError as error:
-                raise not_written(file, str(error.strerror)) from error
-
-
-def not_written(path: Path, reason: str) -> ValueError:
-    """Return the error that the disk does not hold what was written."""
-    return ValueError(
-        f"{path} could not be written whole ({reason}): its disk is full, or fails; free some "
-        "space on it or choose another folder, and run the command again."
-    )
+def _flush(path: Path) -> None:
+    try:
+        flush(path)
+    except OSError as error:
+        raise not_written(path, str(error.strerror)) from error
 
 
 def _counts(model: pycolmap.Reconstruction) -> tuple[int, ...]:

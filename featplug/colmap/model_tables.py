@@ -120,11 +120,18 @@ def damaged(path: Path, what: str) -> ValueError:
     return ValueError(f"{path}: {what}; the model is damaged, copy or make it again.")
 
 
-def sample_camera(model: pycolmap.CameraModelId) -> pycolmap.Camera:
-    """Make a camera of one pixel, to look at its model's parameters."""
+def create_camera(
+    camera_id: int, model: pycolmap.CameraModelId, focal_length: float, size: tuple[int, int]
+) -> pycolmap.Camera:
+    """Make a camera with the principal point in the middle of its (width, height)."""
     # Its name until pycolmap 3.13, deprecated since.
     create = getattr(pycolmap.Camera, "create_from_model_id", None) or pycolmap.Camera.create
-    return create(1, model, 1.0, 1, 1)
+    return create(camera_id, model, focal_length, *size)
+
+
+def sample_camera(model: pycolmap.CameraModelId) -> pycolmap.Camera:
+    """Make a camera of one pixel, to look at its model's parameters."""
+    return create_camera(1, model, 1.0, (1, 1))
 
 
 @cache

@@ -6,6 +6,7 @@ new one gets its name, and a kill between the two leaves the old one under the n
 :func:`recover` restores.
 """
 
+import errno
 import os
 import re
 import shutil
@@ -16,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-_PART = re.compile(r"\..+\.([0-9a-f]{8})-(\d+)\.part")
+_PART = re.compile(r"\.(.+)\.([0-9a-f]{8})-(\d+)\.part")
 _cleaned: set[Path] = set()
 """Folders that this process has rid of the leftovers of others."""
 
@@ -33,6 +34,9 @@ def write_whole(
         path: the file or folder.
         write: writes it to the path that it is called with, next to ``path``; the folder is made.
         check: reads what was written and raises an exception if it is not good.
+
+    Raises:
+        ValueError: the disk is full, or ``check`` says so.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _restore(path)
@@ -46,6 +50,10 @@ def write_whole(
         if check is not None:
             check(part)
         replace(part, path)
+    except OSError as error:
+        if not is_disk_error(error):
+            raise
+        raise not_written(path, error.strerror or str(error)) from error
     finally:
         remove(part)
 
@@ -91,7 +99,7 @@ def _restore(path: Path) -> None:
 def _clean(folder: Path) -> None:
     _cleaned.add(folder.absolute())
     for part in folder.glob(".*.part"):
-        if (match := _PART.fullmatch(part.name)) and _has_ended(*match.groups()):
+        if (match := _PART.fullmatch(part.name)) and _has_ended(match[2], match[3]):
             remove(part)
 
 
@@ -104,6 +112,23 @@ def flush(path: Path) -> None:
             _flush_folder(Path(folder))
     elif path.is_file():
         _flush(path)
+
+
+def is_disk_error(error: OSError) -> bool:
+    """Return whether a disk is full: its space, the user's quota of it, or the size of a file."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def not_written(path: Path, reason: str) -> ValueError:
+    """Return the error that the disk does not hold what was written to a file or folder.
+
+    A path of :func:`write_whole` stands for the one that was to be replaced.
+    """
+    names = [match[1] if (match := _PART.fullmatch(name)) else name for name in path.parts]
+    return ValueError(
+        f"{Path(*names)} could not be written whole ({reason}): its disk is full, or fails; free "
+        "some space on it or choose another folder, and run the command again."
+    )
 
 
 def remove(path: Path) -> None:

@@ -5,14 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from featplug.colmap.cameras import CameraOptions
-from featplug.colmap.database import (
-    VerificationSummary,
-    create_database,
-    import_features,
-    import_matches,
-    verify_matches,
-)
+from featplug.colmap.database import create_database, import_features, import_matches
 from featplug.colmap.mapping import log_to_file
+from featplug.colmap.verification import VerificationSummary, verify_matches
 from featplug.io.pair_lists import Pair
 from featplug.io.store import FeatureReader, MatchReader
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -86,3 +87,17 @@ def test_leftovers_of_processes_that_may_run_are_kept(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     write_whole_text(tmp_path / "a", "a")
     assert _names(tmp_path) == sorted([here, elsewhere, ".mine.part", "a"])
+
+
+def test_a_full_disk_is_an_error_that_names_the_file_and_keeps_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_whole_text(path, "old")
+
+    def fill(part: Path) -> None:
+        part.write_text("ne")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(ValueError, match=f"^{path} could not be written .*free some space"):
+        write_whole(path, fill)
+    assert path.read_text() == "old"
+    assert _names(tmp_path) == ["a.json"]

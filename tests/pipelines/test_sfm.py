@@ -236,7 +236,10 @@ def test_features_and_matches_of_others_can_be_used(shared: Path, tmp_path: Path
         (["--images", "{room}", "--pairs", "gone.txt"], "no pair list gone.txt"),
         (["--images", "{room}", "--pairs", "exhaustiv"], "list exhaustiv.*'exhaustive'"),
         (["--images", "{room}", "--reference", "gone"], "no reference folder gone"),
-        (["--images", "{room}", "--camera.params", "1,2"], "SIMPLE_RADIAL has the parameters"),
+        (["--images", "{room}", "--camera.params", "1,2"], "SIMPLE_RADIAL needs 4 finite"),
+        (["--images", "{mixed}", "--camera.mode", "single"], "mode single .*'big.jpg' has 99×66"),
+        (["--images", "{mixed}", "--camera.params", "9,8,6,0"], "params .*'big.jpg' has 99×66"),
+        (["--images", "{few}", "--camera.params", "9,999,6,0"], "params.*outside '000.png'"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_line_and_exit_code_2(
@@ -250,7 +253,10 @@ def test_bad_input_is_one_line_and_exit_code_2(
     write_textured_images(tmp_path / "few", 1)
     write_textured_images(tmp_path / "apart", 3)
     (tmp_path / "apart" / "damaged.jpg").write_bytes(b"no photograph")
-    places = {"few": tmp_path / "few", "apart": tmp_path / "apart", "room": room_corner / "images"}
+    write_textured_images(tmp_path / "mixed", 2)
+    Image.new("RGB", (99, 66)).save(tmp_path / "mixed" / "big.jpg")
+    places = {name: tmp_path / name for name in ("few", "apart", "mixed")}
+    places["room"] = room_corner / "images"
     given = [argument.format(**places) for argument in arguments]
     monkeypatch.chdir(tmp_path)
     line = refusal(main, "python -m pipelines.sfm", *given, "--outputs", tmp_path / "out")

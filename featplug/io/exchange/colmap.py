@@ -21,10 +21,11 @@ from featplug.colmap.database import (
     from_colmap_keypoints,
     import_features,
     import_matches,
-    verify_matches,
 )
 from featplug.colmap.database_files import DatabaseImage, DatabaseReader, check_is_database
+from featplug.colmap.database_rows import check_rows, open_database
 from featplug.colmap.mapping import log_to_file
+from featplug.colmap.verification import verify_matches
 from featplug.io.exchange.transfer import (
     ALL,
     FoundImage,
@@ -125,7 +126,7 @@ def export_database(
                     transfer.verification = verify_matches(
                         part, pairs, options.seed, options.max_error
                     )
-            with pycolmap.Database.open(str(part)) as opened:
+            with open_database(part) as opened:
                 transfer.counts = {
                     image.name: opened.num_keypoints_for_image(image.image_id)
                     for image in opened.read_all_images()
@@ -195,7 +196,8 @@ def _quiet() -> Iterator[None]:
 def _write_descriptors(database: Path, features: FeatureReader, form: str) -> None:
     if form == "none":
         return
-    with pycolmap.Database.open(str(database)) as opened:
+    num_images = num_descriptors = 0
+    with open_database(database) as opened:
         for image in opened.read_all_images():
             rows = descriptor_rows(
                 features.read(image.name, ["descriptors"]), features.path, image.name
@@ -205,6 +207,9 @@ def _write_descriptors(database: Path, features: FeatureReader, form: str) -> No
             else:
                 data = rows.view(np.uint8).reshape(len(rows), -1)
             opened.write_descriptors(image.image_id, _typed(data, form))
+            num_images += 1
+            num_descriptors += len(data)
+    check_rows(database, "descriptors", num_images, num_descriptors)
 
 
 def _typed(data: np.ndarray, form: str) -> Any:

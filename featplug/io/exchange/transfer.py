@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from featplug.colmap.database import VerificationSummary
+from featplug.colmap.verification import VerificationSummary
 from featplug.io.artifact import Provenance
 from featplug.io.pair_lists import Pair, read_image_list, read_pairs, unique_pairs
 from featplug.io.store import FeatureReader, FeatureWriter, MatchReader, MatchWriter

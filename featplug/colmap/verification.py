@@ -1,0 +1,151 @@
+"""Geometric verification: matches of two images that fit an epipolar geometry or a homography."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pycolmap
+
+from featplug.colmap.database import image_ids
+from featplug.colmap.database_rows import check_rows, open_database
+from featplug.io.pair_lists import Pair
+from featplug.utils.parallel import map_ahead
+
+_CACHED_IMAGES = 512
+HISTOGRAM = 15, 30, 100, 300
+"""Smallest numbers of inliers of the classes of verified pairs. COLMAP accepts 15, which repeated
+structures and wrong matches reach by chance; from about 100 on, pairs are rarely wrong."""
+
+
+@dataclass(frozen=True)
+class VerificationSummary:
+    """Numbers of pairs and matches in geometric verification."""
+
+    num_pairs: int
+    """Pairs that were to be verified."""
+    num_matched_pairs: int
+    """Pairs with at least one match."""
+    num_inliers: tuple[int, ...]
+    """Numbers of inlier matches of the verified pairs."""
+
+    @property
+    def num_verified_pairs(self) -> int:
+        """Pairs with a two-view geometry."""
+        return len(self.num_inliers)
+
+    @property
+    def num_inlier_matches(self) -> int:
+        """Inlier matches of all verified pairs."""
+        return sum(self.num_inliers)
+
+    @property
+    def histogram(self) -> dict[str, int]:
+        """Number of verified pairs by their inliers: ``15-29``, …, ``300 or more``."""
+        counts, _ = np.histogram(self.num_inliers, (*HISTOGRAM, np.inf))
+        names = [f"{low}-{high - 1}" for low, high in pairwise(HISTOGRAM)]
+        return dict(zip([*names, f"{HISTOGRAM[-1]} or more"], counts.tolist(), strict=True))
+
+
+@dataclass(frozen=True)
+class _MatchedPair:
+    """One pair to verify."""
+
+    ids: tuple[int, int]
+    cameras: tuple[pycolmap.Camera, pycolmap.Camera]
+    points: tuple[np.ndarray, np.ndarray]
+    """Keypoints of both images, N×2."""
+    matches: np.ndarray
+    """Matches, K×2."""
+
+
+def verify_matches(
+    database_path: Path, pairs: Sequence[Pair], seed: int, max_error: float = 4.0
+) -> VerificationSummary:
+    """Verify matches by epipolar geometry or a homography, with errors of up to some pixels.
+
+    The geometries are those of COLMAP's own function for whole databases, which ends the process
+    when the disk is full. Each one has a ``config``, without which pycolmap 4.2 silently drops it.
+
+    Raises:
+        ValueError: no pair was verified, or the disk is full.
+    """
+    ids = image_ids(database_path)
+    known = ((ids[a], ids[b]) for a, b in pairs if a in ids and b in ids)
+    id_pairs = list(dict.fromkeys((min(pair), max(pair)) for pair in known))
+    options = pycolmap.TwoViewGeometryOptions()
+    options.ransac.max_error = max_error
+    options.ransac.max_num_trials = 20_000
+    options.ransac.min_inlier_ratio = 0.1
+    options.ransac.random_seed = seed
+
+    failed = pycolmap.TwoViewGeometry()
+    failed.config = pycolmap.TwoViewGeometryConfiguration.DEGENERATE
+
+    def estimate(pair: _MatchedPair) -> tuple[tuple[int, int], pycolmap.TwoViewGeometry]:
+        if len(pair.matches) >= options.min_num_inliers:
+            (camera0, camera1), (points0, points1) = pair.cameras, pair.points
+            geometry = pycolmap.estimate_two_view_geometry(
+                camera0, points0, camera1, points1, pair.matches, options
+            )
+            if len(geometry.inlier_matches) >= options.min_num_inliers:
+                return pair.ids, geometry
+        return pair.ids, failed
+
+    num_matched, num_inliers = 0, []
+    with open_database(database_path) as database:
+        matched = _matched_pairs(database, id_pairs)
+        for (id0, id1), geometry in map_ahead(estimate, matched, os.cpu_count() or 1):
+            database.write_two_view_geometry(id0, id1, geometry)
+            num_matched += 1
+            num_inliers.append(len(geometry.inlier_matches))
+    check_rows(database_path, "two_view_geometries", num_matched, sum(num_inliers))
+    summary = VerificationSummary(len(id_pairs), num_matched, tuple(n for n in num_inliers if n))
+    if summary.num_verified_pairs == 0:
+        raise ValueError(
+            f"None of the {summary.num_matched_pairs} matched pairs shows two views of one scene: "
+            "too few keypoints or matches, or photographs that do not overlap."
+        )
+    return summary
+
+
+def _matched_pairs(
+    database: pycolmap.Database, id_pairs: Sequence[tuple[int, int]]
+) -> Iterator[_MatchedPair]:
+    """Read the pairs that have matches."""
+    cameras = {image.image_id: image.camera_id for image in database.read_all_images()}
+    cameras_by_id = {camera.camera_id: camera for camera in database.read_all_cameras()}
+
+    @lru_cache(_CACHED_IMAGES)
+    def points(image_id: int) -> np.ndarray:
+        return database.read_keypoints(image_id)[:, :2].astype(np.float64)
+
+    for id0, id1 in id_pairs:
+        matches = database.read_matches(id0, id1)
+        if len(matches):
+            camera0, camera1 = (cameras_by_id[cameras[image_id]] for image_id in (id0, id1))
+            yield _MatchedPair((id0, id1), (camera0, camera1), (points(id0), points(id1)), matches)
+
+
+def verified_pairs(database_path: Path) -> dict[Pair, int]:
+    """Return the verified pairs of a database and their numbers of inlier matches."""
+    with open_database(database_path) as database:
+        names = {image.image_id: image.name for image in database.read_all_images()}
+        pair_ids, num_inliers = database.read_two_view_geometry_num_inliers()
+    verified = {}
+    for pair_id, num in zip(pair_ids, num_inliers, strict=True):
+        if num:  # a pair that failed has a two-view geometry as well, without inliers
+            id0, id1 = pycolmap.pair_id_to_image_pair(pair_id)
+            verified[names[id0], names[id1]] = int(num)
+    return verified
+
+
+def inlier_matches(database_path: Path, name0: str, name1: str) -> np.ndarray:
+    """Read the inlier matches of a verified pair, K×2 (index in image 0, index in image 1)."""
+    ids = image_ids(database_path)
+    with open_database(database_path) as database:
+        geometry = database.read_two_view_geometry(ids[name0], ids[name1])
+    return np.asarray(geometry.inlier_matches, np.int64).reshape(-1, 2)

@@ -1,0 +1,145 @@
+"""Camera and image rows, against COLMAP's own import, and options that do not fit."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pycolmap
+import pytest
+from PIL import Image
+from PIL.TiffImagePlugin import IFDRational
+
+from featplug.colmap.cameras import CameraOptions, check_camera
+from featplug.colmap.database import create_database, image_ids
+from featplug.io.image_files import EXIF_IFD, FOCAL_LENGTH, MAKE, MODEL
+
+IN_35MM = 0xA405
+TABLES = "cameras", "rigs", "rig_sensors", "frames", "frame_data", "images", "pose_priors"
+# Not those of every folder: a/x.jpg, a/y.jpg would share EXIF with images of other folders.
+PHOTOGRAPHS: dict[str, tuple[tuple[int, int], str | None, float | None, int | None]] = {
+    "a/1.jpg": ((80, 60), "iPhone 7", 3.99, 28),
+    "a/2.jpg": ((80, 60), "iPhone 7", 3.99, None),
+    "a/3.jpg": ((80, 60), None, None, None),
+    "b/1.jpg": ((80, 60), "iPhone 7", 3.99, 28),
+    "b/2.jpg": ((80, 60), "iPhone 7", 3.99, 28),
+    "b/3.jpg": ((80, 60), None, None, 35),
+    "c.jpg": ((80, 60), "iPhone 7", 3.99, 28),
+    "d.jpg": ((80, 60), None, None, None),
+    "e.jpg": ((80, 60), "Unknown", 5.0, None),
+}
+TURNED = {"f.jpg": ((60, 80), "iPhone 7", 3.99, 28)}
+
+
+def save(path: Path, size: tuple[int, int], model: str | None, mm: float | None, in35: int | None):
+    exif = Image.Exif()
+    if model is not None:
+        exif[MAKE], exif[MODEL] = "Apple", model
+    if mm is not None:
+        exif.get_ifd(EXIF_IFD)[FOCAL_LENGTH] = IFDRational(round(100 * mm), 100)
+    if in35 is not None:
+        exif.get_ifd(EXIF_IFD)[IN_35MM] = in35
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, "tan").save(path, exif=exif.tobytes())
+
+
+def rows(database: Path) -> dict[str, list[tuple[object, ...]]]:
+    with closing(sqlite3.connect(database)) as connection:
+        return {table: connection.execute(f"SELECT * FROM {table}").fetchall() for table in TABLES}
+
+
+@pytest.mark.parametrize("params", [None, "70,40,30,0.01"])
+@pytest.mark.parametrize("mode", ["auto", "single", "per-folder", "per-image"])
+def test_rows_are_those_of_colmaps_import(tmp_path: Path, mode: str, params: str | None) -> None:
+    one_size = mode == "single" or params is not None
+    photographs = PHOTOGRAPHS if one_size or mode == "per-folder" else {**PHOTOGRAPHS, **TURNED}
+    for name, photograph in photographs.items():
+        save(tmp_path / "images" / name, *photograph)
+    names = list(photographs)
+    options = CameraOptions(mode, params=params)  # type: ignore[arg-type]
+    create_database(tmp_path / "ours.db", tmp_path / "images", names[::-1], options)
+
+    theirs = tmp_path / "theirs.db"
+    pycolmap.Database.open(str(theirs)).close()
+    reader = pycolmap.ImageReaderOptions()
+    reader.camera_model = "SIMPLE_RADIAL"
+    if params is not None:
+        reader.camera_params = params
+    pycolmap.import_images(
+        str(theirs),
+        str(tmp_path / "images"),
+        camera_mode=getattr(pycolmap.CameraMode, mode.upper().replace("-", "_")),
+        image_names=names,
+        options=reader,
+    )
+    assert rows(tmp_path / "ours.db") == rows(theirs)
+
+
+def test_a_subfolder_does_not_take_over_the_camera_of_its_folder(tmp_path: Path) -> None:
+    """In COLMAP's order the images of a folder lie around those of its subfolders."""
+    for name in ("a/1.jpg", "a/b/1.jpg", "a/c.jpg"):
+        save(tmp_path / name, (80, 60), None, None, None)
+    names = ["a/1.jpg", "a/b/1.jpg", "a/c.jpg"]
+    create_database(tmp_path / "x.db", tmp_path, names, CameraOptions("per-folder"))
+    with pycolmap.Database.open(str(tmp_path / "x.db")) as database:
+        found = {image.name: image.camera_id for image in database.read_all_images()}
+    assert found == {"a/1.jpg": 1, "a/b/1.jpg": 2, "a/c.jpg": 1}
+
+
+@pytest.mark.parametrize("suffix", ["webp", "avif", "bmp", "tif"])
+def test_colmap_need_not_be_able_to_read_the_image(tmp_path: Path, suffix: str) -> None:
+    Image.new("RGB", (80, 60), "tan").save(tmp_path / f"x.{suffix}")
+    (tmp_path / f"x.{suffix}").rename(tmp_path / "x.jpg")
+    create_database(tmp_path / "x.db", tmp_path, ["x.jpg"], CameraOptions())
+    with pycolmap.Database.open(str(tmp_path / "x.db")) as database:
+        (camera,) = database.read_all_cameras()
+        (image,) = database.read_all_images()
+    assert (camera.width, camera.height, camera.params.tolist()) == (80, 60, [96.0, 40.0, 30.0, 0])
+    assert (image.name, image.camera_id) == ("x.jpg", camera.camera_id)
+
+
+@pytest.mark.parametrize(
+    "params",
+    ["1,2", "f,40,30,0", "nan,40,30,0", "inf,40,30,0", "0,40,30,0", "-70,40,30,0", "70,40,30,1e99"],
+)
+def test_parameters_that_no_camera_has_are_named(params: str) -> None:
+    with pytest.raises(ValueError, match=r"--camera\.params .* 4 finite numbers, f, cx, cy, k"):
+        check_camera(CameraOptions(params=params))
+
+
+@pytest.mark.parametrize("params", ["70,-1,30,0", "70,40,61,0", "70,400,300,0"])
+def test_a_principal_point_outside_the_image_is_named(params: str) -> None:
+    check_camera(CameraOptions(params=params))
+    with pytest.raises(ValueError, match=r"--camera\.params .* outside 'x\.jpg', .* 80×60 pixels"):
+        check_camera(CameraOptions(params=params), {"x.jpg": (80, 60)})
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (CameraOptions("single"), "--camera.mode single"),
+        (CameraOptions("per-folder"), "--camera.mode per-folder"),
+        (CameraOptions(params="70,40,30,0"), "--camera.params"),
+        (CameraOptions("per-image", params="70,40,30,0"), "--camera.params"),
+    ],
+)
+def test_one_camera_for_images_of_different_sizes_is_named(
+    tmp_path: Path, options: CameraOptions, named: str
+) -> None:
+    sizes = {"a/1.jpg": (80, 60), "a/2.jpg": (80, 60), "a/3.jpg": (60, 80), "b.jpg": (80, 60)}
+    match = rf"{named} .* 'a/1\.jpg' has 80×60, 'a/3\.jpg' has 60×80; "
+    with pytest.raises(ValueError, match=match):
+        check_camera(options, sizes)
+    for name, size in sizes.items():
+        save(tmp_path / name, size, None, None, None)
+    create_database(tmp_path / "x.db", tmp_path, list(sizes), CameraOptions())
+    with pytest.raises(ValueError, match=match):
+        create_database(tmp_path / "x.db", tmp_path, list(sizes), options)
+    assert len(image_ids(tmp_path / "x.db")) == 4  # an earlier database stays
+
+
+def test_folders_may_have_sizes_of_their_own() -> None:
+    check_camera(CameraOptions("per-folder"), {"a/1.jpg": (80, 60), "b/1.jpg": (60, 80)})
+    check_camera(CameraOptions("per-image"), {"a/1.jpg": (80, 60), "a/2.jpg": (60, 80)})
+    check_camera(CameraOptions("auto"), {"a/1.jpg": (80, 60), "a/2.jpg": (60, 80)})
