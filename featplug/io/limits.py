@@ -120,23 +120,24 @@ def inflate(data: bytes | memoryview, size: int) -> memoryview:
     return memoryview(unpacked)  # type: ignore[arg-type]
 
 
-def gunzip(path: Path, max_bytes: int = MAX_BYTES) -> memoryview:
-    """Unpack a gzip file.
+def gunzip(path: Path, max_bytes: int = MAX_BYTES) -> io.BytesIO:
+    """Unpack a gzip file to a file in memory.
 
     Raises:
         LimitError: it holds more than ``max_bytes``.
         ValueError: it is damaged.
     """
-    unpacked = bytearray()
+    unpacked = io.BytesIO()
     try:
         with gzip.open(path) as file:
             while chunk := file.read(_STEP):
-                if len(unpacked) + len(chunk) > max_bytes:
+                if unpacked.tell() + len(chunk) > max_bytes:
                     raise LimitError(f"it unpacks to more than {as_megabytes(max_bytes)}")
-                unpacked += chunk
+                unpacked.write(chunk)
     except (EOFError, OSError, zlib.error) as error:
         raise ValueError(f"it cannot be unpacked: {error}") from error
-    return memoryview(unpacked)
+    unpacked.seek(0)
+    return unpacked
 
 
 @contextmanager

@@ -20,6 +20,9 @@ TRANSFORMER_PATCH_SIZE = 42
 NUM_BITS = 256
 """Outputs of a network for binary descriptors; the others have 128."""
 
+_MAX_LENGTH = 4096
+_MAX_LAYERS = 100
+
 KINDS = ("conv", "bn", "relu", "maxpool", "avgpool")
 """Kinds of layers; a kind's position is its number in the state dict."""
 
@@ -41,6 +44,13 @@ class Layer:
     bias: bool = False
     """Whether a convolution has a bias."""
 
+    def __post_init__(self) -> None:
+        """Raise ``ValueError`` for lengths that no layer has."""
+        positive = (*self.size, *self.stride, *self.dilation)
+        lengths = (*self.channels, *self.padding, *positive)
+        if min(positive) < 1 or min(lengths) < 0 or max(lengths) > _MAX_LENGTH:
+            raise ValueError(f"{self} is not a layer")
+
     def encode(self) -> list[int]:
         """Return the layer as 14 integers."""
         lengths = (*self.channels, *self.size, *self.stride, *self.padding, *self.dilation)
@@ -49,8 +59,7 @@ class Layer:
     @classmethod
     def decode(cls, row: Sequence[int]) -> "Layer":
         """Invert :meth:`encode`; raises ``ValueError`` if the integers are not a layer."""
-        lengths_fit = len(row) == 14 and min(row) >= 0 and min(*row[3:7], *row[11:13]) > 0
-        if not lengths_fit or row[0] >= len(KINDS):
+        if len(row) != 14 or not 0 <= row[0] < len(KINDS):
             raise ValueError(f"{list(row)} is not a layer")
         kind, c_in, c_out, h, w, step_v, step_h, t, b, le, r, dil_v, dil_h, bias = row
         pairs = (c_in, c_out), (h, w), (step_v, step_h), (t, b, le, r), (dil_v, dil_h)
@@ -74,6 +83,8 @@ def l2_net(num_outputs: int = 128) -> list[Layer]:
 
 def layer_names(layers: Sequence[Layer]) -> list[str]:
     """Return the names of layers in the state dict: ``conv1``, ``bn1``, ``relu1``, …."""
+    if len(layers) > _MAX_LAYERS:
+        raise ValueError(f"it has {len(layers)} layers, more than {_MAX_LAYERS}")
     kinds = [layer.kind for layer in layers]
     return [f"{kind}{kinds[: i + 1].count(kind)}" for i, kind in enumerate(kinds)]
 
@@ -258,7 +269,7 @@ class DOAP(nn.Module):
 def _decode(rows: Tensor, key: str) -> list[Layer]:
     if rows.ndim != 2 or rows.dtype != torch.int64:
         raise ValueError(f"{key} is not a list of layers")
-    return [Layer.decode(row) for row in rows.tolist()]
+    return [Layer.decode(row) for row in rows[: _MAX_LAYERS + 1].tolist()]
 
 
 def check_layers(
@@ -268,6 +279,8 @@ def check_layers(
 
     The arguments, and the ``ValueError``, are those of :class:`DOAP`.
     """
+    if not 1 <= min(patch_size, sampled_size) <= max(patch_size, sampled_size) <= _MAX_LENGTH:
+        raise ValueError(f"it takes patches of {patch_size} and {sampled_size} pixels")
     if localisation:
         shape = output_shape(localisation, (1, patch_size, patch_size))
         if shape != (6, 1, 1):

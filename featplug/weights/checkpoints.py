@@ -11,8 +11,8 @@ import pickle
 import pickletools
 import re
 import zipfile
-import zlib
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-
-class _RejectedError(Exception):
-    """A pickle needs something that is not allowed; the message names it."""
+from featplug.io.limits import MAX_BYTES, Budget, as_megabytes, open_zip
+from featplug.weights.pickle_program import PickleProgram, RejectedError
 
 
 class _NumberType:
@@ -32,7 +31,7 @@ class _NumberType:
 
     def __init__(self, code: object, *_: object) -> None:
         if not isinstance(code, str) or not re.fullmatch("b1|[iu][1248]|f[248]", code):
-            raise _RejectedError(f"numpy.dtype({code!r})")
+            raise RejectedError(f"needs numpy.dtype({code!r})")
         self.dtype = np.dtype(code)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
@@ -44,7 +43,7 @@ def _number(kind: Any, content: Any) -> np.generic:
     """Stand in for ``numpy.core.multiarray.scalar``, for the same reason."""
     is_number = isinstance(kind, _NumberType) and isinstance(content, bytes)
     if not is_number or len(content) != kind.dtype.itemsize:
-        raise _RejectedError("a numpy number of another size than its type's")
+        raise RejectedError("needs a numpy number of another size than its type's")
     return np.frombuffer(content, kind.dtype)[0]
 
 
@@ -56,19 +55,25 @@ _ALLOWED_GLOBALS: list[Any] = [
 ]
 _LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
 """How torch.save began a file before PyTorch 1.6; later files are zip archives."""
-# All that the unpicklers of torch and zipfile raise on a file with flipped or missing bytes.
+_LEGACY_PICKLES = 5
+"""Magic number, version, system, contents and keys of the storages, which then follow."""
+_MAX_PICKLE_STEPS = 100_000
+"""Largest number of steps of a plain pickle in which the reason of its rejection is searched."""
+_MAX_HEADER_BYTES = 2**24
+"""Largest head of a safetensors file; those of the largest networks have 100 KB."""
+# All that torch's unpickler raises on a file with flipped or missing bytes.
 _DAMAGE = (
     pickle.UnpicklingError,
-    zipfile.BadZipFile,
+    ArithmeticError,
     AssertionError,
     AttributeError,
     EOFError,
     LookupError,
+    MemoryError,
     OSError,
     RuntimeError,
     TypeError,
     ValueError,
-    zlib.error,
 )
 
 
@@ -105,13 +110,15 @@ def save_readable(
     path.chmod(0o644)
 
 
-def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_safetensors(
+    path: Path, max_bytes: int = MAX_BYTES
+) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read the tensors and the metadata of a safetensors file.
 
     Raises:
-        ValueError: the file is damaged or of another kind.
+        ValueError: the file is damaged, of another kind, or larger than ``max_bytes``.
     """
-    with _open_safetensors(path) as file:
+    with _open_safetensors(path, max_bytes) as file:
         return {key: file.get_tensor(key) for key in sorted(file.keys())}, file.metadata() or {}
 
 
@@ -121,39 +128,40 @@ def read_metadata(path: Path) -> dict[str, str]:
     Raises:
         ValueError: the file is damaged or of another kind.
     """
-    with _open_safetensors(path) as file:
+    with _open_safetensors(path, MAX_BYTES) as file:
         return file.metadata() or {}
 
 
-def read_torch(path: Path) -> Any:
+def read_torch(path: Path, max_bytes: int = MAX_BYTES) -> Any:
     """Read a file of ``torch.save``, in its zip form or the older one, without running code.
 
+    Args:
+        path: the file.
+        max_bytes: the largest size of the file, and of its tensors in all.
+
     Raises:
-        ValueError: the file is damaged, of another kind, or needs more than tensors and values.
+        ValueError: the file is damaged, of another kind, too large, or needs more than dense
+            tensors and plain values.
     """
-    head = reject_pages(path)
+    head = check_head(path, max_bytes)
     is_zip = head.startswith(b"PK")
     if not is_zip and not head.startswith(_LEGACY_MAGIC):
         raise _not_torch(path, head)
-    if is_zip:
-        _check_archive(path)
     try:
+        (_check_archive if is_zip else _check_legacy)(path, max_bytes)
         with torch.serialization.safe_globals(_ALLOWED_GLOBALS):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
-    except _RejectedError as error:
-        raise _rejected(path, f"needs {error}") from error
+    except RejectedError as error:
+        raise _rejected(path, str(error)) from error
     except _DAMAGE as error:
-        needed = re.search(r"GLOBAL (\S+)", str(error))
-        if isinstance(error, pickle.UnpicklingError) and needed:
-            raise _rejected(path, f"needs {needed[1]}") from error
         reason = str(error).rpartition("WeightsUnpickler error: ")[2].strip()
         raise damaged(path, reason or type(error).__name__) from error
 
 
 def _rejected(path: Path, reason: str) -> ValueError:
     return ValueError(
-        f"{path} is rejected because it {reason}, which could run code; "
-        "have its tensors alone saved with torch.save(model.state_dict(), ...)."
+        f"{path} is rejected because it {reason}, which is not a dense tensor or a plain value and "
+        "could run code; have its tensors alone saved with torch.save(model.state_dict(), ...)."
     )
 
 
@@ -163,34 +171,54 @@ def damaged(path: Path, reason: str) -> ValueError:
     return ValueError(f"{path} is damaged or only half downloaded ({reason}); download it again.")
 
 
-def _open_safetensors(path: Path) -> Any:
-    reject_pages(path)
+def _open_safetensors(path: Path, max_bytes: int) -> Any:
+    head = check_head(path, max_bytes)
+    header_bytes = int.from_bytes(head[:8], "little")
     try:
+        if header_bytes > min(_MAX_HEADER_BYTES, path.stat().st_size):
+            raise SafetensorError(f"a head of {header_bytes} bytes is announced")
         return safe_open(path, "pt")
-    except SafetensorError as error:
+    except (SafetensorError, MemoryError) as error:
         raise ValueError(
             f"{path} is not a complete safetensors file ({error}); fetch or import it again."
         ) from error
 
 
-def reject_pages(path: Path) -> bytes:
-    """Raise ``ValueError`` for an empty file and a saved web page; return the first bytes."""
+def check_head(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
+    """Return the first bytes of a file that is not empty, too large or a saved web page.
+
+    Raises:
+        ValueError: it is one of these.
+    """
+    size = path.stat().st_size
+    if size > max_bytes:
+        raise ValueError(
+            f"{path} has {as_megabytes(size)}, but its weights have at most "
+            f"{as_megabytes(max_bytes)}; give the authors' file."
+        )
     with path.open("rb") as file:
         head = file.read(512)
     if not head:
         raise ValueError(f"{path} is empty; download it again.")
-    if re.match(rb"\s*<(!doctype|html|\?xml|head)", head, re.IGNORECASE):
+    if is_web_page(head):
         raise ValueError(
             f"{path} is a web page, not a checkpoint; download the file that it links to."
         )
     return head
 
 
+def is_web_page(head: bytes) -> bool:
+    """Return whether the first bytes of a file are those of HTML or XML."""
+    text = head.removeprefix(b"\xef\xbb\xbf")
+    return re.match(rb"\s*<(!doctype|!--|html|\?xml|head|body|script)", text, re.I) is not None
+
+
 def _not_torch(path: Path, head: bytes) -> ValueError:
     """Return the error of a file that torch.save did not write: a plain pickle, or other data."""
     strings: list[str] = []
     try:
-        for opcode, argument, _ in pickletools.genops(path.read_bytes() if head[0] == 128 else b""):
+        content = path.read_bytes() if head[0] == 128 else b""
+        for opcode, argument, _ in islice(pickletools.genops(content), _MAX_PICKLE_STEPS):
             if opcode.name in ("GLOBAL", "STACK_GLOBAL"):
                 name = str(argument).split() if opcode.name == "GLOBAL" else strings[-2:]
                 return _rejected(path, f"is a plain pickle that needs {'.'.join(name)}")
@@ -201,26 +229,45 @@ def _not_torch(path: Path, head: bytes) -> ValueError:
     return _rejected(path, "is a plain pickle")
 
 
-def _check_archive(path: Path) -> None:
-    """Check the kind and the checksums of a zip file, which torch.load does not."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            mismatch = archive.testzip()
-    except _DAMAGE as error:
-        raise damaged(path, str(error)) from error
-    if mismatch:
-        raise damaged(path, f"the checksum of {mismatch} does not match")
-    if any(name.endswith("/constants.pkl") for name in names):
-        raise _rejected(path, "is a TorchScript archive")
+def _check_archive(path: Path, max_bytes: int) -> None:
+    """Check what torch.load takes on trust in a zip file: kind, checksums, sizes of all tensors."""
+    with open_zip(path, max_bytes) as archive:
+        members = {member.filename: member for member in archive.infolist()}
+        if any(name.endswith("/constants.pkl") for name in members):
+            raise RejectedError("is a TorchScript archive")
+        for member in members.values():
+            if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
+                raise ValueError(f"{member.filename} is compressed, which torch.save never does")
+        if mismatch := archive.testzip():
+            raise ValueError(f"the checksum of {mismatch} does not match")
+        folder = next(iter(members), "").partition("/")[0]
+        program = PickleProgram(Budget(max_bytes))
+        with archive.open(f"{folder}/data.pkl") as file:
+            program.follow(file)
+    for storage in program.storages.values():
+        present = members[f"{folder}/data/{storage.key}"].file_size
+        if storage.num_bytes != present:
+            raise ValueError(f"a storage of {storage.num_bytes} bytes has {present}")
+
+
+def _check_legacy(path: Path, max_bytes: int) -> None:
+    """Check the same in a file in the older form, which has no checksums."""
+    program = PickleProgram(Budget(max_bytes))
+    with path.open("rb") as file:
+        for _ in range(_LEGACY_PICKLES):
+            program.follow(file)
+        present = path.stat().st_size - file.tell()
+    announced = sum(8 + storage.num_bytes for storage in program.storages.values())
+    if announced != present:
+        raise ValueError(f"storages of {announced} bytes have {present}")
 
 
 def find_mismatch(state: Mapping[str, Tensor], network: nn.Module) -> tuple[int, str]:
     """Compare a state dict with a network on any device, ``meta`` too.
 
     Returns:
-        The number of tensors that are missing, unexpected or of another shape or kind, and the
-        difference in words, empty if they fit.
+        The number of tensors that are missing, unexpected, of another shape or kind or not finite,
+        and the difference in words, empty if they fit.
     """
     targets = network.state_dict()
     missing = [key for key in targets if key not in state]
@@ -229,6 +276,11 @@ def find_mismatch(state: Mapping[str, Tensor], network: nn.Module) -> tuple[int,
         f"{key} is {_describe(state[key])} and not {_describe(target)}"
         for key, target in targets.items()
         if key in state and _describe(state[key]) != _describe(target)
+    ]
+    different += [
+        f"{key} has values that are not finite"
+        for key, value in state.items()
+        if key in targets and not value.isfinite().all()
     ]
     parts = [
         f"{label}{', '.join(found[:2])}{f' and {len(found) - 2} more' if len(found) > 2 else ''}"

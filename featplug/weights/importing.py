@@ -14,7 +14,7 @@ from torch import Tensor
 
 from featplug import __version__
 from featplug.io.files import write_whole
-from featplug.weights.checkpoints import save_readable, state_sha256
+from featplug.weights.checkpoints import check_head, save_readable, state_sha256
 from featplug.weights.download import download
 from featplug.weights.registry import (
     FOLDER_VARIABLE,
@@ -58,6 +58,7 @@ def import_weights(
     file = Path(file)
     if not file.is_file():
         raise FileNotFoundError(f"There is no weights file {file}.")
+    check_head(file)
     metadata: dict[str, str] = {}
     imported: dict[str, Tensor] | None = None
     if file.suffix == ".safetensors":
@@ -147,11 +148,16 @@ def _fitting(
     """Choose the one candidate whose network takes the file's tensors."""
     fitting: list[tuple[RegistryEntry, dict[str, Tensor]]] = []
     problems: list[tuple[float, str]] = []
+    converted: dict[str, dict[str, Tensor] | ValueError] = {}
     for entry in candidates:
-        try:
-            state = entry.convert(file) if imported is None else imported
-        except ValueError as error:
-            problems.append((float("inf"), str(error)))
+        if imported is None and entry.converter not in converted:
+            try:
+                converted[entry.converter] = entry.convert(file)
+            except ValueError as error:
+                converted[entry.converter] = error
+        state = converted[entry.converter] if imported is None else imported
+        if isinstance(state, ValueError):
+            problems.append((float("inf"), str(state)))
             continue
         count, mismatch = entry.compare(state)
         if mismatch:

@@ -9,6 +9,7 @@ import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,11 +17,15 @@ import platformdirs
 import torch
 from torch import Tensor, nn
 
+from featplug.io.limits import MAX_BYTES
 from featplug.utils.suggestions import unknown_name
 from featplug.weights.checkpoints import find_mismatch
 
 FOLDER_VARIABLE = "FEATPLUG_WEIGHTS"
 """Environment variable with the folder that is searched first and that imports go to."""
+
+# All that a converter may raise, besides ValueError, on values that no file of its kind has.
+_STRANGE = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError)
 
 
 @dataclass(frozen=True)
@@ -99,9 +104,30 @@ class RegistryEntry:
             if actual != required:
                 raise ValueError(f"{name} is {actual} and not {required}")
 
+    @cached_property
+    def max_bytes(self) -> int:
+        """Largest size of a file of these weights, and of what it unpacks to.
+
+        A file may also hold an optimiser's state, or the weights once more in another format.
+        """
+        with torch.device("meta"):
+            network = _import_attribute(self.network)()
+        size = sum(tensor.nbytes for tensor in network.state_dict().values())
+        return min(2**26 + 6 * size, MAX_BYTES)
+
     def convert(self, path: Path) -> dict[str, Tensor]:
-        """Read an authors' file as a state dict in the network's names."""
-        return _import_attribute(self.converter)(path)
+        """Read an authors' file as a state dict in the network's names.
+
+        Raises:
+            ValueError: the file is damaged, too large, or another system's.
+        """
+        try:
+            return _import_attribute(self.converter)(path, self.max_bytes)
+        except _STRANGE as error:
+            reason = str(error).split("\n")[0].rstrip(".") or type(error).__name__
+            raise ValueError(
+                f"{path} is damaged or another system's file ({reason}); download it again."
+            ) from error
 
     def find(self) -> tuple[Path, str] | None:
         """Return the file to use, and whether it is imported, an authors' file or shipped."""

@@ -3,6 +3,8 @@ from __future__ import annotations
 import argparse
 import os
 import pickle
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from featplug.weights.checkpoints import (
     find_mismatch,
@@ -18,6 +20,7 @@ from featplug.weights.checkpoints import (
     read_torch,
     state_sha256,
 )
+from tests.weights.torch_writer import Announced, pickled, write_legacy, write_zip
 
 ZIP_AND_LEGACY = pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "legacy"])
 
@@ -104,6 +107,106 @@ def test_torchscript_is_refused(tmp_path: Path) -> None:
         read_torch(path)
 
 
+@pytest.mark.parametrize("write", [write_zip, write_legacy])
+def test_a_file_with_true_sizes_is_read(tmp_path: Path, write: Callable[..., Path]) -> None:
+    numbers = np.arange(10, dtype=np.float32)
+    tensors = {"a": Announced("0", 10, (2, 3), (5, 1), 2), "b": Announced("0", 10, (4, 10), (0, 1))}
+    read = read_torch(write(tmp_path / "true.pth", tensors, {"0": numbers.tobytes()}))
+    np.testing.assert_array_equal(read["a"], [[2, 3, 4], [7, 8, 9]])
+    np.testing.assert_array_equal(read["b"], np.tile(numbers, (4, 1)))
+
+
+@pytest.mark.parametrize("write", [write_zip, write_legacy])
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"a": Announced("0", 2**40, (10,), (1,))},
+        {"a": Announced("0", 11, (11,), (1,))},
+        {"a": Announced("0", 10, (11,), (1,))},
+        {"a": Announced("0", 10, (10,), (1,), 1)},
+        {"a": Announced("0", 10, (2, 2), (9, 1))},
+        {"a": Announced("0", 10, (2**40,), (0,))},
+        {"a": Announced("0", 10, (2**40, 2**40), (0, 0))},
+        {"a": Announced("0", 10, (-1,), (1,))},
+        {"a": Announced("0", 10, (2, 5), (-5, 1))},
+        {"a": Announced("0", 10, (10,), (1, 1))},
+        {"a": Announced("1", 10, (10,), (1,))},
+        {str(i): Announced("0", 10, (10, 1000), (1, 0)) for i in range(2000)},
+    ],
+)
+def test_a_tensor_larger_than_the_file_is_rejected(
+    tmp_path: Path, write: Callable[..., Path], tensors: dict[str, Announced]
+) -> None:
+    path = write(tmp_path / "bomb.pth", tensors, {"0": bytes(40)})
+    with pytest.raises(ValueError, match=r"bomb\.pth.*download it again"):
+        read_torch(path, 2**24)
+
+
+def test_a_compressed_checkpoint_is_rejected(tmp_path: Path) -> None:
+    tensors = {"a": Announced("0", 2**16, (2**16,), (1,))}
+    path = tmp_path / "packed.pth"
+    write_zip(path, tensors, {"0": bytes(2**18)}, zipfile.ZIP_DEFLATED)
+    with pytest.raises(ValueError, match=r"packed\.pth.*is compressed.*download it again"):
+        read_torch(path)
+    with pytest.raises(ValueError, match=r"packed\.pth.*unpacks to more than.*download it again"):
+        read_torch(path, 2**16)
+
+
+def test_a_file_larger_than_its_weights_is_not_read(tmp_path: Path) -> None:
+    for name, read in (("a.pth", read_torch), ("a.safetensors", read_safetensors)):
+        path = tmp_path / name
+        with path.open("wb") as file:
+            file.truncate(2**40)
+        with pytest.raises(ValueError, match=rf"{name} has 1,099,512 MB.*give the authors' file"):
+            read(path)
+
+
+def nested_key() -> bytes:
+    key = pickled("x")[2:-1]  # without PROTO and STOP
+    return b"\x80\x02}" + key + b"".join(b"q\x00h\x00\x86" for _ in range(60)) + b"Ns."
+
+
+@ZIP_AND_LEGACY
+@pytest.mark.parametrize(
+    "program",
+    [
+        nested_key(),
+        b"\x80\x02cbuiltins\nbytearray\n\x8a\x05\x00\x00\x00\x00\x10\x85R.",
+        b"\x80\x02ctorch\nFloatTensor\n\x8a\x05\x00\x00\x00\x00\x10\x85R.",
+        b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00aX\x08\x00\x00\x00punycode\x86R.",
+        b"\x80\x02" + b"]" * 1_000_000 + b".",
+        b"\x80\x02]]aa.",
+        b"\x80\x02h\x07.",
+        b"\x80\x02e.",
+        b"\x80\x02\x86.",
+        b"\x80\x02.",
+        b"",
+    ],
+    ids=range(11),
+)
+def test_a_crafted_pickle_is_rejected(tmp_path: Path, is_zip: bool, program: bytes) -> None:
+    write: Callable[..., Path] = write_zip if is_zip else write_legacy
+    path = write(tmp_path / "crafted.pth", program, {})
+    with pytest.raises(ValueError, match=r"crafted\.pth.*(download it again|torch\.save)"):
+        read_torch(path)
+
+
+@ZIP_AND_LEGACY
+@pytest.mark.parametrize("kind", ["sparse", "quantized", "meta"])
+@pytest.mark.filterwarnings("ignore")
+def test_tensors_that_are_not_dense_are_refused(tmp_path: Path, is_zip: bool, kind: str) -> None:
+    tensor: Tensor = torch.ones(4, 4)
+    if kind == "sparse":
+        tensor = tensor.to_sparse()
+    elif kind == "quantized":
+        tensor = torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8)
+    else:
+        tensor = tensor.to("meta")
+    path = save({"model": {"w": tensor}}, tmp_path / "kind.pth", is_zip)
+    with pytest.raises(ValueError, match=r"kind\.pth.* needs torch\..*model\.state_dict"):
+        read_torch(path)
+
+
 @ZIP_AND_LEGACY
 @pytest.mark.parametrize("kept", [0.002, 0.3, 0.999])
 def test_half_a_download_is_told(tmp_path: Path, is_zip: bool, kept: float) -> None:
@@ -175,6 +278,14 @@ def test_mismatch_counts_and_names_the_differences() -> None:
     )
 
 
+def test_values_that_are_not_finite_are_a_mismatch() -> None:
+    network = nn.Linear(2, 2)
+    for value in (float("nan"), float("inf")):
+        state = {key: tensor.half() for key, tensor in network.state_dict().items()}
+        state["bias"][1] = value
+        assert find_mismatch(state, network) == (1, "bias has values that are not finite")
+
+
 def test_state_hash_depends_on_names_types_shapes_and_values_not_on_order() -> None:
     first = state()
     digest = state_sha256(first)
@@ -183,6 +294,14 @@ def test_state_hash_depends_on_names_types_shapes_and_values_not_on_order() -> N
     assert state_sha256({k: v.flatten() for k, v in first.items()}) != digest
     first["conv.bias"][7] += 1
     assert state_sha256(first) != digest
+
+
+@pytest.mark.parametrize("size", [2**24 + 1, 2**40, 2**63])
+def test_safetensors_that_announce_a_huge_head_are_rejected(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "head.safetensors"
+    path.write_bytes(size.to_bytes(8, "little") + b"{}")
+    with pytest.raises(ValueError, match=r"head\.safetensors.*import it again"):
+        read_safetensors(path)
 
 
 def test_safetensors_cut_short_is_told(tmp_path: Path) -> None:

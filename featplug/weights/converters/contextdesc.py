@@ -7,20 +7,22 @@ converter takes the archive or any of these files and returns a state dict in ou
 
 import re
 import tarfile
-import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from featplug.io.limits import MAX_BYTES, Budget, gunzip, map_file
 from featplug.networks.caffe_resnet import CaffeResNet50
 from featplug.networks.contextdesc import ContextDesc
 from featplug.networks.conv_bn import EPSILON
-from featplug.weights.checkpoints import damaged, reject_pages
+from featplug.weights.checkpoints import check_head, damaged
 from featplug.weights.converters.tensorflow_files import (
+    MAX_FIELDS,
     TABLE_MAGIC,
     GraphNode,
     read_bundle,
@@ -28,6 +30,20 @@ from featplug.weights.converters.tensorflow_files import (
 )
 
 _GZIP_MAGIC = b"\x1f\x8b"
+_MAX_MEMBERS = 1000
+_MAX_IDENTITIES = 10
+"""Largest number of nodes through which a graph reads a variable; one, as TensorFlow writes it."""
+# All that the reader of tar files raises on one with flipped or missing bytes.
+_DAMAGE = (
+    ArithmeticError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    tarfile.TarError,
+)
 _FUSED_EPSILON = 1e-4
 """Default of TensorFlow's FusedBatchNorm, where a graph does not say."""
 
@@ -64,12 +80,13 @@ class _Variables:
     """Epsilons that a graph adds to moving variances, by the names of these."""
 
 
-def contextdesc(path: Path) -> dict[str, Tensor]:
+def contextdesc(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Tensor]:
     """Convert the weights of local and augmentation network.
 
     Args:
         path: an archive such as ``contextdesc_pp.tar``; ``loc.pb`` or ``aug.pb``, next to the
             other one; or ``model.ckpt-400000.index``, next to its data file.
+        max_bytes: the largest size of each file, and of what it unpacks to.
 
     Raises:
         ValueError: a file is missing, damaged, or another system's.
@@ -77,26 +94,27 @@ def contextdesc(path: Path) -> dict[str, Tensor]:
     with torch.device("meta"):
         network = ContextDesc()
     scopes = {"loc.pb": ("conv", "kpt_m/"), "aug.pb": ("vis_context/", "geo_context/")}
-    return _convert(path, network, scopes)
+    return _convert(path, network, scopes, max_bytes)
 
 
-def regional(path: Path) -> dict[str, Tensor]:
+def regional(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Tensor]:
     """Convert the weights of the retrieval model, which computes the regional features.
 
     Args:
         path: ``retrieval_model.tar``, ``reg.pb``, or ``model.ckpt-550000.index``, next to its
             data file.
+        max_bytes: the largest size of each file, and of what it unpacks to.
 
     Raises:
         ValueError: a file is missing, damaged, or another system's.
     """
     with torch.device("meta"):
         network = CaffeResNet50()
-    return _convert(path, network, {"reg.pb": ("",)})
+    return _convert(path, network, {"reg.pb": ("",)}, max_bytes)
 
 
 def _convert(
-    path: Path, network: nn.Module, scopes: Mapping[str, tuple[str, ...]]
+    path: Path, network: nn.Module, scopes: Mapping[str, tuple[str, ...]], max_bytes: int
 ) -> dict[str, Tensor]:
     """Fill a network's state dict from a file.
 
@@ -104,7 +122,7 @@ def _convert(
     """
     targets = network.state_dict()
     names = {key: _variable_name(key) for key in targets if not key.endswith("num_batches_tracked")}
-    variables = _read(path, tuple(scopes), tuple(names.values()))
+    variables = _Files(path, max_bytes).read(tuple(scopes), tuple(names.values()))
     state = {key: torch.tensor(0) for key in targets}
     for starts in scopes.values():
         own = {key: name for key, name in names.items() if name.startswith(starts)}
@@ -170,58 +188,117 @@ def _tensor(variables: _Variables, name: str, ndim: int) -> Tensor:
 # ---------------------------------------------------------------- files
 
 
-def _read(path: Path, graphs: tuple[str, ...], names: tuple[str, ...]) -> _Variables:
-    """Read the variables of an archive, of graphs, or of a checkpoint."""
-    head, tail = reject_pages(path), _last_bytes(path, len(TABLE_MAGIC))
-    if tail == TABLE_MAGIC or path.suffix == ".index":
-        prefix = path.name.removesuffix(".index")
-        return _checkpoint(
-            str(path),
-            path.read_bytes(),
-            lambda suffix: _sibling(path, prefix + suffix).read_bytes(),
+class _Files:
+    """Reads the variables of an archive, of graphs, or of a checkpoint."""
+
+    def __init__(self, path: Path, max_bytes: int) -> None:
+        self.path, self.max_bytes = path, max_bytes
+        self._budget = Budget(max_bytes, MAX_FIELDS)
+
+    def read(self, graphs: tuple[str, ...], names: tuple[str, ...]) -> _Variables:
+        """Read the graphs of these names, or the variables of a checkpoint whose names end so."""
+        path = self.path
+        head, data = check_head(path, self.max_bytes), map_file(path)
+        if data[-len(TABLE_MAGIC) :] == TABLE_MAGIC or path.suffix == ".index":
+            prefix = path.name.removesuffix(".index")
+            return self._checkpoint(
+                str(path), data, lambda suffix: self._sibling(prefix + suffix), names
+            )
+        if path.suffix == ".pb":
+            files = graphs if path.name in graphs else (path.name,)
+            return self._graphs({name: self._sibling(name) for name in files})
+        try:
+            if head.startswith(_GZIP_MAGIC):
+                unpacked = gunzip(path, self.max_bytes)
+                members = self._members(unpacked, unpacked.getbuffer())
+            else:
+                with path.open("rb") as file:
+                    members = self._members(file, data)
+        except tarfile.ReadError as error:
+            raise ValueError(
+                f"{path} is not a file of ContextDesc; give the authors' .tar, a .pb of it, or the "
+                ".index file of a checkpoint."
+            ) from error
+        except _DAMAGE as error:
+            raise damaged(path, str(error) or type(error).__name__) from error
+        return self._archive(members, graphs, names)
+
+    def _sibling(self, name: str) -> memoryview:
+        sibling = self.path.with_name(name)
+        if not sibling.is_file():
+            raise ValueError(
+                f"{self.path.name} needs {name} next to it in {self.path.parent}; put it there."
+            )
+        check_head(sibling, self.max_bytes)
+        return map_file(sibling)
+
+    def _members(self, file: IO[bytes], data: memoryview) -> dict[str, memoryview]:
+        """Return views of the files in an archive, by the last component of their names."""
+        members: dict[str, memoryview] = {}
+        budget = Budget(self.max_bytes, _MAX_MEMBERS)
+        with tarfile.open(fileobj=file, mode="r:") as archive:
+            for member in archive:
+                # One by one, since a negative size leads back to an earlier member.
+                budget.take(member.size)
+                name = PurePosixPath(member.name).name
+                if not member.isreg() or member.issparse():
+                    continue
+                if name in members and name.rpartition(".")[2] in ("pb", "index"):
+                    raise ValueError(f"it has two files {name}")
+                members[name] = data[member.offset_data : member.offset_data + member.size]
+                if len(members[name]) != member.size:
+                    raise ValueError(f"it has only the beginning of {name}")
+        return members
+
+    def _archive(
+        self, members: Mapping[str, memoryview], graphs: tuple[str, ...], names: tuple[str, ...]
+    ) -> _Variables:
+        """Read the graphs of an archive, or its checkpoint where it has no graphs."""
+
+        def content(name: str) -> memoryview:
+            if name not in members:
+                raise ValueError(f"{self.path} lacks {name}; download it again.")
+            return members[name]
+
+        if set(graphs) <= set(members):
+            return self._graphs({name: content(name) for name in graphs})
+        index = next((name for name in members if name.endswith(".index")), None)
+        if index is None:
+            raise ValueError(
+                f"{self.path} holds neither {' and '.join(graphs)} nor a checkpoint, so it is "
+                "damaged or another system's file."
+            )
+        prefix = index.removesuffix(".index")
+        return self._checkpoint(
+            f"{index} of {self.path}",
+            content(index),
+            lambda suffix: content(prefix + suffix),
             names,
         )
-    if path.suffix == ".pb":
-        files = [_sibling(path, name) for name in graphs] if path.name in graphs else [path]
-        return _graphs({file.name: file.read_bytes() for file in files}, path)
-    try:
-        archive = tarfile.open(path, "r:gz" if head.startswith(_GZIP_MAGIC) else "r:")  # noqa: SIM115
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-        raise ValueError(
-            f"{path} is not a file of ContextDesc; give the authors' .tar, a .pb of it, or the "
-            ".index file of a checkpoint."
-        ) from error
-    with archive:
-        try:
-            return _archive(archive, path, graphs, names)
-        except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-            raise damaged(path, str(error)) from error
 
+    def _graphs(self, contents: Mapping[str, memoryview]) -> _Variables:
+        """Read frozen graphs as one set of variables."""
+        variables = _Variables()
+        for name, content in contents.items():
+            is_own = self.path.name == name
+            file = str(self.path) if is_own else f"{name} of {self.path}"
+            nodes = read_graph(content, file, self._budget)
+            for node_name, node in nodes.items():
+                if node.value is not None:
+                    variables.arrays[node_name.removesuffix("/read")] = node.value
+            variables.epsilons |= dict(_epsilons(nodes))
+        return variables
 
-def _last_bytes(path: Path, count: int) -> bytes:
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - count))
-        return file.read()
-
-
-def _sibling(path: Path, name: str) -> Path:
-    sibling = path.with_name(name)
-    if not sibling.is_file():
-        raise ValueError(f"{path.name} needs {name} next to it in {path.parent}; put it there.")
-    return sibling
-
-
-def _graphs(contents: Mapping[str, bytes], where: Path) -> _Variables:
-    """Read frozen graphs as one set of variables."""
-    variables = _Variables()
-    for name, content in contents.items():
-        file = str(where) if where.name == name else f"{name} of {where}"
-        nodes = read_graph(content, file)
-        for node_name, node in nodes.items():
-            if node.value is not None:
-                variables.arrays[node_name.removesuffix("/read")] = node.value
-        variables.epsilons |= dict(_epsilons(nodes))
-    return variables
+    def _checkpoint(
+        self,
+        name: str,
+        index: memoryview,
+        read_data: Callable[[str], memoryview],
+        names: tuple[str, ...],
+    ) -> _Variables:
+        """Read a checkpoint without the variables of an optimiser."""
+        select = lambda key: key.endswith(names)  # noqa: E731
+        return _Variables(read_bundle(index, read_data, name, select, self._budget))
 
 
 def _epsilons(nodes: Mapping[str, GraphNode]) -> Iterable[tuple[str, float]]:
@@ -236,37 +313,3 @@ def _epsilons(nodes: Mapping[str, GraphNode]) -> Iterable[tuple[str, float]]:
         elif name.endswith("/batchnorm/add/y") and node.value is not None and node.value.size == 1:
             layer = name.removesuffix("/batchnorm/add/y")
             yield f"{layer}/moving_variance", float(node.value.reshape(()))
-
-
-def _checkpoint(
-    name: str, index: bytes, read_data: Callable[[str], bytes], names: tuple[str, ...]
-) -> _Variables:
-    """Read a checkpoint without the variables of an optimiser."""
-    return _Variables(read_bundle(index, read_data, name, lambda key: key.endswith(names)))
-
-
-def _archive(
-    archive: tarfile.TarFile, path: Path, graphs: tuple[str, ...], names: tuple[str, ...]
-) -> _Variables:
-    """Read the graphs of an archive, or its checkpoint where it has no graphs."""
-    members = {PurePosixPath(member.name).name: member for member in archive if member.isfile()}
-
-    def content(name: str) -> bytes:
-        file = archive.extractfile(members[name]) if name in members else None
-        data = b"" if file is None else file.read()
-        if file is None or len(data) != members[name].size:
-            raise ValueError(f"{path} lacks {name} or has only its beginning; download it again.")
-        return data
-
-    if set(graphs) <= set(members):
-        return _graphs({name: content(name) for name in graphs}, path)
-    index = next((name for name in members if name.endswith(".index")), None)
-    if index is None:
-        raise ValueError(
-            f"{path} holds neither {' and '.join(graphs)} nor a checkpoint, so it is damaged or "
-            "another system's file."
-        )
-    prefix = index.removesuffix(".index")
-    return _checkpoint(
-        f"{index} of {path}", content(index), lambda suffix: content(prefix + suffix), names
-    )

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from featplug.io.limits import MAX_BYTES
 from featplug.networks.l2net import (
     PATCH_SIZE,
     TRANSFORMER_PATCH_SIZE,
@@ -78,7 +79,7 @@ class _Block:
         return value
 
 
-def doap(path: Path) -> dict[str, Tensor]:
+def doap(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Tensor]:
     """Convert a network of DOAP, such as ``HPatches_ST_LM_128d.mat``.
 
     The layers from the patch to the variable ``logits``, or else ``bn7``, are taken as the file
@@ -91,7 +92,7 @@ def doap(path: Path) -> dict[str, Tensor]:
     Raises:
         ValueError: the file is damaged, holds no such network, or has a layer of another kind.
     """
-    net = read_matconvnet(path)
+    net = read_matconvnet(path, max_bytes)
     try:
         return _convert(net, net["layers"])
     except ValueError as error:

@@ -7,7 +7,6 @@ set of character codes.
 """
 
 import math
-import mmap
 import struct
 import zlib
 from collections.abc import Iterator
@@ -20,11 +19,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from featplug.weights.checkpoints import damaged, reject_pages
+from featplug.io.hdf5_values import hard_linked, read_dataset
+from featplug.io.limits import MAX_BYTES, Budget, inflate, map_file
+from featplug.weights.checkpoints import check_head, damaged
 
 # All that the readers raise on a file with flipped or missing bytes.
 _DAMAGE = (
     ArithmeticError,
+    AttributeError,
     LookupError,
     MemoryError,
     OSError,
@@ -37,41 +39,46 @@ _DAMAGE = (
 )
 
 
-def read_mat(path: Path) -> dict[str, Any]:
+def read_mat(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
     """Read the variables of a MATLAB file, of version 5 or 7.3.
+
+    Args:
+        path: the file.
+        max_bytes: the largest size of the file, and of what it unpacks to.
 
     Returns:
         Structs as dicts, struct arrays and cells as lists in MATLAB's order of elements, text as
         str, numbers as arrays with MATLAB's axes, and None for objects, function handles and
-        sparse matrices.
+        sparse matrices. Arrays may be read-only views.
 
     Raises:
-        ValueError: the file is damaged or of another kind.
+        ValueError: the file is damaged, of another kind or too large.
     """
-    is_hdf5 = _is_version73(path)
+    is_hdf5, budget = _is_version73(path, max_bytes), Budget(max_bytes)
     with _explaining_damage(path):
         if not is_hdf5:
-            return _Version5(path.read_bytes()).variables()
+            return _Version5(map_file(path), budget).variables()
         with h5py.File(path) as file:
-            return {key: _from_hdf5(file[key]) for key in file if not key.startswith("#")}
+            reader = _Version73(budget)
+            return {key: reader.value(file, key) for key in file if not key.startswith("#")}
 
 
-def read_mat_array(path: Path, name: str) -> np.ndarray:
+def read_mat_array(path: Path, name: str, max_bytes: int = MAX_BYTES) -> np.ndarray:
     """Read the array of one variable, without unpacking the others.
 
     Returns:
-        The array with MATLAB's axes, read-only; a view of an uncompressed file of version 5.
+        The array with MATLAB's axes, which may be a read-only view of the file.
 
     Raises:
         ValueError: the file is damaged or of another kind, or has no such array.
     """
-    is_hdf5 = _is_version73(path)
+    is_hdf5, budget = _is_version73(path, max_bytes), Budget(max_bytes)
     with _explaining_damage(path):
         if is_hdf5:
             with h5py.File(path) as file:
-                array = _from_hdf5(file[name]) if name in file else None
+                array = _Version73(budget).value(file, name) if name in file else None
         else:
-            array = _Version5(_mapped(path), copy=False).variable(name)
+            array = _Version5(map_file(path), budget).variable(name)
     if not isinstance(array, np.ndarray):
         raise ValueError(f"{path} has no array {name}.")
     return array
@@ -83,21 +90,22 @@ def mat_array_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     Raises:
         ValueError: the file is damaged or of another kind.
     """
-    is_hdf5 = _is_version73(path)
+    is_hdf5 = _is_version73(path, MAX_BYTES)
     with _explaining_damage(path):
         if is_hdf5:
             with h5py.File(path) as file:
-                return {k: v.shape[::-1] for k, v in file.items() if isinstance(v, h5py.Dataset)}
-        return _Version5(_mapped(path)).shapes()
+                items = {key: hard_linked(file, key) for key in file}
+                return {k: v.shape[::-1] for k, v in items.items() if isinstance(v, h5py.Dataset)}
+        return _Version5(map_file(path), Budget()).shapes()
 
 
-def read_matconvnet(path: Path) -> dict[str, Any]:
+def read_matconvnet(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
     """Read a network of MatConvNet, whose ``layers`` are a list of dicts.
 
     Raises:
         ValueError: the file is damaged or holds no such network.
     """
-    contents = read_mat(path)
+    contents = read_mat(path, max_bytes)
     net = contents.get("net", contents)
     if net is None or list(contents) == ["None"]:  # version 5 does not name its objects
         raise ValueError(
@@ -122,12 +130,12 @@ def nested(value: Any, *keys: str) -> Any:
 
 
 def to_tensor(values: np.ndarray) -> Tensor:
-    """Return an array as a contiguous float32 tensor."""
-    return torch.from_numpy(np.ascontiguousarray(values, np.float32))
+    """Return an array as a contiguous float32 tensor with memory of its own."""
+    return torch.from_numpy(np.array(values, np.float32, order="C"))
 
 
-def _is_version73(path: Path) -> bool:
-    head = reject_pages(path)
+def _is_version73(path: Path, max_bytes: int) -> bool:
+    head = check_head(path, max_bytes)
     is_hdf5 = h5py.is_hdf5(path)
     if not is_hdf5 and head.startswith(b"MATLAB 7.3"):
         raise damaged(path, "its HDF5 part is missing")
@@ -145,11 +153,6 @@ def _explaining_damage(path: Path) -> Iterator[None]:
         yield
     except _DAMAGE as error:
         raise damaged(path, str(error) or "it ends too soon") from error
-
-
-def _mapped(path: Path) -> mmap.mmap:
-    with path.open("rb") as file:
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 # ---------------------------------------------------------------- version 5
@@ -171,21 +174,17 @@ _PEEK = 4096
 
 
 class _Version5:
-    """A file of version 5; its arrays can be views of its bytes."""
+    """A file of version 5; its arrays are views of it, or of the variables it unpacks to."""
 
-    def __init__(self, data: bytes | mmap.mmap, copy: bool = True) -> None:
-        self._data = memoryview(data)
+    def __init__(self, data: memoryview, budget: Budget) -> None:
+        self._data = data
         self._order: Literal["<", ">"] = ">" if data[126:128] == b"MI" else "<"
-        self._copy = copy
+        self._budget = budget
 
     def variables(self) -> dict[str, Any]:
         named = {}
         for kind, content in self._elements(self._data[_HEADER_SIZE:]):
-            if kind == _COMPRESSED:
-                ((kind, content),) = self._elements(memoryview(zlib.decompress(content)))
-            if kind != _MATRIX:
-                raise ValueError(f"an element of type {kind} is not a variable")
-            name, value = self._matrix(content)
+            name, value = self._matrix(self._unpacked(kind, content))
             if name:  # the one without holds the data of objects
                 named[name] = value
         return named
@@ -193,20 +192,25 @@ class _Version5:
     def variable(self, requested: str) -> Any:
         """Return one variable, or None where none has this name; unpacks no other."""
         for kind, content in self._elements(self._data[_HEADER_SIZE:]):
-            size, name, _ = self._description(kind, content)
-            if name != requested:
-                continue
-            if kind == _COMPRESSED:
-                # With its size known, the unpacked bytes need not be moved as they grow.
-                unpacked = zlib.decompress(content, bufsize=size)
-                ((_, content),) = self._elements(memoryview(unpacked))
-            return self._matrix(content)[1]
+            _, name, _ = self._description(kind, content)
+            if name == requested:
+                return self._matrix(self._unpacked(kind, content))[1]
         return None
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of each array of numbers."""
         described = [self._description(*e) for e in self._elements(self._data[_HEADER_SIZE:])]
         return {name: shape for _, name, shape in described if shape is not None}
+
+    def _unpacked(self, kind: int, content: memoryview) -> memoryview:
+        """Return the content of a variable, unpacked if it is compressed."""
+        if kind == _COMPRESSED:
+            size, _, _ = self._description(kind, content)
+            self._budget.take(size)
+            ((kind, content),) = self._elements(inflate(content, size))
+        if kind != _MATRIX:
+            raise ValueError(f"an element of type {kind} is not a variable")
+        return content
 
     def _description(
         self, kind: int, content: memoryview
@@ -235,6 +239,7 @@ class _Version5:
             if kind >> 16:  # the short form has both in the first word and four bytes of content
                 kind, size = kind & 0xFFFF, kind >> 16
                 start, end = 4, 4 + size
+            self._budget.take()
             if end > len(data) or (start == 4 and size > 4):
                 raise ValueError(f"{size} bytes are announced, {len(data) - start} present")
             yield kind, data[start:end]
@@ -253,8 +258,10 @@ class _Version5:
         shape = tuple(self._numbers(*next(elements)).tolist())
         name = self._text(*next(elements))
         if kind in _CLASSES:
-            values = self._numbers(*next(elements)).astype(_CLASSES[kind], copy=self._copy)
-            return name, values.reshape(shape, order="F")
+            values, dtype = self._numbers(*next(elements)), np.dtype(_CLASSES[kind])
+            if values.dtype != dtype:
+                self._budget.take(values.size * dtype.itemsize)
+            return name, values.astype(dtype, copy=False).reshape(shape, order="F")
         if kind == _CHAR:
             return name, self._text(*next(elements))
         count = math.prod(shape)
@@ -281,43 +288,62 @@ class _Version5:
         return np.frombuffer(content, np.dtype(_NUMBERS[kind]).newbyteorder(self._order))
 
     def _text(self, kind: int, content: memoryview) -> str:
+        self._budget.take(4 * len(content))
         if kind == 16:
             return bytes(content).decode()
-        return "".join(map(chr, self._numbers(kind, content)))
+        return self._numbers(kind, content).astype("<u4").tobytes().decode("utf-32-le")
 
 
 # ---------------------------------------------------------------- version 7.3
 
 
-def _from_hdf5(item: Any) -> Any:
-    """Turn a group or a data set as MATLAB writes it into plain values."""
-    kind = item.attrs.get("MATLAB_class", b"")
-    kind = kind.decode() if isinstance(kind, bytes) else str(kind)
-    if "MATLAB_object_decode" in item.attrs or kind == "function_handle":
-        return None
-    if isinstance(item, h5py.Group):
-        fields = {name: item[name] for name in item}
-        if fields and all(map(_is_column, fields.values())):
-            columns = [_dereference(field) for field in fields.values()]
-            return [dict(zip(fields, row, strict=True)) for row in zip(*columns, strict=True)]
-        return {name: _from_hdf5(field) for name, field in fields.items()}
-    if item.attrs.get("MATLAB_empty", 0):
-        if kind in ("cell", "struct"):
-            return []
-        return "" if kind == "char" else np.zeros(tuple(map(int, item[()])))
-    if item.dtype == h5py.ref_dtype:
-        return _dereference(item)
-    if kind == "char":
-        return "".join(map(chr, np.ravel(item[()])))
-    return np.transpose(item[()])
+class _Version73:
+    """Turns the groups and data sets of a file of version 7.3 into plain values."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+
+    def value(self, parent: h5py.Group, name: str) -> Any:
+        """Return the value of a member of a group."""
+        return self._value(hard_linked(parent, name))
+
+    def _value(self, item: Any) -> Any:
+        self._budget.take()
+        kind = item.attrs.get("MATLAB_class", b"")
+        kind = kind.decode() if isinstance(kind, bytes) else str(kind)
+        if "MATLAB_object_decode" in item.attrs or kind == "function_handle":
+            return None
+        if isinstance(item, h5py.Group):
+            self._budget.take(items=len(item))
+            fields = {name: hard_linked(item, name) for name in item}
+            if fields and all(map(_is_column, fields.values())):
+                columns = [self._dereference(field) for field in fields.values()]
+                return [dict(zip(fields, row, strict=True)) for row in zip(*columns, strict=True)]
+            return {name: self._value(field) for name, field in fields.items()}
+        if item.attrs.get("MATLAB_empty", 0):
+            if kind in ("cell", "struct"):
+                return []
+            return "" if kind == "char" else np.zeros(self._empty_shape(item))
+        if item.dtype == h5py.ref_dtype:
+            return self._dereference(item)
+        numbers = read_dataset(item, self._budget)
+        if kind == "char":
+            self._budget.take(4 * numbers.size)
+            return np.ravel(numbers).astype("<u4").tobytes().decode("utf-32-le")
+        return np.transpose(numbers)
+
+    def _empty_shape(self, item: h5py.Dataset) -> tuple[int, ...]:
+        shape = tuple(map(int, read_dataset(item, self._budget)))
+        self._budget.take(8 * math.prod(shape))
+        return shape
+
+    def _dereference(self, item: h5py.Dataset) -> list[Any]:
+        # The axes are reversed, so that C order here is MATLAB's order of elements.
+        self._budget.take(64 * item.size, items=item.size)
+        return [self._value(item.file[reference]) for reference in np.ravel(item[()])]
 
 
 def _is_column(item: Any) -> bool:
     """Whether this is one field of a struct array: references without a class, unlike a cell's."""
     is_reference = isinstance(item, h5py.Dataset) and item.dtype == h5py.ref_dtype
     return is_reference and "MATLAB_class" not in item.attrs
-
-
-def _dereference(item: h5py.Dataset) -> list[Any]:
-    # The axes are reversed, so that C order here is MATLAB's order of elements.
-    return [_from_hdf5(item.file[reference]) for reference in np.ravel(item[()])]

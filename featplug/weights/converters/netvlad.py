@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from featplug.io.limits import MAX_BYTES
 from featplug.networks.netvlad import VGG16NetVLAD
 from featplug.weights.converters.matlab_files import nested, read_matconvnet, to_tensor
 
 
-def netvlad(path: Path) -> dict[str, Tensor]:
+def netvlad(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Tensor]:
     """Convert a file such as ``Pitts30K_struct.mat``.
 
     Two conventions differ: MatConvNet keeps the cluster centres with the opposite sign, and the
@@ -27,7 +28,7 @@ def netvlad(path: Path) -> dict[str, Tensor]:
     Raises:
         ValueError: the file is damaged or holds no such network.
     """
-    net = read_matconvnet(path)
+    net = read_matconvnet(path, max_bytes)
     try:
         return _convert(net, net["layers"])
     except ValueError as error:

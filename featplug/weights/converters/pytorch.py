@@ -4,12 +4,13 @@ from pathlib import Path
 
 from torch import Tensor
 
+from featplug.io.limits import MAX_BYTES
 from featplug.weights.checkpoints import read_torch
 
 
-def _state_dict(path: Path, key: str | None = None) -> dict[str, Tensor]:
+def _state_dict(path: Path, max_bytes: int, key: str | None = None) -> dict[str, Tensor]:
     """Read a checkpoint that is a state dict, or that has one under a key."""
-    contents = read_torch(path)
+    contents = read_torch(path, max_bytes)
     state, problem = contents, "is not a state dict"
     if key is not None:
         state = contents.get(key) if isinstance(contents, dict) else None
@@ -24,16 +25,16 @@ def _state_dict(path: Path, key: str | None = None) -> dict[str, Tensor]:
     return state
 
 
-def d2net(path: Path) -> dict[str, Tensor]:
+def d2net(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Tensor]:
     """Convert a checkpoint of D2-Net, such as ``d2_tf.pth``: keys are kept.
 
     Raises:
         ValueError: the file has no state dict under ``model``, or cannot be read.
     """
-    return _state_dict(path, "model")
+    return _state_dict(path, max_bytes, "model")
 
 
-def lisrd(path: Path) -> dict[str, Tensor]:
+def lisrd(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Tensor]:
     """Convert a checkpoint of LISRD, such as ``lisrd_aachen.pth``.
 
     The prefix ``module.`` that training on several GPUs leaves on the keys is removed.
@@ -42,7 +43,7 @@ def lisrd(path: Path) -> dict[str, Tensor]:
         ValueError: the file has no state dict under ``model_state_dict``, has none of the layers
             of the meta descriptors, or cannot be read.
     """
-    state = _state_dict(path, "model_state_dict")
+    state = _state_dict(path, max_bytes, "model_state_dict")
     state = {key.removeprefix("module."): value for key, value in state.items()}
     if not any(key.startswith("vlad_") for key in state):
         raise ValueError(
@@ -52,10 +53,10 @@ def lisrd(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def mtldesc(path: Path) -> dict[str, Tensor]:
+def mtldesc(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Tensor]:
     """Convert a checkpoint of MTLDesc (``model_29.pt``): keys lose a prefix ``module.``.
 
     Raises:
         ValueError: the file is not a state dict, or cannot be read.
     """
-    return {str(key).removeprefix("module."): v for key, v in _state_dict(path).items()}
+    return {str(key).removeprefix("module."): v for key, v in _state_dict(path, max_bytes).items()}

@@ -12,15 +12,23 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from featplug.io.limits import Budget, LimitError
+
 TABLE_MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
 """The last bytes of an ``.index`` file."""
+
+MAX_FIELDS = 1_000_000
+"""Largest number of fields of the messages in a file."""
 
 # Numbers of the enum DataType.
 _DTYPES = {
     1: "<f4", 2: "<f8", 3: "<i4", 4: "u1", 5: "<i2", 6: "i1", 9: "<i8", 10: "?", 17: "<u2",
     19: "<f2", 22: "<u4", 23: "<u8",
 }  # fmt: skip
-_MAX_ELEMENTS = 2**27
+_MAX_AXES = 32
+_MAX_KEY_BYTES = 1000
+_MAX_LISTED_NUMBERS = 100_000
+"""Largest number of bytes of a list of whole numbers, each of which has a length of its own."""
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _FOOTER_SIZE = 48
 _TRAILER_SIZE = 5
@@ -43,8 +51,12 @@ class GraphNode:
     """Value of a ``Const`` of numbers."""
 
 
-def read_graph(data: bytes, name: str) -> dict[str, GraphNode]:
+def read_graph(
+    data: bytes | memoryview, name: str, budget: Budget | None = None
+) -> dict[str, GraphNode]:
     """Read a frozen graph, the content of the ``.pb`` file ``name``.
+
+    The values of its nodes may be views of the content; the others are counted in ``budget``.
 
     Returns:
         The nodes by name, in the file's order.
@@ -53,10 +65,11 @@ def read_graph(data: bytes, name: str) -> dict[str, GraphNode]:
         ValueError: it is damaged, or not a graph.
     """
     try:
-        nodes = dict(_node(value) for number, value in _fields(data) if number == 1)
+        budget = budget or Budget(max_items=MAX_FIELDS)
+        nodes = dict(_node(value, budget) for number, value in _fields(data, budget) if number == 1)
         if not nodes or not all(node.op for node in nodes.values()):
             raise _DamageError("it has no nodes")
-    except _DamageError as error:
+    except (_DamageError, LimitError) as error:
         raise ValueError(
             f"{name} is damaged or not a TensorFlow graph ({error}); download it again."
         ) from error
@@ -64,10 +77,11 @@ def read_graph(data: bytes, name: str) -> dict[str, GraphNode]:
 
 
 def read_bundle(
-    index: bytes,
-    read_data: Callable[[str], bytes],
+    index: bytes | memoryview,
+    read_data: Callable[[str], bytes | memoryview],
     name: str,
     select: Callable[[str], bool] = lambda _: True,
+    budget: Budget | None = None,
 ) -> dict[str, np.ndarray]:
     """Read the variables of a checkpoint; all checksums are checked.
 
@@ -77,36 +91,39 @@ def read_bundle(
             ``.data-00000-of-00001``.
         name: the ``.index`` file, for messages.
         select: whether to read a variable, by name.
+        budget: what the variables may take in memory.
 
     Returns:
-        Arrays by name of the variables that are numbers.
+        Arrays by name of the variables that are numbers, views of the content.
 
     Raises:
         ValueError: a file is damaged or of another kind.
     """
     try:
-        table = dict(_table(index))
-        header = _Message(table.pop(b"", b""))
+        budget = budget or Budget(max_items=MAX_FIELDS)
+        table = dict(_table(bytes(index), budget))
+        header = _Message(table.pop(b"", b""), budget)
         num_shards = header.integer(1)
         if num_shards < 1 or header.integer(2) != 0:
             raise _DamageError("it has no header of a little-endian checkpoint")
-        shards: dict[int, bytes] = {}
+        shards: dict[int, bytes | memoryview] = {}
         arrays = {}
         for key, entry in table.items():
-            fields = _Message(entry)
+            fields = _Message(entry, budget)
             dtype, shard, start, size = map(fields.integer, (1, 3, 4, 5))
             variable = key.decode(errors="replace")
             if dtype not in _DTYPES or not select(variable):
                 continue
             if shard not in shards:
                 shards[shard] = read_data(f".data-{shard:05d}-of-{num_shards:05d}")
+            budget.take(size)
             content = shards[shard][start : start + size]
             if len(content) != size:
                 raise _DamageError(f"the data file ends before {variable}")
             if masked_crc32c(content) != fields.integer(6):
                 raise _DamageError(f"the checksum of {variable} does not match")
-            arrays[variable] = _array(content, dtype, _shape(fields.content(2)))
-    except _DamageError as error:
+            arrays[variable] = _array(content, dtype, _shape(fields.content(2), budget))
+    except (_DamageError, LimitError) as error:
         raise ValueError(
             f"{name} is damaged or not a TensorFlow checkpoint ({error}); download it again."
         ) from error
@@ -131,11 +148,12 @@ def _varint(data: memoryview | bytes, at: int) -> tuple[int, int]:
     raise _DamageError("a number has too many bytes")
 
 
-def _fields(data: bytes | memoryview) -> Iterator[tuple[int, int | memoryview]]:
+def _fields(data: bytes | memoryview, budget: Budget) -> Iterator[tuple[int, int | memoryview]]:
     """Yield the field numbers of a message, and the values as int or memoryview."""
     data = memoryview(data)
     at = 0
     while at < len(data):
+        budget.take()
         key, at = _varint(data, at)
         number, wire_type = key >> 3, key & 7
         if wire_type == _VARINT:
@@ -178,8 +196,8 @@ def _signed(value: int) -> int:
 class _Message:
     """A message's fields by number: the last value of a repeated field, 0 for a missing one."""
 
-    def __init__(self, data: bytes | memoryview) -> None:
-        self.fields = dict(_fields(data))
+    def __init__(self, data: bytes | memoryview, budget: Budget) -> None:
+        self.fields = dict(_fields(data, budget))
 
     def integer(self, number: int) -> int:
         return _integer(self.fields.get(number, 0))
@@ -188,10 +206,10 @@ class _Message:
         return _content(self.fields.get(number, memoryview(b"")))
 
 
-def _node(data: int | memoryview) -> tuple[str, GraphNode]:
+def _node(data: int | memoryview, budget: Budget) -> tuple[str, GraphNode]:
     """Read a ``NodeDef``."""
     name, node = "", GraphNode()
-    for number, value in _fields(_content(data)):
+    for number, value in _fields(_content(data), budget):
         if number == 1:
             name = _text(value)
         elif number == 2:
@@ -199,21 +217,23 @@ def _node(data: int | memoryview) -> tuple[str, GraphNode]:
         elif number == 3:
             node.inputs.append(_text(value))
         elif number == 5:
-            entry = _Message(_content(value))
-            attribute = _Message(entry.content(2))
+            entry = _Message(_content(value), budget)
+            attribute = _Message(entry.content(2), budget)
             if 8 in attribute.fields and node.op == "Const":
-                node.value = _tensor(attribute.content(8))
+                node.value = _tensor(attribute.content(8), budget)
             elif 4 in attribute.fields:
                 bits = (attribute.integer(4) % 2**32).to_bytes(4, "little")
                 (node.attributes[_text(entry.content(1))],) = struct.unpack("<f", bits)
     return name, node
 
 
-def _shape(data: memoryview) -> tuple[int, ...]:
+def _shape(data: memoryview, budget: Budget) -> tuple[int, ...]:
     """Read a ``TensorShapeProto``."""
-    sizes = (_Message(_content(value)).integer(1) for number, value in _fields(data) if number == 2)
-    shape = tuple(_signed(size) for size in sizes)
-    if any(size < 0 for size in shape) or math.prod(shape) > _MAX_ELEMENTS:
+    axes = [_content(value) for number, value in _fields(data, budget) if number == 2]
+    if len(axes) > _MAX_AXES:
+        raise _DamageError(f"a tensor has {len(axes)} axes")
+    shape = tuple(_signed(_Message(axis, budget).integer(1)) for axis in axes)
+    if any(size < 0 for size in shape):
         raise _DamageError(f"a tensor has the shape {shape}")
     return shape
 
@@ -222,18 +242,18 @@ _TYPED_VALUES = {5: "<f4", 6: "<f8", 7: "varint", 10: "varint", 11: "varint", 13
 """Fields of a ``TensorProto`` with values that are not raw bytes, and the type of these."""
 
 
-def _tensor(data: memoryview) -> np.ndarray | None:
+def _tensor(data: memoryview, budget: Budget) -> np.ndarray | None:
     """Read a ``TensorProto``; None for one that is not of numbers."""
-    dtype, content = 0, b""
+    dtype, content = 0, memoryview(b"")
     shape: tuple[int, ...] = ()
     values: list[np.ndarray] = []
-    for number, value in _fields(data):
+    for number, value in _fields(data, budget):
         if number == 1:
             dtype = _integer(value)
         elif number == 2:
-            shape = _shape(_content(value))
+            shape = _shape(_content(value), budget)
         elif number == 4:
-            content = bytes(_content(value))
+            content = _content(value)
         elif number in _TYPED_VALUES:
             values.append(_typed_values(value, _TYPED_VALUES[number]))
     if dtype not in _DTYPES:
@@ -246,6 +266,7 @@ def _tensor(data: memoryview) -> np.ndarray | None:
     if kind == np.float16:
         given = given.astype("<u2").view(kind)
     size = math.prod(shape)
+    budget.take(size * kind.itemsize)
     if len(given) > max(size, 1):
         raise _DamageError(f"a tensor of shape {shape} has {len(given)} values")
     filled = np.full(size, given[-1] if len(given) else 0, kind)
@@ -264,6 +285,8 @@ def _typed_values(value: int | memoryview, kind: str) -> np.ndarray:
         return np.frombuffer(raw, kind)
     if isinstance(value, int):
         return np.array([_signed(value)])
+    if len(value) > _MAX_LISTED_NUMBERS:
+        raise _DamageError(f"a list of whole numbers has {len(value)} bytes")
     numbers, at = [], 0
     while at < len(value):
         number, at = _varint(value, at)
@@ -271,7 +294,7 @@ def _typed_values(value: int | memoryview, kind: str) -> np.ndarray:
     return np.array(numbers, np.int64)
 
 
-def _array(content: bytes, dtype: int, shape: tuple[int, ...]) -> np.ndarray:
+def _array(content: bytes | memoryview, dtype: int, shape: tuple[int, ...]) -> np.ndarray:
     kind = np.dtype(_DTYPES[dtype])
     if len(content) != math.prod(shape) * kind.itemsize:
         raise _DamageError(f"a tensor of shape {shape} has {len(content)} bytes")
@@ -281,7 +304,7 @@ def _array(content: bytes, dtype: int, shape: tuple[int, ...]) -> np.ndarray:
 # ---------------------------------------------------------------- tables
 
 
-def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+def _table(data: bytes, budget: Budget) -> Iterator[tuple[bytes, bytes]]:
     """Yield keys and values of a table in LevelDB's format."""
     footer = data[-_FOOTER_SIZE:]
     if len(footer) < _FOOTER_SIZE or not footer.endswith(TABLE_MAGIC):
@@ -292,17 +315,18 @@ def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         number, at = _varint(footer, at)
         handles.append(number)
     # The first two are of the meta index, which says nothing of the content.
-    for _, handle in _block(data, *handles[2:]):
+    for _, handle in _block(data, handles[2], handles[3], budget):
         start, at = _varint(handle, 0)
         size, _ = _varint(handle, at)
-        yield from _block(data, start, size)
+        yield from _block(data, start, size, budget)
 
 
-def _block(data: bytes, start: int, size: int) -> Iterator[tuple[bytes, bytes]]:
+def _block(data: bytes, start: int, size: int, budget: Budget) -> Iterator[tuple[bytes, bytes]]:
     """Yield the entries of a block, where a key leaves out its common start with the last one."""
     end = start + size
     if end + _TRAILER_SIZE > len(data) or size < 4:
         raise _DamageError("it ends within a block")
+    budget.take(size)
     (checksum,) = struct.unpack_from("<I", data, end + 1)
     if checksum != masked_crc32c(data[start : end + 1]):
         raise _DamageError("the checksum of a block does not match")
@@ -318,6 +342,9 @@ def _block(data: bytes, start: int, size: int) -> Iterator[tuple[bytes, bytes]]:
         length, at = _varint(block, at)
         if shared > len(key) or at + unshared + length > limit:
             raise _DamageError("it ends within an entry")
+        if shared + unshared > _MAX_KEY_BYTES:
+            raise _DamageError(f"a name has {shared + unshared} bytes")
+        budget.take(shared + unshared + length)
         key = key[:shared] + block[at : at + unshared]
         at += unshared
         yield key, block[at : at + length]
@@ -337,7 +364,7 @@ def _crc_table() -> np.ndarray:
 _CRC_TABLE = _crc_table()
 
 
-def masked_crc32c(data: bytes) -> int:
+def masked_crc32c(data: bytes | memoryview) -> int:
     """Compute the CRC-32C (Castagnoli) of bytes, masked as LevelDB stores it.
 
     The bytes are split into about as many lanes as each is long, which NumPy processes in parallel.

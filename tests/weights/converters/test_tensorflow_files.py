@@ -178,7 +178,7 @@ def test_damaged_graph_is_refused() -> None:
     with pytest.raises(ValueError, match=r"of shape \(4,\) has 12 bytes"):
         read_graph(short, "graph.pb")
     huge = writer.number(1, 1) + writer.chunk(2, writer.shape_message([2**40, 2**30]))
-    with pytest.raises(ValueError, match="has the shape"):
+    with pytest.raises(ValueError, match=r"graph\.pb.*unpacks to more than"):
         read_graph(writer.node("a", "Const", (), {"value": writer.chunk(8, huge)}), "graph.pb")
 
 
