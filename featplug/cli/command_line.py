@@ -5,6 +5,7 @@ import inspect
 import logging
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
@@ -24,6 +25,7 @@ from tyro.constructors import (
 from featplug import __version__
 from featplug.cli.config_file import read_config, write_config
 from featplug.cli.program import Command, Entry, Group, command_name
+from featplug.utils.interrupts import Interrupted, interrupts_raised, reinstall
 
 _T = TypeVar("_T")
 Unprefixed = Annotated[_T, tyro.conf.arg(name="")]
@@ -51,16 +53,20 @@ class _Call:
 _CALL: ContextVar[_Call | None] = ContextVar("call", default=None)
 
 
-def leave_config(options: RunOptions) -> None:
+def leave_config(options: RunOptions, working: Path | None = None) -> None:
     """Write ``config.toml``, which repeats the run, into the folder of the run.
 
     A run calls this once, when nothing of an earlier run in the folder rejects it any more. Nothing
     is written for options that are not the command line's own, such as those of a run inside a
     benchmark.
+
+    Args:
+        options: options of the run.
+        working: folder to write to, from which the file is moved to that of the run.
     """
     call = _CALL.get()
     if call is not None and any(value is options for value in call.arguments.values()):
-        write_config(options.output_dir, call.name, call.function, call.arguments)
+        write_config(options.output_dir, call.name, call.function, call.arguments, working)
 
 
 def run_command(command: Entry | Group, prog: str, arguments: Sequence[str] | None = None) -> None:
@@ -75,8 +81,14 @@ def run_command(command: Entry | Group, prog: str, arguments: Sequence[str] | No
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     program = None
+
+    def report_stop(_: int) -> None:
+        change = " without --overwrite" if "--overwrite" in words else ""
+        print(f"{prog}: stopped; run the same command again{change} to resume.", file=sys.stderr)
+
     try:
-        program = _dispatch(command, prog, words)
+        with interrupts_raised(report_stop):
+            program = _dispatch(command, prog, words)
     except BrokenPipeError:  # the reader of the output, such as head, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -86,10 +98,10 @@ def run_command(command: Entry | Group, prog: str, arguments: Sequence[str] | No
             reason = f"{error.filename}: {error.strerror}; choose another folder or file."
         print(f"{prog}: {reason}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        change = " without --overwrite" if "--overwrite" in words else ""
-        print(f"{prog}: stopped; run the same command again{change} to resume.", file=sys.stderr)
-        sys.exit(130)
+    except KeyboardInterrupt as error:
+        number = error.number if isinstance(error, Interrupted) else signal.SIGINT
+        report_stop(number)
+        sys.exit(128 + number)
     if program is not None:
         program()
 
@@ -166,6 +178,7 @@ def _with_shared_options(
         levels = [logger.level for logger in loggers]
         for logger in loggers:
             logger.setLevel(logging.WARNING if quiet else logging.INFO)
+        reinstall()
         token = _CALL.set(_Call(name, function, arguments))
         try:
             function(**arguments)

@@ -59,15 +59,22 @@ class _Option:
 
 
 def write_config(
-    folder: Path, name: str, command: Callable[..., Any], arguments: Mapping[str, Any]
+    folder: Path,
+    name: str,
+    command: Callable[..., Any],
+    arguments: Mapping[str, Any],
+    working: Path | None = None,
 ) -> None:
-    """Write the arguments of the command of that name; a reader never sees half of the file."""
+    """Write the arguments of the command of that name; a reader never sees half of the file.
+
+    It is made for ``folder``, but written to the folder ``working`` if one is given.
+    """
     path = folder / CONFIG
     heading = f"# featplug {__version__}; `featplug {name} --config {path}` makes this run again.\n"
     table = to_table(command, arguments)
     table.pop("overwrite", None)  # a rerun resumes
     text = heading + tomli_w.dumps({"command": name, **table})
-    write_whole_text(path, text)
+    write_whole_text((working or folder) / CONFIG, text)
 
 
 def read_config(path: Path, name: str, command: Callable[..., Any]) -> dict[str, Any]:

@@ -7,8 +7,6 @@ DistributedDataParallel under ``torchrun``.
 
 import json
 import math
-import signal
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +27,7 @@ from featplug.training.data.batches import load_ahead
 from featplug.training.distributed import agreed, join_processes, process_device, process_rank
 from featplug.training.history import append_history, draw_curves, drop_later
 from featplug.training.task import Task
+from featplug.utils.interrupts import delayed_interrupts
 from featplug.utils.progress import progress_bar
 from featplug.weights.checkpoints import read_torch, save_readable, state_sha256
 
@@ -86,29 +85,6 @@ def _fastest_convolutions() -> Iterator[None]:
         torch.backends.cudnn.benchmark = before
 
 
-@contextmanager
-def _finishing_first() -> Iterator[None]:
-    """Delay Ctrl-C until the block ends; a second one is not delayed."""
-    before = signal.getsignal(signal.SIGINT)
-    is_main = threading.current_thread() is threading.main_thread()
-    if not is_main or before in (None, signal.SIG_IGN):
-        yield
-        return
-    pressed = []
-
-    def hold(*_: object) -> None:
-        pressed.append(True)
-        signal.signal(signal.SIGINT, before)
-
-    signal.signal(signal.SIGINT, hold)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if pressed:
-        raise KeyboardInterrupt
-
-
 class Trainer:
     """A run, ready to start or to resume; see :func:`train` for the errors."""
 
@@ -149,7 +125,7 @@ class Trainer:
         is_whole = True
         try:
             for batch in bar:
-                with _finishing_first():
+                with delayed_interrupts():
                     is_whole = False
                     is_over = self._finish_step(batch)
                     is_whole = True

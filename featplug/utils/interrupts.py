@@ -1,0 +1,121 @@
+"""Ctrl-C, SIGTERM and SIGHUP: how they end a command, and blocks of code that they wait for."""
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
+
+GRACE_SECONDS = 5.0
+"""Time in which the main thread must notice a signal; COLMAP's C++ does not look for minutes."""
+
+SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
+"""Signals that ask a program to end."""
+
+_Handler = Callable[[int, FrameType | None], object]
+_noticed = threading.Event()
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal that ends a command as Ctrl-C does."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+@contextmanager
+def interrupts_raised(end: Callable[[int], object]) -> Iterator[None]:
+    """Raise :class:`Interrupted` for the signals while the block runs, in the main thread.
+
+    Where the main thread does not notice a signal, as it runs a library's code, ``end`` is called
+    with its number in another thread, and the process ends as the shell expects it of the signal.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    raised = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
+    _noticed.clear()
+    receiver, sender = socket.socketpair()
+    sender.setblocking(False)
+    watch = threading.Thread(target=_watch, args=(receiver, end), daemon=True)
+    _install(dict.fromkeys(raised, _raise))
+    wakeup = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+    watch.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(wakeup)
+        for number in raised:
+            signal.signal(number, before[number])
+        sender.close()
+        watch.join()
+        receiver.close()
+
+
+def reinstall() -> None:
+    """Install the handlers again, after an import of pycolmap, whose own prints a C++ stack."""
+    if threading.current_thread() is threading.main_thread():
+        for number in SIGNALS:
+            if signal.getsignal(number) is _raise:
+                signal.signal(number, _raise)
+
+
+@contextmanager
+def delayed_interrupts() -> Iterator[None]:
+    """Delay Ctrl-C and the like until the block ends; a second one is not delayed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    handlers = {number: handler for number, handler in before.items() if callable(handler)}
+    received: list[int] = []
+
+    def hold(number: int, _: FrameType | None) -> None:
+        _noticed.set()
+        received.append(number)
+        _install(handlers)
+
+    _install(dict.fromkeys(handlers, hold))
+    try:
+        yield
+    finally:
+        _install(handlers)
+    if received:
+        handlers[received[0]](received[0], None)
+
+
+def _raise(number: int, _: FrameType | None) -> NoReturn:
+    _noticed.set()
+    raise Interrupted(number)
+
+
+def _watch(receiver: socket.socket, end: Callable[[int], object]) -> None:
+    while number := receiver.recv(1):
+        if number[0] in SIGNALS and not _noticed.wait(GRACE_SECONDS):
+            end(number[0])
+            os._exit(128 + number[0])
+
+
+def _install(handlers: Mapping[int, _Handler]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def _restore_in_child() -> None:
+    """Let a forked process end without a word, and its signals not be taken for the parent's."""
+    if signal.getsignal(signal.SIGTERM) is _raise:
+        signal.set_wakeup_fd(-1)
+        for number in SIGNALS:
+            if number != signal.SIGINT:  # which workers expect as an exception
+                signal.signal(number, signal.SIG_DFL)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_restore_in_child)
