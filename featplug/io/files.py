@@ -76,7 +76,7 @@ def replace(new: Path, path: Path) -> None:
             old.rename(path)
             raise
         remove(old)
-    _flush_folder(path.parent)
+    flush_folder(path.parent)
 
 
 def recover(path: Path) -> None:
@@ -109,9 +109,15 @@ def flush(path: Path) -> None:
         for folder, _, names in os.walk(path):
             for name in names:
                 flush(Path(folder) / name)
-            _flush_folder(Path(folder))
+            flush_folder(Path(folder))
     elif path.is_file():
         _flush(path)
+
+
+def flush_folder(folder: Path) -> None:
+    """Make the disk keep which files a folder has."""
+    with suppress(OSError):  # some file systems cannot, and need not
+        _flush(folder)
 
 
 def is_disk_error(error: OSError) -> bool:
@@ -149,11 +155,6 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _flush_folder(folder: Path) -> None:
-    with suppress(OSError):  # some file systems cannot, and need not
-        _flush(folder)
 
 
 def _host() -> str:

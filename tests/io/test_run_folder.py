@@ -1,0 +1,127 @@
+"""The results of a run, which replace those of an earlier one together or not at all."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from featplug.io.run_folder import UNFINISHED, complete, replace_results, run_folder
+
+_RESULTS = ("model", "points.ply", "results.json", "submission-night.txt")
+_KILLED = """
+import os, pathlib, sys
+from featplug.io import files, run_folder
+folder, number = pathlib.Path(sys.argv[1]), int(sys.argv[2])
+calls = 0
+def dying(original):
+    def call(*arguments, **options):
+        global calls
+        calls += 1
+        if calls == number:
+            os.kill(os.getpid(), 9)
+        return original(*arguments, **options)
+    return call
+with run_folder.run_folder(folder) as working:
+    (working / "model").mkdir()
+    for name in ("model/images.bin", "points.ply", "results.json"):
+        (working / name).write_text("new")
+    for name in ("rename", "replace", "mkdir", "unlink", "rmdir"):
+        setattr(pathlib.Path, name, dying(getattr(pathlib.Path, name)))
+    os.unlink = dying(os.unlink)
+    run_folder.replace_results(folder, ["submission-night.txt", "results.json"])
+print(calls)
+"""
+
+
+def _write_old(folder: Path) -> None:
+    (folder / "model").mkdir()
+    for name in ("model/images.bin", *_RESULTS[1:], "my notes.txt"):
+        (folder / name).write_text("old")
+
+
+def _contents(folder: Path) -> dict[str, str]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_text() for path in files}
+
+
+OLD = {"model/images.bin": "old", **dict.fromkeys([*_RESULTS[1:], "my notes.txt"], "old")}
+NEW = {
+    **dict.fromkeys(["model/images.bin", "points.ply", "results.json"], "new"),
+    "my notes.txt": "old",
+}
+
+
+def test_all_results_change_at_once(tmp_path: Path) -> None:
+    _write_old(tmp_path)
+    with run_folder(tmp_path) as working:
+        (working / "model").mkdir()
+        for name in ("model/images.bin", "points.ply", "results.json"):
+            (working / name).write_text("new")
+        assert {**OLD, ".lock": ""}.items() <= _contents(tmp_path).items()
+        replace_results(tmp_path, ["submission-night.txt", "results.json"])
+        assert _contents(tmp_path) == {**NEW, ".lock": ""}
+    assert _contents(tmp_path) == NEW
+    assert not (tmp_path / UNFINISHED).exists()
+
+
+def test_a_failed_run_leaves_the_old_results_and_its_log(tmp_path: Path) -> None:
+    def fail(folder: Path) -> None:
+        with run_folder(folder, kept=["sfm"]) as working:
+            assert not (working / "colmap.log").exists()
+            (working / "colmap.log").write_text("why")
+            (working / "sfm").mkdir(exist_ok=True)
+            (working / "sfm" / "images.bin").write_text("resumes")
+            (working / "results.json").write_text("new")
+            raise ValueError("no points")
+
+    _write_old(tmp_path)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="no points"):
+            fail(tmp_path)
+        left = {"colmap.log": "why", "sfm/images.bin": "resumes"}
+        assert _contents(tmp_path / UNFINISHED) == left
+        assert _contents(tmp_path).items() >= OLD.items()
+    with run_folder(tmp_path, kept=["sfm"]) as working:
+        assert _contents(working) == {"sfm/images.bin": "resumes"}
+        replace_results(tmp_path)
+    assert (tmp_path / "sfm" / "images.bin").exists()
+    assert not (tmp_path / UNFINISHED).exists()
+
+
+def test_a_rejected_first_run_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no weights"), run_folder(tmp_path / "a" / "b"):
+        raise ValueError("no weights")
+    assert list(tmp_path.iterdir()) == []
+
+
+def _run_and_kill(folder: Path, number: int) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", _KILLED, str(folder), str(number)]
+    return subprocess.run(command, check=False, capture_output=True, text=True)
+
+
+def test_a_kill_at_any_step_leaves_all_old_or_all_new(tmp_path: Path) -> None:
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    _write_old(whole)
+    num_steps = int(_run_and_kill(whole, 0).stdout)
+    assert _contents(whole) == NEW
+    ends = []
+    for number in range(1, num_steps + 1):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        _write_old(folder)
+        assert _run_and_kill(folder, number).returncode == -9
+        if number % 2:
+            complete(folder)  # as readers do
+        else:
+            with run_folder(folder):  # as the next run does
+                pass
+        results = {n: t for n, t in _contents(folder).items() if not n.startswith(UNFINISHED)}
+        results.pop(".lock", None)
+        ends.append("old" if results == OLD else "new")
+        assert results == (OLD if ends[-1] == "old" else NEW)
+    assert set(ends) == {"old", "new"}
+    assert ends == sorted(ends, reverse=True)
