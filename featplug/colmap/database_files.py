@@ -15,6 +15,8 @@ import numpy as np
 
 from featplug.colmap.model_tables import check_camera_values
 
+JOURNALS = ("-wal", "-shm", "-journal")
+"""Ends of the names of SQLite's files next to a database."""
 _HEADER = b"SQLite format 3\0"
 _COLUMNS = {
     "cameras": ("camera_id", "model", "width", "height", "params"),
@@ -228,7 +230,7 @@ def _open(path: Path) -> sqlite3.Connection:
         with path.open("rb") as file:
             if file.read(len(_HEADER)) != _HEADER:
                 raise ValueError(f"{path} is no COLMAP database; it is no database of SQLite.")
-        journals = (path.with_name(f"{path.name}-{end}") for end in ("wal", "journal"))
+        journals = (path.with_name(f"{path.name}{end}") for end in JOURNALS)
         is_settled = not any(journal.exists() and journal.stat().st_size for journal in journals)
         # Otherwise SQLite writes next to it, which a folder of others may not allow.
         options = "mode=ro&immutable=1" if is_settled else "mode=ro"

@@ -42,7 +42,7 @@ def write_whole(
     _restore(path)
     if path.parent.absolute() not in _cleaned:  # a look into the folder for each file takes long
         _clean(path.parent)
-    part = path.with_name(f".{path.name}.{_host()}-{os.getpid()}.part")
+    part = part_path(path)
     try:
         remove(part)  # of a killed process that had the same number
         write(part)
@@ -61,6 +61,11 @@ def write_whole(
 def write_whole_text(path: Path, text: str) -> None:
     """Write a text file in UTF-8 by :func:`write_whole`."""
     write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
+
+
+def part_path(path: Path) -> Path:
+    """Return where this process makes a file or folder until it is whole."""
+    return path.with_name(f".{path.name}.{_host()}-{os.getpid()}.part")
 
 
 def replace(new: Path, path: Path) -> None:

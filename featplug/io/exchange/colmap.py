@@ -22,7 +22,13 @@ from featplug.colmap.database import (
     import_features,
     import_matches,
 )
-from featplug.colmap.database_files import DatabaseImage, DatabaseReader, check_is_database
+from featplug.colmap.database_files import (
+    JOURNALS,
+    DatabaseImage,
+    DatabaseReader,
+    check_database,
+    check_is_database,
+)
 from featplug.colmap.database_rows import check_rows, open_database
 from featplug.colmap.mapping import log_to_file
 from featplug.colmap.verification import verify_matches
@@ -36,6 +42,7 @@ from featplug.io.exchange.transfer import (
     check_replaceable,
     descriptor_rows,
     import_found,
+    usable_names,
 )
 from featplug.io.files import write_whole
 from featplug.io.store import FeatureReader, MatchReader
@@ -106,7 +113,7 @@ def export_database(
     camera = CameraOptions(options.camera_mode, options.camera_model, options.camera_params)
     transfer = Transfer(database)
     with FeatureReader(features) as reader:
-        names = selection.names(reader)
+        names = selection.names(reader, transfer)
         missing = [name for name in names if not (image_dir / name).is_file()]
         if missing:
             raise FileNotFoundError(
@@ -133,8 +140,13 @@ def export_database(
                 }
                 transfer.num_matches = opened.num_matches()
 
+        def check(part: Path) -> None:
+            check_database(part)
+            for end in JOURNALS:  # of the old database, which SQLite would apply to the new one
+                database.with_name(f"{database.name}{end}").unlink(missing_ok=True)
+
         with _quiet():
-            write_whole(database, write)
+            write_whole(database, write, check)
     return transfer
 
 
@@ -160,31 +172,32 @@ def import_database(
         if not reader.num_keypoints():
             raise ValueError(f"{database} has no keypoints; extract features with COLMAP first.")
         stored = reader.images()
-        names = {image.image_id: image.name for image in stored}
+        by_name = {image.name: image for image in stored}
+        by_id = {image.image_id: image.name for image in stored}
 
-        def images() -> Iterator[FoundImage]:
-            for image in stored:
-                keypoints = reader.keypoints(image.image_id)
-                if keypoints is None:
-                    transfer.skipped[image.name] = f"{image.name!r} has no keypoints in {database}"
-                    continue
-                found = {"keypoints": np.zeros((0, 2), np.float32)}
-                if len(keypoints):
-                    found = from_colmap_keypoints(keypoints)
-                if descriptors:
-                    found |= _read_descriptors(reader, image)
-                yield FoundImage(image.name, found, image.size)
+        def read(name: str) -> FoundImage | None:
+            image = by_name[name]
+            keypoints = reader.keypoints(image.image_id)
+            if keypoints is None:
+                transfer.skipped[name] = f"{name!r} has no keypoints in {database}"
+                return None
+            found = {"keypoints": np.zeros((0, 2), np.float32)}
+            if len(keypoints):
+                found = from_colmap_keypoints(keypoints)
+            if descriptors:
+                found |= _read_descriptors(reader, image)
+            return FoundImage(database, found, image.size)
 
         def found_matches() -> Iterator[FoundMatches]:
             for id0, id1, indices in reader.matches(inliers=inliers):
-                pair = names.get(id0), names.get(id1)
-                if pair[0] is None or pair[1] is None:
-                    key = f"{pair[0] or id0} {pair[1] or id1}"
-                    transfer.skipped[key] = f"the pair {key} has an image that {database} lacks"
-                    continue
-                yield (pair[0], pair[1]), indices.astype(np.int64), None, reader.path
+                if id0 in by_id and id1 in by_id:
+                    yield (by_id[id0], by_id[id1]), indices.astype(np.int64), None, database
+                else:
+                    key = f"{by_id.get(id0, id0)} {by_id.get(id1, id1)}"
+                    transfer.skipped[key] = f"{database}: the pair {key}, of an image it lacks"
 
-        return import_found("colmap", files, transfer, images(), found_matches())
+        names = usable_names(by_name, transfer, database)
+        return import_found("colmap", files, transfer, names, read, found_matches())
 
 
 @contextmanager

@@ -7,24 +7,26 @@ pixel is (0, 0), as here. That benchmark's scripts copy keypoints into COLMAP as
 half a pixel aside.
 """
 
-import zipfile
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from featplug.io.artifact import file_fingerprint
+from featplug.io.exchange.file_sets import FileSet, replaced_together, writable_names
 from featplug.io.exchange.transfer import (
     FoundImage,
     ImportFiles,
     Selection,
     Transfer,
-    clear_files,
     descriptor_rows,
+    found_image,
     images_with_files,
     import_found,
+    usable_names,
 )
-from featplug.io.files import write_whole
-from featplug.io.images import IMAGE_SUFFIXES, list_images, read_image_size
+from featplug.io.images import IMAGE_SUFFIXES, list_images
+from featplug.io.limits import read_npz
 from featplug.io.store import FeatureReader
 from featplug.keypoints.detection import sift_frames
 
@@ -56,21 +58,23 @@ def export_archives(
     _check_suffix(suffix)
     transfer = Transfer(folder)
     with FeatureReader(features) as reader:
-        names = Selection(image_list).names(reader)
-        clear_files(folder, suffix, overwrite)
-        for name in names:
-            datasets = reader.read(name, ("keypoints", "scales", "scores", "descriptors"))
-            frames = sift_frames(datasets)
-            if frames.shape[1] == 2:
-                frames = np.pad(frames, ((0, 0), (0, 1)), constant_values=1)
-            num = len(frames)
-            _write_archive(
-                folder / f"{name}{suffix}",
-                keypoints=frames,
-                scores=datasets.get("scores", np.zeros(num)).astype(np.float32),
-                descriptors=descriptor_rows(datasets, reader.path, name),
-            )
-            transfer.counts[name] = num
+        names = Selection(image_list).names(reader, transfer)
+        archives = FileSet(folder, "", suffix, overwrite)
+        names = writable_names(names, [archives], transfer.skipped)
+        with replaced_together([archives]):
+            for name in names:
+                datasets = reader.read(name, ("keypoints", "scales", "scores", "descriptors"))
+                frames = sift_frames(datasets)
+                if frames.shape[1] == 2:
+                    frames = np.pad(frames, ((0, 0), (0, 1)), constant_values=1)
+                num = len(frames)
+                arrays = {
+                    "keypoints": frames,
+                    "scores": datasets.get("scores", np.zeros(num)).astype(np.float32),
+                    "descriptors": descriptor_rows(datasets, reader.path, name),
+                }
+                archives.write(name, partial(_write_archive, arrays))
+                transfer.counts[name] = num
     return transfer
 
 
@@ -100,19 +104,20 @@ def import_archives(
     folder = Path(archives or image_dir)
     _check_suffix(suffix)
     transfer = Transfer(Path(features))
-    present = images_with_files(
-        list_images(image_dir), lambda name: folder / f"{name}{suffix}", transfer
+    names = list_images(image_dir)
+    present = images_with_files(names, lambda name: folder / f"{name}{suffix}", transfer)
+
+    def read(name: str) -> FoundImage | None:
+        path = folder / f"{name}{suffix}"
+        return found_image(path, read_archive(path), image_dir, name, transfer)
+
+    return import_found(
+        "d2net",
+        ImportFiles(features, overwrite=overwrite),
+        transfer,
+        usable_names(present, transfer, image_dir),
+        read,
     )
-    images = (
-        FoundImage(
-            name,
-            read_archive(folder / f"{name}{suffix}"),
-            read_image_size(image_dir / name),
-            file_fingerprint(image_dir / name),
-        )
-        for name in present
-    )
-    return import_found("d2net", ImportFiles(features, overwrite=overwrite), transfer, images)
 
 
 def read_archive(path: Path) -> dict[str, np.ndarray]:
@@ -129,22 +134,28 @@ def read_archive(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}.")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is no NumPy archive, or damaged; copy it again.") from error
+        arrays = read_npz(path)
+    except (ValueError, MemoryError) as error:
+        raise ValueError(
+            f"{path} is no NumPy archive, or damaged ({error}); copy it again."
+        ) from error
     missing = [key for key in ("keypoints", "descriptors") if key not in arrays]
     if missing:
-        raise ValueError(f"{path} has no {' and no '.join(missing)}.")
-    keypoints, descriptors = arrays["keypoints"], arrays["descriptors"]
-    if keypoints.ndim != 2 or keypoints.shape[1] < 2 or descriptors.ndim != 2:
-        raise ValueError(
-            f"{path} has keypoints of the shape {keypoints.shape} and descriptors of "
-            f"{descriptors.shape}; they must be N×2 or more, and N×D."
-        )
+        raise ValueError(f"{path} has no {' and no '.join(missing)}; make it again.")
+    arrays = {key: arrays[key] for key in ("keypoints", "scores", "descriptors") if key in arrays}
+    for key, values in arrays.items():
+        num_axes = 1 if key == "scores" else 2
+        if values.ndim != num_axes or values.dtype.kind not in "fiu":
+            raise ValueError(
+                f"{path} has {key} of the shape {values.shape} and the type {values.dtype}; it "
+                f"must have {num_axes} axes, of numbers: make it again."
+            )
+    keypoints = arrays["keypoints"]
+    if keypoints.shape[1] < 2:
+        raise ValueError(f"{path} has keypoints of one column; make it again, with x and y.")
     features = {
         "keypoints": np.ascontiguousarray(keypoints[:, :2], np.float32),
-        "descriptors": descriptors.T.astype(np.float32),
+        "descriptors": arrays["descriptors"].T.astype(np.float32),
     }
     if keypoints.shape[1] > 2:
         features["scales"] = keypoints[:, 2].astype(np.float32)
@@ -153,14 +164,9 @@ def read_archive(path: Path) -> dict[str, np.ndarray]:
     return features
 
 
-def _write_archive(
-    path: Path, keypoints: np.ndarray, scores: np.ndarray, descriptors: np.ndarray
-) -> None:
-    def write(part: Path) -> None:
-        with part.open("wb") as file:  # given a path, NumPy would add .npz to it
-            np.savez(file, keypoints=keypoints, scores=scores, descriptors=descriptors)
-
-    write_whole(path, write)
+def _write_archive(arrays: Mapping[str, np.ndarray], path: Path) -> None:
+    with path.open("wb") as file:  # given a path, NumPy would add .npz to it
+        np.savez(file, allow_pickle=False, **arrays)
 
 
 def _check_suffix(suffix: str) -> None:

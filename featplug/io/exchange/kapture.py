@@ -9,7 +9,7 @@ Its [0, 0] is the corner of the first pixel, and its converters copy keypoints f
 unchanged, so the centre of that pixel is (0.5, 0.5).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ import numpy as np
 
 from featplug.colmap.database import from_colmap_keypoints, to_colmap_keypoints
 from featplug.colmap.model_tables import MAX_SIDE
+from featplug.io.exchange.file_sets import FileSet, replaced_together, writable_names
 from featplug.io.exchange.transfer import (
     ALL,
     FoundImage,
@@ -25,14 +26,14 @@ from featplug.io.exchange.transfer import (
     ImportFiles,
     Selection,
     Transfer,
-    clear_files,
     descriptor_rows,
     export_matches,
     images_with_files,
     import_found,
+    usable_names,
 )
-from featplug.io.files import write_whole, write_whole_text
-from featplug.io.names import checked_name
+from featplug.io.files import write_whole_text
+from featplug.io.names import checked_name, path_below
 from featplug.io.pair_lists import Pair
 from featplug.io.store import FeatureReader
 from featplug.io.text_files import number, read_lines, whole_number
@@ -40,6 +41,12 @@ from featplug.io.text_files import number, read_lines, whole_number
 _VERSION = "# kapture format: 1.1"
 _OVERLAPPING = ".overlapping/"
 _MATCH = np.dtype("<f8")
+_FLOAT = np.dtype("<f4")
+_MAX_INDEX = 2**32
+_KEYPOINT_WIDTHS = (2, 3, 4, 6)
+_ARRAYS = "reconstruction"
+_SENSORS = "sensors/sensors.txt"
+_RECORDS = "sensors/records_camera.txt"
 _DTYPES = {
     name: np.dtype(name).newbyteorder("<") for name in ("float32", "float64", "int32", "uint8")
 }
@@ -86,29 +93,33 @@ def export_kapture(
     """
     folder, feature_type = Path(output), options.feature_type
     transfer = Transfer(folder)
-    if not feature_type or any(c in feature_type for c in ",/\\") or feature_type.startswith("."):
-        raise ValueError(f"{feature_type!r} cannot be the name of a folder of kapture.")
-    folders = {kind: folder / "reconstruction" / kind / feature_type for kind in _SUFFIXES}
+    _check_type(feature_type)
     with FeatureReader(features) as reader:
-        names = selection.names(reader)
+        names = selection.names(reader, transfer)
+        sets = {
+            kind: FileSet(
+                folder, f"reconstruction/{kind}/{feature_type}", suffix, options.overwrite
+            )
+            for kind, suffix in _SUFFIXES.items()
+        }
+        names = writable_names(names, [*sets.values()], transfer.skipped)
         _check_names(names)
         num_columns, num_values = _common_widths(reader, names, options.descriptors)
-        for kind, suffix in _SUFFIXES.items():
-            clear_files(folders[kind], suffix, options.overwrite)
-        _write_sensors(folder, reader, names, options.image_dir)
-        keypoints = _ArrayFolder.create(folders["keypoints"], num_columns)
-        described = None
-        if options.descriptors:
-            # By the format, the metric is for information only.
-            ending = f", {feature_type}, L2"
-            described = _ArrayFolder.create(folders["descriptors"], num_values, ending)
-        for name in names:
-            datasets = reader.read(name, ("keypoints", "scales", "oris", "descriptors"))
-            keypoints.write(name, to_colmap_keypoints(datasets))
-            if described is not None:
-                described.write(name, descriptor_rows(datasets, reader.path, name))
-            transfer.counts[name] = len(datasets["keypoints"])
-        export_matches(matches, selection, transfer, partial(_write_matches, folders["matches"]))
+        with replaced_together([*sets.values()]):
+            sensors = _sensors(folder, reader, names, options.image_dir)
+            _describe(sets["keypoints"], num_columns)
+            if options.descriptors:
+                # By the format, the metric is for information only.
+                _describe(sets["descriptors"], num_values, f", {feature_type}, L2")
+            for name in names:
+                datasets = reader.read(name, ("keypoints", "scales", "oris", "descriptors"))
+                sets["keypoints"].write(name, _writer(to_colmap_keypoints(datasets), _FLOAT))
+                if options.descriptors:
+                    rows = descriptor_rows(datasets, reader.path, name)
+                    sets["descriptors"].write(name, _writer(rows, _FLOAT))
+                transfer.counts[name] = len(datasets["keypoints"])
+            export_matches(matches, selection, transfer, partial(_write_matches, sets["matches"]))
+            _write_sensors(folder, sensors, options.image_dir)
     return transfer
 
 
@@ -129,21 +140,22 @@ def import_kapture(
     """
     folder = Path(kapture)
     sizes = _read_sizes(folder)
-    keypoint_root = folder / "reconstruction" / "keypoints"
+    keypoint_root = folder / _ARRAYS / "keypoints"
     feature_type = _choose_type(keypoint_root, feature_type)
     keypoints = _ArrayFolder.open(keypoint_root / feature_type)
-    described = _described_by(folder / "reconstruction" / "descriptors", feature_type)
+    described = _described_by(folder / _ARRAYS / "descriptors", feature_type)
     transfer = Transfer(Path(files.features))
-    present = images_with_files(sorted(sizes), keypoints.path, transfer)
+    names = usable_names(sorted(sizes), transfer, folder / _RECORDS)
+    names = {name: names[name] for name in images_with_files([*names], keypoints.path, transfer)}
 
     def read(name: str) -> FoundImage:
-        found = from_colmap_keypoints(keypoints.read(name))
+        found = from_colmap_keypoints(keypoints.read(name).astype(np.float32))
         if described is not None and described.path(name).is_file():
             found["descriptors"] = described.read(name).T.astype(np.float32)
-        return FoundImage(name, found, sizes[name])
+        return FoundImage(keypoints.path(name), found, sizes[name])
 
-    found_matches = _read_matches(folder / "reconstruction" / "matches" / feature_type)
-    return import_found("kapture", files, transfer, map(read, present), found_matches)
+    found_matches = _read_matches(folder / _ARRAYS / "matches" / feature_type)
+    return import_found("kapture", files, transfer, names, read, found_matches)
 
 
 @dataclass(frozen=True)
@@ -162,15 +174,6 @@ class _ArrayFolder:
         return self.folder.parent.name
 
     @classmethod
-    def create(cls, folder: Path, width: int, ending: str = "") -> "_ArrayFolder":
-        """Write the description of float32 arrays."""
-        created = cls(folder, _DTYPES["float32"], width)
-        columns = "name, dtype, dsize" + ", keypoints_type, metric_type" * bool(ending)
-        line = f"{folder.name}, {created.dtype.name}, {width}{ending}"
-        _write_text(folder / f"{created.kind}.txt", columns, [line])
-        return created
-
-    @classmethod
     def open(cls, folder: Path) -> "_ArrayFolder":
         """Read the description of existing arrays."""
         kind = folder.parent.name
@@ -184,8 +187,10 @@ class _ArrayFolder:
                 "columns."
             )
         _, dtype, width, *ending = rows[0]
-        num_columns = whole_number(width, str(path), "a number of columns", 1, _MAX_COLUMNS)
-        return cls(folder, _DTYPES[dtype], num_columns, ending[0] if ending else None)
+        num = whole_number(width, str(path), "a number of columns", 1, _MAX_COLUMNS)
+        if kind == "keypoints" and num not in _KEYPOINT_WIDTHS:
+            raise ValueError(f"{path}: keypoints have 2, 3, 4 or 6 columns, not {num}; correct it.")
+        return cls(folder, _DTYPES[dtype], num, ending[0] if ending else None)
 
     def path(self, name: str) -> Path:
         """Return the file of an image's or a pair's array."""
@@ -202,14 +207,22 @@ class _ArrayFolder:
             )
         return np.frombuffer(content, self.dtype).reshape(-1, self.width)
 
-    def write(self, name: str, rows: np.ndarray) -> None:
-        """Write one array."""
-        content = rows.astype(self.dtype).tobytes()
-        write_whole(self.path(name), lambda part: part.write_bytes(content))
+
+def _writer(rows: np.ndarray, dtype: np.dtype) -> Callable[[Path], int]:
+    content = rows.astype(dtype).tobytes()
+    return lambda path: path.write_bytes(content)
 
 
-def _write_text(path: Path, columns: str, lines: Sequence[str]) -> None:
-    write_whole_text(path, "\n".join([_VERSION, f"# {columns}", *lines]) + "\n")
+def _describe(files: FileSet, width: int, ending: str = "") -> None:
+    """Write the description of float32 arrays."""
+    kind = files.folder.parent.name
+    columns = "name, dtype, dsize" + ", keypoints_type, metric_type" * bool(ending)
+    line = f"{files.folder.name}, {_FLOAT.name}, {width}{ending}"
+    files.write_description(f"{kind}.txt", _table(columns, [line]))
+
+
+def _table(columns: str, lines: Sequence[str]) -> str:
+    return "\n".join([_VERSION, f"# {columns}", *lines]) + "\n"
 
 
 def _read_table(path: Path) -> Iterator[tuple[str, list[str]]]:
@@ -218,40 +231,45 @@ def _read_table(path: Path) -> Iterator[tuple[str, list[str]]]:
         yield f"{path}, line {at}", [field.strip() for field in line.split(",")]
 
 
-def _write_sensors(
+def _sensors(
     folder: Path, features: FeatureReader, names: Sequence[str], image_dir: Path | None
-) -> None:
-    """List cameras and images, unless they are listed already."""
-    sensors = folder / "sensors"
-    if (sensors / "sensors.txt").is_file():
+) -> dict[str, str]:
+    """Return the tables of cameras and images to write: none if the folder lists the images."""
+    if image_dir is not None and not Path(image_dir).is_dir():
+        raise FileNotFoundError(f"There is no image folder {image_dir}.")
+    if (folder / _SENSORS).is_file():
         listed = _read_sizes(folder)
         unlisted = [name for name in names if name not in listed]
         if unlisted:
             raise ValueError(
-                f"{sensors / 'records_camera.txt'} lacks {len(unlisted)} of the {len(names)} "
-                f"images, the first is {unlisted[0]!r}; export into another folder."
+                f"{folder / _RECORDS} lacks {len(unlisted)} of the {len(names)} images, the first "
+                f"is {unlisted[0]!r}; export into another folder."
             )
-        return
+        return {}
     cameras, records = [], []
     for i, name in enumerate(names):
         width, height = features.image_size(name)
         cameras.append(f"cam{i}, , camera, UNKNOWN_CAMERA, {width}, {height}")
         records.append(f"{i}, cam{i}, {name}")
-    link = sensors / "records_data"
-    if image_dir is not None and not link.exists():
-        if not Path(image_dir).is_dir():
-            raise FileNotFoundError(f"There is no image folder {image_dir}.")
-        sensors.mkdir(parents=True, exist_ok=True)
+    return {
+        _RECORDS: _table("timestamp, device_id, image_path", records),
+        # Last, since a folder with this file counts as one whose images are listed.
+        _SENSORS: _table("sensor_device_id, name, sensor_type, [sensor_params]+", cameras),
+    }
+
+
+def _write_sensors(folder: Path, tables: Mapping[str, str], image_dir: Path | None) -> None:
+    link = path_below(folder, "sensors") / "records_data"
+    if tables and image_dir is not None and not link.exists():
+        link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(Path(image_dir).resolve(), target_is_directory=True)
-    _write_text(sensors / "records_camera.txt", "timestamp, device_id, image_path", records)
-    # Last, since a folder with this file counts as one whose images are listed.
-    columns = "sensor_device_id, name, sensor_type, [sensor_params]+"
-    _write_text(sensors / "sensors.txt", columns, cameras)
+    for name, text in tables.items():
+        write_whole_text(path_below(folder, name), text)
 
 
 def _read_sizes(folder: Path) -> dict[str, tuple[int, int]]:
     """Read the (width, height) of each image."""
-    path = folder / "sensors" / "sensors.txt"
+    path = folder / _SENSORS
     cameras: dict[str, tuple[int, int]] = {}
     for where, row in _read_table(path):
         if len(row) < 3 or (row[2] == "camera" and len(row) < 6):
@@ -263,7 +281,7 @@ def _read_sizes(folder: Path) -> dict[str, tuple[int, int]]:
             raise ValueError(f"{where}: a second sensor {row[0]!r}; remove one of the two lines.")
         if row[2] == "camera":
             cameras[row[0]] = _camera_side(row[4], where), _camera_side(row[5], where)
-    path = folder / "sensors" / "records_camera.txt"
+    path = folder / _RECORDS
     sizes: dict[str, tuple[int, int]] = {}
     for where, row in _read_table(path):
         if len(row) != 3 or row[1] not in cameras:
@@ -271,10 +289,9 @@ def _read_sizes(folder: Path) -> dict[str, tuple[int, int]]:
                 f"{where}: expected `timestamp, device_id, image_path` with a camera of "
                 f"sensors.txt, got {', '.join(row)[:100]!r}; correct the line."
             )
-        name = checked_name(row[2], where)
-        if name in sizes:
-            raise ValueError(f"{where}: {name!r} is listed twice; remove one of the two lines.")
-        sizes[name] = cameras[row[1]]
+        if row[2] in sizes:
+            raise ValueError(f"{where}: {row[2]!r} is listed twice; remove one of the two lines.")
+        sizes[row[2]] = cameras[row[1]]
     if not sizes:
         raise ValueError(f"{path} lists no images.")
     return sizes
@@ -283,6 +300,17 @@ def _read_sizes(folder: Path) -> dict[str, tuple[int, int]]:
 def _camera_side(word: str, where: str) -> int:
     """Return the width or height of a camera, which kapture writes as an integer or a float."""
     return int(number(word, where, "a size of an image", minimum=1, maximum=MAX_SIDE))
+
+
+def _check_type(feature_type: str) -> None:
+    try:
+        if "," in feature_type or "/" in feature_type or feature_type.startswith("."):
+            raise ValueError
+        checked_name(feature_type)
+    except ValueError:
+        raise ValueError(
+            f"{feature_type!r} cannot be the name of a folder of kapture; choose another."
+        ) from None
 
 
 def _check_names(names: Sequence[str]) -> None:
@@ -341,18 +369,22 @@ def _described_by(root: Path, feature_type: str) -> _ArrayFolder | None:
     return None
 
 
-def _write_matches(root: Path, pair: Pair, indices: np.ndarray, scores: np.ndarray) -> None:
+def _write_matches(files: FileSet, pair: Pair, indices: np.ndarray, scores: np.ndarray) -> None:
     """Write a pair's matches; in kapture the names of a pair are in alphabetical order."""
     rows = np.column_stack([indices, scores])
     if pair[0] > pair[1]:
         pair, rows = (pair[1], pair[0]), rows[:, [1, 0, 2]]
-    _ArrayFolder(root, _MATCH, 3).write(_OVERLAPPING.join(pair), rows)
+    files.write(_OVERLAPPING.join(pair), _writer(rows, _MATCH))
 
 
 def _read_matches(root: Path) -> Iterator[FoundMatches]:
     arrays = _ArrayFolder(root, _MATCH, 3)
     for path in sorted(root.rglob(f"*{_SUFFIXES['matches']}")):
         name = path.relative_to(root).as_posix().removesuffix(_SUFFIXES["matches"])
+        if name.startswith(".") or not path.is_file():
+            continue
         name0, _, name1 = name.partition(_OVERLAPPING)
         rows = arrays.read(name)
+        if not np.isfinite(rows).all() or (np.abs(rows[:, :2]) > _MAX_INDEX).any():
+            raise ValueError(f"{path} has matches that are no numbers of keypoints; copy it again.")
         yield (name0, name1), rows[:, :2].astype(np.int64), rows[:, 2], path

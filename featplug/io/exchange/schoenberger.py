@@ -12,15 +12,14 @@ features have none.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from featplug.io.artifact import file_fingerprint
 from featplug.io.exchange import transfer as exchange
-from featplug.io.files import write_whole
-from featplug.io.images import list_images, read_image_size
-from featplug.io.names import checked_name
+from featplug.io.exchange.file_sets import FileSet, replaced_together, writable_names
+from featplug.io.images import list_images
 from featplug.io.pair_lists import Pair
 from featplug.io.store import FeatureReader
 from featplug.keypoints.detection import from_sift_frames, sift_frames
@@ -35,7 +34,8 @@ def write_matrix(path: Path, matrix: np.ndarray) -> None:
     """Write a matrix N×D as a file of the benchmark: integers as uint32, others as float32."""
     dtype = _INDEX if np.issubdtype(matrix.dtype, np.integer) else _FLOAT
     content = np.array(matrix.shape, _HEADER).tobytes() + matrix.astype(dtype).tobytes()
-    write_whole(path, lambda part: part.write_bytes(content))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
 
 
 def read_matrix(path: Path, dtype: np.dtype) -> np.ndarray:
@@ -56,7 +56,7 @@ def read_matrix(path: Path, dtype: np.dtype) -> np.ndarray:
     if min(rows, columns) < 0 or len(content) != expected:
         raise ValueError(
             f"{path} has {len(content)} bytes, but {expected} for {rows}×{columns} values by its "
-            "header: it is cut off, or no file of the benchmark."
+            "header: it is cut off, or no file of the benchmark; copy it again."
         )
     return np.frombuffer(content, dtype, offset=start).reshape(rows, columns)
 
@@ -87,25 +87,29 @@ def export_dataset(
     folder = Path(output)
     transfer = exchange.Transfer(folder)
     with FeatureReader(features) as reader:
-        names = selection.names(reader)
+        names = selection.names(reader, transfer)
+        sets = {
+            kind: FileSet(folder, kind, ".bin", overwrite)
+            for kind in ("keypoints", "descriptors", "matches")
+        }
+        names = writable_names(names, [sets["keypoints"], sets["descriptors"]], transfer.skipped)
         if matches is not None:
             _check_match_names(names)
-        for kind in ("keypoints", "descriptors", "matches"):
-            exchange.clear_files(folder / kind, ".bin", overwrite)
-        for name in names:
-            datasets = reader.read(name, ("keypoints", "scales", "oris", "descriptors"))
-            frames = sift_frames(datasets)
-            frames = np.pad(frames, ((0, 0), (0, 4 - frames.shape[1])))
-            write_matrix(folder / "keypoints" / f"{name}.bin", frames)
-            if descriptors:
-                rows = exchange.descriptor_rows(datasets, reader.path, name)
-                write_matrix(folder / "descriptors" / f"{name}.bin", rows)
-            transfer.counts[name] = len(frames)
 
         def write(pair: Pair, indices: np.ndarray, _: np.ndarray) -> None:
-            write_matrix(folder / "matches" / f"{_SEPARATOR.join(pair)}.bin", indices)
+            sets["matches"].write(_SEPARATOR.join(pair), partial(write_matrix, matrix=indices))
 
-        exchange.export_matches(matches, selection, transfer, write)
+        with replaced_together([*sets.values()]):
+            for name in names:
+                datasets = reader.read(name, ("keypoints", "scales", "oris", "descriptors"))
+                frames = sift_frames(datasets)
+                frames = np.pad(frames, ((0, 0), (0, 4 - frames.shape[1])))
+                sets["keypoints"].write(name, partial(write_matrix, matrix=frames))
+                if descriptors:
+                    rows = exchange.descriptor_rows(datasets, reader.path, name)
+                    sets["descriptors"].write(name, partial(write_matrix, matrix=rows))
+                transfer.counts[name] = len(frames)
+            exchange.export_matches(matches, selection, transfer, write)
     return transfer
 
 
@@ -123,30 +127,34 @@ def import_dataset(dataset: Path, files: exchange.ImportFiles) -> exchange.Trans
     """
     folder = Path(dataset)
     transfer = exchange.Transfer(Path(files.features))
+    names = list_images(folder / "images")
     present = exchange.images_with_files(
-        list_images(folder / "images"), lambda name: folder / "keypoints" / f"{name}.bin", transfer
+        names, lambda name: folder / "keypoints" / f"{name}.bin", transfer
     )
-    images = (_read_image(folder, name) for name in present)
-    found_matches = _read_matches(folder / "matches")
-    return exchange.import_found("schoenberger", files, transfer, images, found_matches)
+    return exchange.import_found(
+        "schoenberger",
+        files,
+        transfer,
+        exchange.usable_names(present, transfer, folder / "images"),
+        partial(_read_image, folder, transfer),
+        _read_matches(folder / "matches"),
+    )
 
 
-def _read_image(folder: Path, name: str) -> exchange.FoundImage:
+def _read_image(folder: Path, transfer: exchange.Transfer, name: str) -> exchange.FoundImage | None:
     path = folder / "keypoints" / f"{name}.bin"
     frames = read_matrix(path, _FLOAT)
     if frames.shape[1] != 4:
-        raise ValueError(f"{path} has {frames.shape[1]} columns; keypoints have 4.")
+        raise ValueError(f"{path} has {frames.shape[1]} columns; keypoints have 4: make it again.")
     found = from_sift_frames(frames)
-    path = folder / "descriptors" / f"{name}.bin"
-    if path.is_file():
-        found["descriptors"] = read_matrix(path, _FLOAT).T
-    path = folder / "images" / name
-    return exchange.FoundImage(name, found, read_image_size(path), file_fingerprint(path))
+    described = folder / "descriptors" / f"{name}.bin"
+    if described.is_file():
+        found["descriptors"] = read_matrix(described, _FLOAT).T
+    return exchange.found_image(path, found, folder / "images", name, transfer)
 
 
 def _check_match_names(names: Sequence[str]) -> None:
     for name in names:
-        checked_name(name)
         if "/" in name or _SEPARATOR in name:
             raise ValueError(
                 f"The benchmark's match files cannot carry the image name {name!r}: they lie in "
@@ -157,9 +165,9 @@ def _check_match_names(names: Sequence[str]) -> None:
 
 def _read_matches(folder: Path) -> Iterator[exchange.FoundMatches]:
     """Yield each pair with its matches and their file; the format has no scores."""
-    for path in sorted(folder.glob(f"*{_SEPARATOR}*.bin")):
+    for path in sorted(filter(Path.is_file, folder.glob(f"*{_SEPARATOR}*.bin"))):
         name0, _, name1 = path.name.removesuffix(".bin").partition(_SEPARATOR)
         indices = read_matrix(path, _INDEX).astype(np.int64)
         if len(indices) and indices.shape[1] != 2:
-            raise ValueError(f"{path} has {indices.shape[1]} columns; matches have 2.")
+            raise ValueError(f"{path} has {indices.shape[1]} columns, not 2; make it again.")
         yield (name0, name1), indices, None, path

@@ -8,8 +8,11 @@ from typing import TypeVar
 
 import numpy as np
 
+from featplug.colmap.model_tables import MAX_SIDE
 from featplug.colmap.verification import VerificationSummary
-from featplug.io.artifact import Provenance
+from featplug.io.artifact import Provenance, file_fingerprint
+from featplug.io.images import read_image_size
+from featplug.io.names import checked_name
 from featplug.io.pair_lists import Pair, read_image_list, read_pairs, unique_pairs
 from featplug.io.store import FeatureReader, FeatureWriter, MatchReader, MatchWriter
 
@@ -55,11 +58,11 @@ class Selection:
     pairs: Path | None = None
     """Pair list; all pairs in the match file by default."""
 
-    def names(self, features: FeatureReader) -> list[str]:
-        """Return the images to export.
+    def names(self, features: FeatureReader, transfer: Transfer) -> list[str]:
+        """Return the images to export; ``transfer`` lists those with unusable names as skipped.
 
         Raises:
-            ValueError: a listed image is not in the feature file, or the file is empty.
+            ValueError: a listed image is not in the feature file, or no image is left.
         """
         names = read_image_list(self.image_list) if self.image_list else features.names()
         missing = [name for name in names if name not in features]
@@ -70,7 +73,7 @@ class Selection:
             )
         if not names:
             raise ValueError(f"There are no features in {features.path}.")
-        return names
+        return list(usable_names(names, transfer, features.path))
 
     def matched_pairs(
         self, matches: MatchReader, names: Sequence[str], transfer: Transfer
@@ -106,20 +109,26 @@ def check_replaceable(path: Path, overwrite: bool) -> None:
         )
 
 
-def clear_files(folder: Path, suffix: str, overwrite: bool) -> None:
-    """Remove the files of an earlier export, at any depth, so that they do not count as this one's.
+def usable_names(names: Iterable[str], transfer: Transfer, path: Path) -> dict[str, str]:
+    """Return the normal form of each name; ``transfer`` lists the others as skipped.
 
     Raises:
-        FileExistsError: the folder has files with that suffix, and they may not be replaced.
+        ValueError: no name of the file ``path`` can be used.
     """
-    files = [path for path in sorted(folder.rglob(f"*{suffix}")) if path.is_file()]
-    if files and not overwrite:
-        raise FileExistsError(
-            f"{folder} holds {len(files)} {suffix} files already; choose another folder, or "
-            "--overwrite to replace them."
-        )
-    for path in files:
-        path.unlink()
+    normal: dict[str, str] = {}
+    owners: dict[str, str] = {}
+    reason = f"{path} has no images."
+    for name in names:
+        try:
+            form = checked_name(name, str(path))
+            if owners.setdefault(form, name) != name:
+                raise ValueError(f"{path}: {name!r} and {owners[form]!r} are one name; remove one.")
+            normal[name] = form
+        except ValueError as error:
+            transfer.skipped[name] = reason = str(error)
+    if not normal:
+        raise ValueError(reason)
+    return normal
 
 
 def images_with_files(
@@ -195,13 +204,50 @@ def descriptor_rows(features: Mapping[str, np.ndarray], path: Path, name: str) -
 class FoundImage:
     """Features of one image, read from another format."""
 
-    name: str
-    features: Mapping[str, np.ndarray]
+    path: Path
+    """File that they were read from."""
+    features: dict[str, np.ndarray]
     """Arrays for :meth:`featplug.io.store.FeatureWriter.write`."""
     size: tuple[int, int]
     """Width and height."""
     fingerprint: str = ""
     """Fingerprint of the image file, where that exists."""
+
+    def check(self, name: str) -> None:
+        """Check that the arrays are of one image.
+
+        Raises:
+            ValueError: they have other shapes than the keypoints, or numbers that are not finite.
+        """
+        num = len(self.features["keypoints"])
+        for key, values in self.features.items():
+            if values.shape[-1 if key == "descriptors" else 0] != num:
+                raise ValueError(
+                    f"{self.path}: the image {name!r} has {num} keypoints but {key} of the shape "
+                    f"{values.shape}; make it again."
+                )
+            if not np.isfinite(values).all():
+                raise ValueError(
+                    f"{self.path}: the {key} of {name!r} have a number that is not finite; make it "
+                    "again."
+                )
+        if not all(0 < side <= MAX_SIDE for side in self.size):
+            raise ValueError(
+                f"{self.path}: the image {name!r} has the size {self.size[0]}×{self.size[1]}, not "
+                f"1 to {MAX_SIDE} pixels; correct it."
+            )
+
+
+def found_image(
+    path: Path, features: dict[str, np.ndarray], image_dir: Path, name: str, transfer: Transfer
+) -> FoundImage | None:
+    """Return the features that a file has of an image; ``transfer`` lists an unreadable one."""
+    try:
+        size = read_image_size(image_dir / name)
+    except (ValueError, OSError) as error:
+        transfer.skipped[name] = str(error)
+        return None
+    return FoundImage(path, features, size, file_fingerprint(image_dir / name))
 
 
 @dataclass(frozen=True)
@@ -224,53 +270,50 @@ def import_found(
     source: str,
     files: ImportFiles,
     transfer: Transfer,
-    images: Iterable[FoundImage],
+    names: Mapping[str, str],
+    read: Callable[[str], FoundImage | None],
     found_matches: Iterable[FoundMatches] = (),
 ) -> Transfer:
     """Write what is read from another format into a feature file and a match file.
 
-    A file whose contents turn out to be wrong is removed.
+    Where something turns out to be wrong, neither file is written, and those that were to be
+    replaced stay.
 
     Args:
         source: name of the format, kept in the files.
         files: the feature file and the match file to write.
         transfer: counts what is written, and lists what is left out.
-        images: the images, read one by one.
+        names: the images' names, and the normal form of each.
+        read: reads an image by name, or lists it as skipped and returns None.
         found_matches: the matches, read pair by pair after the images.
 
     Raises:
         FileExistsError: one of the files exists already.
-        ValueError: a file to replace is something else, an image has not one descriptor or score
-            for each keypoint, or matches are of unknown images or keypoints.
+        ValueError: a file to replace is something else, no image is left, an image's arrays do not
+            fit, or matches are of unknown images or keypoints.
     """
     for path in filter(None, (files.features, files.matches)):
         check_replaceable(Path(path), files.overwrite)
     conf = {"imported_from": source}
     file = FeatureWriter(transfer.path, Provenance("features", conf), files.overwrite)
     with _removed_on_failure(file) as writer:
-        for image in images:
-            num = len(image.features["keypoints"])
-            for key, value in image.features.items():
-                if value.shape[-1 if key == "descriptors" else 0] != num:
-                    raise ValueError(
-                        f"The image {image.name!r} has {num} keypoints but {key} of the shape "
-                        f"{value.shape}."
-                    )
-            writer.write(image.name, image.features, image.size, 1.0, image.fingerprint)
-            transfer.counts[image.name] = num
-    if files.matches is not None:
-        inputs: dict[str, str | None] = dict.fromkeys(
-            ("features", "features_ref"), file.provenance.file_id
-        )
-        match_file = MatchWriter(
-            Path(files.matches), Provenance("matches", conf, inputs=inputs), files.overwrite
-        )
-        with _removed_on_failure(match_file) as match_writer:
-            for pair, indices, scores, path in found_matches:
-                _check_indices(indices, pair, transfer, path)
-                if scores is None:
-                    scores = np.ones(len(indices), np.float32)
-                _write_pair(match_writer, pair, indices, scores, transfer)
+        for name, form in names.items():
+            if (image := read(name)) is None:
+                continue
+            image.check(name)
+            writer.write(form, image.features, image.size, 1.0, image.fingerprint)
+            transfer.counts[form] = len(image.features["keypoints"])
+        if not transfer.counts:
+            raise ValueError(next(iter(transfer.skipped.values())))
+        if files.matches is not None:
+            inputs: dict[str, str | None] = dict.fromkeys(
+                ("features", "features_ref"), file.provenance.file_id
+            )
+            match_file = MatchWriter(
+                Path(files.matches), Provenance("matches", conf, inputs=inputs), files.overwrite
+            )
+            with _removed_on_failure(match_file) as match_writer:
+                _write_matches(match_writer, found_matches, names, transfer)
     return transfer
 
 
@@ -282,6 +325,33 @@ def _removed_on_failure(writer: _Writer) -> Iterator[_Writer]:
     except BaseException:
         writer.path.unlink(missing_ok=True)
         raise
+
+
+def _write_matches(
+    writer: MatchWriter,
+    found_matches: Iterable[FoundMatches],
+    names: Mapping[str, str],
+    transfer: Transfer,
+) -> None:
+    skipped = set(transfer.skipped)
+    seen: set[Pair] = set()
+    for (name0, name1), indices, scores, path in found_matches:
+        pair = names.get(name0, name0), names.get(name1, name1)
+        key = min(pair, pair[::-1])
+        if not skipped.isdisjoint((name0, name1)):
+            reason = "of an image that was left out"
+        elif key in seen or pair[0] == pair[1]:
+            reason = "which is there twice, or of one image"
+        else:
+            reason = ""
+        seen.add(key)
+        if reason:
+            transfer.skipped[" ".join(pair)] = f"{path}: the pair {' '.join(pair)}, {reason}"
+            continue
+        _check_indices(indices, pair, transfer, path)
+        if scores is None:
+            scores = np.ones(len(indices), np.float32)
+        _write_pair(writer, pair, indices, scores, transfer)
 
 
 def _write_pair(

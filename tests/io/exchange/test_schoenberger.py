@@ -129,7 +129,7 @@ def test_a_cut_file_is_named(
     assert str(path) in line
     assert "cut off" in line
     assert not matches.exists()
-    assert features.exists() == (kind == "matches")
+    assert not features.exists()
 
 
 def test_matches_that_do_not_fit_are_named(tmp_path: Path) -> None:
