@@ -8,6 +8,7 @@ import numpy as np
 
 from benchmarks.record import Problem
 from featplug.io.images import IMAGE_SUFFIXES, read_image_size
+from featplug.io.text_tables import read_matrix
 from featplug.metrics.homography import corner_error, overlap
 
 _LEAST_OVERLAP = 0.01
@@ -59,26 +60,6 @@ def images_of(folder: Path) -> dict[str, str]:
     return {path.stem: path.name for path in files if path.suffix.lower() in IMAGE_SUFFIXES}
 
 
-def read_numbers(path: Path, columns: int, rows: int | None = None) -> np.ndarray:
-    """Read a matrix from a text file.
-
-    Raises:
-        FileNotFoundError: the file does not exist.
-        ValueError: the file is not such a matrix.
-    """
-    shape = f"{rows or 'N'}×{columns}"
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing.")
-    try:
-        matrix = np.array(path.read_text("utf-8").split(), dtype=np.float64)
-        matrix = matrix.reshape(rows or -1, columns)
-    except ValueError as error:
-        raise ValueError(f"{path} is not a matrix of {shape} numbers: {error}.") from error
-    if not np.isfinite(matrix).all():
-        raise ValueError(f"{path} is not a matrix of {shape} numbers: not all are finite.")
-    return matrix
-
-
 def read_homography(path: Path) -> np.ndarray:
     """Read a 3×3 homography.
 
@@ -86,14 +67,25 @@ def read_homography(path: Path) -> np.ndarray:
         FileNotFoundError: the file does not exist.
         ValueError: the file is not a homography.
     """
-    try:
-        matrix = read_numbers(path, 3, 3)
-    except ValueError as error:
-        raise ValueError(f"{path} is not a 3×3 homography: {error}") from error
+    matrix = read_matrix(path, 3, 3, "homography")
     # A good homography has a large condition number, too: its entries are of very different sizes.
     if np.linalg.cond(matrix) > 1e12:
-        raise ValueError(f"{path} is not a 3×3 homography: it cannot be inverted.")
+        raise ValueError(f"{path} is not a 3×3 homography: it cannot be inverted; get it again.")
     return -matrix if matrix[2, 2] < 0 else matrix
+
+
+def read_fundamental_matrix(path: Path) -> np.ndarray:
+    """Read a 3×3 fundamental matrix.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is not a fundamental matrix.
+    """
+    matrix = read_matrix(path, 3, 3, "fundamental matrix")
+    values = np.linalg.svd(matrix, compute_uv=False)
+    if values[1] <= 1e-12 * values[0]:
+        raise ValueError(f"{path} is not a fundamental matrix: its rank is below 2; get it again.")
+    return matrix
 
 
 def check_sizes(folder: Path, pair: ImagePair) -> None:

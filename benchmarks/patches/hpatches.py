@@ -6,7 +6,7 @@ of 65×65 pixels. Verification and retrieval read lists of patches, such as
 ``verif_pos_split-a.csv``.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,8 @@ from benchmarks.patches.dataset import Parts, PatchSet
 from benchmarks.record import Problem
 from featplug.io.images import read_image
 from featplug.io.metric_table import with_units
+from featplug.io.names import checked_name
+from featplug.io.text_tables import read_integers
 from featplug.metrics.patch_tasks import (
     matching_average_precision,
     pair_distances,
@@ -280,27 +282,19 @@ def _read_list(file: Path, columns: tuple[str, ...], numbers: dict[str, int]) ->
 
     ``numbers`` maps sequences to their numbers, and gets the new ones.
     """
-    if not file.is_file():
-        raise FileNotFoundError(f"{file} is missing.")
-    with file.open(encoding="utf-8") as opened:
-        head = opened.readline().strip().split(",")
-    if tuple(head) != columns:
-        raise ValueError(f"{file} must begin with the line {','.join(columns)}.")
+    where = str(file)
 
     def number(sequence: str) -> int:
-        return numbers.setdefault(sequence, len(numbers))
+        return numbers.setdefault(checked_name(sequence, where), len(numbers))
 
-    named: dict[int | str, Callable[[str], int]] = {
-        i: number for i, column in enumerate(columns) if column.startswith("s")
-    }
-    try:
-        rows = np.loadtxt(
-            file, int, delimiter=",", skiprows=1, ndmin=2, encoding="utf-8", converters=named
-        )
-    except ValueError as error:
-        raise ValueError(f"{file} is damaged: {error}.") from error
-    if len(rows) == 0:
-        raise ValueError(f"{file} is empty.")
+    rows = read_integers(
+        file,
+        "list of patches",
+        len(columns),
+        header=",".join(columns),
+        delimiter=",",
+        converters={i: number for i, column in enumerate(columns) if column.startswith("s")},
+    )
     if columns == PATCHES:
         return np.insert(rows, 1, 0, axis=1)[:, None]
     patches = rows.reshape(-1, 2, 3)

@@ -14,6 +14,7 @@ import numpy as np
 from benchmarks.patches.dataset import Parts, PatchSet
 from featplug.io.images import read_image
 from featplug.io.metric_table import with_units
+from featplug.io.text_tables import read_integers
 from featplug.metrics.patch_tasks import false_positive_rate, pair_distances
 
 PAIRS = "m50_100000_100000_0.txt"
@@ -40,9 +41,14 @@ class PhotoTour(PatchSet):
         self.folder = folder
         self.name = f"phototour-{folder.resolve().name.lower()}"
         self.problems = []
-        num_patches = len(_read_numbers(folder / "info.txt", 1))
+        num_patches = len(read_integers(folder / "info.txt", "list of patches"))
         self.pairs_file = _choose_pairs(folder)
-        pairs = _read_numbers(self.pairs_file, 5)
+        pairs = read_integers(self.pairs_file, "list of pairs")
+        if pairs.shape[1] < 5:
+            raise ValueError(
+                f"{self.pairs_file}: expected lines of patch, 3D point and another number, twice, "
+                f"got {pairs.shape[1]} numbers a line; get the list again."
+            )
         self.index, positions = np.unique(pairs[:, [0, 3]], return_inverse=True)
         self.rows = positions.reshape(-1, 2)
         self.matching = pairs[:, 1] == pairs[:, 4]
@@ -106,16 +112,3 @@ def _choose_pairs(folder: Path) -> Path:
     if not lists:
         raise FileNotFoundError(f"{folder / PAIRS}, the list of pairs, is missing.")
     return lists[-1]
-
-
-def _read_numbers(file: Path, at_least: int) -> np.ndarray:
-    """Read lines of whole numbers, N×C."""
-    if not file.is_file():
-        raise FileNotFoundError(f"{file} is missing.")
-    try:
-        numbers = np.loadtxt(file, dtype=np.int64, ndmin=2)
-    except ValueError as error:
-        raise ValueError(f"{file} is damaged: {error}.") from error
-    if len(numbers) == 0 or numbers.shape[1] < at_least:
-        raise ValueError(f"{file} is damaged: its lines have fewer than {at_least} numbers.")
-    return numbers

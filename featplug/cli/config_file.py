@@ -18,9 +18,11 @@ import tyro
 
 from featplug import __version__
 from featplug.io.files import write_whole_text
+from featplug.io.text_files import read_text
 from featplug.utils.suggestions import did_you_mean
 
 CONFIG = "config.toml"
+_MAX_BYTES = 2**20
 """Name of the file in a run's folder."""
 
 
@@ -84,11 +86,10 @@ def read_config(path: Path, name: str, command: Callable[..., Any]) -> dict[str,
         FileNotFoundError: the file does not exist.
         ValueError: it is not TOML, is of another command, or has a key or value that does not fit.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; --config needs the file of a run.")
+    text = read_text(path, "configuration", _MAX_BYTES)
     try:
-        table = tomllib.loads(path.read_text("utf-8"))
-    except ValueError as error:
+        table = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not a TOML file ({error}); correct it.") from error
     other = table.pop("command", name)
     if other != name:

@@ -11,8 +11,6 @@ import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-
 MAX_BYTES = 2**28
 """Largest text file that is read as a whole."""
 MAX_LINE_LENGTH = 2**24
@@ -157,17 +155,6 @@ def check_quaternion(values: Sequence[float], where: str) -> None:
         raise ValueError(
             f"{where}: expected a quaternion of norm 1, got one of norm {norm:.3g}; correct it."
         )
-
-
-def check_rotation(matrix: np.ndarray, where: str) -> None:
-    """Check that the columns of a 3×3 matrix are orthonormal and right-handed, but for rounding.
-
-    Raises:
-        ValueError: they are not; the message begins with ``where``.
-    """
-    if np.abs(matrix @ matrix.T - np.eye(3)).max() > 0.01 or np.linalg.det(matrix) < 0:
-        rows = "; ".join(" ".join(f"{value:g}" for value in row) for row in matrix)
-        raise ValueError(f"{where}: expected a rotation, got the matrix [{rows}]; correct it.")
 
 
 def _read_chunks(path: Path, what: str, max_bytes: int | None) -> Iterator[str]:

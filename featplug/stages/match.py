@@ -87,9 +87,9 @@ def match_features(
     features_ref, memory_budget = options.features_ref, int(options.memory_gib * 2**30)
     conf = matcher_conf(conf) if isinstance(conf, str) else conf
     pairs = Path(pairs)
+    listed = read_pairs(pairs, with_itself=features_ref is not None)
     features = _feature_file(features, export_dir)
     two_files = features_ref is not None and not features.samefile(_existing(features_ref))
-    listed = read_pairs(pairs, with_itself=two_files)
     # The same name is another image in another file, and so is the other order.
     listed = list(dict.fromkeys(listed)) if two_files else unique_pairs(listed)
     check_names_distinct(name for pair in listed for name in pair)
@@ -110,6 +110,8 @@ def match_features(
             revisions={**matcher.revisions, "match": REVISION},
         )
         present, absent = _with_features(listed, reader, reader_ref)
+        if not listed:
+            raise ValueError(f"{pairs} has only pairs of an image with itself.")
         if not present:
             raise ValueError(
                 f"None of the {len(listed)} pairs of {pairs} has features in {features}; the "

@@ -15,7 +15,7 @@ Own sets have the same layout and may add ``ground_truth.txt`` (a pose file) and
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -24,6 +24,8 @@ import numpy as np
 import pycolmap
 
 from featplug.io.images import list_images, read_image, read_image_size
+from featplug.io.text_files import numbers, read_lines
+from featplug.io.text_tables import check_rotation
 from featplug.localization.evaluation import RecallRules
 from featplug.localization.queries import Query, read_queries
 from featplug.metrics.poses import INLOC_THRESHOLDS
@@ -257,29 +259,40 @@ def read_alignment(path: Path) -> np.ndarray:
         FileNotFoundError: the file does not exist.
         ValueError: it has no such matrix.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no alignment {path}.")
-    heading = ""
+    matrices: dict[str, np.ndarray] = {}
+    heading, where = "", str(path)
     rows: list[list[float]] = []
-    matrices: list[tuple[str, np.ndarray]] = []
-    for line in path.read_text("utf-8", errors="replace").splitlines():
+    for at, line in read_lines(path, "alignment"):
+        where, words = f"{path}, line {at}", line.split()
         try:
-            numbers = [float(word) for word in line.split()]
-        except ValueError:
-            heading, rows = line.strip().lower(), []
+            row = [float(word) for word in words]
+        except ValueError:  # a heading
+            _check_complete(rows, where)
+            heading = line.lower()
             continue
-        if len(numbers) == 4:
-            rows.append(numbers)
-        elif numbers:  # such as the scan's number
-            rows = []
+        if rows or len(row) > 1:  # a single number is the scan's
+            rows.append(numbers(words, where, count=4))
         if len(rows) == 4:
-            matrices.append((heading, np.array(rows)))
+            matrices[heading] = np.array(rows)
             rows = []
-    after = [matrix for heading, matrix in matrices if heading.startswith("after")]
-    found = (after or [matrix for _, matrix in matrices] or [np.zeros((4, 4))])[-1]
-    if not np.isfinite(found).all() or found[3, :3].any() or found[3, 3] == 0:
+    _check_complete(rows, where)
+    after = [matrix for heading, matrix in matrices.items() if heading.startswith("after")]
+    if not after and any(heading.startswith("before") for heading in matrices):
+        raise ValueError(f"{path} ends before the fine alignment; get it again.")
+    found = (after or list(matrices.values()) or [np.zeros((4, 4))])[-1]
+    if found[3, :3].any() or found[3, 3] == 0:
         raise ValueError(f"{path} holds no alignment, a 4×4 matrix; get it again.")
-    return found / found[3, 3]
+    found = found / found[3, 3]
+    scale = np.cbrt(np.linalg.det(found[:3, :3]))
+    if scale <= 0:
+        raise ValueError(f"{path}: expected an alignment that can be inverted; get it again.")
+    check_rotation(found[:3, :3] / scale, str(path))
+    return found
+
+
+def _check_complete(rows: Sequence[Sequence[float]], where: str) -> None:
+    if rows:
+        raise ValueError(f"{where}: expected four rows of a matrix, got {len(rows)}; get it again.")
 
 
 def benchmark_camera(width: int, height: int) -> pycolmap.Camera:

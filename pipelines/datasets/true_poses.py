@@ -5,6 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from featplug.colmap.model_files import holds_model, read_model
+from featplug.io.names import checked_name
+from featplug.io.text_files import numbers, read_lines
+from featplug.io.text_tables import check_rotation
 from featplug.metrics.poses import model_poses
 
 _CAMERA_SUFFIX = ".camera"
@@ -35,7 +38,10 @@ def read_reference_poses(path: Path) -> dict[str, np.ndarray]:
             f"{path} holds neither a COLMAP model (images.bin or images.txt) nor "
             f"{_CAMERA_SUFFIX} files."
         )
-    return {c.name.removesuffix(_CAMERA_SUFFIX): read_strecha_camera(c) for c in cameras}
+    return {
+        checked_name(c.name.removesuffix(_CAMERA_SUFFIX), str(c)): read_strecha_camera(c)
+        for c in cameras
+    }
 
 
 def holds_reference_poses(path: Path) -> bool:
@@ -63,12 +69,16 @@ def read_strecha_camera(path: Path) -> np.ndarray:
     Raises:
         ValueError: the file does not have these rows.
     """
-    rows = [line.split() for line in Path(path).read_text("utf-8").splitlines() if line.strip()]
-    if [len(row) for row in rows[:8]] != [3] * 8:
-        raise ValueError(f"{path} is not a .camera file: it needs eight rows of three numbers.")
-    try:
-        values = np.array(rows[:8], dtype=np.float64)
-    except ValueError as error:
-        raise ValueError(f"{path} is not a .camera file: {error}.") from error
+    lines = [(f"{path}, line {at}", line) for at, line in read_lines(path, ".camera file")]
+    if len(lines) not in (8, 9):
+        raise ValueError(
+            f"{path} is not a .camera file: it has {len(lines)} rows and not eight of three "
+            "numbers; get it again."
+        )
+    values = np.array([numbers(line.split(), where, count=3) for where, line in lines[:8]])
+    if not min(values[0, 0], values[1, 1]) > 0:
+        focals = f"{values[0, 0]:g} and {values[1, 1]:g}"
+        raise ValueError(f"{path}: expected focal lengths above 0, got {focals}; correct them.")
+    check_rotation(values[4:7], lines[4][0])
     cam_from_world_rotation = values[4:7].T
     return np.column_stack([cam_from_world_rotation, -cam_from_world_rotation @ values[7]])

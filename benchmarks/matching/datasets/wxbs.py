@@ -8,7 +8,16 @@ of their kind are read as well.
 from functools import partial
 from pathlib import Path
 
-from benchmarks.matching.image_pairs import ImagePair, PairSet, add_pair, images_of, read_numbers
+import numpy as np
+
+from benchmarks.matching.image_pairs import (
+    ImagePair,
+    PairSet,
+    add_pair,
+    images_of,
+    read_fundamental_matrix,
+)
+from featplug.io.text_tables import read_matrix
 
 _VALIDATION = ("kyiv_dolltheater2", "petrzin")
 """Pairs that the benchmark keeps for choosing options, and not for tests."""
@@ -36,6 +45,10 @@ def _pair(folder: Path, pair_folder: Path) -> ImagePair:
         name1,
         sequence=inside.as_posix(),
         part=inside.parts[0] if len(inside.parts) == 2 else None,
-        fundamental=read_numbers(fundamental, 3, 3) if fundamental.exists() else None,
-        correspondences=read_numbers(corrs, 4) if corrs.exists() else None,
+        fundamental=read_fundamental_matrix(fundamental) if fundamental.exists() else None,
+        correspondences=_correspondences(corrs) if corrs.exists() else None,
     )
+
+
+def _correspondences(path: Path) -> np.ndarray:
+    return read_matrix(path, 4, what="list of correspondences")

@@ -238,12 +238,12 @@ def test_bad_input_is_named_and_the_rest_measured(
     run = read_run(tmp_path)
     problems = {problem.subject: problem.reason for problem in run.problems}
     expected = {
-        "v_wall/H_1_2": "H_1_2 is not a 3×3 homography",
+        "v_wall/H_1_2": "H_1_2: expected a homography of 3×3 numbers",
         "v_wall/H_1_3": "sends all of it out of the image: the images of 160×120 and 160×120",
         "v_wall/H_1_4": "it cannot be inverted",
         "v_wall/H_1_5": "There is no image",
         "i_leuven/H_1_2": "160×120 and 80×60 pixels, but their homography moves nothing",
-        "i_leuven/H_1_3": "H_1_3 is missing",
+        "i_leuven/H_1_3": "H_1_3",
         "sift, i_leuven/4.ppm": "4.ppm",
         "sift, named again": "each feature is measured once",
         "sifd": "There is no feature 'sifd'",

@@ -178,7 +178,7 @@ def test_a_missing_list_leaves_the_other_tasks(folder: Path) -> None:
         "hpatches-patches verif_neg_intra",
         "hpatches-patches retr_queries",
     ]
-    assert "must begin with the line s1,t1,idx1,s2,t2,idx2" in patch_set.problems[0].reason
+    assert "expected the first line 's1,t1,idx1,s2,t2,idx2'" in patch_set.problems[0].reason
     parts = patch_set.measure(np.stack(list(described(patch_set).values())))
     assert set(parts["all"]) == {"matching_map"}
 
@@ -189,7 +189,7 @@ def test_bad_lists_are_named(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"split-a.csv.*v_turned"):
         HPatches(folder)
     queries.write_text("s,idx\ni_light,three\n")
-    assert "is damaged" in HPatches(folder).problems[0].reason
+    assert "line 2: expected 2 whole numbers" in HPatches(folder).problems[0].reason
     with pytest.raises(FileNotFoundError, match="illum"):
         HPatches(folder, "illum")
     shutil.move(folder / "tasks", tmp_path / "other")

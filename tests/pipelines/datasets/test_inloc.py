@@ -71,12 +71,23 @@ def test_the_released_lines_are_those_that_hloc_takes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "After general icp:\n1 0 0 0\n0 1 0 0\n", "<html></html>", "1 2 3 4\n" * 4]
+    ("text", "message"),
+    [
+        ("", "holds no alignment"),
+        ("<html></html>", "holds no alignment"),
+        ("1 2 3 4\n" * 4, "holds no alignment"),
+        ("After general icp:\n1 0 0 0\n0 1 0 0\n", "line 3: expected four rows"),
+        (alignment_text(np.eye(4), AFTER).split("After")[0], "ends before the fine alignment"),
+        (alignment_text(np.eye(4), AFTER).rsplit(" ", 1)[0], "line 11: expected 4 numbers, got 3"),
+        (alignment_text(np.eye(4), np.diag([1, 0, 1, 1])), "can be inverted"),
+        (alignment_text(np.eye(4), np.diag([1, 2, 1, 1])), "expected a rotation"),
+        (alignment_text(np.eye(4), np.full((4, 4), np.nan)), "line 8: .*finite, got nan"),
+    ],
 )
-def test_a_file_without_alignment_is_refused(tmp_path: Path, text: str) -> None:
+def test_a_file_without_alignment_is_rejected(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "DUC_trans_024.txt"
     path.write_text(text)
-    with pytest.raises(ValueError, match=r"DUC_trans_024.txt holds no alignment"):
+    with pytest.raises(ValueError, match=f"^{path}.*{message}"):
         read_alignment(path)
 
 

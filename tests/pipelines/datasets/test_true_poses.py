@@ -47,5 +47,27 @@ def test_what_is_no_reference_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"0.jpg.camera is not a .camera file"):
         read_reference_poses(tmp_path)
     (tmp_path / "images.bin").write_bytes(b"\1\2")
-    with pytest.raises(ValueError, match=r"COLMAP model .* cannot be read"):
+    with pytest.raises(FileNotFoundError, match=r"COLMAP model .* lacks cameras.bin"):
+        read_reference_poses(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("row", "text", "message"),
+    [
+        (4, "0 0 0", "line 5: expected a rotation"),
+        (5, "0 -1 0", "line 5: expected a rotation"),
+        (7, "1 2 inf", "line 8: .*finite, got inf"),
+        (7, "1 2", "line 8: expected 3 numbers, got 2"),
+        (0, "-900 0 1", "focal lengths above 0, got -900"),
+    ],
+)
+def test_a_damaged_camera_file_is_named_with_its_line(
+    tmp_path: Path, row: int, text: str, message: str
+) -> None:
+    path = tmp_path / "0.jpg.camera"
+    rows = ["900 0 1", "0 900 1", "0 0 1", "0 0 0", "1 0 0", "0 1 0", "0 0 1", "1 2 3", "4 3"]
+    path.write_bytes("\r\n".join(rows).encode("utf-16"))
+    np.testing.assert_array_equal(read_reference_poses(tmp_path)["0.jpg"][:, 3], [-1, -2, -3])
+    path.write_text("\n".join([*rows[:row], text, *rows[row + 1 :]]))
+    with pytest.raises(ValueError, match=f"^{path}.*{message}"):
         read_reference_poses(tmp_path)
