@@ -6,19 +6,22 @@ tensors in the metadata, so that every later load is checked.
 
 import logging
 import re
-import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from torch import Tensor
 
 from featplug import __version__
 from featplug.io.files import write_whole
+from featplug.io.folder_lock import locked_folder
 from featplug.weights.checkpoints import check_head, save_readable, state_sha256
 from featplug.weights.download import download
+from featplug.weights.pinned_hashes import PinnedHashes
 from featplug.weights.registry import (
     FOLDER_VARIABLE,
     RegistryEntry,
+    Source,
     WeightsRecord,
     get_entry,
     search_folders,
@@ -92,7 +95,7 @@ def import_weights(
         copies = {key: tensor.contiguous().clone() for key, tensor in state.items()}
         if target.is_file():
             logger.warning("%s held other weights, which are replaced", target)
-        write_whole(target, lambda part: save_readable(copies, part, recorded))
+        write_whole(target, lambda part: save_readable(copies, part, recorded), read_recorded)
         logger.info("imported %s as %s", file, entry.name)
         if source.agrees(hashes) is not True:
             logger.warning("the registry has no hash of %s to check %s by", entry.name, file)
@@ -122,24 +125,46 @@ def fetch_weights(name: str, progress: bool = False) -> Path:
         else:
             return target
     downloads = folder / "downloads" / entry.name
-    _make_folder(downloads)
-    failures = []
-    for source, url in mirrors:
-        file = downloads / source.file
-        try:
-            download(url, file, source.sha256, progress)
-            import_weights(file, entry.name, folder)
-        except ValueError as error:
-            failures.append(str(error).rstrip("."))
-        else:
-            shutil.rmtree(downloads)
-            return target
-        finally:
-            file.unlink(missing_ok=True)
-    raise ValueError(
-        f"{name} could not be fetched: {'; '.join(failures)}; try again later, or get "
-        f"{entry.sources[0].file} elsewhere and run `featplug weights import` on it."
-    )
+    _make_folder(folder)
+    failures: list[str] = []
+    with locked_folder(downloads):
+        # Addresses without encryption last.
+        for source, url in sorted(mirrors, key=lambda mirror: not mirror[1].startswith("https:")):
+            if failures and url.startswith("http:"):
+                logger.warning("no https address has %s; trying %s", source.file, url)
+            try:
+                _fetch(entry, source, url, folder, progress)
+            except ValueError as error:
+                failures.append(str(error).rstrip("."))
+            else:
+                for part in downloads.glob("*.part"):
+                    part.unlink()
+                break
+            finally:
+                (downloads / source.file).unlink(missing_ok=True)
+    with suppress(OSError):  # something may be left to resume
+        downloads.rmdir()
+    if len(failures) == len(mirrors):
+        raise ValueError(
+            f"{name} could not be fetched: {'; '.join(failures)}; try again later, or get "
+            f"{entry.sources[0].file} elsewhere and run `featplug weights import` on it."
+        )
+    return target
+
+
+def _fetch(entry: RegistryEntry, source: Source, url: str, folder: Path, progress: bool) -> None:
+    """Download a file, compare its hash with what is known of it, and import it."""
+    file = folder / "downloads" / entry.name / source.file
+    download(url, file, source.size or entry.max_bytes, source.sha256, progress)
+    pinned = PinnedHashes(folder, entry.name)
+    is_known = source.sha256 or source.git_blob or pinned.check(file, url)
+    import_weights(file, entry.name, folder)
+    if not is_known:
+        sha256 = pinned.record(file, url)
+        logger.info(
+            "%s has sha256 %s…, which is recorded in %s; later downloads must have it, too",
+            source.file, sha256[:12], pinned.path,
+        )  # fmt: skip
 
 
 def _fitting(

@@ -15,6 +15,8 @@ class FileServer:
         ranges: answer Range requests with 206.
         etag: version of the files.
         stop_after: send that many bytes of each answer and close the connection.
+        headers: further headers, or other values, of all answers; None leaves one out.
+        redirects: addresses to redirect paths to.
     """
 
     def __init__(
@@ -23,8 +25,12 @@ class FileServer:
         ranges: bool = True,
         etag: str | None = '"1"',
         stop_after: int | None = None,
+        headers: dict[str, str | None] | None = None,
+        redirects: dict[str, str] | None = None,
     ) -> None:
         self.files = files
+        self.headers = headers or {}
+        self.redirects = redirects or {}
         self.ranges = ranges
         self.etag = etag
         self.stop_after = stop_after
@@ -53,6 +59,11 @@ class FileServer:
         self._http.server_close()
 
     def _answer(self, request: BaseHTTPRequestHandler) -> None:
+        if request.path in self.redirects:
+            request.send_response(302)
+            request.send_header("Location", self.redirects[request.path])
+            request.end_headers()
+            return
         body = self.files.get(request.path)
         if body is None:
             self.answers.append((404, 0))
@@ -61,11 +72,15 @@ class FileServer:
         wanted = re.fullmatch(r"bytes=(\d+)-", request.headers.get("Range", ""))
         start = int(wanted[1]) if wanted and self.ranges else 0
         request.send_response(206 if start else 200)
-        request.send_header("Content-Length", str(len(body) - start))
-        if self.etag is not None:
-            request.send_header("ETag", self.etag)
-        if start:
-            request.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+        headers = {
+            "Content-Length": str(len(body) - start),
+            "ETag": self.etag,
+            "Content-Range": f"bytes {start}-{len(body) - 1}/{len(body)}" if start else None,
+            **self.headers,
+        }
+        for name, value in headers.items():
+            if value is not None:
+                request.send_header(name, value)
         sent = body[start:][: self.stop_after]
         # Before anything is sent, so that a client that has its answer finds it counted.
         self.answers.append((206 if start else 200, len(sent)))

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import importlib
+import json
 import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import portalocker
 import pytest
 import torch
 from safetensors import safe_open
@@ -14,6 +16,7 @@ from torch import nn
 
 from featplug import __version__
 from featplug.io.artifact import file_hash
+from featplug.io.folder_lock import LOCK
 from featplug.networks.d2net import D2Net
 from featplug.networks.l2net import DOAP, Layer, l2_net
 from featplug.weights import loading as weights
@@ -443,7 +446,7 @@ def test_fetch_tries_mirrors_until_one_has_a_file_that_fits(world: World) -> Non
         assert fetch_weights("tiny_a") == path
         assert len(server.answers) == num_requests
     assert path == world.folder / "tiny_a.safetensors"
-    assert not list((world.folder / "downloads").iterdir())
+    assert not list(world.folder.glob("downloads/**/*"))
     assert load()[0].sha256 == file_hash(world.a)
 
 
@@ -466,11 +469,101 @@ def test_fetch_goes_on_after_a_break(world: World) -> None:
 def test_fetch_says_why_each_mirror_failed(world: World) -> None:
     with FileServer({"/page/a.pth": b"<html></html>"}) as server:
         world.write_registry(server.url("/a.pth"), server.url("/page/a.pth"))
-        with pytest.raises(ValueError, match=r"404 Not Found; .*is a web page.*; try again later"):
+        with pytest.raises(
+            ValueError, match=r"404 Not Found; .*sends a web page.*; try again later"
+        ):
             fetch_weights("tiny_a")
     assert not list(world.folder.rglob("*.*"))
     with pytest.raises(ValueError, match=r"tiny_b.*URL"):
         fetch_weights("tiny_b")
+
+
+def test_the_hash_of_a_first_download_holds_for_later_ones(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    with FileServer({"/a.pth": world.a.read_bytes()}) as server:
+        world.write_registry(server.url("/a.pth"))
+        path = fetch_weights("tiny_a")
+        record = path.with_name("tiny_a.downloads.json")
+        (said,) = (message for message in caplog.messages if str(record) in message)
+        assert file_hash(world.a)[:12] in said
+        assert json.loads(record.read_text())["a.pth"]["sha256"] == file_hash(world.a)
+        caplog.clear()
+
+        path.unlink()
+        assert fetch_weights("tiny_a") == path
+        assert not any(str(record) in message for message in caplog.messages)
+
+        path.unlink()
+        server.files["/a.pth"] = world.b.read_bytes()
+        with pytest.raises(ValueError, match=rf"/a\.pth now has sha256.*delete {record}"):
+            fetch_weights("tiny_a")
+        assert not path.exists()
+
+        for damaged in ("", "[1]", '{"a.pth": 1}', '{"a.pth": {"sha256": 1}}'):
+            record.write_text(damaged)
+            with pytest.raises(ValueError, match=rf"{record} is not a record.*delete it"):
+                fetch_weights("tiny_a")
+        record.unlink()
+        fetch_weights("tiny_a")
+    assert load()[0].sha256 == file_hash(world.b)
+
+
+def test_a_hash_that_the_registry_has_is_not_recorded(world: World) -> None:
+    world.know_by_git("tiny_a", world.a)
+    with FileServer({"/a.pth": world.a.read_bytes()}) as server:
+        registry = world.shipped / "registry.toml"
+        text = registry.read_text().replace("urls = []", f'urls = ["{server.url("/a.pth")}"]')
+        registry.write_text(text)
+        path = fetch_weights("tiny_a")
+    assert not path.with_name("tiny_a.downloads.json").exists()
+
+
+def test_a_download_is_not_larger_than_the_network_allows(world: World) -> None:
+    entry = read_registry()["tiny_a"]
+    with FileServer({"/a.pth": b""}, headers={"Content-Length": str(2**27)}) as server:
+        world.write_registry(server.url("/a.pth"))
+        with pytest.raises(ValueError, match=r"/a\.pth: the server sends 134 MB.*at most 67 MB"):
+            fetch_weights("tiny_a")
+    assert 2**26 < entry.max_bytes < 2**27
+
+
+def test_https_comes_first_and_http_is_said(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tried = []
+
+    def fail(url: str, *_: object) -> None:
+        tried.append(url)
+        raise ValueError(f"{url} did not answer.")
+
+    monkeypatch.setattr("featplug.weights.importing.download", fail)
+    world.write_registry("http://a.org/a.pth", "https://a.org/a.pth")
+    with pytest.raises(ValueError, match="tiny_a could not be fetched"):
+        fetch_weights("tiny_a")
+    assert tried == ["https://a.org/a.pth", "http://a.org/a.pth"]
+    assert any("trying http://a.org/a.pth" in message for message in caplog.messages)
+
+
+def test_two_processes_do_not_fetch_one_file_at_once(world: World) -> None:
+    world.write_registry("http://127.0.0.1:9/a.pth")
+    folder = world.folder / "downloads" / "tiny_a"
+    folder.mkdir(parents=True)
+    with (folder / LOCK).open("w") as file:
+        portalocker.lock(file, portalocker.LOCK_EX)
+        with pytest.raises(ValueError, match=r"tiny_a is in use by another process; wait"):
+            fetch_weights("tiny_a")
+
+
+def test_official_addresses_are_encrypted_where_any_is() -> None:
+    for entry in read_registry().values():
+        for source in entry.sources:
+            plain = [url for url in source.urls if not url.startswith("https://")]
+            others = [url for url in source.urls if url not in plain]
+            twins = [url.replace("http://", "https://", 1) for url in plain]
+            assert not plain or others == twins, entry.name
+        assert all(s.size is None or s.size <= entry.max_bytes for s in entry.sources)
 
 
 def doap_state(num_outputs: int, has_transformer: bool) -> dict[str, torch.Tensor]:
