@@ -97,8 +97,9 @@ def make_report(
         FileNotFoundError: a folder does not exist.
         ValueError: nothing can be reported or compared.
     """
-    folders = find_runs([*runs, *(compared or ())])
+    folders, not_searched = find_runs([*runs, *(compared or ())])
     loaded, problems = load_runs(folders)
+    problems += not_searched
     comparison = None
     if compared is not None:
         comparison = compare_runs(*(_only_run(folder, loaded) for folder in compared))
@@ -115,7 +116,7 @@ def make_report(
 
 
 def _only_run(folder: Path, loaded: list[LoadedRun]) -> LoadedRun:
-    folders = {inside.resolve() for inside in find_runs([folder])}
+    folders = {inside.resolve() for inside in find_runs([folder])[0]}
     matching = [entry for entry in loaded if entry.folder.resolve() in folders]
     if len(folders) > 1 or not matching:
         raise ValueError(f"{folder} is not one readable run; give --compare two folders of runs.")

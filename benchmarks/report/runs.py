@@ -53,40 +53,47 @@ def _inside(folder: Path, name: str) -> Path:
     return path
 
 
-def find_runs(paths: Iterable[Path]) -> list[Path]:
-    """Return the folders of runs: the given ones, or those that they contain.
+def find_runs(paths: Iterable[Path]) -> tuple[list[Path], list[Problem]]:
+    """Find the folders of runs: the given ones, or those that they contain.
+
+    Returns:
+        The folders, and a problem for each folder that was not searched: one that cannot be listed,
+        or a link that leads out of the given folder.
 
     Raises:
-        FileNotFoundError: a folder does not exist, or contains no run.
+        FileNotFoundError: a given folder does not exist, or contains no run.
     """
     folders: dict[Path, Path] = {}
+    problems: list[Problem] = []
     for path in map(Path, paths):
         if not path.exists():
             raise FileNotFoundError(f"{path} does not exist; give the folders of runs.")
-        inside = list(_topmost_runs(path.parent if path.is_file() else path))
+        folder = path.parent if path.is_file() else path
+        inside = list(_topmost_runs(folder, folder, problems))
         if not inside:
             raise FileNotFoundError(f"{path} contains no run (no {RECORD}).")
         folders |= {folder.resolve(): folder for folder in inside}
-    return list(folders.values())
+    return list(folders.values()), list(dict.fromkeys(problems))
 
 
-def _topmost_runs(folder: Path, seen: frozenset[Path] = frozenset()) -> Iterator[Path]:
-    """Yield the topmost folders with a record; records below belong to the run above them.
-
-    A folder that cannot be listed counts as one, so that the report says why.
-    """
-    seen |= {folder.resolve()}
-    try:
-        children = sorted(entry for entry in folder.iterdir() if entry.is_dir())
-        has_record = (folder / RECORD).exists()
-    except OSError:
-        children, has_record = [], True
-    if has_record:
+def _topmost_runs(folder: Path, root: Path, problems: list[Problem]) -> Iterator[Path]:
+    """Yield the topmost folders with a record; records below belong to the run above them."""
+    if os.path.lexists(folder / RECORD):
         yield folder
         return
+    try:
+        children = sorted(entry for entry in folder.iterdir() if entry.is_dir())
+    except OSError as error:
+        problems.append(problem_of(str(folder), error))
+        return
     for child in children:
-        if child.resolve() not in seen:  # a link to a folder above has no end
-            yield from _topmost_runs(child, seen)
+        if not child.is_symlink():
+            yield from _topmost_runs(child, root, problems)
+        elif not child.resolve().is_relative_to(root.resolve()):
+            reason = (
+                "is a link that leads out of the given folder; give the folder that it leads to"
+            )
+            problems.append(problem_of(str(child), ValueError(f"{child} {reason}.")))
 
 
 def load_runs(folders: Sequence[Path]) -> tuple[list[LoadedRun], list[Problem]]:
@@ -112,7 +119,7 @@ def problem_of(subject: str, error: Exception) -> Problem:
     reason = str(error)
     if isinstance(error, OSError) and error.filename and error.strerror:
         reason = f"{error.filename}: {error.strerror}; make it readable, or leave the run out."
-    return Problem(subject, printable(reason))
+    return Problem(printable(subject), printable(reason))
 
 
 def _names(folders: Sequence[Path]) -> list[str]:

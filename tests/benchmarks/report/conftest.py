@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from pathlib import Path
@@ -100,37 +101,41 @@ def runs(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
     return root
 
 
+PIPELINE_RECORD: dict[str, Any] = {
+    "pipeline": "aachen",
+    "options": {
+        "dataset": "demo",
+        "extraction": {"feature": "sift", "max_keypoints": 500, "overwrite": False},
+        "seed": 3,
+        "hloc_logs": True,
+        "matcher": None,
+    },
+    "feature": "sift",
+    "matcher": "NN-ratio",
+    "weights": [],
+    "environment": {"featplug": "0.1.0"},
+    "data": {
+        "dataset": "/data/demo/aachen_v1.1",
+        "fingerprint": "ab",
+        "conditions": ["day", "night"],
+        "skipped": {"a.jpg": "it is damaged"},
+        "not_localized": {"b.jpg": "no matches", "c.jpg": "no matches"},
+    },
+    "stages": {"extract": {"seconds": 1.0, "peak_memory_mib": 10.0}},
+    "metrics": {
+        "sparse_points": metric(100, "points"),
+        "day_queries": metric(4, "images"),
+        "day_recall_0.25m_2deg": metric(75.0, "%"),
+        "night_recall_0.25m_2deg": metric(50.0, "%"),
+    },
+}
+"""What pipelines.aachen writes."""
+
+
 @pytest.fixture
 def pipeline_record() -> dict[str, Any]:
-    """What pipelines.aachen writes."""
-    return {
-        "pipeline": "aachen",
-        "options": {
-            "dataset": "demo",
-            "extraction": {"feature": "sift", "max_keypoints": 500, "overwrite": False},
-            "seed": 3,
-            "hloc_logs": True,
-            "matcher": None,
-        },
-        "feature": "sift",
-        "matcher": "NN-ratio",
-        "weights": [],
-        "environment": {"featplug": "0.1.0"},
-        "data": {
-            "dataset": "/data/demo/aachen_v1.1",
-            "fingerprint": "ab",
-            "conditions": ["day", "night"],
-            "skipped": {"a.jpg": "it is damaged"},
-            "not_localized": {"b.jpg": "no matches", "c.jpg": "no matches"},
-        },
-        "stages": {"extract": {"seconds": 1.0, "peak_memory_mib": 10.0}},
-        "metrics": {
-            "sparse_points": metric(100, "points"),
-            "day_queries": metric(4, "images"),
-            "day_recall_0.25m_2deg": metric(75.0, "%"),
-            "night_recall_0.25m_2deg": metric(50.0, "%"),
-        },
-    }
+    """A copy of :data:`PIPELINE_RECORD`."""
+    return copy.deepcopy(PIPELINE_RECORD)
 
 
 def write_record(folder: Path, record: dict[str, Any]) -> Path:

@@ -20,15 +20,15 @@ from tests.scenes.synthetic import SyntheticScene
 def test_folders_in_a_folder_are_found_and_what_a_run_keeps_is_its_own(tmp_path: Path) -> None:
     for name in ("a/seed-0", "b", "b/inside"):
         write_record(tmp_path / name, {})
-    assert find_runs([tmp_path]) == [tmp_path / "a" / "seed-0", tmp_path / "b"]
-    assert find_runs([tmp_path / "b", tmp_path / "b" / "results.json"]) == [tmp_path / "b"]
+    assert find_runs([tmp_path]) == ([tmp_path / "a" / "seed-0", tmp_path / "b"], [])
+    assert find_runs([tmp_path / "b", tmp_path / "b" / "results.json"]) == ([tmp_path / "b"], [])
     (tmp_path / "empty").mkdir()
     for folder, reason in (("empty", "empty"), ("gone", "gone")):
         with pytest.raises(FileNotFoundError, match=reason):
             find_runs([tmp_path / folder])
 
 
-def test_a_link_to_a_folder_above_and_a_closed_folder_do_not_end_the_search(
+def test_links_and_a_closed_folder_do_not_end_the_search(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_record(tmp_path / "a" / "b", {})
@@ -42,7 +42,17 @@ def test_a_link_to_a_folder_above_and_a_closed_folder_do_not_end_the_search(
         return list_folder(folder)
 
     monkeypatch.setattr(Path, "iterdir", iterdir)
-    assert find_runs([tmp_path]) == [tmp_path / "a" / "b", tmp_path / "closed"]
+    write_record(tmp_path / "elsewhere" / "run", {})
+    (tmp_path / "all" / "x").mkdir(parents=True)
+    for name in ("a", "closed"):
+        (tmp_path / name).rename(tmp_path / "all" / name)
+    (tmp_path / "all" / "x" / "link").symlink_to(tmp_path / "elsewhere")
+    folders, problems = find_runs([tmp_path / "all"])
+    assert folders == [tmp_path / "all" / "a" / "b"]
+    up, closed, link = (problem.reason for problem in problems)
+    assert "all/a/up is a link that leads out" in up
+    assert "all/closed: Permission denied" in closed
+    assert "all/x/link is a link that leads out" in link
 
 
 def test_runs_of_other_versions_are_named_and_the_others_are_read(tmp_path: Path) -> None:
