@@ -17,6 +17,7 @@ from featplug.colmap.mapping import require_global_mapping
 from featplug.colmap.verification import VerificationSummary
 from featplug.io.images import list_images
 from featplug.io.metric_table import with_units
+from featplug.io.names import similar_name_hints
 from featplug.io.pair_lists import Pair, read_pairs, unique_pairs, write_pairs
 from featplug.io.results import StageRecorder, write_results
 from featplug.io.store import FeatureReader
@@ -156,9 +157,11 @@ def match_scene(options: SfmOptions, progress: bool = False) -> MatchedScene:
         skipped.update(stages.retrieval.skipped if stages.retrieval else {})
         write_pairs(pairs_path, selected)
     else:
-        for name in dict.fromkeys(name for pair in given for name in pair):
-            if name not in known:
-                skipped.setdefault(name, f"the pair list names {name!r}, which has no features")
+        without = dict.fromkeys(name for pair in given for name in pair if name not in known)
+        hints = similar_name_hints(without, known)
+        for name in without:
+            reason = f"the pair list names {name!r}, which has no features{hints.get(name, '')}"
+            skipped.setdefault(name, reason)
         selected = [pair for pair in given if known.issuperset(pair)]
     matches = stages.match("match", features, pairs_path)
     return MatchedScene(stages, features, selected, matches, reference, skipped)

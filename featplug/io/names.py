@@ -117,18 +117,22 @@ def path_below(folder: Path, name: str, suffix: str = "") -> Path:
     return path
 
 
-def similar_name_hint(name: str, known: Iterable[str]) -> str:
-    """Return a hint at a known name that looks the same or differs by case, or an empty string."""
+def similar_name_hints(missing: Iterable[str], known: Iterable[str]) -> dict[str, str]:
+    """Return a hint at a known name for each missing one that looks the same or differs by case."""
+    similar = {_folded(name): name for name in known}
+    return {
+        name: _hint(name, similar[_folded(name)]) for name in missing if _folded(name) in similar
+    }
 
-    def folded(other: str) -> str:
-        return unicodedata.normalize("NFC", other).casefold()
 
-    similar = next((k for k in known if k != name and folded(k) == folded(name)), None)
-    if similar is None:
-        return ""
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _hint(name: str, similar: str) -> str:
     if unicodedata.normalize("NFC", similar) == unicodedata.normalize("NFC", name):
         return (
-            f" It has {similar!r}, which looks the same but is written with other Unicode "
-            f"characters ({similar!a} and not {name!a}); write the list from file names."
+            f" {similar!r} looks the same but has other Unicode characters ({similar!a}, not "
+            f"{name!a}); write the list from the names of the files."
         )
-    return f" It has {similar!r}; letter case counts."
+    return f" Did you mean {similar!r}? Letter case counts."

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from featplug.base import Matcher, choose_device
 from featplug.io.artifact import Provenance
-from featplug.io.names import check_names_distinct
+from featplug.io.names import check_names_distinct, similar_name_hints
 from featplug.io.pair_lists import Pair, read_pairs, unique_pairs
 from featplug.io.store import FeatureReader, MatchWriter
 from featplug.methods import build_matcher, matcher_conf
@@ -112,10 +112,12 @@ def match_features(
         present, absent = _with_features(listed, reader, reader_ref)
         if not listed:
             raise ValueError(f"{pairs} has only pairs of an image with itself.")
+        hints = similar_name_hints(absent, reader.names() + reader_ref.names()) if absent else {}
         if not present:
+            first = next(iter(absent))
             raise ValueError(
                 f"None of the {len(listed)} pairs of {pairs} has features in {features}; the "
-                f"first image missing is {next(iter(absent))!r}."
+                f"first image missing is {first!r}.{hints.get(first, '')}"
             )
         with MatchWriter(matches, provenance, options.overwrite) as writer:
             todo = writer.missing(present, directed=two_files)
@@ -136,7 +138,7 @@ def match_features(
                 writer.write(name0, name1, matches0, scores0, num1)
                 num_matches += int((matches0 >= 0).sum())
     skipped = {
-        name: f"the image {name!r} of {count} pairs has no features"
+        name: f"the image {name!r} of {count} pairs has no features{hints.get(name, '')}"
         for name, count in absent.items()
     }
     return MatchSummary(

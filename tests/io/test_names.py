@@ -13,7 +13,7 @@ from featplug.io.names import (
     check_names_distinct,
     checked_name,
     path_below,
-    similar_name_hint,
+    similar_name_hints,
 )
 
 REJECTED = [
@@ -61,9 +61,10 @@ def test_the_normal_form_is_stable_and_stays_below_the_folder(name: str) -> None
 def test_unicode_forms_are_two_names_and_a_hint_shows_the_other() -> None:
     composed, decomposed = (unicodedata.normalize(form, "café.jpg") for form in ("NFC", "NFD"))
     assert [checked_name(name) for name in (composed, decomposed)] == [composed, decomposed]
-    assert "Unicode" in similar_name_hint(composed, ["a.jpg", decomposed])
-    assert "letter case" in similar_name_hint("IMG.JPG", ["img.jpg"])
-    assert similar_name_hint("a.jpg", ["a.jpg", "b.jpg"]) == ""
+    hints = similar_name_hints([composed, "IMG.JPG", "c.jpg"], ["a.jpg", decomposed, "img.jpg"])
+    assert hints.keys() == {composed, "IMG.JPG"}
+    assert ascii(decomposed) in hints[composed]
+    assert "'img.jpg'? Letter case counts" in hints["IMG.JPG"]
 
 
 def test_names_that_differ_by_slash_and_dash_are_rejected_with_both() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import unicodedata
 from itertools import combinations
 from pathlib import Path
 
@@ -191,6 +192,49 @@ def test_a_pair_of_a_missing_image_is_skipped_and_named(features: Path, tmp_path
     write_pairs(tmp_path / "none.txt", [(NAMES[0], "gone.jpg")])
     with pytest.raises(ValueError, match=r"None of the 1 pairs .* missing is 'gone.jpg'"):
         match_features("NN-mutual", tmp_path / "none.txt", features, tmp_path)
+
+
+def test_every_form_of_a_name_is_matched_as_one_image(
+    features: Path, pairs: Path, tmp_path: Path
+) -> None:
+    expected = read_all(match_features("NN-mutual", pairs, features, tmp_path).match_path)
+    lines = [" ".join(f"./{name}" for name in pair) for pair in combinations(NAMES, 2)]
+    other = tmp_path / "other.txt"
+    other.write_bytes("\r\n".join(lines).encode("utf-8-sig"))
+    found = read_all(match_features("NN-mutual", other, features, tmp_path).match_path)
+    assert found.keys() == expected.keys()
+    for key, array in expected.items():
+        np.testing.assert_array_equal(found[key], array)
+
+
+def test_a_name_with_nul_is_rejected_and_the_matches_stay(features: Path, tmp_path: Path) -> None:
+    path = tmp_path / "pairs.txt"
+    path.write_text(f"{NAMES[0]} {NAMES[1]}\n")
+    match_path = match_features("NN-mutual", path, features, tmp_path).match_path
+    before = match_path.read_bytes()
+    path.write_text(f"{NAMES[0]}\0 {NAMES[1]}\n")
+    with pytest.raises(ValueError, match=r"pairs.txt, line 1: .*save it as plain text"):
+        match_features("NN-mutual", path, features, tmp_path)
+    assert match_path.read_bytes() == before
+
+
+def test_a_list_of_pairs_of_an_image_with_itself_is_rejected(
+    features: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "pairs.txt"
+    path.write_text(f"{NAMES[0]} {NAMES[0]}\n{NAMES[1]} ./{NAMES[1]}\n")
+    for features_ref in (None, features):
+        with pytest.raises(ValueError, match=r"pairs.txt has only pairs of an image with itself"):
+            match_features("NN-mutual", path, features, tmp_path, features_ref=features_ref)
+
+
+def test_a_name_in_another_unicode_form_has_a_hint(tmp_path: Path) -> None:
+    composed, decomposed = (unicodedata.normalize(form, "café.jpg") for form in ("NFC", "NFD"))
+    write_random_features(tmp_path / "feats.h5", ["a.jpg", "b.jpg", decomposed], 5)
+    write_pairs(tmp_path / "pairs.txt", [("a.jpg", "b.jpg"), ("a.jpg", composed)])
+    summary = match_features("NN-mutual", tmp_path / "pairs.txt", tmp_path / "feats.h5", tmp_path)
+    assert ascii(decomposed) in summary.skipped[composed]
+    assert "write the list from the names of the files" in summary.skipped[composed]
 
 
 def test_matches_of_other_features_or_another_matcher_are_not_mixed(

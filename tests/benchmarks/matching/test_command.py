@@ -243,7 +243,7 @@ def test_bad_input_is_named_and_the_rest_measured(
         "v_wall/H_1_4": "it cannot be inverted",
         "v_wall/H_1_5": "There is no image",
         "i_leuven/H_1_2": "160×120 and 80×60 pixels, but their homography moves nothing",
-        "i_leuven/H_1_3": "H_1_3",
+        "i_leuven/H_1_3": "There is no homography",
         "sift, i_leuven/4.ppm": "4.ppm",
         "sift, named again": "each feature is measured once",
         "sifd": "There is no feature 'sifd'",
