@@ -14,6 +14,7 @@ import pycolmap
 from featplug.cli.command_line import Unprefixed, leave_config, run_command
 from featplug.colmap.cameras import CameraOptions, check_camera, check_camera_of_images
 from featplug.colmap.mapping import require_global_mapping
+from featplug.colmap.pair_usage import count_used_pairs, reasons_not_registered
 from featplug.colmap.verification import VerificationSummary
 from featplug.io.images import list_images
 from featplug.io.metric_table import with_units
@@ -203,11 +204,14 @@ def map_scene(scene: MatchedScene, options: SfmOptions, progress: bool = False) 
                 VerifyOptions(camera=options.camera, seed=options.seed),
             )
         with recorder.stage("map"):
-            model = map_images(database, options.images, outputs, mapping, progress)
+            mapped = map_images(database, options.images, outputs, mapping, progress)
     except ValueError as error:
         raise ValueError(_with_skipped(str(error), scene.skipped)) from error
 
-    metrics = _model_metrics(model, features, verified)
+    model = mapped.model
+    num_used = count_used_pairs(database, model)
+    metrics = _model_metrics(model, features, verified, num_used)
+    missing = mapped.not_registered(features.names)
     skipped = dict(scene.skipped)
     if options.reference is not None:
         try:
@@ -221,8 +225,14 @@ def map_scene(scene: MatchedScene, options: SfmOptions, progress: bool = False) 
             "images": str(options.images.resolve()),
             "fingerprint": features.fingerprint,
             "skipped": skipped,
-            "not_registered": sorted(set(features.names) - set(model_poses(model))),
+            "not_registered": missing,
+            "reasons_not_registered": reasons_not_registered(database, missing),
         },
+        "models": [
+            {"path": made.path, "points": made.num_points, "images": made.images}
+            for made in mapped.models
+        ],
+        "verified_pairs_by_inliers": verified.histogram,
         "reused": scene.stages.reused,
         "stages": scene.stages.recorder.stages | recorder.stages,
         "metrics": metrics,
@@ -257,7 +267,10 @@ def _remove_old_model(outputs: Path) -> None:
 
 
 def _model_metrics(
-    model: pycolmap.Reconstruction, features: Features, verified: VerificationSummary
+    model: pycolmap.Reconstruction,
+    features: Features,
+    verified: VerificationSummary,
+    num_used_pairs: int,
 ) -> dict[str, Any]:
     with FeatureReader(features.path) as reader:
         num_keypoints = [reader.shapes(name)["keypoints"][0] for name in features.names]
@@ -272,8 +285,10 @@ def _model_metrics(
             "mean_observations_per_image": statistics.mean_observations_per_image,
             "mean_reprojection_error": statistics.mean_reprojection_error,
             "mean_keypoints": float(np.mean(num_keypoints)),
+            "selected_pairs": verified.num_pairs,
             "matched_pairs": verified.num_matched_pairs,
             "verified_pairs": verified.num_verified_pairs,
+            "model_pairs": num_used_pairs,
             "inlier_matches": verified.num_inlier_matches,
         }
     )
@@ -305,10 +320,40 @@ def summary(results: dict[str, Any], outputs: Path) -> str:
     """Return the figures of a run as lines of text."""
     lines = [f"{results['feature']} + {results['matcher']}"]
     lines += metric_lines(results["metrics"]) + outcome_lines(results)
-    if missing := results["data"]["not_registered"]:
-        lines.append(f"  not registered: {', '.join(missing[:10])}{' …' * (len(missing) > 10)}")
+    lines += _pair_lines(results) + _image_lines(results)
     lines.append(f"model, points.ply, colmap.log and results.json are in {outputs}")
     return "\n".join(lines)
+
+
+def _pair_lines(results: dict[str, Any]) -> list[str]:
+    """Return how good the verified pairs are: those with few inliers may fit by chance."""
+    values = {name: entry["value"] for name, entry in results["metrics"].items()}
+    classes = results["verified_pairs_by_inliers"].items()
+    lines = [
+        f"  verified pairs by inliers: {', '.join(f'{num} with {name}' for name, num in classes)}"
+    ]
+    if num_without := values["selected_pairs"] - values["matched_pairs"]:
+        lines.append(f"  {num_without} of {values['selected_pairs']} pairs have no matches")
+    return lines
+
+
+def _image_lines(results: dict[str, Any]) -> list[str]:
+    """Return which images are not in the model, and why."""
+    lines = []
+    largest, *others = results["models"]
+    for made in others:
+        size = f"{len(made['images'])} images, {made['points']} points"
+        names = [name for name in made["images"] if name not in largest["images"]]
+        lines.append(f"  in another model, {made['path']} ({size}): {_shortened(names)}")
+    reasons = results["data"]["reasons_not_registered"]
+    lines += [f"  not registered: {name} {reason}" for name, reason in list(reasons.items())[:10]]
+    if more := list(reasons)[10:]:
+        lines.append(f"  not registered: {len(more)} more: {_shortened(more)}")
+    return lines
+
+
+def _shortened(names: list[str]) -> str:
+    return f"{', '.join(names[:10])}{' …' * (len(names) > 10)}"
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def open_database(path: Path) -> Iterator[pycolmap.Database]:
         with pycolmap.Database.open(str(path)) as database:
             yield database
     except RuntimeError as error:
-        reason = _reason(error)
+        reason = sqlite_reason(error)
         if reason is None:
             raise
         raise not_written(path, reason) from error
@@ -83,7 +83,7 @@ def check_rows(path: Path, table: str, num_rows: int, num_entries: int = 0) -> N
         raise not_written(path, f"its table {table} is not what was written")
 
 
-def _reason(error: RuntimeError) -> str | None:
+def sqlite_reason(error: Exception) -> str | None:
     """Return what went wrong with SQLite, without COLMAP's line of source; None if not SQLite."""
     _, found, reason = str(error).partition("SQLite error: ")
     if found:

@@ -12,8 +12,11 @@ from pathlib import Path
 import numpy as np
 import pycolmap
 
+from featplug.colmap.colours import colour_points
 from featplug.colmap.database import image_ids
 from featplug.colmap.database_rows import check_rows, open_database, remove_database
+from featplug.colmap.mapping import colmap_error
+from featplug.colmap.model_files import write_model
 from featplug.io.pair_lists import Pair
 from featplug.io.store import FeatureReader
 from featplug.metrics.epipolar import line_distances
@@ -204,11 +207,12 @@ def triangulate(
             out, since only two rays support them; here the poses, too, support the match.
 
     Raises:
-        ValueError: no point could be triangulated.
+        ValueError: no point could be triangulated, or the disk is full.
     """
     options = pycolmap.IncrementalPipelineOptions()
     options.triangulation.ignore_two_view_tracks = not two_view_tracks
     options.min_num_matches = 1  # of a pair; every match was checked
+    options.extract_colors = False  # of formats that COLMAP cannot read
     options.random_seed = seed
     options.triangulation.random_seed = seed
     pycolmap.set_random_seed(seed)
@@ -217,9 +221,10 @@ def triangulate(
         triangulated = pycolmap.triangulate_points(
             model, str(database_path), str(image_dir), str(output_dir), options=options
         )
-    except ValueError as error:  # pycolmap 3.13's way to say that no pair has enough matches
+    except (ValueError, RuntimeError) as error:
+        # pycolmap 3.13's way to say that no pair has enough matches
         if "LoadDatabase" not in str(error):
-            raise
+            raise colmap_error(database_path, error) from error
         triangulated = pycolmap.Reconstruction()
     if triangulated.num_points3D() == 0:
         raise ValueError(
@@ -227,4 +232,6 @@ def triangulate(
             "known poses: none is seen with enough parallax, or by enough images; match more "
             "pairs, or more keypoints."
         )
+    colour_points(triangulated, image_dir)
+    write_model(triangulated, output_dir)
     return triangulated

@@ -1,5 +1,6 @@
 """COLMAP's mappers, incremental and global, and its log. Works with pycolmap 3.13 to 4.2."""
 
+import logging
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,12 +9,18 @@ from typing import Any
 
 import pycolmap
 
+from featplug.colmap.colours import colour_points
+from featplug.colmap.database_rows import sqlite_reason
+from featplug.colmap.model_files import write_model
+from featplug.io.files import not_written
+
 _GLOG_FATAL = 3
+_logger = logging.getLogger(__name__)
 
 
 @contextmanager
 def log_to_file(path: Path) -> Iterator[None]:
-    """Send COLMAP's log to a file (appended) instead of the terminal."""
+    """Send COLMAP's log to a file (appended) instead of the terminal; none on a full disk."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     log = pycolmap.logging
@@ -28,12 +35,18 @@ def log_to_file(path: Path) -> Iterator[None]:
     finally:
         log.set_log_destination(log.INFO, "")  # closes and flushes the file
         log.logtostderr, log.alsologtostderr, log.stderrthreshold = before
-        with path.open("ab") as target:
-            # The logger adds time and process to the name it was given.
-            for part in sorted(path.parent.glob(f"{prefix.name}*")):
-                if not part.is_symlink():
-                    with part.open("rb") as source:
-                        shutil.copyfileobj(source, target)
+        # The logger adds time and process to the name it was given.
+        parts = sorted(path.parent.glob(f"{prefix.name}*"))
+        try:
+            with path.open("ab") as target:
+                for part in parts:
+                    if not part.is_symlink():
+                        with part.open("rb") as source:
+                            shutil.copyfileobj(source, target)
+        except OSError as error:  # a log that cannot be kept is no reason to fail
+            _logger.warning("%s is incomplete: %s.", path, error.strerror)
+        finally:
+            for part in parts:
                 part.unlink()
 
 
@@ -44,7 +57,7 @@ def incremental_mapping(
     seed: int,
     refine_intrinsics: bool = True,
     on_images: Callable[[int], Any] = lambda _: None,
-) -> pycolmap.Reconstruction:
+) -> dict[int, pycolmap.Reconstruction]:
     """Reconstruct image after image.
 
     Args:
@@ -56,10 +69,10 @@ def incremental_mapping(
         on_images: called with the number of images registered, two at first, then one by one.
 
     Returns:
-        The largest model.
+        All models by the numbers of their folders, the one with most images first.
 
     Raises:
-        ValueError: nothing was reconstructed.
+        ValueError: nothing was reconstructed, or the disk is full.
     """
     pipeline = pycolmap.IncrementalPipelineOptions()
     pipeline.random_seed = seed
@@ -68,16 +81,18 @@ def incremental_mapping(
     pycolmap.set_random_seed(seed)
     # Small scenes would otherwise be dropped where COLMAP tries more than one model.
     pipeline.min_model_size = min(pipeline.min_model_size, 3)
+    pipeline.extract_colors = False  # of formats that COLMAP cannot read
     output_dir.mkdir(parents=True, exist_ok=True)
-    models = pycolmap.incremental_mapping(
-        str(database_path),
-        str(image_dir),
-        str(output_dir),
-        options=pipeline,
-        initial_image_pair_callback=lambda: on_images(2),
-        next_image_callback=lambda: on_images(1),
-    )
-    return _largest(models)
+    with _explained(database_path):
+        models = pycolmap.incremental_mapping(
+            str(database_path),
+            str(image_dir),
+            str(output_dir),
+            options=pipeline,
+            initial_image_pair_callback=lambda: on_images(2),
+            next_image_callback=lambda: on_images(1),
+        )
+    return _finished(models, image_dir, output_dir)
 
 
 def require_global_mapping() -> None:
@@ -99,11 +114,11 @@ def global_mapping(
     output_dir: Path,
     seed: int,
     refine_intrinsics: bool = True,
-) -> pycolmap.Reconstruction:
-    """Reconstruct all images at once (GLOMAP); arguments as of :func:`incremental_mapping`.
+) -> dict[int, pycolmap.Reconstruction]:
+    """Reconstruct all images at once (GLOMAP), as :func:`incremental_mapping` does one by one.
 
     Raises:
-        ValueError: pycolmap is too old, or nothing was reconstructed.
+        ValueError: pycolmap is too old, nothing was reconstructed, or the disk is full.
     """
     require_global_mapping()
     pipeline = pycolmap.GlobalPipelineOptions()
@@ -112,17 +127,43 @@ def global_mapping(
     pipeline.mapper.bundle_adjustment.refine_extra_params = refine_intrinsics
     pycolmap.set_random_seed(seed)
     output_dir.mkdir(parents=True, exist_ok=True)
-    models = pycolmap.global_mapping(
-        str(database_path), str(image_dir), str(output_dir), options=pipeline
-    )
-    return _largest(models)
+    with _explained(database_path):
+        models = pycolmap.global_mapping(
+            str(database_path), str(image_dir), str(output_dir), options=pipeline
+        )
+    return _finished(models, image_dir, output_dir)
 
 
-def _largest(models: dict[int, pycolmap.Reconstruction]) -> pycolmap.Reconstruction:
-    best = max(models.values(), key=lambda m: m.num_reg_images(), default=None)
-    if best is None or best.num_reg_images() == 0 or best.num_points3D() == 0:
+def _finished(
+    models: dict[int, pycolmap.Reconstruction], image_dir: Path, output_dir: Path
+) -> dict[int, pycolmap.Reconstruction]:
+    """Colour the models, write them again, checked, and sort them."""
+    sizes = {number: (m.num_reg_images(), m.num_points3D()) for number, m in models.items()}
+    if not any(images and points for images, points in sizes.values()):
         raise ValueError(
             "COLMAP reconstructed nothing: it found no pair of images with enough matches and "
             "parallax to start from; colmap.log says more."
         )
-    return best
+    for number, model in models.items():
+        colour_points(model, image_dir)
+        write_model(model, output_dir / str(number))
+    return {number: models[number] for number in sorted(models, key=lambda n: -sizes[n][0])}
+
+
+@contextmanager
+def _explained(database_path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        raise colmap_error(database_path, error) from error
+
+
+def colmap_error(database_path: Path, error: Exception) -> ValueError:
+    """Return the error for one within COLMAP that ended its work on a database."""
+    reason = sqlite_reason(error)
+    if reason is not None:
+        return not_written(database_path, reason)
+    return ValueError(
+        f"COLMAP stopped while it reconstructed {database_path}, colmap.log next to it says where; "
+        "run the command again with another output folder."
+    )

@@ -99,9 +99,17 @@ METRICS: dict[str, Metric] = {
     ),
     "dense_points": Metric("points", "Points of multi-view stereo.", "higher", role="main"),
     # More is not better: some pairs and matches of these three fit by chance.
-    "verified_pairs": Metric("pairs", "Pairs with a two-view geometry.", role="main"),
+    "selected_pairs": Metric("pairs", "Pairs that were to be matched."),
+    "matched_pairs": Metric("pairs", "Pairs with at least one match."),
+    "verified_pairs": Metric(
+        "pairs",
+        "Pairs with a two-view geometry of 15 or more matches, which wrong ones reach by chance.",
+        role="main",
+    ),
+    "model_pairs": Metric(
+        "pairs", "Verified pairs of which a match is of two views of one 3D point.", role="main"
+    ),
     "inlier_matches": Metric("matches", "Matches of all two-view geometries.", role="main"),
-    "matched_pairs": Metric("pairs", "Pairs with matches."),
     "reference_images": Metric("images", "Images with a true pose.", title="images with true pose"),
     # matching
     "match_score": _fraction(

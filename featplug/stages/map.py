@@ -1,5 +1,6 @@
 """A database with verified pairs to a model, by COLMAP's mappers."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -9,7 +10,11 @@ import pycolmap
 from featplug.colmap.database import image_ids
 from featplug.colmap.mapping import global_mapping, incremental_mapping, log_to_file
 from featplug.colmap.model_files import export_ply, write_model
+from featplug.metrics.poses import model_poses
 from featplug.utils.progress import progress_bar
+
+MODELS = "colmap_models"
+"""Folder of all models that COLMAP made, in the output folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,9 +29,34 @@ class MapOptions:
     """Seed of RANSAC."""
 
 
+@dataclass(frozen=True)
+class MappedModel:
+    """One of the models that COLMAP made."""
+
+    path: str
+    """Folder of the model in the output folder."""
+    images: list[str]
+    """Names of the registered images."""
+    num_points: int
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """What COLMAP made of a database."""
+
+    model: pycolmap.Reconstruction
+    """The model with most images."""
+    models: list[MappedModel]
+    """All models, the one with most images first."""
+
+    def not_registered(self, names: Iterable[str]) -> list[str]:
+        """Return those of the images that no model has."""
+        return sorted(set(names).difference(*(model.images for model in self.models)))
+
+
 def map_images(
     database: Path, image_dir: Path, output_dir: Path, options: MapOptions, progress: bool = False
-) -> pycolmap.Reconstruction:
+) -> Mapping:
     """Reconstruct the images of a database.
 
     Args:
@@ -37,20 +67,24 @@ def map_images(
         options: how.
         progress: show a bar.
 
-    Returns:
-        The largest model, which was written.
-
     Raises:
-        ValueError: nothing could be reconstructed.
+        ValueError: nothing could be reconstructed, or the disk is full.
     """
-    work = database, image_dir, output_dir / "colmap_models", options.seed
+    work = database, image_dir, output_dir / MODELS, options.seed
     with log_to_file(output_dir / "colmap.log"):
         if options.mapper == "global":
-            model = global_mapping(*work, options.refine_intrinsics)
+            models = global_mapping(*work, options.refine_intrinsics)
         else:
             num_images = len(image_ids(database))
             with progress_bar(None, "map", num_images, "image", progress) as bar:
-                model = incremental_mapping(*work, options.refine_intrinsics, bar.update)
+                models = incremental_mapping(*work, options.refine_intrinsics, bar.update)
+    model = next(iter(models.values()))
     write_model(model, output_dir / "model")
     export_ply(model, output_dir / "points.ply")
-    return model
+    return Mapping(
+        model,
+        [
+            MappedModel(f"{MODELS}/{number}", sorted(model_poses(made)), made.num_points3D())
+            for number, made in models.items()
+        ],
+    )

@@ -66,7 +66,7 @@ def test_the_synthetic_scene_comes_out_exact(
     if mapper == "global" and not hasattr(pycolmap, "global_mapping"):
         pytest.skip("this pycolmap has no global mapper")
     map_ = global_mapping if mapper == "global" else incremental_mapping
-    model = map_(database, synthetic_scene.images, tmp_path, 0, refine_intrinsics=False)
+    (model,) = map_(database, synthetic_scene.images, tmp_path, 0, refine_intrinsics=False).values()
     statistics = reconstruction_statistics(model)
     assert statistics.num_registered == 6
     assert statistics.num_points > 250

@@ -18,8 +18,13 @@ def test_a_database_is_verified_and_mapped(synthetic_scene: SyntheticScene, tmp_
         database, scene.images, scene.names, scene.features, scene.matches, pairs, VerifyOptions()
     )
     assert verified.num_verified_pairs == verified.num_matched_pairs == len(pairs)
-    model = map_images(database, scene.images, tmp_path, MapOptions())
+    mapped = map_images(database, scene.images, tmp_path, MapOptions())
+    model = mapped.model
     assert model.num_reg_images() == len(scene.names)
     assert read_model(tmp_path / "model").num_points3D() == model.num_points3D() > 0
+    (listed,) = mapped.models
+    assert (listed.path, listed.images) == ("colmap_models/0", scene.names)
+    assert listed.num_points == read_model(tmp_path / listed.path).num_points3D()
+    assert mapped.not_registered([*scene.names, "x.jpg"]) == ["x.jpg"]
     assert (tmp_path / "points.ply").is_file()
     assert (tmp_path / "colmap.log").stat().st_size > 0

@@ -133,9 +133,9 @@ def test_the_database_is_reconstructed_and_its_inliers_come_back(
     transfer = export_database(
         database, scene.features, scene.images, scene.matches, options=options
     )
-    model = incremental_mapping(
+    (model,) = incremental_mapping(
         database, scene.images, tmp_path / "sfm", 0, refine_intrinsics=False
-    )
+    ).values()
     assert reconstruction_statistics(model).mean_reprojection_error < 0.01
     features, matches = tmp_path / "feats.h5", tmp_path / "matches.h5"
     import_database(database, ImportFiles(features, matches), inliers=True)

@@ -1,0 +1,103 @@
+"""Several models of one scene, images in none, and photographs that COLMAP cannot read."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from featplug.colmap.model_files import read_model
+from featplug.io.artifact import Provenance
+from featplug.io.pair_lists import write_pairs
+from featplug.io.store import MatchReader, MatchWriter
+from pipelines.run import FeatureOptions
+from pipelines.sfm import SfmOptions, reconstruct, summary
+from tests.scenes.synthetic import SyntheticScene, write_synthetic_scene
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> SyntheticScene:
+    return write_synthetic_scene(tmp_path_factory.mktemp("two") / "scene", num_images=11)
+
+
+@pytest.fixture(scope="module")
+def results(
+    scene: SyntheticScene, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, Any], Path]:
+    """Six images and four that share no match with them; the last one matches nothing."""
+    folder = tmp_path_factory.mktemp("parts")
+    parts = scene.names[:6], scene.names[6:10]
+    pairs = list(combinations(scene.names, 2))
+    with (
+        MatchReader(scene.matches) as right,
+        MatchWriter(folder / "matches.h5", Provenance("matches", {})) as writer,
+    ):
+        for name0, name1 in pairs:
+            indices, _ = right.read(name0, name1)
+            if not any(name0 in part and name1 in part for part in parts):
+                # Seven matches of two pairs that have nothing else: too few for a geometry.
+                is_first = name0 == scene.names[0] and name1 in scene.names[6:8]
+                indices = indices[: 7 * is_first]
+            matches0 = np.full(400, -1)
+            matches0[indices[:, 0]] = indices[:, 1]
+            writer.write(name0, name1, matches0, np.ones(400), 400)
+    write_pairs(folder / "pairs.txt", pairs)
+    options = SfmOptions(
+        scene.images,
+        pairs=str(folder / "pairs.txt"),
+        matcher="NN-mutual",
+        matches=folder / "matches.h5",
+        outputs=folder / "outputs",
+        extraction=FeatureOptions(features=scene.features),
+    )
+    return reconstruct(options), folder / "outputs"
+
+
+def test_all_models_are_listed_with_their_images(
+    scene: SyntheticScene, results: tuple[dict[str, Any], Path]
+) -> None:
+    record, outputs = results
+    assert [model["images"] for model in record["models"]] == [scene.names[:6], scene.names[6:10]]
+    for model in record["models"]:
+        written = read_model(outputs / model["path"])
+        assert written.num_reg_images() == len(model["images"])
+        assert written.num_points3D() == model["points"] > 100
+    assert read_model(outputs / "model").num_reg_images() == 6
+    assert record["data"]["not_registered"] == scene.names[10:]
+    text = summary(record, outputs)
+    assert f"in another model, {record['models'][1]['path']} (4 images, " in text
+    assert ", ".join(scene.names[6:10]) in text
+    assert f"not registered: {scene.names[10]} has no matches" in text
+
+
+def test_pairs_are_counted_by_what_became_of_them(results: tuple[dict[str, Any], Path]) -> None:
+    record, outputs = results
+    metrics = {name: entry["value"] for name, entry in record["metrics"].items()}
+    assert metrics["selected_pairs"] == 55
+    assert metrics["matched_pairs"] == 15 + 6 + 2
+    assert metrics["verified_pairs"] == 15 + 6
+    assert metrics["model_pairs"] == 15
+    assert record["verified_pairs_by_inliers"]["300 or more"] > 15
+    assert sum(record["verified_pairs_by_inliers"].values()) == 21
+    assert "32 of 55 pairs have no matches" in summary(record, outputs)
+
+
+def test_photographs_that_colmap_cannot_read_are_reconstructed(
+    room_corner: Path, tmp_path: Path
+) -> None:
+    photographs = sorted((room_corner / "images").iterdir())
+    forms = (".webp", "WEBP"), (".avif", "AVIF"), (".jpg", "WEBP"), (".jpg", "JPEG")
+    images = tmp_path / "images"
+    images.mkdir()
+    for path, (suffix, form) in zip(photographs, [*forms, *forms], strict=False):
+        Image.open(path).save(images / f"{path.stem}{suffix}", form, quality=95)
+    record = reconstruct(SfmOptions(images, outputs=tmp_path / "outputs"))
+    assert record["metrics"]["registered_images"]["value"] == len(photographs) == 6
+    assert record["data"]["skipped"] == {}
+    model = read_model(tmp_path / "outputs" / "model")
+    colours = np.array([point.color for point in model.points3D.values()])
+    assert (colours.max(1) > 0).mean() > 0.95
