@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pycolmap
 
+from featplug.colmap.database_files import JOURNALS
 from featplug.io.files import flush, not_written
 
-_LOGS = "-wal", "-shm", "-journal"
-"""Endings of the files that SQLite may leave next to a database."""
 _COUNTS = {
     "images": "SELECT COUNT(*), 0, 0, 0 FROM images",
     "keypoints": (
@@ -56,7 +55,7 @@ def open_database(path: Path) -> Iterator[pycolmap.Database]:
 
 def remove_database(path: Path) -> None:
     """Remove a database and the logs that a killed run left, which a new one would take for its."""
-    for name in (path.name, *(path.name + ending for ending in _LOGS)):
+    for name in (path.name, *(path.name + ending for ending in JOURNALS)):
         path.with_name(name).unlink(missing_ok=True)
 
 

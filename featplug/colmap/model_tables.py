@@ -308,7 +308,7 @@ def _check_observed(tables: ModelTables, sorted_ids: np.ndarray) -> None:
 
 
 def _check_tracks(tables: ModelTables) -> None:
-    """Check that track elements are keypoints, none of which has another point."""
+    """Check that track elements are keypoints that have their point, as COLMAP's ``IsValid``."""
     path, points = tables.file("points3D"), tables.points
     images = sorted(tables.images, key=lambda image: image.image_id)
     counts = np.array([len(image.observations) for image in images], np.int64)
@@ -331,14 +331,9 @@ def _check_tracks(tables: ModelTables) -> None:
     if not len(owners):
         return
     flat = (np.cumsum(counts) - counts)[places] + keypoints
-    seen = np.concatenate([image.observations["point"] for image in images])
-    found = seen[flat]
-    is_unset = found == NO_POINT
-    # pycolmap gives a keypoint without a point the first one whose track has it.
-    seen[flat[is_unset]] = owners[is_unset]
-    found = seen[flat]
-    if (found != owners).any():
-        raise wrong(found != owners, "sees another point")
+    is_other = np.concatenate([image.observations["point"] for image in images])[flat] != owners
+    if is_other.any():
+        raise wrong(is_other, "has no point, or another one")
 
 
 class _Places:

@@ -5,7 +5,9 @@ a hang or a memory bomb ends the trial alone.
 """
 
 import os
+import random
 import signal
+import struct
 import sys
 import tempfile
 import time
@@ -134,6 +136,47 @@ def flip_bit(path: Path, bit: int) -> None:
         byte = file.read(1)[0]
         file.seek(bit // 8)
         file.write(bytes([byte ^ 1 << bit % 8]))
+
+
+def damage(path: Path, rng: random.Random) -> str:
+    """Damage a file in one of the ways of disks, networks and editors; return which."""
+    content = bytearray(path.read_bytes())
+    size = len(content)
+    at, length = rng.randrange(max(1, size)), rng.choice((1, 4, 8, 64, 512))
+    kind = rng.choice(("flip", "flips", "cut", "zero", "insert", "remove", "repeat", "number"))
+    if kind in ("flip", "flips"):
+        for _ in range(1 if kind == "flip" else 8):
+            content[rng.randrange(size)] ^= 1 << rng.randrange(8)
+    elif kind == "cut":
+        del content[at:]
+    elif kind == "zero":
+        content[at : at + length] = bytes(len(content[at : at + length]))
+    elif kind == "insert":
+        content[at:at] = rng.randbytes(length)
+    elif kind == "remove":
+        del content[at : at + length]
+    elif kind == "repeat":
+        content[at:at] = content[at : at + length]
+    else:
+        extreme = struct.pack(*rng.choice(_EXTREMES))
+        at = rng.randrange(0, max(1, size - 8), 4)
+        content[at : at + len(extreme)] = extreme
+    path.write_bytes(content)
+    return f"{kind} at {at} of {path.name}"
+
+
+_EXTREMES: list[tuple[str, float]] = [
+    ("<i", -1),
+    ("<I", 2**31),
+    ("<I", 2_000_000_000),
+    ("<Q", 2**63 - 1),
+    ("<Q", 2**64 - 1),
+    ("<Q", 2**28),
+    ("<d", float("nan")),
+    ("<d", float("inf")),
+    ("<d", 1e300),
+    ("<d", -1e-300),
+]
 
 
 def command(*words: str | Path) -> Callable[[], None]:
