@@ -105,6 +105,9 @@ def localize(options: LocalizeOptions, progress: bool = False) -> dict[str, Any]
     if not queries:
         why = skipped[task.queries[0].name]
         raise ValueError(f"None of the queries can be used; the first: {why}")
+    if not database and (unusable := [name for name in cameras if name not in asked]):
+        why = skipped[unusable[0]]
+        raise ValueError(f"None of the database images can be used; the first: {why}")
     leave_config(options)
     remove_old_results(outputs, task.conditions, PICTURE)
     with stages.recorder.stage("pairs"):
@@ -292,7 +295,9 @@ def run(options: LocalizeOptions, check: bool) -> None:
     for remedy in dict.fromkeys(problem.remedy for problem in problems):
         print(f"Where to get {remedy}.")
     if problems:
-        raise ValueError(f"{dataset.root} has {len(problems)} missing or damaged files.")
+        use = "cannot be used" if any(problem.stops for problem in problems) else "can be used"
+        without = "" if use == "cannot be used" else ", but a run leaves out what is listed above"
+        raise ValueError(f"{dataset.root} {use}{without}: {len(problems)} problems.")
     print(f"{dataset.root} is complete.")
 
 

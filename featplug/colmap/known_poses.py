@@ -179,8 +179,8 @@ def check_matches(
     if num_inliers <= _CHANCE_INLIER_RATIO * num_matches:
         raise ValueError(
             f"Only {num_inliers} of {num_matches} matches of {num_matched} pairs fit the known "
-            "poses, which wrong matches do by chance: the reference model is of other images, or "
-            "its poses or cameras are wrong."
+            "poses, which wrong matches do by chance: the poses or cameras of the reference model "
+            "are wrong or of other images, or the matches are."
         )
     return PosedCheckSummary(num_matched, num_verified, num_matches, num_inliers)
 

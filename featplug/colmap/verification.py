@@ -104,6 +104,11 @@ def verify_matches(
             num_inliers.append(len(geometry.inlier_matches))
     check_rows(database_path, "two_view_geometries", num_matched, sum(num_inliers))
     summary = VerificationSummary(len(id_pairs), num_matched, tuple(n for n in num_inliers if n))
+    if num_matched == 0:
+        raise ValueError(
+            f"None of the {len(id_pairs)} pairs has a match; choose pairs of photographs that "
+            "overlap, or another feature or matcher."
+        )
     if summary.num_verified_pairs == 0:
         raise ValueError(
             f"None of the {summary.num_matched_pairs} matched pairs shows two views of one scene: "

@@ -185,8 +185,8 @@ def _format_of(file: BinaryIO, path: Path) -> ImageFormat:
             return kind
     names = ", ".join(kind.name for kind in IMAGE_FORMATS)
     raise ImageFileError(
-        f"Cannot read {path}: its contents are of none of the formats {names}; convert it to JPEG "
-        "or PNG."
+        f"Cannot read {path}: its contents are of none of the formats {names}; if it is an image, "
+        "convert it to JPEG or PNG, else remove it."
     )
 
 

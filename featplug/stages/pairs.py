@@ -84,9 +84,10 @@ def covisible(model: pycolmap.Reconstruction, num: int) -> list[Pair]:
 
     pairs = best_pairs(names, names, num_shared, num)
     if not pairs:
+        remedy = "triangulate it first" if not model.points3D else "choose pairs in another way"
         raise ValueError(
-            f"No two of the {len(names)} images of the model observe the same point; triangulate "
-            "it first."
+            f"No two of the {len(names)} images of the model observe the same of its "
+            f"{len(model.points3D)} points; {remedy}."
         )
     return pairs
 

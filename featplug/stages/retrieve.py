@@ -6,7 +6,7 @@ as safetensors next to the descriptors, since hloc takes every group of the file
 """
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -277,11 +277,11 @@ def pairs_from_retrieval(
         for file in files:
             _check_alike(query_file, file)
         names = query_file.names()
-        queries = names if queries is None else _present(queries, set(names), descriptors)
+        given = names if queries is None else queries
+        queries = _present("query", given, dict.fromkeys(names), descriptors)
         file_of = {name: file for file in files for name in file.names()}
-        if database is None:
-            database = list(file_of)
-        database = _present(database, file_of.keys(), *database_descriptors)
+        given = list(file_of) if database is None else database
+        database = _present("database", given, file_of, *database_descriptors)
         vectors = [file_of[name].read([name]) for name in database]
         if len({vector.shape for vector in vectors}) > 1:
             raise ValueError(
@@ -349,7 +349,9 @@ def _listed(names: Sequence[str], image_list: Path | Sequence[str] | None) -> li
     return list(dict.fromkeys(map(checked_name, image_list)))
 
 
-def _present(names: Sequence[str], known: Collection[str], *files: Path) -> list[str]:
+def _present(
+    role: str, names: Sequence[str], known: Mapping[str, object], *files: Path
+) -> list[str]:
     missing = [name for name in names if name not in known]
     where = " nor in ".join(map(str, files))
     if missing:
@@ -357,8 +359,13 @@ def _present(names: Sequence[str], known: Collection[str], *files: Path) -> list
         raise ValueError(
             f"There is no global descriptor of {missing[0]!r}{more} in {where}; compute it."
         )
-    if not names:
+    if not known:
         raise ValueError(f"There are no global descriptors in {where}; compute them first.")
+    if not names:
+        raise ValueError(
+            f"There are no {role} images to pair; choose some of those in {where}, such as "
+            f"{next(iter(known))!r}."
+        )
     return list(names)
 
 

@@ -196,7 +196,7 @@ class ModelDataset(LocalizationDataset):
             try:
                 cameras |= read()
             except (OSError, ValueError) as error:
-                problems.append(FileProblem(str(error), source))
+                problems.append(FileProblem(str(error), source, stops=True))
 
         def check(name: str) -> str | None:
             path = self.image_dir / name
@@ -252,11 +252,13 @@ class ScanDataset(LocalizationDataset):
 
 @dataclass(frozen=True)
 class FileProblem:
-    """A file that is missing or damaged."""
+    """A file that is missing, damaged, or not as the others say."""
 
     reason: str
     remedy: str
     """Address of the file."""
+    stops: bool = False
+    """Whether no run is possible without the file; others are left out of a run."""
 
 
 def image_problem(path: Path, camera: pycolmap.Camera | None) -> str | None:

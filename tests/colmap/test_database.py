@@ -163,6 +163,8 @@ def test_pairs_without_geometry_end_in_a_reason(
     create_database(database, synthetic_scene.images, list(pairs[0]), CameraOptions("single"))
     with FeatureReader(synthetic_scene.features) as features:
         import_features(database, features)
+    with pytest.raises(ValueError, match="None of the 1 pairs has a match; choose"):
+        verify_matches(database, pairs, seed=0)
     with MatchReader(matches) as reader:
         assert import_matches(database, pairs, reader) == 1
     with pytest.raises(ValueError, match="None of the 1 matched pairs shows two views"):

@@ -262,6 +262,10 @@ def test_why_nothing_can_be_localized_is_told(
     (dataset / "images_upright" / "db" / "00.png").unlink()
     with pytest.raises(ValueError, match=f"of the queries can be used; the first: .*/{first}"):
         localize(reusing(outputs, dataset, folder))
+    dataset = Path(shutil.copytree(aachen_room, tmp_path / "without"))
+    shutil.rmtree(dataset / "images_upright" / "db")
+    with pytest.raises(ValueError, match=r"the database images can be used; .*/db/00\.png"):
+        localize(reusing(outputs, dataset, folder))
 
 
 def test_the_command_ends_with_one_line_and_exit_code_2(

@@ -91,7 +91,11 @@ def test_covisible_without_points_is_an_error(partial_model: pycolmap.Reconstruc
     model = pycolmap.Reconstruction(partial_model)
     for point_id in list(model.points3D):
         model.delete_point3D(point_id)
-    with pytest.raises(ValueError, match="No two of the 9 images"):
+    with pytest.raises(ValueError, match=r"No two of the 9 images.* 0 points; triangulate it"):
+        covisible(model, 5)
+    alone = model.images[1]
+    model.add_point3D([0, 0, 1], pycolmap.Track([pycolmap.TrackElement(alone.image_id, 0)]))
+    with pytest.raises(ValueError, match=r"No two of the 9 images.* 1 points; choose pairs"):
         covisible(model, 5)
     with pytest.raises(ValueError, match="must be at least 1, not 0"):
         covisible(partial_model, 0)

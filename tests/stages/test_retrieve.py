@@ -254,6 +254,9 @@ def test_bad_requests_are_told(features: Path, tmp_path: Path) -> None:
         pairs_from_retrieval(path, 1, ["x", "y", "db/a"])
     with pytest.raises(ValueError, match=r"no global descriptors in .*feats\.h5; compute"):
         pairs_from_retrieval(features, 1)
+    for images, role in ((([], None), "query"), ((None, []), "database")):
+        with pytest.raises(ValueError, match=rf"no {role} images to pair; choose .*global\.h5"):
+            pairs_from_retrieval(path, 1, *images)
     with pytest.raises(FileNotFoundError, match=r"no file .*gone\.h5"):
         pairs_from_retrieval(tmp_path / "gone.h5", 1)
     with pytest.raises(ValueError, match="num_matched must be at least 1"):
