@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from featplug.base import Extractor, autocast, choose_device
-from featplug.io.images import DEFAULT_PREPROCESSING, preprocess, read_image, to_uint8
+from featplug.io.images import DEFAULT_PREPROCESSING, preprocess, read_and_preprocess, to_uint8
 from featplug.methods import (
     Conf,
     build_extractor,
@@ -129,13 +129,14 @@ class Feature:
             FileNotFoundError: no such file exists.
             ValueError: the file cannot be used, or the array has another form.
         """
-        grayscale = bool(self.preprocessing["grayscale"])
         if isinstance(image, str | Path):
-            pixels = read_image(Path(image), grayscale)
+            pixels, planes, size = read_and_preprocess(Path(image), self.preprocessing)
         else:
-            pixels = _pixels(image, grayscale)
-        size = (pixels.shape[1], pixels.shape[0])
-        return self.extract_preprocessed(preprocess(pixels, self.preprocessing), size, pixels)
+            pixels = _pixels(image, bool(self.preprocessing["grayscale"]))
+            size = (pixels.shape[1], pixels.shape[0])
+            planes = preprocess(pixels, self.preprocessing)
+        is_whole = (pixels.shape[1], pixels.shape[0]) == size
+        return self.extract_preprocessed(planes, size, pixels if is_whole else None)
 
     def extract_preprocessed(
         self, pixels: np.ndarray, original_size: tuple[int, int], image: np.ndarray | None = None

@@ -182,6 +182,7 @@ class Stages:
             self.options.output_dir,
             list(dict.fromkeys([*queries, *database])),
             overwrite=extraction.overwrite,
+            max_megapixels=extraction.max_megapixels,
             features=features.path,
             database=database,
             database_may_change=True,  # one more image is no reason to describe all again

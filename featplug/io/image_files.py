@@ -6,6 +6,7 @@ names the file.
 """
 
 import math
+import os
 import re
 import stat
 from collections.abc import Iterator
@@ -18,6 +19,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
+
+# Blocks of less than 32 MiB would be kept by the C library, a pool of them for each thread.
+Image.core.set_block_size(max(Image.core.get_block_size(), 64 * 2**20))
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,10 @@ class ImageFormat:
     """Pattern of the first bytes of a file."""
     plugin: str
     """Module that registers the decoder."""
+    memory: float = 1.0
+    """Peak of memory while decoding, relative to that of a baseline JPEG (measured)."""
+    max_mib: int = 512
+    """Largest file: some decoders read all of it at once."""
     remedy: str = ""
     """Command that installs the decoder where it is no part of Pillow."""
 
@@ -39,17 +48,54 @@ _HEIF = "pip install 'featplug[heif]'"
 
 IMAGE_FORMATS = (
     ImageFormat("JPEG", (".jpg", ".jpeg"), rb"\xff\xd8\xff", "PIL.JpegImagePlugin"),
-    ImageFormat("PNG", (".png",), rb"\x89PNG\r\n\x1a\n", "PIL.PngImagePlugin"),
-    ImageFormat("TIFF", (".tif", ".tiff"), rb"II[*+]\0|MM\0[*+]", "PIL.TiffImagePlugin"),
-    ImageFormat("WEBP", (".webp",), rb"RIFF....WEBP", "PIL.WebPImagePlugin"),
-    ImageFormat("BMP", (".bmp",), rb"BM", "PIL.BmpImagePlugin"),
-    ImageFormat("PPM", (".pgm", ".pnm", ".ppm"), rb"P[1-6]\s", "PIL.PpmImagePlugin"),
-    ImageFormat("AVIF", (".avif",), rb"....ftyp.{,48}avi[fs]", "PIL.AvifImagePlugin", _HEIF),
-    ImageFormat("HEIF", (".heic", ".heif"), rb"....ftyp(he|mif|msf)", "pillow_heif", _HEIF),
+    ImageFormat("PNG", (".png",), rb"\x89PNG\r\n\x1a\n", "PIL.PngImagePlugin", max_mib=1024),
+    ImageFormat(
+        "TIFF", (".tif", ".tiff"), rb"II[*+]\0|MM\0[*+]", "PIL.TiffImagePlugin", max_mib=1024
+    ),
+    ImageFormat("WEBP", (".webp",), rb"RIFF....WEBP", "PIL.WebPImagePlugin", memory=2.25),
+    ImageFormat("BMP", (".bmp",), rb"BM", "PIL.BmpImagePlugin", max_mib=1024),
+    ImageFormat("PPM", (".pgm", ".pnm", ".ppm"), rb"P[1-6]\s", "PIL.PpmImagePlugin", max_mib=1024),
+    ImageFormat(
+        "AVIF",
+        (".avif",),
+        rb"....ftyp.{,48}avi[fs]",
+        "PIL.AvifImagePlugin",
+        memory=1.25,
+        remedy=_HEIF,
+    ),
+    ImageFormat(
+        "HEIF",
+        (".heic", ".heif"),
+        rb"....ftyp(he|mif|msf)",
+        "pillow_heif",
+        memory=1.25,
+        remedy=_HEIF,
+    ),
 )
 IMAGE_SUFFIXES = frozenset(suffix for kind in IMAGE_FORMATS for suffix in kind.suffixes)
+OTHER_SUFFIXES = frozenset(
+    {
+        ".3fr",
+        ".arw",
+        ".cr2",
+        ".cr3",
+        ".dng",
+        ".erf",
+        ".exr",
+        ".gif",
+        ".iiq",
+        ".j2k",
+        ".jfif",
+        ".jp2",
+    }
+    | {".jxl", ".nef", ".nrw", ".orf", ".pef", ".psd", ".raf", ".raw", ".rw2", ".srw", ".x3f"}
+)
+"""Photographs of formats that are not read."""
 
 _SIGNATURE_BYTES = 64
+_BYTES_PER_PIXEL = 7.5
+"""Peak of memory while a baseline JPEG is decoded (measured)."""
+_START_OF_SCAN = 0xDA
 EXIF_IFD = 0x8769
 MAKE, MODEL, FOCAL_LENGTH = 0x010F, 0x0110, 0x920A
 _FOCAL_LENGTH_IN_35MM_FILM, _FOCAL_PLANE_X_RESOLUTION, _FOCAL_PLANE_UNIT = 0xA405, 0xA20E, 0xA210
@@ -116,7 +162,45 @@ def read_image_header(path: Path) -> ImageHeader:
         ValueError: it is no image that can be read.
     """
     with open_image(Path(path)) as image:
-        return ImageHeader(image.size, image.format or "", image.mode, _exif_camera(image))
+        return ImageHeader(image.size, format_of(image).name, image.mode, _exif_camera(image))
+
+
+def format_of(image: Image.Image) -> ImageFormat:
+    """Return the format of an opened image."""
+    name = "JPEG" if image.format == "MPO" else image.format  # several JPEGs in one file
+    return next(kind for kind in IMAGE_FORMATS if kind.name == name)
+
+
+def decoding_cost(image: Image.Image, stored_size: tuple[int, int]) -> float:
+    """Return the memory to decode an opened image, in megapixels of a JPEG that takes the same.
+
+    Args:
+        image: the image, which may be set to be reduced while it is decoded.
+        stored_size: (width, height) as stored.
+    """
+    megapixels = math.prod(image.size) / 1e6
+    cost = format_of(image).memory * megapixels
+    if isinstance(image, JpegImageFile) and _keeps_coefficients(image):
+        areas = [across * down for _, across, down, _ in image.layer]
+        kept_bytes = 2 * sum(areas) / max(areas) * math.prod(stored_size) / 1e6
+        cost = max(cost, (kept_bytes + 4 * megapixels) / _BYTES_PER_PIXEL)
+    return cost
+
+
+def _keeps_coefficients(image: JpegImageFile) -> bool:
+    """Return whether the decoder has to keep all coefficients of a JPEG.
+
+    It does for progressive ones and others whose channels are not in one scan.
+    """
+    if (file := image.fp) is None:
+        return True
+    file.seek(2)
+    while (segment := file.read(4)).startswith(b"\xff"):
+        marker, size = segment[1], int.from_bytes(segment[2:], "big")
+        if marker == _START_OF_SCAN:
+            return bool(image.info.get("progressive")) or file.read(1)[0] < image.layers
+        file.seek(size - 2, os.SEEK_CUR)
+    return True
 
 
 def check_regular_file(path: Path) -> None:
@@ -156,7 +240,9 @@ def open_image(path: Path, content: bytes | None = None) -> Iterator[Image.Image
         if content is None:
             check_regular_file(path)
         with BytesIO(content) if content is not None else path.open("rb") as file:
-            image = _decoder(_format_of(file, path), path)(file, None)
+            image = _decoder(_recognized(file, path), path)(file, None)
+            if min(image.size) < 1:
+                raise ImageFileError(f"Cannot read {path}: it has no pixels; copy it again.")
             with image:
                 yield image
     except (FileNotFoundError, ImageFileError):
@@ -167,21 +253,35 @@ def open_image(path: Path, content: bytes | None = None) -> Iterator[Image.Image
         reason = error.strerror or str(error)
         raise ImageFileError(_damaged(path, reason)) from error
     except Exception as error:  # decoders raise all kinds for damaged files
-        raise ImageFileError(_damaged(path, f"{type(error).__name__}: {error}")) from error
+        raise ImageFileError(_damaged(path, described(error))) from error
+
+
+def described(error: Exception) -> str:
+    """Return the first line of an exception's message, with its kind where that tells something."""
+    line = next(iter(str(error).splitlines()), "")[:200]
+    if line and isinstance(error, ValueError | RuntimeError):
+        return line
+    return f"{type(error).__name__}: {line}".rstrip(": ")
 
 
 def _damaged(path: Path, reason: str) -> str:
-    reason = " ".join(reason.split())[:200]
     return f"Cannot read {path} ({reason}): it is damaged or incomplete; copy it again."
 
 
-def _format_of(file: BinaryIO, path: Path) -> ImageFormat:
+def _recognized(file: BinaryIO, path: Path) -> ImageFormat:
+    """Return the format of a file by its first bytes."""
     start = file.read(_SIGNATURE_BYTES)
+    size = file.seek(0, os.SEEK_END)
     file.seek(0)
     if not start:
         raise ImageFileError(f"Cannot read {path}: it is empty; copy it again.")
     for kind in IMAGE_FORMATS:
         if re.match(kind.signature, start, re.DOTALL):
+            if size > kind.max_mib * 2**20:
+                raise ImageFileError(
+                    f"Cannot read {path}: it has {size / 2**20:.0f} MiB, and {kind.name} files are "
+                    f"read up to {kind.max_mib} MiB; reduce the photograph, or save it as JPEG."
+                )
             return kind
     names = ", ".join(kind.name for kind in IMAGE_FORMATS)
     raise ImageFileError(

@@ -4,26 +4,37 @@ Pixels are taken as stored: an EXIF orientation is ignored, as hloc does, so tha
 cameras and ground truth mean the same grid. Resizing follows hloc's preprocessing conf.
 """
 
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 from torch import Tensor
 
-from featplug.io.artifact import read_fingerprinted
+from featplug.io.artifact import file_fingerprint, read_fingerprinted
 from featplug.io.image_files import (
     IMAGE_SUFFIXES,
+    OTHER_SUFFIXES,
+    ImageFileError,
     check_regular_file,
+    decoding_cost,
+    described,
+    format_of,
     open_image,
     read_image_header,
 )
 from featplug.io.names import checked_name
-from featplug.utils.parallel import map_ahead
+from featplug.utils.parallel import Budget, map_ahead
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_PREPROCESSING: dict[str, Any] = {
     "grayscale": False,
@@ -33,6 +44,15 @@ DEFAULT_PREPROCESSING: dict[str, Any] = {
     "interpolation": "cv2_area",
 }
 """hloc's preprocessing conf, with one limit more."""
+
+MAX_MEGAPIXELS = 160.0
+"""Limit of decoding, above the cameras of today but for phones of 200 megapixels, whose JPEGs are
+reduced while they are decoded. One image of 160 takes 1.2 GB (measured)."""
+
+_ROWS_AT_ONCE = 256
+_LARGE_FILE_BYTES = 32 * 2**20
+"""Larger files are not held in memory while they are decoded."""
+_decoding_memory = Budget()
 
 _USABLE_MODES = frozenset(
     {"RGB", "RGBA", "RGBX", "RGBa", "P", "PA", "CMYK", "YCbCr", "LAB", "HSV", "1", "L", "LA", "La"}
@@ -63,7 +83,8 @@ class UnreadableImage:
 def list_images(image_dir: Path) -> list[str]:
     """List the photographs below a folder, at any depth, sorted.
 
-    Hidden files and folders are passed over.
+    Hidden files and folders are passed over, and photographs of formats that are not read, which
+    are logged.
 
     Returns:
         Names relative to ``image_dir``, with ``/`` between folders.
@@ -75,7 +96,8 @@ def list_images(image_dir: Path) -> list[str]:
     image_dir = Path(image_dir)
     if not image_dir.is_dir():
         raise FileNotFoundError(f"There is no image folder {image_dir}.")
-    names = []
+    names: list[str] = []
+    others: list[str] = []
     visited = set()
     for folder, subfolders, files in os.walk(image_dir, followlinks=True):
         # A link to a parent folder would make the walk endless.
@@ -85,18 +107,37 @@ def list_images(image_dir: Path) -> list[str]:
             continue
         visited.add(real)
         for file in files:
-            if not file.startswith(".") and Path(file).suffix.lower() in IMAGE_SUFFIXES:
-                names.append((Path(folder) / file).relative_to(image_dir).as_posix())
+            suffix = Path(file).suffix.lower()
+            if not file.startswith(".") and suffix in IMAGE_SUFFIXES | OTHER_SUFFIXES:
+                name = (Path(folder) / file).relative_to(image_dir).as_posix()
+                (names if suffix in IMAGE_SUFFIXES else others).append(name)
+    passed_over = (
+        f"{image_dir}: {len(others)} photographs are of formats that are not read, the first is "
+        f"{min(others)}; convert them to JPEG."
+        if others
+        else ""
+    )
     if not names:
         suffixes = " ".join(sorted(IMAGE_SUFFIXES))
-        raise ValueError(f"There are no images in {image_dir} (looked for {suffixes}).")
+        raise ValueError(
+            f"There are no images in {image_dir} (looked for {suffixes}). {passed_over}".rstrip()
+        )
+    if passed_over:
+        _warn_once(passed_over)
     names.sort()
     for name in names:
         checked_name(name)
     return names
 
 
-def read_image(path: Path, grayscale: bool = False) -> np.ndarray:
+@cache
+def _warn_once(text: str) -> None:
+    logger.warning(text)
+
+
+def read_image(
+    path: Path, grayscale: bool = False, max_megapixels: float = MAX_MEGAPIXELS
+) -> np.ndarray:
     """Read one image as 8 bits per channel, pixels as stored.
 
     Alpha is dropped, CMYK and palettes are converted, 16-bit grey is scaled to 8 bits.
@@ -106,27 +147,98 @@ def read_image(path: Path, grayscale: bool = False) -> np.ndarray:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is truncated, is no image, or has pixels without a known range.
+        ValueError: the file is truncated, is no image, has pixels without a known range, or takes
+            more memory to decode than a JPEG of that many megapixels.
     """
-    return _decode(Path(path), grayscale)
+    with ExitStack() as memory:
+        return _decode(Path(path), {"grayscale": grayscale}, max_megapixels, memory)[0]
 
 
-def _decode(path: Path, grayscale: bool, content: bytes | None = None) -> np.ndarray:
-    """Decode a file, or its contents, see :func:`read_image`."""
+def read_and_preprocess(
+    path: Path,
+    conf: Mapping[str, Any],
+    max_megapixels: float = MAX_MEGAPIXELS,
+    content: bytes | None = None,
+) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+    """Read an image, or the contents of its file, and preprocess it by a conf.
+
+    A JPEG above the limit that the conf reduces is reduced while it is decoded: by 2, 4 or 8 in the
+    decoder, then by an average.
+
+    Returns:
+        The pixels, as :func:`read_image` returns them, or reduced if there were too many; the
+        preprocessed image C×H×W float32 in [0, 1]; (width, height) before any reduction.
+
+    Raises:
+        FileNotFoundError: there is no such image.
+        ValueError: the file cannot be used, see :func:`read_image`, or the conf has an unknown
+            entry.
+    """
+    with ExitStack() as memory:
+        pixels, size = _decode(Path(path), conf, max_megapixels, memory, content)
+        return pixels, preprocess(pixels, conf, size), size
+
+
+def _decode(
+    path: Path,
+    conf: Mapping[str, Any],
+    max_megapixels: float,
+    memory: ExitStack,
+    content: bytes | None = None,
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """Decode a file, or its contents; return the pixels and the size before any reduction.
+
+    ``memory`` holds a part of the memory for decoding until the caller closes it.
+    """
     with open_image(path, content) as file:
-        if grayscale and file.format == "JPEG" and file.mode in ("RGB", "YCbCr"):
-            file.draft("L", None)  # the stored luma itself, as OpenCV and COLMAP read it
+        size, target, box = file.size, None, None
+        is_luma = conf.get("grayscale") and file.format == "JPEG" and file.mode in ("RGB", "YCbCr")
+        if decoding_cost(file, size) > max_megapixels:
+            target = target_size(size, {**DEFAULT_PREPROCESSING, **conf})
+        if isinstance(file, JpegImageFile) and (is_luma or target):
+            # The stored luma itself, as OpenCV and COLMAP read it.
+            draft = file.draft("L" if is_luma else None, target and _draft_size(size, target))
+            box = draft and draft[1]
+        cost = decoding_cost(file, size)
+        if cost > max_megapixels:
+            raise ImageFileError(
+                f"Cannot use {path}: decoding {size[0]}×{size[1]} pixels of this kind of "
+                f"{format_of(file).name} takes as much memory as a JPEG of {cost:.3g} megapixels, "
+                f"above the limit of {max_megapixels:g}; reduce it, or raise --max-megapixels."
+            )
+        memory.enter_context(_decoding_memory.hold(cost, max_megapixels))
         file.load()
-        if file.mode.startswith("I;16"):
-            grey = np.round(np.asarray(file).astype(np.float32) / 257.0).astype(np.uint8)
-            return grey if grayscale else np.repeat(grey[..., None], 3, axis=-1)
-        if file.mode in _USABLE_MODES:
-            return np.asarray(file.convert("L" if grayscale else "RGB"))
-        mode = file.mode
-    raise ValueError(
-        f"Cannot use {path}: its pixels ({mode}) have no fixed range; convert it to 8 bits per "
-        "channel."
-    )
+        if not file.mode.startswith("I;16") and file.mode not in _USABLE_MODES:
+            raise ImageFileError(
+                f"Cannot use {path}: its pixels ({file.mode}) have no fixed range; convert it to 8 "
+                "bits per channel."
+            )
+        image = file if target is None else file.resize(target, Image.Resampling.HAMMING, box)
+        return _to_array(image, bool(conf.get("grayscale"))), size
+
+
+def _draft_size(size: tuple[int, int], target: tuple[int, int]) -> tuple[int, int]:
+    """Return the least size to decode a JPEG to: twice the target where the image is large enough.
+
+    The filter then comes close to area averaging.
+    """
+    twice = (2 * target[0], 2 * target[1])
+    return twice if min(size[0] // twice[0], size[1] // twice[1]) > 1 else target
+
+
+def _to_array(image: Image.Image, grayscale: bool) -> np.ndarray:
+    """Convert a decoded image, a few rows at a time, as whole copies would take much memory."""
+    width, height = image.size
+    array = np.empty((height, width) if grayscale else (height, width, 3), np.uint8)
+    for top in range(0, height, _ROWS_AT_ONCE):
+        bottom = min(top + _ROWS_AT_ONCE, height)
+        rows = image.crop((0, top, width, bottom))
+        if image.mode.startswith("I;16"):
+            grey = np.round(np.asarray(rows).astype(np.float32) / 257.0).astype(np.uint8)
+            array[top:bottom] = grey if grayscale else grey[..., None]
+        else:
+            array[top:bottom] = np.asarray(rows.convert("L" if grayscale else "RGB"))
+    return array
 
 
 def read_image_size(path: Path) -> tuple[int, int]:
@@ -168,14 +280,27 @@ def resize_image(image: np.ndarray, size: tuple[int, int], interpolation: str) -
         flag = getattr(cv2, f"INTER_{method.upper()}")
         if flag == cv2.INTER_AREA and (image.shape[1] < size[0] or image.shape[0] < size[1]):
             flag = cv2.INTER_LINEAR
+        if flag == cv2.INTER_AREA and image.ndim == 3:
+            # The same to the bit, faster, and without a copy of the whole image in float32.
+            return np.stack(
+                [
+                    cv2.resize(image[..., c].astype(np.float32), size, interpolation=flag)
+                    for c in range(image.shape[2])
+                ],
+                axis=-1,
+            )
         return cv2.resize(image.astype(np.float32), size, interpolation=flag)
     if library == "pil" and hasattr(Image.Resampling, method.upper()):
         return np.asarray(Image.fromarray(image).resize(size, Image.Resampling[method.upper()]))
     raise ValueError(f"The interpolation {interpolation!r} is not known; use e.g. 'cv2_area'.")
 
 
-def preprocess(image: np.ndarray, conf: Mapping[str, Any]) -> np.ndarray:
+def preprocess(
+    image: np.ndarray, conf: Mapping[str, Any], original_size: tuple[int, int] | None = None
+) -> np.ndarray:
     """Resize an image H×W×3 or H×W uint8 by a conf, and return it as C×H×W float32 in [0, 1].
+
+    ``original_size`` is (width, height) of an image that was reduced before.
 
     Raises:
         ValueError: the conf has an unknown entry.
@@ -185,7 +310,7 @@ def preprocess(image: np.ndarray, conf: Mapping[str, Any]) -> np.ndarray:
         raise ValueError(f"Preprocessing has no option {', '.join(map(repr, unknown))}.")
     conf = {**DEFAULT_PREPROCESSING, **conf}
     size = (image.shape[1], image.shape[0])
-    size_new = target_size(size, conf)
+    size_new = target_size(original_size or size, conf)
     if size_new != size:
         image = resize_image(image, size_new, conf["interpolation"])
     planes = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
@@ -204,7 +329,12 @@ def to_grey(image: Tensor) -> np.ndarray:
     return array[..., 0] if array.shape[-1] == 1 else cv2.cvtColor(array, cv2.COLOR_RGB2GRAY)
 
 
-def load_image(image_dir: Path, name: str, conf: Mapping[str, Any]) -> LoadedImage:
+def load_image(
+    image_dir: Path,
+    name: str,
+    conf: Mapping[str, Any],
+    max_megapixels: float = MAX_MEGAPIXELS,
+) -> LoadedImage:
     """Read and preprocess one image.
 
     Raises:
@@ -214,22 +344,33 @@ def load_image(image_dir: Path, name: str, conf: Mapping[str, Any]) -> LoadedIma
     path = Path(image_dir) / name
     check_regular_file(path)
     try:
-        content, fingerprint = read_fingerprinted(path)
+        before = path.stat()
+        content = fingerprint = None
+        if before.st_size <= _LARGE_FILE_BYTES:
+            content, fingerprint = read_fingerprinted(path)
+        image, size = read_and_preprocess(path, conf, max_megapixels, content)[1:]
+        if fingerprint is None:
+            fingerprint, after = file_fingerprint(path), path.stat()
+            if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+                raise ImageFileError(f"Cannot use {path}: it changed while it was read; run again.")
     except FileNotFoundError:
         raise FileNotFoundError(f"There is no image {path}.") from None
     except OSError as error:
-        raise ValueError(f"Cannot read {path} ({error.strerror}).") from error
-    image = _decode(path, bool(conf.get("grayscale", False)), content)
-    size = (image.shape[1], image.shape[0])
-    return LoadedImage(name, preprocess(image, conf), size, fingerprint)
+        raise ImageFileError(f"Cannot read {path} ({error.strerror or error}).") from error
+    return LoadedImage(name, image, size, fingerprint)
 
 
 def prefetch_images(
-    image_dir: Path, names: Sequence[str], conf: Mapping[str, Any], num_workers: int = 2
+    image_dir: Path,
+    names: Sequence[str],
+    conf: Mapping[str, Any],
+    num_workers: int = 2,
+    max_megapixels: float = MAX_MEGAPIXELS,
 ) -> Iterator[LoadedImage | UnreadableImage]:
     """Load images in the given order, a few ahead of their use.
 
-    Decoding and resizing release Python's lock, so threads do, and cost nothing to start.
+    Decoding and resizing release Python's lock, so threads do, and cost nothing to start. They
+    decode no more at a time than one image of ``max_megapixels`` takes in memory.
 
     Returns:
         Each image, or why it could not be read.
@@ -237,8 +378,11 @@ def prefetch_images(
 
     def load(name: str) -> LoadedImage | UnreadableImage:
         try:
-            return load_image(image_dir, name, conf)
+            return load_image(image_dir, name, conf, max_megapixels)
         except (FileNotFoundError, ValueError) as error:
             return UnreadableImage(name, str(error))
+        except Exception as error:  # one image never ends the others
+            reason = described(error)
+            return UnreadableImage(name, f"Cannot use {Path(image_dir) / name}: {reason}.")
 
     return map_ahead(load, names, num_workers)

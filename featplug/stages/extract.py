@@ -16,6 +16,7 @@ from featplug.api import Feature, Features
 from featplug.base import Extractor, GlobalExtractor
 from featplug.io.artifact import Provenance, is_old_fingerprint
 from featplug.io.h5file import OtherContentsError
+from featplug.io.image_files import described
 from featplug.io.images import (
     LoadedImage,
     UnreadableImage,
@@ -121,7 +122,9 @@ def extract_features(
     num_keypoints = num_extracted = 0
     with FeatureWriter(feature_path, provenance, options.overwrite) as writer:
         todo = not_yet_extracted(writer, image_dir, names)
-        images = prefetch_images(image_dir, todo, feature.preprocessing, options.num_workers)
+        images = prefetch_images(
+            image_dir, todo, feature.preprocessing, options.num_workers, options.max_megapixels
+        )
         bar = progress_bar(images, "extract", len(todo), "image", progress)
         for image, features in computed(bar, extract, "extract", image_dir, skipped):
             stored = {
@@ -185,8 +188,8 @@ def computed(
             continue
         try:
             result = compute(image)
-        except (ValueError, RuntimeError) as error:  # the latter is torch's, as out of memory
-            reason = str(error).splitlines()[0]
+        except Exception as error:  # whatever an image makes a method raise, the others go on
+            reason = described(error)
             skipped[image.name] = f"Cannot {verb} {image_dir / image.name}: {reason}"
             continue
         yield image, result

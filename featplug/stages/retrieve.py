@@ -36,7 +36,7 @@ from featplug.stages.extract import (
     raise_if_all_skipped,
 )
 from featplug.stages.pairs import best_pairs
-from featplug.stages.shared_options import DeviceOptions
+from featplug.stages.shared_options import ReadingOptions
 from featplug.utils.progress import progress_bar
 
 REVISION = 1
@@ -64,7 +64,7 @@ class RetrievalSummary:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RetrieveOptions(DeviceOptions):
+class RetrieveOptions(ReadingOptions):
     """How images are described as a whole."""
 
     features: Path | None = None
@@ -176,7 +176,9 @@ def _describe_images(
     num_described = 0
     with GlobalDescriptorWriter(path, provenance, options.overwrite) as writer:
         todo = not_yet_extracted(writer, image_dir, names)
-        images = prefetch_images(image_dir, todo, preprocessing, options.num_workers)
+        images = prefetch_images(
+            image_dir, todo, preprocessing, options.num_workers, options.max_megapixels
+        )
         bar = progress_bar(images, "describe", len(todo), "image", progress)
         for image, descriptor in computed(bar, describe, "describe", image_dir, skipped):
             writer.write(image.name, descriptor, image.original_size, image.fingerprint)

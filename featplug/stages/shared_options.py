@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from featplug.io.images import MAX_MEGAPIXELS
+
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceOptions:
@@ -15,7 +17,16 @@ class DeviceOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NetworkOptions(DeviceOptions):
+class ReadingOptions(DeviceOptions):
+    """Which photographs are read."""
+
+    max_megapixels: float = MAX_MEGAPIXELS
+    """Limit of memory for decoding a photograph, as that of a JPEG of so many megapixels. A larger
+    JPEG is reduced while it is decoded; other larger photographs are skipped."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions(ReadingOptions):
     """Which weights a feature uses, how its network computes, and how much is kept of it."""
 
     max_keypoints: int | None = None

@@ -3,6 +3,8 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from threading import Condition
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -33,3 +35,24 @@ def map_ahead(
         finally:
             for future in ahead:
                 future.cancel()
+
+
+class Budget:
+    """An amount that threads share, such as memory; who finds too little left waits."""
+
+    def __init__(self) -> None:
+        self._used = 0.0
+        self._changed = Condition()
+
+    @contextmanager
+    def hold(self, amount: float, total: float) -> Iterator[None]:
+        """Hold an amount while no more than ``total`` is held, or alone if it is more than that."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._used or self._used + amount <= total)
+            self._used += amount
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._used -= amount
+                self._changed.notify_all()

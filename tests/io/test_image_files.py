@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 
 from featplug.io.image_files import EXIF_IFD, IMAGE_FORMATS, MAKE, ImageFormat, read_image_header
+from featplug.io.images import list_images, read_image
 
 
 @pytest.fixture
@@ -87,3 +89,15 @@ def test_what_is_no_file_is_named_and_never_opened(tmp_path: Path) -> None:
         read_image_header(tmp_path / "link.jpg")
     with pytest.raises(FileNotFoundError, match=r"gone.jpg"):
         read_image_header(tmp_path / "gone.jpg")
+
+
+def test_heic_without_its_decoder_says_what_to_install(
+    tmp_path: Path, picture: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pillow_heif").register_heif_opener()
+    picture.save(tmp_path / "x.heic")
+    assert list_images(tmp_path) == ["x.heic"]
+    assert np.abs(read_image(tmp_path / "x.heic").astype(int) - np.asarray(picture)).mean() < 8
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(ValueError, match=r"x.heic.*pip install 'featplug\[heif\]'"):
+        read_image_header(tmp_path / "x.heic")

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
+from featplug.io import images
 from featplug.io.artifact import file_fingerprint
 from featplug.io.images import (
     DEFAULT_PREPROCESSING,
@@ -19,7 +24,9 @@ from featplug.io.images import (
     load_image,
     prefetch_images,
     preprocess,
+    read_and_preprocess,
     read_image,
+    read_image_size,
     target_size,
 )
 
@@ -187,3 +194,123 @@ def test_prefetching_keeps_the_order_and_goes_on_after_a_bad_file(
     np.testing.assert_allclose(
         loaded[11].image * 255, (picture // 12).transpose(2, 0, 1), atol=1e-4
     )
+
+
+def test_photographs_of_other_formats_are_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("1.jpg", "2.CR2", "3.dng"):
+        (tmp_path / name).touch()
+    for _ in range(2):
+        assert list_images(tmp_path) == ["1.jpg"]
+    assert [r.message for r in caplog.records if "2.CR2" in r.message and "convert" in r.message]
+    assert len(caplog.records) == 1
+    (tmp_path / "1.jpg").unlink()
+    with pytest.raises(ValueError, match=r"no images.*2.CR2; convert them to JPEG"):
+        list_images(tmp_path)
+
+
+def textured(width: int, height: int) -> Image.Image:
+    rng = np.random.default_rng(0)
+    cells = rng.integers(0, 256, (height // 40 + 2, width // 40 + 2, 3)).astype(np.uint8)
+    return Image.fromarray(cells).resize((width, height), Image.Resampling.BICUBIC)
+
+
+@pytest.mark.parametrize("grayscale", [False, True])
+@pytest.mark.parametrize("size", [(1607, 1203), (1201, 1615), (1600, 1200)])
+def test_a_jpeg_above_the_limit_is_reduced_while_it_is_decoded(
+    tmp_path: Path, size: tuple[int, int], grayscale: bool
+) -> None:
+    textured(*size).save(tmp_path / "x.jpg", quality=95)
+    conf = {"resize_max": 190, "grayscale": grayscale}
+    whole = load_image(tmp_path, "x.jpg", conf)
+    reduced = load_image(tmp_path, "x.jpg", conf, max_megapixels=0.5)
+    assert reduced.original_size == whole.original_size == size
+    assert reduced.image.shape == whole.image.shape
+    difference = 255 * np.abs(reduced.image - whole.image)
+    # A shift of the grid by 7 of 1607 pixels would make 20 at the far edges.
+    assert difference.max() < 4
+    assert difference[..., -4:].mean() < 1
+    assert difference[:, -4:].mean() < 1
+
+
+def test_images_above_the_limit_name_the_option_and_the_rest_goes_on(tmp_path: Path) -> None:
+    picture = textured(640, 480)
+    picture.save(tmp_path / "fine.jpg")
+    large = picture.resize((1600, 1200))
+    large.save(tmp_path / "not_reduced.png")
+    large.save(tmp_path / "progressive.jpg", progressive=True)
+    large.resize((800, 600)).save(tmp_path / "costly.webp")
+    names = ["not_reduced.png", "progressive.jpg", "costly.webp", "fine.jpg"]
+    loaded = list(prefetch_images(tmp_path, names, {"resize_max": 200}, max_megapixels=0.5))
+    assert [type(image) for image in loaded] == 3 * [UnreadableImage] + [LoadedImage]
+    for name, image in zip(names, loaded[:3], strict=False):
+        assert name in image.reason
+        assert "--max-megapixels" in image.reason
+    with pytest.raises(ValueError, match=r"not_reduced.png.*--max-megapixels"):
+        read_image(tmp_path / "not_reduced.png", max_megapixels=0.5)
+
+
+def test_a_jpeg_whose_channels_come_one_by_one_counts_as_progressive(tmp_path: Path) -> None:
+    # A decoder keeps all of its coefficients, 6 bytes for each of the pixels that are announced.
+    textured(64, 64).save(tmp_path / "x.jpg", subsampling=0)
+    content = bytearray((tmp_path / "x.jpg").read_bytes())
+    start = content.index(b"\xff\xda\x00\x0c\x03")
+    content[start + 2 : start + 12] = b"\x00\x08\x01\x01\x00\x00\x3f\x00"
+    frame = content.index(b"\xff\xc0")
+    content[frame + 5 : frame + 9] = b"\xff\xdc\xff\xdc"  # 65500 x 65500
+    (tmp_path / "x.jpg").write_bytes(content)
+    with pytest.raises(ValueError, match=r"x.jpg.*--max-megapixels"):
+        load_image(tmp_path, "x.jpg", {"resize_max": 1600})
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        struct.error("short"),
+        ZeroDivisionError(),
+        KeyError(3),
+        MemoryError(),
+        RecursionError("deep"),
+        AssertionError(),
+        zlib.error("Error -3"),
+        Image.DecompressionBombError("large"),
+        UnicodeDecodeError("utf-8", b"\xff", 0, 1, "no"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_whatever_a_decoder_raises_only_that_image_is_skipped(
+    tmp_path: Path, picture: np.ndarray, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.fromarray(picture).save(tmp_path / "bad.png")
+    Image.fromarray(picture).save(tmp_path / "good.bmp")
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(PngImageFile, "load", fail)
+    bad, good = prefetch_images(tmp_path, ["bad.png", "good.bmp"], {})
+    assert isinstance(bad, UnreadableImage)
+    assert "bad.png" in bad.reason
+    assert isinstance(good, LoadedImage)
+    monkeypatch.setattr(PngImageFile, "_open", fail)
+    with pytest.raises(ValueError, match=r"bad.png"):
+        read_image_size(tmp_path / "bad.png")
+
+
+def test_a_large_file_that_changes_while_it_is_read_is_not_recorded(
+    tmp_path: Path, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.png"
+    Image.fromarray(picture).save(path)
+    monkeypatch.setattr(images, "_LARGE_FILE_BYTES", 100)
+    assert load_image(tmp_path, "x.png", {}).fingerprint == file_fingerprint(path)
+
+    def read_and_change(*args: Any) -> object:
+        result = read_and_preprocess(*args)
+        path.write_bytes(path.read_bytes() + b"0")
+        return result
+
+    monkeypatch.setattr(images, "read_and_preprocess", read_and_change)
+    with pytest.raises(ValueError, match=r"x.png.*run again"):
+        load_image(tmp_path, "x.png", {})

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from threading import Lock
 
 import pytest
 
-from featplug.utils.parallel import map_ahead
+from featplug.utils.parallel import Budget, map_ahead
 
 
 @pytest.mark.parametrize("num_workers", [0, 1, 3])
@@ -38,3 +39,24 @@ def test_an_error_comes_where_its_result_would() -> None:
     assert [next(results) for _ in range(3)] == [1 / 3, 1 / 2, 1]
     with pytest.raises(ZeroDivisionError):
         next(results)
+
+
+def test_a_budget_is_never_exceeded_but_by_one_alone() -> None:
+    budget, lock = Budget(), Lock()
+    held: list[float] = []
+    most: list[tuple[float, int]] = []
+
+    def work(amount: float) -> None:
+        with budget.hold(amount, 10.0):
+            with lock:
+                held.append(amount)
+                most.append((sum(held), len(held)))
+            time.sleep(0.001)
+            with lock:
+                held.remove(amount)
+
+    for _ in map_ahead(work, [3.0, 9.0, 2.0, 25.0, 4.0, 4.0, 2.0, 10.0] * 5, 8):
+        pass
+    assert all(total <= 10 or number == 1 for total, number in most)
+    assert max(number for _, number in most) > 1
+    assert not held
