@@ -5,7 +5,7 @@ tables, means over seeds and comparisons with published numbers are all selectio
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, NotRequired, TypedDict
@@ -20,6 +20,7 @@ from featplug.io.results import (
     read_results,
     write_results,
 )
+from featplug.io.typed_json import ADDED, NonNegative
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,20 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class ModelSize:
+    """Size of a COLMAP model."""
+
+    images: Annotated[int, NonNegative]
+    points: Annotated[int, NonNegative]
+
+
+def model_sizes(record: Mapping[str, Any]) -> list[ModelSize]:
+    """Return the sizes of the models in the record of a reconstruction."""
+    models = record.get("models", [])
+    return [ModelSize(len(model["images"]), model["points"]) for model in models]
+
+
+@dataclass(frozen=True)
 class Row:
     """One feature on one part of one data set."""
 
@@ -70,6 +85,12 @@ class Row:
     """Folder of a COLMAP model, relative to the run's folder."""
     not_comparable: str | None = None
     """Reason why the row is not compared with published numbers, such as missing sequences."""
+    models: list[ModelSize] = field(default_factory=list, metadata=ADDED)
+    """All models that COLMAP made, the one with most images first."""
+    verified_pairs_by_inliers: dict[str, Annotated[int, NonNegative]] = field(
+        default_factory=dict, metadata=ADDED
+    )
+    """Range of inlier matches to the number of verified pairs with as many."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from featplug.io.results import (
     environment,
 )
 from featplug.io.store import FeatureReader
+from featplug.io.typed_json import NonNegative
 from featplug.methods import feature_conf, matcher_conf, retrieval_conf
 from featplug.stages.extract import extract_features
 from featplug.stages.match import match_features
@@ -248,6 +249,11 @@ class _RecordedData(TypedDict):
     not_drawn: NotRequired[dict[str, str]]
 
 
+class _RecordedModel(TypedDict):
+    points: Annotated[int, NonNegative]
+    images: list[str]
+
+
 class PipelineRecord(TypedDict):
     """Record of a pipeline: the keys of ``results.json`` that are read again (docs/results.md)."""
 
@@ -260,6 +266,8 @@ class PipelineRecord(TypedDict):
     data: Annotated[dict[str, Any], _RecordedData]
     stages: StageCosts
     metrics: Metrics
+    models: NotRequired[list[Annotated[dict[str, Any], _RecordedModel]]]
+    verified_pairs_by_inliers: NotRequired[dict[str, Annotated[int, NonNegative]]]
 
 
 def run_record(stages: Stages, options: PipelineOptions, features: Features) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from benchmarks.reconstruction.kept_models import map_or_reuse, matching_costs
 from benchmarks.reconstruction.match_pictures import draw_pairs, quartile_pairs
 from benchmarks.reconstruction.options import ReconstructionOptions, of_seed
 from benchmarks.reconstruction.scenes import Scene, find_scene
-from benchmarks.record import Picture, Problem, Row, Run, write_run
+from benchmarks.record import Picture, Problem, Row, Run, model_sizes, write_run
 from featplug.cli.command_line import leave_config
 from featplug.colmap.dense import dense_reconstruction, require_dense
 from featplug.io.images import list_images
@@ -145,6 +145,8 @@ def _row(
         weights=results["weights"],
         metrics=results["metrics"],
         stages=costs | of_model,
+        models=model_sizes(results),
+        verified_pairs_by_inliers=results.get("verified_pairs_by_inliers", {}),
         not_comparable="; ".join(filter(None, (skipped, options.deviation()))) or None,
     )
 

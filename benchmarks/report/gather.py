@@ -13,6 +13,7 @@ from benchmarks.report.inline_images import (
     InlinePicture,
     inline_picture,
 )
+from benchmarks.report.model_lines import ModelLine, model_lines
 from benchmarks.report.model_views import MAX_POINTS, MAX_POINTS_OF_MODEL, ModelView, view_model
 from benchmarks.report.result_tables import Table, best_lines, make_tables, runner_up
 from benchmarks.report.runs import LoadedRun, find_runs, load_runs, problem_of
@@ -57,6 +58,7 @@ class Section:
     pictures: list[tuple[str, InlinePicture]] = field(default_factory=list)
     """Names of features and their pictures."""
     num_more_pictures: int = 0
+    models: list[ModelLine] = field(default_factory=list)
     scenes: list[Scene] = field(default_factory=list)
 
 
@@ -133,6 +135,7 @@ def _section(number: int, table: Table, colours: Colours) -> Section:
         curve_charts(table, colours),
         bar_charts(table, colours),
         stage_chart(table),
+        models=model_lines(table),
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-from benchmarks.record import Picture, Problem, Row, Run
+from benchmarks.record import Picture, Problem, Row, Run, model_sizes
 from benchmarks.scene_names import DEMO_WORLDS, metrics_by_part
 from featplug.io.results import read_results
 from featplug.io.typed_json import printable
@@ -168,6 +168,8 @@ def _run_of_pipeline(record: PipelineRecord, folder: Path) -> Run:
         metrics=by_part.pop("all"),
         stages=record["stages"],
         pictures=[Picture(_PICTURE, "cameras and matches")] if (folder / _PICTURE).exists() else [],
+        models=model_sizes(record),
+        verified_pairs_by_inliers=record.get("verified_pairs_by_inliers", {}),
         model=next((m for m in ("model", "sfm/model") if (folder / m).is_dir()), None),
     )
     parts = [Row(**common, part=part, metrics=metrics) for part, metrics in by_part.items()]

@@ -98,7 +98,7 @@ METRICS: dict[str, Metric] = {
         "deg", "The same, largest.", "lower", 3, title="largest rotation error"
     ),
     "dense_points": Metric("points", "Points of multi-view stereo.", "higher", role="main"),
-    # More is not better: some pairs and matches of these three fit by chance.
+    # More of these is not better: pairs and matches may fit by chance.
     "selected_pairs": Metric("pairs", "Pairs that were to be matched."),
     "matched_pairs": Metric("pairs", "Pairs with at least one match."),
     "verified_pairs": Metric(

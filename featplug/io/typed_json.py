@@ -47,6 +47,10 @@ class NonNegative:
     """Mark of a number that is not below zero: ``Annotated[float, NonNegative]``."""
 
 
+ADDED = {"added": True}
+"""Metadata of a dataclass field that older files lack, which then have its default."""
+
+
 def printable(text: str) -> str:
     """Return text with U+FFFD for control characters, and for others that UTF-8 cannot carry.
 
@@ -113,8 +117,8 @@ def _plain(value: Any, path: Path, where: str, depth: int = 0) -> Any:
 def as_type(value: Any, kind: type[_T], path: Path, where: str = "") -> _T:
     """Return a value of :func:`read_json` as a type.
 
-    A dataclass needs the keys of all its fields, defaults or not. Keys that the type does not have
-    are left out of a dataclass, and kept in a ``TypedDict``.
+    A dataclass needs the keys of all its fields but those that are :data:`ADDED`. Keys that the
+    type does not have are left out of a dataclass, and kept in a ``TypedDict``.
 
     Args:
         value: the value.
@@ -163,7 +167,10 @@ def _convert_fields(value: Any, kind: Any, path: Path, where: str) -> Any:
     if not isinstance(value, dict):
         raise _unexpected(path, where, "an object", value)
     hints = get_type_hints(kind, include_extras=True)
-    required = kind.__required_keys__ if is_typeddict(kind) else [f.name for f in fields(kind)]
+    if is_typeddict(kind):
+        required = kind.__required_keys__
+    else:
+        required = {field.name for field in fields(kind) if field.metadata != ADDED}
     for name in hints:
         if name in required and name not in value:
             raise ValueError(f"{path}: {_short(_join(where, name))} is missing.")

@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 import pycolmap
 
-from benchmarks.record import Picture, Problem, write_run
+from benchmarks.record import ModelSize, Picture, Problem, write_run
 from benchmarks.report.__main__ import main as report
 from featplug.cli.command_line import run_command
 from tests.attacks.harness import Outcome, Tally, attempt
@@ -75,6 +75,7 @@ def write_world(root: Path) -> None:
     stages = {"extract": {"seconds": 2.0, "peak_memory_mib": 100.0}}
 
     def write(folder: Path, feature: str, **more: Any) -> None:
+        more |= {"models": [ModelSize(4, 50)], "verified_pairs_by_inliers": {"15-29": 3}}
         row = matching_row(feature, "all", 0.5, weights=[{"name": "w"}], stages=stages, **more)
         write_run(folder, make_run("matching", [row, row], problems=[Problem("a", "b")]))
 

@@ -80,6 +80,7 @@ def test_what_is_no_record_is_named(tmp_path: Path, content: bytes, reason: str)
         (["rows", 0, "pictures"], [{"path": 1, "title": ""}], "pictures[0].path: expected text"),
         (["rows", 0], [], "rows[0]: expected an object, got a list"),
         (["data", "scene"], {"fingerprint": ""}, "data.scene.path is missing"),
+        (["rows", 0, "models"], [{"images": 2, "points": -1}], "points: expected a number of 0"),
         (["command"], ["a", 1], "command[1]: expected text, got 1"),
         (["problems"], {}, "problems: expected a list, got an object"),
         (["environment"], [], "environment: expected an object, got a list"),
@@ -97,7 +98,13 @@ def test_a_value_of_another_type_is_named_by_its_key(
     assert "make the run again" in reason
 
 
-def test_every_key_is_needed(tmp_path: Path, record: dict[str, Any]) -> None:
+def test_every_key_is_needed_but_those_that_were_added(
+    tmp_path: Path, record: dict[str, Any]
+) -> None:
+    for key in ("models", "verified_pairs_by_inliers"):
+        del record["rows"][0][key]
+    (tmp_path / "results.json").write_text(json.dumps(record))
+    assert read_results(tmp_path / "results.json", Run).rows[0].models == []
     for key in record:
         if key not in ("schema_version", "benchmark"):
             rest = {name: value for name, value in record.items() if name != key}

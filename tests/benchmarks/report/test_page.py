@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.record import Picture, write_run
+from benchmarks.record import ModelSize, Picture, write_run
 from benchmarks.report.__main__ import main
 from benchmarks.report.charts import Colours, bar_charts, curve_charts
 from benchmarks.report.gather import Report, make_report
@@ -27,7 +27,14 @@ from benchmarks.report.page import render_page
 from benchmarks.report.result_tables import make_tables
 from benchmarks.report.runs import LoadedRun, load_runs
 from benchmarks.report.stage_chart import stage_chart
-from tests.benchmarks.report.conftest import EVIL, make_run, matching_row, write_record
+from tests.benchmarks.report.conftest import (
+    EVIL,
+    make_run,
+    matching_row,
+    reconstruction_row,
+    write_record,
+)
+from tests.documented import metric
 
 _VOID = {"meta", "link", "img", "input", "br", "hr"}
 
@@ -191,6 +198,33 @@ def test_a_picture_too_large_for_a_page_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(content)
     with pytest.raises(ValueError, match=r"a\.png has 30000×30000 pixels.*make it smaller"):
         inline_picture(tmp_path / "a.png", "a")
+
+
+def test_models_and_pairs_by_inliers_are_listed_without_an_arrow(tmp_path: Path) -> None:
+    rows = [
+        reconstruction_row(
+            feature,
+            0,
+            100,
+            models=[ModelSize(5, 1200), ModelSize(2, 30)],
+            verified_pairs_by_inliers={"15-29": 7, "300 or more": 1},
+        )
+        for feature in ("sift", "doap")
+    ]
+    for row in rows:
+        row.metrics["verified_pairs"] = metric(8, "pairs")
+    write_run(tmp_path, make_run("reconstruction", rows))
+    report = make_report([tmp_path])
+    page = PageReader()
+    page.feed(render_page(report))
+    texts = [text for _, text in page.texts]
+    assert texts.count("5 images, 1,200 points; 2 images, 30 points") == 2
+    heads = [text for tag, text in page.texts if tag == "button"]
+    assert "pairs, 15-29 inliers" in heads
+    assert "pairs, 300 or more inliers" in heads
+    assert report.sections[0].table.metrics["verified_pairs"].better is None
+    assert report.sections[0].bars["all"]
+    assert "verified pairs" not in {chart.title for chart in report.sections[0].bars["all"]}
 
 
 def test_a_record_without_hashes_has_a_page(tmp_path: Path) -> None:
