@@ -16,6 +16,7 @@ import numpy as np
 import pycolmap
 
 from featplug.io.names import checked_name
+from featplug.io.text_files import MAX_MAGNITUDE
 
 MAX_ID = 2**32 - 2
 """Largest id of a camera, rig, frame or image; COLMAP marks missing ones with the next number."""
@@ -31,7 +32,6 @@ DATUM = np.dtype([("sensor_type", "<i4"), ("sensor", "<u4"), ("id", "<u8")])
 
 _CAMERA_SENSOR = 0
 _SENSOR_TYPES = (-1, 0, 1)
-_MAX_MAGNITUDE = 1e30
 _QUATERNION_TOLERANCE = 0.01
 _DENSE = 8
 
@@ -151,7 +151,7 @@ def _sample(model: int) -> pycolmap.Camera | None:
 
 def is_usable(values: np.ndarray) -> bool:
     """Return whether all numbers are finite and of a magnitude that calculations survive."""
-    return bool((np.abs(values) < _MAX_MAGNITUDE).all())
+    return bool((np.abs(values) < MAX_MAGNITUDE).all())
 
 
 def check_camera_values(model: int, size: tuple[int, int], params: np.ndarray) -> str | None:
@@ -288,7 +288,7 @@ def _check_points(tables: ModelTables) -> None:
     if (repeated := ids[1:][ids[1:] == ids[:-1]]).size:
         raise damaged(path, f"the point {repeated[0]} is there twice")
     if not is_usable(points.values):
-        bad = points.ids[~(np.abs(points.values) < _MAX_MAGNITUDE).all(axis=1)][0]
+        bad = points.ids[~(np.abs(points.values) < MAX_MAGNITUDE).all(axis=1)][0]
         raise damaged(path, f"the point {bad} has no position or error")
     _check_observed(tables, ids)
     _check_tracks(tables)

@@ -121,7 +121,7 @@ class _Lines:
         numbered = iterate_lines(path, "NVM model")
         self._path = path
         self._lines = ((number, line) for number, line in numbered if line.strip())
-        self._number = 0
+        self._number, self._line = 0, ""
 
     @property
     def where(self) -> str:
@@ -131,10 +131,10 @@ class _Lines:
     def words(self) -> list[str]:
         """Return the next line's words."""
         try:
-            self._number, line = next(self._lines)
+            self._number, self._line = next(self._lines)
         except StopIteration:
             raise ValueError(f"{self._path} ends early, it is truncated; get it again.") from None
-        return line.split()
+        return self._line.split()
 
     def end(self) -> None:
         """Check that no image or point follows those that were announced."""
@@ -165,6 +165,8 @@ class _Lines:
         """Read a point with what was observed of it."""
         words = self.words()
         try:
+            if "_" in self._line or not self._line.isascii():  # which Python takes for digits
+                raise ValueError
             num = int(words[6])
             observations = words[_POINT_FIELDS:]
             images = [int(word) for word in observations[::_OBSERVATION_FIELDS]]

@@ -13,6 +13,8 @@ from pathlib import Path
 
 MAX_BYTES = 2**28
 """Largest text file that is read as a whole."""
+MAX_MAGNITUDE = 1e30
+"""Largest magnitude of a number with which calculations do not overflow."""
 MAX_LINE_LENGTH = 2**24
 """Longest line, in characters."""
 
@@ -91,7 +93,7 @@ def number(
         what: what the number is, such as ``a focal length``.
         minimum: least allowed number.
         maximum: largest allowed number.
-        finite: reject infinity and NaN.
+        finite: reject infinity, NaN and numbers of 1e30 and above.
 
     Raises:
         ValueError: the word is not such a number.
@@ -102,8 +104,11 @@ def number(
             raise ValueError
     except ValueError:
         raise ValueError(f"{where}: expected {what}, got {_shown(word)}; correct it.") from None
-    if finite and not math.isfinite(value):
-        raise ValueError(f"{where}: expected {what} that is finite, got {word}; correct it.")
+    if finite and not abs(value) < MAX_MAGNITUDE:
+        raise ValueError(
+            f"{where}: expected {what} that is finite and below {MAX_MAGNITUDE:g}, got {word}; "
+            "correct it."
+        )
     if (minimum is not None and value < minimum) or (maximum is not None and value > maximum):
         limits = (("at least", minimum), ("at most", maximum))
         expected = " and ".join(

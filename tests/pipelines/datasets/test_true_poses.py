@@ -56,7 +56,7 @@ def test_what_is_no_reference_is_named(tmp_path: Path) -> None:
     [
         (4, "0 0 0", "line 5: expected a rotation"),
         (5, "0 -1 0", "line 5: expected a rotation"),
-        (7, "1 2 inf", "line 8: .*finite, got inf"),
+        (7, "1 2 inf", "line 8: .*finite .* got inf"),
         (7, "1 2", "line 8: expected 3 numbers, got 2"),
         (0, "-900 0 1", "focal lengths above 0, got -900"),
     ],
