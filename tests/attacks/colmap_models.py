@@ -60,8 +60,9 @@ VALUES = (
 )
 
 
-def write_bases(folder: Path) -> None:
+def write_bases(folder: Path, seed: int) -> None:
     """Write an undamaged input of each kind."""
+    pycolmap.set_random_seed(seed)
     for kind in MODELS:
         options = pycolmap.SyntheticDatasetOptions()
         options.num_rigs, options.num_frames_per_rig, options.num_points3D = 2, 3, 40
@@ -161,7 +162,7 @@ class Attack:
         self.folder = folder
         self.seed = seed
         self.good = {name: folder / name for name in ("feats.h5", "matches.h5")}
-        write_bases(folder)
+        write_bases(folder, seed)
         shutil.copy(folder / "scene" / "feats.h5", folder)
         shutil.copy(folder / "scene" / "matches.h5", folder)
         self.expected: dict[tuple[str, ...], str] = {}

@@ -30,6 +30,7 @@ from featplug.io.exchange.transfer import (
     export_matches,
     images_with_files,
     import_found,
+    read_array_bytes,
     usable_names,
 )
 from featplug.io.files import write_whole_text
@@ -199,7 +200,7 @@ class _ArrayFolder:
     def read(self, name: str) -> np.ndarray:
         """Read one array, N×width."""
         path, row = self.path(name), self.dtype.itemsize * self.width
-        content = path.read_bytes()
+        content = read_array_bytes(path)
         if len(content) % row:
             raise ValueError(
                 f"{path} has {len(content)} bytes, no multiple of a row's {row}: it is cut off; "

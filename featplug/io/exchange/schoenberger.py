@@ -43,11 +43,9 @@ def read_matrix(path: Path, dtype: np.dtype) -> np.ndarray:
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: it is longer or shorter than its header says.
+        ValueError: it is longer or shorter than its header says, or larger than any matrix here.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}.")
-    content = path.read_bytes()
+    content = exchange.read_array_bytes(path)
     start = 2 * _HEADER.itemsize
     if len(content) < start:
         raise ValueError(f"{path} is cut off: it has {len(content)} bytes; copy it again.")

@@ -12,10 +12,12 @@ from featplug.colmap.model_tables import MAX_SIDE
 from featplug.colmap.verification import VerificationSummary
 from featplug.io.artifact import Provenance, file_fingerprint
 from featplug.io.images import read_image_size
+from featplug.io.limits import as_megabytes
 from featplug.io.names import checked_name
 from featplug.io.pair_lists import Pair, read_image_list, read_pairs, unique_pairs
 from featplug.io.store import FeatureReader, FeatureWriter, MatchReader, MatchWriter
 
+_MAX_ARRAY_BYTES = 2**29
 _Writer = TypeVar("_Writer", FeatureWriter, MatchWriter)
 
 
@@ -129,6 +131,23 @@ def usable_names(names: Iterable[str], transfer: Transfer, path: Path) -> dict[s
     if not normal:
         raise ValueError(reason)
     return normal
+
+
+def read_array_bytes(path: Path) -> bytes:
+    """Read a file that is one array of an image or a pair.
+
+    Raises:
+        FileNotFoundError: it does not exist.
+        ValueError: it is larger than any such array.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path}.")
+    if (size := path.stat().st_size) > _MAX_ARRAY_BYTES:
+        raise ValueError(
+            f"{path} has {as_megabytes(size)}, more than the {as_megabytes(_MAX_ARRAY_BYTES)} that "
+            "an image's keypoints, descriptors or matches may have; make it again with fewer."
+        )
+    return path.read_bytes()
 
 
 def images_with_files(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -169,3 +170,11 @@ def test_images_without_keypoints_are_told(tmp_path: Path) -> None:
     export_dataset(tmp_path, scene.features, selection=Selection(tmp_path / "list.txt"))
     transfer = import_dataset(tmp_path, ImportFiles(tmp_path / "back.h5"))
     assert list(transfer.skipped) == ["0000.png"]
+
+
+def test_a_file_larger_than_any_array_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(struct.pack("<ii", 2**28, 4))
+    os.truncate(path, 8 + 2**32)
+    with pytest.raises(ValueError, match=r"a\.bin has .*make it again"):
+        read_matrix(path, np.dtype("<f4"))
