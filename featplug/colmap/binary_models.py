@@ -14,6 +14,7 @@ import numpy as np
 
 from featplug.colmap.model_tables import (
     DATUM,
+    MAX_KEYPOINTS,
     OBSERVATION,
     CameraRow,
     FrameRow,
@@ -35,6 +36,8 @@ _POSE = struct.Struct("<7d")
 _FRAME = struct.Struct("<II7dI")
 _IMAGE = struct.Struct("<I7dI")
 _POINT = np.dtype([("id", "<u8"), ("xyz", "<f8", 3), ("colour", "u1", 3), ("error", "<f8")])
+_POINT_HEAD = struct.Struct("<Q35xQ")
+"""Id of a point, and the length of its track."""
 _ELEMENT = np.dtype(("<u4", 2))
 _POINTS_AT_ONCE = 2**16
 
@@ -66,6 +69,13 @@ class _Bytes:
             with path.open("rb") as file:
                 self.content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self.position = 0
+        self._ids: set[int] = set()
+
+    def new_id(self, what: str, number: int) -> None:
+        """Check an id at once: a file with a hole has thousands of millions of the same."""
+        if number in self._ids:
+            raise damaged(self.path, f"{what} {number} is there twice")
+        self._ids.add(number)
 
     def take(self, form: struct.Struct) -> tuple[Any, ...]:
         """Return the next values."""
@@ -113,6 +123,7 @@ def _read_cameras(path: Path) -> list[CameraRow]:
     file, cameras = _Bytes(path), []
     for _ in range(file.count(_CAMERA.size)):
         camera_id, model, width, height = file.take(_CAMERA)
+        file.new_id("camera", camera_id)
         num_params = num_camera_params(model)
         if num_params is None:
             raise damaged(
@@ -130,7 +141,8 @@ def _read_rigs(path: Path) -> list[RigRow]:
     file, rigs = _Bytes(path), []
     for _ in range(file.count(_RIG.size)):
         rig_id, num_sensors = file.take(_RIG)
-        sensors = []
+        file.new_id("rig", rig_id)
+        sensors: list[SensorRow] = []
         for i in range(num_sensors):
             if i == 0:
                 sensor_type, sensor_id = file.take(_REFERENCE_SENSOR)
@@ -138,6 +150,8 @@ def _read_rigs(path: Path) -> list[RigRow]:
                 continue
             sensor_type, sensor_id, has_pose = file.take(_SENSOR)
             pose = file.take(_POSE) if has_pose else None
+            if sensors[-1][:2] == (sensor_type, sensor_id):
+                raise damaged(path, f"rig {rig_id} has the sensor {sensor_id} twice")
             sensors.append(SensorRow(sensor_type, sensor_id, pose))
         rigs.append(RigRow(rig_id, sensors))
     file.finish()
@@ -150,6 +164,7 @@ def _read_frames(path: Path) -> list[FrameRow]:
     file, frames = _Bytes(path), []
     for _ in range(file.count(_FRAME.size)):
         frame_id, rig_id, *pose, num_data = file.take(_FRAME)
+        file.new_id("frame", frame_id)
         frames.append(FrameRow(frame_id, rig_id, pose, file.array(DATUM, num_data)))
     file.finish()
     return frames
@@ -159,8 +174,12 @@ def _read_images(path: Path) -> list[ImageRow]:
     file, images = _Bytes(path), []
     for _ in range(file.count(_IMAGE.size)):
         image_id, *pose, camera_id = file.take(_IMAGE)
+        file.new_id("image", image_id)
         name = file.name()
-        observations = file.array(OBSERVATION, file.count(OBSERVATION.itemsize))
+        num_keypoints = file.count(OBSERVATION.itemsize)
+        if num_keypoints > MAX_KEYPOINTS:
+            raise damaged(path, f"image {image_id} has {num_keypoints} keypoints")
+        observations = file.array(OBSERVATION, num_keypoints)
         images.append(ImageRow(image_id, pose, camera_id, name, observations))
     file.finish()
     return images
@@ -192,16 +211,20 @@ def _read_points(path: Path) -> PointTable:
 def _walk_points(file: _Bytes, num: int) -> tuple[np.ndarray, np.ndarray]:
     """Return where the points start and the last one ends, and the lengths of their tracks."""
     starts, lengths = array("q", [file.position]), array("q")
-    content, size = file.content, len(file.content)
-    unpack, to_length = _COUNT.unpack_from, _POINT.itemsize
-    start = file.position
+    content, size, last_id = file.content, len(file.content), -1
+    start, unpack = file.position, _POINT_HEAD.unpack_from
     for _ in range(num):  # nothing else in the loop: large models have millions of points
-        if start + to_length + _COUNT.size > size:
+        if start + _POINT_HEAD.size > size:
             raise damaged(file.path, "it ends too early")
-        (length,) = unpack(content, start + to_length)
-        start += to_length + _COUNT.size + length * _ELEMENT.itemsize
+        point_id, length = unpack(content, start)
+        start += _POINT_HEAD.size + length * _ELEMENT.itemsize
         if start > size:
             raise damaged(file.path, "it ends too early")
+        if length > MAX_KEYPOINTS:
+            raise damaged(file.path, f"the point {point_id} is seen {length} times")
+        if point_id == last_id:
+            raise damaged(file.path, f"the point {point_id} is there twice")
+        last_id = point_id
         starts.append(start)
         lengths.append(length)
     file.position = start

@@ -25,6 +25,8 @@ MAX_POINT_ID = 2**63 - 1
 NO_POINT = 2**64 - 1
 MAX_SIDE = 100_000
 """Longest side of an image, in pixels."""
+MAX_KEYPOINTS = 2**24
+"""Largest number of keypoints of an image."""
 OBSERVATION = np.dtype([("xy", "<f8", 2), ("point", "<u8")])
 """Keypoint of an image and the id of its point, :data:`NO_POINT` if it has none."""
 DATUM = np.dtype([("sensor_type", "<i4"), ("sensor", "<u4"), ("id", "<u8")])
@@ -242,7 +244,8 @@ def _check_frames(
         _check_pose(path, what, frame.pose)
         if frame.rig_id not in rigs:
             raise damaged(path, f"{what} is of the rig {frame.rig_id}, which is missing")
-        for sensor_type, sensor, data_id in frame.data.tolist():
+        for datum in frame.data:
+            sensor_type, sensor, data_id = datum.item()
             if not rigs[frame.rig_id].get((sensor_type, sensor), False):
                 raise damaged(path, f"{what} has a sensor without a pose in its rig, {sensor}")
             if sensor_type == _CAMERA_SENSOR:
