@@ -4,7 +4,7 @@ The data sets are in :mod:`pipelines.datasets`, a command of one is :mod:`pipeli
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +12,22 @@ import numpy as np
 import pycolmap
 
 from featplug.cli.command_line import leave_config
+from featplug.cli.config_file import CONFIG
+from featplug.io.folder_lock import locked_folder
 from featplug.io.images import read_image
 from featplug.io.pair_lists import Pair, read_pairs, write_pairs
 from featplug.io.results import write_results
+from featplug.io.run_folder import replace_results
 from featplug.io.store import FeatureReader, MatchReader
 from featplug.localization.evaluation import localization_metrics, recall_table, truth_of_queries
-from featplug.localization.log import LocalizationLog, remove_old_results
+from featplug.localization.log import LocalizationLog, result_files
 from featplug.localization.queries import Query, check_base_names, read_poses
 from featplug.plots import MatchedPair, draw_localization, shrink
 from featplug.utils.progress import progress_bar
 from pipelines.datasets.protocol import LocalizationDataset, LocalizeOptions, image_problem
-from pipelines.references import Reference, reference_of
-from pipelines.run import Stages, metric_lines, outcome_lines, run_record
+from pipelines.output_folder import SceneImages, announce_replacement, output_folder
+from pipelines.references import MODEL, Reference, reference_of
+from pipelines.run import Features, Stages, metric_lines, outcome_lines, plain, run_record
 
 PICTURE = "localization.png"
 _NUM_SHOWN = 3
@@ -88,74 +92,113 @@ def localize(options: LocalizeOptions, progress: bool = False) -> dict[str, Any]
         FileNotFoundError: a given file does not exist.
         ValueError: something given does not fit, or no query could be localized.
     """
-    stages = Stages(options, progress)
-    dataset = options.open(progress)
-    task, reference = read_task(options, dataset), reference_of(options, dataset)
     outputs = options.output_dir
-
-    with stages.recorder.stage("extract"):
+    with locked_folder(outputs):
+        stages = Stages(options, progress)
+        dataset = options.open(progress)
+        task, reference = read_task(options, dataset), reference_of(options, dataset)
+        if not task.given_pairs:
+            stages.require_retrieval()
         cameras = reference.images(task.given_pairs)
         cameras |= {query.name: query.camera for query in task.queries}
         names, skipped = _readable_images(dataset.image_dir, cameras)
-        features = stages.extract(dataset.image_dir, names)
-        skipped |= features.skipped
-    asked, usable = {query.name for query in task.queries}, set(features.names)
-    queries = [name for name in features.names if name in asked]
-    database = [name for name in features.names if name not in asked]
-    if not queries:
-        why = skipped[task.queries[0].name]
-        raise ValueError(f"None of the queries can be used; the first: {why}")
-    if not database and (unusable := [name for name in cameras if name not in asked]):
-        why = skipped[unusable[0]]
-        raise ValueError(f"None of the database images can be used; the first: {why}")
-    leave_config(options)
-    remove_old_results(outputs, task.conditions, PICTURE)
-    with stages.recorder.stage("pairs"):
-        pairs = [
-            (query, name)
-            for query, name in task.given_pairs
-            if query in asked and name not in asked and usable >= {query, name}
-        ]
-        if not task.given_pairs and database:
-            pairs = stages.retrieve(features, options.num_retrieved, queries, sorted(database))
-        if not pairs:
-            raise ValueError(
-                "No query is paired with a database image, both with features; ask for more pairs "
-                "by --num-loc or --pairs."
-            )
-        database_pairs = reference.database_pairs(set(database), task.given_pairs, pairs)
-    if stages.retrieval is not None:
-        skipped |= stages.retrieval.skipped
-    reference.build(stages, features, database_pairs)
-    pairs_path = outputs / "pairs-query.txt"
-    write_pairs(pairs_path, pairs)
-    matches = stages.match(reference.query_stage, features, pairs_path)
-    files = {"features": features.path, "matches": matches, "retrieval": pairs_path}
-    log, shown = _localize(options, stages, task, reference, files, skipped)
-    log.write(outputs, files)
-    log.require_poses()
-    log.write_submissions(outputs, task.names)
-    results = {
-        **run_record(stages, options, features),
-        "data": {
+        images = SceneImages(dataset.root, dataset.image_dir, names)
+        with output_folder(outputs, options.pipeline, images, kept=[MODEL]) as working:
+            announce_replacement(outputs, plain(asdict(options)))
+            leave_config(options, working)
+            results = _Run(options, stages, task, reference, working).make(names, skipped)
+            replace_results(outputs, [PICTURE, CONFIG, *result_files(task.conditions)])
+    return results
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A run that was checked, and the folder that its results are made in."""
+
+    options: LocalizeOptions
+    stages: Stages
+    task: Task
+    reference: Reference
+    working: Path
+
+    def make(self, names: Sequence[str], skipped: dict[str, str]) -> dict[str, Any]:
+        """Make all results.
+
+        Args:
+            names: images of the data set.
+            skipped: other images of it, and why they cannot be used.
+
+        Returns:
+            The contents of ``results.json``.
+        """
+        options, stages, task, reference = self.options, self.stages, self.task, self.reference
+        dataset = task.dataset
+        with stages.recorder.stage("extract"):
+            features = stages.extract(dataset.image_dir, names)
+        skipped = skipped | features.skipped
+        pairs, database_pairs = self._pairs(features, skipped)
+        if stages.retrieval is not None:
+            skipped |= stages.retrieval.skipped
+        reference.build(stages, features, database_pairs, self.working)
+        pairs_path = options.output_dir / "pairs-query.txt"
+        write_pairs(pairs_path, pairs)
+        matches = stages.match(reference.query_stage, features, pairs_path)
+        files = {"features": features.path, "matches": matches, "retrieval": pairs_path}
+        log, shown = _localize(options, stages, task, reference, files, skipped)
+        log.write(self.working, files)
+        log.require_poses()
+        log.write_submissions(self.working, task.names)
+        asked = {query.name for query in task.queries}
+        data = {
             "dataset": str(dataset.root.resolve()),
             **({} if dataset.version is None else {"version": dataset.version}),
             "fingerprint": features.fingerprint,
             "conditions": [condition for condition in task.conditions if condition],
             "skipped": {n: why for n, why in skipped.items() if n not in asked} | reference.skipped,
             "not_localized": log.failed,
-        },
-        "reused": stages.reused,
-        "stages": stages.recorder.stages,
-        "metrics": reference.metrics()
-        | localization_metrics(log.poses, task.names, task.truth, options.rules),
-    }
-    write_results(outputs / "results.json", results)
-    # Last, so that a picture that fails does not cost the poses.
-    if not_drawn := _draw(outputs / PICTURE, task, reference, log, shown):
-        results["data"]["not_drawn"] = not_drawn
-        write_results(outputs / "results.json", results)
-    return results
+        }
+        if not_drawn := _draw(self.working / PICTURE, task, reference, log, shown):
+            data["not_drawn"] = not_drawn
+        results = {
+            **run_record(stages, options, features),
+            "data": data,
+            "reused": stages.reused,
+            "stages": stages.recorder.stages,
+            "metrics": reference.metrics()
+            | localization_metrics(log.poses, task.names, task.truth, options.rules),
+        }
+        write_results(self.working / "results.json", results)
+        return results
+
+    def _pairs(
+        self, features: Features, skipped: Mapping[str, str]
+    ) -> tuple[list[Pair], list[Pair]]:
+        """Select the pairs of queries with database images, and those of database images."""
+        stages, task = self.stages, self.task
+        asked, usable = {query.name for query in task.queries}, set(features.names)
+        queries = [name for name in features.names if name in asked]
+        database = [name for name in features.names if name not in asked]
+        if not queries:
+            why = skipped[task.queries[0].name]
+            raise ValueError(f"None of the queries can be used; the first: {why}")
+        if not database and (unusable := [why for n, why in skipped.items() if n not in asked]):
+            raise ValueError(f"None of the database images can be used; the first: {unusable[0]}")
+        with stages.recorder.stage("pairs"):
+            pairs = [
+                (query, name)
+                for query, name in task.given_pairs
+                if query in asked and name not in asked and usable >= {query, name}
+            ]
+            if not task.given_pairs and database:
+                num_retrieved = self.options.num_retrieved
+                pairs = stages.retrieve(features, num_retrieved, queries, sorted(database))
+            if not pairs:
+                raise ValueError(
+                    "No query is paired with a database image, both with features; ask for more "
+                    "pairs by --num-loc or --pairs."
+                )
+            of_database = self.reference.database_pairs(set(database), task.given_pairs, pairs)
+        return pairs, of_database
 
 
 def _readable_images(

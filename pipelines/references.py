@@ -4,12 +4,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pycolmap
 
 from featplug.colmap.model_files import read_model
+from featplug.io.files import remove
 from featplug.io.metric_table import with_units
 from featplug.io.pair_lists import Pair, unique_pairs, write_pairs
 from featplug.io.store import FeatureReader, MatchReader
@@ -36,6 +38,9 @@ from pipelines.datasets.protocol import (
     ScanOptions,
 )
 from pipelines.run import Features, Stages
+
+MODEL = "sfm"
+"""Name of the folder of the triangulated model in the output folder."""
 
 Retrieved = Mapping[str, Sequence[str]]
 """Query to the database images that it was matched with."""
@@ -64,9 +69,9 @@ class Reference(ABC):
         return []
 
     def build(  # noqa: B027
-        self, stages: Stages, features: Features, pairs: Sequence[Pair]
+        self, stages: Stages, features: Features, pairs: Sequence[Pair], working: Path
     ) -> None:
-        """Make the model before the queries are matched; nothing for scans."""
+        """Make the model, in the working folder, before the queries are matched; none for scans."""
 
     @abstractmethod
     def localizer(
@@ -120,8 +125,10 @@ class TriangulatedModel(Reference):
             )
         return usable
 
-    def build(self, stages: Stages, features: Features, pairs: Sequence[Pair]) -> None:
-        """Match the pairs of the database, and triangulate the points."""
+    def build(
+        self, stages: Stages, features: Features, pairs: Sequence[Pair], working: Path
+    ) -> None:
+        """Match the pairs of the database, and triangulate the points unless there is the model."""
         outputs = self.options.output_dir
         write_pairs(outputs / "pairs-db.txt", pairs)
         matches = stages.match("match", features, outputs / "pairs-db.txt")
@@ -132,9 +139,12 @@ class TriangulatedModel(Reference):
                 pairs,
                 features.path,
                 matches,
-                outputs / "sfm",
+                working / MODEL,
                 seed=self.options.seed,
+                earlier=outputs / MODEL,
             )
+            if self.sfm.model_dir.parent != working / MODEL:
+                remove(working / MODEL)  # which a failed run of other options made
             self.model = read_model(self.sfm.model_dir)
         stages.reused["triangulate"] = self.model.num_reg_images() if self.sfm.is_reused else 0
 

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, NotRequired, TypedDict
 
+from featplug.api import Feature, FeatureMatcher
 from featplug.base import choose_device
 from featplug.cli.command_line import Unprefixed
 from featplug.io.artifact import files_hash
@@ -24,6 +25,8 @@ from featplug.stages.extract import extract_features
 from featplug.stages.match import match_features
 from featplug.stages.retrieve import RetrievalSummary, global_descriptors, pairs_from_retrieval
 from featplug.stages.shared_options import NetworkOptions
+from featplug.weights.loading import require_weights
+from pipelines.output_folder import changed_settings, folder_name
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,8 @@ class PipelineOptions(MatchingOptions):
     @property
     def settings(self) -> list[str]:
         """Options that have results of their own, for the name of the output folder."""
-        return []
+        own = None if self.extraction.features else feature_conf(self.extraction.feature)["matcher"]
+        return changed_settings(self, matcher=own)
 
     @property
     def pair_list(self) -> Path | None:
@@ -89,8 +93,9 @@ class PipelineOptions(MatchingOptions):
         """Folder for everything."""
         extraction = self.extraction
         feature = extraction.feature if extraction.features is None else extraction.features.stem
-        name = "-".join([self.data_name, feature, *self.settings])
-        return self.outputs or Path("outputs") / self.pipeline / name
+        if self.outputs is not None:
+            return self.outputs
+        return Path("outputs") / self.pipeline / folder_name(self.data_name, feature, self.settings)
 
     def check(self) -> str:
         """Check the request before the long work.
@@ -134,13 +139,29 @@ class Features:
 class Stages:
     """The stages that pipelines share, what they cost, and what they took from an earlier run.
 
+    Networks are loaded here, before anything is written.
+
     Raises:
-        ValueError: see :meth:`PipelineOptions.check`.
+        FileNotFoundError: weights are missing.
+        ValueError: see :meth:`PipelineOptions.check`; or weights are damaged.
     """
 
     def __init__(self, options: PipelineOptions, progress: bool) -> None:
         self.options = options
         self.matcher = options.check()
+        extraction = options.extraction
+        self.feature: Feature | None = None
+        self.feature_matcher: FeatureMatcher | None = None
+        if extraction.features is None:
+            self.feature = Feature(
+                extraction.feature,
+                device=extraction.device,
+                precision=extraction.precision,
+                max_keypoints=extraction.max_keypoints,
+                weights=extraction.weights,
+            )
+        if options.matches is None:
+            self.feature_matcher = FeatureMatcher(self.matcher, device=extraction.device)
         self.progress = progress
         self.recorder = StageRecorder()
         self.reused: dict[str, int] = {}
@@ -156,11 +177,11 @@ class Stages:
             ValueError: a file does not fit, or no image has features.
         """
         extraction = self.options.extraction
-        if extraction.features is not None:
+        if self.feature is None:
             self.reused["extract"] = 0
-            return _given_features(extraction.features, image_dir, names)
+            return _given_features(Path(extraction.features or ""), image_dir, names)
         summary = extract_features(
-            extraction.feature,
+            self.feature,
             image_dir,
             self.options.output_dir,
             image_list=names,
@@ -171,6 +192,10 @@ class Stages:
         return Features(
             image_dir, summary.feature_path, summary.names, summary.skipped, summary.weights
         )
+
+    def require_retrieval(self) -> None:
+        """Raise FileNotFoundError if the weights are missing that retrieval needs."""
+        require_weights(retrieval_conf(self.options.retrieval)["model"])
 
     def retrieve(
         self, features: Features, num_matched: int, queries: Sequence[str], database: Sequence[str]
@@ -202,11 +227,11 @@ class Stages:
         """Match the pairs of a list, or use the given match file; return the file."""
         options = self.options
         self.reused[stage] = 0
-        if options.matches is not None:
-            return options.matches
+        if self.feature_matcher is None:
+            return Path(options.matches or "")
         with self.recorder.stage(stage):
             matched = match_features(
-                self.matcher,
+                self.feature_matcher,
                 pairs_path,
                 features.path,
                 options.output_dir,

@@ -3,8 +3,8 @@
 ``python -m pipelines.sfm --images DIR --feature NAME``
 """
 
-import shutil
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -16,11 +16,13 @@ from featplug.colmap.cameras import CameraOptions, check_camera, check_camera_of
 from featplug.colmap.mapping import require_global_mapping
 from featplug.colmap.pair_usage import count_used_pairs, reasons_not_registered
 from featplug.colmap.verification import VerificationSummary
+from featplug.io.folder_lock import locked_folder
 from featplug.io.images import list_images
 from featplug.io.metric_table import with_units
 from featplug.io.names import similar_name_hints
 from featplug.io.pair_lists import Pair, read_pairs, unique_pairs, write_pairs
 from featplug.io.results import StageRecorder, write_results
+from featplug.io.run_folder import replace_results, run_folder
 from featplug.io.store import FeatureReader
 from featplug.metrics.poses import aligned_pose_errors, model_poses, reconstruction_statistics
 from featplug.stages import pairs
@@ -28,6 +30,7 @@ from featplug.stages.map import MapOptions, map_images
 from featplug.stages.verify import VerifyOptions, verify_pairs
 from featplug.utils.suggestions import did_you_mean
 from pipelines.datasets.true_poses import read_reference_poses, reference_unit
+from pipelines.output_folder import SceneImages, announce_replacement, output_folder
 from pipelines.run import (
     Features,
     MatchingOptions,
@@ -35,10 +38,17 @@ from pipelines.run import (
     Stages,
     metric_lines,
     outcome_lines,
+    plain,
     run_record,
 )
 
 _SELECTIONS = "exhaustive", "sequential", "retrieval"
+_TOO_FEW = "A reconstruction needs two images or more, not {}."
+_RESULTS = (
+    *("model", "points.ply", "colmap_models", "database.db", "colmap.log"),
+    *("results.json", "config.toml", "made_from.json", "dense.ply"),
+)
+"""Files of a model, which all belong to one run."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +133,8 @@ def reconstruct(options: SfmOptions, progress: bool = False) -> dict[str, Any]:
         FileNotFoundError: a given file does not exist.
         ValueError: something given does not fit, or nothing could be reconstructed.
     """
-    return map_scene(match_scene(options, progress), options, progress)
+    with locked_folder(options.output_dir):
+        return map_scene(match_scene(options, progress), options, progress)
 
 
 def match_scene(options: SfmOptions, progress: bool = False) -> MatchedScene:
@@ -137,6 +148,8 @@ def match_scene(options: SfmOptions, progress: bool = False) -> MatchedScene:
     stages = Stages(options, progress)
     reference = {} if options.reference is None else read_reference_poses(options.reference)
     options.check_mapping()
+    if options.pairs == "retrieval":
+        stages.require_retrieval()
     if options.pair_list and not options.pair_list.exists():
         hint = did_you_mean(options.pairs, _SELECTIONS)
         raise FileNotFoundError(f"There is no pair list {options.pairs}.{hint}")
@@ -144,13 +157,27 @@ def match_scene(options: SfmOptions, progress: bool = False) -> MatchedScene:
 
     names = list_images(options.images)
     check_camera_of_images(options.camera, options.images, names)
+    if len(names) < 2:
+        raise ValueError(_TOO_FEW.format(len(names)))
+    images = SceneImages(options.images, options.images, names)
+    with output_folder(options.output_dir, options.pipeline, images):
+        return _match_images(options, stages, names, given, reference)
+
+
+def _match_images(
+    options: SfmOptions,
+    stages: Stages,
+    names: Sequence[str],
+    given: Sequence[Pair] | None,
+    reference: dict[str, np.ndarray],
+) -> MatchedScene:
+    """Extract and match; see :func:`match_scene`."""
     with stages.recorder.stage("extract"):
         features = stages.extract(options.images, names)
     known = set(features.names)
     skipped = dict(features.skipped)
     if len(known) < 2:
-        needed = f"A reconstruction needs two images or more, not {len(known)}."
-        raise ValueError(_with_skipped(needed, skipped))
+        raise ValueError(_with_skipped(_TOO_FEW.format(len(known)), skipped))
     pairs_path = options.pair_list or options.output_dir / f"pairs-{options.pairs}.txt"
     if given is None:
         with stages.recorder.stage("pairs"):
@@ -168,25 +195,43 @@ def match_scene(options: SfmOptions, progress: bool = False) -> MatchedScene:
     return MatchedScene(stages, features, selected, matches, reference, skipped)
 
 
-def map_scene(scene: MatchedScene, options: SfmOptions, progress: bool = False) -> dict[str, Any]:
-    """Verify the matches of a scene and make a model; an earlier one in the folder is replaced.
+def map_scene(
+    scene: MatchedScene,
+    options: SfmOptions,
+    progress: bool = False,
+    add: Callable[[Path], object] = lambda _: None,
+) -> dict[str, Any]:
+    """Verify the matches of a scene and make a model, which replaces an earlier one in the folder.
 
     Args:
         scene: what :func:`match_scene` returned.
         options: the same options, with any seed, output folder and options of mapping.
         progress: show bars.
+        add: adds files to the folder of the results, which is its argument.
 
     Returns:
         The contents of ``results.json``.
 
     Raises:
-        ValueError: nothing could be reconstructed.
+        ValueError: nothing could be reconstructed. The earlier model is still there.
     """
-    outputs, features = options.output_dir, scene.features
-    leave_config(options)
-    _remove_old_model(outputs)
-    recorder = StageRecorder()
-    database = outputs / "database.db"
+    outputs = options.output_dir
+    with run_folder(outputs) as working:
+        announce_replacement(outputs, plain(asdict(options)))
+        leave_config(options, working)
+        results = _make_model(scene, options, working, progress)
+        write_results(working / "results.json", results)
+        add(working)
+        replace_results(outputs, _RESULTS)
+    return results
+
+
+def _make_model(
+    scene: MatchedScene, options: SfmOptions, working: Path, progress: bool
+) -> dict[str, Any]:
+    """Make the database and the models in a folder, and return the contents of the record."""
+    features, recorder = scene.features, StageRecorder()
+    database = working / "database.db"
     mapping = MapOptions(
         mapper=options.mapper,
         refine_intrinsics=options.camera.params is None,
@@ -204,9 +249,12 @@ def map_scene(scene: MatchedScene, options: SfmOptions, progress: bool = False) 
                 VerifyOptions(camera=options.camera, seed=options.seed),
             )
         with recorder.stage("map"):
-            mapped = map_images(database, options.images, outputs, mapping, progress)
+            mapped = map_images(database, options.images, working, mapping, progress)
     except ValueError as error:
-        raise ValueError(_with_skipped(str(error), scene.skipped)) from error
+        reason, log = str(error), working / "colmap.log"
+        if log.is_file() and log.stat().st_size:
+            reason = f"{reason.rstrip('.')}; {log} says more."
+        raise ValueError(_with_skipped(reason, scene.skipped)) from error
 
     model = mapped.model
     num_used = count_used_pairs(database, model)
@@ -219,7 +267,7 @@ def map_scene(scene: MatchedScene, options: SfmOptions, progress: bool = False) 
             metrics |= _pose_metrics(model, scene.reference, unit)
         except ValueError as error:  # the model is good without them
             skipped["reference"] = f"no pose errors: {error}"
-    results = {
+    return {
         **run_record(scene.stages, options, features),
         "data": {
             "images": str(options.images.resolve()),
@@ -237,8 +285,6 @@ def map_scene(scene: MatchedScene, options: SfmOptions, progress: bool = False) 
         "stages": scene.stages.recorder.stages | recorder.stages,
         "metrics": metrics,
     }
-    write_results(outputs / "results.json", results)
-    return results
 
 
 def _select_pairs(options: SfmOptions, stages: Stages, features: Features) -> list[Pair]:
@@ -256,14 +302,6 @@ def _with_skipped(message: str, skipped: dict[str, str]) -> str:
     more = [f"and {len(reasons) - 3} more"] if len(reasons) > 3 else []
     left_out = "; ".join([*reasons[:3], *more])
     return f"{message.rstrip('.')}; left out before: {left_out}." if reasons else message
-
-
-def _remove_old_model(outputs: Path) -> None:
-    """Remove an earlier run's results, so that a run that fails does not leave them as its own."""
-    for name in ("results.json", "points.ply", "colmap.log"):
-        (outputs / name).unlink(missing_ok=True)
-    for name in ("model", "colmap_models"):
-        shutil.rmtree(outputs / name, ignore_errors=True)
 
 
 def _model_metrics(

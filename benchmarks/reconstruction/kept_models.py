@@ -70,11 +70,10 @@ def map_or_reuse(
         with suppress(OSError, ValueError):  # without its record, the model is made again
             return read_results(results, PipelineRecord)
 
-    def write(part: Path) -> None:
-        map_scene(scene, options, progress)
-        (folder / "model").rename(part)
+    def add_record(working: Path) -> None:
+        artifact.write_record(working / "model", {}, working / artifact.record.name)
 
-    artifact.make(write)
+    map_scene(scene, options, progress, add_record)
     return read_results(results, PipelineRecord)
 
 

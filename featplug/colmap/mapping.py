@@ -142,7 +142,7 @@ def _finished(
     if not any(images and points for images, points in sizes.values()):
         raise ValueError(
             "COLMAP reconstructed nothing: it found no pair of images with enough matches and "
-            "parallax to start from; colmap.log says more."
+            "parallax to start from."
         )
     for number, model in models.items():
         colour_points(model, image_dir)

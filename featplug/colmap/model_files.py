@@ -15,6 +15,7 @@ from featplug.colmap.model_tables import ModelTables, check_tables
 from featplug.colmap.text_models import copy_as_plain_text, is_plain_text, read_text_tables
 from featplug.io.files import flush, not_written
 from featplug.io.names import checked_name
+from featplug.io.run_folder import complete
 
 _REQUIRED = ("cameras", "images", "points3D")
 _PLY_HEADER_SIZE = 1024
@@ -29,6 +30,7 @@ def read_model(path: Path) -> pycolmap.Reconstruction:
         ValueError: it is damaged.
     """
     path = Path(path)
+    complete(path.parent)
     tables = _read_tables(path)
     check_tables(tables)
     if tables.suffix == ".bin" or is_plain_text(tables):

@@ -18,6 +18,7 @@ import torch
 
 from featplug import __version__
 from featplug.io.files import write_whole_text
+from featplug.io.run_folder import complete
 from featplug.io.typed_json import NonNegative, as_type, read_json
 from featplug.utils.versions import installed_versions
 
@@ -136,6 +137,7 @@ def read_results(path: Path, kind: type[_Kind], *others: type[_Other]) -> _Kind 
             file, the key and the type that is expected.
     """
     path = Path(path)
+    complete(path.parent)
     kinds: list[type[_Kind | _Other]] = [kind, *others]
     marks = [next(iter(each.__annotations__)) for each in kinds]
     if not path.exists():

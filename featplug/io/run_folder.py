@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from featplug.io.files import flush, flush_folder, recover, remove, write_whole_text
+from featplug.io.files import flush, flush_folder, not_written, recover, remove, write_whole_text
 from featplug.io.folder_lock import locked_folder
 from featplug.utils.interrupts import delayed_interrupts
 
@@ -51,11 +51,17 @@ def replace_results(folder: Path, obsolete: Collection[str] = ()) -> None:
     Args:
         folder: the output folder, see :func:`run_folder`.
         obsolete: names of an earlier run's results, which go if this run has not made them.
+
+    Raises:
+        ValueError: the disk does not hold the results.
     """
     working = folder / UNFINISHED
     made = {path.name for path in working.iterdir()}
     write_whole_text(working / _OBSOLETE, json.dumps(sorted(set(obsolete) - made)))
-    flush(working)
+    try:
+        flush(working)
+    except OSError as error:
+        raise not_written(working, error.strerror or str(error)) from error
     with delayed_interrupts():
         working.rename(folder / _FINISHED)
         _complete(folder)

@@ -83,11 +83,9 @@ def _condition_submission(condition: str) -> str:
     return f"submission-{condition}.txt"
 
 
-def remove_old_results(folder: Path, conditions: Iterable[str], *others: str) -> None:
-    """Remove an earlier run's results, so that a run that fails does not leave them as its own."""
-    submissions = [SUBMISSION, *map(_condition_submission, conditions)]
-    for name in ("results.json", LOGS, HLOC_LOGS, *others, *submissions):
-        (folder / name).unlink(missing_ok=True)
+def result_files(conditions: Iterable[str]) -> list[str]:
+    """List the names of all files that a run may write, for the conditions of its queries."""
+    return ["results.json", LOGS, HLOC_LOGS, SUBMISSION, *map(_condition_submission, conditions)]
 
 
 def json_log(localized: LocalizedQuery) -> dict[str, Any]:

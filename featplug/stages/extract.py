@@ -68,7 +68,7 @@ class ExtractSummary:
 
 
 def extract_features(
-    conf: str | Mapping[str, Any],
+    conf: str | Mapping[str, Any] | Feature,
     image_dir: Path,
     export_dir: Path | None = None,
     *,
@@ -81,7 +81,7 @@ def extract_features(
     """Extract local features of a folder of images; what is in the file already is kept.
 
     Args:
-        conf: a feature conf or its name.
+        conf: a feature conf, its name, or a feature with the same options, loaded before.
         image_dir: folder of the images.
         export_dir: folder of the feature file, which is named after the conf's ``output``.
         image_list: names relative to ``image_dir``, or a text file of them; all images if None.
@@ -98,12 +98,16 @@ def extract_features(
     start = time.perf_counter()
     image_dir = Path(image_dir)
     options = replace(options or ExtractOptions(), **changes)
-    conf = resolve_conf(conf, max_keypoints=options.max_keypoints, weights=options.weights)
+    feature = None
+    if isinstance(conf, Feature):
+        feature, conf = conf, conf.conf
+    else:
+        conf = resolve_conf(conf, max_keypoints=options.max_keypoints, weights=options.weights)
     if export_dir is None and feature_path is None:
         raise ValueError("Set export_dir, a folder, or feature_path, a file.")
     feature_path = Path(feature_path or Path(export_dir or "") / f"{conf['output']}.h5")
     names = image_names(image_dir, image_list)
-    feature = Feature(conf, device=options.device, precision=options.precision)
+    feature = feature or Feature(conf, device=options.device, precision=options.precision)
     provenance = made_by(
         "features",
         conf["model"]["name"],

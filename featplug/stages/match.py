@@ -16,12 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from featplug.base import Matcher, choose_device
+from featplug.api import FeatureMatcher
+from featplug.base import Matcher
 from featplug.io.artifact import Provenance
 from featplug.io.names import check_names_distinct, similar_name_hints
 from featplug.io.pair_lists import Pair, read_pairs, unique_pairs
 from featplug.io.store import FeatureReader, MatchWriter
-from featplug.methods import build_matcher, matcher_conf
+from featplug.methods import matcher_conf
 from featplug.stages.shared_options import DeviceOptions
 from featplug.utils.progress import progress_bar
 
@@ -56,7 +57,7 @@ class MatchSummary:
 
 
 def match_features(
-    conf: str | Mapping[str, Any],
+    conf: str | Mapping[str, Any] | FeatureMatcher,
     pairs: Path,
     features: Path | str,
     export_dir: Path | None = None,
@@ -69,7 +70,7 @@ def match_features(
     """Match the pairs of a list; what is in the file already is kept.
 
     Args:
-        conf: a matcher conf or its name.
+        conf: a matcher conf, its name, or a matcher on the same device, loaded before.
         pairs: a pair list.
         features: a feature file, or its name without ``.h5`` in ``export_dir``.
         export_dir: folder of the match file, by default that of the features.
@@ -85,7 +86,11 @@ def match_features(
     start = time.perf_counter()
     options = replace(options or MatchOptions(), **changes)
     features_ref, memory_budget = options.features_ref, int(options.memory_gib * 2**30)
-    conf = matcher_conf(conf) if isinstance(conf, str) else conf
+    loaded = None
+    if isinstance(conf, FeatureMatcher):
+        loaded, conf = conf, conf.conf
+    elif isinstance(conf, str):
+        conf = matcher_conf(conf)
     pairs = Path(pairs)
     listed = read_pairs(pairs, with_itself=features_ref is not None)
     features = _feature_file(features, export_dir)
@@ -99,8 +104,8 @@ def match_features(
     matches = Path(matches)
     if any(matches.exists() and matches.samefile(f) for f in (features, features_ref or features)):
         raise ValueError(f"The matches cannot be written to the feature file {matches}.")
-    torch_device = choose_device(options.device)
-    matcher = build_matcher(conf["model"]).to(torch_device)
+    loaded = loaded or FeatureMatcher(conf, device=options.device)
+    matcher, torch_device = loaded.matcher, loaded.device
     matcher.memory_budget = memory_budget // 2
     with FeatureReader(features) as reader, FeatureReader(features_ref or features) as reader_ref:
         provenance = Provenance(

@@ -31,6 +31,8 @@ class TriangulateOptions:
     """Triangulate points that only two images see, too; hloc does not."""
     seed: int = 0
     """Seed of RANSAC."""
+    earlier: Path | None = None
+    """Folder of an earlier run, whose model is used if it was made from the same inputs."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def triangulate_known_poses(
         posed = [(name, intrinsics(cameras[name]), poses[name].tolist()) for name in usable]
         provenance = Provenance(
             "triangulated model",
-            {**asdict(options), "pycolmap": pycolmap.__version__},
+            {**asdict(replace(options, earlier=None)), "pycolmap": pycolmap.__version__},
             inputs={
                 "reference": value_hash(posed),
                 "pairs": value_hash(matched_pairs),
@@ -126,8 +128,11 @@ def triangulate_known_poses(
                 )  # fmt: skip
             return asdict(check)
 
-        artifact = Artifact(output_dir / "model", provenance, output_dir / "triangulation.json")
-        reason = artifact.reason_to_make()
-        if reason is not None:
+        for folder in (options.earlier or output_dir, output_dir):
+            artifact = Artifact(folder / "model", provenance, folder / "triangulation.json")
+            reason = artifact.reason_to_make()
+            if reason is None:
+                break
+        else:
             artifact.make(write)
     return Triangulation(artifact.path, PosedCheckSummary(**artifact.facts), skipped, reason)

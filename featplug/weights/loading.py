@@ -100,6 +100,12 @@ def load_network(
     return network, record
 
 
+def require_weights(model: Mapping[str, Any]) -> None:
+    """Raise FileNotFoundError if the weights of the ``model`` of a conf are missing."""
+    if "checkpoint" in model:
+        _choose(model["checkpoint"], model.get("weights", "auto"))
+
+
 def _find(
     checkpoint: str, choice: str
 ) -> tuple[dict[str, Tensor], WeightsRecord, RegistryEntry | None]:

@@ -87,12 +87,6 @@ class AachenOptions(ModelOptions):
             num = _DEMO_NUM_LOC
         return num if self.protocol == "sfm" else min(num, _LOCAL_FEATURES_NUM_LOC)
 
-    @property
-    def settings(self) -> list[str]:
-        """Version and protocol, where they are not the default."""
-        settings: list[str] = [] if self.version is None else [self.version]
-        return settings if self.protocol == "sfm" else [*settings, self.protocol]
-
 
 class Aachen(ModelDataset):
     """Aachen Day-Night; arguments as in :class:`AachenOptions`.

@@ -134,17 +134,26 @@ class LocalizationContract:
         assert data["not_localized"] == {query: "Cannot describe it: it is too small"}
         assert data["skipped"] == {image: left_out[image]}
 
-    def test_a_failed_run_leaves_no_earlier_results(self, options: LocalizeOptions) -> None:
+    def test_a_failed_run_leaves_the_earlier_results(self, options: LocalizeOptions) -> None:
         localize(options)
-        conditions = [c for c in read_task(options, options.open()).conditions if c]
-        names = ["results.json", "submission.txt", "localization.png"]
-        names += [f"submission-{condition}.txt" for condition in conditions]
+        names = ["results.json", "submission.txt", "localization.png", "logs.json"]
+        before = {name: (options.output_dir / name).read_bytes() for name in names}
+        model = options.output_dir / "sfm" / "model" / "points3D.bin"
+        points = model.read_bytes() if model.exists() else None
+        others = dataclasses.replace(options, min_inliers=10_000, seed=1)  # and another model
+        with pytest.raises(ValueError, match="None of the 4 queries could be localized"):
+            localize(others)
+        assert {name: (options.output_dir / name).read_bytes() for name in names} == before
+        assert points is None or model.read_bytes() == points
+        localize(options)
+        assert not (options.output_dir / "unfinished").exists()
+
+    def test_what_a_run_does_not_make_goes_with_the_results(self, options: LocalizeOptions) -> None:
+        localize(dataclasses.replace(options, hloc_logs=True))
         own = options.output_dir / "submission-mine.txt"
         own.write_text("not of the command\n")
-        assert all((options.output_dir / name).exists() for name in names)
-        with pytest.raises(ValueError, match="None of the 4 queries could be localized"):
-            localize(dataclasses.replace(options, min_inliers=10_000))
-        assert not any((options.output_dir / name).exists() for name in names)
+        localize(options)
+        assert not (options.output_dir / "submission.txt_logs.pkl").exists()
         assert own.exists()
 
     @pytest.mark.parametrize("message", BAD_REQUESTS)

@@ -132,7 +132,7 @@ def test_a_killed_run_goes_on(outputs: Path, aachen_room: Path, tmp_path: Path) 
     """Killed at several instants, the run ends with the poses of one that was left alone."""
     arguments = ("--dataset", aachen_room, "--max-keypoints", 800, "--outputs", tmp_path / "out")
     environment = {"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin"}
-    awaited = ["feats-featplug-sift.h5", "sfm/database.db"]
+    awaited = ["feats-featplug-sift.h5", "unfinished/sfm/database.db"]
     for name in awaited:
         process = subprocess.Popen(
             command(*arguments), cwd=REPOSITORY, env=environment, stderr=subprocess.DEVNULL

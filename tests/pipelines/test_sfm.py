@@ -19,8 +19,11 @@ from PIL import Image
 
 from featplug.cli.command_line import run_command
 from featplug.colmap.cameras import CameraOptions
+from featplug.colmap.model_files import read_model
 from featplug.io.artifact import _RACY_SECONDS
+from featplug.io.folder_lock import locked_folder
 from featplug.io.pair_lists import read_pairs, write_pairs
+from featplug.io.results import write_results
 from featplug.io.store import FeatureReader
 from pipelines.run import FeatureOptions
 from pipelines.sfm import SfmOptions, main, reconstruct
@@ -184,18 +187,133 @@ def test_a_deleted_photograph_is_no_longer_part_of_the_scene(
     assert results["metrics"]["registered_images"]["value"] == 5
 
 
-def test_a_failed_run_does_not_keep_an_earlier_runs_results(
+def contents(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != "run.json")
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def test_a_failed_rerun_leaves_the_earlier_results(
     outputs: Path, room_corner: Path, tmp_path: Path
 ) -> None:
     folder = Path(shutil.copytree(outputs, tmp_path / "out"))
     write_pairs(tmp_path / "pairs.txt", [("00.png", "01.png")])
     poor = SfmOptions(room_corner / "images", pairs=str(tmp_path / "pairs.txt"), outputs=folder)
-    with pytest.raises(ValueError, match=r"colmap.log says more|matched pairs shows"):
-        reconstruct(
-            dataclasses.replace(poor, extraction=FeatureOptions(max_keypoints=12, overwrite=True))
-        )
-    for name in ("results.json", "points.ply", "model"):
-        assert not (folder / name).exists()
+
+    def fail(database: Path, image_dir: Path, folder: Path, *_: object) -> None:
+        (folder / "model").mkdir()
+        (folder / "colmap.log").write_text("why")
+        raise ValueError("no parallax.")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipelines.sfm.map_images", fail)
+        with pytest.raises(ValueError, match=r"parallax; .*unfinished/colmap.log says more"):
+            reconstruct(poor)
+    after = contents(folder)
+    assert after.pop("unfinished/colmap.log") == b"why"
+    assert contents(outputs).items() <= after.items()
+    assert not (folder / "unfinished" / "model").exists()
+    assert read_model(folder / "model").num_reg_images() == 6
+
+
+def test_a_camera_that_does_not_fit_is_found_before_the_work_and_costs_nothing(
+    outputs: Path, room_corner: Path, tmp_path: Path, refusal: Callable[..., str]
+) -> None:
+    """As it was reported: these options deleted the model of the run before."""
+    images = tmp_path / "images"
+    images.mkdir()
+    for name in ("00.png", "01.png", "02.png", "03.png"):
+        shutil.copy(room_corner / "images" / name, images)
+    first = ["--images", images, "--outputs", tmp_path / "out", "--max-keypoints", 600]
+    assert run_sfm(*first).returncode == 0
+    before = contents(tmp_path / "out")
+    assert {"model/images.bin", "points.ply", "results.json", "config.toml"} <= before.keys()
+    camera = ["--camera.model", "SIMPLE_PINHOLE", "--camera.params", "f,384,256"]
+    line = refusal(main, "python -m pipelines.sfm", *first, *camera)
+    assert "f,384,256" in line
+    assert "SIMPLE_PINHOLE" in line
+    assert contents(tmp_path / "out") == before
+
+
+def test_a_run_of_other_images_is_rejected(
+    outputs: Path, room_corner: Path, tmp_path: Path, refusal: Callable[..., str]
+) -> None:
+    folder = Path(shutil.copytree(outputs, tmp_path / "out"))
+    before = contents(folder)
+    write_textured_images(tmp_path / "others", 3)
+    for number, path in enumerate(sorted((tmp_path / "others").iterdir())):
+        path.rename(path.with_name(f"{number:02}.png"))
+    others = ["--images", tmp_path / "others", "--outputs", folder]
+    line = refusal(main, "python -m pipelines.sfm", *others)
+    assert str(room_corner / "images") in line
+    assert str(tmp_path / "others") in line
+    assert "--outputs" in line
+    (folder / "run.json").unlink()  # which earlier versions did not write
+    assert refusal(main, "python -m pipelines.sfm", *others) == line
+    assert contents(folder) == before
+    write_results(folder / "results.json", {"schema_version": 2, "benchmark": "speed"})
+    line = refusal(main, "python -m pipelines.sfm", *others)
+    assert "holds a run of speed" in line
+
+
+def test_a_killed_first_run_is_recognised(room_corner: Path, tmp_path: Path) -> None:
+    options = SfmOptions(room_corner / "images", outputs=tmp_path / "out")
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipelines.run.extract_features", stop)
+        with pytest.raises(KeyboardInterrupt):
+            reconstruct(options)
+    write_textured_images(tmp_path / "others", 2)
+    with pytest.raises(ValueError, match="--outputs"):
+        reconstruct(dataclasses.replace(options, images=tmp_path / "others"))
+
+
+def test_a_run_of_other_options_says_what_it_replaces(
+    outputs: Path, room_corner: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = Path(shutil.copytree(outputs, tmp_path / "out"))
+    options = SfmOptions(room_corner / "images", outputs=folder)
+    reconstruct(options)
+    assert not caplog.messages
+    reconstruct(dataclasses.replace(options, camera=CameraOptions("single")))
+    (message,) = caplog.messages
+    assert str(folder) in message
+    assert "camera.mode = auto, this run has single" in message
+
+
+def test_a_folder_in_use_is_rejected_and_left_alone(
+    outputs: Path, room_corner: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(outputs, tmp_path / "out"))
+    before = contents(folder)
+    with locked_folder(folder):
+        run = run_sfm("--images", room_corner / "images", "--outputs", folder, "--seed", 1)
+    assert run.returncode == 2
+    assert f"{folder} is in use by another process" in run.stderr.splitlines()[-1]
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--feature", "mtldesc", "--weights", "gone.safetensors"],
+        ["--matcher", "hloc/nowhere"],
+        ["--pairs", "retrieval", "--retrieval", "netvlad"],
+    ],
+)
+def test_what_is_missing_is_found_before_a_folder_is_made(
+    room_corner: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    refusal: Callable[..., str],
+    arguments: list[str],
+) -> None:
+    monkeypatch.setenv("FEATPLUG_WEIGHTS", str(tmp_path / "none"))
+    monkeypatch.chdir(tmp_path)
+    refusal(main, "python -m pipelines.sfm", "--images", room_corner / "images", *arguments)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_features_and_matches_of_others_can_be_used(shared: Path, tmp_path: Path) -> None:

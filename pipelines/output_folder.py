@@ -1,0 +1,174 @@
+"""The output folder of a pipeline: named after its options, and never that of other images."""
+
+import logging
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any, NotRequired, TypedDict
+
+from featplug.io.artifact import Provenance, file_hash, value_hash
+from featplug.io.results import write_results
+from featplug.io.run_folder import run_folder
+from featplug.io.typed_json import as_type, read_json
+from featplug.utils.parallel import map_ahead
+
+RECORD = "run.json"
+"""Name of the record of the images that a folder has a run of."""
+
+_WITHOUT_NAMES = {
+    *("images", "dataset", "feature", "features"),  # these have their places in the name
+    *("reference", "ground_truth"),  # what the same results are compared with
+    *("outputs", "device", "overwrite", "memory_gib", "num_workers", "hloc_logs"),
+}
+"""Options that do not change the results, or that the name of the folder begins with."""
+_MAX_LENGTH = 120
+_NUM_HASH_THREADS = 4
+_FILE = re.compile(r"\.[a-z]\w*$")
+
+logger = logging.getLogger(__name__)
+
+
+class _RecordedData(TypedDict):
+    images: NotRequired[str]
+    dataset: NotRequired[str]
+    hashes: NotRequired[dict[str, str]]
+    """Name of each image to its hash."""
+
+
+class _Record(TypedDict):
+    pipeline: NotRequired[str]
+    benchmark: NotRequired[str]
+    data: NotRequired[Annotated[dict[str, Any], _RecordedData]]
+    options: NotRequired[dict[str, Any]]
+
+
+def folder_name(data: str, feature: str, settings: Sequence[str]) -> str:
+    """Return the name of the output folder of a run: DATA-FEATURE, and settings of its own."""
+    name = "-".join([data, feature, *settings])
+    return name if len(name) <= _MAX_LENGTH else f"{name[:_MAX_LENGTH]}-{value_hash(name)[:8]}"
+
+
+def changed_settings(options: Any, **defaults: object) -> list[str]:
+    """Return the options that change the results, where they are not the default, as words.
+
+    Args:
+        options: a dataclass, whose fields may be dataclasses of options.
+        defaults: defaults that are not those of the fields.
+    """
+    words: list[str] = []
+    for field in fields(options):
+        value = getattr(options, field.name)
+        default = field.default
+        if field.default_factory is not MISSING:
+            default = field.default_factory()
+        default = defaults.get(field.name, default)
+        if is_dataclass(value):
+            words += changed_settings(value, **defaults)
+        elif field.name not in _WITHOUT_NAMES and value not in (None, default):
+            words.append(_word(field.name, value))
+    return words
+
+
+def _word(name: str, value: object) -> str:
+    """Return an option as a word: its value, with its name where the value does not explain it."""
+    name = name.replace("_", "-")
+    if isinstance(value, bool):
+        return name if value else f"no-{name}"
+    if isinstance(value, Path) or (isinstance(value, str) and _FILE.search(value)):
+        value = Path(value).stem
+    text = value if isinstance(value, str) else f"{name}-{value}"
+    return re.sub(r"[^\w.,+@-]+", "_", text)
+
+
+@dataclass(frozen=True)
+class SceneImages:
+    """The images of a run."""
+
+    place: Path
+    """Folder that the user gave."""
+    folder: Path
+    """Folder that the names are relative to."""
+    names: Sequence[str]
+
+    def hashes(self) -> dict[str, str]:
+        """Return the hash of each image but those that cannot be read, which is found later."""
+
+        def hash_of(name: str) -> str | None:
+            try:
+                return file_hash(self.folder / name)
+            except OSError:
+                return None
+
+        hashes = map_ahead(hash_of, self.names, _NUM_HASH_THREADS)
+        found = zip(self.names, hashes, strict=True)
+        return {name: digest for name, digest in found if digest is not None}
+
+
+@contextmanager
+def output_folder(
+    folder: Path, pipeline: str, images: SceneImages, kept: Collection[str] = ()
+) -> Iterator[Path]:
+    """Lock an output folder for a run, and return its working folder; see :func:`run_folder`.
+
+    The images are recorded in the folder, which may have a run of the same images before, also if
+    some were added or changed, or their folder was moved.
+
+    Raises:
+        ValueError: the folder is in use, or has a run of other images or of another command.
+    """
+    data: _RecordedData = {"images": str(images.place.resolve()), "hashes": images.hashes()}
+    with run_folder(folder, kept) as working:
+        _reject_other_runs(folder, pipeline, data)
+        write_results(folder / RECORD, {"pipeline": pipeline, "data": data})
+        yield working
+
+
+def _reject_other_runs(folder: Path, pipeline: str, data: _RecordedData) -> None:
+    found = _read(folder / RECORD) or _read(folder / "results.json")
+    kind = found.get("pipeline") or found.get("benchmark")
+    if kind not in (None, pipeline):
+        raise ValueError(f"{folder} holds a run of {kind}; choose another folder by --outputs.")
+    known = found.get("data", {})
+    place, hashes = known.get("images") or known.get("dataset"), known.get("hashes", {})
+    common = hashes.keys() & data["hashes"].keys()
+    is_moved = common and all(hashes[name] == data["hashes"][name] for name in common)
+    if place not in (None, data["images"]) and not is_moved:
+        raise ValueError(
+            f"{folder} holds a run of the images of {place}, not of {data['images']}; choose "
+            "another folder by --outputs."
+        )
+
+
+def announce_replacement(folder: Path, options: Mapping[str, Any]) -> None:
+    """Log in one line how the run whose results are to be replaced had other options.
+
+    Args:
+        folder: the output folder.
+        options: options of this run, as JSON stores them.
+    """
+    before = _read(folder / "results.json").get("options")
+    if before is None:
+        return
+    runs = (Provenance("run", _with_effect(each)) for each in (before, options))
+    difference = next(runs).difference(next(runs))
+    if difference is not None:
+        logger.warning("%s %s; its results are replaced when this run is done.", folder, difference)
+
+
+def _with_effect(options: Mapping[str, Any]) -> dict[str, Any]:
+    shown = {*_WITHOUT_NAMES} - {"feature", "features"}
+    return {
+        key: _with_effect(value) if isinstance(value, dict) else value
+        for key, value in options.items()
+        if key not in shown
+    }
+
+
+def _read(path: Path) -> _Record:
+    """Read a record; one that is missing or damaged has nothing."""
+    try:
+        return as_type(read_json(path), _Record, path)
+    except (OSError, ValueError):
+        return {}
