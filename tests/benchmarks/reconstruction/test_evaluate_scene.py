@@ -58,7 +58,7 @@ def mapped(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The seeds of models that are made, which from now on fails."""
     seeds: list[int] = []
 
-    def fail(scene: Any, options: Any, progress: bool) -> Any:
+    def fail(scene: Any, options: Any, *_: object) -> Any:
         seeds.append(options.seed)
         raise ValueError("mapped again")
 
