@@ -120,12 +120,14 @@ def output_folder(
     """
     data: _RecordedData = {"images": str(images.place.resolve()), "hashes": images.hashes()}
     with run_folder(folder, kept) as working:
-        _reject_other_runs(folder, pipeline, data)
+        known = _images_of_run(folder, pipeline, data)
+        data["hashes"] = known | data["hashes"]
         write_results(folder / RECORD, {"pipeline": pipeline, "data": data})
         yield working
 
 
-def _reject_other_runs(folder: Path, pipeline: str, data: _RecordedData) -> None:
+def _images_of_run(folder: Path, pipeline: str, data: _RecordedData) -> dict[str, str]:
+    """Return the hashes of the images of earlier runs; raise ValueError if they are others."""
     found = _read(folder / RECORD) or _read(folder / "results.json")
     kind = found.get("pipeline") or found.get("benchmark")
     if kind not in (None, pipeline):
@@ -139,6 +141,7 @@ def _reject_other_runs(folder: Path, pipeline: str, data: _RecordedData) -> None
             f"{folder} holds a run of the images of {place}, not of {data['images']}; choose "
             "another folder by --outputs."
         )
+    return hashes
 
 
 def announce_replacement(folder: Path, options: Mapping[str, Any]) -> None:
