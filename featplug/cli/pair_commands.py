@@ -21,7 +21,8 @@ class ImageNames:
     """Feature file whose images are paired, in the order of their names."""
 
     def read(self) -> list[str]:
-        """Return the names; raise ValueError if neither file is given."""
+        """Return the names; raise ValueError if neither file is given, or a name is unusable."""
+        from featplug.io.names import checked_name
         from featplug.io.pair_lists import read_image_list
         from featplug.io.store import FeatureReader
 
@@ -30,7 +31,7 @@ class ImageNames:
         if self.features is None:
             raise ValueError("No images are named; use --image_list FILE or --features FILE.")
         with FeatureReader(self.features) as reader:
-            return reader.names()
+            return [checked_name(name, str(self.features)) for name in reader.names()]
 
 
 def exhaustive(

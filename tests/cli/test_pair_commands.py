@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
+import numpy as np
+
 from featplug.cli.program import PROGRAM
 from featplug.io.pair_lists import read_pairs
 from featplug.stages.pairs import exhaustive
@@ -62,3 +65,20 @@ def test_pairs_of_a_model(
     none += ["--rotation_threshold", 0]
     assert "none.txt" in refusal(PROGRAM, "featplug", "pairs", "poses", *none)
     assert not (tmp_path / "none.txt").exists()
+
+
+def test_a_name_of_another_tools_file_that_cannot_be_used_is_named_with_the_file(
+    refusal: Callable[..., str], tmp_path: Path
+) -> None:
+    for file, array in (("feats.h5", "keypoints"), ("global.h5", "global_descriptor")):
+        with h5py.File(tmp_path / file, "w") as opened:
+            opened[f"my photo.jpg/{array}"] = opened[f"b.jpg/{array}"] = np.ones((4, 2))
+    output = ["--output", tmp_path / "pairs.txt"]
+    line = refusal(
+        PROGRAM, "featplug", "pairs", "exhaustive", "--features", tmp_path / "feats.h5", *output
+    )
+    assert f"{tmp_path / 'feats.h5'}: the image name 'my photo.jpg'" in line
+    retrieval = ["--descriptors", tmp_path / "global.h5", "--num_matched", 1]
+    line = refusal(PROGRAM, "featplug", "pairs", "retrieval", *retrieval, *output)
+    assert f"{tmp_path / 'global.h5'}: the image name 'my photo.jpg'" in line
+    assert not (tmp_path / "pairs.txt").exists()
