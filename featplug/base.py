@@ -13,6 +13,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
+from featplug.io.feature_arrays import KEYPOINT_LAST_KEYS, feature_forms, has_form, shown
 from featplug.utils.suggestions import did_you_mean
 from featplug.weights.loading import load_network
 from featplug.weights.registry import WeightsRecord
@@ -24,10 +25,6 @@ PRECISIONS = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 KEYPOINT_KEYS = ("keypoints", "scores", "scales", "oris")
 """Outputs of an extractor that locate keypoints."""
-PER_KEYPOINT_KEYS = ("scores", "scales", "oris", "attention", "matchability")
-"""Optional or required outputs of an extractor with one number per keypoint."""
-KEYPOINT_LAST_KEYS = ("meta_grid", "descriptors_packed")
-"""Optional outputs K×N, a column for each keypoint."""
 
 
 def choose_device(name: str | None = None) -> torch.device:
@@ -203,9 +200,14 @@ class GlobalExtractor(_Configurable):
 
         Returns:
             ``global_descriptor`` B×D.
+
+        Raises:
+            ValueError: a descriptor has NaN or infinite values.
         """
         with exact_convolutions():
             descriptors = [self.describe(image) for image in data["image"].float()]
+        if not all(bool(torch.isfinite(descriptor).all()) for descriptor in descriptors):
+            raise ValueError(f"{type(self).__name__}: global_descriptor must be finite.")
         return {"global_descriptor": torch.stack(descriptors)}
 
 
@@ -303,16 +305,11 @@ def check_features(
         raise ValueError(f"{source} returned no {', '.join(missing)}.")
     keypoints = features["keypoints"]
     num = len(keypoints) if keypoints.ndim else 0
-    forms: dict[str, tuple[int | str, ...]] = {"keypoints": (num, 2), "descriptors": ("D", num)}
-    forms |= dict.fromkeys(KEYPOINT_LAST_KEYS, ("K", num))
-    forms |= dict.fromkeys(PER_KEYPOINT_KEYS, (num,))
+    forms = feature_forms(num)
     for key, value in features.items():
-        form = forms.get(key, tuple(value.shape))
-        sizes = zip(value.shape, form, strict=False)
-        if value.ndim != len(form) or any(isinstance(n, int) and n != size for size, n in sizes):
-            raise ValueError(
-                f"{source}: {key} must be {'×'.join(map(str, form))}, not {tuple(value.shape)}."
-            )
+        shape = tuple(value.shape)
+        if not has_form(shape, forms.get(key, shape)):
+            raise ValueError(f"{source}: {key} must be {shown(forms[key])}, not {shape}.")
         if (value.is_floating_point() or key == "keypoints") and value.dtype != torch.float32:
             raise ValueError(f"{source}: {key} must be float32, not {value.dtype}.")
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):

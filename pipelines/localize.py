@@ -15,10 +15,11 @@ from featplug.cli.command_line import leave_config
 from featplug.cli.config_file import CONFIG
 from featplug.io.folder_lock import locked_folder
 from featplug.io.images import read_image
+from featplug.io.match_store import MatchReader
 from featplug.io.pair_lists import Pair, read_pairs, write_pairs
 from featplug.io.results import write_results
 from featplug.io.run_folder import replace_results
-from featplug.io.store import FeatureReader, MatchReader
+from featplug.io.store import FeatureReader
 from featplug.localization.evaluation import localization_metrics, recall_table, truth_of_queries
 from featplug.localization.log import LocalizationLog, result_files
 from featplug.localization.queries import Query, check_base_names, read_poses

@@ -12,9 +12,10 @@ import pycolmap
 
 from featplug.colmap.model_files import read_model
 from featplug.io.files import remove
+from featplug.io.match_store import MatchReader
 from featplug.io.metric_table import with_units
 from featplug.io.pair_lists import Pair, unique_pairs, write_pairs
-from featplug.io.store import FeatureReader, MatchReader
+from featplug.io.store import FeatureReader
 from featplug.localization.absolute_pose import AbsolutePoseOptions
 from featplug.localization.in_model import ModelLocalizer, ModelPoints
 from featplug.localization.in_scans import ScanLocalizer, WorldPoints, images_with_matches

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from featplug.io.match_store import MatchReader
 from featplug.io.pair_lists import write_pairs
-from featplug.io.store import FeatureReader, MatchReader
+from featplug.io.store import FeatureReader
 from tests.conftest import REPOSITORY
 from tests.recipes import recipe_entry, recipe_files
 from tests.scenes.room_corner import write_room_corner

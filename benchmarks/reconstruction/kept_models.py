@@ -12,8 +12,9 @@ from typing import Annotated, TypedDict
 import pycolmap
 
 from featplug.io.artifact import Artifact, Provenance, value_hash
+from featplug.io.match_store import MatchReader
 from featplug.io.results import StageCost, read_results, write_results
-from featplug.io.store import FeatureReader, MatchReader
+from featplug.io.store import FeatureReader
 from featplug.io.typed_json import as_type, read_json
 from pipelines.run import PipelineRecord, plain
 from pipelines.sfm import MatchedScene, SfmOptions, map_scene

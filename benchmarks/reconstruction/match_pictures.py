@@ -7,8 +7,9 @@ import numpy as np
 
 from featplug.colmap.verification import inlier_matches, verified_pairs
 from featplug.io.images import read_image
+from featplug.io.match_store import MatchReader
 from featplug.io.pair_lists import Pair
-from featplug.io.store import FeatureReader, MatchReader
+from featplug.io.store import FeatureReader
 from featplug.plots import write_match_picture
 from pipelines.sfm import MatchedScene
 

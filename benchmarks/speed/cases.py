@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from benchmarks.speed.measure import CaseName, Measurement, Sample, Setup, Step, measure_step
 from featplug.api import load
-from featplug.base import KEYPOINT_LAST_KEYS, Matcher, choose_device, select_keypoints
+from featplug.base import Matcher, choose_device, select_keypoints
 from featplug.colmap.mapping import log_to_file
+from featplug.io.feature_arrays import KEYPOINT_LAST_KEYS
 from featplug.io.images import list_images, load_image
 from featplug.io.metric_table import with_units
 from featplug.io.pair_lists import write_pairs

@@ -13,8 +13,9 @@ import pycolmap
 from featplug.colmap.cameras import CameraOptions, make_cameras
 from featplug.colmap.database_rows import check_rows, open_database, remove_database
 from featplug.io.image_files import read_image_header
+from featplug.io.match_store import MatchReader
 from featplug.io.pair_lists import Pair
-from featplug.io.store import FeatureReader, MatchReader
+from featplug.io.store import FeatureReader
 from featplug.keypoints.detection import from_sift_frames, sift_frames
 from featplug.utils.parallel import map_ahead
 
@@ -89,9 +90,10 @@ def import_features(database_path: Path, features: FeatureReader) -> None:
     num_images = num_keypoints = 0
     with open_database(database_path) as database:
         for image in database.read_all_images():
-            size = features.image_size(image.name)
             camera = database.read_camera(image.camera_id)
-            if (camera.width, camera.height) != size:
+            of_image = (camera.width, camera.height)
+            size = features.known_image_size(image.name) or of_image
+            if size != of_image:
                 raise ValueError(
                     f"The features of {image.name!r} in {features.path} are of an image of "
                     f"{size[0]}×{size[1]} pixels, the image has {camera.width}×{camera.height}; "

@@ -8,7 +8,8 @@ Retrieval", ECCV 2012. It needs no weights: everything is learnt from the databa
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -238,10 +239,8 @@ def own_vocabulary(
     vocabulary = learn_vocabulary(_sample(reader, present, rng), options)
     if options.num_components:
         chosen = _choose(present, _WHITENING_IMAGES, rng)
-        vectors = [
-            vocabulary.encode_raw(local_descriptors(reader, name, vocabulary.dimensions))
-            for name in chosen
-        ]
+        usable = _usable_descriptors(reader, chosen, vocabulary.dimensions)
+        vectors = [vocabulary.encode_raw(descriptors) for descriptors in usable]
         vocabulary = learn_whitening(vocabulary, np.stack([v for v in vectors if v.any()]))
     path.parent.mkdir(parents=True, exist_ok=True)
     vocabulary.save(path, {**learned_from, "num_images": str(len(present))})
@@ -259,9 +258,8 @@ def _sample(reader: FeatureReader, names: Sequence[str], rng: np.random.Generato
     """Draw local descriptors of the images, as many of each, S×D float32 of unit length."""
     rows: list[np.ndarray] = []
     chosen = _choose(names, _SAMPLE_IMAGES, rng)
-    for name in chosen:
-        descriptors = local_descriptors(reader, name)
-        if descriptors.size == 0:
+    for descriptors in _usable_descriptors(reader, chosen):
+        if descriptors.size == 0 or (rows and rows[0].shape[1] != len(descriptors)):
             continue
         num = max(1, _SAMPLE_BYTES // (4 * len(descriptors) * len(chosen)))
         kept = rng.permutation(descriptors.shape[1])[:num]
@@ -276,15 +274,26 @@ def _choose(names: Sequence[str], num: int, rng: np.random.Generator) -> list[st
     return [names[i] for i in sorted(rng.permutation(len(names))[:num])]
 
 
+def _usable_descriptors(
+    reader: FeatureReader, names: Sequence[str], dimensions: int | None = None
+) -> Iterator[np.ndarray]:
+    """Yield the descriptors of images without those that cannot be used."""
+    for name in names:
+        with suppress(ValueError):
+            yield local_descriptors(reader, name, dimensions)
+
+
 def local_descriptors(
     reader: FeatureReader, name: str, dimensions: int | None = None
 ) -> np.ndarray:
     """Read an image's descriptors, D×N.
 
     Raises:
-        ValueError: D is not that of the vocabulary.
+        ValueError: there are none that can be used, or D is not that of the vocabulary.
     """
-    descriptors = reader.read(name, ["descriptors"])["descriptors"]
+    descriptors = reader.read(name, ["descriptors"]).get("descriptors")
+    if descriptors is None:
+        raise ValueError(f"{reader.path} has no descriptors of {name!r}; extract it again.")
     if dimensions not in (None, len(descriptors)) and descriptors.size:
         raise ValueError(
             f"The descriptors of {name!r} in {reader.path} have {len(descriptors)} dimensions, "

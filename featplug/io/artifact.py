@@ -109,9 +109,24 @@ class Provenance:
         known = {entry.name for entry in fields(cls)}
         try:
             found = json.loads(text)
-            return cls(**{"commit": None} | {k: v for k, v in found.items() if k in known})
-        except (AttributeError, TypeError, ValueError) as error:
+            made = cls(**{"commit": None} | {k: v for k, v in found.items() if k in known})
+            made.check()
+        except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
             raise ValueError("not a provenance of featplug") from error
+        return made
+
+    def check(self) -> None:
+        """Check the types of what was read.
+
+        Raises:
+            TypeError: a value is of another type.
+        """
+        texts = [self.kind, self.version, self.file_id, *(w["sha256"] for w in self.weights)]
+        mappings = [self.conf, self.inputs, self.revisions]
+        if not all(isinstance(t, str) for t in texts) or not all(
+            isinstance(m, dict) for m in mappings
+        ):
+            raise TypeError("a value is of another type")
 
 
 class Artifact:

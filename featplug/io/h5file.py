@@ -3,14 +3,15 @@
 A file can be read at any time it is not being written, also after a kill: it has HDF5's default
 ``libver``, is flushed after each image or chunk of pairs through :mod:`featplug.io.journal`, and an
 image's or a pair's group is linked into the file only when it is whole. The root attribute
-``featplug`` (JSON) holds what made the file, and a run with another conf does not append.
+``featplug`` (JSON) holds what made the file, and a run with another conf does not append. A file
+that is overwritten keeps its place until the new one, next to it, is whole. Arrays and attributes
+have checksums, which are verified when they are read.
 """
 
-import errno
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,11 +19,18 @@ import h5py
 import numpy as np
 
 from featplug.io.artifact import Provenance, current_fingerprint, file_hash
+from featplug.io.checksums import Checksums, attribute_key
+from featplug.io.hdf5_arrays import has_numbers, read_array, unnamed_group, write_array
+from featplug.io.hdf5_guard import UnusableDataError, damaged, guarded, opening
+from featplug.io.hdf5_links import check_links, leaf_groups
 from featplug.io.journal import JournaledFile, journal_path, recover
+from featplug.utils.deferred_signals import deferred_signals
 
 FINGERPRINT = "image_fingerprint"
 """Attribute of an image's group: fingerprint of the photograph that it was made from."""
 _ATTRIBUTE = "featplug"
+_NUM_GROUPS = "featplug_groups"
+"""Root attribute: number of groups, so that one that a damaged index hides is missed."""
 _OLD_VERSION_WROTE = "featplug_0.1_wrote_ns"
 _FREE_DISK_MARGIN = 64 * 2**20
 _REMEDY = (
@@ -40,7 +48,7 @@ class OtherContentsError(ValueError):
 
 
 def _open_for_writing(path: Path, provenance: Provenance) -> tuple[h5py.File, JournaledFile]:
-    try:
+    with deferred_signals(), opening(path):
         if path.exists() and path.stat().st_size == 0:
             path.unlink()
         if not path.exists():
@@ -51,8 +59,6 @@ def _open_for_writing(path: Path, provenance: Provenance) -> tuple[h5py.File, Jo
         except BaseException:
             journaled.close()
             raise
-    except OSError as error:
-        raise _explained(path, error) from error
 
 
 def _create(path: Path, provenance: Provenance) -> None:
@@ -60,6 +66,7 @@ def _create(path: Path, provenance: Provenance) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     with h5py.File(part, "w") as file:
         file.attrs[_ATTRIBUTE] = provenance.to_json()
+        file.attrs[_NUM_GROUPS] = 0
     try:
         os.link(part, path)  # fails, as a rename would not, where another process was faster
     except FileExistsError:
@@ -69,50 +76,46 @@ def _create(path: Path, provenance: Provenance) -> None:
     part.unlink(missing_ok=True)
 
 
-def _explained(path: Path, error: OSError) -> OSError | ValueError:
-    """Turn what HDF5 and the system say into what the user can do."""
-    if isinstance(error, FileNotFoundError):
-        return FileNotFoundError(f"There is no file {path}.")
-    text = str(error).replace(str(path), "")
-    if isinstance(error, BlockingIOError) or "unable to lock file" in text:
-        return ValueError(f"{path} is in use by another process; wait for it, or use another file.")
-    if error.errno in (errno.ENOLCK, errno.ENOTSUP):
-        return ValueError(
-            f"The disk of {path} has no file locks; set HDF5_USE_FILE_LOCKING=FALSE, and see to "
-            "it yourself that only one process writes the file."
-        )
-    if "clear file consistency flags" in text:
-        return ValueError(
-            f"{path} was left locked by a program that was killed; "
-            f"`h5clear -s {path}` (package hdf5-tools) clears that."
-        )
-    if "file signature not found" in text:
-        return ValueError(f"{path} is not an HDF5 file.")
-    if error.errno is not None:
-        return ValueError(f"Cannot open {path}: {os.strerror(error.errno)}.")
-    return ValueError(f"{path} is damaged ({text}); delete it and run again.")
+def replacement_path(path: Path) -> Path:
+    """Return where the file that is to replace another is until it is whole."""
+    return path.with_name(path.name + ".new")
 
 
-def _remove(path: Path, kind: str) -> None:
-    """Delete a file that is to be made again, unless it is in use or something else."""
+def _is_newer(path: Path, other: Path) -> bool:
+    return not other.exists() or path.stat().st_mtime_ns >= other.stat().st_mtime_ns
+
+
+def _is_made_by(path: Path, provenance: Provenance) -> bool:
+    """Return whether a run can resume a file; raise ValueError if that is in use."""
+    try:
+        with H5Reader(path) as reader:
+            found = reader.provenance
+            return found is not None and found.difference(provenance) is None
+    except UnusableDataError:
+        return False
+
+
+def _lock_replaceable(path: Path, kind: str) -> JournaledFile:
+    """Lock a file that is to be replaced, unless it is in use or something else."""
     if path.stat().st_size and not h5py.is_hdf5(path):
         raise ValueError(f"{path} is not an HDF5 file, so it is not overwritten.")
+    with opening(path):
+        locked = JournaledFile(path)
     try:
-        with JournaledFile(path) as raw, h5py.File(raw, "r+") as file:
-            found = _provenance(file)
-    except BlockingIOError as error:
-        raise _explained(path, error) from error
-    except OSError:
+        with opening(path), h5py.File(locked, "r") as file:
+            found = _provenance(path, file)
+    except UnusableDataError:
         found = None  # damaged or left locked: one more reason to make it again
     if found is not None and found.kind != kind:
+        locked.close()
         raise ValueError(f"{path} holds {found.kind}, so it is not overwritten with {kind}.")
-    journal_path(path).unlink(missing_ok=True)
-    path.unlink()
+    return locked
 
 
-def _provenance(file: h5py.File) -> Provenance | None:
-    text = file.attrs.get(_ATTRIBUTE)
-    return None if text is None else Provenance.from_json(text)
+def _provenance(path: Path, file: h5py.File) -> Provenance | None:
+    with guarded(path, f"the root attribute {_ATTRIBUTE!r}"):
+        text = file.attrs.get(_ATTRIBUTE)
+        return None if text is None else Provenance.from_json(text)
 
 
 def _written_ns(path: Path) -> int:
@@ -125,8 +128,9 @@ class _H5File:
     def __init__(self, path: Path, file: h5py.File, written_ns: int) -> None:
         self.path = path
         self.file = file
-        self._written_ns = int(file.attrs.get(_OLD_VERSION_WROTE, written_ns))
-        """Time of the last change before it was opened, or of the last change by featplug 0.1."""
+        with self.reading():
+            self._written_ns = int(file.attrs.get(_OLD_VERSION_WROTE, written_ns))
+            """Time of the last change before it was opened, or of the last by featplug 0.1."""
 
     def __enter__(self) -> Self:
         return self
@@ -137,13 +141,84 @@ class _H5File:
     def _close(self) -> None:
         self.file.close()
 
+    def reading(self, what: str = "") -> AbstractContextManager[None]:
+        """Return the guard of a block that reads, see :func:`featplug.io.hdf5_reading.guarded`."""
+        return guarded(self.path, what)
+
+    def arrays(self, name: str, keys: Iterable[str] | None = None) -> dict[str, np.ndarray]:
+        """Read arrays of a group: those of ``keys`` that it has, or all that are of numbers.
+
+        Raises:
+            UnusableDataError: the group does not exist, an array is damaged or too large, or is
+                not the one that was written.
+        """
+        with self.reading(repr(name)):
+            group = self.group(name)
+            checksums = Checksums.of(group)
+            if keys is None:
+                numbers = (key for key in group if has_numbers(group, key))
+                keys = (*numbers, *checksums.arrays())
+            keys = list(dict.fromkeys(keys))
+            arrays = {key: read_array(self.path, group, key) for key in keys if key in group}
+            changed = [key for key in keys if not checksums.agree(key, arrays.get(key))]
+        if changed:
+            raise self._changed(name, changed[0])
+        return arrays
+
+    def attribute(self, name: str, key: str, array: str | None = None) -> Any:
+        """Read an attribute of a group, or of an array in it; None if there is none.
+
+        Raises:
+            UnusableDataError: the group or the attribute is damaged, or is not the one that was
+                written.
+        """
+        with self.reading(repr(name)):
+            group = self.group(name)
+            value = (group if array is None else group[array]).attrs.get(key)
+            is_same = Checksums.of(group).agree(attribute_key(key, array), value)
+        if not is_same:
+            raise self._changed(name, key)
+        return value
+
+    def _changed(self, name: str, key: str) -> UnusableDataError:
+        return damaged(self.path, f"{key} of {name!r}", "it differs from its checksum")
+
+    def group(self, name: str) -> h5py.Group:
+        """Open a group, within a block of :meth:`reading`."""
+        check_links(self.path, self.file, name)
+        group = self.file[name]
+        if not isinstance(group, h5py.Group):
+            raise UnusableDataError(
+                f"{self.path}: {name!r} is an array, as in files for Kaggle, where a group of "
+                "arrays is needed; write them as hloc does, or make them with featplug."
+            )
+        return group
+
+    def leaf_groups(self) -> list[tuple[str, list[str]]]:
+        """List every group that holds arrays, with the names of these.
+
+        Raises:
+            UnusableDataError: the file is damaged, or has fewer groups than were written.
+        """
+        with self.reading():
+            found = list(leaf_groups(self.path, self.file))
+            num = int(self.file.attrs.get(_NUM_GROUPS, 0))
+        if len(found) < num:
+            raise damaged(self.path, "", f"its index lists {len(found)} of {num} groups")
+        return found
+
     def is_made_from(self, name: str, path: Path, attribute: str = FINGERPRINT) -> bool:
         """Return whether a group's attribute has the fingerprint of the file ``path``."""
-        attributes = self.file[name].attrs
-        recorded = str(attributes.get(attribute, ""))
+        recorded = str(self.attribute(name, attribute) or "")
         current = current_fingerprint(path, recorded, self._written_ns)
         if current not in (None, recorded) and self.file.mode == "r+":
-            attributes[attribute] = current  # spares the next run a look into the file
+            # Spares the next run a look into the file.
+            with self.reading(repr(name)):
+                group = self.group(name)
+                group.attrs[attribute] = current
+                checksums = Checksums.of(group)
+                checksums.add(attribute_key(attribute), current)
+                checksums.write(group)
         return current is not None
 
 
@@ -153,13 +228,11 @@ class H5Reader(_H5File):
     def __init__(self, path: Path) -> None:
         path = Path(path)
         written_ns = _written_ns(path)
-        try:
+        with opening(path):
             recover(path)
             file = h5py.File(path, "r")
-        except OSError as error:
-            raise _explained(path, error) from error
         super().__init__(path, file, written_ns)
-        self.provenance = _provenance(self.file)
+        self.provenance = _provenance(path, self.file)
         """Provenance of the file; None where it is not ours."""
 
     @property
@@ -169,23 +242,48 @@ class H5Reader(_H5File):
 
 
 class H5Writer(_H5File):
-    """A file open for appending, with its provenance checked."""
+    """A file open for appending, with its provenance checked.
+
+    A file that is overwritten stays until the ``with`` block ends without an exception. What was
+    written by then is kept next to it, and the next run resumes it, with ``overwrite`` or without.
+    """
 
     def __init__(self, path: Path, provenance: Provenance, overwrite: bool = False) -> None:
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        if overwrite and path.exists():
-            _remove(path, provenance.kind)
-        written_ns = _written_ns(path)
-        file, self._journaled = _open_for_writing(path, provenance)
-        super().__init__(path, file, written_ns)
+        self.written = path
+        """File that is written: ``path``, or the one that will replace it."""
+        self._locked: list[JournaledFile] = []
         try:
-            self.provenance = self._checked(provenance)
-            if self.provenance.version.startswith("0.1."):
-                self._keep_time_of_old_version()
+            self._choose_file(path, provenance, overwrite)
+            written_ns = _written_ns(self.written)
+            file, journaled = _open_for_writing(self.written, provenance)
+            self._locked.append(journaled)
+            super().__init__(path, file, written_ns)
+            try:
+                with self.reading():
+                    self._num_groups = file.attrs.get(_NUM_GROUPS)
+                self.provenance = self._checked(provenance)
+                if self.provenance.version.startswith("0.1."):
+                    self._keep_time_of_old_version()
+            except BaseException:
+                self.file.close()
+                raise
         except BaseException:
-            self._close()
+            self._unlock()
             raise
+
+    def _choose_file(self, path: Path, provenance: Provenance, overwrite: bool) -> None:
+        """Write another file than ``path`` if this run or an earlier one overwrites that."""
+        part = replacement_path(path)
+        is_resumed = part.exists() and _is_newer(part, path) and _is_made_by(part, provenance)
+        if is_resumed or (overwrite and path.exists()):
+            if path.exists():
+                self._locked.append(_lock_replaceable(path, provenance.kind))
+            if not is_resumed:
+                part.unlink(missing_ok=True)
+                journal_path(part).unlink(missing_ok=True)
+            self.written = part
 
     def _keep_time_of_old_version(self) -> None:
         """Record when featplug 0.1 last wrote: its fingerprints hold until then."""
@@ -193,7 +291,7 @@ class H5Writer(_H5File):
             self.file.attrs[_OLD_VERSION_WROTE] = self._written_ns
 
     def _checked(self, provenance: Provenance) -> Provenance:
-        found = _provenance(self.file)
+        found = _provenance(self.written, self.file)
         if found is None:
             raise ValueError(
                 f"{self.path} was not written by featplug, which does not add to it; {_REMEDY}"
@@ -203,22 +301,46 @@ class H5Writer(_H5File):
             raise OtherContentsError(f"{self.path} {difference}")
         return found
 
-    def _close(self) -> None:
+    def __exit__(self, *exception: object) -> None:
         try:
-            with self.explaining_failures():
-                super()._close()
+            self._close()
+            if exception[0] is None and self.written != self.path:
+                if os.name == "nt":  # where a file in use cannot be replaced
+                    self._unlock()
+                self.written.replace(self.path)
         finally:
-            self._journaled.close()  # releases the lock
+            self._unlock()
+
+    def _close(self) -> None:
+        """Close the file; ``__exit__`` unlocks it."""
+        with self.explaining_failures():
+            super()._close()
+
+    def _unlock(self) -> None:
+        while self._locked:
+            self._locked.pop().close()
+
+    @contextmanager
+    def reading(self, what: str = "") -> Iterator[None]:
+        """Guard a block that reads; HDF5 reads through Python here, too."""
+        with deferred_signals(), guarded(self.written, what):
+            yield
 
     @contextmanager
     def explaining_failures(self) -> Iterator[None]:
-        """Turn the two errors that HDF5 raises for a failed write into one with a remedy."""
-        try:
-            yield
-        except (OSError, RuntimeError) as error:
-            raise ValueError(
-                f"Cannot write {self.path}: {error}; what was written before is kept."
-            ) from error
+        """Turn the errors that HDF5 raises for a failed write into one with a remedy.
+
+        Ctrl-C and SIGTERM wait until the block ends.
+        """
+        with deferred_signals():
+            try:
+                yield
+            except UnusableDataError:
+                raise
+            except Exception as error:
+                raise ValueError(
+                    f"Cannot write {self.written}: {error}; what was written before is kept."
+                ) from error
 
     def require_disk(self, num_bytes: int) -> None:
         """Stop before the disk is full.
@@ -234,14 +356,43 @@ class H5Writer(_H5File):
             )
 
     def link(
-        self, name: str, datasets: Mapping[str, np.ndarray], attrs: Mapping[str, Any]
-    ) -> h5py.Group:
-        """Write a group, which gets its name only when it is whole."""
-        group = self.file.create_group(None)
-        for key, value in datasets.items():
-            group.create_dataset(key, data=value)
-        group.attrs.update(attrs)
-        if name in self.file:
-            del self.file[name]
+        self,
+        name: str,
+        arrays: Mapping[str, np.ndarray],
+        attributes: Mapping[str, Any],
+        array_attributes: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
+        """Write a group, which gets its name only when it is whole, or replace one.
+
+        It is in the file after the next :meth:`commit`.
+        """
+        checksums = Checksums(f"/{name}")
+        group = unnamed_group(self.file)
+        for key, array in arrays.items():
+            write_array(group, key, array)
+            checksums.add(key, array)
+        for array_key, values in [(None, attributes), *(array_attributes or {}).items()]:
+            for key, value in values.items():
+                (group if array_key is None else group[array_key]).attrs[key] = value
+                checksums.add(attribute_key(key, array_key), value)
+        checksums.write(group)
+        self.unlink(name)
         self.file[name] = group
-        return group
+        if self._num_groups is not None:  # files of older versions do not count
+            self._num_groups += 1
+
+    def unlink(self, name: str) -> bool:
+        """Remove a group; return whether there was one."""
+        if name not in self.file:
+            return False
+        del self.file[name]
+        if self._num_groups is not None:
+            self._num_groups -= 1
+        return True
+
+    def commit(self) -> None:
+        """Make what was linked and unlinked appear in the file."""
+        with self.explaining_failures():
+            if self._num_groups is not None:
+                self.file.attrs.modify(_NUM_GROUPS, self._num_groups)
+            self.file.flush()

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from featplug.io.store import MatchReader
+from featplug.io.match_store import MatchReader
 from featplug.localization.absolute_pose import AbsolutePoseOptions
 from featplug.localization.localizer import LocalizedQuery, Localizer, QueryMatches
 from featplug.localization.queries import Query, camera_log

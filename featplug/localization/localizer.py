@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from featplug.io.store import FeatureReader, MatchReader
+from featplug.io.match_store import MatchReader
+from featplug.io.store import FeatureReader
 from featplug.localization.absolute_pose import AbsolutePose, AbsolutePoseOptions, estimate_pose
 from featplug.localization.queries import Query
 from featplug.utils.parallel import map_ahead

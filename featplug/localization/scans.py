@@ -13,6 +13,8 @@ import numpy as np
 
 from featplug.io.artifact import Provenance, file_fingerprint
 from featplug.io.h5file import H5Reader, H5Writer
+from featplug.io.hdf5_guard import UnusableDataError
+from featplug.io.hdf5_links import has_link
 from featplug.io.store import FeatureReader
 from featplug.utils.parallel import map_ahead
 from featplug.utils.progress import progress_bar
@@ -64,12 +66,11 @@ class ScanPointWriter(H5Writer):
     """Appends images to a file of scan points."""
 
     def __contains__(self, name: str) -> bool:
-        return name in self.file
+        return has_link(self.file, name)
 
     def has_no_point(self, name: str) -> bool:
         """Return whether an image has keypoints, but none of them has a point."""
-        group = self.file[name]
-        return group.attrs["num_points"] == 0 and len(group["points3D"]) > 0
+        return self.attribute(name, "num_points") == 0 and len(self.arrays(name)["points3D"]) > 0
 
     def write(self, name: str, points3d: np.ndarray, fingerprint: str) -> None:
         """Write the points of one image's keypoints, N×3 in the scan's frame or NaN, and flush.
@@ -82,21 +83,20 @@ class ScanPointWriter(H5Writer):
         attributes = {_FINGERPRINT: fingerprint, "num_points": num_points}
         with self.explaining_failures():
             self.link(name, {"points3D": points3d}, attributes)
-            self.file.flush()
+        self.commit()
 
     def remove(self, name: str) -> None:
         """Remove the points of an image, if the file has them, and flush."""
-        if name in self.file:
-            with self.explaining_failures():
-                del self.file[name]
-                self.file.flush()
+        with self.explaining_failures():
+            self.unlink(name)
+        self.commit()
 
 
 class ScanPointReader(H5Reader):
     """Reads a file of scan points."""
 
     def __contains__(self, name: str) -> bool:
-        return name in self.file
+        return has_link(self.file, name)
 
     def read(self, name: str) -> np.ndarray:
         """Read the points of an image's keypoints: N×3 float64, NaN for none, scan's frame.
@@ -106,7 +106,13 @@ class ScanPointReader(H5Reader):
         """
         if name not in self:
             raise ValueError(f"{self.path} has no scan points of the image {name!r}.")
-        return self.file[name]["points3D"][()]
+        points = self.arrays(name, ["points3D"]).get("points3D")
+        if points is None or points.ndim != 2 or points.shape[1] != 3 or points.dtype.kind != "f":
+            raise UnusableDataError(
+                f"{self.path}: {name!r} must have points3D, N×3 real numbers; delete the file and "
+                "make it again."
+            )
+        return points
 
 
 @dataclass(frozen=True)

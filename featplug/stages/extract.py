@@ -16,6 +16,7 @@ from featplug.api import Feature, Features
 from featplug.base import Extractor, GlobalExtractor
 from featplug.io.artifact import Provenance, is_old_fingerprint
 from featplug.io.h5file import OtherContentsError
+from featplug.io.hdf5_guard import UnusableDataError
 from featplug.io.image_files import described
 from featplug.io.images import (
     LoadedImage,
@@ -134,12 +135,20 @@ def extract_features(
             stored = {
                 key: _for_storage(key, value, options) for key, value in features.arrays().items()
             }
-            writer.write(
-                image.name, stored, image.original_size, features.detection_noise, image.fingerprint
-            )
+            try:
+                writer.write(
+                    image.name,
+                    stored,
+                    image.original_size,
+                    features.detection_noise,
+                    image.fingerprint,
+                )
+            except UnusableDataError as error:  # such as descriptors too large for float16
+                skipped[image.name] = str(error)
+                continue
             num_keypoints += len(features)
             num_extracted += 1
-    raise_if_all_skipped(names, skipped)
+        raise_if_all_skipped(names, skipped)  # here, so that a file to overwrite stays
     return ExtractSummary(
         feature_path,
         [name for name in names if name not in skipped],

@@ -19,9 +19,11 @@ from torch import Tensor
 from featplug.api import FeatureMatcher
 from featplug.base import Matcher
 from featplug.io.artifact import Provenance
+from featplug.io.hdf5_guard import UnusableDataError
+from featplug.io.match_store import MatchWriter
 from featplug.io.names import check_names_distinct, similar_name_hints
 from featplug.io.pair_lists import Pair, read_pairs, unique_pairs
-from featplug.io.store import FeatureReader, MatchWriter
+from featplug.io.store import FeatureReader
 from featplug.methods import matcher_conf
 from featplug.stages.shared_options import DeviceOptions
 from featplug.utils.progress import progress_bar
@@ -52,7 +54,7 @@ class MatchSummary:
     num_matches: int
     """Matches found by this run, over all its pairs."""
     skipped: dict[str, str] = field(default_factory=dict)
-    """Images without features, and how many pairs that cost."""
+    """Images without features that can be used, and pairs that could not be matched, and why."""
     seconds: float = 0.0
 
 
@@ -131,29 +133,66 @@ def match_features(
             cache1 = (
                 _FeatureCache(reader_ref, matcher, torch_device, budget) if two_files else cache0
             )
-            num_matches = 0
+            num_matches = num_matched = 0
+            failed: dict[str, str] = {}
             ordered = _in_blocks(todo, cache0.capacity(todo))
             bar = progress_bar(ordered, "match", len(ordered), "pair", progress)
             for name0, name1 in bar:
-                data0, data1 = cache0.load(name0), cache1.load(name1)
-                result = matcher.match_pair(data0, data1)
+                try:
+                    data0, data1 = cache0.load(name0), cache1.load(name1)
+                    result = _match_pair(matcher, data0, data1, f"{name0!r} and {name1!r}")
+                except _UnusableImageError as error:
+                    failed[error.name] = str(error)
+                    continue
+                except ValueError as error:
+                    failed[f"{name0} {name1}"] = str(error)
+                    continue
                 matches0 = result["matches0"].cpu().numpy()
                 scores0 = result["matching_scores0"].cpu().numpy()
                 num1 = data1[matcher.required_keys[0]].shape[-1]
                 writer.write(name0, name1, matches0, scores0, num1)
                 num_matches += int((matches0 >= 0).sum())
+                num_matched += 1
+            if failed and len(todo) == len(present) and not num_matched:
+                first = next(iter(failed.values()))
+                raise ValueError(f"None of the {len(todo)} pairs could be matched: {first}")
     skipped = {
         name: f"the image {name!r} of {count} pairs has no features{hints.get(name, '')}"
         for name, count in absent.items()
     }
     return MatchSummary(
         matches,
-        len(todo),
+        num_matched,
         len(present) - len(todo),
         num_matches,
-        skipped,
+        {**skipped, **failed},
         time.perf_counter() - start,
     )
+
+
+class _UnusableImageError(ValueError):
+    """The features of an image cannot be used."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(reason)
+        self.name = name
+
+
+def _match_pair(
+    matcher: Matcher, data0: Mapping[str, Tensor], data1: Mapping[str, Tensor], pair: str
+) -> dict[str, Tensor]:
+    """Match a pair; raise ValueError, with a sentence that begins with the pair, if it fails."""
+    lengths = [len(data["descriptors"]) for data in (data0, data1) if "descriptors" in data]
+    if len(set(lengths)) > 1 and all(data["descriptors"].numel() for data in (data0, data1)):
+        raise ValueError(
+            f"{pair} have descriptors of {lengths[0]} and {lengths[1]} dimensions; extract both "
+            "with one feature."
+        )
+    try:
+        return matcher.match_pair(data0, data1)
+    except (ValueError, RuntimeError) as error:  # the latter is torch's, as out of memory
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{pair} cannot be matched: {reason}") from error
 
 
 def _feature_file(features: Path | str, export_dir: Path | None) -> Path:
@@ -196,6 +235,8 @@ class _FeatureCache:
         self._device = device
         self._budget = budget
         self._images: OrderedDict[str, dict[str, Tensor]] = OrderedDict()
+        self._unusable: dict[str, str] = {}
+        """Images whose features cannot be used, and why."""
         self._bytes = 0
 
     def capacity(self, pairs: Sequence[Pair]) -> int:
@@ -206,14 +247,35 @@ class _FeatureCache:
         return max(1, int(self._budget / max(1.0, float(np.mean(sizes))))) if sizes else 1
 
     def _num_bytes(self, name: str) -> int:
-        shapes = self._reader.shapes(name)
+        try:
+            shapes = self._reader.shapes(name)
+        except UnusableDataError:
+            return 0
         return sum(4 * int(np.prod(shapes[key])) for key in self._keys if key in shapes)
 
     def load(self, name: str) -> dict[str, Tensor]:
-        """Return an image's features; those of the image before it stay in memory."""
+        """Return an image's features; those of the image before it stay in memory.
+
+        Raises:
+            _UnusableImageError: they cannot be used.
+        """
         if name in self._images:
             self._images.move_to_end(name)
             return self._images[name]
+        if name in self._unusable:
+            raise _UnusableImageError(name, self._unusable[name])
+        try:
+            tensors = self._read(name)
+        except ValueError as error:
+            self._unusable[name] = str(error)
+            raise _UnusableImageError(name, str(error)) from error
+        self._images[name] = tensors
+        self._bytes += _tensor_bytes(tensors)
+        while self._bytes > self._budget and len(self._images) > 2:
+            self._bytes -= _tensor_bytes(self._images.popitem(last=False)[1])
+        return tensors
+
+    def _read(self, name: str) -> dict[str, Tensor]:
         arrays = self._reader.read(name, self._keys)
         missing = [key for key in self._required if key not in arrays]
         if missing:
@@ -221,18 +283,14 @@ class _FeatureCache:
                 f"{self._reader.path} has no {', '.join(missing)} of {name!r}, which this matcher "
                 "needs; use the matcher that belongs to the feature."
             )
-        tensors = {key: _as_tensor(value).to(self._device) for key, value in arrays.items()}
-        self._images[name] = tensors
-        self._bytes += _tensor_bytes(tensors)
-        while self._bytes > self._budget and len(self._images) > 2:
-            self._bytes -= _tensor_bytes(self._images.popitem(last=False)[1])
-        return tensors
+        return {key: _as_tensor(key, value).to(self._device) for key, value in arrays.items()}
 
 
-def _as_tensor(array: np.ndarray) -> Tensor:
+def _as_tensor(key: str, array: np.ndarray) -> Tensor:
     """Floats become float32, as hloc hands them to matchers; packed bits stay."""
-    tensor = torch.from_numpy(array)
-    return tensor.float() if tensor.is_floating_point() else tensor
+    if array.dtype.kind == "f" or key == "descriptors":
+        array = array.astype(np.float32, copy=False)
+    return torch.from_numpy(array)
 
 
 def _tensor_bytes(tensors: Mapping[str, Tensor]) -> int:

@@ -5,6 +5,7 @@ its ``pairs_from_retrieval`` reads our files and ours reads its files. A vocabul
 as safetensors next to the descriptors, since hloc takes every group of the file for an image.
 """
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -19,6 +20,7 @@ from featplug.base import choose_device
 from featplug.extractors.vlad import REVISION as VLAD_REVISION
 from featplug.extractors.vlad import VLADOptions, Vocabulary, local_descriptors, own_vocabulary
 from featplug.io.artifact import Provenance, file_hash
+from featplug.io.hdf5_guard import UnusableDataError
 from featplug.io.images import (
     DEFAULT_PREPROCESSING,
     LoadedImage,
@@ -39,6 +41,7 @@ from featplug.stages.pairs import best_pairs
 from featplug.stages.shared_options import ReadingOptions
 from featplug.utils.progress import progress_bar
 
+logger = logging.getLogger(__name__)
 REVISION = 1
 """Revision of what this stage makes of a network's output, see :mod:`featplug.io.artifact`."""
 _KIND = "global descriptors"
@@ -229,12 +232,17 @@ def _sum_up_features(
             todo = [
                 name for name in names if name not in skipped and writer.fingerprint(name) is None
             ]
+            num_described = 0
             for name in progress_bar(todo, "vlad", len(todo), "image", progress):
-                descriptor = vocabulary.encode(
-                    local_descriptors(reader, name, vocabulary.dimensions)
-                )
-                writer.write(name, descriptor, reader.image_size(name), reader.fingerprint(name))
-    return _summary(path, names, len(todo), skipped, [record])
+                try:
+                    descriptors = local_descriptors(reader, name, vocabulary.dimensions)
+                    size, fingerprint = reader.known_image_size(name), reader.fingerprint(name)
+                except ValueError as error:
+                    skipped[name] = str(error)
+                    continue
+                writer.write(name, vocabulary.encode(descriptors), size, fingerprint)
+                num_described += 1
+    return _summary(path, names, num_described, skipped, [record])
 
 
 def pairs_from_retrieval(
@@ -284,29 +292,59 @@ def pairs_from_retrieval(
         file_of = {name: file for file in files for name in file.names()}
         given = list(file_of) if database is None else database
         database = _present("database", given, file_of, *database_descriptors)
-        vectors = [file_of[name].read([name]) for name in database]
-        if len({vector.shape for vector in vectors}) > 1:
-            raise ValueError(
-                "The files of the database have descriptors of different lengths; compute them "
-                "with one conf."
-            )
-        matrix = np.concatenate(vectors)
+        skipped: dict[str, str] = {}
+        matrix = _matrix([(file_of[name], name) for name in database], skipped)
+        length = matrix.shape[1]
         is_described = np.any(matrix != 0, axis=1)
 
         def similarities(block: slice) -> np.ndarray:
-            vectors = query_file.read(queries[block])
-            if vectors.shape[1] != matrix.shape[1]:
-                raise ValueError(
-                    f"{descriptors} has descriptors of {vectors.shape[1]} dimensions, the "
-                    f"database of {matrix.shape[1]}; compute them with one conf."
-                )
+            vectors = np.zeros((len(queries[block]), length), np.float32)
+            for row, name in zip(vectors, queries[block], strict=True):
+                vector = _descriptor(query_file, name, skipped)
+                if vector is not None and len(vector) != length:
+                    raise ValueError(
+                        f"{descriptors} has descriptors of {len(vector)} dimensions, the "
+                        f"database of {length}; compute them with one conf."
+                    )
+                row[:] = 0 if vector is None else vector
             scores = np.round(vectors @ matrix.T, _SCORE_DECIMALS)
             allowed = np.any(vectors != 0, axis=1)[:, None] & is_described
             if min_score is not None:
                 allowed &= scores >= min_score
             return np.where(allowed, scores, -np.inf)
 
-        return best_pairs(queries, database, similarities, num_matched)
+        pairs = best_pairs(queries, database, similarities, num_matched)
+    for reason in skipped.values():
+        logger.warning("Paired with no other image: %s", reason)
+    return pairs
+
+
+def _matrix(
+    images: Sequence[tuple[GlobalDescriptorReader, str]], skipped: dict[str, str]
+) -> np.ndarray:
+    """Read the descriptors of a database, N×D; zeros for those that cannot be used."""
+    found = [_descriptor(file, name, skipped) for file, name in images]
+    lengths = {len(vector) for vector in found if vector is not None}
+    if not lengths:
+        raise ValueError(next(iter(skipped.values())))
+    if len(lengths) > 1:
+        raise ValueError(
+            "The files of the database have descriptors of different lengths; compute them with "
+            "one conf."
+        )
+    (length,) = lengths
+    return np.stack([np.zeros(length, np.float32) if v is None else v for v in found])
+
+
+def _descriptor(
+    file: GlobalDescriptorReader, name: str, skipped: dict[str, str]
+) -> np.ndarray | None:
+    """Read a descriptor; ``skipped`` gets an image whose descriptor cannot be used, and why."""
+    try:
+        return file.read_one(name)
+    except UnusableDataError as error:
+        skipped[name] = str(error)
+        return None
 
 
 def described_images(*files: Path) -> list[str]:

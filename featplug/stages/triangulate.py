@@ -12,8 +12,9 @@ from featplug.colmap.database import import_features, import_matches
 from featplug.colmap.known_poses import PosedCheckSummary
 from featplug.colmap.mapping import log_to_file
 from featplug.io.artifact import Artifact, Provenance, value_hash
+from featplug.io.match_store import MatchReader
 from featplug.io.pair_lists import Pair, unique_pairs
-from featplug.io.store import FeatureReader, MatchReader
+from featplug.io.store import FeatureReader
 from featplug.metrics.poses import intrinsics, model_cameras, model_poses
 
 REVISION = 1

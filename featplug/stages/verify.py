@@ -8,8 +8,9 @@ from featplug.colmap.cameras import CameraOptions
 from featplug.colmap.database import create_database, import_features, import_matches
 from featplug.colmap.mapping import log_to_file
 from featplug.colmap.verification import VerificationSummary, verify_matches
+from featplug.io.match_store import MatchReader
 from featplug.io.pair_lists import Pair
-from featplug.io.store import FeatureReader, MatchReader
+from featplug.io.store import FeatureReader
 
 
 @dataclass(frozen=True, kw_only=True)

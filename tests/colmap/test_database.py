@@ -24,7 +24,8 @@ from featplug.colmap.verification import (
     verify_matches,
 )
 from featplug.io.artifact import Provenance
-from featplug.io.store import FeatureReader, FeatureWriter, MatchReader, MatchWriter
+from featplug.io.match_store import MatchReader, MatchWriter
+from featplug.io.store import FeatureReader, FeatureWriter
 from featplug.metrics.poses import aligned_pose_errors, model_poses, reconstruction_statistics
 from featplug.stages.pairs import exhaustive
 from tests.scenes.pictures import textured_image

@@ -13,8 +13,9 @@ from featplug.colmap.cameras import CameraOptions
 from featplug.colmap.database import create_database, image_ids, import_features, import_matches
 from featplug.colmap.verification import VerificationSummary, verified_pairs, verify_matches
 from featplug.io.artifact import Provenance
+from featplug.io.match_store import MatchReader, MatchWriter
 from featplug.io.pair_lists import Pair, write_pairs
-from featplug.io.store import FeatureReader, MatchReader, MatchWriter
+from featplug.io.store import FeatureReader
 from featplug.stages.pairs import exhaustive
 from tests.scenes.synthetic import SyntheticScene, write_synthetic_scene
 

@@ -15,7 +15,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from featplug.base import PER_KEYPOINT_KEYS, Extractor
+from featplug.base import Extractor
+from featplug.io.feature_arrays import PER_KEYPOINT_KEYS
 from featplug.methods import (
     build_extractor,
     build_matcher,

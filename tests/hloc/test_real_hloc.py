@@ -16,8 +16,9 @@ import pytest
 from PIL import Image
 
 import featplug
+from featplug.io.match_store import MatchReader
 from featplug.io.pair_lists import write_pairs
-from featplug.io.store import FeatureReader, MatchReader
+from featplug.io.store import FeatureReader
 from featplug.localization.queries import read_poses
 from featplug.methods import features
 from featplug.metrics.poses import absolute_pose_errors

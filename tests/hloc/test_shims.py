@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 import featplug
-from featplug.io.store import MatchReader
+from featplug.io.match_store import MatchReader
 from featplug.methods import feature_conf
 from featplug.stages.extract import extract_features
 from featplug.stages.match import match_features

@@ -14,13 +14,8 @@ import pytest
 
 from featplug.io.artifact import Provenance
 from featplug.io.journal import JournaledFile
-from featplug.io.store import (
-    FeatureReader,
-    FeatureWriter,
-    MatchReader,
-    MatchWriter,
-    pair_key,
-)
+from featplug.io.match_store import MatchReader, MatchWriter, pair_key
+from featplug.io.store import FeatureReader, FeatureWriter
 from tests.conftest import REPOSITORY
 
 FEATURES = Provenance("features", {"model": {"name": "sift", "max_keypoints": -1}})

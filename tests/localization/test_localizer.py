@@ -13,7 +13,8 @@ import pytest
 
 from featplug.colmap.model_files import read_model
 from featplug.io.artifact import Provenance
-from featplug.io.store import FeatureReader, MatchReader, MatchWriter
+from featplug.io.match_store import MatchReader, MatchWriter
+from featplug.io.store import FeatureReader
 from featplug.localization.absolute_pose import AbsolutePoseOptions
 from featplug.localization.in_model import (
     ModelLocalizer,

@@ -19,8 +19,9 @@ from scipy.io import savemat
 import pipelines.references
 import pipelines.run
 from featplug.io.artifact import Provenance
+from featplug.io.match_store import MatchReader, MatchWriter
 from featplug.io.pair_lists import read_pairs, write_pairs
-from featplug.io.store import FeatureReader, MatchReader, MatchWriter
+from featplug.io.store import FeatureReader
 from featplug.localization.log import LocalizationLog
 from featplug.localization.queries import read_poses
 from featplug.metrics.poses import absolute_pose_errors, localization_recall

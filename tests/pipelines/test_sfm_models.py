@@ -12,8 +12,8 @@ from PIL import Image
 
 from featplug.colmap.model_files import read_model
 from featplug.io.artifact import Provenance
+from featplug.io.match_store import MatchReader, MatchWriter
 from featplug.io.pair_lists import write_pairs
-from featplug.io.store import MatchReader, MatchWriter
 from pipelines.run import FeatureOptions
 from pipelines.sfm import SfmOptions, reconstruct, summary
 from tests.scenes.synthetic import SyntheticScene, write_synthetic_scene

@@ -12,8 +12,9 @@ from scipy.io import savemat
 from scipy.spatial.transform import Rotation
 
 from featplug.io.artifact import Provenance
+from featplug.io.match_store import MatchWriter
 from featplug.io.pair_lists import write_pairs
-from featplug.io.store import FeatureWriter, MatchWriter
+from featplug.io.store import FeatureWriter
 from featplug.localization.queries import Query, write_poses, write_queries
 from pipelines.datasets.inloc import benchmark_camera
 from tests.scenes.synthetic import MatchedImages

@@ -11,7 +11,8 @@ import pycolmap
 from PIL import Image
 
 from featplug.io.artifact import Provenance
-from featplug.io.store import FeatureWriter, MatchWriter
+from featplug.io.match_store import MatchWriter
+from featplug.io.store import FeatureWriter
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ def write_synthetic_scene(folder: Path, num_images: int = 6, noise: float = 0.0)
     by_name = {image.name: image for image in truth.images.values()}
     with MatchWriter(scene.matches, Provenance("matches", {})) as writer:
         for name0, name1 in combinations(scene.names, 2):
+            num1 = len(by_name[name1].points2D)
             seen = {
                 p.point3D_id: i for i, p in enumerate(by_name[name1].points2D) if p.has_point3D()
             }
@@ -85,5 +87,5 @@ def write_synthetic_scene(folder: Path, num_images: int = 6, noise: float = 0.0)
                 seen.get(p.point3D_id, -1) if p.has_point3D() else -1
                 for p in by_name[name0].points2D
             ]
-            writer.write(name0, name1, np.array(matches0), np.ones(len(matches0)), len(seen))
+            writer.write(name0, name1, np.array(matches0), np.ones(len(matches0)), num1)
     return scene

@@ -138,11 +138,13 @@ def turn_into_0_1(path: Path, image_dir: Path) -> None:
         provenance = json.loads(file.attrs["featplug"])
         del provenance["revisions"], provenance["commit"]
         file.attrs["featplug"] = json.dumps({**provenance, "version": "0.1.0"})
+        del file.attrs["featplug_groups"]
         for name in file:
             content = (image_dir / name).read_bytes()
             middle = content[len(content) // 2 - 2048 :][:4096]
             fingerprint = f"{len(content)}-{zlib.crc32(middle):08x}"
             file[name].attrs["image_fingerprint"] = fingerprint
+            del file[name].attrs["featplug_checksums"]
 
 
 def test_a_feature_file_of_0_1_is_continued_while_the_photographs_are_untouched(
@@ -184,6 +186,7 @@ def test_a_feature_file_of_0_1_is_not_continued_for_photographs_of_later(tmp_pat
     fingerprint = f"{len(content)}-{zlib.crc32(content[len(content) // 2 - 2048 :][:4096]):08x}"
     with h5py.File(path, "r+") as file:
         file[name].attrs["image_fingerprint"] = fingerprint
+        del file[name].attrs["featplug_checksums"]
     os.utime(path, (0, 0))
     with pytest.raises(ValueError, match=rf"{name} .*0\.1.* --overwrite"):
         extract_features("sift", tmp_path, tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import unicodedata
 from itertools import combinations
 from pathlib import Path
@@ -11,10 +12,11 @@ import h5py
 import numpy as np
 import pytest
 
-from featplug.io import store
+from featplug.io import match_store
 from featplug.io.artifact import Provenance
+from featplug.io.match_store import MatchReader
 from featplug.io.pair_lists import read_pairs, write_pairs
-from featplug.io.store import FeatureReader, FeatureWriter, MatchReader
+from featplug.io.store import FeatureReader, FeatureWriter
 from featplug.methods import matcher_conf
 from featplug.stages import match as match_module
 from featplug.stages.match import match_features
@@ -237,6 +239,54 @@ def test_a_name_in_another_unicode_form_has_a_hint(tmp_path: Path) -> None:
     assert "write the list from the names of the files" in summary.skipped[composed]
 
 
+def with_other_descriptors(features: Path, path: Path, name: str, other: np.ndarray) -> Path:
+    """Copy a feature file as hloc would write it, with other descriptors of an image."""
+    with h5py.File(features, "r") as ours, h5py.File(path, "w") as file:
+        for image in NAMES[:4]:
+            for key in ("keypoints", "descriptors", "scores", "image_size"):
+                file[f"{image}/{key}"] = ours[image][key][()]
+        del file[name]["descriptors"]
+        file[name]["descriptors"] = other
+    return path
+
+
+@pytest.mark.parametrize(
+    ("other", "reason"),
+    [
+        (np.full((128, 60), np.nan, np.float16), "descriptors must be finite"),
+        (np.zeros((60, 128), np.float16), "N×D and must be transposed"),
+        (np.zeros((128, 61), np.float16), "descriptors must be D×60"),
+        (np.zeros((128, 60), complex), "real numbers"),
+    ],
+)
+def test_an_image_that_cannot_be_used_is_skipped_and_the_others_are_matched(
+    features: Path, pairs: Path, whole: Path, tmp_path: Path, other: np.ndarray, reason: str
+) -> None:
+    foreign = with_other_descriptors(features, tmp_path / "theirs.h5", NAMES[1], other)
+    write_pairs(tmp_path / "pairs.txt", combinations(NAMES[:4], 2))
+    summary = match_features("NN-ratio", tmp_path / "pairs.txt", foreign)
+    assert summary.num_matched == 3
+    assert list(summary.skipped) == [NAMES[1]]
+    assert re.search(rf"theirs\.h5.*{NAMES[1]}.*{reason}", summary.skipped[NAMES[1]])
+    with MatchReader(summary.match_path) as found, MatchReader(whole) as expected:
+        assert (NAMES[0], NAMES[1]) not in found
+        for pair in combinations((NAMES[0], *NAMES[2:4]), 2):
+            np.testing.assert_array_equal(found.read(*pair)[0], expected.read(*pair)[0])
+    write_pairs(tmp_path / "one.txt", [(NAMES[0], NAMES[1])])
+    with pytest.raises(ValueError, match=rf"None of the 1 pairs.*theirs\.h5.*{reason}"):
+        match_features("NN-ratio", tmp_path / "one.txt", foreign)
+
+
+def test_a_pair_of_two_features_is_skipped(features: Path, tmp_path: Path) -> None:
+    other = np.ones((64, 60), np.float16)
+    foreign = with_other_descriptors(features, tmp_path / "theirs.h5", NAMES[1], other)
+    write_pairs(tmp_path / "pairs.txt", combinations(NAMES[:3], 2))
+    summary = match_features("NN-ratio", tmp_path / "pairs.txt", foreign)
+    assert summary.num_matched == 1
+    assert set(summary.skipped) == {f"{NAMES[0]} {NAMES[1]}", f"{NAMES[1]} {NAMES[2]}"}
+    assert "128 and 64 dimensions; extract" in summary.skipped[f"{NAMES[0]} {NAMES[1]}"]
+
+
 def test_matches_of_other_features_or_another_matcher_are_not_mixed(
     features: Path, pairs: Path, tmp_path: Path
 ) -> None:
@@ -280,7 +330,7 @@ def test_missing_inputs_are_named(features: Path, pairs: Path, tmp_path: Path) -
 
 
 def _match(pairs: Path, features: Path, path: Path) -> None:
-    store.CHUNK_SECONDS = 0.01  # write often, so that kills find work done
+    match_store.CHUNK_SECONDS = 0.01  # write often, so that kills find work done
     match_features("NN-ratio", pairs, features, matches=path)
 
 

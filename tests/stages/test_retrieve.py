@@ -222,6 +222,42 @@ def test_pairs_are_the_nearest_with_ties_in_order(tmp_path: Path) -> None:
     assert len(pairs_from_retrieval(path, 9)) == 5 * 4  # those that have no features make no pair
 
 
+def test_a_descriptor_that_cannot_be_used_is_paired_with_none(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "global.h5"
+    vectors = {"a.jpg": [1, 0.1], "b.jpg": [np.nan, 1], "c.jpg": [1, 0.2], "d.jpg": [[1, 0]]}
+    with h5py.File(path, "w") as file:
+        for name, vector in vectors.items():
+            file[f"{name}/global_descriptor"] = np.array(vector, np.float32)
+    assert pairs_from_retrieval(path, 3) == [("a.jpg", "c.jpg"), ("c.jpg", "a.jpg")]
+    for name in ("b.jpg", "d.jpg"):
+        assert f"global.h5: '{name}': global_descriptor" in caplog.text
+    with pytest.raises(ValueError, match=r"global\.h5: 'b\.jpg': global_descriptor must be finite"):
+        pairs_from_retrieval(path, 3, ["a.jpg"], ["b.jpg"])
+
+
+def test_images_that_cannot_be_summed_up_are_skipped(features: Path, tmp_path: Path) -> None:
+    """Neither for the vocabulary nor for descriptors; hloc's files, without sizes, will do."""
+    path = tmp_path / "theirs.h5"
+    with h5py.File(features, "r") as ours, h5py.File(path, "w") as file:
+        for name in ours["db"]:
+            for key in ("keypoints", "descriptors"):
+                file[f"db/{name}/{key}"] = ours[f"db/{name}/{key}"][()]
+        file["db/001.jpg/descriptors"][0, 0] = np.inf
+        del file["db/002.jpg/descriptors"]
+        del file["db/003.jpg/descriptors"]
+        file["db/003.jpg/descriptors"] = np.ones((3, 60))
+    done = global_descriptors(small_conf(), features=path, export_dir=tmp_path)
+    assert set(done.skipped) == {f"db/00{i}.jpg" for i in (1, 2, 3)}
+    assert all("theirs.h5" in reason for reason in done.skipped.values())
+    assert done.num_described == NUM_IMAGES - 3
+    again = global_descriptors(small_conf(), features=path, export_dir=tmp_path)
+    assert (again.num_described, again.num_present) == (0, NUM_IMAGES - 3)
+    with GlobalDescriptorReader(done.descriptor_path) as reader:
+        assert len(reader.names()) == NUM_IMAGES - 3
+
+
 def test_database_in_other_files(tmp_path: Path) -> None:
     first = {name: v for name, v in VECTORS.items() if name in ("db/a", "db/b")}
     second = {name: v for name, v in VECTORS.items() if name in ("db/c", "db/d")}

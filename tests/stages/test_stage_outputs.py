@@ -12,8 +12,9 @@ from PIL import Image
 from featplug.base import Extractor, GlobalExtractor, Matcher
 from featplug.colmap.model_files import read_model
 from featplug.extractors import vlad
+from featplug.io.match_store import MatchReader
 from featplug.io.pair_lists import write_pairs
-from featplug.io.store import FeatureReader, GlobalDescriptorReader, MatchReader
+from featplug.io.store import FeatureReader, GlobalDescriptorReader
 from featplug.localization import scans
 from featplug.stages import extract, match, retrieve, triangulate
 from featplug.stages.pairs import exhaustive

@@ -11,8 +11,8 @@ import pytest
 from featplug.colmap.known_poses import model_from_poses
 from featplug.colmap.model_files import read_model
 from featplug.io.artifact import Provenance
+from featplug.io.match_store import MatchReader, MatchWriter
 from featplug.io.pair_lists import Pair
-from featplug.io.store import MatchReader, MatchWriter
 from featplug.metrics.poses import model_cameras, model_poses, reconstruction_statistics
 from featplug.stages.pairs import exhaustive
 from featplug.stages.triangulate import Triangulation, triangulate_known_poses
@@ -91,7 +91,7 @@ def test_matches_off_their_epipolar_line_are_left_out(
             indices[:150, 1] = rng.permutation(indices[:150, 1])
             matches0 = np.full(indices[:, 0].max() + 1, -1)
             matches0[indices[:, 0]] = indices[:, 1]
-            writer.write(name0, name1, matches0, np.ones(len(matches0)), 300)
+            writer.write(name0, name1, matches0, np.ones(len(matches0)), indices[:, 1].max() + 1)
     done = run(synthetic_scene, tmp_path / "out", matches=tmp_path / "half.h5")
     # All right matches stay; of the wrong ones few lie on the line by chance.
     assert 150 * 15 <= done.check.num_inlier_matches < 160 * 15

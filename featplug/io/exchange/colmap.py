@@ -45,7 +45,8 @@ from featplug.io.exchange.transfer import (
     usable_names,
 )
 from featplug.io.files import write_whole
-from featplug.io.store import FeatureReader, MatchReader
+from featplug.io.match_store import MatchReader
+from featplug.io.store import FeatureReader
 
 _SIFT_SIZE = 128
 _SIFT_TYPE = 0

@@ -13,9 +13,10 @@ from featplug.colmap.verification import VerificationSummary
 from featplug.io.artifact import Provenance, file_fingerprint
 from featplug.io.images import read_image_size
 from featplug.io.limits import as_megabytes
+from featplug.io.match_store import MatchReader, MatchWriter
 from featplug.io.names import checked_name
 from featplug.io.pair_lists import Pair, read_image_list, read_pairs, unique_pairs
-from featplug.io.store import FeatureReader, FeatureWriter, MatchReader, MatchWriter
+from featplug.io.store import FeatureReader, FeatureWriter
 
 _MAX_ARRAY_BYTES = 2**29
 _Writer = TypeVar("_Writer", FeatureWriter, MatchWriter)
@@ -66,7 +67,7 @@ class Selection:
         Raises:
             ValueError: a listed image is not in the feature file, or no image is left.
         """
-        names = read_image_list(self.image_list) if self.image_list else features.names()
+        names = read_image_list(self.image_list) if self.image_list else features.all_names()
         missing = [name for name in names if name not in features]
         if missing:
             raise ValueError(
@@ -342,7 +343,7 @@ def _removed_on_failure(writer: _Writer) -> Iterator[_Writer]:
         with writer:
             yield writer
     except BaseException:
-        writer.path.unlink(missing_ok=True)
+        writer.written.unlink(missing_ok=True)  # never a file that was to be replaced
         raise
 
 

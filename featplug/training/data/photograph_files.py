@@ -8,13 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
-import h5py
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
 from featplug.io.artifact import Provenance, file_fingerprint
 from featplug.io.h5file import FINGERPRINT, H5Reader, H5Writer
+from featplug.io.hdf5_links import has_link
 from featplug.training.data.batches import load_ahead
 from featplug.training.data.photographs import MAX_SIDE, Photographs
 
@@ -51,14 +51,7 @@ class PhotographFile:
 
     def names(self) -> list[str]:
         """List the names of all photographs, sorted."""
-        names: set[str] = set()
-
-        def add(path: str, item: h5py.Group | h5py.Dataset) -> None:
-            if isinstance(item, h5py.Dataset):
-                names.add(path.rpartition("/")[0])
-
-        self._open().file.visititems(add)
-        return sorted(names)
+        return sorted(name for name, _ in self._open().leaf_groups())
 
     def require(self, names: Sequence[str]) -> None:
         """Check that the file has all these photographs.
@@ -66,7 +59,7 @@ class PhotographFile:
         Raises:
             ValueError: a photograph is missing.
         """
-        missing = [name for name in names if name not in self._open().file]
+        missing = [name for name in names if not has_link(self._open().file, name)]
         if missing:
             raise ValueError(
                 f"{self.path} has no {self.kind} of {len(missing)} of {len(names)} photographs, "
@@ -75,8 +68,11 @@ class PhotographFile:
 
     def read(self, name: str, *keys: str) -> list[np.ndarray]:
         """Read datasets of a photograph."""
-        group = self._open().file[name]
-        return [group[key][()] for key in keys]
+        arrays = self._open().arrays(name, keys)
+        missing = [key for key in keys if key not in arrays]
+        if missing:
+            raise ValueError(f"{self.path} has no {missing[0]} of {name!r}; make the file again.")
+        return [arrays[key] for key in keys]
 
     def _open(self) -> H5Reader:
         # An HDF5 file that was opened before a fork must not be read after it.
@@ -141,7 +137,7 @@ class PhotographFile:
                 attributes = {FINGERPRINT: file_fingerprint(folder / name)} if folder else {}
                 with writer.explaining_failures():
                     writer.link(name, arrays, attributes)
-                    writer.file.flush()
+                writer.commit()
                 yield name
 
 
@@ -198,7 +194,7 @@ def _finished(
     file: H5Reader | H5Writer, names: Sequence[str], folder: Path | None
 ) -> dict[str, None]:
     """List the photographs that a file has, in order, and check that they have not changed."""
-    finished = [name for name in names if name in file.file]
+    finished = [name for name in names if has_link(file.file, name)]
     for name in finished:
         if folder is not None and not file.is_made_from(name, folder / name):
             raise ValueError(

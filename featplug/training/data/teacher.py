@@ -91,16 +91,16 @@ class TeacherKeypoints(MadeOnce[TeacherOptions]):
     @cached_property
     def largest(self) -> int:
         """The largest number of keypoints of a photograph."""
-        file = self._open().file
-        return max(len(file[name]["keypoints"]) for name in self.names())
+        return max(len(*self.read(name, "keypoints")) for name in self.names())
 
     def keypoints(self, name: str) -> Taught:
         """Read the keypoints of a photograph."""
-        group = self._open().file[name]
-        keypoints = group["keypoints"][()].astype(np.float32)
-        repeatable = group["repeatable"][()] if "repeatable" in group else np.ones(len(keypoints))
-        scores = group["scores"][()].astype(np.float32)
-        return Taught(keypoints, scores, repeatable.astype(bool))
+        keypoints, scores = self.read(name, "keypoints", "scores")
+        others = self._open().arrays(name, ["repeatable"])
+        repeatable = others.get("repeatable", np.ones(len(keypoints)))
+        return Taught(
+            keypoints.astype(np.float32), scores.astype(np.float32), repeatable.astype(bool)
+        )
 
 
 @torch.no_grad()

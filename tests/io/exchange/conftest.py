@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from featplug.io.artifact import Provenance
-from featplug.io.store import FeatureReader, FeatureWriter, MatchReader, MatchWriter
+from featplug.io.match_store import MatchReader, MatchWriter
+from featplug.io.store import FeatureReader, FeatureWriter
 from tests.scenes.pictures import textured_image
 from tests.scenes.synthetic import MatchedImages
 
@@ -49,7 +50,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> MatchedImages:
         Image.fromarray(textured_image(i, *SIZE)).save(path)
     features = {n: random_features(NUM_KEYPOINTS[n], seed) for seed, n in enumerate(NAMES)}
     write_feature_file(folder / "feats.h5", features)
-    write_matches(folder / "matches.h5", NUM_KEYPOINTS["db/a.png"])
+    write_matches(folder / "matches.h5", NUM_KEYPOINTS["b.png"])
     return MatchedImages(folder)
 
 

@@ -17,7 +17,8 @@ from featplug.colmap.mapping import incremental_mapping
 from featplug.io.artifact import Provenance
 from featplug.io.exchange.colmap import DatabaseOptions, export_database, import_database
 from featplug.io.exchange.transfer import ImportFiles, Selection
-from featplug.io.store import FeatureReader, FeatureWriter, MatchReader, MatchWriter
+from featplug.io.match_store import MatchReader, MatchWriter
+from featplug.io.store import FeatureReader, FeatureWriter
 from featplug.metrics.poses import reconstruction_statistics
 from tests.io.exchange.conftest import (
     NAMES,

@@ -11,7 +11,8 @@ import pytest
 from featplug.cli.program import PROGRAM
 from featplug.io.exchange.kapture import KaptureOptions, export_kapture, import_kapture
 from featplug.io.exchange.transfer import ImportFiles
-from featplug.io.store import FeatureReader, MatchReader
+from featplug.io.match_store import MatchReader
+from featplug.io.store import FeatureReader
 from tests.io.exchange.conftest import (
     NAMES,
     assert_same_features,

@@ -20,7 +20,8 @@ from featplug.io.exchange.schoenberger import (
     write_matrix,
 )
 from featplug.io.exchange.transfer import ImportFiles, Selection
-from featplug.io.store import FeatureReader, MatchReader, MatchWriter
+from featplug.io.match_store import MatchReader, MatchWriter
+from featplug.io.store import FeatureReader
 from tests.io.exchange.conftest import (
     NAMES,
     assert_same_features,

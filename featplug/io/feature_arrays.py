@@ -1,0 +1,111 @@
+"""Forms of the arrays that describe an image, and the check of what a file holds."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+PER_KEYPOINT_KEYS = ("scores", "scales", "oris", "attention", "matchability")
+"""Optional or required arrays with one number per keypoint."""
+KEYPOINT_LAST_KEYS = ("meta_grid", "descriptors_packed")
+"""Optional arrays K×N, a column for each keypoint."""
+LARGEST = 1e9
+"""Largest magnitude of a number: products of descriptors remain finite in float32."""
+
+_COLMAP_COLUMNS = (4, 6)
+"""Columns of keypoints with a shape, as COLMAP has them: x, y and the shape."""
+_MAX_INDEX = 2**31
+_FLOAT16_INFINITE = np.uint16(0x7C00)
+
+
+def feature_forms(num: int) -> dict[str, tuple[int | str, ...]]:
+    """Return the shape of each known array for ``num`` keypoints; a letter is any size."""
+    forms: dict[str, tuple[int | str, ...]] = {"keypoints": (num, 2), "descriptors": ("D", num)}
+    forms |= dict.fromkeys(KEYPOINT_LAST_KEYS, ("K", num))
+    forms |= dict.fromkeys(PER_KEYPOINT_KEYS, (num,))
+    return forms
+
+
+def has_form(shape: tuple[int, ...], form: tuple[int | str, ...]) -> bool:
+    """Return whether a shape is of a form of :func:`feature_forms`."""
+    sizes = zip(shape, form, strict=False)
+    return len(shape) == len(form) and all(n == size for size, n in sizes if isinstance(n, int))
+
+
+def shown(shape: tuple[int | str, ...]) -> str:
+    """Return a shape or form in words."""
+    return "×".join(map(str, shape)) if shape else "a single number"
+
+
+def shown_array(array: np.ndarray) -> str:
+    """Return shape and type of an array in words."""
+    return f"{shown(array.shape)} {array.dtype}"
+
+
+def usable_numbers(array: np.ndarray) -> bool:
+    """Return whether all numbers are finite and below :data:`LARGEST`."""
+    if array.dtype == np.float16:  # ten times as fast as isfinite
+        bits = np.ascontiguousarray(array).view(np.uint16) & np.uint16(0x7FFF)
+        return not array.size or bool(bits.max() < _FLOAT16_INFINITE)
+    if array.dtype.kind != "f" or not array.size:
+        return True
+    return bool(array.max() < LARGEST) and bool(array.min() > -LARGEST)  # false for NaN
+
+
+def checked_arrays(arrays: Mapping[str, np.ndarray], num: int) -> dict[str, np.ndarray]:
+    """Return the arrays of an image with ``num`` keypoints, with the first two columns of these.
+
+    Raises:
+        ValueError: an array is not of the form, type or size that it must have, or has numbers
+            that no keypoint or descriptor has; the message is the rest of a sentence that begins
+            with where the arrays are.
+    """
+    forms = feature_forms(num)
+    checked = dict(arrays)
+    for key, array in arrays.items():
+        form = forms.get(key)
+        if form is None:
+            continue
+        if key == "keypoints" and array.ndim == 2 and array.shape[1] in _COLMAP_COLUMNS:
+            array = checked[key] = np.ascontiguousarray(array[:, :2])
+        if array.dtype.kind not in "fiu":
+            raise ValueError(f"{key} must be real numbers, not {array.dtype}")
+        if not has_form(array.shape, form):
+            turned = ""
+            if key == "descriptors" and array.ndim == 2 and len(array) == num:
+                turned = "; they are N×D and must be transposed to D×N, as hloc has them"
+            raise ValueError(f"{key} must be {shown(form)}, not {shown(array.shape)}{turned}")
+        if not usable_numbers(array):
+            raise ValueError(f"{key} must be finite; it has NaN, infinite or huge values")
+    return checked
+
+
+def checked_matches(
+    matches0: np.ndarray, scores0: np.ndarray | None, num1: int | None = None
+) -> None:
+    """Check the matches of an image's keypoints: an index in the other image, or -1, for each.
+
+    Args:
+        matches0: what should be N0 integers.
+        scores0: what should be N0 scores, if there are any.
+        num1: number of keypoints in the other image, if known.
+
+    Raises:
+        ValueError: they are not; the message is the rest of a sentence, as in
+            :func:`checked_arrays`.
+    """
+    if matches0.ndim != 1 or matches0.dtype.kind not in "iu":
+        raise ValueError(f"matches0 must be N integers, not {shown_array(matches0)}")
+    limit = _MAX_INDEX if num1 is None else num1
+    if matches0.size and not (int(matches0.min()) >= -1 and int(matches0.max()) < limit):
+        raise ValueError(
+            f"matches0 must lie from -1 to {limit - 1}, not from {matches0.min()} to "
+            f"{matches0.max()}"
+        )
+    if scores0 is None:
+        return
+    if scores0.shape != matches0.shape or scores0.dtype.kind not in "fiu":
+        raise ValueError(
+            f"matching_scores0 must be {len(matches0)} real numbers, not {shown_array(scores0)}"
+        )
+    if not usable_numbers(scores0):
+        raise ValueError("matching_scores0 must be finite; it has NaN or infinite values")
