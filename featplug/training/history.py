@@ -2,12 +2,13 @@
 
 import csv
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from featplug.io.files import write_whole
+from featplug.io.files import write_whole_text
+from featplug.io.text_files import number, read_lines, whole_number
 
 
 def append_history(path: Path, step: int, values: Mapping[str, float]) -> None:
@@ -20,23 +21,32 @@ def drop_later(path: Path, step: int) -> None:
     """Drop the rows after the step from which a run resumes."""
     if not path.is_file():
         return
-    rows = [row for row in csv.reader(path.open(newline="")) if len(row) == 3]
-    kept = [row for row in rows if int(row[0]) <= step]
-
-    def write(part: Path) -> None:
-        with part.open("w", newline="") as file:
-            csv.writer(file).writerows(kept)
-
-    write_whole(path, write)
+    kept = [f"{at},{name},{value:.6g}\n" for at, name, value in _rows(path) if at <= step]
+    write_whole_text(path, "".join(kept))
 
 
 def read_history(path: Path) -> dict[str, np.ndarray]:
-    """Read ``history.csv`` as steps and values, N×2, of each name."""
+    """Read ``history.csv`` as steps and values, N×2, of each name.
+
+    Raises:
+        ValueError: a line is not a step, a name and a value; the last one may be cut off by a kill.
+    """
     series: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    with path.open(newline="") as file:
-        for step, name, value in csv.reader(file):
-            series[name].append((float(step), float(value)))
+    for step, name, value in _rows(path):
+        series[name].append((step, value))
     return {name: np.array(values) for name, values in series.items()}
+
+
+def _rows(path: Path) -> Iterator[tuple[int, str, float]]:
+    lines = read_lines(path, "training history")
+    for at, line in lines:
+        where, words = f"{path}, line {at}", line.split(",")
+        if len(words) != 3:
+            if at == lines[-1][0]:
+                return
+            raise ValueError(f"{where}: expected `step,name,value`, got {line[:60]!r}; correct it.")
+        step = whole_number(words[0], where, "a step", 0)
+        yield step, words[1], number(words[2], where, "a value", finite=False)
 
 
 def draw_curves(history: Path, picture: Path) -> None:
