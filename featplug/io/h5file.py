@@ -95,7 +95,7 @@ def _is_made_by(path: Path, provenance: Provenance) -> bool:
         return False
 
 
-def _lock_replaceable(path: Path, kind: str) -> JournaledFile:
+def lock_replaceable(path: Path, kind: str) -> JournaledFile:
     """Lock a file that is to be replaced, unless it is in use or something else."""
     if path.stat().st_size and not h5py.is_hdf5(path):
         raise ValueError(f"{path} is not an HDF5 file, so it is not overwritten.")
@@ -279,7 +279,7 @@ class H5Writer(_H5File):
         is_resumed = part.exists() and _is_newer(part, path) and _is_made_by(part, provenance)
         if is_resumed or (overwrite and path.exists()):
             if path.exists():
-                self._locked.append(_lock_replaceable(path, provenance.kind))
+                self._locked.append(lock_replaceable(path, provenance.kind))
             if not is_resumed:
                 part.unlink(missing_ok=True)
                 journal_path(part).unlink(missing_ok=True)

@@ -1,16 +1,20 @@
 """Helpers of all formats: selections, files that must not be lost, indices that must fit."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
 from featplug.colmap.model_tables import MAX_SIDE
 from featplug.colmap.verification import VerificationSummary
 from featplug.io.artifact import Provenance, file_fingerprint
+from featplug.io.feature_arrays import LARGEST, usable_numbers
+from featplug.io.files import write_whole
+from featplug.io.h5file import lock_replaceable
 from featplug.io.images import read_image_size
 from featplug.io.limits import as_megabytes
 from featplug.io.match_store import MatchReader, MatchWriter
@@ -19,7 +23,6 @@ from featplug.io.pair_lists import Pair, read_image_list, read_pairs, unique_pai
 from featplug.io.store import FeatureReader, FeatureWriter
 
 _MAX_ARRAY_BYTES = 2**29
-_Writer = TypeVar("_Writer", FeatureWriter, MatchWriter)
 
 
 @dataclass
@@ -246,10 +249,10 @@ class FoundImage:
                     f"{self.path}: the image {name!r} has {num} keypoints but {key} of the shape "
                     f"{values.shape}; make it again."
                 )
-            if not np.isfinite(values).all():
+            if not usable_numbers(values):
                 raise ValueError(
-                    f"{self.path}: the {key} of {name!r} have a number that is not finite; make it "
-                    "again."
+                    f"{self.path}: the {key} of {name!r} have a number that is not finite, or of "
+                    f"{LARGEST:g} and more; make it again."
                 )
         if not all(0 < side <= MAX_SIDE for side in self.size):
             raise ValueError(
@@ -312,39 +315,42 @@ def import_found(
         ValueError: a file to replace is something else, no image is left, an image's arrays do not
             fit, or matches are of unknown images or keypoints.
     """
-    for path in filter(None, (files.features, files.matches)):
-        check_replaceable(Path(path), files.overwrite)
+    features, matches = Path(files.features), files.matches and Path(files.matches)
+    for path in filter(None, (features, matches)):
+        check_replaceable(path, files.overwrite)
     conf = {"imported_from": source}
-    file = FeatureWriter(transfer.path, Provenance("features", conf), files.overwrite)
-    with _removed_on_failure(file) as writer:
-        for name, form in names.items():
-            if (image := read(name)) is None:
-                continue
-            image.check(name)
-            writer.write(form, image.features, image.size, 1.0, image.fingerprint)
-            transfer.counts[form] = len(image.features["keypoints"])
+
+    def write_features(part: Path) -> None:
+        with FeatureWriter(part, Provenance("features", conf)) as writer:
+            for name, form in names.items():
+                if (image := read(name)) is None:
+                    continue
+                image.check(name)
+                writer.write(form, image.features, image.size, 1.0, image.fingerprint)
+                transfer.counts[form] = len(image.features["keypoints"])
         if not transfer.counts:
             raise ValueError(next(iter(transfer.skipped.values())))
-        if files.matches is not None:
-            inputs: dict[str, str | None] = dict.fromkeys(
-                ("features", "features_ref"), file.provenance.file_id
-            )
-            match_file = MatchWriter(
-                Path(files.matches), Provenance("matches", conf, inputs=inputs), files.overwrite
-            )
-            with _removed_on_failure(match_file) as match_writer:
-                _write_matches(match_writer, found_matches, names, transfer)
+        if matches:
+            # Within, so that both files stay where the matches turn out to be wrong.
+            file_id = writer.provenance.file_id
+            write_whole(matches, partial(write_match_file, file_id), unlock)
+
+    def write_match_file(file_id: str, part: Path) -> None:
+        inputs: dict[str, str | None] = dict.fromkeys(("features", "features_ref"), file_id)
+        with MatchWriter(part, Provenance("matches", conf, inputs=inputs)) as writer:
+            _write_matches(writer, found_matches, names, transfer)
+
+    with ExitStack() as locks:
+
+        def unlock(_: Path) -> None:
+            if os.name == "nt":  # where a file in use cannot be replaced
+                locks.close()
+
+        for target, kind in ((features, "features"), (matches, "matches")):
+            if target and target.exists():
+                locks.enter_context(lock_replaceable(target, kind))
+        write_whole(features, write_features, unlock)
     return transfer
-
-
-@contextmanager
-def _removed_on_failure(writer: _Writer) -> Iterator[_Writer]:
-    try:
-        with writer:
-            yield writer
-    except BaseException:
-        writer.written.unlink(missing_ok=True)  # never a file that was to be replaced
-        raise
 
 
 def _write_matches(

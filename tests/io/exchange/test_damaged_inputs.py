@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,11 @@ import pytest
 
 from featplug.colmap.database_files import DatabaseReader, check_database
 from featplug.io.exchange.colmap import DatabaseOptions, export_database, import_database
-from featplug.io.exchange.d2net import export_archives
-from featplug.io.exchange.kapture import KaptureOptions, export_kapture
+from featplug.io.exchange.d2net import export_archives, import_archives
+from featplug.io.exchange.kapture import KaptureOptions, export_kapture, import_kapture
 from featplug.io.exchange.schoenberger import export_dataset, import_dataset
 from featplug.io.exchange.transfer import ImportFiles, Transfer
+from featplug.io.store import FeatureReader
 from tests.io.exchange.conftest import SIZE, random_features
 from tests.scenes.synthetic import MatchedImages
 
@@ -196,6 +197,58 @@ def test_a_keypoint_that_is_not_finite_is_named(database: Path) -> None:
         keypoints = reader.keypoints(ids["db/a.png"])
         assert keypoints is not None
         assert keypoints.shape == (30, 4)
+
+
+def sources(photographs: MatchedImages, folder: Path) -> Iterator[tuple[Path, Callable[..., Any]]]:
+    """A file of each format to damage, and the import of its folder."""
+    images = photographs.folder / "images"
+    shutil.copytree(images, folder / "images")
+    export_dataset(folder, photographs.features)
+    yield folder / "keypoints/db/a.png.bin", lambda files: import_dataset(folder, files)
+    export_archives(folder / "d2", photographs.features)
+
+    def import_d2(files: ImportFiles) -> Transfer:
+        return import_archives(images, files.features, folder / "d2", overwrite=files.overwrite)
+
+    yield folder / "d2/db/a.png.d2-net", import_d2
+    export_kapture(folder / "kapture", photographs.features)
+    yield (
+        folder / "kapture/reconstruction/keypoints/featplug/db/a.png.kpt",
+        lambda files: import_kapture(folder / "kapture", files),
+    )
+
+
+def test_an_import_that_fails_keeps_the_earlier_file(
+    photographs: MatchedImages, tmp_path: Path
+) -> None:
+    for path, import_again in sources(photographs, tmp_path):
+        features = tmp_path / f"{path.suffix}.h5"
+        import_again(ImportFiles(features))
+        before = features.read_bytes()
+        path.write_bytes(path.read_bytes()[:-7])
+        with pytest.raises(ValueError, match=rf"{path.name}.*again"):
+            import_again(ImportFiles(features, overwrite=True))
+        assert features.read_bytes() == before
+        assert list(tmp_path.glob(f"*{features.name}*")) == [features]
+        with FeatureReader(features) as reader:
+            assert len(reader.names()) == 3
+
+
+def test_wrong_matches_leave_both_earlier_files(database: Path, tmp_path: Path) -> None:
+    files = ImportFiles(tmp_path / "feats.h5", tmp_path / "matches.h5", overwrite=True)
+    import_database(database, files)
+    before = [path.read_bytes() for path in (files.features, tmp_path / "matches.h5")]
+    execute(database, "UPDATE matches SET data = CAST(x'FFFFFF7F' AS BLOB), rows = 0, cols = 2")
+    with pytest.raises(ValueError, match=r"table matches, row .*again"):
+        import_database(database, files)
+    values = np.full((15, 2), 2**30, np.uint32).tobytes()
+    connection = sqlite3.connect(database)
+    connection.execute("UPDATE matches SET rows = 15, data = ?", (values,))
+    connection.commit()
+    connection.close()
+    with pytest.raises(ValueError, match=r"database.db matches keypoint 1073741824"):
+        import_database(database, files)
+    assert [path.read_bytes() for path in (files.features, tmp_path / "matches.h5")] == before
 
 
 def test_an_unreadable_photograph_is_skipped(photographs: MatchedImages, tmp_path: Path) -> None:
