@@ -356,5 +356,6 @@ def summary(results: Mapping[str, Any], options: LocalizeOptions) -> str:
     lines += metric_lines(others)
     lines += recall_table(metrics, conditions, options.rules) if conditions else []
     lines += outcome_lines(results)
-    files = f"submission.txt, results.json, logs.json and {PICTURE}"
+    picture = "" if PICTURE in data.get("not_drawn", {}) else f", {PICTURE}"
+    files = f"submission.txt, results.json, logs.json{picture}"
     return "\n".join([*lines, f"{files} are in {options.output_dir}"])

@@ -25,6 +25,7 @@ from tyro.constructors import (
 from featplug import __version__
 from featplug.cli.config_file import read_config, write_config
 from featplug.cli.program import Command, Entry, Group, command_name
+from featplug.io.files import is_disk_error, not_written
 from featplug.utils.interrupts import Interrupted, interrupts_raised, reinstall
 
 _T = TypeVar("_T")
@@ -94,7 +95,9 @@ def run_command(command: Entry | Group, prog: str, arguments: Sequence[str] | No
         sys.exit(1)
     except (ValueError, OSError) as error:
         reason = str(error)
-        if isinstance(error, OSError) and error.filename and error.strerror:
+        if isinstance(error, OSError) and is_disk_error(error):
+            reason = str(not_written(Path(error.filename or "A file"), str(error.strerror)))
+        elif isinstance(error, OSError) and error.filename and error.strerror:
             reason = f"{error.filename}: {error.strerror}; choose another folder or file."
         print(f"{prog}: {reason}", file=sys.stderr)
         sys.exit(2)

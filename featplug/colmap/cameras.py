@@ -126,7 +126,7 @@ def _numbers(camera: CameraOptions) -> list[float] | None:
         wrong = "no numbers"
     if wrong is not None:
         raise ValueError(
-            f"--camera.params {camera.params}: the camera model {camera.model} needs "
+            f"Camera params {camera.params!r}: the camera model {camera.model} needs "
             f"{len(sample.params)} finite numbers, {sample.params_info}, with focal lengths above "
             "0; give these."
         )
@@ -142,7 +142,7 @@ def _check_principal_point(
     point = [params[i] for i in indices]  # empty for a panorama
     if not all(0 <= c <= side for c, side in zip(point, size, strict=False)):
         raise ValueError(
-            f"--camera.params {camera.params}: the principal point ({point[0]:g}, {point[1]:g}) is "
+            f"Camera params {camera.params!r}: the principal point ({point[0]:g}, {point[1]:g}) is "
             f"outside {name!r}, which has {size[0]}×{size[1]} pixels; give parameters of images of "
             "this size."
         )
@@ -176,9 +176,10 @@ def _check_one_size(
     if len(first) > 1:
         shown = [f"{name!r} has {w}×{h}" for (w, h), name in list(first.items())[:_SHOWN_SIZES]]
         more = f" and {len(first) - _SHOWN_SIZES} more sizes" * (len(first) > _SHOWN_SIZES)
-        option = f"--camera.mode {camera.mode}" if camera.params is None else "--camera.params"
-        remedy = "use --camera.mode auto" if camera.params is None else "leave it out"
+        option, remedy = f"Camera mode {camera.mode}", "use the mode auto"
+        if camera.params is not None:
+            option, remedy = f"Camera params {camera.params!r}", "leave them out"
         raise ValueError(
-            f"{option} gives one camera to images of different sizes: {', '.join(shown)}{more}; "
-            f"{remedy}, or reconstruct the images of one size."
+            f"{option}: images of different sizes would share a camera, {', '.join(shown)}{more}; "
+            f"{remedy}, or use the images of one size alone."
         )

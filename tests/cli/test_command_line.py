@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -131,6 +133,21 @@ def test_errors_of_the_system_are_sentences(
     assert f"{tmp_path / 'file'}: " in line
     assert "choose another" in line
     assert "Errno" not in line
+
+
+@pytest.mark.parametrize("filename", [None, "out/a.json"])
+def test_a_full_disk_is_a_sentence(refusal: Callable[..., str], filename: str | None) -> None:
+    """Python names the file where it opens it, and not where it writes."""
+
+    def write() -> None:
+        """Write."""
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), filename)
+
+    line = refusal(write, "tool")
+    assert "disk is full" in line
+    assert "free some space" in line
+    assert "Errno" not in line
+    assert filename is None or filename in line
 
 
 def test_quiet_leaves_the_results(
