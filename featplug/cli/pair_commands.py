@@ -21,8 +21,7 @@ class ImageNames:
     """Feature file whose images are paired, in the order of their names."""
 
     def read(self) -> list[str]:
-        """Return the names; raise ValueError if neither file is given, or a name is unusable."""
-        from featplug.io.names import checked_name
+        """Return the names; raise ValueError if neither file is given."""
         from featplug.io.pair_lists import read_image_list
         from featplug.io.store import FeatureReader
 
@@ -31,7 +30,7 @@ class ImageNames:
         if self.features is None:
             raise ValueError("No images are named; use --image_list FILE or --features FILE.")
         with FeatureReader(self.features) as reader:
-            return [checked_name(name, str(self.features)) for name in reader.names()]
+            return reader.names()
 
 
 def exhaustive(

@@ -352,11 +352,10 @@ def described_images(*files: Path) -> list[str]:
 
     Raises:
         FileNotFoundError: a file does not exist.
-        ValueError: a name cannot be used.
     """
     with ExitStack() as stack:
         readers = [stack.enter_context(GlobalDescriptorReader(path)) for path in files]
-        return [checked_name(n, str(reader.path)) for reader in readers for n in reader.names()]
+        return [name for reader in readers for name in reader.names()]
 
 
 def select_images(

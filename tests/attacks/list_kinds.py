@@ -184,7 +184,7 @@ KINDS = (
          lambda p: read_homography(p).tolist(),
          lambda ls: (np.array(ls, float) * np.sign(float(ls[2][2]) or 1)).tolist(),
          (*(("4.25", word) for word in BAD_NUMBERS), (" 3", ""), (" 3", " 3 4"),
-          ("\n0.001 0 1", ""), ("0.5", "0"))),
+          ("\n0.001 0 1", ""), ("0.5 0 3", "0 0 0"))),
     Kind("alignment", ("Before general icp:", *("1 0 0 0", "0 1 0 0", "0 0 1 0", "0 0 0 1"),
                        "After general icp:", *(" ".join(map(str, (*r, 2.5))) for r in ROTATION),
                        "0 0 0 1"),

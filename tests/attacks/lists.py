@@ -137,7 +137,7 @@ def alike(found: Any, expected: Any) -> bool:
 
 def is_named(entry: str, output: str) -> bool:
     """Return whether a message has a name of an entry, or counts it as a pair with itself."""
-    names = entry.split()
+    names = [word[:90] for word in entry.split()]  # messages cut longer ones
     return any(n in output or repr(n) in output for n in names) or (
         len({*names}) == 1 and "itself" in output
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pytest
 
 from featplug.cli.program import PROGRAM
 from featplug.io.pair_lists import read_pairs
@@ -67,18 +68,19 @@ def test_pairs_of_a_model(
     assert not (tmp_path / "none.txt").exists()
 
 
-def test_a_name_of_another_tools_file_that_cannot_be_used_is_named_with_the_file(
-    refusal: Callable[..., str], tmp_path: Path
+def test_a_name_of_another_tools_file_that_cannot_be_used_is_left_out_and_named(
+    featplug: Callable[..., str], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     for file, array in (("feats.h5", "keypoints"), ("global.h5", "global_descriptor")):
         with h5py.File(tmp_path / file, "w") as opened:
-            opened[f"my photo.jpg/{array}"] = opened[f"b.jpg/{array}"] = np.ones((4, 2))
+            for name in ("a.jpg", "b.jpg", "my photo.jpg"):
+                opened[f"{name}/{array}"] = np.ones((4, 2))[slice(None) if file[0] == "f" else 0]
     output = ["--output", tmp_path / "pairs.txt"]
-    line = refusal(
-        PROGRAM, "featplug", "pairs", "exhaustive", "--features", tmp_path / "feats.h5", *output
-    )
-    assert f"{tmp_path / 'feats.h5'}: the image name 'my photo.jpg'" in line
+    featplug("pairs", "exhaustive", "--features", tmp_path / "feats.h5", *output)
+    assert read_pairs(tmp_path / "pairs.txt") == [("a.jpg", "b.jpg")]
     retrieval = ["--descriptors", tmp_path / "global.h5", "--num_matched", 1]
-    line = refusal(PROGRAM, "featplug", "pairs", "retrieval", *retrieval, *output)
-    assert f"{tmp_path / 'global.h5'}: the image name 'my photo.jpg'" in line
-    assert not (tmp_path / "pairs.txt").exists()
+    featplug("pairs", "retrieval", *retrieval, *output)
+    assert read_pairs(tmp_path / "pairs.txt") == [("a.jpg", "b.jpg"), ("b.jpg", "a.jpg")]
+    left_out = [record.getMessage() for record in caplog.records]
+    for file in ("feats.h5", "global.h5"):
+        assert any(str(tmp_path / file) in m and "'my photo.jpg'" in m for m in left_out)
