@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
@@ -110,18 +111,22 @@ class Table:
     others: list[tuple[Published, Metric]] = field(default_factory=list)
     """Published numbers of other methods by the same protocol."""
 
-    @property
+    @cached_property
     def parts(self) -> list[str]:
         """Parts of the lines, the usual ones first."""
-        return list(dict.fromkeys(line.part for line in self.lines))
+        return list(self._lines_by_part)
 
-    @property
+    @cached_property
+    def _lines_by_part(self) -> dict[str, list[Line]]:
+        return _by_part(self.lines)
+
+    @cached_property
     def main_parts(self) -> list[str]:
         """Parts of the first table: all if they are few, else the usual ones."""
         usual = [part for part in self.parts if part in MAIN_PARTS]
         return self.parts if len(self.parts) <= 4 or not usual else usual
 
-    @property
+    @cached_property
     def main_metrics(self) -> dict[str, Metric]:
         """Columns that are always shown."""
         shown = {name: label for name, label in self.metrics.items() if label.role != "detail"}
@@ -136,31 +141,30 @@ class Table:
         having = {line.part for line in self.lines if name in line.cells}
         return ["all"] if "all" in having else [part for part in self.main_parts if part in having]
 
-    @property
+    @cached_property
     def sources(self) -> list[tuple[str, str]]:
         """Sources of the compared numbers and their caveats, each once."""
         return list(dict.fromkeys(entry.source for entry in self.compared))
 
-    @property
+    @cached_property
     def not_comparable(self) -> list[str]:
         """Reasons why lines are not compared with published numbers, each once."""
         reasons = (row.not_comparable for line in self.lines for _, row in line.rows)
         return list(dict.fromkeys(reason.rstrip(".") for reason in reasons if reason))
 
-    @property
+    @cached_property
     def compared(self) -> list[ComparedLine]:
         """Published numbers that can be compared with ours."""
         return [entry for entry in self.published if entry.comparison.reason is None]
 
-    @property
+    @cached_property
     def not_compared(self) -> list[ComparedLine]:
         """Published numbers that cannot be compared with ours."""
         return [entry for entry in self.published if entry.comparison.reason is not None]
 
     def of_parts(self, parts: Iterable[str]) -> list[Line]:
-        """Return the lines of some parts."""
-        selected = set(parts)
-        return [line for line in self.lines if line.part in selected]
+        """Return the lines of some parts, in the order of these."""
+        return [line for part in parts for line in self._lines_by_part.get(part, [])]
 
     def has_seeds(self) -> bool:
         """Whether a line has several seeds."""
@@ -198,8 +202,7 @@ def _table(benchmark: str, dataset: str, protocol: str, entries: list[Entry]) ->
         for part, rows in _grouped(of_series, lambda _, row: row.part).items()
     ]
     lines.sort(key=lambda line: part_order(line.part))
-    for part in dict.fromkeys(line.part for line in lines):
-        of_part = [line for line in lines if line.part == part]
+    for of_part in _by_part(lines).values():
         for name, label in metrics.items():
             for line in best_lines(of_part, name, label):
                 line.cells[name].is_best = True
@@ -214,6 +217,13 @@ def _table(benchmark: str, dataset: str, protocol: str, entries: list[Entry]) ->
     numbers = {id(number): number for _, row in rows for number in context(benchmark, row)}
     others = [(n, _label_of(n, metrics)) for key, n in numbers.items() if key not in ours]
     return Table(benchmark, dataset, protocol, metrics, lines, published, others)
+
+
+def _by_part(lines: Iterable[Line]) -> dict[str, list[Line]]:
+    parts: dict[str, list[Line]] = {}
+    for line in lines:
+        parts.setdefault(line.part, []).append(line)
+    return parts
 
 
 def _series(entries: Sequence[Entry]) -> dict[str, list[Entry]]:

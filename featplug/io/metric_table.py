@@ -193,6 +193,9 @@ METRICS: dict[str, Metric] = {
 }
 """Name to metric, in the order of tables; capitals of a name stand for numbers."""
 
+OWN_UNITS = {"m": ("reference units",)}
+"""Unit to others that true poses may have instead."""
+
 _ROLES: dict[str, Role] = {
     **dict.fromkeys(("mma_1", "mma_5", "mma_10"), "main"),
     **dict.fromkeys(("recall_0.5m_2deg", "recall_1m_5deg"), "main"),

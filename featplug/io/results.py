@@ -9,7 +9,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, NotRequired, TypedDict, TypeVar
@@ -18,6 +18,7 @@ import torch
 
 from featplug import __version__
 from featplug.io.files import write_whole_text
+from featplug.io.metric_table import OWN_UNITS, find_metric
 from featplug.io.run_folder import complete
 from featplug.io.typed_json import NonNegative, as_type, read_json
 from featplug.utils.versions import installed_versions
@@ -147,7 +148,9 @@ def read_results(path: Path, kind: type[_Kind], *others: type[_Other]) -> _Kind 
         _check_version(path, record)
         for marked, mark in zip(kinds, marks, strict=True):
             if mark in record:
-                return as_type(record, marked, path)
+                checked = as_type(record, marked, path)
+                _check_units(path, record, marked.__annotations__)
+                return checked
     except ValueError as error:
         raise ValueError(
             f"{str(error).rstrip('.')}; make the run again, or leave it out."
@@ -156,6 +159,29 @@ def read_results(path: Path, kind: type[_Kind], *others: type[_Other]) -> _Kind 
     raise ValueError(
         f"{path} has no key {expected}: it is the record of another command; leave it out."
     )
+
+
+def _check_units(path: Path, record: dict[str, Any], keys: Collection[str]) -> None:
+    """Check that metrics which :mod:`featplug.io.metric_table` has are in its units.
+
+    The first version of the record explained metrics in their units.
+    """
+    if record.get("schema_version") != SCHEMA_VERSION:
+        return
+    parts, conditions = {}, []
+    if "rows" in keys:
+        parts = {f"rows[{i}].metrics": row["metrics"] for i, row in enumerate(record["rows"])}
+    elif "metrics" in keys:
+        parts, conditions = {"metrics": record["metrics"]}, record["data"].get("conditions", [])
+    for where, metrics in parts.items():
+        for name, entry in metrics.items():
+            condition = next((c for c in conditions if name.startswith(f"{c}_")), None)
+            metric = find_metric(name if condition is None else name.removeprefix(f"{condition}_"))
+            units = [] if metric is None else [metric.unit, *OWN_UNITS.get(metric.unit, ())]
+            if units and entry["unit"] not in units:
+                raise ValueError(
+                    f"{path}: {where}.{name}.unit: expected {units[0]!r}, got {entry['unit']!r:.60}"
+                )
 
 
 def _check_version(path: Path, record: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import (
@@ -166,11 +167,7 @@ def _convert(value: Any, kind: Any, path: Path, where: str) -> Any:
 def _convert_fields(value: Any, kind: Any, path: Path, where: str) -> Any:
     if not isinstance(value, dict):
         raise _unexpected(path, where, "an object", value)
-    hints = get_type_hints(kind, include_extras=True)
-    if is_typeddict(kind):
-        required = kind.__required_keys__
-    else:
-        required = {field.name for field in fields(kind) if field.metadata != ADDED}
+    hints, required = _keys(kind)
     for name in hints:
         if name in required and name not in value:
             raise ValueError(f"{path}: {_short(_join(where, name))} is missing.")
@@ -185,6 +182,16 @@ def _convert_fields(value: Any, kind: Any, path: Path, where: str) -> Any:
         return kind(**converted)
     except ValueError as error:
         raise ValueError(f"{path}: {_short(where)}: {error}") from error
+
+
+@cache
+def _keys(kind: Any) -> tuple[dict[str, Any], frozenset[str]]:
+    """Return the types of all keys of a type, and the keys that it needs."""
+    if is_typeddict(kind):
+        required = kind.__required_keys__
+    else:
+        required = frozenset(field.name for field in fields(kind) if field.metadata != ADDED)
+    return get_type_hints(kind, include_extras=True), required
 
 
 def _join(where: str, key: str) -> str:

@@ -17,7 +17,7 @@ def a_run() -> Run:
         dataset="oxford",
         protocol="mma-2048",
         seed=1,
-        metrics={"mma_3": metric(0.5, "matches within 3 px")},
+        metrics={"mma_3": metric(0.5, "fraction")},
         curves={"mma": Curve([1.0, 2.0], [0.2, 0.5], "threshold (px)", "MMA")},
         stages={"extract": {"seconds": 1.0, "peak_memory_mib": 10.0}},
         pictures=[Picture("a.png", "matches")],

@@ -72,6 +72,7 @@ def test_what_is_no_record_is_named(tmp_path: Path, content: bytes, reason: str)
         (["rows", 0, "metrics", "mma_3", "value"], "=1", "mma_3.value: expected a number"),
         (["rows", 0, "metrics", "mma_3", "value"], None, "mma_3.value: expected a number"),
         (["rows", 0, "metrics", "mma_3", "value"], 1e300, "mma_3.value: expected a number of at"),
+        (["rows", 0, "metrics", "mma_3", "unit"], "%", "mma_3.unit: expected 'fraction', got '%'"),
         (["rows", 0, "metrics", "mma_3", "unit"], {}, "mma_3.unit: expected text, got an object"),
         (["rows", 0, "curves", "MMA", "y"], [1.0], "curves.MMA: x has 10 numbers, y 1"),
         (["rows", 0, "curves", "MMA", "x", 2], "2", "curves.MMA.x[2]: expected a number"),

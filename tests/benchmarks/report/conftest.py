@@ -36,7 +36,7 @@ def matching_row(feature: str, part: str, accuracy: float, **change: Any) -> Row
     """A row of sequences with an MMA curve."""
     x = [float(threshold) for threshold in range(1, 11)]
     y = [accuracy * threshold / 10 for threshold in x]
-    metrics = {f"mma_{t:g}": metric(value, "matches") for t, value in zip(x, y, strict=True)}
+    metrics = {f"mma_{t:g}": metric(value, "fraction") for t, value in zip(x, y, strict=True)}
     metrics["homography_auc_3"] = metric(accuracy, "fraction")
     curves = {"MMA": Curve(x, y, "threshold (px)", "mean matching accuracy")}
     fields = {"dataset": "oxford", "protocol": "oxford-mma", "metrics": metrics, "curves": curves}
