@@ -19,6 +19,8 @@ SIGNALS = tuple(
 
 _Handler = Callable[[int, FrameType | None], object]
 _noticed = threading.Event()
+_received: list[int] = []
+"""Signals that were raised."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -42,6 +44,7 @@ def interrupts_raised(end: Callable[[int], object]) -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in SIGNALS}
     raised = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
     _noticed.clear()
+    _received.clear()
     receiver, sender = socket.socketpair()
     sender.setblocking(False)
     watch = threading.Thread(target=_watch, args=(receiver, end), daemon=True)
@@ -50,6 +53,10 @@ def interrupts_raised(end: Callable[[int], object]) -> Iterator[None]:
     watch.start()
     try:
         yield
+    except Exception as error:
+        if _received:  # a library has made another error of it
+            raise Interrupted(_received[0]) from error
+        raise
     finally:
         signal.set_wakeup_fd(wakeup)
         for number in raised:
@@ -93,6 +100,7 @@ def delayed_interrupts() -> Iterator[None]:
 
 def _raise(number: int, _: FrameType | None) -> NoReturn:
     _noticed.set()
+    _received.append(number)
     raise Interrupted(number)
 
 

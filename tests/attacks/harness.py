@@ -32,13 +32,15 @@ class Outcome:
     peak_mib: float
     output: str
     """Standard output and error output."""
+    sent: int | None = None
+    """Signal that the attack sent."""
 
     @property
     def fault(self) -> str | None:
         """Kind of fault that no input excuses, or None."""
         if self.seconds >= TIMEOUT_SECONDS:
             return "hang"
-        if self.exit_code < 0:
+        if self.exit_code < 0 and -self.exit_code != self.sent:
             return f"killed by {signal.Signals(-self.exit_code).name}"
         if "Traceback (most recent call last)" in self.output:
             return "traceback"
@@ -52,27 +54,52 @@ class Outcome:
 
 def attempt(trial: Callable[[], object], timeout: float = TIMEOUT_SECONDS) -> Outcome:
     """Run a trial in a forked process, in which nothing may have started threads before."""
-    with tempfile.TemporaryFile() as output:
+    return Running(trial).wait(timeout)
+
+
+class Running:
+    """A trial in a forked process, in which nothing may have started threads before."""
+
+    def __init__(self, trial: Callable[[], object]) -> None:
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115 (closed by wait)
         sys.stdout.flush()
         sys.stderr.flush()
-        start = time.monotonic()
-        pid = os.fork()
-        if pid == 0:
-            os._exit(_in_child(trial, output.fileno()))
-        while True:
-            done, status, usage = os.wait4(pid, os.WNOHANG)
-            seconds = time.monotonic() - start
-            if done:
-                break
-            if seconds > timeout:
+        self._start = time.monotonic()
+        self._sent: int | None = None
+        self._outcome: Outcome | None = None
+        self._pid = os.fork()
+        if self._pid == 0:
+            os._exit(_in_child(trial, self._output.fileno()))
+
+    def send(self, number: int) -> None:
+        """Send a signal to the process, unless it has ended."""
+        if not self.has_ended():
+            self._sent = number
+            os.kill(self._pid, number)
+
+    def has_ended(self) -> bool:
+        """Return whether the process has ended."""
+        if self._outcome is None:
+            done, status, usage = os.wait4(self._pid, os.WNOHANG)
+            if not done:
+                return False
+            seconds = time.monotonic() - self._start
+            with self._output as output:
+                output.seek(0)
+                text = output.read().decode("utf-8", "replace")
+            code, peak = os.waitstatus_to_exitcode(status), usage.ru_maxrss / 1024
+            self._outcome = Outcome(code, seconds, peak, text, self._sent)
+        return True
+
+    def wait(self, timeout: float = TIMEOUT_SECONDS) -> Outcome:
+        """Return the outcome; a process that takes longer is killed."""
+        while not self.has_ended():
+            if time.monotonic() - self._start > timeout:
                 with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-                _, status, usage = os.wait4(pid, 0)
-                break
+                    os.kill(self._pid, signal.SIGKILL)
             time.sleep(0.002)
-        output.seek(0)
-        text = output.read().decode("utf-8", "replace")
-    return Outcome(os.waitstatus_to_exitcode(status), seconds, usage.ru_maxrss / 1024, text)
+        assert self._outcome is not None
+        return self._outcome
 
 
 def _in_child(trial: Callable[[], object], output: int) -> int:

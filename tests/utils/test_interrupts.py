@@ -30,6 +30,13 @@ def foreign():
     print("ready", flush=True)
     hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
 
+def wrapped():
+    "Be in a library that makes another error of every exception."
+    try:
+        python()
+    except BaseException:
+        raise OSError(5, "cannot write")
+
 def worker():
     "Stop a forked process, as a loader of batches does, and end well."
     child = os.fork()
@@ -52,7 +59,7 @@ def _start(name: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["python", "foreign"])
+@pytest.mark.parametrize("name", ["python", "foreign", "wrapped"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_a_command_with_one_line(name: str, number: signal.Signals) -> None:
     with _start(name) as process:
