@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -181,6 +182,8 @@ def _with_shared_options(
         levels = [logger.level for logger in loggers]
         for logger in loggers:
             logger.setLevel(logging.WARNING if quiet else logging.INFO)
+        # What decoders of images say of damaged files is in our own messages.
+        warnings.filterwarnings("ignore", module="PIL")
         reinstall()
         token = _CALL.set(_Call(name, function, arguments))
         try:

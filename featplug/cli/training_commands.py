@@ -7,8 +7,7 @@ from typing import Any
 import tyro
 
 from featplug.cli.command_line import Unprefixed, leave_config
-from featplug.io.images import list_images
-from featplug.training.data.photographs import split_photographs
+from featplug.training.data.photographs import list_photographs, split_photographs
 from featplug.training.distributed import (
     join_processes,
     process_device,
@@ -48,7 +47,7 @@ def prepare_files(task: type[PhotographTask[Any]], options: TrainingOptions) -> 
     Raises:
         ValueError: the photographs are too few, or one of them cannot be read.
     """
-    names = list_images(options.images)
+    names = list_photographs(options.images)
     split_photographs(names)  # too few are rejected before anything is made
     options.outputs.mkdir(parents=True, exist_ok=True)
     join_processes(process_device(options.device))

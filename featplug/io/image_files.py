@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
+from PIL.TiffImagePlugin import BITSPERSAMPLE, ROWSPERSTRIP, TiffImageFile
 
 # Blocks of less than 32 MiB would be kept by the C library, a pool of them for each thread.
 Image.core.set_block_size(max(Image.core.get_block_size(), 64 * 2**20))
@@ -96,6 +97,7 @@ _SIGNATURE_BYTES = 64
 _BYTES_PER_PIXEL = 7.5
 """Peak of memory while a baseline JPEG is decoded (measured)."""
 _START_OF_SCAN = 0xDA
+_TILE_WIDTH, _TILE_LENGTH = 322, 323
 EXIF_IFD = 0x8769
 MAKE, MODEL, FOCAL_LENGTH = 0x010F, 0x0110, 0x920A
 _FOCAL_LENGTH_IN_35MM_FILM, _FOCAL_PLANE_X_RESOLUTION, _FOCAL_PLANE_UNIT = 0xA405, 0xA20E, 0xA210
@@ -178,13 +180,25 @@ def decoding_cost(image: Image.Image, stored_size: tuple[int, int]) -> float:
         image: the image, which may be set to be reduced while it is decoded.
         stored_size: (width, height) as stored.
     """
-    megapixels = math.prod(image.size) / 1e6
-    cost = format_of(image).memory * megapixels
+    megapixels, stored_megapixels = (math.prod(size) / 1e6 for size in (image.size, stored_size))
+    kept_bytes = 0.0
     if isinstance(image, JpegImageFile) and _keeps_coefficients(image):
         areas = [across * down for _, across, down, _ in image.layer]
-        kept_bytes = 2 * sum(areas) / max(areas) * math.prod(stored_size) / 1e6
-        cost = max(cost, (kept_bytes + 4 * megapixels) / _BYTES_PER_PIXEL)
-    return cost
+        kept_bytes = 2 * sum(areas) / max(areas) * stored_megapixels
+    elif isinstance(image, TiffImageFile) and image.info.get("compression") != "raw":
+        kept_bytes = 2 * _largest_piece(image) / 1e6  # compressed and not
+    needed_bytes = kept_bytes + 4 * megapixels
+    return max(format_of(image).memory * megapixels, needed_bytes / _BYTES_PER_PIXEL)
+
+
+def _largest_piece(image: TiffImageFile) -> float:
+    """Return the bytes of a strip or tile of a TIFF."""
+    tags, (width, height) = image.tag_v2, image.size
+    if _TILE_WIDTH in tags:
+        area = tags[_TILE_WIDTH] * tags[_TILE_LENGTH]
+    else:
+        area = width * min(height, tags.get(ROWSPERSTRIP, height))
+    return area * sum(tags.get(BITSPERSAMPLE, (8,))) / 8
 
 
 def _keeps_coefficients(image: JpegImageFile) -> bool:

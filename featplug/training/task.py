@@ -11,8 +11,12 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from featplug.io.artifact import files_hash
-from featplug.io.images import list_images
-from featplug.training.data.photographs import MAX_SIDE, Photographs, split_photographs
+from featplug.training.data.photographs import (
+    MAX_SIDE,
+    Photographs,
+    list_photographs,
+    split_photographs,
+)
 from featplug.training.data.view_pairs import (
     VALIDATION_PAIRS,
     HomographyPairOptions,
@@ -159,7 +163,7 @@ class PhotographTask(Task, Generic[OptionsT]):
 
     def __init__(self, options: OptionsT) -> None:
         self.options, self.device = options, process_device(options.device)
-        names = list_images(options.images)
+        names = list_photographs(options.images)
         self.inputs = {"photographs": files_hash(options.images, names)}
         self.photographs, self.held_out = (
             Photographs(options.images, part, self.max_side) for part in split_photographs(names)

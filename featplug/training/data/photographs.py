@@ -1,17 +1,60 @@
 """A folder of photographs as training data: split into two sets, shuffled, read."""
 
+import logging
+import os
 import zlib
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from featplug.io.images import read_image, resize_image
+from featplug.io.images import list_images, read_image, resize_image
+from featplug.utils.parallel import map_ahead
+
+logger = logging.getLogger(__name__)
 
 MAX_SIDE = 1024
 """Longest side in pixels at which photographs are used, unless an option says otherwise."""
 _BUCKETS = 10_000
+
+
+def list_photographs(folder: Path) -> list[str]:
+    """List the photographs below a folder that can be decoded, sorted; the others are logged.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        ValueError: it holds no photograph that can be decoded.
+    """
+    names = list_images(folder)
+
+    def check(name: str) -> str | None:
+        try:
+            status = (folder / name).stat()
+        except OSError as error:
+            return f"Cannot read {folder / name} ({error.strerror})."
+        return _decoding_problem(folder / name, status.st_size, status.st_mtime_ns)
+
+    checked = map_ahead(check, names, os.cpu_count() or 1)
+    problems = dict(zip(names, checked, strict=True))
+    readable = [name for name, problem in problems.items() if problem is None]
+    unreadable = [problem for problem in problems.values() if problem is not None]
+    if unreadable and not readable:
+        raise ValueError(f"None of the {len(names)} images can be used; {unreadable[0]}")
+    if unreadable:
+        logger.warning("%d photographs are left out; %s", len(unreadable), unreadable[0])
+    return readable
+
+
+@cache
+def _decoding_problem(path: Path, size: int, changed_ns: int) -> str | None:
+    """Return why a file of that size and time cannot be decoded, or None."""
+    try:
+        read_image(path)
+    except (FileNotFoundError, ValueError) as error:
+        return str(error)
+    return None
 
 
 def split_photographs(names: Sequence[str], held_out: float = 0.05) -> tuple[list[str], list[str]]:

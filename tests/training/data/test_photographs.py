@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from pathlib import Path
 
@@ -9,7 +10,11 @@ import cv2
 import numpy as np
 import pytest
 
-from featplug.training.data.photographs import Photographs, split_photographs
+from featplug.training.data.photographs import (
+    Photographs,
+    list_photographs,
+    split_photographs,
+)
 from featplug.training.data.placed_views import place_view
 from tests.scenes.pictures import write_photographs
 
@@ -31,6 +36,22 @@ def test_split_of_few_has_two_parts() -> None:
         assert kept
     with pytest.raises(ValueError, match="at least two"):
         split_photographs(["a.jpg"])
+
+
+def test_photographs_that_cannot_be_decoded_are_left_out_by_name(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = write_photographs(tmp_path, [(64, 48), (64, 48), (64, 48)])
+    content = (tmp_path / names[1]).read_bytes()
+    (tmp_path / names[1]).write_bytes(content[: len(content) // 2])
+    os.mkfifo(tmp_path / "pipe.jpg")
+    assert list_photographs(tmp_path) == [names[0], names[2]]
+    assert "2 photographs are left out" in caplog.text
+    assert names[1] in caplog.text
+    for name in (names[0], names[2]):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(ValueError, match=r"None of the 4 images.*copy it again"):
+        list_photographs(tmp_path)
 
 
 def test_reading_reduces_and_caches_within_its_bound(tmp_path: Path) -> None:
