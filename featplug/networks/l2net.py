@@ -49,7 +49,7 @@ class Layer:
         positive = (*self.size, *self.stride, *self.dilation)
         lengths = (*self.channels, *self.padding, *positive)
         if min(positive) < 1 or min(lengths) < 0 or max(lengths) > _MAX_LENGTH:
-            raise ValueError(f"{self} is not a layer")
+            raise ValueError(f"a layer {self.kind} has sizes, strides or paddings that none has")
 
     def encode(self) -> list[int]:
         """Return the layer as 14 integers."""

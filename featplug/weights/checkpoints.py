@@ -262,6 +262,14 @@ def _check_legacy(path: Path, max_bytes: int) -> None:
         raise ValueError(f"storages of {announced} bytes have {present}")
 
 
+def misfit(path: Path, network: str, mismatch: str) -> ValueError:
+    """Return the error of a whole file whose tensors are not those of a network."""
+    return ValueError(
+        f"{path} does not fit {network}: {mismatch.rstrip('.')}; give a file of its weights, or "
+        "download this one again."
+    )
+
+
 def find_mismatch(state: Mapping[str, Tensor], network: nn.Module) -> tuple[int, str]:
     """Compare a state dict with a network on any device, ``meta`` too.
 

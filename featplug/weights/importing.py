@@ -15,7 +15,7 @@ from torch import Tensor
 from featplug import __version__
 from featplug.io.files import write_whole
 from featplug.io.folder_lock import locked_folder
-from featplug.weights.checkpoints import check_head, save_readable, state_sha256
+from featplug.weights.checkpoints import check_head, misfit, save_readable, state_sha256
 from featplug.weights.download import download
 from featplug.weights.pinned_hashes import PinnedHashes
 from featplug.weights.registry import (
@@ -187,7 +187,7 @@ def _fitting(
         count, mismatch = entry.compare(state)
         if mismatch:
             name = entry.network.rpartition(":")[2]
-            problems.append((count, f"{file} does not fit {name}: {mismatch}."))
+            problems.append((count, str(misfit(file, name, mismatch))))
         else:
             fitting.append((entry, state))
     if not fitting:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from featplug.weights.checkpoints import find_mismatch, read_metadata
+from featplug.weights.checkpoints import find_mismatch, misfit, read_metadata
 from featplug.weights.registry import (
     RegistryEntry,
     WeightsRecord,
@@ -93,9 +93,7 @@ def load_network(
         if entry is not None:
             entry.check_requirements(network)
     except ValueError as error:
-        raise ValueError(
-            f"{record.path} does not fit {checkpoint}: {str(error).rstrip('.')}."
-        ) from error
+        raise misfit(record.path, checkpoint, str(error)) from error
     _assign(state, network, record.path)
     return network, record
 
@@ -121,7 +119,7 @@ def _assign(state: Mapping[str, Tensor], network: nn.Module, path: Path) -> None
     """Load tensors strictly, as float32, and off the ``meta`` device."""
     _, mismatch = find_mismatch(state, network)
     if mismatch:
-        raise ValueError(f"{path} does not fit {type(network).__name__}: {mismatch}.")
+        raise misfit(path, type(network).__name__, mismatch)
     loadable = {}
     for key, target in network.state_dict().items():
         dtype = torch.float32 if target.is_floating_point() else target.dtype
@@ -171,7 +169,7 @@ def verify_weights(names: Iterable[str] | None = None) -> list[WeightsCheck]:
             state, sha256 = read_weights(path, entry)
             _, mismatch = entry.compare(state)
             if mismatch:
-                raise ValueError(f"{path} does not fit {entry.network}: {mismatch}.")
+                raise misfit(path, entry.network.rpartition(":")[2], mismatch)
         except ValueError as error:
             checks.append(WeightsCheck(entry.name, path, False, str(error)))
         else:

@@ -16,7 +16,7 @@ import torch
 
 from featplug.io.limits import Budget
 
-_MAX_STEPS = 1_000_000
+_MAX_STEPS = 500_000
 _MAX_CALLS = 200_000
 """Largest number of objects that a pickle may build by a call."""
 _ITEM_SIZES = {

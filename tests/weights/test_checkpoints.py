@@ -174,7 +174,7 @@ def nested_key() -> bytes:
         b"\x80\x02cbuiltins\nbytearray\n\x8a\x05\x00\x00\x00\x00\x10\x85R.",
         b"\x80\x02ctorch\nFloatTensor\n\x8a\x05\x00\x00\x00\x00\x10\x85R.",
         b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00aX\x08\x00\x00\x00punycode\x86R.",
-        b"\x80\x02" + b"]" * 1_000_000 + b".",
+        b"\x80\x02" + b"]" * 500_000 + b".",
         b"\x80\x02]]aa.",
         b"\x80\x02h\x07.",
         b"\x80\x02e.",

@@ -306,8 +306,11 @@ def _epsilons(nodes: Mapping[str, GraphNode]) -> Iterable[tuple[str, float]]:
     for name, node in nodes.items():
         if node.op.startswith("FusedBatchNorm") and len(node.inputs) >= 5:
             variance = node.inputs[4].removesuffix(":0")
-            while variance in nodes and nodes[variance].op == "Identity":
-                variance = nodes[variance].inputs[0].removesuffix(":0")
+            for _ in range(_MAX_IDENTITIES):
+                read = nodes.get(variance)
+                if read is None or read.op != "Identity" or not read.inputs:
+                    break
+                variance = read.inputs[0].removesuffix(":0")
             epsilon = node.attributes.get("epsilon", _FUSED_EPSILON)
             yield variance.removesuffix("/read"), epsilon
         elif name.endswith("/batchnorm/add/y") and node.value is not None and node.value.size == 1:

@@ -96,7 +96,9 @@ def doap(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Tensor]:
     try:
         return _convert(net, net["layers"])
     except ValueError as error:
-        raise ValueError(f"{path} is not a network of DOAP: {error}.") from error
+        raise ValueError(
+            f"{path} is not a network of DOAP: {error}; give the authors' file."
+        ) from error
 
 
 def _convert(net: dict[str, Any], layers: list[dict[str, Any]]) -> dict[str, Tensor]:

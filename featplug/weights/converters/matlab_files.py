@@ -54,12 +54,12 @@ def read_mat(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
     Raises:
         ValueError: the file is damaged, of another kind or too large.
     """
-    is_hdf5, budget = _is_version73(path, max_bytes), Budget(max_bytes)
+    is_hdf5 = _is_version73(path, max_bytes)
     with _explaining_damage(path):
         if not is_hdf5:
-            return _Version5(map_file(path), budget).variables()
+            return _Version5(map_file(path), Budget(max_bytes)).variables()
         with h5py.File(path) as file:
-            reader = _Version73(budget)
+            reader = _Version73(Budget(max_bytes, _MAX_VALUES))
             return {key: reader.value(file, key) for key in file if not key.startswith("#")}
 
 
@@ -72,13 +72,17 @@ def read_mat_array(path: Path, name: str, max_bytes: int = MAX_BYTES) -> np.ndar
     Raises:
         ValueError: the file is damaged or of another kind, or has no such array.
     """
-    is_hdf5, budget = _is_version73(path, max_bytes), Budget(max_bytes)
+    is_hdf5 = _is_version73(path, max_bytes)
     with _explaining_damage(path):
         if is_hdf5:
             with h5py.File(path) as file:
-                array = _Version73(budget).value(file, name) if name in file else None
+                array = (
+                    _Version73(Budget(max_bytes, _MAX_VALUES)).value(file, name)
+                    if name in file
+                    else None
+                )
         else:
-            array = _Version5(map_file(path), budget).variable(name)
+            array = _Version5(map_file(path), Budget(max_bytes)).variable(name)
     if not isinstance(array, np.ndarray):
         raise ValueError(f"{path} has no array {name}.")
     return array
@@ -295,6 +299,10 @@ class _Version5:
 
 
 # ---------------------------------------------------------------- version 7.3
+
+
+_MAX_VALUES = 20_000
+"""Largest number of values of a file; networks have about a thousand."""
 
 
 class _Version73:

@@ -32,7 +32,9 @@ def netvlad(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Tensor]:
     try:
         return _convert(net, net["layers"])
     except ValueError as error:
-        raise ValueError(f"{path} is not a network of NetVLAD: {error}.") from error
+        raise ValueError(
+            f"{path} is not a network of NetVLAD: {error}; give the authors' file."
+        ) from error
 
 
 def _convert(net: dict[str, Any], layers: list[dict[str, Any]]) -> dict[str, Tensor]:

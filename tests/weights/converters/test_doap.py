@@ -348,7 +348,7 @@ def test_hosted_liberty_st_is_recognised_as_the_hpatches_network(
     message = (
         r"Liberty_ST_128d\.mat holds doap_hpatches_st_lm by its hash, not doap_liberty_st, for it "
         r"is a copy of HPatches_ST_LM_128d\.mat; run `featplug weights import .*mat` to use it as "
-        r"doap_hpatches_st_lm, or get Liberty_ST_128d\.mat from http://cs-people\.bu\.edu/.*mat\.$"
+        r"doap_hpatches_st_lm, or get Liberty_ST_128d\.mat from https://cs-people\.bu\.edu/.*mat\.$"
     )
     with pytest.raises(ValueError, match=message):
         import_weights(path, "doap_liberty_st")
@@ -371,6 +371,7 @@ def test_another_systems_safetensors_do_not_fit(tmp_path: Path, folder: Path) ->
 
     save_file({"conv.weight": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(
-        ValueError, match=r"other\.safetensors does not fit doap: missing sizes, trunk\.layers\.$"
+        ValueError,
+        match=r"other\.safetensors does not fit doap: missing sizes, trunk\.layers; give",
     ):
         load_network("doap", str(tmp_path / "other.safetensors"), DOAP)
