@@ -70,18 +70,20 @@ def replace_results(folder: Path, obsolete: Collection[str] = ()) -> None:
 
 def complete(folder: Path) -> None:
     """Complete the results that a killed run had finished, unless the folder is in use."""
-    if (folder / _FINISHED).is_dir():
+    if _is_own_folder(folder / _FINISHED):
         with suppress(OSError, ValueError), locked_folder(folder):
             _complete(folder)
 
 
 def _complete(folder: Path) -> None:
     finished, replaced = folder / _FINISHED, folder / _REPLACED
-    if not finished.is_dir():
+    if not _is_own_folder(finished):
         return
+    if not _is_own_folder(replaced):
+        remove(replaced)
     replaced.mkdir(exist_ok=True)
     listed = finished / _OBSOLETE
-    for name in json.loads(listed.read_text("utf-8")) if listed.exists() else []:
+    for name in _obsolete_names(listed):
         _set_aside(folder / name, replaced)
     # The record comes last: without the other results it says nothing.
     made = sorted(finished.iterdir(), key=lambda path: (path.is_file(), path.suffix == ".json"))
@@ -93,6 +95,21 @@ def _complete(folder: Path) -> None:
     flush_folder(folder)
     remove(replaced)
     remove(finished)
+
+
+def _is_own_folder(path: Path) -> bool:
+    """Return whether a path is a folder, and no link to one elsewhere, which is not of the run."""
+    return path.is_dir() and not path.is_symlink()
+
+
+def _obsolete_names(listed: Path) -> list[str]:
+    """Read the names of results; those that lead out of the folder are none."""
+    try:
+        names = json.loads(listed.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return []
+    found = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+    return [name for name in found if name == Path(name).name and name not in ("", "..")]
 
 
 def _set_aside(path: Path, replaced: Path) -> None:

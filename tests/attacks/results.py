@@ -94,6 +94,14 @@ def write_world(root: Path) -> None:
         (bad / "links" / file.name).symlink_to(file)
 
 
+def write_finished(folder: Path) -> None:
+    """Write what a run that was killed while it finished leaves, of files that are not its own."""
+    (folder / ".finished").mkdir()
+    (folder / ".finished" / ".obsolete.json").write_text('["../../private", "../good-a"]')
+    (folder / ".finished" / "results.json").write_text(json.dumps(PIPELINE_RECORD))
+    (folder / ".replaced").symlink_to("../../private")
+
+
 def places(value: Any) -> Iterator[tuple[Any, Any]]:
     """Yield containers of a record with each of their keys."""
     for key in list(value if isinstance(value, dict) else range(len(value))):
@@ -136,7 +144,8 @@ def damage(root: Path, rng: np.random.Generator) -> str:
         path.unlink()
         ways = [path.mkdir, lambda: os.mkfifo(path), lambda: path.symlink_to(path.name),
                 lambda: path.symlink_to(root / "private" / "results.json"),
-                lambda: path.symlink_to("/dev/zero"), lambda: None]  # fmt: skip
+                lambda: path.symlink_to("/dev/zero"), lambda: None,
+                lambda: write_finished(path.parent)]  # fmt: skip
         way = int(rng.integers(len(ways)))
         ways[way]()
         return f"kind 7, way {way}"
@@ -177,6 +186,8 @@ def fault_of(root: Path, outcome: Outcome, good: list[Any]) -> str | None:
         return f"exit {outcome.exit_code}"
     out = {name: (root / f"page.{name}").read_text("utf-8") for name in ("html", *FORMATS)}
     everything = "".join(out.values()) + outcome.output
+    if not (root / "private" / "secret.txt").exists():
+        return "a file outside of the runs is gone"
     if SECRET in everything:
         return "a secret text is shown"
     for data in re.findall(r"data:image/jpeg;base64,([^\"]*)", out["html"]):

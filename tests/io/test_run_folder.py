@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -125,3 +127,28 @@ def test_a_kill_at_any_step_leaves_all_old_or_all_new(tmp_path: Path) -> None:
         assert results == (OLD if ends[-1] == "old" else NEW)
     assert set(ends) == {"old", "new"}
     assert ends == sorted(ends, reverse=True)
+
+
+@pytest.mark.parametrize("kind", ["names", "finished", "replaced"])
+def test_a_folder_of_others_cannot_have_files_elsewhere_moved(tmp_path: Path, kind: str) -> None:
+    """A report completes what a killed run had finished, in folders that come from anywhere."""
+    folder, private = tmp_path / "run", tmp_path / "private"
+    (folder / ".finished").mkdir(parents=True)
+    private.mkdir()
+    (private / "letters.txt").write_text("mine")
+    (folder / ".finished" / "letters.txt").write_text("new")
+    if kind == "names":
+        names = ["../private", str(private), "..", ".", "", 3, ["a"], "a/../../private"]
+        (folder / ".finished" / ".obsolete.json").write_text(json.dumps(names))
+    elif kind == "finished":
+        shutil.rmtree(folder / ".finished")
+        (folder / ".finished").symlink_to(private)
+    else:
+        (folder / ".replaced").symlink_to(private)
+        (folder / ".finished" / "model").mkdir()
+        (folder / "model").mkdir()
+        (private / "model").mkdir()
+    complete(folder)
+    assert (private / "letters.txt").read_text() == "mine"
+    assert (private / "model").exists() == (kind == "replaced")
+    assert (folder / "letters.txt").exists() == (kind != "finished")
