@@ -13,6 +13,7 @@ from benchmarks.reconstruction.scenes import Scene, find_scene
 from benchmarks.record import Picture, Problem, Row, Run, model_sizes, write_run
 from featplug.cli.command_line import leave_config
 from featplug.colmap.dense import dense_reconstruction, require_dense
+from featplug.colmap.model_files import export_ply
 from featplug.io.images import list_images
 from featplug.io.metric_table import with_units
 from featplug.io.pair_lists import Pair
@@ -157,7 +158,7 @@ def _with_dense_points(results: PipelineRecord, options: SfmOptions) -> Pipeline
     recorder = StageRecorder()
     with recorder.stage("dense"):
         dense = dense_reconstruction(folder / "model", options.images, folder / "dense")
-        dense.export_PLY(str(folder / "dense.ply"))
+        export_ply(dense, folder / "dense.ply")
     shutil.rmtree(folder / "dense")  # depth maps are larger than all else together
     metrics = results["metrics"] | with_units({"dense_points": dense.num_points3D()})
     stages = results["stages"] | recorder.stages

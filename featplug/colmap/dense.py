@@ -1,9 +1,18 @@
 """COLMAP's multi-view stereo: a sparse model to a dense point cloud (Schönberger et al. 2016)."""
 
+import math
+import re
 import shutil
 from pathlib import Path
 
 import pycolmap
+
+from featplug.colmap.model_files import read_model
+from featplug.io.files import not_written
+from featplug.io.image_files import read_image_header
+
+_COLMAP_FORMATS = "JPEG", "PNG", "TIFF", "BMP", "PPM"
+_MAP_HEADER_SIZE = 64
 
 
 def require_dense() -> None:
@@ -34,21 +43,51 @@ def dense_reconstruction(
         The model with the fused points instead of the sparse ones.
 
     Raises:
-        ValueError: this pycolmap has no CUDA.
+        ValueError: this pycolmap has no CUDA, COLMAP cannot read an image, or the disk is full.
     """
     require_dense()
+    _check_formats(model_dir, image_dir)
     shutil.rmtree(workspace, ignore_errors=True)
     undistort = pycolmap.UndistortCameraOptions()
     undistort.max_image_size = max_image_size
-    pycolmap.undistort_images(
-        str(workspace), str(model_dir), str(image_dir), undistort_options=undistort
-    )
-    pycolmap.patch_match_stereo(str(workspace))
+    try:
+        pycolmap.undistort_images(
+            str(workspace), str(model_dir), str(image_dir), undistort_options=undistort
+        )
+        pycolmap.patch_match_stereo(str(workspace))
+    except RuntimeError as error:
+        raise not_written(workspace, "COLMAP could not work in it") from error
     return fuse_depth_maps(workspace)
 
 
+def _check_formats(model_dir: Path, image_dir: Path) -> None:
+    for image in read_model(model_dir).images.values():
+        path = image_dir / image.name
+        found = read_image_header(path).format
+        if found not in _COLMAP_FORMATS:
+            raise ValueError(
+                f"{path} is {found}, which COLMAP's multi-view stereo cannot read; convert it to "
+                "JPEG or PNG, or do without dense points."
+            )
+
+
 def fuse_depth_maps(workspace: Path) -> pycolmap.Reconstruction:
-    """Return the model of a COLMAP workspace, with points fused from its geometric depth maps."""
+    """Return the model of a COLMAP workspace, with points fused from its geometric depth maps.
+
+    Raises:
+        ValueError: a depth or normal map is incomplete, as on a full disk.
+    """
+    for path in sorted((workspace / "stereo").glob("*_maps/**/*.bin")):
+        _check_map(path)
     fused = workspace / "fused"
     fused.mkdir(exist_ok=True)  # into a missing folder COLMAP 3.13 writes PLY
     return pycolmap.stereo_fusion(str(fused), str(workspace))
+
+
+def _check_map(path: Path) -> None:
+    """Check that the disk has all of a map: ``width&height&channels&`` and float32."""
+    with path.open("rb") as file:
+        header = re.match(rb"(\d+)&(\d+)&(\d+)&", file.read(_MAP_HEADER_SIZE))
+    num_values = math.prod(map(int, header.groups())) if header else 0
+    if header is None or path.stat().st_size != header.end() + 4 * num_values:
+        raise not_written(path, "the file is incomplete")

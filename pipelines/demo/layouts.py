@@ -6,14 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
 import h5py
 import numpy as np
 import pycolmap
 from scipy.io import savemat
 
+from featplug.colmap.database_rows import check_rows, open_database
 from featplug.colmap.known_poses import model_from_poses
-from featplug.colmap.model_files import read_model
+from featplug.colmap.model_files import check_written_model, read_model, write_model
 from featplug.colmap.nvm import write_nvm
 from featplug.io.images import read_image
 from featplug.localization.queries import Query, write_poses, write_queries
@@ -22,7 +22,7 @@ from pipelines.demo import WORLD
 from pipelines.demo.builder import Builder, Scene
 from pipelines.demo.geometry import Camera, Faces, View, direction, look_along, look_towards
 from pipelines.demo.moving import moving_objects
-from pipelines.demo.photography import LOOKS, Photographer, Shot, write_jpeg
+from pipelines.demo.photography import LOOKS, Photographer, Shot, write_jpeg, write_picture
 from pipelines.demo.rendering import Projection, depth_map
 from pipelines.demo.room import SCANS, build_room
 from pipelines.demo.town import WALK, Facade, build_town
@@ -69,12 +69,13 @@ def true_model(
 def write_bare_database(path: Path, model_path: Path) -> None:
     """Write a COLMAP database with nothing but a model's images, under their ids."""
     model = read_model(model_path)
-    with pycolmap.Database.open(str(path)) as database:
+    with open_database(path) as database:
         for number, image in model.images.items():
             camera = model.cameras[image.camera_id]
             camera.camera_id = number  # hloc accepts no shared camera for NVM models
             database.write_camera(camera, True)
             database.write_image(pycolmap.Image(image.name, np.zeros((0, 2)), number, number), True)
+    check_rows(path, "images", model.num_images())
 
 
 def write_intrinsics(path: Path, views: Sequence[View]) -> None:
@@ -122,8 +123,7 @@ def write_aachen(folder: Path, options: "DemoOptions", progress: bool) -> None:
     tracks = true_tracks(rng, scene.faces, database, moving)
     model = true_model(database, tracks, images)
     models = folder / "3D-models" / "aachen_v_1_1"
-    models.mkdir(parents=True)
-    model.write_binary(str(models))
+    write_model(model, models)
     write_nvm(models / "aachen_v_1_1.nvm", model)
     write_intrinsics(models / "database_intrinsics_v1_1.txt", database)
     truth = {view.name: view.cam_from_world for view in every_query}
@@ -178,9 +178,11 @@ def write_megadepth(folder: Path, options: "DemoOptions", progress: bool) -> Non
         with h5py.File((depths / shot.view.name).with_suffix(".h5"), "w") as file:
             file["depth"] = depth_map(scene.faces, shot.view).astype(np.float32)
     tracks = true_tracks(rng, scene.faces, views)
-    (undistorted / "sparse-txt").mkdir()
+    sparse = undistorted / "sparse-txt"
+    sparse.mkdir()
     model = true_model(views, tracks, undistorted / "images")
-    model.write_text(str(undistorted / "sparse-txt"))
+    model.write_text(str(sparse))
+    check_written_model(model, sparse)
 
 
 def _pinhole(size: int, focal: float) -> Camera:
@@ -269,7 +271,7 @@ def write_hpatches(folder: Path, options: "DemoOptions", progress: bool) -> None
                         np.savetxt(folder / name / f"H_1_{k + 1}", matrix, "%.12g")
             photographer = Photographer(scene, options.seed)
             for shot in shots:
-                cv2.imwrite(str(folder / shot.view.name), photographer.take(shot)[..., ::-1])
+                write_picture(folder / shot.view.name, photographer.take(shot))
                 bar.update()
 
 

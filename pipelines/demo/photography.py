@@ -254,5 +254,11 @@ def _shake(image: np.ndarray, length: float, angle: float) -> np.ndarray:
 
 def write_jpeg(path: Path, picture: np.ndarray, quality: int) -> None:
     """Write H×W×3 uint8 RGB as a JPEG file, and make its folder."""
+    write_picture(path, picture, cv2.IMWRITE_JPEG_QUALITY, quality)
+
+
+def write_picture(path: Path, picture: np.ndarray, *parameters: int) -> None:
+    """Write H×W×3 uint8 RGB in the format of the suffix, and make the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    # Python, unlike OpenCV, raises an error where the disk is full.
+    path.write_bytes(cv2.imencode(path.suffix, picture[..., ::-1], parameters)[1].tobytes())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,21 @@ def test_depth_maps_of_a_wall_are_fused_to_a_wall(tmp_path: Path) -> None:
     points = np.array([point.xyz for point in fuse_depth_maps(workspace).points3D.values()])
     assert len(points) > 1000
     np.testing.assert_allclose(points[:, 2], DISTANCE, atol=1e-4)
+    maps = sorted((workspace / "stereo").glob("*_maps/*.bin"))
+    os.truncate(maps[0], maps[0].stat().st_size - 1)
+    with pytest.raises(ValueError, match=f"{maps[0]} could not be written .*free some space"):
+        fuse_depth_maps(workspace)
+
+
+def test_images_that_stereo_cannot_read_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pycolmap, "has_cuda", True)
+    write_model(tmp_path / "model", tmp_path / "images")
+    path = tmp_path / "images" / "3.png"
+    Image.open(path).save(path, "WEBP")
+    with pytest.raises(ValueError, match=f"{path} is WEBP, .*convert it to JPEG or PNG"):
+        dense_reconstruction(tmp_path / "model", tmp_path / "images", tmp_path / "dense")
 
 
 def test_without_cuda_it_is_said_what_to_install(tmp_path: Path) -> None:
