@@ -23,9 +23,10 @@ import tyro
 import pipelines.sfm  # imported before the first fork, as all that the commands need
 from featplug.cli.stage_commands import extract, match
 from featplug.colmap.model_files import read_model
+from featplug.io.match_store import MatchReader
 from featplug.io.pair_lists import write_pairs
 from featplug.io.results import read_results
-from featplug.io.store import FeatureReader, MatchReader
+from featplug.io.store import FeatureReader
 from featplug.localization.queries import read_poses
 from featplug.stages.pairs import exhaustive
 from pipelines.datasets import aachen
