@@ -5,12 +5,13 @@ comments.
 """
 
 import logging
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from featplug.io.files import write_whole_text
 from featplug.io.names import checked_name
-from featplug.io.text_files import iterate_lines, matching_files, read_lines
+from featplug.io.text_files import iterate_lines, matching_files, numbers, read_lines
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +34,9 @@ def unique_pairs(pairs: Iterable[Pair]) -> list[Pair]:
 
 
 def read_image_list(path: Path) -> list[str]:
-    """Read image names from a text file: the first word of each line.
+    """Read image names from a text file, a name a line.
 
+    Numbers may follow a name, as in query lists and pose files, and a camera model before them.
     A pattern in the file name (``queries/*_time_queries.txt``) reads all files that fit it.
 
     Raises:
@@ -42,13 +44,27 @@ def read_image_list(path: Path) -> list[str]:
         ValueError: a file is not text, has a name that cannot be used, or the files name no image.
     """
     names = [
-        checked_name(line.split()[0], f"{file}, line {number}")
+        _listed_name(line, f"{file}, line {number}")
         for file in matching_files(path, "image list")
         for number, line in read_lines(file, "image list")
     ]
     if not names:
         raise ValueError(f"The image list {path} names no image.")
     return list(dict.fromkeys(names))
+
+
+def _listed_name(line: str, where: str) -> str:
+    name, *others = line.split()
+    if others and re.fullmatch("[A-Z_]+", others[0]):  # a camera model, in a query list
+        others = others[1:]
+    try:
+        numbers(others, where)
+    except ValueError:
+        raise ValueError(
+            f"{where}: expected an image name, which has no white space, got {line[:100]!r}; "
+            "correct the line, or rename the image."
+        ) from None
+    return checked_name(name, where)
 
 
 def read_pairs(path: Path, with_itself: bool = False) -> list[Pair]:

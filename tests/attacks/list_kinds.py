@@ -154,7 +154,7 @@ KINDS = (
     Kind("pairs", PAIRS, match, trusting_match,
          (*((NAMES[0], name) for name in BAD_NAMES), ("0.jpg ", ""), ("0.jpg ", "my 0.jpg "))),
     Kind("images", NAMES, read_image_list, lambda ls: list({normal(w[0]): 0 for w in ls}),
-         tuple((NAMES[1], name) for name in BAD_NAMES)),
+         (*((NAMES[1], name) for name in BAD_NAMES), (NAMES[1], "my 1.jpg"))),
     Kind("queries", tuple(f"{name} {CAMERA}" for name in NAMES), queries, trusting_queries,
          (*((NAMES[1], name) for name in BAD_NAMES), *(("500.5", w) for w in BAD_NUMBERS),
           *((CAMERA, CAMERA.replace(old, new)) for old, new in [

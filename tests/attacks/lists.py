@@ -147,8 +147,8 @@ def fault_of(kind: Kind, path: Path, result: Path, outcome: Outcome) -> str | No
     """Compare what was read with what the lines say."""
     if outcome.exit_code != 0:
         text = outcome.output.strip()
-        if outcome.exit_code != 2 or str(path) not in text or "\n" in text:
-            return f"exit {outcome.exit_code} without one line that names the file"
+        if outcome.exit_code != 2 or str(result.parent) not in text or "\n" in text:
+            return f"exit {outcome.exit_code} without one line that names a file"
         return None
     found = json.loads(result.read_text())
     try:

@@ -44,6 +44,13 @@ def test_image_lists_with_comments_and_patterns(tmp_path: Path) -> None:
     (tmp_path / "night_queries.txt").write_text("q/3.jpg\n")
     assert read_image_list(tmp_path / "day_queries.txt") == ["q/1.jpg", "q/2.jpg"]
     assert read_image_list(tmp_path / "*_queries.txt") == ["q/1.jpg", "q/2.jpg", "q/3.jpg"]
+    path = tmp_path / "poses.txt"
+    path.write_text("1.jpg 1 0 0 0 1.5 -2 3e1\n")
+    assert read_image_list(path) == ["1.jpg"]
+    for line in ("my photo.jpg", "MY PHOTO.JPG", "1.jpg 2.jpg"):
+        path.write_text(f"0.jpg\n{line}\n")
+        with pytest.raises(ValueError, match=f"^{path}, line 2: .*no white space.*rename"):
+            read_image_list(path)
     with pytest.raises(FileNotFoundError, match="no image list"):
         read_image_list(tmp_path / "dusk.txt")
     (tmp_path / "night_queries.txt").write_text("q/3.jpg\n\n../4.jpg\n")
@@ -56,6 +63,7 @@ def test_names_have_their_normal_form_whatever_the_bytes_around_them(tmp_path: P
     for encoding in ("utf-8-sig", "utf-16"):
         path.write_bytes("./0.jpg a//é.jpg\r\na/./é.jpg ././1.jpg\r\n".encode(encoding))
         assert read_pairs(path) == [("0.jpg", "a/é.jpg"), ("a/é.jpg", "1.jpg")]
+        path.write_bytes("./0.jpg\r\na/.//é.jpg\r\n0.jpg".encode(encoding))
         assert read_image_list(path) == ["0.jpg", "a/é.jpg"]
 
 
