@@ -164,6 +164,6 @@ def colmap_error(database_path: Path, error: Exception) -> ValueError:
     if reason is not None:
         return not_written(database_path, reason)
     return ValueError(
-        f"COLMAP stopped while it reconstructed {database_path}, colmap.log next to it says where; "
-        "run the command again with another output folder."
+        f"COLMAP stopped with an error while it reconstructed {database_path}; read the end of "
+        "colmap.log next to it, which has the reason."
     )

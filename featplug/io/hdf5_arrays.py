@@ -34,7 +34,7 @@ def read_array(path: Path, group: h5py.Group, key: str) -> np.ndarray:
     dataset = group[key]
     where = f"{path}: {group.name}/{key}"
     if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
-        raise UnusableDataError(f"{where} must be an array; delete the file and make it again.")
+        raise UnusableDataError(f"{where} must be an array; make the file again.")
     layout = dataset.id.get_create_plist()
     if layout.get_layout() == h5d.VIRTUAL or layout.get_external_count():
         raise UnusableDataError(f"{where} has its data in another file; copy them into this one.")
@@ -45,9 +45,7 @@ def read_array(path: Path, group: h5py.Group, key: str) -> np.ndarray:
         raise _too_large(where, size)
     inflation = _MAX_INFLATION if layout.get_nfilters() else 1
     if size > inflation * dataset.id.get_storage_size():
-        raise UnusableDataError(
-            f"{where} is announced, but has no data; delete the file and make it again."
-        )
+        raise UnusableDataError(f"{where} is announced, but has no data; make the file again.")
     array = dataset[()]
     native = np.dtype(np.float64) if array.dtype.itemsize > 8 else array.dtype.newbyteorder("=")
     return np.asarray(array, native)

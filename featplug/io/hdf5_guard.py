@@ -34,7 +34,10 @@ def damaged(path: Path, what: str, error: Exception | str) -> UnusableDataError:
     """Return the error of damaged data, all of a file if ``what`` is empty."""
     reason = (str(error).splitlines() or [""])[0] or type(error).__name__
     subject = f"{path}: {what}" if what else f"{path}"
-    return UnusableDataError(f"{subject} is damaged ({reason}); delete the file and make it again.")
+    return UnusableDataError(
+        f"{subject} is damaged, or of a kind that cannot be read ({reason}); copy the file again, "
+        "or make it again."
+    )
 
 
 @contextmanager

@@ -68,8 +68,7 @@ def leaf_groups(path: Path, file: h5py.File) -> Iterator[tuple[str, list[str]]]:
         info = h5o.get_info(group.id)
         if (info.fileno, info.addr) in seen or len(prefix) > MAX_NAME_BYTES:
             raise UnusableDataError(
-                f"{path}: the group {prefix[:100]!r} is linked more than once; "
-                "delete the file and make it again."
+                f"{path}: the group {prefix[:100]!r} is linked more than once; make the file again."
             )
         seen.add((info.fileno, info.addr))
         todo += [f"{prefix}/{key}" if prefix else key for key in reversed(keys)]

@@ -109,8 +109,7 @@ class ScanPointReader(H5Reader):
         points = self.arrays(name, ["points3D"]).get("points3D")
         if points is None or points.ndim != 2 or points.shape[1] != 3 or points.dtype.kind != "f":
             raise UnusableDataError(
-                f"{self.path}: {name!r} must have points3D, N×3 real numbers; delete the file and "
-                "make it again."
+                f"{self.path}: {name!r} must have points3D, N×3 real numbers; make it again."
             )
         return points
 
