@@ -2,6 +2,7 @@
 
 import argparse
 import inspect
+import io
 import logging
 import os
 import re
@@ -83,6 +84,8 @@ def run_command(command: Entry | Group, prog: str, arguments: Sequence[str] | No
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     program = None
+    if isinstance(sys.stdout, io.TextIOWrapper):  # not every path can be printed
+        sys.stdout.reconfigure(errors="backslashreplace")
 
     def report_stop(_: int) -> None:
         change = " without --overwrite" if "--overwrite" in words else ""

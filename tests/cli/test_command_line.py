@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import io
 import logging
 import os
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -200,3 +202,13 @@ def test_ctrl_c_names_the_way_to_resume(capsys: pytest.CaptureFixture[str]) -> N
 def test_version(command: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
     run_command(command, "tool", ["--version"])
     assert capsys.readouterr().out == f"featplug {__version__}\n"
+
+
+def test_a_path_that_cannot_be_printed_does_not_end_a_command(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, "utf-8"))
+    run_command(lambda: print(os.fsdecode(b"photos\xff")), "x", [])
+    sys.stdout.flush()
+    assert written.getvalue() == b"photos\\udcff\n"
