@@ -6,6 +6,7 @@ COLMAP puts the origin at the corner of the top-left pixel, so all points pass t
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pycolmap
@@ -53,7 +54,24 @@ def create_database(
             frame.frame_id, frame.rig_id = image_id, image.camera_id
             frame.add_data_id(image.data_id)
             database.write_frame(frame, use_frame_id=True)
+            location = headers[name].camera.location
+            if location is not None:
+                _write_location(database, image, location)
     check_rows(database_path, "images", len(names))
+
+
+def _write_location(
+    database: pycolmap.Database, image: pycolmap.Image, location: tuple[float, float, float]
+) -> None:
+    """Write latitude, longitude and altitude of an image, which COLMAP can align models with."""
+    prior = pycolmap.PosePrior()
+    prior.position = location
+    prior.coordinate_system = pycolmap.PosePriorCoordinateSystem.WGS84
+    if hasattr(prior, "corr_data_id"):
+        prior.corr_data_id = image.data_id
+        database.write_pose_prior(prior)
+    else:  # pycolmap 3.13 takes the number of the image
+        cast(Any, database).write_pose_prior(image.image_id, prior)
 
 
 def image_ids(database_path: Path) -> dict[str, int]:

@@ -9,7 +9,7 @@ import math
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
@@ -101,6 +101,8 @@ _TILE_WIDTH, _TILE_LENGTH = 322, 323
 EXIF_IFD = 0x8769
 MAKE, MODEL, FOCAL_LENGTH = 0x010F, 0x0110, 0x920A
 _FOCAL_LENGTH_IN_35MM_FILM, _FOCAL_PLANE_X_RESOLUTION, _FOCAL_PLANE_UNIT = 0xA405, 0xA20E, 0xA210
+_GPS_IFD = 0x8825
+_LATITUDE_REF, _LATITUDE, _LONGITUDE_REF, _LONGITUDE, _ALTITUDE_REF, _ALTITUDE = range(1, 7)
 _CAMERA_TAGS = {
     MAKE,
     MODEL,
@@ -129,6 +131,8 @@ class ExifCamera:
     """Focal length of a 35 mm camera with the same field of view, in mm."""
     pixels_per_mm: float | None = None
     """Pixels per mm of the sensor, horizontally."""
+    location: tuple[float, float, float] | None = None
+    """Latitude and longitude in degrees, altitude in m, by GPS."""
 
 
 @dataclass(frozen=True)
@@ -322,6 +326,7 @@ def _decoder(kind: ImageFormat, path: Path) -> Any:
 
 def _exif_camera(image: Image.Image) -> ExifCamera:
     tags: dict[int, Any] = {}
+    gps: dict[int, Any] = {}
     with suppress(Exception):  # what is read before the damage is used
         if "exif" in image.info:
             exif = Image.Exif()
@@ -333,6 +338,7 @@ def _exif_camera(image: Image.Image) -> ExifCamera:
         for entries in (exif, exif.get_ifd(EXIF_IFD)):
             for tag in _CAMERA_TAGS & set(entries):
                 tags[tag] = entries[tag]
+        gps.update(exif.get_ifd(_GPS_IFD))
     unit = _MM_OF_UNIT.get(_number(tags.get(_FOCAL_PLANE_UNIT)))
     resolution = _number(tags.get(_FOCAL_PLANE_X_RESOLUTION))
     return ExifCamera(
@@ -341,7 +347,25 @@ def _exif_camera(image: Image.Image) -> ExifCamera:
         focal_length_mm=_number(tags.get(FOCAL_LENGTH)),
         focal_length_35mm=_number(tags.get(_FOCAL_LENGTH_IN_35MM_FILM)),
         pixels_per_mm=resolution / unit if resolution and unit else None,
+        location=_location(gps),
     )
+
+
+def _location(gps: Mapping[int, Any]) -> tuple[float, float, float] | None:
+    """Return a location if all of it is known, in float32 as COLMAP reads it."""
+    try:
+        latitude, longitude = (
+            sum(float(np.float32(gps[tag][i])) / 60**i for i in range(3))
+            for tag in (_LATITUDE, _LONGITUDE)
+        )
+        location = (
+            -latitude if gps.get(_LATITUDE_REF) in ("S", "s") else latitude,
+            -longitude if gps.get(_LONGITUDE_REF) in ("W", "w") else longitude,
+            float(np.float32(gps[_ALTITUDE])) * (-1 if gps.get(_ALTITUDE_REF) == b"\1" else 1),
+        )
+    except (LookupError, TypeError, ValueError, ZeroDivisionError, OverflowError):
+        return None
+    return location if all(map(math.isfinite, location)) else None
 
 
 def _number(value: object) -> float | None:

@@ -23,7 +23,7 @@ from featplug.cli.command_line import run_command
 from featplug.colmap.database_files import check_database
 from featplug.colmap.model_files import read_model
 from featplug.io import h5file
-from tests.attacks.harness import Outcome, Tally, attempt, command
+from tests.attacks.harness import TIMEOUT_SECONDS, Outcome, Tally, attempt, command
 from tests.scenes.aachen_sets import write_room_set
 from tests.scenes.room_corner import write_room_corner
 
@@ -41,12 +41,18 @@ RESULTS = "results.json", "points.ply", "submission.txt", "logs.json"
 BLOCK = 4096
 
 
-def run(name: str, world: Path, out: Path, again: bool = False) -> Outcome:
+UNDISTURBED_SECONDS = 600.0
+
+
+def run(
+    name: str, world: Path, out: Path, again: bool = False, timeout: float = UNDISTURBED_SECONDS
+) -> Outcome:
     """Run a command in a forked process."""
     change = "--seed 1" if name in PIPELINES else "--overwrite"
     words = f"{COMMANDS[name]} {change * again}"
     images = world / "room" / "images"
-    return attempt(command(*words.format(images=images, world=world, out=out).split()))
+    words = words.format(images=images, world=world, out=out)
+    return attempt(command(*words.split()), timeout)
 
 
 def write_world(world: Path) -> None:
@@ -201,7 +207,7 @@ def main(trials: int = 60, seed: int = 0) -> None:
                 before = hashes(out)
                 # Else a store stops in time; here another process fills the disk after it looked.
                 h5file._FREE_DISK_MARGIN = int(rng.choice([margin, 0]))
-                outcome = run(name, world, out, again)
+                outcome = run(name, world, out, again, TIMEOUT_SECONDS)
                 fault = fault_of(outcome, out, before, good[name, again][1])
                 tally.add(f"{trial} {name} from {start}, {free} bytes free", outcome, fault)
     tally.finish()
