@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from scipy.io import loadmat
 
 from benchmarks.patches.dataset import Parts, PatchSet
 from benchmarks.record import Problem
 from featplug.io.metric_table import with_units
 from featplug.metrics.patch_tasks import retrieval_average_precision, squared_distances
+from featplug.weights.converters.matlab_files import read_mat_array
 
 NUM_PATCHES = 10_000
 """Number of patches of each of the two published parts."""
@@ -91,11 +91,7 @@ def _read_labels(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
     for file in (patches, labels):
         if not file.is_file():
             raise FileNotFoundError(f"{file} is missing.")
-    content = _load(labels)
-    try:
-        query_labels, others = (content[key].ravel() for key in ("labels_gt", "labels"))
-    except KeyError as error:
-        raise ValueError(f"{labels} has no {error}; it is not a file of labels.") from error
+    query_labels, others = (read_mat_array(labels, key).ravel() for key in ("labels_gt", "labels"))
     if len(query_labels) == 0 or not np.isin(query_labels, others).all():
         raise ValueError(f"{labels} has no queries, or a query without a patch of its point.")
     return query_labels, others
@@ -103,10 +99,9 @@ def _read_labels(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
 
 def _read_patches(file: Path, num: int) -> np.ndarray:
     """Read ``num`` patches, N×S×S uint8, along any axis of the file's array."""
-    content = _load(file)
-    if "patches" not in content:
-        raise ValueError(f"{file} has no 'patches'.")
-    patches = np.squeeze(content["patches"])
+    patches = np.squeeze(read_mat_array(file, "patches"))
+    if patches.dtype.kind not in "biuf" or not np.isfinite(patches).all():
+        raise ValueError(f"{file} has patches that are not finite numbers; download it again.")
     axes = [axis for axis, length in enumerate(patches.shape) if length == num]
     if not axes:
         raise ValueError(
@@ -120,10 +115,3 @@ def _read_patches(file: Path, num: int) -> np.ndarray:
         scale = 255 if patches.max() <= 1 else 1
         patches = np.clip(np.rint(patches * scale), 0, 255).astype(np.uint8)
     return patches.reshape(num, side, side)
-
-
-def _load(file: Path) -> dict[str, np.ndarray]:
-    try:
-        return loadmat(file)
-    except Exception as error:  # scipy raises many kinds, some of them its own
-        raise ValueError(f"{file} is damaged ({error}); download it again.") from error

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
@@ -29,11 +30,18 @@ from featplug.training.history import append_history, draw_curves, drop_later
 from featplug.training.task import Task
 from featplug.utils.interrupts import delayed_interrupts
 from featplug.utils.progress import progress_bar
-from featplug.weights.checkpoints import read_torch, save_readable, state_sha256
+from featplug.weights.checkpoints import (
+    max_file_bytes,
+    read_torch,
+    save_readable,
+    state_sha256,
+)
 
 CHECKPOINT, HISTORY, MADE_FROM = "checkpoint.pt", "history.csv", "made_from.json"
 WEIGHTS, BEST = "weights.safetensors", "best.safetensors"
 RESULTS = "results.json"
+# All that loading a state raises which is not this run's.
+_NOT_A_STATE = (AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 class _RecordedConfig(TypedDict):
@@ -252,12 +260,22 @@ class Trainer:
         if not path.is_file():
             (self.folder / HISTORY).unlink(missing_ok=True)
             return
-        state = read_torch(path)
-        self.step, self.best, self.seconds = state["step"], state["best"], state["seconds"]
-        self.task.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        self.metrics = state["metrics"]
+        state = read_torch(path, max_file_bytes(self.task.network))
+        try:
+            self.step, self.best, self.seconds = state["step"], state["best"], state["seconds"]
+            self.metrics = state["metrics"]
+            counted = (self.step, self.best, self.seconds, *self.metrics.values())
+            if not all(isinstance(number, Real) for number in counted):
+                raise TypeError("its step, its scores or its time are not numbers")
+            self.task.network.load_state_dict(state["network"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.scaler.load_state_dict(state["scaler"])
+        except _NOT_A_STATE as error:
+            reason = str(error).split("\n")[0].rstrip(".:") or type(error).__name__
+            raise ValueError(
+                f"{path} does not hold the state of this run ({reason}); train {self._start()} "
+                "with another --outputs."
+            ) from error
         if self.rank == 0:
             drop_later(self.folder / HISTORY, self.step)
 

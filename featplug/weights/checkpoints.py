@@ -270,6 +270,14 @@ def misfit(path: Path, network: str, mismatch: str) -> ValueError:
     )
 
 
+def max_file_bytes(network: nn.Module) -> int:
+    """Return the largest size of a file of a network's weights, and of what it unpacks to.
+
+    A file may also hold an optimiser's state, or the weights once more in another format.
+    """
+    return 2**26 + 6 * sum(tensor.nbytes for tensor in network.state_dict().values())
+
+
 def find_mismatch(state: Mapping[str, Tensor], network: nn.Module) -> tuple[int, str]:
     """Compare a state dict with a network on any device, ``meta`` too.
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from featplug.io.limits import MAX_BYTES
 from featplug.utils.suggestions import unknown_name
-from featplug.weights.checkpoints import find_mismatch
+from featplug.weights.checkpoints import find_mismatch, max_file_bytes
 
 FOLDER_VARIABLE = "FEATPLUG_WEIGHTS"
 """Environment variable with the folder that is searched first and that imports go to."""
@@ -106,14 +106,10 @@ class RegistryEntry:
 
     @cached_property
     def max_bytes(self) -> int:
-        """Largest size of a file of these weights, and of what it unpacks to.
-
-        A file may also hold an optimiser's state, or the weights once more in another format.
-        """
+        """Largest size of a file of these weights, and of what it unpacks to."""
         with torch.device("meta"):
             network = _import_attribute(self.network)()
-        size = sum(tensor.nbytes for tensor in network.state_dict().values())
-        return min(2**26 + 6 * size, MAX_BYTES)
+        return min(max_file_bytes(network), MAX_BYTES)
 
     def convert(self, path: Path) -> dict[str, Tensor]:
         """Read an authors' file as a state dict in the network's names.

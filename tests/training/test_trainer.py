@@ -113,6 +113,32 @@ def test_exported_weights_say_what_made_them_but_not_where(tmp_path: Path) -> No
     assert str(tmp_path) not in str(metadata)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"step": "three"},
+        {"metrics": {"a": [1]}},
+        {"metrics": None},
+        {"network": {"0.weight": torch.zeros(9, 9)}},
+        {"optimizer": {"state": {}}},
+        None,
+    ],
+)
+def test_a_checkpoint_of_something_else_is_named(
+    tmp_path: Path, change: dict[str, object] | None
+) -> None:
+    train(Regression(options(tmp_path, max_minutes=0)))
+    checkpoint = tmp_path / "checkpoint.pt"
+    state = torch.load(checkpoint, weights_only=True)
+    torch.save([1] if change is None else {**state, **change}, checkpoint)
+    with pytest.raises(ValueError, match=r"checkpoint\.pt does not hold .*--outputs"):
+        train(Regression(options(tmp_path, max_minutes=0)))
+    with checkpoint.open("r+b") as file:
+        file.truncate(2**40)
+    with pytest.raises(ValueError, match=r"checkpoint\.pt has 1,099,512 MB"):
+        train(Regression(options(tmp_path, max_minutes=0)))
+
+
 @pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_weights(tmp_path: Path) -> None:
     whole = train(Regression(options(tmp_path / "whole")))

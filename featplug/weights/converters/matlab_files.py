@@ -84,7 +84,7 @@ def read_mat_array(path: Path, name: str, max_bytes: int = MAX_BYTES) -> np.ndar
         else:
             array = _Version5(map_file(path), Budget(max_bytes)).variable(name)
     if not isinstance(array, np.ndarray):
-        raise ValueError(f"{path} has no array {name}.")
+        raise ValueError(f"{path} has no array {name}; download it again.")
     return array
 
 
@@ -181,6 +181,8 @@ class _Version5:
     """A file of version 5; its arrays are views of it, or of the variables it unpacks to."""
 
     def __init__(self, data: memoryview, budget: Budget) -> None:
+        if len(data) < _HEADER_SIZE:
+            raise ValueError("it ends within its head")
         self._data = data
         self._order: Literal["<", ">"] = ">" if data[126:128] == b"MI" else "<"
         self._budget = budget

@@ -74,3 +74,32 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "patch_retrieval_Rome_test_labels.mat").write_bytes(b"MATLAB 5.0 no more")
     with pytest.raises(ValueError, match=r"Rome_test_labels.mat.*download"):
         RomePatches(tmp_path)
+
+
+def test_damaged_patches_never_give_another_error(tmp_path: Path) -> None:
+    write_part(tmp_path, "test", numbered(6), [[7, 8], [8, 7, 7, 8]])
+    generator = np.random.default_rng(0)
+    files = [tmp_path / f"patch_retrieval_Rome_test{end}.mat" for end in ("", "_labels")]
+    whole = {file: file.read_bytes() for file in files}
+    num_errors = 0
+    for trial in range(200):
+        for file in files:
+            file.write_bytes(whole[file])
+        content = bytearray(whole[files[trial % 2]])
+        for position in generator.integers(0, 600, 3):
+            content[position % len(content)] ^= 1 << generator.integers(8)
+        files[trial % 2].write_bytes(content[: len(content) - trial % 3 * 100])
+        try:
+            list(RomePatches(tmp_path).patches())
+        except ValueError as error:
+            num_errors += 1
+            assert "patch_retrieval_Rome" in str(error)  # noqa: PT017
+    assert num_errors > 100
+
+
+def test_patches_that_are_not_finite_are_named(tmp_path: Path) -> None:
+    patches = numbered(6) / 255
+    patches[2, 3, 4] = np.nan
+    write_part(tmp_path, "test", patches, [[7, 8], [8, 7, 7, 8]])
+    with pytest.raises(ValueError, match=r"Rome_test\.mat.*not finite.*download it again"):
+        list(RomePatches(tmp_path).patches())
