@@ -7,7 +7,8 @@ from statistics import fmean, stdev
 from tabulate import tabulate
 
 from benchmarks.published import compare
-from benchmarks.record import Run
+from benchmarks.record import RECORD, Run
+from featplug.io.run_folder import UNFINISHED
 
 NOTHING = "–"
 """Entry of a table without a figure."""
@@ -83,7 +84,9 @@ def conclude(run: Run, outputs: Path, lines: Iterable[str] = ()) -> None:
         print(line)
     for problem in run.problems:
         print(f"not measured: {problem.subject}: {problem.reason}")
-    record = outputs / "results.json"
+    record = outputs / RECORD
     if not run.rows:
+        kept = outputs / UNFINISHED / RECORD  # where an earlier record keeps its place
+        record = kept if kept.exists() else record
         raise ValueError(f"Nothing could be measured; the reasons are above and in {record}.")
     print(f"all figures are in {record}")

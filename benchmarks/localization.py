@@ -18,7 +18,7 @@ from benchmarks.choices import (
     start_run,
 )
 from benchmarks.console import NOTHING, conclude, table_lines
-from benchmarks.record import Picture, Problem, Row, Run, write_run
+from benchmarks.record import Picture, Problem, Row, Run, benchmark_folder, write_run
 from benchmarks.scene_names import DEMO_WORLDS, metrics_by_part
 from featplug.base import choose_device
 from featplug.cli.command_line import Unprefixed, leave_config, run_command
@@ -104,22 +104,25 @@ def measure(benchmark: LocalizationBenchmark, progress: bool = False) -> Run:
     some = benchmark.options(benchmark.feature[0], seeds[0])
     some.open(progress)  # finds or renders the data before any feature's time is measured
     run.options["num_loc"] = some.num_retrieved
-    leave_config(benchmark)
-    for feature in features:
-        for seed in seeds:
-            try:
-                results = localize(benchmark.options(feature, seed), progress)
-            except FAILURES as error:
-                problems = [problem_of(feature, error)]
-            else:
-                data = results["data"]
-                known = {"path": data["dataset"], "fingerprint": data["fingerprint"]}
-                run.data.setdefault(benchmark.dataset_name, known)
-                run.rows += rows(benchmark, feature, seed, results)
-                problems = [Problem(f"{feature}: {n}", why) for n, why in data["skipped"].items()]
-            run.problems = list(dict.fromkeys(run.problems + problems))
-            write_run(benchmark.output_dir, run)
-    write_run(benchmark.output_dir, run)
+    with benchmark_folder(benchmark.output_dir, run) as folder:
+        leave_config(benchmark, folder)
+        for feature in features:
+            for seed in seeds:
+                try:
+                    results = localize(benchmark.options(feature, seed), progress)
+                except FAILURES as error:
+                    problems = [problem_of(feature, error)]
+                else:
+                    data = results["data"]
+                    known = {"path": data["dataset"], "fingerprint": data["fingerprint"]}
+                    run.data.setdefault(benchmark.dataset_name, known)
+                    run.rows += rows(benchmark, feature, seed, results)
+                    problems = [
+                        Problem(f"{feature}: {n}", why) for n, why in data["skipped"].items()
+                    ]
+                run.problems = list(dict.fromkeys(run.problems + problems))
+                write_run(folder, run)
+        write_run(folder, run)
     return run
 
 

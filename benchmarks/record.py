@@ -5,7 +5,8 @@ tables, means over seeds and comparisons with published numbers are all selectio
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, NotRequired, TypedDict
@@ -20,7 +21,12 @@ from featplug.io.results import (
     read_results,
     write_results,
 )
+from featplug.io.run_folder import replace_results, run_folder
 from featplug.io.typed_json import ADDED, NonNegative
+from pipelines.output_folder import announce_replacement, reject_other_command
+
+RECORD = "results.json"
+"""Name of the record in the folder of a run."""
 
 
 @dataclass(frozen=True)
@@ -137,9 +143,31 @@ class Run:
         self.data[name] = {"path": path, "fingerprint": files_hash(folder, files), **facts}
 
 
+@contextmanager
+def benchmark_folder(folder: Path, run: Run) -> Iterator[Path]:
+    """Lock the output folder of a benchmark, and return the folder for the record of a run.
+
+    That is the folder itself in a first run, which can be reported at any time. The record of an
+    earlier one stays until the new run is finished and has measured something.
+
+    Raises:
+        ValueError: the folder is in use, or has a run of another command.
+    """
+    folder = Path(folder)
+    with run_folder(folder, kept=[RECORD]) as working:
+        reject_other_command(folder, run.benchmark)
+        if not (folder / RECORD).exists():
+            yield folder
+            return
+        announce_replacement(folder, run.options)
+        yield working
+        if run.rows:
+            replace_results(folder)
+
+
 def write_run(folder: Path, run: Run) -> None:
     """Write a run's record; a reader never sees half of it."""
-    write_results(Path(folder) / "results.json", {"schema_version": SCHEMA_VERSION, **asdict(run)})
+    write_results(Path(folder) / RECORD, {"schema_version": SCHEMA_VERSION, **asdict(run)})
 
 
 def read_run(folder: Path) -> Run:
@@ -150,7 +178,7 @@ def read_run(folder: Path) -> Run:
         ValueError: the record is damaged, of another version, or not a benchmark's.
     """
     folder = Path(folder)
-    return read_results(folder if folder.is_file() else folder / "results.json", Run)
+    return read_results(folder if folder.is_file() else folder / RECORD, Run)
 
 
 def counted(number: int, one: str, many: str | None = None) -> str:

@@ -17,12 +17,14 @@ from featplug.utils.parallel import map_ahead
 RECORD = "run.json"
 """Name of the record of the images that a folder has a run of."""
 
-_WITHOUT_NAMES = {
+_WITHOUT_EFFECT = {"outputs", "device", "overwrite", "memory_gib", "num_workers", "hloc_logs"}
+"""Options that do not change the results."""
+_WITHOUT_WORDS = {
+    *_WITHOUT_EFFECT,
     *("images", "dataset", "feature", "features"),  # these have their places in the name
     *("reference", "ground_truth"),  # what the same results are compared with
-    *("outputs", "device", "overwrite", "memory_gib", "num_workers", "hloc_logs"),
 }
-"""Options that do not change the results, or that the name of the folder begins with."""
+"""Options that the words in the name of a folder leave out."""
 _MAX_LENGTH = 120
 _NUM_HASH_THREADS = 4
 _FILE = re.compile(r"\.[a-z]\w*$")
@@ -66,7 +68,7 @@ def changed_settings(options: Any, **defaults: object) -> list[str]:
         default = defaults.get(field.name, default)
         if is_dataclass(value):
             words += changed_settings(value, **defaults)
-        elif field.name not in _WITHOUT_NAMES and value not in (None, default):
+        elif field.name not in _WITHOUT_WORDS and value not in (None, default):
             words.append(_word(field.name, value))
     return words
 
@@ -128,10 +130,8 @@ def output_folder(
 
 def _images_of_run(folder: Path, pipeline: str, data: _RecordedData) -> dict[str, str]:
     """Return the hashes of the images of earlier runs; raise ValueError if they are others."""
+    reject_other_command(folder, pipeline)
     found = _read(folder / RECORD) or _read(folder / "results.json")
-    kind = found.get("pipeline") or found.get("benchmark")
-    if kind not in (None, pipeline):
-        raise ValueError(f"{folder} holds a run of {kind}; choose another folder by --outputs.")
     known = found.get("data", {})
     place, hashes = known.get("images") or known.get("dataset"), known.get("hashes", {})
     common = hashes.keys() & data["hashes"].keys()
@@ -142,6 +142,17 @@ def _images_of_run(folder: Path, pipeline: str, data: _RecordedData) -> dict[str
             "another folder by --outputs."
         )
     return hashes
+
+
+def reject_other_command(folder: Path, command: str) -> None:
+    """Raise ValueError if a folder has a run of another pipeline or benchmark."""
+    for name in (RECORD, "results.json"):
+        found = _read(folder / name)
+        other = found.get("pipeline") or found.get("benchmark")
+        if other not in (None, command):
+            raise ValueError(
+                f"{folder} holds a run of {other}; choose another folder by --outputs."
+            )
 
 
 def announce_replacement(folder: Path, options: Mapping[str, Any]) -> None:
@@ -161,11 +172,10 @@ def announce_replacement(folder: Path, options: Mapping[str, Any]) -> None:
 
 
 def _with_effect(options: Mapping[str, Any]) -> dict[str, Any]:
-    shown = {*_WITHOUT_NAMES} - {"feature", "features"}
     return {
         key: _with_effect(value) if isinstance(value, dict) else value
         for key, value in options.items()
-        if key not in shown
+        if key not in _WITHOUT_EFFECT
     }
 
 

@@ -12,7 +12,7 @@ from benchmarks.console import NOTHING, conclude, table_lines
 from benchmarks.matching.datasets import read_pairs, recognise
 from benchmarks.matching.evaluate import Benchmark, MatchingOptions
 from benchmarks.matching.protocols import Protocol, choose_protocols
-from benchmarks.record import Row, Run, write_run
+from benchmarks.record import Row, Run, benchmark_folder, write_run
 from featplug.cli.command_line import Unprefixed, leave_config, run_command
 
 _HEADS = {
@@ -42,14 +42,15 @@ def measure_all(options: MatchingOptions, progress: bool = False) -> tuple[Run, 
     run.options["protocol"] = [protocol.name for protocol in protocols]
     run.add_data(pair_set.name, options.dataset, pair_set.names)
     run.problems += pair_set.problems
-    leave_config(options)
-    benchmark = Benchmark(pair_set, options, progress)
-    for feature in features:
-        for rows, problems in benchmark.measure(feature, protocols):
-            run.rows += rows
-            run.problems += [problem for problem in problems if problem not in run.problems]
-            write_run(options.output_dir, run)
-    write_run(options.output_dir, run)
+    with benchmark_folder(options.output_dir, run) as folder:
+        leave_config(options, folder)
+        benchmark = Benchmark(pair_set, options, progress)
+        for feature in features:
+            for rows, problems in benchmark.measure(feature, protocols):
+                run.rows += rows
+                run.problems += [problem for problem in problems if problem not in run.problems]
+                write_run(folder, run)
+        write_run(folder, run)
     return run, protocols
 
 

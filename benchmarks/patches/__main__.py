@@ -16,7 +16,7 @@ from benchmarks.patches.descriptors import PatchDescriptor, load_descriptor
 from benchmarks.patches.hpatches import HPatches
 from benchmarks.patches.phototour import PhotoTour
 from benchmarks.patches.romepatches import RomePatches
-from benchmarks.record import Row, Run, write_run
+from benchmarks.record import Row, Run, benchmark_folder, write_run
 from featplug.cli.command_line import Unprefixed, leave_config, run_command
 from featplug.io.results import StageRecorder
 from pipelines.run import require_positive
@@ -124,21 +124,22 @@ def measure_all(options: PatchOptions, progress: bool = False) -> Run:
             run.problems += patch_set.problems
         except FAILURES as error:
             run.problems.append(problem_of(str(folder), error))
-    leave_config(options)
-    for name in features:
-        try:
-            descriptor = load_descriptor(name, options.weights_of(name), options.device)
-        except FAILURES as error:
-            run.problems.append(problem_of(name, error))
-            continue
-        for patch_set in sets:
+    with benchmark_folder(options.output_dir, run) as folder:
+        leave_config(options, folder)
+        for name in features:
             try:
-                kept = options.output_dir / "descriptors"
-                run.rows += measure(descriptor, patch_set, kept, progress)
+                descriptor = load_descriptor(name, options.weights_of(name), options.device)
             except FAILURES as error:
-                run.problems.append(problem_of(f"{name} on {patch_set.name}", error))
-        write_run(options.output_dir, run)
-    write_run(options.output_dir, run)
+                run.problems.append(problem_of(name, error))
+                continue
+            for patch_set in sets:
+                try:
+                    kept = options.output_dir / "descriptors"
+                    run.rows += measure(descriptor, patch_set, kept, progress)
+                except FAILURES as error:
+                    run.problems.append(problem_of(f"{name} on {patch_set.name}", error))
+            write_run(folder, run)
+        write_run(folder, run)
     return run
 
 

@@ -10,7 +10,15 @@ from benchmarks.reconstruction.kept_models import map_or_reuse, matching_costs
 from benchmarks.reconstruction.match_pictures import draw_pairs, quartile_pairs
 from benchmarks.reconstruction.options import ReconstructionOptions, of_seed
 from benchmarks.reconstruction.scenes import Scene, find_scene
-from benchmarks.record import Picture, Problem, Row, Run, model_sizes, write_run
+from benchmarks.record import (
+    Picture,
+    Problem,
+    Row,
+    Run,
+    benchmark_folder,
+    model_sizes,
+    write_run,
+)
 from featplug.cli.command_line import leave_config
 from featplug.colmap.dense import dense_reconstruction, require_dense
 from featplug.colmap.model_files import export_ply
@@ -38,22 +46,23 @@ def run_benchmark(options: ReconstructionOptions, progress: bool = False) -> Run
     options.check()
     features, run = start_run(options)
     scenes = _find_scenes(options, run)
-    leave_config(options)
-    if options.dense:
-        try:
-            require_dense()
-        except ValueError as error:
-            run.problems.append(Problem("dense points", str(error)))
-            options = replace(options, dense=False)
-    for scene in scenes:
-        shown: list[Pair] = []
-        for feature in features:
-            logger.info("%s: %s", scene.name, feature)
-            rows, problems = _measure_feature(scene, feature, options, shown, progress)
-            run.rows += rows
-            run.problems = list(dict.fromkeys(run.problems + problems))
-            write_run(options.output_dir, run)
-    write_run(options.output_dir, run)
+    with benchmark_folder(options.output_dir, run) as folder:
+        leave_config(options, folder)
+        if options.dense:
+            try:
+                require_dense()
+            except ValueError as error:
+                run.problems.append(Problem("dense points", str(error)))
+                options = replace(options, dense=False)
+        for scene in scenes:
+            shown: list[Pair] = []
+            for feature in features:
+                logger.info("%s: %s", scene.name, feature)
+                rows, problems = _measure_feature(scene, feature, options, shown, progress)
+                run.rows += rows
+                run.problems = list(dict.fromkeys(run.problems + problems))
+                write_run(folder, run)
+        write_run(folder, run)
     return run
 
 

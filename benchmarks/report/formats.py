@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks.record import RECORD
 from benchmarks.report.comparison import RunComparison
 from benchmarks.report.gather import Report
 from benchmarks.report.labels import (
@@ -22,7 +23,6 @@ from benchmarks.report.labels import (
 )
 from benchmarks.report.page import command_text
 from benchmarks.report.result_tables import Line, Table
-from benchmarks.report.runs import RECORD
 from featplug.io.files import write_whole_text
 from featplug.io.typed_json import printable
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-from benchmarks.record import Picture, Problem, Row, Run, model_sizes
+from benchmarks.record import RECORD, Picture, Problem, Row, Run, model_sizes
 from benchmarks.scene_names import DEMO_WORLDS, metrics_by_part
 from featplug.io.results import read_results
+from featplug.io.run_folder import UNFINISHED, complete
 from featplug.io.typed_json import printable
 from pipelines.run import PipelineRecord
 
-RECORD = "results.json"
 _PICTURE = "localization.png"
 
 
@@ -78,6 +78,7 @@ def find_runs(paths: Iterable[Path]) -> tuple[list[Path], list[Problem]]:
 
 def _topmost_runs(folder: Path, root: Path, problems: list[Problem]) -> Iterator[Path]:
     """Yield the topmost folders with a record; records below belong to the run above them."""
+    complete(folder)
     if os.path.lexists(folder / RECORD):
         yield folder
         return
@@ -87,6 +88,8 @@ def _topmost_runs(folder: Path, root: Path, problems: list[Problem]) -> Iterator
         problems.append(problem_of(str(folder), error))
         return
     for child in children:
+        if child.name == UNFINISHED:
+            continue
         if not child.is_symlink():
             yield from _topmost_runs(child, root, problems)
         elif not child.resolve().is_relative_to(root.resolve()):

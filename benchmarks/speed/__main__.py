@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks.choices import FAILURES, problem_of, start_run
 from benchmarks.console import NOTHING, conclude, short_number, table_lines
-from benchmarks.record import Curve, Row, Run, write_run
+from benchmarks.record import Curve, Row, Run, benchmark_folder, write_run
 from benchmarks.scene_names import scene_folder
 from benchmarks.speed.cases import measurements
 from benchmarks.speed.measure import CaseName, Sample, Setup, SpeedOptions, Step, measure
@@ -47,14 +47,15 @@ def measure_all(options: SpeedOptions) -> Run:
     features, run = start_run(options)
     dataset = scene_folder(options.images).name
     run.add_data(dataset, options.images, list_images(options.images))
-    leave_config(options)
-    with tempfile.TemporaryDirectory() as work:
-        for feature in features:
-            setup = Setup(options, feature, Path(work))
-            for case in options.cases:
-                samples = _samples(case, setup, run)
-                run.rows += case_rows(case, feature, dataset, samples)
-                write_run(options.output_dir, run)
+    with benchmark_folder(options.output_dir, run) as folder:
+        leave_config(options, folder)
+        with tempfile.TemporaryDirectory() as work:
+            for feature in features:
+                setup = Setup(options, feature, Path(work))
+                for case in options.cases:
+                    samples = _samples(case, setup, run)
+                    run.rows += case_rows(case, feature, dataset, samples)
+                    write_run(folder, run)
     return run
 
 

@@ -12,6 +12,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.typing import ColorType
 
+from featplug.io.files import write_whole
 from featplug.plots.image_marks import draw_image, shrink
 
 if TYPE_CHECKING:
@@ -137,8 +138,11 @@ def write_match_picture(
     axes = figure.subplots()
     draw_matches(axes, image0, image1, points0, points1, inliers=inliers)
     axes.set_axis_off()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120, pil_kwargs={"quality": 85})
+
+    def save(part: Path) -> None:
+        figure.savefig(part, format="jpeg", dpi=120, pil_kwargs={"quality": 85})
+
+    write_whole(path, save)
 
 
 def draw_epipolar_lines(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from featplug.io.files import write_whole_text
+from featplug.io.files import write_whole, write_whole_text
 from featplug.io.text_files import number, read_lines, whole_number
 
 
@@ -68,4 +68,4 @@ def draw_curves(history: Path, picture: Path) -> None:
             axes.plot(values[window - 1 :, 0], mean, color="C0", linewidth=1.5)
         axes.set(title=name, xlabel="step")
         axes.grid(alpha=0.3)
-    figure.savefig(picture, dpi=100)
+    write_whole(picture, lambda part: figure.savefig(part, format="png", dpi=100))

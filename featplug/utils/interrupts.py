@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ SIGNALS = tuple(
 """Signals that ask a program to end."""
 
 _Handler = Callable[[int, FrameType | None], object]
+_PAUSE_SECONDS = 0.02
 _noticed = threading.Event()
 _received: list[int] = []
 """Signals that were raised."""
@@ -50,6 +52,7 @@ def interrupts_raised(end: Callable[[int], object]) -> Iterator[None]:
     watch = threading.Thread(target=_watch, args=(receiver, end), daemon=True)
     _install(dict.fromkeys(raised, _raise))
     wakeup = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+    hook, sys.unraisablehook = sys.unraisablehook, _send_again
     watch.start()
     try:
         yield
@@ -58,6 +61,7 @@ def interrupts_raised(end: Callable[[int], object]) -> Iterator[None]:
             raise Interrupted(_received[0]) from error
         raise
     finally:
+        sys.unraisablehook = hook
         signal.set_wakeup_fd(wakeup)
         for number in raised:
             signal.signal(number, before[number])
@@ -102,6 +106,20 @@ def _raise(number: int, _: FrameType | None) -> NoReturn:
     _noticed.set()
     _received.append(number)
     raise Interrupted(number)
+
+
+def _send_again(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Send a signal again that came in code whose exceptions Python ignores, as ``__del__``."""
+    error = unraisable.exc_value
+    if not isinstance(error, Interrupted):
+        sys.__unraisablehook__(unraisable)
+        return
+
+    def send() -> None:
+        if signal.getsignal(error.number) is not signal.SIG_DFL:
+            os.kill(os.getpid(), error.number)
+
+    threading.Timer(_PAUSE_SECONDS, send).start()
 
 
 def _watch(receiver: socket.socket, end: Callable[[int], object]) -> None:

@@ -7,7 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.record import Curve, Picture, Problem, Row, Run, read_run, write_run
+from benchmarks.console import conclude
+from benchmarks.record import (
+    Curve,
+    Picture,
+    Problem,
+    Row,
+    Run,
+    benchmark_folder,
+    read_run,
+    write_run,
+)
 from tests.documented import metric
 
 
@@ -70,3 +80,46 @@ def test_other_files_are_rejected(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text('{"pipeline": ')
     with pytest.raises(ValueError, match=r"results.json"):
         read_run(tmp_path)
+
+
+def _measure(folder: Path, run: Run, *, is_killed: bool = False) -> None:
+    with benchmark_folder(folder, run) as place:
+        write_run(place, run)
+        assert read_run(place) == run  # what there is can be read while it runs
+        if is_killed:
+            raise KeyboardInterrupt
+
+
+def test_a_record_stays_until_another_run_is_finished(tmp_path: Path) -> None:
+    first, second = a_run(), a_run()
+    second.problems.append(Problem("d2net", "other"))
+    with pytest.raises(KeyboardInterrupt):
+        _measure(tmp_path, first, is_killed=True)
+    assert read_run(tmp_path) == first  # of a first run, as far as it came
+    with pytest.raises(KeyboardInterrupt):
+        _measure(tmp_path, second, is_killed=True)
+    assert read_run(tmp_path) == first
+    assert read_run(tmp_path / "unfinished") == second
+    _measure(tmp_path, second)
+    assert read_run(tmp_path) == second
+    assert not (tmp_path / "unfinished").exists()
+
+
+def test_a_run_that_measures_nothing_replaces_no_record(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _measure(tmp_path, a_run())
+    nothing = Run("matching", {}, {}, problems=[Problem("sift", "no images")])
+    _measure(tmp_path, nothing)
+    assert read_run(tmp_path) == a_run()
+    with pytest.raises(ValueError, match=r"unfinished/results.json"):
+        conclude(nothing, tmp_path)
+    assert read_run(tmp_path / "unfinished") == nothing
+    assert "no images" in capsys.readouterr().out
+
+
+def test_the_folder_of_another_command_is_rejected(tmp_path: Path) -> None:
+    _measure(tmp_path, a_run())
+    with pytest.raises(ValueError, match=f"{tmp_path} holds a run of matching.*--outputs"):
+        _measure(tmp_path, Run("speed", {}, {}))
+    assert read_run(tmp_path) == a_run()

@@ -37,6 +37,15 @@ def wrapped():
     except BaseException:
         raise OSError(5, "cannot write")
 
+class Deleted:
+    def __del__(self):
+        python()
+
+def ignored():
+    "Be in code whose exceptions Python ignores."
+    Deleted()
+    time.sleep(60)
+
 def worker():
     "Stop a forked process, as a loader of batches does, and end well."
     child = os.fork()
@@ -59,7 +68,7 @@ def _start(name: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["python", "foreign", "wrapped"])
+@pytest.mark.parametrize("name", ["python", "foreign", "wrapped", "ignored"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_a_command_with_one_line(name: str, number: signal.Signals) -> None:
     with _start(name) as process:
