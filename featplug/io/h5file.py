@@ -338,8 +338,10 @@ class H5Writer(_H5File):
             except UnusableDataError:
                 raise
             except Exception as error:
+                reason = getattr(error, "strerror", None) or error
                 raise ValueError(
-                    f"Cannot write {self.written}: {error}; what was written before is kept."
+                    f"Cannot write {self.written} ({reason}): where its disk is full, free some "
+                    "space, and run again; what was written before is kept."
                 ) from error
 
     def require_disk(self, num_bytes: int) -> None:
