@@ -42,7 +42,7 @@ def sensor_width_mm(make: str, model: str) -> float | None:
     """Return the width of a camera's sensor in COLMAP's table, or None."""
     exif = Image.Exif()
     exif[MAKE], exif[MODEL] = make, model
-    exif.get_ifd(EXIF_IFD)[FOCAL_LENGTH] = IFDRational(1)
+    exif[EXIF_IFD] = {FOCAL_LENGTH: IFDRational(1)}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "camera.jpg"
         Image.new("L", (8, 8)).save(path, exif=exif)

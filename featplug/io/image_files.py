@@ -45,8 +45,6 @@ class ImageFormat:
     """Command that installs the decoder where it is no part of Pillow."""
 
 
-_HEIF = "pip install 'featplug[heif]'"
-
 IMAGE_FORMATS = (
     ImageFormat("JPEG", (".jpg", ".jpeg"), rb"\xff\xd8\xff", "PIL.JpegImagePlugin"),
     ImageFormat("PNG", (".png",), rb"\x89PNG\r\n\x1a\n", "PIL.PngImagePlugin", max_mib=1024),
@@ -62,7 +60,7 @@ IMAGE_FORMATS = (
         rb"....ftyp.{,48}avi[fs]",
         "PIL.AvifImagePlugin",
         memory=1.25,
-        remedy=_HEIF,
+        remedy="pip install 'pillow>=11.3'",
     ),
     ImageFormat(
         "HEIF",
@@ -70,7 +68,7 @@ IMAGE_FORMATS = (
         rb"....ftyp(he|mif|msf)",
         "pillow_heif",
         memory=1.25,
-        remedy=_HEIF,
+        remedy="pip install 'featplug[heif]'",
     ),
 )
 IMAGE_SUFFIXES = frozenset(suffix for kind in IMAGE_FORMATS for suffix in kind.suffixes)
@@ -258,7 +256,9 @@ def open_image(path: Path, content: bytes | None = None) -> Iterator[Image.Image
         if content is None:
             check_regular_file(path)
         with BytesIO(content) if content is not None else path.open("rb") as file:
-            image = _decoder(_recognized(file, path), path)(file, None)
+            counted = _CountedReads(file, path)
+            image = _decoder(_recognized(file, path), path)(counted, None)
+            counted.left = math.inf
             if min(image.size) < 1:
                 raise ImageFileError(f"Cannot read {path}: it has no pixels; copy it again.")
             with image:
@@ -284,6 +284,23 @@ def described(error: Exception) -> str:
 
 def _damaged(path: Path, reason: str) -> str:
     return f"Cannot read {path} ({reason}): it is damaged or incomplete; copy it again."
+
+
+class _CountedReads:
+    """A file that decoders cannot search byte by byte for a header that does not come."""
+
+    def __init__(self, file: BinaryIO, path: Path) -> None:
+        self._file, self._path = file, path
+        self.left: float = 500_000
+
+    def read(self, size: int = -1) -> bytes:
+        self.left -= 1
+        if self.left < 0:
+            raise ImageFileError(_damaged(self._path, "no end of its header"))
+        return self._file.read(size)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
 
 
 def _recognized(file: BinaryIO, path: Path) -> ImageFormat:

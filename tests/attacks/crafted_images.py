@@ -121,7 +121,7 @@ def no_file(path: Path, rng: random.Random) -> None:
         path.mkdir()
     elif kind == 3:
         with path.open("wb") as file:
-            file.write(rng.choice((b"", b"\xff\xd8\xff\xe0", b"RIFF\0\0\0\0WEBPVP8 ")))
+            file.write(rng.choice((b"", b"\xff\xd8\xff\xe0", b"P6 #", b"RIFF\0\0\0\0WEBPVP8 ")))
             file.truncate(rng.choice((2**28, 2**40)))
     else:
         path.symlink_to(rng.choice(("nowhere.jpg", path.name, "/dev/zero", "/dev/stdin", "..")))

@@ -41,7 +41,7 @@ def write_bases(folder: Path) -> list[Path]:
     )
     exif = Image.Exif()
     exif[0x010F], exif[0x0110] = "Maker", "Model"
-    exif.get_ifd(0x8769).update({0xA405: 28, 0x920A: 4.2, 0xA20E: 3000.0, 0xA210: 2})
+    exif[0x8769] = {0xA405: 28, 0x920A: 4.2, 0xA20E: 3000.0, 0xA210: 2}
     variants = {
         "JPEG": [{}, {"progressive": True}, {"subsampling": 0}, {"restart_marker_blocks": 2}],
         "PNG": [{}, {"compress_level": 0}, {"icc_profile": bytes(500)}],

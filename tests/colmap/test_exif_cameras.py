@@ -21,7 +21,7 @@ CANON = {MAKE: "Canon", MODEL: "Canon EOS 5D Mark II"}
 def save(path: Path, camera: dict[int, Any], exif_ifd: dict[int, Any]) -> None:
     exif = Image.Exif()
     exif.update(camera)
-    exif.get_ifd(EXIF_IFD).update(exif_ifd)
+    exif[EXIF_IFD] = exif_ifd
     Image.new("RGB", (400, 300), "tan").save(path, exif=exif.tobytes())
 
 
