@@ -1,12 +1,15 @@
 """The commands of ``featplug train``, made from the options of each training."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import tyro
 
 from featplug.cli.command_line import Unprefixed, leave_config
+from featplug.io.artifact import files_hash
+from featplug.io.folder_lock import locked_folder
 from featplug.training.data.photographs import list_photographs, split_photographs
 from featplug.training.distributed import (
     join_processes,
@@ -23,7 +26,7 @@ from featplug.training.tasks.lisrd import LISRDOptions, LISRDTask
 from featplug.training.tasks.lisrd_sift import LISRDSIFTOptions, LISRDSIFTTask
 from featplug.training.tasks.mtldesc import MTLDescOptions, MTLDescTask
 from featplug.training.tasks.tune import TuneOptions, TuneTask
-from featplug.training.trainer import Trainer
+from featplug.training.trainer import Trainer, check_resumable
 from featplug.utils.progress import progress_bar
 
 
@@ -49,6 +52,8 @@ def prepare_files(task: type[PhotographTask[Any]], options: TrainingOptions) -> 
     """
     names = list_photographs(options.images)
     split_photographs(names)  # too few are rejected before anything is made
+    options.check()
+    check_resumable(options, files_hash(options.images, names))
     options.outputs.mkdir(parents=True, exist_ok=True)
     join_processes(process_device(options.device))
     for label, made in task.prepare(options, names):
@@ -64,12 +69,14 @@ def _command(
     """Make the command of a training from the dataclass of its options."""
 
     def command(options: Any) -> None:
-        prepare_files(task, options)
-        trainer = Trainer(task(options))
-        if process_rank()[0] == 0:
-            leave_config(options)
-        summary = trainer.run(progress=True)
-        if process_rank()[0] != 0:
+        is_first = process_rank()[0] == 0
+        with locked_folder(options.outputs) if is_first else nullcontext():
+            prepare_files(task, options)
+            trainer = Trainer(task(options))
+            if is_first:
+                leave_config(options)
+            summary = trainer.run(progress=True)
+        if not is_first:
             return
         state = "finished" if summary.finished else "stopped; the same command resumes it,"
         figures = ", ".join(f"{key} {value:.3f}" for key, value in summary.metrics.items())

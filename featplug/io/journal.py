@@ -99,7 +99,7 @@ class JournaledFile(io.RawIOBase):
         """Read what was written, committed or not."""
         view = memoryview(buffer).cast("B")
         num = max(0, min(len(view), self._size - self._position))
-        data = _pread(self._fd, num, self._position)
+        data = b"" if self.closed else _pread(self._fd, num, self._position)
         view[: len(data)] = data
         view[len(data) : num] = bytes(num - len(data))  # a hole at the end reads as zeros
         old = max(0, min(num, self._committed - self._position))
@@ -115,6 +115,8 @@ class JournaledFile(io.RawIOBase):
         """Write new bytes to the file, and hold changes of committed ones back."""
         view = memoryview(data).cast("B")
         position, num = self._position, len(view)
+        if self.closed:  # by a stop within a flush; the descriptor may be that of another file
+            return num
         old = max(0, min(num, self._committed - position))
         for block, start, stop in self._blocks(position, old):
             held = self._held_back.get(block)
@@ -132,7 +134,7 @@ class JournaledFile(io.RawIOBase):
     def truncate(self, size: int | None = None) -> int:
         """Set the size; committed bytes are cut off with the next commit."""
         self._size = self._position if size is None else size
-        if self._size >= self._committed:
+        if self._size >= self._committed and not self.closed:
             os.ftruncate(self._fd, self._size)
         return self._size
 

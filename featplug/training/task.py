@@ -24,6 +24,7 @@ from featplug.training.data.view_pairs import (
 )
 from featplug.training.distributed import process_device
 from featplug.training.validation import matching_accuracy, trained_confs
+from featplug.weights.registry import read_registry
 
 Batch = Mapping[str, Tensor]
 Forward = Callable[..., Any]
@@ -76,6 +77,28 @@ class TrainingOptions:
     def output_dir(self) -> Path:
         """The folder of the run."""
         return self.outputs
+
+    def identity(self) -> dict[str, Any]:
+        """Return the options that the result depends on."""
+        options = asdict(self)
+        return {key: value for key, value in options.items() if key not in _NOT_IDENTITY}
+
+    def check(self) -> None:
+        """Check the request, before any file is made.
+
+        Raises:
+            FileNotFoundError: a file to start from does not exist.
+            ValueError: a number is out of range.
+        """
+        for name in ("steps", "validate_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 1 or more, not {getattr(self, name)}.")
+        for name in ("start", "start_local", "teacher", "megadepth"):
+            path = getattr(self, name, None)
+            known = {"auto", "official", "featplug", *read_registry()}
+            if path is not None and str(path) not in known and not path.exists():
+                option = name.replace("_", "-")
+                raise FileNotFoundError(f"There is no {path}; correct --{option}.")
 
 
 class Task(ABC):
@@ -141,9 +164,7 @@ class Task(ABC):
 
     def config(self) -> dict[str, Any]:
         """List the options that the result depends on, in addition to :attr:`inputs`."""
-        options = asdict(self.options)
-        kept = {key: value for key, value in options.items() if key not in _NOT_IDENTITY}
-        return {"system": self.system, **kept}
+        return {"system": self.system, **self.options.identity()}
 
 
 OptionsT = TypeVar("OptionsT", bound=TrainingOptions)

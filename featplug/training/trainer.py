@@ -9,8 +9,8 @@ import json
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from numbers import Real
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
@@ -23,11 +23,12 @@ from featplug import __version__
 from featplug.base import autocast
 from featplug.io.artifact import Provenance
 from featplug.io.files import write_whole, write_whole_text
+from featplug.io.folder_lock import locked_folder
 from featplug.io.results import environment, write_results
 from featplug.training.data.batches import load_ahead
 from featplug.training.distributed import agreed, join_processes, process_device, process_rank
 from featplug.training.history import append_history, draw_curves, drop_later
-from featplug.training.task import Task
+from featplug.training.task import Task, TrainingOptions
 from featplug.utils.interrupts import delayed_interrupts
 from featplug.utils.progress import progress_bar
 from featplug.weights.checkpoints import (
@@ -40,6 +41,7 @@ from featplug.weights.checkpoints import (
 CHECKPOINT, HISTORY, MADE_FROM = "checkpoint.pt", "history.csv", "made_from.json"
 WEIGHTS, BEST = "weights.safetensors", "best.safetensors"
 RESULTS = "results.json"
+_REMEDY = "choose another --outputs"
 # All that loading a state raises which is not this run's.
 _NOT_A_STATE = (AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
@@ -79,7 +81,43 @@ def train(task: Task, progress: bool = False) -> TrainSummary:
         KeyboardInterrupt: Ctrl-C; the current step was finished and saved, unless a second Ctrl-C
             came before.
     """
-    return Trainer(task).run(progress)
+    is_first = process_rank()[0] == 0
+    with locked_folder(task.options.outputs) if is_first else nullcontext():
+        return Trainer(task).run(progress)
+
+
+def check_resumable(options: TrainingOptions, photographs: str) -> None:
+    """Check that the folder of a run holds no run of other options, before any file is made.
+
+    Args:
+        options: options of the run.
+        photographs: hash of its photographs.
+
+    Raises:
+        ValueError: it does.
+    """
+    if (options.outputs / MADE_FROM).is_file():
+        found = _read_provenance(options.outputs)
+        of_task = {key: found.conf.get(key) for key in ("system", "processes")}
+        conf = json.loads(json.dumps({**of_task, **options.identity()}, default=str))
+        inputs = {**found.inputs, "photographs": photographs}
+        _require_same(options.outputs, replace(found, conf=conf, inputs=inputs))
+    elif (options.outputs / RESULTS).exists() and not (options.outputs / CHECKPOINT).exists():
+        raise ValueError(f"{options.outputs} holds a run of another command; {_REMEDY}.")
+
+
+def _require_same(folder: Path, provenance: Provenance) -> None:
+    difference = _read_provenance(folder).difference(provenance)
+    if difference is not None:
+        raise ValueError(f"{folder} {difference}; {_REMEDY}.")
+
+
+def _read_provenance(folder: Path) -> Provenance:
+    path = folder / MADE_FROM
+    try:
+        return Provenance.from_json(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not the record of a training; {_REMEDY}.") from error
 
 
 @contextmanager
@@ -98,9 +136,7 @@ class Trainer:
 
     def __init__(self, task: Task) -> None:
         self.task, self.options = task, task.options
-        for name in ("steps", "validate_every"):
-            if getattr(self.options, name) < 1:
-                raise ValueError(f"{name} must be 1 or more, not {getattr(self.options, name)}.")
+        self.options.check()
         self.rank, self.world_size = process_rank()
         self.device = process_device(self.options.device)
         join_processes(self.device)
@@ -243,9 +279,7 @@ class Trainer:
         provenance = Provenance(kind, conf, inputs=dict(self.task.inputs))
         path = self.folder / MADE_FROM
         if path.is_file():
-            difference = Provenance.from_json(path.read_text("utf-8")).difference(provenance)
-            if difference is not None:
-                raise ValueError(f"{self.folder} {difference}; choose another --outputs.")
+            _require_same(self.folder, provenance)
         elif (self.folder / CHECKPOINT).is_file():
             raise ValueError(
                 f"{self.folder} holds a run of featplug 0.1, which cannot be resumed; train "

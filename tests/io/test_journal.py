@@ -193,3 +193,22 @@ def test_reads_like_an_ordinary_file(
             file.seek(0)
             assert file.read(30_000) == bytes(model)
     assert path.read_bytes()[: len(flushed)] == flushed
+
+
+def test_a_closed_file_writes_nothing_where_others_have_its_descriptor(tmp_path: Path) -> None:
+    """HDF5 flushes what a stop left open only when Python removes it; no error can be caught."""
+    file = JournaledFile(tmp_path / "a.h5")
+    file.write(memoryview(b"abc"))
+    file.flush()
+    file.close()
+    with (tmp_path / "other").open("w+b") as other:
+        assert other.fileno() == file._fd
+        other.write(b"kept")
+        other.flush()
+        file.seek(1)
+        assert file.write(memoryview(b"long text")) == 9
+        assert file.truncate(100) == 100
+        assert file.readinto(memoryview(bytearray(4))) == 4
+        file.flush()
+    assert (tmp_path / "other").read_bytes() == b"kept"
+    assert (tmp_path / "a.h5").read_bytes() == b"abc"
