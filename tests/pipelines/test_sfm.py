@@ -274,7 +274,8 @@ def test_a_run_of_other_options_says_what_it_replaces(
     outputs: Path, room_corner: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = Path(shutil.copytree(outputs, tmp_path / "out"))
-    options = SfmOptions(room_corner / "images", outputs=folder)
+    reference = room_corner / "cameras"
+    options = SfmOptions(room_corner / "images", reference=reference, outputs=folder)
     reconstruct(options)
     assert not caplog.messages
     reconstruct(dataclasses.replace(options, camera=CameraOptions("single")))
