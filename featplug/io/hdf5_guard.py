@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from featplug.io.files import is_disk_error, not_written
+
 
 class UnusableDataError(ValueError):
     """Data of an HDF5 file are damaged, or not as they must be; others may be good."""
@@ -83,6 +85,8 @@ def _explained(path: Path, error: OSError) -> OSError | ValueError:
         )
     if "file signature not found" in text:
         return UnusableDataError(f"{path} is not an HDF5 file.")
+    if is_disk_error(error):
+        return not_written(path, os.strerror(error.errno or 0))
     if error.errno is not None:
         return ValueError(f"Cannot open {path}: {os.strerror(error.errno)}.")
     return damaged(path, "", text)

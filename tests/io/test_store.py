@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from featplug.io.artifact import Provenance
+from featplug.io.hdf5_guard import opening
 from featplug.io.journal import JournaledFile
 from featplug.io.match_store import MatchReader, MatchWriter, pair_key
 from featplug.io.store import FeatureReader, FeatureWriter
@@ -352,3 +353,15 @@ def test_pairs_of_other_images_with_the_same_key_are_noticed_in_a_later_run(tmp_
         for pair in [("a-b.jpg", "c.jpg"), ("c.jpg", "a-b.jpg")]:
             with pytest.raises(ValueError, match=r"matches.h5 has matches of 'a/b.jpg'.*rename"):
                 reader.read(*pair)
+
+
+def test_a_full_disk_names_the_file_and_the_remedy(tmp_path: Path) -> None:
+    path = tmp_path / "feats.h5"
+    with pytest.raises(ValueError, match=f"{path} could not be .*free some space"), opening(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    with (
+        FeatureWriter(path, Provenance("features", {})) as writer,
+        pytest.raises(ValueError, match=rf"Cannot write {path} \(No space .*free some space"),
+        writer.explaining_failures(),
+    ):
+        raise OSError(errno.ENOSPC, "No space left on device")

@@ -161,7 +161,7 @@ def test_a_reference_model_that_does_not_fit_is_named(
     name = synthetic_scene.names[0]
     more = model_from_poses(cameras | {"x.jpg": cameras[name]}, poses | {"x.jpg": poses[name]})
     assert list(run(synthetic_scene, tmp_path, reference=more).skipped) == ["x.jpg"]
-    with pytest.raises(ValueError, match=r"Only \d+ of 4500 .* poses or cameras of the reference model are wrong"):
+    with pytest.raises(ValueError, match=r"Only \d+ of 4500 .* poses or cameras of the reference"):
         run(synthetic_scene, tmp_path, reference=model_from_poses(cameras, wrong))
 
 
