@@ -110,15 +110,13 @@ def save_readable(
     path.chmod(0o644)
 
 
-def read_safetensors(
-    path: Path, max_bytes: int = MAX_BYTES
-) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read the tensors and the metadata of a safetensors file.
 
     Raises:
-        ValueError: the file is damaged, of another kind, or larger than ``max_bytes``.
+        ValueError: the file is damaged, of another kind or too large.
     """
-    with _open_safetensors(path, max_bytes) as file:
+    with _open_safetensors(path) as file:
         return {key: file.get_tensor(key) for key in sorted(file.keys())}, file.metadata() or {}
 
 
@@ -128,7 +126,7 @@ def read_metadata(path: Path) -> dict[str, str]:
     Raises:
         ValueError: the file is damaged or of another kind.
     """
-    with _open_safetensors(path, MAX_BYTES) as file:
+    with _open_safetensors(path) as file:
         return file.metadata() or {}
 
 
@@ -171,8 +169,8 @@ def damaged(path: Path, reason: str) -> ValueError:
     return ValueError(f"{path} is damaged or only half downloaded ({reason}); download it again.")
 
 
-def _open_safetensors(path: Path, max_bytes: int) -> Any:
-    head = check_head(path, max_bytes)
+def _open_safetensors(path: Path) -> Any:
+    head = check_head(path)
     header_bytes = int.from_bytes(head[:8], "little")
     try:
         if header_bytes > min(_MAX_HEADER_BYTES, path.stat().st_size):
@@ -296,7 +294,7 @@ def find_mismatch(state: Mapping[str, Tensor], network: nn.Module) -> tuple[int,
     different += [
         f"{key} has values that are not finite"
         for key, value in state.items()
-        if key in targets and not value.isfinite().all()
+        if key in targets and not _is_finite(value)
     ]
     parts = [
         f"{label}{', '.join(found[:2])}{f' and {len(found) - 2} more' if len(found) > 2 else ''}"
@@ -304,6 +302,15 @@ def find_mismatch(state: Mapping[str, Tensor], network: nn.Module) -> tuple[int,
         if found
     ]
     return len(missing) + len(unexpected) + len(different), "; ".join(parts)
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    if not tensor.is_floating_point() or not tensor.numel():
+        return True
+    if tensor.itemsize == 1:
+        tensor = tensor.float()  # few functions take float8
+    # Both are NaN if any value is; twenty times faster than isfinite().all().
+    return all(bool(extreme.isfinite()) for extreme in tensor.aminmax())
 
 
 def _describe(tensor: Tensor) -> str:

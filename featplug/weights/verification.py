@@ -10,7 +10,6 @@ from pathlib import Path
 from torch import Tensor
 
 from featplug.io.artifact import file_hash
-from featplug.io.limits import MAX_BYTES
 from featplug.weights.checkpoints import check_head, git_blob_id, read_safetensors, state_sha256
 from featplug.weights.registry import Hashes, RegistryEntry, get_entry, read_registry
 
@@ -32,10 +31,9 @@ def read_weights(
         ValueError: the file is damaged, of another kind, or has another hash than it should.
     """
     known = entry if compare else None
-    max_bytes = entry.max_bytes if entry else MAX_BYTES
-    check_head(path, max_bytes)  # before all of it is hashed
+    check_head(path)  # before all of it is hashed
     if path.suffix == ".safetensors":
-        state, metadata = read_recorded(path, max_bytes)
+        state, metadata = read_recorded(path)
         hashes = hash_source(path, metadata)
         check_known(path, known, metadata.get("source_file", path.name), hashes)
         return state, hashes.sha256
@@ -47,11 +45,9 @@ def read_weights(
     return entry.convert(path), hashes.sha256
 
 
-def read_recorded(
-    path: Path, max_bytes: int = MAX_BYTES
-) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_recorded(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read a safetensors file and compare its tensors with the hash in its metadata, if any."""
-    state, metadata = read_safetensors(path, max_bytes)
+    state, metadata = read_safetensors(path)
     recorded = metadata.get("tensors_sha256")
     if recorded and recorded != state_sha256(state):
         raise ValueError(

@@ -22,6 +22,7 @@ from featplug.weights.checkpoints import (
 )
 from tests.weights.torch_writer import Announced, pickled, write_legacy, write_zip
 
+F8 = torch.float8_e5m2
 ZIP_AND_LEGACY = pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "legacy"])
 
 
@@ -280,8 +281,8 @@ def test_mismatch_counts_and_names_the_differences() -> None:
 
 def test_values_that_are_not_finite_are_a_mismatch() -> None:
     network = nn.Linear(2, 2)
-    for value in (float("nan"), float("inf")):
-        state = {key: tensor.half() for key, tensor in network.state_dict().items()}
+    for value, dtype in ((torch.nan, torch.float16), (-torch.inf, torch.float32), (torch.nan, F8)):
+        state = {key: tensor.to(dtype) for key, tensor in network.state_dict().items()}
         state["bias"][1] = value
         assert find_mismatch(state, network) == (1, "bias has values that are not finite")
 
