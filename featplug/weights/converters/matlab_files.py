@@ -134,8 +134,8 @@ def nested(value: Any, *keys: str) -> Any:
 
 
 def to_tensor(values: np.ndarray) -> Tensor:
-    """Return an array as a contiguous float32 tensor with memory of its own."""
-    return torch.from_numpy(np.array(values, np.float32, order="C"))
+    """Return an array as a contiguous float32 tensor, a copy of a read-only one."""
+    return torch.from_numpy(np.require(values, np.float32, ["C", "W"]))
 
 
 def _is_version73(path: Path, max_bytes: int) -> bool:
