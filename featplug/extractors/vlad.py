@@ -139,9 +139,33 @@ class Vocabulary:
         state, metadata = read_safetensors(path)
         try:
             options = VLADOptions(**json.loads(metadata["options"]))
-            return cls(options, **{key: value.numpy() for key, value in state.items()}), metadata
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} is not a vocabulary of VLAD.") from error
+            vocabulary = cls(options, **{key: value.numpy() for key, value in state.items()})
+            vocabulary._check()
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{path} is not a vocabulary of VLAD, or damaged; run retrieval with --overwrite, "
+                "or give another one."
+            ) from error
+        return vocabulary, metadata
+
+    def _check(self) -> None:
+        """Raise ``ValueError`` for arrays of shapes or values that no learning gives."""
+        arrays = [value for value in vars(self).values() if isinstance(value, np.ndarray)]
+        if not all(array.dtype == np.float32 and np.isfinite(array).all() for array in arrays):
+            raise ValueError("an array is not float32, or not finite")
+        num_words, num_dims = self.centroids.shape
+        projected = (self.dimensions, num_dims) if self.local_mean.size else (0,)
+        whitened = (num_words * num_dims,) if self.mean.size else (0,)
+        if (
+            num_words * num_dims == 0
+            or self.local_mean.ndim != 1
+            or self.local_components.shape != projected
+            or self.mean.shape != whitened
+            or self.whitening.shape[:1] != whitened
+            or self.whitening.ndim != (2 if self.mean.size else 1)
+            or not all(isinstance(value, (int, float)) for value in asdict(self.options).values())
+        ):
+            raise ValueError("the arrays do not fit each other")
 
 
 def unit_rows(descriptors: np.ndarray) -> np.ndarray:

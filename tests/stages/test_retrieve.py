@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import multiprocessing
 import time
 from pathlib import Path
@@ -385,6 +386,33 @@ def test_new_images_get_the_vocabulary_that_was_learnt(features: Path, tmp_path:
         global_descriptors(
             "vlad", None, tmp_path, features=tmp_path / "longer.h5", vocabulary=given
         )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"centroids": np.full((8, 16), np.nan, np.float32)},
+        {"centroids": np.zeros((0, 16), np.float32)},
+        {"centroids": np.zeros((8, 15), np.float64)},
+        {"centroids": np.zeros(16, np.float32)},
+        {"local_mean": np.zeros(16, np.float32)},
+        {"local_mean": np.zeros(16, np.float32), "local_components": np.eye(17, dtype=np.float32)},
+        {"mean": np.zeros(128, np.float32)},
+        {"mean": np.zeros(128, np.float32), "whitening": np.zeros((127, 4), np.float32)},
+        {"options": VLADOptions(power="x")},
+    ],
+)
+def test_a_vocabulary_that_does_not_fit_itself_is_named(
+    tmp_path: Path, change: dict[str, object]
+) -> None:
+    words = np.random.default_rng(0).standard_normal((100, 16)).astype(np.float32)
+    whole = learn_vocabulary(vlad.unit_rows(words.T), VLADOptions(num_clusters=8))
+    path = tmp_path / "words.safetensors"
+    whole.save(path, {})
+    Vocabulary.load(path)
+    dataclasses.replace(whole, **change).save(path, {})
+    with pytest.raises(ValueError, match=r"words\.safetensors is not a vocabulary.*another one"):
+        Vocabulary.load(path)
 
 
 def test_other_settings_and_features_are_refused(features: Path, tmp_path: Path) -> None:
