@@ -49,9 +49,10 @@ class Checksums:
         kind = h5t.C_S1.copy()
         kind.set_size(len(text))
         kind.set_strpad(h5t.STR_NULLPAD)
-        if _ATTRIBUTE in group.attrs:
-            del group.attrs[_ATTRIBUTE]
-        attribute = h5a.create(group.id, _ATTRIBUTE.encode(), kind, h5s.create(h5s.SCALAR))
+        name = _ATTRIBUTE.encode()
+        if h5a.exists(group.id, name):
+            h5a.delete(group.id, name)
+        attribute = h5a.create(group.id, name, kind, h5s.create(h5s.SCALAR))
         attribute.write(np.array(text))
 
     def add(self, key: str, value: Any) -> None:

@@ -20,9 +20,16 @@ import numpy as np
 
 from featplug.io.artifact import Provenance, current_fingerprint, file_hash
 from featplug.io.checksums import Checksums, attribute_key
-from featplug.io.hdf5_arrays import has_numbers, read_array, unnamed_group, write_array
-from featplug.io.hdf5_guard import UnusableDataError, damaged, guarded, opening
-from featplug.io.hdf5_links import check_links, leaf_groups
+from featplug.io.hdf5_arrays import (
+    has_numbers,
+    read_array,
+    read_attribute,
+    stored_attribute,
+    unnamed_group,
+    write_array,
+)
+from featplug.io.hdf5_guard import ArrayForGroupError, UnusableDataError, damaged, guarded, opening
+from featplug.io.hdf5_links import check_links, has_link, leaf_groups
 from featplug.io.journal import JournaledFile, journal_path, recover
 from featplug.utils.deferred_signals import deferred_signals
 
@@ -65,7 +72,7 @@ def _create(path: Path, provenance: Provenance) -> None:
     """Make a file that holds nothing but what made it; it appears only when it is whole."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     with h5py.File(part, "w") as file:
-        file.attrs[_ATTRIBUTE] = provenance.to_json()
+        file.attrs[_ATTRIBUTE] = stored_attribute(provenance.to_json())
         file.attrs[_NUM_GROUPS] = 0
     try:
         os.link(part, path)  # fails, as a rename would not, where another process was faster
@@ -114,7 +121,7 @@ def lock_replaceable(path: Path, kind: str) -> JournaledFile:
 
 def _provenance(path: Path, file: h5py.File) -> Provenance | None:
     with guarded(path, f"the root attribute {_ATTRIBUTE!r}"):
-        text = file.attrs.get(_ATTRIBUTE)
+        text = read_attribute(file, _ATTRIBUTE)
         return None if text is None else Provenance.from_json(text)
 
 
@@ -142,7 +149,7 @@ class _H5File:
         self.file.close()
 
     def reading(self, what: str = "") -> AbstractContextManager[None]:
-        """Return the guard of a block that reads, see :func:`featplug.io.hdf5_reading.guarded`."""
+        """Return the guard of a block that reads, see :func:`featplug.io.hdf5_guard.guarded`."""
         return guarded(self.path, what)
 
     def arrays(self, name: str, keys: Iterable[str] | None = None) -> dict[str, np.ndarray]:
@@ -159,7 +166,9 @@ class _H5File:
                 numbers = (key for key in group if has_numbers(group, key))
                 keys = (*numbers, *checksums.arrays())
             keys = list(dict.fromkeys(keys))
-            arrays = {key: read_array(self.path, group, key) for key in keys if key in group}
+            arrays = {
+                key: read_array(self.path, group, key) for key in keys if has_link(group, key)
+            }
             changed = [key for key in keys if not checksums.agree(key, arrays.get(key))]
         if changed:
             raise self._changed(name, changed[0])
@@ -174,7 +183,7 @@ class _H5File:
         """
         with self.reading(repr(name)):
             group = self.group(name)
-            value = (group if array is None else group[array]).attrs.get(key)
+            value = read_attribute(group if array is None else group[array], key)
             is_same = Checksums.of(group).agree(attribute_key(key, array), value)
         if not is_same:
             raise self._changed(name, key)
@@ -188,7 +197,7 @@ class _H5File:
         check_links(self.path, self.file, name)
         group = self.file[name]
         if not isinstance(group, h5py.Group):
-            raise UnusableDataError(
+            raise ArrayForGroupError(
                 f"{self.path}: {name!r} is an array, as in files for Kaggle, where a group of "
                 "arrays is needed; write them as hloc does, or make them with featplug."
             )
@@ -215,7 +224,7 @@ class _H5File:
             # Spares the next run a look into the file.
             with self.reading(repr(name)):
                 group = self.group(name)
-                group.attrs[attribute] = current
+                group.attrs[attribute] = stored_attribute(current)
                 checksums = Checksums.of(group)
                 checksums.add(attribute_key(attribute), current)
                 checksums.write(group)
@@ -375,7 +384,8 @@ class H5Writer(_H5File):
             checksums.add(key, array)
         for array_key, values in [(None, attributes), *(array_attributes or {}).items()]:
             for key, value in values.items():
-                (group if array_key is None else group[array_key]).attrs[key] = value
+                owner = group if array_key is None else group[array_key]
+                owner.attrs[key] = stored_attribute(value)
                 checksums.add(attribute_key(key, array_key), value)
         checksums.write(group)
         self.unlink(name)
@@ -385,7 +395,7 @@ class H5Writer(_H5File):
 
     def unlink(self, name: str) -> bool:
         """Remove a group; return whether there was one."""
-        if name not in self.file:
+        if not has_link(self.file, name):
             return False
         del self.file[name]
         if self._num_groups is not None:

@@ -2,6 +2,7 @@
 
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -11,8 +12,13 @@ from featplug.io.hdf5_guard import UnusableDataError
 
 MAX_ARRAY_BYTES = 512 * 2**20
 """Largest array that is read: descriptors 128×N of a million keypoints in float32."""
-_MAX_INFLATION = 1100
-"""HDF5's filters make an array at most so many times smaller (deflate: 1032)."""
+_MAX_INFLATION = 100
+_FREE_BYTES = 16 * 2**20
+"""An array may have so many bytes beyond 100 times its compressed size: features compress to a
+twentieth at most, a file of zeros to a thousandth."""
+_FLETCHER_BYTES = 4096
+"""Arrays from this size on have HDF5's checksum. It needs an index of 2 KiB, which would double the
+size of files of small arrays; these have featplug's checksums only."""
 _KINDS = "fiub"
 """Kinds of numpy types that are read: real numbers and truth values."""
 _COMPACT_GROUP = h5p.create(h5p.GROUP_CREATE)
@@ -31,23 +37,24 @@ def read_array(path: Path, group: h5py.Group, key: str) -> np.ndarray:
             data.
         Exception: see :func:`guarded`.
     """
-    dataset = group[key]
     where = f"{path}: {group.name}/{key}"
-    if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
+    dataset = h5py.Dataset(h5d.open(group.id, key.encode()))
+    if dataset.shape is None:
         raise UnusableDataError(f"{where} must be an array; make the file again.")
-    layout = dataset.id.get_create_plist()
+    layout, dtype = dataset.id.get_create_plist(), dataset.dtype
     if layout.get_layout() == h5d.VIRTUAL or layout.get_external_count():
         raise UnusableDataError(f"{where} has its data in another file; copy them into this one.")
-    if dataset.dtype.kind not in _KINDS:
-        raise UnusableDataError(f"{where} must be real numbers, not {dataset.dtype}.")
-    size = prod(dataset.shape) * dataset.dtype.itemsize
+    if dtype.kind not in _KINDS:
+        raise UnusableDataError(f"{where} must be real numbers, not {dtype}.")
+    size, stored = prod(dataset.shape) * dtype.itemsize, dataset.id.get_storage_size()
     if size > MAX_ARRAY_BYTES:
         raise _too_large(where, size)
-    inflation = _MAX_INFLATION if layout.get_nfilters() else 1
-    if size > inflation * dataset.id.get_storage_size():
+    if stored and layout.get_nfilters():
+        stored = _FREE_BYTES + _MAX_INFLATION * stored
+    if size > stored:
         raise UnusableDataError(f"{where} is announced, but has no data; make the file again.")
     array = dataset[()]
-    native = np.dtype(np.float64) if array.dtype.itemsize > 8 else array.dtype.newbyteorder("=")
+    native = np.dtype(np.float64) if dtype.itemsize > 8 else array.dtype.newbyteorder("=")
     return np.asarray(array, native)
 
 
@@ -64,18 +71,37 @@ def has_numbers(group: h5py.Group, key: str) -> bool:
     return isinstance(item, h5py.Dataset) and item.dtype.kind in _KINDS
 
 
+def stored_attribute(value: Any) -> Any:
+    """Return the value of an attribute as it is to be stored.
+
+    Text gets a fixed length: HDF5 can hang in the heap where it keeps other text, if that is
+    damaged.
+    """
+    if not isinstance(value, str):
+        return value
+    encoded = value.encode()
+    return np.array(encoded, f"S{max(1, len(encoded))}")
+
+
+def read_attribute(owner: h5py.Group | h5py.Dataset, key: str) -> Any:
+    """Read an attribute, text as str; None if there is none."""
+    value = owner.attrs.get(key)
+    return value.decode() if isinstance(value, bytes) else value
+
+
 def unnamed_group(file: h5py.File) -> h5py.Group:
     """Make a group that is not linked into the file yet."""
     return h5py.Group(h5g.create(file.id, None, gcpl=_COMPACT_GROUP))
 
 
 def write_array(group: h5py.Group, key: str, array: np.ndarray) -> None:
-    """Write an array with HDF5's checksum, which any program verifies that reads it."""
+    """Write an array, a large one with HDF5's checksum, which any program verifies."""
     array = np.asarray(array, order="C")
     if array.nbytes > MAX_ARRAY_BYTES:
         raise _too_large(f"{group.file.filename}: {key}", array.nbytes)
-    creation = h5p.create(h5p.DATASET_CREATE)
-    if array.size and array.ndim:  # a checksum needs chunks, and chunks need a size
+    creation = None
+    if array.nbytes >= _FLETCHER_BYTES and array.ndim:
+        creation = h5p.create(h5p.DATASET_CREATE)
         creation.set_chunk(array.shape)
         creation.set_fletcher32()
     kind, space = h5t.py_create(array.dtype, logical=True), h5s.create_simple(array.shape)

@@ -13,6 +13,10 @@ class UnusableDataError(ValueError):
     """Data of an HDF5 file are damaged, or not as they must be; others may be good."""
 
 
+class ArrayForGroupError(UnusableDataError):
+    """An array is where a group of arrays should be."""
+
+
 @contextmanager
 def guarded(path: Path, what: str = "") -> Iterator[None]:
     """Turn whatever h5py raises for damaged data into one sentence.

@@ -22,24 +22,26 @@ def has_link(group: h5py.Group, name: str) -> bool:
     return True
 
 
-def check_links(path: Path, file: h5py.File, name: str, left: int = _MAX_LINKS) -> None:
-    """Check that the links on the way to a name lead to this file or to another one.
+def check_links(path: Path, group: h5py.Group, name: str, left: int = _MAX_LINKS) -> None:
+    """Check that the links on the way from a group to a name lead to this file or to another one.
 
     Raises:
         UnusableDataError: a link leads to something that does not exist or is no file, such as a
             pipe, which would be waited for.
-        Exception: see :func:`guarded`.
+        Exception: see :func:`~featplug.io.hdf5_guard.guarded`.
     """
     parts = name.strip("/").split("/")
     for end in range(1, len(parts) + 1):
         link = "/".join(parts[:end]).encode()
-        kind = file.id.links.get_info(link).type
+        kind = group.id.links.get_info(link).type
         if kind == h5l.TYPE_SOFT and left:
-            target = file.id.links.get_val(link).decode()
-            base = "" if target.startswith("/") else "/".join(parts[: end - 1])
-            check_links(path, file, f"{base}/{target}", left - 1)
+            target = group.id.links.get_val(link).decode()
+            if target.startswith("/"):
+                check_links(path, group.file["/"], target, left - 1)
+            else:
+                check_links(path, group, "/".join([*parts[: end - 1], target]), left - 1)
         elif kind == h5l.TYPE_EXTERNAL:
-            other = path.parent / file.id.links.get_val(link)[0].decode()
+            other = path.parent / group.id.links.get_val(link)[0].decode()
             if not other.is_file():
                 raise UnusableDataError(
                     f"{path}: {link.decode()!r} is a link to {other}, which is no file; put that "
@@ -51,16 +53,13 @@ def leaf_groups(path: Path, file: h5py.File) -> Iterator[tuple[str, list[str]]]:
     """Yield the name of every group that holds arrays, and the names of these.
 
     Raises:
-        UnusableDataError: groups are linked into a circle, or more than once.
-        Exception: see :func:`guarded`.
+        UnusableDataError: groups are linked into a circle, or more than once, or are too deep.
+        Exception: see :func:`~featplug.io.hdf5_guard.guarded`.
     """
     seen = set()
-    todo = [""]
+    todo = [("", file["/"])]
     while todo:
-        prefix = todo.pop()
-        if prefix:
-            check_links(path, file, prefix)
-        group = file[prefix or "/"]
+        prefix, group = todo.pop()
         keys = [key for key in group if isinstance(key, str)]  # bytes are no UTF-8
         if keys and group.get(keys[0], getclass=True) is h5py.Dataset:
             yield prefix, keys
@@ -68,7 +67,12 @@ def leaf_groups(path: Path, file: h5py.File) -> Iterator[tuple[str, list[str]]]:
         info = h5o.get_info(group.id)
         if (info.fileno, info.addr) in seen or len(prefix) > MAX_NAME_BYTES:
             raise UnusableDataError(
-                f"{path}: the group {prefix[:100]!r} is linked more than once; make the file again."
+                f"{path}: the group {prefix[:100]!r} is linked more than once, or too deep; "
+                "make the file again."
             )
         seen.add((info.fileno, info.addr))
-        todo += [f"{prefix}/{key}" if prefix else key for key in reversed(keys)]
+        for key in reversed(keys):
+            check_links(path, group, key)
+            inner = group[key]
+            if isinstance(inner, h5py.Group):
+                todo.append((f"{prefix}/{key}" if prefix else key, inner))

@@ -112,8 +112,14 @@ class JournaledFile(io.RawIOBase):
         return num
 
     def write(self, data: memoryview) -> int:  # type: ignore[override]
-        """Write new bytes to the file, and hold changes of committed ones back."""
+        """Write new bytes to the file, and hold changes of committed ones back.
+
+        After :meth:`close` nothing is written: HDF5 tries it as it discards a file that it could
+        not close.
+        """
         view = memoryview(data).cast("B")
+        if self.closed:
+            return len(view)
         position, num = self._position, len(view)
         if self.closed:  # by a stop within a flush; the descriptor may be that of another file
             return num

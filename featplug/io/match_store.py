@@ -7,13 +7,12 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from featplug.io.artifact import Provenance
 from featplug.io.feature_arrays import checked_matches, shown_array
 from featplug.io.h5file import H5Reader, H5Writer
-from featplug.io.hdf5_guard import UnusableDataError, stating
+from featplug.io.hdf5_guard import ArrayForGroupError, UnusableDataError, stating
 from featplug.io.hdf5_links import has_link
 from featplug.io.names import check_names_distinct
 
@@ -213,21 +212,20 @@ class MatchReader(H5Reader):
         """
         for key, reverse in _pair_keys(name0, name1):
             if has_link(self.file, key):
-                if _names_attribute(name0, name1):
-                    recorded = str(self.attribute(key, _NAMES) or "").split()
-                    names = (name1, name0) if reverse else (name0, name1)
-                    _check_recorded(self.path, recorded, names)
-                matches, scores = self._read(key)
+                names = (name1, name0) if reverse else (name0, name1)
+                try:
+                    matches, scores = self._read(key, *names)
+                except ArrayForGroupError:
+                    matches, scores = self._read_list(key)
                 return matches[:, ::-1] if reverse else matches, scores
         raise UnusableDataError(
             f"{self.path} has no matches of {name0!r} and {name1!r}; match them."
         )
 
-    def _read(self, key: str) -> tuple[np.ndarray, np.ndarray]:
-        with self.reading(repr(key)):
-            is_list = isinstance(self.file[key], h5py.Dataset)
-        if is_list:
-            return self._read_list(key)
+    def _read(self, key: str, name0: str, name1: str) -> tuple[np.ndarray, np.ndarray]:
+        if _names_attribute(name0, name1):
+            recorded = str(self.attribute(key, _NAMES) or "").split()
+            _check_recorded(self.path, recorded, (name0, name1))
         arrays = self.arrays(key, ("matches0", "matching_scores0"))
         matches0, scores0 = arrays.get("matches0"), arrays.get("matching_scores0")
         with stating(self.path, key):

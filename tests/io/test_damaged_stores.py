@@ -418,17 +418,18 @@ def test_a_lost_group_is_noticed(tmp_path: Path) -> None:
 def test_any_program_notices_damaged_values(tmp_path: Path) -> None:
     features, matches = tmp_path / "feats.h5", tmp_path / "matches.h5"
     write_features(features, [NAME], num=0)
-    write_features(features, ["b.jpg"])
-    values = np.arange(1000)
+    write_features(features, ["b.jpg"], num=50)
+    values = np.arange(4000)
     with MatchWriter(matches, MATCHES) as writer:
-        writer.write(NAME, "b.jpg", values, np.ones(1000), 1000)
+        writer.write(NAME, "b.jpg", values, np.ones(4000), 4000)
     with h5py.File(features, "r") as file:
         assert file["b.jpg/descriptors"].fletcher32
-        assert file["a.jpg/descriptors"].shape == (128, 0)  # HDF5 has no checksum of nothing
+        assert not file["b.jpg/scores"].fletcher32  # its index would be larger than the array
+        assert file["a.jpg/descriptors"].shape == (128, 0)
     content = bytearray(matches.read_bytes())
     at = content.find(values.astype(np.int16).tobytes())
     assert at > 0
-    assert hloc_get_matches(matches, NAME, "b.jpg").shape == (1000, 2)
+    assert hloc_get_matches(matches, NAME, "b.jpg").shape == (4000, 2)
     content[at + 10] ^= 1
     matches.write_bytes(content)
     with pytest.raises(OSError, match=r"fletcher32|filter"):

@@ -234,7 +234,7 @@ def test_queries_that_fail_are_told_and_count(room: ScannedRoom, tmp_path: Path)
             found = found[: 0 if name != room.database[0] else 3] if query == few else found
             matches0 = np.full(len(features.keypoints(query)), -1)
             matches0[found[:, 0]] = found[:, 1]
-            writer.write(query, name, matches0, np.ones(len(matches0)), 1)
+            writer.write(query, name, matches0, np.ones(len(matches0)), 5000)
     query_list = tmp_path / "queries.txt"
     write_query_list(room, query_list)
     lines = query_list.read_text().splitlines()
@@ -267,7 +267,7 @@ def test_matches_of_other_features_are_refused(room: ScannedRoom, tmp_path: Path
     for matches0 in (np.arange(5000), np.full(100, 5000)):
         matches = tmp_path / f"{len(matches0)}.h5"
         with MatchWriter(matches, Provenance("matches", {})) as writer:
-            writer.write(*pairs[0], matches0, np.ones(len(matches0)), 5000)
+            writer.write(*pairs[0], matches0, np.ones(len(matches0)), 5001)
         with pytest.raises(
             ValueError, match=r"0.h5: .* are of other features than .*feats.h5; match again"
         ):
@@ -284,8 +284,8 @@ def test_random_matches_give_no_pose(room: ScannedRoom, tmp_path: Path) -> None:
         MatchWriter(matches, Provenance("matches", {})) as writer,
     ):
         for query, name in pairs:
-            sizes = len(features.keypoints(query)), len(features.keypoints(name))
-            writer.write(query, name, rng.integers(0, sizes[1], sizes[0]), np.ones(sizes[0]), 1)
+            num0, num1 = len(features.keypoints(query)), len(features.keypoints(name))
+            writer.write(query, name, rng.integers(0, num1, num0), np.ones(num0), num1)
     with pytest.raises(ValueError, match=r"None of the 4 queries .* no pose fits 50 of its \d+"):
         localize(options_for(room, tmp_path / "out", matches=matches, min_inliers=50))
     assert not (tmp_path / "out" / "results.json").exists()

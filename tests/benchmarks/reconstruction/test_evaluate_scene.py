@@ -146,7 +146,7 @@ def arrays(path: Path) -> dict[str, bytes]:
                 found.update({name: item[()].tobytes()}) if isinstance(item, h5py.Dataset) else None
             )
         )
-        return found | {"provenance": file.attrs["featplug"].encode()}
+        return found | {"provenance": bytes(file.attrs["featplug"])}
 
 
 def copied(options: ReconstructionOptions, folder: Path) -> ReconstructionOptions:
