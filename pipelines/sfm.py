@@ -13,9 +13,9 @@ import pycolmap
 
 from featplug.cli.command_line import Unprefixed, leave_config, run_command
 from featplug.colmap.cameras import CameraOptions, check_camera, check_camera_of_images
+from featplug.colmap.geometric_verification import VerificationSummary
 from featplug.colmap.mapping import require_global_mapping
 from featplug.colmap.pair_usage import count_used_pairs, reasons_not_registered
-from featplug.colmap.verification import VerificationSummary
 from featplug.io.folder_lock import locked_folder
 from featplug.io.images import list_images
 from featplug.io.metric_table import with_units

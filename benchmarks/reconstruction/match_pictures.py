@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from featplug.colmap.verification import inlier_matches, verified_pairs
+from featplug.colmap.geometric_verification import inlier_matches, verified_pairs
 from featplug.io.images import read_image
 from featplug.io.match_store import MatchReader
 from featplug.io.pair_lists import Pair

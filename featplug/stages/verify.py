@@ -6,8 +6,8 @@ from pathlib import Path
 
 from featplug.colmap.cameras import CameraOptions
 from featplug.colmap.database import create_database, import_features, import_matches
+from featplug.colmap.geometric_verification import VerificationSummary, verify_matches
 from featplug.colmap.mapping import log_to_file
-from featplug.colmap.verification import VerificationSummary, verify_matches
 from featplug.io.match_store import MatchReader
 from featplug.io.pair_lists import Pair
 from featplug.io.store import FeatureReader

@@ -24,7 +24,7 @@ PACKAGES = {
         "featplug.colmap.database",
         "featplug.colmap.mapping",
         "featplug.colmap.model_files",
-        "featplug.colmap.verification",
+        "featplug.colmap.geometric_verification",
     ),
     "featplug.metrics": ("featplug.metrics.poses", "featplug.metrics.homography"),
     "featplug.weights": ("featplug.weights.loading",),

@@ -16,13 +16,13 @@ from featplug.colmap.database import (
     import_features,
     import_matches,
 )
-from featplug.colmap.mapping import global_mapping, incremental_mapping, log_to_file
-from featplug.colmap.verification import (
+from featplug.colmap.geometric_verification import (
     VerificationSummary,
     inlier_matches,
     verified_pairs,
     verify_matches,
 )
+from featplug.colmap.mapping import global_mapping, incremental_mapping, log_to_file
 from featplug.io.artifact import Provenance
 from featplug.io.match_store import MatchReader, MatchWriter
 from featplug.io.store import FeatureReader, FeatureWriter

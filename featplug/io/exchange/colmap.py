@@ -30,8 +30,8 @@ from featplug.colmap.database_files import (
     check_is_database,
 )
 from featplug.colmap.database_rows import check_rows, open_database
+from featplug.colmap.geometric_verification import verify_matches
 from featplug.colmap.mapping import log_to_file
-from featplug.colmap.verification import verify_matches
 from featplug.io.exchange.transfer import (
     ALL,
     FoundImage,

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from featplug.colmap.geometric_verification import VerificationSummary
 from featplug.colmap.model_tables import MAX_SIDE
-from featplug.colmap.verification import VerificationSummary
 from featplug.io.artifact import Provenance, file_fingerprint
 from featplug.io.feature_arrays import LARGEST, usable_numbers
 from featplug.io.files import write_whole

@@ -11,7 +11,11 @@ import pytest
 
 from featplug.colmap.cameras import CameraOptions
 from featplug.colmap.database import create_database, image_ids, import_features, import_matches
-from featplug.colmap.verification import VerificationSummary, verified_pairs, verify_matches
+from featplug.colmap.geometric_verification import (
+    VerificationSummary,
+    verified_pairs,
+    verify_matches,
+)
 from featplug.io.artifact import Provenance
 from featplug.io.match_store import MatchReader, MatchWriter
 from featplug.io.pair_lists import Pair, write_pairs
