@@ -146,14 +146,10 @@ def import_matches(database_path: Path, pairs: Sequence[Pair], matches: MatchRea
         for name0, name1 in pairs:
             if name0 not in ids or name1 not in ids:
                 continue
-            indices, _ = matches.read(name0, name1)
+            counts = num_keypoints[name0], num_keypoints[name1]
+            indices, _ = matches.read(name0, name1, counts)
             if not len(indices):
                 continue
-            if (indices.max(0) >= [num_keypoints[name0], num_keypoints[name1]]).any():
-                raise ValueError(
-                    f"The matches of {name0!r} and {name1!r} in {matches.path} are of other "
-                    "features; match again with --overwrite."
-                )
             database.write_matches(ids[name0], ids[name1], indices.astype(np.uint32))
             num_matched += 1
             num_matches += len(indices)

@@ -51,31 +51,43 @@ def usable_numbers(array: np.ndarray) -> bool:
     return bool(array.max() < LARGEST) and bool(array.min() > -LARGEST)  # false for NaN
 
 
+def check_shape(key: str, shape: tuple[int, ...], num: int) -> None:
+    """Check the shape of an array of an image with ``num`` keypoints.
+
+    Raises:
+        ValueError: it is not what it must be; the message is the rest of a sentence that begins
+            with where the array is.
+    """
+    if key == "keypoints" and len(shape) == 2 and shape[1] in _COLMAP_COLUMNS:
+        return
+    form = feature_forms(num).get(key)
+    if form is None or has_form(shape, form):
+        return
+    turned = ""
+    if key == "descriptors" and len(shape) == 2 and shape[0] == num:
+        turned = "; they are N×D and must be transposed to D×N, as hloc has them"
+    raise ValueError(f"{key} must be {shown(form)}, not {shown(shape)}{turned}")
+
+
 def checked_arrays(arrays: Mapping[str, np.ndarray], num: int) -> dict[str, np.ndarray]:
     """Return the arrays of an image with ``num`` keypoints, with the first two columns of these.
 
     Raises:
-        ValueError: an array is not of the form, type or size that it must have, or has numbers
-            that no keypoint or descriptor has; the message is the rest of a sentence that begins
-            with where the arrays are.
+        ValueError: an array has another shape or type than it must have, or numbers that no
+            keypoint or descriptor has; the message is as in :func:`check_shape`.
     """
-    forms = feature_forms(num)
     checked = dict(arrays)
+    forms = feature_forms(num)
     for key, array in arrays.items():
-        form = forms.get(key)
-        if form is None:
+        if key not in forms:
             continue
-        if key == "keypoints" and array.ndim == 2 and array.shape[1] in _COLMAP_COLUMNS:
-            array = checked[key] = np.ascontiguousarray(array[:, :2])
         if array.dtype.kind not in "fiu":
             raise ValueError(f"{key} must be real numbers, not {array.dtype}")
-        if not has_form(array.shape, form):
-            turned = ""
-            if key == "descriptors" and array.ndim == 2 and len(array) == num:
-                turned = "; they are N×D and must be transposed to D×N, as hloc has them"
-            raise ValueError(f"{key} must be {shown(form)}, not {shown(array.shape)}{turned}")
+        check_shape(key, array.shape, num)
         if not usable_numbers(array):
             raise ValueError(f"{key} must be finite; it has NaN, infinite or huge values")
+        if key == "keypoints":
+            checked[key] = np.ascontiguousarray(array[:, :2])
     return checked
 
 
@@ -91,7 +103,7 @@ def checked_matches(
 
     Raises:
         ValueError: they are not; the message is the rest of a sentence, as in
-            :func:`checked_arrays`.
+            :func:`check_shape`.
     """
     if matches0.ndim != 1 or matches0.dtype.kind not in "iu":
         raise ValueError(f"matches0 must be N integers, not {shown_array(matches0)}")

@@ -200,8 +200,15 @@ class MatchReader(H5Reader):
             keys += [group] if is_pair else [f"{group}/{second}" for second in arrays]
         return keys
 
-    def read(self, name0: str, name1: str) -> tuple[np.ndarray, np.ndarray]:
+    def read(
+        self, name0: str, name1: str, num_keypoints: tuple[int, int] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Read one pair.
+
+        Args:
+            name0: first image.
+            name1: second image.
+            num_keypoints: numbers of keypoints in both, to check that the matches are of these.
 
         Returns:
             Matches K×2 int64 (index in image 0, index in image 1) and their scores K float32, 1
@@ -209,20 +216,30 @@ class MatchReader(H5Reader):
 
         Raises:
             UnusableDataError: the pair is not in the file, is damaged, or is no such array.
+            ValueError: it is of other images with the same key, or of other features.
         """
         for key, reverse in _pair_keys(name0, name1):
             if has_link(self.file, key):
                 names = (name1, name0) if reverse else (name0, name1)
                 try:
-                    matches, scores = self._read(key, *names)
+                    matches, scores, num0 = self._read(key, *names)
                 except ArrayForGroupError:
-                    matches, scores = self._read_list(key)
+                    matches, scores, num0 = self._read_list(key)
+                if num_keypoints is not None:
+                    expected = num_keypoints[::-1] if reverse else num_keypoints
+                    if num0 not in (None, expected[0]) or (matches >= expected).any():
+                        raise ValueError(
+                            f"{self.path}: the matches of {name0!r} and {name1!r} are of other "
+                            f"features than theirs, {num_keypoints[0]} and {num_keypoints[1]} "
+                            "keypoints; match again with --overwrite."
+                        )
                 return matches[:, ::-1] if reverse else matches, scores
         raise UnusableDataError(
             f"{self.path} has no matches of {name0!r} and {name1!r}; match them."
         )
 
-    def _read(self, key: str, name0: str, name1: str) -> tuple[np.ndarray, np.ndarray]:
+    def _read(self, key: str, name0: str, name1: str) -> tuple[np.ndarray, np.ndarray, int | None]:
+        """Read the matches of a pair, their scores, and the number of keypoints in image 0."""
         if _names_attribute(name0, name1):
             recorded = str(self.attribute(key, _NAMES) or "").split()
             _check_recorded(self.path, recorded, (name0, name1))
@@ -235,10 +252,10 @@ class MatchReader(H5Reader):
         index0 = np.flatnonzero(matches0 >= 0)
         matches = np.stack([index0, matches0[index0].astype(np.int64)], axis=-1)
         if scores0 is None:
-            return matches, np.ones(len(matches), np.float32)
-        return matches, scores0[index0].astype(np.float32)
+            return matches, np.ones(len(matches), np.float32), len(matches0)
+        return matches, scores0[index0].astype(np.float32), len(matches0)
 
-    def _read_list(self, key: str) -> tuple[np.ndarray, np.ndarray]:
+    def _read_list(self, key: str) -> tuple[np.ndarray, np.ndarray, None]:
         """Read the matches of a pair that are a list, as deep-image-matching writes them."""
         folder, _, name = key.rpartition("/")
         matches = self.arrays(folder or "/", [name])[name]
@@ -249,4 +266,4 @@ class MatchReader(H5Reader):
                 checked_matches(indices, None)
             if matches.size and int(matches.min()) < 0:
                 raise ValueError("indices must not be negative")
-        return matches.astype(np.int64), np.ones(len(matches), np.float32)
+        return matches.astype(np.int64), np.ones(len(matches), np.float32), None

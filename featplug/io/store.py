@@ -14,6 +14,7 @@ import numpy as np
 
 from featplug.io.feature_arrays import (
     LARGEST,
+    check_shape,
     checked_arrays,
     shown_array,
     usable_numbers,
@@ -135,9 +136,20 @@ class FeatureReader(_ImageReader):
             return True  # it is there, and reading says what is wrong
 
     def shapes(self, name: str) -> dict[str, tuple[int, ...]]:
-        """Shape of each array of an image, without reading it."""
+        """Return the shape of each array of an image, without reading it.
+
+        Raises:
+            UnusableDataError: the image is missing or damaged, or an array has another shape than
+                the contract of extractors gives it.
+        """
         with self.reading(repr(name)):
-            return {key: item.shape for key, item in self._group(name).items()}
+            items = self._group(name).items()
+            shapes = {k: d.shape or () for k, d in items if isinstance(d, h5py.Dataset)}
+            num = (shapes["keypoints"] or (0,))[0]
+        with stating(self.path, name):
+            for key, shape in shapes.items():
+                check_shape(key, shape, num)
+        return shapes
 
     def read(self, name: str, keys: Iterable[str] | None = None) -> dict[str, np.ndarray]:
         """Read an image's arrays: all of numbers, or those of ``keys`` that exist.

@@ -152,13 +152,7 @@ class Localizer(ABC):
         Raises:
             ValueError: the pair was not matched, or its matches are of other features.
         """
-        pair, _ = self.matches.read(query, name)
-        if len(pair) and (pair.max(0) >= (num_keypoints, num_points)).any():
-            raise ValueError(
-                f"{self.matches.path}: the matches of {query!r} and {name!r} are of other features "
-                f"than those in {self.features.path}; match again."
-            )
-        return pair
+        return self.matches.read(query, name, (num_keypoints, num_points))[0]
 
     def inliers_in_best_image(self, localized: LocalizedQuery) -> tuple[np.ndarray, np.ndarray]:
         """Return the inliers that a localized query has in its best database image.

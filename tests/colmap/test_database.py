@@ -160,7 +160,9 @@ def test_pairs_without_geometry_end_in_a_reason(
     pairs = [(synthetic_scene.names[0], synthetic_scene.names[1])]
     database, matches = tmp_path / "database.db", tmp_path / "matches.h5"
     with MatchWriter(matches, Provenance("matches", {})) as writer:
-        writer.write(*pairs[0], rng.permutation(300)[:20], np.ones(20), 300)
+        matches0 = np.full(310, -1)
+        matches0[:20] = rng.permutation(300)[:20]
+        writer.write(*pairs[0], matches0, np.ones(310), 310)
     create_database(database, synthetic_scene.images, list(pairs[0]), CameraOptions("single"))
     with FeatureReader(synthetic_scene.features) as features:
         import_features(database, features)

@@ -23,7 +23,7 @@ from featplug.io.store import FeatureReader
 from featplug.stages.pairs import exhaustive
 from tests.scenes.synthetic import SyntheticScene, write_synthetic_scene
 
-NUM_KEYPOINTS = 400
+NUM_KEYPOINTS = 310
 """More than an image has."""
 
 

@@ -269,7 +269,7 @@ def test_matches_of_other_features_are_refused(room: ScannedRoom, tmp_path: Path
         with MatchWriter(matches, Provenance("matches", {})) as writer:
             writer.write(*pairs[0], matches0, np.ones(len(matches0)), 5001)
         with pytest.raises(
-            ValueError, match=r"0.h5: .* are of other features than .*feats.h5; match again"
+            ValueError, match=r"0.h5: the matches .* are of other features than .*; match again"
         ):
             localize(options_for(room, tmp_path / "out", matches=matches))
 

@@ -42,9 +42,9 @@ def results(
                 # Seven matches of two pairs that have nothing else: too few for a geometry.
                 is_first = name0 == scene.names[0] and name1 in scene.names[6:8]
                 indices = indices[: 7 * is_first]
-            matches0 = np.full(400, -1)
+            matches0 = np.full(310, -1)
             matches0[indices[:, 0]] = indices[:, 1]
-            writer.write(name0, name1, matches0, np.ones(400), 400)
+            writer.write(name0, name1, matches0, np.ones(310), 310)
     write_pairs(folder / "pairs.txt", pairs)
     options = SfmOptions(
         scene.images,

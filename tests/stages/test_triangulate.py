@@ -89,7 +89,7 @@ def test_matches_off_their_epipolar_line_are_left_out(
         for name0, name1 in pairs:
             indices, _ = right.read(name0, name1)
             indices[:150, 1] = rng.permutation(indices[:150, 1])
-            matches0 = np.full(indices[:, 0].max() + 1, -1)
+            matches0 = np.full(310, -1)
             matches0[indices[:, 0]] = indices[:, 1]
             writer.write(name0, name1, matches0, np.ones(len(matches0)), indices[:, 1].max() + 1)
     done = run(synthetic_scene, tmp_path / "out", matches=tmp_path / "half.h5")
@@ -140,7 +140,7 @@ def test_no_match_at_all_is_not_taken_for_a_wrong_model(
 ) -> None:
     with MatchWriter(tmp_path / "none.h5", Provenance("matches", {})) as writer:
         for name0, name1 in exhaustive(synthetic_scene.names):
-            writer.write(name0, name1, np.full(300, -1), np.zeros(300), 300)
+            writer.write(name0, name1, np.full(310, -1), np.zeros(310), 310)
     with pytest.raises(ValueError, match="None of the 15 pairs has a match"):
         run(synthetic_scene, tmp_path / "out", matches=tmp_path / "none.h5")
 
