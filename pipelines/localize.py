@@ -272,7 +272,7 @@ def _usable_queries(
             log.add_failure(name, skipped[name].rstrip("."))
         elif name not in retrieved:
             log.add_failure(name, "it is paired with no database image that has features")
-        elif (size := features.image_size(name)) != (camera.width, camera.height):
+        elif (size := features.known_image_size(name)) not in (None, (camera.width, camera.height)):
             log.add_failure(
                 name,
                 f"its features are of an image of {size[0]}×{size[1]} pixels, its camera has "

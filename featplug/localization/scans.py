@@ -184,7 +184,7 @@ def sample_scans(
             num_present = len(scans) - len(todo) - len(skipped)
 
             def sample(name: str) -> "_Sample | str":
-                keypoints, size = reader.keypoints(name), reader.image_size(name)
+                keypoints, size = reader.keypoints(name), reader.known_image_size(name)
                 return _sample_scan(todo[name], read_scan, keypoints, size)
 
             with progress_bar(None, "scan", len(todo), "scan", progress) as bar:
@@ -216,11 +216,13 @@ def _sample_scan(
     path: Path,
     read_scan: Callable[[Path], np.ndarray],
     keypoints: np.ndarray,
-    image_size: tuple[int, int],
+    image_size: tuple[int, int] | None,
 ) -> _Sample | str:
     """Return the points of keypoints, or why the scan cannot be used."""
     try:
         scan = read_scan(path)
+        if image_size is None:  # not every tool's feature files have it
+            image_size = scan.shape[1::-1]
         if scan.shape[1::-1] == image_size:
             points = interpolate_scan(scan, keypoints)
             return _Sample(points, file_fingerprint(path), scan.nbytes + path.stat().st_size)

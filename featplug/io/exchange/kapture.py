@@ -34,6 +34,7 @@ from featplug.io.exchange.transfer import (
     usable_names,
 )
 from featplug.io.files import write_whole_text
+from featplug.io.images import read_image_size
 from featplug.io.names import checked_name, path_below
 from featplug.io.pair_lists import Pair
 from featplug.io.store import FeatureReader
@@ -249,7 +250,10 @@ def _sensors(
         return {}
     cameras, records = [], []
     for i, name in enumerate(names):
-        width, height = features.image_size(name)
+        size = features.known_image_size(name)
+        if size is None and image_dir is not None:
+            size = read_image_size(Path(image_dir) / name)
+        width, height = size or features.image_size(name)
         cameras.append(f"cam{i}, , camera, UNKNOWN_CAMERA, {width}, {height}")
         records.append(f"{i}, cam{i}, {name}")
     return {
