@@ -64,7 +64,7 @@ def interrupts_raised(end: Callable[[int], object]) -> Iterator[None]:
         sys.unraisablehook = hook
         signal.set_wakeup_fd(wakeup)
         for number in raised:
-            signal.signal(number, before[number])
+            signal.signal(number, before[number] or signal.SIG_DFL)
         sender.close()
         watch.join()
         receiver.close()
