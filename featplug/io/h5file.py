@@ -109,7 +109,7 @@ def lock_replaceable(path: Path, kind: str) -> JournaledFile:
     with opening(path):
         locked = JournaledFile(path)
     try:
-        with opening(path), h5py.File(locked, "r") as file:
+        with deferred_signals(), opening(path), h5py.File(locked, "r") as file:
             found = _provenance(path, file)
     except UnusableDataError:
         found = None  # damaged or left locked: one more reason to make it again
@@ -268,18 +268,25 @@ class H5Writer(_H5File):
             written_ns = _written_ns(self.written)
             file, journaled = _open_for_writing(self.written, provenance)
             self._locked.append(journaled)
-            super().__init__(path, file, written_ns)
-            try:
-                with self.reading():
-                    self._num_groups = file.attrs.get(_NUM_GROUPS)
-                self.provenance = self._checked(provenance)
-                if self.provenance.version.startswith("0.1."):
-                    self._keep_time_of_old_version()
-            except BaseException:
-                self.file.close()
-                raise
+            with deferred_signals():
+                self._read_attributes(path, file, provenance, written_ns)
         except BaseException:
             self._unlock()
+            raise
+
+    def _read_attributes(
+        self, path: Path, file: h5py.File, provenance: Provenance, written_ns: int
+    ) -> None:
+        """Read what made the file; close it if that is damaged, or not what is to be written."""
+        try:
+            super().__init__(path, file, written_ns)
+            with self.reading():
+                self._num_groups = file.attrs.get(_NUM_GROUPS)
+            self.provenance = self._checked(provenance)
+            if self.provenance.version.startswith("0.1."):
+                self._keep_time_of_old_version()
+        except BaseException:
+            file.close()
             raise
 
     def _choose_file(self, path: Path, provenance: Provenance, overwrite: bool) -> None:
