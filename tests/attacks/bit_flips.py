@@ -6,7 +6,6 @@ it ends with exit code 0 and other matches than before, and skips no image or pa
 
 from __future__ import annotations
 
-import argparse
 import random
 import shutil
 import tempfile
@@ -14,6 +13,7 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+import tyro
 
 import featplug.cli.stage_commands
 import featplug.matchers.nearest_neighbor  # noqa: F401
@@ -90,22 +90,18 @@ def silent_change(outcome: Outcome, features: Path, matches: Path, whole: Path) 
     return None
 
 
-def main() -> None:
+def main(trials: int = 200, seed: int = 0) -> None:
     """Run the trials."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--trials", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    tally = Tally("bit flips", options.seed)
+    tally = Tally("bit flips", seed)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         features, matches = folder / "features.h5", folder / "matches.h5"
-        write_features(features, options.seed)
+        write_features(features, seed)
         write_pairs(folder / "pairs.txt", combinations(NAMES, 2))
         match_features(MATCHER, folder / "pairs.txt", features, matches=matches)
         expected = read_all(features, matches)
-        for number in range(options.trials):
-            rng = random.Random(f"{options.seed} {number}")
+        for number in range(trials):
+            rng = random.Random(f"{seed} {number}")
             whole = rng.choice((features, matches))
             flipped, again = folder / f"flipped-{whole.name}", folder / "again.h5"
             shutil.copy(whole, flipped)
@@ -133,4 +129,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main)

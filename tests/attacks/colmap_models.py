@@ -7,7 +7,6 @@ left out.
 
 from __future__ import annotations
 
-import argparse
 import random
 import re
 import shutil
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pycolmap
+import tyro
 
 from benchmarks.report.model_views import view_model
 from featplug.colmap.model_files import read_model, write_model
@@ -229,19 +229,15 @@ def _same(path: Path, other: Path) -> bool:
     return path.is_file() and path.read_bytes() == other.read_bytes()
 
 
-def main() -> None:
+def main(trials: int = 300, seed: int = 0) -> None:
     """Run the trials, and print the line of the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--trials", type=int, default=300)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    tally = Tally("COLMAP models, databases and files of other tools", options.seed)
+    tally = Tally("COLMAP models, databases and files of other tools", seed)
     with tempfile.TemporaryDirectory() as folder:
-        attack = Attack(Path(folder), options.seed)
-        for number in range(options.trials):
+        attack = Attack(Path(folder), seed)
+        for number in range(trials):
             attack.run(number, tally)
     tally.finish()
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main)

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import tyro
 from PIL import Image
 
-from featplug.cli.command_line import run_command
 from featplug.colmap.database_files import check_database
 from featplug.colmap.model_files import read_model
 from featplug.io import h5file
@@ -214,4 +214,4 @@ def main(trials: int = 60, seed: int = 0) -> None:
 
 
 if __name__ == "__main__":
-    run_command(main, prog="python -m tests.attacks.full_disk")
+    tyro.cli(main)

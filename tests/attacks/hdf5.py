@@ -7,7 +7,6 @@ other matches than the undamaged file gives, for files with checksums that were 
 
 from __future__ import annotations
 
-import argparse
 import random
 import shutil
 import tempfile
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import tyro
 
 import pipelines.sfm  # noqa: F401
 from featplug.io.artifact import Provenance
@@ -114,19 +114,14 @@ def silent_change(
     return None
 
 
-def main() -> None:
+def main(trials: int = 500, seed: int = 0, only: int | None = None) -> None:
     """Run the trials."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--trials", type=int, default=500)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", type=int, help="number of one trial")
-    options = parser.parse_args()
-    tally = Tally("HDF5 files", options.seed)
+    tally = Tally("HDF5 files", seed)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        scene = write_bases(folder, options.seed)
-        for number in range(options.trials) if options.only is None else [options.only]:
-            rng = random.Random(f"{options.seed} {number}")
+        scene = write_bases(folder, seed)
+        for number in range(trials) if only is None else [only]:
+            rng = random.Random(f"{seed} {number}")
             kind = rng.choice(KINDS)
             path = folder / "trial" / f"{kind}.h5"
             path.parent.mkdir()
@@ -144,4 +139,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main)

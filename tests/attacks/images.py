@@ -7,7 +7,6 @@ that callers expect.
 
 from __future__ import annotations
 
-import argparse
 import random
 import re
 import shutil
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import tyro
 from PIL import Image
 from pillow_heif import register_heif_opener
 
@@ -124,13 +124,9 @@ def compare(clean: Path, attacked: Path, bad: list[str], outcome: Outcome) -> st
     return None
 
 
-def main() -> None:
+def main(trials: int = 600, seed: int = 0) -> None:
     """Attack batches of images, and print the line of the table."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--trials", type=int, default=600)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    tally = Tally("images", options.seed)
+    tally = Tally("images", seed)
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
         bases = write_bases(root / "bases")
@@ -140,8 +136,8 @@ def main() -> None:
         clean = attempt(command(*extract, root / "good", "--feature-path", root / "clean.h5"))
         if clean.exit_code:
             raise SystemExit(clean.output)
-        for batch in range(-(-options.trials // BATCH)):
-            rng = random.Random(f"{options.seed} {batch}")
+        for batch in range(-(-trials // BATCH)):
+            rng = random.Random(f"{seed} {batch}")
             folder = root / str(batch)
             shutil.copytree(root / "good", folder)
             written = dict(write_bad(folder, number, bases, rng) for number in range(BATCH))
@@ -172,4 +168,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main)

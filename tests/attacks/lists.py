@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tyro
 
 from featplug.cli.command_line import run_command
 from featplug.stages.match import match_features
@@ -234,4 +235,4 @@ def main(trials: int = 300, seed: int = 0) -> None:
 
 
 if __name__ == "__main__":
-    run_command(main, prog="python -m tests.attacks.lists")
+    tyro.cli(main)

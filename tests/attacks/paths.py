@@ -7,7 +7,6 @@ that is left out without a word.
 
 from __future__ import annotations
 
-import argparse
 import random
 import shutil
 import sqlite3
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import tyro
 from PIL import Image
 
 from featplug.io.exchange.colmap import DatabaseOptions, export_database
@@ -159,15 +159,11 @@ def _groups(file: h5py.File) -> list[str]:
     return found
 
 
-def main() -> None:
+def main(trials: int = 300, seed: int = 0) -> None:
     """Run the trials, and print the line of the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--trials", type=int, default=300)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    tally = Tally("paths of exports and imports", options.seed)
-    for number in range(options.trials):
-        rng = random.Random(f"{options.seed}-{number}")
+    tally = Tally("paths of exports and imports", seed)
+    for number in range(trials):
+        rng = random.Random(f"{seed}-{number}")
         with tempfile.TemporaryDirectory() as folder:
             run = rng.choice((run_export, run_export, run_import))
             tally.add(*run(Path(folder), rng))
@@ -175,4 +171,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main)

@@ -24,6 +24,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pycolmap
+import tyro
 
 from benchmarks.record import ModelSize, Picture, Problem, write_run
 from benchmarks.report.__main__ import main as report
@@ -255,4 +256,4 @@ def main(trials: int = 300, seed: int = 0) -> None:
 
 
 if __name__ == "__main__":
-    run_command(main, prog="python -m tests.attacks.results")
+    tyro.cli(main)

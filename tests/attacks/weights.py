@@ -20,11 +20,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+import tyro
 from safetensors.torch import load_file, save_file
 from scipy.io import savemat
 from torch import Tensor
 
-from featplug.cli.command_line import run_command
 from featplug.networks.contextdesc import ContextDesc
 from featplug.weights.importing import import_weights
 from featplug.weights.loading import load_network
@@ -207,4 +207,4 @@ def main(trials: int = 150, seed: int = 0, only: str = "") -> None:
 
 if __name__ == "__main__":
     os.environ["OMP_NUM_THREADS"] = "1"
-    run_command(main, "python -m tests.attacks.weights")
+    tyro.cli(main)
