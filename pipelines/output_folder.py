@@ -100,12 +100,12 @@ class SceneImages:
         def hash_of(name: str) -> str | None:
             try:
                 return file_hash(self.folder / name)
-            except OSError:
+            except (OSError, ValueError):
                 return None
 
         hashes = map_ahead(hash_of, self.names, _NUM_HASH_THREADS)
-        found = zip(self.names, hashes, strict=True)
-        return {name: digest for name, digest in found if digest is not None}
+        hashed = zip(self.names, hashes, strict=True)
+        return {name: digest for name, digest in hashed if digest is not None}
 
 
 @contextmanager

@@ -22,6 +22,7 @@ import hashlib
 import json
 import os
 import re
+import stat
 import time
 import uuid
 import zlib
@@ -269,18 +270,26 @@ def _remember(path: Path, stamp: str, digest: str) -> str:
 def _stamp(path: Path) -> str:
     if time.time_ns() - _changed_ns(path) < _RACY_SECONDS * 1e9:
         return ""
-    s = path.stat()
+    s = _status(path)
     return f"{s.st_size} {s.st_mtime_ns} {s.st_ctime_ns} {s.st_ino}"
 
 
 def _changed_ns(path: Path) -> int:
-    status = path.stat()
+    status = _status(path)
     return max(status.st_mtime_ns, status.st_ctime_ns)
+
+
+def _status(path: Path) -> os.stat_result:
+    """Return the status of a file; anything else is rejected, since a pipe would wait for ever."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(f"{path} is not a file; remove it, or put the file in its place.")
+    return status
 
 
 def _old_fingerprint(path: Path) -> str:
     """Return the size and the checksum of the middle 4 KiB."""
-    size = path.stat().st_size
+    size = _status(path).st_size
     with path.open("rb") as file:
         file.seek(max(0, size // 2 - 2048))
         return f"{size}-{zlib.crc32(file.read(4096)):08x}"

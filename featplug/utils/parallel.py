@@ -41,18 +41,18 @@ class Budget:
     """An amount that threads share, such as memory; who finds too little left waits."""
 
     def __init__(self) -> None:
-        self._used = 0.0
+        self._held: list[float] = []
         self._changed = Condition()
 
     @contextmanager
     def hold(self, amount: float, total: float) -> Iterator[None]:
         """Hold an amount while no more than ``total`` is held, or alone if it is more than that."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._used or self._used + amount <= total)
-            self._used += amount
+            self._changed.wait_for(lambda: not self._held or sum(self._held) + amount <= total)
+            self._held.append(amount)
         try:
             yield
         finally:
             with self._changed:
-                self._used -= amount
+                self._held.remove(amount)  # a sum that is added to and subtracted from never is 0
                 self._changed.notify_all()

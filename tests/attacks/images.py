@@ -1,4 +1,4 @@
-"""Damaged and crafted images in a folder of good ones, through extraction and all that lists.
+"""Damaged and crafted images in a folder of good ones, through extraction, ``sfm`` and all lists.
 
 A trial is one image. A fault is a good image whose features are not those of an undamaged folder, a
 bad one that is neither named nor decoded to its size, or an exception of another kind than the two
@@ -19,6 +19,7 @@ import tyro
 from PIL import Image
 from pillow_heif import register_heif_opener
 
+import pipelines.sfm  # imported before the first fork
 from featplug.io.image_files import IMAGE_FORMATS, IMAGE_SUFFIXES, read_image_header
 from featplug.io.images import list_images, read_image, read_image_size
 from featplug.methods import build_extractor, feature_conf
@@ -26,6 +27,7 @@ from tests.attacks.crafted_images import CRAFTED, no_file
 from tests.attacks.harness import Outcome, Tally, attempt, command, damage
 from tests.scenes.pictures import textured_image, write_textured_images
 
+IMPORTED = pipelines.sfm
 BATCH = 10  # as many reasons are printed
 NUM_GOOD = 4
 SUFFIXES = sorted(IMAGE_SUFFIXES)
@@ -132,6 +134,7 @@ def main(trials: int = 600, seed: int = 0) -> None:
         bases = write_bases(root / "bases")
         good = write_textured_images(root / "good", NUM_GOOD)
         extract = ("extract", "--conf", "sift", "--quiet", "--num-workers", "4", "--image-dir")
+        sfm = ("sfm", "--quiet", "--max-keypoints", "200", "--images")
         build_extractor(feature_conf("sift")["model"])  # imported before the first fork
         clean = attempt(command(*extract, root / "good", "--feature-path", root / "clean.h5"))
         if clean.exit_code:
@@ -161,7 +164,11 @@ def main(trials: int = 600, seed: int = 0) -> None:
             tally.add(label, outcome, fault)
             listed = attempt(lambda: read_headers(folder, names))  # noqa: B023
             tally.add(f"headers of {label}", listed, listed.message if listed.exit_code else None)
-            tally.trials += BATCH - 2
+            whole = attempt(command(*sfm, folder, "--outputs", root / "sfm"))
+            # The good images show different scenes, and so there may be no model.
+            tally.add(f"sfm of {label}", whole, None if whole.exit_code in (0, 2) else "exit code")
+            shutil.rmtree(root / "sfm", ignore_errors=True)
+            tally.trials += BATCH - 3
             shutil.rmtree(folder)
             features.unlink(missing_ok=True)
     tally.finish()

@@ -254,6 +254,15 @@ def test_what_0_1_recorded_of_a_photograph_counts_while_it_is_untouched(tmp_path
     assert current_fingerprint(path, recorded, now + 10**9) is None
 
 
+def test_a_pipe_is_rejected_before_it_is_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.jpg")
+    for read in (file_fingerprint, read_fingerprinted):
+        with pytest.raises(ValueError, match=r"a\.jpg is not a file"):
+            read(tmp_path / "a.jpg")
+    with pytest.raises(ValueError, match=r"a\.jpg is not a file"):
+        current_fingerprint(tmp_path / "a.jpg", "20-00000000", 0)
+
+
 def test_a_set_of_files_is_known_by_names_and_contents_but_not_by_its_place(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "other"):
         folder.mkdir(exist_ok=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from threading import Lock
+from threading import Lock, Thread
 
 import pytest
 
@@ -60,3 +60,19 @@ def test_a_budget_is_never_exceeded_but_by_one_alone() -> None:
     assert all(total <= 10 or number == 1 for total, number in most)
     assert max(number for _, number in most) > 1
     assert not held
+
+
+def test_a_budget_that_was_used_in_fractions_is_whole_again() -> None:
+    budget = Budget()
+    for number in range(1, 1000):
+        with budget.hold(0.1 * number, 1000), budget.hold(1 / number, 1000):
+            pass
+
+    def hold_all() -> None:
+        with budget.hold(12.0, 12.0):
+            pass
+
+    thread = Thread(target=hold_all, daemon=True)  # in a thread, as a failure would wait for ever
+    thread.start()
+    thread.join(30)
+    assert not thread.is_alive()
