@@ -20,6 +20,7 @@ from featplug.api import FeatureMatcher
 from featplug.base import Matcher
 from featplug.io.artifact import Provenance
 from featplug.io.hdf5_guard import UnusableDataError
+from featplug.io.image_files import described
 from featplug.io.match_store import MatchWriter
 from featplug.io.names import check_names_distinct, similar_name_hints
 from featplug.io.pair_lists import Pair, read_pairs, unique_pairs
@@ -140,17 +141,15 @@ def match_features(
             for name0, name1 in bar:
                 try:
                     data0, data1 = cache0.load(name0), cache1.load(name1)
-                    result = _match_pair(matcher, data0, data1, f"{name0!r} and {name1!r}")
+                    matches0, scores0 = _match_pair(matcher, (name0, name1), data0, data1)
+                    num1 = data1[matcher.required_keys[0]].shape[-1]
+                    writer.write(name0, name1, matches0, scores0, num1)
                 except _UnusableImageError as error:
                     failed[error.name] = str(error)
                     continue
-                except ValueError as error:
+                except (_UnmatchedPairError, UnusableDataError) as error:  # such as scores of NaN
                     failed[f"{name0} {name1}"] = str(error)
                     continue
-                matches0 = result["matches0"].cpu().numpy()
-                scores0 = result["matching_scores0"].cpu().numpy()
-                num1 = data1[matcher.required_keys[0]].shape[-1]
-                writer.write(name0, name1, matches0, scores0, num1)
                 num_matches += int((matches0 >= 0).sum())
                 num_matched += 1
             if failed and len(todo) == len(present) and not num_matched:
@@ -178,21 +177,30 @@ class _UnusableImageError(ValueError):
         self.name = name
 
 
+class _UnmatchedPairError(ValueError):
+    """A pair cannot be matched; the message begins with its names."""
+
+
 def _match_pair(
-    matcher: Matcher, data0: Mapping[str, Tensor], data1: Mapping[str, Tensor], pair: str
-) -> dict[str, Tensor]:
-    """Match a pair; raise ValueError, with a sentence that begins with the pair, if it fails."""
+    matcher: Matcher, pair: Pair, data0: Mapping[str, Tensor], data1: Mapping[str, Tensor]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the matches of a pair and their scores.
+
+    Raises:
+        _UnmatchedPairError: the pair cannot be matched.
+    """
+    names = f"{pair[0]!r} and {pair[1]!r}"
     lengths = [len(data["descriptors"]) for data in (data0, data1) if "descriptors" in data]
     if len(set(lengths)) > 1 and all(data["descriptors"].numel() for data in (data0, data1)):
-        raise ValueError(
-            f"{pair} have descriptors of {lengths[0]} and {lengths[1]} dimensions; extract both "
+        raise _UnmatchedPairError(
+            f"{names} have descriptors of {lengths[0]} and {lengths[1]} dimensions; extract both "
             "with one feature."
         )
     try:
-        return matcher.match_pair(data0, data1)
-    except (ValueError, RuntimeError) as error:  # the latter is torch's, as out of memory
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{pair} cannot be matched: {reason}") from error
+        result = matcher.match_pair(data0, data1)
+        return result["matches0"].cpu().numpy(), result["matching_scores0"].cpu().numpy()
+    except Exception as error:  # whatever a pair makes a method raise, the others are matched
+        raise _UnmatchedPairError(f"{names} cannot be matched: {described(error)}") from error
 
 
 def _feature_file(features: Path | str, export_dir: Path | None) -> Path:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import random
 import re
 import unicodedata
+from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from torch import Tensor
 
+from featplug.api import FeatureMatcher
 from featplug.io import match_store
 from featplug.io.artifact import Provenance
 from featplug.io.match_store import MatchReader
@@ -285,6 +288,32 @@ def test_a_pair_of_two_features_is_skipped(features: Path, tmp_path: Path) -> No
     assert summary.num_matched == 1
     assert set(summary.skipped) == {f"{NAMES[0]} {NAMES[1]}", f"{NAMES[1]} {NAMES[2]}"}
     assert "128 and 64 dimensions; extract" in summary.skipped[f"{NAMES[0]} {NAMES[1]}"]
+
+
+@pytest.mark.parametrize("failure", ["an exception", "scores of NaN"])
+def test_a_pair_that_a_matcher_fails_for_is_skipped(
+    features: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: str
+) -> None:
+    matcher = FeatureMatcher("NN-ratio")
+    original, calls = matcher.matcher.match, []
+
+    def fail_at_first(*data: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        calls.append(data)
+        result = original(*data)
+        if len(calls) > 1:
+            return result
+        if failure == "an exception":
+            raise IndexError("index 7 is out of bounds")
+        return result | {"matching_scores0": result["matching_scores0"] * float("nan")}
+
+    monkeypatch.setattr(matcher.matcher, "match", fail_at_first)
+    write_pairs(tmp_path / "pairs.txt", combinations(NAMES[:3], 2))
+    summary = match_features(matcher, tmp_path / "pairs.txt", features, tmp_path)
+    assert summary.num_matched == 2
+    ((pair, reason),) = summary.skipped.items()
+    assert all(name in reason for name in pair.split())
+    again = match_features("NN-ratio", tmp_path / "pairs.txt", features, tmp_path)
+    assert (again.num_matched, again.num_present, again.skipped) == (1, 2, {})
 
 
 def test_matches_of_other_features_or_another_matcher_are_not_mixed(
