@@ -114,8 +114,8 @@ def output_folder(
 ) -> Iterator[Path]:
     """Lock an output folder for a run, and return its working folder; see :func:`run_folder`.
 
-    The images are recorded in the folder, which may have a run of the same images before, also if
-    some were added or changed, or their folder was moved.
+    The images are recorded in the folder, which may have an earlier run of them, also if some were
+    added, removed or changed. If their folder was moved, most must be the same.
 
     Raises:
         ValueError: the folder is in use, or has a run of other images or of another command.
@@ -131,12 +131,18 @@ def output_folder(
 def _images_of_run(folder: Path, pipeline: str, data: _RecordedData) -> dict[str, str]:
     """Return the hashes of the images of earlier runs; raise ValueError if they are others."""
     reject_other_command(folder, pipeline)
-    found = _read(folder / RECORD) or _read(folder / "results.json")
-    known = found.get("data", {})
+    record = _read(folder / RECORD) or _read(folder / "results.json")
+    known = record.get("data", {})
     place, hashes = known.get("images") or known.get("dataset"), known.get("hashes", {})
-    common = hashes.keys() & data["hashes"].keys()
-    is_moved = common and all(hashes[name] == data["hashes"][name] for name in common)
-    if place not in (None, data["images"]) and not is_moved:
+    num_equal = len(hashes.items() & data["hashes"].items())
+    num_comparable = min(len(hashes), len(data["hashes"]))
+    if place == data["images"]:
+        if num_comparable and not num_equal:
+            raise ValueError(
+                f"{folder} holds a run of images of {place} that are no longer there; choose "
+                "another folder by --outputs."
+            )
+    elif place is not None and num_equal <= num_comparable / 2:
         raise ValueError(
             f"{folder} holds a run of the images of {place}, not of {data['images']}; choose "
             "another folder by --outputs."
