@@ -14,6 +14,7 @@ import pycolmap
 from featplug.cli.command_line import leave_config
 from featplug.cli.config_file import CONFIG
 from featplug.io.folder_lock import locked_folder
+from featplug.io.image_files import described
 from featplug.io.images import read_image
 from featplug.io.match_store import MatchReader
 from featplug.io.pair_lists import Pair, read_pairs, write_pairs
@@ -305,8 +306,8 @@ def _draw(
                 shrink(read_image(image_dir / name), xy)
                 for name, xy in zip(names, points, strict=True)
             )
-        except (OSError, ValueError) as error:
-            failed[entry.query] = str(error)
+        except Exception as error:  # no picture is worth the poses
+            failed[entry.query] = described(error)
         else:
             pictures.append(MatchedPair(title, image0, image1, xy0, xy1))
     estimated = {
@@ -316,8 +317,9 @@ def _draw(
     try:
         ground, places = reference.cameras(log.poses)
         draw_localization(path, ground, places, estimated, task.truth, pictures)
-    except (OSError, ValueError) as error:
-        failed[path.name] = str(error)
+    except Exception as error:
+        failed[path.name] = described(error)
+        path.unlink(missing_ok=True)
     return failed
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import pipelines.localize
 import pipelines.run
 from featplug.io.pair_lists import read_pairs, write_pairs
 from featplug.stages.retrieve import RetrievalSummary
@@ -114,6 +115,19 @@ class LocalizationContract:
             assert f"not drawn: {name}: " in summary(results, copied)
         assert json.loads((copied.output_dir / "results.json").read_text()) == results
         assert (copied.output_dir / "localization.png").stat().st_size > 1000
+
+    def test_a_picture_that_cannot_be_made_costs_no_pose(
+        self, options: LocalizeOptions, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(path: Path, *_: object) -> None:
+            path.write_bytes(b"half a picture")
+            raise np.linalg.LinAlgError("SVD did not converge")
+
+        monkeypatch.setattr(pipelines.localize, "draw_localization", fail)
+        results = localize(options)
+        assert "SVD" in results["data"]["not_drawn"]["localization.png"]
+        assert (options.output_dir / "submission.txt").exists()
+        assert not (options.output_dir / "localization.png").exists()
 
     def test_why_retrieval_left_an_image_out_is_reported(
         self, options: LocalizeOptions, monkeypatch: pytest.MonkeyPatch
