@@ -5,26 +5,29 @@ a file that cannot be opened or lists garbage (every flush has such instants). H
 last commit go straight to the file, where nothing refers to them yet, and changes of older bytes
 are held back. A commit, which is HDF5's flush, first writes the changes to a journal next to the
 file, then makes them, then removes the journal. The next run carries out a complete journal and
-discards an incomplete one: at any instant the file is in the state of one commit or the next.
+discards an incomplete one: at any instant the file is in the state of one commit or the next. The
+journal also has the old bytes, so that one of another file, which was deleted or has been replaced
+by a copy since, is recognized and discarded.
 
 This guards against the death of the process, not of the power supply.
 """
 
-import errno
 import io
 import os
 import struct
 import zlib
 from pathlib import Path
 
-import portalocker
+from featplug.io.locks import open_locked
 
-_MAGIC = b"featplug-journal-1"
+_MAGIC = b"featplug-journal-2"
 _HEADER = struct.Struct("<QQI")  # the file's size before and after, number of changes
-_CHANGE = struct.Struct("<QI")  # offset, number of bytes
+_CHANGE = struct.Struct("<QI")  # offset, number of bytes; the old and the new bytes follow
 _BLOCK = 4096
 _BINARY = getattr(os, "O_BINARY", 0)
 """Flag that keeps Windows from changing line ends."""
+_Change = tuple[int, bytes, bytes]
+"""Offset, old and new bytes of a change."""
 
 
 def journal_path(path: Path) -> Path:
@@ -45,7 +48,7 @@ def recover(path: Path) -> None:
 class JournaledFile(io.RawIOBase):
     """A file open for reading and writing, locked against other writers and HDF5 readers.
 
-    As HDF5 does, it goes without locks where ``HDF5_USE_FILE_LOCKING`` is ``FALSE``.
+    See :func:`featplug.io.locks.open_locked`.
 
     Raises:
         BlockingIOError: another process has it open.
@@ -55,10 +58,8 @@ class JournaledFile(io.RawIOBase):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self._path = Path(path)
-        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | _BINARY, 0o666)
+        self._fd = open_locked(self._path)
         try:
-            if os.environ.get("HDF5_USE_FILE_LOCKING", "").upper() not in ("FALSE", "0"):
-                _lock(self._fd)
             self._recover()
         except BaseException:
             os.close(self._fd)
@@ -114,14 +115,12 @@ class JournaledFile(io.RawIOBase):
     def write(self, data: memoryview) -> int:  # type: ignore[override]
         """Write new bytes to the file, and hold changes of committed ones back.
 
-        After :meth:`close` nothing is written: HDF5 tries it as it discards a file that it could
-        not close.
+        After :meth:`close` nothing is written, as the descriptor may be that of another file: HDF5
+        tries it as it discards a file that it could not close.
         """
         view = memoryview(data).cast("B")
-        if self.closed:
-            return len(view)
         position, num = self._position, len(view)
-        if self.closed:  # by a stop within a flush; the descriptor may be that of another file
+        if self.closed:
             return num
         old = max(0, min(num, self._committed - position))
         for block, start, stop in self._blocks(position, old):
@@ -173,14 +172,15 @@ class JournaledFile(io.RawIOBase):
         return blocks
 
     def _commit(self) -> None:
-        changes = []
+        changes: list[_Change] = []
         for block, held in sorted(self._held_back.items()):
             # Blocks that reach beyond the committed bytes hold only the part that is older.
-            num = min(_BLOCK, self._committed - block * _BLOCK, self._size - block * _BLOCK)
+            at = block * _BLOCK
+            num = min(_BLOCK, self._committed - at, self._size - at)
             if num > 0:
-                changes.append((block * _BLOCK, bytes(held[:num])))
-        body = _HEADER.pack(self._committed, self._size, len(changes))
-        body += b"".join(_CHANGE.pack(at, len(data)) + data for at, data in changes)
+                changes.append((at, _pread(self._fd, num, at), bytes(held[:num])))
+        body = _HEADER.pack(os.fstat(self._fd).st_size, self._size, len(changes))
+        body += b"".join(_CHANGE.pack(at, len(new)) + old + new for at, old, new in changes)
         journal = journal_path(self._path)
         fd = os.open(journal, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _BINARY)
         try:
@@ -191,9 +191,9 @@ class JournaledFile(io.RawIOBase):
         journal.unlink()
         self._held_back.clear()
 
-    def _carry_out(self, size: int, changes: list[tuple[int, bytes]]) -> None:
-        for offset, data in changes:
-            _pwrite(self._fd, data, offset)
+    def _carry_out(self, size: int, changes: list[_Change]) -> None:
+        for offset, _, new in changes:
+            _pwrite(self._fd, new, offset)
         os.ftruncate(self._fd, size)
 
     def _recover(self) -> None:
@@ -203,36 +203,26 @@ class JournaledFile(io.RawIOBase):
         except FileNotFoundError:
             return
         body = content[len(_MAGIC) : -4]
-        complete = content.startswith(_MAGIC) and content[-4:] == struct.pack(
-            "<I", zlib.crc32(body)
-        )
-        old_size, size, count = _HEADER.unpack_from(body) if complete else (0, 0, 0)
-        # A shorter file is another one: somebody deleted the file and left its journal.
-        if complete and os.fstat(self._fd).st_size >= old_size:
+        checksum = struct.pack("<I", zlib.crc32(body))
+        if content.startswith(_MAGIC) and content[-4:] == checksum:
+            old_size, size, count = _HEADER.unpack_from(body)
             at, changes = _HEADER.size, []
             for _ in range(count):
                 offset, num = _CHANGE.unpack_from(body, at)
                 at += _CHANGE.size
-                changes.append((offset, body[at : at + num]))
-                at += num
-            self._carry_out(size, changes)
+                changes.append((offset, body[at : at + num], body[at + num : at + 2 * num]))
+                at += 2 * num
+            if os.fstat(self._fd).st_size in (old_size, size) and all(map(self._is_own, changes)):
+                self._carry_out(size, changes)
         journal.unlink()
 
-
-def _lock(fd: int) -> None:
-    """Lock a file for this process alone, with the lock that HDF5 takes, too.
-
-    Raises:
-        BlockingIOError: another process has locked it.
-        OSError: its file system has no locks.
-    """
-    try:
-        portalocker.lock(fd, portalocker.LOCK_EX | portalocker.LOCK_NB)
-    except portalocker.AlreadyLocked as error:
-        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from error
-    except portalocker.LockException as error:
-        cause = error.args[0] if error.args else None
-        raise (cause if isinstance(cause, OSError) else OSError(errno.ENOLCK, str(error))) from None
+    def _is_own(self, change: _Change) -> bool:
+        """Return whether the file has the old bytes, the new ones, or new ones before old ones."""
+        offset, old, new = change
+        current = _pread(self._fd, len(new), offset)
+        equal = (a == b for a, b in zip(current, new, strict=False))
+        num_new = next((i for i, is_equal in enumerate(equal) if not is_equal), len(current))
+        return current == new[:num_new] + old[num_new:]
 
 
 def _pread(fd: int, num: int, offset: int) -> bytes:

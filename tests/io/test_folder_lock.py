@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import portalocker
@@ -101,3 +102,12 @@ def test_disks_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nu
     monkeypatch.setenv("HDF5_USE_FILE_LOCKING", "FALSE")
     with locked_folder(tmp_path):
         assert not (tmp_path / LOCK).exists()
+
+
+def test_two_threads_do_not_share_a_folder(tmp_path: Path) -> None:
+    """They would write over each other's results, as two processes would."""
+    with locked_folder(tmp_path), ThreadPoolExecutor(1) as pool:
+        other = pool.submit(lambda: locked_folder(tmp_path).__enter__())
+        with pytest.raises(ValueError, match=f"{tmp_path} is in use .*another folder"):
+            other.result()
+        assert (tmp_path / LOCK).exists()

@@ -9,6 +9,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import portalocker
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -134,19 +135,50 @@ def test_a_broken_journal_is_thrown_away(tmp_path: Path) -> None:
     assert not journal_path(path).exists()
 
 
-def test_a_journal_of_a_deleted_file_is_not_carried_out_on_its_successor(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("is_carried_out", [False, True])
+@pytest.mark.parametrize("other", [b"new", b"c" * 5000, b"c" * 9000, b"a" * 9000, b"a" * 5000])
+def test_a_journal_is_not_carried_out_on_another_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: bytes, is_carried_out: bool
 ) -> None:
+    """Neither on one made after the file was deleted, nor on one copied over it."""
     path = tmp_path / "x"
     path.write_bytes(b"a" * 5000)
     with JournaledFile(path) as file, monkeypatch.context() as patch:
         file.write(b"b" * 100)
+        file.seek(5000)
+        file.write(b"b" * 100)
         patch.setattr(Path, "unlink", lambda self: None)  # killed before the journal is removed
+        if not is_carried_out:
+            patch.setattr(JournaledFile, "_carry_out", lambda *_: None)
         file.flush()
-    path.unlink()
-    path.write_bytes(b"new")
+    assert journal_path(path).exists()
+    half_made = path.read_bytes()
+    path.write_bytes(other)
     recover(path)
-    assert path.read_bytes() == b"new"
+    assert path.read_bytes() == other
+    assert not journal_path(path).exists()
+    assert half_made[:100] == (b"b" if is_carried_out else b"a") * 100
+
+
+def test_a_file_that_is_replaced_before_it_is_locked_is_opened_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.h5"
+    path.write_bytes(b"old")
+    (tmp_path / "new").write_bytes(b"the new one")
+    lock = portalocker.lock
+
+    def replace_and_lock(*args: Any) -> None:
+        if (tmp_path / "new").exists():
+            (tmp_path / "new").replace(path)
+        lock(*args)
+
+    monkeypatch.setattr(portalocker, "lock", replace_and_lock)
+    with JournaledFile(path) as file:
+        assert file.read() == b"the new one"
+        file.write(b", longer")
+        file.flush()
+    assert path.read_bytes() == b"the new one, longer"
 
 
 def test_it_needs_nothing_that_only_posix_has(
