@@ -11,7 +11,8 @@ have checksums, which are verified when they are read.
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,6 +21,7 @@ import numpy as np
 
 from featplug.io.artifact import Provenance, current_fingerprint, file_hash
 from featplug.io.checksums import Checksums, attribute_key
+from featplug.io.files import flush, part_path, replace
 from featplug.io.hdf5_arrays import (
     has_numbers,
     read_array,
@@ -31,7 +33,7 @@ from featplug.io.hdf5_arrays import (
 from featplug.io.hdf5_guard import ArrayForGroupError, UnusableDataError, damaged, guarded, opening
 from featplug.io.hdf5_links import check_links, has_link, leaf_groups
 from featplug.io.journal import JournaledFile, journal_path, recover
-from featplug.utils.deferred_signals import deferred_signals
+from featplug.utils.interrupts import delayed_interrupts
 
 FINGERPRINT = "image_fingerprint"
 """Attribute of an image's group: fingerprint of the photograph that it was made from."""
@@ -55,32 +57,39 @@ class OtherContentsError(ValueError):
 
 
 def _open_for_writing(path: Path, provenance: Provenance) -> tuple[h5py.File, JournaledFile]:
-    with deferred_signals(), opening(path):
-        if path.exists() and path.stat().st_size == 0:
-            path.unlink()
+    with delayed_interrupts(also_second=True), opening(path):
+        empty = _empty_file(provenance)
         if not path.exists():
-            _create(path, provenance)
+            _create(path, empty)
         journaled = JournaledFile(path)
         try:
+            if not journaled.size:  # left by another program, or made on a disk without links
+                journaled.write(empty)
+                journaled.flush()
             return h5py.File(journaled, "r+"), journaled
         except BaseException:
             journaled.close()
             raise
 
 
-def _create(path: Path, provenance: Provenance) -> None:
-    """Make a file that holds nothing but what made it; it appears only when it is whole."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with h5py.File(part, "w") as file:
+def _empty_file(provenance: Provenance) -> memoryview:
+    """Return a file that holds nothing but what made it."""
+    content = BytesIO()
+    with h5py.File(content, "w") as file:
         file.attrs[_ATTRIBUTE] = stored_attribute(provenance.to_json())
         file.attrs[_NUM_GROUPS] = 0
+    return content.getbuffer()
+
+
+def _create(path: Path, content: memoryview) -> None:
+    """Make a file that appears only when it is whole, unless another process makes one."""
+    part = part_path(path)
     try:
-        os.link(part, path)  # fails, as a rename would not, where another process was faster
-    except FileExistsError:
-        pass
-    except OSError:  # some file systems have no links
-        part.rename(path)
-    part.unlink(missing_ok=True)
+        part.write_bytes(content)
+        with suppress(OSError):  # another process was faster, or the file system has no links
+            os.link(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def replacement_path(path: Path) -> Path:
@@ -109,7 +118,7 @@ def lock_replaceable(path: Path, kind: str) -> JournaledFile:
     with opening(path):
         locked = JournaledFile(path)
     try:
-        with deferred_signals(), opening(path), h5py.File(locked, "r") as file:
+        with delayed_interrupts(also_second=True), opening(path), h5py.File(locked, "r") as file:
             found = _provenance(path, file)
     except UnusableDataError:
         found = None  # damaged or left locked: one more reason to make it again
@@ -268,7 +277,7 @@ class H5Writer(_H5File):
             written_ns = _written_ns(self.written)
             file, journaled = _open_for_writing(self.written, provenance)
             self._locked.append(journaled)
-            with deferred_signals():
+            with delayed_interrupts(also_second=True):
                 self._read_attributes(path, file, provenance, written_ns)
         except BaseException:
             self._unlock()
@@ -321,9 +330,11 @@ class H5Writer(_H5File):
         try:
             self._close()
             if exception[0] is None and self.written != self.path:
-                if os.name == "nt":  # where a file in use cannot be replaced
-                    self._unlock()
-                self.written.replace(self.path)
+                with self.explaining_failures():
+                    flush(self.written)
+                    if os.name == "nt":  # where a file in use cannot be replaced
+                        self._unlock()
+                    replace(self.written, self.path)
         finally:
             self._unlock()
 
@@ -339,7 +350,7 @@ class H5Writer(_H5File):
     @contextmanager
     def reading(self, what: str = "") -> Iterator[None]:
         """Guard a block that reads; HDF5 reads through Python here, too."""
-        with deferred_signals(), guarded(self.written, what):
+        with delayed_interrupts(also_second=True), guarded(self.written, what):
             yield
 
     @contextmanager
@@ -348,7 +359,7 @@ class H5Writer(_H5File):
 
         Ctrl-C and SIGTERM wait until the block ends.
         """
-        with deferred_signals():
+        with delayed_interrupts(also_second=True):
             try:
                 yield
             except UnusableDataError:

@@ -2,11 +2,16 @@
 
 import errno
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from featplug.io.files import is_disk_error, not_written
+from featplug.io.locks import locking_error
+
+_DISK_FAILURES = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOMEM)
+"""Error numbers of reads that say nothing about the file."""
 
 
 class UnusableDataError(ValueError):
@@ -27,13 +32,32 @@ def guarded(path: Path, what: str = "") -> Iterator[None]:
 
     Raises:
         UnusableDataError: the block raised an exception.
+        ValueError: the disk fails, or the memory is full; the data may be good.
     """
     try:
         yield
-    except UnusableDataError:
+    except (UnusableDataError, NameError):  # the latter is a mistake of ours
         raise
     except Exception as error:  # h5py's have no common base
-        raise damaged(path, what, error) from error
+        raise _unreadable(path, error) or damaged(path, what, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> ValueError | None:
+    """Return the error of a disk or a memory that fails, or None where the data are to blame."""
+    if isinstance(error, MemoryError):
+        return ValueError(f"The memory is too small to read {path}; close other programs.")
+    number = getattr(error, "errno", None) or _listed_errno(str(error))
+    if number in _DISK_FAILURES:
+        return ValueError(
+            f"Cannot read {path} ({os.strerror(number)}): see to its disk, and run again."
+        )
+    return None
+
+
+def _listed_errno(text: str) -> int:
+    """Return the error number in a message of HDF5, 0 if there is none."""
+    listed = re.search(r"\berrno = (\d+)", text)
+    return int(listed[1]) if listed else 0
 
 
 def damaged(path: Path, what: str, error: Exception | str) -> UnusableDataError:
@@ -62,12 +86,12 @@ def opening(path: Path) -> Iterator[None]:
         raise ValueError(f"{path} is not a file but a pipe or a device; use another name.")
     try:
         yield
-    except UnusableDataError:
+    except (UnusableDataError, NameError):
         raise
     except OSError as error:
         raise _explained(path, error) from error
     except Exception as error:
-        raise damaged(path, "", error) from error
+        raise _unreadable(path, error) or damaged(path, "", error) from error
 
 
 def _explained(path: Path, error: OSError) -> OSError | ValueError:
@@ -75,13 +99,11 @@ def _explained(path: Path, error: OSError) -> OSError | ValueError:
     if isinstance(error, FileNotFoundError):
         return FileNotFoundError(f"There is no file {path}.")
     text = str(error).replace(str(path), "")
-    if isinstance(error, BlockingIOError) or "unable to lock file" in text:
-        return ValueError(f"{path} is in use by another process; wait for it, or use another file.")
-    if error.errno in (errno.ENOLCK, errno.ENOTSUP):
-        return ValueError(
-            f"The disk of {path} has no file locks; set HDF5_USE_FILE_LOCKING=FALSE, and see to "
-            "it yourself that only one process writes the file."
-        )
+    unlocked = locking_error(error, path, "file")
+    if unlocked is None and "unable to lock file" in text:
+        unlocked = locking_error(BlockingIOError(), path, "file")
+    if unlocked is not None:
+        return unlocked
     if "clear file consistency flags" in text:
         return UnusableDataError(
             f"{path} was left locked by a program that was killed; "
@@ -91,6 +113,8 @@ def _explained(path: Path, error: OSError) -> OSError | ValueError:
         return UnusableDataError(f"{path} is not an HDF5 file.")
     if is_disk_error(error):
         return not_written(path, os.strerror(error.errno or 0))
+    if (unreadable := _unreadable(path, error)) is not None:
+        return unreadable
     if error.errno is not None:
         return ValueError(f"Cannot open {path}: {os.strerror(error.errno)}.")
     return damaged(path, "", text)

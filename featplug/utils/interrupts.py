@@ -79,8 +79,11 @@ def reinstall() -> None:
 
 
 @contextmanager
-def delayed_interrupts() -> Iterator[None]:
-    """Delay Ctrl-C and the like until the block ends; a second one is not delayed."""
+def delayed_interrupts(also_second: bool = False) -> Iterator[None]:
+    """Delay Ctrl-C and the like until the block ends; a second one only if ``also_second``.
+
+    A signal without a handler in Python ends the process as ever.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -91,7 +94,8 @@ def delayed_interrupts() -> Iterator[None]:
     def hold(number: int, _: FrameType | None) -> None:
         _noticed.set()
         received.append(number)
-        _install(handlers)
+        if not also_second:
+            _install(handlers)
 
     _install(dict.fromkeys(handlers, hold))
     try:
@@ -116,8 +120,12 @@ def _send_again(unraisable: "sys.UnraisableHookArgs") -> None:
         return
 
     def send() -> None:
-        if signal.getsignal(error.number) is not signal.SIG_DFL:
-            os.kill(os.getpid(), error.number)
+        if signal.getsignal(error.number) is signal.SIG_DFL:
+            return
+        if hasattr(signal, "pthread_kill"):  # wakes the main thread
+            signal.pthread_kill(threading.main_thread().ident or 0, error.number)
+        else:  # Windows, where os.kill ends the process at once
+            signal.raise_signal(error.number)
 
     threading.Timer(_PAUSE_SECONDS, send).start()
 

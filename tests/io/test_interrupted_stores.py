@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from collections.abc import Callable
@@ -17,7 +18,6 @@ from featplug.io.h5file import OtherContentsError, replacement_path
 from featplug.io.journal import JournaledFile
 from featplug.io.match_store import MatchReader, MatchWriter
 from featplug.io.store import FeatureReader, FeatureWriter
-from featplug.utils.deferred_signals import deferred_signals
 from tests.io.test_store import FEATURES, MATCHES, some_features, write_features
 
 OTHER = Provenance("features", {"model": {"name": "d2net"}})
@@ -134,30 +134,55 @@ def test_ctrl_c_within_a_write_is_a_stop_and_not_a_failed_write(
             assert len(reader.read("a.jpg", other)[0]) == 3
 
 
-def test_a_signal_waits_only_for_handlers_in_python() -> None:
-    class Stopped(BaseException):
-        pass
+def test_a_new_file_is_on_the_disk_before_it_takes_the_old_ones_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "feats.h5"
+    write_features(path, ["a.jpg"])
+    new = replacement_path(path)
+    synced = []
 
-    def stop(*_: object) -> None:
-        raise Stopped
+    def fsync(descriptor: int) -> None:
+        if new.exists() and os.path.samestat(os.fstat(descriptor), new.stat()):
+            synced.append(names(path))
 
-    def stop_within_a_block(reached: list[str]) -> None:
-        with deferred_signals():
-            signal.raise_signal(signal.SIGTERM)
-            reached.append("the end")
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setenv(
+        "HDF5_USE_FILE_LOCKING", "FALSE"
+    )  # to look into the old one, which is locked
+    overwrite(path, "b.jpg", fail=False)
+    assert synced == [["a.jpg"]]
+    assert names(path) == ["b.jpg"]
 
-    reached: list[str] = []
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        with pytest.raises(Stopped):
-            stop_within_a_block(reached)
-        assert reached == ["the end"]
-        assert signal.getsignal(signal.SIGTERM) is stop
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        with deferred_signals():
-            assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    finally:
-        signal.signal(signal.SIGTERM, before)
+
+def test_a_file_is_made_on_a_disk_without_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def link(*_: Path) -> None:
+        raise OSError(errno.ENOTSUP, "no links")
+
+    monkeypatch.setattr(os, "link", link)
+    path = tmp_path / "feats.h5"
+    write_features(path, ["a.jpg"])
+    assert names(path) == ["a.jpg"]
+    assert [p.name for p in tmp_path.iterdir()] == ["feats.h5"]
+
+
+def test_a_file_that_another_process_makes_meanwhile_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "feats.h5"
+
+    def be_late(*paths: Path) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "link", link)
+            write_features(path, ["a.jpg"])
+        link(*paths)
+
+    link = os.link
+    monkeypatch.setattr(os, "link", be_late)
+    write_features(path, ["b.jpg"])
+    assert names(path) == ["a.jpg", "b.jpg"]
 
 
 def test_a_flush_holds_a_bounded_number_of_pairs(
