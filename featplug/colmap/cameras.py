@@ -149,10 +149,10 @@ def _check_principal_point(
 
 
 def _sharing(camera: CameraOptions, names: Iterable[str]) -> list[list[str]]:
-    """Return the images that share a camera, or its given parameters, by an option."""
+    """Return the images that share a camera by an option."""
     groups: dict[object, list[str]] = {}
     for name in sorted(names):
-        key = "all" if camera.params is not None else _sharing_key(camera, name)
+        key = _sharing_key(camera, name)
         if key is not None:
             groups.setdefault(key, []).append(name)
     return list(groups.values())
@@ -176,10 +176,7 @@ def _check_one_size(
     if len(first) > 1:
         shown = [f"{name!r} has {w}×{h}" for (w, h), name in list(first.items())[:_SHOWN_SIZES]]
         more = f" and {len(first) - _SHOWN_SIZES} more sizes" * (len(first) > _SHOWN_SIZES)
-        option, remedy = f"Camera mode {camera.mode}", "use the mode auto"
-        if camera.params is not None:
-            option, remedy = f"Camera params {camera.params!r}", "leave them out"
         raise ValueError(
-            f"{option}: images of different sizes would share a camera, {', '.join(shown)}{more}; "
-            f"{remedy}, or use the images of one size alone."
+            f"Camera mode {camera.mode}: images of different sizes would share a camera, "
+            f"{', '.join(shown)}{more}; use the mode auto, or the images of one size alone."
         )
