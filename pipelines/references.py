@@ -142,6 +142,7 @@ class TriangulatedModel(Reference):
                 matches,
                 working / MODEL,
                 seed=self.options.seed,
+                max_megapixels=self.options.extraction.max_megapixels,
                 earlier=outputs / MODEL,
             )
             if self.sfm.model_dir.parent != working / MODEL:

@@ -236,6 +236,7 @@ def _make_model(
         mapper=options.mapper,
         refine_intrinsics=options.camera.params is None,
         seed=options.seed,
+        max_megapixels=options.extraction.max_megapixels,
     )
     try:
         with recorder.stage("verify"):

@@ -11,10 +11,12 @@ from typing import NamedTuple
 import numpy as np
 import pycolmap
 
-from featplug.io.images import read_image
+from featplug.io.images import MAX_MEGAPIXELS, read_image
 from featplug.utils.parallel import map_ahead
 
 _NUM_THREADS = 4
+_MAX_SIDE = 4096
+"""Longest side in pixels of JPEGs above the limit."""
 _logger = logging.getLogger(__name__)
 
 
@@ -26,12 +28,21 @@ class _Observed(NamedTuple):
     """Keypoints N×2 in COLMAP's pixels."""
     points: np.ndarray
     """Index of the point of each one."""
+    image_size: tuple[int, int]
 
 
-def colour_points(model: pycolmap.Reconstruction, image_dir: Path) -> None:
-    """Give each point of a model the mean colour of its observations; black where none is known.
+def colour_points(
+    model: pycolmap.Reconstruction, image_dir: Path, max_megapixels: float = MAX_MEGAPIXELS
+) -> None:
+    """Give each point of a model the mean colour of its observations.
 
-    Images that cannot be read are passed over, with a warning.
+    Points of which no observation has a colour keep theirs. Images that cannot be read are passed
+    over, with a warning.
+
+    Args:
+        model: the model.
+        image_dir: folder of its images.
+        max_megapixels: limit of decoding; JPEGs above it are reduced.
     """
     ids = np.sort(np.fromiter(model.points3D, np.uint64, model.num_points3D()))
     sums, counts = np.zeros((len(ids), 3)), np.zeros(len(ids))
@@ -39,9 +50,15 @@ def colour_points(model: pycolmap.Reconstruction, image_dir: Path) -> None:
 
     def sample(observed: _Observed) -> tuple[_Observed, np.ndarray | None]:
         try:
-            return observed, _bilinear(read_image(Path(image_dir) / observed.name), observed.xy)
+            pixels = read_image(
+                Path(image_dir) / observed.name,
+                max_megapixels=max_megapixels,
+                resize_max=_MAX_SIDE,
+            )
         except (OSError, ValueError):
             return observed, None
+        scale = np.divide(pixels.shape[1::-1], observed.image_size)
+        return observed, _bilinear(pixels, observed.xy * scale)
 
     for observed, colours in map_ahead(sample, _observations(model, ids), _NUM_THREADS):
         if colours is None:
@@ -51,8 +68,8 @@ def colour_points(model: pycolmap.Reconstruction, image_dir: Path) -> None:
         np.add.at(sums, observed.points[inside], colours[inside])
         np.add.at(counts, observed.points[inside], 1)
     colours = np.floor(sums / np.maximum(counts, 1)[:, None] + 0.5).astype(np.uint8)
-    for point_id, colour in zip(ids.tolist(), colours, strict=True):
-        model.points3D[point_id].color = colour
+    for i in np.flatnonzero(counts):
+        model.points3D[int(ids[i])].color = colours[i]
     if unread:
         _logger.warning(
             "%d images in %s could not be read for the points' colours, the first is %s.",
@@ -66,7 +83,9 @@ def _observations(model: pycolmap.Reconstruction, ids: np.ndarray) -> Iterator[_
         seen = image.get_observation_points2D()
         points = np.fromiter((point.point3D_id for point in seen), np.uint64, len(seen))
         xy = np.array([point.xy for point in seen]).reshape(-1, 2)
-        yield _Observed(image.name, xy, np.searchsorted(ids, points))
+        camera = model.cameras[image.camera_id]
+        size = camera.width, camera.height
+        yield _Observed(image.name, xy, np.searchsorted(ids, points), size)
 
 
 def _bilinear(pixels: np.ndarray, xy: np.ndarray) -> np.ndarray:

@@ -12,11 +12,9 @@ from pathlib import Path
 import numpy as np
 import pycolmap
 
-from featplug.colmap.colours import colour_points
 from featplug.colmap.database import image_ids
 from featplug.colmap.database_rows import check_rows, open_database, remove_database
 from featplug.colmap.mapping import colmap_error
-from featplug.colmap.model_files import write_model
 from featplug.io.pair_lists import Pair
 from featplug.io.store import FeatureReader
 from featplug.metrics.epipolar import line_distances
@@ -199,12 +197,15 @@ def triangulate(
     Args:
         database_path: with two-view geometries.
         model: the poses, with the database's numbers.
-        image_dir: folder of the images, for the points' colours.
-        output_dir: gets the model.
+        image_dir: folder of the images.
+        output_dir: gets COLMAP's model.
         check: result of :func:`check_matches`, for messages.
         seed: seed of RANSAC.
         two_view_tracks: also triangulate points that two images see. COLMAP and hloc leave them
             out, since only two rays support them; here the poses, too, support the match.
+
+    Returns:
+        The model, whose points have no colours yet.
 
     Raises:
         ValueError: no point could be triangulated, or the disk is full.
@@ -232,6 +233,4 @@ def triangulate(
             "known poses: none is seen with enough parallax, or by enough images; match more "
             "pairs, or more keypoints."
         )
-    colour_points(triangulated, image_dir)
-    write_model(triangulated, output_dir)
     return triangulated

@@ -13,6 +13,7 @@ from featplug.colmap.colours import colour_points
 from featplug.colmap.database_rows import sqlite_reason
 from featplug.colmap.model_files import write_model
 from featplug.io.files import not_written
+from featplug.io.images import MAX_MEGAPIXELS
 
 _GLOG_FATAL = 3
 _logger = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ def incremental_mapping(
     output_dir: Path,
     seed: int,
     refine_intrinsics: bool = True,
+    max_megapixels: float = MAX_MEGAPIXELS,
     on_images: Callable[[int], Any] = lambda _: None,
 ) -> dict[int, pycolmap.Reconstruction]:
     """Reconstruct image after image.
@@ -66,6 +68,7 @@ def incremental_mapping(
         output_dir: gets COLMAP's models, a numbered folder each.
         seed: of RANSAC.
         refine_intrinsics: let bundle adjustment change focal length and distortion.
+        max_megapixels: limit of decoding images, see :func:`colour_points`.
         on_images: called with the number of images registered, two at first, then one by one.
 
     Returns:
@@ -92,7 +95,7 @@ def incremental_mapping(
             initial_image_pair_callback=lambda: on_images(2),
             next_image_callback=lambda: on_images(1),
         )
-    return _finished(models, image_dir, output_dir)
+    return _finished(models, image_dir, output_dir, max_megapixels)
 
 
 def require_global_mapping() -> None:
@@ -114,6 +117,7 @@ def global_mapping(
     output_dir: Path,
     seed: int,
     refine_intrinsics: bool = True,
+    max_megapixels: float = MAX_MEGAPIXELS,
 ) -> dict[int, pycolmap.Reconstruction]:
     """Reconstruct all images at once (GLOMAP), as :func:`incremental_mapping` does one by one.
 
@@ -131,11 +135,14 @@ def global_mapping(
         models = pycolmap.global_mapping(
             str(database_path), str(image_dir), str(output_dir), options=pipeline
         )
-    return _finished(models, image_dir, output_dir)
+    return _finished(models, image_dir, output_dir, max_megapixels)
 
 
 def _finished(
-    models: dict[int, pycolmap.Reconstruction], image_dir: Path, output_dir: Path
+    models: dict[int, pycolmap.Reconstruction],
+    image_dir: Path,
+    output_dir: Path,
+    max_megapixels: float,
 ) -> dict[int, pycolmap.Reconstruction]:
     """Colour the models, write them again, checked, and sort them."""
     sizes = {number: (m.num_reg_images(), m.num_points3D()) for number, m in models.items()}
@@ -145,7 +152,7 @@ def _finished(
             "parallax to start from."
         )
     for number, model in models.items():
-        colour_points(model, image_dir)
+        colour_points(model, image_dir, max_megapixels)
         write_model(model, output_dir / str(number))
     return {number: models[number] for number in sorted(models, key=lambda n: -sizes[n][0])}
 

@@ -136,11 +136,15 @@ def _warn_once(text: str) -> None:
 
 
 def read_image(
-    path: Path, grayscale: bool = False, max_megapixels: float = MAX_MEGAPIXELS
+    path: Path,
+    grayscale: bool = False,
+    max_megapixels: float = MAX_MEGAPIXELS,
+    resize_max: int | None = None,
 ) -> np.ndarray:
     """Read one image as 8 bits per channel, pixels as stored.
 
-    Alpha is dropped, CMYK and palettes are converted, 16-bit grey is scaled to 8 bits.
+    Alpha is dropped, CMYK and palettes are converted, 16-bit grey is scaled to 8 bits. A JPEG above
+    the limit is reduced to a longest side of ``resize_max`` while it is decoded.
 
     Returns:
         H×W×3 uint8 (RGB), or the luma H×W if ``grayscale``.
@@ -151,7 +155,8 @@ def read_image(
             more memory to decode than a JPEG of that many megapixels.
     """
     with ExitStack() as memory:
-        return _decode(Path(path), {"grayscale": grayscale}, max_megapixels, memory)[0]
+        conf = {"grayscale": grayscale, "resize_max": resize_max}
+        return _decode(Path(path), conf, max_megapixels, memory)[0]
 
 
 def read_and_preprocess(

@@ -10,6 +10,7 @@ import pycolmap
 from featplug.colmap.database import image_ids
 from featplug.colmap.mapping import global_mapping, incremental_mapping, log_to_file
 from featplug.colmap.model_files import export_ply, write_model
+from featplug.io.images import MAX_MEGAPIXELS
 from featplug.metrics.poses import model_poses
 from featplug.utils.progress import progress_bar
 
@@ -27,6 +28,8 @@ class MapOptions:
     """Let bundle adjustment change focal length and distortion."""
     seed: int = 0
     """Seed of RANSAC."""
+    max_megapixels: float = MAX_MEGAPIXELS
+    """Limit of decoding images for the points' colours; JPEGs above it are reduced."""
 
 
 @dataclass(frozen=True)
@@ -70,14 +73,17 @@ def map_images(
     Raises:
         ValueError: nothing could be reconstructed, or the disk is full.
     """
-    work = database, image_dir, output_dir / MODELS, options.seed
+    work = (
+        *(database, image_dir, output_dir / MODELS, options.seed),
+        *(options.refine_intrinsics, options.max_megapixels),
+    )
     with log_to_file(output_dir / "colmap.log"):
         if options.mapper == "global":
-            models = global_mapping(*work, options.refine_intrinsics)
+            models = global_mapping(*work)
         else:
             num_images = len(image_ids(database))
             with progress_bar(None, "map", num_images, "image", progress) as bar:
-                models = incremental_mapping(*work, options.refine_intrinsics, bar.update)
+                models = incremental_mapping(*work, bar.update)
     model = next(iter(models.values()))
     write_model(model, output_dir / "model")
     export_ply(model, output_dir / "points.ply")

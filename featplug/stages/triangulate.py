@@ -8,10 +8,13 @@ from typing import Any
 import pycolmap
 
 from featplug.colmap import known_poses
+from featplug.colmap.colours import colour_points
 from featplug.colmap.database import import_features, import_matches
 from featplug.colmap.known_poses import PosedCheckSummary
 from featplug.colmap.mapping import log_to_file
+from featplug.colmap.model_files import write_model
 from featplug.io.artifact import Artifact, Provenance, value_hash
+from featplug.io.images import MAX_MEGAPIXELS
 from featplug.io.match_store import MatchReader
 from featplug.io.pair_lists import Pair, unique_pairs
 from featplug.io.store import FeatureReader
@@ -32,6 +35,8 @@ class TriangulateOptions:
     """Triangulate points that only two images see, too; hloc does not."""
     seed: int = 0
     """Seed of RANSAC."""
+    max_megapixels: float = MAX_MEGAPIXELS
+    """Limit of decoding images for the points' colours; JPEGs above it are reduced."""
     earlier: Path | None = None
     """Folder of an earlier run, whose model is used if it was made from the same inputs."""
 
@@ -101,9 +106,11 @@ def triangulate_known_poses(
         if not matched_pairs:
             raise ValueError("No pair of the list is of two images of the reference model.")
         posed = [(name, intrinsics(cameras[name]), poses[name].tolist()) for name in usable]
+        conf = {**asdict(options), "earlier": None, "pycolmap": pycolmap.__version__}
+        del conf["max_megapixels"]
         provenance = Provenance(
             "triangulated model",
-            {**asdict(replace(options, earlier=None)), "pycolmap": pycolmap.__version__},
+            conf,
             inputs={
                 "reference": value_hash(posed),
                 "pairs": value_hash(matched_pairs),
@@ -123,10 +130,12 @@ def triangulate_known_poses(
                 database, matched_pairs, model, feature_reader, options.max_error
             )
             with log_to_file(output_dir / "colmap.log"):
-                known_poses.triangulate(
+                triangulated = known_poses.triangulate(
                     database, model, image_dir, model_dir, check,
                     options.seed, options.two_view_tracks,
                 )  # fmt: skip
+            colour_points(triangulated, image_dir, options.max_megapixels)
+            write_model(triangulated, model_dir)
             return asdict(check)
 
         for folder in (options.earlier or output_dir, output_dir):

@@ -65,4 +65,21 @@ def test_images_that_are_gone_are_named_and_passed_over(
     np.testing.assert_array_equal(colours(model), colours(expected))
     shutil.rmtree(pictures)
     colour_points(model, pictures)
-    assert not colours(model).any()
+    np.testing.assert_array_equal(colours(model), colours(expected))
+
+
+def test_photographs_above_the_limit_are_reduced(
+    synthetic_scene: SyntheticScene, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in synthetic_scene.names:
+        Image.open(pictures / name).save(pictures / name, "JPEG", quality=98)
+    whole, reduced, limited = (pycolmap.Reconstruction(synthetic_scene.truth) for _ in range(3))
+    colour_points(whole, pictures)
+    (camera,) = synthetic_scene.truth.cameras.values()
+    monkeypatch.setattr("featplug.colmap.colours._MAX_SIDE", camera.width // 2)
+    colour_points(reduced, pictures, max_megapixels=0.5e-6 * camera.width * camera.height)
+    assert np.abs(colours(whole).astype(int) - colours(reduced)).mean() < 10
+    assert colours(reduced).any(axis=1).mean() > 0.9
+    limit = 1e-9  # of images that no reduction brings below it
+    colour_points(limited, pictures, limit)
+    np.testing.assert_array_equal(colours(limited), colours(synthetic_scene.truth))
