@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 _PART = re.compile(r"\.(.+)\.([0-9a-f]{8})-(\d+)\.part")
+_FLUSHED = os.O_RDWR | getattr(os, "O_BINARY", 0) if os.name == "nt" else os.O_RDONLY
+"""Flags to open a file to flush it, which Windows does not for one that is only read."""
 _cleaned: set[Path] = set()
 """Folders that this process has rid of the leftovers of others."""
 
@@ -55,7 +57,7 @@ def write_whole(
             raise
         raise not_written(path, error.strerror or str(error)) from error
     finally:
-        remove(part)
+        discard(part)
 
 
 def write_whole_text(path: Path, text: str) -> None:
@@ -80,7 +82,7 @@ def replace(new: Path, path: Path) -> None:
         except BaseException:
             old.rename(path)
             raise
-        remove(old)
+        discard(old)
     flush_folder(path.parent)
 
 
@@ -96,7 +98,7 @@ def _restore(path: Path) -> None:
     if not old.exists():
         return
     if path.exists():
-        remove(old)
+        discard(old)
     else:
         old.rename(path)
 
@@ -105,7 +107,8 @@ def _clean(folder: Path) -> None:
     _cleaned.add(folder.absolute())
     for part in folder.glob(".*.part"):
         if (match := _PART.fullmatch(part.name)) and _has_ended(match[2], match[3]):
-            remove(part)
+            with suppress(OSError):
+                remove(part)
 
 
 def flush(path: Path) -> None:
@@ -150,12 +153,24 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def discard(path: Path) -> None:
+    """Remove what nobody needs any more, or leave it to later processes under another name.
+
+    Files that a program has open cannot be removed from a network disk, nor on Windows.
+    """
+    try:
+        remove(path)
+    except OSError:
+        with suppress(OSError):
+            path.rename(part_path(path))
+
+
 def _old(path: Path) -> Path:
     return path.with_name(f".{path.name}.old")
 
 
 def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, _FLUSHED)
     try:
         os.fsync(descriptor)
     finally:

@@ -11,7 +11,15 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from featplug.io.files import flush, flush_folder, not_written, recover, remove, write_whole_text
+from featplug.io.files import (
+    discard,
+    flush,
+    flush_folder,
+    not_written,
+    recover,
+    remove,
+    write_whole_text,
+)
 from featplug.io.folder_lock import locked_folder
 from featplug.utils.interrupts import delayed_interrupts
 
@@ -27,8 +35,8 @@ def run_folder(folder: Path, kept: Collection[str] = ()) -> Iterator[Path]:
 
     Args:
         folder: the output folder; it is made if it is missing, and removed if it stays empty.
-        kept: names in the working folder that stay when the run fails, and are there when the next
-            one starts. Logs always stay, until then.
+        kept: names in the working folder that stay when the run fails, for the next one to resume
+            from. Logs always stay until that one starts.
 
     Raises:
         ValueError: another process uses the folder.
@@ -93,8 +101,8 @@ def _complete(folder: Path) -> None:
                 _set_aside(folder / path.name, replaced)
             path.replace(folder / path.name)
     flush_folder(folder)
-    remove(replaced)
-    remove(finished)
+    discard(replaced)
+    discard(finished)
 
 
 def _is_own_folder(path: Path) -> bool:
@@ -114,7 +122,7 @@ def _obsolete_names(listed: Path) -> list[str]:
 
 def _set_aside(path: Path, replaced: Path) -> None:
     if path.exists():
-        remove(replaced / path.name)
+        discard(replaced / path.name)
         path.rename(replaced / path.name)
 
 
@@ -124,6 +132,6 @@ def _empty(working: Path, kept: Collection[str]) -> None:
         recover(working / name)
     for path in working.iterdir() if working.is_dir() else ():
         if path.name not in kept:
-            remove(path)
+            discard(path)
     with suppress(OSError):  # something is kept, or there is no folder
         working.rmdir()

@@ -101,3 +101,24 @@ def test_a_full_disk_is_an_error_that_names_the_file_and_keeps_the_old_one(tmp_p
         write_whole(path, fill)
     assert path.read_text() == "old"
     assert _names(tmp_path) == ["a.json"]
+
+
+def test_what_cannot_be_removed_is_no_failure_and_goes_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As files that another program has open, on a network disk."""
+
+    def fail(path: Path) -> None:
+        raise OSError(errno.ENOTEMPTY, "Directory not empty", str(path))
+
+    model = tmp_path / "model"
+    with monkeypatch.context() as patch:
+        patch.setattr(files.shutil, "rmtree", fail)
+        for text in ("old", "new"):
+            write_whole(model, _folder(text))
+    assert _names(model) == ["new"]
+    (leftover,) = tmp_path.glob(".*")
+    monkeypatch.setattr(files, "_has_ended", lambda *_: True)
+    recover(model)
+    assert not leftover.exists()
+    assert _names(model) == ["new"]

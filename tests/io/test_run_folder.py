@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import subprocess
@@ -97,6 +98,26 @@ def test_a_rejected_first_run_leaves_no_folder(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no weights"), run_folder(tmp_path / "a" / "b"):
         raise ValueError("no weights")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_old_results_that_cannot_be_removed_are_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As files that another program has open, on a network disk."""
+
+    def fail(path: Path) -> None:
+        raise OSError(errno.ENOTEMPTY, "Directory not empty", str(path))
+
+    monkeypatch.setattr(shutil, "rmtree", fail)
+    _write_old(tmp_path)
+    for text in ("newer", "new"):
+        with run_folder(tmp_path) as working:
+            (working / "model").mkdir()
+            for name in ("model/images.bin", "points.ply", "results.json"):
+                (working / name).write_text(text)
+            replace_results(tmp_path, ["submission-night.txt"])
+        results = {n: t for n, t in _contents(tmp_path).items() if not n.startswith(".")}
+        assert results == {name: old.replace("new", text) for name, old in NEW.items()}
 
 
 def _run_and_kill(folder: Path, number: int) -> subprocess.CompletedProcess[str]:
