@@ -91,6 +91,20 @@ def checked_arrays(arrays: Mapping[str, np.ndarray], num: int) -> dict[str, np.n
     return checked
 
 
+def checked_global_descriptor(descriptor: np.ndarray | None) -> np.ndarray:
+    """Return the global descriptor of an image if it is a vector of finite numbers.
+
+    Raises:
+        ValueError: it is missing, or is not; the message is a sentence.
+    """
+    if descriptor is None or descriptor.ndim != 1 or descriptor.dtype.kind not in "fiu":
+        shown_descriptor = "missing" if descriptor is None else shown_array(descriptor)
+        raise ValueError(f"global_descriptor must be D real numbers, not {shown_descriptor}")
+    if not usable_numbers(descriptor):
+        raise ValueError("global_descriptor must be finite; it has NaN, infinite or huge values")
+    return descriptor
+
+
 def checked_matches(
     matches0: np.ndarray, scores0: np.ndarray | None, num1: int | None = None
 ) -> None:

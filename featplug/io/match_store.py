@@ -21,6 +21,7 @@ CHUNK_BYTES = 32 * 2**20
 CHUNK_PAIRS = 1000
 """Matches are written together when they are this old, large or many: a kill costs no more, and
 writing takes about half a second."""
+_LARGEST_SCORE = float(np.finfo(np.float16).max)
 _NAMES = "names"
 """Attribute of a pair's group: the two names, where the key, with '-' for '/', leaves doubt."""
 
@@ -116,7 +117,7 @@ class MatchWriter(H5Writer):
             name0: first image.
             name1: second image.
             matches0: N0 int, the index in image 1 or -1.
-            scores0: N0 float.
+            scores0: N0 float; stored as float16, as hloc does, huge ones as its largest number.
             num1: number of keypoints in image 1; decides between int16, as hloc writes, and int32.
 
         Raises:
@@ -129,7 +130,9 @@ class MatchWriter(H5Writer):
         dtype = np.int16 if num1 <= np.iinfo(np.int16).max else np.int32
         datasets = {
             "matches0": matches0.astype(dtype),
-            "matching_scores0": scores0.astype(np.float16),
+            "matching_scores0": np.clip(scores0, -_LARGEST_SCORE, _LARGEST_SCORE).astype(
+                np.float16
+            ),
         }
         self._pending[key] = datasets, _names_attribute(name0, name1)
         self._pending_bytes += sum(v.nbytes for v in datasets.values())

@@ -16,8 +16,7 @@ from featplug.io.feature_arrays import (
     LARGEST,
     check_shape,
     checked_arrays,
-    shown_array,
-    usable_numbers,
+    checked_global_descriptor,
 )
 from featplug.io.h5file import FINGERPRINT, H5Reader, H5Writer
 from featplug.io.hdf5_guard import UnusableDataError, stating
@@ -235,6 +234,8 @@ class GlobalDescriptorWriter(_ImageWriter):
         fingerprint: str,
     ) -> None:
         """Write one image's descriptor, D float32, and flush; see :meth:`FeatureWriter.write`."""
+        with stating(self.path, name):
+            checked_global_descriptor(descriptor)
         datasets = {"global_descriptor": descriptor}
         self._write_image(name, datasets, image_size, fingerprint, {})
 
@@ -264,9 +265,4 @@ class GlobalDescriptorReader(_ImageReader):
         """
         descriptor = self.arrays(name, ["global_descriptor"]).get("global_descriptor")
         with stating(self.path, name):
-            if descriptor is None or descriptor.ndim != 1 or descriptor.dtype.kind not in "fiu":
-                found = "missing" if descriptor is None else shown_array(descriptor)
-                raise ValueError(f"global_descriptor must be D real numbers, not {found}")
-            if not usable_numbers(descriptor):
-                raise ValueError("global_descriptor must be finite")
-        return descriptor.astype(np.float32)
+            return checked_global_descriptor(descriptor).astype(np.float32)

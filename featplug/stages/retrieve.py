@@ -184,8 +184,12 @@ def _describe_images(
         )
         bar = progress_bar(images, "describe", len(todo), "image", progress)
         for image, descriptor in computed(bar, describe, "describe", image_dir, skipped):
-            writer.write(image.name, descriptor, image.original_size, image.fingerprint)
-            num_described += 1
+            try:
+                writer.write(image.name, descriptor, image.original_size, image.fingerprint)
+            except UnusableDataError as error:  # such as huge numbers
+                skipped[image.name] = str(error)
+            else:
+                num_described += 1
     return _summary(path, names, num_described, skipped, provenance.weights)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -15,7 +16,12 @@ import pytest
 from featplug.io.artifact import Provenance
 from featplug.io.hdf5_guard import UnusableDataError
 from featplug.io.match_store import MatchReader, MatchWriter
-from featplug.io.store import FeatureReader, FeatureWriter, GlobalDescriptorReader
+from featplug.io.store import (
+    FeatureReader,
+    FeatureWriter,
+    GlobalDescriptorReader,
+    GlobalDescriptorWriter,
+)
 from tests.io.test_store import FEATURES, MATCHES, hloc_get_matches, some_features, write_features
 
 NAME = "a.jpg"
@@ -320,6 +326,71 @@ def test_pipes_are_not_waited_for(tmp_path: Path) -> None:
     for access in (FeatureReader, lambda path: FeatureWriter(path, FEATURES)):
         with pytest.raises(ValueError, match=r"pipe\.h5 is not a file"):
             access(tmp_path / "pipe.h5")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
+def test_scores_beyond_float16_can_be_read_again(tmp_path: Path, dtype: type) -> None:
+    path = tmp_path / "matches.h5"
+    scores = np.array([70000, -(10**6), 3], dtype)
+    with MatchWriter(path, MATCHES) as writer:
+        writer.write("a.jpg", "b.jpg", np.arange(3), scores, 3)
+    with MatchReader(path) as reader:
+        matches, read = reader.read("a.jpg", "b.jpg")
+    assert matches.tolist() == [[0, 0], [1, 1], [2, 2]]
+    assert read.tolist() == [65504, -65504, 3]
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (MemoryError(), "feats.h5.*close other programs"),
+        (OSError(errno.EIO, "Input/output error"), "feats.h5.*see to its disk"),
+        (OSError("file read failed: time = 0, errno = 5, error message = 'x'"), "see to its disk"),
+    ],
+)
+def test_a_failing_disk_or_full_memory_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, remedy: str
+) -> None:
+    path = tmp_path / "feats.h5"
+    write_features(path, [NAME])
+
+    def fail(*_: object) -> None:
+        raise error
+
+    with FeatureReader(path) as reader:
+        monkeypatch.setattr("featplug.io.h5file.read_array", fail)
+        with pytest.raises(ValueError, match=remedy) as raised:
+            reader.read(NAME)
+        assert not isinstance(raised.value, UnusableDataError)  # which is written again
+        error = NameError("a mistake of ours")
+        with pytest.raises(NameError):
+            reader.read(NAME)
+
+
+def test_a_disk_without_locks_is_no_other_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HDF5 says that it is unable to lock the file, whatever the cause."""
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "unable to lock file, errno = 37")
+
+    monkeypatch.setattr(h5py, "File", fail)
+    with pytest.raises(ValueError, match=r"feats\.h5.*HDF5_USE_FILE_LOCKING=FALSE"):
+        FeatureReader(tmp_path / "feats.h5")
+
+
+@pytest.mark.parametrize(
+    "descriptor", [np.full(4, np.nan, np.float32), np.zeros((2, 2)), np.zeros(4, complex)]
+)
+def test_global_descriptors_are_checked_before_they_are_written(
+    tmp_path: Path, descriptor: np.ndarray
+) -> None:
+    path = tmp_path / "global.h5"
+    with GlobalDescriptorWriter(path, Provenance("global descriptors", {})) as writer:
+        with pytest.raises(UnusableDataError, match=rf"global\.h5: '{NAME}'.*global_descriptor"):
+            writer.write(NAME, descriptor, (10, 10), "")
+        assert writer.fingerprint(NAME) is None
 
 
 def test_global_descriptors_are_checked(tmp_path: Path) -> None:

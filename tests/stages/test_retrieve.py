@@ -509,6 +509,8 @@ class MeanColour(GlobalExtractor):
     def describe(self, image: torch.Tensor) -> torch.Tensor:
         if image.shape[-1] < 16:
             raise ValueError("too few pixels")
+        if image[0].max() == 0:
+            return torch.full((3,), 1e10)
         return torch.nn.functional.normalize(image.mean((1, 2)), dim=0)
 
 
@@ -516,6 +518,7 @@ def test_images_are_described_resumed_and_skipped(tmp_path: Path) -> None:
     names = write_textured_images(tmp_path / "images", 3)
     Image.new("RGB", (80, 60), (200, 0, 100)).save(tmp_path / "images" / "red.png")
     Image.new("RGB", (8, 8)).save(tmp_path / "images" / "small.png")
+    Image.new("RGB", (80, 60)).save(tmp_path / "images" / "black.png")
     (tmp_path / "images" / "bad.jpg").write_bytes(b"\xff\xd8")
     conf = {
         "output": "global-feats-featplug-colour",
@@ -526,6 +529,7 @@ def test_images_are_described_resumed_and_skipped(tmp_path: Path) -> None:
     assert summary.names == [*names, "red.png"]
     assert "small.png: too few pixels" in summary.skipped["small.png"]
     assert "Cannot read" in summary.skipped["bad.jpg"]
+    assert "black.png': global_descriptor must be finite" in summary.skipped["black.png"]
     colour = np.array([200, 0, 100]) / np.linalg.norm([200, 0, 100])
     np.testing.assert_allclose(stored(summary.descriptor_path)["red.png"], colour, atol=1e-6)
     again = global_descriptors(conf, tmp_path / "images", tmp_path)
