@@ -14,6 +14,7 @@ from featplug.colmap.model_files import read_model
 from featplug.io.files import remove
 from featplug.io.match_store import MatchReader
 from featplug.io.metric_table import with_units
+from featplug.io.names import checked_name
 from featplug.io.pair_lists import Pair, unique_pairs, write_pairs
 from featplug.io.store import FeatureReader
 from featplug.localization.absolute_pose import AbsolutePoseOptions
@@ -102,7 +103,12 @@ class TriangulatedModel(Reference):
 
     def images(self, given: Sequence[Pair]) -> dict[str, pycolmap.Camera | None]:
         """Return all images, or those in the given pairs where these define the model, too."""
-        cameras: dict[str, pycolmap.Camera | None] = dict(model_cameras(self.reference))
+        cameras: dict[str, pycolmap.Camera | None] = {}
+        for name, camera in model_cameras(self.reference).items():
+            try:
+                cameras[checked_name(name)] = camera
+            except ValueError as error:
+                self.skipped[name] = str(error)
         has_pairs_of_database = any(cameras.keys() >= set(pair) for pair in given)
         if has_pairs_of_database or (given and self.dataset.model_of_pairs):
             paired = {name for pair in given for name in pair}

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from featplug.cli.command_line import Unprefixed
+from featplug.cli.command_line import Unprefixed, print_reasons
 
 if TYPE_CHECKING:
     import numpy as np
@@ -174,9 +175,20 @@ def _model_poses(model: Path) -> "dict[str, np.ndarray]":
 
 
 def _write_pairs(output: Path, pairs: Sequence[tuple[str, str]]) -> None:
+    from featplug.io.names import checked_name
     from featplug.io.pair_lists import write_pairs
 
+    skipped = {}
+    for name in dict.fromkeys(chain.from_iterable(pairs)):
+        try:
+            checked_name(name)
+        except ValueError as error:
+            skipped[name] = str(error)
+    pairs = [pair for pair in pairs if skipped.keys().isdisjoint(pair)]
     if not pairs:
-        raise ValueError(f"{output} is not written: no two images fit the options; change them.")
+        problem = "no two images fit the options; change them."
+        reason = next(iter(skipped.values()), problem)
+        raise ValueError(f"{output} is not written: {reason}")
     write_pairs(output, pairs)
     print(f"{output}: {len(pairs)} pairs of {len(set().union(*pairs))} images")
+    print_reasons(skipped, "left out: ")

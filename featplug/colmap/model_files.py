@@ -12,9 +12,9 @@ import pycolmap
 
 from featplug.colmap.binary_models import read_binary_tables
 from featplug.colmap.model_tables import ModelTables, check_tables
-from featplug.colmap.text_models import copy_as_plain_text, is_plain_text, read_text_tables
+from featplug.colmap.text_models import copy_as_plain_text, read_text_tables
 from featplug.io.files import flush, not_written
-from featplug.io.names import checked_name
+from featplug.io.names import normal_name
 from featplug.io.run_folder import complete
 
 _REQUIRED = ("cameras", "images", "points3D")
@@ -25,6 +25,8 @@ _PLY_SIZES = {b"float": 4, b"double": 8, b"uchar": 1}
 def read_model(path: Path) -> pycolmap.Reconstruction:
     """Read a COLMAP model, binary or text, whose image names get their normal form.
 
+    Names that have none stay as they are; see :func:`featplug.io.names.normal_name`.
+
     Raises:
         FileNotFoundError: there is none.
         ValueError: it is damaged.
@@ -33,16 +35,16 @@ def read_model(path: Path) -> pycolmap.Reconstruction:
     complete(path.parent)
     tables = _read_tables(path)
     check_tables(tables)
-    if tables.suffix == ".bin" or is_plain_text(tables):
-        del tables  # as large as the model itself
+    suffix = tables.suffix
+    del tables  # as large as the model itself
+    if suffix == ".bin":
         model = _open(path, path)
     else:
-        del tables
         with tempfile.TemporaryDirectory() as folder:
             copy_as_plain_text(path, Path(folder))
             model = _open(Path(folder), path)
     for image in model.images.values():
-        if (name := checked_name(image.name)) != image.name:
+        if (name := normal_name(image.name)) != image.name:
             image.name = name
     return model
 

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 import pycolmap
 
-from featplug.io.names import checked_name
-from featplug.io.text_files import MAX_MAGNITUDE
+from featplug.io.names import normal_name
+from featplug.io.text_files import MAX_MAGNITUDE, QUATERNION_TOLERANCE
 
 MAX_ID = 2**32 - 2
 """Largest id of a camera, rig, frame or image; COLMAP marks missing ones with the next number."""
@@ -34,7 +34,6 @@ DATUM = np.dtype([("sensor_type", "<i4"), ("sensor", "<u4"), ("id", "<u8")])
 
 _CAMERA_SENSOR = 0
 _SENSOR_TYPES = (-1, 0, 1)
-_QUATERNION_TOLERANCE = 0.01
 _DENSE = 8
 
 
@@ -193,7 +192,7 @@ def _check_id(path: Path, what: str, number: int, seen: set[int]) -> None:
 
 def _check_pose(path: Path, what: str, pose: Sequence[float]) -> None:
     values = np.asarray(pose)
-    if not is_usable(values) or abs(np.linalg.norm(values[:4]) - 1) > _QUATERNION_TOLERANCE:
+    if not is_usable(values) or abs(np.linalg.norm(values[:4]) - 1) > QUATERNION_TOLERANCE:
         raise damaged(path, f"{what} has no pose, but {values.tolist()}")
 
 
@@ -269,10 +268,7 @@ def _check_images(
             raise damaged(path, f"{what} has the camera {image.camera_id}, which is missing")
         if image_cameras is not None and image_cameras.get(image.image_id) != image.camera_id:
             raise damaged(path, f"{what} is in no frame that has its camera {image.camera_id}")
-        try:
-            name = checked_name(image.name)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
+        name = normal_name(image.name, str(path))
         if name in names:
             raise damaged(path, f"{name!r} names two images")
         names.add(name)

@@ -78,7 +78,11 @@ def read_nvm(path: Path, cameras: Mapping[str, pycolmap.Camera]) -> pycolmap.Rec
 
 
 def write_nvm(path: Path, model: pycolmap.Reconstruction) -> None:
-    """Write a COLMAP model as an NVM file, with a camera's radial distortion to first order."""
+    """Write a COLMAP model as an NVM file, with a camera's radial distortion to first order.
+
+    Raises:
+        ValueError: an NVM file cannot carry an image name.
+    """
     lines = ["NVM_V3", "", str(model.num_images())]
     index = {image_id: i for i, image_id in enumerate(sorted(model.images))}
     for image_id in index:
@@ -87,7 +91,9 @@ def write_nvm(path: Path, model: pycolmap.Reconstruction) -> None:
         x, y, z, w = Rotation.from_matrix(rotation).as_quat(canonical=True)
         distortion = -camera.params[3] if camera.model.name == "SIMPLE_RADIAL" else 0
         numbers = (camera.focal_length_x, w, x, y, z, *image.projection_center(), distortion)
-        lines.append(" ".join([image.name, *(f"{number:.12g}" for number in numbers), "0"]))
+        lines.append(
+            " ".join([checked_name(image.name), *(f"{number:.12g}" for number in numbers), "0"])
+        )
     lines += ["", str(model.num_points3D())]
     for _, point in sorted(model.points3D.items()):
         words = [f"{value:.12g}" for value in (*point.xyz, *point.color)]

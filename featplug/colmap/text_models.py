@@ -5,7 +5,6 @@ C++ does, for which ``1.5`` is the image 1 and the rest of the line one column o
 keypoints at the first word that is no number, and drops a last image without a line of keypoints.
 """
 
-import codecs
 from array import array
 from collections.abc import Iterator
 from itertools import chain
@@ -32,7 +31,6 @@ from featplug.colmap.model_tables import (
 from featplug.io.text_files import iterate_lines
 
 _SENSOR_TYPES = {"INVALID": -1, "CAMERA": 0, "IMU": 1}
-_COPY_BYTES = 2**20
 
 
 def read_text_tables(folder: Path) -> ModelTables:
@@ -52,42 +50,22 @@ def read_text_tables(folder: Path) -> ModelTables:
     )
 
 
-def is_plain_text(tables: ModelTables) -> bool:
-    """Return whether COLMAP, too, reads the files of a text model as they are.
-
-    It does not with a byte-order mark, UTF-16 or carriage returns alone, or where the last image
-    has no line of keypoints.
-    """
-    if tables.images and not len(tables.images[-1].observations):
-        return False
-    return not any(
-        mark in chunk
-        for path in _files(tables.folder)
-        for chunk in _chunks(path)
-        for mark in (b"\r", codecs.BOM_UTF8, b"\0")
-    )
-
-
 def copy_as_plain_text(folder: Path, copy: Path) -> None:
-    """Write the files of a text model so that COLMAP reads them."""
-    for path in _files(folder):
+    """Write the files of a text model so that COLMAP reads them.
+
+    It reads no byte-order mark, UTF-16 or carriage returns alone, and no last image without a line
+    of keypoints.
+    """
+    names = ("cameras", "rigs", "frames", "images", "points3D")
+    for path in (folder / f"{name}.txt" for name in names):
+        if not path.is_file():
+            continue
         with (copy / path.name).open("w", encoding="utf-8", newline="\n") as file:
             file.writelines(f"{line}\n" for _, line in iterate_lines(path, _WHAT))
             file.write("\n")
 
 
 _WHAT = "COLMAP text model"
-
-
-def _files(folder: Path) -> list[Path]:
-    names = ("cameras", "rigs", "frames", "images", "points3D")
-    return [path for name in names if (path := folder / f"{name}.txt").is_file()]
-
-
-def _chunks(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while chunk := file.read(_COPY_BYTES):
-            yield chunk
 
 
 class _Row:
@@ -194,7 +172,13 @@ def _images(path: Path) -> Iterator[ImageRow]:
             continue
         row = _Row(path, number, text)
         image_id, pose, camera_id, (name,) = row.whole(), row.floats(7), row.whole(), row.take(1)
-        row.finish()
+        if row.rest:
+            name = " ".join([name, *row.take(row.rest)])
+            raise ValueError(
+                f"{path}, line {number}: the image name {name[:100]!r} seems to have white space, "
+                "at which COLMAP cuts the names of text models; use a binary model, or rename the "
+                "image."
+            )
         row = _Row(path, *next(lines, (number + 1, "")))
         yield ImageRow(image_id, pose, camera_id, name, _observations(row))
 

@@ -38,6 +38,23 @@ def checked_name(name: str, where: str = "") -> str:
     return "/".join(part for part in name.split("/") if part not in ("", "."))
 
 
+def normal_name(name: str, where: str = "") -> str:
+    """Return the normal form of another tool's image name, or the name itself if it has none.
+
+    For names that are compared with others. One that becomes a path or stands in a list has to
+    pass :func:`checked_name`.
+
+    Raises:
+        ValueError: it is empty, or has a control character.
+    """
+    try:
+        return checked_name(name, where)
+    except ValueError:
+        if not name or _has_control_character(name):
+            raise
+        return name
+
+
 def _is_plain(name: str) -> bool:
     """Return whether a name has nothing that needs a closer look; lists have millions of names."""
     return (
@@ -49,9 +66,13 @@ def _is_plain(name: str) -> bool:
     )
 
 
+def _has_control_character(name: str) -> bool:
+    return any(unicodedata.category(letter) == "Cc" for letter in name) or _BYTE_ORDER_MARK in name
+
+
 def _problem(name: str) -> str | None:
     """Return what is wrong with a name and what to do, or None."""
-    if any(unicodedata.category(letter) == "Cc" for letter in name) or _BYTE_ORDER_MARK in name:
+    if _has_control_character(name):
         return "has a control character; write the file that it comes from again, or rename it."
     if any(letter.isspace() for letter in name):
         return (

@@ -17,6 +17,8 @@ MAX_MAGNITUDE = 1e30
 """Largest magnitude of a number with which calculations do not overflow."""
 MAX_LINE_LENGTH = 2**24
 """Longest line, in characters."""
+QUATERNION_TOLERANCE = 0.1
+"""Largest deviation from 1 of a quaternion's norm: some tools write few digits."""
 
 _CHUNK_BYTES = 2**20
 _CONTROL = bytes({*range(32), 127} - set(b"\t\n\r"))
@@ -156,7 +158,7 @@ def check_quaternion(values: Sequence[float], where: str) -> None:
         ValueError: it has not; the message begins with ``where``.
     """
     norm = math.hypot(*values)
-    if not 0.9 < norm < 1.1:
+    if not abs(norm - 1) < QUATERNION_TOLERANCE:
         raise ValueError(
             f"{where}: expected a quaternion of norm 1, got one of norm {norm:.3g}; correct it."
         )

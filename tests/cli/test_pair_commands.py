@@ -7,6 +7,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pycolmap
 import pytest
 
 from featplug.cli.program import PROGRAM
@@ -84,3 +85,21 @@ def test_a_name_of_another_tools_file_that_cannot_be_used_is_left_out_and_named(
     left_out = [record.getMessage() for record in caplog.records]
     for file in ("feats.h5", "global.h5"):
         assert any(str(tmp_path / file) in m and "'my photo.jpg'" in m for m in left_out)
+
+
+@pytest.mark.parametrize("command", [["covisibility"], ["poses", "--rotation_threshold", 180]])
+def test_a_name_of_a_model_that_no_list_can_carry_is_left_out(
+    featplug: Callable[..., str],
+    synthetic_scene: SyntheticScene,
+    tmp_path: Path,
+    command: list[str | int],
+) -> None:
+    model = pycolmap.Reconstruction(synthetic_scene.truth)
+    next(iter(model.images.values())).name = "IMG 0001.jpg"
+    model.write(str(tmp_path))
+    output = tmp_path / "pairs.txt"
+    arguments = "--model", tmp_path, "--output", output, "--num_matched", 5
+    printed = featplug("pairs", *command, *arguments)
+    assert "left out: The image name 'IMG 0001.jpg' has white space" in printed
+    names = {name for pair in read_pairs(output) for name in pair}
+    assert len(names) == model.num_images() - 1
