@@ -13,7 +13,7 @@ import pycolmap
 from featplug.colmap.binary_models import read_binary_tables
 from featplug.colmap.model_tables import ModelTables, check_tables
 from featplug.colmap.text_models import copy_as_plain_text, read_text_tables
-from featplug.io.files import flush, not_written
+from featplug.io.files import not_written, write_whole
 from featplug.io.names import normal_name
 from featplug.io.run_folder import complete
 
@@ -73,18 +73,29 @@ def _open(folder: Path, path: Path) -> pycolmap.Reconstruction:
 
 
 def write_model(model: pycolmap.Reconstruction, folder: Path) -> None:
-    """Write a COLMAP model in binary form, and check that the disk has all of it.
+    """Write a COLMAP model in binary form; it replaces a folder only when the disk has all of it.
 
     Raises:
         ValueError: the disk does not.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+
+    def write(part: Path) -> None:
+        part.mkdir()
+        write_model_files(model, part)
+
+    write_whole(Path(folder), write, lambda part: check_written_model(model, part))
+
+
+def write_model_files(model: pycolmap.Reconstruction, folder: Path) -> None:
+    """Write the files of a COLMAP model in binary form, over others and unchecked.
+
+    Raises:
+        ValueError: COLMAP cannot write.
+    """
     try:
         model.write(str(folder))
     except (ValueError, RuntimeError) as error:
         raise not_written(folder, str(error)) from error
-    check_written_model(model, folder)
 
 
 def check_written_model(model: pycolmap.Reconstruction, folder: Path) -> None:
@@ -95,7 +106,6 @@ def check_written_model(model: pycolmap.Reconstruction, folder: Path) -> None:
     Raises:
         ValueError: the disk does not.
     """
-    _flush(folder)
     try:
         written = read_model(folder)
     except (FileNotFoundError, ValueError) as error:
@@ -105,34 +115,31 @@ def check_written_model(model: pycolmap.Reconstruction, folder: Path) -> None:
 
 
 def export_ply(model: pycolmap.Reconstruction, path: Path) -> None:
-    """Write the points of a model as a PLY file, and check that the disk has all of it.
+    """Write the points of a model as a PLY file, which appears only when the disk has all of it.
 
     Raises:
         ValueError: the disk does not.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        model.export_PLY(str(path))
-    except (ValueError, RuntimeError) as error:
-        raise not_written(path, str(error)) from error
-    _flush(path)
+
+    def write(part: Path) -> None:
+        try:
+            model.export_PLY(str(part))
+        except (ValueError, RuntimeError) as error:
+            raise not_written(part, str(error)) from error
+
+    write_whole(Path(path), write, lambda part: _check_ply(part, model.num_points3D()))
+
+
+def _check_ply(path: Path, num_points: int) -> None:
     with path.open("rb") as file:
         header = file.read(_PLY_HEADER_SIZE).partition(b"end_header\n")[0]
     elements = re.search(rb"element vertex (\d+)", header)
     types = re.findall(rb"property (\w+) ", header)
     size = len(header) + len(b"end_header\n")
-    size += model.num_points3D() * sum(_PLY_SIZES.get(name, 0) for name in types)
-    is_whole = elements is not None and int(elements[1]) == model.num_points3D()
+    size += num_points * sum(_PLY_SIZES.get(name, 0) for name in types)
+    is_whole = elements is not None and int(elements[1]) == num_points
     if not is_whole or path.stat().st_size != size:
         raise not_written(path, "the file is incomplete")
-
-
-def _flush(path: Path) -> None:
-    try:
-        flush(path)
-    except OSError as error:
-        raise not_written(path, str(error.strerror)) from error
 
 
 def _counts(model: pycolmap.Reconstruction) -> tuple[int, ...]:

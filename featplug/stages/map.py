@@ -10,6 +10,7 @@ import pycolmap
 from featplug.colmap.database import image_ids
 from featplug.colmap.mapping import global_mapping, incremental_mapping, log_to_file
 from featplug.colmap.model_files import export_ply, write_model
+from featplug.io.files import write_whole
 from featplug.io.images import MAX_MEGAPIXELS
 from featplug.metrics.poses import model_poses
 from featplug.utils.progress import progress_bar
@@ -71,19 +72,25 @@ def map_images(
         progress: show a bar.
 
     Raises:
-        ValueError: nothing could be reconstructed, or the disk is full.
+        ValueError: nothing could be reconstructed, or the disk is full. Earlier models are still
+            there.
     """
-    work = (
-        *(database, image_dir, output_dir / MODELS, options.seed),
-        *(options.refine_intrinsics, options.max_megapixels),
-    )
-    with log_to_file(output_dir / "colmap.log"):
+    models: dict[int, pycolmap.Reconstruction] = {}
+
+    def reconstruct(folder: Path) -> None:
+        work = (
+            *(database, image_dir, folder, options.seed),
+            *(options.refine_intrinsics, options.max_megapixels),
+        )
         if options.mapper == "global":
-            models = global_mapping(*work)
+            models.update(global_mapping(*work))
         else:
             num_images = len(image_ids(database))
             with progress_bar(None, "map", num_images, "image", progress) as bar:
-                models = incremental_mapping(*work, bar.update)
+                models.update(incremental_mapping(*work, bar.update))
+
+    with log_to_file(output_dir / "colmap.log"):
+        write_whole(output_dir / MODELS, reconstruct)
     model = next(iter(models.values()))
     write_model(model, output_dir / "model")
     export_ply(model, output_dir / "points.ply")

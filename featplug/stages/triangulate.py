@@ -12,7 +12,7 @@ from featplug.colmap.colours import colour_points
 from featplug.colmap.database import import_features, import_matches
 from featplug.colmap.known_poses import PosedCheckSummary
 from featplug.colmap.mapping import log_to_file
-from featplug.colmap.model_files import write_model
+from featplug.colmap.model_files import check_written_model, write_model_files
 from featplug.io.artifact import Artifact, Provenance, value_hash
 from featplug.io.images import MAX_MEGAPIXELS
 from featplug.io.match_store import MatchReader
@@ -120,6 +120,8 @@ def triangulate_known_poses(
             revisions={"triangulate": REVISION},
         )
 
+        made: list[pycolmap.Reconstruction] = []
+
         def write(model_dir: Path) -> dict[str, Any]:
             database = output_dir / "database.db"
             model = known_poses.model_from_poses(cameras, {name: poses[name] for name in usable})
@@ -135,7 +137,8 @@ def triangulate_known_poses(
                     options.seed, options.two_view_tracks,
                 )  # fmt: skip
             colour_points(triangulated, image_dir, options.max_megapixels)
-            write_model(triangulated, model_dir)
+            write_model_files(triangulated, model_dir)
+            made.append(triangulated)
             return asdict(check)
 
         for folder in (options.earlier or output_dir, output_dir):
@@ -144,5 +147,5 @@ def triangulate_known_poses(
             if reason is None:
                 break
         else:
-            artifact.make(write)
+            artifact.make(write, lambda model_dir: check_written_model(made[0], model_dir))
     return Triangulation(artifact.path, PosedCheckSummary(**artifact.facts), skipped, reason)

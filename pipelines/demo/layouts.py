@@ -15,6 +15,7 @@ from featplug.colmap.database_rows import check_rows, open_database
 from featplug.colmap.known_poses import model_from_poses
 from featplug.colmap.model_files import check_written_model, read_model, write_model
 from featplug.colmap.nvm import write_nvm
+from featplug.io.files import flush
 from featplug.io.images import read_image
 from featplug.localization.queries import Query, write_poses, write_queries
 from featplug.utils.progress import progress_bar
@@ -182,6 +183,7 @@ def write_megadepth(folder: Path, options: "DemoOptions", progress: bool) -> Non
     sparse.mkdir()
     model = true_model(views, tracks, undistorted / "images")
     model.write_text(str(sparse))
+    flush(sparse)
     check_written_model(model, sparse)
 
 

@@ -23,6 +23,10 @@ def model() -> pycolmap.Reconstruction:
     return pycolmap.synthesize_dataset(options)
 
 
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 class Truncated:
     """A model whose files end where the disk was full: COLMAP's writers raise nothing."""
 
@@ -57,18 +61,21 @@ def test_a_written_model_is_read_back(model: pycolmap.Reconstruction, tmp_path: 
 def test_a_model_that_the_disk_does_not_hold_is_an_error(
     model: pycolmap.Reconstruction, tmp_path: Path, name: str, fraction: float
 ) -> None:
-    write_model(model, tmp_path)
-    size = int(fraction * (tmp_path / name).stat().st_size)
+    write_model(model, tmp_path / "first")
+    size = int(fraction * (tmp_path / "first" / name).stat().st_size)
     truncated = cast(pycolmap.Reconstruction, Truncated(model, name, size))
-    with pytest.raises(ValueError, match=f"{tmp_path} could not be written .* free some space"):
-        write_model(truncated, tmp_path)
-    path = tmp_path / "points.ply"
+    folder, path = tmp_path / "model", tmp_path / "points.ply"
+    write_model(model, folder)
     export_ply(model, path)
+    before = contents(tmp_path)
+    with pytest.raises(ValueError, match=f"{folder} could not be written .* free some space"):
+        write_model(truncated, folder)
     truncated = cast(
         pycolmap.Reconstruction, Truncated(model, "", int(fraction * path.stat().st_size))
     )
     with pytest.raises(ValueError, match=f"{path} could not be written .* free some space"):
         export_ply(truncated, path)
+    assert contents(tmp_path) == before, "an earlier model is not what it was"
 
 
 def test_a_model_with_fewer_points_than_were_written_is_an_error(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NoReturn
+
+import pytest
 
 from featplug.colmap.model_files import read_model
 from featplug.stages.map import MapOptions, map_images
@@ -11,7 +14,9 @@ from featplug.stages.verify import VerifyOptions, verify_pairs
 from tests.scenes.synthetic import SyntheticScene
 
 
-def test_a_database_is_verified_and_mapped(synthetic_scene: SyntheticScene, tmp_path: Path) -> None:
+def test_a_database_is_verified_and_mapped(
+    synthetic_scene: SyntheticScene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     scene, database = synthetic_scene, tmp_path / "database.db"
     pairs = exhaustive(scene.names)
     verified = verify_pairs(
@@ -28,3 +33,18 @@ def test_a_database_is_verified_and_mapped(synthetic_scene: SyntheticScene, tmp_
     assert mapped.not_registered([*scene.names, "x.jpg"]) == ["x.jpg"]
     assert (tmp_path / "points.ply").is_file()
     assert (tmp_path / "colmap.log").stat().st_size > 0
+
+    def contents() -> dict[Path, bytes]:
+        files = [path for path in tmp_path.rglob("*") if path.suffix in (".bin", ".ply")]
+        return {path: path.read_bytes() for path in files}
+
+    def fail(_: object, __: object, folder: Path, *___: object) -> NoReturn:
+        (folder / "0").mkdir(parents=True)
+        (folder / "0" / "images.bin").write_bytes(b"half of")
+        raise ValueError("the disk is full")
+
+    before = contents()
+    monkeypatch.setattr("featplug.stages.map.incremental_mapping", fail)
+    with pytest.raises(ValueError, match="the disk is full"):
+        map_images(database, scene.images, tmp_path, MapOptions(seed=1))
+    assert contents() == before, "an earlier model is not what it was"
