@@ -3,16 +3,21 @@
 import math
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pycolmap
 
+from featplug.colmap.mapping import reason_of
 from featplug.colmap.model_files import read_model
 from featplug.io.files import not_written
 from featplug.io.image_files import read_image_header
 
 _COLMAP_FORMATS = "JPEG", "PNG", "TIFF", "BMP", "PPM"
 _MAP_HEADER_SIZE = 64
+_LITTLE_SPACE = 2**24
+"""Free bytes of a disk on which a map that COLMAP could not write had no room."""
 
 
 def require_dense() -> None:
@@ -43,21 +48,33 @@ def dense_reconstruction(
         The model with the fused points instead of the sparse ones.
 
     Raises:
-        ValueError: this pycolmap has no CUDA, COLMAP cannot read an image, or the disk is full.
+        ValueError: this pycolmap has no CUDA, COLMAP fails, or the disk is full.
     """
     require_dense()
     _check_formats(model_dir, image_dir)
     shutil.rmtree(workspace, ignore_errors=True)
     undistort = pycolmap.UndistortCameraOptions()
     undistort.max_image_size = max_image_size
-    try:
+    with _explained(workspace):
         pycolmap.undistort_images(
             str(workspace), str(model_dir), str(image_dir), undistort_options=undistort
         )
         pycolmap.patch_match_stereo(str(workspace))
-    except RuntimeError as error:
-        raise not_written(workspace, "COLMAP could not work in it") from error
     return fuse_depth_maps(workspace)
+
+
+@contextmanager
+def _explained(workspace: Path) -> Iterator[None]:
+    """Turn an error of COLMAP into one that says whether the disk is full."""
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        if shutil.disk_usage(workspace.parent).free < _LITTLE_SPACE:
+            raise not_written(workspace, reason_of(error)) from error
+        raise ValueError(
+            f"{workspace}: COLMAP's multi-view stereo stopped with an error ({reason_of(error)}); "
+            "check that the GPU has memory left, or report it to COLMAP with its log."
+        ) from error
 
 
 def _check_formats(model_dir: Path, image_dir: Path) -> None:
@@ -75,13 +92,14 @@ def fuse_depth_maps(workspace: Path) -> pycolmap.Reconstruction:
     """Return the model of a COLMAP workspace, with points fused from its geometric depth maps.
 
     Raises:
-        ValueError: a depth or normal map is incomplete, as on a full disk.
+        ValueError: a depth or normal map is incomplete, as on a full disk, or COLMAP fails.
     """
     for path in sorted((workspace / "stereo").glob("*_maps/**/*.bin")):
         _check_map(path)
     fused = workspace / "fused"
     fused.mkdir(exist_ok=True)  # into a missing folder COLMAP 3.13 writes PLY
-    return pycolmap.stereo_fusion(str(fused), str(workspace))
+    with _explained(workspace):
+        return pycolmap.stereo_fusion(str(fused), str(workspace))
 
 
 def _check_map(path: Path) -> None:

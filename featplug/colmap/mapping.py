@@ -171,6 +171,11 @@ def colmap_error(database_path: Path, error: Exception) -> ValueError:
     if reason is not None:
         return not_written(database_path, reason)
     return ValueError(
-        f"COLMAP stopped with an error while it reconstructed {database_path}; read the end of "
-        "colmap.log next to it, which has the reason."
+        f"{database_path}: COLMAP stopped with an error ({reason_of(error)}); try another seed, or "
+        "report it to COLMAP with its log."
     )
+
+
+def reason_of(error: Exception) -> str:
+    """Return the first line of an error."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
+from typing import NoReturn
 
 import numpy as np
 import pycolmap
@@ -75,6 +77,26 @@ def test_without_cuda_it_is_said_what_to_install(tmp_path: Path) -> None:
         pytest.skip("this pycolmap has CUDA")
     with pytest.raises(ValueError, match="pycolmap-cuda12"):
         require_dense()
+
+
+@pytest.mark.parametrize(("free", "remedy"), [(0, "free some space"), (2**40, "with its log")])
+def test_an_error_of_colmap_is_one_of_the_disk_only_where_that_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, remedy: str
+) -> None:
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise RuntimeError("[mvs.cc:1] out of memory")
+
+    monkeypatch.setattr(pycolmap, "has_cuda", True)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free))
+    monkeypatch.setattr(pycolmap, "stereo_fusion", fail)
+    write_model(tmp_path / "model", tmp_path / "images")
+    workspace = tmp_path / "dense"
+    workspace.mkdir()
+    with pytest.raises(ValueError, match=f"{workspace}.*out of memory.*{remedy}"):
+        fuse_depth_maps(workspace)
+    monkeypatch.setattr(pycolmap, "undistort_images", fail)
+    with pytest.raises(ValueError, match=f"{workspace}.*out of memory.*{remedy}"):
+        dense_reconstruction(tmp_path / "model", tmp_path / "images", workspace)
 
 
 @pytest.mark.gpu
