@@ -32,7 +32,8 @@ def read_model(path: Path) -> pycolmap.Reconstruction:
         ValueError: it is damaged.
     """
     path = Path(path)
-    complete(path.parent)
+    for place in path.absolute().parents[:2]:  # that of a run has model, sfm/model and the like
+        complete(place)
     tables = _read_tables(path)
     check_tables(tables)
     suffix = tables.suffix

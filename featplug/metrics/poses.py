@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pycolmap
 from scipy.spatial.transform import Rotation
+
+if TYPE_CHECKING:
+    import pycolmap
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class ReconstructionStatistics:
     """Pixels."""
 
 
-def reconstruction_statistics(model: pycolmap.Reconstruction) -> ReconstructionStatistics:
+def reconstruction_statistics(model: "pycolmap.Reconstruction") -> ReconstructionStatistics:
     """Measure a COLMAP model."""
     return ReconstructionStatistics(
         num_registered=model.num_reg_images(),
@@ -37,7 +40,7 @@ def reconstruction_statistics(model: pycolmap.Reconstruction) -> ReconstructionS
     )
 
 
-def model_poses(model: pycolmap.Reconstruction) -> dict[str, np.ndarray]:
+def model_poses(model: "pycolmap.Reconstruction") -> dict[str, np.ndarray]:
     """Return ``cam_from_world`` (3×4) of each registered image."""
     return {
         model.images[image_id].name: model.images[image_id].cam_from_world().matrix()
@@ -45,7 +48,7 @@ def model_poses(model: pycolmap.Reconstruction) -> dict[str, np.ndarray]:
     }
 
 
-def model_cameras(model: pycolmap.Reconstruction) -> dict[str, pycolmap.Camera]:
+def model_cameras(model: "pycolmap.Reconstruction") -> "dict[str, pycolmap.Camera]":
     """Return the intrinsics of each registered image."""
     return {
         model.images[image_id].name: model.cameras[model.images[image_id].camera_id]
@@ -53,7 +56,7 @@ def model_cameras(model: pycolmap.Reconstruction) -> dict[str, pycolmap.Camera]:
     }
 
 
-def intrinsics(camera: pycolmap.Camera) -> tuple[object, ...]:
+def intrinsics(camera: "pycolmap.Camera") -> tuple[object, ...]:
     """Return what two equal cameras have in common, as a value that can be a key."""
     return camera.model.name, camera.width, camera.height, *camera.params.tolist()
 

@@ -6,14 +6,17 @@ Pairs by global descriptors are selected in :mod:`featplug.stages.retrieve`.
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations, product
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pycolmap
 from scipy.sparse import csr_array
 from scipy.spatial.distance import cdist
 
 from featplug.io.pair_lists import Pair
 from featplug.metrics.poses import camera_centres
+
+if TYPE_CHECKING:
+    import pycolmap
 
 _BLOCK_SCORES = 2**22
 _BLOCK_QUERIES = 1024
@@ -53,7 +56,7 @@ def sequential(names: Sequence[str], overlap: int = 10, quadratic: bool = True) 
     ]
 
 
-def covisible(model: pycolmap.Reconstruction, num: int) -> list[Pair]:
+def covisible(model: "pycolmap.Reconstruction", num: int) -> list[Pair]:
     """Pair every registered image of a COLMAP model with those that share most 3-D points with it.
 
     As in hloc's ``pairs_from_covisibility``, except that a point which an image observes twice

@@ -12,6 +12,7 @@ import pytest
 from featplug.colmap.model_files import (
     check_written_model,
     export_ply,
+    read_model,
     write_model,
 )
 
@@ -54,6 +55,16 @@ def test_a_written_model_is_read_back(model: pycolmap.Reconstruction, tmp_path: 
     assert written.num_points3D() == model.num_points3D() > 0
     export_ply(model, tmp_path / "other" / "points.ply")
     assert b"element vertex 50\n" in (tmp_path / "other" / "points.ply").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["model", "sfm/model", "colmap_models/0"])
+def test_a_model_of_a_run_killed_at_its_end_is_found(
+    model: pycolmap.Reconstruction, tmp_path: Path, name: str
+) -> None:
+    write_model(model, tmp_path / "made" / name)
+    (tmp_path / "made").rename(tmp_path / ".finished")
+    assert read_model(tmp_path / name).num_points3D() == 50
+    assert not (tmp_path / ".finished").exists()
 
 
 @pytest.mark.parametrize("name", ["cameras.bin", "images.bin", "points3D.bin"])

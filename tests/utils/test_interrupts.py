@@ -54,6 +54,11 @@ def stored():
         time.sleep(1)
         print("finished", flush=True)
 
+def late():
+    "Import pycolmap only now, which takes over the signals."
+    import featplug.colmap.model_files
+    python()
+
 def worker():
     "Stop a forked process, as a loader of batches does, and end well."
     print("ready", flush=True)
@@ -71,13 +76,14 @@ run_command(globals()[sys.argv[1]], "tool", [])
 
 
 def _start(name: str) -> subprocess.Popen[str]:
+    command = _COMMAND.replace("import pycolmap\n", "") if name == "late" else _COMMAND
     return subprocess.Popen(
-        [sys.executable, "-c", _COMMAND, name],
+        [sys.executable, "-c", command, name],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["python", "foreign", "wrapped", "ignored", "stored"])
+@pytest.mark.parametrize("name", ["python", "foreign", "late", "wrapped", "ignored", "stored"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_a_command_with_one_line(name: str, number: signal.Signals) -> None:
     with _start(name) as process:
