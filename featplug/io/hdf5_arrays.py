@@ -9,6 +9,8 @@ import numpy as np
 from h5py import h5d, h5g, h5p, h5s, h5t
 
 from featplug.io.hdf5_guard import UnusableDataError
+from featplug.io.hdf5_values import read_dataset
+from featplug.io.limits import Budget
 
 MAX_ARRAY_BYTES = 512 * 2**20
 """Largest array that is read: descriptors 128×N of a million keypoints in float32."""
@@ -39,21 +41,20 @@ def read_array(path: Path, group: h5py.Group, key: str) -> np.ndarray:
     """
     where = f"{path}: {group.name}/{key}"
     dataset = h5py.Dataset(h5d.open(group.id, key.encode()))
-    if dataset.shape is None:
-        raise UnusableDataError(f"{where} must be an array; make the file again.")
-    layout, dtype = dataset.id.get_create_plist(), dataset.dtype
-    if layout.get_layout() == h5d.VIRTUAL or layout.get_external_count():
-        raise UnusableDataError(f"{where} has its data in another file; copy them into this one.")
-    if dtype.kind not in _KINDS:
-        raise UnusableDataError(f"{where} must be real numbers, not {dtype}.")
+    dtype = dataset.dtype
+    if dataset.shape is None or dtype.kind not in _KINDS:
+        raise UnusableDataError(f"{where} must be an array of real numbers, not {dtype}.")
     size, stored = prod(dataset.shape) * dtype.itemsize, dataset.id.get_storage_size()
     if size > MAX_ARRAY_BYTES:
         raise _too_large(where, size)
-    if stored and layout.get_nfilters():
+    if stored and dataset.id.get_create_plist().get_nfilters():
         stored = _FREE_BYTES + _MAX_INFLATION * stored
-    if size > stored:
+    if size > stored and not (dataset.is_virtual or dataset.external):
         raise UnusableDataError(f"{where} is announced, but has no data; make the file again.")
-    array = dataset[()]
+    try:
+        array = read_dataset(dataset, Budget(MAX_ARRAY_BYTES))
+    except ValueError as error:
+        raise UnusableDataError(f"{where}: {error}; make the file again.") from error
     native = np.dtype(np.float64) if dtype.itemsize > 8 else array.dtype.newbyteorder("=")
     return np.asarray(array, native)
 

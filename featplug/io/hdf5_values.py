@@ -11,11 +11,11 @@ import h5py
 import numpy as np
 from h5py import h5z
 
-from featplug.io.limits import Budget, inflate
+from featplug.io.limits import Budget, LimitError, inflate
 
-_DEFLATE_RATIO = 1032
-"""Largest ratio that deflate can reach."""
-_FILTERS = {h5z.FILTER_DEFLATE, h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32}
+_RATIOS = {h5z.FILTER_DEFLATE: 1032, h5z.FILTER_LZF: 100}
+"""Largest ratios that compression can reach."""
+_FILTERS = {*_RATIOS, h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32}
 
 
 def hard_linked(parent: h5py.Group, name: str) -> Any:
@@ -57,17 +57,20 @@ def _check_chunks(dataset: h5py.Dataset, chunk_bytes: int, budget: Budget) -> No
     if not set(filters) <= _FILTERS or len(set(filters)) < len(filters):
         raise ValueError(f"{dataset.name} is compressed in a way that is not read")
     Budget(budget.max_bytes).take(chunk_bytes)
-    if h5z.FILTER_DEFLATE not in filters:
+    ratio = max(_RATIOS.get(code, 0) for code in (0, *filters))
+    if not ratio:
         return
     offsets: list[tuple[int, ...]] = []
 
     def note(chunk: Any) -> None:
         # Smaller ones cannot unpack to more than the limit.
-        if chunk.size * _DEFLATE_RATIO > budget.max_bytes:
+        if chunk.size * ratio > budget.max_bytes:
             offsets.append(chunk.chunk_offset)
 
     dataset.id.chunk_iter(note)
     for offset in offsets:
+        if h5z.FILTER_DEFLATE not in filters:
+            raise LimitError("it is compressed in pieces that are too large")
         mask, content = dataset.id.read_direct_chunk(offset)
         if not mask >> filters.index(h5z.FILTER_DEFLATE) & 1:
             inflate(content, chunk_bytes)

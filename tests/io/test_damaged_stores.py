@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -326,6 +327,21 @@ def test_pipes_are_not_waited_for(tmp_path: Path) -> None:
     for access in (FeatureReader, lambda path: FeatureWriter(path, FEATURES)):
         with pytest.raises(ValueError, match=r"pipe\.h5 is not a file"):
             access(tmp_path / "pipe.h5")
+
+
+def test_an_array_that_unpacks_to_more_than_its_size_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "feats.h5"
+    write_foreign(path, keypoints=None)
+    with h5py.File(path, "r+") as file:
+        bomb = file[NAME].create_dataset("keypoints", (NUM, 2), chunks=(NUM, 2), compression="gzip")
+        bomb.id.write_direct_chunk((0, 0), zlib.compress(bytes(2 * 10**8), 1))
+    with (
+        FeatureReader(path) as reader,
+        pytest.raises(
+            UnusableDataError, match=r"feats\.h5: /a\.jpg/keypoints.*make the file again"
+        ),
+    ):
+        reader.read(NAME)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
