@@ -10,7 +10,7 @@ import tyro
 from featplug.cli.command_line import Unprefixed, leave_config
 from featplug.io.artifact import files_hash
 from featplug.io.folder_lock import locked_folder
-from featplug.training.data.photographs import list_photographs, split_photographs
+from featplug.training.data.photographs import keep_decoded, list_photographs, split_photographs
 from featplug.training.distributed import (
     join_processes,
     process_device,
@@ -50,11 +50,13 @@ def prepare_files(task: type[PhotographTask[Any]], options: TrainingOptions) -> 
     Raises:
         ValueError: the photographs are too few, or one of them cannot be read.
     """
-    names = list_photographs(options.images)
+    names = list_photographs(options.images, options.outputs)
     split_photographs(names)  # too few are rejected before anything is made
     options.check()
     check_resumable(options, files_hash(options.images, names))
     options.outputs.mkdir(parents=True, exist_ok=True)
+    if process_rank()[0] == 0:
+        keep_decoded(options.images, names, options.outputs)
     join_processes(process_device(options.device))
     for label, made in task.prepare(options, names):
         if process_rank()[0] == 0:

@@ -184,7 +184,7 @@ class PhotographTask(Task, Generic[OptionsT]):
 
     def __init__(self, options: OptionsT) -> None:
         self.options, self.device = options, process_device(options.device)
-        names = list_photographs(options.images)
+        names = list_photographs(options.images, options.outputs)
         self.inputs = {"photographs": files_hash(options.images, names)}
         self.photographs, self.held_out = (
             Photographs(options.images, part, self.max_side) for part in split_photographs(names)

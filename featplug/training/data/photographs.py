@@ -1,5 +1,6 @@
 """A folder of photographs as training data: split into two sets, shuffled, read."""
 
+import json
 import logging
 import os
 import zlib
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from featplug.io.files import write_whole_text
 from featplug.io.images import list_images, read_image, resize_image
 from featplug.utils.parallel import map_ahead
 
@@ -18,23 +20,29 @@ logger = logging.getLogger(__name__)
 MAX_SIDE = 1024
 """Longest side in pixels at which photographs are used, unless an option says otherwise."""
 _BUCKETS = 10_000
+_DECODED = "decoded_photographs.json"
 
 
-def list_photographs(folder: Path) -> list[str]:
+def list_photographs(folder: Path, outputs: Path | None = None) -> list[str]:
     """List the photographs below a folder that can be decoded, sorted; the others are logged.
+
+    Args:
+        folder: the folder.
+        outputs: folder of a run; those that :func:`keep_decoded` lists there are not decoded again.
 
     Raises:
         FileNotFoundError: there is no such folder.
         ValueError: it holds no photograph that can be decoded.
     """
     names = list_images(folder)
+    decoded = set() if outputs is None else _read_decoded(outputs / _DECODED)
 
     def check(name: str) -> str | None:
         try:
-            status = (folder / name).stat()
+            state = _state(folder / name)
         except OSError as error:
             return f"Cannot read {folder / name} ({error.strerror})."
-        return _decoding_problem(folder / name, status.st_size, status.st_mtime_ns)
+        return None if state in decoded else _decoding_problem(folder / name, state)
 
     checked = map_ahead(check, names, os.cpu_count() or 1)
     problems = dict(zip(names, checked, strict=True))
@@ -47,8 +55,26 @@ def list_photographs(folder: Path) -> list[str]:
     return readable
 
 
+def keep_decoded(folder: Path, names: Sequence[str], outputs: Path) -> None:
+    """Write to the folder of a run which photographs could be decoded."""
+    states = [_state(folder / name) for name in names]
+    write_whole_text(outputs / _DECODED, json.dumps(states, indent=0) + "\n")
+
+
+def _state(path: Path) -> str:
+    status = path.stat()
+    return f"{path.absolute()} {status.st_size} {status.st_mtime_ns}"
+
+
+def _read_decoded(path: Path) -> set[str]:
+    try:
+        return {str(state) for state in json.loads(path.read_text("utf-8"))}
+    except (OSError, ValueError, TypeError, RecursionError):
+        return set()
+
+
 @cache
-def _decoding_problem(path: Path, size: int, changed_ns: int) -> str | None:
+def _decoding_problem(path: Path, state: str) -> str | None:
     """Return why a file of that size and time cannot be decoded, or None."""
     try:
         read_image(path)

@@ -10,8 +10,11 @@ import cv2
 import numpy as np
 import pytest
 
+from featplug.io.images import read_image
 from featplug.training.data.photographs import (
     Photographs,
+    _decoding_problem,
+    keep_decoded,
     list_photographs,
     split_photographs,
 )
@@ -52,6 +55,38 @@ def test_photographs_that_cannot_be_decoded_are_left_out_by_name(
         (tmp_path / name).write_bytes(b"")
     with pytest.raises(ValueError, match=r"None of the 4 images.*copy it again"):
         list_photographs(tmp_path)
+
+
+def test_photographs_are_decoded_again_only_after_they_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, outputs = tmp_path / "images", tmp_path / "run"
+    names = write_photographs(images, [(64, 48), (64, 48), (64, 48)])
+    outputs.mkdir()
+    decoded: list[str] = []
+
+    def decode(path: Path) -> np.ndarray:
+        decoded.append(path.name)
+        return read_image(path)
+
+    monkeypatch.setattr("featplug.training.data.photographs.read_image", decode)
+
+    def list_decoded() -> list[str]:
+        decoded.clear()
+        _decoding_problem.cache_clear()  # as in another process
+        usable = list_photographs(images, outputs)
+        keep_decoded(images, usable, outputs)
+        assert usable == names[num_damaged:]
+        return sorted(decoded)
+
+    num_damaged = 0
+    assert list_decoded() == names
+    assert list_decoded() == []
+    (images / names[0]).write_bytes((images / names[0]).read_bytes()[:200])
+    num_damaged = 1
+    assert list_decoded() == [names[0]]
+    (outputs / "decoded_photographs.json").write_text("{[")
+    assert list_decoded() == names
 
 
 def test_reading_reduces_and_caches_within_its_bound(tmp_path: Path) -> None:
