@@ -108,10 +108,11 @@ def check_written_model(model: pycolmap.Reconstruction, folder: Path) -> None:
         ValueError: the disk does not.
     """
     try:
-        written = read_model(folder)
+        tables = _read_tables(folder)
+        check_tables(tables)
     except (FileNotFoundError, ValueError) as error:
         raise not_written(folder, "its files are incomplete") from error
-    if _counts(written) != _counts(model):
+    if tables.counts() != _counts(model):
         raise not_written(folder, "it has other images or points than were written")
 
 
@@ -144,7 +145,7 @@ def _check_ply(path: Path, num_points: int) -> None:
 
 
 def _counts(model: pycolmap.Reconstruction) -> tuple[int, ...]:
-    """Return the numbers of all that files of a model have: nothing of unregistered images."""
+    """Return the :meth:`ModelTables.counts` of a model, whose files lack unregistered images."""
     return (
         model.num_cameras(),
         model.num_reg_frames(),

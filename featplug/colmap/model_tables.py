@@ -115,6 +115,17 @@ class ModelTables:
         """Return the path of one of the model's files."""
         return self.folder / f"{name}{self.suffix}"
 
+    def counts(self) -> tuple[int, ...]:
+        """Return the numbers of cameras, frames, images, keypoints, points and observations."""
+        return (
+            len(self.cameras),
+            len(self.frames),
+            len(self.images),
+            sum(len(image.observations) for image in self.images),
+            len(self.points.ids),
+            len(self.points.elements),
+        )
+
 
 def damaged(path: Path, what: str) -> ValueError:
     """Return the error for a damaged file of a model."""
@@ -199,8 +210,11 @@ def _check_pose(path: Path, what: str, pose: Sequence[float]) -> None:
 def _check_cameras(tables: ModelTables) -> set[int]:
     path = tables.file("cameras")
     ids: set[int] = set()
+    used = {image.camera_id for image in tables.images}
     for camera in tables.cameras:
         _check_id(path, "camera", camera.camera_id, ids)
+        if camera.camera_id not in used:
+            continue
         if (problem := check_camera_values(camera.model, camera.size, camera.params)) is not None:
             raise damaged(path, f"camera {camera.camera_id} {problem}")
     return ids

@@ -164,6 +164,15 @@ def test_quaternions_of_few_digits_are_read(tmp_path: Path, norm: float) -> None
     assert read_model(tmp_path).num_reg_images() == 1
 
 
+def test_a_camera_that_no_image_has_may_have_any_values(tmp_path: Path) -> None:
+    (tmp_path / "cameras.txt").write_text(
+        "1 PINHOLE 640 480 500 500 320 240\n2 PINHOLE 0 480 0 0 320 240\n"
+    )
+    (tmp_path / "images.txt").write_text("1 1 0 0 0 0 0 0 1 a.jpg\n\n")
+    (tmp_path / "points3D.txt").write_text("")
+    assert read_model(tmp_path).num_reg_images() == 1
+
+
 def test_two_points_of_one_keypoint(model_dir: Path) -> None:
     model = synthetic_model()
     first, second = sorted(model.points3D)[:2]
