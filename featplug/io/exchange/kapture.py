@@ -46,6 +46,7 @@ _MATCH = np.dtype("<f8")
 _FLOAT = np.dtype("<f4")
 _MAX_INDEX = 2**32
 _KEYPOINT_WIDTHS = (2, 3, 4, 6)
+"""Columns of keypoints as COLMAP has them; what others have after x and y is not known."""
 _ARRAYS = "reconstruction"
 _SENSORS = "sensors/sensors.txt"
 _RECORDS = "sensors/records_camera.txt"
@@ -151,7 +152,10 @@ def import_kapture(
     names = {name: names[name] for name in images_with_files([*names], keypoints.path, transfer)}
 
     def read(name: str) -> FoundImage:
-        found = from_colmap_keypoints(keypoints.read(name).astype(np.float32))
+        rows = keypoints.read(name).astype(np.float32)
+        if rows.shape[1] not in _KEYPOINT_WIDTHS:
+            rows = rows[:, :2]
+        found = from_colmap_keypoints(rows)
         if described is not None and described.path(name).is_file():
             found["descriptors"] = described.read(name).T.astype(np.float32)
         return FoundImage(keypoints.path(name), found, sizes[name])
@@ -190,8 +194,8 @@ class _ArrayFolder:
             )
         _, dtype, width, *ending = rows[0]
         num = whole_number(width, str(path), "a number of columns", 1, _MAX_COLUMNS)
-        if kind == "keypoints" and num not in _KEYPOINT_WIDTHS:
-            raise ValueError(f"{path}: keypoints have 2, 3, 4 or 6 columns, not {num}; correct it.")
+        if kind == "keypoints" and num < 2:
+            raise ValueError(f"{path}: keypoints have 2 columns or more, not {num}; correct it.")
         return cls(folder, _DTYPES[dtype], num, ending[0] if ending else None)
 
     def path(self, name: str) -> Path:

@@ -73,6 +73,20 @@ def test_there_and_back(photographs: MatchedImages, exported: Path, tmp_path: Pa
     assert_same_matches(matches, photographs.matches, scores=True)
 
 
+def test_columns_of_unknown_meaning_are_left_out(exported: Path, tmp_path: Path) -> None:
+    folder = exported / "reconstruction" / "keypoints" / "featplug"
+    (folder / "keypoints.txt").write_text("# kapture format: 1.1\nfeatplug, float32, 5\n")
+    for path in folder.rglob("*.kpt"):
+        frames = np.fromfile(path, np.float32).reshape(-1, 4)
+        np.pad(frames, ((0, 0), (0, 1)), constant_values=7).tofile(path)
+    import_kapture(exported, ImportFiles(tmp_path / "back.h5"))
+    with FeatureReader(tmp_path / "back.h5") as reader:
+        found = reader.read("db/a.png")
+    frames = np.fromfile(folder / "db" / "a.png.kpt", np.float32).reshape(-1, 5)
+    np.testing.assert_allclose(found["keypoints"], frames[:, :2] - 0.5)
+    assert not {"scales", "oris"} & found.keys()
+
+
 def test_features_join_a_kapture_that_is_there(
     photographs: MatchedImages, exported: Path, tmp_path: Path
 ) -> None:
