@@ -6,7 +6,7 @@ checked first. The tables: ``src/colmap/scene/database_sqlite.cc``.
 """
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -27,8 +27,13 @@ _COLUMNS = {
 }
 INLIERS = "two_view_geometries"
 """Table of the verified matches, which a database can lack."""
-_ITEM_BYTES = {"keypoints": 4, "descriptors": 1, "matches": 4, INLIERS: 4}
+ITEM_BYTES = {"keypoints": 4, "descriptors": 1, "matches": 4, INLIERS: 4}
+"""Bytes of a number of each table's arrays."""
 _WIDTHS = {"keypoints": "2, 4, 6", "matches": "2", INLIERS: "2"}
+_TABLES = ("cameras", "images", "keypoints")
+_OPTIONAL = ("descriptors", INLIERS)
+_BUSY_SECONDS = 1.0
+"""Time for which another process may hold a database that is to be replaced."""
 _MAX_ROWS = 2 * 10**9
 _MAX_COLUMNS = 2**20
 _MAX_IMAGES = 2**31 - 1
@@ -54,29 +59,54 @@ def check_database(path: Path) -> None:
         pass
 
 
-def check_is_database(path: Path) -> None:
-    """Check that a file is a COLMAP database, whole or not; errors as of :func:`check_database`."""
-    with closing(_open(Path(path))) as connection:
-        _check_tables(Path(path), connection)
+def settle_database(path: Path) -> None:
+    """Let a COLMAP database, whole or not, have everything in its own file and not in a journal.
+
+    A journal would be applied to the database that takes its place.
+
+    Raises:
+        FileNotFoundError: it does not exist.
+        ValueError: it is something else, or in use.
+    """
+    path = Path(path)
+    _check_header(path)
+    try:
+        address = f"{path.resolve().as_uri()}?mode=rw"
+        with closing(sqlite3.connect(address, _BUSY_SECONDS, uri=True)) as connection:
+            # Reading carries out the journal of a process that was killed.
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
+            ((is_busy, *_),) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    except sqlite3.Error as error:
+        raise _unreadable(path, error) from error
+    if is_busy:
+        raise _in_use(path)
+    with closing(_open(path)) as connection:
+        _check_tables(path, connection, _TABLES)
 
 
 class DatabaseReader:
     """A COLMAP database, checked and open for reading; closed with the ``with`` block.
+
+    Args:
+        path: the database.
+        tables: tables to read besides cameras, images and keypoints; others may be damaged.
 
     Raises:
         FileNotFoundError: the file does not exist.
         ValueError: it is no COLMAP database, or damaged.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self, path: Path, tables: Collection[str] = ("descriptors", "matches", INLIERS)
+    ) -> None:
         self.path = Path(path)
         self._connection = _open(self.path)
         try:
-            self._columns = _check_tables(self.path, self._connection)
+            self._columns = _check_tables(self.path, self._connection, (*_TABLES, *tables))
             self._check_pages()
             self._sizes = self._check_cameras()
             self._check_ids()
-            for table in _ITEM_BYTES:
+            for table in ITEM_BYTES:
                 if table in self._columns:
                     self._check_arrays(table)
         except BaseException:
@@ -110,22 +140,21 @@ class DatabaseReader:
 
     def keypoints(self, image_id: int) -> np.ndarray | None:
         """Read the keypoints of an image, N×2, N×4 or N×6 float32, or None."""
-        found = self._array("keypoints", image_id)
-        if found is not None and not np.isfinite(found).all():
-            raise self._damaged("keypoints", image_id, "has a keypoint that is not finite")
-        return found
+        return self._array("keypoints", image_id)
 
     def descriptors(self, image_id: int) -> tuple[np.ndarray, int | None] | None:
         """Read the descriptors of an image, N×D uint8, and their type (None before 4.0)."""
-        found = self._array("descriptors", image_id)
-        if found is None:
+        if "descriptors" not in self._columns:
+            return None
+        descriptors = self._array("descriptors", image_id)
+        if descriptors is None:
             return None
         if "type" not in self._columns["descriptors"]:
-            return found, None
+            return descriptors, None
         ((kind,),) = self._rows("SELECT type FROM descriptors WHERE image_id = ?", (image_id,))
         if not isinstance(kind, int):
             raise self._damaged("descriptors", image_id, "has no type of descriptors")
-        return found, kind
+        return descriptors, kind
 
     def matches(self, *, inliers: bool = False) -> Iterator[tuple[int, int, np.ndarray]]:
         """Yield the numbers of two images and their matches K×2 uint32, where there are some.
@@ -163,7 +192,9 @@ class DatabaseReader:
 
     def _check_cameras(self) -> dict[int, tuple[int, int]]:
         sizes: dict[int, tuple[int, int]] = {}
-        query = "SELECT camera_id, model, width, height, params FROM cameras"
+        query = """
+            SELECT camera_id, model, width, height, params FROM cameras
+            WHERE camera_id IN (SELECT camera_id FROM images)"""
         for camera_id, model, width, height, params in self._rows(query):
             is_whole = all(isinstance(value, int) for value in (camera_id, model, width, height))
             if not is_whole or not isinstance(params, bytes | None):
@@ -198,7 +229,7 @@ class DatabaseReader:
                 AND typeof(rows) = 'integer' AND rows BETWEEN 0 AND {_MAX_ROWS}
                 AND typeof(cols) = 'integer' AND cols BETWEEN 0 AND {_MAX_COLUMNS}
                 AND typeof(data) IN ('blob', 'null')
-                AND coalesce(length(data), 0) = rows * cols * {_ITEM_BYTES[table]}
+                AND coalesce(length(data), 0) = rows * cols * {ITEM_BYTES[table]}
                 AND (rows = 0 OR {f"cols IN ({widths})" if widths else "cols > 0"})
             ) LIMIT 1"""  # noqa: S608
         for number, rows, cols, size in self._rows(query):
@@ -223,13 +254,21 @@ class DatabaseReader:
         )
 
 
-def _open(path: Path) -> sqlite3.Connection:
+def _check_header(path: Path) -> None:
     if not path.is_file():
         raise FileNotFoundError(f"There is no COLMAP database {path}.")
     try:
         with path.open("rb") as file:
-            if file.read(len(_HEADER)) != _HEADER:
-                raise ValueError(f"{path} is no COLMAP database; it is no database of SQLite.")
+            header = file.read(len(_HEADER))
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    if header != _HEADER:
+        raise ValueError(f"{path} is no COLMAP database; it is no database of SQLite.")
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    _check_header(path)
+    try:
         journals = (path.with_name(f"{path.name}{end}") for end in JOURNALS)
         is_settled = not any(journal.exists() and journal.stat().st_size for journal in journals)
         # Otherwise SQLite writes next to it, which a folder of others may not allow.
@@ -246,15 +285,17 @@ def _open(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _check_tables(path: Path, connection: sqlite3.Connection) -> dict[str, set[str]]:
-    """Return the columns of each table that is read."""
+def _check_tables(
+    path: Path, connection: sqlite3.Connection, tables: Collection[str]
+) -> dict[str, set[str]]:
+    """Return the columns of each of the tables."""
     columns: dict[str, set[str]] = {}
     try:
-        for table in (*_COLUMNS, INLIERS):
+        for table in tables:
             kinds = connection.execute(
                 "SELECT type, sql FROM sqlite_master WHERE name = ?", (table,)
             ).fetchall()
-            if table == INLIERS and not kinds:
+            if table in _OPTIONAL and not kinds:
                 continue
             described = connection.execute(f"PRAGMA table_xinfo({table})").fetchall()
             found = {name.decode("utf-8", "replace"): hidden for _, name, *_, hidden in described}
@@ -273,11 +314,15 @@ def _check_tables(path: Path, connection: sqlite3.Connection) -> dict[str, set[s
 
 def _unreadable(path: Path, error: Exception) -> ValueError:
     if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
-        return ValueError(f"{path} is in use by another process; wait for it, or copy it.")
+        return _in_use(path)
     return ValueError(
         f"{path} is no COLMAP database, or damaged ({error or type(error).__name__}); copy or make "
         "it again."
     )
+
+
+def _in_use(path: Path) -> ValueError:
+    return ValueError(f"{path} is in use by another process; wait for it, or copy it.")
 
 
 def _shown(value: Any) -> str:

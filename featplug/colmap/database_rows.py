@@ -11,27 +11,15 @@ from pathlib import Path
 
 import pycolmap
 
-from featplug.colmap.database_files import JOURNALS
+from featplug.colmap.database_files import ITEM_BYTES, JOURNALS
 from featplug.io.files import flush, not_written
 
-_COUNTS = {
-    "images": "SELECT COUNT(*), 0, 0, 0 FROM images",
-    "keypoints": (
-        "SELECT COUNT(*), TOTAL(rows), TOTAL(4 * rows * cols), TOTAL(COALESCE(LENGTH(data), 0)) "
-        "FROM keypoints"
-    ),
-    "descriptors": (
-        "SELECT COUNT(*), TOTAL(rows), TOTAL(rows * cols), TOTAL(COALESCE(LENGTH(data), 0)) "
-        "FROM descriptors"
-    ),
-    "matches": (
-        "SELECT COUNT(*), TOTAL(rows), TOTAL(4 * rows * cols), TOTAL(COALESCE(LENGTH(data), 0)) "
-        "FROM matches"
-    ),
-    "two_view_geometries": (
-        "SELECT COUNT(*), TOTAL(rows), TOTAL(4 * rows * cols), TOTAL(COALESCE(LENGTH(data), 0)) "
-        "FROM two_view_geometries"
-    ),
+_COUNTS = {"images": "SELECT COUNT(*), 0, 0, 0 FROM images"} | {
+    table: (
+        f"SELECT COUNT(*), TOTAL(rows), TOTAL({size} * rows * cols), "  # noqa: S608
+        f"TOTAL(COALESCE(LENGTH(data), 0)) FROM {table}"
+    )
+    for table, size in ITEM_BYTES.items()
 }
 """Queries for a table's numbers of rows, of entries, and of the bytes that these need and have."""
 

@@ -23,11 +23,12 @@ from featplug.colmap.database import (
     import_matches,
 )
 from featplug.colmap.database_files import (
+    INLIERS,
     JOURNALS,
     DatabaseImage,
     DatabaseReader,
     check_database,
-    check_is_database,
+    settle_database,
 )
 from featplug.colmap.database_rows import check_rows, open_database
 from featplug.colmap.geometric_verification import verify_matches
@@ -105,7 +106,7 @@ def export_database(
     database, image_dir = Path(database), Path(image_dir)
     check_replaceable(database, overwrite)
     if database.exists():
-        check_is_database(database)
+        settle_database(database)
     if options.descriptors == "float" and not hasattr(pycolmap, "FeatureDescriptors"):
         raise ValueError(
             f"pycolmap {pycolmap.__version__} stores SIFT's descriptors only; upgrade it to 4.0 or "
@@ -143,11 +144,13 @@ def export_database(
 
         def check(part: Path) -> None:
             check_database(part)
-            for end in JOURNALS:  # of the old database, which SQLite would apply to the new one
-                database.with_name(f"{database.name}{end}").unlink(missing_ok=True)
+            if database.exists():  # with what another process has written in the meantime
+                settle_database(database)
 
         with _quiet():
             write_whole(database, write, check)
+        for end in JOURNALS:  # of the old database, which are empty
+            database.with_name(f"{database.name}{end}").unlink(missing_ok=True)
     return transfer
 
 
@@ -169,7 +172,10 @@ def import_database(
             unknown kind.
     """
     transfer = Transfer(Path(files.features))
-    with DatabaseReader(database) as reader:
+    tables = ["descriptors"] * descriptors
+    if files.matches is not None:
+        tables.append(INLIERS if inliers else "matches")
+    with DatabaseReader(database, tables) as reader:
         if not reader.num_keypoints():
             raise ValueError(f"{database} has no keypoints; extract features with COLMAP first.")
         stored = reader.images()

@@ -25,6 +25,7 @@ from featplug.io.exchange.transfer import (
     import_found,
     usable_names,
 )
+from featplug.io.feature_arrays import checked_arrays, shown
 from featplug.io.images import IMAGE_SUFFIXES, list_images
 from featplug.io.limits import read_npz
 from featplug.io.store import FeatureReader
@@ -142,26 +143,22 @@ def read_archive(path: Path) -> dict[str, np.ndarray]:
     missing = [key for key in ("keypoints", "descriptors") if key not in arrays]
     if missing:
         raise ValueError(f"{path} has no {' and no '.join(missing)}; make it again.")
-    arrays = {key: arrays[key] for key in ("keypoints", "scores", "descriptors") if key in arrays}
-    for key, values in arrays.items():
-        num_axes = 1 if key == "scores" else 2
-        if values.ndim != num_axes or values.dtype.kind not in "fiu":
-            raise ValueError(
-                f"{path} has {key} of the shape {values.shape} and the type {values.dtype}; it "
-                f"must have {num_axes} axes, of numbers: make it again."
-            )
     keypoints = arrays["keypoints"]
-    if keypoints.shape[1] < 2:
-        raise ValueError(f"{path} has keypoints of one column; make it again, with x and y.")
-    features = {
-        "keypoints": np.ascontiguousarray(keypoints[:, :2], np.float32),
-        "descriptors": arrays["descriptors"].T.astype(np.float32),
-    }
+    if keypoints.ndim != 2 or keypoints.shape[1] < 2:
+        raise ValueError(
+            f"{path}: keypoints must have x and y, and not the shape {shown(keypoints.shape)}; "
+            "make it again."
+        )
+    features = {"keypoints": keypoints[:, :2], "descriptors": arrays["descriptors"].T}
     if keypoints.shape[1] > 2:
-        features["scales"] = keypoints[:, 2].astype(np.float32)
+        features["scales"] = keypoints[:, 2]
     if "scores" in arrays:
-        features["scores"] = arrays["scores"].astype(np.float32)
-    return features
+        features["scores"] = arrays["scores"]
+    try:
+        checked = checked_arrays(features, len(keypoints))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; make it again.") from error
+    return {key: np.ascontiguousarray(array, np.float32) for key, array in checked.items()}
 
 
 def _write_archive(arrays: Mapping[str, np.ndarray], path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from featplug.io.files import flush, part_path, recover, remove
 from featplug.io.names import path_below
+from featplug.utils.interrupts import delayed_interrupts
 
 
 class FileSet:
@@ -95,8 +96,9 @@ def replaced_together(sets: Sequence[FileSet]) -> Iterator[None]:
         yield
         for file_set in sets:
             file_set.flush()
-        for file_set in sets:
-            file_set.replace()
+        with delayed_interrupts(also_second=True):  # not a mixture of both exports
+            for file_set in sets:
+                file_set.replace()
     finally:
         for file_set in sets:
             file_set.discard()

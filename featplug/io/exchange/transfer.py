@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ import numpy as np
 from featplug.colmap.geometric_verification import VerificationSummary
 from featplug.colmap.model_tables import MAX_SIDE
 from featplug.io.artifact import Provenance, file_fingerprint
-from featplug.io.feature_arrays import LARGEST, usable_numbers
+from featplug.io.feature_arrays import checked_arrays
 from featplug.io.files import write_whole
 from featplug.io.h5file import lock_replaceable
 from featplug.io.images import read_image_size
@@ -21,6 +20,7 @@ from featplug.io.match_store import MatchReader, MatchWriter
 from featplug.io.names import checked_name
 from featplug.io.pair_lists import Pair, read_image_list, read_pairs, unique_pairs
 from featplug.io.store import FeatureReader, FeatureWriter
+from featplug.utils.interrupts import delayed_interrupts
 
 _MAX_ARRAY_BYTES = 2**29
 
@@ -242,18 +242,12 @@ class FoundImage:
         Raises:
             ValueError: they have other shapes than the keypoints, or numbers that are not finite.
         """
-        num = len(self.features["keypoints"])
-        for key, values in self.features.items():
-            if values.shape[-1 if key == "descriptors" else 0] != num:
-                raise ValueError(
-                    f"{self.path}: the image {name!r} has {num} keypoints but {key} of the shape "
-                    f"{values.shape}; make it again."
-                )
-            if not usable_numbers(values):
-                raise ValueError(
-                    f"{self.path}: the {key} of {name!r} have a number that is not finite, or of "
-                    f"{LARGEST:g} and more; make it again."
-                )
+        try:
+            checked_arrays(self.features, len(self.features["keypoints"]))
+        except ValueError as error:
+            raise ValueError(
+                f"{self.path}: of the image {name!r} the {error}; make it again."
+            ) from error
         if not all(0 < side <= MAX_SIDE for side in self.size):
             raise ValueError(
                 f"{self.path}: the image {name!r} has the size {self.size[0]}×{self.size[1]}, not "
@@ -319,6 +313,7 @@ def import_found(
     for path in filter(None, (features, matches)):
         check_replaceable(path, files.overwrite)
     conf = {"imported_from": source}
+    file_ids: list[str] = []
 
     def write_features(part: Path) -> None:
         with FeatureWriter(part, Provenance("features", conf)) as writer:
@@ -330,26 +325,31 @@ def import_found(
                 transfer.counts[form] = len(image.features["keypoints"])
         if not transfer.counts:
             raise ValueError(next(iter(transfer.skipped.values())))
-        if matches:
-            # Within, so that both files stay where the matches turn out to be wrong.
-            file_id = writer.provenance.file_id
-            write_whole(matches, partial(write_match_file, file_id), unlock)
+        file_ids.append(writer.provenance.file_id)
 
-    def write_match_file(file_id: str, part: Path) -> None:
-        inputs: dict[str, str | None] = dict.fromkeys(("features", "features_ref"), file_id)
+    def write_match_file(part: Path) -> None:
+        inputs: dict[str, str | None] = dict.fromkeys(("features", "features_ref"), file_ids[0])
         with MatchWriter(part, Provenance("matches", conf, inputs=inputs)) as writer:
             _write_matches(writer, found_matches, names, transfer)
 
     with ExitStack() as locks:
 
-        def unlock(_: Path) -> None:
+        def replace_matches(_: Path) -> None:
+            """Replace the match file right before the feature file, when the disk has both."""
+            if matches:
+                write_whole(matches, write_match_file, prepare)
+            else:
+                prepare(Path())
+
+        def prepare(_: Path) -> None:
             if os.name == "nt":  # where a file in use cannot be replaced
                 locks.close()
+            locks.enter_context(delayed_interrupts(also_second=True))
 
         for target, kind in ((features, "features"), (matches, "matches")):
             if target and target.exists():
                 locks.enter_context(lock_replaceable(target, kind))
-        write_whole(features, write_features, unlock)
+        write_whole(features, write_features, replace_matches)
     return transfer
 
 

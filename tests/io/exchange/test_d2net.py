@@ -77,7 +77,11 @@ def test_damaged_archives_are_named_and_nothing_is_unpickled(
     with path.open("wb") as file:
         np.savez(file, keypoints=np.zeros((3, 3)), descriptors=np.zeros((2, 512)))
     line = refusal(PROGRAM, "featplug", "import", "d2net", *arguments)
-    assert "'b.png' has 3 keypoints but descriptors of the shape (512, 2)" in line
+    assert "b.png.d2-net: descriptors must be D×3, not 512×2" in line
+    with path.open("wb") as file:
+        np.savez(file, keypoints=np.full((3, 3), np.nan), descriptors=np.zeros((3, 512)))
+    line = refusal(PROGRAM, "featplug", "import", "d2net", *arguments)
+    assert "b.png.d2-net: keypoints must be finite" in line
 
 
 def test_an_earlier_export_is_replaced_only_when_asked(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
+import signal
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +17,7 @@ import pytest
 from featplug.colmap.database_files import DatabaseReader, check_database
 from featplug.io.exchange.colmap import DatabaseOptions, export_database, import_database
 from featplug.io.exchange.d2net import export_archives, import_archives
+from featplug.io.exchange.file_sets import FileSet
 from featplug.io.exchange.kapture import KaptureOptions, export_kapture, import_kapture
 from featplug.io.exchange.schoenberger import export_dataset, import_dataset
 from featplug.io.exchange.transfer import ImportFiles, Transfer
@@ -93,6 +96,24 @@ def test_an_export_that_fails_keeps_the_earlier_one(
         export(target, features, **options)
     assert contents(target) == before
     assert sum(path.is_dir() for path in target.rglob(".*")) == 0
+
+
+def test_an_interrupt_leaves_no_mixture_of_two_exports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features, target, wanted = (tmp_path / name for name in ("feats.h5", "target", "wanted"))
+    export_dataset(target, hloc_features(features, ["a.png", "b.png"]))
+    export_dataset(wanted, hloc_features(features, ["b.png", "c.png"]))
+    replace = FileSet.replace
+
+    def replace_and_interrupt(files: FileSet) -> None:
+        replace(files)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(FileSet, "replace", replace_and_interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        export_dataset(target, features, overwrite=True)
+    assert contents(target) == contents(wanted)
 
 
 @pytest.fixture
@@ -184,19 +205,81 @@ def test_crafted_tables_are_rejected(database: Path) -> None:
             check_database(database)
 
 
-def test_a_keypoint_that_is_not_finite_is_named(database: Path) -> None:
+def test_a_keypoint_that_is_not_finite_is_named(database: Path, tmp_path: Path) -> None:
     connection = sqlite3.connect(database)
     values = np.full((40, 4), np.nan, np.float32).tobytes()
     connection.execute("UPDATE keypoints SET data = ? WHERE rows = 40", (values,))
     connection.commit()
     connection.close()
-    with DatabaseReader(database) as reader:
-        ids = {image.name: image.image_id for image in reader.images()}
-        with pytest.raises(ValueError, match=r"table keypoints, row .* not finite"):
-            reader.keypoints(ids["b.png"])
-        keypoints = reader.keypoints(ids["db/a.png"])
-        assert keypoints is not None
-        assert keypoints.shape == (30, 4)
+    with pytest.raises(ValueError, match=r"database\.db: .*'b\.png'.*keypoints.*again"):
+        import_database(database, ImportFiles(tmp_path / "feats.h5"))
+
+
+def test_a_camera_that_no_image_has_may_have_any_values(database: Path, tmp_path: Path) -> None:
+    execute(database, "INSERT INTO cameras VALUES (99, 999, 0, -1, X'00', 0)")
+    assert import_database(database, ImportFiles(tmp_path / "feats.h5")).num_images == 3
+
+
+@pytest.mark.parametrize(
+    "statement", ["DROP TABLE descriptors", "UPDATE descriptors SET data = zeroblob(7)"]
+)
+def test_tables_that_are_not_read_may_be_missing_or_damaged(
+    database: Path, tmp_path: Path, statement: str
+) -> None:
+    execute(database, statement, "DROP TABLE matches")
+    files = ImportFiles(tmp_path / "feats.h5")
+    assert import_database(database, files, descriptors=False).num_keypoints == 70
+    with pytest.raises(ValueError, match=r"database\.db is no COLMAP database.* matches "):
+        import_database(database, ImportFiles(tmp_path / "a.h5", tmp_path / "matches.h5"))
+
+
+@pytest.fixture
+def with_log(database: Path, tmp_path: Path) -> Path:
+    """A database as a killed process leaves it, whose last row is in the log next to it."""
+    copy = tmp_path / "killed" / "database.db"
+    copy.parent.mkdir()
+    connection = sqlite3.connect(database)
+    connection.execute("PRAGMA journal_mode = WAL").fetchall()
+    connection.execute("PRAGMA wal_autocheckpoint = 0").fetchall()
+    connection.execute("UPDATE images SET name = 'renamed.png' WHERE name = 'b.png'")
+    connection.commit()
+    for path in tmp_path.glob("database.db*"):
+        shutil.copy(path, copy.parent)
+    connection.close()
+    assert b"renamed.png" not in copy.read_bytes()
+    return copy
+
+
+def test_an_export_that_fails_keeps_the_log_of_the_earlier_database(
+    photographs: MatchedImages, with_log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = photographs.folder / "images"
+
+    def fail(*_: object) -> None:
+        raise ValueError("the disk fails")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("featplug.io.files.replace", fail)
+        with pytest.raises(ValueError, match="disk fails"):
+            export_database(with_log, photographs.features, images, overwrite=True)
+    with DatabaseReader(with_log) as reader:
+        assert "renamed.png" in [image.name for image in reader.images()]
+    export_database(with_log, photographs.features, images, overwrite=True)
+    with DatabaseReader(with_log) as reader:
+        assert "b.png" in [image.name for image in reader.images()]
+    assert list(with_log.parent.iterdir()) == [with_log]
+
+
+def test_a_database_in_use_is_not_replaced(photographs: MatchedImages, with_log: Path) -> None:
+    connection = sqlite3.connect(with_log)
+    connection.execute("BEGIN IMMEDIATE")
+    with pytest.raises(ValueError, match=r"database\.db is in use"):
+        export_database(
+            with_log, photographs.features, photographs.folder / "images", overwrite=True
+        )
+    connection.close()
+    with DatabaseReader(with_log) as reader:
+        assert "renamed.png" in [image.name for image in reader.images()]
 
 
 def sources(photographs: MatchedImages, folder: Path) -> Iterator[tuple[Path, Callable[..., Any]]]:
@@ -247,6 +330,24 @@ def test_wrong_matches_leave_both_earlier_files(database: Path, tmp_path: Path) 
     connection.commit()
     connection.close()
     with pytest.raises(ValueError, match=r"database.db matches keypoint 1073741824"):
+        import_database(database, files)
+    assert [path.read_bytes() for path in (files.features, tmp_path / "matches.h5")] == before
+
+
+def test_a_full_disk_leaves_both_earlier_files(
+    database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The feature file is found to be incomplete only when it is flushed."""
+    files = ImportFiles(tmp_path / "feats.h5", tmp_path / "matches.h5", overwrite=True)
+    import_database(database, files)
+    before = [path.read_bytes() for path in (files.features, tmp_path / "matches.h5")]
+
+    def flush(path: Path) -> None:
+        if "feats.h5" in path.name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("featplug.io.files.flush", flush)
+    with pytest.raises(ValueError, match=r"feats\.h5 could not be written .* free some space"):
         import_database(database, files)
     assert [path.read_bytes() for path in (files.features, tmp_path / "matches.h5")] == before
 
