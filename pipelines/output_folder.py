@@ -48,7 +48,7 @@ class _Record(TypedDict):
 
 def folder_name(data: str, feature: str, settings: Sequence[str]) -> str:
     """Return the name of the output folder of a run: DATA-FEATURE, and settings of its own."""
-    name = "-".join([data, feature, *settings])
+    name = "-".join([data, _plain(feature), *settings])
     return name if len(name) <= _MAX_LENGTH else f"{name[:_MAX_LENGTH]}-{value_hash(name)[:8]}"
 
 
@@ -79,8 +79,16 @@ def _word(name: str, value: object) -> str:
     if isinstance(value, bool):
         return name if value else f"no-{name}"
     if isinstance(value, Path) or (isinstance(value, str) and _FILE.search(value)):
-        value = Path(value).stem
-    text = value if isinstance(value, str) else f"{name}-{value}"
+        value = file_word(Path(value))
+    return _plain(value if isinstance(value, str) else f"{name}-{value}")
+
+
+def file_word(path: Path) -> str:
+    """Return the path of a file as a word: its name, and some digits of a hash of its place."""
+    return f"{path.stem}-{value_hash(str(path.resolve()))[:6]}"
+
+
+def _plain(text: str) -> str:
     return re.sub(r"[^\w.,+@-]+", "_", text)
 
 

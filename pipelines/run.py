@@ -21,12 +21,12 @@ from featplug.io.results import (
 from featplug.io.store import FeatureReader
 from featplug.io.typed_json import NonNegative
 from featplug.methods import feature_conf, matcher_conf, retrieval_conf
-from featplug.stages.extract import extract_features
+from featplug.stages.extract import extract_features, other_photograph, raise_if_all_skipped
 from featplug.stages.match import match_features
 from featplug.stages.retrieve import RetrievalSummary, global_descriptors, pairs_from_retrieval
 from featplug.stages.shared_options import NetworkOptions
 from featplug.weights.loading import require_weights
-from pipelines.output_folder import changed_settings, folder_name
+from pipelines.output_folder import changed_settings, file_word, folder_name
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,8 @@ class PipelineOptions(MatchingOptions):
     def output_dir(self) -> Path:
         """Folder for everything."""
         extraction = self.extraction
-        feature = extraction.feature if extraction.features is None else extraction.features.stem
+        given = extraction.features
+        feature = extraction.feature if given is None else file_word(given)
         if self.outputs is not None:
             return self.outputs
         return Path("outputs") / self.pipeline / folder_name(self.data_name, feature, self.settings)
@@ -253,17 +254,26 @@ def _given_features(path: Path, image_dir: Path, names: Sequence[str]) -> Featur
                 f"No image of {image_dir} is in {path}, which has for example "
                 f"{next(iter(reader.names()), 'nothing')!r}; names are relative to that folder."
             )
+        changed = {
+            name: reason
+            for name in present
+            if reader.fingerprint(name)  # files of other tools have none
+            and (reason := other_photograph(reader, name, image_dir / name))
+        }
     absent = sorted(set(names) - set(present))
     skipped = {name: f"{path} has no features of {name!r}" for name in absent}
+    skipped |= {name: f"{reason}; extract it again" for name, reason in changed.items()}
     weights = provenance.weights if provenance else []
-    return Features(image_dir, path, present, skipped, weights)
+    usable = [name for name in present if name not in changed]
+    raise_if_all_skipped(present, changed)
+    return Features(image_dir, path, usable, skipped, weights)
 
 
 class _RecordedOptions(TypedDict):
     seed: NotRequired[int | None]
 
 
-class _RecordedData(TypedDict):
+class _DataRecord(TypedDict):
     fingerprint: str
     images: NotRequired[str]
     dataset: NotRequired[str]
@@ -288,7 +298,7 @@ class PipelineRecord(TypedDict):
     matcher: str
     weights: WeightsFiles
     environment: dict[str, Any]
-    data: Annotated[dict[str, Any], _RecordedData]
+    data: Annotated[dict[str, Any], _DataRecord]
     stages: StageCosts
     metrics: Metrics
     models: NotRequired[list[Annotated[dict[str, Any], _RecordedModel]]]

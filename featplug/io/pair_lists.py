@@ -17,6 +17,10 @@ logger = logging.getLogger(__name__)
 
 Pair = tuple[str, str]
 
+_NUM_CAMERA_NUMBERS = 5
+"""Fewest numbers of a camera in a query list: width, height, focal length and principal point."""
+_NUM_POSE_NUMBERS = 7
+"""Numbers of a pose in a pose file: quaternion and translation."""
 _MAX_BYTES = 2**33
 """Largest pair list, of about 200 million pairs."""
 
@@ -36,7 +40,7 @@ def unique_pairs(pairs: Iterable[Pair]) -> list[Pair]:
 def read_image_list(path: Path) -> list[str]:
     """Read image names from a text file, a name a line.
 
-    Numbers may follow a name, as in query lists and pose files, and a camera model before them.
+    A camera may follow a name, as in query lists, or a pose, as in pose files.
     A pattern in the file name (``queries/*_time_queries.txt``) reads all files that fit it.
 
     Raises:
@@ -55,10 +59,11 @@ def read_image_list(path: Path) -> list[str]:
 
 def _listed_name(line: str, where: str) -> str:
     name, *others = line.split()
-    if others and re.fullmatch("[A-Z_]+", others[0]):  # a camera model, in a query list
-        others = others[1:]
+    has_camera = bool(others and re.fullmatch("[A-Z_]+", others[0]))
     try:
-        numbers(others, where)
+        num = len(numbers(others[1:] if has_camera else others, where))
+        if num < _NUM_CAMERA_NUMBERS if has_camera else num not in (0, _NUM_POSE_NUMBERS):
+            raise ValueError("neither a camera nor a pose")
     except ValueError:
         raise ValueError(
             f"{where}: expected an image name, which has no white space, got {line[:100]!r}; "

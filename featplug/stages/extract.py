@@ -26,7 +26,7 @@ from featplug.io.images import (
 )
 from featplug.io.names import checked_name
 from featplug.io.pair_lists import read_image_list
-from featplug.io.store import FeatureWriter, GlobalDescriptorWriter
+from featplug.io.store import FeatureReader, FeatureWriter, GlobalDescriptorWriter
 from featplug.methods import resolve_conf
 from featplug.stages.shared_options import NetworkOptions
 from featplug.utils.progress import progress_bar
@@ -246,17 +246,23 @@ def not_yet_extracted(
     todo = []
     for name in names:
         path = image_dir / name
-        recorded = writer.fingerprint(name)
-        if recorded is None:
+        if writer.fingerprint(name) is None:
             todo.append(name)
-        elif path.is_file() and not writer.is_made_from(name, path):
-            or_same = ""
-            if is_old_fingerprint(recorded):
-                or_same = ", or was copied since: a file of featplug 0.1 cannot distinguish the two"
-            raise OtherContentsError(
-                f"{path} is another photograph than the one {writer.path} was made from{or_same}"
-            )
+        elif reason := other_photograph(writer, name, path):
+            raise OtherContentsError(reason)
     return todo
+
+
+def other_photograph(
+    store: FeatureReader | FeatureWriter | GlobalDescriptorWriter, name: str, path: Path
+) -> str | None:
+    """Return the reason if a photograph is not the one that an image in a file was made from."""
+    if not path.is_file() or store.is_made_from(name, path):
+        return None
+    or_same = ""
+    if is_old_fingerprint(store.fingerprint(name) or ""):
+        or_same = ", or was copied since: a file of featplug 0.1 cannot distinguish the two"
+    return f"{path} is another photograph than the one {store.path} was made from{or_same}"
 
 
 def _for_storage(key: str, value: np.ndarray, options: ExtractOptions) -> np.ndarray:

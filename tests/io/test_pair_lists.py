@@ -47,7 +47,8 @@ def test_image_lists_with_comments_and_patterns(tmp_path: Path) -> None:
     path = tmp_path / "poses.txt"
     path.write_text("1.jpg 1 0 0 0 1.5 -2 3e1\n")
     assert read_image_list(path) == ["1.jpg"]
-    for line in ("my photo.jpg", "MY PHOTO.JPG", "1.jpg 2.jpg"):
+    lines = ("my photo.jpg", "MY PHOTO.JPG", "1.jpg 2.jpg", "IMG 0001", "IMG 1 2 3", "My IMG 1 2")
+    for line in lines:
         path.write_text(f"0.jpg\n{line}\n")
         with pytest.raises(ValueError, match=f"^{path}, line 2: .*no white space.*rename"):
             read_image_list(path)

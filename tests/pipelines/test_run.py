@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from featplug.colmap.cameras import CameraOptions
 from featplug.methods import feature_conf
 from pipelines.datasets.aachen import AachenOptions
 from pipelines.datasets.inloc import InLocOptions
+from pipelines.output_folder import file_word, folder_name
 from pipelines.run import FeatureOptions
 from pipelines.sfm import SfmOptions
 
@@ -19,7 +22,8 @@ def test_no_two_requests_share_an_output_folder(tmp_path: Path) -> None:
     def aachen(**changes: Any) -> str:
         return AachenOptions(tmp_path / "town", **changes).output_dir.as_posix()
 
-    given = FeatureOptions(features=Path("elsewhere/feats-superpoint.h5"))
+    given_path = Path("elsewhere/feats-superpoint.h5")
+    given = FeatureOptions(features=given_path)
     folders = [
         aachen(),
         aachen(extraction=FeatureOptions("d2net")),
@@ -31,15 +35,39 @@ def test_no_two_requests_share_an_output_folder(tmp_path: Path) -> None:
     assert folders == [
         "outputs/aachen/town-sift",
         "outputs/aachen/town-d2net",
-        "outputs/aachen/town-feats-superpoint",
+        f"outputs/aachen/town-{file_word(given_path)}",
         "outputs/aachen/town-sift-v1",
         "outputs/aachen/town-sift-local-features",
         "outputs/aachen/town-sift-v1-local-features",
     ]
     inloc = InLocOptions(tmp_path / "rooms", extraction=given).output_dir
-    assert inloc == Path("outputs/inloc/rooms-feats-superpoint")
+    assert inloc == Path(f"outputs/inloc/rooms-{file_word(given_path)}")
     sfm = SfmOptions(tmp_path / "scene" / "images", extraction=given).output_dir
-    assert sfm == Path("outputs/sfm/scene-feats-superpoint")
+    assert sfm == Path(f"outputs/sfm/scene-{file_word(given_path)}")
+
+
+def test_files_of_one_name_in_two_folders_have_a_folder_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def names(folder: str) -> list[str]:
+        path = Path(folder) / "list.txt"
+        options = [
+            SfmOptions(tmp_path / "house", pairs=str(path)),
+            SfmOptions(tmp_path / "house", matches=path),
+            SfmOptions(tmp_path / "house", extraction=FeatureOptions(features=path)),
+            SfmOptions(tmp_path / "house", extraction=FeatureOptions(weights=str(path))),
+        ]
+        return [each.output_dir.name for each in options]
+
+    monkeypatch.chdir(tmp_path)
+    first, second = names("a"), names("b")
+    assert all(name.startswith("house-") and "list-" in name for name in first)
+    assert not set(first) & set(second)
+    assert names("b/../a") == first
+
+
+def test_a_feature_of_any_name_has_one_folder() -> None:
+    assert folder_name("house", "module:Class/../x", []) == "house-module_Class_.._x"
 
 
 def test_a_default_run_has_the_name_of_scene_and_feature(tmp_path: Path) -> None:
@@ -65,7 +93,8 @@ def test_other_results_have_another_folder(tmp_path: Path) -> None:
     camera = CameraOptions("single", "PINHOLE", "500,500,240,180")
     assert sfm(camera=camera) == "house-sift-single-PINHOLE-500,500,240,180"
     assert sfm(pairs="sequential", overlap=5) == "house-sift-sequential-overlap-5"
-    assert sfm(pairs=str(tmp_path / "own.txt")) == "house-sift-own"
+    own_list = tmp_path / "own.txt"
+    assert sfm(pairs=str(own_list)) == f"house-sift-{file_word(own_list)}"
     assert sfm(retrieval="netvlad", pairs="retrieval") == "house-sift-netvlad-retrieval"
     own = SfmOptions(tmp_path / "house", camera=camera, outputs=tmp_path / "mine").output_dir
     assert own == tmp_path / "mine"

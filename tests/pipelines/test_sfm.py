@@ -189,6 +189,21 @@ def test_a_deleted_photograph_is_no_longer_part_of_the_scene(
     assert results["metrics"]["registered_images"]["value"] == 5
 
 
+def test_given_features_of_another_photograph_are_left_out(
+    outputs: Path, room_corner: Path, tmp_path: Path
+) -> None:
+    images = copy_images(room_corner, tmp_path / "images")
+    shutil.copy(images / "00.png", images / "05.png")
+    features = outputs / "feats-featplug-sift.h5"
+    extraction = FeatureOptions(features=features)
+    given = SfmOptions(images, extraction=extraction, matcher="NN-ratio", outputs=tmp_path / "out")
+    results = reconstruct(given)
+    assert list(results["data"]["skipped"]) == ["05.png"]
+    reason = results["data"]["skipped"]["05.png"]
+    assert all(text in reason for text in (str(images / "05.png"), str(features), "extract"))
+    assert results["metrics"]["registered_images"]["value"] == 5
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     files = (path for path in folder.rglob("*") if path.is_file() and path.name != "run.json")
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
