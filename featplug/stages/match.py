@@ -296,9 +296,8 @@ class _FeatureCache:
 
 def _as_tensor(key: str, array: np.ndarray) -> Tensor:
     """Floats become float32, as hloc hands them to matchers; packed bits stay."""
-    if array.dtype.kind == "f" or key == "descriptors":
-        array = array.astype(np.float32, copy=False)
-    return torch.from_numpy(array)
+    tensor = torch.from_numpy(array)
+    return tensor.float() if tensor.is_floating_point() or key == "descriptors" else tensor
 
 
 def _tensor_bytes(tensors: Mapping[str, Tensor]) -> int:
