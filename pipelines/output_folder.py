@@ -161,8 +161,8 @@ def _images_of_run(folder: Path, pipeline: str, data: _RecordedData) -> dict[str
 def reject_other_command(folder: Path, command: str) -> None:
     """Raise ValueError if a folder has a run of another pipeline or benchmark."""
     for name in (RECORD, "results.json"):
-        found = _read(folder / name)
-        other = found.get("pipeline") or found.get("benchmark")
+        record = _read(folder / name)
+        other = record.get("pipeline") or record.get("benchmark")
         if other not in (None, command):
             raise ValueError(
                 f"{folder} holds a run of {other}; choose another folder by --outputs."

@@ -22,8 +22,8 @@ from featplug.io.text_files import read_text
 from featplug.utils.suggestions import did_you_mean
 
 CONFIG = "config.toml"
-_MAX_BYTES = 2**20
 """Name of the file in a run's folder."""
+_MAX_BYTES = 2**20
 
 
 @dataclasses.dataclass(frozen=True)

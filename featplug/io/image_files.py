@@ -46,13 +46,15 @@ class ImageFormat:
 
 
 IMAGE_FORMATS = (
-    ImageFormat("JPEG", (".jpg", ".jpeg"), rb"\xff\xd8\xff", "PIL.JpegImagePlugin"),
+    ImageFormat(
+        "JPEG", (".jpg", ".jpeg", ".jfif", ".jpe"), rb"\xff\xd8\xff", "PIL.JpegImagePlugin"
+    ),
     ImageFormat("PNG", (".png",), rb"\x89PNG\r\n\x1a\n", "PIL.PngImagePlugin", max_mib=1024),
     ImageFormat(
         "TIFF", (".tif", ".tiff"), rb"II[*+]\0|MM\0[*+]", "PIL.TiffImagePlugin", max_mib=1024
     ),
     ImageFormat("WEBP", (".webp",), rb"RIFF....WEBP", "PIL.WebPImagePlugin", memory=2.25),
-    ImageFormat("BMP", (".bmp",), rb"BM", "PIL.BmpImagePlugin", max_mib=1024),
+    ImageFormat("BMP", (".bmp", ".dib"), rb"BM", "PIL.BmpImagePlugin", max_mib=1024),
     ImageFormat("PPM", (".pgm", ".pnm", ".ppm"), rb"P[1-6]\s", "PIL.PpmImagePlugin", max_mib=1024),
     ImageFormat(
         "AVIF",
@@ -84,7 +86,6 @@ OTHER_SUFFIXES = frozenset(
         ".gif",
         ".iiq",
         ".j2k",
-        ".jfif",
         ".jp2",
     }
     | {".jxl", ".nef", ".nrw", ".orf", ".pef", ".psd", ".raf", ".raw", ".rw2", ".srw", ".x3f"}

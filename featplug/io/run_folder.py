@@ -116,8 +116,8 @@ def _obsolete_names(listed: Path) -> list[str]:
         names = json.loads(listed.read_text("utf-8"))
     except (OSError, ValueError, RecursionError):
         return []
-    found = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
-    return [name for name in found if name == Path(name).name and name not in ("", "..")]
+    texts = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+    return [name for name in texts if name == Path(name).name and name not in ("", "..")]
 
 
 def _set_aside(path: Path, replaced: Path) -> None:

@@ -86,8 +86,8 @@ def _distinct(entries: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     record = dict(entries)
     if len(record) < len(entries):
         names = [name for name, _ in entries]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {_short(twice)!r} is there twice")
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {_short(repeated)!r} is repeated")
     return record
 
 

@@ -50,13 +50,8 @@ class Triangulation:
     check: PosedCheckSummary
     skipped: dict[str, str] = field(default_factory=dict)
     """Images of the reference model that could not be used, and why."""
-    reason: str | None = None
-    """Why it was made by this run; None where it is an earlier run's, made from the same inputs."""
-
-    @property
-    def is_reused(self) -> bool:
-        """Whether an earlier run had made it from the same inputs."""
-        return self.reason is None
+    is_reused: bool = False
+    """Whether an earlier run had made it from the same inputs."""
 
 
 def triangulate_known_poses(
@@ -143,9 +138,9 @@ def triangulate_known_poses(
 
         for folder in (options.earlier or output_dir, output_dir):
             artifact = Artifact(folder / "model", provenance, folder / "triangulation.json")
-            reason = artifact.reason_to_make()
-            if reason is None:
+            is_reused = artifact.reason_to_make() is None
+            if is_reused:
                 break
         else:
             artifact.make(write, lambda model_dir: check_written_model(made[0], model_dir))
-    return Triangulation(artifact.path, PosedCheckSummary(**artifact.facts), skipped, reason)
+    return Triangulation(artifact.path, PosedCheckSummary(**artifact.facts), skipped, is_reused)

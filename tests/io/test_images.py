@@ -40,10 +40,20 @@ def picture() -> np.ndarray:
 
 
 def test_lists_nested_images_sorted_and_passes_over_the_rest(tmp_path: Path) -> None:
-    for name in ("b/2.JPG", "a.png", "b/1.jpeg", ".hidden/x.jpg", "notes.txt", "b/.y.jpg"):
+    for name in (
+        "b/2.JPG",
+        "a.png",
+        "b/1.jpeg",
+        "c.jfif",
+        "d.jpe",
+        "e.dib",
+        ".hidden/x.jpg",
+        "notes.txt",
+        "b/.y.jpg",
+    ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    assert list_images(tmp_path) == ["a.png", "b/1.jpeg", "b/2.JPG"]
+    assert list_images(tmp_path) == ["a.png", "b/1.jpeg", "b/2.JPG", "c.jfif", "d.jpe", "e.dib"]
 
 
 def test_a_link_to_the_parent_folder_does_not_make_listing_endless(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def problem_of(tmp_path: Path, content: str | bytes) -> str:
         (b'{"benchmark": -Infinity}', "Infinity"),
         (b'{"benchmark": 1e999}', "benchmark: expected a number of at most"),
         (b'{"benchmark": 1' + b"0" * 5000 + b"}", "damaged"),
-        (b'{"benchmark": "a", "benchmark": "b"}', "'benchmark' is there twice"),
+        (b'{"benchmark": "a", "benchmark": "b"}', "'benchmark'"),
         (b'{"benchmark": ' + b"[" * 100 + b"]" * 100 + b"}", "nested too deeply"),
         (b'{"benchmark": ' + b"[" * 200_000 + b"]" * 200_000 + b"}", "nested too deeply"),
         (b'{"benchmark": "' + b"a" * (MAX_TEXT + 1) + b'"}', "at most 100,000 characters"),
