@@ -7,7 +7,6 @@ import importlib.util
 import logging
 import sys
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -19,7 +18,7 @@ import pycolmap
 from featplug.hloc import model_finder, two_view_geometries
 from featplug.hloc.confs import MODEL_PREFIX, extractor_conf, extractor_confs, matcher_confs
 from featplug.methods import feature_conf
-from featplug.utils.versions import known_problems, release
+from featplug.utils.versions import known_problems, needs_configurations, release
 
 logger = logging.getLogger(__name__)
 
@@ -62,8 +61,8 @@ def register(*also: str) -> Registration:
         feature_conf(name)
     hloc = import_hloc()
     model_finder.install()
-    with suppress(ModuleNotFoundError):
-        two_view_geometries.configure(vars(import_module("hloc.triangulation")))
+    if needs_configurations(pycolmap.__version__):
+        _configure_triangulation()
     matchers, added, lost = add_matchers(hloc.match_features.confs)
     extractors, more_added, more_lost = add_extractors(hloc.extract_features.confs, matchers, also)
     problems = (*_version_problems(hloc), *lost, *more_lost)
@@ -71,6 +70,16 @@ def register(*also: str) -> Registration:
         for problem in problems:
             logger.warning("%s", problem)
     return Registration(extractors, matchers, also, problems)
+
+
+def _configure_triangulation() -> None:
+    try:
+        triangulation = import_module("hloc.triangulation")
+    except ModuleNotFoundError as error:
+        if error.name != "hloc.triangulation":
+            raise _not_importable(error) from error
+    else:
+        two_view_geometries.configure(vars(triangulation))
 
 
 def unregister() -> None:

@@ -22,7 +22,7 @@ class ConfiguringPycolmap(ModuleType):
     def __init__(self) -> None:
         super().__init__("pycolmap")
         undefined = pycolmap.TwoViewGeometryConfiguration.UNDEFINED
-        said: list[str] = []
+        warned: list[str] = []
 
         class TwoViewGeometry(pycolmap.TwoViewGeometry):
             def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -30,13 +30,13 @@ class ConfiguringPycolmap(ModuleType):
                 if self.config != undefined or len(self.inlier_matches) == 0:
                     return
                 self.config = pycolmap.TwoViewGeometryConfiguration.CALIBRATED
-                if not said:
-                    said.append(
+                if not warned:
+                    warned.append(
                         f"pycolmap {pycolmap.__version__} skips two-view geometries without a "
                         "configuration, which hloc's triangulation writes: featplug marks them as "
                         "CALIBRATED."
                     )
-                    logger.warning("%s", said[0])
+                    logger.warning("%s", warned[0])
 
         self.TwoViewGeometry = TwoViewGeometry
 

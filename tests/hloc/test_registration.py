@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pycolmap
@@ -159,6 +159,24 @@ def test_geometries_of_hlocs_triangulation_have_a_configuration_and_it_is_said_o
     featplug.unregister()
     assert triangulation.pycolmap is pycolmap
     assert written_configurations(triangulation) == without
+
+
+def test_hlocs_triangulation_is_imported_only_where_pycolmap_needs_it(
+    standin: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = "hloc.triangulation"
+
+    def fail(name: str) -> NoReturn:
+        raise ModuleNotFoundError(f"No module named {missing!r}", name=missing)
+
+    monkeypatch.setattr("featplug.hloc.registration.import_module", fail)
+    monkeypatch.setattr("pycolmap.__version__", "4.2.1")
+    featplug.register()  # an hloc without it
+    missing = "plyfile"
+    with pytest.raises(ImportError, match=r"cannot be imported.*plyfile"):
+        featplug.register()
+    monkeypatch.setattr("pycolmap.__version__", "4.1.0")
+    featplug.register()
 
 
 def test_an_hloc_that_writes_configurations_is_left_alone(
