@@ -158,8 +158,9 @@ def read_torch(path: Path, max_bytes: int = MAX_BYTES) -> Any:
 
 def _rejected(path: Path, reason: str) -> ValueError:
     return ValueError(
-        f"{path} is rejected because it {reason}, which is not a dense tensor or a plain value and "
-        "could run code; have its tensors alone saved with torch.save(model.state_dict(), ...)."
+        f"{path} is rejected because it {reason}; only plain values and dense tensors of common "
+        "types are read, so that no file can run code: have its tensors alone saved, as float32, "
+        "with torch.save(model.state_dict(), ...)."
     )
 
 

@@ -207,7 +207,7 @@ def _check_keys(keys: Any) -> None:
     for key in keys:
         parts = key if isinstance(key, tuple) else (key,)
         if not all(isinstance(part, (*_PLAIN, _Built)) for part in parts):
-            raise ValueError("a key of a dict is nested")
+            raise RejectedError("has a dict with nested keys")
 
 
 def _check_pairs(_: PickleProgram, pairs: Any = ()) -> None:

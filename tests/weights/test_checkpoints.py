@@ -81,7 +81,7 @@ def test_code_is_refused_and_not_run(tmp_path: Path, is_zip: bool) -> None:
 def test_plain_pickle_is_refused_and_not_run(tmp_path: Path, protocol: int) -> None:
     witness, path = tmp_path / "ran", tmp_path / "plain.pth"
     path.write_bytes(pickle.dumps({"model": CallsSystem(witness)}, protocol))
-    expected = rf"plain\.pth is rejected .* {os.name}\.system," if protocol else "not a PyTorch"
+    expected = rf"plain\.pth is rejected .* {os.name}\.system;" if protocol else "not a PyTorch"
     with pytest.raises(ValueError, match=expected):
         read_torch(path)
     assert not witness.exists()
@@ -193,7 +193,7 @@ def test_a_crafted_pickle_is_rejected(tmp_path: Path, is_zip: bool, program: byt
 
 
 @ZIP_AND_LEGACY
-@pytest.mark.parametrize("kind", ["sparse", "quantized", "meta"])
+@pytest.mark.parametrize("kind", ["sparse", "quantized", "meta", "complex", "float8"])
 @pytest.mark.filterwarnings("ignore")
 def test_tensors_that_are_not_dense_are_refused(tmp_path: Path, is_zip: bool, kind: str) -> None:
     tensor: Tensor = torch.ones(4, 4)
@@ -201,10 +201,19 @@ def test_tensors_that_are_not_dense_are_refused(tmp_path: Path, is_zip: bool, ki
         tensor = tensor.to_sparse()
     elif kind == "quantized":
         tensor = torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8)
-    else:
+    elif kind == "meta":
         tensor = tensor.to("meta")
+    else:
+        tensor = tensor.to(torch.complex64 if kind == "complex" else torch.float8_e4m3fn)
     path = save({"model": {"w": tensor}}, tmp_path / "kind.pth", is_zip)
     with pytest.raises(ValueError, match=r"kind\.pth.* needs torch\..*model\.state_dict"):
+        read_torch(path)
+
+
+@ZIP_AND_LEGACY
+def test_a_whole_file_with_nested_keys_is_not_called_damaged(tmp_path: Path, is_zip: bool) -> None:
+    path = save({("a", ("b", "c")): torch.ones(2)}, tmp_path / "nested.pth", is_zip)
+    with pytest.raises(ValueError, match=r"nested\.pth is rejected.*model\.state_dict"):
         read_torch(path)
 
 
