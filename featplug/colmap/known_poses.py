@@ -34,7 +34,9 @@ class PosedCheckSummary:
     num_verified_pairs: int
     """Pairs with at least one match that fits the poses."""
     num_matches: int
+    """Matches of all pairs."""
     num_inlier_matches: int
+    """Matches that fit the poses."""
 
     @property
     def inlier_ratio(self) -> float:

@@ -153,7 +153,7 @@ class NearestNeighbor(Matcher):
         return column, distance, valid
 
     def _passes(self, best: Tensor, second: Tensor | None, dim: int) -> Tensor:
-        """Whether products that are the largest, and second largest, pass the tests."""
+        """Return whether products that are the largest, and second largest, pass the tests."""
         distance = self._distance(best, dim)
         # Squared distances are compared, as in hloc; bits are a distance themselves.
         power = 1 if self.conf["metric"] == "hamming" else 2

@@ -53,7 +53,7 @@ class Costs(NamedTuple):
 
 
 def has_native_bfloat16() -> bool:
-    """Whether this CPU multiplies bfloat16 matrices by instructions of its own."""
+    """Return whether this CPU multiplies bfloat16 matrices by instructions of its own."""
     # Older torch does not know; float32 is as exact, only slower.
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))

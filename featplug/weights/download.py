@@ -137,7 +137,7 @@ class ResumingDownloader:
 
 
 def _continues_at(response: requests.Response, start: int) -> bool:
-    """Whether an answer is the rest of a file from byte ``start`` on."""
+    """Return whether an answer is the rest of a file from byte ``start`` on."""
     is_part = response.status_code == requests.codes.partial_content
     return is_part and response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
 

@@ -130,8 +130,11 @@ def fetch_weights(name: str, progress: bool = False) -> Path:
     with locked_folder(downloads):
         # Addresses without encryption last.
         for source, url in sorted(mirrors, key=lambda mirror: not mirror[1].startswith("https:")):
-            if failures and url.startswith("http:"):
-                logger.warning("no https address has %s; trying %s", source.file, url)
+            if url.startswith("http:"):
+                logger.warning(
+                    "trying %s, which is not encrypted: anybody on the way could change %s",
+                    url, source.file,
+                )  # fmt: skip
             try:
                 _fetch(entry, source, url, folder, progress)
             except ValueError as error:
@@ -207,7 +210,7 @@ def _fitting(
 
 
 def _holds(target: Path, recorded: Mapping[str, str]) -> bool:
-    """Whether an imported file is whole and holds these very weights."""
+    """Return whether an imported file is whole and holds these very weights."""
     try:
         _, metadata = read_recorded(target)
     except (OSError, ValueError):

@@ -62,7 +62,7 @@ class Source:
     size: int | None = None
 
     def agrees(self, hashes: Hashes) -> bool | None:
-        """Whether a file with these hashes is this one; None if no hash is known."""
+        """Return whether a file with these hashes is this one; None if no hash is known."""
         pairs = ((self.sha256, hashes.sha256), (self.git_blob, hashes.git_blob))
         compared = [known == found for known, found in pairs if known and found]
         return all(compared) if compared else None

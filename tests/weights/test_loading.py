@@ -544,6 +544,11 @@ def test_https_comes_first_and_http_is_said(
         fetch_weights("tiny_a")
     assert tried == ["https://a.org/a.pth", "http://a.org/a.pth"]
     assert any("trying http://a.org/a.pth" in message for message in caplog.messages)
+    caplog.clear()
+    world.write_registry("http://a.org/a.pth")
+    with pytest.raises(ValueError, match="tiny_a could not be fetched"):
+        fetch_weights("tiny_a")
+    assert any("trying http://a.org/a.pth" in message for message in caplog.messages)
 
 
 def test_two_processes_do_not_fetch_one_file_at_once(world: World) -> None:
