@@ -354,6 +354,6 @@ class _Version73:
 
 
 def _is_column(item: Any) -> bool:
-    """Return whether this is a field of a struct array: references without a class, unlike a cell."""
+    """Return whether this is a field of a struct array: references without a class."""
     is_reference = isinstance(item, h5py.Dataset) and item.dtype == h5py.ref_dtype
     return is_reference and "MATLAB_class" not in item.attrs
