@@ -1,11 +1,10 @@
 """COLMAP: databases, cameras, models, mapping."""
 
-import pycolmap as _pycolmap  # noqa: F401 (first of all, as it takes over the signals)
-
-from featplug.utils.interrupts import reinstall
+from featplug.utils.interrupts import own_handlers_kept
 from featplug.utils.moved import moved_attribute
 
-reinstall()
+with own_handlers_kept():
+    import pycolmap as _pycolmap  # noqa: F401
 
 
 def __getattr__(name: str) -> object:

@@ -128,7 +128,7 @@ def _numbers(camera: CameraOptions) -> list[float] | None:
         raise ValueError(
             f"Camera params {camera.params!r}: the camera model {camera.model} needs "
             f"{len(sample.params)} finite numbers, {sample.params_info}, with focal lengths above "
-            "0; give these."
+            "0."
         )
     return params
 

@@ -149,7 +149,7 @@ def _finished(
     if not any(images and points for images, points in sizes.values()):
         raise ValueError(
             "COLMAP reconstructed nothing: it found no pair of images with enough matches and "
-            "parallax to start from."
+            "parallax to start from; match more pairs, or take photographs that overlap more."
         )
     for number, model in models.items():
         colour_points(model, image_dir, max_megapixels)

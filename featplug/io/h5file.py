@@ -199,7 +199,7 @@ class _H5File:
         return value
 
     def _changed(self, name: str, key: str) -> UnusableDataError:
-        return damaged(self.path, f"{key} of {name!r}", "it differs from its checksum")
+        return damaged(self.path, f"the array {key} of {name!r}", "it differs from its checksum")
 
     def group(self, name: str) -> h5py.Group:
         """Open a group, within a block of :meth:`reading`."""
@@ -380,7 +380,8 @@ class H5Writer(_H5File):
         free = shutil.disk_usage(self.path.parent).free
         if free < num_bytes + _FREE_DISK_MARGIN:
             raise ValueError(
-                f"The disk of {self.path} has only {free / 2**20:.0f} MiB left; free some and run "
+                f"The disk of {self.path} has only {free / 2**20:.0f} MiB left, and "
+                f"{(num_bytes + _FREE_DISK_MARGIN) / 2**20:.0f} are needed; free some and run "
                 "again: what is in the file is kept."
             )
 

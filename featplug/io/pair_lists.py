@@ -99,7 +99,7 @@ def read_pairs(path: Path, with_itself: bool = False) -> list[Pair]:
     if not different:
         raise ValueError(f"{path} has only pairs of an image with itself; pair different images.")
     if dropped := len(pairs) - len(different):
-        logger.warning("%s: %d pairs of an image with itself are left out", path, dropped)
+        logger.warning("%s: left out pairs of an image with itself: %d", path, dropped)
     return different
 
 

@@ -70,12 +70,30 @@ def interrupts_raised(end: Callable[[int], object]) -> Iterator[None]:
         receiver.close()
 
 
+@contextmanager
+def own_handlers_kept() -> Iterator[None]:
+    """Keep our handlers, or the system's, while the block imports pycolmap.
+
+    Its own handler prints a C++ stack. Signals that come in between wait.
+    """
+    before = None
+    if hasattr(signal, "pthread_sigmask"):
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        reinstall()
+        if before is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def reinstall() -> None:
-    """Install the handlers again, after an import of pycolmap, whose own prints a C++ stack."""
+    """Install our handlers or the system's again after an import of pycolmap."""
     if threading.current_thread() is threading.main_thread():
         for number in SIGNALS:
-            if signal.getsignal(number) is _raise:
-                signal.signal(number, _raise)
+            handler = signal.getsignal(number)
+            if handler in (_raise, signal.SIG_DFL):
+                signal.signal(number, handler)
 
 
 @contextmanager

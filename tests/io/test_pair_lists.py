@@ -86,7 +86,7 @@ def test_pairs_of_an_image_with_itself_are_left_out_and_counted(
     path.write_text("a.jpg ./a.jpg\na.jpg b.jpg\n")
     with caplog.at_level(logging.WARNING):
         assert read_pairs(path) == [("a.jpg", "b.jpg")]
-    assert f"{path}: 1 pairs of an image with itself" in caplog.text
+    assert f"{path}: left out pairs of an image with itself: 1" in caplog.text
     assert len(read_pairs(path, with_itself=True)) == 2
     path.write_text("a.jpg a.jpg\nb.jpg b.jpg\n")
     with pytest.raises(ValueError, match=r"pairs.txt has only pairs of an image with itself; pair"):
