@@ -15,7 +15,7 @@ from pathlib import Path
 import tyro
 
 from tests.attacks.harness import Outcome, Running, Tally, attempt
-from tests.attacks.kills import targets
+from tests.attacks.kills import contents, missing, targets
 
 
 def fault_of(outcomes: list[Outcome], folder: Path) -> str | None:
@@ -40,9 +40,10 @@ def main(trials: int = 40, seed: int = 1) -> None:
     tally = Tally("concurrent starts", seed)
     with tempfile.TemporaryDirectory() as temporary:
         commands = targets(Path(temporary))
-        seconds = {}
+        whole, seconds = {}, {}
         for target in commands:
             attempt(target.run(0))
+            whole[target.name] = contents(target) if target.stores else {}
             seconds[target.name] = attempt(target.run(1)).seconds
         for trial in range(trials):
             rng = random.Random(f"{seed}-{trial}")
@@ -59,6 +60,8 @@ def main(trials: int = 40, seed: int = 1) -> None:
             checked = attempt(partial(target.check, target.folder))
             if checked.exit_code:
                 fault = f"damaged: {checked.message}"
+            elif missing(whole[target.name], contents(target)):
+                fault = fault or "lost images or pairs"
             slowest = max(outcomes, key=lambda outcome: (bool(outcome.fault), outcome.seconds))
             tally.add(f"{trial} {target.name}", slowest, fault)
     tally.finish()

@@ -2,7 +2,8 @@
 
 ``python -m tests.attacks.kills --trials 300 --seed 1``. Reruns of commands, with other options than
 the whole run before, get SIGKILL, SIGTERM or SIGINT at a random time, or when their results take
-the places of the old ones. What is found then must be readable, and of one run.
+the places of the old ones. What is found then must be readable, of one run, and all that stores had
+before; every other trial of a store starts from what the kill before has left.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import tyro
 
@@ -152,11 +154,13 @@ def targets(work: Path) -> list[Target]:
     ]
 
 
-def contents(target: Target) -> object:
+def contents(target: Target) -> dict[Any, Any]:
     """Return what does not differ between two runs of the same options."""
     if not target.stores:  # COLMAP's threads add in any order
         metrics = _record(target.folder)["metrics"]
         return {name: float(f"{entry['value']:.2g}") for name, entry in metrics.items()}
+    if not target.stores[0].exists():
+        return {}
     with FeatureReader(target.folder / _FEATURES) as features:
         arrays = {name: features.read(name) for name in features.names()}
     found = {n: {k: v.tobytes() for k, v in a.items()} for n, a in arrays.items()}
@@ -167,14 +171,27 @@ def contents(target: Target) -> object:
     return found
 
 
-def kill(target: Target, seconds: float, value: int, rng: random.Random) -> Outcome:
-    """Kill a rerun at a random time, or just when its results are about to change places."""
+def missing(before: dict[Any, Any], after: dict[Any, Any]) -> list[Any]:
+    """List the images or pairs of a store that are lost or changed."""
+    return [key for key, arrays in before.items() if after.get(key) != arrays]
+
+
+def kill(
+    target: Target, seconds: float, value: int, rng: random.Random
+) -> tuple[Outcome, dict[Any, Any]]:
+    """Kill a rerun at a random time, or just when its results are about to change places.
+
+    Returns:
+        The outcome, and what the stores had before.
+    """
+    before: dict[Any, Any] = {}
     outcome: Outcome | None = None
     while outcome is None or outcome.sent is None:  # it has ended before
         number = rng.choice(list(_ENDS))
         if rng.random() < 0.5:
             for path in target.stores:
                 path.unlink(missing_ok=True)
+        before = contents(target) if target.stores else {}
         running = Running(target.run(value))
         made = target.folder / "unfinished" / "results.json"
         if not target.stores and rng.random() < 0.3:
@@ -186,8 +203,8 @@ def kill(target: Target, seconds: float, value: int, rng: random.Random) -> Outc
         running.send(number)
         outcome = running.wait()
         if outcome.sent is None and outcome.exit_code:
-            return outcome
-    return outcome
+            break
+    return outcome, before
 
 
 def expected(outcome: Outcome) -> str | None:
@@ -213,17 +230,21 @@ def main(trials: int = 300, seed: int = 1) -> None:
             first = attempt(target.run(0))
             assert first.exit_code == 0, first.output
             whole[target.name] = contents(target)
+            for path in target.stores:
+                path.unlink()
             seconds[target.name] = attempt(target.run(1)).seconds
         for trial in range(trials):
             rng = random.Random(f"{seed}-{trial}")
             target = commands[trial % len(commands)]
-            outcome = kill(target, seconds[target.name], trial, rng)
+            outcome, before = kill(target, seconds[target.name], trial, rng)
             name = f"{trial} {target.name}"
             fault = expected(outcome)
             checked = attempt(partial(target.check, target.folder))
             if checked.exit_code:
                 fault = f"lost: {checked.message}"
-            elif target.stores or trial % 10 < 2:
+            elif before and (lost := missing(before, contents(target))):
+                fault = f"lost: {len(lost)} of {len(before)} that were stored, as {lost[0]}"
+            elif rng.random() < (0.5 if target.stores else 0.2):
                 again = attempt(target.run(0))
                 same = again.exit_code == 0 and contents(target) == whole[target.name]
                 fault = fault if same else f"rerun ended otherwise: {again}"
