@@ -12,9 +12,9 @@ import pycolmap
 from featplug.colmap.mapping import reason_of
 from featplug.colmap.model_files import read_model
 from featplug.io.files import not_written
-from featplug.io.image_files import read_image_header
+from featplug.io.image_files import IMAGE_FORMATS, read_image_header
 
-_COLMAP_FORMATS = "JPEG", "PNG", "TIFF", "BMP", "PPM"
+_COLMAP_FORMATS = {kind.name for kind in IMAGE_FORMATS if kind.in_colmap}
 _MAP_HEADER_SIZE = 64
 _LITTLE_SPACE = 2**24
 """Free bytes of a disk on which a map that COLMAP could not write had no room."""
@@ -80,10 +80,10 @@ def _explained(workspace: Path) -> Iterator[None]:
 def _check_formats(model_dir: Path, image_dir: Path) -> None:
     for image in read_model(model_dir).images.values():
         path = image_dir / image.name
-        found = read_image_header(path).format
-        if found not in _COLMAP_FORMATS:
+        kind = read_image_header(path).format
+        if kind not in _COLMAP_FORMATS:
             raise ValueError(
-                f"{path} is {found}, which COLMAP's multi-view stereo cannot read; convert it to "
+                f"{path} is {kind}, which COLMAP's multi-view stereo cannot read; convert it to "
                 "JPEG or PNG, or do without dense points."
             )
 

@@ -41,6 +41,8 @@ class ImageFormat:
     """Peak of memory while decoding, relative to that of a baseline JPEG (measured)."""
     max_mib: int = 512
     """Largest file: some decoders read all of it at once."""
+    in_colmap: bool = True
+    """Whether COLMAP reads the format, too."""
     remedy: str = ""
     """Command that installs the decoder where it is no part of Pillow."""
 
@@ -53,7 +55,14 @@ IMAGE_FORMATS = (
     ImageFormat(
         "TIFF", (".tif", ".tiff"), rb"II[*+]\0|MM\0[*+]", "PIL.TiffImagePlugin", max_mib=1024
     ),
-    ImageFormat("WEBP", (".webp",), rb"RIFF....WEBP", "PIL.WebPImagePlugin", memory=2.25),
+    ImageFormat(
+        "WEBP",
+        (".webp",),
+        rb"RIFF....WEBP",
+        "PIL.WebPImagePlugin",
+        memory=2.25,
+        in_colmap=False,
+    ),
     ImageFormat("BMP", (".bmp", ".dib"), rb"BM", "PIL.BmpImagePlugin", max_mib=1024),
     ImageFormat("PPM", (".pgm", ".pnm", ".ppm"), rb"P[1-6]\s", "PIL.PpmImagePlugin", max_mib=1024),
     ImageFormat(
@@ -62,6 +71,7 @@ IMAGE_FORMATS = (
         rb"....ftyp.{,48}avi[fs]",
         "PIL.AvifImagePlugin",
         memory=1.25,
+        in_colmap=False,
         remedy="pip install 'pillow>=11.3'",
     ),
     ImageFormat(
@@ -70,6 +80,7 @@ IMAGE_FORMATS = (
         rb"....ftyp(he|mif|msf)",
         "pillow_heif",
         memory=1.25,
+        in_colmap=False,
         remedy="pip install 'featplug[heif]'",
     ),
 )
