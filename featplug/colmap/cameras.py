@@ -100,6 +100,22 @@ def make_cameras(
     return cameras, camera_ids
 
 
+def camera_rig(camera: pycolmap.Camera) -> pycolmap.Rig:
+    """Return the rig with only this camera that COLMAP requires, of the same number."""
+    rig = pycolmap.Rig()
+    rig.rig_id = camera.camera_id
+    rig.add_ref_sensor(camera.sensor_id)
+    return rig
+
+
+def image_frame(image: pycolmap.Image) -> pycolmap.Frame:
+    """Return the frame with only this image that COLMAP requires, of the same number."""
+    frame = pycolmap.Frame()
+    frame.frame_id, frame.rig_id = image.image_id, image.camera_id
+    frame.add_data_id(image.data_id)
+    return frame
+
+
 def _make_camera(
     camera: CameraOptions, params: list[float] | None, header: ImageHeader, camera_id: int
 ) -> pycolmap.Camera:

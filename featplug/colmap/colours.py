@@ -12,9 +12,8 @@ import numpy as np
 import pycolmap
 
 from featplug.io.images import MAX_MEGAPIXELS, read_image
-from featplug.utils.parallel import map_ahead
+from featplug.utils.parallel import NUM_READERS, map_ahead
 
-_NUM_THREADS = 4
 _MAX_SIDE = 4096
 """Longest side in pixels of JPEGs above the limit."""
 _logger = logging.getLogger(__name__)
@@ -60,7 +59,7 @@ def colour_points(
         scale = np.divide(pixels.shape[1::-1], observed.image_size)
         return observed, _bilinear(pixels, observed.xy * scale)
 
-    for observed, colours in map_ahead(sample, _observations(model, ids), _NUM_THREADS):
+    for observed, colours in map_ahead(sample, _observations(model, ids), NUM_READERS):
         if colours is None:
             unread.append(observed.name)
             continue

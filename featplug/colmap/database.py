@@ -11,16 +11,14 @@ from typing import Any, cast
 import numpy as np
 import pycolmap
 
-from featplug.colmap.cameras import CameraOptions, make_cameras
+from featplug.colmap.cameras import CameraOptions, camera_rig, image_frame, make_cameras
 from featplug.colmap.database_rows import check_rows, open_database, remove_database
 from featplug.io.image_files import read_image_header
 from featplug.io.match_store import MatchReader
 from featplug.io.pair_lists import Pair
 from featplug.io.store import FeatureReader
 from featplug.keypoints.detection import from_sift_frames, sift_frames
-from featplug.utils.parallel import map_ahead
-
-_NUM_THREADS = 4
+from featplug.utils.parallel import NUM_READERS, map_ahead
 
 
 def create_database(
@@ -29,6 +27,10 @@ def create_database(
     """Make a database, or replace it, with images, whose sizes and EXIF data are read, and cameras.
 
     The rows are those of COLMAP's own import, which would decode the images, and not all formats.
+    They differ where EXIF data are unusual: in the mode ``auto``, images share a camera also if
+    spaces pad its make or model, or the focal length for 35 mm is 0. In the mode ``per-folder``
+    COLMAP splits a folder that has subfolders. COLMAP 3.13 reads altitudes below sea level, EXIF
+    data of PNG, and resolutions in mm or µm otherwise.
 
     Raises:
         FileNotFoundError: an image does not exist.
@@ -36,24 +38,19 @@ def create_database(
             the disk is full.
     """
     names = sorted(names)
-    found = map_ahead(lambda name: read_image_header(image_dir / name), names, _NUM_THREADS)
-    headers = dict(zip(names, found, strict=True))
+    read = map_ahead(lambda name: read_image_header(image_dir / name), names, NUM_READERS)
+    headers = dict(zip(names, read, strict=True))
     cameras, camera_ids = make_cameras(camera, headers)
     remove_database(database_path)
     database_path.parent.mkdir(parents=True, exist_ok=True)
     with open_database(database_path) as database:
         for made in cameras:
-            rig = pycolmap.Rig()
-            rig.rig_id = database.write_camera(made, use_camera_id=True)
-            rig.add_ref_sensor(made.sensor_id)
-            database.write_rig(rig, use_rig_id=True)
+            database.write_camera(made, use_camera_id=True)
+            database.write_rig(camera_rig(made), use_rig_id=True)
         for image_id, name in enumerate(names, start=1):
             image = pycolmap.Image(name, np.zeros((0, 2)), camera_ids[name], image_id)
             database.write_image(image, use_image_id=True)
-            frame = pycolmap.Frame()
-            frame.frame_id, frame.rig_id = image_id, image.camera_id
-            frame.add_data_id(image.data_id)
-            database.write_frame(frame, use_frame_id=True)
+            database.write_frame(image_frame(image), use_frame_id=True)
             location = headers[name].camera.location
             if location is not None:
                 _write_location(database, image, location)

@@ -14,6 +14,8 @@ import pycolmap
 from featplug.colmap.database_files import ITEM_BYTES, JOURNALS
 from featplug.io.files import flush, not_written
 
+CACHED_IMAGES = 512
+"""Number of images whose keypoints are kept in memory while pairs are read."""
 _COUNTS = {"images": "SELECT COUNT(*), 0, 0, 0 FROM images"} | {
     table: (
         f"SELECT COUNT(*), TOTAL(rows), TOTAL({size} * rows * cols), "  # noqa: S608

@@ -1,7 +1,7 @@
 """Geometric verification: matches of two images that fit an epipolar geometry or a homography."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -11,11 +11,10 @@ import numpy as np
 import pycolmap
 
 from featplug.colmap.database import image_ids
-from featplug.colmap.database_rows import check_rows, open_database
+from featplug.colmap.database_rows import CACHED_IMAGES, check_rows, open_database
 from featplug.io.pair_lists import Pair
 from featplug.utils.parallel import map_ahead
 
-_CACHED_IMAGES = 512
 HISTOGRAM = 15, 30, 100, 300
 """Smallest numbers of inliers of the classes of verified pairs. COLMAP accepts 15, which repeated
 structures and wrong matches reach by chance; from about 100 on, pairs are rarely wrong."""
@@ -124,7 +123,7 @@ def _matched_pairs(
     cameras = {image.image_id: image.camera_id for image in database.read_all_images()}
     cameras_by_id = {camera.camera_id: camera for camera in database.read_all_cameras()}
 
-    @lru_cache(_CACHED_IMAGES)
+    @lru_cache(CACHED_IMAGES)
     def points(image_id: int) -> np.ndarray:
         return database.read_keypoints(image_id)[:, :2].astype(np.float64)
 
@@ -139,13 +138,20 @@ def verified_pairs(database_path: Path) -> dict[Pair, int]:
     """Return the verified pairs of a database and their numbers of inlier matches."""
     with open_database(database_path) as database:
         names = {image.image_id: image.name for image in database.read_all_images()}
-        pair_ids, num_inliers = database.read_two_view_geometry_num_inliers()
-    verified = {}
-    for pair_id, num in zip(pair_ids, num_inliers, strict=True):
-        if num:  # a pair that failed has a two-view geometry as well, without inliers
-            id0, id1 = pycolmap.pair_id_to_image_pair(pair_id)
-            verified[names[id0], names[id1]] = int(num)
-    return verified
+        verified = nonzero_pairs(*database.read_two_view_geometry_num_inliers())
+    return {(names[id0], names[id1]): num for (id0, id1), num in verified.items()}
+
+
+def nonzero_pairs(pair_ids: Iterable[int], counts: Iterable[int]) -> dict[tuple[int, int], int]:
+    """Return COLMAP's counts of pairs by image numbers, but those of 0.
+
+    A pair whose verification failed has a two-view geometry as well, without inliers.
+    """
+    return {
+        pycolmap.pair_id_to_image_pair(pair_id): int(count)
+        for pair_id, count in zip(pair_ids, counts, strict=True)
+        if count
+    }
 
 
 def inlier_matches(database_path: Path, name0: str, name1: str) -> np.ndarray:

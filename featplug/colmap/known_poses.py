@@ -12,15 +12,15 @@ from pathlib import Path
 import numpy as np
 import pycolmap
 
+from featplug.colmap.cameras import camera_rig, image_frame
 from featplug.colmap.database import image_ids
-from featplug.colmap.database_rows import check_rows, open_database, remove_database
+from featplug.colmap.database_rows import CACHED_IMAGES, check_rows, open_database, remove_database
 from featplug.colmap.mapping import colmap_error
 from featplug.io.pair_lists import Pair
 from featplug.io.store import FeatureReader
 from featplug.metrics.epipolar import line_distances
 from featplug.metrics.poses import intrinsics
 
-_CACHED_IMAGES = 512
 _CHANCE_INLIER_RATIO = 0.05
 """A wrong match lies on a band of 8 px of an image some hundred pixels high."""
 
@@ -65,32 +65,22 @@ def model_from_poses(
         key = intrinsics(cameras[name])
         if key not in camera_ids:
             camera_ids[key] = len(camera_ids) + 1
-            _add_camera(model, cameras[name], camera_ids[key])
+            given = cameras[name]
+            camera = pycolmap.Camera(
+                model=given.model, width=given.width, height=given.height, params=given.params
+            )
+            camera.camera_id = camera_ids[key]
+            model.add_camera(camera)
+            model.add_rig(camera_rig(camera))
         points2d = np.zeros((0, 2)) if keypoints is None else keypoints[name]
         image = pycolmap.Image(name, points2d, camera_ids[key], image_id)
         image.frame_id = image_id
-        frame = pycolmap.Frame()
-        frame.frame_id = image_id
-        frame.rig_id = image.camera_id
-        frame.add_data_id(image.data_id)
+        frame = image_frame(image)
         frame.rig_from_world = pycolmap.Rigid3d(np.asarray(poses[name], dtype=np.float64))
         model.add_frame(frame)
         model.add_image(image)
         model.register_frame(image_id)
     return model
-
-
-def _add_camera(model: pycolmap.Reconstruction, given: pycolmap.Camera, camera_id: int) -> None:
-    """Add a camera, and the rig with only this camera that COLMAP requires."""
-    camera = pycolmap.Camera(
-        model=given.model, width=given.width, height=given.height, params=given.params
-    )
-    camera.camera_id = camera_id
-    model.add_camera(camera)
-    rig = pycolmap.Rig()
-    rig.rig_id = camera_id
-    rig.add_ref_sensor(camera.sensor_id)
-    model.add_rig(rig)
 
 
 def create_database_from_model(database_path: Path, model: pycolmap.Reconstruction) -> None:
@@ -134,7 +124,7 @@ def check_matches(
     num_matched = num_verified = num_matches = num_inliers = 0
     with open_database(database_path) as database:
 
-        @lru_cache(_CACHED_IMAGES)
+        @lru_cache(CACHED_IMAGES)
         def image_data(image_id: int) -> tuple[np.ndarray, pycolmap.Camera, float]:
             """Keypoints in COLMAP's pixels, the camera, the largest error at unit depth."""
             image = model.images[image_id]

@@ -33,7 +33,7 @@ DATUM = np.dtype([("sensor_type", "<i4"), ("sensor", "<u4"), ("id", "<u8")])
 """Data of a frame; the ``id`` is that of an image where the sensor is a camera."""
 
 _CAMERA_SENSOR = 0
-_SENSOR_TYPES = (-1, 0, 1)
+SENSOR_TYPES = {"INVALID": -1, "CAMERA": 0, "IMU": 1}
 _DENSE = 8
 
 
@@ -231,7 +231,7 @@ def _check_rigs(tables: ModelTables, cameras: set[int]) -> dict[int, dict[tuple[
         sensors: dict[tuple[int, int], bool] = {}
         for sensor in rig.sensors:
             key = sensor.sensor_type, sensor.sensor_id
-            if sensor.sensor_type not in _SENSOR_TYPES or key in sensors:
+            if sensor.sensor_type not in SENSOR_TYPES.values() or key in sensors:
                 raise damaged(path, f"{what} has a sensor of an unknown type, or one twice: {key}")
             if sensor.sensor_type == _CAMERA_SENSOR and sensor.sensor_id not in cameras:
                 raise damaged(path, f"{what} has the camera {sensor.sensor_id}, which is missing")

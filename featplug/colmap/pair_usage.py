@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pycolmap
 
-from featplug.colmap.database_rows import open_database
-
-_CACHED_IMAGES = 512
+from featplug.colmap.database_rows import CACHED_IMAGES, open_database
+from featplug.colmap.geometric_verification import nonzero_pairs
 
 
 def count_used_pairs(database_path: Path, model: pycolmap.Reconstruction) -> int:
@@ -21,19 +20,19 @@ def count_used_pairs(database_path: Path, model: pycolmap.Reconstruction) -> int
         model: the model.
     """
 
-    @lru_cache(_CACHED_IMAGES)
+    @lru_cache(CACHED_IMAGES)
     def points(image_id: int) -> np.ndarray:
         """Number of the 3D point of each keypoint, 0 if there is none."""
         image = model.images[image_id]
-        found = np.zeros(image.num_points2D(), np.uint64)
+        point_ids = np.zeros(image.num_points2D(), np.uint64)
         seen = image.get_observation_points2D()
-        found[image.get_observation_point2D_idxs()] = [point.point3D_id + 1 for point in seen]
-        return found
+        point_ids[image.get_observation_point2D_idxs()] = [point.point3D_id + 1 for point in seen]
+        return point_ids
 
     registered = set(model.reg_image_ids())
     num_used = 0
     with open_database(database_path) as database:
-        for id0, id1 in _pairs(*database.read_two_view_geometry_num_inliers()):
+        for id0, id1 in nonzero_pairs(*database.read_two_view_geometry_num_inliers()):
             if id0 in registered and id1 in registered:
                 matches = database.read_two_view_geometry(id0, id1).inlier_matches
                 seen0, seen1 = points(id0)[matches[:, 0]], points(id1)[matches[:, 1]]
@@ -49,11 +48,12 @@ def reasons_not_registered(database_path: Path, names: Iterable[str]) -> dict[st
     """
     with open_database(database_path) as database:
         ids = {image.name: image.image_id for image in database.read_all_images()}
-        num_matched = Counter(i for ids in _pairs(*database.read_num_matches()) for i in ids)
+        matched_pairs = nonzero_pairs(*database.read_num_matches())
+        num_matched = Counter(image_id for pair in matched_pairs for image_id in pair)
         verified: dict[int, list[int]] = {}
-        pair_ids, num_inliers = database.read_two_view_geometry_num_inliers()
-        for pair_id, num in zip(pair_ids, num_inliers, strict=True):
-            for image_id in pycolmap.pair_id_to_image_pair(pair_id) if num else ():
+        inliers_by_pair = nonzero_pairs(*database.read_two_view_geometry_num_inliers())
+        for pair, num in inliers_by_pair.items():
+            for image_id in pair:
                 verified.setdefault(image_id, []).append(num)
         reasons = {}
         for name in names:
@@ -72,12 +72,3 @@ def reasons_not_registered(database_path: Path, names: Iterable[str]) -> dict[st
                     "which COLMAP could not use enough"
                 )
     return reasons
-
-
-def _pairs(pair_ids: Iterable[int], counts: Iterable[int]) -> list[tuple[int, int]]:
-    """Return the image numbers of the pairs that have any matches."""
-    return [
-        pycolmap.pair_id_to_image_pair(pair_id)
-        for pair_id, count in zip(pair_ids, counts, strict=True)
-        if count
-    ]

@@ -19,6 +19,7 @@ from featplug.colmap.model_tables import (
     MAX_POINT_ID,
     NO_POINT,
     OBSERVATION,
+    SENSOR_TYPES,
     CameraRow,
     FrameRow,
     ImageRow,
@@ -29,8 +30,6 @@ from featplug.colmap.model_tables import (
     damaged,
 )
 from featplug.io.text_files import iterate_lines
-
-_SENSOR_TYPES = {"INVALID": -1, "CAMERA": 0, "IMU": 1}
 
 
 def read_text_tables(folder: Path) -> ModelTables:
@@ -113,9 +112,9 @@ class _Row:
     def sensor(self) -> tuple[int, int]:
         """Return the next words as the type and the id of a sensor."""
         (word,) = self.take(1)
-        if word not in _SENSOR_TYPES:
-            raise self.damaged(f"has {word[:40]!r} in place of {', '.join(_SENSOR_TYPES)}")
-        return _SENSOR_TYPES[word], self.whole()
+        if word not in SENSOR_TYPES:
+            raise self.damaged(f"has {word[:40]!r} in place of {', '.join(SENSOR_TYPES)}")
+        return SENSOR_TYPES[word], self.whole()
 
     def finish(self) -> None:
         """Check that no word is left."""

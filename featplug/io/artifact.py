@@ -33,12 +33,11 @@ from typing import Any, Self
 
 from featplug import __version__
 from featplug.io.files import write_whole, write_whole_text
-from featplug.utils.parallel import map_ahead
+from featplug.utils.parallel import NUM_READERS, map_ahead
 from featplug.utils.versions import source_commit
 
 _RACY_SECONDS = 2.0
 """A file that changed within this time may change again without a change of its times."""
-_NUM_HASH_THREADS = 4
 _SHOWN_DIFFERENCES = 3
 
 _OLD_FINGERPRINT = re.compile(r"\d+-[0-9a-f]{8}")
@@ -299,7 +298,7 @@ def files_hash(folder: Path, names: Sequence[str]) -> str:
     """Return one hash of the names and the whole contents of files in a folder, in any order."""
     names = sorted(names)
     digest = hashlib.sha256()
-    hashes = map_ahead(lambda name: file_hash(Path(folder) / name), names, _NUM_HASH_THREADS)
+    hashes = map_ahead(lambda name: file_hash(Path(folder) / name), names, NUM_READERS)
     for name, file_digest in zip(names, hashes, strict=True):
         digest.update(f"{name} {file_digest}\n".encode())
     return digest.hexdigest()

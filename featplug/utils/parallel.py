@@ -7,6 +7,9 @@ from contextlib import contextmanager
 from threading import Condition
 from typing import TypeVar
 
+NUM_READERS = 4
+"""Number of threads that read files: more than a disk serves at once gain nothing."""
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
