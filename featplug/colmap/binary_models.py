@@ -74,7 +74,7 @@ class _Bytes:
     def new_id(self, what: str, number: int) -> None:
         """Check an id at once: a file with a hole has thousands of millions of the same."""
         if number in self._ids:
-            raise damaged(self.path, f"{what} {number} is there twice")
+            raise damaged(self.path, f"{what} {number} is listed twice")
         self._ids.add(number)
 
     def take(self, form: struct.Struct) -> tuple[Any, ...]:
@@ -223,7 +223,7 @@ def _walk_points(file: _Bytes, num: int) -> tuple[np.ndarray, np.ndarray]:
         if length > MAX_KEYPOINTS:
             raise damaged(file.path, f"the point {point_id} is seen {length} times")
         if point_id == last_id:
-            raise damaged(file.path, f"the point {point_id} is there twice")
+            raise damaged(file.path, f"the point {point_id} is listed twice")
         last_id = point_id
         starts.append(start)
         lengths.append(length)

@@ -200,7 +200,7 @@ class DatabaseReader:
             if not is_whole or not isinstance(params, bytes | None):
                 raise self._damaged("cameras", camera_id, "has values of other types")
             if camera_id in sizes or len(params or b"") % 8:
-                raise self._damaged("cameras", camera_id, "is there twice, or is cut off")
+                raise self._damaged("cameras", camera_id, "is listed twice, or is cut off")
             values = np.frombuffer(params or b"", "<f8")
             if (problem := check_camera_values(model, (width, height), values)) is not None:
                 raise self._damaged("cameras", camera_id, problem)
@@ -238,7 +238,7 @@ class DatabaseReader:
             )
         query = f"SELECT {key} FROM {table} GROUP BY {key} HAVING count(*) > 1 LIMIT 1"  # noqa: S608
         for (number,) in self._rows(query):
-            raise self._damaged(table, number, "is there twice")
+            raise self._damaged(table, number, "is listed twice")
 
     def _rows(self, query: str, values: Sequence[int] = ()) -> Iterator[tuple[Any, ...]]:
         try:

@@ -197,7 +197,7 @@ def _check_id(path: Path, what: str, number: int, seen: set[int]) -> None:
     if not 0 <= number <= MAX_ID:
         raise damaged(path, f"{number} is no id of {what}")
     if number in seen:
-        raise damaged(path, f"{what} {number} is there twice")
+        raise damaged(path, f"{what} {number} is listed twice")
     seen.add(number)
 
 
@@ -263,7 +263,7 @@ def _check_frames(
                 raise damaged(path, f"{what} has a sensor without a pose in its rig, {sensor}")
             if sensor_type == _CAMERA_SENSOR:
                 if data_id in image_cameras:
-                    raise damaged(path, f"the image {data_id} is there twice")
+                    raise damaged(path, f"the image {data_id} is listed twice")
                 image_cameras[data_id] = sensor
     return image_cameras
 
@@ -299,7 +299,7 @@ def _check_points(tables: ModelTables) -> None:
     if len(ids) and ids[-1] > MAX_POINT_ID:
         raise damaged(path, f"{ids[-1]} is no id of a point")
     if (repeated := ids[1:][ids[1:] == ids[:-1]]).size:
-        raise damaged(path, f"the point {repeated[0]} is there twice")
+        raise damaged(path, f"the point {repeated[0]} is listed twice")
     if not is_usable(points.values):
         bad = points.ids[~(np.abs(points.values) < MAX_MAGNITUDE).all(axis=1)][0]
         raise damaged(path, f"the point {bad} has no position or error")

@@ -367,7 +367,7 @@ def _write_matches(
         if not skipped.isdisjoint((name0, name1)):
             reason = "of an image that was left out"
         elif key in seen or pair[0] == pair[1]:
-            reason = "which is there twice, or of one image"
+            reason = "which is listed twice, or of one image"
         else:
             reason = ""
         seen.add(key)
