@@ -20,6 +20,8 @@ from featplug.cli.command_line import run_command
 from featplug.utils import interrupts
 
 interrupts.GRACE_SECONDS = 0.3
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell may have ignored
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 def python():
     "Wait."
@@ -90,7 +92,10 @@ def test_a_signal_ends_a_command_with_one_line(name: str, number: signal.Signals
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(number)
-        printed, errors = process.communicate(timeout=30)
+        try:
+            printed, errors = process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert process.returncode == 128 + number
     assert printed == ("finished\n" if name == "stored" else "")
     assert errors == "tool: stopped; run the same command again to resume.\n"
