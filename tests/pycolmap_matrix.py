@@ -27,6 +27,8 @@ TESTS = (
     "tests/colmap/test_dense.py",
     "tests/colmap/test_model_files.py",
     "tests/colmap/test_geometric_verification.py",
+    "tests/colmap/test_colours.py",
+    "tests/colmap/test_mapping.py",
     "tests/metrics/test_poses.py",
     "tests/localization/test_queries.py",
     "tests/stages/test_map.py",
