@@ -342,7 +342,7 @@ def test_the_command(room: ScannedRoom, tmp_path: Path) -> None:
     )
     assert run.returncode == 0, run.stderr
     assert re.search(r"recall 0.25m 10deg +100 %", run.stdout)
-    assert "submission.txt, results.json, logs.json and localization.png are in" in run.stdout
+    assert "submission.txt, results.json, logs.json, localization.png are in" in run.stdout
     assert "scan: 100%" in run.stderr
 
 

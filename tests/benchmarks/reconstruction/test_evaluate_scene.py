@@ -184,8 +184,8 @@ def test_other_photographs_are_rejected(
     assert changed.rows == []
     (problem,) = changed.problems
     assert problem.subject == "sift on corner"
-    assert str(scene / "images") in problem.reason
-    assert "--outputs" in problem.reason
+    assert str(scene / "images" / "00.png") in problem.reason
+    assert "--overwrite" in problem.reason
 
 
 def test_the_table_is_printed(
