@@ -56,17 +56,14 @@ def test_homographies_of_any_spacing_and_sign(tmp_path: Path) -> None:
             read_homography(tmp_path / "H")
 
 
-def test_an_image_too_large_to_be_read_costs_its_pair(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_image_that_cannot_be_read_costs_its_pair(tmp_path: Path) -> None:
     write_hpatches(tmp_path, "v_wall")
-    Image.new("RGB", (400, 300)).save(tmp_path / "v_wall" / "4.ppm")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50_000)  # Pillow rejects twice as many
+    (tmp_path / "v_wall" / "4.ppm").write_bytes(b"P6\n400 ")
     pair_set = read_pairs(tmp_path, "hpatches")
     assert len(pair_set.pairs) == 4
     (problem,) = pair_set.problems
     assert problem.subject == "v_wall/H_1_4"
-    assert problem.reason.startswith(f"Cannot use {tmp_path}/v_wall/4.ppm")
+    assert f"{tmp_path}/v_wall/4.ppm" in problem.reason
 
 
 def test_features_are_matched_by_their_own_rule_without_a_ratio_test() -> None:
