@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from featplug.colmap.model_tables import check_camera_values
+from featplug.io.files import not_written
 
 JOURNALS = ("-wal", "-shm", "-journal")
 """Ends of the names of SQLite's files next to a database."""
@@ -66,7 +67,7 @@ def settle_database(path: Path) -> None:
 
     Raises:
         FileNotFoundError: it does not exist.
-        ValueError: it is something else, or in use.
+        ValueError: it is something else, or in use, or its disk is full.
     """
     path = Path(path)
     _check_header(path)
@@ -77,6 +78,9 @@ def settle_database(path: Path) -> None:
             connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
             ((is_busy, *_),) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     except sqlite3.Error as error:
+        # SQLite writes files of its own next to the database.
+        if getattr(error, "sqlite_errorname", "").startswith(("SQLITE_FULL", "SQLITE_IOERR")):
+            raise not_written(path, str(error)) from error
         raise _unreadable(path, error) from error
     if is_busy:
         raise _in_use(path)

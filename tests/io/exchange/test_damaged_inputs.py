@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import resource
 import shutil
 import signal
 import sqlite3
@@ -278,6 +279,22 @@ def test_a_database_in_use_is_not_replaced(photographs: MatchedImages, with_log:
             with_log, photographs.features, photographs.folder / "images", overwrite=True
         )
     connection.close()
+    with DatabaseReader(with_log) as reader:
+        assert "renamed.png" in [image.name for image in reader.images()]
+
+
+def test_a_disk_too_full_for_the_log_of_a_database_is_named(
+    photographs: MatchedImages, with_log: Path
+) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, limits[1]))
+    try:
+        with pytest.raises(ValueError, match=r"database\.db .*disk is full"):
+            export_database(
+                with_log, photographs.features, photographs.folder / "images", overwrite=True
+            )
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     with DatabaseReader(with_log) as reader:
         assert "renamed.png" in [image.name for image in reader.images()]
 
