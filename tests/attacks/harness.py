@@ -105,6 +105,7 @@ class Running:
 def _in_child(trial: Callable[[], object], output: int) -> int:
     os.dup2(output, 1)
     os.dup2(output, 2)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell may have ignored
     code = 0
     try:
         trial()
