@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from importlib import metadata
@@ -25,6 +26,9 @@ from tests.scenes.synthetic import SyntheticScene, write_synthetic_scene
 # Random examples are the same in every run, and nothing is written next to the tests.
 settings.register_profile("featplug", derandomize=True, database=None, deadline=None)
 settings.load_profile("featplug")
+
+# A shell lets its background jobs ignore Ctrl-C, which tests send.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -357,8 +357,9 @@ def test_features_and_matches_of_others_can_be_used(shared: Path, tmp_path: Path
     assert matched["metrics"]["matched_pairs"] == results["metrics"]["matched_pairs"]
     with pytest.raises(ValueError, match="--matches needs --pairs FILE"):
         reconstruct(dataclasses.replace(options, pairs="exhaustive"))
+    other = dataclasses.replace(options, images=folder / "images" / "db", outputs=tmp_path / "db")
     with pytest.raises(ValueError, match=r"No image of .*, which has for example 'db/0000.jpg'"):
-        reconstruct(dataclasses.replace(options, images=folder / "images" / "db"))
+        reconstruct(other)
 
 
 @pytest.mark.parametrize(
