@@ -40,7 +40,7 @@ _REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 def make_environment(folder: Path, version: str) -> Path:
-    """Make a virtual environment with that pycolmap, unless it is there; give its Python."""
+    """Make a virtual environment with that pycolmap, unless it exists; return its Python."""
     python = folder / "bin" / "python"
     if not python.exists():
         venv.create(folder, with_pip=True)

@@ -33,7 +33,7 @@ class _Observed(NamedTuple):
 def colour_points(
     model: pycolmap.Reconstruction, image_dir: Path, max_megapixels: float = MAX_MEGAPIXELS
 ) -> None:
-    """Give each point of a model the mean colour of its observations.
+    """Set the colour of each point of a model to the mean over its observations.
 
     Points of which no observation has a colour keep theirs. Images that cannot be read are passed
     over, with a warning.

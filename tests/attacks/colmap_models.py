@@ -85,7 +85,7 @@ def write_bases(folder: Path, seed: int) -> None:
 
 
 def craft(path: Path, rng: random.Random) -> str:
-    """Give a text file or a database another value, or damage a file of another kind."""
+    """Change a value of a text file or a database, or damage a file of another kind."""
     if path.suffix == ".db":
         return _craft_rows(path, rng)
     if path.suffix not in (".txt", ".nvm"):

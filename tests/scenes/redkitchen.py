@@ -41,7 +41,7 @@ class Kitchen:
 
 
 def registered_points(depth: np.ndarray) -> np.ndarray:
-    """Give each pixel of the colour image its point in the camera's frame.
+    """Return the point of each pixel of the colour image in the camera's frame.
 
     Args:
         depth: H×W uint16 in millimetres, 0 where there is none.

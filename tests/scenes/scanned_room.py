@@ -86,7 +86,7 @@ def write_scanned_room(folder: Path, num_scans: int = 3, num_queries: int = 4) -
 
 
 def looking(centre: np.ndarray, yaw: float) -> np.ndarray:
-    """Give ``cam_from_world`` of a level camera that looks along x, turned by some degrees."""
+    """Return ``cam_from_world`` of a level camera that looks along x, turned by some degrees."""
     forward = Rotation.from_euler("z", yaw, degrees=True).apply([1, 0, 0])
     down = np.array([0, 0, -1.0])
     rotation = np.stack([np.cross(down, forward), down, forward])
@@ -96,7 +96,7 @@ def looking(centre: np.ndarray, yaw: float) -> np.ndarray:
 def project(
     points: np.ndarray, cam_from_world: np.ndarray, focal: float
 ) -> tuple[np.ndarray, list[int]]:
-    """Give keypoints (integer = pixel centre) and numbers of the points that are in the image."""
+    """Return keypoints (integer = pixel centre) and numbers of the points that are in the image."""
     in_camera = points @ cam_from_world[:, :3].T + cam_from_world[:, 3]
     xy = focal * in_camera[:, :2] / in_camera[:, 2:] + [WIDTH / 2, HEIGHT / 2] - 0.5
     inside = (in_camera[:, 2] > 0.5) & (xy >= 0).all(1) & (xy <= [WIDTH - 1, HEIGHT - 1]).all(1)
@@ -139,7 +139,7 @@ def write_alignment(folder: Path, cutout: str, world_from_scan: np.ndarray) -> N
 
 
 def alignment_text(before: np.ndarray, after: np.ndarray) -> str:
-    """Give an alignment file's text."""
+    """Return an alignment file's text."""
 
     def rows(matrix: np.ndarray) -> str:
         return "\n".join(" ".join(f"{value: .9g}" for value in row) for row in matrix)

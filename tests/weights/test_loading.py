@@ -120,7 +120,7 @@ class World:
         (self.shipped / "registry.toml").write_text(text)
 
     def know_by_git(self, name: str, path: Path) -> None:
-        """Give the entry's first source the git blob id of a file."""
+        """Set the git blob id of a file in the source that is first in the entry."""
         registry = self.shipped / "registry.toml"
         source = f"[[{name}.sources]]\n"
         text = registry.read_text()
