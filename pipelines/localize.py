@@ -14,7 +14,6 @@ import pycolmap
 from featplug.cli.command_line import leave_config
 from featplug.cli.config_file import CONFIG
 from featplug.io.folder_lock import locked_folder
-from featplug.io.image_files import described
 from featplug.io.images import read_image
 from featplug.io.match_store import MatchReader
 from featplug.io.pair_lists import Pair, read_pairs, write_pairs
@@ -25,6 +24,7 @@ from featplug.localization.evaluation import localization_metrics, recall_table,
 from featplug.localization.log import LocalizationLog, result_files
 from featplug.localization.queries import Query, check_base_names, read_poses
 from featplug.plots import MatchedPair, draw_localization, shrink
+from featplug.utils.errors import described
 from featplug.utils.progress import progress_bar
 from pipelines.datasets.protocol import LocalizationDataset, LocalizeOptions, image_problem
 from pipelines.output_folder import SceneImages, announce_replacement, output_folder

@@ -12,7 +12,7 @@ from featplug.io.artifact import Provenance, file_hash, value_hash
 from featplug.io.results import write_results
 from featplug.io.run_folder import run_folder
 from featplug.io.typed_json import as_type, read_json
-from featplug.utils.parallel import map_ahead
+from featplug.utils.parallel import NUM_READERS, map_ahead
 
 RECORD = "run.json"
 """Name of the record of the images that a folder has a run of."""
@@ -26,7 +26,6 @@ _WITHOUT_WORDS = {
 }
 """Options that the words in the name of a folder leave out."""
 _MAX_LENGTH = 120
-_NUM_HASH_THREADS = 4
 _FILE = re.compile(r"\.[a-z]\w*$")
 
 logger = logging.getLogger(__name__)
@@ -111,7 +110,7 @@ class SceneImages:
             except (OSError, ValueError):
                 return None
 
-        hashes = map_ahead(hash_of, self.names, _NUM_HASH_THREADS)
+        hashes = map_ahead(hash_of, self.names, NUM_READERS)
         hashed = zip(self.names, hashes, strict=True)
         return {name: digest for name, digest in hashed if digest is not None}
 

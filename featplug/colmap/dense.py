@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pycolmap
 
-from featplug.colmap.mapping import reason_of
 from featplug.colmap.model_files import read_model
 from featplug.io.files import not_written
 from featplug.io.image_files import IMAGE_FORMATS, read_image_header
+from featplug.utils.errors import first_line
 
 _COLMAP_FORMATS = {kind.name for kind in IMAGE_FORMATS if kind.in_colmap}
 _MAP_HEADER_SIZE = 64
@@ -70,9 +70,9 @@ def _explained(workspace: Path) -> Iterator[None]:
         yield
     except (RuntimeError, ValueError) as error:
         if shutil.disk_usage(workspace.parent).free < _LITTLE_SPACE:
-            raise not_written(workspace, reason_of(error)) from error
+            raise not_written(workspace, first_line(error)) from error
         raise ValueError(
-            f"{workspace}: COLMAP's multi-view stereo stopped with an error ({reason_of(error)}); "
+            f"{workspace}: COLMAP's multi-view stereo stopped with an error ({first_line(error)}); "
             "check that the GPU has memory left, or report it to COLMAP with its log."
         ) from error
 

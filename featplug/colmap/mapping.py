@@ -14,6 +14,7 @@ from featplug.colmap.database_rows import sqlite_reason
 from featplug.colmap.model_files import write_model
 from featplug.io.files import not_written
 from featplug.io.images import MAX_MEGAPIXELS
+from featplug.utils.errors import first_line
 
 _GLOG_FATAL = 3
 _logger = logging.getLogger(__name__)
@@ -171,11 +172,6 @@ def colmap_error(database_path: Path, error: Exception) -> ValueError:
     if reason is not None:
         return not_written(database_path, reason)
     return ValueError(
-        f"{database_path}: COLMAP stopped with an error ({reason_of(error)}); try another seed, or "
-        "report it to COLMAP with its log."
+        f"{database_path}: COLMAP stopped with an error ({first_line(error)}); try another seed, "
+        "or report it to COLMAP with its log."
     )
-
-
-def reason_of(error: Exception) -> str:
-    """Return the first line of an error."""
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -16,6 +16,7 @@ from featplug.colmap.text_models import copy_as_plain_text, read_text_tables
 from featplug.io.files import not_written, write_whole
 from featplug.io.names import normal_name
 from featplug.io.run_folder import complete
+from featplug.utils.errors import first_line
 
 _REQUIRED = ("cameras", "images", "points3D")
 _PLY_HEADER_SIZE = 1024
@@ -67,9 +68,8 @@ def _open(folder: Path, path: Path) -> pycolmap.Reconstruction:
     try:
         return pycolmap.Reconstruction(str(folder))
     except (ValueError, RuntimeError, LookupError, TypeError, MemoryError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(
-            f"The COLMAP model {path} cannot be read ({reason}); copy or make it again."
+            f"The COLMAP model {path} cannot be read ({first_line(error)}); copy or make it again."
         ) from error
 
 

@@ -187,8 +187,6 @@ def _has_ended(host: str, process: str) -> bool:
         return False
     try:
         os.kill(int(process), 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        pass
+    except OSError as error:  # also of a process of another user
+        return isinstance(error, ProcessLookupError)
     return False

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from featplug.io.files import is_disk_error, not_written
 from featplug.io.locks import locking_error
+from featplug.utils.errors import first_line
 
 _DISK_FAILURES = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOMEM)
 """Error numbers of reads that say nothing about the file."""
@@ -62,11 +63,10 @@ def _listed_errno(text: str) -> int:
 
 def damaged(path: Path, what: str, error: Exception | str) -> UnusableDataError:
     """Return the error of damaged data, all of a file if ``what`` is empty."""
-    reason = (str(error).splitlines() or [""])[0] or type(error).__name__
     subject = f"{path}: {what}" if what else f"{path}"
     return UnusableDataError(
-        f"{subject} is damaged, or of a kind that cannot be read ({reason}); copy the file again, "
-        "or make it again."
+        f"{subject} is damaged, or of a kind that cannot be read ({first_line(error)}); copy the "
+        "file again, or make it again."
     )
 
 

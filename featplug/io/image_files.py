@@ -22,6 +22,8 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import BITSPERSAMPLE, ROWSPERSTRIP, TiffImageFile
 
+from featplug.utils.errors import described
+
 # Blocks of less than 32 MiB would be kept by the C library, a pool of them for each thread.
 Image.core.set_block_size(max(Image.core.get_block_size(), 64 * 2**20))
 
@@ -86,7 +88,7 @@ IMAGE_FORMATS = (
 )
 IMAGE_SUFFIXES = frozenset(suffix for kind in IMAGE_FORMATS for suffix in kind.suffixes)
 OTHER_SUFFIXES = frozenset(
-    {
+    [
         ".3fr",
         ".arw",
         ".cr2",
@@ -98,8 +100,18 @@ OTHER_SUFFIXES = frozenset(
         ".iiq",
         ".j2k",
         ".jp2",
-    }
-    | {".jxl", ".nef", ".nrw", ".orf", ".pef", ".psd", ".raf", ".raw", ".rw2", ".srw", ".x3f"}
+        ".jxl",
+        ".nef",
+        ".nrw",
+        ".orf",
+        ".pef",
+        ".psd",
+        ".raf",
+        ".raw",
+        ".rw2",
+        ".srw",
+        ".x3f",
+    ]
 )
 """Photographs of formats that are not read."""
 
@@ -284,14 +296,6 @@ def open_image(path: Path, content: bytes | None = None) -> Iterator[Image.Image
         raise ImageFileError(_damaged(path, reason)) from error
     except Exception as error:  # decoders raise all kinds for damaged files
         raise ImageFileError(_damaged(path, described(error))) from error
-
-
-def described(error: Exception) -> str:
-    """Return the first line of an exception's message, with its kind where that tells something."""
-    line = next(iter(str(error).splitlines()), "")[:200]
-    if line and isinstance(error, ValueError | RuntimeError):
-        return line
-    return f"{type(error).__name__}: {line}".rstrip(": ")
 
 
 def _damaged(path: Path, reason: str) -> str:

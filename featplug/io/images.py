@@ -26,13 +26,13 @@ from featplug.io.image_files import (
     ImageFileError,
     check_regular_file,
     decoding_cost,
-    described,
     format_of,
     open_image,
     read_image_header,
 )
 from featplug.io.names import checked_name
-from featplug.utils.parallel import Budget, map_ahead
+from featplug.utils.errors import described
+from featplug.utils.parallel import WeightedSemaphore, map_ahead
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ reduced while they are decoded. One image of 160 takes 1.2 GB (measured)."""
 _ROWS_AT_ONCE = 256
 _LARGE_FILE_BYTES = 32 * 2**20
 """Larger files are not held in memory while they are decoded."""
-_decoding_memory = Budget()
+_decoding_memory = WeightedSemaphore()
 
 _USABLE_MODES = frozenset(
     {"RGB", "RGBA", "RGBX", "RGBa", "P", "PA", "CMYK", "YCbCr", "LAB", "HSV", "1", "L", "LA", "La"}

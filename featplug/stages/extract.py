@@ -17,7 +17,6 @@ from featplug.base import Extractor, GlobalExtractor
 from featplug.io.artifact import Provenance, is_old_fingerprint
 from featplug.io.h5file import OtherContentsError
 from featplug.io.hdf5_guard import UnusableDataError
-from featplug.io.image_files import described
 from featplug.io.images import (
     LoadedImage,
     UnreadableImage,
@@ -29,6 +28,7 @@ from featplug.io.pair_lists import read_image_list
 from featplug.io.store import FeatureReader, FeatureWriter, GlobalDescriptorWriter
 from featplug.methods import resolve_conf
 from featplug.stages.shared_options import NetworkOptions
+from featplug.utils.errors import described
 from featplug.utils.progress import progress_bar
 
 REVISION = 1
@@ -230,6 +230,16 @@ def image_names(image_dir: Path, image_list: Path | Sequence[str] | None) -> lis
         return list_images(image_dir)
     if not image_dir.is_dir():
         raise FileNotFoundError(f"There is no image folder {image_dir}.")
+    return listed_names(image_list)
+
+
+def listed_names(image_list: Path | Sequence[str]) -> list[str]:
+    """Return the normal forms of names, or of those in a text file, each once.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        ValueError: a name cannot be used.
+    """
     if isinstance(image_list, str | Path):
         return read_image_list(Path(image_list))
     return list(dict.fromkeys(map(checked_name, image_list)))

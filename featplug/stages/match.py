@@ -20,13 +20,13 @@ from featplug.api import FeatureMatcher
 from featplug.base import Matcher
 from featplug.io.artifact import Provenance
 from featplug.io.hdf5_guard import UnusableDataError
-from featplug.io.image_files import described
 from featplug.io.match_store import MatchWriter
 from featplug.io.names import check_names_distinct, similar_name_hints
 from featplug.io.pair_lists import Pair, read_pairs, unique_pairs
 from featplug.io.store import FeatureReader
 from featplug.methods import matcher_conf
 from featplug.stages.shared_options import DeviceOptions
+from featplug.utils.errors import described
 from featplug.utils.progress import progress_bar
 
 REVISION = 1

@@ -26,13 +26,13 @@ from featplug.io.images import (
     LoadedImage,
     prefetch_images,
 )
-from featplug.io.names import checked_name
-from featplug.io.pair_lists import Pair, read_image_list
+from featplug.io.pair_lists import Pair
 from featplug.io.store import FeatureReader, GlobalDescriptorReader, GlobalDescriptorWriter
 from featplug.methods import build_global_extractor, retrieval_conf
 from featplug.stages.extract import (
     computed,
     image_names,
+    listed_names,
     made_by,
     not_yet_extracted,
     raise_if_all_skipped,
@@ -386,11 +386,7 @@ def select_images(
 
 
 def _listed(names: Sequence[str], image_list: Path | Sequence[str] | None) -> list[str]:
-    if image_list is None:
-        return list(names)
-    if isinstance(image_list, str | Path):
-        return read_image_list(Path(image_list))
-    return list(dict.fromkeys(map(checked_name, image_list)))
+    return list(names) if image_list is None else listed_names(image_list)
 
 
 def _present(

@@ -40,7 +40,7 @@ def map_ahead(
                 future.cancel()
 
 
-class Budget:
+class WeightedSemaphore:
     """An amount that threads share, such as memory; who finds too little left waits."""
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ from threading import Lock, Thread
 
 import pytest
 
-from featplug.utils.parallel import Budget, map_ahead
+from featplug.utils.parallel import WeightedSemaphore, map_ahead
 
 
 @pytest.mark.parametrize("num_workers", [0, 1, 3])
@@ -42,7 +42,7 @@ def test_an_error_comes_where_its_result_would() -> None:
 
 
 def test_a_budget_is_never_exceeded_but_by_one_alone() -> None:
-    budget, lock = Budget(), Lock()
+    budget, lock = WeightedSemaphore(), Lock()
     held: list[float] = []
     most: list[tuple[float, int]] = []
 
@@ -63,7 +63,7 @@ def test_a_budget_is_never_exceeded_but_by_one_alone() -> None:
 
 
 def test_a_budget_that_was_used_in_fractions_is_whole_again() -> None:
-    budget = Budget()
+    budget = WeightedSemaphore()
     for number in range(1, 1000):
         with budget.hold(0.1 * number, 1000), budget.hold(1 / number, 1000):
             pass
