@@ -10,9 +10,6 @@ from typing import Any
 
 from featplug.utils.suggestions import did_you_mean
 
-_EXTRAS = {"kornia": "train"}
-"""Package that only some commands need, to the extra of featplug that installs it."""
-
 
 @dataclass(frozen=True)
 class Command:
@@ -26,16 +23,9 @@ class Command:
     """Whether the function takes its command line as text, and how it is called."""
 
     def load(self) -> Any:
-        """Import the target; raise ValueError if it needs a package that is not installed."""
+        """Import the target."""
         module, _, name = self.target.partition(":")
-        try:
-            return getattr(importlib.import_module(module), name)
-        except ModuleNotFoundError as error:
-            package = str(error.name).partition(".")[0]
-            if package not in _EXTRAS:
-                raise
-            remedy = f"run `pip install 'featplug[{_EXTRAS[package]}]'`"
-            raise ValueError(f"{package} is missing; {remedy}.") from error
+        return getattr(importlib.import_module(module), name)
 
 
 Entry = Command | Callable[..., Any]

@@ -69,16 +69,6 @@ def test_a_group_without_a_command_shows_its_help(capsys: pytest.CaptureFixture[
     assert "retrieval" in capsys.readouterr().out
 
 
-def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "featplug.cli.training_commands", None)
-    command = Command("featplug.cli.training_commands:COMMANDS", "Train.")
-    with pytest.raises(ModuleNotFoundError, match=r"featplug\.cli\.training_commands"):
-        command.load()
-    monkeypatch.setitem(sys.modules, "kornia", None)
-    with pytest.raises(ValueError, match=r"featplug\[train\]"):
-        Command("kornia:anything", "Train.").load()
-
-
 @pytest.mark.parametrize(
     ("prog", "name"),
     [
