@@ -45,7 +45,7 @@ def run_benchmark(options: ReconstructionOptions, progress: bool = False) -> Run
     """
     options.check()
     features, run = start_run(options)
-    scenes = _find_scenes(options, run)
+    scenes = _find_scenes(options, run, progress)
     with benchmark_folder(options.output_dir, run) as folder:
         leave_config(options, folder)
         if options.dense:
@@ -66,11 +66,11 @@ def run_benchmark(options: ReconstructionOptions, progress: bool = False) -> Run
     return run
 
 
-def _find_scenes(options: ReconstructionOptions, run: Run) -> list[Scene]:
+def _find_scenes(options: ReconstructionOptions, run: Run, progress: bool) -> list[Scene]:
     scenes = []
     for folder in options.scenes:
         try:
-            scene = find_scene(folder)
+            scene = find_scene(folder, progress)
             names = list_images(scene.images)
         except FAILURES as error:
             run.problems.append(problem_of(str(folder), error))

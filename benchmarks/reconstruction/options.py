@@ -21,7 +21,7 @@ class ReconstructionOptions(MappingOptions, SeedOptions, KeypointOptions):
 
     scenes: tuple[Path, ...]
     """Folders of the scenes: each has photographs in it or in its images/, and true poses next to
-    them."""
+    them; demo renders 60 photographs of a town into datasets/demo, demo-SEED those of another."""
     pairs: Literal["exhaustive", "retrieval"] = "exhaustive"
     """Images to match: all pairs, or the pairs that retrieval selects in large scenes."""
     dense: bool = False

@@ -1,9 +1,11 @@
 """Scenes of the benchmark: folders of photographs and true poses."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.scene_names import scene_folder
+from benchmarks.scene_names import DEMO_WORLDS, scene_folder
+from pipelines.datasets.demo import DEMO, make_demo_scene
 from pipelines.datasets.true_poses import holds_reference_poses
 
 
@@ -18,8 +20,13 @@ class Scene:
     """Folder of the true poses; None where they are not known."""
 
 
-def find_scene(folder: Path) -> Scene:
+_DEMO = re.compile(rf"{DEMO}(?:-(\d+))?")
+
+
+def find_scene(folder: Path, progress: bool = False) -> Scene:
     """Find the photographs and the true poses of a scene.
+
+    ``demo`` and ``demo-SEED`` render 60 photographs of a town, a town of its own for each seed.
 
     Photographs are in ``images/`` of the folder, as in Strecha's, ETH3D's and COLMAP's scenes, or
     in the folder itself. True poses are a COLMAP model or ``.camera`` files in the scene's folder,
@@ -31,6 +38,10 @@ def find_scene(folder: Path) -> Scene:
         ValueError: the folder has more than one set of true poses.
     """
     folder = Path(folder)
+    if demo := _DEMO.fullmatch(str(folder)):
+        seed = int(demo[1] or 0)
+        town = make_demo_scene(seed, progress)
+        return Scene(f"{DEMO_WORLDS['aachen']}-{seed}", town / "images", town / "cameras")
     if not folder.is_dir():
         raise FileNotFoundError(f"The scene folder {folder} does not exist.")
     root = scene_folder(folder)

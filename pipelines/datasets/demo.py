@@ -24,7 +24,7 @@ REVISION = 2
 MARKER = "demo-world.json"
 """Options of the world in its folder, which show that the folder is ours to replace."""
 
-Layout = Literal["aachen_v1.1", "aachen", "inloc", "megadepth", "hpatches"]
+Layout = Literal["aachen_v1.1", "aachen", "scene", "inloc", "megadepth", "hpatches"]
 
 _LEAST = {"num_database": 2, "num_queries": 1, "num_scans": 1, "num_planes": 1, "image_size": 160}
 _MOST = {"num_scans": 5, "image_size": 4096, "num_moving": 50}
@@ -112,6 +112,12 @@ def make_demo_world(
             shutil.rmtree(unfinished)
         world.make(write)
     return dataset
+
+
+def make_demo_scene(seed: int = 0, progress: bool = False) -> Path:
+    """Make 60 photographs of a town with their true poses, unless they exist; return the folder."""
+    options = DemoOptions(seed=seed, num_database=60)
+    return make_demo_world(DEMO_FOLDER / f"town-{seed}", options, "scene", progress)
 
 
 def main(

@@ -96,9 +96,7 @@ def write_aachen(folder: Path, options: "DemoOptions", progress: bool) -> None:
     """Write the town in the layout of Aachen Day-Night v1.1."""
     scene, size = build_town(options.seed), options.image_size
     rng = np.random.default_rng([options.seed, 3])
-    cameras = [_camera(camera, size) for camera in _AACHEN["database_cameras"]]
-    by_turns = {f"db/{1000 + i}.jpg": cameras[i // 4 % 2] for i in range(options.num_database)}
-    database = along_walk(rng, scene.faces, WALK, by_turns)
+    database = _town_views(rng, scene, options, "db/")
     queries = {}
     for condition in _AACHEN["dates"]:
         phones = dict(_query_camera(condition, i, size) for i in range(options.num_queries))
@@ -129,6 +127,45 @@ def write_aachen(folder: Path, options: "DemoOptions", progress: bool) -> None:
     write_intrinsics(models / "database_intrinsics_v1_1.txt", database)
     truth = {view.name: view.cam_from_world for view in every_query}
     write_poses(folder / "ground_truth.txt", truth, "full")
+
+
+def _town_views(
+    rng: np.random.Generator, scene: Scene, options: "DemoOptions", folder: str
+) -> list[View]:
+    """Choose the views of the town's database, whose photographs are in a folder."""
+    cameras = [_camera(camera, options.image_size) for camera in _AACHEN["database_cameras"]]
+    names = [f"{folder}{1000 + i}.jpg" for i in range(options.num_database)]
+    by_turns = {name: cameras[i // 4 % 2] for i, name in enumerate(names)}
+    return along_walk(rng, scene.faces, WALK, by_turns)
+
+
+def write_scene(folder: Path, options: "DemoOptions", progress: bool) -> None:
+    """Write the town's database to be reconstructed: photographs, and their poses as Strecha's."""
+    scene = build_town(options.seed)
+    views = _town_views(np.random.default_rng([options.seed, 3]), scene, options, "")
+    added, moving = moving_objects(options.seed, scene, WALK, views, options.num_moving)
+    scene = replace(scene, textures=[*scene.textures, *added])
+    photographer = Photographer(scene, options.seed, moving)
+    shots = [Shot("noon", view, i) for i, view in enumerate(views)]
+    for shot in progress_bar(shots, "photograph the town", len(shots), "image", progress):
+        picture = photographer.take(shot)
+        write_jpeg(folder / "images" / shot.view.name, picture, LOOKS["noon"].quality)
+    (folder / "cameras").mkdir()
+    for view in views:
+        write_strecha_camera(folder / "cameras" / f"{view.name}.camera", view)
+
+
+def write_strecha_camera(path: Path, view: View) -> None:
+    """Write the ``.camera`` file of a view; see :mod:`pipelines.datasets.true_poses`."""
+    camera, (right, down) = view.camera, view.camera.centre
+    rows = [
+        *[[camera.focal, 0.0, right], [0.0, camera.focal, down], [0.0, 0.0, 1.0]],
+        [camera.distortion, 0.0, 0.0],
+        *view.cam_from_world[:, :3].T.tolist(),
+        view.centre.tolist(),
+        [camera.width, camera.height],
+    ]
+    path.write_text("\n".join(" ".join(map(repr, row)) for row in rows) + "\n", "utf-8")
 
 
 def write_aachen_v1(folder: Path, options: "DemoOptions", progress: bool) -> None:
@@ -319,6 +356,7 @@ _PAINTERS: dict[str, Callable[[Builder], np.ndarray]] = {
 WRITERS = {
     "aachen_v1.1": write_aachen,
     "aachen": write_aachen_v1,
+    "scene": write_scene,
     "inloc": write_inloc,
     "megadepth": write_megadepth,
     "hpatches": write_hpatches,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.reconstruction import scenes
 from benchmarks.reconstruction.scenes import Scene, find_scene
 from tests.scenes.synthetic import SyntheticScene
 
@@ -38,3 +39,16 @@ def test_two_sets_of_true_poses_are_rejected(tmp_path: Path) -> None:
         find_scene(tmp_path)
     with pytest.raises(FileNotFoundError, match="/c "):
         find_scene(tmp_path / "c")
+
+
+def test_demo_and_a_seed_name_a_town_each(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seeds: list[int] = []
+
+    def make(seed: int, progress: bool) -> Path:
+        seeds.append(seed)
+        return tmp_path / str(seed)
+
+    monkeypatch.setattr(scenes, "make_demo_scene", make)
+    names = [find_scene(Path(name)).name for name in ("demo", "demo-0", "demo-7")]
+    assert seeds == [0, 0, 7]
+    assert names == ["demo-town-0", "demo-town-0", "demo-town-7"]

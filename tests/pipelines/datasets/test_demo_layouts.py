@@ -16,6 +16,7 @@ from featplug.io.images import list_images, read_image
 from featplug.localization.queries import read_poses, read_queries
 from featplug.training.data.viewpoint import read_depth, read_megadepth
 from pipelines.datasets.demo import REVISION, make_demo_world
+from pipelines.datasets.true_poses import read_reference_poses, reference_unit
 from tests.golden.revisions import Revisions
 from tests.pipelines.datasets.conftest import SMALL
 
@@ -314,3 +315,18 @@ def test_megadepths_reader_finds_depths_and_pairs(town: Path, world: Path) -> No
             (1 / np.maximum(depth, 1e-3)).astype(np.float32), place[:, :1], place[:, 1:], 1
         )
         np.testing.assert_allclose(1 / inverse.ravel(), z, rtol=2e-3)
+
+
+def test_a_scene_has_the_photographs_of_the_database_and_their_true_poses(
+    world: Path, town: Path
+) -> None:
+    scene = make_demo_world(world, SMALL, "scene")
+    model = pycolmap.Reconstruction(str(town / "3D-models/aachen_v_1_1"))
+    truth = read_reference_poses(scene / "cameras")
+    assert sorted(truth) == list_images(scene / "images") == [f"{1000 + i}.jpg" for i in range(10)]
+    for image in model.images.values():
+        name = Path(image.name).name
+        np.testing.assert_allclose(truth[name], image.cam_from_world().matrix(), atol=1e-9)
+        same = (town / "images_upright" / image.name).read_bytes()
+        assert (scene / "images" / name).read_bytes() == same
+    assert reference_unit(scene / "cameras") == "m"
