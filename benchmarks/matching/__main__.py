@@ -11,6 +11,7 @@ from benchmarks.choices import start_run
 from benchmarks.console import NOTHING, conclude, table_lines
 from benchmarks.matching.datasets import read_pairs, recognise
 from benchmarks.matching.evaluate import Benchmark, MatchingOptions
+from benchmarks.matching.measuring import AMONG
 from benchmarks.matching.protocols import Protocol, choose_protocols
 from benchmarks.record import Row, Run, benchmark_folder, write_run
 from featplug.cli.command_line import Unprefixed, leave_config, run_command
@@ -24,7 +25,12 @@ _HEADS = {
     "average_precision": "AP",
 }
 """Metric to its head in the console's tables."""
-_COUNTS = {"mean_keypoints": "keypoints", "mean_matches": "matches"}
+_COUNTS = {
+    **{f"right_among_{number}": f"right of {number:,}" for number in AMONG},
+    "right_matches": "right",
+    "wrong_matches": "wrong",
+    "mean_keypoints": "keypoints",
+}
 
 
 def measure_all(options: MatchingOptions, progress: bool = False) -> tuple[Run, list[Protocol]]:

@@ -34,6 +34,10 @@ CORNER_THRESHOLDS = (1, 3, 5)
 """Thresholds of the homography accuracy in pixels."""
 RIGHT = 3.0
 """Largest error of a right match in pixels, where a protocol has no other threshold."""
+AMONG = (500, 1000)
+"""Numbers of matches, the most certain ones of a pair, among which the right ones are counted."""
+_STEP = 50
+"""Matches from one point of the curve of right matches to the next."""
 _RECALL = 2.5
 _EPIPOLAR_THRESHOLDS = tuple(range(1, 21))
 
@@ -49,8 +53,10 @@ class PairMeasures:
     """Matched keypoints, K×2 of each image."""
     num_keypoints: tuple[int, int]
     """Number of keypoints that were matched, of each image."""
+    scores: np.ndarray
+    """Scores of the matches, K; the most certain match has the highest."""
     errors: np.ndarray | None = None
-    """Errors of the matches, in pixels; None where they are not known."""
+    """Errors of the matches, K in pixels; None where they are not known."""
     corner_error: float | None = None
     """Error of the homography estimated from the matches, in pixels; None where not measured."""
     values: dict[str, float] = field(default_factory=dict)
@@ -111,6 +117,7 @@ def _measure_plane(pair: ImagePair, features: FeaturePair, matches: Matches) -> 
     return PairMeasures(
         points,
         _num_keypoints(features),
+        matches.scores,
         errors,
         corner_error(estimate_homography(*points), matrix, sizes[0]),
         values,
@@ -120,10 +127,13 @@ def _measure_plane(pair: ImagePair, features: FeaturePair, matches: Matches) -> 
 def measure_recall(pair: ImagePair, features: FeaturePair) -> PairMeasures:
     """Measure ContextDesc's recall (Luo et al. 2019, section 4.3): 2.5 px, one-way neighbours."""
     matrix = _true_homography(pair)
-    points = features.points(features.match())
+    matches = features.match()
+    points = features.points(matches)
     errors = homography_errors(*points, matrix)
     recall = correspondence_recall(errors, *features.keypoints, matrix, _RECALL)
-    return PairMeasures(points, _num_keypoints(features), errors, values={"recall": recall})
+    return PairMeasures(
+        points, _num_keypoints(features), matches.scores, errors, values={"recall": recall}
+    )
 
 
 def measure_average_precision(pair: ImagePair, features: FeaturePair) -> PairMeasures:
@@ -141,9 +151,8 @@ def measure_average_precision(pair: ImagePair, features: FeaturePair) -> PairMea
     precision = 0.0
     if num_correspondences > 0:
         precision = average_precision(-matches.scores, errors <= RIGHT, num_correspondences)
-    return PairMeasures(
-        points, _num_keypoints(features), errors, values={"average_precision": precision}
-    )
+    values = {"average_precision": precision}
+    return PairMeasures(points, _num_keypoints(features), matches.scores, errors, values=values)
 
 
 def measure_shared(pair: ImagePair, features: FeaturePair) -> PairMeasures:
@@ -168,6 +177,7 @@ def measure_shared(pair: ImagePair, features: FeaturePair) -> PairMeasures:
     return PairMeasures(
         points,
         (len(kept[0]), len(kept[1])),
+        matches.scores,
         homography_errors(*points, matrix),
         corner_error(estimate_homography(*points), matrix, sizes[0], in_image0=True),
         {
@@ -184,7 +194,8 @@ def measure_epipolar(pair: ImagePair, features: FeaturePair) -> PairMeasures:
     The recall is the fraction of the true correspondences that agree, by the symmetric epipolar
     distance, with the fundamental matrix that MAGSAC++ estimates from the matches.
     """
-    points = features.points(features.match())
+    matches = features.match()
+    points = features.points(matches)
     errors = curve = None
     values = {}
     if pair.fundamental is not None:
@@ -197,7 +208,32 @@ def measure_epipolar(pair: ImagePair, features: FeaturePair) -> PairMeasures:
             distances = epipolar_errors(true[:, :2], true[:, 2:], estimated)
             curve = np.array([np.mean(distances <= t) for t in _EPIPOLAR_THRESHOLDS])
         values["recall"] = float(curve[_EPIPOLAR_THRESHOLDS.index(3)])
-    return PairMeasures(points, _num_keypoints(features), errors, None, values, curve)
+    num_keypoints = _num_keypoints(features)
+    return PairMeasures(points, num_keypoints, matches.scores, errors, None, values, curve)
+
+
+def right_among(measures: PairMeasures, numbers: np.ndarray) -> np.ndarray:
+    """Count the right matches (3 px) among a pair's most certain ones, for numbers of these.
+
+    Of more matches than the pair has, all are counted. Matches of one score keep their order.
+    """
+    if measures.errors is None:
+        raise ValueError("The errors of the matches are not known.")
+    order = np.argsort(-measures.scores, kind="stable")
+    right = np.cumsum(measures.errors[order] <= RIGHT)
+    return np.append(0, right)[np.minimum(numbers, len(right))]
+
+
+def _right_matches(measures: Sequence[PairMeasures]) -> tuple[dict[str, float], Curve]:
+    """Return the right and wrong matches of a pair, mean over pairs, and their curve."""
+    totals = np.array([len(m.scores) for m in measures])
+    numbers = np.arange(0, max(*AMONG, totals.max()) + _STEP, _STEP)
+    mean = np.mean([right_among(m, numbers) for m in measures], axis=0)
+    means = {"right_matches": float(mean[-1]), "wrong_matches": float(totals.mean() - mean[-1])}
+    means |= {f"right_among_{n}": float(mean[n // _STEP]) for n in AMONG}
+    x = [float(n) for n in numbers]
+    y = mean.tolist()
+    return means, Curve(x, y, "matches of a pair, most certain first", "right matches (3 px)")
 
 
 def summarise(
@@ -217,6 +253,10 @@ def summarise(
         means |= {f"mma_{t}": float(mma) for t, mma in zip(THRESHOLDS, accuracy, strict=True)}
         x = [float(t) for t in THRESHOLDS]
         curves["mma"] = Curve(x, accuracy.tolist(), "threshold (px)", "MMA")
+    known = [m for m in measures if m.errors is not None]
+    if known:
+        counts_of_right, curves["right_matches"] = _right_matches(known)
+        means |= counts_of_right
     for name in MEASURES:
         values = [m.values[name] for m in measures if name in m.values]
         if values:

@@ -53,6 +53,13 @@ METRICS: dict[str, Metric] = {
     "homography_auc_N": _fraction(
         "Area under the curve of homography_accuracy up to N px.", title="homography AUC, {}~px"
     ),
+    "right_among_N": Metric(
+        "matches per pair",
+        "Right matches (3 px) among the N most certain ones, mean over pairs.",
+        "higher",
+        role="main",
+        title="right among first {}",
+    ),
     # reconstruction
     "images": Metric("images", "Photographs of the scene."),
     "registered_images": Metric(
@@ -127,6 +134,20 @@ METRICS: dict[str, Metric] = {
     "average_precision": _fraction(
         "Area under the precision-recall curve of matches (3 px), mean over pairs.", role="headline"
     ),
+    "right_matches": Metric(
+        "matches per pair",
+        "Matches within 3 px of the truth, mean over pairs.",
+        "higher",
+        role="main",
+        title="right matches per pair",
+    ),
+    "wrong_matches": Metric(
+        "matches per pair",
+        "Other matches, mean over pairs.",
+        "lower",
+        role="main",
+        title="wrong matches per pair",
+    ),
     "mean_matches": Metric(
         "matches per pair", "Mean over pairs.", role="main", title="matches per pair"
     ),
@@ -199,7 +220,7 @@ OWN_UNITS = {"m": ("reference units",)}
 _ROLES: dict[str, Role] = {
     **dict.fromkeys(("mma_1", "mma_5", "mma_10"), "main"),
     **dict.fromkeys(("recall_0.5m_2deg", "recall_1m_5deg"), "main"),
-    **dict.fromkeys(("mma_3", "homography_accuracy_3"), "headline"),
+    **dict.fromkeys(("mma_3", "right_among_1000", "homography_accuracy_3"), "headline"),
 }
 """Roles of metrics with some numbers."""
 _NUMBER = r"\d+(?:\.\d+)?"

@@ -15,6 +15,7 @@ from benchmarks.matching.measuring import (
     measure_average_precision,
     measure_plane,
     measure_shared,
+    right_among,
     summarise,
 )
 
@@ -64,3 +65,32 @@ def test_an_image_counts_once_but_its_choices_each(
         measures.append(measure(pairs[-1], FeaturePair(reference, other, matcher)))
     metrics, _ = summarise(pairs, measures)
     assert metrics["mean_keypoints"]["value"] == pytest.approx(expected)
+
+
+def matched(errors: list[float], scores: list[float]) -> PairMeasures:
+    points = np.zeros((len(errors), 2))
+    return PairMeasures((points, points), (9, 9), np.array(scores), np.array(errors))
+
+
+def test_right_matches_are_counted_from_the_most_certain_one() -> None:
+    pair = matched([0.0, 9.0, 2.9, 3.1, 1.0], [0.1, 0.9, 0.8, 0.7, 0.1])
+    assert right_among(pair, np.arange(8)).tolist() == [0, 0, 1, 1, 2, 3, 3, 3]
+
+
+def test_fewer_but_surer_matches_are_not_more_of_them() -> None:
+    """A ratio test has the higher MMA, but no more right ones among as many matches."""
+    errors = [0.0] * 80 + [50.0] * 60
+    scores = np.linspace(1, 0, 140).tolist()
+    pair = ImagePair("1.png", "2.png", "still", homography=np.eye(3))
+    everything, curves = summarise([pair], [matched(errors, scores)])
+    rejecting, curves_of_few = summarise([pair], [matched(errors[:60], scores[:60])])
+    assert rejecting["mma_3"]["value"] == 1 > everything["mma_3"]["value"]
+    for name, of_all, of_few in (
+        ("right_matches", 80, 60),
+        ("wrong_matches", 60, 0),
+        ("right_among_500", 80, 60),
+    ):
+        assert (everything[name]["value"], rejecting[name]["value"]) == (of_all, of_few)
+    assert curves["right_matches"].x[:3] == curves_of_few["right_matches"].x[:3] == [0, 50, 100]
+    assert curves["right_matches"].y[:3] == [0, 50, 80]
+    assert curves_of_few["right_matches"].y[:3] == [0, 50, 60]
