@@ -1,4 +1,4 @@
-"""The contracts of extractors and matchers, and the one check of what they return.
+"""The contracts of extractors and matchers; :mod:`featplug.output_checks` checks them.
 
 Coordinates everywhere are pixels of the image that was given, x to the right, y down, and an
 integer is the *centre* of a pixel: the centre of the top-left pixel is (0, 0). COLMAP's origin,
@@ -13,7 +13,8 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
-from featplug.io.feature_arrays import KEYPOINT_LAST_KEYS, feature_forms, has_form, shown
+from featplug.io.feature_arrays import KEYPOINT_AXES
+from featplug.output_checks import check_features, check_matches, check_pair_matches
 from featplug.utils.suggestions import did_you_mean
 from featplug.weights.loading import load_network
 from featplug.weights.registry import WeightsRecord
@@ -132,6 +133,9 @@ class Extractor(_Configurable):
 
     detection_noise: ClassVar[float] = 1.0
     """Standard deviation of a keypoint in pixels of the extracted image, as hloc records it."""
+    keypoint_axes: ClassVar[Mapping[str, int | None]] = {}
+    """Axis of the keypoints, None for the whole image, of outputs that are not among
+    :data:`~featplug.io.feature_arrays.KEYPOINT_AXES`; these are then checked, too."""
 
     @abstractmethod
     def extract(self, image: Tensor) -> dict[str, Tensor]:
@@ -145,6 +149,14 @@ class Extractor(_Configurable):
             stronger, ``descriptors`` D×N, and what else the matcher needs. N may be 0.
         """
 
+    def extract_batch(self, images: Tensor) -> list[dict[str, Tensor]]:
+        """Extract from images B×C×H×W of one size; see :meth:`extract`.
+
+        A method whose network takes several images at once overrides this. Results may differ from
+        those of one image at a time by rounding only.
+        """
+        return [self.extract(image) for image in images]
+
     def detect(self, image: Tensor) -> dict[str, Tensor]:
         """Extract from one image without describing: :data:`KEYPOINT_KEYS` of :meth:`extract`."""
         features = self.extract(image)
@@ -152,7 +164,7 @@ class Extractor(_Configurable):
 
     @torch.no_grad()
     def forward(self, data: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
-        """Extract from a batch, image by image, so that results do not depend on its size.
+        """Extract from a batch, and check what the method returns.
 
         Args:
             data: ``image`` B×C×H×W float in [0, 1].
@@ -171,9 +183,20 @@ class Extractor(_Configurable):
             )
         height, width = images.shape[-2:]
         with exact_convolutions():
-            features = [self.extract(image) for image in images.float()]
+            features = self.extract_batch(images.float())
+        source = type(self).__name__
+        if len(features) != len(images):
+            raise ValueError(
+                f"{source} returned features of {len(features)} images, not {len(images)}."
+            )
         for single in features:
-            check_features(single, (width, height), source=type(self).__name__)
+            check_features(
+                single,
+                (width, height),
+                source,
+                keypoint_axes=self.keypoint_axes,
+                max_keypoints=self.conf.get("max_keypoints"),
+            )
         return {key: [single[key] for single in features] for key in features[0]}
 
 
@@ -214,10 +237,15 @@ class GlobalExtractor(_Configurable):
 class Matcher(_Configurable):
     """Two images' features to matches; subclasses implement :meth:`match`."""
 
-    required_keys: ClassVar[tuple[str, ...]] = ("descriptors",)
-    """The datasets of a feature file that :meth:`match` reads, without their suffix."""
-    optional_keys: ClassVar[tuple[str, ...]] = ()
-    """Datasets that are handed over where the feature file has them."""
+    required_keys: tuple[str, ...] = ("descriptors",)
+    """Arrays of a feature file that :meth:`match` reads. Among them may be ``image_size``, float32
+    (width, height) of the original image, and ``image``, C×H×W float32 in [0, 1], RGB or grey, in
+    original pixels."""
+    optional_keys: tuple[str, ...] = ()
+    """Arrays that are handed over where the feature file has them."""
+    keypoint_axes: ClassVar[Mapping[str, int | None]] = {}
+    """Axis of the keypoints, None for the whole image, of arrays that are not among
+    :data:`~featplug.io.feature_arrays.KEYPOINT_AXES`, or that this matcher reads otherwise."""
 
     memory_budget: int = 512 * 2**20
     """Bytes that one call of :meth:`match` may take besides its inputs."""
@@ -234,8 +262,60 @@ class Matcher(_Configurable):
 
         Returns:
             ``matches0`` N0 int64, the index in image 1 or -1, and ``matching_scores0`` N0
-            float32 in [0, 1], 0 where there is no match.
+            float32 in [0, 1], 0 where there is no match. Several keypoints of image 0 may have the
+            same partner, as they have without a mutual check.
         """
+
+    @property
+    def axes(self) -> dict[str, int | None]:
+        """Axis of the keypoints of every array that is read, None for the whole image.
+
+        Raises:
+            ValueError: an array is neither known nor in :attr:`keypoint_axes`.
+        """
+        known = {**KEYPOINT_AXES, **self.keypoint_axes}
+        keys = (*self.required_keys, *self.optional_keys)
+        for key in keys:
+            if key not in known:
+                raise ValueError(
+                    f"{type(self).__name__} reads {key}, whose axis of keypoints is not known; "
+                    f'declare it in the class: keypoint_axes = {{"{key}": 0}}, or None for an '
+                    "array of the whole image."
+                )
+        return {key: known[key] for key in keys}
+
+    def num_keypoints(self, features: Mapping[str, Tensor]) -> int:
+        """Return the number of keypoints of one image's input.
+
+        Raises:
+            ValueError: its arrays have different numbers of keypoints, or none.
+        """
+        axes = {key: axis for key, axis in self.axes.items() if axis is not None}
+        counts = {key: features[key].shape[axis] for key, axis in axes.items() if key in features}
+        if len(set(counts.values())) != 1:
+            shown_counts = ", ".join(f"{num} of {key}" for key, num in counts.items())
+            raise ValueError(
+                f"{type(self).__name__} needs arrays of the same keypoints, not "
+                f"{shown_counts or 'of none'}; select from all of them by Matcher.select."
+            )
+        return next(iter(counts.values()))
+
+    def select(self, features: Mapping[str, Tensor], keep: Tensor | slice) -> dict[str, Tensor]:
+        """Return the input for some keypoints of an image; what is of the whole image stays.
+
+        Args:
+            features: arrays of one image. One that is neither read nor known is left out.
+            keep: indices, N bool, or a slice.
+
+        Raises:
+            ValueError: the axis of an array that is read is not known.
+        """
+        axes = {**KEYPOINT_AXES, **self.axes, **self.keypoint_axes}
+        return {
+            key: along_axis(value, axes[key], keep)
+            for key, value in features.items()
+            if key in axes
+        }
 
     @torch.no_grad()
     def match_pair(
@@ -246,15 +326,15 @@ class Matcher(_Configurable):
         Raises:
             ValueError: an input is missing, or the method broke the contract.
         """
+        axes = self.axes
         sides: list[dict[str, Tensor]] = []
         for suffix, features in (("0", features0), ("1", features1)):
             for key in self.required_keys:
                 if key not in features:
                     raise ValueError(f"{type(self).__name__} needs {key + suffix}.")
-            keys = (*self.required_keys, *self.optional_keys)
-            sides.append({key: features[key] for key in keys if key in features})
+            sides.append({key: features[key] for key in axes if key in features})
+        num0, num1 = map(self.num_keypoints, sides)
         result = self.match(*sides)
-        num0, num1 = (side[self.required_keys[0]].shape[-1] for side in sides)
         check_matches(result, num0, num1, source=type(self).__name__)
         return result
 
@@ -284,65 +364,68 @@ class Matcher(_Configurable):
         return {key: value[None] for key, value in self.match_pair(*sides).items()}
 
 
-def select_keypoints(features: Mapping[str, Tensor], keep: Tensor | slice) -> dict[str, Tensor]:
-    """Return a matcher's input for some keypoints; what is of the whole image stays."""
-    return {
-        key: value[..., keep] if key in ("descriptors", *KEYPOINT_LAST_KEYS) else value
-        for key, value in features.items()
-    }
+class PairMatcher(_Configurable):
+    """Two images to matched points, without keypoints of each; see :meth:`match_images`."""
+
+    @abstractmethod
+    def match_images(self, image0: Tensor, image1: Tensor) -> dict[str, Tensor]:
+        """Match one pair of images.
+
+        Args:
+            image0: C×H×W float32 in [0, 1], RGB (C=3) or grey (C=1), on the module's device.
+            image1: the same of any other size.
+
+        Returns:
+            ``keypoints0`` and ``keypoints1`` K×2 float32 (x, y) in pixels of the images as they
+            were handed over, integer = pixel centre, and ``scores`` K float32 in [0, 1], higher is
+            more certain. K may be 0.
+        """
+
+    @torch.no_grad()
+    def match_pair(self, image0: Tensor, image1: Tensor) -> dict[str, Tensor]:
+        """Return the checked result of :meth:`match_images`.
+
+        Raises:
+            ValueError: an image is none, or the method broke the contract.
+        """
+        for image in (image0, image1):
+            if image.ndim != 3 or len(image) not in (1, 3) or not image.is_floating_point():
+                raise ValueError(
+                    f"An image must be a float tensor C×H×W in [0, 1], not {image.dtype} of shape "
+                    f"{tuple(image.shape)}."
+                )
+        with exact_convolutions():
+            result = self.match_images(image0.float(), image1.float())
+        sizes = [(image.shape[2], image.shape[1]) for image in (image0, image1)]
+        check_pair_matches(result, sizes[0], sizes[1], source=type(self).__name__)
+        return result
+
+    def forward(self, data: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Match one pair in the form of hloc's dense matchers.
+
+        Args:
+            data: ``image0`` and ``image1`` 1×C×H×W float in [0, 1].
+
+        Returns:
+            ``keypoints0`` and ``keypoints1`` K×2, ``scores`` K.
+
+        Raises:
+            ValueError: an image is missing or has no batch axis of 1.
+        """
+        images = []
+        for key in ("image0", "image1"):
+            if key not in data:
+                raise ValueError(f"{type(self).__name__} needs {key}.")
+            if data[key].ndim != 4 or len(data[key]) != 1:
+                raise ValueError(
+                    f"{key} must have a batch axis of 1, not {tuple(data[key].shape)}."
+                )
+            images.append(data[key][0])
+        return self.match_pair(images[0], images[1])
 
 
-def check_features(
-    features: Mapping[str, Tensor], image_size: tuple[int, int], source: str
-) -> None:
-    """Check the features of an image of (width, height) against the extractor contract.
-
-    Raises:
-        ValueError: an output is not as it must be.
-    """
-    missing = [key for key in ("keypoints", "scores", "descriptors") if key not in features]
-    if missing:
-        raise ValueError(f"{source} returned no {', '.join(missing)}.")
-    keypoints = features["keypoints"]
-    num = len(keypoints) if keypoints.ndim else 0
-    forms = feature_forms(num)
-    for key, value in features.items():
-        shape = tuple(value.shape)
-        if not has_form(shape, forms.get(key, shape)):
-            raise ValueError(f"{source}: {key} must be {shown(forms[key])}, not {shape}.")
-        if (value.is_floating_point() or key == "keypoints") and value.dtype != torch.float32:
-            raise ValueError(f"{source}: {key} must be float32, not {value.dtype}.")
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise ValueError(f"{source}: {key} has NaN or infinite values.")
-    limit = keypoints.new_tensor(image_size) - 0.5
-    if num and (bool((keypoints < -0.5).any()) or bool((keypoints > limit).any())):
-        low, high = keypoints.amin(0).tolist(), keypoints.amax(0).tolist()
-        raise ValueError(
-            f"{source}: keypoints from {low} to {high} leave the image of "
-            f"{image_size[0]}×{image_size[1]} pixels."
-        )
-
-
-def check_matches(result: Mapping[str, Tensor], num0: int, num1: int, source: str) -> None:
-    """Check the matches of num0 and num1 keypoints against the matcher contract.
-
-    Raises:
-        ValueError: an output is not as it must be.
-    """
-    for key, kind in (("matches0", "int64"), ("matching_scores0", "float")):
-        if key not in result:
-            raise ValueError(f"{source} returned no {key}.")
-        value = result[key]
-        if value.shape != (num0,) or kind not in str(value.dtype):
-            raise ValueError(
-                f"{source}: {key} must be {kind} of shape ({num0},), not {value.dtype} "
-                f"of shape {tuple(value.shape)}."
-            )
-    matches, scores = result["matches0"], result["matching_scores0"]
-    if num0 and (int(matches.min()) < -1 or int(matches.max()) >= num1):
-        raise ValueError(
-            f"{source}: matches0 must lie in [-1, {num1 - 1}], not "
-            f"[{int(matches.min())}, {int(matches.max())}]."
-        )
-    if num0 and not bool(((scores >= 0) & (scores <= 1)).all()):
-        raise ValueError(f"{source}: matching_scores0 must lie in [0, 1].")
+def along_axis(array: Tensor, axis: int | None, keep: Tensor | slice) -> Tensor:
+    """Return some entries of an array along an axis, or all if that is None."""
+    if axis is None:
+        return array
+    return array[(*[slice(None)] * (axis % array.ndim), keep)]

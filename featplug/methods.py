@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from featplug.utils.suggestions import unknown_name
 
 if TYPE_CHECKING:
-    from featplug.base import Extractor, GlobalExtractor, Matcher
+    from featplug.base import Extractor, GlobalExtractor, Matcher, PairMatcher
 
 Conf = dict[str, Any]
 """One entry of a table, in hloc's form."""
@@ -182,6 +182,10 @@ matchers: "MethodTable[Matcher]" = MethodTable(
     "matcher", "featplug.matchers", "Matcher", "matches-featplug"
 )
 """Named matcher confs."""
+pair_matchers: "MethodTable[PairMatcher]" = MethodTable(
+    "pair matcher", "featplug.matchers", "PairMatcher", "matches-featplug"
+)
+"""Named confs of detector-free methods, which match two images without keypoints of each."""
 retrieval: "MethodTable[GlobalExtractor]" = MethodTable(
     "retrieval", "featplug.extractors", "GlobalExtractor", "global-feats-featplug"
 )
@@ -214,6 +218,17 @@ def register_feature(
 def register_matcher(confs: Mapping[str, Conf], order: int = _LAST) -> Callable[[_Class], _Class]:
     """Register the confs of the matcher that this decorates; see :func:`register_feature`."""
     return matchers.register(confs, order)
+
+
+def register_pair_matcher(
+    confs: Mapping[str, Conf],
+    *,
+    paper: str,
+    preprocessing: Conf = PREPROCESSING,
+    order: int = _LAST,
+) -> Callable[[_Class], _Class]:
+    """Register the confs of the pair matcher that this decorates; see :func:`register_feature`."""
+    return pair_matchers.register(confs, order, paper=paper, preprocessing=preprocessing)
 
 
 def register_global(
@@ -294,4 +309,5 @@ matcher_conf = matchers.conf
 retrieval_conf = retrieval.conf
 build_extractor = features.build
 build_matcher = matchers.build
+build_pair_matcher = pair_matchers.build
 build_global_extractor = retrieval.build

@@ -12,7 +12,7 @@ from torch import Tensor
 from benchmarks.choices import KeypointOptions
 from benchmarks.matching.image_pairs import PairSet
 from featplug.api import Matches, found_matches
-from featplug.base import Matcher, choose_device, select_keypoints
+from featplug.base import Matcher, choose_device
 from featplug.io.h5file import OtherContentsError
 from featplug.io.store import FeatureReader
 from featplug.methods import build_matcher, feature_conf, matcher_conf
@@ -120,17 +120,17 @@ class FeaturePair:
         keep1 = np.arange(len(self.image1.keypoints)) if keep1 is None else keep1
         if min(len(keep0), len(keep1)) == 0:
             return Matches(np.zeros((0, 2), np.int64), np.zeros(0, np.float32))
-        with torch.no_grad():
-            result = self.matcher.match(_columns(self.image0, keep0), _columns(self.image1, keep1))
+        result = self.matcher.match_pair(
+            self._selected(self.image0, keep0), self._selected(self.image1, keep1)
+        )
         matches = found_matches(result)
         indices = np.stack([keep0[matches.indices[:, 0]], keep1[matches.indices[:, 1]]], axis=1)
         return Matches(indices, matches.scores)
 
-
-def _columns(image: ImageFeatures, keep: np.ndarray) -> dict[str, Tensor]:
-    if np.array_equal(keep, np.arange(len(image.keypoints))):
-        return image.tensors
-    return select_keypoints(image.tensors, torch.from_numpy(keep))
+    def _selected(self, image: ImageFeatures, keep: np.ndarray) -> dict[str, Tensor]:
+        if np.array_equal(keep, np.arange(len(image.keypoints))):
+            return image.tensors
+        return self.matcher.select(image.tensors, torch.from_numpy(keep))
 
 
 class PairReader(FeatureReader):
@@ -161,8 +161,8 @@ class PairReader(FeatureReader):
                 f"{self.path}: {name!r} has no {', '.join(missing)}, which this matcher needs; use "
                 "the feature's own matcher."
             )
-        scores = arrays.pop("scores").astype(np.float64)
-        tensors = {key: torch.from_numpy(value) for key, value in arrays.items()}
+        scores = arrays["scores"].astype(np.float64)
+        tensors = {key: torch.from_numpy(arrays[key]) for key in self._matcher.axes & arrays.keys()}
         # Matchers get float32 from the matching engine, too.
         tensors = {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
         return ImageFeatures(

@@ -15,9 +15,8 @@ from torch import Tensor, nn
 
 from benchmarks.speed.measure import CaseName, Measurement, Sample, Setup, Step, measure_step
 from featplug.api import load
-from featplug.base import Matcher, choose_device, select_keypoints
+from featplug.base import Matcher, choose_device
 from featplug.colmap.mapping import log_to_file
-from featplug.io.feature_arrays import KEYPOINT_LAST_KEYS
 from featplug.io.images import list_images, load_image
 from featplug.io.metric_table import with_units
 from featplug.io.pair_lists import write_pairs
@@ -183,44 +182,46 @@ def keypoints_hloc(setup: Setup) -> Sample:
 def _over_keypoints(setup: Setup, matcher: nn.Module, counts: tuple[int, ...]) -> Sample:
     device = choose_device(setup.options.device)
     matcher = matcher.eval().to(device)
-    sides = [{k: v.to(device) for k, v in side.items()} for side in _sides(setup)]
-    most = min(side["descriptors"].shape[-1] for side in sides)
+    ours = _matcher(setup.feature)
+    sides = [{k: v.to(device) for k, v in side.items()} for side in _sides(setup, ours)]
+    most = min(map(ours.num_keypoints, sides))
     counts = tuple(num for num in counts if num <= most) or (most,)
-    matcher(_pair(sides, counts[0]))  # the first pass also initializes libraries
+    matcher(_pair(ours, sides, counts[0]))  # the first pass also initializes libraries
     steps = []
     for num in counts:
-        step, _ = measure_step(f"{num}", partial(matcher, _pair(sides, num)), device, _ROUNDS)
+        step, _ = measure_step(f"{num}", partial(matcher, _pair(ours, sides, num)), device, _ROUNDS)
         steps.append(replace(step, counts={"keypoints": 2.0 * num}))
     return Sample(steps, "keypoints of an image")
 
 
-def _pair(sides: Sequence[Mapping[str, Tensor]], num: int) -> dict[str, Tensor]:
-    """Return a matcher's input with the first keypoints of each image."""
+def _pair(ours: Matcher, sides: Sequence[Mapping[str, Tensor]], num: int) -> dict[str, Tensor]:
+    """Return each image's first keypoints as input of our matcher, or one that reads the same."""
     return {
         f"{key}{i}": value.contiguous()[None]
         for i, side in enumerate(sides)
-        for key, value in select_keypoints(side, slice(num)).items()
+        for key, value in ours.select(side, slice(num)).items()
     }
 
 
-def _sides(setup: Setup) -> list[dict[str, Tensor]]:
+def _sides(setup: Setup, matcher: Matcher) -> list[dict[str, Tensor]]:
     """Return two images' features, each pooled from half of the photographs and shuffled.
 
     No single photograph has as many keypoints, and random descriptors would be easier to match than
     true ones.
     """
-    matcher = _matcher(setup.feature)
-    keys = (*matcher.required_keys, *matcher.optional_keys)
     sides = []
     with FeatureReader(_features(setup)) as reader:
         names = reader.names()
         for number, half in enumerate((names[::2], names[1::2])):
             images = [reader.read(name) for name in half]
-            side = {key: images[0][key] for key in keys if key in images[0]}
+            axes = {key: axis for key, axis in matcher.axes.items() if key in images[0]}
+            side = {key: images[0][key] for key in axes}
             num = sum(len(image["keypoints"]) for image in images)
             order = np.random.default_rng(number).permutation(num)
-            for key in {"descriptors", *KEYPOINT_LAST_KEYS} & side.keys():
-                side[key] = np.concatenate([image[key] for image in images], -1)[..., order]
+            for key, axis in axes.items():
+                if axis is not None:
+                    pooled = np.concatenate([image[key] for image in images], axis)
+                    side[key] = pooled.take(order, axis)
             tensors = {key: torch.from_numpy(np.ascontiguousarray(a)) for key, a in side.items()}
             sides.append({k: t.float() if t.is_floating_point() else t for k, t in tensors.items()})
     return sides

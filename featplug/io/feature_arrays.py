@@ -1,13 +1,29 @@
-"""Forms of the arrays that describe an image, and the check of what a file holds."""
+"""Forms of the arrays that describe an image, and the check of what a file holds.
+
+:data:`FORMS` is the one table of the arrays that featplug knows: files, the contracts of
+:mod:`featplug.base` and subsets of keypoints follow it. Any other array is kept as it is; whoever
+reads it declares the axis along which its keypoints lie.
+"""
 
 from collections.abc import Mapping
 
 import numpy as np
 
-PER_KEYPOINT_KEYS = ("scores", "scales", "oris", "attention", "matchability")
-"""Optional or required arrays with one number per keypoint."""
-KEYPOINT_LAST_KEYS = ("meta_grid", "descriptors_packed")
-"""Optional arrays K×N, a column for each keypoint."""
+_OF_EACH = ("scores", "keypoint_scores", "scales", "oris", "attention", "matchability")
+FORMS: dict[str, tuple[int | str, ...]] = {
+    "keypoints": ("N", 2),
+    **dict.fromkeys(_OF_EACH, ("N",)),
+    "lafs": ("N", 2, 3),  # local affine frames
+    "descriptors": ("D", "N"),
+    "meta_grid": ("K", "N"),
+    "descriptors_packed": ("K", "N"),
+}
+"""Shape of each known array of N keypoints; any other letter is any size."""
+KEYPOINT_AXES: dict[str, int | None] = {
+    **{key: form.index("N") for key, form in FORMS.items()},
+    **dict.fromkeys(("meta_descriptors", "image_size", "image"), None),
+}
+"""Axis along which the keypoints of each known array lie; None for those of the whole image."""
 LARGEST = 1e9
 """Largest magnitude of a number: products of descriptors remain finite in float32."""
 
@@ -17,16 +33,14 @@ _MAX_INDEX = 2**31
 _FLOAT16_INFINITE = np.uint16(0x7C00)
 
 
-def feature_forms(num: int) -> dict[str, tuple[int | str, ...]]:
-    """Return the shape of each known array for ``num`` keypoints; a letter is any size."""
-    forms: dict[str, tuple[int | str, ...]] = {"keypoints": (num, 2), "descriptors": ("D", num)}
-    forms |= dict.fromkeys(KEYPOINT_LAST_KEYS, ("K", num))
-    forms |= dict.fromkeys(PER_KEYPOINT_KEYS, (num,))
-    return forms
+def form_of(key: str, num: int) -> tuple[int | str, ...] | None:
+    """Return the shape of a known array for ``num`` keypoints; a letter is any size."""
+    form = FORMS.get(key)
+    return None if form is None else tuple(num if size == "N" else size for size in form)
 
 
 def has_form(shape: tuple[int, ...], form: tuple[int | str, ...]) -> bool:
-    """Return whether a shape is of a form of :func:`feature_forms`."""
+    """Return whether a shape is of a form of :func:`form_of`."""
     sizes = zip(shape, form, strict=False)
     return len(shape) == len(form) and all(n == size for size, n in sizes if isinstance(n, int))
 
@@ -58,15 +72,23 @@ def check_shape(key: str, shape: tuple[int, ...], num: int) -> None:
         ValueError: it is not what it must be; the message is the rest of a sentence that begins
             with where the array is.
     """
-    if key == "keypoints" and len(shape) == 2 and shape[1] in _COLMAP_COLUMNS:
-        return
-    form = feature_forms(num).get(key)
+    form = form_of(key, num)
     if form is None or has_form(shape, form):
         return
     turned = ""
     if key == "descriptors" and len(shape) == 2 and shape[0] == num:
         turned = "; they are N×D and must be transposed to D×N, as hloc has them"
     raise ValueError(f"{key} must be {shown(form)}, not {shown(shape)}{turned}")
+
+
+def check_stored_shape(key: str, shape: tuple[int, ...], num: int) -> None:
+    """Check the shape of an array in a file, where keypoints may have COLMAP's shapes, too.
+
+    Raises:
+        ValueError: as :func:`check_shape`.
+    """
+    if key != "keypoints" or len(shape) != 2 or shape[1] not in _COLMAP_COLUMNS:
+        check_shape(key, shape, num)
 
 
 def checked_arrays(arrays: Mapping[str, np.ndarray], num: int) -> dict[str, np.ndarray]:
@@ -77,13 +99,12 @@ def checked_arrays(arrays: Mapping[str, np.ndarray], num: int) -> dict[str, np.n
             keypoint or descriptor has; the message is as in :func:`check_shape`.
     """
     checked = dict(arrays)
-    forms = feature_forms(num)
     for key, array in arrays.items():
-        if key not in forms:
+        if key not in FORMS:
             continue
         if array.dtype.kind not in "fiu":
             raise ValueError(f"{key} must be real numbers, not {array.dtype}")
-        check_shape(key, array.shape, num)
+        check_stored_shape(key, array.shape, num)
         if not usable_numbers(array):
             raise ValueError(f"{key} must be finite; it has NaN, infinite or huge values")
         if key == "keypoints":

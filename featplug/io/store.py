@@ -14,7 +14,7 @@ import numpy as np
 
 from featplug.io.feature_arrays import (
     LARGEST,
-    check_shape,
+    check_stored_shape,
     checked_arrays,
     checked_global_descriptor,
 )
@@ -147,7 +147,7 @@ class FeatureReader(_ImageReader):
             num = (shapes["keypoints"] or (0,))[0]
         with stating(self.path, name):
             for key, shape in shapes.items():
-                check_shape(key, shape, num)
+                check_stored_shape(key, shape, num)
         return shapes
 
     def read(self, name: str, keys: Iterable[str] | None = None) -> dict[str, np.ndarray]:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from featplug.api import Feature, Features
-from featplug.base import Extractor, GlobalExtractor
+from featplug.base import Extractor, GlobalExtractor, Matcher, PairMatcher
 from featplug.io.artifact import Provenance, is_old_fingerprint
 from featplug.io.h5file import OtherContentsError
 from featplug.io.hdf5_guard import UnusableDataError
@@ -164,11 +164,11 @@ def extract_features(
 def made_by(
     kind: str,
     name: str,
-    method: Extractor | GlobalExtractor,
+    method: Extractor | GlobalExtractor | Matcher | PairMatcher,
     stage_revision: Mapping[str, int],
     **conf: Any,
 ) -> Provenance:
-    """Return the provenance of what a method computes of images, with its name and weights.
+    """Return the provenance of what a method computes, with its name and weights.
 
     ``stage_revision`` maps the stage to its revision; ``conf`` is what else decides over the
     contents.

@@ -18,13 +18,13 @@ from torch import Tensor
 
 from featplug.api import FeatureMatcher
 from featplug.base import Matcher
-from featplug.io.artifact import Provenance
 from featplug.io.hdf5_guard import UnusableDataError
 from featplug.io.match_store import MatchWriter
 from featplug.io.names import check_names_distinct, similar_name_hints
 from featplug.io.pair_lists import Pair, read_pairs, unique_pairs
 from featplug.io.store import FeatureReader
 from featplug.methods import matcher_conf
+from featplug.stages.extract import made_by
 from featplug.stages.shared_options import DeviceOptions
 from featplug.utils.errors import described
 from featplug.utils.progress import progress_bar
@@ -111,11 +111,9 @@ def match_features(
     matcher, torch_device = loaded.matcher, loaded.device
     matcher.memory_budget = memory_budget // 2
     with FeatureReader(features) as reader, FeatureReader(features_ref or features) as reader_ref:
-        provenance = Provenance(
-            kind="matches",
-            conf={"model": {"name": conf["model"]["name"], **matcher.conf}},
+        provenance = replace(
+            made_by("matches", conf["model"]["name"], matcher, {"match": REVISION}),
             inputs={"features": reader.file_id, "features_ref": reader_ref.file_id},
-            revisions={**matcher.revisions, "match": REVISION},
         )
         present, absent = _with_features(listed, reader, reader_ref)
         if not listed:
@@ -142,7 +140,7 @@ def match_features(
                 try:
                     data0, data1 = cache0.load(name0), cache1.load(name1)
                     matches0, scores0 = _match_pair(matcher, (name0, name1), data0, data1)
-                    num1 = data1[matcher.required_keys[0]].shape[-1]
+                    num1 = matcher.num_keypoints(data1)
                     writer.write(name0, name1, matches0, scores0, num1)
                 except _UnusableImageError as error:
                     failed[error.name] = str(error)

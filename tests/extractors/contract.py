@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from featplug.base import Extractor
-from featplug.io.feature_arrays import PER_KEYPOINT_KEYS
+from featplug.io.feature_arrays import FORMS, KEYPOINT_AXES
 from featplug.methods import (
     build_extractor,
     build_matcher,
@@ -151,8 +151,8 @@ class ExtractorContract:
         assert predicted["keypoints"].shape == (num, 2)
         assert predicted["descriptors"].shape[1] == num
         assert predicted["descriptors"].shape[0] > 0
-        for key in PER_KEYPOINT_KEYS:
-            assert key not in predicted or predicted[key].shape == (num,)
+        for key in predicted.keys() & FORMS.keys():
+            assert predicted[key].shape[KEYPOINT_AXES[key]] == num
 
     def test_an_unknown_option_is_rejected(self, name: str, drawn_weights: Path) -> None:
         with pytest.raises(ValueError, match=r"'max_keypoint'.*'max_keypoints'"):
