@@ -14,6 +14,9 @@ from featplug.io.metric_table import Metric
 WIDTH, HEIGHT = 420, 300
 """Size of a chart of curves, in units of its SVG."""
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 10, 40
+_SHOWN_FIRST = (3, 1000)
+_FIRST_COUNT = 100
+"""Values of a chart that reaches this number need no decimals."""
 
 MAX_COLOURS = 10
 """Number of colours of the style; more series repeat them with dashes."""
@@ -51,7 +54,10 @@ class CurveChart:
     x: list[float]
     x_at: list[float]
     start: int
-    """Index of the x whose values the page shows first: 3 px, as in papers, else the last."""
+    """Index of the x whose values the page shows first: 3 px as in papers, 1,000 matches, else the
+    last."""
+    digits: int
+    """Number of decimals of the values: none for counts."""
     x_ticks: list[Tick]
     y_ticks: list[Tick]
     lines: list[CurveLine]
@@ -166,7 +172,8 @@ def _curve_chart(title: str, name: str, lines: list[Line], colours: Colours) -> 
         first.y_label,
         longest,
         place_x(longest).round(1).tolist(),
-        longest.index(3) if 3 in longest else len(longest) - 1,
+        next((longest.index(x) for x in _SHOWN_FIRST if x in longest), len(longest) - 1),
+        3 if y_ticks[-1] < _FIRST_COUNT else 0,
         [Tick(round(float(place_x(tick)), 1), f"{tick:g}") for tick in x_ticks],
         [Tick(round(float(place_y(tick)), 1), f"{tick:g}") for tick in y_ticks],
         drawn,

@@ -41,6 +41,10 @@ def reconstruction(feature: str, points: int, images: int = 11, **fields: Any) -
         ("vignywang", "mtldesc", "hpatches", "all", "mma_3", 0.7877, "fraction"),
         ("Wang", "mtldesc", "hpatches", "all", "mma_3", 78.66, "%"),
         ("Wang", "mtldesc", "inloc", "DUC2", "recall_1m_10deg", 70.2, "%"),
+        ("Potje", "xfeat", "aachen", "night", "recall_0.25m_2deg", 77.6, "%"),
+        ("Lindenberger", "SuperPoint + LightGlue", "aachen", "day", "recall_0.5m_5deg", 95.4, "%"),
+        ("Sun", "loftr", "aachen-v1.1", "day", "recall_5m_10deg", 99.0, "%"),
+        ("Sun", "loftr", "inloc", "DUC1", "recall_0.5m_10deg", 72.2, "%"),
     ],
 )  # fmt: skip
 def test_numbers_are_those_that_are_printed(

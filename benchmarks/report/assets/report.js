@@ -61,6 +61,7 @@
       y: JSON.parse(row.dataset.y),
       line: series[Number(row.dataset.series)],
     }));
+    const digits = Number(figure.dataset.digits);
     let index = Number(figure.dataset.start);
 
     function show(next) {
@@ -69,7 +70,7 @@
       cursor.setAttribute("x2", at[index]);
       output.textContent = x[index];
       rows.forEach(({ row, y }) => {
-        row.cells[1].textContent = y[index].toFixed(3);
+        row.cells[1].textContent = y[index].toFixed(digits);
       });
     }
 
