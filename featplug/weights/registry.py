@@ -6,6 +6,7 @@ safetensors or under their own names; weights of ours are shipped next to the re
 
 import importlib
 import os
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from featplug.weights.checkpoints import find_mismatch, max_file_bytes
 FOLDER_VARIABLE = "FEATPLUG_WEIGHTS"
 """Environment variable with the folder that is searched first and that imports go to."""
 
+_RESTRICTED = r"not stated|unknown|non-?commercial|\bNC\b|research only"
 # All that a converter may raise, besides ValueError, on values that no file of its kind has.
 _STRANGE = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError)
 
@@ -80,14 +82,21 @@ class RegistryEntry:
     converter: str = ""
     origin: str = "official"
     automatic: bool = True
+    arguments: dict[str, Any] = field(default_factory=dict)
+    derived: Sequence[str] = ()
     requires: dict[str, Any] = field(default_factory=dict)
     includes: Sequence[str] = ()
 
     def build_network(self, state: Mapping[str, Tensor]) -> nn.Module:
-        """Build the network on the ``meta`` device, see :func:`build_network`."""
-        network = build_network(_import_attribute(self.network), state)
+        """Build the network, see :func:`build_network`."""
+        network = build_network(_import_attribute(self.network), state, **self.arguments)
         self.check_requirements(network)
         return network
+
+    def complete(self, state: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+        """Add what a network computes itself, and what its authors' file need not hold."""
+        computed = network.state_dict()
+        return {**{key: computed[key] for key in self.derived if key in computed}, **state}
 
     def compare(self, state: Mapping[str, Tensor]) -> tuple[float, str]:
         """Compare tensors with the network; see :func:`~.checkpoints.find_mismatch`."""
@@ -95,7 +104,7 @@ class RegistryEntry:
             network = self.build_network(state)
         except ValueError as error:
             return float("inf"), str(error).rstrip(".")
-        return find_mismatch(state, network)
+        return find_mismatch(self.complete(state, network), network)
 
     def check_requirements(self, network: nn.Module) -> None:
         """Raise ``ValueError`` if a network lacks the attributes that the entry requires."""
@@ -104,11 +113,17 @@ class RegistryEntry:
             if actual != required:
                 raise ValueError(f"{name} is {actual} and not {required}")
 
+    @property
+    def mirrors(self) -> list[tuple[Source, str]]:
+        """Sources and their mirrors in order, addresses without encryption last."""
+        mirrors = [(source, url) for source in self.sources for url in source.urls]
+        return sorted(mirrors, key=lambda mirror: mirror[1].startswith("http:"))
+
     @cached_property
     def max_bytes(self) -> int:
         """Largest size of a file of these weights, and of what it unpacks to."""
         with torch.device("meta"):
-            network = _import_attribute(self.network)()
+            network = _import_attribute(self.network)(**self.arguments)
         return min(max_file_bytes(network), MAX_BYTES)
 
     def convert(self, path: Path) -> dict[str, Tensor]:
@@ -153,7 +168,8 @@ class RegistryEntry:
             return f"{source.file} is not in {shipped_folder()}; install featplug again."
         folders = " nor in ".join(map(str, search_folders()))
         fetch = f"run `featplug weights fetch {self.name}`, or " if source.urls else ""
-        url = f" from {source.urls[0]}" if source.urls else ""
+        pages = [url for url in source.urls if url.startswith("http")]
+        url = f" from {pages[0]}" if pages else ""
         return (
             f"The weights {self.name} of {self.feature} are not in {folders}; {fetch}get "
             f"{source.file}{url} and run `featplug weights import {source.file}`."
@@ -161,7 +177,10 @@ class RegistryEntry:
 
 
 def build_network(network_class: Any, state: Mapping[str, Tensor], **options: Any) -> Any:
-    """Build a network on the ``meta`` device: names and shapes without memory.
+    """Build a network: names and shapes, on the ``meta`` device without memory where possible.
+
+    Networks of other packages may keep tensors that their state dicts lack, so they are built on
+    the CPU, without a change of torch's random numbers.
 
     Args:
         network_class: class of the network. If the file lists its layers, a class method
@@ -172,10 +191,24 @@ def build_network(network_class: Any, state: Mapping[str, Tensor], **options: An
     Raises:
         ValueError: the weights are of another network; the message says why in a few words.
     """
+    if not _keeps_all_in_state(network_class):
+        with torch.random.fork_rng(devices=[]):
+            return network_class(**options)
     with torch.device("meta"):
         if hasattr(network_class, "from_state"):
             return network_class.from_state(state)
         return network_class(**options)
+
+
+def _keeps_all_in_state(network_class: Any) -> bool:
+    bases = getattr(network_class, "__mro__", (network_class,))
+    packages = {base.__module__.partition(".")[0] for base in bases}
+    return packages <= {"featplug", "torch", "builtins"}
+
+
+def is_restricted(licence: str) -> bool:
+    """Return whether a licence is not stated, or does not allow commercial use."""
+    return re.search(_RESTRICTED, licence, re.IGNORECASE) is not None
 
 
 def read_registry() -> dict[str, RegistryEntry]:

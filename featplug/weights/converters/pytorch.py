@@ -1,5 +1,6 @@
-"""Converters of D2-Net's, LISRD's and MTLDesc's checkpoints, whose tensors keep their names."""
+"""Converters of PyTorch checkpoints whose tensors keep their names, or nearly so."""
 
+import re
 from pathlib import Path
 
 from torch import Tensor
@@ -60,3 +61,38 @@ def mtldesc(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Tensor]:
         ValueError: the file is not a state dict, or cannot be read.
     """
     return {str(key).removeprefix("module."): v for key, v in _state_dict(path, max_bytes).items()}
+
+
+def state_dict(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Tensor]:
+    """Read a checkpoint that is a state dict with the network's names, such as ALIKED's.
+
+    Raises:
+        ValueError: the file is not a state dict, or cannot be read.
+    """
+    return _state_dict(path, max_bytes)
+
+
+def disk(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Tensor]:
+    """Convert a checkpoint of DISK, such as ``depth-save.pth``: keys are kept.
+
+    Raises:
+        ValueError: the file has no state dict under ``extractor``, or cannot be read.
+    """
+    return _state_dict(path, max_bytes, "extractor")
+
+
+def lightglue(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Tensor]:
+    """Convert weights of LightGlue or LighterGlue to the names that its later versions have.
+
+    The first version numbers its attention layers in another order of words, and has a parameter
+    ``r`` that nothing reads; LighterGlue's file also holds XFeat.
+
+    Raises:
+        ValueError: the file is not a state dict, or cannot be read.
+    """
+    converted = {}
+    for key, value in _state_dict(path, max_bytes).items():
+        key = re.sub(r"^(self|cross)_attn\.(\d+)\.", r"transformers.\2.\1_attn.", str(key))
+        if not re.match(r"extractor\.|log_assignment\.\d+\.r$", key):
+            converted[key.removeprefix("matcher.")] = value
+    return converted
