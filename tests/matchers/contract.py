@@ -78,7 +78,7 @@ class MatcherContract:
         expected = matcher.match_pair(*sides)
         assert int((expected["matches0"] >= 0).sum()) > 8
         data = {f"{k}{i}": v[None] for i, side in enumerate(sides) for k, v in side.items()}
-        result = matcher({**data, "image_size0": torch.tensor([[100, 80]])})
+        result = matcher({"image_size0": torch.tensor([[100, 80]]), **data})
         for key, value in expected.items():
             assert torch.equal(result[key][0], value)
         for suffix in "01":
