@@ -178,7 +178,7 @@ def _plain(name: str) -> str:
 
 def _describer(feature: str, number: Published) -> str:
     """Return a conf's name without its keypoints, where a number is of given keypoints."""
-    return feature.partition("+")[0] if number.keypoints else feature
+    return feature.partition("@")[0] if number.keypoints else feature
 
 
 def _why_not(number: Published, row: Row, options: Mapping[str, Any]) -> str | None:
@@ -217,7 +217,7 @@ def _detector(feature: str) -> str | None:
         conf = feature_conf(feature)
     except ValueError:
         return None
-    detector = feature.partition("+")[2] or conf["model"].get("detector", {}).get("name", feature)
+    detector = feature.partition("@")[2] or conf["model"].get("detector", {}).get("name", feature)
     return "SIFT" if detector in ("sift", "sift-opencv") else detector
 
 

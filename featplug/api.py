@@ -191,7 +191,7 @@ class FeatureMatcher:
 
 
 def load(name: str | Mapping[str, Any], **options: Any) -> Feature:
-    """Load a :class:`Feature` by name, such as ``sift``, ``mtldesc`` or ``lisrd+mtldesc``.
+    """Load a :class:`Feature` by name, such as ``sift``, ``mtldesc`` or ``lisrd@mtldesc``.
 
     ``featplug list`` shows the names.
     """

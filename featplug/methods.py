@@ -1,4 +1,4 @@
-"""The one table of methods: names to confs and classes.
+"""Confs of methods by name, and the methods themselves.
 
 A method registers itself in its own file, next to its class::
 
@@ -9,187 +9,55 @@ A method registers itself in its own file, next to its class::
     )
     class D2NetExtractor(Extractor): ...
 
-Everything else is made from this table: ``featplug list``, hloc's models, the contract tests.
+Everything else is made from these tables: ``featplug list``, hloc's models, the contract tests.
 
 Confs are plain dicts in hloc's form, so that the same entry serves our engines and hloc's:
 ``output`` names the file, ``model`` configures the method (``name`` is a file of
-:mod:`featplug.extractors` or :mod:`featplug.matchers`, or ``module:Class``), ``preprocessing`` says
-how images are read. A feature conf also names the ``matcher`` conf that it is matched with by
-default, its ``paper`` and the ``dimensions`` of its descriptors. Every ``output`` contains
+:mod:`featplug.extractors` or :mod:`featplug.matchers`, or a class: ``module:Class`` or
+``file.py:Class``), ``preprocessing`` says how images are read. A feature conf also has the
+``matcher`` that it is matched with by default, ``two_view_matcher`` where another one is better
+for two views, its ``paper`` and the ``dimensions`` of its descriptors. Every ``output`` contains
 ``featplug``, so that no file of ours is ever resumed as hloc's or the reverse.
 
 A retrieval conf describes whole images: ``netvlad`` from their pixels, ``vlad`` from the local
 features of any feature conf.
 
-A conf with a ``detector`` describes the keypoints of any other: ``lisrd+mtldesc`` is ``lisrd`` at
-the keypoints of ``mtldesc``.
+Names are those of :mod:`featplug.method_names`: of the tables, of the methods of installed packages
+(entry points), of families such as ``colmap/sift``, and of classes. A feature conf with a
+``detector`` describes the keypoints of any other: ``lisrd@mtldesc`` is ``lisrd`` at the keypoints
+of ``mtldesc``.
 """
 
 import copy
-import pkgutil
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
+from featplug.method_names import describer_and_detector, file_word, parse_method
+from featplug.method_table import (
+    LAST,
+    PREPROCESSING,
+    Conf,
+    Family,
+    MethodTable,
+    features,
+    matchers,
+    pair_matchers,
+    retrieval,
+)
+from featplug.user_classes import load_class
 from featplug.utils.suggestions import unknown_name
 
-if TYPE_CHECKING:
-    from featplug.base import Extractor, GlobalExtractor, Matcher, PairMatcher
+__all__ = [
+    "PREPROCESSING",
+    "Conf",
+    "MethodTable",
+    "features",
+    "matchers",
+    "pair_matchers",
+    "retrieval",
+]
 
-Conf = dict[str, Any]
-"""One entry of a table, in hloc's form."""
-
-PREPROCESSING: Conf = {
-    # In colour for SIFT, too: a JPEG's own luma differs from the grey of its colours by rounding,
-    # and SIFT's keypoints must be the same ones where another method describes them.
-    "grayscale": False,
-    "resize_max": 1600,
-}
-"""How images are read for features, unless a method says otherwise."""
-
-_LAST = 1000
-_Method = TypeVar("_Method")
 _Class = TypeVar("_Class", bound=type)
-
-
-class MethodTable(Mapping[str, Conf], Generic[_Method]):
-    """The confs of one kind by name, and the class of each method.
-
-    The files of ``package`` are imported when the table is first read, so that a command that needs
-    no method does not wait for torch.
-
-    Args:
-        kind: name of an entry in messages.
-        package: package whose files register themselves.
-        base: name of the class in :mod:`featplug.base` that methods derive from.
-        output: beginning of the confs' ``output``.
-    """
-
-    def __init__(self, kind: str, package: str, base: str, output: str) -> None:
-        self.kind = kind
-        self._package, self._base, self._output = package, base, output
-        self._confs: dict[str, Conf] = {}
-        self._places: dict[str, int] = {}
-        self._classes: dict[str, type] = {}
-        self._is_complete = False
-        self._lock = threading.RLock()
-
-    def register(
-        self, confs: Mapping[str, Conf], order: int = _LAST, **shared: Any
-    ) -> Callable[[_Class], _Class]:
-        """Return the decorator of a method's class that adds its confs.
-
-        Args:
-            confs: entries of each named conf; ``model`` without ``name``.
-            order: place of the confs in lists; those without one come last.
-            shared: entries of all the confs.
-
-        Raises:
-            ValueError: another method has a conf of the same name.
-        """
-
-        def decorate(cls: _Class) -> _Class:
-            method = self._method_name(cls)
-            for name, own in confs.items():
-                model = {"name": method, **own.get("model", {})}
-                head = {"output": f"{self._output}-{name}", "model": model}
-                conf = {**head, **shared, **own, "model": model}
-                taken = self._confs.get(name, conf)["model"]["name"]
-                if taken != method:
-                    raise ValueError(f"{method} cannot register {name!r}: {taken} has that name.")
-                self._confs[name], self._places[name] = conf, order
-            self._classes[method] = cls
-            return cls
-
-        return decorate
-
-    def _method_name(self, cls: type) -> str:
-        """Return the name of the file for a method of ours, ``module:Class`` for any other."""
-        package, _, file = cls.__module__.rpartition(".")
-        return file if package == self._package else f"{cls.__module__}:{cls.__qualname__}"
-
-    def _complete(self) -> dict[str, Conf]:
-        """Import the files that register methods, once. Outside methods belong here."""
-        with self._lock:
-            if not self._is_complete:
-                self._is_complete = True  # before the imports, which may read the table
-                try:
-                    for module in pkgutil.iter_modules(import_module(self._package).__path__):
-                        import_module(f"{self._package}.{module.name}")
-                except BaseException:
-                    self._is_complete = False
-                    raise
-                self._confs = {
-                    name: self._confs[name]
-                    for name in sorted(self._confs, key=self._places.__getitem__)
-                }
-        return self._confs
-
-    @property
-    def classes(self) -> Mapping[str, type]:
-        """Classes of the registered methods, by the ``name`` of their confs' ``model``."""
-        self._complete()
-        return self._classes
-
-    def conf(self, name: str) -> Conf:
-        """Return a copy of a named conf.
-
-        Raises:
-            ValueError: no conf has that name; lists those that exist.
-        """
-        if name not in self:
-            raise unknown_name(self.kind, name, self)
-        return copy.deepcopy(self[name])
-
-    def build(self, model_conf: Mapping[str, Any]) -> _Method:
-        """Build a method from the ``model`` entry of a conf.
-
-        Args:
-            model_conf: ``name``, a registered method or ``module:Class``, and the method's options.
-
-        Raises:
-            ValueError: no such method or option exists, or the class is not a method.
-        """
-        name = model_conf["name"]
-        module, _, class_name = name.partition(":")
-        if class_name:
-            cls = getattr(import_module(module), class_name, None)
-        else:
-            cls = self.classes.get(name)
-            if cls is None:
-                raise unknown_name(self.kind, name, self._classes)
-        base = getattr(import_module("featplug.base"), self._base)
-        if not (isinstance(cls, type) and issubclass(cls, base)):
-            raise ValueError(f"{name!r} is not a class derived from featplug.base.{self._base}.")
-        return cls(model_conf).eval()
-
-    def __getitem__(self, name: str) -> Conf:
-        return self._complete()[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._complete())
-
-    def __len__(self) -> int:
-        return len(self._complete())
-
-
-features: "MethodTable[Extractor]" = MethodTable(
-    "feature", "featplug.extractors", "Extractor", "feats-featplug"
-)
-"""Named feature confs."""
-matchers: "MethodTable[Matcher]" = MethodTable(
-    "matcher", "featplug.matchers", "Matcher", "matches-featplug"
-)
-"""Named matcher confs."""
-pair_matchers: "MethodTable[PairMatcher]" = MethodTable(
-    "pair matcher", "featplug.matchers", "PairMatcher", "matches-featplug"
-)
-"""Named confs of detector-free methods, which match two images without keypoints of each."""
-retrieval: "MethodTable[GlobalExtractor]" = MethodTable(
-    "retrieval", "featplug.extractors", "GlobalExtractor", "global-feats-featplug"
-)
-"""Named retrieval confs."""
 
 
 def register_feature(
@@ -198,8 +66,9 @@ def register_feature(
     paper: str,
     dimensions: str = "",
     matcher: str = "NN-mutual",
+    two_view_matcher: str | None = None,
     preprocessing: Conf = PREPROCESSING,
-    order: int = _LAST,
+    order: int = LAST,
 ) -> Callable[[_Class], _Class]:
     """Register the confs of the extractor that this decorates.
 
@@ -207,17 +76,27 @@ def register_feature(
         confs: entries of each named conf, such as options in ``model``.
         paper: authors, venue and year.
         dimensions: size of a descriptor, in words.
-        matcher: the matcher conf to use by default.
+        matcher: the matcher to use by default, for reconstruction and localization.
+        two_view_matcher: the matcher to use by default for two views; the same if None.
         preprocessing: how images are read; see :mod:`featplug.io.images`.
         order: place of the confs in lists.
     """
-    shared = {"preprocessing": preprocessing, "matcher": matcher, "paper": paper}
+    shared: Conf = {"preprocessing": preprocessing, "matcher": matcher, "paper": paper}
+    if two_view_matcher is not None:
+        shared["two_view_matcher"] = two_view_matcher
     return features.register(confs, order, **shared, dimensions=dimensions)
 
 
-def register_matcher(confs: Mapping[str, Conf], order: int = _LAST) -> Callable[[_Class], _Class]:
+def register_matcher(confs: Mapping[str, Conf], order: int = LAST) -> Callable[[_Class], _Class]:
     """Register the confs of the matcher that this decorates; see :func:`register_feature`."""
     return matchers.register(confs, order)
+
+
+def register_global(
+    confs: Mapping[str, Conf], *, paper: str, order: int = LAST
+) -> Callable[[_Class], _Class]:
+    """Register the retrieval confs of a global extractor; see :func:`register_feature`."""
+    return retrieval.register(confs, order, paper=paper)
 
 
 def register_pair_matcher(
@@ -225,32 +104,54 @@ def register_pair_matcher(
     *,
     paper: str,
     preprocessing: Conf = PREPROCESSING,
-    order: int = _LAST,
+    order: int = LAST,
 ) -> Callable[[_Class], _Class]:
     """Register the confs of the pair matcher that this decorates; see :func:`register_feature`."""
     return pair_matchers.register(confs, order, paper=paper, preprocessing=preprocessing)
 
 
-def register_global(
-    confs: Mapping[str, Conf], *, paper: str, order: int = _LAST
-) -> Callable[[_Class], _Class]:
-    """Register the retrieval confs of a global extractor; see :func:`register_feature`."""
-    return retrieval.register(confs, order, paper=paper)
+def register_family(
+    table: MethodTable[Any],
+    prefix: str,
+    names: Callable[[], Sequence[str]],
+    conf: Callable[[str], Conf],
+) -> None:
+    """Register the methods of another program as ``PREFIX/NAME``.
+
+    Args:
+        table: one of the tables.
+        prefix: beginning of the names.
+        names: lists the names that this machine has, without the prefix.
+        conf: returns the conf of a name, without the prefix; ``output`` may be left out. It raises
+            ValueError where the program or the name is missing.
+    """
+    table.families[prefix] = Family(names, conf)
 
 
 def feature_conf(name: str) -> Conf:
-    """Return a copy of a named feature conf.
+    """Return a copy of a feature conf.
 
     Args:
-        name: one of :data:`features`, or ``DESCRIBER+NAME``: the keypoints of the conf NAME, with
-            its preprocessing, described by another conf that has a ``detector``.
+        name: a name of :mod:`featplug.method_names`. ``A@B`` has the keypoints of B, with its
+            preprocessing, described by A; ``A+M`` is A with the matcher M.
 
     Raises:
-        ValueError: no conf has that name; lists those that exist.
+        FileNotFoundError: the file of a class does not exist.
+        ValueError: no such method exists; lists those that do.
     """
-    describer, plus, detector = name.partition("+")
-    conf = features.conf(describer)
-    if not plus:
+    method = parse_method(name)
+    conf = _described_conf(method.feature)
+    if method.matcher is not None:
+        conf["matcher"] = method.matcher
+        conf.pop("two_view_matcher", None)
+    return conf
+
+
+def _described_conf(name: str) -> Conf:
+    """Return the conf of ``A`` or ``A@B``."""
+    describer, detector = describer_and_detector(name)
+    conf = _conf(features, describer)
+    if detector is None:
         return conf
     if "detector" not in conf["model"]:
         able = ", ".join(key for key, value in features.items() if "detector" in value["model"])
@@ -258,12 +159,85 @@ def feature_conf(name: str) -> Conf:
             f"{describer} does not describe the keypoints of another feature, so there is no "
             f"{name!r}; {able} do."
         )
-    detecting = feature_conf(detector)
-    conf["output"] = f"feats-featplug-{name}"
+    detecting = _described_conf(detector)
+    conf["output"] = f"{features.output}-{file_word(name)}"
     conf["model"]["detector"] = detecting["model"]
     conf["preprocessing"] = {**detecting["preprocessing"], "grayscale": False}
     conf["paper"] = f"{conf['paper']}; keypoints: {detecting['paper']}"
     return conf
+
+
+def matcher_conf(name: str) -> Conf:
+    """Return a copy of a matcher conf; errors are those of :func:`feature_conf`."""
+    if is_pair_matcher(name):
+        raise ValueError(
+            f"{name} matches two images, without features; give it as the feature, alone."
+        )
+    return _conf(matchers, name)
+
+
+def pair_matcher_conf(name: str) -> Conf:
+    """Return a copy of a conf of a matcher of two images; errors are those of the others."""
+    return _conf(pair_matchers, name)
+
+
+def retrieval_conf(name: str) -> Conf:
+    """Return a copy of a retrieval conf; errors are those of :func:`feature_conf`."""
+    return _conf(retrieval, name)
+
+
+def is_pair_matcher(name: str) -> bool:
+    """Return whether a name, which may not exist, is that of a matcher of two images."""
+    if ":" in name:
+        cls = load_class(name, *features.bases, *matchers.bases)
+        return issubclass(cls, pair_matchers.base)
+    family, _, rest = name.partition("/")
+    return name in pair_matchers or (bool(rest) and family in pair_matchers.families)
+
+
+def matcher_of(conf: Mapping[str, Any], two_views: bool = False) -> str:
+    """Return the matcher that a feature conf uses by default, for many views or for two."""
+    return (conf.get("two_view_matcher") if two_views else None) or conf["matcher"]
+
+
+def matcher_conf_for(feature: Mapping[str, Any], name: str) -> Conf:
+    """Return a copy of the conf of a matcher for the features of a feature conf.
+
+    A matcher with weights for several features, whose ``model`` has a ``feature`` of None, gets the
+    feature's entry of the matcher's name, such as ``lightglue``.
+    """
+    conf = matcher_conf(name)
+    model = conf["model"]
+    if "feature" in model and model["feature"] is None:
+        model["feature"] = feature.get(model["name"])
+    return conf
+
+
+def _conf(table: MethodTable[Any], name: str) -> Conf:
+    """Return a copy of the conf of one name, without operators."""
+    prefix, _, rest = name.partition("/")
+    if name in table:
+        return copy.deepcopy(table[name])
+    if ".py:" not in name and prefix in table.families:
+        conf = table.families[prefix].conf(rest)
+    elif ":" in name or name.endswith(".py"):
+        conf = table.class_conf(load_class(name, *table.bases))
+    else:
+        raise _unknown(table, name)
+    return {"output": f"{table.output}-{file_word(name)}", **copy.deepcopy(conf)}
+
+
+def _unknown(table: MethodTable[Any], name: str) -> ValueError:
+    """Return the error for a name that no table has, with those that exist."""
+    families = [f"{prefix}/NAME" for prefix in table.families]
+    for prefix, family in table.families.items():
+        try:
+            is_known = name in family.names()
+        except (ImportError, ValueError):
+            continue
+        if is_known:
+            return ValueError(f"There is no {table.kind} {name!r}; use {prefix}/{name}.")
+    return unknown_name(table.kind, name, [*table, *families])
 
 
 def resolve_conf(conf: str | Mapping[str, Any], **options: Any) -> Conf:
@@ -305,8 +279,6 @@ def _choose_weights(model: Conf, origin: str) -> None:
         _choose_weights(model["detector"], origin)
 
 
-matcher_conf = matchers.conf
-retrieval_conf = retrieval.conf
 build_extractor = features.build
 build_matcher = matchers.build
 build_pair_matcher = pair_matchers.build

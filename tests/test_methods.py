@@ -21,27 +21,27 @@ def test_every_output_is_its_own_and_ours() -> None:
 
 
 def test_keypoints_of_another_conf_are_read_as_that_conf_says() -> None:
-    conf = methods.feature_conf("lisrd+d2net")
+    conf = methods.feature_conf("lisrd@d2net")
     assert conf["model"]["name"] == "lisrd"
     assert conf["model"]["detector"] == methods.features["d2net"]["model"]
     assert conf["preprocessing"] == methods.features["d2net"]["preprocessing"]
-    assert conf["output"] == "feats-featplug-lisrd+d2net"
+    assert conf["output"] == "feats-featplug-lisrd@d2net"
     assert conf["matcher"] == "lisrd"
     assert (
-        methods.feature_conf("doap+contextdesc+d2net")["model"]["detector"]["detector"]
+        methods.feature_conf("doap@contextdesc@d2net")["model"]["detector"]["detector"]
         == (methods.features["d2net"]["model"])
     )
     conf["model"]["detector"]["name"] = "mine"
-    assert methods.feature_conf("lisrd+d2net")["model"]["detector"]["name"] == "d2net"  # a copy
+    assert methods.feature_conf("lisrd@d2net")["model"]["detector"]["name"] == "d2net"  # a copy
 
 
 def test_unknown_names_are_named() -> None:
     with pytest.raises(ValueError, match=r"'surf'.*sift, .*, mtldesc"):
         methods.feature_conf("surf")
     with pytest.raises(ValueError, match="'surf'"):
-        methods.feature_conf("lisrd+surf")
+        methods.feature_conf("lisrd@surf")
     with pytest.raises(ValueError, match=r"d2net.*lisrd, .*contextdesc"):
-        methods.feature_conf("d2net+sift")
+        methods.feature_conf("d2net@sift")
     with pytest.raises(ValueError, match=r"'flann'.*NN-mutual"):
         methods.matcher_conf("flann")
 
@@ -51,7 +51,7 @@ def test_unknown_names_are_named() -> None:
     [
         (methods.feature_conf, "mtldsc", "mtldesc"),
         (methods.feature_conf, "SIFT", "sift"),
-        (methods.feature_conf, "lisrd+d2-net", "d2net"),
+        (methods.feature_conf, "lisrd@d2-net", "d2net"),
         (methods.matcher_conf, "nn_mutual", "NN-mutual"),
         (methods.retrieval_conf, "netvald", "netvlad"),
         (methods.build_extractor, {"name": "contextdec"}, "contextdesc"),

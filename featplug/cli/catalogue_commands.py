@@ -42,7 +42,7 @@ def list_methods(as_json: AsJson = False) -> None:
     print(f"\nmatchers: {', '.join(conf.name for conf in matchers)}")
     print(f"retrieval: {', '.join(conf.name for conf in retrieval)}")
     describers = ", ".join(conf.name for conf in confs if conf.describes)
-    print(f"NAME+OTHER describes the keypoints of OTHER by NAME, one of {describers}.")
+    print(f"NAME@OTHER describes the keypoints of OTHER by NAME, one of {describers}.")
 
 
 def _weights_rows(confs: list[ConfStatus]) -> list[list[str]]:

@@ -28,6 +28,7 @@ from featplug import __version__
 from featplug.cli.config_file import read_config, write_config
 from featplug.cli.program import Command, Entry, Group, command_name
 from featplug.io.files import is_disk_error, not_written
+from featplug.utils.errors import has_own_traceback
 from featplug.utils.interrupts import Interrupted, interrupts_raised, reinstall
 
 _T = TypeVar("_T")
@@ -98,6 +99,8 @@ def run_command(command: Entry | Group, prog: str, arguments: Sequence[str] | No
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except (ValueError, OSError) as error:
+        if has_own_traceback(error):
+            raise
         reason = str(error)
         if isinstance(error, OSError) and is_disk_error(error):
             reason = str(not_written(Path(error.filename or "A file"), str(error.strerror)))

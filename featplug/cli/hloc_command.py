@@ -21,7 +21,7 @@ code, signals and arguments are those of the program:
   {prog} pipelines.Aachen_v1_1.pipeline --dataset AACHEN --outputs OUT
   {prog} my_script.py --feature contextdesc
 
-  --also CONF   add a conf such as lisrd+mtldesc: lisrd at the keypoints of mtldesc
+  --also CONF   add a conf such as lisrd@mtldesc: lisrd at the keypoints of mtldesc
   -h, --help    show this help
 """
 

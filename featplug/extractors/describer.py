@@ -1,7 +1,7 @@
 """Describing keypoints that another method has detected.
 
 LISRD, ContextDesc and DOAP are descriptors. Each works on the keypoints of any other conf
-(``lisrd+mtldesc``); by themselves they are computed at the keypoints of the conf ``sift``.
+(``lisrd@mtldesc``); by themselves they are computed at the keypoints of the conf ``sift``.
 """
 
 from abc import abstractmethod

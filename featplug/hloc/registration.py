@@ -51,7 +51,7 @@ def register(*also: str) -> Registration:
     as warnings when something is added.
 
     Args:
-        *also: further feature confs to add, such as ``lisrd+mtldesc``.
+        *also: further feature confs to add, such as ``lisrd@mtldesc``.
 
     Raises:
         ImportError: hloc is missing, too old, or another program of that name.

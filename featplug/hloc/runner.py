@@ -45,7 +45,7 @@ def prepare(name: str, also: Sequence[str] = ()) -> tuple[Program, Registration]
 
     Args:
         name: a script's path, a module of hloc, with or without ``hloc.``, or any other module.
-        also: further feature confs to add, such as ``lisrd+mtldesc``.
+        also: further feature confs to add, such as ``lisrd@mtldesc``.
 
     Raises:
         FileNotFoundError: the script does not exist.

@@ -1,4 +1,7 @@
-"""Exceptions of other libraries in the words of a message."""
+"""Exceptions of other libraries in the words of a message, and of users' own code as they are."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def first_line(error: Exception | str) -> str:
@@ -12,3 +15,21 @@ def described(error: Exception) -> str:
     if line and isinstance(error, ValueError | RuntimeError):
         return line
     return f"{type(error).__name__}: {line}".rstrip(": ")
+
+
+@contextmanager
+def own_traceback() -> Iterator[None]:
+    """Mark what a user's module raises on import: commands show its traceback, not a sentence."""
+    try:
+        yield
+    except Exception as error:
+        vars(error)[_MARK] = True
+        raise
+
+
+def has_own_traceback(error: BaseException) -> bool:
+    """Return whether an exception was raised inside :func:`own_traceback`."""
+    return _MARK in vars(error)
+
+
+_MARK = "featplug_shows_traceback"

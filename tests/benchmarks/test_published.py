@@ -223,8 +223,8 @@ def test_descriptors_are_compared_at_the_same_kind_of_keypoints() -> None:
 
     hpatches = ("hpatches", "lisrd-480x640", "viewpoint")
     assert reasons("lisrd", *hpatches) == {None}
-    assert reasons("lisrd+sift-opencv", *hpatches) == {None}
-    assert reasons("lisrd+mtldesc", *hpatches) == {
+    assert reasons("lisrd@sift-opencv", *hpatches) == {None}
+    assert reasons("lisrd@mtldesc", *hpatches) == {
         "Published at keypoints of SIFT, measured at those of mtldesc."
     }
     assert reasons("lisrd", "rdnim", "rdnim", "day") == {

@@ -88,7 +88,7 @@ def test_unregister_leaves_hloc_as_it_was(standin: ModuleType) -> None:
     before = snapshot(standin)
     featplug.unregister()
     assert snapshot(standin) == before
-    featplug.register("lisrd+mtldesc")
+    featplug.register("lisrd@mtldesc")
     from hloc.utils.base_model import dynamic_load
 
     dynamic_load(standin.extractors, "featplug_sift")
@@ -101,15 +101,15 @@ def test_unregister_leaves_hloc_as_it_was(standin: ModuleType) -> None:
 
 
 def test_a_describer_at_other_keypoints_is_added_where_asked_for(standin: ModuleType) -> None:
-    featplug.register("lisrd+d2net")
-    conf = standin.extract_features.confs["lisrd+d2net"]
+    featplug.register("lisrd@d2net")
+    conf = standin.extract_features.confs["lisrd@d2net"]
     assert conf["model"]["detector"]["name"] == "d2net"
-    assert conf["output"] == "feats-featplug-hloc-lisrd+d2net"
+    assert conf["output"] == "feats-featplug-hloc-lisrd@d2net"
     # hloc's reader has no limit for the sum of the sides, and would pass over it.
     assert conf["model"]["preprocessing"]["resize_max_sum"] == 2800
     assert conf["preprocessing"] == {"grayscale": False}
     with pytest.raises(ValueError, match="'surf'"):
-        featplug.register("lisrd+surf")
+        featplug.register("lisrd@surf")
 
 
 def test_a_name_that_is_taken_is_not_overwritten(

@@ -150,10 +150,10 @@ def test_a_module_with_a_table_of_its_own_has_our_confs(
             "feats-featplug-hloc-contextdesc featplug_contextdesc featplug-NN-mutual",
         ]
     ended = python(
-        environment, tmp_path, *COMMAND, "--also", "doap+d2net", "extract_features", "--help"
+        environment, tmp_path, *COMMAND, "--also", "doap@d2net", "extract_features", "--help"
     )
     assert ended.returncode == 0
-    assert all(name in ended.stdout for name in ("sift,", "featplug-sift", "lisrd", "doap+d2net"))
+    assert all(name in ended.stdout for name in ("sift,", "featplug-sift", "lisrd", "doap@d2net"))
     ended = python(environment, tmp_path, *COMMAND, "match_features")
     assert "'featplug-NN-mutual'" in ended.stdout
     ended = python(environment, tmp_path, *COMMAND, "pipelines.4Town.pipeline")
@@ -192,7 +192,7 @@ def test_the_help_lists_the_confs_by_hlocs_names(
         (["gone.module"], "neither a module"),
         (["pipelines.Town"], r"hloc\.pipelines\.Town is a package; .*modules: pipeline\."),
         (["--conf", "sift"], "--conf must come after the module or script"),
-        (["--also", "lisrd+surf", "extract_features"], "'surf'"),
+        (["--also", "lisrd@surf", "extract_features"], "'surf'"),
     ],
 )
 def test_nothing_to_run_is_told_in_one_line(

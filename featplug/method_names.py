@@ -1,0 +1,153 @@
+"""The names of methods: how they are taken apart, and the words that they become in file names.
+
+::
+
+    METHOD   = FEATURE [ "+" MATCHER ]       aliked-n16+lightglue: a feature and its matcher
+    FEATURE  = NAME { "@" NAME }             lisrd@mtldesc: lisrd describes mtldesc's keypoints
+    MATCHER  = [ "matcher:" ] NAME           lisrd+matcher:mtldesc
+    NAME     = sift | colmap/sift | package.module:Class | path/my_file.py:Class
+
+``@`` binds tighter than ``+``, and from the right: ``a@b@c`` is ``a`` at the keypoints of ``b@c``.
+The path of an existing Python file may have both characters.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from featplug.method_table import features, matchers, pair_matchers
+
+_MATCHER = "matcher:"
+_CLASS_OF_FILE = re.compile(r"\.py:[^\W\d]\w*(\.[^\W\d]\w*)*")
+_MAX_WORD = 100
+
+
+@dataclass(frozen=True)
+class MethodName:
+    """A feature and the matcher that it is used with."""
+
+    feature: str
+    matcher: str | None = None
+    """None is the feature's own."""
+
+    def __str__(self) -> str:
+        if self.matcher is None:
+            return self.feature
+        explicit = _MATCHER if features.knows(self.matcher) else ""
+        return f"{self.feature}+{explicit}{self.matcher}"
+
+
+def parse_method(text: str) -> MethodName:
+    """Split ``A+M`` into the feature A and the matcher M; neither is looked up.
+
+    Raises:
+        ValueError: the text is not such a name; or M is (also) a feature, which until featplug 0.2
+            was written so for ``A@M``. The message has both readings.
+    """
+    feature, *others = _split(text, "+")
+    if len(others) > 1:
+        raise ValueError(
+            f"{text!r} has more than one +; write FEATURE+MATCHER, and A@B for A at the keypoints "
+            "of B."
+        )
+    _check_parts(text, [feature, *others])
+    if not others:
+        return MethodName(feature)
+    (matcher,) = others
+    if matcher.startswith(_MATCHER):
+        matcher = matcher.removeprefix(_MATCHER)
+        _check_parts(text, [matcher])
+    elif len(described := _split(matcher, "@")) > 1:
+        name, *detectors = described
+        raise ValueError(
+            f"{text!r}: after + comes the name of a matcher; write "
+            f"{'@'.join([feature, *detectors])}+{name}."
+        )
+    elif features.knows(matcher):
+        is_matcher = matchers.knows(matcher) or pair_matchers.knows(matcher)
+        readings = [f"{feature}@{matcher} for {feature} at the keypoints of {matcher}"]
+        if is_matcher:
+            explicit = f"{feature}+{_MATCHER}{matcher}"
+            readings.append(f"{explicit} for {feature} with the matcher {matcher}")
+        raise ValueError(
+            f"{text!r}: {matcher} is a feature{' and a matcher' if is_matcher else ''}; write "
+            f"{', or '.join(readings)}."
+        )
+    return MethodName(feature, matcher)
+
+
+def describer_and_detector(feature: str) -> tuple[str, str | None]:
+    """Split ``A@B@C`` into A and ``B@C``, which is None for a name without ``@``.
+
+    Raises:
+        ValueError: a name is missing.
+    """
+    parts = _split(feature, "@")
+    _check_parts(feature, parts)
+    return parts[0], "@".join(parts[1:]) or None
+
+
+def file_word(name: str) -> str:
+    """Return a name as part of a file's name, different for each name.
+
+    ``colmap/sift`` becomes ``colmap~sift``, ``package:Class`` ``package=Class``, and the path of a
+    file its stem, with some digits of a hash of the whole path. Other characters than letters,
+    digits, ``_``, ``-`` and ``.`` become ``_``, and add such digits, too.
+    """
+    method = [part.removeprefix(_MATCHER) for part in _split(name, "+")]
+    word = "+".join("@".join(map(_word, _split(part, "@"))) for part in method)
+    return word if len(word) <= _MAX_WORD else f"{word[:_MAX_WORD]}-{_digits(word)}"
+
+
+def path_word(path: Path) -> str:
+    """Return the path of a file as a word: its name, and some digits of a hash of its place."""
+    return f"{_plain(path.stem)}-{_digits(str(path.resolve()))}"
+
+
+def _word(name: str) -> str:
+    place, colon, attribute = name.rpartition(":")
+    if colon and place.endswith(".py"):
+        path = Path(place).expanduser()
+        return f"{_plain(path.stem)}={_plain(attribute)}-{_digits(str(path.resolve()))}"
+    word = name.replace("/", "~").replace(":", "=")
+    plain = _plain(word)
+    return word if plain == word else f"{plain}-{_digits(name)}"
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[^\w.=~-]+", "_", text)
+
+
+def _digits(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:6]
+
+
+def _split(text: str, separator: str) -> list[str]:
+    """Split at a separator, but not inside the path of an existing Python file."""
+    parts: list[str] = []
+    start = 0
+    while True:
+        end = max(_end_of_path(text, start), start)
+        following = text.find(separator, end)
+        if following < 0:
+            return [*parts, text[start:]]
+        parts.append(text[start:following])
+        start = following + 1
+
+
+def _end_of_path(text: str, start: int) -> int:
+    """Return where a class of an existing file ends that begins at ``start``; -1 if none does."""
+    prefix = len(_MATCHER) if text.startswith(_MATCHER, start) else 0
+    for found in _CLASS_OF_FILE.finditer(text, start):
+        if Path(text[start + prefix : found.start() + 3]).expanduser().is_file():
+            return found.end()
+    return -1
+
+
+def _check_parts(text: str, parts: list[str]) -> None:
+    if not all(parts):
+        raise ValueError(
+            f"{text!r} is not the name of a method; write NAME, A@B for A at B's keypoints, or "
+            "FEATURE+MATCHER."
+        )
