@@ -266,6 +266,16 @@ class Matcher(_Configurable):
             same partner, as they have without a mutual check.
         """
 
+    def check_features_of(self, method: str | None) -> None:
+        """Check that this matcher is for the features of a method, as it is for any by default.
+
+        Args:
+            method: ``name`` in the model of a feature conf, such as ``sift``; None if not known.
+
+        Raises:
+            ValueError: its weights are for other features; the message names both.
+        """
+
     @property
     def axes(self) -> dict[str, int | None]:
         """Axis of the keypoints of every array that is read, None for the whole image.

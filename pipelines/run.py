@@ -238,6 +238,7 @@ class Stages:
                 options.output_dir,
                 overwrite=options.extraction.overwrite,
                 device=options.extraction.device,
+                image_dir=features.image_dir,
                 memory_gib=options.memory_gib,
                 progress=self.progress,
             )

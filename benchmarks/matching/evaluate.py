@@ -118,7 +118,7 @@ class Benchmark:
             raise ValueError(f"No pair has features of both images; {problems[0].reason}")
         with (
             recorder.stage("match and measure"),
-            PairReader(extracted.feature_path, matcher, options.device) as reader,
+            PairReader(extracted.feature_path, matcher, options.device, pair_set.folder) as reader,
         ):
             results = []
             for pair in progress_bar(able, protocol.name, len(able), "pair", self._progress):

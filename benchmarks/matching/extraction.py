@@ -17,6 +17,7 @@ from featplug.io.h5file import OtherContentsError
 from featplug.io.store import FeatureReader
 from featplug.methods import build_matcher, feature_conf, matcher_conf
 from featplug.stages.extract import ExtractSummary, extract_features
+from featplug.stages.matcher_inputs import MatcherInputs
 
 logger = logging.getLogger(__name__)
 
@@ -136,10 +137,13 @@ class FeaturePair:
 class PairReader(FeatureReader):
     """Reader of the features of pairs, which keeps the first image for the next pair."""
 
-    def __init__(self, path: Path, matcher: Matcher, device: str | None = None) -> None:
+    def __init__(
+        self, path: Path, matcher: Matcher, device: str | None = None, image_dir: Path | None = None
+    ) -> None:
         super().__init__(path)
-        self._device = choose_device(device)
-        self._matcher = matcher.to(self._device)
+        torch_device = choose_device(device)
+        self._matcher = matcher.to(torch_device)
+        self._inputs = MatcherInputs(self, self._matcher, torch_device, image_dir)
         self._last: dict[str, ImageFeatures] = {}
 
     def read_pair(self, name0: str, name1: str) -> FeaturePair:
@@ -153,21 +157,10 @@ class PairReader(FeatureReader):
         return FeaturePair(self._last[name0], self._last[name1], self._matcher)
 
     def _read_image(self, name: str) -> ImageFeatures:
-        required = self._matcher.required_keys
-        arrays = self.read(name, (*required, *self._matcher.optional_keys, "scores"))
-        missing = [key for key in required if key not in arrays]
-        if missing:
-            raise ValueError(
-                f"{self.path}: {name!r} has no {', '.join(missing)}, which this matcher needs; use "
-                "the feature's own matcher."
-            )
-        scores = arrays["scores"].astype(np.float64)
-        tensors = {key: torch.from_numpy(arrays[key]) for key in self._matcher.axes & arrays.keys()}
-        # Matchers get float32 from the matching engine, too.
-        tensors = {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
+        scores = self.read(name, ("scores",))["scores"].astype(np.float64)
         return ImageFeatures(
             self.keypoints(name).astype(np.float64),
             scores,
             self.image_size(name),
-            {key: value.to(self._device) for key, value in tensors.items()},
+            self._inputs.read(name),
         )

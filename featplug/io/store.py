@@ -125,6 +125,12 @@ class FeatureReader(_ImageReader):
 
     key = "keypoints"
 
+    @property
+    def method(self) -> str | None:
+        """Name of the method that made the file, as in a conf; None if it is not recorded."""
+        model = self.provenance.conf.get("model") if self.provenance else None
+        return str(model["name"]) if isinstance(model, dict) and "name" in model else None
+
     def __contains__(self, name: str) -> bool:
         if not has_link(self.file, name):
             return False

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from featplug.api import FeatureMatcher
@@ -25,6 +24,7 @@ from featplug.io.pair_lists import Pair, read_pairs, unique_pairs
 from featplug.io.store import FeatureReader
 from featplug.methods import matcher_conf
 from featplug.stages.extract import made_by
+from featplug.stages.matcher_inputs import MatcherInputs
 from featplug.stages.shared_options import DeviceOptions
 from featplug.utils.errors import described
 from featplug.utils.progress import progress_bar
@@ -39,6 +39,9 @@ class MatchOptions(DeviceOptions):
 
     features_ref: Path | None = None
     """Feature file of each pair's second image, where it is another than the first image's."""
+    image_dir: Path | None = None
+    """Folder of the photographs, for matchers that read these, or whose features lack their size.
+    """
     memory_gib: float = 1.0
     """Memory in GiB for features and matching, half each."""
 
@@ -111,6 +114,10 @@ def match_features(
     matcher, torch_device = loaded.matcher, loaded.device
     matcher.memory_budget = memory_budget // 2
     with FeatureReader(features) as reader, FeatureReader(features_ref or features) as reader_ref:
+        inputs, inputs_ref = (
+            MatcherInputs(file, matcher, torch_device, options.image_dir)
+            for file in (reader, reader_ref)
+        )
         provenance = replace(
             made_by("matches", conf["model"]["name"], matcher, {"match": REVISION}),
             inputs={"features": reader.file_id, "features_ref": reader_ref.file_id},
@@ -128,10 +135,8 @@ def match_features(
         with MatchWriter(matches, provenance, options.overwrite) as writer:
             todo = writer.missing(present, directed=two_files)
             budget = memory_budget // (4 if two_files else 2)
-            cache0 = _FeatureCache(reader, matcher, torch_device, budget)
-            cache1 = (
-                _FeatureCache(reader_ref, matcher, torch_device, budget) if two_files else cache0
-            )
+            cache0 = _FeatureCache(inputs, budget)
+            cache1 = _FeatureCache(inputs_ref, budget) if two_files else cache0
             num_matches = num_matched = 0
             failed: dict[str, str] = {}
             ordered = _in_blocks(todo, cache0.capacity(todo))
@@ -232,13 +237,8 @@ def _with_features(
 class _FeatureCache:
     """Features of the images used last, as float32 tensors on the device, within a budget."""
 
-    def __init__(
-        self, reader: FeatureReader, matcher: Matcher, device: torch.device, budget: int
-    ) -> None:
-        self._reader = reader
-        self._keys = (*matcher.required_keys, *matcher.optional_keys)
-        self._required = matcher.required_keys
-        self._device = device
+    def __init__(self, inputs: MatcherInputs, budget: int) -> None:
+        self._inputs = inputs
         self._budget = budget
         self._images: OrderedDict[str, dict[str, Tensor]] = OrderedDict()
         self._unusable: dict[str, str] = {}
@@ -249,15 +249,8 @@ class _FeatureCache:
         """Return how many images the budget holds, judged by some first images of the pairs."""
         names = list(dict.fromkeys(pair[0] for pair in pairs))
         sample = names[:: max(1, len(names) // 100)]
-        sizes = [self._num_bytes(name) for name in sample]
+        sizes = [self._inputs.num_bytes(name) for name in sample]
         return max(1, int(self._budget / max(1.0, float(np.mean(sizes))))) if sizes else 1
-
-    def _num_bytes(self, name: str) -> int:
-        try:
-            shapes = self._reader.shapes(name)
-        except UnusableDataError:
-            return 0
-        return sum(4 * int(np.prod(shapes[key])) for key in self._keys if key in shapes)
 
     def load(self, name: str) -> dict[str, Tensor]:
         """Return an image's features; those of the image before it stay in memory.
@@ -271,8 +264,8 @@ class _FeatureCache:
         if name in self._unusable:
             raise _UnusableImageError(name, self._unusable[name])
         try:
-            tensors = self._read(name)
-        except ValueError as error:
+            tensors = self._inputs.read(name)
+        except (FileNotFoundError, ValueError) as error:
             self._unusable[name] = str(error)
             raise _UnusableImageError(name, str(error)) from error
         self._images[name] = tensors
@@ -280,22 +273,6 @@ class _FeatureCache:
         while self._bytes > self._budget and len(self._images) > 2:
             self._bytes -= _tensor_bytes(self._images.popitem(last=False)[1])
         return tensors
-
-    def _read(self, name: str) -> dict[str, Tensor]:
-        arrays = self._reader.read(name, self._keys)
-        missing = [key for key in self._required if key not in arrays]
-        if missing:
-            raise ValueError(
-                f"{self._reader.path} has no {', '.join(missing)} of {name!r}, which this matcher "
-                "needs; use the matcher that belongs to the feature."
-            )
-        return {key: _as_tensor(key, value).to(self._device) for key, value in arrays.items()}
-
-
-def _as_tensor(key: str, array: np.ndarray) -> Tensor:
-    """Floats become float32, as hloc hands them to matchers; packed bits stay."""
-    tensor = torch.from_numpy(array)
-    return tensor.float() if tensor.is_floating_point() or key == "descriptors" else tensor
 
 
 def _tensor_bytes(tensors: Mapping[str, Tensor]) -> int:
