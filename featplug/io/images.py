@@ -41,6 +41,7 @@ DEFAULT_PREPROCESSING: dict[str, Any] = {
     "resize_max": None,  # longest side in pixels
     "resize_max_sum": None,  # width + height in pixels, D2-Net's second limit
     "resize_force": False,  # enlarge smaller images as well
+    "dfactor": None,  # number that width and height become multiples of, by reduction
     "interpolation": "cv2_area",
 }
 """hloc's preprocessing conf, with one limit more."""
@@ -265,7 +266,9 @@ def target_size(size: tuple[int, int], conf: Mapping[str, Any]) -> tuple[int, in
             scale = 1.0
     if conf["resize_max_sum"]:
         scale = min(scale, conf["resize_max_sum"] / sum(size))
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+    factor = conf["dfactor"] or 1
+    width, height = (max(factor, round(side * scale) // factor * factor) for side in size)
+    return width, height
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int], interpolation: str) -> np.ndarray:

@@ -4,7 +4,7 @@ A pair's group holds ``matches0`` and ``matching_scores0``; see :mod:`featplug.i
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -62,11 +62,11 @@ def _check_recorded(path: Path, recorded: Iterable[str], names: Iterable[str]) -
             )
 
 
-class MatchWriter(H5Writer):
-    """Appends pairs to a match file, a chunk at a time."""
+class PairWriter(H5Writer):
+    """Appends pairs to a file with a group for each, a chunk at a time."""
 
     def __init__(self, path: Path, provenance: Provenance, overwrite: bool = False) -> None:
-        self._pending: dict[str, tuple[dict[str, np.ndarray], dict[str, str]]] = {}
+        self._pending: dict[str, tuple[Mapping[str, np.ndarray], Mapping[str, str]]] = {}
         self._pending_bytes = 0
         self._last_flush = time.monotonic()
         super().__init__(path, provenance, overwrite)
@@ -108,34 +108,21 @@ class MatchWriter(H5Writer):
             names = [unchecked.pop(name.replace("/", "-"), name) for name in recorded]
             _check_recorded(self.path, recorded, names)
 
-    def write(
-        self, name0: str, name1: str, matches0: np.ndarray, scores0: np.ndarray, num1: int
+    def _add(
+        self,
+        name0: str,
+        name1: str,
+        arrays: Mapping[str, np.ndarray],
+        attributes: Mapping[str, str] | None = None,
     ) -> None:
         """Add one pair; it is in the file with the next :meth:`flush`, at most seconds later.
 
-        Args:
-            name0: first image.
-            name1: second image.
-            matches0: N0 int, the index in image 1 or -1.
-            scores0: N0 float; stored as float16, as hloc does, huge ones as its largest number.
-            num1: number of keypoints in image 1; decides between int16, as hloc writes, and int32.
-
         Raises:
-            UnusableDataError: they are not such arrays.
             ValueError: the disk is nearly full.
         """
-        key = pair_key(name0, name1)
-        with stating(self.path, key):
-            checked_matches(matches0, scores0, num1)
-        dtype = np.int16 if num1 <= np.iinfo(np.int16).max else np.int32
-        datasets = {
-            "matches0": matches0.astype(dtype),
-            "matching_scores0": np.clip(scores0, -_LARGEST_SCORE, _LARGEST_SCORE).astype(
-                np.float16
-            ),
-        }
-        self._pending[key] = datasets, _names_attribute(name0, name1)
-        self._pending_bytes += sum(v.nbytes for v in datasets.values())
+        own = {**_names_attribute(name0, name1), **(attributes or {})}
+        self._pending[pair_key(name0, name1)] = arrays, own
+        self._pending_bytes += sum(v.nbytes for v in arrays.values())
         waited = time.monotonic() - self._last_flush
         is_large = self._pending_bytes > CHUNK_BYTES or len(self._pending) >= CHUNK_PAIRS
         if is_large or waited > CHUNK_SECONDS:
@@ -157,6 +144,37 @@ class MatchWriter(H5Writer):
         self._pending.clear()
         self._pending_bytes = 0
         self._last_flush = time.monotonic()
+
+
+class MatchWriter(PairWriter):
+    """Appends pairs to a match file, a chunk at a time."""
+
+    def write(
+        self, name0: str, name1: str, matches0: np.ndarray, scores0: np.ndarray, num1: int
+    ) -> None:
+        """Add one pair; it is in the file with the next :meth:`flush`, at most seconds later.
+
+        Args:
+            name0: first image.
+            name1: second image.
+            matches0: N0 int, the index in image 1 or -1.
+            scores0: N0 float; stored as float16, as hloc does, huge ones as its largest number.
+            num1: number of keypoints in image 1; decides between int16, as hloc writes, and int32.
+
+        Raises:
+            UnusableDataError: they are not such arrays.
+            ValueError: the disk is nearly full.
+        """
+        with stating(self.path, pair_key(name0, name1)):
+            checked_matches(matches0, scores0, num1)
+        dtype = np.int16 if num1 <= np.iinfo(np.int16).max else np.int32
+        datasets = {
+            "matches0": matches0.astype(dtype),
+            "matching_scores0": np.clip(scores0, -_LARGEST_SCORE, _LARGEST_SCORE).astype(
+                np.float16
+            ),
+        }
+        self._add(name0, name1, datasets)
 
 
 class MatchReader(H5Reader):

@@ -139,7 +139,7 @@ def match_features(
             cache1 = _FeatureCache(inputs_ref, budget) if two_files else cache0
             num_matches = num_matched = 0
             failed: dict[str, str] = {}
-            ordered = _in_blocks(todo, cache0.capacity(todo))
+            ordered = in_blocks(todo, cache0.capacity(todo))
             bar = progress_bar(ordered, "match", len(ordered), "pair", progress)
             for name0, name1 in bar:
                 try:
@@ -279,7 +279,7 @@ def _tensor_bytes(tensors: Mapping[str, Tensor]) -> int:
     return sum(t.numel() * t.element_size() for t in tensors.values())
 
 
-def _in_blocks(pairs: Sequence[Pair], capacity: int) -> list[Pair]:
+def in_blocks(pairs: Sequence[Pair], capacity: int) -> list[Pair]:
     """Order pairs so that a block of images stays in memory while the others pass by.
 
     A block's images are each used with every passing image, and so never the least recently used.

@@ -184,6 +184,8 @@ def test_target_sizes() -> None:
     assert size(640, 480, resize_max=1600) == (640, 480)
     assert size(640, 480, resize_max=1600, resize_force=True) == (1600, 1200)
     assert size(2000, 2000, resize_max=1600, resize_max_sum=2800) == (1400, 1400)
+    assert size(3000, 2000, resize_max=1024, dfactor=8) == (1024, 680)
+    assert size(1000, 5, dfactor=8) == (1000, 8)
     assert size(1600, 1, resize_max=16) == (16, 1)
 
 

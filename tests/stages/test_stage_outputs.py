@@ -15,8 +15,9 @@ from featplug.extractors import vlad
 from featplug.io.match_store import MatchReader
 from featplug.io.pair_lists import write_pairs
 from featplug.io.store import FeatureReader, GlobalDescriptorReader
+from featplug.keypoints.gathering import KeypointFinder, gather_keypoints, one_to_one
 from featplug.localization import scans
-from featplug.stages import extract, match, retrieve, triangulate
+from featplug.stages import extract, gather, match, retrieve, triangulate
 from featplug.stages.pairs import exhaustive
 from tests.golden.revisions import Revisions
 from tests.scenes.pictures import textured_image
@@ -87,6 +88,17 @@ def test_the_stages_of_a_feature_keep_their_output(tmp_path: Path, revisions: Re
     with GlobalDescriptorReader(described.descriptor_path) as descriptors:
         outputs = {"descriptors": descriptors.read(names)}
     revisions.check("stage describe", retrieve.REVISION, outputs)
+
+
+def test_gathered_points_keep_their_output(revisions: Revisions) -> None:
+    rng = np.random.default_rng(0)
+    points = rng.uniform(0, 20, (300, 2)).astype(np.float32)
+    scores = rng.random(300).astype(np.float32)
+    keypoints, sums = gather_keypoints(points, scores, np.array([2.0, 2.0]), 60)
+    indices, distances = KeypointFinder(keypoints, np.array([2.0, 2.0])).find(points)
+    kept = one_to_one(indices, indices[::-1], scores, distances)
+    outputs = {"keypoints": keypoints, "scores": sums, "indices": indices, "kept": kept}
+    revisions.check("stage gather", gather.REVISION, outputs)
 
 
 def test_vlad_keeps_its_output(revisions: Revisions) -> None:

@@ -1,0 +1,164 @@
+"""Two images to matched points in original pixels, by a detector-free method.
+
+Benchmarks, notebooks and the engine of :mod:`featplug.stages.match_images` use the same object.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from featplug.base import autocast, choose_device
+from featplug.io.images import DEFAULT_PREPROCESSING, load_image, read_and_preprocess
+from featplug.methods import Conf, build_pair_matcher, pair_matcher_conf
+from featplug.utils.errors import described
+
+
+@dataclass(frozen=True, eq=False)
+class PointMatches:
+    """Matched points of two images, in original pixels; ``len`` is their number K."""
+
+    points0: np.ndarray
+    """K×2 float32 (x, y) in the first image; integers are pixel centres."""
+    points1: np.ndarray
+    """K×2 float32 in the second image."""
+    scores: np.ndarray
+    """K float32 in [0, 1], higher is more certain."""
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedImage:
+    """An image as a pair matcher takes it."""
+
+    pixels: Tensor
+    """C×H×W float32 in [0, 1], on the matcher's device."""
+    original_size: tuple[int, int]
+    """(width, height) before resizing."""
+    fingerprint: str = ""
+    """Fingerprint of the file, where that was read."""
+
+    def to_original(self, points: Tensor) -> np.ndarray:
+        """Return points of the pixels, K×2, in pixels of the original."""
+        height, width = self.pixels.shape[1:]
+        scale = np.array(self.original_size) / (width, height)
+        # Integer = pixel centre: the shift keeps the image's corner, not its first pixel, in place.
+        return ((points.cpu().numpy() + 0.5) * scale - 0.5).astype(np.float32)
+
+
+class ImageMatcher:
+    """A pair matcher with its conf: reads and resizes images, and returns original pixels.
+
+    Args:
+        conf: the name of a conf of a pair matcher, or a conf dict; see :mod:`featplug.methods`.
+        device: such as ``cuda:1``; the best one of the machine if None.
+        precision: ``fp32``, ``fp16`` or ``bf16``, of the network's products.
+        options: the method's options, such as ``weights``.
+
+    Raises:
+        FileNotFoundError: weights are missing; the message says how to get them.
+        ValueError: no such conf, option, device or precision exists.
+    """
+
+    def __init__(
+        self,
+        conf: str | Mapping[str, Any],
+        *,
+        device: str | None = None,
+        precision: str = "fp32",
+        **options: Any,
+    ) -> None:
+        named = pair_matcher_conf(conf) if isinstance(conf, str) else conf
+        self.conf: Conf = {**named, "model": {**named["model"], **options}}
+        self.preprocessing = {**DEFAULT_PREPROCESSING, **self.conf.get("preprocessing", {})}
+        self.device = choose_device(device)
+        self.precision = precision
+        autocast(self.device, precision)  # raises where it is unknown
+        self.matcher = build_pair_matcher(self.conf["model"]).to(self.device)
+
+    def match(self, image0: str | Path, image1: str | Path) -> PointMatches:
+        """Match two image files.
+
+        Raises:
+            FileNotFoundError: a file does not exist.
+            ValueError: a file cannot be used, or the method broke its contract.
+        """
+        prepared = []
+        for path in (image0, image1):
+            _, planes, size = read_and_preprocess(Path(path), self.preprocessing)
+            prepared.append(self.prepare(planes, size))
+        return self.match_prepared(prepared[0], prepared[1])
+
+    def prepare(
+        self, planes: np.ndarray, original_size: tuple[int, int], fingerprint: str = ""
+    ) -> PreparedImage:
+        """Return an image that was read and resized before, C×H×W, on the device."""
+        return PreparedImage(torch.from_numpy(planes).to(self.device), original_size, fingerprint)
+
+    def match_prepared(self, image0: PreparedImage, image1: PreparedImage) -> PointMatches:
+        """Match two images that were read and resized before.
+
+        Raises:
+            ValueError: the method broke its contract.
+        """
+        with autocast(self.device, self.precision):
+            result = self.matcher.match_pair(image0.pixels, image1.pixels)
+        points0 = image0.to_original(result["keypoints0"])
+        points1 = image1.to_original(result["keypoints1"])
+        return PointMatches(points0, points1, result["scores"].cpu().numpy())
+
+
+class ImageCache:
+    """The images of pairs that were used last, within a budget of memory.
+
+    Args:
+        matcher: what the images are for.
+        image_dir: folder of the images.
+        budget: bytes of pixels; three images are kept always.
+        max_megapixels: limit of decoding, see :mod:`featplug.io.images`.
+    """
+
+    def __init__(
+        self, matcher: ImageMatcher, image_dir: Path, budget: int, max_megapixels: float
+    ) -> None:
+        self._matcher, self._image_dir = matcher, image_dir
+        self._budget, self._max_megapixels = budget, max_megapixels
+        self._images: OrderedDict[str, PreparedImage] = OrderedDict()
+        self.unusable: dict[str, str] = {}
+        """Images that cannot be used, and why."""
+
+    def capacity(self, names: Iterable[str]) -> int:
+        """Return how many images the budget holds, judged by the first that can be used."""
+        images = (image for name in names if (image := self.load(name)) is not None)
+        first = next(images, None)
+        return 1 if first is None else max(1, self._budget // first.pixels.nbytes)
+
+    def load(self, name: str) -> PreparedImage | None:
+        """Return an image, or None if it cannot be used."""
+        if name in self.unusable:
+            return None
+        if name not in self._images:
+            try:
+                read = load_image(
+                    self._image_dir, name, self._matcher.preprocessing, self._max_megapixels
+                )
+            except Exception as error:  # one image never ends the others
+                self.unusable[name] = described(error)
+                return None
+            self._images[name] = self._matcher.prepare(
+                read.image, read.original_size, read.fingerprint
+            )
+        self._images.move_to_end(name)
+        while len(self._images) > 3 and self._num_bytes() > self._budget:
+            self._images.popitem(last=False)
+        return self._images[name]
+
+    def _num_bytes(self) -> int:
+        return sum(image.pixels.nbytes for image in self._images.values())
