@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from featplug.io.feature_arrays import KEYPOINT_AXES
 from featplug.output_checks import check_features, check_matches, check_pair_matches
-from featplug.utils.suggestions import did_you_mean
+from featplug.utils.suggestions import unknown_option
 from featplug.weights.loading import load_network
 from featplug.weights.registry import WeightsRecord
 
@@ -81,13 +81,9 @@ class _Configurable(nn.Module, ABC):
     def __init__(self, conf: Mapping[str, Any] | None = None) -> None:
         super().__init__()
         given = {k: v for k, v in (conf or {}).items() if k != "name"}
-        unknown = sorted(set(given) - set(self.default_conf))
-        if unknown:
-            raise ValueError(
-                f"{type(self).__name__} has no option {', '.join(map(repr, unknown))}; "
-                f"it has {', '.join(sorted(self.default_conf)) or 'none'}."
-                f"{did_you_mean(unknown[0], self.default_conf)}"
-            )
+        known = self.all_options()
+        if unknown := sorted(set(given) - set(known)):
+            raise unknown_option(type(self).__name__, unknown[0], known)
         self.conf: dict[str, Any] = {**self.default_conf, **given}
         for name, values in self.choices.items():
             if self.conf[name] not in values:
@@ -99,6 +95,11 @@ class _Configurable(nn.Module, ABC):
             is_valid = self.default_conf[name] is None if value is None else value > 0
             if not is_valid:
                 raise ValueError(f"{name} must be positive, not {value!r}.")
+
+    @classmethod
+    def all_options(cls) -> dict[str, Any]:
+        """Return all options with their defaults: the method's own, and those of its kind."""
+        return dict(cls.default_conf)
 
     def load_network(self, network_class: type[_Network], **options: Any) -> _Network:
         """Return a network with the weights that the options ``checkpoint`` and ``weights`` name.
@@ -136,6 +137,11 @@ class Extractor(_Configurable):
     keypoint_axes: ClassVar[Mapping[str, int | None]] = {}
     """Axis of the keypoints, None for the whole image, of outputs that are not among
     :data:`~featplug.io.feature_arrays.KEYPOINT_AXES`; these are then checked, too."""
+
+    @classmethod
+    def all_options(cls) -> dict[str, Any]:
+        """Return all options: a method need not have ``max_keypoints`` itself."""
+        return {"max_keypoints": -1, **cls.default_conf}
 
     @abstractmethod
     def extract(self, image: Tensor) -> dict[str, Tensor]:
@@ -189,14 +195,19 @@ class Extractor(_Configurable):
             raise ValueError(
                 f"{source} returned features of {len(features)} images, not {len(images)}."
             )
+        limit = self.conf.get("max_keypoints", -1)
+        has_limit = "max_keypoints" in self.default_conf
         for single in features:
             check_features(
                 single,
                 (width, height),
                 source,
                 keypoint_axes=self.keypoint_axes,
-                max_keypoints=self.conf.get("max_keypoints"),
+                max_keypoints=limit if has_limit else None,
             )
+        if not has_limit and limit >= 0:
+            axes = {**KEYPOINT_AXES, **self.keypoint_axes}
+            features = [_strongest(single, limit, axes, source) for single in features]
         return {key: [single[key] for single in features] for key in features[0]}
 
 
@@ -439,3 +450,18 @@ def along_axis(array: Tensor, axis: int | None, keep: Tensor | slice) -> Tensor:
     if axis is None:
         return array
     return array[(*[slice(None)] * (axis % array.ndim), keep)]
+
+
+def _strongest(
+    features: dict[str, Tensor], num: int, axes: Mapping[str, int | None], source: str
+) -> dict[str, Tensor]:
+    """Return the keypoints with the highest scores, in the order in which they are."""
+    if unknown := sorted(set(features) - set(axes)):
+        raise ValueError(
+            f"{source}: the axis of keypoints of {', '.join(unknown)} is not known; declare it in "
+            "keypoint_axes."
+        )
+    if len(features["keypoints"]) <= num:
+        return features
+    keep = features["scores"].argsort(descending=True, stable=True)[:num].sort().values
+    return {key: along_axis(value, axes[key], keep) for key, value in features.items()}

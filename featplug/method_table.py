@@ -164,7 +164,7 @@ class MethodTable(Mapping[str, Conf], Generic[_Method]):
         self._complete()
         return self._classes
 
-    def method_class(self, method: str) -> type:
+    def method_class(self, method: str) -> type[Any]:
         """Return the class of a method, the ``name`` of a conf's ``model``.
 
         Raises:
@@ -194,11 +194,11 @@ class MethodTable(Mapping[str, Conf], Generic[_Method]):
 
     def class_conf(self, cls: type) -> Conf:
         """Return the conf of a class, without ``output``: a registered one, or its attributes."""
-        method = class_name(cls)
-        for confs in self._outside.values():
-            for conf in confs.values():
-                if conf["model"]["name"] == method:
-                    return {key: value for key, value in conf.items() if key != "output"}
+        method = self._method_name(cls)
+        others = (conf for confs in self._outside.values() for conf in confs.values())
+        for conf in (*self._complete().values(), *others):
+            if conf["model"]["name"] == method:
+                return {key: value for key, value in conf.items() if key != "output"}
         made: Conf = {"model": {"name": method}}
         for key, default in self._defaults.items():
             value = getattr(cls, key, default)
@@ -207,6 +207,16 @@ class MethodTable(Mapping[str, Conf], Generic[_Method]):
                 raise ValueError(f"{method}: {key} must be a {kind.__name__}, not {value!r}.")
             made[key] = {**default, **value} if isinstance(default, dict) else value
         return made
+
+    def add(self, name: str, conf: Conf, where: str) -> None:
+        """Add a conf of the user's; another one of that name is replaced.
+
+        Raises:
+            ValueError: featplug has a conf of that name; the message begins with ``where``.
+        """
+        if name in self._complete():
+            raise ValueError(f"{where}: featplug has a {self.kind} {name!r}; choose another name.")
+        self.added[name] = conf
 
     def build(self, model_conf: Mapping[str, Any]) -> _Method:
         """Build a method from the ``model`` entry of a conf.

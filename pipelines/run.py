@@ -155,11 +155,9 @@ class Stages:
         self.feature_matcher: FeatureMatcher | None = None
         if extraction.features is None:
             self.feature = Feature(
-                extraction.feature,
+                extraction.conf(extraction.feature),
                 device=extraction.device,
                 precision=extraction.precision,
-                max_keypoints=extraction.max_keypoints,
-                weights=extraction.weights,
             )
         if options.matches is None:
             self.feature_matcher = FeatureMatcher(self.matcher, device=extraction.device)

@@ -48,6 +48,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "none.py").write_text(MATCHER)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
+    for table in (methods.features, methods.matchers, methods.pair_matchers, methods.retrieval):
+        monkeypatch.setattr(table, "_outside", {})  # what is registered is forgotten after the test
+        monkeypatch.setattr(table, "_packages", Packages(table._packages.group))
     return tmp_path
 
 
@@ -160,13 +163,10 @@ def install(folder: Path, package: str, code: str, **groups: str) -> None:
 
 @pytest.fixture
 def packages(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder where packages are installed; the tables forget them after the test."""
+    """A folder where packages are installed."""
     place = folder / "installed"
     place.mkdir()
     monkeypatch.syspath_prepend(place)
-    for table in (methods.features, methods.matchers, methods.pair_matchers, methods.retrieval):
-        monkeypatch.setattr(table, "_outside", {})
-        monkeypatch.setattr(table, "_packages", Packages(table._packages.group))
     known = set(sys.modules)
     _warn.cache_clear()
     yield place

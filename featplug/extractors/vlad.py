@@ -81,6 +81,11 @@ class Vocabulary:
     whitening: np.ndarray
     """(K·d)×C; empty without whitening."""
 
+    @classmethod
+    def all_options(cls) -> dict[str, Any]:
+        """Return the options of the confs with their defaults, as methods do."""
+        return asdict(VLADOptions())
+
     @property
     def dimensions(self) -> int:
         """Length D of the local descriptors."""

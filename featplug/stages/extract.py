@@ -26,7 +26,6 @@ from featplug.io.images import (
 from featplug.io.names import checked_name
 from featplug.io.pair_lists import read_image_list
 from featplug.io.store import FeatureReader, FeatureWriter, GlobalDescriptorWriter
-from featplug.methods import resolve_conf
 from featplug.stages.shared_options import NetworkOptions
 from featplug.utils.errors import described
 from featplug.utils.progress import progress_bar
@@ -103,7 +102,7 @@ def extract_features(
     if isinstance(conf, Feature):
         feature, conf = conf, conf.conf
     else:
-        conf = resolve_conf(conf, max_keypoints=options.max_keypoints, weights=options.weights)
+        conf = options.conf(conf)
     if export_dir is None and feature_path is None:
         raise ValueError("Set export_dir, a folder, or feature_path, a file.")
     feature_path = Path(feature_path or Path(export_dir or "") / f"{conf['output']}.h5")

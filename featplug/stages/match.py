@@ -22,10 +22,9 @@ from featplug.io.match_store import MatchWriter
 from featplug.io.names import check_names_distinct, similar_name_hints
 from featplug.io.pair_lists import Pair, read_pairs, unique_pairs
 from featplug.io.store import FeatureReader
-from featplug.methods import matcher_conf
 from featplug.stages.extract import made_by
 from featplug.stages.matcher_inputs import MatcherInputs
-from featplug.stages.shared_options import DeviceOptions
+from featplug.stages.shared_options import DeviceOptions, MatcherOptions
 from featplug.utils.errors import described
 from featplug.utils.progress import progress_bar
 
@@ -34,7 +33,7 @@ REVISION = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class MatchOptions(DeviceOptions):
+class MatchOptions(DeviceOptions, MatcherOptions):
     """How pairs are matched."""
 
     features_ref: Path | None = None
@@ -95,8 +94,8 @@ def match_features(
     loaded = None
     if isinstance(conf, FeatureMatcher):
         loaded, conf = conf, conf.conf
-    elif isinstance(conf, str):
-        conf = matcher_conf(conf)
+    else:
+        conf = options.matcher_conf(conf)
     pairs = Path(pairs)
     listed = read_pairs(pairs, with_itself=features_ref is not None)
     features = _feature_file(features, export_dir)

@@ -28,7 +28,8 @@ from featplug.io.images import (
 )
 from featplug.io.pair_lists import Pair
 from featplug.io.store import FeatureReader, GlobalDescriptorReader, GlobalDescriptorWriter
-from featplug.methods import build_global_extractor, retrieval_conf
+from featplug.method_options import resized, with_options
+from featplug.methods import build_global_extractor, retrieval, retrieval_conf
 from featplug.stages.extract import (
     computed,
     image_names,
@@ -122,12 +123,15 @@ def global_descriptors(
     start = time.perf_counter()
     options = DatabaseRetrieveOptions(**vars(options or RetrieveOptions()) | changes)
     conf = retrieval_conf(conf) if isinstance(conf, str) else conf
+    conf = with_options(retrieval, conf, options.option, "option")
     if export_dir is None and descriptor_path is None:
         raise ValueError("Set export_dir, a folder, or descriptor_path, a file.")
     folder = Path(export_dir or "")
     if conf["model"]["name"] == "vlad":
         if options.features is None:
             raise ValueError("vlad sums up local features; set --features to the file of them.")
+        if options.resize_max is not None:
+            raise ValueError("vlad reads no images; set --resize-max where features are extracted.")
         features = Path(options.features)
         path = Path(descriptor_path or folder / f"{features.stem}_{conf['output']}.h5")
         summary = _sum_up_features(conf, features, path, image_list, options, progress)
@@ -135,6 +139,7 @@ def global_descriptors(
         if image_dir is None:
             raise ValueError(f"{conf['model']['name']} describes images; set image_dir.")
         path = Path(descriptor_path or folder / f"{conf['output']}.h5")
+        conf = resized(conf, options.resize_max)
         summary = _describe_images(conf, Path(image_dir), path, image_list, options, progress)
     return replace(summary, seconds=time.perf_counter() - start)
 

@@ -1,13 +1,70 @@
 """Options that several stages share, each written once; commands are made from them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
 
 from featplug.io.images import MAX_MEGAPIXELS
+from featplug.method_files import add_methods
+from featplug.method_options import resized, with_options
+from featplug.methods import (
+    Conf,
+    features,
+    matcher_conf_for,
+    matchers,
+    resolve_conf,
+)
+
+Texts = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
+Files = Annotated[tuple[Path, ...], tyro.conf.UseAppendAction]
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeviceOptions:
+class MethodOptions:
+    """Which methods exist besides featplug's and those of installed packages.
+
+    Raises:
+        FileNotFoundError: a file does not exist.
+        ValueError: something in a file does not fit.
+    """
+
+    methods: Files = ()
+    """TOML file of further methods, as tables [features.NAME], [matchers.NAME] and
+    [retrieval.NAME] in hloc's form."""
+
+    def __post_init__(self) -> None:
+        add_methods(self.methods)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatcherOptions:
+    """Options of the matcher itself."""
+
+    matcher_option: Texts = ()
+    """Option of the matcher, NAME=VALUE, such as ratio_threshold=0.9.
+    `featplug list MATCHER` shows them."""
+
+    def matcher_conf(
+        self, matcher: str | Mapping[str, Any], feature: Mapping[str, Any] | None = None
+    ) -> Conf:
+        """Return the conf of a matcher, by name or as it is, with these options.
+
+        Args:
+            matcher: name of the matcher, or its conf.
+            feature: conf of the feature that is matched, if it is known.
+
+        Raises:
+            ValueError: no such matcher or option exists.
+        """
+        conf = matcher_conf_for(feature or {}, matcher) if isinstance(matcher, str) else matcher
+        return with_options(matchers, conf, self.matcher_option, "matcher-option")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceOptions(MethodOptions):
     """Where a method runs."""
 
     device: str | None = None
@@ -18,8 +75,14 @@ class DeviceOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ReadingOptions(DeviceOptions):
-    """Which photographs are read."""
+    """Which photographs are read, and how."""
 
+    resize_max: int | None = None
+    """Longest side in pixels that larger photographs are reduced to before anything is extracted;
+    -1 keeps their size, the default is the method's own."""
+    option: Texts = ()
+    """Option of the method, NAME=VALUE, such as contrast_threshold=0.01.
+    `featplug list METHOD` shows them."""
     max_megapixels: float = MAX_MEGAPIXELS
     """Limit of memory for decoding a photograph, as that of a JPEG of so many megapixels. A larger
     JPEG is reduced while it is decoded; other larger photographs are skipped."""
@@ -37,3 +100,12 @@ class NetworkOptions(ReadingOptions):
     default the authors' where they are installed."""
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     """Floating-point type of the network's products; detection is always in float32."""
+
+    def conf(self, feature: str | Mapping[str, Any]) -> Conf:
+        """Return the conf of a feature, by name or as it is, with these options.
+
+        Raises:
+            ValueError: no such feature or option exists.
+        """
+        conf = resolve_conf(feature, max_keypoints=self.max_keypoints, weights=self.weights)
+        return resized(with_options(features, conf, self.option, "option"), self.resize_max)

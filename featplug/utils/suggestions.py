@@ -12,6 +12,15 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> ValueError:
     )
 
 
+def unknown_option(owner: str, name: str, known: Iterable[str]) -> ValueError:
+    """Return the error for an option that its owner does not have."""
+    names = sorted(known)
+    return ValueError(
+        f"{owner} has no option {name!r}; it has {', '.join(names) or 'none'}."
+        f"{did_you_mean(name, names)}"
+    )
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return " Did you mean 'sift'?" with the closest known name, or an empty string."""
     by_lower = {other.lower(): other for other in known}
