@@ -8,10 +8,10 @@
     points_a, points_b = a.keypoints[matches.indices[:, 0]], b.keypoints[matches.indices[:, 1]]
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import cv2
 import numpy as np
@@ -29,6 +29,10 @@ from featplug.methods import (
     resolve_conf,
     resolve_matcher_conf,
 )
+from featplug.utils.batches import Batches, grouped
+
+ImageLike = str | Path | np.ndarray | Tensor
+"""An image file, array or tensor, see :meth:`Feature.extract`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +53,8 @@ class Features:
     """Original image H×W×3 or H×W uint8; None if it was not kept."""
     detection_noise: float = 1.0
     """Standard deviation of a keypoint in pixels of the original image."""
+    method: str | None = None
+    """Name of the method in its conf, which matchers with weights of one feature look at."""
 
     def __len__(self) -> int:
         return len(self.keypoints)
@@ -118,17 +124,41 @@ class Feature:
         autocast(self.device, precision)  # raises where it is unknown
         self.extractor = build_extractor(self.conf["model"]).to(self.device)
 
-    def extract(self, image: str | Path | np.ndarray | Tensor) -> Features:
-        """Extract features of one image.
+    @overload
+    def extract(self, image: ImageLike, batch_size: int = 1) -> Features: ...
+    @overload
+    def extract(
+        self, image: list[Any] | tuple[Any, ...], batch_size: int = 1
+    ) -> list[Features]: ...
+    def extract(
+        self, image: ImageLike | list[Any] | tuple[Any, ...], batch_size: int = 1
+    ) -> Features | list[Features]:
+        """Extract features of one image, or of each of a list.
 
         Args:
             image: a file, an array H×W×3 (RGB) or H×W (grey) uint8, or a tensor C×H×W in [0, 1],
-                which is rounded to 8 bits.
+                which is rounded to 8 bits; or a list of such images.
+            batch_size: number of images of one size that the network takes at once, fewer where
+                they do not fit memory. Descriptors then differ by rounding only, at most in the
+                last bit of float16.
 
         Raises:
             FileNotFoundError: no such file exists.
-            ValueError: the file cannot be used, or the array has another form.
+            ValueError: a file cannot be used, or an array has another form.
         """
+        if not isinstance(image, list | tuple):
+            return self.extract([image])[0]
+        batches = Batches(self._extract_read, batch_size, "images")
+        read = map(self._read, range(len(image)), image)
+        features = {}
+        for group in grouped(read, lambda one: one.planes.shape, batch_size):
+            for one, result in batches.results(group):
+                if isinstance(result, Exception):
+                    raise result
+                features[one.index] = result
+        return [features[index] for index in range(len(image))]
+
+    def _read(self, index: int, image: ImageLike) -> "_ReadImage":
         if isinstance(image, str | Path):
             pixels, planes, size = read_and_preprocess(Path(image), self.preprocessing)
         else:
@@ -136,26 +166,53 @@ class Feature:
             size = (pixels.shape[1], pixels.shape[0])
             planes = preprocess(pixels, self.preprocessing)
         is_whole = (pixels.shape[1], pixels.shape[0]) == size
-        return self.extract_preprocessed(planes, size, pixels if is_whole else None)
+        return _ReadImage(index, planes, size, pixels if is_whole else None)
+
+    def _extract_read(self, images: Sequence["_ReadImage"]) -> list[Features]:
+        found = self.extract_preprocessed(
+            [image.planes for image in images], [image.original_size for image in images]
+        )
+        kept = zip(found, images, strict=True)
+        return [replace(features, image=image.pixels) for features, image in kept]
 
     def extract_preprocessed(
-        self, pixels: np.ndarray, original_size: tuple[int, int], image: np.ndarray | None = None
-    ) -> Features:
-        """Extract features of an image that was read and resized before.
+        self, pixels: Sequence[np.ndarray], original_sizes: Sequence[tuple[int, int]]
+    ) -> list[Features]:
+        """Extract features of images of one size, in one batch, that were read before.
 
         Args:
-            pixels: C×H×W float32 in [0, 1].
-            original_size: (width, height) before resizing.
-            image: the original image, kept in the result.
+            pixels: C×H×W float32 in [0, 1] of each.
+            original_sizes: (width, height) of each before resizing.
         """
-        batch = torch.from_numpy(pixels)[None].to(self.device)
+        batch = torch.from_numpy(np.stack(pixels)).to(self.device)
         with autocast(self.device, self.precision):
-            outputs, noise = run_extractor(self.extractor, batch, original_size)
-        main = {key: outputs.pop(key) for key in ("keypoints", "scores", "descriptors")}
-        main["descriptors"] = main["descriptors"].T
-        return Features(
-            **main, image_size=original_size, extras=outputs, image=image, detection_noise=noise
-        )
+            outputs = run_extractor(self.extractor, batch, original_sizes)
+        return [
+            _as_features(arrays, size, noise, self.conf["model"]["name"])
+            for (arrays, noise), size in zip(outputs, original_sizes, strict=True)
+        ]
+
+
+@dataclass(frozen=True, eq=False)
+class _ReadImage:
+    """An image of a list."""
+
+    index: int
+    planes: np.ndarray
+    """C×H×W float32, resized."""
+    original_size: tuple[int, int]
+    pixels: np.ndarray | None
+    """Pixels of the original, where they were read."""
+
+
+def _as_features(
+    arrays: dict[str, np.ndarray], image_size: tuple[int, int], noise: float, method: str
+) -> Features:
+    main = {key: arrays.pop(key) for key in ("keypoints", "scores", "descriptors")}
+    main["descriptors"] = main["descriptors"].T
+    return Features(
+        **main, image_size=image_size, extras=arrays, detection_noise=noise, method=method
+    )
 
 
 class FeatureMatcher:
@@ -231,30 +288,39 @@ def list_matchers() -> list[str]:
 
 def run_extractor(
     extractor: Extractor,
-    image: Tensor,
-    original_size: tuple[int, int],
+    images: Tensor,
+    original_sizes: Sequence[tuple[int, int]],
     dtype: type[np.floating] = np.float32,
-) -> tuple[dict[str, np.ndarray], float]:
-    """Extract from one image and convert its coordinates to pixels of the original.
+) -> list[tuple[dict[str, np.ndarray], float]]:
+    """Extract from images of one size and convert coordinates to pixels of the originals.
 
     Args:
-        extractor: on the image's device.
-        image: 1×C×H×W float in [0, 1].
-        original_size: (width, height) before resizing.
+        extractor: on the images' device.
+        images: B×C×H×W float in [0, 1].
+        original_sizes: (width, height) of each before resizing.
         dtype: type that keypoints are computed and returned in.
 
     Returns:
-        The extractor's outputs, and the standard deviation of a keypoint in original pixels.
+        The extractor's outputs for each image, and the standard deviation of a keypoint in original
+        pixels.
     """
-    outputs = {key: value[0].cpu().numpy() for key, value in extractor({"image": image}).items()}
-    scale = (np.array(original_size) / np.array(image.shape[:1:-1])).astype(dtype)
-    mean_scale = scale.mean()
-    # Integer = pixel centre: the shift keeps the image's corner, not its first pixel, in place.
-    half = dtype(0.5)
-    outputs["keypoints"] = (outputs["keypoints"].astype(dtype) + half) * scale - half
-    if "scales" in outputs:
-        outputs["scales"] = outputs["scales"] * np.float32(mean_scale)
-    return outputs, float(extractor.detection_noise * mean_scale)
+    outputs = extractor({"image": images})
+    size = np.array(images.shape[:1:-1])
+    converted = []
+    for index, original_size in enumerate(original_sizes):
+        arrays = {key: values[index].cpu().numpy() for key, values in outputs.items()}
+        scale = (np.array(original_size) / size).astype(dtype)
+        mean_scale = scale.mean()
+        # Integer = pixel centre: the shift keeps the image's corner, not its first pixel, in place.
+        half = dtype(0.5)
+        arrays["keypoints"] = (arrays["keypoints"].astype(dtype) + half) * scale - half
+        if "scales" in arrays:
+            arrays["scales"] = arrays["scales"] * np.float32(mean_scale)
+        if "lafs" in arrays:
+            arrays["lafs"] = arrays["lafs"] * scale.astype(np.float32)[:, None]
+            arrays["lafs"][..., 2] += (scale / 2 - half).astype(np.float32)
+        converted.append((arrays, float(extractor.detection_noise * mean_scale)))
+    return converted
 
 
 def found_matches(result: Mapping[str, Tensor]) -> Matches:

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from torch import Tensor
 
 import featplug
-from featplug.api import Feature, Features
+from featplug.api import Feature, Features, run_extractor
+from featplug.base import Extractor
 from featplug.io.images import read_image
 from featplug.stages.extract import extract_features
 from featplug.stages.match import match_features
@@ -90,6 +92,41 @@ def test_files_arrays_and_tensors_give_the_same(folder: Path) -> None:
     grey = Feature({**feature.conf, "preprocessing": {"grayscale": True}})
     for one in given:
         assert len(grey.extract(one)) == len(expected)
+
+
+def test_images_of_a_list_are_extracted_in_batches_of_one_size(folder: Path) -> None:
+    feature = featplug.load("sift", max_keypoints=20)
+    images = [folder / NAMES[0], read_image(folder / NAMES[1]), str(folder / NAMES[0])]
+    together = feature.extract(images, batch_size=2)
+    assert len(together) == 3
+    for image, features in zip(images, together, strict=True):
+        alone = feature.extract(image)
+        assert features.image_size == alone.image_size
+        np.testing.assert_array_equal(features.image, alone.image)
+        for key, value in alone.arrays().items():
+            np.testing.assert_array_equal(features.arrays()[key], value)
+    assert feature.extract([]) == []
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.png"):
+        feature.extract([folder / NAMES[0], folder / "nowhere.png"])
+    with pytest.raises(ValueError, match="batch size"):
+        feature.extract(images, batch_size=0)
+
+
+def test_frames_are_in_original_pixels() -> None:
+    """An affine frame moves with the keypoint at its centre, which is resized with the image."""
+
+    class Framed(Extractor):
+        def extract(self, image: Tensor) -> dict[str, Tensor]:
+            keypoints = torch.tensor([[3.0, 1.0]])
+            frame = torch.tensor([[2.0, 0, 3], [0, 1, 1]])
+            one = torch.ones(1)
+            return {
+                "keypoints": keypoints, "scores": one, "descriptors": one[None], "lafs": frame[None]
+            }  # fmt: skip
+
+    [(arrays, _)] = run_extractor(Framed(), torch.zeros(1, 3, 10, 20), [(40, 40)])
+    np.testing.assert_allclose(arrays["keypoints"], [[6.5, 5.5]])
+    np.testing.assert_allclose(arrays["lafs"], [[[4, 0, 6.5], [0, 4, 5.5]]])
 
 
 @pytest.mark.parametrize(

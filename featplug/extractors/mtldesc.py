@@ -112,30 +112,51 @@ class MTLDescExtractor(Extractor):
 
     def extract(self, image: Tensor) -> dict[str, Tensor]:
         """Extract from one image; see :class:`Extractor`."""
-        height, width = image.shape[-2:]
-        level = to_uint8(image.expand(3, -1, -1))
-        found = []
+        return self.extract_batch(image[None])[0]
+
+    def extract_batch(self, images: Tensor) -> list[dict[str, Tensor]]:
+        """Extract from images of one size; see :class:`Extractor`."""
+        height, width = images.shape[-2:]
+        levels = [to_uint8(image.expand(3, -1, -1)) for image in images]
+        found: list[list[dict[str, Tensor]]] = [[] for _ in levels]
         for scale in self.conf["scales"]:
-            level = _resize(level, (max(1, round(width * scale)), max(1, round(height * scale))))
-            features = self._extract_level(level, (width, height), image.device)
-            features["scales"] = torch.full_like(features["scores"], 1 / scale)
-            found.append(features)
+            size = (max(1, round(width * scale)), max(1, round(height * scale)))
+            levels = [_resize(level, size) for level in levels]
+            extracted = self._extract_level(levels, (width, height), images.device)
+            for of_image, features in zip(found, extracted, strict=True):
+                features["scales"] = torch.full_like(features["scores"], 1 / scale)
+                of_image.append(features)
+        return [self._merge(of_image) for of_image in found]
+
+    def _merge(self, found: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Concatenate the levels of an image and keep the strongest keypoints."""
         merged = {key: torch.cat([features[key] for features in found]) for key in found[0]}
         scores = merged["scores"].numpy(force=True)
         kept = strongest(scores, self.conf["max_keypoints"])
-        order = torch.from_numpy(kept[np.argsort(scores[kept], kind="stable")]).to(image.device)
+        order = torch.from_numpy(kept[np.argsort(scores[kept], kind="stable")])
+        order = order.to(merged["scores"].device)
         merged = {key: value[order] for key, value in merged.items()}
         return {**merged, "descriptors": merged["descriptors"].t()}
 
     def _extract_level(
-        self, level: np.ndarray, image_size: tuple[int, int], device: torch.device
-    ) -> dict[str, Tensor]:
-        """Extract from H×W×3 uint8, descriptors N×128; sizes are (width, height)."""
-        size = (_network_side(level.shape[1]), _network_side(level.shape[0]))
-        pixels = torch.from_numpy(_resize(level, size)).to(device).permute(2, 0, 1)
+        self, levels: list[np.ndarray], image_size: tuple[int, int], device: torch.device
+    ) -> list[dict[str, Tensor]]:
+        """Extract from images H×W×3 uint8, descriptors N×128; sizes are (width, height)."""
+        size = (_network_side(levels[0].shape[1]), _network_side(levels[0].shape[0]))
+        pixels = np.stack([_resize(level, size) for level in levels])
+        images = normalize(torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2))
         # Detection compares scores exactly: under autocast the network may return float16.
-        logits, descriptors, attention = (m.float() for m in self.network(normalize(pixels[None])))
+        maps = [m.float().split(1) for m in self.network(images)]
+        return [
+            self._decode(logits, descriptors, attention, image_size)
+            for logits, descriptors, attention in zip(*maps, strict=True)
+        ]
 
+    def _decode(
+        self, logits: Tensor, descriptors: Tensor, attention: Tensor, image_size: tuple[int, int]
+    ) -> dict[str, Tensor]:
+        """Find the keypoints in the maps of one image, each with a batch axis of 1."""
+        size, device = (logits.shape[3], logits.shape[2]), logits.device
         probability = logits[0, 0].sigmoid().numpy(force=True)
         found = non_maximum_suppression(
             probability, self.conf["detection_threshold"], self.conf["nms_radius"]

@@ -76,8 +76,8 @@ class ExtractorModel(_FromImages):
         height, width = data["image"].shape[-2:]
         # hloc multiplies keypoints, scales and noise by its own scale, and reads the last after
         # each image.
-        features, self.detection_noise = run_extractor(
-            self.extractor, self._prepared(data["image"]), (width, height), np.float64
+        [(features, self.detection_noise)] = run_extractor(
+            self.extractor, self._prepared(data["image"]), [(width, height)], np.float64
         )
         if self.conf["half_keypoints"]:
             features["keypoints"] = features["keypoints"].astype(np.float32)

@@ -5,7 +5,7 @@ time.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,6 +27,7 @@ from featplug.io.names import checked_name
 from featplug.io.pair_lists import read_image_list
 from featplug.io.store import FeatureReader, FeatureWriter, GlobalDescriptorWriter
 from featplug.stages.shared_options import NetworkOptions
+from featplug.utils.batches import Batches, grouped
 from featplug.utils.errors import described
 from featplug.utils.progress import progress_bar
 
@@ -119,9 +120,12 @@ def extract_features(
         **({"half_keypoints": True} if options.half_keypoints else {}),
     )
 
-    def extract(image: LoadedImage) -> Features:
-        return feature.extract_preprocessed(image.image, image.original_size)
+    def extract(images: Sequence[LoadedImage]) -> list[Features]:
+        return feature.extract_preprocessed(
+            [image.image for image in images], [image.original_size for image in images]
+        )
 
+    batches = Batches(extract, options.batch_size, "images")
     skipped: dict[str, str] = {}
     num_keypoints = num_extracted = 0
     with FeatureWriter(feature_path, provenance, options.overwrite) as writer:
@@ -130,7 +134,7 @@ def extract_features(
             image_dir, todo, feature.preprocessing, options.num_workers, options.max_megapixels
         )
         bar = progress_bar(images, "extract", len(todo), "image", progress)
-        for image, features in computed(bar, extract, "extract", image_dir, skipped):
+        for image, features in computed(bar, batches, "extract", image_dir, skipped):
             stored = {
                 key: _for_storage(key, value, options) for key, value in features.arrays().items()
             }
@@ -185,7 +189,7 @@ def made_by(
 
 def computed(
     images: Iterable[LoadedImage | UnreadableImage],
-    compute: Callable[[LoadedImage], Result],
+    batches: Batches[LoadedImage, Result],
     verb: str,
     image_dir: Path,
     skipped: dict[str, str],
@@ -194,17 +198,21 @@ def computed(
 
     ``verb`` and ``image_dir``, the folder of the images, are for messages.
     """
-    for image in images:
-        if isinstance(image, UnreadableImage):
-            skipped[image.name] = image.reason
-            continue
-        try:
-            result = compute(image)
-        except Exception as error:  # whatever an image makes a method raise, the others go on
-            reason = described(error)
-            skipped[image.name] = f"Cannot {verb} {image_dir / image.name}: {reason}"
-            continue
-        yield image, result
+
+    def readable() -> Iterator[LoadedImage]:
+        for image in images:
+            if isinstance(image, UnreadableImage):
+                skipped[image.name] = image.reason
+            else:
+                yield image
+
+    for group in grouped(readable(), lambda image: image.image.shape, batches.size):
+        for image, result in batches.results(group):
+            if isinstance(result, Exception):  # whatever a method raises, the others go on
+                reason = described(result)
+                skipped[image.name] = f"Cannot {verb} {image_dir / image.name}: {reason}"
+            else:
+                yield image, result
 
 
 def raise_if_all_skipped(names: Sequence[str], skipped: Mapping[str, str]) -> None:

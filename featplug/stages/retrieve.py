@@ -40,6 +40,7 @@ from featplug.stages.extract import (
 )
 from featplug.stages.pairs import best_pairs
 from featplug.stages.shared_options import ReadingOptions
+from featplug.utils.batches import Batches
 from featplug.utils.progress import progress_bar
 
 logger = logging.getLogger(__name__)
@@ -176,10 +177,11 @@ def _describe_images(
         _KIND, conf["model"]["name"], extractor, {"describe": REVISION}, preprocessing=preprocessing
     )
 
-    def describe(image: LoadedImage) -> np.ndarray:
-        pixels = torch.from_numpy(image.image)[None].to(device)
-        return extractor({"image": pixels})["global_descriptor"][0].cpu().numpy()
+    def describe(images: Sequence[LoadedImage]) -> list[np.ndarray]:
+        pixels = torch.from_numpy(np.stack([image.image for image in images])).to(device)
+        return list(extractor({"image": pixels})["global_descriptor"].cpu().numpy())
 
+    batches = Batches(describe, 1, "images")
     skipped: dict[str, str] = {}
     num_described = 0
     with GlobalDescriptorWriter(path, provenance, options.overwrite) as writer:
@@ -188,7 +190,7 @@ def _describe_images(
             image_dir, todo, preprocessing, options.num_workers, options.max_megapixels
         )
         bar = progress_bar(images, "describe", len(todo), "image", progress)
-        for image, descriptor in computed(bar, describe, "describe", image_dir, skipped):
+        for image, descriptor in computed(bar, batches, "describe", image_dir, skipped):
             try:
                 writer.write(image.name, descriptor, image.original_size, image.fingerprint)
             except UnusableDataError as error:  # such as huge numbers

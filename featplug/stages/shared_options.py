@@ -100,6 +100,9 @@ class NetworkOptions(ReadingOptions):
     default the authors' where they are installed."""
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     """Floating-point type of the network's products; detection is always in float32."""
+    batch_size: int = 1
+    """Number of images of one size that a network takes at once, fewer where they do not fit
+    memory; several are faster on a GPU."""
 
     def conf(self, feature: str | Mapping[str, Any]) -> Conf:
         """Return the conf of a feature, by name or as it is, with these options.

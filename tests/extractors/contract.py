@@ -135,13 +135,16 @@ class ExtractorContract:
         assert nn.functional.cosine_similarity(a, b, dim=0).median() > least
 
     def test_grey_equals_repeated_colour_and_a_batch_its_images(self, extractor: Extractor) -> None:
+        """The largest numbers of a batch differ in float16's last bit at most, if at all."""
         grey = torch.stack([image()[:1], image()[1:2]])
         batch = extractor({"image": grey})
+        is_batched = type(extractor).extract_batch is not Extractor.extract_batch
         for index in range(2):
             alone = extractor({"image": grey[index : index + 1].expand(-1, 3, -1, -1)})
             assert len(alone["keypoints"][0]) > 5
             for key, value in alone.items():
-                assert torch.equal(batch[key][index], value[0]), key
+                tolerance = 2**-11 * float(value[0].abs().max()) if is_batched else 0
+                torch.testing.assert_close(batch[key][index], value[0], rtol=0, atol=tolerance)
 
     @pytest.mark.parametrize("size", [(1, 1), (300, 5), (24, 23), (65, 33)])
     def test_small_images_are_fine(self, size: tuple[int, int], extractor: Extractor) -> None:

@@ -9,6 +9,7 @@ import shutil
 import time
 import zlib
 from pathlib import Path
+from typing import Any, ClassVar
 
 import h5py
 import numpy as np
@@ -21,7 +22,7 @@ from featplug.base import Extractor
 from featplug.io.artifact import file_hash
 from featplug.io.store import FeatureReader
 from featplug.methods import feature_conf
-from featplug.stages.extract import extract_features
+from featplug.stages.extract import ExtractSummary, extract_features
 from tests.scenes.pictures import textured_image, write_textured_images
 from tests.stages.killing import Killer
 
@@ -130,6 +131,90 @@ def test_a_photograph_that_changed_in_one_byte_is_noticed(tmp_path: Path) -> Non
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"plain.pgm .* --overwrite"):
         extract_features("sift", tmp_path, tmp_path)
+
+
+class Means(Extractor):
+    """One keypoint, described by the mean grey value; computes batches within a memory."""
+
+    default_conf: ClassVar[dict[str, Any]] = {"largest": 99, "bad": -1.0}
+    sizes: ClassVar[list[int]] = []
+
+    def extract(self, image: Tensor) -> dict[str, Tensor]:
+        return self.extract_batch(image[None])[0]
+
+    def extract_batch(self, images: Tensor) -> list[dict[str, Tensor]]:
+        if len(images) > self.conf["largest"]:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 7 GiB.")
+        self.sizes.append(len(images))
+        means = images.mean((1, 2, 3))
+        if (means == self.conf["bad"]).any():
+            raise IndexError("index 7 is out of bounds")
+        one = {"keypoints": torch.ones(1, 2), "scores": torch.ones(1)}
+        return [{**one, "descriptors": mean.reshape(1, 1)} for mean in means]
+
+
+def extract_means(folder: Path, path: Path, batch_size: int, **options: object) -> ExtractSummary:
+    Means.sizes.clear()
+    conf = {"output": "feats-featplug-means", "model": {"name": f"{__name__}:Means", **options}}
+    return extract_features(
+        conf, folder, feature_path=path, batch_size=batch_size, device="cpu", as_half=False
+    )
+
+
+@pytest.fixture
+def grey_images(tmp_path: Path) -> Path:
+    """Ten images of two sizes in turn, each of one grey value."""
+    folder = tmp_path / "grey"
+    folder.mkdir()
+    for grey in range(10):
+        shape = (12, 16) if grey % 2 else (16, 12)
+        Image.fromarray(np.full(shape, grey, np.uint8)).save(folder / f"{grey}.png")
+    return folder
+
+
+def test_images_of_one_size_are_extracted_together(grey_images: Path, tmp_path: Path) -> None:
+    extract_means(grey_images, tmp_path / "one.h5", 1)
+    assert Means.sizes == [1] * 10
+    summary = extract_means(grey_images, tmp_path / "three.h5", 3)
+    assert sorted(Means.sizes) == [2, 2, 3, 3]
+    assert (summary.num_extracted, summary.skipped) == (10, {})
+    assert_same_content(tmp_path / "one.h5", tmp_path / "three.h5")
+    content = read_all(tmp_path / "three.h5")
+    for grey in range(10):
+        assert round(255 * float(content[f"{grey}.png/descriptors"][0, 0])) == grey
+        assert content[f"{grey}.png/image_size"].tolist() == [[12, 16], [16, 12]][grey % 2]
+    # The size of a batch is no reason to extract again.
+    assert extract_means(grey_images, tmp_path / "one.h5", 4).num_present == 10
+    with pytest.raises(ValueError, match="batch size must be 1 or more, not 0"):
+        extract_means(grey_images, tmp_path / "none.h5", 0)
+
+
+def test_a_batch_that_does_not_fit_memory_is_made_smaller_and_that_is_said_once(
+    grey_images: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    extract_means(grey_images, tmp_path / "one.h5", 1)
+    summary = extract_means(grey_images, tmp_path / "five.h5", 5, largest=1)
+    assert (summary.num_extracted, summary.skipped) == (10, {})
+    assert Means.sizes == [1] * 10
+    (message,) = [record.message for record in caplog.records if "memory" in record.message]
+    assert message == "5 images at a time do not fit memory; 1 from now on."
+    assert_same_content(tmp_path / "one.h5", tmp_path / "five.h5")
+
+
+def test_an_image_that_does_not_fit_memory_alone_is_skipped(
+    grey_images: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=r"None of the 10.*\.png: CUDA out of memory"):
+        extract_means(grey_images, tmp_path / "none.h5", 4, largest=0)
+
+
+def test_an_image_that_a_method_fails_for_costs_no_other_of_its_batch(
+    grey_images: Path, tmp_path: Path
+) -> None:
+    summary = extract_means(grey_images, tmp_path / "five.h5", 5, bad=0.0)
+    assert list(summary.skipped) == ["0.png"]
+    assert "0.png: IndexError" in summary.skipped["0.png"]
+    assert summary.num_extracted == 9
 
 
 def turn_into_0_1(path: Path, image_dir: Path) -> None:
