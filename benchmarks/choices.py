@@ -1,17 +1,30 @@
-"""Options that the benchmarks share, and the start of a run: its features and its record."""
+"""Options that the benchmarks share, and the start of a run: its methods and its record."""
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
+from benchmarks.measured_method import (
+    NO_FILES,
+    MeasuredMethod,
+    find_method,
+    given_files,
+)
 from benchmarks.record import Problem, Run
-from featplug.methods import feature_conf
+from featplug.methods import is_pair_matcher, matcher_conf
+from featplug.utils.errors import described, first_line
 from pipelines.run import FeatureOptions, plain
 
-FAILURES = (ValueError, OSError, RuntimeError)
-"""Errors that end one feature's measurement only; torch and COLMAP raise `RuntimeError` when they
-run out of memory."""
+FAILURES = (Exception,)
+"""Errors that end one method's measurement only: methods of others may raise any."""
+DEFAULT = "sift"
+"""Feature that is measured where no method is requested."""
+
+_Subject = TypeVar("_Subject")
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +34,9 @@ class BenchmarkOptions:
     benchmark: ClassVar[str]
     """Name of the benchmark, as in its record."""
 
-    feature: tuple[str, ...] = ("sift",)
-    """Names of the features."""
+    feature: tuple[str, ...] = ()
+    """Names of the methods, such as sift, aliked-n16+lightglue, lisrd@mtldesc, loftr or
+    my_file.py:Class; by default sift."""
     weights: tuple[tuple[str, str], ...] = ()
     """Pairs of a feature and its weights, which are official, featplug or a file: --weights doap
     own.safetensors."""
@@ -51,15 +65,27 @@ class KeypointOptions(BenchmarkOptions):
     """Number of keypoints to keep of each image, the strongest by score; by default all that the
     feature finds."""
 
-    def extraction(self, feature: str, overwrite: bool = False) -> FeatureOptions:
-        """Return the options with which pipelines extract one of the features."""
+    def extraction(self, method: MeasuredMethod, overwrite: bool = False) -> FeatureOptions:
+        """Return the options with which pipelines extract the features of a method."""
         return FeatureOptions(
-            feature,
-            max_keypoints=self.max_keypoints,
-            weights=self.weights_of(feature),
+            method.feature or DEFAULT,
+            features=method.features,
+            max_keypoints=None if method.features else self.max_keypoints,
+            weights=self.weights_of(method.name),
             device=self.device,
             overwrite=overwrite,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileOptions(KeypointOptions):
+    """Options of the benchmarks that measure files of any tool as well."""
+
+    features: tuple[str, ...] = ()
+    """Feature files to measure, each as NAME=FILE: sift=feats.h5, mine+NN-ratio=own.h5. A NAME that
+    is no feature needs +MATCHER, --matcher, or --matches."""
+    matches: tuple[str, ...] = ()
+    """Match files to measure instead of matching, each as NAME=FILE."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,37 +118,66 @@ class SeedOptions:
 
 def problem_of(subject: str, error: Exception) -> Problem:
     """Turn an error into a problem: the first line of its message."""
-    return Problem(subject, str(error).splitlines()[0] if str(error) else repr(error))
+    logger.debug("%s", subject, exc_info=error)
+    is_explained = isinstance(error, ValueError | OSError | RuntimeError)
+    return Problem(subject, first_line(error) if is_explained else described(error))
 
 
 def start_run(
-    options: BenchmarkOptions, check: Callable[[str], object] | None = feature_conf
-) -> tuple[list[str], Run]:
-    """Choose the features that can be measured, each once, and begin the record of the run.
+    options: BenchmarkOptions, find: Callable[[str], _Subject]
+) -> tuple[list[_Subject], Run]:
+    """Find what can be measured, each once, and begin the record of the run.
 
-    Features that ``check`` raises an error for become problems of the run; None checks nothing.
+    Names that ``find`` raises an error for become problems of the run.
 
     Raises:
-        ValueError: no feature is requested, or weights are given for one that is not.
+        ValueError: weights are given for a method that is not requested.
     """
-    names = options.feature
-    if not names:
-        raise ValueError("--feature needs at least one name.")
+    return _start(options, options.feature or (DEFAULT,), find)
+
+
+def start_methods(
+    options: FileOptions, matcher: str | None = None
+) -> tuple[list[MeasuredMethod], Run]:
+    """Find the methods that can be measured, and begin the record; see :func:`start_run`.
+
+    Args:
+        options: options of the benchmark, which name methods and files.
+        matcher: matcher of the methods that have none of their own in their names.
+
+    Raises:
+        FileNotFoundError: a feature or match file does not exist.
+        ValueError: an option is not as it must be, or the matcher does not exist.
+    """
+    files = given_files(options.features, options.matches)
+    names = (*options.feature, *(name for name in files if name not in options.feature))
+    if matcher is not None and not names and is_pair_matcher(matcher):
+        names, matcher = (matcher,), None
+    if matcher is not None:
+        matcher_conf(matcher)
+    return _start(
+        options,
+        names or (DEFAULT,),
+        lambda name: find_method(name, matcher, files.get(name, NO_FILES)),
+    )
+
+
+def _start(
+    options: BenchmarkOptions, names: Sequence[str], find: Callable[[str], _Subject]
+) -> tuple[list[_Subject], Run]:
     for name, _ in options.weights:
         if name not in names:
-            raise ValueError(f"--weights has weights for {name}, which is not among the features.")
+            raise ValueError(f"--weights has weights for {name}, which is not among the methods.")
     run = Run(options.benchmark, plain(asdict(options)), data={})
     known = []
     for name in dict.fromkeys(names):
         try:
-            if check is not None:
-                check(name)
+            known.append(find(name))
         except FAILURES as error:
             run.problems.append(problem_of(name, error))
             continue
-        known.append(name)
         if names.count(name) > 1:
-            run.problems.append(Problem(f"{name}, named again", "each feature is measured once"))
+            run.problems.append(Problem(f"{name}, named again", "each method is measured once"))
     return known, run
 
 

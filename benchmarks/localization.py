@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from benchmarks.choices import (
+    DEFAULT,
     FAILURES,
-    KeypointOptions,
+    FileOptions,
     SeedOptions,
     deviation,
     problem_of,
-    start_run,
+    start_methods,
 )
 from benchmarks.console import NOTHING, conclude, table_lines
+from benchmarks.measured_method import MeasuredMethod, find_method
 from benchmarks.record import Picture, Problem, Row, Run, benchmark_folder, write_run
 from benchmarks.scene_names import DEMO_WORLDS, metrics_by_part
 from featplug.base import choose_device
@@ -29,8 +31,8 @@ from pipelines.run import values_of
 
 
 @dataclass(frozen=True)
-class LocalizationBenchmark(QueryOptions, SeedOptions, KeypointOptions):
-    """Queries to localize, the same for all features."""
+class LocalizationBenchmark(QueryOptions, SeedOptions, FileOptions):
+    """Queries to localize, the same for all methods."""
 
     benchmark: ClassVar[str] = "localization"
 
@@ -44,8 +46,8 @@ class LocalizationBenchmark(QueryOptions, SeedOptions, KeypointOptions):
     num_loc: int | None = None
     """Number of database images that each query is matched with; by default the pipeline's own."""
 
-    def options(self, feature: str, seed: int) -> LocalizeOptions:
-        """Return the pipeline's options for one feature.
+    def options(self, method: MeasuredMethod, seed: int) -> LocalizeOptions:
+        """Return the pipeline's options for one method.
 
         Raises:
             ValueError: no such pipeline exists, or it has no such protocol.
@@ -58,10 +60,11 @@ class LocalizationBenchmark(QueryOptions, SeedOptions, KeypointOptions):
             given["protocol"] = self.protocol
         return kind(
             dataset=self.dataset,
-            extraction=self.extraction(feature),
+            extraction=self.extraction(method),
+            matches=method.matches,
             seed=seed,
-            outputs=self.output_dir / feature,
-            **values_of(QueryOptions, self),
+            outputs=self.output_dir / method.word,
+            **(values_of(QueryOptions, self) | {"matcher": method.pipeline_matcher}),
             **given,
         )
 
@@ -70,13 +73,13 @@ class LocalizationBenchmark(QueryOptions, SeedOptions, KeypointOptions):
         """Name of the protocol, as in a row."""
         return self.pipeline if self.protocol == "sfm" else f"{self.pipeline}-{self.protocol}"
 
-    def deviation(self) -> str | None:
+    def deviation(self, method: MeasuredMethod) -> str | None:
         """Return which options deviate from the protocol."""
         # Published numbers of the other protocols state their own num_loc.
         num_loc = self.num_loc if self.protocol == "local-features" else None
         return deviation(
             max_keypoints=(self.max_keypoints, "the feature's own"),
-            matcher=(self.matcher, "the feature's own"),
+            matcher=(method.matcher, "the feature's own"),
             pairs=(self.pairs, "the pipeline's own"),
             num_loc=(num_loc, "the pipeline's own"),
         )
@@ -89,36 +92,36 @@ class LocalizationBenchmark(QueryOptions, SeedOptions, KeypointOptions):
 
 
 def measure(benchmark: LocalizationBenchmark, progress: bool = False) -> Run:
-    """Localize the queries with each feature; one that fails becomes a problem.
+    """Localize the queries with each method; one that fails becomes a problem.
 
-    The record in the output folder is written after each model. A feature's folder has a picture
+    The record in the output folder is written after each model. A method's folder has a picture
     and a model of the last seed. Stages that reuse features and matches have no times.
 
     Raises:
         FileNotFoundError: the data set does not exist.
         ValueError: it is damaged, or the request itself does not fit.
     """
-    features, run = start_run(benchmark)
+    methods, run = start_methods(benchmark, benchmark.matcher)
     choose_device(benchmark.device)
     seeds = benchmark.chosen_seeds()
-    some = benchmark.options(benchmark.feature[0], seeds[0])
+    some = benchmark.options(methods[0] if methods else find_method(DEFAULT), seeds[0])
     some.open(progress)  # finds or renders the data before any feature's time is measured
     run.options["num_loc"] = some.num_retrieved
     with benchmark_folder(benchmark.output_dir, run) as folder:
         leave_config(benchmark, folder)
-        for feature in features:
+        for method in methods:
             for seed in seeds:
                 try:
-                    results = localize(benchmark.options(feature, seed), progress)
+                    results = localize(benchmark.options(method, seed), progress)
                 except FAILURES as error:
-                    problems = [problem_of(feature, error)]
+                    problems = [problem_of(method.name, error)]
                 else:
                     data = results["data"]
                     known = {"path": data["dataset"], "fingerprint": data["fingerprint"]}
                     run.data.setdefault(benchmark.dataset_name, known)
-                    run.rows += rows(benchmark, feature, seed, results)
+                    run.rows += rows(benchmark, method, seed, results)
                     problems = [
-                        Problem(f"{feature}: {n}", why) for n, why in data["skipped"].items()
+                        Problem(f"{method.name}: {n}", why) for n, why in data["skipped"].items()
                     ]
                 run.problems = list(dict.fromkeys(run.problems + problems))
                 write_run(folder, run)
@@ -127,28 +130,28 @@ def measure(benchmark: LocalizationBenchmark, progress: bool = False) -> Run:
 
 
 def rows(
-    benchmark: LocalizationBenchmark, feature: str, seed: int, results: Mapping[str, Any]
+    benchmark: LocalizationBenchmark, method: MeasuredMethod, seed: int, results: Mapping[str, Any]
 ) -> list[Row]:
     """Return a row ``all`` with the stages and picture, and one for each condition of queries."""
     parts = metrics_by_part(results["metrics"], results["data"].get("conditions", []))
     num_skipped = len(results["data"]["skipped"])
     left_out = f"{num_skipped} images were left out" if num_skipped else None
     common: dict[str, Any] = {
-        "feature": feature,
+        "feature": method.name,
         "dataset": benchmark.dataset_name,
         "protocol": benchmark.protocol_name,
         "seed": seed,
         "matcher": results["matcher"],
         "weights": results["weights"],
-        "not_comparable": "; ".join(filter(None, (left_out, benchmark.deviation()))) or None,
+        "not_comparable": "; ".join(filter(None, (left_out, benchmark.deviation(method)))) or None,
     }
     reused = results["reused"]
     stages = {name: s for name, s in results["stages"].items() if not reused.get(name)}
     is_last = seed == benchmark.chosen_seeds()[-1]  # whose picture and model the folder has
-    folder = benchmark.output_dir / feature
+    folder = benchmark.output_dir / method.word
     pictures = []
     if is_last and (folder / PICTURE).exists():
-        pictures.append(Picture(f"{feature}/{PICTURE}", f"{feature}: cameras and matches"))
+        pictures.append(Picture(f"{method.word}/{PICTURE}", f"{method.name}: cameras and matches"))
     has_model = is_last and (folder / "sfm" / "model").exists()
     whole = Row(
         **common,
@@ -156,13 +159,13 @@ def rows(
         metrics=parts.pop("all"),
         stages=stages,
         pictures=pictures,
-        model=f"{feature}/sfm/model" if has_model else None,
+        model=f"{method.word}/sfm/model" if has_model else None,
     )
     return [whole, *(Row(**common, part=part, metrics=metrics) for part, metrics in parts.items())]
 
 
 def table(rows: Sequence[Row]) -> list[str]:
-    """Return recalls and medians as lines of text, a line for each feature, seed and condition."""
+    """Return recalls and medians as lines of text, a line for each method, seed and condition."""
     measured = [row for row in rows if "localized_queries" in row.metrics]
     names = dict.fromkeys(name for row in measured for name in row.metrics)
     recalls = [name for name in names if name.startswith("recall_")]
@@ -181,7 +184,7 @@ def table(rows: Sequence[Row]) -> list[str]:
 
 
 def main(options: Unprefixed[LocalizationBenchmark]) -> None:
-    """Measure the recalls of visual localization with several features."""
+    """Measure the recalls of visual localization with several methods."""
     run = measure(options, progress=True)
     conclude(run, options.output_dir, table(run.rows))
 

@@ -2,12 +2,13 @@
 
 ``python -m benchmarks.matching --dataset DIR --feature NAME [NAME …]`` measures sequences of
 HPatches, Oxford or RDNIM, which homographies relate, or pairs of WxBS. The layout is recognised by
-the folder's files; ``--protocol`` selects one or more papers' rules.
+the folder's files; ``--protocol`` selects one or more papers' rules. Feature and match files of any
+tool are measured as ``--features NAME=FILE --matches NAME=FILE``.
 """
 
 from collections.abc import Sequence
 
-from benchmarks.choices import start_run
+from benchmarks.choices import start_methods
 from benchmarks.console import NOTHING, conclude, table_lines
 from benchmarks.matching.datasets import read_pairs, recognise
 from benchmarks.matching.evaluate import Benchmark, MatchingOptions
@@ -40,7 +41,7 @@ def measure_all(options: MatchingOptions, progress: bool = False) -> tuple[Run, 
         FileNotFoundError: the folder does not exist.
         ValueError: the folder has no pairs, or the request does not fit.
     """
-    features, run = start_run(options)
+    methods, run = start_methods(options, options.matcher)
     options.check()
     layout = options.layout or recognise(options.dataset)
     protocols = choose_protocols(layout, options.protocol)
@@ -51,8 +52,8 @@ def measure_all(options: MatchingOptions, progress: bool = False) -> tuple[Run, 
     with benchmark_folder(options.output_dir, run) as folder:
         leave_config(options, folder)
         benchmark = Benchmark(pair_set, options, progress)
-        for feature in features:
-            for rows, problems in benchmark.measure(feature, protocols):
+        for method in methods:
+            for rows, problems in benchmark.measure(method, protocols):
                 run.rows += rows
                 run.problems += [problem for problem in problems if problem not in run.problems]
                 write_run(folder, run)

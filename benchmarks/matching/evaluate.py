@@ -1,28 +1,29 @@
 """The measurement of features on a data set of image pairs, one protocol at a time."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
-from benchmarks.choices import FAILURES, KeypointOptions, deviation, problem_of
+from benchmarks.choices import FAILURES, FileOptions, deviation, problem_of
 from benchmarks.matching.datasets import Layout
-from benchmarks.matching.extraction import PairReader, extract_cached, protocol_matcher
+from benchmarks.matching.feature_pairs import KnownMatches
 from benchmarks.matching.image_pairs import ImagePair, PairSet
-from benchmarks.matching.measuring import RIGHT, PairMeasures, summarise
+from benchmarks.matching.measuring import RIGHT, NotDefinedError, PairMeasures, summarise
 from benchmarks.matching.protocols import Protocol
 from benchmarks.matching.resizing import resized_pairs
+from benchmarks.matching.sources import open_source
+from benchmarks.measured_method import MeasuredMethod
 from benchmarks.record import Picture, Problem, Row, counted
 from featplug.base import choose_device
 from featplug.io.images import read_image
 from featplug.io.results import StageRecorder
-from featplug.methods import feature_conf
 from featplug.plots import write_match_picture
 from featplug.utils.progress import progress_bar
 
 
 @dataclass(frozen=True)
-class MatchingOptions(KeypointOptions):
+class MatchingOptions(FileOptions):
     """Image pairs to match, and the rules to measure by."""
 
     benchmark: ClassVar[str] = "matching"
@@ -36,8 +37,9 @@ class MatchingOptions(KeypointOptions):
     layout: Layout | None = None
     """Layout of the folder, where its files do not show it."""
     matcher: str | None = None
-    """Name of the matcher; by default each feature's own, or mutual nearest neighbours where that
-    has a ratio test, which no protocol has."""
+    """Name of the matcher of the features that have none in their names; by default each feature's
+    own for two views, or mutual nearest neighbours where that has a ratio test, which no protocol
+    has."""
     max_keypoints: int | None = field(default=None, kw_only=True)
     """Number of keypoints to keep of each image, the strongest by score, instead of the protocol's;
     -1 keeps all."""
@@ -64,19 +66,24 @@ class Benchmark:
         self.options = options
         self._progress = progress
         self._resized: dict[tuple[int, int], PairSet] = {}
+        self._known: dict[str, KnownMatches] = {}
+        """Matches of all keypoints of one method's pairs, for the next protocol."""
 
     def measure(
-        self, feature: str, protocols: Sequence[Protocol]
+        self, method: MeasuredMethod, protocols: Sequence[Protocol]
     ) -> Iterator[tuple[list[Row], list[Problem]]]:
-        """Measure one feature; yield the rows and the problems of each protocol."""
+        """Measure one method; yield the rows and the problems of each protocol."""
         measured: dict[tuple[object, ...], PairMeasures] = {}  # protocols may share their rules
+        self._known.clear()
         for protocol in protocols:
             # Other protocols have much the same matches as the first one.
             with_pictures = self.options.pictures and protocol is protocols[0]
             try:
-                yield self._rows(feature, protocol, measured, with_pictures)
+                yield self._rows(method, protocol, measured, with_pictures)
+            except NotDefinedError as error:
+                yield [], [problem_of(f"{method.name}, {protocol.name}", error)]
             except FAILURES as error:
-                yield [], [problem_of(feature, error)]
+                yield [], [problem_of(method.name, error)]
 
     def _pair_set(self, protocol: Protocol) -> PairSet:
         size = protocol.size
@@ -89,104 +96,109 @@ class Benchmark:
 
     def _rows(
         self,
-        feature: str,
+        method: MeasuredMethod,
         protocol: Protocol,
         measured: dict[tuple[object, ...], PairMeasures],
         with_pictures: bool,
     ) -> tuple[list[Row], list[Problem]]:
-        options, pair_set = self.options, self._pair_set(protocol)
+        pair_set = self._pair_set(protocol)
         pairs = protocol.pairs(pair_set)
         if not pairs:
             raise ValueError(f"{pair_set.folder} has no pair that {protocol.name} measures.")
-        matcher_name, matcher = protocol_matcher(feature, options.matcher, protocol.one_way)
-        max_keypoints = options.max_keypoints or protocol.max_keypoints
         recorder = StageRecorder()
         with recorder.stage("extract"):
-            extracted = extract_cached(
-                options,
-                feature,
+            source = open_source(
+                method,
+                protocol,
                 replace(pair_set, pairs=pairs),
-                max_keypoints,
-                _stem(feature, protocol, max_keypoints),
+                self.options,
+                self._known,
                 self._progress,
             )
         problems = [
-            Problem(f"{feature}, {name}", reason) for name, reason in extracted.skipped.items()
+            Problem(f"{method.name}, {name}", reason) for name, reason in source.skipped.items()
         ]
-        able = [p for p in pairs if not {p.name0, p.name1} & set(extracted.skipped)]
+        able = [p for p in pairs if not {p.name0, p.name1} & set(source.skipped)]
         if not able:
             raise ValueError(f"No pair has features of both images; {problems[0].reason}")
-        with (
-            recorder.stage("match and measure"),
-            PairReader(extracted.feature_path, matcher, options.device, pair_set.folder) as reader,
-        ):
-            results = []
-            for pair in progress_bar(able, protocol.name, len(able), "pair", self._progress):
+        results: dict[int, PairMeasures] = {}
+        with recorder.stage("match and measure"), source.open(able) as opened:
+            bar = progress_bar(able, protocol.name, len(able), "pair", self._progress)
+            for number, pair in enumerate(bar):
                 key = (*protocol.rules, pair.name0, pair.name1)
-                if key not in measured:
-                    measured[key] = protocol.measure(pair, reader.read_pair(pair.name0, pair.name1))
-                results.append(measured[key])
-        reasons = [protocol.deviation(pair_set), self._deviation(protocol)]
-        if len(able) < len(pairs):
-            number = counted(len(pairs) - len(able), "pair lacks", "pairs lack")
-            reasons.append(f"{number} features")
+                try:
+                    if key not in measured:
+                        measured[key] = protocol.measure(pair, opened.read_pair(pair))
+                except NotDefinedError:
+                    raise
+                except FAILURES as error:  # whatever a pair makes a method raise
+                    subject = f"{method.name}, {pair.name0} {pair.name1}"
+                    problems.append(problem_of(subject, error))
+                    continue
+                results[number] = measured[key]
+        if not results:
+            raise ValueError(f"No pair could be measured; {problems[-1].reason}")
+        reasons = [
+            protocol.deviation(pair_set),
+            self._deviation(method, protocol),
+            source.deviation,
+        ]
+        if len(results) < len(pairs):
+            lacking = counted(len(pairs) - len(results), "pair lacks", "pairs lack")
+            reasons.append(f"{lacking} features or matches")
         row = Row(
-            feature,
+            method.name,
             pair_set.name,
             protocol.name,
-            matcher=matcher_name,
-            weights=extracted.weights,
+            matcher=source.matcher,
+            weights=source.weights,
             not_comparable="; ".join(filter(None, reasons)) or None,
         )
+        done = [able[i] for i in results]
+        measures = list(results.values())
         rows = []
-        for part, selected in _parts(able, protocol.by_sequence).items():
+        for part, selected in _parts(done, protocol.by_sequence).items():
             metrics, curves = summarise(
-                [able[i] for i in selected],
-                [results[i] for i in selected],
+                [done[i] for i in selected],
+                [measures[i] for i in selected],
                 with_mma=not protocol.one_way,  # MMA is defined for mutual neighbours
             )
             rows.append(replace(row, part=part, metrics=metrics, curves=curves))
-        drawn = self._pictures(feature, protocol, pair_set, able, results) if with_pictures else []
+        drawn = self._pictures(method, protocol, pair_set, able, results) if with_pictures else []
         rows[0] = replace(rows[0], stages=recorder.stages, pictures=drawn)
         return rows, problems
 
-    def _deviation(self, protocol: Protocol) -> str | None:
-        number, matcher = self.options.max_keypoints, self.options.matcher
+    def _deviation(self, method: MeasuredMethod, protocol: Protocol) -> str | None:
+        number = self.options.max_keypoints
         # A protocol without a limit keeps all keypoints, as -1 does.
         return deviation(
             max_keypoints=("all" if number == -1 else number, protocol.max_keypoints or "all"),
-            matcher=(matcher, "the feature's own"),
+            matcher=(method.matcher, "the feature's own"),
         )
 
     def _pictures(
         self,
-        feature: str,
+        method: MeasuredMethod,
         protocol: Protocol,
         pair_set: PairSet,
         pairs: Sequence[ImagePair],
-        results: Sequence[PairMeasures],
+        results: Mapping[int, PairMeasures],
     ) -> list[Picture]:
-        """Draw the pairs a third and two thirds through the list, the same for each feature."""
+        """Draw the pairs a third and two thirds through the list, the same for each method."""
         pictures = []
-        for index in sorted({len(pairs) // 3, 2 * len(pairs) // 3}):
+        for index in sorted({len(pairs) // 3, 2 * len(pairs) // 3} & results.keys()):
             pair, result = pairs[index], results[index]
             right = None if result.errors is None else result.errors <= RIGHT
             count = f"{len(result.points[0])} matches"
             if right is not None:
                 count = f"{right.sum()} of {count} within {RIGHT:g} px"
-            title = f"{feature}, {pair.name0} and {Path(pair.name1).name}: {count}"
-            name = f"pictures/{feature}-{protocol.name}-{index}.jpg"
+            title = f"{method.name}, {pair.name0} and {Path(pair.name1).name}: {count}"
+            name = f"pictures/{method.word}-{protocol.name}-{index}.jpg"
             image0, image1 = (read_image(pair_set.folder / n) for n in (pair.name0, pair.name1))
             path = self.options.output_dir / name
             write_match_picture(path, image0, image1, *result.points, inliers=right)
             pictures.append(Picture(name, title))
         return pictures
-
-
-def _stem(feature: str, protocol: Protocol, max_keypoints: int | None) -> str:
-    number = "all" if max_keypoints in (None, -1) else f"n{max_keypoints}"
-    size = "" if protocol.size is None else f"-{protocol.size[1]}x{protocol.size[0]}"
-    return f"{feature_conf(feature)['output']}-{number}{size}"
 
 
 def _parts(pairs: Sequence[ImagePair], by_sequence: bool) -> dict[str, list[int]]:

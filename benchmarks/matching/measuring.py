@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.matching.extraction import FeaturePair
+from benchmarks.matching.feature_pairs import FeaturePair
 from benchmarks.matching.image_pairs import ImagePair
 from benchmarks.record import Curve
 from featplug.api import Matches
@@ -45,14 +45,18 @@ MEASURES = ("match_score", "repeatability", "precision", "recall", "average_prec
 """Metrics of a single pair."""
 
 
+class NotDefinedError(ValueError):
+    """A figure is not defined for a method."""
+
+
 @dataclass(frozen=True)
 class PairMeasures:
     """Figures of one pair."""
 
     points: tuple[np.ndarray, np.ndarray]
     """Matched keypoints, K×2 of each image."""
-    num_keypoints: tuple[int, int]
-    """Number of keypoints that were matched, of each image."""
+    num_keypoints: tuple[int, int] | None
+    """Number of keypoints that were matched, of each image; None where none were detected."""
     scores: np.ndarray
     """Scores of the matches, K; the most certain match has the highest."""
     errors: np.ndarray | None = None
@@ -74,8 +78,15 @@ def _true_homography(pair: ImagePair) -> np.ndarray:
     return pair.homography
 
 
-def _num_keypoints(features: FeaturePair) -> tuple[int, int]:
+def _num_keypoints(features: FeaturePair) -> tuple[int, int] | None:
+    if not features.is_detected:
+        return None
     return len(features.image0.keypoints), len(features.image1.keypoints)
+
+
+def _require_keypoints(features: FeaturePair, figure: str) -> None:
+    if not features.is_detected:
+        raise NotDefinedError(f"{figure} is not defined without keypoints of each image")
 
 
 def _covisible(pair: ImagePair, features: FeaturePair, margin: float = 0.0) -> list[np.ndarray]:
@@ -109,11 +120,11 @@ def _measure_plane(pair: ImagePair, features: FeaturePair, matches: Matches) -> 
     matrix, sizes = _true_homography(pair), features.sizes
     points = features.points(matches)
     errors = homography_errors(*points, matrix)
-    num_shared0, num_shared1 = map(len, _covisible(pair, features))
-    values = {
-        "match_score": matching_score(errors, num_shared0, num_shared1, RIGHT),
-        "repeatability": repeatability(*features.keypoints, matrix, sizes, RIGHT),
-    }
+    values = {}
+    if features.is_detected:
+        num_shared0, num_shared1 = map(len, _covisible(pair, features))
+        values["match_score"] = matching_score(errors, num_shared0, num_shared1, RIGHT)
+        values["repeatability"] = repeatability(*features.keypoints, matrix, sizes, RIGHT)
     return PairMeasures(
         points,
         _num_keypoints(features),
@@ -126,6 +137,7 @@ def _measure_plane(pair: ImagePair, features: FeaturePair, matches: Matches) -> 
 
 def measure_recall(pair: ImagePair, features: FeaturePair) -> PairMeasures:
     """Measure ContextDesc's recall (Luo et al. 2019, section 4.3): 2.5 px, one-way neighbours."""
+    _require_keypoints(features, "ContextDesc's recall")
     matrix = _true_homography(pair)
     matches = features.match()
     points = features.points(matches)
@@ -142,6 +154,7 @@ def measure_average_precision(pair: ImagePair, features: FeaturePair) -> PairMea
     Matches are ranked by their distance. Recall is of the keypoints of image 0 that have a
     counterpart; without any, the figure is 0.
     """
+    _require_keypoints(features, "average precision")
     matrix = _true_homography(pair)
     matches = features.match()
     points = features.points(matches)
@@ -169,21 +182,21 @@ def measure_shared(pair: ImagePair, features: FeaturePair) -> PairMeasures:
     ]
     matches = features.match(*kept)
     points = features.points(matches)
-    own = [np.zeros(len(image.keypoints), np.int64) for image in images]
-    for indices, keep in zip(own, kept, strict=True):
-        indices[keep] = np.arange(len(keep))
-    selected = [image.keypoints[keep] for image, keep in zip(images, kept, strict=True)]
-    among = np.stack([own[side][matches.indices[:, side]] for side in (0, 1)], axis=1)
+    values = {"precision": two_way_precision(*points, matrix, RIGHT)}
+    if features.is_detected:
+        own = [np.zeros(len(image.keypoints), np.int64) for image in images]
+        for indices, keep in zip(own, kept, strict=True):
+            indices[keep] = np.arange(len(keep))
+        selected = [image.keypoints[keep] for image, keep in zip(images, kept, strict=True)]
+        among = np.stack([own[side][matches.indices[:, side]] for side in (0, 1)], axis=1)
+        values["recall"] = closest_point_recall(among, selected[0], selected[1], matrix, RIGHT)
     return PairMeasures(
         points,
-        (len(kept[0]), len(kept[1])),
+        (len(kept[0]), len(kept[1])) if features.is_detected else None,
         matches.scores,
         homography_errors(*points, matrix),
         corner_error(estimate_homography(*points), matrix, sizes[0], in_image0=True),
-        {
-            "precision": two_way_precision(*points, matrix, RIGHT),
-            "recall": closest_point_recall(among, selected[0], selected[1], matrix, RIGHT),
-        },
+        values,
         selected_keypoints=True,
     )
 
@@ -243,7 +256,7 @@ def summarise(
     # An image counts once, or once in each pair where its keypoints were selected for the pair.
     counts: dict[tuple[int | None, str], int] = {}
     for i, (pair, m) in enumerate(zip(pairs, measures, strict=True)):
-        for name, number in zip((pair.name0, pair.name1), m.num_keypoints, strict=True):
+        for name, number in zip((pair.name0, pair.name1), m.num_keypoints or (), strict=False):
             counts[i if m.selected_keypoints else None, name] = number
     means: dict[str, float] = {}
     curves: dict[str, Curve] = {}
@@ -273,6 +286,7 @@ def summarise(
         x = [float(t) for t in _EPIPOLAR_THRESHOLDS]
         y = np.mean(recalls, axis=0).tolist()
         curves["recall"] = Curve(x, y, "symmetric epipolar distance (px)", "recall")
-    means["mean_keypoints"] = float(np.mean(list(counts.values())))
+    if counts:
+        means["mean_keypoints"] = float(np.mean(list(counts.values())))
     means["mean_matches"] = float(np.mean([len(m.points[0]) for m in measures]))
     return with_units(means), curves

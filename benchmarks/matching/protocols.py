@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from benchmarks.matching.datasets.hpatches import LARGE_SEQUENCES
 from benchmarks.matching.datasets.rdnim import NUM_PAIRS
-from benchmarks.matching.extraction import FeaturePair
+from benchmarks.matching.feature_pairs import FeaturePair
 from benchmarks.matching.image_pairs import ImagePair, PairSet
 from benchmarks.matching.measuring import (
     PairMeasures,

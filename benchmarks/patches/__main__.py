@@ -114,7 +114,7 @@ def measure_all(options: PatchOptions, progress: bool = False) -> Run:
         ValueError: the request itself does not fit.
     """
     require_positive(num_distractors=options.num_distractors)
-    features, run = start_run(options, check=None)
+    features, run = start_run(options, str)
     sets: list[PatchSet] = []
     for folder in (inside for each in options.dataset for inside in set_folders(each)):
         try:

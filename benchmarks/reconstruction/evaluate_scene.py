@@ -1,11 +1,12 @@
-"""The benchmark: COLMAP models of the scenes with each feature, and the rows of their figures."""
+"""The benchmark: COLMAP models of the scenes with each method, and the rows of their figures."""
 
 import logging
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.choices import FAILURES, problem_of, start_run
+from benchmarks.choices import FAILURES, problem_of, start_methods
+from benchmarks.measured_method import MeasuredMethod
 from benchmarks.reconstruction.kept_models import map_or_reuse, matching_costs
 from benchmarks.reconstruction.match_pictures import draw_pairs, quartile_pairs
 from benchmarks.reconstruction.options import ReconstructionOptions, of_seed
@@ -35,16 +36,16 @@ logger = logging.getLogger(__name__)
 
 
 def run_benchmark(options: ReconstructionOptions, progress: bool = False) -> Run:
-    """Measure all features on all scenes; what fails becomes a problem of the run.
+    """Measure all methods on all scenes; what fails becomes a problem of the run.
 
     Features, matches and models that an earlier run made from the same inputs are reused.
-    ``results.json`` is written after each feature.
+    ``results.json`` is written after each method.
 
     Raises:
         ValueError: the request itself does not fit, or two scenes have the same name.
     """
     options.check()
-    features, run = start_run(options)
+    methods, run = start_methods(options, options.matcher)
     scenes = _find_scenes(options, run, progress)
     with benchmark_folder(options.output_dir, run) as folder:
         leave_config(options, folder)
@@ -56,9 +57,9 @@ def run_benchmark(options: ReconstructionOptions, progress: bool = False) -> Run
                 options = replace(options, dense=False)
         for scene in scenes:
             shown: list[Pair] = []
-            for feature in features:
-                logger.info("%s: %s", scene.name, feature)
-                rows, problems = _measure_feature(scene, feature, options, shown, progress)
+            for method in methods:
+                logger.info("%s: %s", scene.name, method.name)
+                rows, problems = _measure_method(scene, method, options, shown, progress)
                 run.rows += rows
                 run.problems = list(dict.fromkeys(run.problems + problems))
                 write_run(folder, run)
@@ -81,24 +82,28 @@ def _find_scenes(options: ReconstructionOptions, run: Run, progress: bool) -> li
     return scenes
 
 
-def _measure_feature(
-    scene: Scene, feature: str, options: ReconstructionOptions, shown: list[Pair], progress: bool
+def _measure_method(
+    scene: Scene,
+    method: MeasuredMethod,
+    options: ReconstructionOptions,
+    shown: list[Pair],
+    progress: bool,
 ) -> tuple[list[Row], list[Problem]]:
     """Extract and match once, and make a model with each seed.
 
-    ``shown`` are the pairs to draw; the first feature of a scene selects them for all others.
+    ``shown`` are the pairs to draw; the first method of a scene selects them for all others.
     """
-    of_feature = options.of_feature(scene, feature)
-    subject = f"{feature} on {scene.name}"
+    subject = f"{method.name} on {scene.name}"
     try:
-        matched = match_scene(of_feature, progress)
-        costs = matching_costs(of_feature.output_dir, matched)
+        of_method = options.of_method(scene, method)
+        matched = match_scene(of_method, progress)
+        costs = matching_costs(of_method.output_dir, matched)
     except FAILURES as error:
         return [], [problem_of(subject, error)]
     problems = [Problem(f"{scene.name}/{name}", why) for name, why in matched.skipped.items()]
     rows: list[Row] = []
     for seed in options.chosen_seeds():
-        of_model = of_seed(of_feature, seed)
+        of_model = of_seed(of_method, seed)
         try:
             results = map_or_reuse(matched, of_model, progress)
         except FAILURES as error:
@@ -111,7 +116,7 @@ def _measure_feature(
                 problems.append(problem_of(f"{subject}, seed {seed}, dense points", error))
         if reason := results["data"]["skipped"].get("reference"):
             problems.append(Problem(f"{subject}, seed {seed}", reason))
-        row = _row(scene, matched, results, costs, options)
+        row = _row(scene, method, matched, results, costs, options)
         row = replace(row, seed=seed, model=_relative(of_model.output_dir / "model", options))
         if not rows:
             try:
@@ -138,6 +143,7 @@ def _relative(path: Path, options: ReconstructionOptions) -> str:
 
 def _row(
     scene: Scene,
+    method: MeasuredMethod,
     matched: MatchedScene,
     results: PipelineRecord,
     costs: dict[str, dict[str, float]],
@@ -148,7 +154,7 @@ def _row(
     num_skipped = len(matched.features.skipped)
     skipped = f"{num_skipped} of its images could not be used" if num_skipped else None
     return Row(
-        feature=results["feature"],
+        feature=method.name,
         dataset=scene.name,
         protocol=PROTOCOL,
         matcher=results["matcher"],
@@ -157,7 +163,7 @@ def _row(
         stages=costs | of_model,
         models=model_sizes(results),
         verified_pairs_by_inliers=results.get("verified_pairs_by_inliers", {}),
-        not_comparable="; ".join(filter(None, (skipped, options.deviation()))) or None,
+        not_comparable="; ".join(filter(None, (skipped, options.deviation(method)))) or None,
     )
 
 

@@ -4,17 +4,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from benchmarks.choices import KeypointOptions, SeedOptions, deviation
+from benchmarks.choices import FileOptions, SeedOptions, deviation
+from benchmarks.measured_method import MeasuredMethod
 from benchmarks.reconstruction.scenes import Scene
 from featplug.base import choose_device
-from featplug.methods import matcher_conf, retrieval_conf
+from featplug.io.images import list_images
+from featplug.io.match_store import MatchReader
+from featplug.io.pair_lists import write_pairs
+from featplug.methods import retrieval_conf
 from pipelines.run import require_positive, values_of
 from pipelines.sfm import MappingOptions, SfmOptions
 
 
 @dataclass(frozen=True)
-class ReconstructionOptions(MappingOptions, SeedOptions, KeypointOptions):
-    """Features to compare, and scenes to compare them on."""
+class ReconstructionOptions(MappingOptions, SeedOptions, FileOptions):
+    """Methods to compare, and scenes to compare them on."""
 
     benchmark: ClassVar[str] = "reconstruction"
     default_num_seeds: ClassVar[int] = 3
@@ -31,11 +35,11 @@ class ReconstructionOptions(MappingOptions, SeedOptions, KeypointOptions):
     overwrite: bool = False
     """Make features, matches and models again."""
 
-    def deviation(self) -> str | None:
+    def deviation(self, method: MeasuredMethod) -> str | None:
         """Return which options deviate from the protocol."""
         return deviation(
             max_keypoints=(self.max_keypoints, "the feature's own"),
-            matcher=(self.matcher, "the feature's own"),
+            matcher=(method.matcher, "the feature's own"),
             pairs=(self.pairs, "exhaustive"),
             mapper=(self.mapper, "incremental"),
         )
@@ -51,24 +55,42 @@ class ReconstructionOptions(MappingOptions, SeedOptions, KeypointOptions):
         for scene in self.scenes:
             if self.scenes.count(scene) > 1:
                 raise ValueError(f"The scene {scene} is given twice.")
-        if self.matcher is not None:
-            matcher_conf(self.matcher)
         retrieval_conf(self.retrieval)
         choose_device(self.device)
         self.check_mapping()
 
-    def of_feature(self, scene: Scene, feature: str) -> SfmOptions:
-        """Return the pipeline's options for one feature on one scene."""
-        name = feature if self.max_keypoints is None else f"{feature}-n{self.max_keypoints}"
+    def of_method(self, scene: Scene, method: MeasuredMethod) -> SfmOptions:
+        """Return the pipeline's options for one method on one scene."""
+        number = "" if self.max_keypoints is None else f"-n{self.max_keypoints}"
+        outputs = self.output_dir / scene.name / f"{method.word}{number}"
+        pairs: str = self.pairs
+        if method.matches is not None:
+            pairs = _matched_pairs(method.matches, scene, outputs)
+        requested = values_of(MappingOptions, self) | {"matcher": method.pipeline_matcher}
         return SfmOptions(
             images=scene.images,
-            extraction=self.extraction(feature, self.overwrite),
-            pairs=self.pairs,
-            outputs=self.output_dir / scene.name / name,
+            extraction=self.extraction(method, self.overwrite),
+            matches=method.matches,
+            pairs=pairs,
+            outputs=outputs,
             reference=scene.reference,
             memory_gib=self.memory_gib,
-            **values_of(MappingOptions, self),
+            **requested,
         )
+
+
+def _matched_pairs(matches: Path, scene: Scene, outputs: Path) -> str:
+    """Write a list of the pairs of a scene that a match file has, and return its path."""
+    with MatchReader(matches) as reader:
+        pairs, _ = reader.pairs(list_images(scene.images))
+    if not pairs:
+        raise ValueError(
+            f"{matches} has no pair of images of {scene.images}; names are relative to that folder."
+        )
+    path = outputs.parent / f"{outputs.name}-pairs.txt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_pairs(path, pairs)
+    return str(path)
 
 
 def of_seed(options: SfmOptions, seed: int) -> SfmOptions:

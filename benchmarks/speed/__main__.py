@@ -14,6 +14,7 @@ import numpy as np
 
 from benchmarks.choices import FAILURES, problem_of, start_run
 from benchmarks.console import NOTHING, conclude, short_number, table_lines
+from benchmarks.measured_method import find_method
 from benchmarks.record import Curve, Row, Run, benchmark_folder, write_run
 from benchmarks.scene_names import scene_folder
 from benchmarks.speed.cases import measurements
@@ -44,7 +45,7 @@ def measure_all(options: SpeedOptions) -> Run:
     """
     require_positive(repeats=options.repeats)
     choose_device(options.device)
-    features, run = start_run(options)
+    features, run = start_run(options, _known)
     dataset = scene_folder(options.images).name
     run.add_data(dataset, options.images, list_images(options.images))
     with benchmark_folder(options.output_dir, run) as folder:
@@ -57,6 +58,11 @@ def measure_all(options: SpeedOptions) -> Run:
                     run.rows += case_rows(case, feature, dataset, samples)
                     write_run(folder, run)
     return run
+
+
+def _known(name: str) -> str:
+    """Return the name of a method, or raise an error if there is none."""
+    return find_method(name).name
 
 
 def _samples(case: CaseName, setup: Setup, run: Run) -> dict[str, list[Sample]]:

@@ -13,6 +13,7 @@ import pycolmap
 import torch
 from torch import Tensor, nn
 
+from benchmarks.measured_method import find_method
 from benchmarks.speed.measure import CaseName, Measurement, Sample, Setup, Step, measure_step
 from featplug.api import load
 from featplug.base import Matcher, choose_device
@@ -22,7 +23,8 @@ from featplug.io.metric_table import with_units
 from featplug.io.pair_lists import write_pairs
 from featplug.io.results import StageRecorder
 from featplug.io.store import FeatureReader
-from featplug.methods import build_matcher, feature_conf, matcher_conf
+from featplug.method_names import file_word
+from featplug.methods import build_matcher, feature_conf
 from featplug.metrics.poses import reconstruction_statistics
 from featplug.stages.extract import extract_features
 from featplug.stages.pairs import exhaustive
@@ -39,12 +41,13 @@ _ROUNDS = 3
 
 def stages_ours(setup: Setup) -> Sample:
     """Measure ``pipelines.sfm`` on all pairs, from photographs to model."""
-    options = setup.options
+    options, method = setup.options, find_method(setup.feature)
     results = reconstruct(
         SfmOptions(
             options.images,
-            extraction=options.extraction(setup.feature, overwrite=True),
-            outputs=setup.work / f"stages-{setup.feature}",
+            extraction=options.extraction(method, overwrite=True),
+            matcher=method.matcher,
+            outputs=setup.work / f"stages-{method.word}",
             reference=options.reference,
         )
     )
@@ -173,7 +176,7 @@ def keypoints_hloc(setup: Setup) -> Sample:
     sys.path.insert(0, str(setup.options.hloc))
     from hloc.matchers.nearest_neighbor import NearestNeighbor  # type: ignore[import-not-found]
 
-    matcher = NearestNeighbor(matcher_conf(feature_conf(setup.feature)["matcher"])["model"])
+    matcher = NearestNeighbor(find_method(setup.feature).matcher_conf()["model"])
     counts = tuple(num for num in NUM_KEYPOINTS if num <= _HLOC_NUM_KEYPOINTS)
     return _over_keypoints(setup, matcher, counts)
 
@@ -233,7 +236,7 @@ def _features(setup: Setup) -> Path:
     return extract_features(
         setup.feature,
         options.images,
-        setup.work / f"keypoints-{setup.feature}",
+        setup.work / f"keypoints-{file_word(setup.feature)}",
         max_keypoints=options.max_keypoints,
         weights=options.weights_of(setup.feature),
         device=options.device,
@@ -241,7 +244,7 @@ def _features(setup: Setup) -> Path:
 
 
 def _matcher(feature: str) -> Matcher:
-    return build_matcher(matcher_conf(feature_conf(feature)["matcher"])["model"])
+    return build_matcher(find_method(feature).matcher_conf()["model"])
 
 
 CASES: dict[CaseName, dict[str, Measurement]] = {
@@ -257,8 +260,11 @@ def measurements(case: CaseName, setup: Setup) -> dict[str, Measurement]:
 
     Features that all of them read are extracted here, so that no measurement includes that.
     """
-    conf = feature_conf(setup.feature)
-    matcher = matcher_conf(conf["matcher"])["model"]
+    method = find_method(setup.feature)
+    if method.matches_images and case != "stages":
+        raise ValueError(f"{method.name} matches images, without keypoints; measure its stages.")
+    conf = method.conf
+    matcher = {"name": None} if method.matches_images else method.matcher_conf()["model"]
     # hloc's matcher compares by dot products only.
     has_hlocs_matcher = matcher["name"] == "nearest_neighbor" and "metric" not in matcher
     does_the_same = setup.feature == "sift" if case == "stages" else has_hlocs_matcher

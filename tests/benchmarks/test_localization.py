@@ -104,7 +104,7 @@ def test_what_does_not_fit_is_rejected(
     )
     assert "--pipeline aachen" in line
     line = refusal(main, prog, "--dataset", aachen_room, "--weights", "doap", "official")
-    assert "weights for doap, which is not among the features" in line
+    assert "weights for doap, which is not among the methods" in line
     line = refusal(main, prog, "--dataset", aachen_room, "--pipeline", "inlok")
     assert "Did you mean 'inloc'?" in line
     assert LocalizationBenchmark(Path("demo")).dataset_name == "demo-town"

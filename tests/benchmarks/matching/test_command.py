@@ -245,7 +245,7 @@ def test_bad_input_is_named_and_the_rest_measured(
         "i_leuven/H_1_2": "160×120 and 80×60 pixels, but their homography moves nothing",
         "i_leuven/H_1_3": "There is no homography",
         "sift, i_leuven/4.ppm": "4.ppm",
-        "sift, named again": "each feature is measured once",
+        "sift, named again": "each method is measured once",
         "sifd": "There is no feature 'sifd'",
     }
     assert set(problems) == set(expected)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.matching.extraction import FeaturePair, ImageFeatures, protocol_matcher
+from benchmarks.matching.feature_pairs import FeaturePair, ImageFeatures
 from benchmarks.matching.image_pairs import ImagePair
 from benchmarks.matching.measuring import (
     PairMeasures,
@@ -18,6 +18,7 @@ from benchmarks.matching.measuring import (
     right_among,
     summarise,
 )
+from featplug.methods import build_matcher
 
 PLACES = np.array([[10.0, 10], [30, 10], [50, 10], [70, 10]])
 
@@ -33,7 +34,7 @@ def test_matches_at_one_distance_are_ranked_together(order: list[int]) -> None:
     image0 = described(PLACES[order], np.eye(4)[order])
     # The first two are found at their places, the others at each other's.
     image1 = described(PLACES[[0, 1, 3, 2]], np.eye(4))
-    _, matcher = protocol_matcher("sift", None, one_way=True)
+    matcher = build_matcher({"name": "nearest_neighbor", "do_mutual_check": False})
     pair = ImagePair("1.png", "2.png", "still", homography=np.eye(3))
     measured = measure_average_precision(pair, FeaturePair(image0, image1, matcher))
     # All four are there to find; the precision at each of the two that are is that of all.
@@ -42,7 +43,7 @@ def test_matches_at_one_distance_are_ranked_together(order: list[int]) -> None:
 
 def test_where_nothing_is_to_be_found_the_average_precision_is_0() -> None:
     image0, image1 = described(PLACES, np.eye(4)), described(PLACES + 20, np.eye(4))
-    _, matcher = protocol_matcher("sift", None, one_way=True)
+    matcher = build_matcher({"name": "nearest_neighbor", "do_mutual_check": False})
     pair = ImagePair("1.png", "2.png", "still", homography=np.eye(3))
     measured = measure_average_precision(pair, FeaturePair(image0, image1, matcher))
     assert measured.values["average_precision"] == 0
@@ -56,7 +57,7 @@ def test_an_image_counts_once_but_its_choices_each(
     measure: Callable[[ImagePair, FeaturePair], PairMeasures], expected: float
 ) -> None:
     """LISRD's protocol chooses the keypoints for each pair, and may choose as many again."""
-    _, matcher = protocol_matcher("sift", None, one_way=False)
+    matcher = build_matcher({"name": "nearest_neighbor"})
     reference = described(PLACES, np.eye(4))
     pairs, measures = [], []
     for name, number in (("2.png", 1), ("3.png", 3)):

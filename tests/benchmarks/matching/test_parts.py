@@ -10,9 +10,10 @@ from PIL import Image
 
 from benchmarks.matching.datasets import read_pairs, recognise
 from benchmarks.matching.datasets.hpatches import LARGE_SEQUENCES, SEQUENCES
-from benchmarks.matching.extraction import protocol_matcher
 from benchmarks.matching.image_pairs import read_homography
 from benchmarks.matching.resizing import resize_and_crop, resized_pairs
+from benchmarks.matching.sources import protocol_matcher
+from benchmarks.measured_method import find_method
 from tests.scenes.sequences import write_hpatches, write_oxford, write_rdnim, write_wxbs
 
 
@@ -67,12 +68,18 @@ def test_an_image_that_cannot_be_read_costs_its_pair(tmp_path: Path) -> None:
 
 
 def test_features_are_matched_by_their_own_rule_without_a_ratio_test() -> None:
-    rules = {n: protocol_matcher(n, None, False)[0] for n in ("sift", "lisrd", "doap-binary")}
+    names = "sift", "lisrd", "doap-binary"
+    rules = {name: protocol_matcher(find_method(name), False)[0] for name in names}
     assert rules == {"sift": "NN-mutual", "lisrd": "lisrd", "doap-binary": "NN-hamming"}
-    name, matcher = protocol_matcher("mtldesc", None, one_way=True)
-    assert name == "mtldesc, one way"
+    name, matcher, deviation = protocol_matcher(find_method("mtldesc"), one_way=True)
+    assert (name, deviation) == ("mtldesc, one way", None)
     assert matcher.conf["metric"] == "l2"
     assert not matcher.conf["do_mutual_check"]
+
+
+def test_a_requested_ratio_test_is_named() -> None:
+    assert protocol_matcher(find_method("sift+NN-ratio"), False)[0] == "NN-ratio (ratio 0.8)"
+    assert protocol_matcher(find_method("sift", "NN-ratio"), False)[0] == "NN-ratio (ratio 0.8)"
 
 
 @pytest.mark.parametrize("size", [(301, 400), (1000, 333), (640, 480), (97, 200)])

@@ -82,7 +82,7 @@ def test_bad_input_is_named_in_one_line(
         return refusal(main, "python -m benchmarks.patches", *arguments, *outputs)
 
     rome = sets / "romepatches"
-    assert "weights for doap, which is not among the features" in rejected(
+    assert "weights for doap, which is not among the methods" in rejected(
         "--dataset", rome, "--weights", "doap", "official"
     )
     assert "--num-distractors must be above 0" in rejected(
@@ -114,7 +114,7 @@ def test_what_fails_leaves_the_other_features(
     run = read_run(tmp_path)
     assert recorded == run.rows != []
     assert {problem.subject: problem.reason for problem in run.problems} == {
-        "sift, named again": "each feature is measured once",
+        "sift, named again": "each method is measured once",
         "rootsift on rome-patches": "out of memory",
     }
 

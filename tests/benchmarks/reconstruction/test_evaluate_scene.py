@@ -118,7 +118,7 @@ def test_the_same_pairs_are_drawn_for_all_features(
 def test_each_failure_is_reported_once(run: Run) -> None:
     reported = {problem.subject: problem.reason for problem in run.problems}
     assert len(reported) == len(run.problems) == 4
-    assert reported["sift, named again"] == "each feature is measured once"
+    assert reported["sift, named again"] == "each method is measured once"
     assert "There is no feature 'shift'" in reported["shift"]
     assert "99.jpg" in reported["corner/99.jpg"]
     (nowhere,) = (reason for subject, reason in reported.items() if subject.endswith("nowhere"))
@@ -205,7 +205,7 @@ def test_the_table_is_printed(
         (["--seeds", "1", "1"], "The seed 1 is given twice."),
         (["--seeds", "1", "--num-seeds", "2"], "Give --seeds or --num-seeds, not both."),
         (["--num-seeds", "0"], "--num-seeds must be above 0"),
-        (["--weights", "doap", "x"], "weights for doap, which is not among the features"),
+        (["--weights", "doap", "x"], "weights for doap, which is not among the methods"),
         (["--matcher", "NN"], "no matcher 'NN'"),
         (["--feature", "shift"], "Nothing could be measured; the reasons are above and in"),
     ],

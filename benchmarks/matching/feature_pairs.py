@@ -1,0 +1,246 @@
+"""What protocols measure: the keypoints of two images, and the matches of all or some of them.
+
+Matches are those of a matcher of features, of a match file, or of a matcher of two images, whose
+points are keypoints of this pair only.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.matching.image_pairs import ImagePair
+from featplug.api import Matches, found_matches
+from featplug.base import Matcher, choose_device
+from featplug.io.images import DEFAULT_PREPROCESSING, load_image, read_image_size
+from featplug.io.match_store import MatchReader
+from featplug.io.store import FeatureReader
+from featplug.methods import build_pair_matcher
+from featplug.stages.matcher_inputs import MatcherInputs
+
+
+@dataclass(frozen=True)
+class ImageFeatures:
+    """Keypoints of an image, and the arrays that a matcher reads."""
+
+    keypoints: np.ndarray
+    """N×2 float64 (x, y)."""
+    scores: np.ndarray
+    """N values; equal ones where they are not known."""
+    size: tuple[int, int]
+    """(width, height)."""
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    """Input of the matcher."""
+
+
+@dataclass(frozen=True)
+class FeaturePair:
+    """Features of two images, and the matches of all or some of their keypoints."""
+
+    image0: ImageFeatures
+    image1: ImageFeatures
+    matcher: Matcher | Matches
+    """Matcher, or all matches where these are given."""
+    is_detected: bool = True
+    """Whether the keypoints were detected in each image alone."""
+    known: dict[str, Matches] = field(default_factory=dict)
+    """Matches of all keypoints, once they were computed."""
+
+    @property
+    def keypoints(self) -> tuple[np.ndarray, np.ndarray]:
+        """Keypoints of both images."""
+        return self.image0.keypoints, self.image1.keypoints
+
+    @property
+    def sizes(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """(width, height) of both images."""
+        return self.image0.size, self.image1.size
+
+    def points(self, matches: Matches) -> tuple[np.ndarray, np.ndarray]:
+        """Return the matched keypoints, K×2 of each image."""
+        index0, index1 = matches.indices.T
+        return self.image0.keypoints[index0], self.image1.keypoints[index1]
+
+    def match(self, keep0: np.ndarray | None = None, keep1: np.ndarray | None = None) -> Matches:
+        """Match the keypoints of both images at some indices, or all of them.
+
+        Given matches are selected: those of which both keypoints are kept.
+        """
+        if keep0 is None and keep1 is None:
+            if "all" not in self.known:
+                self.known["all"] = self._match(*map(_everything, (self.image0, self.image1)))
+            return self.known["all"]
+        return self._match(
+            _everything(self.image0) if keep0 is None else keep0,
+            _everything(self.image1) if keep1 is None else keep1,
+        )
+
+    def _match(self, keep0: np.ndarray, keep1: np.ndarray) -> Matches:
+        if isinstance(self.matcher, Matches):
+            index0, index1 = self.matcher.indices.T
+            kept = np.isin(index0, keep0) & np.isin(index1, keep1)
+            return Matches(self.matcher.indices[kept], self.matcher.scores[kept])
+        if min(len(keep0), len(keep1)) == 0:
+            return Matches(np.zeros((0, 2), np.int64), np.zeros(0, np.float32))
+        sides = (
+            _selected(self.matcher, image, keep)
+            for image, keep in ((self.image0, keep0), (self.image1, keep1))
+        )
+        matches = found_matches(self.matcher.match_pair(*sides))
+        indices = np.stack([keep0[matches.indices[:, 0]], keep1[matches.indices[:, 1]]], axis=1)
+        return Matches(indices, matches.scores)
+
+
+def _everything(image: ImageFeatures) -> np.ndarray:
+    return np.arange(len(image.keypoints))
+
+
+def _selected(matcher: Matcher, image: ImageFeatures, keep: np.ndarray) -> dict[str, Tensor]:
+    if np.array_equal(keep, _everything(image)):
+        return image.tensors
+    return matcher.select(image.tensors, torch.from_numpy(keep))
+
+
+KnownMatches = dict[tuple[str, str], dict[str, Matches]]
+"""Pair to :attr:`FeaturePair.known`."""
+
+
+class MatchedFeatures(ExitStack):
+    """Pairs of a feature file, with a matcher or a match file; each image is read once.
+
+    Args:
+        features: the feature file.
+        matcher: the matcher, or a match file.
+        pairs: all pairs that will be read, in their order.
+        image_dir: folder of the images, for the sizes that a file lacks.
+        known: matches of all keypoints that are known before, which are added to.
+        max_keypoints: number of keypoints to keep, the strongest; all if None or -1.
+        device: device of the matcher.
+    """
+
+    def __init__(
+        self,
+        features: Path,
+        matcher: Matcher | Path | None,
+        pairs: Sequence[ImagePair],
+        image_dir: Path,
+        *,
+        known: KnownMatches,
+        max_keypoints: int | None = None,
+        device: str | None = None,
+    ) -> None:
+        super().__init__()
+        self._reader = self.enter_context(FeatureReader(features))
+        self._matches = self._matcher = None
+        if isinstance(matcher, Matcher):
+            self._matcher = matcher.to(choose_device(device))
+            self._inputs = MatcherInputs(
+                self._reader, self._matcher, choose_device(device), image_dir
+            )
+        elif matcher is not None:
+            self._matches = self.enter_context(MatchReader(matcher))
+        self._image_dir, self._max_keypoints = image_dir, max_keypoints
+        self._known = known
+        self._uses = Counter(name for pair in pairs for name in (pair.name0, pair.name1))
+        self._images: dict[str, ImageFeatures] = {}
+        """Images that later pairs have, too."""
+
+    def read_pair(self, pair: ImagePair) -> FeaturePair:
+        """Read a pair.
+
+        Raises:
+            FileNotFoundError: an image is missing.
+            ValueError: a file does not have the pair, or cannot be used.
+        """
+        image0, image1 = (self._image(name) for name in (pair.name0, pair.name1))
+        if self._matcher is not None:
+            known = self._known.setdefault((pair.name0, pair.name1), {})
+            return FeaturePair(image0, image1, self._matcher, known=known)
+        if self._matches is None:
+            raise ValueError(f"{self._reader.path} needs a matcher or a match file.")
+        num = len(image0.keypoints), len(image1.keypoints)
+        matches = Matches(*self._matches.read(pair.name0, pair.name1, num))
+        return FeaturePair(image0, image1, matches)
+
+    def _image(self, name: str) -> ImageFeatures:
+        image = self._images.get(name) or self._read_image(name)
+        self._uses[name] -= 1
+        if self._uses[name] > 0:
+            self._images[name] = image
+        else:
+            self._images.pop(name, None)
+        return image
+
+    def _read_image(self, name: str) -> ImageFeatures:
+        reader, matcher = self._reader, self._matcher
+        size = reader.known_image_size(name) or read_image_size(self._image_dir / name)
+        keypoints = reader.keypoints(name).astype(np.float64)
+        stored = reader.read(name, ["scores"]).get("scores")
+        scores = np.ones(len(keypoints)) if stored is None else stored.astype(np.float64)
+        if matcher is None:
+            return ImageFeatures(keypoints, scores, size)
+        image = ImageFeatures(keypoints, scores, size, self._inputs.read(name))
+        if self._max_keypoints is None or not 0 <= self._max_keypoints < len(keypoints):
+            return image
+        strongest = np.sort(np.argsort(-scores, kind="stable")[: self._max_keypoints])
+        selected = _selected(matcher, image, strongest)
+        return ImageFeatures(keypoints[strongest], scores[strongest], size, selected)
+
+
+class MatchedImages(ExitStack):
+    """Pairs of images, matched by a matcher of two images.
+
+    Args:
+        conf: conf of the matcher.
+        image_dir: folder of the images.
+        weights: weights of the matcher, or None for its own.
+        device: device of the matcher.
+    """
+
+    def __init__(
+        self,
+        conf: Mapping[str, Any],
+        image_dir: Path,
+        weights: str | None = None,
+        device: str | None = None,
+    ) -> None:
+        super().__init__()
+        self._device = choose_device(device)
+        model = {**conf["model"], **({} if weights is None else {"weights": weights})}
+        self.matcher = build_pair_matcher(model).to(self._device)
+        self._preprocessing = {**DEFAULT_PREPROCESSING, **conf.get("preprocessing", {})}
+        self._image_dir = image_dir
+
+    def read_pair(self, pair: ImagePair) -> FeaturePair:
+        """Match a pair.
+
+        Raises:
+            FileNotFoundError: an image is missing.
+            ValueError: an image cannot be used, or the method broke its contract.
+        """
+        images = [
+            load_image(self._image_dir, name, self._preprocessing)
+            for name in (pair.name0, pair.name1)
+        ]
+        tensors = [torch.from_numpy(image.image).to(self._device) for image in images]
+        result = {
+            key: value.cpu().numpy() for key, value in self.matcher.match_pair(*tensors).items()
+        }
+        scores = result["scores"]
+        sides = []
+        for side, image in enumerate(images):
+            ratio = np.array(image.original_size) / np.array(image.image.shape[:0:-1])
+            points = (result[f"keypoints{side}"].astype(np.float64) + 0.5) * ratio - 0.5
+            sides.append(ImageFeatures(points, scores.astype(np.float64), image.original_size))
+        indices = np.repeat(np.arange(len(scores))[:, None], 2, axis=1)
+        return FeaturePair(sides[0], sides[1], Matches(indices, scores), is_detected=False)
+
+
+PairSource = MatchedFeatures | MatchedImages
+"""Pairs of a data set, one after the other."""
