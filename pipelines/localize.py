@@ -167,7 +167,7 @@ class _Run:
             "reused": stages.reused,
             "stages": stages.recorder.stages,
             "metrics": reference.metrics()
-            | localization_metrics(log.poses, task.names, task.truth, options.rules),
+            | localization_metrics(log.poses, task.names, task.truth, options.rules, log.failed),
         }
         write_results(self.working / "results.json", results)
         return results
@@ -252,7 +252,7 @@ def _localize(
             name = found.query.name
             if options.hloc_logs and (entry := localizer.hloc_log(found)) is not None:
                 log.hloc_entries[name] = entry
-            if found.pose is not None and _is_shown(condition_of[name], task, shown):
+            if found.is_localized and _is_shown(condition_of[name], task, shown):
                 points = localizer.inliers_in_best_image(found)
                 shown.append(_Shown(condition_of[name], name, found.best_image, points))
     return log, shown
@@ -310,12 +310,13 @@ def _draw(
             failed[entry.query] = described(error)
         else:
             pictures.append(MatchedPair(title, image0, image1, xy0, xy1))
+    poses = log.localized_poses
     estimated = {
-        condition or "queries": {name: log.poses[name] for name in names if name in log.poses}
+        condition or "queries": {name: poses[name] for name in names if name in poses}
         for condition, names in task.names.items()
     }
     try:
-        ground, places = reference.cameras(log.poses)
+        ground, places = reference.cameras(poses)
         draw_localization(path, ground, places, estimated, task.truth, pictures)
     except Exception as error:
         failed[path.name] = described(error)

@@ -1,11 +1,15 @@
-"""Geometric verification: matches of two images that fit an epipolar geometry or a homography."""
+"""Geometric verification: matches of two images that fit an epipolar geometry or a homography.
+
+A pair is verified where its inliers exceed what chance explains (:mod:`featplug.metrics.chance`).
+"""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
+from typing import TypeGuard
 
 import numpy as np
 import pycolmap
@@ -13,11 +17,19 @@ import pycolmap
 from featplug.colmap.database import image_ids
 from featplug.colmap.database_rows import CACHED_IMAGES, check_rows, open_database
 from featplug.io.pair_lists import Pair
+from featplug.metrics.chance import (
+    ESSENTIAL,
+    Evidence,
+    weigh_fundamental,
+    weigh_homography,
+    weigh_inliers,
+)
+from featplug.metrics.epipolar import sampson_errors
 from featplug.utils.parallel import map_ahead
 
 HISTOGRAM = 15, 30, 100, 300
-"""Smallest numbers of inliers of the classes of verified pairs. COLMAP accepts 15, which repeated
-structures and wrong matches reach by chance; from about 100 on, pairs are rarely wrong."""
+"""Smallest numbers of inliers of the classes of verified pairs. COLMAP's mapper ignores pairs of
+fewer than 15, which repeated structures reach; from about 100 on, pairs are rarely wrong."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +42,8 @@ class VerificationSummary:
     """Pairs with at least one match."""
     num_inliers: tuple[int, ...]
     """Numbers of inlier matches of the verified pairs."""
+    num_by_chance: int = 0
+    """Pairs with a geometry of enough inliers for COLMAP, but of no more than chance explains."""
 
     @property
     def num_verified_pairs(self) -> int:
@@ -60,6 +74,11 @@ class _MatchedPair:
     matches: np.ndarray
     """Matches, K×2."""
 
+    @property
+    def matched_points(self) -> tuple[np.ndarray, np.ndarray]:
+        """Points of the matches, K×2 in each image."""
+        return self.points[0][self.matches[:, 0]], self.points[1][self.matches[:, 1]]
+
 
 def verify_matches(
     database_path: Path, pairs: Sequence[Pair], seed: int, max_error: float = 4.0
@@ -67,7 +86,8 @@ def verify_matches(
     """Verify matches by epipolar geometry or a homography, with errors of up to some pixels.
 
     The geometries are those of COLMAP's own function for whole databases, which ends the process
-    when the disk is full. Each one has a ``config``, without which pycolmap 4.2 silently drops it.
+    when the disk is full; those that chance explains are written as degenerate. Each one has a
+    ``config``, without which pycolmap 4.2 silently drops it.
 
     Raises:
         ValueError: no pair was verified, or the disk is full.
@@ -84,25 +104,32 @@ def verify_matches(
     failed = pycolmap.TwoViewGeometry()
     failed.config = pycolmap.TwoViewGeometryConfiguration.DEGENERATE
 
-    def estimate(pair: _MatchedPair) -> tuple[tuple[int, int], pycolmap.TwoViewGeometry]:
+    def estimate(
+        pair: _MatchedPair,
+    ) -> tuple[tuple[int, int], pycolmap.TwoViewGeometry, Evidence | None]:
         if len(pair.matches) >= options.min_num_inliers:
             (camera0, camera1), (points0, points1) = pair.cameras, pair.points
             geometry = pycolmap.estimate_two_view_geometry(
                 camera0, points0, camera1, points1, pair.matches, options
             )
             if len(geometry.inlier_matches) >= options.min_num_inliers:
-                return pair.ids, geometry
-        return pair.ids, failed
+                evidence = weigh_geometry(geometry, pair.cameras, pair.matched_points, max_error)
+                return pair.ids, failed if evidence.is_chance else geometry, evidence
+        return pair.ids, failed, None
 
-    num_matched, num_inliers = 0, []
+    num_matched, num_by_chance, num_inliers = 0, 0, []
     with open_database(database_path) as database:
         matched = _matched_pairs(database, id_pairs)
-        for (id0, id1), geometry in map_ahead(estimate, matched, os.cpu_count() or 1):
+        estimated = map_ahead(estimate, matched, os.cpu_count() or 1)
+        for (id0, id1), geometry, evidence in estimated:
             database.write_two_view_geometry(id0, id1, geometry)
             num_matched += 1
+            num_by_chance += evidence is not None and evidence.is_chance
             num_inliers.append(len(geometry.inlier_matches))
     check_rows(database_path, "two_view_geometries", num_matched, sum(num_inliers))
-    summary = VerificationSummary(len(id_pairs), num_matched, tuple(n for n in num_inliers if n))
+    summary = VerificationSummary(
+        len(id_pairs), num_matched, tuple(n for n in num_inliers if n), num_by_chance
+    )
     if num_matched == 0:
         raise ValueError(
             f"None of the {len(id_pairs)} pairs has a match; choose pairs of photographs that "
@@ -111,9 +138,61 @@ def verify_matches(
     if summary.num_verified_pairs == 0:
         raise ValueError(
             f"None of the {summary.num_matched_pairs} matched pairs shows two views of one scene: "
-            "too few keypoints or matches, or photographs that do not overlap."
+            "too few keypoints or matches, or photographs that do not overlap. Chance explains the "
+            f"inliers of {num_by_chance} pairs."
         )
     return summary
+
+
+def weigh_geometry(
+    geometry: pycolmap.TwoViewGeometry,
+    cameras: tuple[pycolmap.Camera, pycolmap.Camera],
+    points: tuple[np.ndarray, np.ndarray],
+    max_error: float,
+) -> Evidence:
+    """Weigh the inliers of a geometry of COLMAP against chance.
+
+    COLMAP estimates up to three matrices. Its inliers are those of one of them, and its ``config``
+    does not always say of which, so the strongest evidence counts.
+
+    Args:
+        geometry: has at least one of ``E``, ``F`` and ``H``.
+        cameras: cameras of both images.
+        points: K×2 in each image, of all the matches, in COLMAP's pixels.
+        max_error: largest error of an inlier, in pixels.
+    """
+    found = []
+    if _is_estimated(fundamental := geometry.F):
+        found.append(weigh_fundamental(*points, fundamental, max_error))
+    if _is_estimated(homography := geometry.H):
+        found.append(weigh_homography(*points, homography, max_error))
+    if _is_estimated(essential := geometry.E):
+        found.append(_weigh_essential(essential, cameras, points, max_error))
+    strongest = min(found, key=lambda evidence: evidence.log_false_alarms)
+    return replace(strongest, num_inliers=len(geometry.inlier_matches))
+
+
+def _weigh_essential(
+    essential: np.ndarray,
+    cameras: tuple[pycolmap.Camera, pycolmap.Camera],
+    points: tuple[np.ndarray, np.ndarray],
+    max_error: float,
+) -> Evidence:
+    rays0, rays1 = (
+        camera.cam_from_img(places) for camera, places in zip(cameras, points, strict=True)
+    )
+    limit = np.mean([camera.cam_from_img_threshold(max_error) for camera in cameras])
+
+    def fits(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        return sampson_errors(rays0[first], rays1[second], essential) <= limit
+
+    same = np.arange(len(rays0))
+    return weigh_inliers(*points, fits(same, same), fits, max_error, ESSENTIAL)
+
+
+def _is_estimated(matrix: np.ndarray | None) -> TypeGuard[np.ndarray]:
+    """Return whether COLMAP estimated a matrix; older versions of pycolmap have zeros instead."""
+    return matrix is not None and bool(np.any(matrix))
 
 
 def _matched_pairs(

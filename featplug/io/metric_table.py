@@ -110,7 +110,7 @@ METRICS: dict[str, Metric] = {
     "matched_pairs": Metric("pairs", "Pairs with at least one match."),
     "verified_pairs": Metric(
         "pairs",
-        "Pairs with a two-view geometry of 15 or more matches, which wrong ones reach by chance.",
+        "Pairs with a two-view geometry of 15 or more matches, and of more than chance explains.",
         role="main",
     ),
     "model_pairs": Metric(
@@ -182,7 +182,9 @@ METRICS: dict[str, Metric] = {
         title="retrieval mAP",
     ),
     # localization
-    "localized_queries": Metric("images", "Queries with a pose.", "higher", role="main"),
+    "localized_queries": Metric(
+        "images", "Queries with a pose of more inliers than chance explains.", "higher", role="main"
+    ),
     "queries": Metric("images", "Queries of the data set."),
     "queries_with_true_pose": Metric("images", "Those with truth."),
     "database_images": Metric("images", "Images of the model."),

@@ -1,4 +1,7 @@
-"""Poses of calibrated cameras from 2D-3D matches, by COLMAP: P3P in LO-RANSAC, then refinement."""
+"""Poses of calibrated cameras from 2D-3D matches, by COLMAP: P3P in LO-RANSAC, then refinement.
+
+Each comes with the evidence that wrong matches alone would not give it.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +10,7 @@ import numpy as np
 import pycolmap
 
 from featplug.colmap.database import to_colmap_points
+from featplug.metrics.chance import ABSOLUTE_POSE, Evidence, weigh_inliers
 
 MIN_MATCHES = 4
 """P3P fits any three matches; only a fourth confirms a pose."""
@@ -43,6 +47,8 @@ class AbsolutePose:
     """3×4."""
     inliers: np.ndarray
     """N bool, whether each match is an inlier."""
+    evidence: Evidence
+    """How far the inliers exceed what chance explains."""
 
     @property
     def num_inliers(self) -> int:
@@ -74,7 +80,7 @@ def estimate_pose(
 
     Returns:
         The pose, or None where there are fewer than four matches or no pose fits
-        ``min_num_inliers`` of them.
+        ``min_num_inliers`` of them. Its evidence says whether it is to be trusted.
 
     Raises:
         ValueError: the arrays have other shapes, or hold NaN or infinity.
@@ -101,6 +107,33 @@ def estimate_pose(
     )
     if found is None or found["num_inliers"] < options.min_num_inliers:
         return None
-    return AbsolutePose(
-        found["cam_from_world"].matrix(), np.asarray(found["inlier_mask"], dtype=bool)
-    )
+    cam_from_world = found["cam_from_world"].matrix()
+    inliers = np.asarray(found["inlier_mask"], dtype=bool)
+    projections = project_points(points3d, cam_from_world, camera)
+
+    def fits(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        errors = np.linalg.norm(points2d[first] - projections[second], axis=1)
+        return errors <= options.max_error
+
+    evidence = weigh_inliers(points2d, projections, inliers, fits, options.max_error, ABSOLUTE_POSE)
+    return AbsolutePose(cam_from_world, inliers, evidence)
+
+
+def project_points(
+    points3d: np.ndarray, cam_from_world: np.ndarray, camera: pycolmap.Camera
+) -> np.ndarray:
+    """Project points into a camera.
+
+    Args:
+        points3d: N×3 in the world.
+        cam_from_world: 3×4.
+        camera: intrinsics, with COLMAP's origin.
+
+    Returns:
+        N×2 in pixels (integer = pixel centre), NaN for points behind the camera.
+    """
+    in_camera = points3d @ cam_from_world[:, :3].T + cam_from_world[:, 3]
+    projections = np.full((len(points3d), 2), np.nan)
+    in_front = in_camera[:, 2] > 0
+    projections[in_front] = np.asarray(camera.img_from_cam(in_camera[in_front])) - 0.5
+    return projections

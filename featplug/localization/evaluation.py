@@ -1,6 +1,6 @@
 """Recalls and errors of localized queries, condition by condition."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,14 +61,16 @@ def localization_metrics(
     conditions: Mapping[str, Sequence[str]],
     truth: Mapping[str, np.ndarray] | None,
     rules: RecallRules,
+    failed: Collection[str] = (),
 ) -> dict[str, Any]:
-    """Measure the queries of each condition; those without a pose are failures.
+    """Measure the queries of each condition as the benchmarks do: no pose is a wrong pose.
 
     Args:
         poses: query name to the estimated ``cam_from_world`` 3×4.
         conditions: condition to the names of its queries; a sole condition has an empty name.
         truth: query name to the true pose; if None, queries are only counted.
         rules: thresholds of the recalls.
+        failed: queries that are not localized, whether or not they have a pose.
 
     Returns:
         Metrics with their units, whose names begin with the condition; medians where at least half
@@ -78,7 +80,7 @@ def localization_metrics(
     for condition, names in conditions.items():
         measured: dict[str, float] = {
             "queries": len(names),
-            "localized_queries": sum(name in poses for name in names),
+            "localized_queries": sum(name in poses and name not in failed for name in names),
         }
         reference = {name: truth[name] for name in names if name in truth} if truth else {}
         if reference:

@@ -55,9 +55,10 @@ class LocalizedQuery:
     attempts: list[tuple[QueryMatches, AbsolutePose | None]]
     """One attempt, or one for each cluster of covisible images, the largest first."""
     best: int | None
-    """Index of the attempt with most inliers; None where no attempt gave a pose."""
+    """Index of the attempt with most inliers, of those that chance does not explain if there are
+    any; None where no attempt gave a pose."""
     reason: str | None = None
-    """Reason why no attempt gave a pose."""
+    """Reason why the query is not localized; None where it is."""
 
     @property
     def database(self) -> list[str]:
@@ -65,8 +66,13 @@ class LocalizedQuery:
         return [name for matches, _ in self.attempts for name in matches.database]
 
     @property
+    def is_localized(self) -> bool:
+        """Whether there is a pose whose inliers exceed what chance explains."""
+        return self.reason is None
+
+    @property
     def pose(self) -> AbsolutePose | None:
-        """The pose, or None."""
+        """The pose, or None; one of a query that is not localized is not to be trusted."""
         return None if self.best is None else self.attempts[self.best][1]
 
     @property
@@ -139,10 +145,14 @@ class Localizer(ABC):
             (matches, estimate_pose(matches.keypoints, matches.points3d, query.camera, options))
             for matches in tried
         ]
-        num_inliers = [0 if pose is None else pose.num_inliers for _, pose in attempts]
-        if any(num_inliers):
-            return LocalizedQuery(query, attempts, int(np.argmax(num_inliers)))
-        return LocalizedQuery(query, attempts, None, self.reason(tried, options))
+        poses = {index: pose for index, (_, pose) in enumerate(attempts) if pose is not None}
+        if not poses:
+            return LocalizedQuery(query, attempts, None, self.reason(tried, options))
+        best, pose = max(
+            poses.items(), key=lambda item: (not item[1].evidence.is_chance, item[1].num_inliers)
+        )
+        reason = pose.evidence.reason if pose.evidence.is_chance else None
+        return LocalizedQuery(query, attempts, best, reason)
 
     def read_matches(
         self, query: str, name: str, num_keypoints: int, num_points: int

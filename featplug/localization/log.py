@@ -26,7 +26,8 @@ class LocalizationLog:
     names: list[str]
     """Names of the queries, in their order."""
     poses: dict[str, np.ndarray] = field(default_factory=dict)
-    """Query name to ``cam_from_world`` 3×4."""
+    """Query name to ``cam_from_world`` 3×4, also of queries that are not localized because chance
+    explains the inliers: in the benchmarks, a wrong pose costs no more than none."""
     entries: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Query name to its outcome as values of JSON."""
     hloc_entries: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -34,9 +35,15 @@ class LocalizationLog:
 
     @property
     def failed(self) -> dict[str, str]:
-        """Queries without a pose, and why."""
-        without = (name for name in self.names if name not in self.poses)
-        return {name: self.entries[name]["reason"] for name in without}
+        """Queries that are not localized, and why."""
+        reasons = {name: self.entries[name].get("reason") for name in self.names}
+        return {name: reason for name, reason in reasons.items() if reason is not None}
+
+    @property
+    def localized_poses(self) -> dict[str, np.ndarray]:
+        """Poses of the localized queries."""
+        failed = self.failed
+        return {name: pose for name, pose in self.poses.items() if name not in failed}
 
     def add(self, localized: LocalizedQuery) -> None:
         """Record a query that was tried."""
@@ -62,9 +69,10 @@ class LocalizationLog:
                 pickle.dump({**files, "loc": self.hloc_entries}, stream)
 
     def require_poses(self) -> None:
-        """Raise ValueError if no query has a pose."""
-        if not self.poses:
-            name, reason = next(iter(self.failed.items()))
+        """Raise ValueError if no query is localized."""
+        failed = self.failed
+        if len(failed) == len(self.names):
+            name, reason = next(iter(failed.items()))
             raise ValueError(
                 f"None of the {len(self.names)} queries could be localized; the first, {name!r}: "
                 f"{reason}."
@@ -98,8 +106,8 @@ def json_log(localized: LocalizedQuery) -> dict[str, Any]:
     }
     if pose is None:
         return {**entry, "cam_from_world": None, "reason": localized.reason}
-    cam_from_world = pose.cam_from_world.tolist()
-    return {**entry, "num_inliers": pose.num_inliers, "cam_from_world": cam_from_world}
+    entry |= {"num_inliers": pose.num_inliers, "cam_from_world": pose.cam_from_world.tolist()}
+    return entry if localized.is_localized else {**entry, "reason": localized.reason}
 
 
 def _attempt_log(matches: QueryMatches, pose: AbsolutePose | None) -> dict[str, Any]:

@@ -38,6 +38,20 @@ def epipolar_errors(
     return np.hypot(*line_distances(points0, points1, fundamental))
 
 
+def sampson_errors(points0: np.ndarray, points1: np.ndarray, fundamental: np.ndarray) -> np.ndarray:
+    """Return the first-order geometric error of each match, which COLMAP's RANSAC compares: N.
+
+    Hartley and Zisserman, equation 11.9, without the square; not finite where both points are
+    epipoles.
+    """
+    homogeneous0, homogeneous1 = homogeneous(points0), homogeneous(points1)
+    lines1, lines0 = homogeneous0 @ fundamental.T, homogeneous1 @ fundamental
+    products = np.abs(np.einsum("ni,ni->n", homogeneous1, lines1))
+    squares = (lines0[:, :2] ** 2).sum(1) + (lines1[:, :2] ** 2).sum(1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return products / np.sqrt(squares)
+
+
 def estimate_fundamental(
     points0: np.ndarray, points1: np.ndarray, threshold: float = 0.5
 ) -> np.ndarray | None:

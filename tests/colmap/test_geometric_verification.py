@@ -75,9 +75,13 @@ def test_geometries_are_those_of_colmap(scene: SyntheticScene, tmp_path: Path) -
         pycolmap.Database.open(str(database)) as ours,
         pycolmap.Database.open(str(colmap)) as theirs,
     ):
+        explained = []  # pairs that COLMAP accepts for their 15 inliers, by chance
         for name0, name1 in pairs:
             mine = ours.read_two_view_geometry(ids[name0], ids[name1])
             other = theirs.read_two_view_geometry(ids[name0], ids[name1])
+            if len(mine.inlier_matches) == 0 < len(other.inlier_matches):
+                explained.append(len(other.inlier_matches))
+                continue
             np.testing.assert_array_equal(mine.inlier_matches, other.inlier_matches)
             if len(mine.inlier_matches):
                 assert mine.config == other.config
@@ -85,7 +89,9 @@ def test_geometries_are_those_of_colmap(scene: SyntheticScene, tmp_path: Path) -
                 np.testing.assert_array_equal(getattr(mine, matrix), getattr(other, matrix))
         num_matches = [len(ours.read_matches(ids[a], ids[b])) for a, b in pairs]
     verified = verified_pairs(database)
-    assert verified == verified_pairs(colmap)
+    assert len(verified_pairs(colmap)) == len(verified) + len(explained)
+    assert len(explained) == summary.num_by_chance
+    assert explained == [15]
     # A pair without a match counts as none, one with too few for a geometry as matched.
     assert summary.num_pairs == 15
     assert summary.num_matched_pairs == sum(num > 0 for num in num_matches) == 12

@@ -23,7 +23,7 @@ from featplug.localization.in_model import (
     covisibility_clusters,
 )
 from featplug.localization.localizer import LocalizedQuery
-from featplug.localization.log import json_log
+from featplug.localization.log import LocalizationLog, json_log
 from featplug.localization.queries import Query
 from featplug.metrics.poses import absolute_pose_errors, model_poses
 from featplug.stages.pairs import exhaustive
@@ -170,6 +170,34 @@ def test_failures_have_their_reasons(exact: World, tmp_path: Path) -> None:
             for nothing in ([], ["not in the model.jpg"]):
                 expected = "none of the images it was paired with is in the model"
                 assert reason(nothing, exact.matches, clustering=clustering) == expected
+
+
+def test_a_pose_that_chance_explains_is_not_localized(exact: World, tmp_path: Path) -> None:
+    """The pose stays in the submission, as hloc writes it; the query counts as failed."""
+    query, database = exact.queries[0], exact.database
+    true_matches, _ = exact.matches.read(query.name, database[0])
+    wrong = np.full(true_matches[:, 0].max() + 1, -1)
+    wrong[true_matches[:, 0]] = np.random.default_rng(0).permutation(true_matches[:, 1])
+    log = LocalizationLog([query.name, "other"])
+    with with_matches(exact, tmp_path / "wrong.h5", wrong) as matches:
+        (found,) = exact.localizer(matches).localize([query], {query.name: database[:1]})
+    assert found.pose is not None
+    assert not found.is_localized
+    log.add(found)
+    log.add_failure("other", "nothing")
+    entry = log.entries[query.name]
+    reason = f"chance explains the {found.pose.num_inliers} inliers of 300 matches"
+    assert entry["reason"] == found.reason == reason
+    assert entry["cam_from_world"] is not None
+    assert log.poses.keys() == {query.name}
+    assert log.localized_poses == {}
+    assert log.failed == {query.name: reason, "other": "nothing"}
+    with pytest.raises(ValueError, match=r"None of the 2 queries .* chance explains"):
+        log.require_poses()
+
+    right = exact.localize()[0]
+    assert right.is_localized
+    assert "reason" not in json_log(right)
 
 
 def test_matches_that_do_not_fit_are_refused(exact: World, tmp_path: Path) -> None:
