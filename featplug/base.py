@@ -101,13 +101,16 @@ class _Configurable(nn.Module, ABC):
         """Return all options with their defaults: the method's own, and those of its kind."""
         return dict(cls.default_conf)
 
-    def load_network(self, network_class: type[_Network], **options: Any) -> _Network:
+    def load_network(
+        self, network_class: type[_Network], *, prefix: str = "", **options: Any
+    ) -> _Network:
         """Return a network with the weights that the options ``checkpoint`` and ``weights`` name.
 
         The file is recorded in :attr:`weights_records`; see
-        :func:`~featplug.weights.loading.load_network`.
+        :func:`~featplug.weights.loading.load_network`. A method of several networks has these
+        options once for each, with a ``prefix`` such as ``detector_``.
         """
-        checkpoint, choice = self.conf["checkpoint"], self.conf["weights"]
+        checkpoint, choice = self.conf[f"{prefix}checkpoint"], self.conf[f"{prefix}weights"]
         network, record = load_network(checkpoint, choice, network_class, **options)
         self.weights_records = (record, *self.weights_records)
         return network

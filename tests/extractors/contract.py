@@ -53,8 +53,9 @@ class ExtractorContract:
 
     def network(self, checkpoint: str) -> nn.Module:
         """The network of a checkpoint with drawn weights; by default that of the registry."""
-        module, _, name = preferred_entries(checkpoint)[0].network.partition(":")
-        return getattr(import_module(module), name)()
+        entry = preferred_entries(checkpoint)[0]
+        module, _, name = entry.network.partition(":")
+        return getattr(import_module(module), name)(**entry.arguments)
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         if "name" in metafunc.fixturenames:
