@@ -20,11 +20,13 @@ from torch import Tensor
 
 from featplug.base import Extractor, autocast, choose_device
 from featplug.io.images import DEFAULT_PREPROCESSING, preprocess, read_and_preprocess, to_uint8
+from featplug.matchers.lightglue import lightglue_form
 from featplug.methods import (
     Conf,
     build_extractor,
     build_matcher,
     features,
+    matcher_conf_for,
     matchers,
     resolve_conf,
     resolve_matcher_conf,
@@ -67,19 +69,10 @@ class Features:
     def to_lightglue(self) -> dict[str, Tensor]:
         """Return LightGlue's form, such as ``keypoints`` 1×N×2 and ``descriptors`` 1×N×D.
 
-        ``scales`` are σ in pixels and ``oris`` radians, where the method has them.
+        See :func:`featplug.matchers.lightglue.lightglue_form`.
         """
-        arrays = {
-            "keypoints": self.keypoints,
-            "keypoint_scores": self.scores,
-            "descriptors": self.descriptors,
-            "image_size": np.array(self.image_size, np.float32),
-        }
-        if "scales" in self.extras:
-            arrays["scales"] = self.extras["scales"]
-        if "oris" in self.extras:
-            arrays["oris"] = np.deg2rad(self.extras["oris"])
-        return {key: torch.tensor(value)[None] for key, value in arrays.items()}
+        arrays = {**self.arrays(), "image_size": np.array(self.image_size)}
+        return lightglue_form({key: torch.tensor(value) for key, value in arrays.items()})
 
 
 @dataclass(frozen=True, eq=False)
@@ -262,18 +255,19 @@ def load_matcher(
 
     Args:
         name: a matcher conf, such as ``NN-ratio``.
-        feature: a feature or the name of its conf; names the matcher where ``name`` is None.
+        feature: a feature or the name of its conf. It names the matcher where ``name`` is None, and
+            chooses the weights of one that has some for each feature, such as ``lightglue``.
         options: ``device`` and the method's own; see :class:`FeatureMatcher`.
 
     Raises:
         ValueError: neither is given.
     """
-    if name is None:
-        if feature is None:
+    if feature is None:
+        if name is None:
             raise ValueError("load_matcher needs the name of a matcher or a feature.")
-        conf = feature.conf if isinstance(feature, Feature) else resolve_conf(feature)
-        name = conf["matcher"]
-    return FeatureMatcher(name, **options)
+        return FeatureMatcher(name, **options)
+    conf = feature.conf if isinstance(feature, Feature) else resolve_conf(feature)
+    return FeatureMatcher(matcher_conf_for(conf, name or conf["matcher"]), **options)
 
 
 def list_features() -> list[str]:

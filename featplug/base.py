@@ -280,6 +280,18 @@ class Matcher(_Configurable):
             same partner, as they have without a mutual check.
         """
 
+    @classmethod
+    def model_for(cls, model: Mapping[str, Any], feature: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the ``model`` of a matcher conf for the features of a feature conf.
+
+        By default it is the same for all features. A matcher whose weights are for one feature
+        overrides this, and reads what the feature conf has for it.
+
+        Raises:
+            ValueError: the matcher cannot match these features; the message says what can.
+        """
+        return dict(model)
+
     def check_features_of(self, method: str | None) -> None:
         """Check that this matcher is for the features of a method, as it is for any by default.
 

@@ -200,17 +200,38 @@ def matcher_of(conf: Mapping[str, Any], two_views: bool = False) -> str:
     return (conf.get("two_view_matcher") if two_views else None) or conf["matcher"]
 
 
-def matcher_conf_for(feature: Mapping[str, Any], name: str) -> Conf:
+def matcher_conf_for(feature: Mapping[str, Any] | None, matcher: str | Mapping[str, Any]) -> Conf:
     """Return a copy of the conf of a matcher for the features of a feature conf.
 
-    A matcher with weights for several features, whose ``model`` has a ``feature`` of None, gets the
-    feature's entry of the matcher's name, such as ``lightglue``.
+    Args:
+        feature: the feature conf, such as of :func:`conf_of_features`; None if it is not known.
+        matcher: name of the matcher, or its conf.
+
+    Raises:
+        ValueError: the matcher is not for these features; see
+            :meth:`featplug.base.Matcher.model_for`. Others are those of :func:`feature_conf`.
     """
-    conf = matcher_conf(name)
-    model = conf["model"]
-    if "feature" in model and model["feature"] is None:
-        model["feature"] = feature.get(model["name"])
+    conf = matcher_conf(matcher) if isinstance(matcher, str) else copy.deepcopy(dict(matcher))
+    if feature is not None:
+        cls = matchers.method_class(conf["model"]["name"])
+        conf["model"] = cls.model_for(conf["model"], feature)
     return conf
+
+
+def conf_of_features(model: Mapping[str, Any] | None) -> Conf | None:
+    """Return the feature conf that features were made with, but for changed options.
+
+    Args:
+        model: ``model`` in the provenance of a feature file; None if it has none.
+    """
+    if not model:
+        return None
+    confs = [conf for conf in features.values() if conf["model"]["name"] == model["name"]]
+    for prefix, family in features.families.items():
+        if prefix == model["name"]:
+            confs += [_conf(features, f"{prefix}/{name}") for name in family.names()]
+    equal = [sum(model.get(key) == value for key, value in c["model"].items()) for c in confs]
+    return copy.deepcopy(confs[equal.index(max(equal))]) if confs else None
 
 
 def _conf(table: MethodTable[Any], name: str) -> Conf:

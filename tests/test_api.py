@@ -156,7 +156,8 @@ def test_lightglue_form(folder: Path) -> None:
         "oris": (1, 20),
     }
     np.testing.assert_array_equal(data["descriptors"][0], features.descriptors)
-    np.testing.assert_allclose(data["oris"][0], np.deg2rad(features.extras["oris"]))
+    oris = np.deg2rad((features.extras["oris"] + 180) % 360 - 180)
+    np.testing.assert_allclose(data["oris"][0], oris, atol=1e-5)
     assert tuple(data["image_size"][0].int().tolist()) == features.image_size
 
 

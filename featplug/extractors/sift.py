@@ -19,9 +19,10 @@ from featplug.methods import register_feature
 
 @register_feature(
     {
-        "sift": {},
+        "sift": {"lightglue": "sift"},
         # OpenCV's own settings, with which the authors of LISRD and ContextDesc evaluate.
         "sift-opencv": {
+            "lightglue": "sift",
             "model": {
                 "max_detections": 0,
                 "contrast_threshold": 0.04,
@@ -29,7 +30,7 @@ from featplug.methods import register_feature
                 "score": "response",
                 "precise_upscale": False,
                 "descriptor_window": 1.0,
-            }
+            },
         },
     },
     paper="Lowe, IJCV 2004; RootSIFT: Arandjelović and Zisserman, CVPR 2012",

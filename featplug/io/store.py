@@ -7,7 +7,7 @@ A file can be read at any time it is not being written, also after a kill: see
 
 import logging
 from collections.abc import Iterable, Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import h5py
 import numpy as np
@@ -128,8 +128,13 @@ class FeatureReader(_ImageReader):
     @property
     def method(self) -> str | None:
         """Name of the method that made the file, as in a conf; None if it is not recorded."""
+        return str(self.model["name"]) if self.model else None
+
+    @property
+    def model(self) -> dict[str, Any] | None:
+        """``model`` of the conf that made the file, with ``name``; None if it is not recorded."""
         model = self.provenance.conf.get("model") if self.provenance else None
-        return str(model["name"]) if isinstance(model, dict) and "name" in model else None
+        return model if isinstance(model, dict) and "name" in model else None
 
     def __contains__(self, name: str) -> bool:
         if not has_link(self.file, name):

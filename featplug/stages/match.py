@@ -22,6 +22,7 @@ from featplug.io.match_store import MatchWriter
 from featplug.io.names import check_names_distinct, similar_name_hints
 from featplug.io.pair_lists import Pair, read_pairs, unique_pairs
 from featplug.io.store import FeatureReader
+from featplug.methods import conf_of_features, matcher_conf_for
 from featplug.stages.extract import made_by
 from featplug.stages.matcher_inputs import MatcherInputs
 from featplug.stages.shared_options import DeviceOptions, MatcherOptions
@@ -99,6 +100,9 @@ def match_features(
     pairs = Path(pairs)
     listed = read_pairs(pairs, with_itself=features_ref is not None)
     features = _feature_file(features, export_dir)
+    if loaded is None:
+        with FeatureReader(features) as reader:
+            conf = matcher_conf_for(conf_of_features(reader.model), conf)
     two_files = features_ref is not None and not features.samefile(_existing(features_ref))
     # The same name is another image in another file, and so is the other order.
     listed = list(dict.fromkeys(listed)) if two_files else unique_pairs(listed)

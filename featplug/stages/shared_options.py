@@ -13,6 +13,7 @@ from featplug.method_options import resized, with_options
 from featplug.methods import (
     Conf,
     features,
+    matcher_conf,
     matcher_conf_for,
     matchers,
     resolve_conf,
@@ -57,10 +58,11 @@ class MatcherOptions:
             feature: conf of the feature that is matched, if it is known.
 
         Raises:
-            ValueError: no such matcher or option exists.
+            ValueError: no such matcher or option exists, or the matcher is for other features.
         """
-        conf = matcher_conf_for(feature or {}, matcher) if isinstance(matcher, str) else matcher
-        return with_options(matchers, conf, self.matcher_option, "matcher-option")
+        conf = matcher_conf(matcher) if isinstance(matcher, str) else matcher
+        chosen = with_options(matchers, conf, self.matcher_option, "matcher-option")
+        return matcher_conf_for(feature, chosen)
 
 
 @dataclass(frozen=True, kw_only=True)
