@@ -81,6 +81,16 @@ def disk(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Tensor]:
     return _state_dict(path, max_bytes, "extractor")
 
 
+def loftr(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Tensor]:
+    """Convert a checkpoint of LoFTR, such as ``loftr_outdoor.ckpt``: a prefix ``matcher.`` goes.
+
+    Raises:
+        ValueError: the file has no state dict under ``state_dict``, or cannot be read.
+    """
+    state = _state_dict(path, max_bytes, "state_dict")
+    return {str(key).removeprefix("matcher."): value for key, value in state.items()}
+
+
 def lightglue(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Tensor]:
     """Convert weights of LightGlue or LighterGlue to the names that its later versions have.
 
