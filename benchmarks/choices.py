@@ -13,7 +13,10 @@ from benchmarks.measured_method import (
     given_files,
 )
 from benchmarks.record import Problem, Run
-from featplug.methods import is_pair_matcher, matcher_conf
+from featplug.method_names import file_word
+from featplug.method_options import resized, with_options
+from featplug.methods import Conf, is_pair_matcher, matcher_conf, pair_matchers
+from featplug.stages.shared_options import MethodOptions
 from featplug.utils.errors import described, first_line
 from pipelines.run import FeatureOptions, plain
 
@@ -28,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchmarkOptions:
+class BenchmarkOptions(MethodOptions):
     """Options of every benchmark."""
 
     benchmark: ClassVar[str]
@@ -64,6 +67,15 @@ class KeypointOptions(BenchmarkOptions):
     max_keypoints: int | None = None
     """Number of keypoints to keep of each image, the strongest by score; by default all that the
     feature finds."""
+    resize_max: int | None = None
+    """Longest side in pixels that larger photographs are reduced to before anything is extracted;
+    -1 keeps their size, the default is each method's own."""
+    option: tuple[tuple[str, str], ...] = ()
+    """Pairs of a method and an option of it: --option mtldesc detection_threshold=0.1."""
+
+    def options_of(self, name: str) -> tuple[str, ...]:
+        """Return the options requested for a method, each as NAME=VALUE."""
+        return tuple(value for method, value in self.option if method == name)
 
     def extraction(self, method: MeasuredMethod, overwrite: bool = False) -> FeatureOptions:
         """Return the options with which pipelines extract the features of a method."""
@@ -71,10 +83,31 @@ class KeypointOptions(BenchmarkOptions):
             method.feature or DEFAULT,
             features=method.features,
             max_keypoints=None if method.features else self.max_keypoints,
+            resize_max=self.resize_max,
+            option=self.options_of(method.name),
             weights=self.weights_of(method.name),
             device=self.device,
             overwrite=overwrite,
         )
+
+    def pair_matcher_conf(self, method: MeasuredMethod) -> Conf:
+        """Return the conf of a matcher of two images with the requested options.
+
+        Raises:
+            ValueError: it has no such option.
+        """
+        conf, weights = method.conf, self.weights_of(method.name)
+        if weights is not None:
+            conf = {**conf, "model": {**conf["model"], "weights": weights}}
+        conf = with_options(pair_matchers, conf, self.options_of(method.name), "option")
+        return resized(conf, self.resize_max)
+
+    def variant(self, method: MeasuredMethod) -> str:
+        """Return the end of a file's name that tells these options from the default ones."""
+        words = [] if self.max_keypoints is None else [f"n{self.max_keypoints}"]
+        words += [] if self.resize_max is None else [f"resize{self.resize_max}"]
+        words += map(file_word, self.options_of(method.name))
+        return "".join(f"-{word}" for word in words)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,6 +201,9 @@ def _start(
     for name, _ in options.weights:
         if name not in names:
             raise ValueError(f"--weights has weights for {name}, which is not among the methods.")
+    for name, _ in getattr(options, "option", ()):
+        if name not in names:
+            raise ValueError(f"--option has an option of {name}, which is not among the methods.")
     run = Run(options.benchmark, plain(asdict(options)), data={})
     known = []
     for name in dict.fromkeys(names):

@@ -6,12 +6,12 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-from benchmarks.choices import KeypointOptions
 from benchmarks.matching.image_pairs import PairSet
-from benchmarks.measured_method import MeasuredMethod
 from featplug.io.h5file import OtherContentsError
 from featplug.io.store import FeatureReader
 from featplug.stages.extract import extract_features, other_photograph
+from featplug.stages.shared_options import NetworkOptions
+from pipelines.run import FeatureOptions, values_of
 
 logger = logging.getLogger(__name__)
 
@@ -29,10 +29,9 @@ class ExtractedFeatures:
 
 
 def extract_cached(
-    options: KeypointOptions,
-    method: MeasuredMethod,
+    extraction: FeatureOptions,
     pair_set: PairSet,
-    max_keypoints: int | None,
+    outputs: Path,
     stem: str,
     progress: bool = False,
 ) -> ExtractedFeatures:
@@ -41,24 +40,29 @@ def extract_cached(
     A file of another conf, other weights or other images is kept and reported; the features are
     then in ``STEM-2.h5``, ``STEM-3.h5``, …. A given feature file is used as it is.
 
+    Args:
+        extraction: the feature and its options, or the given file.
+        pair_set: pairs whose images are extracted.
+        outputs: folder of the run.
+        stem: name of the feature file without its suffix.
+        progress: show a progress bar.
+
     Raises:
         FileNotFoundError: the weights are missing.
         ValueError: no image could be used, or an option does not fit.
     """
-    if method.features is not None:
-        return _given(method.features, pair_set)
+    if extraction.features is not None:
+        return _given(extraction.features, pair_set)
     names_of_files = chain([stem], (f"{stem}-{number}" for number in count(2)))
     while True:
         try:
             summary = extract_features(
-                method.feature or "",
+                extraction.feature,
                 pair_set.folder,
-                feature_path=options.output_dir / "features" / f"{next(names_of_files)}.h5",
+                feature_path=outputs / "features" / f"{next(names_of_files)}.h5",
                 image_list=pair_set.names,
-                max_keypoints=max_keypoints,
-                weights=options.weights_of(method.name),
-                device=options.device,
                 progress=progress,
+                **values_of(NetworkOptions, extraction),
             )
         except OtherContentsError as other:
             logger.info("%s; it is kept, and not used for this run", other.difference)

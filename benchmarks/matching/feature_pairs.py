@@ -5,11 +5,10 @@ points are keypoints of this pair only.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,11 +17,14 @@ from torch import Tensor
 from benchmarks.matching.image_pairs import ImagePair
 from featplug.api import Matches, found_matches
 from featplug.base import Matcher, choose_device
-from featplug.io.images import DEFAULT_PREPROCESSING, load_image, read_image_size
+from featplug.image_pairs import ImageCache, ImageMatcher, PreparedImage
+from featplug.io.images import MAX_MEGAPIXELS, read_image_size
 from featplug.io.match_store import MatchReader
 from featplug.io.store import FeatureReader
-from featplug.methods import build_pair_matcher
 from featplug.stages.matcher_inputs import MatcherInputs
+
+_IMAGE_BYTES = 256 * 2**20
+"""Pixels of images that are kept for the next pairs."""
 
 
 @dataclass(frozen=True)
@@ -197,49 +199,36 @@ class MatchedImages(ExitStack):
     """Pairs of images, matched by a matcher of two images.
 
     Args:
-        conf: conf of the matcher.
+        matcher: the matcher.
         image_dir: folder of the images.
-        weights: weights of the matcher, or None for its own.
-        device: device of the matcher.
     """
 
-    def __init__(
-        self,
-        conf: Mapping[str, Any],
-        image_dir: Path,
-        weights: str | None = None,
-        device: str | None = None,
-    ) -> None:
+    def __init__(self, matcher: ImageMatcher, image_dir: Path) -> None:
         super().__init__()
-        self._device = choose_device(device)
-        model = {**conf["model"], **({} if weights is None else {"weights": weights})}
-        self.matcher = build_pair_matcher(model).to(self._device)
-        self._preprocessing = {**DEFAULT_PREPROCESSING, **conf.get("preprocessing", {})}
-        self._image_dir = image_dir
+        self._matcher = matcher
+        self._images = ImageCache(matcher, image_dir, _IMAGE_BYTES, MAX_MEGAPIXELS)
 
     def read_pair(self, pair: ImagePair) -> FeaturePair:
         """Match a pair.
 
         Raises:
-            FileNotFoundError: an image is missing.
             ValueError: an image cannot be used, or the method broke its contract.
         """
-        images = [
-            load_image(self._image_dir, name, self._preprocessing)
-            for name in (pair.name0, pair.name1)
+        image0, image1 = self._image(pair.name0), self._image(pair.name1)
+        found = self._matcher.match_prepared(image0, image1)
+        sides = [
+            ImageFeatures(points.astype(np.float64), found.scores, image.original_size)
+            for points, image in ((found.points0, image0), (found.points1, image1))
         ]
-        tensors = [torch.from_numpy(image.image).to(self._device) for image in images]
-        result = {
-            key: value.cpu().numpy() for key, value in self.matcher.match_pair(*tensors).items()
-        }
-        scores = result["scores"]
-        sides = []
-        for side, image in enumerate(images):
-            ratio = np.array(image.original_size) / np.array(image.image.shape[:0:-1])
-            points = (result[f"keypoints{side}"].astype(np.float64) + 0.5) * ratio - 0.5
-            sides.append(ImageFeatures(points, scores.astype(np.float64), image.original_size))
-        indices = np.repeat(np.arange(len(scores))[:, None], 2, axis=1)
-        return FeaturePair(sides[0], sides[1], Matches(indices, scores), is_detected=False)
+        indices = np.repeat(np.arange(len(found))[:, None], 2, axis=1)
+        matches = Matches(indices, found.scores)
+        return FeaturePair(sides[0], sides[1], matches, is_detected=False)
+
+    def _image(self, name: str) -> PreparedImage:
+        image = self._images.load(name)
+        if image is None:
+            raise ValueError(self._images.unusable[name])
+        return image
 
 
 PairSource = MatchedFeatures | MatchedImages

@@ -1,7 +1,7 @@
 """Where the matches of a method come from: its features and their matcher, files, or images."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from benchmarks.choices import KeypointOptions
@@ -16,6 +16,7 @@ from benchmarks.matching.image_pairs import ImagePair, PairSet
 from benchmarks.matching.protocols import Protocol
 from benchmarks.measured_method import MeasuredMethod, matcher_label
 from featplug.base import Matcher, PairMatcher
+from featplug.image_pairs import ImageMatcher
 from featplug.methods import build_matcher, matcher_conf, matcher_conf_for
 
 
@@ -70,8 +71,9 @@ def open_source(
         name, matcher, deviation = protocol_matcher(method, protocol.one_way)
     elif protocol.one_way:
         deviation = f"the matches of {method.matches} are as they are"
+    extraction = replace(options.extraction(method), max_keypoints=max_keypoints)
     stem = _stem(method, protocol, max_keypoints)
-    extracted = extract_cached(options, method, pair_set, max_keypoints, stem, progress)
+    extracted = extract_cached(extraction, pair_set, options.output_dir, stem, progress)
 
     def opened(pairs: Sequence[ImagePair]) -> PairSource:
         return MatchedFeatures(
@@ -116,11 +118,14 @@ def protocol_matcher(method: MeasuredMethod, one_way: bool) -> tuple[str, Matche
 
 
 def _of_images(method: MeasuredMethod, pair_set: PairSet, options: KeypointOptions) -> Source:
-    source = MatchedImages(
-        method.conf, pair_set.folder, options.weights_of(method.name), options.device
-    )
+    matcher = ImageMatcher(options.pair_matcher_conf(method), device=options.device)
     deviation = f"{method.name} matches images, without keypoints of each"
-    return Source(method.name, lambda _: source, _weights(source.matcher), deviation=deviation)
+    return Source(
+        method.name,
+        lambda _: MatchedImages(matcher, pair_set.folder),
+        _weights(matcher.matcher),
+        deviation=deviation,
+    )
 
 
 def _weights(method: Matcher | PairMatcher) -> list[dict[str, Any]]:

@@ -61,8 +61,7 @@ class ReconstructionOptions(MappingOptions, SeedOptions, FileOptions):
 
     def of_method(self, scene: Scene, method: MeasuredMethod) -> SfmOptions:
         """Return the pipeline's options for one method on one scene."""
-        number = "" if self.max_keypoints is None else f"-n{self.max_keypoints}"
-        outputs = self.output_dir / scene.name / f"{method.word}{number}"
+        outputs = self.output_dir / scene.name / f"{method.word}{self.variant(method)}"
         pairs: str = self.pairs
         if method.matches is not None:
             pairs = _matched_pairs(method.matches, scene, outputs)

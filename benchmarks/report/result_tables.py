@@ -24,7 +24,8 @@ Entry = tuple[LoadedRun, Row]
 _Key = TypeVar("_Key", bound=Hashable)
 
 _SAME_SERIES = {
-    *("dataset", "scenes", "images", "feature", "weights", "seed", "seeds", "num_seeds"),
+    *("dataset", "scenes", "images", "feature", "features", "matches", "methods", "weights"),
+    *("seed", "seeds", "num_seeds"),
     *("outputs", "device", "num_workers", "memory_gib", "overwrite", "reference", "parts"),
 }
 """Options that may differ between runs whose rows are seeds of one series."""

@@ -28,7 +28,9 @@ from featplug.methods import build_matcher, feature_conf
 from featplug.metrics.poses import reconstruction_statistics
 from featplug.stages.extract import extract_features
 from featplug.stages.pairs import exhaustive
+from featplug.stages.shared_options import NetworkOptions
 from featplug.weights.loading import load_weights
+from pipelines.run import values_of
 from pipelines.sfm import SfmOptions, reconstruct
 
 IMAGE_SIZES = (640, 1024, 1600, 2048)
@@ -111,12 +113,8 @@ def _model_metrics(model: pycolmap.Reconstruction | None) -> dict[str, dict[str,
 def image_size_ours(setup: Setup) -> Sample:
     """Measure extraction from one photograph at several sizes, up to its own."""
     options = setup.options
-    feature = load(
-        setup.feature,
-        max_keypoints=options.max_keypoints,
-        weights=options.weights_of(setup.feature),
-        device=options.device,
-    )
+    extraction = options.extraction(find_method(setup.feature))
+    feature = load(extraction.conf(setup.feature), device=options.device)
 
     def extract(image: np.ndarray) -> int:
         batch = torch.from_numpy(image)[None].to(feature.device)
@@ -232,14 +230,12 @@ def _sides(setup: Setup, matcher: Matcher) -> list[dict[str, Tensor]]:
 
 def _features(setup: Setup) -> Path:
     """Extract the features of the photographs, unless the file already has them."""
-    options = setup.options
+    extraction = setup.options.extraction(find_method(setup.feature))
     return extract_features(
         setup.feature,
-        options.images,
+        setup.options.images,
         setup.work / f"keypoints-{file_word(setup.feature)}",
-        max_keypoints=options.max_keypoints,
-        weights=options.weights_of(setup.feature),
-        device=options.device,
+        **values_of(NetworkOptions, extraction),
     ).feature_path
 
 

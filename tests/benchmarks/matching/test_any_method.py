@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -12,76 +13,13 @@ from benchmarks.matching import feature_pairs
 from benchmarks.record import Row, Run, read_run
 from featplug.io.store import FeatureReader
 from tests.benchmarks.matching.test_command import HPATCHES_PROTOCOLS, run_benchmark
+from tests.benchmarks.methods_of_others import write_own_methods
 from tests.scenes.sequences import write_hpatches, write_oxford, write_wxbs
-
-OWN_METHODS = """
-import torch
-from featplug.base import Extractor, Matcher, PairMatcher
-
-
-class Grid(Extractor):
-    default_conf = {"max_keypoints": 400}
-
-    def extract(self, image):
-        grey = image.mean(0)
-        grey = torch.nn.functional.pad(grey[None, None], (4, 4, 4, 4), mode="replicate")[0, 0]
-        y, x = torch.meshgrid(
-            torch.arange(2, image.shape[1] - 2, 6), torch.arange(2, image.shape[2] - 2, 6),
-            indexing="ij",
-        )
-        x, y = x.flatten(), y.flatten()
-        offsets = torch.arange(9)
-        patches = grey[y[:, None, None] + offsets[:, None], x[:, None, None] + offsets].flatten(1)
-        patches = patches - patches.mean(1, keepdim=True)
-        scores = patches.norm(dim=1)
-        kept = scores.argsort(descending=True, stable=True)[: self.conf["max_keypoints"]]
-        return {
-            "keypoints": torch.stack([x, y], 1)[kept].float(),
-            "scores": scores[kept],
-            "descriptors": torch.nn.functional.normalize(patches[kept]).T.contiguous(),
-        }
-
-
-class ByPlace(Matcher):
-    \"\"\"Reads keypoints N×2 and the image's size, as LightGlue does.\"\"\"
-
-    required_keys = ("descriptors", "keypoints", "image_size")
-
-    def match(self, features0, features1):
-        sides = [f["keypoints"] / f["image_size"] for f in (features0, features1)]
-        for side, features in zip(sides, (features0, features1)):
-            assert len(side) == features["descriptors"].shape[1]
-        products = features0["descriptors"].T @ features1["descriptors"]
-        matches = torch.full((len(sides[0]),), -1)
-        scores = torch.zeros(len(sides[0]))
-        if min(map(len, sides)):
-            similar = products - torch.cdist(*sides)
-            best, back = similar.argmax(1), similar.argmax(0)
-            mutual = back[best] == torch.arange(len(best))
-            matches[mutual] = best[mutual]
-            scores[mutual] = products[mutual, best[mutual]].clamp(0, 1)
-        return {"matches0": matches, "matching_scores0": scores}
-
-
-class Still(PairMatcher):
-    \"\"\"Every tenth pixel is where it was.\"\"\"
-
-    def match_images(self, image0, image1):
-        height, width = (min(a, b) for a, b in zip(image0.shape[1:], image1.shape[1:]))
-        y, x = torch.meshgrid(
-            torch.arange(0, height, 10), torch.arange(0, width, 10), indexing="ij"
-        )
-        points = torch.stack([x.flatten(), y.flatten()], 1).float()
-        scores = torch.linspace(1, 0, len(points))
-        return {"keypoints0": points, "keypoints1": points.clone(), "scores": scores}
-"""
 
 
 @pytest.fixture
 def methods(tmp_path: Path) -> Path:
-    file = tmp_path / "own_methods.py"
-    file.write_text(OWN_METHODS)
-    return file
+    return write_own_methods(tmp_path)
 
 
 def rows_of(outputs: Path) -> dict[tuple[str, str], Row]:
@@ -135,7 +73,7 @@ def test_matchers_of_images_are_measured_as_far_as_that_is_defined(
 ) -> None:
     write_hpatches(tmp_path / "data", "i_leuven", "v_wall")
     name = f"{methods}:Still"
-    options = {"feature": (name,), "protocol": HPATCHES_PROTOCOLS}
+    options: Any = {"feature": (name,), "protocol": HPATCHES_PROTOCOLS}
     run_benchmark(tmp_path / "data", tmp_path, **options)
     rows = rows_of(tmp_path)
     assert {protocol for _, protocol in rows} == {*HPATCHES_PROTOCOLS} - {"recall-contextdesc"}
@@ -153,7 +91,10 @@ def test_matchers_of_images_are_measured_as_far_as_that_is_defined(
 
 def test_a_matcher_of_images_has_no_average_precision(tmp_path: Path, methods: Path) -> None:
     write_oxford(tmp_path / "data")
-    options = {"protocol": ("oxford-ap", "oxford-mma"), "feature": (f"{methods}:Still", "sift")}
+    options: Any = {
+        "protocol": ("oxford-ap", "oxford-mma"),
+        "feature": (f"{methods}:Still", "sift"),
+    }
     run_benchmark(tmp_path / "data", tmp_path, **options)
     rows = rows_of(tmp_path)
     assert len(rows) == 3
@@ -304,3 +245,25 @@ def test_each_image_is_read_once_and_each_pair_matched_once(
     run_benchmark(tmp_path / "data", tmp_path, protocol=protocols, pictures=False)
     assert sorted(read) == [f"i_leuven/{k}.ppm" for k in range(1, 7)]
     assert len(matched) == 5
+
+
+def test_options_of_one_method_are_set(tmp_path: Path) -> None:
+    write_oxford(tmp_path / "data")
+    options: Any = {"feature": ("sift", "sift+NN-ratio"), "pictures": False}
+    run_benchmark(tmp_path / "data", tmp_path / "1", **options)
+    run_benchmark(
+        tmp_path / "data",
+        tmp_path / "2",
+        option=(("sift", "contrast_threshold=0.1"),),
+        resize_max=160,
+        **options,
+    )
+    first, second = (rows_of(tmp_path / name) for name in ("1", "2"))
+    numbers = [value(rows["sift", "oxford-mma"], "mean_keypoints") for rows in (first, second)]
+    assert numbers[1] < numbers[0] / 2
+    other = "sift+NN-ratio", "oxford-mma"
+    assert value(second[other], "mean_keypoints") > numbers[1]  # its own options are the default
+    with pytest.raises(ValueError, match=r"--option.*doap"):
+        run_benchmark(tmp_path / "data", tmp_path / "3", option=(("doap", "a=1"),))
+    with pytest.raises(ValueError, match="Nothing could be measured"):
+        run_benchmark(tmp_path / "data", tmp_path / "4", option=(("sift", "no_option=1"),))

@@ -1,0 +1,59 @@
+"""Models of methods of other people, and of files."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from benchmarks.reconstruction.evaluate_scene import run_benchmark
+from benchmarks.reconstruction.options import ReconstructionOptions
+from benchmarks.record import Row
+from tests.benchmarks.methods_of_others import write_own_methods
+from tests.scenes.room_corner import write_room_corner
+
+
+@pytest.fixture(scope="module")
+def corner(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("scenes") / "corner"
+    write_room_corner(folder, width=320)
+    return folder
+
+
+def measured(corner: Path, outputs: Path, **options: object) -> dict[str, Row]:
+    given = ReconstructionOptions(scenes=(corner,), outputs=outputs, seeds=(0,), **options)  # type: ignore[arg-type]
+    run = run_benchmark(given)
+    assert not run.problems
+    return {row.feature: row for row in run.rows}
+
+
+def test_a_matcher_of_a_file_makes_a_model_of_its_own(corner: Path, tmp_path: Path) -> None:
+    methods = write_own_methods(tmp_path)
+    names = "sift", f"sift+{methods}:ByPlace"
+    rows = measured(corner, tmp_path / "out", feature=names, max_keypoints=400)
+    assert [rows[name].matcher for name in names] == ["NN-ratio", f"{methods}:ByPlace"]
+    assert len({rows[name].model for name in names}) == 2
+    for row in rows.values():
+        assert row.metrics["registered_images"]["value"] > 3
+        assert row.model is not None
+        assert (tmp_path / "out" / row.model).is_dir()
+    assert "matcher" in str(rows[names[1]].not_comparable)
+
+
+def test_files_stand_in_for_methods(corner: Path, tmp_path: Path) -> None:
+    own = measured(corner, tmp_path / "own", feature=("sift",), max_keypoints=400)["sift"]
+    features, matches = sorted((tmp_path / "own").rglob("feats-*.h5"), key=lambda p: len(p.name))
+    features = Path(shutil.copy(features, tmp_path / "features.h5"))
+    matches = Path(shutil.copy(matches, tmp_path / "matches.h5"))
+    rows = measured(
+        corner,
+        tmp_path / "given",
+        features=(f"sift={features}", f"other={features}"),
+        matches=(f"other={matches}",),
+    )
+    assert set(rows) == {"sift", "other"}
+    for row in rows.values():
+        names = "registered_images", "sparse_points", "mean_keypoints", "inlier_matches"
+        assert [row.metrics[n] for n in names] == [own.metrics[n] for n in names]
+    assert str(rows["other"].matcher).endswith("matches.h5")
