@@ -11,11 +11,11 @@
 The path of an existing Python file may have both characters.
 """
 
-import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from featplug.io.artifact import value_hash
 from featplug.method_table import features, matchers, pair_matchers
 
 _MATCHER = "matcher:"
@@ -116,11 +116,11 @@ def _word(name: str) -> str:
 
 
 def _plain(text: str) -> str:
-    return re.sub(r"[^\w.=~-]+", "_", text)
+    return re.sub(r"[^\w.,=~+@-]+", "_", text)
 
 
 def _digits(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:6]
+    return value_hash(text)[:6]
 
 
 def _split(text: str, separator: str) -> list[str]:

@@ -4,7 +4,7 @@ The data sets are in :mod:`pipelines.datasets`, a command of one is :mod:`pipeli
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,15 @@ from featplug.utils.progress import progress_bar
 from pipelines.datasets.protocol import LocalizationDataset, LocalizeOptions, image_problem
 from pipelines.output_folder import SceneImages, announce_replacement, output_folder
 from pipelines.references import MODEL, Reference, reference_of
-from pipelines.run import Features, Stages, metric_lines, outcome_lines, plain, run_record
+from pipelines.run import (
+    Features,
+    Stages,
+    metric_lines,
+    outcome_lines,
+    pairs_of_matches,
+    plain,
+    run_record,
+)
 
 PICTURE = "localization.png"
 _NUM_SHOWN = 3
@@ -77,8 +85,11 @@ def read_task(options: LocalizeOptions, dataset: LocalizationDataset) -> Task:
         raise ValueError(
             f"No pair of {path} has a query, such as {names[0]!r}; its first is {pairs[0]}."
         )
-    queries_first = [pair if pair[0] in known else pair[::-1] for pair in pairs]
-    return Task(dataset, conditions, truth, list(dict.fromkeys(queries_first)))
+    return Task(dataset, conditions, truth, _queries_first(pairs, known))
+
+
+def _queries_first(pairs: Sequence[Pair], queries: set[str]) -> list[Pair]:
+    return list(dict.fromkeys(pair if pair[0] in queries else pair[::-1] for pair in pairs))
 
 
 def localize(options: LocalizeOptions, progress: bool = False) -> dict[str, Any]:
@@ -99,6 +110,10 @@ def localize(options: LocalizeOptions, progress: bool = False) -> dict[str, Any]
         stages = Stages(options, progress)
         dataset = options.open(progress)
         task, reference = read_task(options, dataset), reference_of(options, dataset)
+        if options.matches is not None and options.pairs is None:
+            known = {query.name for query in task.queries}
+            matched = pairs_of_matches(options.matches, {*known, *reference.images([])})
+            task = replace(task, given_pairs=_queries_first(matched, known))
         if not task.given_pairs:
             stages.require_retrieval()
         cameras = reference.images(task.given_pairs)

@@ -12,6 +12,7 @@ from featplug.io.artifact import Provenance, file_hash, value_hash
 from featplug.io.results import write_results
 from featplug.io.run_folder import run_folder
 from featplug.io.typed_json import as_type, read_json
+from featplug.method_names import file_word, path_word
 from featplug.utils.parallel import NUM_READERS, map_ahead
 
 RECORD = "run.json"
@@ -25,6 +26,8 @@ _WITHOUT_WORDS = {
     *("reference", "ground_truth"),  # what the same results are compared with
 }
 """Options that the words in the name of a folder leave out."""
+_METHODS = {"matcher", "retrieval", "option", "matcher-option"}
+"""Options whose values are names of methods, or options of theirs."""
 _MAX_LENGTH = 120
 _FILE = re.compile(r"\.[a-z]\w*$")
 
@@ -46,8 +49,14 @@ class _Record(TypedDict):
 
 
 def folder_name(data: str, feature: str, settings: Sequence[str]) -> str:
-    """Return the name of the output folder of a run: DATA-FEATURE, and settings of its own."""
-    name = "-".join([data, _plain(feature), *settings])
+    """Return the name of the output folder of a run: DATA-FEATURE, and settings of its own.
+
+    Args:
+        data: name of the data.
+        feature: a word of :mod:`featplug.method_names`.
+        settings: words of :func:`changed_settings`.
+    """
+    name = "-".join([data, feature, *settings])
     return name if len(name) <= _MAX_LENGTH else f"{name[:_MAX_LENGTH]}-{value_hash(name)[:8]}"
 
 
@@ -77,14 +86,13 @@ def _word(name: str, value: object) -> str:
     name = name.replace("_", "-")
     if isinstance(value, bool):
         return name if value else f"no-{name}"
+    if isinstance(value, tuple):  # of options NAME=VALUE, or of files
+        return "-".join(_word(name, each) for each in value)
+    if isinstance(value, str) and name in _METHODS:
+        return file_word(value)
     if isinstance(value, Path) or (isinstance(value, str) and _FILE.search(value)):
-        value = file_word(Path(value))
+        value = path_word(Path(value))
     return _plain(value if isinstance(value, str) else f"{name}-{value}")
-
-
-def file_word(path: Path) -> str:
-    """Return the path of a file as a word: its name, and some digits of a hash of its place."""
-    return f"{path.stem}-{value_hash(str(path.resolve()))[:6]}"
 
 
 def _plain(text: str) -> str:

@@ -1,7 +1,7 @@
 """What the pipelines share: options, features, pairs by retrieval, matches and the record."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, NotRequired, TypedDict
 
@@ -9,6 +9,7 @@ from featplug.api import Feature, FeatureMatcher
 from featplug.base import choose_device
 from featplug.cli.command_line import Unprefixed
 from featplug.io.artifact import files_hash
+from featplug.io.match_store import MatchReader
 from featplug.io.pair_lists import Pair
 from featplug.io.results import (
     SCHEMA_VERSION,
@@ -20,13 +21,15 @@ from featplug.io.results import (
 )
 from featplug.io.store import FeatureReader
 from featplug.io.typed_json import NonNegative
-from featplug.methods import feature_conf, matcher_conf, retrieval_conf
+from featplug.method_names import MethodName, file_word, parse_method, path_word
+from featplug.method_sources import source_records
+from featplug.methods import feature_conf, matcher_conf, matcher_of, retrieval_conf
 from featplug.stages.extract import extract_features, other_photograph, raise_if_all_skipped
 from featplug.stages.match import match_features
 from featplug.stages.retrieve import RetrievalSummary, global_descriptors, pairs_from_retrieval
-from featplug.stages.shared_options import NetworkOptions
+from featplug.stages.shared_options import MatcherOptions, NetworkOptions
 from featplug.weights.loading import require_weights
-from pipelines.output_folder import changed_settings, file_word, folder_name
+from pipelines.output_folder import changed_settings, folder_name
 
 
 @dataclass(frozen=True)
@@ -34,9 +37,16 @@ class _NamedFeature:
     """A base of its own, so that ``--help`` shows the feature before its options."""
 
     feature: str = "sift"
-    """Name of the feature; `featplug list` shows them all."""
+    """Name of the feature, or A+M for the feature A with the matcher M; `featplug list` shows them
+    all. A class of your own is my_file.py:Class or package.module:Class."""
     features: Path | None = None
-    """Feature file to use instead of extracting, such as one of hloc's; needs --matcher."""
+    """Feature file to use instead of extracting, such as one of hloc's; needs --matcher or
+    --matches."""
+
+    @property
+    def method(self) -> MethodName:
+        """The feature, and the matcher that is named with it."""
+        return parse_method(self.feature)
 
 
 @dataclass(frozen=True)
@@ -45,7 +55,7 @@ class FeatureOptions(NetworkOptions, _NamedFeature):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MatchingOptions:
+class MatchingOptions(MatcherOptions):
     """Options of matching, the same in pipelines and their benchmarks."""
 
     matcher: str | None = None
@@ -63,7 +73,8 @@ class PipelineOptions(MatchingOptions):
 
     extraction: Unprefixed[FeatureOptions] = field(default_factory=FeatureOptions)
     matches: Path | None = None
-    """Match file to use instead of matching; needs --pairs with its list."""
+    """Match file to use instead of matching, such as one of hloc's; without --pairs, all its pairs
+    of these images are used."""
     outputs: Path | None = None
     """Folder for everything; by default outputs/PIPELINE/DATA-FEATURE, with the name of a given
     feature file for the feature, and with options that have results of their own."""
@@ -80,8 +91,10 @@ class PipelineOptions(MatchingOptions):
     @property
     def settings(self) -> list[str]:
         """Options that have results of their own, for the name of the output folder."""
-        own = None if self.extraction.features else feature_conf(self.extraction.feature)["matcher"]
-        return changed_settings(self, matcher=own)
+        method = self.extraction.method
+        named = replace(self, matcher=self.matcher or method.matcher)
+        own = None if self.extraction.features else matcher_of(feature_conf(method.feature))
+        return changed_settings(named, matcher=own)
 
     @property
     def pair_list(self) -> Path | None:
@@ -93,7 +106,7 @@ class PipelineOptions(MatchingOptions):
         """Folder for everything."""
         extraction = self.extraction
         given = extraction.features
-        feature = extraction.feature if given is None else file_word(given)
+        feature = file_word(extraction.method.feature) if given is None else path_word(given)
         if self.outputs is not None:
             return self.outputs
         return Path("outputs") / self.pipeline / folder_name(self.data_name, feature, self.settings)
@@ -107,14 +120,23 @@ class PipelineOptions(MatchingOptions):
         Raises:
             ValueError: something does not exist, or a file is given without what belongs to it.
         """
-        matcher = self.matcher or feature_conf(self.extraction.feature)["matcher"]
-        matcher_conf(matcher)
+        method, has_features = self.extraction.method, self.extraction.features is not None
+        if self.matcher and method.matcher:
+            raise ValueError(
+                f"--feature {self.extraction.feature} names a matcher, and --matcher another; give "
+                "one."
+            )
+        matcher = self.matcher or method.matcher
+        if has_features and matcher is None and self.matches is None:
+            raise ValueError("--features needs --matcher NAME, or the matches by --matches FILE.")
+        matcher = matcher or matcher_of(feature_conf(method.feature))
+        if self.matches is None:
+            matcher_conf(matcher)
+        else:
+            with MatchReader(self.matches):  # raises where it is no such file
+                pass
         retrieval_conf(self.retrieval)
         choose_device(self.extraction.device)
-        if self.matches is not None and self.pair_list is None:
-            raise ValueError("--matches needs --pairs FILE, the list that the matches are of.")
-        if self.matches is None and self.extraction.features is not None and self.matcher is None:
-            raise ValueError("--features needs --matcher NAME, the matcher of that feature.")
         return matcher
 
 
@@ -155,12 +177,13 @@ class Stages:
         self.feature_matcher: FeatureMatcher | None = None
         if extraction.features is None:
             self.feature = Feature(
-                extraction.conf(extraction.feature),
+                extraction.conf(extraction.method.feature),
                 device=extraction.device,
                 precision=extraction.precision,
             )
         if options.matches is None:
-            self.feature_matcher = FeatureMatcher(self.matcher, device=extraction.device)
+            conf = options.matcher_conf(self.matcher, self.feature.conf if self.feature else None)
+            self.feature_matcher = FeatureMatcher(conf, device=extraction.device)
         self.progress = progress
         self.recorder = StageRecorder()
         self.reused: dict[str, int] = {}
@@ -244,6 +267,25 @@ class Stages:
         return matched.match_path
 
 
+def pairs_of_matches(path: Path, names: Iterable[str]) -> list[Pair]:
+    """Return the pairs of images that a given match file has.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        ValueError: no pair of these images is in the file.
+    """
+    names = list(names)
+    with MatchReader(path) as reader:
+        pairs, others = reader.pairs(names)
+    if not pairs:
+        example = f" for example those of {others[0]!r}" if others else " none"
+        raise ValueError(
+            f"{path} has no matches of two images such as {next(iter(names), 'none')!r}, but"
+            f"{example}; give the match file of these images, with names relative to their folder."
+        )
+    return pairs
+
+
 def _given_features(path: Path, image_dir: Path, names: Sequence[str]) -> Features:
     with FeatureReader(path) as reader:
         present = [name for name in names if name in reader]
@@ -306,16 +348,22 @@ class PipelineRecord(TypedDict):
 
 def run_record(stages: Stages, options: PipelineOptions, features: Features) -> dict[str, Any]:
     """Return the head of ``results.json``: options, feature, matcher, weights and machine."""
-    matches, retrieval, given = options.matches, stages.retrieval, options.extraction.features
-    feature = options.extraction.feature
+    retrieval, extraction = stages.retrieval, options.extraction
+    feature, matcher = stages.feature, stages.feature_matcher
     return {
         "schema_version": SCHEMA_VERSION,
         "pipeline": options.pipeline,
         "options": plain(asdict(options)),
-        "feature": feature if given is None else str(given),
-        "feature_conf": feature_conf(feature) if given is None else None,
-        "matcher": stages.matcher if matches is None else str(matches),
-        "matcher_conf": matcher_conf(stages.matcher) if matches is None else None,
+        "feature": extraction.method.feature if feature else str(extraction.features),
+        "feature_conf": feature.conf if feature else None,
+        "matcher": stages.matcher if matcher else str(options.matches),
+        "matcher_conf": matcher.conf if matcher else None,
+        "methods": [
+            record
+            for loaded in (feature and feature.extractor, matcher and matcher.matcher)
+            if loaded
+            for record in source_records(loaded)
+        ],
         "retrieval_conf": retrieval_conf(options.retrieval) if retrieval else None,
         "weights": features.weights + (retrieval.weights if retrieval else []),
         "environment": environment(),

@@ -38,6 +38,7 @@ from pipelines.run import (
     Stages,
     metric_lines,
     outcome_lines,
+    pairs_of_matches,
     plain,
     run_record,
 )
@@ -88,7 +89,8 @@ class SfmOptions(MappingOptions, PipelineOptions, _Photographs):
     pipeline: ClassVar[str] = "sfm"
 
     pairs: str = "exhaustive"
-    """exhaustive, sequential (images in the order of their names), retrieval, or a pair list."""
+    """exhaustive, which is all pairs of a given match file, sequential (images in the order of
+    their names), retrieval, or a pair list."""
     overlap: int = 10
     """Number of following images that each image is paired with by sequential."""
     reference: Path | None = None
@@ -290,6 +292,8 @@ def _make_model(
 
 def _select_pairs(options: SfmOptions, stages: Stages, features: Features) -> list[Pair]:
     names = features.names
+    if options.pairs == "exhaustive" and options.matches is not None:
+        return pairs_of_matches(options.matches, names)
     if options.pairs == "exhaustive":
         return pairs.exhaustive(names)
     if options.pairs == "sequential":

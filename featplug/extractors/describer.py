@@ -14,6 +14,7 @@ from torch import Tensor
 from featplug.base import Extractor
 from featplug.keypoints.detection import strongest
 from featplug.methods import build_extractor
+from featplug.user_classes import recorded_name
 
 
 class Describer(Extractor):
@@ -63,7 +64,8 @@ class Describer(Extractor):
     @property
     def settings(self) -> dict[str, Any]:
         """Options that the output depends on; see :class:`Extractor`."""
-        detector = {"name": self.conf["detector"]["name"], **self.detector.settings}
+        name = recorded_name(self.conf["detector"]["name"])
+        detector = {"name": name, **self.detector.settings}
         return {**super().settings, "detector": detector}
 
     @property

@@ -61,6 +61,9 @@ class Provenance:
     that may grow."""
     revisions: dict[str, int] = field(default_factory=dict)
     """Revision of each method and stage that took part; one that is not listed has revision 1."""
+    methods: list[dict[str, str]] = field(default_factory=list)
+    """Class of each method, its package and version, which are recorded only, and the sha256 of the
+    source where it is not installed; see :mod:`featplug.method_sources`."""
     version: str = __version__
     """Version of featplug, recorded only."""
     commit: str | None = field(default_factory=source_commit)
@@ -91,6 +94,10 @@ class Provenance:
             revision, current = self.revisions.get(name, 1), other.revisions.get(name, 1)
             if revision != current:
                 return f"was made by revision {revision} of {name}, {owner} has {current}"
+        sources = [{m["class"]: m.get("sha256") for m in p.methods} for p in (self, other)]
+        for name in sources[0].keys() & sources[1].keys():
+            if sources[0][name] != sources[1][name]:
+                return f"was made by another version of {name}, whose source file has changed"
         if [w["sha256"] for w in self.weights] != [w["sha256"] for w in other.weights]:
             return f"was made with the weights {_shown(self)}, {owner} has {_shown(other)}"
         return None
@@ -122,7 +129,8 @@ class Provenance:
             TypeError: a value is of another type.
         """
         texts = [self.kind, self.version, self.file_id, *(w["sha256"] for w in self.weights)]
-        mappings = [self.conf, self.inputs, self.revisions]
+        texts += [m["class"] for m in self.methods]
+        mappings = [self.conf, self.inputs, self.revisions, *self.methods]
         if not all(isinstance(t, str) for t in texts) or not all(
             isinstance(m, dict) for m in mappings
         ):

@@ -26,7 +26,9 @@ from featplug.io.images import (
 from featplug.io.names import checked_name
 from featplug.io.pair_lists import read_image_list
 from featplug.io.store import FeatureReader, FeatureWriter, GlobalDescriptorWriter
+from featplug.method_sources import source_records
 from featplug.stages.shared_options import NetworkOptions
+from featplug.user_classes import recorded_name
 from featplug.utils.batches import Batches, grouped
 from featplug.utils.errors import described
 from featplug.utils.progress import progress_bar
@@ -171,19 +173,20 @@ def made_by(
     stage_revision: Mapping[str, int],
     **conf: Any,
 ) -> Provenance:
-    """Return the provenance of what a method computes, with its name and weights.
+    """Return the provenance of what a method computes, with its name, code and weights.
 
     ``stage_revision`` maps the stage to its revision; ``conf`` is what else decides over the
     contents.
     """
     return Provenance(
         kind,
-        {"model": {"name": name, **method.settings}, **conf},
+        {"model": {"name": recorded_name(name), **method.settings}, **conf},
         [
             {"name": record.name, "origin": record.origin, "sha256": record.sha256}
             for record in method.weights_records
         ],
         revisions={**method.revisions, **stage_revision},
+        methods=source_records(method),
     )
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from featplug.colmap.cameras import CameraOptions
+from featplug.method_names import file_word, path_word
 from featplug.methods import feature_conf
 from pipelines.datasets.aachen import AachenOptions
 from pipelines.datasets.inloc import InLocOptions
-from pipelines.output_folder import file_word, folder_name
 from pipelines.run import FeatureOptions
 from pipelines.sfm import SfmOptions
 
@@ -35,15 +35,15 @@ def test_no_two_requests_share_an_output_folder(tmp_path: Path) -> None:
     assert folders == [
         "outputs/aachen/town-sift",
         "outputs/aachen/town-d2net",
-        f"outputs/aachen/town-{file_word(given_path)}",
+        f"outputs/aachen/town-{path_word(given_path)}",
         "outputs/aachen/town-sift-v1",
         "outputs/aachen/town-sift-local-features",
         "outputs/aachen/town-sift-v1-local-features",
     ]
     inloc = InLocOptions(tmp_path / "rooms", extraction=given).output_dir
-    assert inloc == Path(f"outputs/inloc/rooms-{file_word(given_path)}")
+    assert inloc == Path(f"outputs/inloc/rooms-{path_word(given_path)}")
     sfm = SfmOptions(tmp_path / "scene" / "images", extraction=given).output_dir
-    assert sfm == Path(f"outputs/sfm/scene-{file_word(given_path)}")
+    assert sfm == Path(f"outputs/sfm/scene-{path_word(given_path)}")
 
 
 def test_files_of_one_name_in_two_folders_have_a_folder_each(
@@ -66,8 +66,43 @@ def test_files_of_one_name_in_two_folders_have_a_folder_each(
     assert names("b/../a") == first
 
 
-def test_a_feature_of_any_name_has_one_folder() -> None:
-    assert folder_name("house", "module:Class/../x", []) == "house-module_Class_.._x"
+def test_a_feature_of_any_name_has_a_folder(tmp_path: Path) -> None:
+    def sfm(feature: str, **changes: Any) -> str:
+        return SfmOptions(
+            tmp_path / "house", extraction=FeatureOptions(feature), **changes
+        ).output_dir.name
+
+    (tmp_path / "mine.py").write_text(
+        "from featplug.base import Extractor\n"
+        "class Mine(Extractor):\n"
+        "    def extract(self, image): ...\n"
+    )
+    own = f"{tmp_path}/mine.py:Mine"
+    assert sfm(own) == f"house-{file_word(own)}"
+    assert sfm("lisrd@mtldesc") == "house-lisrd@mtldesc"
+    assert sfm("sift+NN-ratio") == sfm("sift") == "house-sift"  # its own matcher
+    assert sfm("sift+NN-mutual") == sfm("sift", matcher="NN-mutual") == "house-sift-NN-mutual"
+    assert sfm("lisrd+matcher:mtldesc") == "house-lisrd-mtldesc"
+
+
+def test_options_of_methods_are_in_the_name(tmp_path: Path) -> None:
+    def sfm(*option: str, **changes: Any) -> str:
+        extraction = FeatureOptions(option=option)
+        return SfmOptions(tmp_path / "house", extraction=extraction, **changes).output_dir.name
+
+    assert sfm("contrast_threshold=0.01") == "house-sift-contrast_threshold=0.01"
+    names = [
+        sfm("score=response"),
+        sfm('score="response"'),
+        sfm("score='response'"),
+        sfm("a=1", "b=2"),
+    ]
+    assert len(set(names)) == 4
+    ratio = sfm(matcher_option=("ratio_threshold=0.9",))
+    assert ratio == "house-sift-ratio_threshold=0.9"
+    resized = FeatureOptions(resize_max=800)
+    folder = SfmOptions(tmp_path / "house", extraction=resized).output_dir
+    assert folder.name == "house-sift-resize-max-800"
 
 
 def test_a_default_run_has_the_name_of_scene_and_feature(tmp_path: Path) -> None:
@@ -94,7 +129,7 @@ def test_other_results_have_another_folder(tmp_path: Path) -> None:
     assert sfm(camera=camera) == "house-sift-single-PINHOLE-500,500,240,180"
     assert sfm(pairs="sequential", overlap=5) == "house-sift-sequential-overlap-5"
     own_list = tmp_path / "own.txt"
-    assert sfm(pairs=str(own_list)) == f"house-sift-{file_word(own_list)}"
+    assert sfm(pairs=str(own_list)) == f"house-sift-{path_word(own_list)}"
     assert sfm(retrieval="netvlad", pairs="retrieval") == "house-sift-netvlad-retrieval"
     own = SfmOptions(tmp_path / "house", camera=camera, outputs=tmp_path / "mine").output_dir
     assert own == tmp_path / "mine"

@@ -355,8 +355,14 @@ def test_features_and_matches_of_others_can_be_used(shared: Path, tmp_path: Path
         reconstruct(own)
     matched = reconstruct(dataclasses.replace(own, matcher="NN-ratio"))
     assert matched["metrics"]["matched_pairs"] == results["metrics"]["matched_pairs"]
-    with pytest.raises(ValueError, match="--matches needs --pairs FILE"):
-        reconstruct(dataclasses.replace(options, pairs="exhaustive"))
+    unlisted = reconstruct(
+        dataclasses.replace(options, pairs="exhaustive", outputs=tmp_path / "all")
+    )
+    for metric in ("selected_pairs", "matched_pairs", "verified_pairs"):
+        assert unlisted["metrics"][metric] == results["metrics"][metric]
+    assert unlisted["matcher_conf"] is None
+    with pytest.raises(FileNotFoundError, match=r"gone.h5"):
+        reconstruct(dataclasses.replace(options, matches=Path("gone.h5")))
     other = dataclasses.replace(options, images=folder / "images" / "db", outputs=tmp_path / "db")
     with pytest.raises(ValueError, match=r"No image of .*, which has for example 'db/0000.jpg'"):
         reconstruct(other)
