@@ -11,11 +11,13 @@ if TYPE_CHECKING:
         Feature,
         FeatureMatcher,
         Features,
+        ImageMatcher,
         Matches,
         list_features,
         list_matchers,
         load,
         load_matcher,
+        match_images,
     )
     from featplug.hloc import register, unregister
 
@@ -24,12 +26,14 @@ __all__ = [
     "Feature",
     "FeatureMatcher",
     "Features",
+    "ImageMatcher",
     "Matches",
     "__version__",
     "list_features",
     "list_matchers",
     "load",
     "load_matcher",
+    "match_images",
     "plots",
     "register",
     "unregister",

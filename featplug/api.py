@@ -5,87 +5,37 @@
     feature = featplug.load("mtldesc", max_keypoints=4096)
     a, b = feature.extract("a.jpg"), feature.extract("b.jpg")
     matches = featplug.load_matcher(feature=feature).match(a, b)
-    points_a, points_b = a.keypoints[matches.indices[:, 0]], b.keypoints[matches.indices[:, 1]]
+    matches.indices, matches.points0, matches.points1, matches.scores
+
+    matches = featplug.match_images("a.jpg", "b.jpg", "aliked-n16+lightglue")
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any, overload
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
 from featplug.base import Extractor, autocast, choose_device
-from featplug.io.images import DEFAULT_PREPROCESSING, preprocess, read_and_preprocess, to_uint8
-from featplug.matchers.lightglue import lightglue_form
+from featplug.feature_types import Features, Matches, found_matches
+from featplug.image_pairs import ImageMatcher
+from featplug.io.image_inputs import ImageLike, read_input
+from featplug.io.images import DEFAULT_PREPROCESSING, preprocess
 from featplug.methods import (
     Conf,
     build_extractor,
     build_matcher,
     features,
+    is_pair_matcher,
     matcher_conf_for,
+    matcher_of,
     matchers,
     resolve_conf,
     resolve_matcher_conf,
 )
 from featplug.utils.batches import Batches, grouped
-
-ImageLike = str | Path | np.ndarray | Tensor
-"""An image file, array or tensor, see :meth:`Feature.extract`."""
-
-
-@dataclass(frozen=True, eq=False)
-class Features:
-    """One image's keypoints and descriptors, as float32 arrays; ``len`` is their number N."""
-
-    keypoints: np.ndarray
-    """Positions N×2 (x, y) in pixels of the original image; integers are pixel centres."""
-    scores: np.ndarray
-    """N, higher is stronger."""
-    descriptors: np.ndarray
-    """N×D."""
-    image_size: tuple[int, int]
-    """(width, height) of the original image."""
-    extras: dict[str, np.ndarray] = field(default_factory=dict)
-    """Further outputs of the method, such as ``scales``, ``oris`` or ``meta_descriptors``."""
-    image: np.ndarray | None = None
-    """Original image H×W×3 or H×W uint8; None if it was not kept."""
-    detection_noise: float = 1.0
-    """Standard deviation of a keypoint in pixels of the original image."""
-    method: str | None = None
-    """Name of the method in its conf, which matchers with weights of one feature look at."""
-
-    def __len__(self) -> int:
-        return len(self.keypoints)
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Return all outputs as hloc's files lay them out, ``descriptors`` D×N."""
-        main = {"keypoints": self.keypoints, "scores": self.scores}
-        return {**main, "descriptors": self.descriptors.T, **self.extras}
-
-    def to_lightglue(self) -> dict[str, Tensor]:
-        """Return LightGlue's form, such as ``keypoints`` 1×N×2 and ``descriptors`` 1×N×D.
-
-        See :func:`featplug.matchers.lightglue.lightglue_form`.
-        """
-        arrays = {**self.arrays(), "image_size": np.array(self.image_size)}
-        return lightglue_form({key: torch.tensor(value) for key, value in arrays.items()})
-
-
-@dataclass(frozen=True, eq=False)
-class Matches:
-    """Matched keypoints of two images; ``len`` is their number K."""
-
-    indices: np.ndarray
-    """K×2 int64, a keypoint of the first and one of the second image."""
-    scores: np.ndarray
-    """K float32 in [0, 1], higher is more certain."""
-
-    def __len__(self) -> int:
-        return len(self.indices)
 
 
 class Feature:
@@ -152,12 +102,7 @@ class Feature:
         return [features[index] for index in range(len(image))]
 
     def _read(self, index: int, image: ImageLike) -> "_ReadImage":
-        if isinstance(image, str | Path):
-            pixels, planes, size = read_and_preprocess(Path(image), self.preprocessing)
-        else:
-            pixels = _pixels(image, bool(self.preprocessing["grayscale"]))
-            size = (pixels.shape[1], pixels.shape[0])
-            planes = preprocess(pixels, self.preprocessing)
+        pixels, planes, size = read_input(image, self.preprocessing)
         is_whole = (pixels.shape[1], pixels.shape[0]) == size
         return _ReadImage(index, planes, size, pixels if is_whole else None)
 
@@ -231,43 +176,116 @@ class FeatureMatcher:
         """Match two images.
 
         Raises:
-            ValueError: the features lack an array that the matcher needs, or are of two methods.
+            ValueError: the features lack an array that the matcher needs, or are of a method that
+                it is not for.
         """
-        sides = [
-            {key: torch.tensor(value, device=self.device) for key, value in image.arrays().items()}
-            for image in (a, b)
-        ]
-        return found_matches(self.matcher.match_pair(*sides))
+        result = self.matcher.match_pair(self._input(a), self._input(b))
+        return Matches.of_keypoints(*found_matches(result), a.keypoints, b.keypoints)
+
+    def _input(self, features: Features) -> dict[str, Tensor]:
+        """Return what the matcher reads, on its device."""
+        if not isinstance(features, Features):
+            raise ValueError(
+                f"{type(self.matcher).__name__} matches features, not {type(features).__name__}; "
+                "extract them by featplug.load(…).extract, or use featplug.match_images."
+            )
+        self.matcher.check_features_of(features.method)
+        arrays = features.arrays()
+        arrays["image_size"] = np.array(features.image_size, np.float32)
+        if features.image is not None and "image" in self.matcher.axes:
+            arrays["image"] = preprocess(features.image, {})
+        keys = self.matcher.axes.keys() & arrays.keys()
+        return {key: torch.tensor(arrays[key], device=self.device) for key in keys}
 
 
 def load(name: str | Mapping[str, Any], **options: Any) -> Feature:
     """Load a :class:`Feature` by name, such as ``sift``, ``mtldesc`` or ``lisrd@mtldesc``.
 
     ``featplug list`` shows the names.
+
+    Raises:
+        FileNotFoundError: weights are missing; the message says how to get them.
+        ValueError: no such feature or option exists.
     """
+    if isinstance(name, str) and name not in features and is_pair_matcher(name):
+        raise ValueError(
+            f"{name} matches two images, without features of each; use "
+            f"featplug.match_images(a, b, matcher={name!r})."
+        )
     return Feature(name, **options)
 
 
 def load_matcher(
-    name: str | None = None, feature: Feature | str | None = None, **options: Any
-) -> FeatureMatcher:
+    name: str | Mapping[str, Any] | None = None,
+    feature: Feature | str | None = None,
+    **options: Any,
+) -> FeatureMatcher | ImageMatcher:
     """Load a matcher by name, or the one that belongs to a feature.
 
     Args:
-        name: a matcher conf, such as ``NN-ratio``.
-        feature: a feature or the name of its conf. It names the matcher where ``name`` is None, and
-            chooses the weights of one that has some for each feature, such as ``lightglue``.
+        name: a matcher, such as ``NN-ratio``, or its conf.
+        feature: the feature that is matched, or its name; names the matcher where ``name`` is
+            None, and chooses the weights of one that has several.
         options: ``device`` and the method's own; see :class:`FeatureMatcher`.
 
+    Returns:
+        The matcher, whose ``match`` takes :class:`Features`; of a method without keypoints, such as
+        ``loftr``, one whose ``match`` takes images as :meth:`Feature.extract` does.
+
     Raises:
-        ValueError: neither is given.
+        FileNotFoundError: weights are missing; the message says how to get them.
+        ValueError: neither is given, or no such matcher or option exists.
     """
-    if feature is None:
-        if name is None:
-            raise ValueError("load_matcher needs the name of a matcher or a feature.")
-        return FeatureMatcher(name, **options)
-    conf = feature.conf if isinstance(feature, Feature) else resolve_conf(feature)
-    return FeatureMatcher(matcher_conf_for(conf, name or conf["matcher"]), **options)
+    if name is None and feature is None:
+        raise ValueError("load_matcher needs the name of a matcher or a feature.")
+    conf: Mapping[str, Any] = {}
+    if feature is not None:
+        conf = feature.conf if isinstance(feature, Feature) else resolve_conf(feature)
+    name = conf["matcher"] if name is None else name
+    if isinstance(name, str):
+        if name not in matchers and is_pair_matcher(name):
+            return ImageMatcher(name, **options)
+        name = matcher_conf_for(conf, name)
+    return FeatureMatcher(name, **options)
+
+
+def match_images(
+    a: ImageLike,
+    b: ImageLike,
+    feature: str | Mapping[str, Any] | Feature = "sift",
+    matcher: str | Mapping[str, Any] | FeatureMatcher | ImageMatcher | None = None,
+    device: str | None = None,
+    **options: Any,
+) -> Matches:
+    """Match two images; what is loaded before is used as it is, which saves time for many pairs.
+
+    Args:
+        a: the first image, see :meth:`Feature.extract`.
+        b: the second image.
+        feature: a feature, its name or conf; ``aliked-n16+lightglue`` names a matcher, too.
+        matcher: a matcher, its name or conf; by default the feature's own for two views. A method
+            without keypoints, such as ``loftr``, is named here or as the feature.
+        device: such as ``cuda:1``; the best one of the machine if None.
+        options: options of the feature, such as ``max_keypoints``, or of a method without
+            keypoints.
+
+    Raises:
+        FileNotFoundError: no such image or weights exist.
+        ValueError: an image cannot be used, or no such method or option exists.
+    """
+    if isinstance(feature, str) and matcher is None and is_pair_matcher(feature):
+        matcher = feature
+    if isinstance(matcher, str) and matcher not in matchers and is_pair_matcher(matcher):
+        matcher = ImageMatcher(matcher, device=device, **options)
+    if isinstance(matcher, ImageMatcher):
+        return matcher.match(a, b)
+    loaded = feature if isinstance(feature, Feature) else load(feature, device=device, **options)
+    if matcher is None:
+        matcher = matcher_of(loaded.conf, two_views=True)
+    if not isinstance(matcher, FeatureMatcher):
+        return match_images(a, b, loaded, load_matcher(matcher, loaded, device=device))
+    features_a, features_b = loaded.extract([a, b])
+    return matcher.match(features_a, features_b)
 
 
 def list_features() -> list[str]:
@@ -315,30 +333,3 @@ def run_extractor(
             arrays["lafs"][..., 2] += (scale / 2 - half).astype(np.float32)
         converted.append((arrays, float(extractor.detection_noise * mean_scale)))
     return converted
-
-
-def found_matches(result: Mapping[str, Tensor]) -> Matches:
-    """Gather the matches in the result of :meth:`featplug.base.Matcher.match`."""
-    matches0 = result["matches0"].cpu().numpy()
-    (rows,) = np.nonzero(matches0 >= 0)
-    scores = result["matching_scores0"].cpu().numpy()[rows]
-    return Matches(np.stack([rows, matches0[rows]], axis=1), scores)
-
-
-def _pixels(image: np.ndarray | Tensor, grayscale: bool) -> np.ndarray:
-    """Return an array or tensor as H×W×3, or H×W for ``grayscale``, uint8."""
-    if isinstance(image, Tensor):
-        if image.ndim != 3 or not image.is_floating_point():
-            raise ValueError(
-                f"A tensor must be C×H×W, of floats in [0, 1], not {image.dtype} of shape "
-                f"{tuple(image.shape)}."
-            )
-        image = to_uint8(image)
-        image = image[..., 0] if image.shape[2] == 1 else image
-    if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
-        raise ValueError(
-            f"An image must be H×W×3 or H×W uint8, not {image.dtype} of shape {image.shape}."
-        )
-    if grayscale and image.ndim == 3:
-        return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    return image if grayscale or image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)

@@ -14,24 +14,11 @@ import torch
 from torch import Tensor
 
 from featplug.base import autocast, choose_device
-from featplug.io.images import DEFAULT_PREPROCESSING, load_image, read_and_preprocess
+from featplug.feature_types import Features, Matches
+from featplug.io.image_inputs import ImageLike, read_input
+from featplug.io.images import DEFAULT_PREPROCESSING, load_image
 from featplug.methods import Conf, build_pair_matcher, pair_matcher_conf
 from featplug.utils.errors import described
-
-
-@dataclass(frozen=True, eq=False)
-class PointMatches:
-    """Matched points of two images, in original pixels; ``len`` is their number K."""
-
-    points0: np.ndarray
-    """K×2 float32 (x, y) in the first image; integers are pixel centres."""
-    points1: np.ndarray
-    """K×2 float32 in the second image."""
-    scores: np.ndarray
-    """K float32 in [0, 1], higher is more certain."""
-
-    def __len__(self) -> int:
-        return len(self.scores)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,16 +70,19 @@ class ImageMatcher:
         autocast(self.device, precision)  # raises where it is unknown
         self.matcher = build_pair_matcher(self.conf["model"]).to(self.device)
 
-    def match(self, image0: str | Path, image1: str | Path) -> PointMatches:
-        """Match two image files.
+    def match(self, a: ImageLike | Features, b: ImageLike | Features) -> Matches:
+        """Match two images: files, arrays, tensors or those of features.
 
         Raises:
             FileNotFoundError: a file does not exist.
             ValueError: a file cannot be used, or the method broke its contract.
         """
         prepared = []
-        for path in (image0, image1):
-            _, planes, size = read_and_preprocess(Path(path), self.preprocessing)
+        for image in (a, b):
+            given = image.image if isinstance(image, Features) else image
+            if given is None:
+                raise ValueError("The features have no image; extract them by Feature.extract.")
+            _, planes, size = read_input(given, self.preprocessing)
             prepared.append(self.prepare(planes, size))
         return self.match_prepared(prepared[0], prepared[1])
 
@@ -102,7 +92,7 @@ class ImageMatcher:
         """Return an image that was read and resized before, C×H×W, on the device."""
         return PreparedImage(torch.from_numpy(planes).to(self.device), original_size, fingerprint)
 
-    def match_prepared(self, image0: PreparedImage, image1: PreparedImage) -> PointMatches:
+    def match_prepared(self, image0: PreparedImage, image1: PreparedImage) -> Matches:
         """Match two images that were read and resized before.
 
         Raises:
@@ -112,7 +102,7 @@ class ImageMatcher:
             result = self.matcher.match_pair(image0.pixels, image1.pixels)
         points0 = image0.to_original(result["keypoints0"])
         points1 = image1.to_original(result["keypoints1"])
-        return PointMatches(points0, points1, result["scores"].cpu().numpy())
+        return Matches.of_points(points0, points1, result["scores"].cpu().numpy())
 
 
 class ImageCache:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, ClassVar
 
 import cv2
 import h5py
@@ -16,8 +18,9 @@ from torch import Tensor
 
 import featplug
 from featplug.api import Feature, Features, run_extractor
-from featplug.base import Extractor
+from featplug.base import Extractor, Matcher, PairMatcher
 from featplug.io.images import read_image
+from featplug.methods import matcher_conf
 from featplug.stages.extract import extract_features
 from featplug.stages.match import match_features
 from tests.scenes.pictures import textured_image
@@ -171,6 +174,8 @@ def test_matches_are_drawn_at_their_keypoints(folder: Path) -> None:
     right = b.keypoints[matches.indices[:, 1]] + (a.image_size[0], 0)
     expected = np.concatenate([a.keypoints[matches.indices[:, 0]], right]).astype(float)
     assert drawn == {tuple(point) for point in expected}
+    axes = featplug.plots.matches(folder / NAMES[0], b.image, matches, Figure().subplots())
+    assert len(axes.collections[0].get_segments()) == len(matches)
     without = dataclasses.replace(a, image=None)
     with pytest.raises(ValueError, match=r"featplug\.load"):
         featplug.plots.matches(without, b, matches)
@@ -188,6 +193,98 @@ def test_a_matcher_is_named_or_belongs_to_the_feature(folder: Path) -> None:
         featplug.load_matcher("lisrd", feature).match(*both)
     with pytest.raises(ValueError, match="name of a matcher or a feature"):
         featplug.load_matcher()
+
+
+def test_two_images_are_matched_in_one_call(folder: Path) -> None:
+    feature = featplug.load("sift", max_keypoints=50)
+    a, b = extract_both(feature, folder)
+    expected = featplug.load_matcher("NN-ratio").match(a, b)
+    np.testing.assert_array_equal(expected.points0, a.keypoints[expected.indices[:, 0]])
+    np.testing.assert_array_equal(expected.points1, b.keypoints[expected.indices[:, 1]])
+    images = (folder / NAMES[0], read_image(folder / NAMES[1]))
+    for matches in (
+        featplug.match_images(*images, feature="sift", matcher="NN-ratio", max_keypoints=50),
+        featplug.match_images(*images, "sift+NN-ratio", max_keypoints=50, device="cpu"),
+        featplug.match_images(*images, feature, featplug.load_matcher("NN-ratio")),
+        featplug.match_images(*images, feature, matcher_conf("NN-ratio")),
+    ):
+        for key in ("indices", "scores", "points0", "points1"):
+            np.testing.assert_array_equal(getattr(matches, key), getattr(expected, key))
+
+
+class Corners(PairMatcher):
+    """Matches the centres of the last pixels of two images."""
+
+    preprocessing: ClassVar[dict[str, Any]] = {"resize_max": 50}
+    default_conf: ClassVar[dict[str, Any]] = {"score": 0.5}
+
+    def match_images(self, image0: Tensor, image1: Tensor) -> dict[str, Tensor]:
+        last = [torch.tensor([list(i.shape[:0:-1])]).float() - 1 for i in (image0, image1)]
+        score = torch.tensor([self.conf["score"]])
+        return {"keypoints0": last[0], "keypoints1": last[1], "scores": score}
+
+
+def test_methods_without_keypoints_match_images_alike(folder: Path) -> None:
+    name, images = f"{__name__}:Corners", [folder / name for name in NAMES]
+    sizes = [read_image(path).shape[1::-1] for path in images]
+    features = extract_both(featplug.load("sift"), folder)
+    for matches in (
+        featplug.match_images(*images, matcher=name, score=0.25),
+        featplug.match_images(*images, name, score=0.25),
+        featplug.load_matcher(name, score=0.25).match(*features),
+    ):
+        assert (len(matches), matches.indices.tolist(), matches.scores.tolist()) == (
+            1,
+            [[0, 0]],
+            [0.25],
+        )
+        for points, size in zip((matches.points0, matches.points1), sizes, strict=True):
+            # The last pixel of the image of 50 pixels covers several of the original's.
+            last = np.array(size) - max(size) / 50 / 2 - 0.5
+            np.testing.assert_allclose(points[0], last, atol=0.1)
+        featplug.plots.matches(*images, matches, Figure().subplots())
+    with pytest.raises(ValueError, match=r"Corners matches two images.*match_images"):
+        featplug.load(name)
+    without = dataclasses.replace(features[0], image=None)
+    with pytest.raises(ValueError, match=r"no image; extract"):
+        featplug.load_matcher(name).match(without, features[1])
+
+
+class Sized(Matcher):
+    """Matches the first keypoints of two images of one size, by their features' weights."""
+
+    default_conf: ClassVar[dict[str, Any]] = {"only": None}
+    required_keys = ("descriptors", "image_size", "image")
+
+    def check_features_of(self, method: str | None) -> None:
+        if self.conf["only"] not in (None, method):
+            raise ValueError(f"Sized's weights are for {self.conf['only']}, not for {method}.")
+
+    def match(
+        self, features0: Mapping[str, Tensor], features1: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        for side in (features0, features1):
+            assert side["image"].shape == (3, *side["image_size"].int().tolist()[::-1])
+            assert float(side["image"].max()) <= 1
+        num = features0["descriptors"].shape[1]
+        return {
+            "matches0": torch.cat([torch.zeros(1), -torch.ones(num - 1)]).long(),
+            "matching_scores0": torch.cat([torch.ones(1), torch.zeros(num - 1)]),
+        }
+
+
+def test_matchers_get_sizes_and_images_and_reject_features_of_other_methods(folder: Path) -> None:
+    feature = featplug.load("sift", max_keypoints=9)
+    a, b = extract_both(feature, folder)
+    matcher = featplug.load_matcher(f"{__name__}:Sized", feature)
+    assert matcher.match(a, b).indices.tolist() == [[0, 0]]
+    with pytest.raises(ValueError, match="Sized needs image0"):
+        matcher.match(dataclasses.replace(a, image=None), b)
+    with pytest.raises(ValueError, match=r"Sized matches features, not .*Path; extract"):
+        matcher.match(folder / NAMES[0], b)  # type: ignore[arg-type]
+    other = featplug.load_matcher(f"{__name__}:Sized", feature, only="superpoint")
+    with pytest.raises(ValueError, match="weights are for superpoint, not for sift"):
+        other.match(a, b)
 
 
 @pytest.mark.parametrize(

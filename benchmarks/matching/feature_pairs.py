@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.matching.image_pairs import ImagePair
-from featplug.api import Matches, found_matches
 from featplug.base import Matcher, choose_device
+from featplug.feature_types import Matches, found_matches
 from featplug.image_pairs import ImageCache, ImageMatcher, PreparedImage
 from featplug.io.images import MAX_MEGAPIXELS, read_image_size
 from featplug.io.match_store import MatchReader
@@ -87,16 +87,18 @@ class FeaturePair:
         if isinstance(self.matcher, Matches):
             index0, index1 = self.matcher.indices.T
             kept = np.isin(index0, keep0) & np.isin(index1, keep1)
-            return Matches(self.matcher.indices[kept], self.matcher.scores[kept])
+            indices, scores = self.matcher.indices[kept], self.matcher.scores[kept]
+            return Matches.of_keypoints(indices, scores, *self.keypoints)
         if min(len(keep0), len(keep1)) == 0:
-            return Matches(np.zeros((0, 2), np.int64), np.zeros(0, np.float32))
+            indices, scores = np.zeros((0, 2), np.int64), np.zeros(0, np.float32)
+            return Matches.of_keypoints(indices, scores, *self.keypoints)
         sides = (
             _selected(self.matcher, image, keep)
             for image, keep in ((self.image0, keep0), (self.image1, keep1))
         )
-        matches = found_matches(self.matcher.match_pair(*sides))
-        indices = np.stack([keep0[matches.indices[:, 0]], keep1[matches.indices[:, 1]]], axis=1)
-        return Matches(indices, matches.scores)
+        found, scores = found_matches(self.matcher.match_pair(*sides))
+        indices = np.stack([keep0[found[:, 0]], keep1[found[:, 1]]], axis=1)
+        return Matches.of_keypoints(indices, scores, *self.keypoints)
 
 
 def _everything(image: ImageFeatures) -> np.ndarray:
@@ -167,7 +169,9 @@ class MatchedFeatures(ExitStack):
         if self._matches is None:
             raise ValueError(f"{self._reader.path} needs a matcher or a match file.")
         num = len(image0.keypoints), len(image1.keypoints)
-        matches = Matches(*self._matches.read(pair.name0, pair.name1, num))
+        matches = Matches.of_keypoints(
+            *self._matches.read(pair.name0, pair.name1, num), image0.keypoints, image1.keypoints
+        )
         return FeaturePair(image0, image1, matches)
 
     def _image(self, name: str) -> ImageFeatures:
@@ -220,9 +224,7 @@ class MatchedImages(ExitStack):
             ImageFeatures(points.astype(np.float64), found.scores, image.original_size)
             for points, image in ((found.points0, image0), (found.points1, image1))
         ]
-        indices = np.repeat(np.arange(len(found))[:, None], 2, axis=1)
-        matches = Matches(indices, found.scores)
-        return FeaturePair(sides[0], sides[1], matches, is_detected=False)
+        return FeaturePair(sides[0], sides[1], found, is_detected=False)
 
     def _image(self, name: str) -> PreparedImage:
         image = self._images.load(name)

@@ -16,7 +16,8 @@ from featplug.io.files import write_whole
 from featplug.plots.image_marks import draw_image, shrink
 
 if TYPE_CHECKING:
-    from featplug.api import Features, Matches
+    from featplug.feature_types import Features, Matches
+    from featplug.io.image_inputs import ImageLike
 
 _RIGHT, _WRONG = "lime", "red"
 
@@ -97,29 +98,42 @@ def draw_matches(
 
 
 def matches(
-    a: "Features", b: "Features", matches: "Matches", axes: Axes | None = None, **lines: Any
+    a: "Features | ImageLike",
+    b: "Features | ImageLike",
+    matches: "Matches",
+    axes: Axes | None = None,
+    **lines: Any,
 ) -> Axes:
-    """Draw the matches of two images that were extracted with :meth:`featplug.Feature.extract`.
+    """Draw the matches of two images.
 
     Args:
-        a: features of the left image.
-        b: features of the right image.
+        a: the left image, or features that :meth:`featplug.Feature.extract` extracted from it.
+        b: the right image, or its features.
         matches: their matches.
         axes: where to draw; pyplot's current ones if None, which a notebook shows.
         lines: see :func:`draw_matches`.
 
     Raises:
-        ValueError: the features were made without keeping their images.
+        ValueError: an image cannot be used, or the features were made without keeping theirs.
     """
-    if a.image is None or b.image is None:
-        raise ValueError("The features have no images; extract them with featplug.load(…).extract.")
+    images = [_image_of(a), _image_of(b)]
     if axes is None:
         from matplotlib import pyplot  # opens a display, which other functions here do without
 
         axes = pyplot.gca()
-    index_a, index_b = matches.indices.T
-    draw_matches(axes, a.image, b.image, a.keypoints[index_a], b.keypoints[index_b], **lines)
+    draw_matches(axes, images[0], images[1], matches.points0, matches.points1, **lines)
     return axes
+
+
+def _image_of(image: "Features | ImageLike") -> np.ndarray:
+    from featplug.feature_types import Features  # waits for torch, as few functions here do
+    from featplug.io.image_inputs import read_input
+
+    if not isinstance(image, Features):
+        return read_input(image, {})[0]
+    if image.image is None:
+        raise ValueError("The features have no images; extract them with featplug.load(…).extract.")
+    return image.image
 
 
 def write_match_picture(
