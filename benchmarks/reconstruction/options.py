@@ -81,7 +81,7 @@ class ReconstructionOptions(MappingOptions, SeedOptions, FileOptions):
 def _matched_pairs(matches: Path, scene: Scene, outputs: Path) -> str:
     """Write a list of the pairs of a scene that a match file has, and return its path."""
     with MatchReader(matches) as reader:
-        pairs, _ = reader.pairs(list_images(scene.images))
+        pairs = sorted(reader.pairs(list_images(scene.images))[0])
     if not pairs:
         raise ValueError(
             f"{matches} has no pair of images of {scene.images}; names are relative to that folder."

@@ -54,6 +54,6 @@ def test_files_stand_in_for_methods(corner: Path, tmp_path: Path) -> None:
     )
     assert set(rows) == {"sift", "other"}
     for row in rows.values():
-        names = "registered_images", "sparse_points", "mean_keypoints", "inlier_matches"
+        names = "registered_images", "mean_keypoints", "inlier_matches"
         assert [row.metrics[n] for n in names] == [own.metrics[n] for n in names]
     assert str(rows["other"].matcher).endswith("matches.h5")
