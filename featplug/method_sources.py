@@ -26,10 +26,11 @@ def source_records(method: nn.Module) -> list[dict[str, str]]:
     """
     kinds = (Extractor, GlobalExtractor, Matcher, PairMatcher)
     classes = dict.fromkeys(type(m) for m in method.modules() if isinstance(m, kinds))
-    return [_source_record(cls) for cls in classes]
+    return [code_record(cls) for cls in classes]
 
 
-def _source_record(cls: type) -> dict[str, str]:
+def code_record(cls: type) -> dict[str, str]:
+    """Return the record of one class, see :func:`source_records`."""
     record = {"class": recorded_name(class_name(cls))}
     top = cls.__module__.partition(".")[0]
     if top == featplug.__name__:

@@ -45,7 +45,7 @@ class Packages:
         """Log which packages have methods of names that featplug uses for its own."""
         for name, package in self.names():
             if name in names:
-                _warn(f"{package} has a {kind} {name!r}, too; featplug's own is used.")
+                log_once(f"{package} has a {kind} {name!r}, too; featplug's own is used.")
 
     def load(self, is_wanted: Callable[[Entry], bool], name: str | None = None) -> Iterator[Entry]:
         """Import entry points, and yield those that are no modules and that ``is_wanted`` accepts.
@@ -72,7 +72,7 @@ class Packages:
             except Exception as error:
                 if entry.name == name:
                     raise
-                _warn(f"{package} is left out: {entry.value}: {described(error)}")
+                log_once(f"{package} is left out: {entry.value}: {described(error)}")
                 continue
             finally:
                 _LOADING.reset(token)
@@ -88,7 +88,8 @@ def _package(entry: metadata.EntryPoint) -> str:
 
 
 @cache
-def _warn(message: str) -> None:
+def log_once(message: str) -> None:
+    """Log a warning, the first time."""
     logger.warning("%s", message)
 
 

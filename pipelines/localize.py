@@ -3,7 +3,8 @@
 The data sets are in :mod:`pipelines.datasets`, a command of one is :mod:`pipelines.aachen`.
 """
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import pycolmap
 
-from featplug.cli.command_line import leave_config
+from featplug.cli.command_line import Unprefixed, leave_config
 from featplug.cli.config_file import CONFIG
 from featplug.io.folder_lock import locked_folder
 from featplug.io.images import read_image
@@ -26,7 +27,12 @@ from featplug.localization.queries import Query, check_base_names, read_poses
 from featplug.plots import MatchedPair, draw_localization, shrink
 from featplug.utils.errors import described
 from featplug.utils.progress import progress_bar
-from pipelines.datasets.protocol import LocalizationDataset, LocalizeOptions, image_problem
+from pipelines.datasets.protocol import (
+    LocalizationDataset,
+    LocalizeOptions,
+    find_options,
+    image_problem,
+)
 from pipelines.output_folder import SceneImages, announce_replacement, output_folder
 from pipelines.references import MODEL, Reference, reference_of
 from pipelines.run import (
@@ -377,3 +383,20 @@ def summary(results: Mapping[str, Any], options: LocalizeOptions) -> str:
     picture = "" if PICTURE in data.get("not_drawn", {}) else f", {PICTURE}"
     files = f"submission.txt, results.json, logs.json{picture}"
     return "\n".join([*lines, f"{files} are in {options.output_dir}"])
+
+
+def command_of_package(pipeline: str) -> Callable[..., None]:
+    """Return the command that localizes in a data set of an installed package."""
+    options_type = find_options(pipeline)
+
+    def main(options: Any, check: bool = False) -> None:
+        run(options, check)
+
+    main.__annotations__["options"] = Unprefixed[options_type]  # type: ignore[misc,valid-type]
+    main.__doc__ = (
+        f"{inspect.cleandoc(options_type.__doc__ or '').partition(chr(10))[0]}\n\n"
+        "Args:\n"
+        "    options: options of the data set and its localization.\n"
+        "    check: only list missing and damaged files, and where to get them.\n"
+    )
+    return main

@@ -14,11 +14,14 @@ import cv2
 import pytest
 from hypothesis import settings
 
+from featplug import methods
 from featplug.cli.command_line import run_command
+from featplug.packages import Packages, log_once
 from tests.golden.golden_set import SMALL, GoldenSet
 from tests.golden.parity import Parity
 from tests.golden.revisions import RECORD, Revisions
 from tests.scenes.aachen_sets import write_room_set
+from tests.scenes.own_methods import CORNERS, MATCHER
 from tests.scenes.room_corner import write_room_corner
 from tests.scenes.scanned_room import ScannedRoom, write_scanned_room
 from tests.scenes.synthetic import SyntheticScene, write_synthetic_scene
@@ -140,3 +143,30 @@ def refusal(
         return line
 
     return run
+
+
+@pytest.fixture
+def own_methods(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with a file of an extractor and one of a matcher."""
+    (tmp_path / "corners.py").write_text(CORNERS)
+    (tmp_path / "none.py").write_text(MATCHER)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    for table in (methods.features, methods.matchers, methods.pair_matchers, methods.retrieval):
+        monkeypatch.setattr(table, "_outside", {})  # what is registered is forgotten after the test
+        monkeypatch.setattr(table, "_packages", Packages(table._packages.group))
+    return tmp_path
+
+
+@pytest.fixture
+def packages(own_methods: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder where packages are installed."""
+    place = own_methods / "installed"
+    place.mkdir()
+    monkeypatch.syspath_prepend(place)
+    known = set(sys.modules)
+    log_once.cache_clear()
+    yield place
+    for name in set(sys.modules) - known:
+        if name.startswith("plug_"):
+            del sys.modules[name]

@@ -15,8 +15,8 @@ from featplug.io.store import FeatureReader
 from featplug.method_sources import source_records
 from featplug.methods import build_extractor, feature_conf
 from featplug.stages.extract import extract_features
+from tests.scenes.own_methods import CORNERS, install
 from tests.scenes.pictures import write_textured_images
-from tests.test_user_classes import CORNERS, folder, install, packages  # noqa: F401
 
 HELPED = f"""
 import helper_of_corners
@@ -33,15 +33,15 @@ def test_featplugs_own_methods_have_its_version() -> None:
     assert records("sift") == [{"class": "featplug.extractors.sift:SIFT", **own}]
 
 
-@pytest.mark.usefixtures("folder")
+@pytest.mark.usefixtures("own_methods")
 def test_a_class_of_a_file_has_the_hash_of_its_source() -> None:
     digest = hashlib.sha256(Path("corners.py").read_bytes()).hexdigest()
     assert records("corners.py:Corners") == [{"class": "corners.py:Corners", "sha256": digest}]
 
 
-def test_what_a_file_uses_of_its_folder_is_its_source(folder: Path) -> None:  # noqa: F811
-    (folder / "helper_of_corners.py").write_text("x = 1\n")
-    (folder / "helped.py").write_text(HELPED)
+def test_what_a_file_uses_of_its_folder_is_its_source(own_methods: Path) -> None:
+    (own_methods / "helper_of_corners.py").write_text("x = 1\n")
+    (own_methods / "helped.py").write_text(HELPED)
     known = set(sys.modules)
 
     def record() -> dict[str, str]:
@@ -51,12 +51,12 @@ def test_what_a_file_uses_of_its_folder_is_its_source(folder: Path) -> None:  # 
 
     before = record()
     assert record() == before
-    (folder / "helper_of_corners.py").write_text("x = 2\n")
+    (own_methods / "helper_of_corners.py").write_text("x = 2\n")
     assert record()["class"] == before["class"]
     assert record()["sha256"] != before["sha256"]
 
 
-def test_a_class_of_a_package_has_its_name_and_version(packages: Path) -> None:  # noqa: F811
+def test_a_class_of_a_package_has_its_name_and_version(packages: Path) -> None:
     install(packages, "plug_z", CORNERS, features="corners = plug_z:Corners")
     (record,) = records("corners")
     assert record["class"] == "plug_z:Corners"
@@ -64,16 +64,18 @@ def test_a_class_of_a_package_has_its_name_and_version(packages: Path) -> None: 
     assert len(record["sha256"]) == 64  # it is not where packages are installed
 
 
-def test_a_changed_source_is_another_method(folder: Path) -> None:  # noqa: F811
-    write_textured_images(folder / "images", 2)
-    arguments = ("corners.py:Corners", folder / "images", folder)
+def test_a_changed_source_is_another_method(own_methods: Path) -> None:
+    write_textured_images(own_methods / "images", 2)
+    arguments = ("corners.py:Corners", own_methods / "images", own_methods)
     done = extract_features(*arguments)
     assert extract_features(*arguments).num_present == 2
     with FeatureReader(done.feature_path) as reader:
         provenance = reader.provenance
     assert provenance is not None
     assert provenance.conf["model"]["name"] == "corners.py:Corners"
-    (folder / "corners.py").write_text(CORNERS.replace("torch.ones(n, 2)", "torch.zeros(n, 2)"))
+    (own_methods / "corners.py").write_text(
+        CORNERS.replace("torch.ones(n, 2)", "torch.zeros(n, 2)")
+    )
     with pytest.raises(ValueError, match=r"corners.py:Corners.*source.*--overwrite"):
         extract_features(*arguments)
     assert extract_features(*arguments, overwrite=True).num_extracted == 2

@@ -14,47 +14,13 @@ import torch
 from featplug import methods
 from featplug.method_table import MethodTable
 from featplug.methods import build_extractor, build_matcher, feature_conf, matcher_conf
-from featplug.packages import Packages, _warn
 from featplug.user_classes import load_class, load_file
 from featplug.utils.errors import has_own_traceback
 from tests.conftest import REPOSITORY
-
-CORNERS = """
-import torch
-from featplug.base import Extractor
-
-class Corners(Extractor):
-    default_conf = {"max_keypoints": 5}
-    def extract(self, image):
-        n = self.conf["max_keypoints"]
-        return {"keypoints": torch.ones(n, 2), "scores": torch.ones(n),
-                "descriptors": torch.ones(2, n)}
-"""
-MATCHER = """
-import torch
-from featplug.base import Matcher
-
-class None_(Matcher):
-    def match(self, features0, features1):
-        n = features0["descriptors"].shape[1]
-        return {"matches0": torch.full((n,), -1), "matching_scores0": torch.zeros(n)}
-"""
+from tests.scenes.own_methods import CORNERS, MATCHER, install
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder, with a file of an extractor and one of a matcher."""
-    (tmp_path / "corners.py").write_text(CORNERS)
-    (tmp_path / "none.py").write_text(MATCHER)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    for table in (methods.features, methods.matchers, methods.pair_matchers, methods.retrieval):
-        monkeypatch.setattr(table, "_outside", {})  # what is registered is forgotten after the test
-        monkeypatch.setattr(table, "_packages", Packages(table._packages.group))
-    return tmp_path
-
-
-def test_a_class_of_a_file_is_a_feature(folder: Path) -> None:
+def test_a_class_of_a_file_is_a_feature(own_methods: Path) -> None:
     conf = feature_conf("corners.py:Corners")
     assert conf["output"].startswith("feats-featplug-corners=Corners-")
     assert conf["matcher"] == "NN-mutual"
@@ -65,48 +31,50 @@ def test_a_class_of_a_file_is_a_feature(folder: Path) -> None:
     build_extractor(conf["model"])
 
 
-def test_attributes_of_a_class_are_its_conf(folder: Path) -> None:
+def test_attributes_of_a_class_are_its_conf(own_methods: Path) -> None:
     text = CORNERS.replace(
         "    default",
         "    matcher = 'NN-ratio'\n    paper = 'Me, 2030'\n"
         "    preprocessing = {'grayscale': True}\n    default",
     )
-    (folder / "corners.py").write_text(text)
+    (own_methods / "corners.py").write_text(text)
     conf = feature_conf("corners.py:Corners+none.py:None_")
     assert conf["matcher"] == "none.py:None_"
     assert feature_conf("corners.py:Corners")["matcher"] == "NN-ratio"
     assert conf["paper"] == "Me, 2030"
     assert conf["preprocessing"] == {**methods.PREPROCESSING, "grayscale": True}
-    (folder / "corners.py").write_text(text.replace("'NN-ratio'", "3"))
+    (own_methods / "corners.py").write_text(text.replace("'NN-ratio'", "3"))
     with pytest.raises(ValueError, match=r"corners.py:Corners: matcher must be"):
         feature_conf("corners.py:Corners")
 
 
-def test_a_class_of_a_file_is_a_matcher(folder: Path) -> None:
+def test_a_class_of_a_file_is_a_matcher(own_methods: Path) -> None:
     matcher = build_matcher(matcher_conf("none.py:None_")["model"])
     sides = [{"descriptors": torch.ones(2, num)} for num in (3, 4)]
     assert matcher.match_pair(*sides)["matches0"].tolist() == [-1] * 3
 
 
-def test_a_module_of_the_working_folder_is_found(folder: Path) -> None:
+def test_a_module_of_the_working_folder_is_found(own_methods: Path) -> None:
     assert feature_conf("corners:Corners")["model"]["name"] == "corners:Corners"
 
 
-def test_registered_confs_of_a_file_are_used(folder: Path) -> None:
+def test_registered_confs_of_a_file_are_used(own_methods: Path) -> None:
     text = CORNERS.replace(
         "class", "@register_feature({'corn': {}}, paper='P', matcher='NN-ratio')\nclass", 1
     )
-    (folder / "registered.py").write_text(f"from featplug.methods import register_feature\n{text}")
+    (own_methods / "registered.py").write_text(
+        f"from featplug.methods import register_feature\n{text}"
+    )
     conf = feature_conf("registered.py:Corners")
     assert (conf["matcher"], conf["paper"]) == ("NN-ratio", "P")
     assert conf["output"].startswith("feats-featplug-registered=Corners-")
 
 
-def test_a_file_is_imported_again_after_it_changed(folder: Path) -> None:
-    first = load_file(folder / "corners.py")
-    assert load_file(folder / "corners.py") is first
-    (folder / "corners.py").write_text(CORNERS.replace("Corners(", "Edges("))
-    assert hasattr(load_file(folder / "corners.py"), "Edges")
+def test_a_file_is_imported_again_after_it_changed(own_methods: Path) -> None:
+    first = load_file(own_methods / "corners.py")
+    assert load_file(own_methods / "corners.py") is first
+    (own_methods / "corners.py").write_text(CORNERS.replace("Corners(", "Edges("))
+    assert hasattr(load_file(own_methods / "corners.py"), "Edges")
 
 
 @pytest.mark.parametrize(
@@ -121,8 +89,8 @@ def test_a_file_is_imported_again_after_it_changed(folder: Path) -> None:
         ("abstract.py:Half", r"abstract.py:Half does not implement extract"),
     ],
 )
-def test_a_class_that_will_not_do(folder: Path, name: str, message: str) -> None:
-    (folder / "abstract.py").write_text(
+def test_a_class_that_will_not_do(own_methods: Path, name: str, message: str) -> None:
+    (own_methods / "abstract.py").write_text(
         "from featplug.base import Extractor\nclass Half(Extractor):\n    pass\n"
     )
     with pytest.raises((ValueError, FileNotFoundError), match=message) as raised:
@@ -132,8 +100,8 @@ def test_a_class_that_will_not_do(folder: Path, name: str, message: str) -> None
 
 
 @pytest.mark.parametrize("error", ["ValueError('of mine')", "OSError('of mine')"])
-def test_a_module_that_raises_shows_its_own_traceback(folder: Path, error: str) -> None:
-    (folder / "broken.py").write_text(f"x = 1\nraise {error}\n")
+def test_a_module_that_raises_shows_its_own_traceback(own_methods: Path, error: str) -> None:
+    (own_methods / "broken.py").write_text(f"x = 1\nraise {error}\n")
     arguments = ["extract", "--image_dir", ".", "--export_dir", ".", "--conf", "broken.py:A"]
     command = [sys.executable, "-m", "featplug", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
@@ -143,36 +111,11 @@ def test_a_module_that_raises_shows_its_own_traceback(folder: Path, error: str) 
     assert ended.stderr.rstrip().endswith(f"{error.partition('(')[0]}: of mine")
 
 
-def test_a_missing_module_of_a_users_module_shows_its_own_traceback(folder: Path) -> None:
-    (folder / "needs.py").write_text("import absent_too\n")
+def test_a_missing_module_of_a_users_module_shows_its_own_traceback(own_methods: Path) -> None:
+    (own_methods / "needs.py").write_text("import absent_too\n")
     for name in ("needs.py:A", "needs:A"):
         with pytest.raises(ModuleNotFoundError, match="absent_too"):
             load_class(name, object)
-
-
-def install(folder: Path, package: str, code: str, **groups: str) -> None:
-    """Install a package of one module into a folder of the path, as pip does."""
-    (folder / f"{package}.py").write_text(code)
-    info = folder / f"{package}-1.5.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.5\n")
-    (info / "entry_points.txt").write_text(
-        "".join(f"[featplug.{group}]\n{entry}\n" for group, entry in groups.items())
-    )
-
-
-@pytest.fixture
-def packages(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder where packages are installed."""
-    place = folder / "installed"
-    place.mkdir()
-    monkeypatch.syspath_prepend(place)
-    known = set(sys.modules)
-    _warn.cache_clear()
-    yield place
-    for name in set(sys.modules) - known:
-        if name.startswith("plug_"):
-            del sys.modules[name]
 
 
 def test_a_class_of_an_installed_package_has_the_name_of_its_entry_point(packages: Path) -> None:

@@ -11,6 +11,9 @@ import tyro
 from tabulate import tabulate
 
 from featplug import methods
+from featplug.cli.command_line import Unprefixed
+from featplug.cli.method_details import details, families_and_packages, found_confs
+from featplug.stages.shared_options import MethodOptions
 from featplug.weights.catalogue import ConfStatus, list_confs
 from featplug.weights.importing import fetch_weights, import_weights
 from featplug.weights.loading import WeightsStatus, list_weights, verify_weights
@@ -20,29 +23,52 @@ from featplug.weights.wheels import Wheels
 AsJson = Annotated[bool, tyro.conf.arg(name="json"), tyro.conf.FlagCreatePairsOff]
 
 
-def list_methods(as_json: AsJson = False) -> None:
+def list_methods(
+    names: tyro.conf.Positional[tuple[str, ...]] = (),
+    options: Unprefixed[MethodOptions] = MethodOptions(),  # noqa: B008
+    as_json: AsJson = False,
+) -> None:
     """List the features, and whether the weights that they need are on this machine.
 
     Args:
-        as_json: print all features, matchers and retrieval methods as JSON.
+        names: methods to show with their options, instead of the list.
+        options: files of further methods.
+        as_json: print all features, matchers and retrieval methods, or the confs of the named ones,
+            as JSON.
     """
-    tables = (methods.features, methods.matchers, methods.retrieval)
-    confs, matchers, retrieval = (list_confs(table) for table in tables)
+    if names:
+        _print_methods(names, as_json)
+        return
+    tables = (methods.features, methods.matchers, methods.pair_matchers, methods.retrieval)
+    confs, matchers, pair_matchers, retrieval = (list_confs(table) for table in tables)
     if as_json:
-        _print_json([_record(conf) for conf in (*confs, *matchers, *retrieval)])
+        _print_json([_record(conf) for conf in (*confs, *matchers, *pair_matchers, *retrieval)])
         return
     status = {True: "ready", False: "missing"}
     rows = [
-        [status[conf.is_ready], conf.name, conf.dimensions, conf.matcher, conf.paper]
+        [status[conf.is_ready], conf.name, conf.dimensions, conf.matchers, conf.paper]
         for conf in confs
     ]
     _print_table(["", "feature", "descriptor", "matcher", "paper"], rows)
     print()
     _print_table(["weights", "used by", "file", "licence"], _weights_rows(confs))
     print(f"\nmatchers: {', '.join(conf.name for conf in matchers)}")
+    print(f"matchers of images, without features: {', '.join(c.name for c in pair_matchers)}")
     print(f"retrieval: {', '.join(conf.name for conf in retrieval)}")
+    for line in families_and_packages():
+        print(line)
     describers = ", ".join(conf.name for conf in confs if conf.describes)
-    print(f"NAME@OTHER describes the keypoints of OTHER by NAME, one of {describers}.")
+    print(f"\nA@B describes the keypoints of B by A, one of {describers}.")
+    print("A+M is the feature A with the matcher M. `featplug list NAME` shows the options of one.")
+
+
+def _print_methods(names: Sequence[str], as_json: bool) -> None:
+    if as_json:
+        found = [(name, *each) for name in names for each in found_confs(name)]
+        _print_json([{"name": name, "kind": table.kind, **conf} for name, table, conf in found])
+        return
+    for name in names:
+        print("\n".join(details(name)))
 
 
 def _weights_rows(confs: list[ConfStatus]) -> list[list[str]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from featplug.packages import Packages
 from featplug.utils.suggestions import did_you_mean
 
 
@@ -41,6 +42,8 @@ class Group:
     """Title to commands by name, in the order in which help shows them."""
     epilog: str = ""
     """End of the help text."""
+    find_more: Callable[[str], Entry | None] = lambda _: None
+    """Returns a command that is not listed, or None."""
 
     def find(self, name: str, prog: str) -> Entry:
         """Return the command of a name; raise ValueError, with the closest name, for others."""
@@ -49,6 +52,8 @@ class Group:
             return commands[name]
         if name.startswith("-"):
             raise ValueError(f"{name} must come after a command: `{prog} COMMAND {name}`.")
+        if (more := self.find_more(name)) is not None:
+            return more
         suggestion = did_you_mean(name, commands)
         raise ValueError(f"{name!r} is not a command.{suggestion} `{prog} --help` lists them.")
 
@@ -128,6 +133,15 @@ _STUDY = {
     "train": TRAIN,
 }
 
+
+def data_set_of_package(name: str) -> Entry | None:
+    """Return the command of a data set of an installed package, or None."""
+    if name not in dict(Packages("featplug.datasets").names()):
+        return None
+    command: Entry = importlib.import_module("pipelines.localize").command_of_package(name)
+    return command
+
+
 PROGRAM = Group(
     "Local features for COLMAP and hloc: extract, match, reconstruct, localize and compare.",
     {
@@ -144,6 +158,7 @@ Start with:
   featplug aachen --dataset demo            queries to poses, in a small rendered town
 
 Each command also takes --config FILE (a run's config.toml), --quiet and --version.""",
+    data_set_of_package,
 )
 """The program ``featplug``."""
 

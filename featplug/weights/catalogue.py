@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from featplug.methods import MethodTable, features
+from featplug.methods import MethodTable, features, matcher_of
 from featplug.weights.loading import WeightsStatus, weights_status
 from featplug.weights.registry import preferred_entries
 
@@ -21,11 +21,20 @@ class ConfStatus:
     """Size of a feature's descriptor, in words."""
     matcher: str | None
     """Matcher conf that a feature is matched with by default."""
+    two_view_matcher: str | None
+    """The same for two views."""
     describes: bool
     """Whether it can describe the keypoints of other confs."""
     weights: dict[str, WeightsStatus | None]
     """File that each network is loaded from or, if it is missing, the file to get, by the network's
     checkpoint; None where no file is known. A network that another's file includes is left out."""
+
+    @property
+    def matchers(self) -> str:
+        """Return the default matchers in words."""
+        if self.two_view_matcher in (None, self.matcher):
+            return self.matcher or ""
+        return f"{self.matcher}; two views: {self.two_view_matcher}"
 
     @property
     def is_ready(self) -> bool:
@@ -38,8 +47,11 @@ def list_confs(table: MethodTable[Any] = features) -> list[ConfStatus]:
     confs = []
     for name, conf in table.items():
         paper, dimensions, matcher = map(conf.get, ("paper", "dimensions", "matcher"))
+        two_views = matcher and matcher_of(conf, two_views=True)
         describes, weights = "detector" in conf["model"], _weights(conf["model"])
-        confs.append(ConfStatus(name, table.kind, paper, dimensions, matcher, describes, weights))
+        confs.append(
+            ConfStatus(name, table.kind, paper, dimensions, matcher, two_views, describes, weights)
+        )
     return confs
 
 

@@ -11,8 +11,12 @@ import pytest
 
 from featplug import methods
 from featplug.cli.program import PROGRAM
+from tests.scenes.own_methods import CORNERS, install
 
-_KEYS = {"name", "kind", "paper", "dimensions", "matcher", "describes", "ready", "weights"}
+_KEYS = {
+    *("name", "kind", "paper", "dimensions", "matcher", "two_view_matcher"),
+    *("describes", "ready", "weights"),
+}
 
 
 def test_methods_are_listed_as_json_with_stable_keys(
@@ -26,6 +30,7 @@ def test_methods_are_listed_as_json_with_stable_keys(
     assert by_kind == {
         "feature": list(methods.features),
         "matcher": list(methods.matchers),
+        "pair matcher": list(methods.pair_matchers),
         "retrieval": list(methods.retrieval),
     }
     absent = next(record for record in records if record["name"] == "d2net-ots")
@@ -42,6 +47,38 @@ def test_features_are_listed_with_how_to_get_their_weights(
     assert re.search(r"^ready +sift +128 +NN-ratio +Lowe", printed, re.MULTILINE)
     assert re.search(r"^missing +d2net-ots ", printed, re.MULTILINE)
     assert re.search(r"^d2net-ots .*featplug weights fetch", printed, re.MULTILINE)
+
+
+def test_a_method_is_shown_with_its_options(
+    featplug: Callable[..., str], own_methods: Path
+) -> None:
+    (own_methods / "methods.toml").write_text(
+        '[features.sift-fine]\nmodel = { name = "sift", contrast_threshold = 0.005 }\n'
+    )
+    own = own_methods / "corners.py:Corners"
+    printed = featplug("list", "sift-fine", "lisrd", str(own), "--methods", "methods.toml")
+    assert re.search(r"^sift-fine, feature: Lowe", printed, re.MULTILINE)
+    assert "contrast_threshold = 0.005\n" in printed
+    assert "score = response_scale\n" in printed
+    assert re.search(r"^lisrd, feature: ", printed, re.MULTILINE)
+    assert re.search(r"^lisrd, matcher: ", printed, re.MULTILINE)
+    assert re.search(r"class: corners.py:Corners$", printed, re.MULTILINE)
+    (record,) = json.loads(featplug("list", "NN-ratio", "--json"))
+    assert record["model"]["ratio_threshold"] == 0.8
+
+
+def test_methods_of_packages_and_families_are_listed(
+    featplug: Callable[..., str], packages: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(packages, "plug_listed", CORNERS, features="listed-corners = plug_listed:Corners")
+    install(packages, "plug_broken", "1 / 0", matchers="broken = plug_broken:A")
+    monkeypatch.setattr(methods.features, "families", {})
+    methods.register_family(methods.features, "zoo", lambda: ["lion"], lambda name: {})
+    printed = featplug("list")
+    assert re.search(r"^ready +listed-corners ", printed, re.MULTILINE)
+    assert "plug_listed, package with features: listed-corners" in printed
+    assert "plug_broken, package with matchers: broken" in printed
+    assert "zoo/NAME, feature: lion" in printed
 
 
 def test_weights_are_listed_and_verified(featplug: Callable[..., str], no_weights: None) -> None:
