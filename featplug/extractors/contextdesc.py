@@ -280,6 +280,11 @@ class ContextDescExtractor(Describer):
             descriptors = (quantise(descriptors).float() - 128) / 128
         return {"descriptors": descriptors.T, "matchability": matchability}
 
+    @property
+    def drops_keypoints(self) -> bool:
+        """Whether keypoints are turned upright; see :class:`Describer`."""
+        return self.conf["upright"]
+
     def select(self, keypoints: dict[str, Tensor]) -> dict[str, Tensor]:
         """Turn keypoints upright, and drop duplicates."""
         if not self.conf["upright"]:

@@ -6,14 +6,14 @@ extraction code, which is followed where the two differ.
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from featplug.base import Extractor
-from featplug.keypoints.detection import strongest
+from featplug.keypoints.detection import fills_budget, strongest
 from featplug.methods import register_feature
 from featplug.networks.d2net import (
     CELL_CENTRE,
@@ -33,7 +33,7 @@ _STRIP_ELEMENTS = 2**22
 """Feature values that detection compares at a time; bounds its memory."""
 
 
-def detect(features: Tensor) -> tuple[Tensor, Tensor]:
+def detect(features: Tensor, edge_threshold: float = EDGE_THRESHOLD) -> tuple[Tensor, Tensor]:
     """Find the hard detections of a feature map and their sub-pixel steps.
 
     A cell is detected in a channel if that channel is the strongest of the cell (exact
@@ -44,6 +44,7 @@ def detect(features: Tensor) -> tuple[Tensor, Tensor]:
 
     Args:
         features: C×h×w float32, fastest in channels-last memory.
+        edge_threshold: largest ratio of the principal curvatures.
 
     Returns:
         M×3 int64 (channel, row, column) in that order of significance, and M×2 float32 steps
@@ -68,13 +69,41 @@ def detect(features: Tensor) -> tuple[Tensor, Tensor]:
         patches, inside = _neighbourhoods(cells, candidates)
         is_maximum = ((patches <= patches[:, 4:5]) | ~inside).all(1)
         patches = patches.masked_fill_(~inside, 0.0)[is_maximum]
-        is_corner, step = _corners(patches)
+        is_corner, step = _corners(patches, edge_threshold)
         found.append(candidates[is_maximum][is_corner])
         steps.append(step)
     detections = torch.cat(found)
     channel, row, column = detections.unbind(1)
     order = ((channel * height + row) * width + column).argsort()
     return detections[order], torch.cat(steps)[order]
+
+
+def near_detections(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Find how near each cell is to being a hard detection.
+
+    That is the largest ratio of its value to that of its strongest channel (equation 5) among the
+    channels in which it is the largest of its 3×3 neighbourhood: 1 where it lacks the edge test, or
+    a short enough step, only.
+
+    Args:
+        features: C×h×w float32.
+
+    Returns:
+        M×2 int64 (row, column) in that order of significance, and the M ratios in (0, 1].
+    """
+    _, height, width = features.shape
+    nearness = features.new_zeros((height, width))
+    rows = max(1, _STRIP_ELEMENTS // (width * len(features)))
+    for top in range(0, height, rows):
+        first, end = max(top - 1, 0), min(top + rows + 1, height)
+        strip = features[:, first:end]
+        is_maximum = strip == F.max_pool2d(strip[None], 3, stride=1, padding=1)[0]
+        inner = slice(top - first, top - first + min(rows, height - top))
+        largest = strip.masked_fill(~is_maximum, 0).amax(0)[inner]
+        highest = strip.amax(0)[inner]
+        nearness[top : top + rows] = torch.where(highest > 0, largest / highest, 0)
+    cells = (nearness > 0).nonzero()
+    return cells, nearness[cells[:, 0], cells[:, 1]]
 
 
 def _neighbourhoods(cells: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
@@ -88,7 +117,7 @@ def _neighbourhoods(cells: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
     return cells.view(-1)[index * num_channels + at[:, :1]], inside
 
 
-def _corners(patches: Tensor) -> tuple[Tensor, Tensor]:
+def _corners(patches: Tensor, edge_threshold: float) -> tuple[Tensor, Tensor]:
     """Return which M×9 neighbourhoods pass the edge test, and the sub-pixel steps of these."""
     (
         top_left, top, top_right, left, centre, right, bottom_left, bottom, bottom_right,
@@ -99,7 +128,7 @@ def _corners(patches: Tensor) -> tuple[Tensor, Tensor]:
     det = d_ii * d_jj - d_ij * d_ij
     trace = d_ii + d_jj
     # A flat neighbourhood gives 0/0; NaN compares as false, as it should.
-    is_corner = (trace * trace / det <= (EDGE_THRESHOLD + 1) ** 2 / EDGE_THRESHOLD) & (det > 0)
+    is_corner = (trace * trace / det <= (edge_threshold + 1) ** 2 / edge_threshold) & (det > 0)
     d_i, d_j = 0.5 * (bottom - top), 0.5 * (right - left)
     step = torch.stack([d_ij * d_j - d_jj * d_i, d_ij * d_i - d_ii * d_j], dim=1) / det[:, None]
     return is_corner, step[is_corner]
@@ -117,6 +146,17 @@ def _interpolate(features: Tensor, positions: Tensor) -> Tensor:
     values.addcmul_(cells[bottom, left], down * (1 - across))
     values.addcmul_(cells[bottom, right], down * across)
     return values
+
+
+class _Level(NamedTuple):
+    """One level of the pyramid; sizes are (height, width)."""
+
+    features: Tensor
+    """C×h×w."""
+    size: tuple[int, int]
+    image_size: tuple[int, int]
+    scale: float
+    """Pixels of the image to a pixel of the level."""
 
 
 _SCALES = [0.5, 1.0, 2.0]
@@ -167,10 +207,20 @@ class D2NetExtractor(Extractor):
     Scores are feature values without an absolute meaning: the strongest keypoints tend to lie
     in texture-poor areas, so ``max_keypoints`` saves time and memory but rarely helps.
 
+    **A budget is filled up.** Hard detection finds some 1,000 keypoints in an image of 640×480
+    pixels. If ``max_keypoints`` is set, and neither threshold is, the cells that come nearest to
+    detections (:func:`near_detections`) are added until the budget is met, at their centres and
+    with scores below all others'. FIGURES. Without a budget, keypoints are those of the released
+    settings.
+
     Conf:
         checkpoint, weights: see :func:`featplug.weights.loading.load_weights`.
         use_relu: rectify the last layer.
         scales: sizes of the pyramid's levels relative to the image, ascending.
+        edge_threshold: largest ratio of the principal curvatures of a detection.
+        max_step: the sub-pixel step of a keypoint is shorter than this, in cells.
+        fill: add the cells nearest to detections where there are fewer than ``max_keypoints``. None
+            does so if ``max_keypoints`` is set, and ``edge_threshold`` and ``max_step`` are not.
         max_keypoints: keep this many with the highest scores; -1 keeps all. Keypoints come in
             the released order (by level, channel, row, column) in either case.
         official_coordinates: report keypoints as the released code does.
@@ -184,12 +234,18 @@ class D2NetExtractor(Extractor):
         "weights": "auto",
         "use_relu": True,
         "scales": [1.0],
+        "edge_threshold": EDGE_THRESHOLD,
+        "max_step": 0.5,
+        "fill": None,
         "max_keypoints": -1,
         "official_coordinates": False,
     }
 
+    positive = ("edge_threshold", "max_step")
+
     def __init__(self, conf: Mapping[str, Any] | None = None) -> None:
         super().__init__(conf)
+        self.conf["fill"] = fills_budget(conf or {}, ["edge_threshold", "max_step"])
         scales = list(self.conf["scales"])
         if not scales or min(scales) <= 0 or scales != sorted(scales):
             raise ValueError(
@@ -204,33 +260,37 @@ class D2NetExtractor(Extractor):
         height, width = image.shape[-2:]
         previous: Tensor | None = None
         blocked: Tensor | None = None
-        levels = []
+        levels, fillers = [], []
         for rank, scale in enumerate(self.conf["scales"], start=1):
             size = (int(height * scale), int(width * scale))
             if min(size) < MIN_SIDE:
                 continue
             features = self._features(image, size, previous)
-            cells, steps = detect(features[0])
+            level = _Level(features[0], size, (height, width), 1 / scale)
+            cells, steps = detect(features[0], self.conf["edge_threshold"])
             if blocked is None:
                 blocked = features.new_zeros((1, 1, *features.shape[-2:]))
-            else:
-                blocked = F.interpolate(blocked, size=features.shape[-2:])
-                free = blocked[0, 0, cells[:, 1], cells[:, 2]] == 0
-                cells, steps = cells[free], steps[free]
+            blocked = F.interpolate(blocked, size=features.shape[-2:])
+            is_free = blocked[0, 0] == 0
+            at_free = is_free[cells[:, 1], cells[:, 2]]
+            cells, steps = cells[at_free], steps[at_free]
             blocked[0, 0, cells[:, 1], cells[:, 2]] = 1
-            positions, scores, descriptors = self._describe(features[0], cells, steps, rank)
-            if len(scores) == 0:
+            cells, positions = self._usable(cells, steps, features.shape[-2:])
+            if self.conf["fill"]:
+                is_free[cells[:, 1], cells[:, 2]] = False
+                near, nearness = near_detections(features[0])
+                at_free = is_free[near[:, 0], near[:, 1]]
+                fillers.append(self._keypoints(level, near[at_free].float(), nearness[at_free]))
+            if len(cells) == 0:
                 continue
-            levels.append(
-                {
-                    "keypoints": self._to_image(positions, size, (height, width)),
-                    "scores": scores,
-                    "descriptors": descriptors,
-                    "scales": torch.full_like(scores, 1 / scale),
-                }
-            )
+            scores = features[0, cells[:, 0], cells[:, 1], cells[:, 2]] / rank
+            levels.append(self._keypoints(level, positions, scores))
             previous = features
-        return self._merge(levels, image)
+        if fillers:
+            lowest = min((float(level["scores"].min()) for level in levels), default=2.0)
+            for filler in fillers:
+                filler["scores"] += lowest - 2
+        return self._merge([*levels, *fillers], image)
 
     def _features(self, image: Tensor, size: tuple[int, int], previous: Tensor | None) -> Tensor:
         """Compute the feature map 1×512×h×w of one level, with the coarser levels added."""
@@ -244,19 +304,26 @@ class D2NetExtractor(Extractor):
             )
         return features
 
-    def _describe(
-        self, features: Tensor, cells: Tensor, steps: Tensor, rank: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return cells N×2 (row, column), scores and descriptors of the usable detections."""
+    def _usable(
+        self, cells: Tensor, steps: Tensor, map_size: tuple[int, ...]
+    ) -> tuple[Tensor, Tensor]:
+        """Return the detections M×3 with short steps inside the map, and M×2 (row, column)."""
         positions = cells[:, 1:] + steps
-        limit = positions.new_tensor(features.shape[-2:]) - 1
-        usable = ((steps.abs() < 0.5) & (positions >= 0) & (positions <= limit)).all(1)
-        cells, positions = cells[usable], positions[usable]
-        scores = features[cells[:, 0], cells[:, 1], cells[:, 2]] / rank
+        limit = positions.new_tensor(map_size) - 1
+        is_short = steps.abs() < self.conf["max_step"]
+        usable = (is_short & (positions >= 0) & (positions <= limit)).all(1)
+        return cells[usable], positions[usable]
+
+    def _keypoints(self, level: _Level, positions: Tensor, scores: Tensor) -> dict[str, Tensor]:
+        """Describe the strongest of N×2 (row, column) of a level's map."""
         kept = self._strongest(scores)
         positions, scores = positions[kept], scores[kept]
-        descriptors = F.normalize(_interpolate(features, positions), dim=1)
-        return positions, scores, descriptors.t()
+        return {
+            "keypoints": self._to_image(positions, level.size, level.image_size),
+            "scores": scores,
+            "descriptors": F.normalize(_interpolate(level.features, positions), dim=1).t(),
+            "scales": torch.full_like(scores, level.scale),
+        }
 
     def _to_image(
         self, positions: Tensor, level_size: tuple[int, int], image_size: tuple[int, int]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from featplug.base import Extractor
 from featplug.keypoints.detection import strongest
-from featplug.methods import build_extractor
+from featplug.methods import build_extractor, features
 from featplug.user_classes import recorded_name
 
 
@@ -23,15 +23,29 @@ class Describer(Extractor):
     Conf of every describer:
         detector: the ``model`` entry of the conf whose keypoints are described.
         max_keypoints: keep this many of the detector's keypoints with the highest scores, before
-            they are described; -1 leaves that to the detector.
+            they are described; -1 leaves that to the detector. It is the detector's
+            ``max_keypoints``, too, unless its conf has one.
     """
 
     describer_conf: ClassVar[dict[str, Any]] = {"detector": {"name": "sift"}, "max_keypoints": -1}
 
     def __init__(self, conf: Mapping[str, Any] | None = None) -> None:
         super().__init__(conf)
-        self.detector = build_extractor(self.conf["detector"])
+        self.detector = build_extractor(self._detector_conf())
         self.weights_records = self.detector.weights_records
+
+    @property
+    def drops_keypoints(self) -> bool:
+        """Whether :meth:`select` drops keypoints, so that the detector must return more."""
+        return False
+
+    def _detector_conf(self) -> dict[str, Any]:
+        """Return the detector's conf, with a budget that the detector may have to fill up."""
+        detector, budget = self.conf["detector"], self.conf["max_keypoints"]
+        options = getattr(features.method_class(detector["name"]), "default_conf", {})
+        if budget < 0 or self.drops_keypoints or "max_keypoints" not in options:
+            return detector
+        return {"max_keypoints": budget, **detector}
 
     @abstractmethod
     def describe(self, image: Tensor, keypoints: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,6 +1,7 @@
 """Selection of keypoints, and the SIFT frames that formats store."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,19 @@ def strongest(scores: np.ndarray, max_keypoints: int) -> np.ndarray:
     if max_keypoints < 0 or len(scores) <= max_keypoints:
         return np.arange(len(scores))
     return np.sort(np.argsort(-scores, kind="stable")[:max_keypoints])
+
+
+def fills_budget(conf: Mapping[str, Any], thresholds: Sequence[str]) -> bool:
+    """Return whether a detector lets keypoints below its thresholds fill up the budget.
+
+    Args:
+        conf: the options that are set. ``fill`` decides; if it is None or left out, the budget is
+            filled up if ``max_keypoints`` is set and no threshold is.
+        thresholds: names of the detector's thresholds.
+    """
+    if conf.get("fill") is not None:
+        return bool(conf["fill"])
+    return conf.get("max_keypoints", -1) > 0 and not any(name in conf for name in thresholds)
 
 
 def sift_levels(scales: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

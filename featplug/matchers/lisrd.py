@@ -123,23 +123,40 @@ class WeightedSimilarities:
         return block
 
 
-@register_matcher({"lisrd": {}, "lisrd-sift": {"model": {"distance": "l2"}}}, order=2)
+@register_matcher(
+    {
+        "lisrd": {},
+        "lisrd-ratio": {"model": {"ratio_threshold": 0.9}},
+        "lisrd-sift": {"model": {"distance": "l2"}},
+        "lisrd-sift-ratio": {"model": {"distance": "l2", "ratio_threshold": 0.9}},
+    },
+    order=2,
+)
 class LISRDMatcher(Matcher):
     """Mutual nearest neighbours by LISRD's weighted distance.
 
     The distance of two keypoints is Σ wᵢ dᵢ over the heads, wᵢ the softmax of the scalar products
-    of their meta descriptors. There is neither a ratio test nor a threshold, as in the released
-    code.
+    of their meta descriptors. The released code has neither a ratio test nor a threshold; a ratio
+    test is what reconstruction needs.
 
     Options:
         distance: ``cosine``, dᵢ = 2 − 2⟨aᵢ, bᵢ⟩, the squared distance of unit vectors, as the
             released code has it (equation 7 of the paper has the distance itself); ``l2``,
             dᵢ = ‖aᵢ − bᵢ‖, for LISRD-SIFT, whose descriptors are not normalised.
-        do_mutual_check: keep a match only if it is the nearest neighbour in both directions.
+        ratio_threshold: keep a match if its distance is at most this ratio of that to the second
+            nearest, both as Euclidean distances (the root, for ``cosine``); not applied where an
+            image has a single keypoint. None: no test.
+        do_mutual_check: keep a match only if it is the nearest neighbour in both directions; the
+            ratio test then applies in both directions, too.
     """
 
-    default_conf: ClassVar[dict[str, Any]] = {"distance": "cosine", "do_mutual_check": True}
+    default_conf: ClassVar[dict[str, Any]] = {
+        "distance": "cosine",
+        "ratio_threshold": None,
+        "do_mutual_check": True,
+    }
     choices: ClassVar[dict[str, tuple[str, ...]]] = {"distance": ("cosine", "l2")}
+    positive = ("ratio_threshold",)
     required_keys = ("descriptors", "meta_descriptors", "meta_grid")
 
     @torch.no_grad()
@@ -178,16 +195,26 @@ class LISRDMatcher(Matcher):
                 "match features of one method."
             )
         nearest = self._nearest(descriptors0, descriptors1, *meta_factors(features0, features1))
-        if nearest.others is None:
-            valid = torch.ones_like(nearest.column, dtype=torch.bool)
-        else:
-            valid, _ = look_back(nearest.column, nearest.best, nearest.others)
+        valid = self._passes(nearest.best, nearest.second)
+        if nearest.others is not None:
+            is_mutual, of_column = look_back(nearest.column, nearest.best, nearest.others)
+            second = None if nearest.second is None else of_column
+            valid &= is_mutual & self._passes(nearest.best, second)
         is_l2 = self.conf["distance"] == "l2"
         scores = 1 / (1 - nearest.best) if is_l2 else ((1 + nearest.best) / 2).clamp(0, 1)
         return {
             "matches0": torch.where(valid, nearest.column, -1),
             "matching_scores0": torch.where(valid, scores, 0.0),
         }
+
+    def _passes(self, best: Tensor, second: Tensor | None) -> Tensor:
+        """Return which similarities pass the ratio test; all without second ones."""
+        if second is None:
+            return torch.ones_like(best, dtype=torch.bool)
+        ratio = self.conf["ratio_threshold"]
+        if self.conf["distance"] == "l2":
+            return -best <= ratio * -second
+        return 1 - best <= ratio**2 * (1 - second)
 
     def _nearest(
         self, left: Tensor, right: Tensor, meta_left: Tensor, meta_right: Tensor
@@ -204,8 +231,15 @@ class LISRDMatcher(Matcher):
         # A block and, where these are not smaller, four of its size besides.
         rows = chunk_rows(right[0], (self.memory_budget - made) // 5)
         similarities = WeightedSimilarities(left, right, meta_left, meta_right, rows, is_l2)
-        mutual = self.conf["do_mutual_check"]
-        return reduce_blocks(similarities, left, right, rows, second=False, others=mutual)
+        several = min(left.shape[2], right.shape[2]) > 1
+        return reduce_blocks(
+            similarities,
+            left,
+            right,
+            rows,
+            second=several and self.conf["ratio_threshold"] is not None,
+            others=self.conf["do_mutual_check"],
+        )
 
 
 def _by_head(descriptors: Tensor, metas: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from featplug.extractors.d2net import D2NetExtractor, detect
+from featplug.extractors.d2net import D2NetExtractor, detect, near_detections
 from featplug.networks.d2net import D2Net, normalize_caffe
 from tests.extractors.contract import ExtractorContract
 from tests.golden.golden_set import GoldenSet
@@ -306,6 +306,49 @@ def test_max_keypoints_keeps_the_strongest(weights: str) -> None:
     none = extract(D2NetExtractor({**conf, "max_keypoints": 0}), image)
     assert none["keypoints"].shape == (0, 2)
     assert none["descriptors"].shape == (512, 0)
+
+
+@pytest.mark.parametrize("scales", [[1.0], PYRAMID])
+def test_cells_nearest_to_detections_fill_up_a_budget(weights: str, scales: list[float]) -> None:
+    image, conf = seeded_image(40, 40), {"weights": weights, "scales": scales}
+    released = extract(D2NetExtractor(conf), image)
+    num = len(released["scores"])
+    filled = extract(D2NetExtractor({**conf, "max_keypoints": num + 9}), image)
+    assert len(filled["scores"]) == num + 9
+    for key, value in filled.items():
+        own = value[:, :num] if key == "descriptors" else value[:num]
+        np.testing.assert_array_equal(own, released[key])
+    assert filled["scores"][num:].max() < released["scores"].min()
+    for options in ({"fill": False}, {"edge_threshold": 5.0}, {"max_step": 0.5}):
+        limited = extract(D2NetExtractor({**conf, "max_keypoints": num + 9, **options}), image)
+        np.testing.assert_array_equal(limited["keypoints"], released["keypoints"])
+
+
+def test_thresholds_of_detection_are_options(weights: str) -> None:
+    image = seeded_image(40, 40)
+    released, loose, strict = (
+        len(extract(D2NetExtractor({"weights": weights, **options}), image)["scores"])
+        for options in ({}, {"edge_threshold": 50.0, "max_step": 0.9}, {"edge_threshold": 1.5})
+    )
+    assert strict < released < loose
+
+
+def test_nearness_is_the_largest_ratio_to_the_strongest_channel(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    features = torch.from_numpy(random_maps(6)[2])
+    monkeypatch.setattr("featplug.extractors.d2net._STRIP_ELEMENTS", 6 * 39 * 4)
+    cells, nearness = near_detections(features)
+    _, height, width = features.shape
+    expected = {}
+    for i, j in np.ndindex(height, width):
+        around = features[:, max(i - 1, 0) : i + 2, max(j - 1, 0) : j + 2].amax((1, 2))
+        at = features[:, i, j]
+        if bool(((at == around) & (at > 0)).any()):
+            expected[i, j] = float(at[at == around].max() / at.max())
+    assert list(map(tuple, cells.tolist())) == sorted(expected)
+    np.testing.assert_allclose(nearness, [expected[i, j] for i, j in sorted(expected)], rtol=1e-6)
+    assert min(expected.values()) < 1
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 200), (7, 7), (8, 8), (15, 90)])

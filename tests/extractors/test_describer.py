@@ -64,6 +64,27 @@ def test_any_detector_and_describers_of_describers() -> None:
     assert "scales" not in features
 
 
+@pytest.mark.parametrize("conf", [{}, {"max_keypoints": 1}])
+def test_a_budget_is_the_detectors_too_unless_it_has_one(conf: dict[str, Any]) -> None:
+    detector = {"name": f"{HERE}:Corners", **conf}
+    describer = build_extractor(
+        {"name": f"{HERE}:Position", "detector": detector, "max_keypoints": 2}
+    )
+    assert describer.detector.conf["max_keypoints"] == conf.get("max_keypoints", 2)
+
+
+def test_a_describer_that_drops_keypoints_leaves_the_detector_its_own_number() -> None:
+    class Selective(Position):
+        drops_keypoints = True
+
+        def select(self, keypoints: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {key: value[1:] for key, value in keypoints.items()}
+
+    describer = Selective({"detector": {"name": f"{HERE}:Corners"}, "max_keypoints": 2})
+    features = describer({"image": image()[None]})
+    assert features["keypoints"][0].tolist() == [[3, 4], [5, 6]]
+
+
 def test_settings_tell_the_detectors_options_but_not_where_weights_come_from() -> None:
     detector = {"name": f"{HERE}:Corners", "weights": "mine.pth", "max_keypoints": 5}
     settings = build_extractor({"name": f"{HERE}:Position", "detector": detector}).settings

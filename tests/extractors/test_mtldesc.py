@@ -221,6 +221,35 @@ def test_no_and_one_keypoint(weights: str) -> None:
     assert_empty(prescribed(weights, random_maps(), (64, 48), max_keypoints=0))
 
 
+def test_the_strongest_below_the_threshold_fill_up_a_budget(weights: str) -> None:
+    maps, size = random_maps(), (64, 48)
+    released = prescribed(weights, maps, size)
+    budget = len(released["scores"]) + 3
+    filled = prescribed(weights, maps, size, max_keypoints=budget)
+    every = prescribed(weights, maps, size, max_keypoints=-1, detection_threshold=0.1)
+    expected = {
+        k: v[..., -budget:] if k == "descriptors" else v[-budget:] for k, v in every.items()
+    }
+    assert len(filled["scores"]) == budget < len(every["scores"])
+    check_same(filled, expected)
+    assert set(map(tuple, released["keypoints"])) < set(map(tuple, filled["keypoints"]))
+
+
+@pytest.mark.parametrize("options", [{"fill": False}, {"detection_threshold": 0.9}])
+def test_a_budget_is_not_filled_up_where_the_user_says_so(
+    weights: str, options: dict[str, Any]
+) -> None:
+    maps = random_maps()
+    limited = prescribed(weights, maps, (64, 48), max_keypoints=1000, **options)
+    check_same(limited, prescribed(weights, maps, (64, 48)))
+
+
+def test_nothing_fills_up_the_budget_of_an_image_without_points(weights: str) -> None:
+    maps = random_maps()
+    maps[0][:] = -9
+    assert_empty(prescribed(weights, maps, (64, 48), max_keypoints=100))
+
+
 @pytest.mark.parametrize("size", [(1, 1), (3, 200), (7, 7), (8, 8), (15, 90), (16, 16), (40, 2)])
 @pytest.mark.parametrize("official", [False, True])
 def test_tiny_images(weights: str, size: tuple[int, int], official: bool) -> None:

@@ -136,6 +136,27 @@ def test_equals_brute_force(distance: str, mutual: bool) -> None:
             assert found.sum() > 20
 
 
+@pytest.mark.parametrize("mutual", [True, False])
+@pytest.mark.parametrize("distance", ["cosine", "l2"])
+def test_ratio_test_equals_brute_force(distance: str, mutual: bool) -> None:
+    for num0, num1 in [(0, 5), (1, 1), (1, 40), (40, 1), (2, 2), (70, 90), (90, 70)]:
+        image0, image1 = features(distance, num0), features(distance, num1, seed=1)
+        distances = reference(distance, image0, image1)
+        expected = nearest(distances, mutual)
+        if min(num0, num1) > 1:
+            lengths = np.sqrt(distances) if distance == "cosine" else distances
+            for axis in (1, 0)[: 1 + mutual]:
+                first, second = np.moveaxis(np.sort(lengths, axis=axis), axis, 0)[:2]
+                passes = first <= 0.8 * second
+                rows = passes if axis else passes[lengths.argmin(1)]
+                expected = np.where(rows, expected, -1)
+        conf = {"distance": distance, "do_mutual_check": mutual, "ratio_threshold": 0.8}
+        matches, _ = match(image0, image1, **conf)
+        np.testing.assert_array_equal(matches, expected)
+        if num0 > 60:
+            assert 10 < (matches >= 0).sum() < (nearest(distances, mutual) >= 0).sum()
+
+
 @pytest.mark.parametrize("size", [(3, 3), (2, 5), (1, 1)])
 def test_products_of_tiles_give_those_of_interpolated_meta_descriptors(
     size: tuple[int, int],
