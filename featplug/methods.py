@@ -191,8 +191,21 @@ def is_pair_matcher(name: str) -> bool:
     if ":" in name:
         cls = load_class(name, *features.bases, *matchers.bases)
         return issubclass(cls, pair_matchers.base)
-    family, _, rest = name.partition("/")
-    return name in pair_matchers or (bool(rest) and family in pair_matchers.families)
+    if name in pair_matchers:
+        return True
+    prefix, _, rest = name.partition("/")
+    owners = [table for table in (features, matchers, pair_matchers) if prefix in table.families]
+    if not rest or pair_matchers not in owners:
+        return False
+    return owners == [pair_matchers] or _owner(owners, prefix, rest) is pair_matchers
+
+
+def _owner(tables: Sequence[MethodTable[Any]], prefix: str, name: str) -> MethodTable[Any] | None:
+    """Return the first of the tables whose family has a name; None if that cannot be known."""
+    try:
+        return next((table for table in tables if name in table.families[prefix].names()), None)
+    except (ImportError, ValueError):  # said where the method is used
+        return None
 
 
 def matcher_of(conf: Mapping[str, Any], two_views: bool = False) -> str:

@@ -210,8 +210,10 @@ class D2NetExtractor(Extractor):
     **A budget is filled up.** Hard detection finds some 1,000 keypoints in an image of 640×480
     pixels. If ``max_keypoints`` is set, and neither threshold is, the cells that come nearest to
     detections (:func:`near_detections`) are added until the budget is met, at their centres and
-    with scores below all others'. FIGURES. Without a budget, keypoints are those of the released
-    settings.
+    with scores below all others'. On 6 training photographs under known homographies, 2,048
+    keypoints instead of 898 have 1.7 times the right matches (310 instead of 178 a pair), and .436
+    of the matches are right at 3 px instead of .463. Without a budget, keypoints are those of the
+    released settings.
 
     Conf:
         checkpoint, weights: see :func:`featplug.weights.loading.load_weights`.

@@ -5,6 +5,7 @@ Nothing is remembered between calls: our entries are recognised by the names of 
 
 import importlib.util
 import logging
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from featplug.utils.versions import known_problems, needs_configurations, releas
 logger = logging.getLogger(__name__)
 
 HLOC_ADDRESS = "https://github.com/cvg/Hierarchical-Localization"
+CLONE_VARIABLE = "FEATPLUG_HLOC"
+"""Environment variable with the folder of a clone of hloc."""
 MIN_VERSION = (1, 5)
 
 _Table = dict[str, dict[str, Any]]
@@ -151,8 +154,19 @@ def _model(conf: Any) -> str:
 
 
 def import_hloc() -> ModuleType:
-    """Import and check hloc and its two modules with confs; see :func:`register` for errors."""
+    """Import and check hloc and its two modules with confs; see :func:`register` for errors.
+
+    hloc is searched in the folder that ``$FEATPLUG_HLOC`` names, a clone, and where Python
+    searches.
+    """
+    clone = os.environ.get(CLONE_VARIABLE, "")
+    if clone and not (Path(clone) / "hloc" / "extract_features.py").is_file():
+        raise ImportError(
+            f"{CLONE_VARIABLE}={clone} is no clone of hloc; correct it, or unset it.", name="hloc"
+        )
     try:
+        if clone and clone not in sys.path:
+            sys.path.insert(0, clone)
         import hloc  # type: ignore[import-not-found]
     except ModuleNotFoundError as error:
         if error.name != "hloc":
@@ -162,7 +176,7 @@ def import_hloc() -> ModuleType:
             fork = " (the copy inside imcui is a fork with other options and cannot be used)"
         raise ImportError(
             f"There is no hloc here{fork}; it is not on PyPI: clone {HLOC_ADDRESS} and "
-            "`pip install -e` it, or put the clone on PYTHONPATH.",
+            f"`pip install -e` it, or let {CLONE_VARIABLE} name the clone.",
             name="hloc",
         ) from error
     except ImportError as error:

@@ -29,10 +29,14 @@ def installed_versions(distributions: Iterable[str] = (*LIBRARIES, *OPENCV)) -> 
     return versions
 
 
-@functools.cache
 def source_commit() -> str | None:
     """Return the commit of the checkout that featplug runs from; None for an installed package."""
-    package = Path(__file__).resolve().parents[1]
+    return commit_of(Path(__file__).resolve().parents[1])
+
+
+@functools.cache
+def commit_of(package: Path) -> str | None:
+    """Return the commit of the checkout that a package, its folder, is at the top of, or None."""
     command = ["git", "-C", str(package), "rev-parse", "--show-prefix", "HEAD"]
     try:
         run = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
