@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         match_images,
     )
     from featplug.hloc import register, unregister
+    from featplug.pretrained import from_pretrained
 
 __version__ = "0.2.0"
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "ImageMatcher",
     "Matches",
     "__version__",
+    "from_pretrained",
     "list_features",
     "list_matchers",
     "load",
@@ -45,7 +47,8 @@ def __getattr__(name: str) -> Any:
     if name == "plots":
         return import_module("featplug.plots")
     if name in __all__:
-        module = "hloc" if name.endswith("register") else "api"
+        modules = {"register": "hloc", "unregister": "hloc", "from_pretrained": "pretrained"}
+        module = modules.get(name, "api")
         return getattr(import_module(f"featplug.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

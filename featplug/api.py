@@ -12,6 +12,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
@@ -66,6 +67,27 @@ class Feature:
         self.precision = precision
         autocast(self.device, precision)  # raises where it is unknown
         self.extractor = build_extractor(self.conf["model"]).to(self.device)
+
+    @property
+    def name(self) -> str:
+        """Name of the method, as in a conf."""
+        return str(self.conf["model"]["name"])
+
+    def save_pretrained(self, path: str | Path) -> None:
+        """Write conf and weights files, for :func:`featplug.from_pretrained` and for others.
+
+        Weights keep the hash and the licence of the file that they were loaded from. Networks that
+        were changed since are not written; save their ``state_dict`` and load that by ``weights``.
+
+        Args:
+            path: a folder, or a ``.safetensors`` file for a feature of one network.
+
+        Raises:
+            ValueError: the feature is a class that is not registered, or has several networks.
+        """
+        from featplug.pretrained import save_pretrained  # which imports this module
+
+        save_pretrained(self, Path(path))
 
     @overload
     def extract(self, image: ImageLike, batch_size: int = 1) -> Features: ...
@@ -126,7 +148,7 @@ class Feature:
         with autocast(self.device, self.precision):
             outputs = run_extractor(self.extractor, batch, original_sizes)
         return [
-            _as_features(arrays, size, noise, self.conf["model"]["name"])
+            _as_features(arrays, size, noise, self.name)
             for (arrays, noise), size in zip(outputs, original_sizes, strict=True)
         ]
 

@@ -100,6 +100,12 @@ def load_network(
     return network, record
 
 
+def read_checkpoint(checkpoint: str, choice: str) -> tuple[dict[str, Tensor], WeightsRecord]:
+    """Return the tensors of weights, see :func:`load_weights`, and the file they come from."""
+    state, record, _ = _find(checkpoint, choice)
+    return state, record
+
+
 def require_weights(model: Mapping[str, Any]) -> None:
     """Raise FileNotFoundError if the weights of the ``model`` of a conf are missing."""
     if "checkpoint" in model:
