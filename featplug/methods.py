@@ -231,6 +231,12 @@ def matcher_conf_for(feature: Mapping[str, Any] | None, matcher: str | Mapping[s
     return conf
 
 
+def name_of(feature: Mapping[str, Any]) -> str:
+    """Return the name of a feature conf for messages, as its ``output`` has it."""
+    word = str(feature.get("output", "this feature")).removeprefix(f"{features.output}-")
+    return word.replace("~", "/").replace("=", ":")
+
+
 def conf_of_features(model: Mapping[str, Any] | None) -> Conf | None:
     """Return the feature conf that features were made with, but for changed options.
 

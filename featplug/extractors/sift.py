@@ -19,10 +19,11 @@ from featplug.methods import register_feature
 
 @register_feature(
     {
-        "sift": {"lightglue": "sift"},
+        "sift": {"lightglue": "sift", "colmap": "SIFT"},
         # OpenCV's own settings, with which the authors of LISRD and ContextDesc evaluate.
         "sift-opencv": {
             "lightglue": "sift",
+            "colmap": "SIFT",
             "model": {
                 "max_detections": 0,
                 "contrast_threshold": 0.04,

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from featplug.base import Matcher
-from featplug.methods import conf_of_features, features, register_matcher
+from featplug.methods import conf_of_features, features, name_of, register_matcher
 from featplug.weights.loading import load_network
 from featplug.weights.registry import preferred_entries
 
@@ -110,8 +110,7 @@ class LightGlue(Matcher):
         Raises:
             ValueError: there are none, or the options name those of another feature.
         """
-        name = str(feature.get("output", "this feature")).removeprefix(f"{features.output}-")
-        own = feature.get("matcher", "NN-mutual")
+        name, own = name_of(feature), feature.get("matcher", "NN-mutual")
         needed, given = feature.get("lightglue"), model.get("feature")
         if given is None and needed is None:
             raise ValueError(
