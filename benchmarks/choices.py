@@ -16,7 +16,7 @@ from benchmarks.record import Problem, Run
 from featplug.method_names import file_word
 from featplug.method_options import resized, with_options
 from featplug.methods import Conf, is_pair_matcher, matcher_conf, pair_matchers
-from featplug.stages.shared_options import MethodOptions
+from featplug.stages.shared_options import MatcherOptions, MethodOptions
 from featplug.utils.errors import described, first_line
 from pipelines.run import FeatureOptions, plain
 
@@ -111,7 +111,7 @@ class KeypointOptions(BenchmarkOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FileOptions(KeypointOptions):
+class FileOptions(MatcherOptions, KeypointOptions):
     """Options of the benchmarks that measure files of any tool as well."""
 
     features: tuple[str, ...] = ()

@@ -143,6 +143,7 @@ def rows(
         "seed": seed,
         "matcher": results["matcher"],
         "weights": results["weights"],
+        "methods": results.get("methods", []),
         "not_comparable": "; ".join(filter(None, (left_out, benchmark.deviation(method)))) or None,
     }
     reused = results["reused"]

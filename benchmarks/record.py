@@ -97,6 +97,9 @@ class Row:
         default_factory=dict, metadata=ADDED
     )
     """Range of inlier matches to the number of verified pairs with as many."""
+    methods: list[dict[str, str]] = field(default_factory=list, metadata=ADDED)
+    """Class of each method; where it comes from, and the sha256 of a source that is not installed.
+    """
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,12 @@ from featplug.io.typed_json import NonNegative
 from featplug.method_names import MethodName, file_word, parse_method, path_word
 from featplug.method_sources import source_records
 from featplug.methods import feature_conf, matcher_conf, matcher_of, retrieval_conf
-from featplug.stages.extract import extract_features, other_photograph, raise_if_all_skipped
+from featplug.stages.extract import (
+    extract_features,
+    other_photograph,
+    raise_if_all_skipped,
+    weights_files,
+)
 from featplug.stages.match import match_features
 from featplug.stages.retrieve import RetrievalSummary, global_descriptors, pairs_from_retrieval
 from featplug.stages.shared_options import MatcherOptions, NetworkOptions
@@ -337,6 +342,7 @@ class PipelineRecord(TypedDict):
     options: Annotated[dict[str, Any], _RecordedOptions]
     feature: str
     matcher: str
+    methods: NotRequired[list[dict[str, str]]]
     weights: WeightsFiles
     environment: dict[str, Any]
     data: Annotated[dict[str, Any], _DataRecord]
@@ -365,7 +371,11 @@ def run_record(stages: Stages, options: PipelineOptions, features: Features) -> 
             for record in source_records(loaded)
         ],
         "retrieval_conf": retrieval_conf(options.retrieval) if retrieval else None,
-        "weights": features.weights + (retrieval.weights if retrieval else []),
+        "weights": [
+            *features.weights,
+            *(weights_files(matcher.matcher) if matcher else []),
+            *(retrieval.weights if retrieval else []),
+        ],
         "environment": environment(),
     }
 

@@ -7,15 +7,17 @@ from typing import ClassVar
 
 from benchmarks.choices import FAILURES, FileOptions, deviation, problem_of
 from benchmarks.matching.datasets import Layout
-from benchmarks.matching.feature_pairs import KnownMatches
+from benchmarks.matching.feature_pairs import KnownMatches, PairSource
 from benchmarks.matching.image_pairs import ImagePair, PairSet
+from benchmarks.matching.kept_rows import pairs_hash, read_rows, write_rows
 from benchmarks.matching.measuring import RIGHT, NotDefinedError, PairMeasures, summarise
 from benchmarks.matching.protocols import Protocol
 from benchmarks.matching.resizing import resized_pairs
-from benchmarks.matching.sources import open_source
+from benchmarks.matching.sources import Source, open_source
 from benchmarks.measured_method import MeasuredMethod
 from benchmarks.record import Picture, Problem, Row, counted
 from featplug.base import choose_device
+from featplug.io.artifact import Artifact
 from featplug.io.images import read_image
 from featplug.io.results import StageRecorder
 from featplug.plots import write_match_picture
@@ -121,21 +123,13 @@ class Benchmark:
         able = [p for p in pairs if not {p.name0, p.name1} & set(source.skipped)]
         if not able:
             raise ValueError(f"No pair has features of both images; {problems[0].reason}")
-        results: dict[int, PairMeasures] = {}
+        artifact = self._artifact(method, protocol, pair_set, able, source, with_pictures)
+        kept = read_rows(artifact, self.options.output_dir)
+        if kept is not None:
+            return kept["rows"], kept["problems"]
         with recorder.stage("match and measure"), source.open(able) as opened:
-            bar = progress_bar(able, protocol.name, len(able), "pair", self._progress)
-            for number, pair in enumerate(bar):
-                key = (*protocol.rules, pair.name0, pair.name1)
-                try:
-                    if key not in measured:
-                        measured[key] = protocol.measure(pair, opened.read_pair(pair))
-                except NotDefinedError:
-                    raise
-                except FAILURES as error:  # whatever a pair makes a method raise
-                    subject = f"{method.name}, {pair.name0} {pair.name1}"
-                    problems.append(problem_of(subject, error))
-                    continue
-                results[number] = measured[key]
+            results, failed = self._measure_pairs(method, protocol, able, opened, measured)
+        problems += failed
         if not results:
             raise ValueError(f"No pair could be measured; {problems[-1].reason}")
         reasons = [
@@ -151,7 +145,8 @@ class Benchmark:
             pair_set.name,
             protocol.name,
             matcher=source.matcher,
-            weights=source.weights,
+            weights=source.provenance.weights,
+            methods=source.provenance.methods,
             not_comparable="; ".join(filter(None, reasons)) or None,
         )
         done = [able[i] for i in results]
@@ -166,7 +161,51 @@ class Benchmark:
             rows.append(replace(row, part=part, metrics=metrics, curves=curves))
         drawn = self._pictures(method, protocol, pair_set, able, results) if with_pictures else []
         rows[0] = replace(rows[0], stages=recorder.stages, pictures=drawn)
+        write_rows(artifact, rows, problems)
         return rows, problems
+
+    def _artifact(
+        self,
+        method: MeasuredMethod,
+        protocol: Protocol,
+        pair_set: PairSet,
+        pairs: Sequence[ImagePair],
+        source: Source,
+        with_pictures: bool,
+    ) -> Artifact:
+        """Return the file of the rows of a method by a protocol."""
+        made = source.provenance
+        provenance = replace(
+            made,
+            conf={**made.conf, "matcher": source.matcher, "pictures": with_pictures},
+            inputs={**made.inputs, "pairs": pairs_hash(pair_set, pairs)},
+        )
+        name = f"{method.word}-{protocol.name}{self.options.variant(method)}"
+        return Artifact(self.options.output_dir / "measured" / f"{name}.json", provenance)
+
+    def _measure_pairs(
+        self,
+        method: MeasuredMethod,
+        protocol: Protocol,
+        pairs: Sequence[ImagePair],
+        opened: PairSource,
+        measured: dict[tuple[object, ...], PairMeasures],
+    ) -> tuple[dict[int, PairMeasures], list[Problem]]:
+        """Measure pairs by their index; what fails becomes a problem."""
+        results, problems = {}, []
+        bar = progress_bar(pairs, protocol.name, len(pairs), "pair", self._progress)
+        for number, pair in enumerate(bar):
+            key = (*protocol.rules, pair.name0, pair.name1)
+            try:
+                if key not in measured:
+                    measured[key] = protocol.measure(pair, opened.read_pair(pair))
+            except NotDefinedError:
+                raise
+            except FAILURES as error:  # whatever a pair makes a method raise
+                problems.append(problem_of(f"{method.name}, {pair.name0} {pair.name1}", error))
+                continue
+            results[number] = measured[key]
+        return results, problems
 
     def _deviation(self, method: MeasuredMethod, protocol: Protocol) -> str | None:
         number = self.options.max_keypoints

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from pathlib import Path
 
-from benchmarks.choices import KeypointOptions
-from benchmarks.matching.extraction import extract_cached
+from benchmarks.choices import FileOptions
+from benchmarks.matching.extraction import ExtractedFeatures, extract_cached
 from benchmarks.matching.feature_pairs import (
     KnownMatches,
     MatchedFeatures,
@@ -13,11 +13,19 @@ from benchmarks.matching.feature_pairs import (
     PairSource,
 )
 from benchmarks.matching.image_pairs import ImagePair, PairSet
+from benchmarks.matching.kept_rows import REVISION
 from benchmarks.matching.protocols import Protocol
 from benchmarks.measured_method import MeasuredMethod, matcher_label
 from featplug.base import Matcher, PairMatcher
 from featplug.image_pairs import ImageMatcher
-from featplug.methods import build_matcher, matcher_conf, matcher_conf_for
+from featplug.io.artifact import Provenance, file_hash
+from featplug.io.store import FeatureReader
+from featplug.methods import build_matcher, matcher_conf
+from featplug.stages.extract import made_by
+from featplug.stages.shared_options import MatcherOptions
+from featplug.user_classes import class_name
+
+_NO_OPTIONS = MatcherOptions()
 
 
 @dataclass(frozen=True)
@@ -28,8 +36,8 @@ class Source:
     """Name of the matcher for tables."""
     open: Callable[[Sequence[ImagePair]], PairSource]
     """Opens the pairs that will be read, in their order."""
-    weights: list[dict[str, Any]]
-    """Name, origin and sha256 of each weights file."""
+    provenance: Provenance
+    """What the matches are made from."""
     skipped: dict[str, str] = field(default_factory=dict)
     """Images without features, and why."""
     deviation: str | None = None
@@ -40,7 +48,7 @@ def open_source(
     method: MeasuredMethod,
     protocol: Protocol,
     pair_set: PairSet,
-    options: KeypointOptions,
+    options: FileOptions,
     known: dict[str, KnownMatches],
     progress: bool = False,
 ) -> Source:
@@ -50,7 +58,7 @@ def open_source(
         method: the method.
         protocol: rules that say how many keypoints are kept, and how they are matched.
         pair_set: pairs to be matched.
-        options: weights, device and output folder.
+        options: options of methods, device and output folder.
         known: matches of all keypoints by the same features and matcher, which are added to.
         progress: show a progress bar.
 
@@ -66,19 +74,20 @@ def open_source(
             "measure it by another protocol."
         )
     max_keypoints = options.max_keypoints or protocol.max_keypoints
-    name, matcher, deviation = "", None, None
+    name, matcher, deviation = str(method.matches), None, None
     if method.matches is None:
-        name, matcher, deviation = protocol_matcher(method, protocol.one_way)
+        name, matcher, deviation = protocol_matcher(method, protocol.one_way, options)
     elif protocol.one_way:
         deviation = f"the matches of {method.matches} are as they are"
     extraction = replace(options.extraction(method), max_keypoints=max_keypoints)
     stem = _stem(method, protocol, max_keypoints)
     extracted = extract_cached(extraction, pair_set, options.output_dir, stem, progress)
+    provenance = _provenance(matcher or method.matches, extracted, max_keypoints)
 
     def opened(pairs: Sequence[ImagePair]) -> PairSource:
         return MatchedFeatures(
             extracted.path,
-            matcher if matcher is not None else method.matches,
+            matcher or method.matches,
             pairs,
             pair_set.folder,
             known=known.setdefault(f"{extracted.path} {max_keypoints} {name}", {}),
@@ -86,17 +95,46 @@ def open_source(
             device=options.device,
         )
 
-    weights = extracted.weights + ([] if matcher is None else _weights(matcher))
-    return Source(name or str(method.matches), opened, weights, extracted.skipped, deviation)
+    return Source(name, opened, provenance, extracted.skipped, deviation)
 
 
-def protocol_matcher(method: MeasuredMethod, one_way: bool) -> tuple[str, Matcher, str | None]:
+def _provenance(
+    matcher: Matcher | Path | None, extracted: ExtractedFeatures, max_keypoints: int | None
+) -> Provenance:
+    """Return what the matches of features are made from."""
+    inputs: dict[str, str | None] = {}
+    if isinstance(matcher, Matcher):
+        made = _made_by(matcher)
+    else:
+        made = Provenance("figures", {})
+        inputs["matches"] = None if matcher is None else file_hash(matcher)
+    with FeatureReader(extracted.path) as reader:
+        of_features = reader.provenance
+        inputs["features"] = reader.file_id
+    return replace(
+        made,
+        conf={**made.conf, "max_keypoints": max_keypoints},
+        weights=extracted.weights + made.weights,
+        inputs=inputs,
+        methods=([] if of_features is None else of_features.methods) + made.methods,
+    )
+
+
+def _made_by(method: Matcher | PairMatcher) -> Provenance:
+    name = class_name(type(method))
+    return made_by("figures", name, method, {"measure": REVISION})
+
+
+def protocol_matcher(
+    method: MeasuredMethod, one_way: bool, options: MatcherOptions = _NO_OPTIONS
+) -> tuple[str, Matcher, str | None]:
     """Build the matcher of a protocol.
 
     Args:
         method: a feature, matched by the requested matcher, or by its own for two views, but by
             mutual nearest neighbours where that has a ratio test, which no protocol has.
         one_way: leave out the mutual check, so that every keypoint of image 0 has a match.
+        options: options of the matcher.
 
     Returns:
         Name of the matcher for tables, the matcher, and how it deviates from the protocol's.
@@ -107,7 +145,7 @@ def protocol_matcher(method: MeasuredMethod, one_way: bool) -> tuple[str, Matche
     name = method.matcher_name(two_views=True)
     if method.matcher is None and matcher_conf(name)["model"].get("ratio_threshold") is not None:
         name = "NN-mutual"
-    model = matcher_conf_for(method.conf, name)["model"]
+    model = options.matcher_conf(name, method.conf)["model"]
     matcher = build_matcher(model)
     if not one_way:
         return matcher_label(name, model), matcher, None
@@ -117,22 +155,18 @@ def protocol_matcher(method: MeasuredMethod, one_way: bool) -> tuple[str, Matche
     return f"{matcher_label(name, model)}, one way", build_matcher(model), None
 
 
-def _of_images(method: MeasuredMethod, pair_set: PairSet, options: KeypointOptions) -> Source:
+def _of_images(method: MeasuredMethod, pair_set: PairSet, options: FileOptions) -> Source:
     matcher = ImageMatcher(options.pair_matcher_conf(method), device=options.device)
     deviation = f"{method.name} matches images, without keypoints of each"
     return Source(
         method.name,
         lambda _: MatchedImages(matcher, pair_set.folder),
-        _weights(matcher.matcher),
+        replace(
+            _made_by(matcher.matcher),
+            conf={"model": matcher.conf["model"], "preprocessing": matcher.preprocessing},
+        ),
         deviation=deviation,
     )
-
-
-def _weights(method: Matcher | PairMatcher) -> list[dict[str, Any]]:
-    return [
-        {"name": record.name, "origin": record.origin, "sha256": record.sha256}
-        for record in method.weights_records
-    ]
 
 
 def _stem(method: MeasuredMethod, protocol: Protocol, max_keypoints: int | None) -> str:

@@ -159,6 +159,7 @@ def _row(
         protocol=PROTOCOL,
         matcher=results["matcher"],
         weights=results["weights"],
+        methods=results.get("methods", []),
         metrics=results["metrics"],
         stages=costs | of_model,
         models=model_sizes(results),

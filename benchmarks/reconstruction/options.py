@@ -8,9 +8,6 @@ from benchmarks.choices import FileOptions, SeedOptions, deviation
 from benchmarks.measured_method import MeasuredMethod
 from benchmarks.reconstruction.scenes import Scene
 from featplug.base import choose_device
-from featplug.io.images import list_images
-from featplug.io.match_store import MatchReader
-from featplug.io.pair_lists import write_pairs
 from featplug.methods import retrieval_conf
 from pipelines.run import require_positive, values_of
 from pipelines.sfm import MappingOptions, SfmOptions
@@ -62,34 +59,17 @@ class ReconstructionOptions(MappingOptions, SeedOptions, FileOptions):
     def of_method(self, scene: Scene, method: MeasuredMethod) -> SfmOptions:
         """Return the pipeline's options for one method on one scene."""
         outputs = self.output_dir / scene.name / f"{method.word}{self.variant(method)}"
-        pairs: str = self.pairs
-        if method.matches is not None:
-            pairs = _matched_pairs(method.matches, scene, outputs)
         requested = values_of(MappingOptions, self) | {"matcher": method.pipeline_matcher}
         return SfmOptions(
             images=scene.images,
             extraction=self.extraction(method, self.overwrite),
             matches=method.matches,
-            pairs=pairs,
+            pairs=self.pairs,
             outputs=outputs,
             reference=scene.reference,
             memory_gib=self.memory_gib,
             **requested,
         )
-
-
-def _matched_pairs(matches: Path, scene: Scene, outputs: Path) -> str:
-    """Write a list of the pairs of a scene that a match file has, and return its path."""
-    with MatchReader(matches) as reader:
-        pairs = sorted(reader.pairs(list_images(scene.images))[0])
-    if not pairs:
-        raise ValueError(
-            f"{matches} has no pair of images of {scene.images}; names are relative to that folder."
-        )
-    path = outputs.parent / f"{outputs.name}-pairs.txt"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_pairs(path, pairs)
-    return str(path)
 
 
 def of_seed(options: SfmOptions, seed: int) -> SfmOptions:

@@ -181,13 +181,20 @@ def made_by(
     return Provenance(
         kind,
         {"model": {"name": recorded_name(name), **method.settings}, **conf},
-        [
-            {"name": record.name, "origin": record.origin, "sha256": record.sha256}
-            for record in method.weights_records
-        ],
+        weights_files(method),
         revisions={**method.revisions, **stage_revision},
         methods=source_records(method),
     )
+
+
+def weights_files(
+    method: Extractor | GlobalExtractor | Matcher | PairMatcher,
+) -> list[dict[str, str]]:
+    """Return name, origin and sha256 of each weights file that a method has loaded."""
+    return [
+        {"name": record.name, "origin": record.origin, "sha256": record.sha256}
+        for record in method.weights_records
+    ]
 
 
 def computed(

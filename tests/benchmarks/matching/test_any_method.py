@@ -267,3 +267,28 @@ def test_options_of_one_method_are_set(tmp_path: Path) -> None:
         run_benchmark(tmp_path / "data", tmp_path / "3", option=(("doap", "a=1"),))
     with pytest.raises(ValueError, match="Nothing could be measured"):
         run_benchmark(tmp_path / "data", tmp_path / "4", option=(("sift", "no_option=1"),))
+
+
+def test_what_is_measured_is_not_measured_again(
+    tmp_path: Path, methods: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    write_oxford(data)
+    names = "sift", f"sift+{methods}:ByPlace", f"{methods}:Still"
+    run_benchmark(data, out, feature=names, protocol=("oxford-mma", "oxford-ap"))
+    first = read_run(out)
+    measured: list[str] = []
+    for source in (feature_pairs.MatchedFeatures, feature_pairs.MatchedImages):
+        monkeypatch.setattr(source, "read_pair", lambda *_: measured.append("a pair") or 1 / 0)
+    run_benchmark(data, out, feature=names, protocol=("oxford-mma",))
+    again = read_run(out)
+    assert not measured
+    assert again.rows == [row for row in first.rows if row.protocol == "oxford-mma"]
+    assert rows_of(out)[names[1], "oxford-mma"].methods[-1]["class"].endswith(":ByPlace")
+
+    # Another source file, truth or number of keypoints is measured.
+    methods.write_text(methods.read_text() + "\n# changed\n")
+    np.savetxt(data / "plane" / "H1to2p", np.eye(3))
+    with pytest.raises(ValueError, match="Nothing could be measured"):
+        run_benchmark(data, out, feature=("sift",))
+    assert measured
