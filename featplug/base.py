@@ -6,7 +6,7 @@ the corner of that pixel, enters only through :func:`featplug.colmap.database.to
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, TypeVar
 
@@ -102,7 +102,7 @@ class _Configurable(nn.Module, ABC):
         return dict(cls.default_conf)
 
     def load_network(
-        self, network_class: type[_Network], *, prefix: str = "", **options: Any
+        self, network_class: Callable[..., _Network], *, prefix: str = "", **options: Any
     ) -> _Network:
         """Return a network with the weights that the options ``checkpoint`` and ``weights`` name.
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from featplug.extractors.describer import Describer, patch_frames
 from featplug.io.images import to_grey
+from featplug.keypoints.binary import pack_bits
 from featplug.keypoints.patches import gaussian_pyramid, sample_patches_from_pyramid
 from featplug.methods import register_feature
 from featplug.networks.l2net import DOAP
@@ -95,12 +96,7 @@ def binary_descriptors(outputs: Tensor) -> dict[str, Tensor]:
     """Turn outputs N×D into binary descriptors; a bit is set where the output is positive.
 
     Returns:
-        ``descriptors`` D×N float32 of ±1/√D, so that the product of two that differ in h bits is
-        1 − 2·h/D, and ``descriptors_packed`` ⌈D/8⌉×N uint8.
+        ``descriptors`` and ``descriptors_packed``; see :func:`featplug.keypoints.binary.pack_bits`.
     """
-    bits = (outputs > 0).t()
-    packed = np.packbits(bits.numpy(force=True), axis=0)
-    return {
-        "descriptors": (bits.float() * 2 - 1) / len(bits) ** 0.5,
-        "descriptors_packed": torch.from_numpy(packed).to(outputs.device),
-    }
+    arrays = pack_bits((outputs > 0).numpy(force=True))
+    return {key: torch.from_numpy(value).to(outputs.device) for key, value in arrays.items()}

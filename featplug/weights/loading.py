@@ -1,7 +1,7 @@
 """Finding, loading and verifying the weights of a network."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -75,7 +75,7 @@ def load_weights(checkpoint: str, choice: str, network: nn.Module) -> WeightsRec
 
 
 def load_network(
-    checkpoint: str, choice: str, network_class: type[_Network], **options: Any
+    checkpoint: str, choice: str, network_class: Callable[..., _Network], **options: Any
 ) -> tuple[_Network, WeightsRecord]:
     """Build a network and load its weights, see :func:`load_weights`.
 

@@ -94,9 +94,10 @@ class RegistryEntry:
         return network
 
     def complete(self, state: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
-        """Add what a network computes itself, and what its authors' file need not hold."""
-        computed = network.state_dict()
-        return {**{key: computed[key] for key in self.derived if key in computed}, **state}
+        """Add the tensors that a network computes itself, and that a file need not hold."""
+        names = tuple(f".{name}" for name in self.derived)
+        computed = network.state_dict().items()
+        return {**{k: value for k, value in computed if f".{k}".endswith(names)}, **state}
 
     def compare(self, state: Mapping[str, Tensor]) -> tuple[float, str]:
         """Compare tensors with the network; see :func:`~.checkpoints.find_mismatch`."""

@@ -106,3 +106,12 @@ def lightglue(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Tensor]:
         if not re.match(r"extractor\.|log_assignment\.\d+\.r$", key):
             converted[key.removeprefix("matcher.")] = value
     return converted
+
+
+def patch_network(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Tensor]:
+    """Convert a checkpoint of HardNet, Key.Net, OriNet or AffNet: keys are kept.
+
+    Raises:
+        ValueError: the file has no state dict under ``state_dict``, or cannot be read.
+    """
+    return _state_dict(path, max_bytes, "state_dict")

@@ -1,0 +1,54 @@
+"""Binary descriptors, and what OpenCV returns with them."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from featplug.keypoints.detection import strongest
+
+
+def binary_features(
+    keypoints: Sequence[cv2.KeyPoint],
+    packed: np.ndarray | None,
+    num_bytes: int,
+    max_keypoints: int,
+) -> dict[str, np.ndarray]:
+    """Turn OpenCV's keypoints and binary descriptors into arrays of the strongest ones.
+
+    Args:
+        keypoints: N keypoints.
+        packed: N×num_bytes uint8, or None where there are no keypoints.
+        num_bytes: size of a descriptor.
+        max_keypoints: keep this many with the highest responses; -1 keeps all.
+
+    Returns:
+        ``keypoints`` N×2, ``scores`` N, ``sizes`` N, OpenCV's diameters, ``oris`` N in degrees,
+        ``octaves`` N, all float32, and the descriptors as :func:`pack_bits` has them.
+    """
+    fields = [(*k.pt, k.response, k.size, k.angle, k.octave) for k in keypoints]
+    x, y, scores, sizes, oris, octaves = np.array(fields, np.float32).reshape(-1, 6).T
+    keep = strongest(scores, max_keypoints)
+    packed = np.zeros((0, num_bytes), np.uint8) if packed is None else packed
+    return {
+        "keypoints": np.stack([x, y], axis=1)[keep],
+        "scores": scores[keep],
+        "sizes": sizes[keep],
+        "oris": oris[keep],
+        "octaves": octaves[keep],
+        **pack_bits(np.unpackbits(packed[keep], axis=1)),
+    }
+
+
+def pack_bits(bits: np.ndarray) -> dict[str, np.ndarray]:
+    """Turn bits N×D into the two forms of binary descriptors.
+
+    Returns:
+        ``descriptors`` D×N float32 of ±1/√D, so that the product of two that differ in h bits is
+        1 − 2·h/D, and ``descriptors_packed`` ⌈D/8⌉×N uint8, as ``numpy.packbits`` packs them.
+    """
+    columns = np.ascontiguousarray(bits.T, np.float32)
+    return {
+        "descriptors": (columns * 2 - 1) / np.float32(max(len(columns), 1) ** 0.5),
+        "descriptors_packed": np.packbits(columns > 0, axis=0),
+    }
