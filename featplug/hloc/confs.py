@@ -1,17 +1,22 @@
 """Our confs in the form that hloc's engines take.
 
 They differ from those of :mod:`featplug.methods` in three respects. The model is called
-``featplug_NAME``, for hloc's ``dynamic_load``. The files have another name, because hloc's engines
+``featplug_NAME``, for hloc's ``dynamic_load``, with the characters of a class's name that no module
+can have as in a URL. The files have another name, because hloc's engines
 write them differently (see :mod:`featplug.hloc.shims`), and neither program may resume the other's.
 And if hloc's image reader lacks an option of ours, which it would ignore, the model preprocesses.
 """
 
 from typing import Any
+from urllib.parse import quote, unquote
 
+from featplug.method_names import parse_method
 from featplug.methods import (
     feature_conf,
     features,
     matcher_conf,
+    matcher_conf_for,
+    matcher_of,
     matchers,
     retrieval,
     retrieval_conf,
@@ -26,12 +31,11 @@ _READER_OPTIONS = frozenset({"grayscale", "resize_max", "resize_force", "interpo
 def extractor_confs() -> dict[str, dict[str, Any]]:
     """Return all confs for hloc's ``extract_features``: features, and networks for retrieval.
 
-    They lack outside methods (``module:Class``), which hloc cannot find, and VLAD, which reads a
-    feature file.
+    They lack VLAD, which reads a feature file.
     """
-    confs = {name: extractor_conf(name) for name in features if _is_module(features[name])}
+    confs = {name: extractor_conf(name) for name in features}
     for name in retrieval:
-        if _is_module(retrieval[name]) and "preprocessing" in retrieval[name]:
+        if "preprocessing" in retrieval[name]:
             confs[name] = _for_reader(retrieval_conf(name))
     return confs
 
@@ -45,16 +49,34 @@ def extractor_conf(name: str) -> dict[str, Any]:
 
 
 def matcher_confs() -> dict[str, dict[str, Any]]:
-    """Return all confs for hloc's ``match_features``, without those of outside methods."""
-    return {name: _renamed(matcher_conf(name)) for name in matchers if _is_module(matchers[name])}
+    """Return all confs for hloc's ``match_features``."""
+    return {name: _renamed(matcher_conf(name)) for name in matchers}
 
 
-def _is_module(conf: dict[str, Any]) -> bool:
-    return ":" not in conf["model"]["name"]
+def matcher_conf_of(feature: str) -> tuple[str, dict[str, Any]]:
+    """Return the name and the conf of a feature's matcher for hloc's ``match_features``.
+
+    The matcher has its own name, or that of the feature where the conf depends on it.
+    """
+    conf = feature_conf(feature)
+    matcher = parse_method(feature).matcher or matcher_of(conf)
+    chosen = matcher_conf_for(conf, matcher)
+    is_general = matcher in matchers and chosen["model"] == matcher_conf(matcher)["model"]
+    return (matcher if is_general else feature), _renamed(chosen)
+
+
+def model_name(method: str) -> str:
+    """Return the name of a method's module in hloc."""
+    return MODEL_PREFIX + quote(method, safe="").replace(".", "%2E")
+
+
+def method_of(model: str) -> str:
+    """Return the method of a module in hloc."""
+    return unquote(model.removeprefix(MODEL_PREFIX))
 
 
 def _renamed(conf: dict[str, Any]) -> dict[str, Any]:
-    return {**conf, "model": {**conf["model"], "name": MODEL_PREFIX + conf["model"]["name"]}}
+    return {**conf, "model": {**conf["model"], "name": model_name(conf["model"]["name"])}}
 
 
 def _for_reader(conf: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
-from featplug.hloc.confs import MODEL_PREFIX, extractor_confs, matcher_confs
+from featplug.hloc.confs import MODEL_PREFIX, extractor_confs, matcher_confs, method_of
 
 _CONFS = {"hloc.extractors": extractor_confs, "hloc.matchers": matcher_confs}
 
@@ -26,8 +26,9 @@ class ModelFinder(MetaPathFinder, Loader):
         package, _, model = fullname.rpartition(".")
         if package not in _CONFS or not model.startswith(MODEL_PREFIX):
             return None
+        is_class = ":" in method_of(model)  # which dynamic_load is asked for by a conf only
         models = {conf["model"]["name"] for conf in _CONFS[package]().values()}
-        return ModuleSpec(fullname, self) if model in models else None
+        return ModuleSpec(fullname, self) if is_class or model in models else None
 
     def exec_module(self, module: ModuleType) -> None:
         """Put the model's class into its module."""

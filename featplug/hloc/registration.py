@@ -7,7 +7,7 @@ import importlib.util
 import logging
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -17,7 +17,13 @@ from typing import Any
 import pycolmap
 
 from featplug.hloc import model_finder, two_view_geometries
-from featplug.hloc.confs import MODEL_PREFIX, extractor_conf, extractor_confs, matcher_confs
+from featplug.hloc.confs import (
+    MODEL_PREFIX,
+    extractor_conf,
+    extractor_confs,
+    matcher_conf_of,
+    matcher_confs,
+)
 from featplug.methods import feature_conf
 from featplug.utils.versions import known_problems, needs_configurations, release
 
@@ -54,7 +60,8 @@ def register(*also: str) -> Registration:
     as warnings when something is added.
 
     Args:
-        *also: further feature confs to add, such as ``lisrd@mtldesc``.
+        *also: further features to add with their matchers, by any name of
+            :mod:`featplug.method_names`, such as ``lisrd@mtldesc`` or ``my_file.py:Class``.
 
     Raises:
         ImportError: hloc is missing, too old, or another program of that name.
@@ -66,7 +73,7 @@ def register(*also: str) -> Registration:
     model_finder.install()
     if needs_configurations(pycolmap.__version__):
         _configure_triangulation()
-    matchers, added, lost = add_matchers(hloc.match_features.confs)
+    matchers, added, lost = add_matchers(hloc.match_features.confs, also)
     extractors, more_added, more_lost = add_extractors(hloc.extract_features.confs, matchers, also)
     problems = (*_version_problems(hloc), *lost, *more_lost)
     if added or more_added:
@@ -97,7 +104,7 @@ def unregister() -> None:
 
 
 def add_extractors(
-    table: _Table, matchers: Mapping[str, str], also: Iterable[str] = ()
+    table: _Table, matchers: Mapping[str, str], also: Collection[str] = ()
 ) -> tuple[dict[str, str], bool, list[str]]:
     """Add our extractor confs, and those in ``also``, to ``confs`` of hloc's ``extract_features``.
 
@@ -110,16 +117,17 @@ def add_extractors(
         Names in hloc by our names, whether any was added, and a sentence for each that was not.
     """
     confs = extractor_confs() | {name: extractor_conf(name) for name in also}
-    for conf in confs.values():
+    for name, conf in confs.items():
         matcher = conf.pop("matcher", None)
+        matcher = matcher_conf_of(name)[0] if name in also else matcher
         if matcher in matchers:
             conf["matcher"] = matchers[matcher]
     return _add(table, confs)
 
 
-def add_matchers(table: _Table) -> tuple[dict[str, str], bool, list[str]]:
-    """Add our matcher confs to those of hloc's ``match_features``, as :func:`add_extractors`."""
-    return _add(table, matcher_confs())
+def add_matchers(table: _Table, also: Iterable[str] = ()) -> tuple[dict[str, str], bool, list[str]]:
+    """Add our matcher confs, and those of the features in ``also``, as :func:`add_extractors`."""
+    return _add(table, dict(map(matcher_conf_of, also)) | matcher_confs())
 
 
 def _add(table: _Table, confs: _Table) -> tuple[dict[str, str], bool, list[str]]:

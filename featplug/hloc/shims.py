@@ -13,7 +13,7 @@ from hloc.utils.base_model import BaseModel  # type: ignore[import-not-found]
 from torch import Tensor
 
 from featplug.api import run_extractor
-from featplug.hloc.confs import MODEL_PREFIX
+from featplug.hloc.confs import method_of
 from featplug.io.images import preprocess, to_uint8
 from featplug.methods import (
     build_extractor,
@@ -23,6 +23,7 @@ from featplug.methods import (
     matchers,
     retrieval,
 )
+from featplug.user_classes import load_class
 
 _MAX_INDEX = int(np.iinfo(np.int16).max)
 """Greatest index that hloc's engine can store, as int16; greater ones wrap around."""
@@ -142,13 +143,13 @@ def make_model(module: str) -> type[BaseModel]:
         module: that the class is to belong to, such as ``hloc.extractors.featplug_doap``.
     """
     package, _, name = module.rpartition(".")
-    method = name.removeprefix(MODEL_PREFIX)
+    method = method_of(name)
     base: type[BaseModel]
     if package.endswith("matchers"):
-        base, own = MatcherModel, matchers.classes[method]
-    elif method in features.classes:
-        base, own = ExtractorModel, features.classes[method]
+        base, own = MatcherModel, matchers.method_class(method)
     else:
-        base, own = GlobalExtractorModel, retrieval.classes[method]
+        known = {**retrieval.classes, **features.classes}
+        own = known.get(method) or load_class(method, features.base, retrieval.base)
+        base = ExtractorModel if issubclass(own, features.base) else GlobalExtractorModel
     doc = f"{method}; see :class:`{own.__module__}.{own.__name__}`."
     return type(own.__name__, (base,), {"method": method, "__module__": module, "__doc__": doc})

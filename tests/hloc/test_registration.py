@@ -18,6 +18,7 @@ import pytest
 import featplug
 from featplug.methods import features, matchers, retrieval
 from tests.hloc.conftest import forget_hloc
+from tests.scenes.own_methods import CORNERS, install
 
 
 def snapshot(hloc: ModuleType) -> list[object]:
@@ -266,3 +267,31 @@ def test_featplug_imports_neither_hloc_nor_torch() -> None:
         "assert not {'hloc', 'torch', 'h5py'} & set(sys.modules), sorted(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_class_of_a_file_is_added_with_its_matcher(
+    standin: ModuleType, own_methods: Path
+) -> None:
+    name = "corners.py:Corners+none.py:None_"
+    registration = featplug.register(name)
+    conf = standin.extract_features.confs[registration.extractors[name]]
+    assert conf["output"].startswith("feats-featplug-hloc-corners=Corners-")
+    from hloc.utils.base_model import dynamic_load
+
+    extractor = dynamic_load(standin.extractors, conf["model"]["name"])(conf["model"])
+    assert type(extractor.extractor).__name__ == "Corners"
+    matching = standin.match_features.confs[conf["matcher"]]
+    matcher = dynamic_load(standin.matchers, matching["model"]["name"])(matching["model"])
+    assert type(matcher.matcher).__name__ == "None_"
+    before = len(standin.extract_features.confs)
+    featplug.unregister()
+    assert len(standin.extract_features.confs) < before
+    assert name not in standin.match_features.confs
+
+
+def test_methods_of_packages_are_added(standin: ModuleType, packages: Path) -> None:
+    install(packages, "plug_hloc", CORNERS, features="corners = plug_hloc:Corners")
+    conf = standin.extract_features.confs[featplug.register().extractors["corners"]]
+    from hloc.utils.base_model import dynamic_load
+
+    assert dynamic_load(standin.extractors, conf["model"]["name"]).__name__ == "Corners"
