@@ -86,6 +86,7 @@ BENCHMARKS = {
     ),
     "localization": Command("benchmarks.localization:main", "Recalls of visual localization."),
     "speed": Command("benchmarks.speed.__main__:main", "Seconds and peak memory of each stage."),
+    "suite": Command("benchmarks.suite:main", "Several benchmarks of one list of methods."),
 }
 """The commands of ``featplug bench``."""
 TRAIN = _cli("training_commands:COMMANDS", "Train a feature on a folder of photographs.")

@@ -1,0 +1,128 @@
+"""The Markdown table of a suite: a line for each method, and columns of every benchmark."""
+
+from collections.abc import Callable, Sequence
+from statistics import fmean, stdev
+
+from benchmarks.record import Row, Run
+from benchmarks.report.labels import dataset_title
+
+NOT_MEASURED = "not measured"
+_Column = tuple[str, Callable[[Sequence[Row]], str]]
+"""Head, and the text of a method's rows, which are its seeds."""
+
+
+def suite_table(methods: Sequence[str], runs: Sequence[Run]) -> str:
+    """Return the table of a suite, with a line for each method and the reasons for gaps.
+
+    Figures are means over the seeds, with the standard deviation after ±.
+    """
+    groups = [group for run in runs for group in _groups(run)]
+    heads = [
+        "method",
+        "matcher",
+        *(f"{title}: {head}" for title, columns, _ in groups for head, _ in columns),
+    ]
+    lines = [heads, ["---", "---", *["---:"] * (len(heads) - 2)]]
+    for method in methods:
+        cells = [f"`{method}`", _matchers(method, runs)]
+        for _, columns, rows in groups:
+            of_method = [row for row in rows if row.feature == method]
+            cells += [text(of_method) if of_method else NOT_MEASURED for _, text in columns]
+        lines.append(cells)
+    text = [f"| {' | '.join(map(_escaped, line))} |" for line in lines]
+    problems = {problem: None for run in runs for problem in run.problems}
+    notes = [f"- {problem.subject}: {_escaped(problem.reason)}" for problem in problems]
+    if notes:
+        text += ["", "Not measured, or only in part:", "", *notes]
+    return "\n".join([*text, ""])
+
+
+def _groups(run: Run) -> list[tuple[str, list[_Column], list[Row]]]:
+    """Return the groups of columns of a run: title, columns and rows."""
+    groups = []
+    for dataset in dict.fromkeys(row.dataset for row in run.rows):
+        rows = [row for row in run.rows if row.dataset == dataset and row.part == "all"]
+        title = dataset_title(dataset)
+        if run.benchmark == "matching":
+            groups += [
+                (
+                    title if len(_protocols(rows)) == 1 else f"{title}, {protocol}",
+                    _MATCHING,
+                    [row for row in rows if row.protocol == protocol],
+                )
+                for protocol in _protocols(rows)
+            ]
+        elif run.benchmark == "reconstruction":
+            groups.append((title, _RECONSTRUCTION, rows))
+        else:
+            parts = dict.fromkeys(row.part for row in run.rows if row.dataset == dataset)
+            for part in parts:
+                of_part = [r for r in run.rows if (r.dataset, r.part) == (dataset, part)]
+                names = [n for n in of_part[0].metrics if n.startswith("recall_")]
+                if names:
+                    head = " / ".join(_threshold(name) for name in names)
+                    column = f"recall in % at {head}", _joined(*names, digits=1)
+                    groups.append(
+                        (title if part == "all" else f"{title}, {part}", [column], of_part)
+                    )
+    return groups
+
+
+def _protocols(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(row.protocol for row in rows))
+
+
+def _threshold(name: str) -> str:
+    return name.removeprefix("recall_").replace("_", ", ").replace("deg", "°")
+
+
+def _joined(*names: str, digits: int = 0) -> Callable[[Sequence[Row]], str]:
+    """Return the function that joins metrics by slashes, each with its spread over seeds."""
+    return lambda rows: " / ".join(_figure(rows, name, digits) for name in names)
+
+
+def _figure(rows: Sequence[Row], name: str, digits: int) -> str:
+    entries = [row.metrics[name] for row in rows if name in row.metrics]
+    if not entries:
+        return "–"
+    in_mm = entries[0]["unit"] == "m"
+    values = [entry["value"] * (1000 if in_mm else 1) for entry in entries]
+    text = f"{fmean(values):,.{digits}f}"
+    return text if max(values) == min(values) else f"{text} ± {stdev(values):,.{digits}f}"
+
+
+_MATCHING: list[_Column] = [
+    ("MMA 3 px", _joined("mma_3", digits=3)),
+    ("right / wrong per pair", _joined("right_matches", "wrong_matches")),
+    ("right among first 500 / 1,000", _joined("right_among_500", "right_among_1000")),
+]
+
+
+def _registered(rows: Sequence[Row]) -> str:
+    total = rows[0].metrics["images"]["value"]
+    return f"{_figure(rows, 'registered_images', 0)} of {total:.0f}"
+
+
+_RECONSTRUCTION: list[_Column] = [
+    ("registered", _registered),
+    ("points", _joined("sparse_points")),
+    ("reprojection error in px", _joined("mean_reprojection_error", digits=3)),
+    (
+        "camera error in mm, median / largest",
+        _joined("median_position_error", "max_position_error"),
+    ),
+]
+
+
+def _matchers(method: str, runs: Sequence[Run]) -> str:
+    """Return the matcher of a method; those of pairs and of scenes where they differ."""
+    found: dict[str, None] = {}
+    for run in runs:
+        found |= dict.fromkeys(
+            row.matcher for row in run.rows if row.feature == method and row.matcher
+        )
+    return " / ".join(found) or "–"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|")
