@@ -188,6 +188,8 @@ def retrieval_conf(name: str) -> Conf:
 
 def is_pair_matcher(name: str) -> bool:
     """Return whether a name, which may not exist, is that of a matcher of two images."""
+    if describer_and_detector(name)[1] is not None:
+        return False
     if ":" in name:
         cls = load_class(name, *features.bases, *matchers.bases)
         return issubclass(cls, pair_matchers.base)

@@ -33,14 +33,14 @@ from pipelines.datasets.protocol import (
     find_options,
     image_problem,
 )
+from pipelines.given_files import Features, pairs_of_matches
 from pipelines.output_folder import SceneImages, announce_replacement, output_folder
 from pipelines.references import MODEL, Reference, reference_of
 from pipelines.run import (
-    Features,
     Stages,
+    method_line,
     metric_lines,
     outcome_lines,
-    pairs_of_matches,
     plain,
     run_record,
 )
@@ -162,6 +162,7 @@ class _Run:
         pairs, database_pairs = self._pairs(features, skipped)
         if stages.retrieval is not None:
             skipped |= stages.retrieval.skipped
+        stages.match_together(features, [*database_pairs, *pairs])
         reference.build(stages, features, database_pairs, self.working)
         pairs_path = options.output_dir / "pairs-query.txt"
         write_pairs(pairs_path, pairs)
@@ -376,7 +377,7 @@ def summary(results: Mapping[str, Any], options: LocalizeOptions) -> str:
     version = f" ({data['version']})" if "version" in data else ""
     of_conditions = tuple(f"{condition}_" for condition in conditions)
     others = {name: m for name, m in metrics.items() if not name.startswith(of_conditions)}
-    lines = [f"{results['feature']} + {results['matcher']}, {data['dataset']}{version}"]
+    lines = [f"{method_line(results)}, {data['dataset']}{version}"]
     lines += metric_lines(others)
     lines += recall_table(metrics, conditions, options.rules) if conditions else []
     lines += outcome_lines(results)

@@ -39,7 +39,8 @@ from pipelines.datasets.protocol import (
     ScanDataset,
     ScanOptions,
 )
-from pipelines.run import Features, Stages
+from pipelines.given_files import Features
+from pipelines.run import Stages
 
 MODEL = "sfm"
 """Name of the folder of the triangulated model in the output folder."""

@@ -1,6 +1,6 @@
 """What the pipelines share: options, features, pairs by retrieval, matches and the record."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, NotRequired, TypedDict
@@ -8,9 +8,8 @@ from typing import Annotated, Any, ClassVar, NotRequired, TypedDict
 from featplug.api import Feature, FeatureMatcher
 from featplug.base import choose_device
 from featplug.cli.command_line import Unprefixed
-from featplug.io.artifact import files_hash
 from featplug.io.match_store import MatchReader
-from featplug.io.pair_lists import Pair
+from featplug.io.pair_lists import Pair, unique_pairs, write_pairs
 from featplug.io.results import (
     SCHEMA_VERSION,
     Metrics,
@@ -19,21 +18,25 @@ from featplug.io.results import (
     WeightsFiles,
     environment,
 )
-from featplug.io.store import FeatureReader
 from featplug.io.typed_json import NonNegative
 from featplug.method_names import MethodName, file_word, parse_method, path_word
 from featplug.method_sources import source_records
-from featplug.methods import feature_conf, matcher_conf, matcher_of, retrieval_conf
-from featplug.stages.extract import (
-    extract_features,
-    other_photograph,
-    raise_if_all_skipped,
-    weights_files,
+from featplug.methods import (
+    feature_conf,
+    is_pair_matcher,
+    matcher_conf,
+    matcher_of,
+    pair_matcher_conf,
+    retrieval_conf,
 )
+from featplug.stages.extract import extract_features, weights_files
 from featplug.stages.match import match_features
+from featplug.stages.match_images import MatchImagesOptions
 from featplug.stages.retrieve import RetrievalSummary, global_descriptors, pairs_from_retrieval
-from featplug.stages.shared_options import MatcherOptions, NetworkOptions
+from featplug.stages.shared_options import MatcherOptions, NetworkOptions, ReadingOptions
 from featplug.weights.loading import require_weights
+from pipelines.detector_free import DetectorFree
+from pipelines.given_files import Features, given_features
 from pipelines.output_folder import changed_settings, folder_name
 
 
@@ -67,6 +70,9 @@ class MatchingOptions(MatcherOptions):
     """Name of the matcher; by default the feature's own."""
     retrieval: str = "vlad"
     """Name of the global descriptor that selects pairs: vlad or netvlad."""
+    cell_size: float | None = None
+    """For methods without keypoints: side of the cells whose points become one keypoint, in pixels
+    of the images as they are matched; 2 by default, or the method's own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +103,8 @@ class PipelineOptions(MatchingOptions):
     def settings(self) -> list[str]:
         """Options that have results of their own, for the name of the output folder."""
         method = self.extraction.method
+        if self.pair_matcher is not None:
+            return changed_settings(replace(self, matcher=None))
         named = replace(self, matcher=self.matcher or method.matcher)
         own = None if self.extraction.features else matcher_of(feature_conf(method.feature))
         return changed_settings(named, matcher=own)
@@ -107,11 +115,35 @@ class PipelineOptions(MatchingOptions):
         raise NotImplementedError
 
     @property
+    def match_images_options(self) -> MatchImagesOptions:
+        """The options of a method without keypoints."""
+        extraction = self.extraction
+        shared = values_of(ReadingOptions, extraction)
+        return MatchImagesOptions(
+            **shared | {"option": (*extraction.option, *self.matcher_option)},
+            weights=extraction.weights,
+            precision=extraction.precision,
+            max_keypoints=extraction.max_keypoints,
+            cell_size=self.cell_size,
+            memory_gib=self.memory_gib,
+        )
+
+    @property
+    def pair_matcher(self) -> str | None:
+        """Name of a method without keypoints, which is given as the feature or as the matcher."""
+        method = self.extraction.method
+        if self.extraction.features is not None or self.matches is not None:
+            return None
+        names = (method.feature, self.matcher or method.matcher)
+        return next((name for name in names if name and is_pair_matcher(name)), None)
+
+    @property
     def output_dir(self) -> Path:
         """Folder for everything."""
         extraction = self.extraction
         given = extraction.features
-        feature = file_word(extraction.method.feature) if given is None else path_word(given)
+        named = self.pair_matcher or extraction.method.feature
+        feature = file_word(named) if given is None else path_word(given)
         if self.outputs is not None:
             return self.outputs
         return Path("outputs") / self.pipeline / folder_name(self.data_name, feature, self.settings)
@@ -134,8 +166,13 @@ class PipelineOptions(MatchingOptions):
         matcher = self.matcher or method.matcher
         if has_features and matcher is None and self.matches is None:
             raise ValueError("--features needs --matcher NAME, or the matches by --matches FILE.")
-        matcher = matcher or matcher_of(feature_conf(method.feature))
-        if self.matches is None:
+        pair_matcher = self.pair_matcher
+        if pair_matcher is not None:
+            _check_alone(pair_matcher, method.feature, matcher)
+        matcher = pair_matcher or matcher or matcher_of(feature_conf(method.feature))
+        if pair_matcher is not None:
+            pair_matcher_conf(pair_matcher)
+        elif self.matches is None:
             matcher_conf(matcher)
         else:
             with MatchReader(self.matches):  # raises where it is no such file
@@ -145,23 +182,15 @@ class PipelineOptions(MatchingOptions):
         return matcher
 
 
-@dataclass(frozen=True)
-class Features:
-    """The features of the images."""
-
-    image_dir: Path
-    path: Path
-    names: list[str]
-    """Images that have features."""
-    skipped: dict[str, str]
-    """Images that have none, and why."""
-    weights: list[dict[str, str]]
-
-    fingerprint: str = field(init=False)
-    """Hash of the images that have features, when they were extracted."""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "fingerprint", files_hash(self.image_dir, self.names))
+def _check_alone(pair_matcher: str, feature: str, matcher: str | None) -> None:
+    """Raise ValueError if a method without keypoints is given with another method."""
+    default = FeatureOptions().feature
+    if feature not in (pair_matcher, default):
+        raise ValueError(
+            f"{pair_matcher} matches images without keypoints of a feature; leave out {feature}."
+        )
+    if matcher not in (pair_matcher, None):
+        raise ValueError(f"{pair_matcher} matches images by itself; leave out {matcher}.")
 
 
 class Stages:
@@ -180,13 +209,19 @@ class Stages:
         extraction = options.extraction
         self.feature: Feature | None = None
         self.feature_matcher: FeatureMatcher | None = None
-        if extraction.features is None:
+        self.detector_free: DetectorFree | None = None
+        """Work of a method without keypoints, instead of that of a feature and a matcher."""
+        if options.pair_matcher is not None:
+            self.detector_free = DetectorFree(
+                self.matcher, options.match_images_options, options.output_dir, progress
+            )
+        elif extraction.features is None:
             self.feature = Feature(
                 extraction.conf(extraction.method.feature),
                 device=extraction.device,
                 precision=extraction.precision,
             )
-        if options.matches is None:
+        if options.matches is None and self.detector_free is None:
             conf = options.matcher_conf(self.matcher, self.feature.conf if self.feature else None)
             self.feature_matcher = FeatureMatcher(conf, device=extraction.device)
         self.progress = progress
@@ -204,9 +239,12 @@ class Stages:
             ValueError: a file does not fit, or no image has features.
         """
         extraction = self.options.extraction
+        if self.detector_free is not None:
+            self.reused["extract"] = 0
+            return self.detector_free.readable_images(image_dir, names)
         if self.feature is None:
             self.reused["extract"] = 0
-            return _given_features(Path(extraction.features or ""), image_dir, names)
+            return given_features(Path(extraction.features or ""), image_dir, names)
         summary = extract_features(
             self.feature,
             image_dir,
@@ -228,7 +266,10 @@ class Stages:
         self, features: Features, num_matched: int, queries: Sequence[str], database: Sequence[str]
     ) -> list[Pair]:
         """Pair each query with other database images that look most like it."""
-        extraction = self.options.extraction
+        extraction, local = self.options.extraction, features.path
+        sums_features = retrieval_conf(self.options.retrieval)["model"]["name"] == "vlad"
+        if self.detector_free is not None and sums_features:
+            local = self.detector_free.features_for_retrieval(features)
         self.retrieval = described = global_descriptors(
             self.options.retrieval,
             features.image_dir,
@@ -236,7 +277,7 @@ class Stages:
             list(dict.fromkeys([*queries, *database])),
             overwrite=extraction.overwrite,
             max_megapixels=extraction.max_megapixels,
-            features=features.path,
+            features=local,
             database=database,
             database_may_change=True,  # one more image is no reason to describe all again
             device=extraction.device,
@@ -250,10 +291,28 @@ class Stages:
             [name for name in database if name in usable],
         )
 
+    def match_together(self, features: Features, pairs: Sequence[Pair]) -> None:
+        """Match all pairs of a run at once where keypoints are gathered from all of them."""
+        if self.detector_free is not None:
+            path = self.options.output_dir / "pairs-all.txt"
+            write_pairs(path, unique_pairs(pairs))
+            self._match_images(self.detector_free, "match_images", features, path)
+
+    def _match_images(
+        self, method: DetectorFree, stage: str, features: Features, pairs_path: Path
+    ) -> Path:
+        with self.recorder.stage(stage):
+            matched = method.match(features, pairs_path)
+        self.reused[stage] = matched.num_present
+        return matched.match_path
+
     def match(self, stage: str, features: Features, pairs_path: Path) -> Path:
         """Match the pairs of a list, or use the given match file; return the file."""
         options = self.options
         self.reused[stage] = 0
+        if self.detector_free is not None:
+            done = self.detector_free.match_path
+            return done or self._match_images(self.detector_free, stage, features, pairs_path)
         if self.feature_matcher is None:
             return Path(options.matches or "")
         with self.recorder.stage(stage):
@@ -270,49 +329,6 @@ class Stages:
             )
         self.reused[stage] = matched.num_present
         return matched.match_path
-
-
-def pairs_of_matches(path: Path, names: Iterable[str]) -> list[Pair]:
-    """Return the pairs of images that a given match file has.
-
-    Raises:
-        FileNotFoundError: the file does not exist.
-        ValueError: no pair of these images is in the file.
-    """
-    names = list(names)
-    with MatchReader(path) as reader:
-        pairs, others = reader.pairs(names)
-    if not pairs:
-        example = f" for example those of {others[0]!r}" if others else " none"
-        raise ValueError(
-            f"{path} has no matches of two images such as {next(iter(names), 'none')!r}, but"
-            f"{example}; give the match file of these images, with names relative to their folder."
-        )
-    return pairs
-
-
-def _given_features(path: Path, image_dir: Path, names: Sequence[str]) -> Features:
-    with FeatureReader(path) as reader:
-        present = [name for name in names if name in reader]
-        provenance = reader.provenance
-        if not present:
-            raise ValueError(
-                f"No image of {image_dir} is in {path}, which has for example "
-                f"{next(iter(reader.names()), 'nothing')!r}; names are relative to that folder."
-            )
-        changed = {
-            name: reason
-            for name in present
-            if reader.fingerprint(name)  # files of other tools have none
-            and (reason := other_photograph(reader, name, image_dir / name))
-        }
-    absent = sorted(set(names) - set(present))
-    skipped = {name: f"{path} has no features of {name!r}" for name in absent}
-    skipped |= {name: f"{reason}; extract it again" for name, reason in changed.items()}
-    weights = provenance.weights if provenance else []
-    usable = [name for name in present if name not in changed]
-    raise_if_all_skipped(present, changed)
-    return Features(image_dir, path, usable, skipped, weights)
 
 
 class _RecordedOptions(TypedDict):
@@ -355,21 +371,18 @@ class PipelineRecord(TypedDict):
 def run_record(stages: Stages, options: PipelineOptions, features: Features) -> dict[str, Any]:
     """Return the head of ``results.json``: options, feature, matcher, weights and machine."""
     retrieval, extraction = stages.retrieval, options.extraction
-    feature, matcher = stages.feature, stages.feature_matcher
+    feature, matcher, pairs = stages.feature, stages.feature_matcher, stages.detector_free
+    named = extraction.method.feature if feature else str(extraction.features)
+    loaded = [feature and feature.extractor, matcher and matcher.matcher, pairs and pairs.method]
     return {
         "schema_version": SCHEMA_VERSION,
         "pipeline": options.pipeline,
         "options": plain(asdict(options)),
-        "feature": extraction.method.feature if feature else str(extraction.features),
+        "feature": stages.matcher if pairs else named,
         "feature_conf": feature.conf if feature else None,
-        "matcher": stages.matcher if matcher else str(options.matches),
-        "matcher_conf": matcher.conf if matcher else None,
-        "methods": [
-            record
-            for loaded in (feature and feature.extractor, matcher and matcher.matcher)
-            if loaded
-            for record in source_records(loaded)
-        ],
+        "matcher": stages.matcher if matcher or pairs else str(options.matches),
+        "matcher_conf": matcher.conf if matcher else pairs.matcher.conf if pairs else None,
+        "methods": [record for method in loaded if method for record in source_records(method)],
         "retrieval_conf": retrieval_conf(options.retrieval) if retrieval else None,
         "weights": [
             *features.weights,
@@ -399,6 +412,11 @@ def require_positive(**numbers: float | None) -> None:
     for name, value in numbers.items():
         if value is not None and not value > 0:
             raise ValueError(f"--{name.replace('_', '-')} must be above 0, not {value}.")
+
+
+def method_line(results: Mapping[str, Any]) -> str:
+    """Return the feature and the matcher of a run as text."""
+    return " + ".join(dict.fromkeys([results["feature"], results["matcher"]]))
 
 
 def metric_lines(metrics: Mapping[str, Any]) -> list[str]:

@@ -30,15 +30,15 @@ from featplug.stages.map import MapOptions, map_images
 from featplug.stages.verify import VerifyOptions, verify_pairs
 from featplug.utils.suggestions import did_you_mean
 from pipelines.datasets.true_poses import read_reference_poses, reference_unit
+from pipelines.given_files import Features, pairs_of_matches
 from pipelines.output_folder import SceneImages, announce_replacement, output_folder
 from pipelines.run import (
-    Features,
     MatchingOptions,
     PipelineOptions,
     Stages,
+    method_line,
     metric_lines,
     outcome_lines,
-    pairs_of_matches,
     plain,
     run_record,
 )
@@ -361,7 +361,7 @@ def main(options: Unprefixed[SfmOptions]) -> None:
 
 def summary(results: dict[str, Any], outputs: Path) -> str:
     """Return the figures of a run as lines of text."""
-    lines = [f"{results['feature']} + {results['matcher']}"]
+    lines = [method_line(results)]
     lines += metric_lines(results["metrics"]) + outcome_lines(results)
     lines += _pair_lines(results) + _image_lines(results)
     lines.append(f"model, points.ply, colmap.log and results.json are in {outputs}")

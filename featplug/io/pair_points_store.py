@@ -58,6 +58,9 @@ class PairPointsWriter(PairWriter):
 class PairPointsReader(H5Reader):
     """Reads what :class:`PairPointsWriter` writes."""
 
+    def __contains__(self, pair: Pair) -> bool:
+        return any(has_link(self.file, pair_key(*names)) for names in (pair, pair[::-1]))
+
     def read(self, pair: Pair) -> PointArrays:
         """Read one pair, which may have been matched in the other order.
 

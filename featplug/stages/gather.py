@@ -6,10 +6,11 @@ grow with their number.
 """
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,38 +28,55 @@ from featplug.utils.progress import progress_bar
 
 REVISION = 1
 """Revision of keypoints and matches, see :mod:`featplug.io.artifact`."""
+_CELL_SIZE = 2.0
+_MAX_KEYPOINTS = 8192
 _NUM_FINDERS = 64
 """Number of images whose keypoints are kept in memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GatherOptions:
-    """How points are gathered."""
+    """How the points of methods without keypoints are gathered."""
 
-    cell_size: float = 2.0
-    """Side of the cells, in pixels of the images as they were matched; the points of a cell become
-    one keypoint."""
-    max_keypoints: int = 8192
-    """Number of keypoints of an image, those of most pairs and the highest scores; -1 keeps all."""
-    overwrite: bool = False
-    """Replace files that were gathered with other options."""
+    cell_size: float | None = None
+    """For methods without keypoints: side of the cells whose points become one keypoint, in pixels
+    of the images as they are matched; 2 by default, or the method's own. Larger cells give longer
+    tracks of less exact points."""
+    max_keypoints: int | None = None
+    """For methods without keypoints: number of keypoints of an image, those of most pairs and the
+    highest scores; -1 keeps all, the default is 8192, or the method's own."""
 
-    def check(self) -> None:
-        """Raise ValueError if an option has a value that it cannot have."""
-        if not self.cell_size > 0:
-            raise ValueError(f"cell_size must be above 0, not {self.cell_size}.")
-        if self.max_keypoints < 1 and self.max_keypoints != -1:
+    def resolved(self, conf: Mapping[str, Any]) -> tuple[float, int]:
+        """Return the size of a cell and the number of keypoints: given, the conf's, or the default.
+
+        Raises:
+            ValueError: one has a value that it cannot have.
+        """
+        given = (self.cell_size, self.max_keypoints)
+        defaults = (("cell_size", _CELL_SIZE), ("max_keypoints", _MAX_KEYPOINTS))
+        cell_size, max_keypoints = (
+            conf.get(key, default) if value is None else value
+            for value, (key, default) in zip(given, defaults, strict=True)
+        )
+        if not cell_size > 0:
+            raise ValueError(f"cell_size must be above 0, not {cell_size}.")
+        if max_keypoints < 1 and max_keypoints != -1:
             raise ValueError(
-                f"max_keypoints must be 1 or more, or -1 for all, not {self.max_keypoints}."
+                f"max_keypoints must be 1 or more, or -1 for all, not {max_keypoints}."
             )
+        return float(cell_size), int(max_keypoints)
 
 
 @dataclass(frozen=True)
 class GatheredFiles:
-    """The files that :func:`gather_points` writes."""
+    """The files that :func:`gather_points` writes, and how."""
 
     features: Path
     matches: Path
+    cell_size: float
+    max_keypoints: int
+    overwrite: bool = False
+    """Replace files that were gathered with other options."""
 
 
 def gather_points(
@@ -67,18 +85,16 @@ def gather_points(
     image_dir: Path,
     names: Sequence[str],
     files: GatheredFiles,
-    options: GatherOptions,
     progress: bool = False,
 ) -> tuple[int, int]:
     """Gather the points of pairs; files of the same pairs and options are kept or completed.
 
     Args:
         points: file of the points of pairs.
-        pairs: those to gather, all in the file.
+        pairs: those to gather; one that the file lacks has no matches.
         image_dir: folder of the images.
         names: images of the feature file; those of no pair have no keypoints.
         files: the files to write; made again where they are of other pairs.
-        options: how points are gathered.
         progress: show bars.
 
     Returns:
@@ -88,13 +104,12 @@ def gather_points(
         ValueError: the files were made with other options, or ``points`` was not written by
             featplug.
     """
-    options.check()
     with PairPointsReader(points) as reader:
         if reader.provenance is None:
             raise ValueError(f"{points} was not written by featplug; match the images again.")
-        gathering = _Gathering(reader, reader.provenance, pairs, image_dir, options)
-        num_keypoints = gathering.write_features(files.features, names, progress)
-        num_matches = gathering.write_matches(files, progress)
+        gathering = _Gathering(reader, reader.provenance, pairs, image_dir, files)
+        num_keypoints = gathering.write_features(names, progress)
+        num_matches = gathering.write_matches(progress)
     return num_keypoints, num_matches
 
 
@@ -107,19 +122,21 @@ class _Gathering:
         made: Provenance,
         pairs: Sequence[Pair],
         image_dir: Path,
-        options: GatherOptions,
+        files: GatheredFiles,
     ) -> None:
         self._points, self._made, self._pairs = points, made, pairs
-        self._image_dir, self._options = image_dir, options
+        self._image_dir, self._files = image_dir, files
+        self._matched = {pair for pair in pairs if pair in points}
         self._preprocessing = {**DEFAULT_PREPROCESSING, **made.conf["preprocessing"]}
         self._partners: dict[str, list[str]] = {}
-        for name0, name1 in pairs:
+        for name0, name1 in sorted(self._matched):
             self._partners.setdefault(name0, []).append(name1)
             self._partners.setdefault(name1, []).append(name0)
 
-    def write_features(self, path: Path, names: Sequence[str], progress: bool) -> int:
+    def write_features(self, names: Sequence[str], progress: bool) -> int:
         """Write the keypoints of images; return the number of those that the file lacked."""
-        pairs = value_hash(sorted(sorted(pair) for pair in self._pairs))
+        path = self._files.features
+        pairs = value_hash(sorted(sorted(pair) for pair in self._matched))
         provenance = self._provenance("features", points=self._points.file_id, pairs=pairs)
         num_keypoints = 0
         with FeatureWriter(path, provenance, self._overwrite(path, provenance)) as writer:
@@ -137,9 +154,9 @@ class _Gathering:
                 num_keypoints += len(keypoints)
         return num_keypoints
 
-    def write_matches(self, files: GatheredFiles, progress: bool) -> int:
+    def write_matches(self, progress: bool) -> int:
         """Write the matches of pairs; return the number of those that the file lacked."""
-        num_matches = 0
+        files, num_matches = self._files, 0
         with FeatureReader(files.features) as features:
             provenance = self._provenance("matches", features=features.file_id)
             overwrite = self._overwrite(files.matches, provenance)
@@ -157,7 +174,8 @@ class _Gathering:
     def _write_pair(
         self, writer: MatchWriter, pair: Pair, finder0: KeypointFinder, finder1: KeypointFinder
     ) -> int:
-        points0, points1, scores = self._points.read(pair)
+        none = np.zeros((0, 2), np.float32), np.zeros((0, 2), np.float32), np.zeros(0, np.float32)
+        points0, points1, scores = self._points.read(pair) if pair in self._matched else none
         indices0, distances0 = finder0.find(points0)
         indices1, distances1 = finder1.find(points1)
         kept = one_to_one(indices0, indices1, scores, distances0 + distances1)
@@ -175,7 +193,7 @@ class _Gathering:
             of_image, _, of_pair = self._points.read((name, partner))
             points.append(of_image)
             scores.append(of_pair)
-        cell_size, limit = self._cell_size(name), self._options.max_keypoints
+        cell_size, limit = self._cell_size(name), self._files.max_keypoints
         return gather_keypoints(np.concatenate(points), np.concatenate(scores), cell_size, limit)
 
     def _scale(self, name: str) -> np.ndarray:
@@ -184,12 +202,12 @@ class _Gathering:
         return np.array(size) / target_size(size, self._preprocessing)
 
     def _cell_size(self, name: str) -> np.ndarray:
-        return self._options.cell_size * self._scale(name)
+        return self._files.cell_size * self._scale(name)
 
     def _provenance(self, kind: str, **inputs: str | None) -> Provenance:
         own = {
-            "cell_size": self._options.cell_size,
-            "max_keypoints": self._options.max_keypoints,
+            "cell_size": self._files.cell_size,
+            "max_keypoints": self._files.max_keypoints,
         }
         return replace(
             self._made,
@@ -202,8 +220,8 @@ class _Gathering:
 
     def _overwrite(self, path: Path, provenance: Provenance) -> bool:
         """Return whether to replace a file: also if it differs in its pairs only."""
-        if self._options.overwrite or not path.exists():
-            return self._options.overwrite
+        if self._files.overwrite or not path.exists():
+            return self._files.overwrite
         try:
             with H5Reader(path) as reader:
                 found = reader.provenance

@@ -18,7 +18,9 @@ from featplug.io.h5file import OtherContentsError
 from featplug.io.names import check_names_distinct
 from featplug.io.pair_lists import Pair, read_pairs, unique_pairs
 from featplug.io.pair_points_store import PairPointsWriter
-from featplug.stages.extract import listed_names, made_by
+from featplug.method_options import resized, with_options
+from featplug.methods import pair_matcher_conf, pair_matchers
+from featplug.stages.extract import listed_names, made_by, weights_files
 from featplug.stages.gather import GatheredFiles, GatherOptions, gather_points
 from featplug.stages.match import in_blocks
 from featplug.stages.shared_options import ReadingOptions
@@ -31,25 +33,31 @@ REVISION = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class MatchImagesOptions(ReadingOptions):
+class MatchImagesOptions(GatherOptions, ReadingOptions):
     """How pairs of images are matched, and their points gathered."""
 
     features: Path | None = None
     """Feature file to write, instead of one in the folder of the outputs."""
     matches: Path | None = None
     """Match file to write, instead of one in the folder of the outputs."""
-    cell_size: float | None = None
-    """Side of the cells that points are gathered in, in pixels of the images as they are matched;
-    2 by default, or the method's own."""
-    max_keypoints: int | None = None
-    """Number of keypoints of an image, those of most pairs and the highest scores; -1 keeps all,
-    the default is 8192, or the method's own."""
     weights: str | None = None
     """Weights of the network: official, or a file."""
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     """Floating-point type of the network's products."""
     memory_gib: float = 1.0
     """Memory in GiB for images that wait for their pairs."""
+
+    def load(self, method: str | Mapping[str, Any]) -> ImageMatcher:
+        """Load a pair matcher, by its name or conf, with these options.
+
+        Raises:
+            FileNotFoundError: weights are missing.
+            ValueError: no such method or option exists.
+        """
+        conf = pair_matcher_conf(method) if isinstance(method, str) else method
+        conf = resized(with_options(pair_matchers, conf, self.option, "option"), self.resize_max)
+        weights = {} if self.weights is None else {"weights": self.weights}
+        return ImageMatcher(conf, device=self.device, precision=self.precision, **weights)
 
 
 @dataclass(frozen=True)
@@ -111,12 +119,13 @@ def match_images(
     of_pairs = list(dict.fromkeys(name for pair in listed for name in pair))
     check_names_distinct(of_pairs)
     names = of_pairs if image_list is None else listed_names(image_list)
-    matcher = conf if isinstance(conf, ImageMatcher) else _load(conf, options)
-    gathering = _gather_options(matcher, options)
+    matcher = conf if isinstance(conf, ImageMatcher) else options.load(conf)
     method = matcher.conf["output"].removeprefix("matches-")
     files = GatheredFiles(
         Path(options.features or export_dir / f"feats-{method}_{pairs.stem}.h5"),
         Path(options.matches or export_dir / f"matches-{method}_{pairs.stem}.h5"),
+        *options.resolved(matcher.conf),
+        options.overwrite,
     )
     points = export_dir / f"points-{method}.h5"
     cache_bytes = int(options.memory_gib * 2**30)
@@ -132,16 +141,14 @@ def match_images(
         existing = [pair for pair in listed if skipped.keys().isdisjoint(pair)]
         todo = _not_yet_matched(writer, image_dir, existing)
         failed = _match_pairs(matcher, writer, images, todo, progress)
-        matched = [pair for pair in existing if pair not in failed]
         skipped |= images.unusable
         skipped |= {" ".join(pair): why for pair, why in failed.items() if why}
-        if not matched:  # within this block, so that a file to overwrite stays
+        if len(failed) == len(existing):  # within this block, so that a file to overwrite stays
             first = next(iter(skipped.values()))
             raise ValueError(f"None of the {len(listed)} pairs could be matched: {first}")
     names = [name for name in names if name not in skipped]
-    num_keypoints, num_matches = gather_points(
-        points, matched, image_dir, names, files, gathering, progress
-    )
+    usable = [pair for pair in existing if images.unusable.keys().isdisjoint(pair)]
+    num_keypoints, num_matches = gather_points(points, usable, image_dir, names, files, progress)
     return MatchImagesSummary(
         files.features,
         files.matches,
@@ -151,24 +158,9 @@ def match_images(
         num_keypoints,
         num_matches,
         skipped,
-        _provenance(matcher).weights,
+        weights_files(matcher.matcher),
         time.perf_counter() - start,
     )
-
-
-def _load(conf: str | Mapping[str, Any], options: MatchImagesOptions) -> ImageMatcher:
-    weights = {} if options.weights is None else {"weights": options.weights}
-    return ImageMatcher(conf, device=options.device, precision=options.precision, **weights)
-
-
-def _gather_options(matcher: ImageMatcher, options: MatchImagesOptions) -> GatherOptions:
-    """Return the options of gathering: those given, else the conf's, else the stage's."""
-    given = {key: getattr(options, key) for key in ("cell_size", "max_keypoints")}
-    known = {key: matcher.conf.get(key) if value is None else value for key, value in given.items()}
-    chosen = {key: value for key, value in known.items() if value is not None}
-    gathering = GatherOptions(**chosen, overwrite=options.overwrite)
-    gathering.check()
-    return gathering
 
 
 def _provenance(matcher: ImageMatcher) -> Provenance:

@@ -1,0 +1,79 @@
+"""Features and matches that the user gives as files, of featplug or of another tool."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from featplug.io.artifact import files_hash
+from featplug.io.match_store import MatchReader
+from featplug.io.pair_lists import Pair
+from featplug.io.store import FeatureReader
+from featplug.stages.extract import other_photograph, raise_if_all_skipped
+
+
+@dataclass(frozen=True)
+class Features:
+    """The features of the images."""
+
+    image_dir: Path
+    path: Path
+    names: list[str]
+    """Images that have features."""
+    skipped: dict[str, str]
+    """Images that have none, and why."""
+    weights: list[dict[str, str]]
+
+    fingerprint: str = field(init=False)
+    """Hash of the images that have features, when they were extracted."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fingerprint", files_hash(self.image_dir, self.names))
+
+
+def pairs_of_matches(path: Path, names: Iterable[str]) -> list[Pair]:
+    """Return the pairs of images that a given match file has.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        ValueError: no pair of these images is in the file.
+    """
+    names = list(names)
+    with MatchReader(path) as reader:
+        pairs, others = reader.pairs(names)
+    if not pairs:
+        example = f" for example those of {others[0]!r}" if others else " none"
+        raise ValueError(
+            f"{path} has no matches of two images such as {next(iter(names), 'none')!r}, but"
+            f"{example}; give the match file of these images, with names relative to their folder."
+        )
+    return pairs
+
+
+def given_features(path: Path, image_dir: Path, names: Sequence[str]) -> Features:
+    """Return those of images that a given file has.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        ValueError: it has none of the images, or all are other photographs.
+    """
+    with FeatureReader(path) as reader:
+        present = [name for name in names if name in reader]
+        provenance = reader.provenance
+        if not present:
+            raise ValueError(
+                f"No image of {image_dir} is in {path}, which has for example "
+                f"{next(iter(reader.names()), 'nothing')!r}; names are relative to that folder."
+            )
+        changed = {
+            name: reason
+            for name in present
+            if reader.fingerprint(name)  # files of other tools have none
+            and (reason := other_photograph(reader, name, image_dir / name))
+        }
+    absent = sorted(set(names) - set(present))
+    skipped = {name: f"{path} has no features of {name!r}" for name in absent}
+    skipped |= {name: f"{reason}; extract it again" for name, reason in changed.items()}
+    weights = provenance.weights if provenance else []
+    usable = [name for name in present if name not in changed]
+    raise_if_all_skipped(present, changed)
+    return Features(image_dir, path, usable, skipped, weights)

@@ -1,0 +1,126 @@
+"""Methods without keypoints in pipelines, by a matcher that knows the truth of a room's corner."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from featplug.colmap.model_files import read_model
+from featplug.io.images import list_images
+from featplug.io.store import FeatureReader
+from pipelines.datasets.aachen import AachenOptions
+from pipelines.datasets.true_poses import read_strecha_camera
+from pipelines.localize import localize
+from pipelines.run import FeatureOptions
+from pipelines.sfm import SfmOptions, match_scene, reconstruct, summary
+from tests.scenes.room_corner import write_room_corner
+from tests.scenes.wall_matcher import write_wall_matcher
+
+WIDTH = 320
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("room")
+    write_room_corner(folder, num_images=6, width=WIDTH)
+    names = list_images(folder / "images")
+    poses = {name: read_strecha_camera(folder / "cameras" / f"{name}.camera") for name in names}
+    write_wall_matcher(folder / "matcher", folder / "images", poses, WIDTH)
+    return folder
+
+
+def options(room: Path, outputs: Path | None, **changes: object) -> SfmOptions:
+    matcher = f"{room / 'matcher' / 'walls.py'}:Walls"
+    given = {"extraction": FeatureOptions(feature=matcher), "reference": room / "cameras"}
+    return SfmOptions(images=room / "images", outputs=outputs, **{**given, **changes})
+
+
+def test_a_room_is_reconstructed_with_long_tracks(room: Path, tmp_path: Path) -> None:
+    results = reconstruct(options(room, tmp_path))
+    metrics = {name: entry["value"] for name, entry in results["metrics"].items()}
+    assert metrics["registered_images"] == 6
+    assert metrics["mean_track_length"] > 2.5
+    assert metrics["sparse_points"] > 1000
+    assert metrics["mean_reprojection_error"] < 1
+    assert metrics["max_position_error"] < 0.02  # the walls are 2 m long
+    assert results["feature"] == results["matcher"]
+    assert results["feature_conf"] is None
+    assert results["matcher_conf"]["model"]["name"].endswith("walls.py:Walls")
+    assert summary(results, tmp_path).startswith(f"{results['matcher']}\n")
+    again = match_scene(options(room, tmp_path))
+    assert again.stages.reused["match"] == 15
+
+
+def test_the_matcher_may_be_given_as_the_matcher(room: Path, tmp_path: Path) -> None:
+    matcher = f"{room / 'matcher' / 'walls.py'}:Walls"
+    given = {"extraction": FeatureOptions(), "matcher": matcher, "num_matched": 3}
+    results = reconstruct(
+        options(room, tmp_path, **given, pairs="retrieval", matcher_option=("noise=0.2",))
+    )
+    assert results["metrics"]["registered_images"]["value"] == 6
+    assert results["retrieval_conf"]["model"]["name"] == "vlad"
+    assert results["matcher_conf"]["model"]["noise"] == 0.2
+    # vlad sums up sift's features, which is all that they are for.
+    with FeatureReader(tmp_path / "feats-featplug-sift.h5") as reader:
+        assert len(reader.names()) == 6
+    model = read_model(tmp_path / "model")
+    assert all(len(image.points2D) < 8192 for image in model.images.values())
+
+
+def test_names_of_output_folders(room: Path) -> None:
+    matcher = f"{room / 'matcher' / 'walls.py'}:Walls"
+    as_feature = options(room, None)
+    as_matcher = options(room, None, extraction=FeatureOptions(), matcher=matcher)
+    assert as_feature.output_dir == as_matcher.output_dir
+    assert "walls=Walls" in as_feature.output_dir.name
+    other = options(room, None, cell_size=4.0)
+    assert other.output_dir.name == f"{as_feature.output_dir.name}-cell-size-4.0"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"extraction": FeatureOptions(feature="disk"), "matcher": "loftr"}, "leave out disk"),
+        ({"extraction": FeatureOptions(feature="disk+loftr")}, "leave out disk"),
+        ({"extraction": FeatureOptions(feature="loftr"), "matcher": "NN-mutual"}, "out NN-mutual"),
+        ({"cell_size": 0.0}, "cell_size"),
+        ({"matcher_option": ("nose=1",)}, "nose"),
+    ],
+)
+def test_what_does_not_go_together_is_rejected_before_the_work(
+    room: Path, tmp_path: Path, given: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        reconstruct(options(room, tmp_path / "out", **given))
+    assert not list(tmp_path.rglob("*.h5"))
+
+
+def test_queries_are_localized(aachen_room: Path, tmp_path: Path) -> None:
+    images = aachen_room / "images_upright"
+    poses = {}
+    for name in list_images(images):
+        path = aachen_room.parent / "room" / "cameras" / f"{Path(name).name.split('-')[-1]}.camera"
+        poses[name] = read_strecha_camera(path)
+    matcher = write_wall_matcher(tmp_path / "matcher", images, poses, 400)
+    asked = AachenOptions(
+        dataset=aachen_room,
+        ground_truth=aachen_room / "ground_truth.txt",
+        extraction=FeatureOptions(feature=matcher),
+        outputs=tmp_path / "out",
+        num_loc=4,
+        num_covis=4,
+    )
+    results = localize(asked)
+    metrics = {name: entry["value"] for name, entry in results["metrics"].items()}
+    assert metrics["database_images"] == 6
+    assert metrics["mean_track_length"] > 2.5
+    for condition in ("day", "night"):
+        assert metrics[f"{condition}_recall_0.25m_2deg"] == 100
+        assert metrics[f"{condition}_median_position_error"] < 0.02
+    assert (tmp_path / "out" / "submission.txt").read_text().count("\n") == 4
+    again = localize(asked)
+    assert again["reused"]["match_images"] > 15
+    assert again["reused"]["triangulate"] == 6
+    for name, entry in again["metrics"].items():
+        assert entry["value"] == pytest.approx(metrics[name], rel=1e-3)
