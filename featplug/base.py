@@ -14,7 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from featplug.io.feature_arrays import KEYPOINT_AXES
-from featplug.output_checks import check_features, check_matches, check_pair_matches
+from featplug.output_checks import (
+    check_features,
+    check_global_descriptor,
+    check_matches,
+    check_pair_matches,
+)
 from featplug.utils.suggestions import unknown_option
 from featplug.weights.loading import load_network
 from featplug.weights.registry import WeightsRecord
@@ -211,6 +216,8 @@ class Extractor(_Configurable):
         if not has_limit and limit >= 0:
             axes = {**KEYPOINT_AXES, **self.keypoint_axes}
             features = [_strongest(single, limit, axes, source) for single in features]
+        if any(single.keys() != features[0].keys() for single in features):
+            raise ValueError(f"{source} returned other outputs for some images of one batch.")
         return {key: [single[key] for single in features] for key in features[0]}
 
 
@@ -239,12 +246,12 @@ class GlobalExtractor(_Configurable):
             ``global_descriptor`` B×D.
 
         Raises:
-            ValueError: a descriptor has NaN or infinite values.
+            ValueError: the method broke the contract.
         """
         with exact_convolutions():
             descriptors = [self.describe(image) for image in data["image"].float()]
-        if not all(bool(torch.isfinite(descriptor).all()) for descriptor in descriptors):
-            raise ValueError(f"{type(self).__name__}: global_descriptor must be finite.")
+        for descriptor in descriptors:
+            check_global_descriptor(descriptor, source=type(self).__name__)
         return {"global_descriptor": torch.stack(descriptors)}
 
 

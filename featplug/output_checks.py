@@ -1,6 +1,6 @@
 """The one check of what extractors and matchers return; :mod:`featplug.base` has the contracts."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -28,15 +28,7 @@ def check_features(
     Raises:
         ValueError: an output is not as it must be.
     """
-    missing = [key for key in ("keypoints", "scores", "descriptors") if key not in features]
-    if missing:
-        raise ValueError(f"{source} returned no {', '.join(missing)}.")
-    for key, value in features.items():
-        if not isinstance(value, Tensor):
-            raise ValueError(
-                f"{source}: {key} must be a tensor, not {type(value).__name__}; convert it by "
-                "torch.as_tensor."
-            )
+    _check_tensors(features, ("keypoints", "scores", "descriptors"), source)
     keypoints = features["keypoints"]
     num = len(keypoints) if keypoints.ndim else 0
     for key, value in features.items():
@@ -57,6 +49,23 @@ def check_features(
     _check_inside("keypoints", keypoints, image_size, source)
 
 
+def _check_tensors(result: object, needed: Sequence[str], source: str) -> None:
+    """Check that a method returned a dictionary of tensors with some keys."""
+    if not isinstance(result, Mapping):
+        raise ValueError(
+            f"{source} returned {type(result).__name__}; return a dictionary with {needed[0]}."
+        )
+    missing = [key for key in needed if key not in result]
+    if missing:
+        raise ValueError(f"{source} returned no {', '.join(missing)}.")
+    for key, value in result.items():
+        if not isinstance(value, Tensor):
+            raise ValueError(
+                f"{source}: {key} must be a tensor, not {type(value).__name__}; convert it by "
+                "torch.as_tensor."
+            )
+
+
 def _check_output(key: str, value: Tensor, num: int, source: str) -> None:
     """Check shape, type and values of an output of an extractor."""
     try:
@@ -68,7 +77,7 @@ def _check_output(key: str, value: Tensor, num: int, source: str) -> None:
             f"{source}: {key} must be float32, not {value.dtype}; convert it by .float()."
         )
     if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-        raise ValueError(f"{source}: {key} has NaN or infinite values; leave out such keypoints.")
+        raise ValueError(f"{source}: {key} has NaN or infinite values; return finite ones only.")
 
 
 def _check_inside(key: str, points: Tensor, image_size: tuple[int, int], source: str) -> None:
@@ -82,12 +91,27 @@ def _check_inside(key: str, points: Tensor, image_size: tuple[int, int], source:
         )
 
 
+def check_global_descriptor(descriptor: object, source: str) -> None:
+    """Check the descriptor of a whole image against the contract of global extractors.
+
+    Raises:
+        ValueError: it is not as it must be.
+    """
+    if not isinstance(descriptor, Tensor) or descriptor.ndim != 1:
+        form = type(descriptor).__name__
+        if isinstance(descriptor, Tensor):
+            form = shown(tuple(descriptor.shape))
+        raise ValueError(f"{source}: global_descriptor must be a tensor of D numbers, not {form}.")
+    _check_output("global_descriptor", descriptor, 0, source)
+
+
 def check_matches(result: Mapping[str, Tensor], num0: int, num1: int, source: str) -> None:
     """Check the matches of num0 and num1 keypoints against the matcher contract.
 
     Raises:
         ValueError: an output is not as it must be.
     """
+    _check_tensors(result, ("matches0", "matching_scores0"), source)
     for key, dtype in (("matches0", torch.int64), ("matching_scores0", torch.float32)):
         _check_vector(key, result, num0, dtype, source)
     matches, scores = result["matches0"], result["matching_scores0"]
@@ -110,9 +134,7 @@ def check_pair_matches(
     Raises:
         ValueError: an output is not as it must be.
     """
-    for key in ("keypoints0", "keypoints1"):
-        if key not in result:
-            raise ValueError(f"{source} returned no {key}.")
+    _check_tensors(result, ("keypoints0", "keypoints1", "scores"), source)
     num = len(result["keypoints0"]) if result["keypoints0"].ndim else 0
     for key, size in (("keypoints0", size0), ("keypoints1", size1)):
         points = result[key]
@@ -132,8 +154,6 @@ def check_pair_matches(
 def _check_vector(
     key: str, result: Mapping[str, Tensor], num: int, dtype: torch.dtype, source: str
 ) -> None:
-    if key not in result:
-        raise ValueError(f"{source} returned no {key}.")
     value = result[key]
     if value.shape != (num,) or value.dtype != dtype:
         raise ValueError(

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from featplug.base import Extractor, Matcher, PairMatcher, autocast, choose_device
+from featplug.base import Extractor, GlobalExtractor, Matcher, PairMatcher, autocast, choose_device
 from featplug.output_checks import check_features, check_matches, check_pair_matches
 
 FEATURES = {
@@ -79,6 +79,40 @@ def test_missing_features_are_rejected(key: str) -> None:
     features = {k: v for k, v in FEATURES.items() if k != key}
     with pytest.raises(ValueError, match=f"Mine returned no {key}"):
         check_features(features, (8, 6), "Mine")
+
+
+@pytest.mark.parametrize("returned", [None, [torch.zeros(3, 2)], {"keypoints": [[0, 0]]}])
+def test_what_is_no_dictionary_of_tensors_is_rejected(returned: Any) -> None:
+    keys = {"scores": torch.ones(1), "descriptors": torch.ones(4, 1)}
+    given = {**keys, **returned} if isinstance(returned, dict) else returned
+    with pytest.raises(ValueError, match=r"Mine.*(dictionary with keypoints|keypoints.*as_tensor)"):
+        check_features(given, (8, 6), "Mine")
+    with pytest.raises(ValueError, match="Mine returned"):
+        check_matches(returned, 3, 2, "Mine")
+    with pytest.raises(ValueError, match="Mine returned"):
+        check_pair_matches(returned, (8, 6), (8, 6), "Mine")
+
+
+class Global(GlobalExtractor):
+    """Returns what it was built with."""
+
+    default_conf: ClassVar[dict[str, Any]] = {"returned": None}
+
+    def describe(self, image: Tensor) -> Tensor:
+        return self.conf["returned"]
+
+
+def test_global_descriptors_are_checked() -> None:
+    images = {"image": torch.zeros(2, 3, 8, 8)}
+    assert Global({"returned": torch.ones(4)})(images)["global_descriptor"].shape == (2, 4)
+    for returned, problem in [
+        (None, "D numbers, not NoneType"),
+        (torch.ones(1, 4), "D numbers, not 1×4"),
+        (torch.ones(4, dtype=torch.float64), "float32"),
+        (torch.full((4,), torch.nan), "NaN"),
+    ]:
+        with pytest.raises(ValueError, match=f"Global: global_descriptor.*{problem}"):
+            Global({"returned": returned})(images)
 
 
 @pytest.mark.parametrize(

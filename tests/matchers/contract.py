@@ -105,6 +105,39 @@ class MatcherContract:
             scores0[rows], scores1[matches0[rows]], atol=self.score_tolerance
         )
 
+    def test_keypoints_in_another_order_have_the_same_matches(
+        self, conf: dict[str, Any], matcher: Matcher
+    ) -> None:
+        """So that a benchmark, or guided matching, can match any of an image's keypoints."""
+        sides = self.pair(conf, 120, 90)
+        rng = np.random.default_rng(3)
+        order0, order1 = (torch.from_numpy(rng.permutation(num)) for num in (120, 90))
+        whole = matcher.match_pair(*sides)["matches0"]
+        turned = [
+            matcher.select(side, order) for side, order in zip(sides, (order0, order1), strict=True)
+        ]
+        found = matcher.match_pair(*turned)["matches0"]
+        expected = whole[order0]
+        same = torch.where(found < 0, -1, order1[found]) == expected
+        assert int((expected >= 0).sum()) > 20
+        # A method that draws samples, or stops early, may decide a few otherwise.
+        assert float(same.float().mean()) > 0.95
+
+    def test_any_of_the_keypoints_can_be_matched(
+        self, conf: dict[str, Any], matcher: Matcher
+    ) -> None:
+        sides = self.pair(conf, 60, 50)
+        chosen = torch.tensor([5, 0, 44, 17])
+        is_kept = torch.arange(60) % 3 == 0
+        for keep, num in ((chosen, 4), (slice(10, 30), 20), (is_kept, 20), (chosen[:0], 0)):
+            some = matcher.select(sides[0], keep)
+            assert matcher.num_keypoints(some) == num
+            few = matcher.select(sides[1], chosen)
+            assert len(matcher.match_pair(some, few)["matches0"]) == num  # checks the ranges, too
+            for key, axis in matcher.axes.items():
+                if key in sides[0] and axis is None:
+                    assert some[key] is sides[0][key]
+
     @pytest.mark.parametrize("memory_budget", [1, 300_000])
     def test_matches_do_not_depend_on_the_memory_budget(
         self, memory_budget: int, conf: dict[str, Any], matcher: Matcher

@@ -16,12 +16,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from torch import Tensor
 
 from featplug.base import Extractor
 from featplug.io.artifact import file_hash
 from featplug.io.store import FeatureReader
 from featplug.methods import feature_conf
+from featplug.networks.mtldesc import MTLDesc
 from featplug.stages.extract import ExtractSummary, extract_features
 from tests.scenes.pictures import textured_image, write_textured_images
 from tests.stages.killing import Killer
@@ -187,6 +189,34 @@ def test_images_of_one_size_are_extracted_together(grey_images: Path, tmp_path: 
     assert extract_means(grey_images, tmp_path / "one.h5", 4).num_present == 10
     with pytest.raises(ValueError, match="batch size must be 1 or more, not 0"):
         extract_means(grey_images, tmp_path / "none.h5", 0)
+
+
+def test_a_networks_batches_differ_in_the_last_bit_stored_at_most(tmp_path: Path) -> None:
+    write_textured_images(tmp_path / "images", 4)
+    torch.manual_seed(0)
+    save_file(MTLDesc().state_dict(), tmp_path / "drawn.safetensors")
+    conf = feature_conf("mtldesc")
+    conf["model"] |= {"detection_threshold": 0.5, "weights": str(tmp_path / "drawn.safetensors")}
+    alone, together = (
+        read_all(
+            extract_features(
+                conf, tmp_path / "images", feature_path=tmp_path / f"{size}.h5", batch_size=size
+            ).feature_path
+        )
+        for size in (1, 3)
+    )
+    assert alone.keys() == together.keys()
+    for name, value in alone.items():
+        assert value.shape == together[name].shape
+        if name.endswith("descriptors"):
+            assert value.shape[1] > 10
+            # Numbers next to each other in float16 have bits that follow each other.
+            bits = [array.view(np.int16).astype(int) for array in (value, together[name])]
+            same_sign = np.sign(value) == np.sign(together[name])
+            assert np.abs(bits[0] - bits[1])[same_sign].max() <= 1
+            assert np.abs(value[~same_sign]).max(initial=0) < 1e-6
+        else:
+            np.testing.assert_allclose(value, together[name], rtol=1e-5, err_msg=name)
 
 
 def test_a_batch_that_does_not_fit_memory_is_made_smaller_and_that_is_said_once(
