@@ -23,7 +23,7 @@ from featplug.training.data.view_pairs import (
     HomographyPairs,
 )
 from featplug.training.distributed import process_device
-from featplug.training.validation import matching_accuracy, trained_confs
+from featplug.training.validation import matching_accuracy, trained_feature
 from featplug.weights.registry import read_registry
 
 Batch = Mapping[str, Tensor]
@@ -232,10 +232,9 @@ class PhotographTask(Task, Generic[OptionsT]):
         Descriptors of the named heads are also matched alone; ``model_options`` replace options of
         the feature.
         """
-        model, matcher = trained_confs(self.system, weights)
+        feature = trained_feature(self.system, weights, self.device, **model_options)
         pairs = (self.pairs[step] for step in range(self.options.validation_pairs))
-        conf = {**model, **model_options}
-        return matching_accuracy(conf, matcher, pairs, heads, device=self.device)
+        return matching_accuracy(feature, pairs, heads)
 
     def mean_losses(self, batches: Iterable[Batch], *keys: str) -> dict[str, float]:
         """Compute means of losses over held-out batches."""

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from featplug.io.images import read_image
-from featplug.training.validation import matching_accuracy, trained_confs
+from featplug.training.validation import matching_accuracy, trained_feature
 from featplug.weights.checkpoints import read_metadata
 from featplug.weights.loading import verify_weights
 from featplug.weights.registry import RegistryEntry, read_registry, shipped_folder
@@ -50,8 +50,8 @@ def test_it_matches_photographs(
     for k in (0, 1):
         image = read_image(next(folder.glob(f"img{k + 1}.*")))[:400, :500]
         pair[f"image{k}"] = torch.tensor(image).permute(2, 0, 1)[None] / 255
-    model, matcher = trained_confs(feature, Path("featplug"), max_keypoints=300)
-    accuracy = matching_accuracy(model, matcher, [pair])
+    trained = trained_feature(feature, Path("featplug"), max_keypoints=300)
+    accuracy = matching_accuracy(trained, [pair])
     # Weights drawn at random reach less than a third of this.
     assert accuracy["mma_5"] > 0.6
     assert accuracy["matches"] > 60

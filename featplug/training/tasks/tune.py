@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from featplug.base import Extractor
 from featplug.extractors.doap import DOAPExtractor
-from featplug.methods import build_extractor
 from featplug.training.data.homographies import warp_points
 from featplug.training.data.view_pairs import (
     VALIDATION_PAIRS,
@@ -19,7 +18,7 @@ from featplug.training.data.view_pairs import (
 )
 from featplug.training.losses.mutual import mutual_loss
 from featplug.training.task import Batch, Forward, Losses, PhotographTask, TrainingOptions
-from featplug.training.validation import trained_confs
+from featplug.training.validation import trained_feature
 
 TunableFeature = Literal["doap", "doap-binary", "contextdesc", "mtldesc"]
 
@@ -114,8 +113,9 @@ class TuneTask(PhotographTask[TuneOptions]):
 
     def _build_network(self) -> _Described:
         options = self.options
-        model, _ = trained_confs(options.feature, options.start, options.max_keypoints)
-        extractor = build_extractor(model)
+        extractor = trained_feature(
+            options.feature, options.start, max_keypoints=options.max_keypoints
+        ).extractor
         self.inputs["start"] = extractor.weights_records[0].sha256
         self._tuned = cast(nn.Module, extractor.network)
         modules = dict(self._tuned.named_modules())
