@@ -287,6 +287,16 @@ class Matcher(_Configurable):
             same partner, as they have without a mutual check.
         """
 
+    @property
+    def guided_options(self) -> Mapping[str, Any] | None:
+        """Options of the nearest neighbours that match further keypoints along epipolar lines.
+
+        Where images have very many keypoints, a matcher that returns some is called for the
+        strongest ones only; see :mod:`featplug.matchers.guided`. None, the default, for a matcher
+        that is called for all keypoints always.
+        """
+        return None
+
     @classmethod
     def model_for(cls, model: Mapping[str, Any], feature: Mapping[str, Any]) -> dict[str, Any]:
         """Return the ``model`` of a matcher conf for the features of a feature conf.

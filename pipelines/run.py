@@ -33,7 +33,12 @@ from featplug.stages.extract import extract_features, weights_files
 from featplug.stages.match import match_features
 from featplug.stages.match_images import MatchImagesOptions
 from featplug.stages.retrieve import RetrievalSummary, global_descriptors, pairs_from_retrieval
-from featplug.stages.shared_options import MatcherOptions, NetworkOptions, ReadingOptions
+from featplug.stages.shared_options import (
+    GuidedOptions,
+    MatcherOptions,
+    NetworkOptions,
+    ReadingOptions,
+)
 from featplug.weights.loading import require_weights
 from pipelines.detector_free import DetectorFree
 from pipelines.given_files import Features, given_features
@@ -63,7 +68,7 @@ class FeatureOptions(NetworkOptions, _NamedFeature):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MatchingOptions(MatcherOptions):
+class MatchingOptions(GuidedOptions, MatcherOptions):
     """Options of matching, the same in pipelines and their benchmarks."""
 
     matcher: str | None = None
@@ -326,6 +331,7 @@ class Stages:
                 image_dir=features.image_dir,
                 memory_gib=options.memory_gib,
                 progress=self.progress,
+                **values_of(GuidedOptions, options),
             )
         self.reused[stage] = matched.num_present
         return matched.match_path

@@ -6,7 +6,7 @@ product. CPUs with bfloat16 instructions decide most rows of a ratio test on ``d
 product first; the matches are those of float32.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any, ClassVar
 
@@ -17,6 +17,11 @@ from featplug.base import Matcher
 from featplug.matchers import screening
 from featplug.matchers.similarities import chunk_rows, look_back, reduce_similarities
 from featplug.methods import register_matcher
+
+_GUIDED_RATIO = 0.9
+"""Ratio test of guided matching where there is none otherwise."""
+_GUIDED_STRICTNESS = 0.94
+"""Ratio of guided matching relative to the matcher's own."""
 
 
 @register_matcher(
@@ -94,6 +99,67 @@ class NearestNeighbor(Matcher):
         return {
             "matches0": torch.where(valid, column, -1),
             "matching_scores0": torch.where(valid, self._score(distance, dim), 0.0),
+        }
+
+    @property
+    def guided_options(self) -> Mapping[str, Any]:
+        """Its own options with a stricter ratio test; see :attr:`Matcher.guided_options`.
+
+        The keypoints of similar epipolar lines are far fewer than all, so the second nearest of
+        them is farther. With these ratios as many matches fit by chance as without guidance:
+        on fountain-P11, by their number 8 to 13 px from the true lines, .3 % of those of ``sift``
+        (.5 % with its own ratio of .8), .6 % of those of ``contextdesc`` (2.1 % without a ratio).
+        """
+        ratio = self.conf["ratio_threshold"]
+        guided = _GUIDED_RATIO if ratio is None else _GUIDED_STRICTNESS * ratio
+        return {**self.conf, "ratio_threshold": guided}
+
+    @torch.no_grad()
+    def match_blocks(
+        self,
+        features0: Mapping[str, Tensor],
+        features1: Mapping[str, Tensor],
+        blocks: Iterable[tuple[Tensor, Tensor]],
+    ) -> dict[str, Tensor]:
+        """Match with the same tests within blocks of the similarities only.
+
+        Args:
+            features0: see :meth:`match`.
+            features1: see :meth:`match`.
+            blocks: indices of keypoints of image 0, each in one block at most, and of image 1. A
+                keypoint is compared with those of its block alone; one of image 1 with those of
+                all its blocks.
+
+        Returns:
+            As :meth:`match`; none for keypoints that are in no block.
+        """
+        left, right = (factor.t().contiguous() for factor in self._factors(features0, features1))
+        dim, with_ratio = len(features0["descriptors"]), self.conf["ratio_threshold"] is not None
+        column = torch.zeros(len(left), dtype=torch.int64, device=left.device)
+        best, second = left.new_full((2, len(left)), -torch.inf)
+        others = left.new_full((len(right),), -torch.inf)
+        for rows, columns in blocks:
+            block0, block1 = left[rows].t(), right[columns].t()
+            nearest = reduce_similarities(
+                *(block0, block1, chunk_rows(block1, self.memory_budget)),
+                second=with_ratio,
+                others=True,
+            )
+            column[rows], best[rows] = columns[nearest.column], nearest.best
+            if nearest.second is not None:
+                second[rows] = nearest.second
+            if nearest.others is not None:
+                others[columns] = torch.maximum(others[columns], nearest.others)
+        several = with_ratio and min(len(left), len(right)) > 1
+        valid = best.isfinite() & self._passes(best, second if several else None, dim)
+        if self.conf["do_mutual_check"]:
+            is_mutual, second = look_back(column, best, others)
+            valid &= is_mutual & self._passes(best, second if several else None, dim)
+        return {
+            "matches0": torch.where(valid, column, -1),
+            "matching_scores0": torch.where(
+                valid, self._score(self._distance(best, dim), dim), 0.0
+            ),
         }
 
     def _exact(self, left: Tensor, right: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -47,6 +47,8 @@ class MinimalSolver:
 ESSENTIAL = MinimalSolver(5, 10)
 FUNDAMENTAL = MinimalSolver(7, 3)
 HOMOGRAPHY = MinimalSolver(4, 1)
+PARALLAX = MinimalSolver(2, 1)
+"""The epipole of a fundamental matrix from two matches off a plane, whose homography is known."""
 ABSOLUTE_POSE = MinimalSolver(3, 4)
 
 

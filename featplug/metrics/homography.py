@@ -178,11 +178,12 @@ def two_way_precision(
 
 
 def estimate_homography(
-    points0: np.ndarray, points1: np.ndarray, threshold: float = 3.0
+    points0: np.ndarray, points1: np.ndarray, threshold: float = 3.0, method: int = cv2.RANSAC
 ) -> np.ndarray | None:
     """Estimate a homography with OpenCV's RANSAC, which papers of local features use.
 
-    Inliers have errors of up to ``threshold`` pixels of image 1.
+    Inliers have errors of up to ``threshold`` pixels of image 1; ``method`` is OpenCV's number of
+    another estimator.
 
     Returns:
         3×3, the same for the same input, or None where the matches define none.
@@ -190,7 +191,7 @@ def estimate_homography(
     if len(points0) < 4:
         return None
     points0, points1 = (np.ascontiguousarray(p, np.float64) for p in (points0, points1))
-    matrix, _ = cv2.findHomography(points0, points1, cv2.RANSAC, threshold)
+    matrix, _ = cv2.findHomography(points0, points1, method, threshold)
     return matrix
 
 

@@ -22,10 +22,11 @@ from featplug.io.match_store import MatchWriter
 from featplug.io.names import check_names_distinct, similar_name_hints
 from featplug.io.pair_lists import Pair, read_pairs, unique_pairs
 from featplug.io.store import FeatureReader
+from featplug.matchers.guided import guided
 from featplug.methods import conf_of_features, matcher_conf_for
 from featplug.stages.extract import made_by
 from featplug.stages.matcher_inputs import MatcherInputs
-from featplug.stages.shared_options import DeviceOptions, MatcherOptions
+from featplug.stages.shared_options import DeviceOptions, GuidedOptions, MatcherOptions
 from featplug.utils.errors import described
 from featplug.utils.progress import progress_bar
 
@@ -34,7 +35,7 @@ REVISION = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class MatchOptions(DeviceOptions, MatcherOptions):
+class MatchOptions(GuidedOptions, DeviceOptions, MatcherOptions):
     """How pairs are matched."""
 
     features_ref: Path | None = None
@@ -114,7 +115,7 @@ def match_features(
     if any(matches.exists() and matches.samefile(f) for f in (features, features_ref or features)):
         raise ValueError(f"The matches cannot be written to the feature file {matches}.")
     loaded = loaded or FeatureMatcher(conf, device=options.device)
-    matcher, torch_device = loaded.matcher, loaded.device
+    matcher, torch_device = guided(loaded.matcher, options.strongest), loaded.device
     matcher.memory_budget = memory_budget // 2
     with FeatureReader(features) as reader, FeatureReader(features_ref or features) as reader_ref:
         inputs, inputs_ref = (

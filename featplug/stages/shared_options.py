@@ -66,6 +66,15 @@ class MatcherOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GuidedOptions:
+    """Whether matching is guided by the geometry of the strongest keypoints."""
+
+    strongest: int = 4096
+    """Number of each image's strongest keypoints that are matched first; the others are matched
+    near their epipolar lines only. -1 matches all with all, as for fewer keypoints."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class DeviceOptions(MethodOptions):
     """Where a method runs."""
 

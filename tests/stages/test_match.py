@@ -126,7 +126,7 @@ def test_each_image_is_read_once_within_the_budget(
     assert sorted(reads) == NAMES
     # A budget for 9 of the 24 images: blocks of 6 that stay while all later ones pass by.
     reads.clear()
-    one_image = 60 * 128 * 4
+    one_image = 60 * (128 + 3) * 4  # descriptors, places and scores
     budget = 2 * 9 * one_image / 2**30
     match_features("NN-ratio", pairs, features, matches=tmp_path / "small.h5", memory_gib=budget)
     assert len(reads) <= 24 + 18 + 12 + 6
@@ -382,3 +382,26 @@ def test_killed_at_random_instants_it_loses_nothing(
     rest = match_features("NN-ratio", pairs, features, matches=path)
     assert rest.num_present == survived[-1]
     assert_same_content(path, whole)
+
+
+def test_many_keypoints_are_guided_and_a_run_resumes(tmp_path: Path) -> None:
+    names = NAMES[:3]
+    features, listed = tmp_path / "feats.h5", list(combinations(names, 2))
+    write_random_features(features, names, 300)
+    all_pairs, first = tmp_path / "all" / "pairs.txt", tmp_path / "first" / "pairs.txt"
+    for path, pairs in ((all_pairs, listed), (first, listed[:1])):
+        path.parent.mkdir()
+        write_pairs(path, pairs)
+    one, two, plain = (tmp_path / name for name in ("one.h5", "two.h5", "plain.h5"))
+    match_features("NN-ratio", all_pairs, features, matches=one, strongest=100)
+    match_features("NN-ratio", first, features, matches=two, strongest=100)
+    summary = match_features("NN-ratio", all_pairs, features, matches=two, strongest=100)
+    assert (summary.num_present, summary.num_matched) == (1, 2)
+    assert_same_content(one, two)
+    # Keypoints at random places have no geometry: the strongest alone are matched.
+    match_features("NN-ratio", all_pairs, features, matches=plain, strongest=-1)
+    with MatchReader(one) as guided, MatchReader(plain) as whole:
+        for pair in listed:
+            assert 0 < len(guided.read(*pair)[0]) <= 100 < len(whole.read(*pair)[0])
+    with pytest.raises(ValueError, match=r"one\.h5 .*strongest.*overwrite"):
+        match_features("NN-ratio", all_pairs, features, matches=one, strongest=50)
