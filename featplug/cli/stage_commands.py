@@ -2,12 +2,16 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from featplug.cli.command_line import Unprefixed, print_reasons
 from featplug.cli.pair_commands import DatabaseSelection
 from featplug.io.store import FeatureReader
+from featplug.methods import is_pair_matcher
 from featplug.stages.extract import ExtractOptions, extract_features
+from featplug.stages.gather import GatherOptions
 from featplug.stages.match import MatchOptions, match_features
+from featplug.stages.match_images import match_images
 from featplug.stages.retrieve import RetrieveOptions, global_descriptors
 
 
@@ -47,28 +51,73 @@ def extract(
 
 def match(
     pairs: Path,
-    features: str,
     options: Unprefixed[MatchOptions],
+    gathering: Unprefixed[GatherOptions],
+    features: str | None = None,
     export_dir: Path | None = None,
     conf: str = "NN-mutual",
     matches: Path | None = None,
 ) -> None:
     """Match the pairs of a list into an HDF5 file that hloc reads.
 
+    A method without keypoints, such as loftr, matches the images of --image-dir, and writes the
+    feature file, too.
+
     Args:
         pairs: text file, two image names a line.
-        features: a feature file, or its name without .h5 in --export-dir.
+        features: a feature file, or its name without .h5 in --export-dir; the one to write for a
+            method without keypoints.
         export_dir: folder of the match file; that of the features by default.
         conf: name of the matcher; `featplug list` shows them.
         matches: the match file, instead of --export-dir.
         options: how pairs are matched.
+        gathering: how the points of a method without keypoints are gathered.
     """
+    if is_pair_matcher(conf):
+        files = {"features": features and Path(features), "matches": matches}
+        _match_images(conf, pairs, export_dir, options, {**vars(gathering), **files})
+        return
+    if features is None:
+        raise ValueError(f"{conf} matches features; give their file by --features.")
     done = match_features(
         conf, pairs, features, export_dir, matches=matches, options=options, progress=True
     )
     _report(
         f"{done.match_path}: {done.num_matched} pairs matched "
         f"({done.num_matches} matches) in {done.seconds:.1f} s, {done.num_present}",
+        done.skipped,
+    )
+
+
+def _match_images(
+    conf: str,
+    pairs: Path,
+    export_dir: Path | None,
+    options: MatchOptions,
+    others: Mapping[str, Any],
+) -> None:
+    if options.image_dir is None or export_dir is None:
+        raise ValueError(
+            f"{conf} matches images without features; give their folder by --image-dir, and one "
+            "for its features and matches by --export-dir."
+        )
+    done = match_images(
+        conf,
+        pairs,
+        options.image_dir,
+        export_dir,
+        progress=True,
+        methods=options.methods,
+        device=options.device,
+        overwrite=options.overwrite,
+        option=options.matcher_option,
+        memory_gib=options.memory_gib,
+        **others,
+    )
+    _report(
+        f"{done.feature_path} and {done.match_path}: {done.num_matched} pairs matched "
+        f"({done.num_matches} matches of {done.num_keypoints} keypoints) in {done.seconds:.1f} s, "
+        f"{done.num_present}",
         done.skipped,
     )
 

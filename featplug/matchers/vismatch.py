@@ -37,7 +37,7 @@ def interpreter() -> str:
     """Return the interpreter that has vismatch.
 
     Raises:
-        FileNotFoundError: there is none; the message says how to make an environment with it.
+        ValueError: there is none; the message says how to make an environment with it.
     """
     given = os.environ.get(PYTHON)
     if given and Path(given).expanduser().is_file():
@@ -45,7 +45,7 @@ def interpreter() -> str:
     if not given and find_spec("vismatch") is not None:
         return sys.executable
     problem = f"${PYTHON} is {given}, which does not exist" if given else "There is no vismatch"
-    raise FileNotFoundError(
+    raise ValueError(
         f"{problem}; make an environment for it and name its interpreter: python -m venv VENV && "
         f"VENV/bin/pip install vismatch && export {PYTHON}=VENV/bin/python"
     )
@@ -55,34 +55,35 @@ def interpreter() -> str:
 def _installed(python: str) -> tuple[str, list[str]]:
     """Return the version of an interpreter's vismatch and the names of its matchers."""
     command = [python, vismatch_worker.__file__, "--list"]
-    listed = subprocess.run(  # noqa: S603 - the user names the interpreter
-        command, capture_output=True, text=True, timeout=_LIST_SECONDS
-    )
-    if listed.returncode:
-        reason = (listed.stderr.strip().splitlines() or ["it failed"])[-1]
-        raise ValueError(
-            f"{python} has no usable vismatch ({reason}); run {python} -m pip install vismatch"
+    try:
+        listed = subprocess.run(  # noqa: S603 - the user names the interpreter
+            command, capture_output=True, text=True, timeout=_LIST_SECONDS, check=True
         )
+    except (OSError, subprocess.SubprocessError) as error:
+        lines = (getattr(error, "stderr", "") or str(error)).strip().splitlines()
+        raise ValueError(
+            f"{python} has no usable vismatch ({lines[-1]}); run {python} -m pip install vismatch"
+        ) from error
     version, *names = listed.stdout.split()
     return version, names
 
 
 def matcher_names() -> list[str]:
-    """List the matchers of the vismatch that is installed; none if it is not."""
-    try:
-        return _installed(interpreter())[1]
-    except (OSError, ValueError, subprocess.SubprocessError):
-        return []
+    """List the matchers of the vismatch that is installed.
+
+    Raises:
+        ValueError: it is not; the message says how to install it.
+    """
+    return _installed(interpreter())[1]
 
 
 def matcher_conf(name: str) -> Conf:
     """Return the conf of a matcher.
 
     Raises:
-        FileNotFoundError: vismatch is not installed.
-        ValueError: it has no such matcher.
+        ValueError: vismatch is not installed, or has no such matcher.
     """
-    _, known = _installed(interpreter())
+    known = matcher_names()
     if name not in known:
         raise unknown_name("vismatch matcher", name, known)
     return {

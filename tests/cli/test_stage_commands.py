@@ -37,12 +37,48 @@ def test_extract_and_match_with_hlocs_names(featplug: Callable[..., str], tmp_pa
     assert "3 present before" in again
 
 
+FIXED = """
+import torch
+from featplug.base import PairMatcher
+
+class Fixed(PairMatcher):
+    preprocessing = {"grayscale": True, "resize_max": 64}
+    default_conf = {"num": 30}
+
+    def match_images(self, image0, image1):
+        points = torch.rand(self.conf["num"], 2, generator=torch.Generator().manual_seed(0)) * 40
+        return {"keypoints0": points, "keypoints1": points + 1, "scores": points[:, 0] / 40}
+"""
+
+
+def test_a_method_without_keypoints_matches_images(
+    featplug: Callable[..., str], refusal: Callable[..., str], tmp_path: Path
+) -> None:
+    names = write_textured_images(tmp_path / "images", 3)
+    write_pairs(tmp_path / "pairs.txt", exhaustive(names))
+    (tmp_path / "fixed.py").write_text(FIXED)
+    options = ["--conf", f"{tmp_path / 'fixed.py'}:Fixed", "--pairs", tmp_path / "pairs.txt"]
+    line = refusal(PROGRAM, "featplug", "match", *options)
+    assert "--image-dir" in line
+    options += ["--image_dir", tmp_path / "images", "--export_dir", tmp_path / "out"]
+    options += ["--features", tmp_path / "mine.h5", "--cell-size", "1", "--max-keypoints", "20"]
+    printed = featplug("match", *options, "--matcher-option", "num=25")
+    assert "3 pairs matched" in printed
+    assert "nothing skipped" in printed
+    with FeatureReader(tmp_path / "mine.h5") as features:
+        assert [len(features.keypoints(name)) for name in names] == [20, 20, 20]
+    assert "3 present before" in featplug("match", *options, "--matcher-option", "num=25")
+    line = refusal(PROGRAM, "featplug", "match", *options, "--matcher-option", "number=25")
+    assert "num" in line
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["extract", "--image_dir", "/nowhere", "--export_dir", "x"], "/nowhere"),
         (["extract", "--conf", "sfit", "--image_dir", ".", "--export_dir", "x"], "'sift'?"),
         (["match", "--pairs", "gone.txt", "--features", "x.h5"], "gone.txt"),
+        (["match", "--pairs", "gone.txt"], "--features"),
         (["match", "--conf", "NN-mutal", "--pairs", "p", "--features", "x.h5"], "'NN-mutual'?"),
         (["retrieve", "--features", "gone.h5", "--export_dir", "x"], "gone.h5"),
     ],

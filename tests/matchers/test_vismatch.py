@@ -181,11 +181,15 @@ def test_where_there_is_no_vismatch_the_commands_are_named(
 ) -> None:
     commands = rf"pip install vismatch.*{vismatch.PYTHON}"
     monkeypatch.delenv(vismatch.PYTHON)
-    with pytest.raises(FileNotFoundError, match=commands):
+    with pytest.raises(ValueError, match=commands):
         pair_matcher_conf("vismatch/roma")
-    assert vismatch.matcher_names() == []
+    with pytest.raises(ValueError, match=commands):
+        vismatch.matcher_names()
     monkeypatch.setenv(vismatch.PYTHON, str(tmp_path / "nowhere" / "python"))
-    with pytest.raises(FileNotFoundError, match=rf"nowhere.*{commands}"):
+    with pytest.raises(ValueError, match=rf"nowhere.*{commands}"):
+        pair_matcher_conf("vismatch/roma")
+    monkeypatch.setenv(vismatch.PYTHON, str(Path(__file__)))  # is no program
+    with pytest.raises(ValueError, match=r"test_vismatch.py has no usable vismatch"):
         pair_matcher_conf("vismatch/roma")
     monkeypatch.setenv(vismatch.PYTHON, sys.executable)
     monkeypatch.setenv("PYTHONPATH", "")
