@@ -16,7 +16,8 @@ _FLAGS = re.MULTILINE | re.DOTALL
 def recipe_files() -> dict[str, str]:
     """Return the code of each new file of the recipes, by its path."""
     text = (REPOSITORY / "CONTRIBUTING.md").read_text("utf-8")
-    return dict(re.findall(r"^`([\w/.]+)`:\n<!--[^\n]*-->\n```python\n(.*?)^```$", text, _FLAGS))
+    pattern = r"^`([\w/.]+)`:\n<!--[^\n]*-->\n```(?:python|toml)\n(.*?)^```$"
+    return dict(re.findall(pattern, text, _FLAGS))
 
 
 def recipe_entry(path: str) -> str:

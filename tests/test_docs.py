@@ -27,6 +27,7 @@ from PIL import Image
 from featplug.io.pair_lists import write_pairs
 from tests.conftest import REPOSITORY
 from tests.hloc.conftest import STANDIN, forget_hloc
+from tests.recipes import recipe_files
 from tests.scenes.room_corner import write_room_corner
 
 FILES = [
@@ -157,11 +158,17 @@ COMMANDS = [
 
 @pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
 @pytest.mark.parametrize("line", COMMANDS)
-def test_command_lines_are_parsed(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_lines_are_parsed(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     words = shlex.split(line, comments=True)
     module, arguments = ("featplug", words[1:]) if words[0] == "featplug" else (words[2], words[3:])
     if arguments[:1] == ["hloc"]:
         pytest.skip("hloc's own commands read these arguments")
+    for name, code in recipe_files().items():
+        if "/" not in name:  # a reader's own
+            (tmp_path / name).write_text(code, "utf-8")
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tyro, "cli", parse_only)
     monkeypatch.setattr(sys, "argv", [module, *arguments])
     shows_help = "--help" in arguments

@@ -10,7 +10,9 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +20,7 @@ from featplug.io.match_store import MatchReader
 from featplug.io.pair_lists import write_pairs
 from featplug.io.store import FeatureReader
 from tests.conftest import REPOSITORY
+from tests.hloc.conftest import hloc_folder  # noqa: F401
 from tests.recipes import recipe_entry, recipe_files
 from tests.scenes.room_corner import write_room_corner
 from tests.scenes.sequences import write_hpatches
@@ -36,6 +39,8 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for file in ("pyproject.toml", "constraints.txt"):
         shutil.copy(REPOSITORY / file, tree)
     for path, code in recipe_files().items():
+        if "/" not in path:  # which needs no copy of the tree
+            continue
         assert not (tree / path).exists()
         (tree / path).write_text(code, "utf-8")
     protocols = tree / "benchmarks/matching/protocols.py"
@@ -94,3 +99,85 @@ def test_the_protocol_measures_it(tree: Path, tmp_path: Path) -> None:
     rows = json.loads((tmp_path / "run" / "results.json").read_text("utf-8"))["rows"]
     assert {row["protocol"] for row in rows} == {"mma-small"}
     assert max(row["metrics"]["mma_3"]["value"] for row in rows) > 0.3
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a feature, a matcher and a file of methods, 20 lines each at most."""
+    folder = tmp_path_factory.mktemp("own")
+    for path, code in recipe_files().items():
+        if "/" not in path:
+            assert sum(bool(line.strip()) for line in code.splitlines()) <= 20
+            (folder / path).write_text(code, "utf-8")
+    write_room_corner(folder / "room", num_images=3, width=320)
+    write_hpatches(folder / "hpatches", "v_plane")
+    return folder
+
+
+OWN = "my_feature.py:Corners+my_matcher.py:CrossCheck"
+
+
+def run_here(folder: Path, *arguments: str) -> dict[str, Any]:
+    """Run a command of featplug in a folder, outside the tree; return its results."""
+    outputs = folder / "outputs" / str(time.time_ns())
+    command = [sys.executable, "-m", "featplug", *arguments, "--outputs", str(outputs)]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    results: dict[str, Any] = json.loads((outputs / "results.json").read_text("utf-8"))
+    return results
+
+
+def test_own_classes_reconstruct(own: Path) -> None:
+    results = run_here(own, "sfm", "--images", "room/images", "--feature", OWN)
+    assert results["metrics"]["registered_images"]["value"] == 3
+    assert results["matcher"] == "my_matcher.py:CrossCheck"
+    classes = {record["class"]: len(record["sha256"]) for record in results["methods"]}
+    assert classes == {"my_feature.py:Corners": 64, "my_matcher.py:CrossCheck": 64}
+
+
+def test_own_confs_of_a_file_reconstruct(own: Path) -> None:
+    named = ["--methods", "methods.toml", "--feature", "corners-fine"]
+    results = run_here(
+        own, "sfm", "--images", "room/images", *named, "--option", "max_keypoints=500"
+    )
+    assert results["metrics"]["registered_images"]["value"] == 3
+    assert results["feature_conf"]["model"]["quality"] == 0.001
+    assert results["metrics"]["mean_keypoints"]["value"] == 500
+    assert results["matcher_conf"]["model"]["max_distance"] == 0.5
+
+
+def test_own_classes_localize(own: Path, aachen_room: Path) -> None:
+    results = run_here(own, "aachen", "--dataset", str(aachen_room), "--feature", OWN)
+    assert results["metrics"]["sparse_points"]["value"] > 100
+    assert results["metrics"]["day_recall_0.5m_5deg"]["value"] == 100
+
+
+def test_own_classes_are_measured(own: Path) -> None:
+    data = ["--dataset", "hpatches", "--protocol", "mma-d2net"]
+    rows = run_here(own, "bench", "matching", *data, "--feature", OWN, "sift")["rows"]
+    mma = {row["feature"]: row["metrics"]["mma_3"]["value"] for row in rows}
+    assert mma.keys() == {OWN, "sift"}
+    assert mma[OWN] > 0.5
+
+
+def test_own_classes_are_measured_by_reconstruction(own: Path) -> None:
+    scene = ["--scenes", "room", "--num-seeds", "1"]
+    rows = run_here(own, "bench", "reconstruction", *scene, "--feature", OWN)["rows"]
+    assert {row["metrics"]["registered_images"]["value"] for row in rows} == {3}
+
+
+def test_own_classes_are_confs_of_hloc(own: Path, hloc_folder: Path) -> None:  # noqa: F811
+    """In hloc itself, where it is; tests/hloc does so with a stand-in."""
+    path = os.pathsep.join([str(REPOSITORY), str(hloc_folder)])
+    command = ["featplug.hloc", "--also", OWN, "extract_features", "--conf", OWN]
+    arguments = ["--image_dir", "room/images", "--export_dir", "."]
+    environment = {**os.environ, "PYTHONPATH": path}
+    subprocess.run(
+        [sys.executable, "-m", *command, *arguments], cwd=own, env=environment, check=True
+    )
+    (features,) = own.glob("feats-featplug-hloc-my_feature=Corners-*.h5")
+    with FeatureReader(features) as reader:
+        assert len(reader.names()) == 3
