@@ -28,6 +28,7 @@ _SMALLEST_SIDE = 28
         "dedode": {
             "model": {"checkpoint": "dedode-descriptor", "detector_checkpoint": "dedode-detector"},
             "preprocessing": {"grayscale": False, "resize_max": 784},
+            "lightglue": "dedodeb",
         }
     },
     paper="Edstedt et al., 3DV 2024",

@@ -19,8 +19,9 @@ from featplug.weights.registry import preferred_entries
 
 _PUBLISHED = ("depth_confidence", "width_confidence", "filter_threshold", "n_layers")
 """Options whose default belongs to the weights."""
-_SIGMAS = {"doghardnet": 12, "dog_affnet_hardnet": 12, "keynet_affnet_hardnet": 6}
-"""Size in σ of kornia's local affine frames, by the weights that were trained with these."""
+_KORNIAS_FRAMES = ("doghardnet", "dog_affnet_hardnet")
+"""Weights that were trained with frames of 12σ whose angles turn from the x axis away from the y
+axis, from 0 to 2π."""
 
 
 def lightglue_form(arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -28,18 +29,19 @@ def lightglue_form(arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     Args:
         arrays: ``keypoints`` N×2, ``descriptors`` D×N and ``image_size`` (width, height), and where
-            the method has them N ``scores``, ``scales`` (σ in pixels) and ``oris`` (degrees).
+            the method has them N ``scores``, ``scales`` (σ in pixels) and ``oris`` (degrees), and
+            ``lafs`` N×2×3.
 
     Returns:
-        ``keypoints`` 1×N×2, ``descriptors`` 1×N×D, ``image_size`` 1×2, and 1×N
-        ``keypoint_scores``, ``scales`` (σ in pixels) and ``oris`` (radians from -π to π).
+        ``keypoints`` 1×N×2, ``descriptors`` 1×N×D, ``image_size`` 1×2, 1×N ``keypoint_scores``,
+        ``scales`` (σ in pixels) and ``oris`` (radians from -π to π), and ``lafs`` 1×N×2×3.
     """
     form = {
         "keypoints": arrays["keypoints"],
         "descriptors": arrays["descriptors"].T,
         "image_size": arrays["image_size"],
     }
-    names = {"scores": "keypoint_scores", "scales": "scales"}
+    names = {"scores": "keypoint_scores", "scales": "scales", "lafs": "lafs"}
     form |= {name: arrays[key] for key, name in names.items() if key in arrays}
     if "oris" in arrays:
         # The network tells an angle from the same one and a whole turn.
@@ -100,8 +102,10 @@ class LightGlue(Matcher):
             network_conf.n_layers = num_layers
             thresholds = map(self.network.confidence_threshold, range(num_layers))
             self.network.confidence_thresholds = torch.tensor(list(thresholds))
-        if network_conf.add_scale_ori or network_conf.add_laf:
+        if network_conf.add_scale_ori:
             self.required_keys = (*self.required_keys, "scales", "oris")
+        elif network_conf.add_laf:
+            self.required_keys = (*self.required_keys, "lafs")
 
     @classmethod
     def model_for(cls, model: Mapping[str, Any], feature: Mapping[str, Any]) -> dict[str, Any]:
@@ -169,17 +173,11 @@ class LightGlue(Matcher):
                 f"Keypoints leave the image of {width}×{height} pixels; check image_size, which "
                 "is (width, height) of the original image."
             )
-        if name in _SIGMAS:
-            from kornia.feature import laf_from_center_scale_ori
-
-            # kornia's angles turn the other way; it divides the scales itself.
-            form["scales"] = _SIGMAS[name] * form["scales"]
+        if "lafs" in form:
+            form["lafs"] = form["lafs"] + form["lafs"].new_tensor([0, 0, 0.5])
+        if name in _KORNIAS_FRAMES:
+            form["scales"] = 12 * form["scales"]  # which kornia divides by 6
             form["oris"] = torch.remainder(-form["oris"], 2 * torch.pi)
-            form["lafs"] = laf_from_center_scale_ori(
-                form["keypoints"],
-                form["scales"][..., None, None],
-                torch.rad2deg(form["oris"])[..., None],
-            )
         return form
 
 
