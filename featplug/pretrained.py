@@ -71,6 +71,13 @@ def save_pretrained(feature: Feature, path: Path) -> None:
     conf = deepcopy(feature.conf)
     _check_names(conf, path)
     weights = dict(_weights(conf["model"], feature.extractor))
+    found = {metadata["source_sha256"] for _, metadata in weights.values()}
+    for record in feature.extractor.weights_records:
+        if record.sha256 not in found:
+            raise FileNotFoundError(
+                f"{record.path}, the weights of {feature.name}, has changed or is gone since it "
+                "was loaded; load the feature again."
+            )
     if path.suffix != _SUFFIX:
         for file, (state, metadata) in weights.items():
             _write_weights(path / file, state, metadata)
@@ -100,7 +107,10 @@ def _weights(
         option = key.replace("checkpoint", "weights")
         if extractor.conf[key] is None:
             continue
-        state, record = read_checkpoint(extractor.conf[key], extractor.conf[option])
+        try:
+            state, record = read_checkpoint(extractor.conf[key], extractor.conf[option])
+        except FileNotFoundError:
+            continue
         if record.sha256 not in used:
             continue  # another network's file includes it
         recorded = read_metadata(record.path) if record.path.suffix == _SUFFIX else {}

@@ -140,6 +140,23 @@ def test_a_conf_of_others_runs_nothing_and_is_checked(
         featplug.from_pretrained(tmp_path)
 
 
+def test_weights_that_are_gone_are_named(tmp_path: Path) -> None:
+    feature = mtldesc(tmp_path)
+    (tmp_path / "drawn.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"drawn\.safetensors.*mtldesc.*gone.*load"):
+        feature.save_pretrained(tmp_path / "saved")
+
+
+def test_a_network_that_another_file_includes_needs_none(tmp_path: Path) -> None:
+    feature = featplug.load("contextdesc", weights="featplug", max_keypoints=20)
+    feature.save_pretrained(tmp_path / "saved")
+    assert {path.name for path in (tmp_path / "saved").iterdir()} == {
+        CONF_FILE,
+        "weights.safetensors",
+    }
+    assert_same(feature, featplug.from_pretrained(tmp_path / "saved"))
+
+
 def test_a_class_of_the_users_own_is_not_written(tmp_path: Path) -> None:
     feature = featplug.load("sift")
     feature.conf["model"]["name"] = "mine.py:Mine"

@@ -114,6 +114,8 @@ class MatcherModel(BaseModel):
         Raises:
             ValueError: the features are not the matcher's, or too many for hloc's files.
         """
+        # hloc hands over images of memory that was never written, for their shape.
+        data = {key: value for key, value in data.items() if key not in ("image0", "image1")}
         missing = [
             key + suffix
             for suffix in "01"

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import h5py
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 import featplug
+from featplug.base import Matcher
 from featplug.io.match_store import MatchReader
 from featplug.methods import feature_conf
 from featplug.stages.extract import extract_features
@@ -114,6 +117,39 @@ def test_another_features_file_is_refused_by_a_matcher(
     lisrd = standin.match_features.confs["lisrd"]
     with pytest.raises(ValueError, match=r"meta_descriptors0.*use the matcher"):
         standin.match_features.main(lisrd, images / "pairs.txt", path, tmp_path / "m.h5")
+
+
+class Looks(Matcher):
+    """Notes what it is handed over."""
+
+    required_keys = ("descriptors", "image_size")
+    optional_keys = ("image",)
+    seen: ClassVar[list[set[str]]] = []
+
+    def match(
+        self, features0: Mapping[str, Tensor], features1: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        self.seen.append({*features0, *features1})
+        num = features0["descriptors"].shape[1]
+        return {"matches0": torch.full((num,), -1), "matching_scores0": torch.zeros(num)}
+
+
+def test_sizes_are_handed_over_and_hlocs_unwritten_images_are_not(
+    standin: ModuleType, images: Path, tmp_path: Path
+) -> None:
+    from featplug.hloc.shims import MatcherModel
+
+    path = standin.extract_features.main(conf_of(standin, "sift"), images, tmp_path)
+    model = type("Model", (MatcherModel,), {"method": f"{__name__}:Looks"})({})
+    with h5py.File(path) as file:
+        data = {
+            f"{key}{side}": torch.from_numpy(value[()])[None]
+            for side, name in enumerate(NAMES)
+            for key, value in file[name].items()
+        }
+    data |= {f"image{side}": torch.empty(1, 1, 120, 160) for side in range(2)}
+    assert model(data)["matches0"].shape[1] > 10
+    assert Looks.seen == [{"descriptors", "image_size"}]
 
 
 def test_indices_that_hloc_would_wrap_are_refused(standin: ModuleType) -> None:
