@@ -19,7 +19,7 @@ from benchmarks.choices import (
     start_methods,
 )
 from benchmarks.console import NOTHING, conclude, table_lines
-from benchmarks.measured_method import MeasuredMethod, find_method
+from benchmarks.measured_method import MeasuredMethod, find_method, recorded_matcher
 from benchmarks.record import Picture, Problem, Row, Run, benchmark_folder, write_run
 from benchmarks.scene_names import DEMO_WORLDS, metrics_by_part
 from featplug.base import choose_device
@@ -141,7 +141,7 @@ def rows(
         "dataset": benchmark.dataset_name,
         "protocol": benchmark.protocol_name,
         "seed": seed,
-        "matcher": results["matcher"],
+        "matcher": recorded_matcher(results),
         "weights": results["weights"],
         "methods": results.get("methods", []),
         "not_comparable": "; ".join(filter(None, (left_out, benchmark.deviation(method)))) or None,

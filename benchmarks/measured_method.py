@@ -85,6 +85,12 @@ def matcher_label(name: str, model: Mapping[str, Any]) -> str:
     return name if ratio is None else f"{name} (ratio {ratio:g})"
 
 
+def recorded_matcher(results: Mapping[str, Any]) -> str:
+    """Return the name for tables of the matcher in the record of a pipeline."""
+    conf = results.get("matcher_conf") or {"model": {}}
+    return matcher_label(results["matcher"], conf["model"])
+
+
 class GivenFiles(NamedTuple):
     """Files that stand in for a method."""
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from statistics import fmean, stdev
 
 from benchmarks.record import Row, Run
-from benchmarks.report.labels import dataset_title
+from benchmarks.report.labels import dataset_title, method_titles
 
 NOT_MEASURED = "not measured"
 _Column = tuple[str, Callable[[Sequence[Row]], str]]
@@ -23,8 +23,9 @@ def suite_table(methods: Sequence[str], runs: Sequence[Run]) -> str:
         *(f"{title}: {head}" for title, columns, _ in groups for head, _ in columns),
     ]
     lines = [heads, ["---", "---", *["---:"] * (len(heads) - 2)]]
+    titles = method_titles(methods)
     for method in methods:
-        cells = [f"`{method}`", _matchers(method, runs)]
+        cells = [f"`{titles[method]}`", _matchers(method, runs)]
         for _, columns, rows in groups:
             of_method = [row for row in rows if row.feature == method]
             cells += [text(of_method) if of_method else NOT_MEASURED for _, text in columns]
@@ -121,7 +122,7 @@ def _matchers(method: str, runs: Sequence[Run]) -> str:
         found |= dict.fromkeys(
             row.matcher for row in run.rows if row.feature == method and row.matcher
         )
-    return " / ".join(found) or "–"
+    return " / ".join(method_titles(found).values()) or "–"
 
 
 def _escaped(text: str) -> str:

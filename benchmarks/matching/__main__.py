@@ -26,6 +26,9 @@ _HEADS = {
     "average_precision": "AP",
 }
 """Metric to its head in the console's tables."""
+_OF_KEYPOINTS = ("match_score", "repeatability", "recall", "mean_keypoints")
+_NOT_DEFINED = "not defined"
+"""Entry for figures of keypoints of a method that detects none."""
 _COUNTS = {
     **{f"right_among_{number}": f"right of {number:,}" for number in AMONG},
     "right_matches": "right",
@@ -69,10 +72,11 @@ def _table(protocol: Protocol, rows: Sequence[Row]) -> list[str]:
     heads |= _COUNTS
     cells = [["feature", "part", *heads.values(), "matcher"]]
     for row in rows:
+        lacks_keypoints = "mean_keypoints" not in row.metrics
         figures = [
             f"{row.metrics[name]['value']:.{0 if name in _COUNTS else 3}f}"
             if name in row.metrics
-            else NOTHING
+            else (_NOT_DEFINED if lacks_keypoints and name in _OF_KEYPOINTS else NOTHING)
             for name in heads
         ]
         cells.append([row.feature, row.part, *figures, row.matcher or ""])

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.choices import FAILURES, problem_of, start_methods
-from benchmarks.measured_method import MeasuredMethod
+from benchmarks.measured_method import MeasuredMethod, recorded_matcher
 from benchmarks.reconstruction.kept_models import map_or_reuse, matching_costs
 from benchmarks.reconstruction.match_pictures import draw_pairs, quartile_pairs
 from benchmarks.reconstruction.options import ReconstructionOptions, of_seed
@@ -157,7 +157,7 @@ def _row(
         feature=method.name,
         dataset=scene.name,
         protocol=PROTOCOL,
-        matcher=results["matcher"],
+        matcher=recorded_matcher(results),
         weights=results["weights"],
         methods=results.get("methods", []),
         metrics=results["metrics"],

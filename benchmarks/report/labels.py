@@ -1,5 +1,7 @@
 """Titles of benchmarks, data sets and protocols, labels of metrics, and the format of numbers."""
 
+import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -60,6 +62,7 @@ _SHOWN_UNITS = {
 }
 """Unit to its short form in tables; others are clear from the metric's name."""
 _LONGEST_UNIT = 14
+_FOLDER_OF_FILE = re.compile(r"[^+@]*/(?=[^/+@]+\.py:)")
 _OF_MODELS = {"sparse_points", "observations", "mean_track_length", "mean_reprojection_error"}
 
 MAIN_PARTS = ("all", "illumination", "viewpoint", "easy", "hard", "tough", "day", "night")
@@ -94,6 +97,16 @@ def metric_order(names: Iterable[str]) -> list[str]:
     return sorted(names, key=place)
 
 
+def method_titles(names: Iterable[str]) -> dict[str, str]:
+    """Return methods by name with their titles: classes of files without the files' folders.
+
+    Those that would have the same title keep their names.
+    """
+    titles = {name: _FOLDER_OF_FILE.sub("", name) for name in names}
+    counts = Counter(titles.values())
+    return {name: title if counts[title] == 1 else name for name, title in titles.items()}
+
+
 def benchmark_title(name: str) -> str:
     """Return the title of a benchmark."""
     return _BENCHMARKS.get(name, name)
@@ -108,6 +121,8 @@ def dataset_title(name: str) -> str:
     """Return the title of a data set; a scene has the name of its folder."""
     if name.startswith("phototour-"):
         return f"PhotoTour {name.removeprefix('phototour-').capitalize()}"
+    if name.startswith("demo-town-"):
+        return f"Demo town {name.removeprefix('demo-town-')}"
     return _DATASETS.get(name, name)
 
 

@@ -13,6 +13,7 @@ from benchmarks.report.labels import (
     MAIN_PARTS,
     benchmark_order,
     format_value,
+    method_titles,
     metric_label,
     metric_order,
     part_order,
@@ -237,9 +238,12 @@ def _series(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
     for _, row in entries:
         matchers.setdefault(row.feature, set()).add(row.matcher)
 
+    titles = method_titles(matchers)
+
     def name_of(_: LoadedRun, row: Row) -> str:
         with_matcher = len(matchers[row.feature]) > 1 and row.matcher
-        return f"{row.feature} + {row.matcher}" if with_matcher else row.feature
+        title = titles[row.feature]
+        return f"{title} + {row.matcher}" if with_matcher else title
 
     series: dict[str, list[Entry]] = {}
     for name, rows in _grouped(entries, name_of).items():

@@ -58,7 +58,7 @@ def test_one_command_measures_pairs_and_scenes(
     table = (tmp_path / "out" / "table.md").read_text()
     lines = cells(table)
     ratio, placed, unknown = lines
-    assert lines[ratio]["matcher"] == "NN-ratio (ratio 0.8) / NN-ratio"
+    assert lines[ratio]["matcher"] == "NN-ratio (ratio 0.8)"
     assert lines[placed]["matcher"].endswith(":ByPlace")
     matching = read_run(tmp_path / "out" / "matching")
     row = next(row for row in matching.rows if (row.feature, row.part) == (ratio, "all"))

@@ -32,7 +32,7 @@ def test_a_matcher_of_a_file_makes_a_model_of_its_own(corner: Path, tmp_path: Pa
     methods = write_own_methods(tmp_path)
     names = "sift", f"sift+{methods}:ByPlace"
     rows = measured(corner, tmp_path / "out", feature=names, max_keypoints=400)
-    assert [rows[name].matcher for name in names] == ["NN-ratio", f"{methods}:ByPlace"]
+    assert [rows[name].matcher for name in names] == ["NN-ratio (ratio 0.8)", f"{methods}:ByPlace"]
     assert len({rows[name].model for name in names}) == 2
     for row in rows.values():
         assert row.metrics["registered_images"]["value"] > 3
