@@ -246,6 +246,7 @@ def _json_table(table: Table) -> dict[str, Any]:
             {
                 "feature": line.series,
                 "part": line.part,
+                "matcher": line.matcher or None,
                 "seeds": [row.seed for _, row in line.rows],
                 "metrics": {
                     name: {
@@ -299,6 +300,7 @@ def _caption(table: Table) -> str:
 
 def _heads(table: Table) -> list[str]:
     heads = ["feature"] + (["part"] if len(table.main_parts) > 1 else [])
+    heads += ["matcher"] if table.has_matchers() else []
     for label in table.main_metrics.values():
         unit = f" ({label.unit})" if label.unit else ""
         heads.append(f"{label.title}{unit} {_ARROWS[label.better]}".strip())
@@ -306,7 +308,8 @@ def _heads(table: Table) -> list[str]:
 
 
 def _names(table: Table, line: Line) -> list[str]:
-    return [line.series, line.part] if len(table.main_parts) > 1 else [line.series]
+    names = [line.series] + ([line.part] if len(table.main_parts) > 1 else [])
+    return [*names, line.matcher] if table.has_matchers() else names
 
 
 FORMATS: dict[str, Callable[[Report], str]] = {

@@ -67,6 +67,12 @@ class Line:
     cells: dict[str, Cell]
 
     @property
+    def matcher(self) -> str:
+        """Name of the matcher, without the folder of a file; empty where there is none."""
+        (title,) = method_titles([self.rows[0][1].matcher or ""]).values()
+        return title
+
+    @property
     def num_seeds(self) -> int:
         """Number of rows."""
         return len(self.rows)
@@ -167,6 +173,10 @@ class Table:
     def of_parts(self, parts: Iterable[str]) -> list[Line]:
         """Return the lines of some parts, in the order of these."""
         return [line for part in parts for line in self._lines_by_part.get(part, [])]
+
+    def has_matchers(self) -> bool:
+        """Whether a line has a matcher."""
+        return any(line.matcher for line in self.lines)
 
     def has_seeds(self) -> bool:
         """Whether a line has several seeds."""

@@ -75,7 +75,7 @@ def test_there_is_a_row_for_each_feature_and_seed(run: Run, options: Reconstruct
     for row in run.rows:
         assert (row.dataset, row.protocol) == ("corner", "local-feature-evaluation")
         assert (row.matcher, row.not_comparable) == (
-            "NN-ratio",
+            "NN-ratio (ratio 0.8)",
             "1 of its images could not be used; max_keypoints 400 instead of the feature's own",
         )
         assert set(row.stages) == {"extract", "pairs", "match", "verify", "map"}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.record import Row
-from benchmarks.report.labels import format_value, metric_label, metric_order
+from benchmarks.report.labels import format_value, method_titles, metric_label, metric_order
 from benchmarks.report.result_tables import Line, Table, make_tables, runner_up
 from benchmarks.report.runs import LoadedRun
 from tests.benchmarks.report.conftest import make_run, matching_row, reconstruction_row
@@ -144,3 +144,26 @@ def test_metrics_are_ordered_named_and_written_as_in_papers() -> None:
     written = [format_value(v, d, s) for v, d, s in ((14722, 0, False), (-0.5, 2, True))]
     assert written == ["14,722", "\N{MINUS SIGN}0.50"]
     assert format_value(-0.0001, 2, True) == "0.00"
+
+
+def test_classes_of_files_are_shown_without_their_folders() -> None:
+    names = ["/a/own.py:Net", "sift+../b/m.py:M", "hloc/sift", "x/own.py:A", "y/own.py:A"]
+    assert method_titles(names) == {
+        "/a/own.py:Net": "own.py:Net",
+        "sift+../b/m.py:M": "sift+m.py:M",
+        "hloc/sift": "hloc/sift",
+        "x/own.py:A": "x/own.py:A",
+        "y/own.py:A": "y/own.py:A",
+    }
+
+
+def test_the_matcher_of_each_line_is_shown() -> None:
+    rows = [
+        replace(matching_row("sift", "all", 0.5), matcher="NN-ratio (ratio 0.8)"),
+        replace(matching_row("doap", "all", 0.6), matcher="/a/own.py:M"),
+    ]
+    [table] = tables_of(rows, benchmark="matching")
+    assert [line.matcher for line in table.lines] == ["NN-ratio (ratio 0.8)", "own.py:M"]
+    assert table.has_matchers()
+    [without] = tables_of([matching_row("sift", "all", 0.5)], benchmark="patches")
+    assert not without.has_matchers()
