@@ -264,11 +264,11 @@ def load_matcher(
     if feature is not None:
         conf = feature.conf if isinstance(feature, Feature) else resolve_conf(feature)
     name = conf["matcher"] if name is None else name
-    if isinstance(name, str):
-        if name not in matchers and is_pair_matcher(name):
-            return ImageMatcher(name, **options)
-        name = matcher_conf_for(conf, name)
-    return FeatureMatcher(name, **options)
+    if isinstance(name, str) and name not in matchers and is_pair_matcher(name):
+        return ImageMatcher(name, **options)
+    device = options.pop("device", None)
+    chosen = matcher_conf_for(conf, resolve_matcher_conf(name, **options))
+    return FeatureMatcher(chosen, device=device)
 
 
 def match_images(

@@ -227,7 +227,7 @@ def matcher_conf_for(feature: Mapping[str, Any] | None, matcher: str | Mapping[s
             :meth:`featplug.base.Matcher.model_for`. Others are those of :func:`feature_conf`.
     """
     conf = matcher_conf(matcher) if isinstance(matcher, str) else copy.deepcopy(dict(matcher))
-    if feature is not None:
+    if feature:
         cls = matchers.method_class(conf["model"]["name"])
         conf["model"] = cls.model_for(conf["model"], feature)
     return conf

@@ -95,8 +95,8 @@ class ColmapMatcher(Matcher):
         if feature not in kinds:
             unknown = "needs to know the feature" if feature is None else f"has none for {feature}"
             raise ValueError(
-                f"{name} {unknown}; name one that it matches: --matcher-option feature=NAME, NAME "
-                f"being one of {', '.join(kinds)}."
+                f"{name} {unknown}; name one that it matches: --matcher-option feature=NAME (in "
+                f"Python, load_matcher's feature), NAME being one of {', '.join(kinds)}."
             )
         self._options = typed_options(
             pycolmap.FeatureMatchingOptions, "FeatureMatcherType", kinds[feature]

@@ -196,8 +196,8 @@ def _weights_for(feature: str | None) -> str:
         return name
     unknown = "needs to know the feature" if feature is None else f"has no weights for {feature!r}"
     raise ValueError(
-        f"LightGlue {unknown}; name one that it has weights for: --matcher-option feature=NAME, "
-        f"NAME being one of {', '.join(known)}."
+        f"LightGlue {unknown}; name one that it has weights for: --matcher-option feature=NAME (in "
+        f"Python, load_matcher's feature), NAME being one of {', '.join(known)}."
     )
 
 

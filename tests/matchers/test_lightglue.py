@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+import featplug
 from featplug.api import Features
 from featplug.base import Matcher
 from featplug.io.artifact import Provenance
@@ -299,6 +300,19 @@ def test_a_file_of_features_chooses_the_weights_and_rejects_others(
     assert match_features(conf, pairs, tmp_path / "None.h5").num_matches > 30
     conf["model"] |= _drawn_conf(drawn, "aliked")  # a user's own weights are what the user says
     match_features(conf, pairs, tmp_path / "doap.h5", matches=tmp_path / "own.h5")
+
+
+def test_in_a_notebook_the_feature_chooses_the_weights(drawn: dict[str, str]) -> None:
+    feature = feature_conf("xfeat")
+    loaded = featplug.load_matcher("lightglue", feature, weights=drawn["xfeat"], device="cpu")
+    assert loaded.matcher.conf["feature"] == "xfeat"
+    with pytest.raises(ValueError, match=r"needs to know the feature.*load_matcher's feature"):
+        featplug.load_matcher("lightglue")
+    with pytest.raises(ValueError, match=r"mtldesc has no weights"):
+        featplug.load_matcher("lightglue", "mtldesc")
+    own = {"feature": "aliked", "weights": drawn["aliked"]}
+    conf = {"model": {"name": "lightglue", **own}}  # weights that were trained for this feature
+    assert featplug.load_matcher(conf, "mtldesc").matcher.conf["weights"] == drawn["aliked"]
 
 
 @pytest.mark.parametrize("n_layers", [0, 10])
