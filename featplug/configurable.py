@@ -1,0 +1,77 @@
+"""What extractors and matchers have in common: options, weights and revisions."""
+
+from abc import ABC
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, TypeVar
+
+from torch import nn
+
+from featplug.utils.suggestions import unknown_option
+from featplug.weights.loading import load_network
+from featplug.weights.registry import WeightsRecord
+
+_Network = TypeVar("_Network", bound=nn.Module)
+
+
+class Configurable(nn.Module, ABC):
+    """A module built from a conf dict; unknown names in it are errors."""
+
+    default_conf: ClassVar[dict[str, Any]] = {}
+    """Options and their values where a conf does not set them."""
+    choices: ClassVar[dict[str, tuple[str, ...]]] = {}
+    """Values that an option may have."""
+    positive: ClassVar[tuple[str, ...]] = ()
+    """Options that must be positive, or None if that is their default."""
+    revision: ClassVar[int] = 1
+    """Number that is raised whenever the output changes for the same input, options and weights;
+    files of another revision are made again."""
+    weights_records: tuple[WeightsRecord, ...] = ()
+    """Weights files that were loaded."""
+
+    def __init__(self, conf: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        given = {k: v for k, v in (conf or {}).items() if k != "name"}
+        known = self.all_options()
+        if unknown := sorted(set(given) - set(known)):
+            raise unknown_option(type(self).__name__, unknown[0], known)
+        self.conf: dict[str, Any] = {**self.default_conf, **given}
+        for name, values in self.choices.items():
+            if self.conf[name] not in values:
+                raise ValueError(
+                    f"{name} must be one of {', '.join(values)}, not {self.conf[name]!r}."
+                )
+        for name in self.positive:
+            value = self.conf[name]
+            is_valid = self.default_conf[name] is None if value is None else value > 0
+            if not is_valid:
+                raise ValueError(f"{name} must be positive, not {value!r}.")
+
+    @classmethod
+    def all_options(cls) -> dict[str, Any]:
+        """Return all options with their defaults: the method's own, and those of its kind."""
+        return dict(cls.default_conf)
+
+    def load_network(
+        self, network_class: Callable[..., _Network], *, prefix: str = "", **options: Any
+    ) -> _Network:
+        """Return a network with the weights that the options ``checkpoint`` and ``weights`` name.
+
+        The file is recorded in :attr:`weights_records`; see
+        :func:`~featplug.weights.loading.load_network`. A method of several networks has these
+        options once for each, with a ``prefix`` such as ``detector_``.
+        """
+        checkpoint, choice = self.conf[f"{prefix}checkpoint"], self.conf[f"{prefix}weights"]
+        network, record = load_network(checkpoint, choice, network_class, **options)
+        self.weights_records = (record, *self.weights_records)
+        return network
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Options that the output depends on, without those that choose the weights."""
+        undecisive = ("weights", "checkpoint", "batch_size")
+        return {k: v for k, v in self.conf.items() if not k.endswith(undecisive)}
+
+    @property
+    def revisions(self) -> dict[str, int]:
+        """Revision of this method, and of those that it uses, by the name of the class."""
+        return {type(self).__name__: self.revision}
