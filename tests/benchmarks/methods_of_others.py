@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 OWN_METHODS = """
+import cv2
+import numpy as np
 import torch
 from featplug.base import Extractor, Matcher, PairMatcher
 
@@ -64,11 +66,33 @@ class Still(PairMatcher):
         points = torch.stack([x.flatten(), y.flatten()], 1).float()
         scores = torch.linspace(1, 0, len(points))
         return {"keypoints0": points, "keypoints1": points.clone(), "scores": scores}
+
+
+class Corners(PairMatcher):
+    \"\"\"OpenCV's SIFT, matched where nobody sees its keypoints.\"\"\"
+
+    def match_images(self, image0, image1):
+        found = []
+        for image in (image0, image1):
+            grey = (255 * image.mean(0)).round().byte().numpy()
+            found.append(cv2.SIFT_create(500).detectAndCompute(grey, None))
+        (points0, first), (points1, second) = found
+        matches = cv2.BFMatcher(crossCheck=True).match(first, second)
+        xy = np.array(
+            [[*points0[m.queryIdx].pt, *points1[m.trainIdx].pt] for m in matches], np.float32
+        ).reshape(-1, 4)
+        scores = torch.tensor([1 / (1 + m.distance) for m in matches])
+        points = torch.from_numpy(xy)
+        return {
+            "keypoints0": points[:, :2].contiguous(),
+            "keypoints1": points[:, 2:].contiguous(),
+            "scores": scores,
+        }
 """
 
 
 def write_own_methods(folder: Path) -> Path:
-    """Write ``Grid``, ``ByPlace`` and ``Still`` into a file, and return its path."""
+    """Write ``Grid``, ``ByPlace``, ``Still`` and ``Corners`` into a file, and return its path."""
     file = folder / "own_methods.py"
     file.write_text(OWN_METHODS)
     return file

@@ -57,3 +57,13 @@ def test_files_stand_in_for_methods(corner: Path, tmp_path: Path) -> None:
         names = "registered_images", "mean_keypoints", "inlier_matches"
         assert [row.metrics[n] for n in names] == [own.metrics[n] for n in names]
     assert str(rows["other"].matcher).endswith("matches.h5")
+
+
+def test_a_matcher_of_images_makes_a_model(corner: Path, tmp_path: Path) -> None:
+    name = f"{write_own_methods(tmp_path)}:Corners"
+    (row,) = measured(corner, tmp_path / "out", feature=(name,)).values()
+    assert row.metrics["registered_images"]["value"] > 3
+    assert row.matcher == name
+    assert row.methods[0]["class"] == "own_methods.py:Corners"
+    again = measured(corner, tmp_path / "out", matcher=name)
+    assert again[name].stages == row.stages  # what they cost when they were made
