@@ -13,8 +13,9 @@ import pycolmap
 
 from featplug.cli.command_line import Unprefixed, leave_config, run_command
 from featplug.colmap.cameras import CameraOptions, check_camera, check_camera_of_images
-from featplug.colmap.geometric_verification import VerificationSummary
+from featplug.colmap.geometric_verification import VerificationSummary, verified_pairs
 from featplug.colmap.mapping import require_global_mapping
+from featplug.colmap.model_support import model_support
 from featplug.colmap.pair_usage import count_used_pairs, reasons_not_registered
 from featplug.io.folder_lock import locked_folder
 from featplug.io.images import list_images
@@ -36,12 +37,10 @@ from pipelines.run import (
     MatchingOptions,
     PipelineOptions,
     Stages,
-    method_line,
-    metric_lines,
-    outcome_lines,
     plain,
     run_record,
 )
+from pipelines.sfm_summary import summary
 
 _SELECTIONS = "exhaustive", "sequential", "retrieval"
 _TOO_FEW = "A reconstruction needs two images or more, not {}."
@@ -261,7 +260,9 @@ def _make_model(
 
     model = mapped.model
     num_used = count_used_pairs(database, model)
+    support = model_support(model, verified_pairs(database))
     metrics = _model_metrics(model, features, verified, num_used)
+    metrics |= with_units({"two_view_points": support.two_view_fraction})
     missing = mapped.not_registered(features.names)
     skipped = dict(scene.skipped)
     if options.reference is not None:
@@ -284,6 +285,16 @@ def _make_model(
             for made in mapped.models
         ],
         "verified_pairs_by_inliers": verified.histogram,
+        "weak_links": [
+            {
+                "images": link.images,
+                "points": link.num_points,
+                "confirmed": link.num_confirmed,
+                "pairs": link.num_pairs,
+                "most_inliers": link.most_inliers,
+            }
+            for link in support.weak_links
+        ],
         "reused": scene.stages.reused,
         "stages": scene.stages.recorder.stages | recorder.stages,
         "metrics": metrics,
@@ -357,46 +368,6 @@ def main(options: Unprefixed[SfmOptions]) -> None:
     """
     results = reconstruct(options, progress=True)
     print(summary(results, options.output_dir))
-
-
-def summary(results: dict[str, Any], outputs: Path) -> str:
-    """Return the figures of a run as lines of text."""
-    lines = [method_line(results)]
-    lines += metric_lines(results["metrics"]) + outcome_lines(results)
-    lines += _pair_lines(results) + _image_lines(results)
-    lines.append(f"model, points.ply, colmap.log and results.json are in {outputs}")
-    return "\n".join(lines)
-
-
-def _pair_lines(results: dict[str, Any]) -> list[str]:
-    """Return how good the verified pairs are: those with few inliers may fit by chance."""
-    values = {name: entry["value"] for name, entry in results["metrics"].items()}
-    classes = results["verified_pairs_by_inliers"].items()
-    lines = [
-        f"  verified pairs by inliers: {', '.join(f'{num} with {name}' for name, num in classes)}"
-    ]
-    if num_without := values["selected_pairs"] - values["matched_pairs"]:
-        lines.append(f"  {num_without} of {values['selected_pairs']} pairs have no matches")
-    return lines
-
-
-def _image_lines(results: dict[str, Any]) -> list[str]:
-    """Return which images are not in the model, and why."""
-    lines = []
-    largest, *others = results["models"]
-    for made in others:
-        size = f"{len(made['images'])} images, {made['points']} points"
-        names = [name for name in made["images"] if name not in largest["images"]]
-        lines.append(f"  in another model, {made['path']} ({size}): {_shortened(names)}")
-    reasons = results["data"]["reasons_not_registered"]
-    lines += [f"  not registered: {name} {reason}" for name, reason in list(reasons.items())[:10]]
-    if more := list(reasons)[10:]:
-        lines.append(f"  not registered: {len(more)} more: {_shortened(more)}")
-    return lines
-
-
-def _shortened(names: list[str]) -> str:
-    return f"{', '.join(names[:10])}{' …' * (len(names) > 10)}"
 
 
 if __name__ == "__main__":

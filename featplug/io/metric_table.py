@@ -67,6 +67,9 @@ METRICS: dict[str, Metric] = {
     ),
     "sparse_points": Metric("points", "3D points of the model.", "higher", role="headline"),
     "observations": Metric("observations", "Keypoints that see a 3D point.", "higher", role="main"),
+    "two_view_points": Metric(
+        "fraction", "Points that only two images see, of all points.", "lower", 3
+    ),
     "mean_track_length": Metric(
         "observations per point",
         "Mean over 3D points.",

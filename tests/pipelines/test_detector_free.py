@@ -13,7 +13,8 @@ from pipelines.datasets.aachen import AachenOptions
 from pipelines.datasets.true_poses import read_strecha_camera
 from pipelines.localize import localize
 from pipelines.run import FeatureOptions
-from pipelines.sfm import SfmOptions, match_scene, reconstruct, summary
+from pipelines.sfm import SfmOptions, match_scene, reconstruct
+from pipelines.sfm_summary import summary
 from tests.scenes.room_corner import write_room_corner
 from tests.scenes.wall_matcher import write_wall_matcher
 

@@ -15,7 +15,8 @@ from featplug.io.artifact import Provenance
 from featplug.io.match_store import MatchReader, MatchWriter
 from featplug.io.pair_lists import write_pairs
 from pipelines.run import FeatureOptions
-from pipelines.sfm import SfmOptions, reconstruct, summary
+from pipelines.sfm import SfmOptions, reconstruct
+from pipelines.sfm_summary import summary
 from tests.scenes.synthetic import SyntheticScene, write_synthetic_scene
 
 
@@ -84,6 +85,25 @@ def test_pairs_are_counted_by_what_became_of_them(results: tuple[dict[str, Any],
     assert record["verified_pairs_by_inliers"]["300 or more"] > 15
     assert sum(record["verified_pairs_by_inliers"].values()) == 21
     assert "32 of 55 pairs have no matches" in summary(record, outputs)
+
+
+def test_the_summary_says_what_few_points_hold_together(
+    results: tuple[dict[str, Any], Path],
+) -> None:
+    record, outputs = results
+    assert record["weak_links"] == []
+    assert record["metrics"]["two_view_points"]["value"] < 0.01
+    text = summary(record, outputs)
+    assert "hang" not in text
+    assert "two images only" not in text
+    counts = {"points": 34, "confirmed": 4, "pairs": 1, "most_inliers": 18}
+    links = [{"images": images, **counts} for images in (["IMG_7.jpg"], ["a.jpg", "b.jpg"])]
+    metrics = {**record["metrics"], "two_view_points": {"value": 0.57, "unit": "fraction"}}
+    text = summary({**record, "weak_links": links, "metrics": metrics}, outputs)
+    assert "57% of the points are seen in two images only" in text
+    assert "IMG_7.jpg hangs on 34 points, 4 of which" in text
+    assert "on 1 pair of up to 18 inliers" in text
+    assert "a.jpg, b.jpg (2 images) hang on 34 points" in text
 
 
 def test_photographs_that_colmap_cannot_read_are_reconstructed(

@@ -1,0 +1,77 @@
+"""The outcome of a reconstruction as lines of text."""
+
+from pathlib import Path
+from typing import Any
+
+from featplug.colmap.model_support import FEWEST_CONFIRMED, MOST_TWO_VIEW_POINTS
+from pipelines.run import method_line, metric_lines, outcome_lines
+
+_SHOWN_LINKS = 3
+"""Number of weak links that are shown."""
+
+
+def summary(results: dict[str, Any], outputs: Path) -> str:
+    """Return the figures of a run as lines of text."""
+    lines = [method_line(results)]
+    lines += metric_lines(results["metrics"]) + outcome_lines(results)
+    lines += _pair_lines(results) + _support_lines(results) + _image_lines(results)
+    lines.append(f"model, points.ply, colmap.log and results.json are in {outputs}")
+    return "\n".join(lines)
+
+
+def _pair_lines(results: dict[str, Any]) -> list[str]:
+    """Return how good the verified pairs are: those with few inliers may fit by chance."""
+    values = {name: entry["value"] for name, entry in results["metrics"].items()}
+    classes = results["verified_pairs_by_inliers"].items()
+    lines = [
+        f"  verified pairs by inliers: {', '.join(f'{num} with {name}' for name, num in classes)}"
+    ]
+    if num_without := values["selected_pairs"] - values["matched_pairs"]:
+        lines.append(f"  {num_without} of {values['selected_pairs']} pairs have no matches")
+    return lines
+
+
+def _support_lines(results: dict[str, Any]) -> list[str]:
+    """Return where few confirmed points hold the model together, if they do."""
+    fraction = results["metrics"]["two_view_points"]["value"]
+    lines = []
+    if fraction > MOST_TWO_VIEW_POINTS:
+        lines.append(
+            f"  {fraction:.0%} of the points are seen in two images only, so that no third one "
+            "confirms them: match more pairs, or use another feature or matcher"
+        )
+    links = results["weak_links"]
+    lines += [f"  {_link_line(link)}" for link in links[:_SHOWN_LINKS]]
+    if more := links[_SHOWN_LINKS:]:
+        lines.append(f"  {len(more)} more links of fewer than {FEWEST_CONFIRMED} confirmed points")
+    return lines
+
+
+def _link_line(link: dict[str, Any]) -> str:
+    images = link["images"]
+    hang = "hangs" if len(images) == 1 else f"({len(images)} images) hang"
+    pairs = "1 pair" if link["pairs"] == 1 else f"{link['pairs']} pairs"
+    return (
+        f"{_shortened(images)} {hang} on {link['points']} points, {link['confirmed']} of which a "
+        f"third image confirms, and on {pairs} of up to {link['most_inliers']} inliers; the place "
+        "may be wrong"
+    )
+
+
+def _image_lines(results: dict[str, Any]) -> list[str]:
+    """Return which images are not in the model, and why."""
+    lines = []
+    largest, *others = results["models"]
+    for made in others:
+        size = f"{len(made['images'])} images, {made['points']} points"
+        names = [name for name in made["images"] if name not in largest["images"]]
+        lines.append(f"  in another model, {made['path']} ({size}): {_shortened(names)}")
+    reasons = results["data"]["reasons_not_registered"]
+    lines += [f"  not registered: {name} {reason}" for name, reason in list(reasons.items())[:10]]
+    if more := list(reasons)[10:]:
+        lines.append(f"  not registered: {len(more)} more: {_shortened(more)}")
+    return lines
+
+
+def _shortened(names: list[str]) -> str:
+    return f"{', '.join(names[:10])}{' …' * (len(names) > 10)}"
