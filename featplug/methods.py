@@ -271,6 +271,11 @@ def _conf(table: MethodTable[Any], name: str) -> Conf:
 
 def _unknown(table: MethodTable[Any], name: str) -> ValueError:
     """Return the error for a name that no table has, with those that exist."""
+    if table is features and is_pair_matcher(name):
+        return ValueError(
+            f"{name} matches two images and has no features of one; use it by `featplug match`, or "
+            "as --feature of a pipeline."
+        )
     families = [f"{prefix}/NAME" for prefix in table.families]
     for prefix, family in table.families.items():
         try:

@@ -79,6 +79,7 @@ def test_a_method_without_keypoints_matches_images(
         (["extract", "--conf", "sfit", "--image_dir", ".", "--export_dir", "x"], "'sift'?"),
         (["match", "--pairs", "gone.txt", "--features", "x.h5"], "gone.txt"),
         (["match", "--pairs", "gone.txt"], "--features"),
+        (["extract", "--conf", "loftr", "--image_dir", ".", "--export_dir", "x"], "match"),
         (["match", "--conf", "NN-mutal", "--pairs", "p", "--features", "x.h5"], "'NN-mutual'?"),
         (["retrieve", "--features", "gone.h5", "--export_dir", "x"], "gone.h5"),
     ],
