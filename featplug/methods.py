@@ -276,15 +276,17 @@ def _unknown(table: MethodTable[Any], name: str) -> ValueError:
             f"{name} matches two images and has no features of one; use it by `featplug match`, or "
             "as --feature of a pipeline."
         )
-    families = [f"{prefix}/NAME" for prefix in table.families]
+    hints = []
     for prefix, family in table.families.items():
         try:
             is_known = name in family.names()
-        except (ImportError, ValueError):
-            continue
-        if is_known:
-            return ValueError(f"There is no {table.kind} {name!r}; use {prefix}/{name}.")
-    return unknown_name(table.kind, name, [*table, *families])
+        except (ImportError, ValueError):  # the program is not installed
+            hints.append(f" Where {prefix} is installed, its {name} is {prefix}/{name}.")
+        else:
+            if is_known:
+                return ValueError(f"There is no {table.kind} {name!r}; use {prefix}/{name}.")
+    error = unknown_name(table.kind, name, [*table, *(f"{p}/NAME" for p in table.families)])
+    return ValueError(f"{error}{''.join(hints)}")
 
 
 def resolve_conf(conf: str | Mapping[str, Any], **options: Any) -> Conf:

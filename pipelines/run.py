@@ -18,10 +18,13 @@ from featplug.io.results import (
     WeightsFiles,
     environment,
 )
+from featplug.io.store import FeatureReader
 from featplug.io.typed_json import NonNegative
 from featplug.method_names import MethodName, file_word, parse_method, path_word
 from featplug.method_sources import source_records
 from featplug.methods import (
+    Conf,
+    conf_of_features,
     feature_conf,
     is_pair_matcher,
     matcher_conf,
@@ -198,6 +201,12 @@ def _check_alone(pair_matcher: str, feature: str, matcher: str | None) -> None:
         raise ValueError(f"{pair_matcher} matches images by itself; leave out {matcher}.")
 
 
+def _conf_of(features: Path | None) -> Conf | None:
+    """Return the conf of the feature that a given file has, if it records one."""
+    with FeatureReader(features or Path()) as reader:
+        return conf_of_features(reader.model)
+
+
 class Stages:
     """The stages that pipelines share, what they cost, and what they took from an earlier run.
 
@@ -227,7 +236,8 @@ class Stages:
                 precision=extraction.precision,
             )
         if options.matches is None and self.detector_free is None:
-            conf = options.matcher_conf(self.matcher, self.feature.conf if self.feature else None)
+            feature = self.feature.conf if self.feature else _conf_of(extraction.features)
+            conf = options.matcher_conf(self.matcher, feature)
             self.feature_matcher = FeatureMatcher(conf, device=extraction.device)
         self.progress = progress
         self.recorder = StageRecorder()

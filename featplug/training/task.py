@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from featplug.io.artifact import files_hash
+from featplug.methods import matcher_of
+from featplug.stages.shared_options import MatcherOptions, MethodOptions
 from featplug.training.data.photographs import (
     MAX_SIDE,
     Photographs,
@@ -34,6 +36,7 @@ Making = tuple[str, Iterable[str]]
 
 _NOT_IDENTITY = (
     "outputs",
+    "methods",
     "device",
     "num_workers",
     "validate_every",
@@ -45,13 +48,19 @@ _NOT_IDENTITY = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingOptions:
-    """Options of every training."""
+class _Folders:
+    """The first options of ``--help``, which lists base classes first."""
 
     images: Path
     """Folder of photographs; a twentieth of them is held out for validation."""
     outputs: Path
     """Folder of the run: weights, checkpoint, curves and history. The same command resumes it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions(MatcherOptions, MethodOptions, _Folders):
+    """Options of every training."""
+
     steps: int = 10_000
     """Number of steps of the whole run; the learning rate falls to 0 over them."""
     learning_rate: float = 1e-3
@@ -68,6 +77,8 @@ class TrainingOptions:
     """Number of steps between validations, each of which exports the weights."""
     validation_pairs: int = 12
     """Number of pairs of views of held-out photographs that each validation matches."""
+    matcher: str | None = None
+    """Name of the matcher of validations; by default the feature's own for two views."""
     checkpoint_minutes: float = 2.0
     """Minutes between checkpoints, and so the most that a kill can cost."""
     max_minutes: float | None = None
@@ -81,7 +92,8 @@ class TrainingOptions:
     def identity(self) -> dict[str, Any]:
         """Return the options that the result depends on."""
         options = asdict(self)
-        return {key: value for key, value in options.items() if key not in _NOT_IDENTITY}
+        left_out = _NOT_IDENTITY if self.matcher_option else (*_NOT_IDENTITY, "matcher_option")
+        return {key: value for key, value in options.items() if key not in left_out}
 
     def check(self) -> None:
         """Check the request, before any file is made.
@@ -93,6 +105,8 @@ class TrainingOptions:
         for name in ("steps", "validate_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, not {getattr(self, name)}.")
+        if self.matcher is not None:
+            self.matcher_conf(self.matcher)
         for name in ("start", "start_local", "teacher", "megadepth"):
             path = getattr(self, name, None)
             known = {"auto", "official", "featplug", *read_registry()}
@@ -234,7 +248,9 @@ class PhotographTask(Task, Generic[OptionsT]):
         """
         feature = trained_feature(self.system, weights, self.device, **model_options)
         pairs = (self.pairs[step] for step in range(self.options.validation_pairs))
-        return matching_accuracy(feature, pairs, heads)
+        own = matcher_of(feature.conf, two_views=True)
+        matcher = self.options.matcher_conf(self.options.matcher or own, feature.conf)
+        return matching_accuracy(feature, pairs, heads, matcher=matcher)
 
     def mean_losses(self, batches: Iterable[Batch], *keys: str) -> dict[str, float]:
         """Compute means of losses over held-out batches."""

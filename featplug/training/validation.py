@@ -38,8 +38,9 @@ def matching_accuracy(
     batches: Iterable[Mapping[str, Tensor]],
     heads: Sequence[str] = (),
     thresholds: Sequence[float] = (1, 3, 5),
+    matcher: str | Mapping[str, Any] | None = None,
 ) -> dict[str, float]:
-    """Match pairs of views of photographs by a feature's own matcher for two views.
+    """Match pairs of views of photographs.
 
     Args:
         feature: the feature.
@@ -47,6 +48,7 @@ def matching_accuracy(
         heads: names of the descriptors of which ``descriptors`` are the concatenation; each is
             also matched alone, by nearest neighbours at the same keypoints.
         thresholds: largest errors of a correct match, in pixels.
+        matcher: name of the matcher, or its conf; the feature's own for two views if None.
 
     Returns:
         ``mma_N`` for each threshold, the mean over all pairs of the ratio of correct matches;
@@ -54,8 +56,8 @@ def matching_accuracy(
         repeated within 3 pixels; and ``mma_N_HEAD`` for each head.
     """
     device = feature.device
-    conf = matcher_conf_for(feature.conf, matcher_of(feature.conf, two_views=True))
-    matcher = FeatureMatcher(conf, device=str(device)).matcher
+    conf = matcher_conf_for(feature.conf, matcher or matcher_of(feature.conf, two_views=True))
+    matching = FeatureMatcher(conf, device=str(device)).matcher
     alone = NearestNeighbor({"metric": "l2"}).to(device)
     errors: dict[str, list[np.ndarray]] = {head: [] for head in ("", *heads)}
     repeated = []
@@ -69,7 +71,7 @@ def matching_accuracy(
                 | {key: values[index] for key, values in side.items()}
                 for side, size in zip(sides, (size0, size1), strict=True)
             ]
-            errors[""].append(_errors(matcher, pair[0], pair[1], homography))
+            errors[""].append(_errors(matching, pair[0], pair[1], homography))
             keypoints0, keypoints1 = (features["keypoints"].cpu().numpy() for features in pair)
             repeated.append(repeatability(keypoints0, keypoints1, homography, (size0, size1)))
             for number, head in enumerate(heads):

@@ -66,6 +66,8 @@ def test_one_photograph_is_rejected_before_anything_is_made_of_it(tmp_path: Path
         ({"learning_rate": 0.5}, "run was made with learning_rate = 0.5.*--outputs"),
         ({"steps": 0}, "steps must be 1 or more"),
         ({"start": Path("gone.safetensors")}, "no gone.safetensors; correct --start"),
+        ({"matcher": "NN-rato"}, "no matcher 'NN-rato'.*'NN-ratio'"),
+        ({"matcher": "NN-ratio", "matcher_option": ("ratio=1",)}, "no option 'ratio'"),
     ],
 )
 def test_a_request_that_does_not_fit_is_rejected_before_a_file_is_made(
