@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from featplug.colmap.model_files import read_model
 from featplug.io.images import list_images
 from featplug.io.store import FeatureReader
 from pipelines.datasets.aachen import AachenOptions
+from pipelines.datasets.inloc import InLocOptions
 from pipelines.datasets.true_poses import read_strecha_camera
 from pipelines.localize import localize
 from pipelines.run import FeatureOptions
 from pipelines.sfm import SfmOptions, match_scene, reconstruct
 from pipelines.sfm_summary import summary
 from tests.scenes.room_corner import write_room_corner
+from tests.scenes.scanned_room import ScannedRoom
 from tests.scenes.wall_matcher import write_wall_matcher
 
 WIDTH = 320
@@ -95,6 +100,53 @@ def test_what_does_not_go_together_is_rejected_before_the_work(
     with pytest.raises(ValueError, match=message):
         reconstruct(options(room, tmp_path / "out", **given))
     assert not list(tmp_path.rglob("*.h5"))
+
+
+GIVEN = """
+from pathlib import Path
+
+import torch
+from featplug.base import PairMatcher
+from featplug.io.match_store import MatchReader
+from featplug.io.store import FeatureReader
+
+class Given(PairMatcher):
+    preprocessing = {"grayscale": True}
+
+    def match_images(self, image0, image1):
+        folder = Path(__file__).parent
+        listed = (folder / "names.txt").read_text().split()
+        names = [listed[round(255 * float(image.mean())) - 50] for image in (image0, image1)]
+        with FeatureReader(folder / "feats.h5") as features:
+            points = [torch.from_numpy(features.keypoints(name)) for name in names]
+        with MatchReader(folder / "matches.h5") as matches:
+            rows, scores = matches.read(*names)
+        return {
+            "keypoints0": points[0][rows[:, 0].copy()],
+            "keypoints1": points[1][rows[:, 1].copy()],
+            "scores": torch.from_numpy(scores),
+        }
+"""
+
+
+def test_queries_are_localized_in_scans(scanned_room: ScannedRoom, tmp_path: Path) -> None:
+    shutil.copytree(scanned_room.folder, tmp_path / "inloc")
+    room = replace(scanned_room, folder=tmp_path / "inloc")
+    names = [*room.queries, *room.database]
+    for i, name in enumerate(names):  # images that the matcher can tell apart
+        size = Image.open(room.folder / name).size
+        Image.new("L", size, 50 + i).save(room.folder / name, format="JPEG")
+    (room.folder / "names.txt").write_text("\n".join(names))
+    (room.folder / "given.py").write_text(GIVEN)
+    given = FeatureOptions(feature=f"{room.folder / 'given.py'}:Given")
+    outputs = tmp_path / "out"
+    results = localize(
+        InLocOptions(room.folder, extraction=given, pairs=room.pairs, outputs=outputs)
+    )
+    metrics = {name: entry["value"] for name, entry in results["metrics"].items()}
+    assert metrics["recall_0.25m_10deg"] == 100
+    assert metrics["median_position_error"] < 0.02
+    assert set(results["stages"]) == {"extract", "pairs", "match_images", "scan", "localize"}
 
 
 def test_queries_are_localized(aachen_room: Path, tmp_path: Path) -> None:
