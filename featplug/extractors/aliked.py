@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from featplug.base import Extractor
+from featplug.keypoints.detection import fills_budget
+from featplug.keypoints.score_maps import window_maximum
 from featplug.methods import register_feature
 
 _TEMPERATURE = 0.1
@@ -52,6 +54,8 @@ class ALIKEDExtractor(Extractor):
             the name of the architecture, too.
         max_keypoints: keep this many with the highest scores; -1 keeps all.
         detection_threshold: score that a keypoint must exceed; at 0, all maxima are keypoints.
+        fill: add the strongest maxima below the threshold where there are fewer than
+            ``max_keypoints``. None does so if ``max_keypoints`` is set and the threshold is not.
         nms_radius: pixels to each side in which a keypoint is the maximum; also the border without
             keypoints.
 
@@ -64,12 +68,14 @@ class ALIKEDExtractor(Extractor):
         "weights": "auto",
         "max_keypoints": _LIMIT,
         "detection_threshold": 0.2,
+        "fill": None,
         "nms_radius": 2,
     }
     positive = ("nms_radius",)
 
     def __init__(self, conf: Mapping[str, Any] | None = None) -> None:
         super().__init__(conf)
+        self.conf["fill"] = fills_budget(conf or {}, ["detection_threshold"])
         self.network = self.load_network(kornia.feature.ALIKED, model_name=self.conf["checkpoint"])
 
     def extract(self, image: Tensor) -> dict[str, Tensor]:
@@ -82,7 +88,8 @@ class ALIKEDExtractor(Extractor):
         # Detection compares scores exactly: under autocast the network may return float16.
         feature_maps, score_maps = (m.float() for m in maps)
         found = maxima(score_maps, self.conf["nms_radius"])
-        above = found & (score_maps > max(self.conf["detection_threshold"], 0))
+        threshold = 0 if self.conf["fill"] else max(self.conf["detection_threshold"], 0)
+        above = found & (score_maps > threshold)
         above_mean = found & (score_maps > score_maps.mean((1, 2, 3), keepdim=True))
         is_plain = (images == images[..., :1, :1]).flatten(1).all(1)
         weak = ~above.flatten(1).any(1) & ~is_plain
@@ -123,15 +130,11 @@ def maxima(scores: Tensor, radius: int) -> Tensor:
     A pixel is kept if no score in its window is higher; then, twice, if none is higher among those
     outside the windows of the pixels that are kept already.
     """
-
-    def window_maximum(values: Tensor) -> Tensor:
-        return F.max_pool2d(values, 2 * radius + 1, stride=1, padding=radius)
-
-    kept = scores == window_maximum(scores)
+    kept = scores == window_maximum(scores, radius)
     for _ in range(2):
-        covered = window_maximum(kept.to(scores.dtype)) > 0
+        covered = window_maximum(kept.to(scores.dtype), radius) > 0
         rest = scores.masked_fill(covered, 0)
-        kept |= (rest == window_maximum(rest)) & ~covered
+        kept |= (rest == window_maximum(rest, radius)) & ~covered
     inside = torch.zeros_like(kept)
     inside[..., radius:-radius, radius:-radius] = True
     return kept & inside

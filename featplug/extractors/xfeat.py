@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from kornia.feature.xfeat import XFeat, XFeatModel
 from torch import Tensor
 
 from featplug.base import Extractor
+from featplug.keypoints.detection import fills_budget
+from featplug.keypoints.score_maps import window_maximum
 from featplug.methods import register_feature
 
 _SIDE_MULTIPLE = 32
@@ -25,8 +26,7 @@ class _AuthorsXFeat(XFeat):
     @staticmethod
     def _nms(x: Tensor, threshold: float = 0.05, kernel_size: int = 5) -> Tensor:
         """Return the maxima of heatmaps B×1×H×W as B×N×2 (x, y), filled up with -1."""
-        maximum = F.max_pool2d(x, kernel_size, stride=1, padding=kernel_size // 2)
-        found = (x == maximum) & (x > threshold)
+        found = (x == window_maximum(x, kernel_size // 2)) & (x > threshold)
         pixels = [mask[0].nonzero().flip(1) for mask in found]
         return torch.nn.utils.rnn.pad_sequence(pixels, batch_first=True, padding_value=-1)
 
@@ -49,6 +49,8 @@ class XFeatExtractor(Extractor):
         checkpoint, weights: see :func:`featplug.weights.loading.load_weights`.
         max_keypoints: keep this many with the highest scores; -1 keeps all.
         detection_threshold: value of the heatmap that a keypoint must exceed.
+        fill: add the strongest maxima below the threshold where there are fewer than
+            ``max_keypoints``. None does so if ``max_keypoints`` is set and the threshold is not.
         official_coordinates: report keypoints as the released code does.
 
     Output: ``keypoints``, ``scores``, the heatmap times the reliability, descending, and
@@ -60,16 +62,17 @@ class XFeatExtractor(Extractor):
         "weights": "auto",
         "max_keypoints": 4096,
         "detection_threshold": 0.05,
+        "fill": None,
         "official_coordinates": False,
     }
 
     def __init__(self, conf: Mapping[str, Any] | None = None) -> None:
         super().__init__(conf)
+        self.conf["fill"] = fills_budget(conf or {}, ["detection_threshold"])
         limit = self.conf["max_keypoints"]
+        threshold = 0 if self.conf["fill"] else self.conf["detection_threshold"]
         with torch.device("meta"):
-            self.network = _AuthorsXFeat(
-                limit if limit >= 0 else _ALL, self.conf["detection_threshold"]
-            )
+            self.network = _AuthorsXFeat(limit if limit >= 0 else _ALL, threshold)
         self.network.net = self.load_network(XFeatModel)
 
     def extract(self, image: Tensor) -> dict[str, Tensor]:

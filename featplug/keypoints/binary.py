@@ -30,13 +30,15 @@ def binary_features(
     x, y, scores, sizes, oris, octaves = np.array(fields, np.float32).reshape(-1, 6).T
     keep = strongest(scores, max_keypoints)
     packed = np.zeros((0, num_bytes), np.uint8) if packed is None else packed
+    columns = np.ascontiguousarray(packed[keep].T)
     return {
         "keypoints": np.stack([x, y], axis=1)[keep],
         "scores": scores[keep],
         "sizes": sizes[keep],
         "oris": oris[keep],
         "octaves": octaves[keep],
-        **pack_bits(np.unpackbits(packed[keep], axis=1)),
+        "descriptors": _signs(np.unpackbits(columns, axis=0)),
+        "descriptors_packed": columns,
     }
 
 
@@ -47,8 +49,11 @@ def pack_bits(bits: np.ndarray) -> dict[str, np.ndarray]:
         ``descriptors`` D×N float32 of ±1/√D, so that the product of two that differ in h bits is
         1 − 2·h/D, and ``descriptors_packed`` ⌈D/8⌉×N uint8, as ``numpy.packbits`` packs them.
     """
-    columns = np.ascontiguousarray(bits.T, np.float32)
-    return {
-        "descriptors": (columns * 2 - 1) / np.float32(max(len(columns), 1) ** 0.5),
-        "descriptors_packed": np.packbits(columns > 0, axis=0),
-    }
+    columns = np.ascontiguousarray(bits.T, np.uint8)
+    return {"descriptors": _signs(columns), "descriptors_packed": np.packbits(columns, axis=0)}
+
+
+def _signs(bits: np.ndarray) -> np.ndarray:
+    """Return ±1/√D float32 of bits D×N."""
+    length = np.float32(max(len(bits), 1) ** -0.5)
+    return np.array([-length, length], np.float32)[bits]

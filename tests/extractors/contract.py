@@ -5,6 +5,7 @@ A method without a test file of its own is covered by ``test_other_methods.py``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
@@ -26,6 +27,7 @@ from featplug.methods import (
     matchers,
 )
 from featplug.weights.registry import preferred_entries
+from tests.extractors.places import corners
 from tests.golden.revisions import Revisions
 from tests.scenes.pictures import textured_image
 
@@ -36,6 +38,22 @@ def image(width: int = 96, height: int = 80) -> Tensor:
     """A picture in colour, 3×height×width."""
     grey = textured_image(1, width=width, height=height)
     return torch.from_numpy(np.stack([grey, grey[::-1], grey[:, ::-1]]) / np.float32(255))
+
+
+class OfficialRevision:
+    """The test of a method's revision with the authors' weights.
+
+    For networks whose drawn weights give scores so close that rounding decides between them.
+    """
+
+    def test_another_output_has_another_revision(
+        self, name: str, official: Callable[..., Extractor], revisions: Revisions
+    ) -> None:
+        extractor = official(name)
+        outputs = {
+            key: value[0] for key, value in extractor({"image": corners(200, 150)[None]}).items()
+        }
+        revisions.check(f"feature {name}", extractor.revisions, outputs)
 
 
 class ExtractorContract:

@@ -10,7 +10,7 @@ import torch
 
 from featplug.base import Extractor
 from featplug.extractors.aliked import maxima, refine
-from tests.extractors.contract import ExtractorContract
+from tests.extractors.contract import ExtractorContract, OfficialRevision
 from tests.extractors.places import check_golden, corners, found, shift_distances
 
 # What the authors' code, as LightGlue's package has it, finds in the picture of check_golden.
@@ -42,7 +42,7 @@ GOLDEN: dict[str, dict[str, Any]] = {
 }
 
 
-class TestALIKED(ExtractorContract):
+class TestALIKED(OfficialRevision, ExtractorContract):
     method = "aliked"
 
     def test_half_precision_keeps_keypoints_and_descriptors(
@@ -103,3 +103,17 @@ def test_weak_pictures_have_the_points_above_the_mean(official: Callable[..., Ex
 def test_all_maxima_are_points_at_a_threshold_of_0(official: Callable[..., Extractor]) -> None:
     extractor = official("aliked-n16", detection_threshold=0, max_keypoints=300)
     assert len(found(extractor, corners(200, 150))["keypoints"]) == 300
+
+
+def test_a_budget_is_filled_up_with_maxima_below_the_threshold(
+    official: Callable[..., Extractor],
+) -> None:
+    picture = corners(200, 150)
+    released = found(official("aliked-n16"), picture)["keypoints"]
+    filled = found(official("aliked-n16", max_keypoints=200), picture)["keypoints"]
+    assert len(released) < 100
+    assert len(filled) == 200
+    assert torch.cdist(released.double(), filled.double()).min(1)[0].max() < 1e-3
+    for options in ({"fill": False}, {"detection_threshold": 0.2}):
+        kept = found(official("aliked-n16", max_keypoints=200, **options), picture)["keypoints"]
+        assert torch.equal(kept, released)

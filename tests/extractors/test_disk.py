@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from featplug.base import Extractor
-from tests.extractors.contract import ExtractorContract
+from tests.extractors.contract import ExtractorContract, OfficialRevision
 from tests.extractors.places import check_golden, corners, found, mirror_offset
 
 
-class TestDISK(ExtractorContract):
+class TestDISK(OfficialRevision, ExtractorContract):
     method = "disk"
 
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from featplug.base import Extractor
-from tests.extractors.contract import ExtractorContract
+from tests.extractors.contract import ExtractorContract, OfficialRevision
 from tests.extractors.places import check_golden, corners, found, mirror_offset
 
 
-class TestXFeat(ExtractorContract):
+class TestXFeat(OfficialRevision, ExtractorContract):
     method = "xfeat"
     options: ClassVar[dict[str, Any]] = {
         "detection_threshold": 0.0
@@ -55,3 +55,11 @@ def test_points_at_the_border_are_kept(official: Callable[..., Extractor]) -> No
 def test_outputs_can_be_changed(official: Callable[..., Extractor]) -> None:
     for value in found(official("xfeat"), corners(200, 150)).values():
         value += torch.ones_like(value)
+
+
+def test_a_budget_is_filled_up_with_maxima_below_the_threshold(
+    official: Callable[..., Extractor],
+) -> None:
+    picture = corners(200, 150)
+    assert len(found(official("xfeat"), picture)["keypoints"]) == 327
+    assert len(found(official("xfeat", max_keypoints=400), picture)["keypoints"]) == 400

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from featplug.networks.lightglue import LightGlue
 from featplug.weights.checkpoints import state_sha256
+from featplug.weights.converters import pytorch
 from featplug.weights.converters.pytorch import d2net, lisrd, mtldesc
+from featplug.weights.registry import get_entry
 from tests.weights.test_checkpoints import ZIP_AND_LEGACY, save, state
 
 
@@ -61,3 +64,65 @@ def test_lisrd_checkpoint_without_meta_descriptors_is_told(tmp_path: Path) -> No
     path = save({"model": state()}, tmp_path / "d2.pth")
     with pytest.raises(ValueError, match=r"d2\.pth.*'model_state_dict'"):
         lisrd(path)
+
+
+def drawn(weights_for: str) -> dict[str, Tensor]:
+    """Drawn weights as authors' files have them."""
+    torch.manual_seed(0)
+    drawn = LightGlue(weights_for).state_dict()
+    return {key: value for key, value in drawn.items() if key != "confidence_thresholds"}
+
+
+def check_same(converted: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert state_sha256(converted) == state_sha256(expected)
+
+
+def test_names_of_lightglues_first_version(tmp_path: Path) -> None:
+    expected = drawn("disk")
+    older: dict[str, Tensor] = {"log_assignment.0.r": torch.zeros(1)}
+    for key, value in expected.items():
+        parts = key.split(".")
+        if parts[0] == "transformers":
+            parts = [parts[2], parts[1], *parts[3:]]
+        older[".".join(parts)] = value
+    assert "self_attn.0.Wqkv.weight" in older
+    path = save(older, tmp_path / "disk_lightglue.pth")
+    check_same(pytorch.lightglue(path), expected)
+    assert get_entry("lightglue-disk").compare(pytorch.lightglue(path)) == (0, "")
+
+
+def test_lighterglue_comes_with_xfeat(tmp_path: Path) -> None:
+    expected = drawn("xfeat")
+    whole = {f"matcher.{key}": value for key, value in expected.items()}
+    whole["extractor.model.net.skip1.1.bias"] = torch.zeros(24)
+    path = save(whole, tmp_path / "xfeat-lighterglue.pt")
+    check_same(pytorch.lightglue(path), expected)
+    assert get_entry("lighterglue").compare(pytorch.lightglue(path)) == (0, "")
+    count, mismatch = get_entry("lightglue-disk").compare(pytorch.lightglue(path))
+    assert count
+    assert "missing" in mismatch
+
+
+@pytest.mark.parametrize(
+    ("convert", "key"), [(pytorch.disk, "extractor"), (pytorch.patch_network, "state_dict")]
+)
+def test_state_dicts_under_a_key(tmp_path: Path, convert: type, key: str) -> None:
+    path = save({key: state(), "epoch": 3}, tmp_path / "file.pth")
+    check_same(convert(path), state())
+    with pytest.raises(ValueError, match=rf"file\.pth has no state dict under '{key}'.*epoch"):
+        convert(save({"epoch": 3}, path))
+
+
+def test_files_of_old_pytorch_lack_counters(tmp_path: Path) -> None:
+    """BatchNorm counts its batches since PyTorch 0.4; HardNet's authors saved before."""
+    entry = get_entry("hardnet")
+    network = entry.build_network({})
+    older = {k: v for k, v in network.state_dict().items() if not k.endswith("batches_tracked")}
+    assert len(older) < len(network.state_dict())
+    path = save({"state_dict": older}, tmp_path / "checkpoint.pth")
+    assert entry.compare(entry.convert(path)) == (0, "")
+
+
+def test_an_unknown_feature_of_lightglue_is_named() -> None:
+    with pytest.raises(ValueError, match=r"aliked.*not sifft"):
+        LightGlue("sifft")
