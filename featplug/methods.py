@@ -249,8 +249,9 @@ def conf_of_features(model: Mapping[str, Any] | None) -> Conf | None:
         return None
     confs = [conf for conf in features.values() if conf["model"]["name"] == model["name"]]
     for prefix, family in features.families.items():
-        if prefix == model["name"]:
-            confs += [_conf(features, f"{prefix}/{name}") for name in family.names()]
+        if prefix in model["name"].replace(":", ".").split("."):
+            of_family = (_conf(features, f"{prefix}/{name}") for name in family.names())
+            confs += [conf for conf in of_family if conf["model"]["name"] == model["name"]]
     equal = [sum(model.get(key) == value for key, value in c["model"].items()) for c in confs]
     return copy.deepcopy(confs[equal.index(max(equal))]) if confs else None
 

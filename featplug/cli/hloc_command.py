@@ -9,8 +9,8 @@ from featplug.hloc import register
 from featplug.hloc.runner import prepare, run, search_first
 
 _HELP = """\
-usage: {prog} [--also CONF ...] MODULE [arguments]
-       {prog} [--also CONF ...] SCRIPT.py [arguments]
+usage: {prog} [--also NAME ...] MODULE [arguments]
+       {prog} [--also NAME ...] SCRIPT.py [arguments]
 
 Run a module of hloc, or a script that uses hloc, with featplug's confs in hloc's tables. Exit
 code, signals and arguments are those of the program:
@@ -21,7 +21,7 @@ code, signals and arguments are those of the program:
   {prog} pipelines.Aachen_v1_1.pipeline --dataset AACHEN --outputs OUT
   {prog} my_script.py --feature contextdesc
 
-  --also CONF   add a conf such as lisrd@mtldesc: lisrd at the keypoints of mtldesc
+  --also NAME   add a feature or matcher, such as lisrd@mtldesc or my_file.py:Class
   -h, --help    show this help
 """
 

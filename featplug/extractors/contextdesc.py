@@ -185,6 +185,8 @@ def _conf(checkpoint: str, **options: Any) -> dict[str, Any]:
     },
     paper="Luo et al., CVPR 2019",
     dimensions="128",
+    matcher="NN-ratio",
+    two_view_matcher="NN-mutual",
     order=6,
 )
 class ContextDescExtractor(Describer):

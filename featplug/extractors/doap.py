@@ -23,7 +23,8 @@ from featplug.networks.l2net import DOAP
 def _conf(name: str) -> dict[str, Any]:
     conf: dict[str, Any] = {"model": {"checkpoint": name, "detector": {"name": "sift"}}}
     if name.endswith("binary"):
-        return {**conf, "matcher": "NN-hamming", "dimensions": "256 bit"}
+        matchers = {"matcher": "NN-hamming-ratio", "two_view_matcher": "NN-hamming"}
+        return {**conf, **matchers, "dimensions": "256 bit"}
     return conf
 
 
@@ -31,6 +32,8 @@ def _conf(name: str) -> dict[str, Any]:
     {name: _conf(name) for name in ("doap", "doap-binary", "doap-st", "doap-st-binary")},
     paper="He et al., CVPR 2018",
     dimensions="128",
+    matcher="NN-ratio",
+    two_view_matcher="NN-mutual",
     order=7,
 )
 class DOAPExtractor(Describer):

@@ -32,7 +32,8 @@ from featplug.networks.lisrd import LISRDSIFT, NUM_TILES
     },
     paper="Pautrat et al., ECCV 2020",
     dimensions="2 × 128 + meta 2 × 1024",
-    matcher="lisrd-sift",
+    matcher="lisrd-sift-ratio",
+    two_view_matcher="lisrd-sift",
     order=5,
 )
 class LISRDSIFTExtractor(Describer):

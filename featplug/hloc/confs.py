@@ -10,7 +10,7 @@ And if hloc's image reader lacks an option of ours, which it would ignore, the m
 from typing import Any
 from urllib.parse import quote, unquote
 
-from featplug.method_names import parse_method
+from featplug.method_names import file_word, parse_method
 from featplug.methods import (
     feature_conf,
     features,
@@ -49,8 +49,26 @@ def extractor_conf(name: str) -> dict[str, Any]:
 
 
 def matcher_confs() -> dict[str, dict[str, Any]]:
-    """Return all confs for hloc's ``match_features``."""
-    return {name: _renamed(matcher_conf(name)) for name in matchers}
+    """Return all confs for hloc's ``match_features``.
+
+    A matcher whose weights belong to a feature has one for each of these: ``disk+lightglue``.
+    """
+    confs = {name: _renamed(matcher_conf(name)) for name in matchers}
+    for name in matchers:
+        cls = matchers.method_class(matchers[name]["model"]["name"])
+        if "model_for" in vars(cls):
+            for feature in features:
+                try:
+                    own, conf = matcher_conf_of(f"{feature}+{name}")
+                except ValueError:
+                    continue  # it is not for this feature
+                confs.setdefault(own, conf)
+    return confs
+
+
+def requested_matcher_conf(name: str) -> dict[str, Any]:
+    """Return a matcher conf for hloc's ``match_features``, by any name of a matcher."""
+    return _renamed(matcher_conf(name))
 
 
 def matcher_conf_of(feature: str) -> tuple[str, dict[str, Any]]:
@@ -62,7 +80,10 @@ def matcher_conf_of(feature: str) -> tuple[str, dict[str, Any]]:
     matcher = parse_method(feature).matcher or matcher_of(conf)
     chosen = matcher_conf_for(conf, matcher)
     is_general = matcher in matchers and chosen["model"] == matcher_conf(matcher)["model"]
-    return (matcher if is_general else feature), _renamed(chosen)
+    if is_general:
+        return matcher, _renamed(chosen)
+    word = file_word(parse_method(feature).feature)
+    return feature, _renamed({**chosen, "output": f"{chosen['output']}-{word}"})
 
 
 def model_name(method: str) -> str:

@@ -23,8 +23,9 @@ from featplug.hloc.confs import (
     extractor_confs,
     matcher_conf_of,
     matcher_confs,
+    requested_matcher_conf,
 )
-from featplug.methods import feature_conf
+from featplug.methods import feature_conf, matcher_conf
 from featplug.utils.versions import known_problems, needs_configurations, release
 
 logger = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ class Registration:
     matchers: dict[str, str]
     """Name in ``hloc.match_features.confs`` of each matcher conf."""
     also: tuple[str, ...]
-    """Further feature confs that were requested by name."""
+    """Further features and matchers that were requested by name."""
     problems: tuple[str, ...]
     """Known problems with these versions, and confs without a free name."""
 
@@ -60,15 +61,15 @@ def register(*also: str) -> Registration:
     as warnings when something is added.
 
     Args:
-        *also: further features to add with their matchers, by any name of
+        *also: further matchers to add, and features with their matchers, by any name of
             :mod:`featplug.method_names`, such as ``lisrd@mtldesc`` or ``my_file.py:Class``.
 
     Raises:
         ImportError: hloc is missing, too old, or another program of that name.
-        ValueError: a name in ``also`` is not a conf.
+        FileNotFoundError: the file of a class does not exist.
+        ValueError: a name in ``also`` is neither a feature nor a matcher.
     """
-    for name in also:
-        feature_conf(name)
+    _requested(also)
     hloc = import_hloc()
     model_finder.install()
     if needs_configurations(pycolmap.__version__):
@@ -116,18 +117,46 @@ def add_extractors(
     Returns:
         Names in hloc by our names, whether any was added, and a sentence for each that was not.
     """
-    confs = extractor_confs() | {name: extractor_conf(name) for name in also}
+    requested, _ = _requested(also)
+    confs = extractor_confs() | {name: extractor_conf(name) for name in requested}
     for name, conf in confs.items():
-        matcher = conf.pop("matcher", None)
-        matcher = matcher_conf_of(name)[0] if name in also else matcher
-        if matcher in matchers:
-            conf["matcher"] = matchers[matcher]
+        for key in ("matcher", "two_view_matcher"):
+            matcher = conf.pop(key, None)
+            if key == "matcher" and name in requested:
+                matcher, _ = matcher_conf_of(name)
+            if matcher in matchers:
+                conf[key] = matchers[matcher]
     return _add(table, confs)
 
 
 def add_matchers(table: _Table, also: Iterable[str] = ()) -> tuple[dict[str, str], bool, list[str]]:
-    """Add our matcher confs, and those of the features in ``also``, as :func:`add_extractors`."""
-    return _add(table, dict(map(matcher_conf_of, also)) | matcher_confs())
+    """Add our matcher confs, and those of ``also``, as :func:`add_extractors`."""
+    requested, others = _requested(also)
+    confs = dict(map(matcher_conf_of, requested))
+    confs |= {name: requested_matcher_conf(name) for name in others}
+    return _add(table, confs | matcher_confs())
+
+
+def _requested(names: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Split requested names into those of features and those of matchers.
+
+    Raises:
+        FileNotFoundError: the file of a class does not exist.
+        ValueError: a name is neither.
+    """
+    extractors, others = [], []
+    for name in names:
+        try:
+            feature_conf(name)
+        except ValueError as error:
+            try:
+                matcher_conf(name)
+            except ValueError:
+                raise error from None
+            others.append(name)
+        else:
+            extractors.append(name)
+    return extractors, others
 
 
 def _add(table: _Table, confs: _Table) -> tuple[dict[str, str], bool, list[str]]:

@@ -45,7 +45,7 @@ def prepare(name: str, also: Sequence[str] = ()) -> tuple[Program, Registration]
 
     Args:
         name: a script's path, a module of hloc, with or without ``hloc.``, or any other module.
-        also: further feature confs to add, such as ``lisrd@mtldesc``.
+        also: further features and matchers to add, see :func:`~.registration.register`.
 
     Raises:
         FileNotFoundError: the script does not exist.
@@ -111,7 +111,10 @@ def run(program: Program, registration: Registration, arguments: Sequence[str]) 
             _assigns_confs,
             lambda names: add_extractors(names["confs"], registration.matchers, registration.also),
         ),
-        "hloc.match_features": (_assigns_confs, lambda names: add_matchers(names["confs"])),
+        "hloc.match_features": (
+            _assigns_confs,
+            lambda names: add_matchers(names["confs"], registration.also),
+        ),
         "hloc.triangulation": (_imports_pycolmap, two_view_geometries.configure),
     }
     main = ModuleType("__main__")

@@ -127,7 +127,10 @@ class MatcherModel(BaseModel):
                 f"The features have no {', '.join(missing)}, which the matcher {self.method} "
                 "needs; use the matcher that belongs to them."
             )
-        result = self.matcher(data)
+        # hloc leaves on the CPU whatever has a name that begins with image.
+        device = data[f"{self.matcher.required_keys[0]}0"].device
+        keys = {f"{key}{suffix}" for key in self.matcher.axes for suffix in "01"}
+        result = self.matcher({k: value.to(device) for k, value in data.items() if k in keys})
         matches = result["matches0"]
         if matches.numel() and int(matches.max()) > _MAX_INDEX:
             raise ValueError(

@@ -128,7 +128,7 @@ class WeightedSimilarities:
         "lisrd": {},
         "lisrd-ratio": {"model": {"ratio_threshold": 0.9}},
         "lisrd-sift": {"model": {"distance": "l2"}},
-        "lisrd-sift-ratio": {"model": {"distance": "l2", "ratio_threshold": 0.9}},
+        "lisrd-sift-ratio": {"model": {"distance": "l2", "ratio_threshold": 0.8}},
     },
     order=2,
 )

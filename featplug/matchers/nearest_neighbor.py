@@ -36,6 +36,10 @@ _GUIDED_STRICTNESS = 0.94
             "output": "matches-featplug-NN-mutual-hamming",
             "model": {"do_mutual_check": True, "metric": "hamming"},
         },
+        "NN-hamming-ratio": {
+            "output": "matches-featplug-NN-mutual-hamming-ratio.85",
+            "model": {"do_mutual_check": True, "metric": "hamming", "ratio_threshold": 0.85},
+        },
         # MTLDesc's descriptors are not of unit length. Its paper compares their distances, the
         # notebook of its authors the products.
         "mtldesc": {"model": {"do_mutual_check": True, "metric": "l2"}},

@@ -11,9 +11,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
+import h5py
 import numpy as np
 import pycolmap
 import pytest
+from PIL import Image
 
 import featplug
 from featplug.methods import features, matchers, retrieval
@@ -35,13 +37,16 @@ def test_every_conf_is_added_and_nothing_of_hlocs_is_changed(standin: ModuleType
     before = snapshot(standin)
     registration = featplug.register()
     extractors, table = registration.extractors, standin.extract_features.confs
-    assert set(extractors) == {*features, "netvlad"}
-    assert set(registration.matchers) == set(matchers)
+    networks = {name for name, conf in retrieval.items() if "preprocessing" in conf}
+    assert set(extractors) == {*features, *networks}
+    assert set(matchers) <= set(registration.matchers)
+    assert {"disk+lightglue", "sift+lightglue"} <= set(registration.matchers)
     assert {own for own, name in extractors.items() if own != name} == {"sift", "netvlad"}
     assert extractors["sift"] == "featplug-sift"
     assert registration.matchers["NN-mutual"] == "featplug-NN-mutual"
     assert table["contextdesc"]["model"]["name"] == "featplug_contextdesc"
-    assert table["contextdesc"]["matcher"] == "featplug-NN-mutual"  # hloc's name of it
+    assert table["contextdesc"]["matcher"] == "NN-ratio"
+    assert table["contextdesc"]["two_view_matcher"] == "featplug-NN-mutual"  # hloc's name of it
     for kept, now in zip(before[:2], snapshot(standin)[:2], strict=True):
         assert kept.items() <= now.items()  # type: ignore[attr-defined]
 
@@ -111,6 +116,76 @@ def test_a_describer_at_other_keypoints_is_added_where_asked_for(standin: Module
     assert conf["preprocessing"] == {"grayscale": False}
     with pytest.raises(ValueError, match="'surf'"):
         featplug.register("lisrd@surf")
+
+
+OWN = """
+import torch
+from featplug.base import Extractor, Matcher
+
+class Brightest(Extractor):
+    default_conf = {"max_keypoints": 5}
+    matcher = "MATCHER"
+    def extract(self, image):
+        values, index = image[0].flatten().topk(self.conf["max_keypoints"])
+        width = image.shape[2]
+        points = torch.stack([index % width, index // width], 1).float()
+        return {"keypoints": points, "scores": values, "descriptors": torch.ones(2, len(points))}
+
+class SamePlace(Matcher):
+    required_keys = ("keypoints", "image_size")
+    def match(self, features0, features1):
+        assert features0["image_size"].tolist() == [40, 30]
+        near = torch.cdist(features0["keypoints"], features1["keypoints"]) < 0.1
+        matches = torch.where(near.any(1), near.int().argmax(1), -1)
+        return {"matches0": matches, "matching_scores0": (matches >= 0).float()}
+"""
+
+
+def test_a_users_own_classes_run_in_hlocs_engines(standin: ModuleType, tmp_path: Path) -> None:
+    file, images = tmp_path / "mine.py", tmp_path / "images"
+    file.write_text(OWN.replace("MATCHER", f"{file}:SamePlace"))
+    images.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 255, (30, 40, 3), np.uint8)
+    for name in ("a.png", "b.png"):
+        Image.fromarray(pixels).save(images / name)
+    (tmp_path / "pairs.txt").write_text("a.png b.png\n")
+    name = f"{file}:Brightest"
+    registration = featplug.register(name)
+    assert registration == featplug.register(name)
+    conf = copy.deepcopy(standin.extract_features.confs[registration.extractors[name]])
+    conf["model"]["max_keypoints"] = 7
+    features = standin.extract_features.main(conf, images, tmp_path)
+    assert "featplug-hloc" in features.name
+    assert features.parent == tmp_path
+    matcher = standin.match_features.confs[conf["matcher"]]
+    matches = standin.match_features.main(
+        matcher, tmp_path / "pairs.txt", features, tmp_path / "matches.h5"
+    )
+    with h5py.File(matches) as stored:
+        assert stored["a.png/b.png/matches0"][()].tolist() == list(range(7))
+    assert f"{file}:SamePlace" in featplug.register(f"{file}:SamePlace").matchers
+    featplug.unregister()
+    assert not any("mine.py" in name for name in standin.extract_features.confs)
+
+
+def test_what_is_neither_feature_nor_matcher_is_rejected(
+    standin: ModuleType, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text("class Other: ...")
+    with pytest.raises(ValueError, match=r"mine\.py:Other"):
+        featplug.register(f"{tmp_path}/mine.py:Other")
+    with pytest.raises(FileNotFoundError, match=r"none\.py"):
+        featplug.register(f"{tmp_path}/none.py:Other")
+
+
+def test_a_matcher_has_the_weights_of_each_feature(standin: ModuleType) -> None:
+    matchers = featplug.register().matchers
+    models = {
+        name: standin.match_features.confs[matchers[name]]["model"]
+        for name in ("disk+lightglue", "aliked-n16+lightglue")
+    }
+    assert models["disk+lightglue"]["feature"] != models["aliked-n16+lightglue"]["feature"]
+    assert "doap+lightglue" not in matchers
 
 
 def test_a_name_that_is_taken_is_not_overwritten(

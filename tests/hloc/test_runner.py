@@ -147,7 +147,7 @@ def test_a_module_with_a_table_of_its_own_has_our_confs(
         assert ended.stderr == ""
         assert ended.stdout.splitlines() == [
             "Extraction. hloc hloc.extract_features True",
-            "feats-featplug-hloc-contextdesc featplug_contextdesc featplug-NN-mutual",
+            "feats-featplug-hloc-contextdesc featplug_contextdesc NN-ratio",
         ]
     ended = python(
         environment, tmp_path, *COMMAND, "--also", "doap@d2net", "extract_features", "--help"
