@@ -171,7 +171,7 @@ def table(rows: Sequence[Row]) -> list[str]:
     names = dict.fromkeys(name for row in measured for name in row.metrics)
     recalls = [name for name in names if name.startswith("recall_")]
     heads = [name.removeprefix("recall_").replace("_", ", ") for name in recalls]
-    cells = [["feature", "queries", "seed", "localized", *heads, "median"]]
+    cells = [["feature", "queries", "seed", "localized", *heads, "median", "matcher"]]
     for row in sorted(measured, key=lambda row: row.part):
         values = {name: entry["value"] for name, entry in row.metrics.items()}
         median = NOTHING
@@ -180,7 +180,8 @@ def table(rows: Sequence[Row]) -> list[str]:
             median = f"{position:.3f} m, {rotation:.2f}°"
         localized = f"{values['localized_queries']} of {values['queries']}"
         shown = [f"{values[name]:.1f} %" if name in values else NOTHING for name in recalls]
-        cells.append([row.feature, row.part, str(row.seed), localized, *shown, median])
+        labels = [row.feature, row.part, str(row.seed), localized]
+        cells.append([*labels, *shown, median, row.matcher or NOTHING])
     return table_lines(cells, "<<")
 
 

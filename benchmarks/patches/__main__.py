@@ -32,8 +32,8 @@ class PatchOptions(BenchmarkOptions):
     """Folders of the sets, which are recognised by their files."""
     feature: tuple[str, ...] = field(default=("sift",), kw_only=True)
     """Names of the descriptors: sift, rootsift, features whose network describes patches (doap,
-    doap-binary, doap-st, contextdesc …), or MODULE:FUNCTION from patches N×H×W uint8 to descriptors
-    N×D."""
+    doap-binary, doap-st, contextdesc …), or MODULE:FUNCTION or FILE.py:FUNCTION from patches N×H×W
+    uint8 to descriptors N×D."""
     split: str = "a"
     """Split of HPatches: a, b, c, illum, view or full."""
     tasks: Path | None = None

@@ -3,6 +3,7 @@
 import importlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 import cv2
@@ -18,6 +19,7 @@ from featplug.keypoints.patches import standardise_patches
 from featplug.methods import feature_conf, features
 from featplug.networks.contextdesc import PATCH_SIZE, ContextDesc
 from featplug.networks.l2net import DOAP
+from featplug.user_classes import load_file
 from featplug.weights.loading import load_network
 
 _BATCH = 64
@@ -57,8 +59,8 @@ def load_descriptor(
 
     Args:
         name: ``sift`` or ``rootsift``, both of the whole patch (the conf ``sift`` is RootSIFT), the
-            conf of a feature whose network describes patches, or ``MODULE:FUNCTION`` for any
-            function from patches N×H×W uint8 to descriptors N×D.
+            conf of a feature whose network describes patches, or ``MODULE:FUNCTION`` or
+            ``FILE.py:FUNCTION`` for any function from patches N×H×W uint8 to descriptors N×D.
         weights: ``official``, ``featplug`` or a file, for a conf; the default of the conf if None.
         device: device of torch; the best one if None.
 
@@ -138,10 +140,12 @@ patches; None where the network has it as ``patch_size``."""
 
 
 def _import_function(spec: str) -> Callable[[np.ndarray], np.ndarray]:
-    module, _, attribute = spec.partition(":")
+    place, _, attribute = spec.rpartition(":")
     try:
-        function = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+        is_file = place.endswith(".py")
+        module = load_file(Path(place)) if is_file else importlib.import_module(place)
+        function = getattr(module, attribute)
+    except (ImportError, AttributeError, ValueError, OSError) as error:
         raise ValueError(f"{spec} cannot be imported: {error}.") from error
     if not callable(function):
         raise ValueError(f"{spec} is not a function from patches to descriptors.")

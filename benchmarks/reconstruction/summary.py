@@ -21,6 +21,7 @@ _MODELS = {
 _ERRORS_AND_COSTS = {
     "position median": ("median_position_error", 4),
     "position mean": ("mean_position_error", 4),
+    "position largest": ("max_position_error", 4),
     "rotation median": ("median_rotation_error", 3),
     "rotation mean": ("mean_rotation_error", 3),
     **{f"{stage} s": (stage, 1) for stage in ("extract", "match", "verify", "map", "dense")},
@@ -43,8 +44,12 @@ def run_lines(run: Run) -> list[str]:
         rows = [row for row in run.rows if row.dataset == scene]
         seeds = list(dict.fromkeys(row.seed for row in rows))
         lines.append(_heading(scene, run, rows, seeds))
-        for columns in (_MODELS, _ERRORS_AND_COSTS):
-            lines += [*_table(rows, columns), ""]
+        lines += [
+            *_table(rows, _MODELS, with_matcher=True),
+            "",
+            *_table(rows, _ERRORS_AND_COSTS),
+            "",
+        ]
     if not run.options.get("dense"):
         lines.append("dense points: not requested; --dense makes them where COLMAP has CUDA")
     return lines
@@ -61,13 +66,18 @@ def _heading(scene: str, run: Run, rows: Sequence[Row], seeds: Sequence[int | No
     )
 
 
-def _table(rows: Sequence[Row], columns: Mapping[str, tuple[str, int]]) -> list[str]:
-    cells: list[list[str]] = [["", *columns]]
+def _table(
+    rows: Sequence[Row], columns: Mapping[str, tuple[str, int]], with_matcher: bool = False
+) -> list[str]:
+    cells: list[list[str]] = [["", *columns, *(["matcher"] if with_matcher else [])]]
     for feature in dict.fromkeys(row.feature for row in rows):
-        of_seeds = [_figures(row) for row in rows if row.feature == feature]
+        of_feature = [row for row in rows if row.feature == feature]
+        of_seeds = [_figures(row) for row in of_feature]
         line = [feature]
         for name, decimals in columns.values():
             values = [figures[name] for figures in of_seeds if name in figures]
             line.append(mean_and_spread(values, decimals) if values else NOTHING)
+        if with_matcher:
+            line.append(of_feature[0].matcher or NOTHING)
         cells.append(line)
     return table_lines(cells)

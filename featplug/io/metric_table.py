@@ -102,7 +102,7 @@ METRICS: dict[str, Metric] = {
     "mean_position_error": Metric("m", "The same, mean.", "lower", 4),
     "mean_rotation_error": Metric("deg", "The same, mean.", "lower", 3),
     "max_position_error": Metric(
-        "m", "The same, largest.", "lower", 4, title="largest position error"
+        "m", "The same, largest.", "lower", 4, "main", title="largest position error"
     ),
     "max_rotation_error": Metric(
         "deg", "The same, largest.", "lower", 3, title="largest rotation error"

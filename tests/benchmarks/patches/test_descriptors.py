@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -105,6 +106,15 @@ def test_a_function_of_the_users_describes_patches() -> None:
         load_descriptor(f"{__name__}:one_too_few")(given)
     with pytest.raises(ValueError, match=r"broken.*out of order"):
         load_descriptor(f"{__name__}:broken")(given)
+
+
+def test_a_function_of_a_file_describes_patches(tmp_path: Path) -> None:
+    file = tmp_path / "own_patches.py"
+    file.write_text("def first(patches):\n    return patches[:, 0, :8] / 1.0\n")
+    given = patches()
+    np.testing.assert_allclose(load_descriptor(f"{file}:first")(given), given[:, 0, :8])
+    with pytest.raises(ValueError, match="no file"):
+        load_descriptor(f"{tmp_path}/none.py:first")
 
 
 @pytest.mark.parametrize(
