@@ -7,7 +7,7 @@ from typing import Any, ClassVar, TypeVar
 from torch import nn
 
 from featplug.utils.suggestions import unknown_option
-from featplug.weights.loading import load_network
+from featplug.weights.loading import load_network, require_weights
 from featplug.weights.registry import WeightsRecord
 
 _Network = TypeVar("_Network", bound=nn.Module)
@@ -45,6 +45,15 @@ class Configurable(nn.Module, ABC):
             is_valid = self.default_conf[name] is None if value is None else value > 0
             if not is_valid:
                 raise ValueError(f"{name} must be positive, not {value!r}.")
+
+    @classmethod
+    def require(cls, model: Mapping[str, Any]) -> None:
+        """Check before long work that what the ``model`` of a conf needs is available.
+
+        Raises:
+            FileNotFoundError: weights are missing; the message says how to get them.
+        """
+        require_weights(model)
 
     @classmethod
     def all_options(cls) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from featplug.methods import (
     matcher_conf,
     matcher_of,
     pair_matcher_conf,
+    retrieval,
     retrieval_conf,
 )
 from featplug.stages.extract import extract_features, weights_files
@@ -42,7 +43,6 @@ from featplug.stages.shared_options import (
     NetworkOptions,
     ReadingOptions,
 )
-from featplug.weights.loading import require_weights
 from pipelines.detector_free import DetectorFree
 from pipelines.given_files import Features, given_features
 from pipelines.output_folder import changed_settings, folder_name
@@ -274,8 +274,9 @@ class Stages:
         )
 
     def require_retrieval(self) -> None:
-        """Raise FileNotFoundError if the weights are missing that retrieval needs."""
-        require_weights(retrieval_conf(self.options.retrieval)["model"])
+        """Raise an error, such as FileNotFoundError, if something is missing that it needs."""
+        model = retrieval_conf(self.options.retrieval)["model"]
+        retrieval.method_class(model["name"]).require(model)
 
     def retrieve(
         self, features: Features, num_matched: int, queries: Sequence[str], database: Sequence[str]

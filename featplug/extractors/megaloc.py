@@ -51,11 +51,7 @@ class MegaLocExtractor(GlobalExtractor):
 
     def __init__(self, conf: Mapping[str, Any] | None = None) -> None:
         super().__init__(conf)
-        if not (self.conf["trust_repo"] or _is_trusted()):
-            raise ValueError(
-                f"megaloc runs code of https://github.com/{REPOSITORY} (MIT), which needs consent; "
-                f"set its option trust_repo=true, or run `{_LOAD}`."
-            )
+        self.require(self.conf)
         logger.info("megaloc: running code of https://github.com/%s/tree/%s", REPOSITORY, REVISION)
         try:
             self.network = torch.hub.load(
@@ -74,6 +70,15 @@ class MegaLocExtractor(GlobalExtractor):
         state = {key: value.cpu() for key, value in self.network.state_dict().items()}
         folder = Path(torch.hub.get_dir()) / f"{REPOSITORY.replace('/', '_')}_{REVISION}"
         self.weights_records = (WeightsRecord("megaloc", "official", folder, state_sha256(state)),)
+
+    @classmethod
+    def require(cls, model: Mapping[str, Any]) -> None:
+        """Raise ValueError if nobody has agreed to run the repository's code."""
+        if not (model.get("trust_repo") or _is_trusted()):
+            raise ValueError(
+                f"megaloc runs code of https://github.com/{REPOSITORY} (MIT), which needs consent; "
+                f"set its option trust_repo=true, or run `{_LOAD}`."
+            )
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from featplug.methods import features, matchers
+from featplug.methods import features, matchers, pair_matchers, retrieval
 from featplug.weights.catalogue import ConfStatus, list_confs
 from featplug.weights.registry import is_restricted, preferred_entries
 
@@ -94,3 +94,10 @@ def test_the_documentation_has_every_feature_with_paper_weights_and_licence() ->
         line.split("`")[1] for line in page.splitlines() if line.count("|") == 6 and "`" in line
     ]
     assert rows == ours
+
+
+def test_the_documentation_has_every_matcher_and_retrieval_method() -> None:
+    page = PAGE.read_text("utf-8")
+    for table in (matchers, pair_matchers, retrieval):
+        ours = [name for name, conf in table.items() if ":" not in conf["model"]["name"]]
+        assert [name for name in ours if f"`{name}`" not in page] == []
