@@ -43,6 +43,7 @@ from featplug.stages.shared_options import (
     NetworkOptions,
     ReadingOptions,
 )
+from featplug.weights.loading import require_weights
 from pipelines.detector_free import DetectorFree
 from pipelines.given_files import Features, given_features
 from pipelines.output_folder import changed_settings, folder_name
@@ -276,7 +277,8 @@ class Stages:
     def require_retrieval(self) -> None:
         """Raise an error, such as FileNotFoundError, if something is missing that it needs."""
         model = retrieval_conf(self.options.retrieval)["model"]
-        retrieval.method_class(model["name"]).require(model)
+        # VLAD, which sums features, is no class of this kind.
+        getattr(retrieval.classes.get(model["name"]), "require", require_weights)(model)
 
     def retrieve(
         self, features: Features, num_matched: int, queries: Sequence[str], database: Sequence[str]
