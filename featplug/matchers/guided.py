@@ -16,6 +16,9 @@ from featplug.base import Matcher
 from featplug.matchers.guidance import MAX_ERROR, Guidance, estimate_guidance
 from featplug.matchers.nearest_neighbor import NearestNeighbor
 
+_WORTHWHILE = 4
+"""How many times the similarities of the strongest keypoints all of them must be, at least: fewer
+take no longer than the geometry and the second step."""
 _GUIDING_KEYS = ("keypoints", "scores")
 _WEAK_EVIDENCE = 5.0
 """Decimal logarithm of false alarms up to which all keypoints of a pair are matched with all: the
@@ -24,7 +27,7 @@ facades, the 64 matched with a ratio test had 4 matches or fewer, the others 10 
 
 
 def guided(matcher: Matcher, strongest: int) -> Matcher:
-    """Return a matcher that is guided where images have more keypoints than ``strongest``.
+    """Return a matcher that is guided where images have many more keypoints than ``strongest``.
 
     Returns:
         The same matcher where -1 says that all keypoints are matched with all, or where it cannot
@@ -48,8 +51,8 @@ class GuidedMatcher(Matcher):
     ones that fit it. A pair that shows no geometry keeps the matches of its strongest keypoints, or
     is matched as a whole where the evidence is not far from enough.
 
-    Images with fewer keypoints, and features without places or scores, are matched as by the
-    matcher itself.
+    Images with fewer than about twice as many keypoints, and features without places or scores, are
+    matched as by the matcher itself.
 
     Args:
         matcher: matches the strongest keypoints; its :attr:`~Matcher.guided_options` match the
@@ -87,9 +90,10 @@ class GuidedMatcher(Matcher):
         """Match one pair of images; see :class:`Matcher`."""
         self.matcher.memory_budget = self.neighbors.memory_budget = self.memory_budget
         sides = features0, features1
-        most = max(self.num_keypoints(side) for side in sides)
+        num0, num1 = (self.num_keypoints(side) for side in sides)
+        is_worthwhile = num0 * num1 > _WORTHWHILE * self.strongest**2
         can_be_guided = all(key in side for side in sides for key in _GUIDING_KEYS)
-        if most <= self.strongest or not can_be_guided:
+        if not (is_worthwhile and can_be_guided):
             return self.matcher.match_pair(*sides)
         points0, points1 = (side["keypoints"].cpu().numpy().astype(np.float64) for side in sides)
         matches, scores = self._match_strongest(*sides)

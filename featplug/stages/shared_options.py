@@ -70,8 +70,9 @@ class GuidedOptions:
     """Whether matching is guided by the geometry of the strongest keypoints."""
 
     strongest: int = 4096
-    """Number of each image's strongest keypoints that are matched first; the others are matched
-    near their epipolar lines only. -1 matches all with all, as for fewer keypoints."""
+    """Number of each image's strongest keypoints that are matched first, where images have over
+    twice as many; the others are then matched near their epipolar lines only. -1 matches all with
+    all."""
 
 
 @dataclass(frozen=True, kw_only=True)

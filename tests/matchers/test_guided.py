@@ -122,7 +122,7 @@ def test_finds_the_true_matches_and_nothing_off_the_epipolar_lines(
 
 def test_finds_points_that_look_alike_where_the_geometry_tells_them_apart() -> None:
     scene = views(1, GENERAL, repeated=2)
-    whole, near = matched(nearest(), scene), matched(GuidedMatcher(nearest(), 2000), scene)
+    whole, near = matched(nearest(), scene), matched(GuidedMatcher(nearest(), 1000), scene)
     assert num_right(whole, scene) < 0.3 * scene.num_shared
     assert num_right(near, scene) > 0.7 * scene.num_shared
     assert num_right(near, scene) > 0.98 * len(near)
@@ -182,7 +182,7 @@ def test_few_keypoints_or_ones_without_scores_are_matched_as_before(without: str
     sides = [
         {key: value for key, value in side.items() if key != without} for side in scene.features
     ]
-    strongest = STRONGEST if without else len(scene.points[0])
+    strongest = STRONGEST if without else len(scene.points[0]) // 2
     result = GuidedMatcher(nearest(), strongest).match_pair(*sides)
     plain = nearest().match_pair(*sides)
     for key, value in plain.items():
