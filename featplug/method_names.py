@@ -4,7 +4,7 @@
 
     METHOD   = FEATURE [ "+" MATCHER ]       aliked-n16+lightglue: a feature and its matcher
     FEATURE  = NAME { "@" NAME }             lisrd@mtldesc: lisrd describes mtldesc's keypoints
-    MATCHER  = [ "matcher:" ] NAME           lisrd+matcher:mtldesc
+    MATCHER  = [ "matcher:" ] NAME           lisrd+matcher:mtldesc, …+hloc/superpoint+lightglue
     NAME     = sift | colmap/sift | package.module:Class | path/my_file.py:Class
 
 ``@`` binds tighter than ``+``, and from the right: ``a@b@c`` is ``a`` at the keypoints of ``b@c``.
@@ -46,6 +46,8 @@ def parse_method(text: str) -> MethodName:
             was written so for ``A@M``. The message has both readings.
     """
     feature, *others = _split(text, "+")
+    if len(others) > 1 and others[0].partition("/")[0] in matchers.prefixes:
+        others = ["+".join(others)]  # such as hloc/superpoint+lightglue
     if len(others) > 1:
         raise ValueError(
             f"{text!r} has more than one +; write FEATURE+MATCHER, and A@B for A at the keypoints "

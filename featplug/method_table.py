@@ -9,7 +9,7 @@ import logging
 import pkgutil
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -191,6 +191,12 @@ class MethodTable(Mapping[str, Conf], Generic[_Method]):
             f"{entry.package}: the entry point {entry.name!r} of {self._packages.group} is not a "
             f"class derived from {expected}; correct the package."
         )
+
+    @property
+    def prefixes(self) -> Collection[str]:
+        """Prefixes of the families, whose names may have a ``+``."""
+        self._complete()
+        return self.families.keys()
 
     def class_conf(self, cls: type) -> Conf:
         """Return the conf of a class, without ``output``: a registered one, or its attributes."""

@@ -282,7 +282,7 @@ def _unknown(table: MethodTable[Any], name: str) -> ValueError:
         try:
             is_known = name in family.names()
         except (ImportError, ValueError):  # the program is not installed
-            hints.append(f" Where {prefix} is installed, its {name} is {prefix}/{name}.")
+            hints.append(f" Or use {prefix}/{name} where {prefix} is installed.")
         else:
             if is_known:
                 return ValueError(f"There is no {table.kind} {name!r}; use {prefix}/{name}.")

@@ -36,14 +36,8 @@ from pipelines.datasets.protocol import (
 from pipelines.given_files import Features, pairs_of_matches
 from pipelines.output_folder import SceneImages, announce_replacement, output_folder
 from pipelines.references import MODEL, Reference, reference_of
-from pipelines.run import (
-    Stages,
-    method_line,
-    metric_lines,
-    outcome_lines,
-    plain,
-    run_record,
-)
+from pipelines.run import Stages, plain
+from pipelines.run_record import method_line, metric_lines, outcome_lines, run_record
 
 PICTURE = "localization.png"
 _NUM_SHOWN = 3

@@ -33,13 +33,8 @@ from featplug.utils.suggestions import did_you_mean
 from pipelines.datasets.true_poses import read_reference_poses, reference_unit
 from pipelines.given_files import Features, pairs_of_matches
 from pipelines.output_folder import SceneImages, announce_replacement, output_folder
-from pipelines.run import (
-    MatchingOptions,
-    PipelineOptions,
-    Stages,
-    plain,
-    run_record,
-)
+from pipelines.run import MatchingOptions, PipelineOptions, Stages, plain
+from pipelines.run_record import run_record
 from pipelines.sfm_summary import summary
 
 _SELECTIONS = "exhaustive", "sequential", "retrieval"

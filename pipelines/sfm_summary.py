@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from featplug.colmap.model_support import FEWEST_CONFIRMED, MOST_TWO_VIEW_POINTS
-from pipelines.run import method_line, metric_lines, outcome_lines
+from pipelines.run_record import method_line, metric_lines, outcome_lines
 
 _SHOWN_LINKS = 3
 """Number of weak links that are shown."""

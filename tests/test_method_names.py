@@ -25,6 +25,7 @@ from featplug.method_names import (
         ("lisrd@mtldesc+NN-mutual", "lisrd@mtldesc", "NN-mutual"),
         ("lisrd+matcher:mtldesc", "lisrd", "mtldesc"),
         ("a.b:C+d.e:F", "a.b:C", "d.e:F"),
+        ("hloc/disk+hloc/disk+lightglue", "hloc/disk", "hloc/disk+lightglue"),
         ("my.py:C+matcher:mine.py:D", "my.py:C", "mine.py:D"),
     ],
 )

@@ -27,7 +27,7 @@ from featplug.io.images import list_images
 from featplug.io.metric_table import with_units
 from featplug.io.pair_lists import Pair
 from featplug.io.results import StageRecorder, write_results
-from pipelines.run import PipelineRecord
+from pipelines.run_record import PipelineRecord
 from pipelines.sfm import MatchedScene, SfmOptions, match_scene
 
 PROTOCOL = "local-feature-evaluation"

@@ -12,7 +12,7 @@ from benchmarks.scene_names import DEMO_WORLDS, metrics_by_part
 from featplug.io.results import read_results
 from featplug.io.run_folder import UNFINISHED, complete
 from featplug.io.typed_json import printable
-from pipelines.run import PipelineRecord
+from pipelines.run_record import PipelineRecord
 
 _PICTURE = "localization.png"
 

@@ -7,10 +7,12 @@ from pathlib import Path
 
 from featplug.hloc import register
 from featplug.hloc.runner import prepare, run, search_first
+from featplug.method_files import add_methods
+from featplug.utils.errors import has_own_traceback
 
 _HELP = """\
-usage: {prog} [--also NAME ...] MODULE [arguments]
-       {prog} [--also NAME ...] SCRIPT.py [arguments]
+usage: {prog} [OPTIONS] MODULE [arguments]
+       {prog} [OPTIONS] SCRIPT.py [arguments]
 
 Run a module of hloc, or a script that uses hloc, with featplug's confs in hloc's tables. Exit
 code, signals and arguments are those of the program:
@@ -21,15 +23,18 @@ code, signals and arguments are those of the program:
   {prog} pipelines.Aachen_v1_1.pipeline --dataset AACHEN --outputs OUT
   {prog} my_script.py --feature contextdesc
 
-  --also NAME   add a feature or matcher, such as lisrd@mtldesc or my_file.py:Class
-  -h, --help    show this help
+  --also NAME     add a feature with its matcher, or a matcher, such as lisrd@mtldesc,
+                  aliked-n16+lightglue or my_file.py:Class; can be repeated
+  --methods FILE  add the methods of a TOML file; can be repeated
+  -h, --help      show this help
 """
 
 
 def run_hloc(arguments: Sequence[str], prog: str) -> None:
     """Run the command; it exits as the program does, or with code 2 if no program can be run."""
-    also, rest = _split(arguments)
+    also, files, rest = _split(arguments)
     try:
+        add_methods(map(Path, files))
         if rest[:1] in ([], ["-h"], ["--help"]):
             print(_HELP.format(prog=prog) + "\n" + _tables())
             sys.exit(0 if rest else 2)
@@ -37,19 +42,21 @@ def run_hloc(arguments: Sequence[str], prog: str) -> None:
             raise ValueError(f"{rest[0]} must come after the module or script; see --help.")
         program, registration = prepare(rest[0], also)
     except (ImportError, OSError, ValueError) as error:
+        if has_own_traceback(error):
+            raise
         print(f"{prog}: {error}", file=sys.stderr)
         sys.exit(2)
     run(program, registration, rest[1:])
 
 
-def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Split our own options from the program and its arguments."""
+def _split(arguments: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
+    """Split the values of our own options from the program and its arguments."""
     rest = list(arguments)
-    also = []
-    while len(rest) > 1 and rest[0] == "--also":
-        also.append(rest[1])
+    given: dict[str, list[str]] = {"--also": [], "--methods": []}
+    while len(rest) > 1 and rest[0] in given:
+        given[rest[0]].append(rest[1])
         rest = rest[2:]
-    return also, rest
+    return given["--also"], given["--methods"], rest
 
 
 def _tables() -> str:

@@ -32,7 +32,7 @@ from featplug.io.store import FeatureReader
 from featplug.localization.queries import read_poses
 from featplug.stages.pairs import exhaustive
 from pipelines.datasets import aachen
-from pipelines.run import PipelineRecord
+from pipelines.run_record import PipelineRecord
 from tests.attacks.harness import Outcome, Running, Tally, attempt, command
 from tests.scenes.aachen_sets import write_room_set
 

@@ -11,7 +11,7 @@ import pytest
 from benchmarks.record import Run, write_run
 from featplug.io.results import read_results
 from featplug.io.typed_json import MAX_TEXT, read_json
-from pipelines.run import PipelineRecord
+from pipelines.run_record import PipelineRecord
 from tests.benchmarks.report.conftest import make_run, matching_row
 
 
