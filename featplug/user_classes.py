@@ -40,11 +40,12 @@ def load_class(name: str, *bases: type) -> type:
         found = getattr(found, part, None)
     expected = " or ".join(f"featplug.base.{base.__name__}" for base in bases)
     if not (isinstance(found, type) and issubclass(found, bases)):
-        problem = f"has no class {attribute!r}" if found is None else "is not a method"
         able = [key for key, value in vars(module).items() if _would_do(value, bases)]
+        problem = f"{name} is not a class derived from {expected}"
+        if found is None:
+            problem = f"{name}: there is no class {attribute!r} derived from {expected}"
         remedy = f"use {' or '.join(able)}" if able else "derive the class from it"
-        subject = f"{name}: {place}" if found is None else name
-        raise ValueError(f"{subject} {problem}; a class derived from {expected} is: {remedy}.")
+        raise ValueError(f"{problem}; {remedy}.")
     if missing := sorted(getattr(found, "__abstractmethods__", ())):
         raise ValueError(
             f"{name} does not implement {', '.join(missing)}, as {expected} describes; write it."
