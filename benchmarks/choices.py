@@ -13,9 +13,9 @@ from benchmarks.measured_method import (
     given_files,
 )
 from benchmarks.record import Problem, Run
-from featplug.method_names import file_word
-from featplug.method_options import resized, with_options
 from featplug.methods import Conf, is_pair_matcher, matcher_conf, pair_matchers
+from featplug.methods.method_names import file_word
+from featplug.methods.method_options import resized, with_options
 from featplug.stages.shared_options import MatcherOptions, MethodOptions
 from featplug.utils.errors import described, first_line
 from pipelines.run import FeatureOptions, plain

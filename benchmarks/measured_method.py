@@ -6,7 +6,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from featplug.method_names import file_word, parse_method
 from featplug.methods import (
     Conf,
     feature_conf,
@@ -15,6 +14,7 @@ from featplug.methods import (
     matcher_of,
     pair_matcher_conf,
 )
+from featplug.methods.method_names import file_word, parse_method
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,8 @@ def find_method(
     """Find a method by its name.
 
     Args:
-        name: a name of :mod:`featplug.method_names`; for a feature file, of a feature or any other.
+        name: a name of :mod:`featplug.methods.method_names`; for a feature file, of a feature or
+            any other.
         matcher: matcher of a method that has none in its name.
         files: files that stand in for it.
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
         load_matcher,
         match_images,
     )
+    from featplug.api.pretrained import from_pretrained
     from featplug.hloc import register, unregister
-    from featplug.pretrained import from_pretrained
 
 __version__ = "0.2.0"
 __all__ = [
@@ -47,7 +47,7 @@ def __getattr__(name: str) -> Any:
     if name == "plots":
         return import_module("featplug.plots")
     if name in __all__:
-        modules = {"register": "hloc", "unregister": "hloc", "from_pretrained": "pretrained"}
+        modules = {"register": "hloc", "unregister": "hloc", "from_pretrained": "api.pretrained"}
         module = modules.get(name, "api")
         return getattr(import_module(f"featplug.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,7 +12,7 @@ from featplug.io.artifact import Provenance, file_hash, value_hash
 from featplug.io.results import write_results
 from featplug.io.run_folder import run_folder
 from featplug.io.typed_json import as_type, read_json
-from featplug.method_names import file_word, path_word
+from featplug.methods.method_names import file_word, path_word
 from featplug.utils.parallel import NUM_READERS, map_ahead
 
 RECORD = "run.json"
@@ -53,7 +53,7 @@ def folder_name(data: str, feature: str, settings: Sequence[str]) -> str:
 
     Args:
         data: name of the data.
-        feature: a word of :mod:`featplug.method_names`.
+        feature: a word of :mod:`featplug.methods.method_names`.
         settings: words of :func:`changed_settings`.
     """
     name = "-".join([data, feature, *settings])

@@ -14,7 +14,6 @@ from featplug.io.results import (
     StageRecorder,
 )
 from featplug.io.store import FeatureReader
-from featplug.method_names import MethodName, file_word, parse_method, path_word
 from featplug.methods import (
     Conf,
     conf_of_features,
@@ -26,6 +25,7 @@ from featplug.methods import (
     retrieval,
     retrieval_conf,
 )
+from featplug.methods.method_names import MethodName, file_word, parse_method, path_word
 from featplug.stages.extract import extract_features
 from featplug.stages.match import match_features
 from featplug.stages.match_images import MatchImagesOptions

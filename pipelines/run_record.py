@@ -6,8 +6,8 @@ from typing import Annotated, Any, NotRequired, TypedDict
 
 from featplug.io.results import SCHEMA_VERSION, Metrics, StageCosts, WeightsFiles, environment
 from featplug.io.typed_json import NonNegative
-from featplug.method_sources import source_records
 from featplug.methods import retrieval_conf
+from featplug.methods.method_sources import source_records
 from featplug.stages.extract import weights_files
 from pipelines.given_files import Features
 from pipelines.run import PipelineOptions, Stages, plain

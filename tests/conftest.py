@@ -16,7 +16,7 @@ from hypothesis import settings
 
 from featplug import methods
 from featplug.cli.command_line import run_command
-from featplug.packages import Packages, log_once
+from featplug.methods.packages import Packages, log_once
 from tests.golden.golden_set import SMALL, GoldenSet
 from tests.golden.parity import Parity
 from tests.golden.revisions import RECORD, Revisions

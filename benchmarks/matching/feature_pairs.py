@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.matching.image_pairs import ImagePair
+from featplug.api.feature_types import Matches, found_matches
+from featplug.api.image_matcher import ImageCache, ImageMatcher, PreparedImage
 from featplug.base import Matcher, choose_device
-from featplug.feature_types import Matches, found_matches
-from featplug.image_pairs import ImageCache, ImageMatcher, PreparedImage
 from featplug.io.images import MAX_MEGAPIXELS, read_image_size
 from featplug.io.match_store import MatchReader
 from featplug.io.store import FeatureReader

@@ -16,14 +16,14 @@ from benchmarks.matching.image_pairs import ImagePair, PairSet
 from benchmarks.matching.kept_rows import REVISION
 from benchmarks.matching.protocols import Protocol
 from benchmarks.measured_method import MeasuredMethod, matcher_label
+from featplug.api.image_matcher import ImageMatcher
 from featplug.base import Matcher, PairMatcher
-from featplug.image_pairs import ImageMatcher
 from featplug.io.artifact import Provenance, file_hash
 from featplug.io.store import FeatureReader
 from featplug.methods import build_matcher, matcher_conf
+from featplug.methods.user_classes import class_name
 from featplug.stages.extract import made_by
 from featplug.stages.shared_options import MatcherOptions
-from featplug.user_classes import class_name
 
 _NO_OPTIONS = MatcherOptions()
 

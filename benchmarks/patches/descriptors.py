@@ -17,9 +17,9 @@ from featplug.extractors.doap import binary_descriptors
 from featplug.extractors.sift import root_sift
 from featplug.keypoints.patches import standardise_patches
 from featplug.methods import feature_conf, features
+from featplug.methods.user_classes import load_file
 from featplug.networks.contextdesc import PATCH_SIZE, ContextDesc
 from featplug.networks.l2net import DOAP
-from featplug.user_classes import load_file
 from featplug.weights.loading import load_network
 
 _BATCH = 64

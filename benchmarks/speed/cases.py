@@ -23,8 +23,8 @@ from featplug.io.metric_table import with_units
 from featplug.io.pair_lists import write_pairs
 from featplug.io.results import StageRecorder
 from featplug.io.store import FeatureReader
-from featplug.method_names import file_word
 from featplug.methods import build_matcher, feature_conf
+from featplug.methods.method_names import file_word
 from featplug.metrics.poses import reconstruction_statistics
 from featplug.stages.extract import extract_features
 from featplug.stages.pairs import exhaustive

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from featplug.hloc import register
 from featplug.hloc.runner import prepare, run, search_first
-from featplug.method_files import add_methods
+from featplug.methods.method_files import add_methods
 from featplug.utils.errors import has_own_traceback
 
 _HELP = """\

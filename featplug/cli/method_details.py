@@ -5,10 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 from featplug import methods
-from featplug.method_names import parse_method
-from featplug.method_sources import code_record
 from featplug.methods import Conf, MethodTable
-from featplug.packages import Packages
+from featplug.methods.method_names import parse_method
+from featplug.methods.method_sources import code_record
+from featplug.methods.packages import Packages
 from featplug.utils.errors import has_own_traceback
 
 _LOOK_UPS: tuple[tuple[MethodTable[Any], Callable[[str], Conf]], ...] = (

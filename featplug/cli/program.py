@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from featplug.packages import Packages
+from featplug.methods.packages import Packages
 from featplug.utils.suggestions import did_you_mean
 
 

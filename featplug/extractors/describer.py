@@ -14,7 +14,7 @@ from torch import Tensor
 from featplug.base import Extractor
 from featplug.keypoints.detection import strongest
 from featplug.methods import build_extractor, features
-from featplug.user_classes import recorded_name
+from featplug.methods.user_classes import recorded_name
 
 
 class Describer(Extractor):

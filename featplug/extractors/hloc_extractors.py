@@ -1,7 +1,7 @@
 """hloc's extractors by name: ``hloc/superpoint_max``, and for retrieval ``hloc/openibl``."""
 
-from featplug.method_table import Conf, features, retrieval
 from featplug.methods import register_family
+from featplug.methods.method_table import Conf, features, retrieval
 
 
 def _feature_names() -> list[str]:

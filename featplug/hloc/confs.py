@@ -10,7 +10,6 @@ And if hloc's image reader lacks an option of ours, which it would ignore, the m
 from typing import Any
 from urllib.parse import quote, unquote
 
-from featplug.method_names import file_word, parse_method
 from featplug.methods import (
     feature_conf,
     features,
@@ -21,6 +20,7 @@ from featplug.methods import (
     retrieval,
     retrieval_conf,
 )
+from featplug.methods.method_names import file_word, parse_method
 
 MODEL_PREFIX = "featplug_"
 """Prefix of a method's name in hloc."""

@@ -62,7 +62,7 @@ def register(*also: str) -> Registration:
 
     Args:
         *also: further matchers to add, and features with their matchers, by any name of
-            :mod:`featplug.method_names`, such as ``lisrd@mtldesc`` or ``my_file.py:Class``.
+            :mod:`featplug.methods.method_names`, such as ``lisrd@mtldesc`` or ``my_file.py:Class``.
 
     Raises:
         ImportError: hloc is missing, too old, or another program of that name.

@@ -23,7 +23,7 @@ from featplug.methods import (
     matchers,
     retrieval,
 )
-from featplug.user_classes import load_class
+from featplug.methods.user_classes import load_class
 
 _MAX_INDEX = int(np.iinfo(np.int16).max)
 """Greatest index that hloc's engine can store, as int16; greater ones wrap around."""

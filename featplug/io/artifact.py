@@ -63,7 +63,7 @@ class Provenance:
     """Revision of each method and stage that took part; one that is not listed has revision 1."""
     methods: list[dict[str, str]] = field(default_factory=list)
     """Class of each method, its package and version, which are recorded only, and the sha256 of the
-    source where it is not installed; see :mod:`featplug.method_sources`."""
+    source where it is not installed; see :mod:`featplug.methods.method_sources`."""
     version: str = __version__
     """Version of featplug, recorded only."""
     commit: str | None = field(default_factory=source_commit)

@@ -1,7 +1,7 @@
 """hloc's matchers by name: ``hloc/superglue``, and of two images ``hloc/loftr``."""
 
-from featplug.method_table import Conf, matchers, pair_matchers
 from featplug.methods import register_family
+from featplug.methods.method_table import Conf, matchers, pair_matchers
 
 
 def _matcher_names() -> list[str]:

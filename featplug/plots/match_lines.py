@@ -16,7 +16,7 @@ from featplug.io.files import write_whole
 from featplug.plots.image_marks import draw_image, shrink
 
 if TYPE_CHECKING:
-    from featplug.feature_types import Features, Matches
+    from featplug.api.feature_types import Features, Matches
     from featplug.io.image_inputs import ImageLike
 
 _RIGHT, _WRONG = "lime", "red"
@@ -126,7 +126,7 @@ def matches(
 
 
 def _image_of(image: "Features | ImageLike") -> np.ndarray:
-    from featplug.feature_types import Features  # waits for torch, as few functions here do
+    from featplug.api.feature_types import Features  # waits for torch, as few functions here do
     from featplug.io.image_inputs import read_input
 
     if not isinstance(image, Features):

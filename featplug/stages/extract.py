@@ -26,9 +26,9 @@ from featplug.io.images import (
 from featplug.io.names import checked_name
 from featplug.io.pair_lists import read_image_list
 from featplug.io.store import FeatureReader, FeatureWriter, GlobalDescriptorWriter
-from featplug.method_sources import source_records
+from featplug.methods.method_sources import source_records
+from featplug.methods.user_classes import recorded_name
 from featplug.stages.shared_options import NetworkOptions
-from featplug.user_classes import recorded_name
 from featplug.utils.batches import Batches, grouped
 from featplug.utils.errors import described
 from featplug.utils.progress import progress_bar

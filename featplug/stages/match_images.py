@@ -12,14 +12,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from featplug.image_pairs import ImageCache, ImageMatcher, PreparedImage
+from featplug.api.image_matcher import ImageCache, ImageMatcher, PreparedImage
 from featplug.io.artifact import Provenance
 from featplug.io.h5file import OtherContentsError
 from featplug.io.names import check_names_distinct
 from featplug.io.pair_lists import Pair, read_pairs, unique_pairs
 from featplug.io.pair_points_store import PairPointsWriter
-from featplug.method_options import resized, with_options
 from featplug.methods import pair_matcher_conf, pair_matchers
+from featplug.methods.method_options import resized, with_options
 from featplug.stages.extract import listed_names, made_by, weights_files
 from featplug.stages.gather import GatheredFiles, GatherOptions, gather_points
 from featplug.stages.match import in_blocks

@@ -28,8 +28,8 @@ from featplug.io.images import (
 )
 from featplug.io.pair_lists import Pair
 from featplug.io.store import FeatureReader, GlobalDescriptorReader, GlobalDescriptorWriter
-from featplug.method_options import resized, with_options
 from featplug.methods import build_global_extractor, retrieval, retrieval_conf
+from featplug.methods.method_options import resized, with_options
 from featplug.stages.extract import (
     computed,
     image_names,

@@ -8,8 +8,6 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from featplug.io.images import MAX_MEGAPIXELS
-from featplug.method_files import add_methods
-from featplug.method_options import resized, with_options
 from featplug.methods import (
     Conf,
     features,
@@ -18,6 +16,8 @@ from featplug.methods import (
     matchers,
     resolve_conf,
 )
+from featplug.methods.method_files import add_methods
+from featplug.methods.method_options import resized, with_options
 
 Texts = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
 Files = Annotated[tuple[Path, ...], tyro.conf.UseAppendAction]

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from featplug.api import Feature, FeatureMatcher
+from featplug.api.feature_types import Matches, found_matches
 from featplug.base import Matcher
-from featplug.feature_types import Matches, found_matches
 from featplug.matchers.nearest_neighbor import NearestNeighbor
 from featplug.methods import matcher_conf_for, matcher_of
 from featplug.metrics.homography import homography_errors, mean_matching_accuracy, repeatability

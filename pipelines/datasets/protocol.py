@@ -21,8 +21,8 @@ from featplug.localization.evaluation import RecallRules
 from featplug.localization.in_model import ModelLocalizerOptions
 from featplug.localization.in_scans import ScanLocalizerOptions
 from featplug.localization.queries import Query, read_poses, read_queries
+from featplug.methods.packages import Entry, Packages
 from featplug.metrics.poses import model_cameras
-from featplug.packages import Entry, Packages
 from featplug.utils.parallel import map_ahead
 from featplug.utils.progress import progress_bar
 from featplug.utils.suggestions import unknown_name

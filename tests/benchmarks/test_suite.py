@@ -13,8 +13,8 @@ from benchmarks.matching import feature_pairs
 from benchmarks.record import Problem, Row, Run, read_run
 from benchmarks.suite import SuiteOptions, main, measure_suite, read_suite
 from benchmarks.suite_table import suite_table
-from featplug.method_names import parse_method
 from featplug.methods import feature_conf
+from featplug.methods.method_names import parse_method
 from tests.benchmarks.methods_of_others import write_own_methods
 from tests.documented import metric
 from tests.scenes.room_corner import write_room_corner

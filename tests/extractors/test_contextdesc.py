@@ -13,12 +13,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from featplug.base.output_checks import check_features
 from featplug.extractors.contextdesc import ContextDescExtractor, PatchSampler, patch_radii
 from featplug.io.images import to_grey
 from featplug.methods import feature_conf
 from featplug.networks.contextdesc import ContextDesc, normalise_positions
 from featplug.networks.efficientnet_lite import EfficientNetLite0
-from featplug.output_checks import check_features
 from featplug.weights.converters.contextdesc import contextdesc, regional
 from tests.extractors.contract import ExtractorContract
 from tests.golden.golden_set import GoldenSet

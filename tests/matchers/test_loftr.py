@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from featplug.image_pairs import ImageMatcher
+from featplug.api.image_matcher import ImageMatcher
 from featplug.matchers.loftr import LoFTRMatcher
 from featplug.methods import pair_matcher_conf
 from featplug.networks.loftr import LoFTR

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from featplug.colmap.cameras import CameraOptions
-from featplug.method_names import file_word, path_word
 from featplug.methods import feature_conf
+from featplug.methods.method_names import file_word, path_word
 from pipelines.datasets.aachen import AachenOptions
 from pipelines.datasets.inloc import InLocOptions
 from pipelines.run import FeatureOptions

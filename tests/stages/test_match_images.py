@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from featplug.image_pairs import ImageMatcher
+from featplug.api.image_matcher import ImageMatcher
 from featplug.io import match_store
 from featplug.io.match_store import MatchReader
 from featplug.io.pair_lists import write_pairs

@@ -8,7 +8,7 @@ import pytest
 
 from featplug.cli.command_line import run_command
 from featplug.cli.program import PROGRAM
-from featplug.packages import Packages
+from featplug.methods.packages import Packages
 from pipelines.datasets import protocol
 from pipelines.datasets.aachen import AachenOptions
 from pipelines.datasets.protocol import find_options

@@ -16,8 +16,8 @@ from featplug.api import Feature, load
 from featplug.base import Extractor
 from featplug.io.files import write_whole, write_whole_text
 from featplug.io.typed_json import as_type, read_json
-from featplug.method_names import path_word
 from featplug.methods import Conf, feature_conf, features, matchers
+from featplug.methods.method_names import path_word
 from featplug.utils.errors import described
 from featplug.weights.checkpoints import read_metadata, save_readable, state_sha256
 from featplug.weights.loading import read_checkpoint

@@ -16,9 +16,9 @@ from safetensors.torch import load_file, save_file
 
 import featplug
 from featplug.api import Feature
+from featplug.api.pretrained import CONF_FILE
 from featplug.networks.l2net import DOAP
 from featplug.networks.mtldesc import MTLDesc
-from featplug.pretrained import CONF_FILE
 from featplug.stages.extract import extract_features
 from featplug.weights.checkpoints import read_metadata
 from tests.conftest import REPOSITORY
@@ -121,7 +121,7 @@ def test_a_conf_next_to_the_weights_or_a_training_run_names_the_feature(tmp_path
 @pytest.mark.parametrize(
     ("changed", "problem"),
     [
-        ({"model": {"name": "tests.test_pretrained:Evil"}}, r"tests.*not registered"),
+        ({"model": {"name": "tests.api.test_pretrained:Evil"}}, r"tests.*not registered"),
         ({"model": {"name": "evil.py:Evil"}}, r"evil.*not registered"),
         ({"model": {"name": "doap", "detector": {"name": "a:B"}}}, r"a:B.*not registered"),
         ({"model": {"name": "sift"}, "matcher": "a:B"}, r"matcher 'a:B'"),

@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from featplug.api.feature_types import Features, Matches, found_matches
+from featplug.api.image_matcher import ImageMatcher
 from featplug.base import Extractor, autocast, choose_device
-from featplug.feature_types import Features, Matches, found_matches
-from featplug.image_pairs import ImageMatcher
 from featplug.io.image_inputs import ImageLike, read_input
 from featplug.io.images import DEFAULT_PREPROCESSING, preprocess
 from featplug.methods import (
@@ -85,7 +85,7 @@ class Feature:
         Raises:
             ValueError: the feature is a class that is not registered, or has several networks.
         """
-        from featplug.pretrained import save_pretrained  # which imports this module
+        from featplug.api.pretrained import save_pretrained  # which imports this module
 
         save_pretrained(self, Path(path))
 

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from featplug.api.feature_types import Features, Matches
 from featplug.base import autocast, choose_device
-from featplug.feature_types import Features, Matches
 from featplug.io.image_inputs import ImageLike, read_input
 from featplug.io.images import DEFAULT_PREPROCESSING, load_image
 from featplug.methods import Conf, build_pair_matcher, pair_matcher_conf

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from featplug.method_names import (
+from featplug.methods.method_names import (
     MethodName,
     describer_and_detector,
     file_word,

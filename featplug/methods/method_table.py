@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from featplug.packages import Entry, Packages, owner_of
-from featplug.user_classes import class_name, load_class
+from featplug.methods.packages import Entry, Packages, owner_of
+from featplug.methods.user_classes import class_name, load_class
 from featplug.utils.suggestions import unknown_name
 
 if TYPE_CHECKING:

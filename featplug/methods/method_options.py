@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from featplug.io.images import DEFAULT_PREPROCESSING
-from featplug.method_table import Conf, MethodTable
+from featplug.methods.method_table import Conf, MethodTable
 from featplug.utils.suggestions import unknown_option
 
 _WORDS = {"None": None, "True": True, "False": False}

@@ -1,4 +1,4 @@
-"""The contracts of extractors and matchers; :mod:`featplug.output_checks` checks them.
+"""The contracts of extractors and matchers; :mod:`featplug.base.output_checks` checks them.
 
 Coordinates everywhere are pixels of the image that was given, x to the right, y down, and an
 integer is the *centre* of a pixel: the centre of the top-left pixel is (0, 0). COLMAP's origin,
@@ -13,14 +13,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from featplug.configurable import Configurable
-from featplug.io.feature_arrays import KEYPOINT_AXES
-from featplug.output_checks import (
+from featplug.base.configurable import Configurable
+from featplug.base.output_checks import (
     check_features,
     check_global_descriptor,
     check_matches,
     check_pair_matches,
 )
+from featplug.io.feature_arrays import KEYPOINT_AXES
 
 PRECISIONS = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
 """Floating-point type of a network's products; detection is in float32 always."""

@@ -13,7 +13,7 @@ from torch import nn
 import featplug
 from featplug.base import Extractor, GlobalExtractor, Matcher, PairMatcher
 from featplug.io.artifact import file_hash
-from featplug.user_classes import class_name, recorded_name
+from featplug.methods.user_classes import class_name, recorded_name
 
 
 def source_records(method: nn.Module) -> list[dict[str, str]]:

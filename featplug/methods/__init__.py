@@ -22,8 +22,8 @@ for two views, its ``paper`` and the ``dimensions`` of its descriptors. Every ``
 A retrieval conf describes whole images: ``netvlad`` from their pixels, ``vlad`` from the local
 features of any feature conf.
 
-Names are those of :mod:`featplug.method_names`: of the tables, of the methods of installed packages
-(entry points), of families such as ``colmap/sift``, and of classes. A feature conf with a
+Names are those of :mod:`featplug.methods.method_names`: of the tables, of the methods of installed
+packages (entry points), of families such as ``colmap/sift``, and of classes. A feature conf with a
 ``detector`` describes the keypoints of any other: ``lisrd@mtldesc`` is ``lisrd`` at the keypoints
 of ``mtldesc``.
 """
@@ -32,8 +32,8 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from featplug.method_names import describer_and_detector, file_word, parse_method
-from featplug.method_table import (
+from featplug.methods.method_names import describer_and_detector, file_word, parse_method
+from featplug.methods.method_table import (
     LAST,
     PREPROCESSING,
     Conf,
@@ -44,7 +44,7 @@ from featplug.method_table import (
     pair_matchers,
     retrieval,
 )
-from featplug.user_classes import load_class
+from featplug.methods.user_classes import load_class
 from featplug.utils.suggestions import unknown_name
 
 __all__ = [
@@ -132,8 +132,8 @@ def feature_conf(name: str) -> Conf:
     """Return a copy of a feature conf.
 
     Args:
-        name: a name of :mod:`featplug.method_names`. ``A@B`` has the keypoints of B, with its
-            preprocessing, described by A; ``A+M`` is A with the matcher M.
+        name: a name of :mod:`featplug.methods.method_names`. ``A@B`` has the keypoints of B, with
+            its preprocessing, described by A; ``A+M`` is A with the matcher M.
 
     Raises:
         FileNotFoundError: the file of a class does not exist.

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from featplug import methods
-from featplug.method_table import MethodTable
 from featplug.methods import build_extractor, build_matcher, feature_conf, matcher_conf
-from featplug.user_classes import load_class, load_file
+from featplug.methods.method_table import MethodTable
+from featplug.methods.user_classes import load_class, load_file
 from featplug.utils.errors import has_own_traceback
 from tests.conftest import REPOSITORY
 from tests.scenes.own_methods import CORNERS, MATCHER, install

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from featplug.io.artifact import value_hash
-from featplug.method_table import features, matchers, pair_matchers
+from featplug.methods.method_table import features, matchers, pair_matchers
 
 _MATCHER = "matcher:"
 _CLASS_OF_FILE = re.compile(r"\.py:[^\W\d]\w*(\.[^\W\d]\w*)*")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from featplug.base import Extractor, GlobalExtractor, Matcher, PairMatcher, autocast, choose_device
-from featplug.output_checks import check_features, check_matches, check_pair_matches
+from featplug.base.output_checks import check_features, check_matches, check_pair_matches
 
 FEATURES = {
     "keypoints": torch.tensor([[0.0, -0.5], [7.5, 5.5], [3.0, 2.0]]),

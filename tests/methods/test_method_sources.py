@@ -12,8 +12,8 @@ import pytest
 import featplug
 from featplug.io.artifact import Provenance
 from featplug.io.store import FeatureReader
-from featplug.method_sources import source_records
 from featplug.methods import build_extractor, feature_conf
+from featplug.methods.method_sources import source_records
 from featplug.stages.extract import extract_features
 from tests.scenes.own_methods import CORNERS, install
 from tests.scenes.pictures import write_textured_images

@@ -19,8 +19,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from featplug.io.text_files import read_text
-from featplug.method_options import check_options, check_preprocessing
-from featplug.method_table import (
+from featplug.methods import (
+    feature_conf,
+    is_pair_matcher,
+    matcher_conf,
+    pair_matcher_conf,
+    retrieval_conf,
+)
+from featplug.methods.method_options import check_options, check_preprocessing
+from featplug.methods.method_table import (
     Conf,
     MethodTable,
     check_name,
@@ -28,13 +35,6 @@ from featplug.method_table import (
     matchers,
     pair_matchers,
     retrieval,
-)
-from featplug.methods import (
-    feature_conf,
-    is_pair_matcher,
-    matcher_conf,
-    pair_matcher_conf,
-    retrieval_conf,
 )
 from featplug.utils.errors import has_own_traceback
 from featplug.utils.suggestions import did_you_mean

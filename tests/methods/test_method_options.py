@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from featplug import methods
-from featplug.method_options import resized, with_options
 from featplug.methods import feature_conf, features, matcher_conf, matchers, retrieval_conf
+from featplug.methods.method_options import resized, with_options
 from featplug.stages.extract import ExtractOptions
 from featplug.stages.match import MatchOptions
 
