@@ -30,8 +30,13 @@ CAMERA, OTHER_CAMERA = (
 MAX_ERROR = 4.0
 
 
-def verify(points0: np.ndarray, points1: np.ndarray, seed: int = 0) -> Evidence | None:
-    """Evidence of COLMAP's two-view geometry, as verification weighs it; None for no geometry."""
+def verify(
+    points0: np.ndarray, points1: np.ndarray, seed: int = 0, *, calibrated: bool = False
+) -> Evidence | None:
+    """Evidence of COLMAP's two-view geometry, as verification weighs it; None for no geometry.
+
+    COLMAP estimates an essential matrix where cameras are ``calibrated``.
+    """
     options = pycolmap.TwoViewGeometryOptions()
     options.ransac.max_error = MAX_ERROR
     options.ransac.random_seed = seed
@@ -40,6 +45,8 @@ def verify(points0: np.ndarray, points1: np.ndarray, seed: int = 0) -> Evidence 
     options.min_num_inliers = 8
     same = np.repeat(np.arange(len(points0))[:, None], 2, axis=1)
     cameras, points = (CAMERA, OTHER_CAMERA), (points0, points1)
+    for camera in cameras:
+        camera.has_prior_focal_length = calibrated
     geometry = pycolmap.estimate_two_view_geometry(
         cameras[0], points0, cameras[1], points1, same, options
     )
@@ -79,9 +86,11 @@ def test_random_matches_are_chance(kind: str) -> None:
     """The constant of 15 inliers accepts most of them where matches are many or in clusters."""
     rng = np.random.default_rng(0)
     evidence = [
-        verify(random_points(rng, num, kind), random_points(rng, num, kind), seed)
+        verify(
+            random_points(rng, num, kind), random_points(rng, num, kind), seed, calibrated=seed > 1
+        )
         for num in (20, 60, 200, 500)
-        for seed in range(3)
+        for seed in range(4)
     ]
     found = [entry for entry in evidence if entry is not None]
     assert any(entry.num_inliers >= 15 for entry in found)
@@ -105,13 +114,17 @@ def test_one_random_pose_in_a_thousand_is_accepted_at_most() -> None:
     assert accepted <= 1
 
 
+@pytest.mark.parametrize("calibrated", [False, True])
 @pytest.mark.parametrize("plane", [False, True])
 @pytest.mark.parametrize(("num_right", "num_wrong"), [(20, 10), (40, 40), (100, 300), (100, 500)])
-def test_true_geometries_are_not_chance(num_right: int, num_wrong: int, plane: bool) -> None:
+def test_true_geometries_are_not_chance(
+    num_right: int, num_wrong: int, plane: bool, calibrated: bool
+) -> None:
     rng = np.random.default_rng(num_wrong)
     right0, right1 = two_views(rng, num_right, plane)
     wrong0, wrong1 = (random_points(rng, num_wrong, "everywhere") for _ in range(2))
-    evidence = verify(np.concatenate([right0, wrong0]), np.concatenate([right1, wrong1]))
+    points0, points1 = np.concatenate([right0, wrong0]), np.concatenate([right1, wrong1])
+    evidence = verify(points0, points1, calibrated=calibrated)
     assert evidence is not None
     assert evidence.num_inliers >= 0.9 * num_right
     assert not evidence.is_chance
