@@ -173,6 +173,8 @@ _OFF_THE_SHELF = {"checkpoint": "d2net-ots", "use_relu": False}
     },
     paper="Dusmanu et al., CVPR 2019",
     dimensions="512",
+    matcher="NN-ratio",
+    two_view_matcher="NN-mutual",
     preprocessing={
         # The limits of the authors' command line, applied in one resize (they: two).
         "grayscale": False,

@@ -5,6 +5,7 @@ A method without a test file of its own is covered by ``test_other_methods.py``.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -16,14 +17,15 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from featplug.base import Extractor
+from featplug.base import Extractor, Matcher
 from featplug.io.feature_arrays import FORMS, KEYPOINT_AXES
 from featplug.methods import (
     build_extractor,
     build_matcher,
     feature_conf,
     features,
-    matcher_conf,
+    matcher_conf_for,
+    matcher_of,
     matchers,
 )
 from featplug.weights.registry import preferred_entries
@@ -54,6 +56,13 @@ class OfficialRevision:
             key: value[0] for key, value in extractor({"image": corners(200, 150)[None]}).items()
         }
         revisions.check(f"feature {name}", extractor.revisions, outputs)
+
+
+def default_matchers(name: str) -> list[Matcher]:
+    """Build the matchers that a conf is matched with, for many views and for two."""
+    conf = feature_conf(name)
+    names = dict.fromkeys(matcher_of(conf, two_views) for two_views in (False, True))
+    return [build_matcher(matcher_conf_for(conf, matcher)["model"]) for matcher in names]
 
 
 class ExtractorContract:
@@ -104,7 +113,8 @@ class ExtractorContract:
         conf = features[name]
         assert conf["paper"]
         assert conf["dimensions"]
-        assert conf["matcher"] in matchers
+        for two_views in (False, True):
+            assert matcher_of(conf, two_views) in matchers
         assert conf["output"] == f"feats-featplug-{name}"
         assert "grayscale" in conf["preprocessing"]
 
@@ -119,7 +129,7 @@ class ExtractorContract:
     def test_few_keypoints_go_through_extractor_and_matcher(
         self, name: str, drawn_weights: Path
     ) -> None:
-        matcher = build_matcher(matcher_conf(feature_conf(name)["matcher"])["model"])
+        built = default_matchers(name)
         extracted = []
         for count in (0, 1, 2):
             # Describers find none in an image without contrast; -1 leaves the number to them.
@@ -128,11 +138,25 @@ class ExtractorContract:
             predicted = extractor({"image": given[None]})
             assert len(predicted["keypoints"][0]) == count
             extracted.append({key: value[0] for key, value in predicted.items()})
-        for one in extracted:
-            for other in extracted:
-                matches = matcher.match_pair(one, other)["matches0"]
-                assert len(matches) == len(one["keypoints"])
-                assert (matches < max(len(other["keypoints"]), 1)).all()
+        for matcher, one, other in itertools.product(built, extracted, extracted):
+            matches = matcher.match_pair(one, other)["matches0"]
+            assert len(matches) == len(one["keypoints"])
+            assert (matches < max(len(other["keypoints"]), 1)).all()
+
+    def test_the_default_matchers_compare_descriptors_as_they_are_made(
+        self, name: str, extractor: Extractor
+    ) -> None:
+        predicted = {k: v[0] for k, v in extractor({"image": self.picture()[None]}).items()}
+        lengths = predicted["descriptors"].norm(dim=0)
+        is_unit = bool((lengths - 1).abs().max() < 0.02)  # COLMAP rounds to bytes
+        fitting = {"dot", "l2"} if is_unit else {"l2"}
+        for matcher in default_matchers(name):
+            matches = matcher.match_pair(predicted, predicted)["matches0"]
+            found = matches >= 0
+            assert (matches[found] == torch.arange(len(matches))[found]).float().mean() > 0.9
+            if "metric" in matcher.conf:
+                binary = "descriptors_packed" in predicted
+                assert matcher.conf["metric"] in ({"hamming"} if binary else fitting)
 
     def test_max_keypoints_keeps_the_strongest(
         self, name: str, extractor: Extractor, drawn_weights: Path
