@@ -27,7 +27,8 @@ _DIAMETER = 3
     {"akaze": {}},
     paper="Alcantarilla et al., BMVC 2013",
     dimensions="488 bit",
-    matcher="NN-hamming",
+    matcher="NN-hamming-ratio",
+    two_view_matcher="NN-hamming",
     order=31,
 )
 class AKAZEExtractor(Extractor):

@@ -27,6 +27,8 @@ from featplug.methods import register_feature
     },
     paper="Mishchuk et al., NeurIPS 2017",
     dimensions="128",
+    matcher="NN-ratio",
+    two_view_matcher="NN-mutual",
     order=25,
 )
 class DoGHardNetExtractor(Describer):

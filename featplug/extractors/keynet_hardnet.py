@@ -40,6 +40,8 @@ _MODEL = {
     },
     paper="Barroso-Laguna et al., ICCV 2019; HardNet: Mishchuk et al., NeurIPS 2017",
     dimensions="128",
+    matcher="NN-ratio",
+    two_view_matcher="NN-mutual",
     order=24,
 )
 class KeyNetHardNetExtractor(Extractor):

@@ -24,7 +24,8 @@ _PATCH_SIZE = 31
     {"orb": {}},
     paper="Rublee et al., ICCV 2011",
     dimensions="256 bit",
-    matcher="NN-hamming",
+    matcher="NN-hamming-ratio",
+    two_view_matcher="NN-hamming",
     order=30,
 )
 class ORBExtractor(Extractor):

@@ -20,7 +20,7 @@ from featplug.io.match_store import MatchReader
 from featplug.io.pair_lists import write_pairs
 from featplug.io.store import FeatureReader
 from featplug.localization.queries import read_poses
-from featplug.methods import features
+from featplug.methods import build_extractor, feature_conf, features
 from featplug.metrics.poses import absolute_pose_errors
 from featplug.stages.extract import extract_features
 from featplug.stages.match import match_features
@@ -84,6 +84,44 @@ def test_every_conf_extracts_and_matches_as_by_our_own_engines(
     ).match_path
     assert len(matches_of(expected)) > 10
     np.testing.assert_array_equal(matches_of(matches), matches_of(expected))
+
+
+def test_hlocs_sift_in_our_engines_is_hlocs_but_for_half_a_pixel(
+    hloc: ModuleType, images: Path, tmp_path: Path
+) -> None:
+    grey = tmp_path / "grey"  # the two readers round the grey of colours differently
+    grey.mkdir()
+    for name in NAMES:
+        Image.open(images / name).convert("L").save(grey / name)
+    own = extract_features("hloc/sift", grey, tmp_path).feature_path
+    conf = hloc.extract_features.confs["sift"]
+    theirs = hloc.extract_features.main(conf, grey, tmp_path, False, NAMES)
+    assert own != theirs
+    with h5py.File(own) as ours, h5py.File(theirs) as other:
+        for name in NAMES:
+            keypoints = other[name]["keypoints"][()]
+            assert len(keypoints) > 100
+            np.testing.assert_allclose(ours[name]["keypoints"], keypoints - 0.5, atol=1e-4)
+            descriptors = other[name]["descriptors"][()]
+            np.testing.assert_allclose(ours[name]["descriptors"], descriptors, atol=1e-3)
+    pairs = images / "pairs.txt"
+    matches = match_features("hloc/NN-ratio", pairs, own, matches=tmp_path / "own.h5").match_path
+    expected = match_features("NN-ratio", pairs, own, matches=tmp_path / "ours.h5").match_path
+    assert len(matches_of(matches)) > 10
+    np.testing.assert_array_equal(matches_of(matches), matches_of(expected))
+
+
+@pytest.mark.parametrize("name", ["superpoint_max", "r2d2", "d2net-ss"])
+def test_a_model_of_hloc_without_its_code_says_what_to_install(hloc: ModuleType, name: str) -> None:
+    try:
+        build_extractor(feature_conf(f"hloc/{name}")["model"])
+    except ValueError as error:
+        message = str(error)
+    else:
+        pytest.skip(f"hloc has the code of {name}")
+    assert hloc.extract_features.confs[name]["model"]["name"] in message
+    assert "submodule update" in message
+    assert "\n" not in message
 
 
 def test_hlocs_confs_are_still_its_own(hloc: ModuleType, images: Path, tmp_path: Path) -> None:
