@@ -12,13 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from featplug.metrics.chance import (
-    PARALLAX,
-    Evidence,
-    weigh_fundamental,
-    weigh_homography,
-    weigh_inliers,
-)
+from featplug.metrics.chance import PARALLAX, Evidence, weigh_fundamental, weigh_homography
 from featplug.metrics.epipolar import estimate_fundamental, sampson_errors
 from featplug.metrics.homography import (
     estimate_homography,
@@ -159,13 +153,9 @@ def estimate_guidance(
     homography = estimate_homography(points0, points1, _INLIER_NOISE, cv2.USAC_MAGSAC)
     if homography is not None:
         off_plane = ~(homography_errors(points0, points1, homography) <= MAX_ERROR)
-        others0, others1 = points0[off_plane], points1[off_plane]
-
-        def fits(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-            return sampson_errors(others0[first], others1[second], fundamental) <= MAX_ERROR
-
-        same = np.arange(len(others0))
-        parallax = weigh_inliers(others0, others1, fits(same, same), fits, MAX_ERROR, PARALLAX)
+        parallax = weigh_fundamental(
+            points0[off_plane], points1[off_plane], fundamental, MAX_ERROR, PARALLAX
+        )
         plane = weigh_homography(points0, points1, homography, MAX_ERROR)
         if parallax.is_chance and not plane.is_chance:
             return Planar(homography), plane

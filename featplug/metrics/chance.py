@@ -103,7 +103,11 @@ def weigh_inliers(
 
 
 def weigh_fundamental(
-    points0: np.ndarray, points1: np.ndarray, fundamental: np.ndarray, max_error: float
+    points0: np.ndarray,
+    points1: np.ndarray,
+    fundamental: np.ndarray,
+    max_error: float,
+    solver: MinimalSolver = FUNDAMENTAL,
 ) -> Evidence:
     """Weigh the matches that fit a fundamental matrix, by their Sampson errors in pixels.
 
@@ -112,13 +116,14 @@ def weigh_fundamental(
         points1: N×2, in image 1.
         fundamental: 3×3, with x1ᵀ F x0 = 0.
         max_error: largest error of an inlier, in pixels.
+        solver: the minimal problem of the matrix.
     """
 
     def fits(first: np.ndarray, second: np.ndarray) -> np.ndarray:
         return sampson_errors(points0[first], points1[second], fundamental) <= max_error
 
     same = np.arange(len(points0))
-    return weigh_inliers(points0, points1, fits(same, same), fits, max_error, FUNDAMENTAL)
+    return weigh_inliers(points0, points1, fits(same, same), fits, max_error, solver)
 
 
 def weigh_homography(
