@@ -11,7 +11,7 @@ from featplug.io.artifact import Artifact, files_hash, value_hash
 from featplug.io.results import write_results
 from featplug.io.typed_json import as_type, read_json
 
-REVISION = 1
+REVISION = 2
 """Revision of the measuring; raised when a figure changes."""
 
 

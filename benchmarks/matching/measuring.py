@@ -228,13 +228,15 @@ def measure_epipolar(pair: ImagePair, features: FeaturePair) -> PairMeasures:
 def right_among(measures: PairMeasures, numbers: np.ndarray) -> np.ndarray:
     """Count the right matches (3 px) among a pair's most certain ones, for numbers of these.
 
-    Of more matches than the pair has, all are counted. Matches of one score keep their order.
+    Of more matches than the pair has, all are counted. Matches of one score count as the mean over
+    their orders.
     """
     if measures.errors is None:
         raise ValueError("The errors of the matches are not known.")
-    order = np.argsort(-measures.scores, kind="stable")
-    right = np.cumsum(measures.errors[order] <= RIGHT)
-    return np.append(0, right)[np.minimum(numbers, len(right))]
+    _, group, sizes = np.unique(-measures.scores, return_inverse=True, return_counts=True)
+    right = np.bincount(group, measures.errors <= RIGHT, len(sizes))
+    ends, totals = (np.append(0, np.cumsum(of_group)) for of_group in (sizes, right))
+    return np.interp(numbers, ends, totals)
 
 
 def _right_matches(measures: Sequence[PairMeasures]) -> tuple[dict[str, float], Curve]:

@@ -74,8 +74,18 @@ def matched(errors: list[float], scores: list[float]) -> PairMeasures:
 
 
 def test_right_matches_are_counted_from_the_most_certain_one() -> None:
-    pair = matched([0.0, 9.0, 2.9, 3.1, 1.0], [0.1, 0.9, 0.8, 0.7, 0.1])
+    pair = matched([0.0, 9.0, 2.9, 3.1, 1.0], [0.2, 0.9, 0.8, 0.7, 0.1])
     assert right_among(pair, np.arange(8)).tolist() == [0, 0, 1, 1, 2, 3, 3, 3]
+    assert right_among(matched([], []), np.arange(3)).tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("errors", [[1.0, 1, 1, 9, 9, 9], [9.0, 9, 9, 1, 1, 1]])
+def test_the_order_of_matches_of_one_score_is_of_no_use(errors: list[float]) -> None:
+    """colmap/* gives all matches the score 1, in the order of the keypoints."""
+    pair = matched(errors, [1.0] * 6)
+    np.testing.assert_allclose(right_among(pair, np.arange(8)), [0, 0.5, 1, 1.5, 2, 2.5, 3, 3])
+    first = matched([1.0, *errors], [1.5] + [1.0] * 6)
+    np.testing.assert_allclose(right_among(first, np.arange(4)), [0, 1, 1.5, 2])
 
 
 def test_fewer_but_surer_matches_are_not_more_of_them() -> None:
