@@ -20,7 +20,7 @@ from featplug.api.image_matcher import ImageMatcher
 from featplug.base import Matcher, PairMatcher
 from featplug.io.artifact import Provenance, file_hash
 from featplug.io.store import FeatureReader
-from featplug.methods import build_matcher, matcher_conf
+from featplug.methods import Conf, build_matcher, matcher_conf, matchers
 from featplug.methods.user_classes import class_name
 from featplug.stages.extract import made_by
 from featplug.stages.shared_options import MatcherOptions
@@ -131,8 +131,8 @@ def protocol_matcher(
     """Build the matcher of a protocol.
 
     Args:
-        method: a feature, matched by the requested matcher, or by its own for two views, but by
-            mutual nearest neighbours where that has a ratio test, which no protocol has.
+        method: a feature, matched by the requested matcher, or by its own for two views, but
+            without the ratio test of that, which no protocol has.
         one_way: leave out the mutual check, so that every keypoint of image 0 has a match.
         options: options of the matcher.
 
@@ -143,9 +143,10 @@ def protocol_matcher(
         ValueError: no such matcher exists.
     """
     name = method.matcher_name(two_views=True)
-    if method.matcher is None and matcher_conf(name)["model"].get("ratio_threshold") is not None:
-        name = "NN-mutual"
-    model = options.matcher_conf(name, method.conf)["model"]
+    conf = matcher_conf(name)
+    if method.matcher is None and conf["model"].get("ratio_threshold") is not None:
+        name, conf = _without_ratio_test(name, conf)
+    model = options.matcher_conf(conf, method.conf)["model"]
     matcher = build_matcher(model)
     if not one_way:
         return matcher_label(name, model), matcher, None
@@ -153,6 +154,14 @@ def protocol_matcher(
         return matcher_label(name, model), matcher, f"{name} has no matches of one way"
     model = {**model, "do_mutual_check": False}
     return f"{matcher_label(name, model)}, one way", build_matcher(model), None
+
+
+def _without_ratio_test(name: str, conf: Conf) -> tuple[str, Conf]:
+    """Return the conf of a matcher without its ratio test, and the name of that matcher."""
+    same = {key: value for key, value in conf["model"].items() if key != "ratio_threshold"}
+    names = (other for other, known in matchers.items() if known["model"] == same)
+    model = {**same, "ratio_threshold": None}
+    return next(names, f"{name} without its ratio test"), {**conf, "model": model}
 
 
 def _of_images(method: MeasuredMethod, pair_set: PairSet, options: FileOptions) -> Source:

@@ -14,6 +14,8 @@ from benchmarks.matching.image_pairs import read_homography
 from benchmarks.matching.resizing import resize_and_crop, resized_pairs
 from benchmarks.matching.sources import protocol_matcher
 from benchmarks.measured_method import find_method
+from featplug.methods import matchers
+from tests.benchmarks.methods_of_others import write_own_methods
 from tests.scenes.sequences import write_hpatches, write_oxford, write_rdnim, write_wxbs
 
 
@@ -75,6 +77,33 @@ def test_features_are_matched_by_their_own_rule_without_a_ratio_test() -> None:
     assert (name, deviation) == ("mtldesc, one way", None)
     assert matcher.conf["metric"] == "l2"
     assert not matcher.conf["do_mutual_check"]
+
+
+@pytest.mark.parametrize(
+    ("own", "name", "kept"),
+    [
+        ("NN-hamming-ratio", "NN-hamming", ("metric", "hamming")),
+        ("lisrd-sift-ratio", "lisrd-sift", ("distance", "l2")),
+        ("strict", "strict without its ratio test", ("distance_threshold", 0.7)),
+    ],
+)
+def test_a_matcher_loses_its_ratio_test_only(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    own: str,
+    name: str,
+    kept: tuple[str, object],
+) -> None:
+    """Binary descriptors with NN-hamming-ratio were matched by their dot products."""
+    model = {"name": "nearest_neighbor", "ratio_threshold": 0.8, "distance_threshold": 0.7}
+    monkeypatch.setitem(matchers.added, "strict", {"output": "strict", "model": model})
+    methods = write_own_methods(tmp_path)
+    with methods.open("a") as file:
+        file.write(f"\n\nclass Binary(Grid):\n    matcher = {own!r}\n")
+    label, matcher, _ = protocol_matcher(find_method(f"{methods}:Binary"), False)
+    assert label == name
+    assert matcher.conf["ratio_threshold"] is None
+    assert matcher.conf[kept[0]] == kept[1]
 
 
 def test_a_requested_ratio_test_is_named() -> None:
