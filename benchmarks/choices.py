@@ -73,6 +73,10 @@ class KeypointOptions(BenchmarkOptions):
     option: tuple[tuple[str, str], ...] = ()
     """Pairs of a method and an option of it: --option mtldesc detection_threshold=0.1."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_max_keypoints("--max-keypoints", self.max_keypoints)
+
     def options_of(self, name: str) -> tuple[str, ...]:
         """Return the options requested for a method, each as NAME=VALUE."""
         return tuple(value for method, value in self.option if method == name)
@@ -147,6 +151,12 @@ class SeedOptions:
             if self.seeds.count(seed) > 1:
                 raise ValueError(f"The seed {seed} is given twice.")
         return tuple(self.seeds or range(self.num_seeds or self.default_num_seeds))
+
+
+def check_max_keypoints(subject: str, number: int | None) -> None:
+    """Raise ValueError if a number of keypoints is none; ``subject`` begins the message."""
+    if number is not None and number < 1 and number != -1:
+        raise ValueError(f"{subject} must be 1 or more, or -1 for all, not {number}.")
 
 
 def problem_of(subject: str, error: Exception) -> Problem:

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, NotRequired, TypedDict
 import tyro
 
 from benchmarks import localization
-from benchmarks.choices import FileOptions, SeedOptions, problem_of
+from benchmarks.choices import FileOptions, SeedOptions, check_max_keypoints, problem_of
 from benchmarks.localization import LocalizationBenchmark
 from benchmarks.matching.__main__ import measure_all
 from benchmarks.matching.evaluate import MatchingOptions
@@ -30,7 +30,7 @@ from featplug.cli.command_line import Unprefixed, leave_config, run_command
 from featplug.io.files import write_whole_text
 from featplug.io.text_files import read_text
 from featplug.io.typed_json import as_type
-from featplug.utils.suggestions import unknown_name
+from featplug.utils.suggestions import unknown_name, unknown_option
 from pipelines.run import values_of
 
 PAGE, TABLE = "report.html", "table.md"
@@ -47,7 +47,7 @@ class Suite(TypedDict):
     """Names of the methods, in the order of the table."""
     title: NotRequired[str]
     max_keypoints: NotRequired[int]
-    """Number of keypoints of each image."""
+    """Number of keypoints of each image; -1 for all."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,10 @@ def read_suite(name: str) -> Suite:
         suite = as_type(tomllib.loads(read_text(path, "suite")), Suite, path)
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{path} is not a suite: {error}; correct it.") from error
+    for key in suite:
+        if key not in Suite.__annotations__:
+            raise unknown_option(str(path), key, Suite.__annotations__)
+    check_max_keypoints(f"{path}: max_keypoints", suite.get("max_keypoints"))
     if not suite["methods"]:
         raise ValueError(f'{path} has no methods; list their names: methods = ["sift"].')
     return suite
@@ -122,7 +126,9 @@ def measure_suite(options: SuiteOptions, progress: bool = False) -> tuple[list[R
     options = replace(
         options,
         feature=options.feature or tuple(suite["methods"]),
-        max_keypoints=options.max_keypoints or suite.get("max_keypoints"),
+        max_keypoints=(
+            suite.get("max_keypoints") if options.max_keypoints is None else options.max_keypoints
+        ),
     )
     folder = options.output_dir
     folder.mkdir(parents=True, exist_ok=True)

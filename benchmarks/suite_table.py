@@ -1,8 +1,10 @@
 """The Markdown table of a suite: a line for each method, and columns of every benchmark."""
 
 from collections.abc import Callable, Sequence
-from statistics import fmean, stdev
+from math import floor, log10
+from statistics import fmean
 
+from benchmarks.console import NOTHING, mean_and_spread
 from benchmarks.record import Row, Run
 from benchmarks.report.labels import dataset_title, method_titles
 
@@ -54,7 +56,8 @@ def _groups(run: Run) -> list[tuple[str, list[_Column], list[Row]]]:
                 for protocol in _protocols(rows)
             ]
         elif run.benchmark == "reconstruction":
-            groups.append((title, _RECONSTRUCTION, rows))
+            columns = [*_RECONSTRUCTION, (_error_head(rows), _errors)]
+            groups.append((title, columns, rows))
         else:
             parts = dict.fromkeys(row.part for row in run.rows if row.dataset == dataset)
             for part in parts:
@@ -83,13 +86,8 @@ def _joined(*names: str, digits: int = 0) -> Callable[[Sequence[Row]], str]:
 
 
 def _figure(rows: Sequence[Row], name: str, digits: int) -> str:
-    entries = [row.metrics[name] for row in rows if name in row.metrics]
-    if not entries:
-        return "–"
-    in_mm = entries[0]["unit"] == "m"
-    values = [entry["value"] * (1000 if in_mm else 1) for entry in entries]
-    text = f"{fmean(values):,.{digits}f}"
-    return text if max(values) == min(values) else f"{text} ± {stdev(values):,.{digits}f}"
+    values = [row.metrics[name]["value"] for row in rows if name in row.metrics]
+    return mean_and_spread(values, digits) if values else NOTHING
 
 
 _MATCHING: list[_Column] = [
@@ -108,11 +106,29 @@ _RECONSTRUCTION: list[_Column] = [
     ("registered", _registered),
     ("points", _joined("sparse_points")),
     ("reprojection error in px", _joined("mean_reprojection_error", digits=3)),
-    (
-        "camera error in mm, median / largest",
-        _joined("median_position_error", "max_position_error"),
-    ),
 ]
+_ERRORS = "median_position_error", "max_position_error"
+
+
+def _error_head(rows: Sequence[Row]) -> str:
+    """Return the head of the camera errors: in mm for metres, any other unit as it is."""
+    units = dict.fromkeys(r.metrics[n]["unit"] for r in rows for n in _ERRORS if n in r.metrics)
+    shown = ", ".join("mm" if unit == "m" else unit for unit in units)
+    return f"camera error in {shown}, median / largest" if shown else "camera error"
+
+
+def _errors(rows: Sequence[Row]) -> str:
+    return " / ".join(_error(rows, name) for name in _ERRORS)
+
+
+def _error(rows: Sequence[Row], name: str) -> str:
+    """Return the mean with two significant digits, and its spread with as many decimals."""
+    entries = [row.metrics[name] for row in rows if name in row.metrics]
+    if not entries:
+        return NOTHING
+    values = [entry["value"] * (1000 if entry["unit"] == "m" else 1) for entry in entries]
+    mean = fmean(values)
+    return mean_and_spread(values, max(0, 1 - floor(log10(mean))) if mean > 0 else 0)
 
 
 def _matchers(method: str, runs: Sequence[Run]) -> str:

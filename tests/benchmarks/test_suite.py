@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -103,6 +102,10 @@ def test_a_benchmark_that_fails_costs_the_others_nothing(suite: Path, tmp_path: 
         (("{0}/bad.toml", "--dataset", "."), "bad.toml"),
         (("{0}/empty.toml", "--dataset", "."), "has no methods"),
         (("{0}/text.toml", "--dataset", "."), "methods"),
+        (("{0}/key.toml", "--dataset", "."), "Did you mean 'max_keypoints'?"),
+        (("{0}/zero.toml", "--dataset", "."), "zero.toml: max_keypoints must be 1 or more"),
+        (("{0}/below.toml", "--dataset", "."), "below.toml: max_keypoints must be 1 or more"),
+        (("peers", "--dataset", ".", "--max-keypoints", "0"), "--max-keypoints must be 1 or more"),
         (("peers", "--dataset", "{0}/nowhere"), "nowhere"),
     ],
 )
@@ -112,6 +115,9 @@ def test_what_cannot_be_begun(
     (tmp_path / "bad.toml").write_text("methods = [")
     (tmp_path / "empty.toml").write_text("methods = []")
     (tmp_path / "text.toml").write_text("methods = 'sift'")
+    for name, entry in (("key", "max_keypoint = 5"), ("zero", "max_keypoints = 0")):
+        (tmp_path / f"{name}.toml").write_text(f"methods = ['sift']\n{entry}")
+    (tmp_path / "below.toml").write_text("methods = ['sift']\nmax_keypoints = -7")
     words = [word.format(tmp_path) for word in arguments]
     assert reason in refusal(main, "suite", *words, "--outputs", tmp_path / "out")
 
@@ -125,17 +131,29 @@ def test_the_methods_of_the_suites_are_names() -> None:
     assert len(set(suite["methods"])) == len(suite["methods"])
 
 
-def test_figures_are_means_over_seeds_with_their_spread() -> None:
-    def row(seed: int, median: float, **fields: Any) -> Row:
-        metrics = {
-            "images": metric(8, "images"),
-            "registered_images": metric(8, "images"),
-            "median_position_error": metric(median, "m"),
-            "max_position_error": metric(0.5, "m"),
-        }
-        return Row("a|b", "scene", "lfe", seed=seed, matcher="NN", metrics=metrics, **fields)
+def model_row(seed: int, median: float, unit: str = "m") -> Row:
+    metrics = {
+        "images": metric(8, "images"),
+        "registered_images": metric(8, "images"),
+        "median_position_error": metric(median, unit),
+        "max_position_error": metric(0.5, unit),
+    }
+    return Row("a|b", "scene", "lfe", seed=seed, matcher="NN", metrics=metrics)
 
-    rows = [row(0, 0.01), row(1, 0.03)]
+
+def test_errors_in_other_units_than_metres_are_not_shown_as_millimetres() -> None:
+    """A reference that is a COLMAP model has a unit of its own; .084 of it was shown as 0 mm."""
+    rows = [model_row(seed, error, "reference units") for seed, error in ((0, 0.083), (1, 0.085))]
+    table = suite_table(["a|b"], [Run("reconstruction", {}, {}, rows)])
+    assert "scene: camera error in reference units, median / largest" in table
+    assert "| 0.084 ± 0.001 / 0.50 |" in table
+    small = suite_table(["a|b"], [Run("reconstruction", {}, {}, [model_row(0, 0.00042)])])
+    assert "scene: camera error in mm, median / largest" in small
+    assert "| 0.42 / 500 |" in small
+
+
+def test_figures_are_means_over_seeds_with_their_spread() -> None:
+    rows = [model_row(0, 0.01), model_row(1, 0.03)]
     run = Run("reconstruction", {}, {}, rows, [Problem("c", "no weights | none")])
     table = suite_table(["a|b", "c"], [run])
     assert r"| 20 ± 14 / 500 |" in table
