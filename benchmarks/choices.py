@@ -66,7 +66,7 @@ class KeypointOptions(BenchmarkOptions):
 
     max_keypoints: int | None = None
     """Number of keypoints to keep of each image, the strongest by score; by default all that the
-    feature finds."""
+    feature finds. Models, queries and given matches need feature files that have no more."""
     resize_max: int | None = None
     """Longest side in pixels that larger photographs are reduced to before anything is extracted;
     -1 keeps their size, the default is each method's own."""

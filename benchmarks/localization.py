@@ -112,6 +112,7 @@ def measure(benchmark: LocalizationBenchmark, progress: bool = False) -> Run:
         for method in methods:
             for seed in seeds:
                 try:
+                    method.check_number(benchmark.max_keypoints)
                     results = localize(benchmark.options(method, seed), progress)
                 except FAILURES as error:
                     problems = [problem_of(method.name, error)]

@@ -1,11 +1,14 @@
 """The methods that benchmarks measure: names, and files that stand in for them."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from featplug.io.hdf5_guard import UnusableDataError
+from featplug.io.store import FeatureReader
 from featplug.methods import (
     Conf,
     feature_conf,
@@ -63,6 +66,24 @@ class MeasuredMethod:
                 f"{self.name}+MATCHER=FILE, or add --matcher."
             )
         return name
+
+    def check_number(self, max_keypoints: int | None) -> None:
+        """Check that a feature file, which is used whole, has no more keypoints than requested.
+
+        Raises:
+            ValueError: an image has more.
+        """
+        if self.features is None or max_keypoints in (None, -1):
+            return
+        with FeatureReader(self.features) as reader:
+            for name in reader.names():
+                with suppress(UnusableDataError):  # whoever uses the image reports it
+                    num = reader.shapes(name)["keypoints"][0]
+                    if num > max_keypoints:
+                        raise ValueError(
+                            f"{self.features} has {num} keypoints of {name!r}, more than "
+                            f"{max_keypoints}; make it with fewer, or use --max-keypoints -1."
+                        )
 
     @property
     def pipeline_matcher(self) -> str | None:

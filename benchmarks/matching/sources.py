@@ -77,8 +77,10 @@ def open_source(
     name, matcher, deviation = str(method.matches), None, None
     if method.matches is None:
         name, matcher, deviation = protocol_matcher(method, protocol.one_way, options)
-    elif protocol.one_way:
-        deviation = f"the matches of {method.matches} are as they are"
+    else:
+        method.check_number(options.max_keypoints)  # its matches have indices of all keypoints
+        if protocol.one_way:
+            deviation = f"the matches of {method.matches} are as they are"
     extraction = replace(options.extraction(method), max_keypoints=max_keypoints)
     stem = _stem(method, protocol, max_keypoints)
     extracted = extract_cached(extraction, pair_set, options.output_dir, stem, progress)

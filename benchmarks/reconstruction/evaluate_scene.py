@@ -95,6 +95,7 @@ def _measure_method(
     """
     subject = f"{method.name} on {scene.name}"
     try:
+        method.check_number(options.max_keypoints)
         of_method = options.of_method(scene, method)
         matched = match_scene(of_method, progress)
         costs = matching_costs(of_method.output_dir, matched)

@@ -70,6 +70,21 @@ def test_stages_of_an_earlier_run_have_no_times(run: tuple[Path, Run], aachen_ro
         assert bool(row.model and row.pictures) == (is_whole and row.seed == 0)
 
 
+def test_a_file_with_more_keypoints_than_requested_is_rejected(
+    run: tuple[Path, Run], aachen_room: Path, tmp_path: Path
+) -> None:
+    features = min((run[0] / "sift").rglob("feats-*.h5"), key=lambda path: len(path.name))
+    again = measure(
+        LocalizationBenchmark(
+            aachen_room, outputs=tmp_path, features=(f"sift={features}",), max_keypoints=10
+        )
+    )
+    assert not again.rows
+    (problem,) = again.problems
+    assert str(features) in problem.reason
+    assert "--max-keypoints" in problem.reason
+
+
 def test_a_scanned_room_is_one_row(
     scanned_room: ScannedRoom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

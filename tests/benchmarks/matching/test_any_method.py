@@ -196,6 +196,19 @@ def test_given_matches_are_measured(tmp_path: Path) -> None:
     assert row.metrics == own.metrics
     assert str(row.matcher).endswith("matches.h5")
 
+    # They are of all keypoints of the file.
+    with pytest.raises(ValueError, match="Nothing could be measured"):
+        run_benchmark(
+            data,
+            tmp_path / "fewer",
+            features=(f"mine={features}",),
+            matches=(f"mine={tmp_path}/matches.h5",),
+            max_keypoints=100,
+        )
+    (problem,) = read_run(tmp_path / "fewer").problems
+    assert str(features) in problem.reason
+    assert "--max-keypoints" in problem.reason
+
     # Matches of other keypoints, and of other pairs.
     with h5py.File(tmp_path / "matches.h5", "a") as file:
         del file["plane-img1.png/plane-img2.png"]

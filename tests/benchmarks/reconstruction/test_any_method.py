@@ -59,6 +59,25 @@ def test_files_stand_in_for_methods(corner: Path, tmp_path: Path) -> None:
     assert str(rows["other"].matcher).endswith("matches.h5")
 
 
+def test_a_file_with_more_keypoints_than_requested_is_rejected(
+    corner: Path, tmp_path: Path
+) -> None:
+    """All of its keypoints were used, in a folder whose name and record had the number."""
+    measured(corner, tmp_path / "own", feature=("sift",), max_keypoints=100)
+    features = min((tmp_path / "own").rglob("feats-*.h5"), key=lambda p: len(p.name))
+    given = {"features": (f"sift={features}",)}
+    row = measured(corner, tmp_path / "given", **given, max_keypoints=100)["sift"]
+    assert row.metrics["mean_keypoints"]["value"] == 100
+    options = ReconstructionOptions(
+        scenes=(corner,), outputs=tmp_path / "fewer", max_keypoints=50, features=given["features"]
+    )
+    run = run_benchmark(options)
+    assert not run.rows
+    (problem,) = run.problems
+    assert str(features) in problem.reason
+    assert "--max-keypoints" in problem.reason
+
+
 def test_a_matcher_of_images_makes_a_model(corner: Path, tmp_path: Path) -> None:
     name = f"{write_own_methods(tmp_path)}:Corners"
     (row,) = measured(corner, tmp_path / "out", feature=(name,)).values()
