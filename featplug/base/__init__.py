@@ -224,8 +224,9 @@ class Matcher(Configurable):
         """Options of the nearest neighbours that match further keypoints along epipolar lines.
 
         Where images have very many keypoints, a matcher that returns some is called for the
-        strongest ones only; see :mod:`featplug.matchers.guided`. None, the default, for a matcher
-        that is called for all keypoints always.
+        strongest ones only; see :mod:`featplug.matchers.guided`. Its scores are compared with those
+        of these nearest neighbours. None, the default, for a matcher that is called for all
+        keypoints always.
         """
         return None
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from featplug.base import Matcher
-from featplug.matchers.guidance import MAX_ERROR, Guidance, estimate_guidance
+from featplug.matchers.guidance import LEAST_BAND, Guidance, estimate_guidance
 from featplug.matchers.nearest_neighbor import NearestNeighbor
 
 _WORTHWHILE = 4
@@ -46,10 +46,13 @@ def guided(matcher: Matcher, strongest: int) -> Matcher:
 class GuidedMatcher(Matcher):
     """Matches the strongest keypoints, estimates the geometry, and matches the others near it.
 
-    The result has the matches of the strongest keypoints that fit the geometry, and of nearest
-    neighbours among all those of similar epipolar lines (or, on a plane, of the same place) the
-    ones that fit it. A pair that shows no geometry keeps the matches of its strongest keypoints, or
-    is matched as a whole where the evidence is not far from enough.
+    The geometry, which knows no camera, only says which further keypoints may match. The result has
+    the matches of the strongest keypoints, whether they fit it or not, and of nearest neighbours
+    among all keypoints of similar epipolar lines (or, on a plane, of the same place) the ones
+    within a band around it, as wide as the errors of the first matches. Of two matches of a
+    keypoint the one with the higher score remains, as where all are matched with all. A pair that
+    shows no geometry keeps the matches of its strongest keypoints, or is matched as a whole where
+    the evidence is not far from enough.
 
     Images with fewer than about twice as many keypoints, and features without places or scores, are
     matched as by the matcher itself.
@@ -59,6 +62,8 @@ class GuidedMatcher(Matcher):
             others.
         strongest: number of keypoints with the highest scores that are matched first.
     """
+
+    revision = 2
 
     def __init__(self, matcher: Matcher, strongest: int) -> None:
         super().__init__()
@@ -72,8 +77,8 @@ class GuidedMatcher(Matcher):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Options of the matcher, and the number of strongest keypoints."""
-        return {**self.matcher.settings, "strongest": self.strongest}
+        """Options of the matcher, the number of strongest keypoints, and the least band in px."""
+        return {**self.matcher.settings, "strongest": self.strongest, "least_band": LEAST_BAND}
 
     @property
     def revisions(self) -> dict[str, int]:
@@ -109,10 +114,11 @@ class GuidedMatcher(Matcher):
         result = self.neighbors.match_blocks(
             *sides, _on_device(guidance, points0, points1, features0["descriptors"].device)
         )
-        further = _fitting(*_as_matches(result), guidance, points0, points1)
-        return _as_result(
-            len(points0), *_merged(_fitting(matches, scores, guidance, points0, points1), further)
-        )
+        further, further_scores = _as_matches(result)
+        near = guidance.errors(points0[further[:, 0]], points1[further[:, 1]]) <= guidance.band
+        axes = (0, 1) if self.neighbors.conf["do_mutual_check"] else (0,)
+        merged = _merged((matches, scores), (further[near], further_scores[near]), axes)
+        return _as_result(len(points0), *merged)
 
     def _match_strongest(self, *sides: Mapping[str, Tensor]) -> tuple[np.ndarray, np.ndarray]:
         """Return the matches K×2 of the strongest keypoints, and their scores K."""
@@ -133,25 +139,30 @@ def _on_device(
         yield torch.from_numpy(rows).to(device), torch.from_numpy(columns).to(device)
 
 
-def _fitting(
-    matches: np.ndarray,
-    scores: np.ndarray,
-    guidance: Guidance,
-    points0: np.ndarray,
-    points1: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the matches that fit a geometry, and their scores."""
-    fits = guidance.errors(points0[matches[:, 0]], points1[matches[:, 1]]) <= MAX_ERROR
-    return matches[fits], scores[fits]
-
-
 def _merged(
-    first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray]
+    first: tuple[np.ndarray, np.ndarray],
+    second: tuple[np.ndarray, np.ndarray],
+    axes: tuple[int, ...],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Add those of the second matches of which neither keypoint has one of the first."""
-    taken0, taken1 = (np.isin(second[0][:, side], first[0][:, side]) for side in (0, 1))
-    free = ~(taken0 | taken1)
-    return np.concatenate([first[0], second[0][free]]), np.concatenate([first[1], second[1][free]])
+    """Add the second matches with higher scores than the first ones of their keypoints.
+
+    Args:
+        first: matches K×2 and scores K.
+        second: matches M×2 and scores M.
+        axes: the images, 0 and 1, in which a keypoint has one match at most.
+    """
+    (matches, scores), (others, other_scores) = first, second
+    nearer, stays = np.ones(len(others), bool), np.ones(len(matches), bool)
+    for axis in axes:
+        highest = np.full(1 + max(m[:, axis].max(initial=0) for m in (matches, others)), -np.inf)
+        np.maximum.at(highest, matches[:, axis], scores)
+        nearer &= other_scores > highest[others[:, axis]]
+    for axis in axes:
+        stays &= ~np.isin(matches[:, axis], others[nearer, axis])
+    return (
+        np.concatenate([matches[stays], others[nearer]]),
+        np.concatenate([scores[stays], other_scores[nearer]]),
+    )
 
 
 def _as_matches(result: Mapping[str, Tensor]) -> tuple[np.ndarray, np.ndarray]:

@@ -71,8 +71,8 @@ class GuidedOptions:
 
     strongest: int = 4096
     """Number of each image's strongest keypoints that are matched first, where images have over
-    twice as many; the others are then matched near their epipolar lines only. -1 matches all with
-    all."""
+    twice as many; the others are then matched near their epipolar lines only. Nearest-neighbour
+    matchers do so, such as NN-ratio; others match all with all, as -1 does."""
 
 
 @dataclass(frozen=True, kw_only=True)
