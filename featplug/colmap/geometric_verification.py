@@ -4,10 +4,11 @@ A pair is verified where its inliers exceed what chance explains (:mod:`featplug
 """
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from itertools import pairwise
+from math import log10
 from pathlib import Path
 from typing import TypeGuard
 
@@ -74,11 +75,6 @@ class _MatchedPair:
     matches: np.ndarray
     """Matches, K×2."""
 
-    @property
-    def matched_points(self) -> tuple[np.ndarray, np.ndarray]:
-        """Points of the matches, K×2 in each image."""
-        return self.points[0][self.matches[:, 0]], self.points[1][self.matches[:, 1]]
-
 
 def verify_matches(
     database_path: Path, pairs: Sequence[Pair], seed: int, max_error: float = 4.0
@@ -87,7 +83,8 @@ def verify_matches(
 
     The geometries are those of COLMAP's own function for whole databases, which ends the process
     when the disk is full; those that chance explains are written as degenerate. Each one has a
-    ``config``, without which pycolmap 4.2 silently drops it.
+    ``config``, without which pycolmap 4.2 silently drops it. At least COLMAP's 15 inliers are
+    needed even where fewer are more than chance explains, because its mapper ignores such pairs.
 
     Raises:
         ValueError: no pair was verified, or the disk is full.
@@ -113,7 +110,9 @@ def verify_matches(
                 camera0, points0, camera1, points1, pair.matches, options
             )
             if len(geometry.inlier_matches) >= options.min_num_inliers:
-                evidence = weigh_geometry(geometry, pair.cameras, pair.matched_points, max_error)
+                evidence = weigh_geometry(
+                    geometry, pair.cameras, pair.points, pair.matches, max_error
+                )
                 return pair.ids, failed if evidence.is_chance else geometry, evidence
         return pair.ids, failed, None
 
@@ -138,8 +137,8 @@ def verify_matches(
     if summary.num_verified_pairs == 0:
         raise ValueError(
             f"None of the {summary.num_matched_pairs} matched pairs shows two views of one scene: "
-            "too few keypoints or matches, or photographs that do not overlap. Chance explains the "
-            f"inliers of {num_by_chance} pairs."
+            "too few keypoints or matches, or photographs that do not overlap."
+            + (f" Chance explains the inliers of {num_by_chance} pairs." if num_by_chance else "")
         )
     return summary
 
@@ -147,47 +146,65 @@ def verify_matches(
 def weigh_geometry(
     geometry: pycolmap.TwoViewGeometry,
     cameras: tuple[pycolmap.Camera, pycolmap.Camera],
-    points: tuple[np.ndarray, np.ndarray],
+    keypoints: tuple[np.ndarray, np.ndarray],
+    matches: np.ndarray,
     max_error: float,
 ) -> Evidence:
     """Weigh the inliers of a geometry of COLMAP against chance.
 
     COLMAP estimates up to three matrices. Its inliers are those of one of them, and its ``config``
-    does not always say of which, so the strongest evidence counts.
+    does not always say of which: they are weighed with one matrix after the other, until chance
+    does not explain them.
 
     Args:
         geometry: has at least one of ``E``, ``F`` and ``H``.
         cameras: cameras of both images.
-        points: K×2 in each image, of all the matches, in COLMAP's pixels.
+        keypoints: N×2 in each image, in COLMAP's pixels.
+        matches: K×2, indices of the matched keypoints.
         max_error: largest error of an inlier, in pixels.
     """
-    found = []
-    if _is_estimated(fundamental := geometry.F):
-        found.append(weigh_fundamental(*points, fundamental, max_error))
-    if _is_estimated(homography := geometry.H):
-        found.append(weigh_homography(*points, homography, max_error))
+    num_keypoints1 = len(keypoints[1])
+    inliers = np.isin(
+        matches @ [num_keypoints1, 1],
+        np.asarray(geometry.inlier_matches, np.int64) @ [num_keypoints1, 1],
+    )
+    points = keypoints[0][matches[:, 0]], keypoints[1][matches[:, 1]]
+    weighings: list[Callable[[], Evidence]] = []
     if _is_estimated(essential := geometry.E):
-        found.append(_weigh_essential(essential, cameras, points, max_error))
-    strongest = min(found, key=lambda evidence: evidence.log_false_alarms)
-    return replace(strongest, num_inliers=len(geometry.inlier_matches))
+        weighings.append(partial(_weigh_essential, essential, cameras, points, inliers, max_error))
+    if _is_estimated(fundamental := geometry.F):
+        weighings.append(
+            partial(weigh_fundamental, *points, fundamental, max_error, inliers=inliers)
+        )
+    if _is_estimated(homography := geometry.H):
+        weighings.append(partial(weigh_homography, *points, homography, max_error, inliers))
+    found: list[Evidence] = []
+    for weigh in weighings:
+        evidence = weigh()
+        # Any of the matrices could have had these inliers.
+        false_alarms = evidence.log_false_alarms + log10(len(weighings))
+        found.append(Evidence(len(matches), len(geometry.inlier_matches), false_alarms))
+        if not found[-1].is_chance:
+            break
+    return min(found, key=lambda evidence: evidence.log_false_alarms)
 
 
 def _weigh_essential(
     essential: np.ndarray,
     cameras: tuple[pycolmap.Camera, pycolmap.Camera],
     points: tuple[np.ndarray, np.ndarray],
+    inliers: np.ndarray,
     max_error: float,
 ) -> Evidence:
     rays0, rays1 = (
         camera.cam_from_img(places) for camera, places in zip(cameras, points, strict=True)
     )
-    limit = np.mean([camera.cam_from_img_threshold(max_error) for camera in cameras])
+    pixel = np.mean([camera.cam_from_img_threshold(1.0) for camera in cameras])
 
-    def fits(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        return sampson_errors(rays0[first], rays1[second], essential) <= limit
+    def errors(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        return sampson_errors(rays0[first], rays1[second], essential) / pixel
 
-    same = np.arange(len(rays0))
-    return weigh_inliers(*points, fits(same, same), fits, max_error, ESSENTIAL)
+    return weigh_inliers(*points, errors, max_error, ESSENTIAL, inliers)
 
 
 def _is_estimated(matrix: np.ndarray | None) -> TypeGuard[np.ndarray]:

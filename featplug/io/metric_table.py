@@ -113,7 +113,7 @@ METRICS: dict[str, Metric] = {
     "matched_pairs": Metric("pairs", "Pairs with at least one match."),
     "verified_pairs": Metric(
         "pairs",
-        "Pairs with a two-view geometry of 15 or more matches, and of more than chance explains.",
+        "Pairs with a geometry of 15 or more inliers, which wrong matches alone would not give.",
         role="main",
     ),
     "model_pairs": Metric(
@@ -186,7 +186,10 @@ METRICS: dict[str, Metric] = {
     ),
     # localization
     "localized_queries": Metric(
-        "images", "Queries with a pose of more inliers than chance explains.", "higher", role="main"
+        "images",
+        "Queries with a pose whose inliers wrong matches alone would not give.",
+        "higher",
+        role="main",
     ),
     "queries": Metric("images", "Queries of the data set."),
     "queries_with_true_pose": Metric("images", "Those with truth."),

@@ -111,11 +111,12 @@ def estimate_pose(
     inliers = np.asarray(found["inlier_mask"], dtype=bool)
     projections = project_points(points3d, cam_from_world, camera)
 
-    def fits(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        errors = np.linalg.norm(points2d[first] - projections[second], axis=1)
-        return errors <= options.max_error
+    def errors(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        return np.linalg.norm(points2d[first] - projections[second], axis=1)
 
-    evidence = weigh_inliers(points2d, projections, inliers, fits, options.max_error, ABSOLUTE_POSE)
+    evidence = weigh_inliers(
+        points2d, projections, errors, options.max_error, ABSOLUTE_POSE, inliers
+    )
     return AbsolutePose(cam_from_world, inliers, evidence)
 
 

@@ -8,11 +8,11 @@ so well, over all the minimal samples that RANSAC could draw. How many inliers t
 the number of matches, with the threshold, and with how densely the keypoints lie.
 
 Two things differ from the papers. The probability that a wrong match fits is not the area of a band
-over that of the image: it is measured on the keypoints themselves, paired at random. It is larger
+over that of the image: it is measured on the keypoints themselves, paired differently. It is larger
 where keypoints lie in a few clusters or the geometry sends everything to one place. And matches
 count once where both of their ends are in the same places as another's, because they are right or
 wrong together: keypoints of several orientations or scales, points reconstructed twice, dense
-matches. Inliers count once in each place of each image for the same reason.
+matches. Inliers count in the same way.
 """
 
 from collections.abc import Callable
@@ -31,7 +31,7 @@ _MOST_FALSE_ALARMS = -3.0
 RANSAC's local optimisation finds better geometries than those of minimal samples, which alone are
 counted: of 3,000 sets of 10 to 50 random 2D-3D matches, the most extreme reached -2.8."""
 _NUM_PAIRINGS = 20_000
-"""Number of random pairings that the probability is measured on: 7 % error where it is .01."""
+"""Largest number of pairings that the probability is measured on: 7 % error where it is .01."""
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,10 @@ class Evidence:
 def weigh_inliers(
     places0: np.ndarray,
     places1: np.ndarray,
-    inliers: np.ndarray,
-    fits: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    errors: Callable[[np.ndarray, np.ndarray], np.ndarray],
     max_error: float,
     solver: MinimalSolver,
+    inliers: np.ndarray | None = None,
 ) -> Evidence:
     """Weigh the inliers of a geometry against chance.
 
@@ -87,19 +87,26 @@ def weigh_inliers(
         places0: N×2, the first end of each match, in pixels.
         places1: N×2, the second end, in pixels: of an image point or, for the pose of a camera, of
             the projection of a 3D point; NaN where it has none.
-        inliers: N bool.
-        fits: whether matches of the ends with two arrays of indices would be inliers.
+        errors: errors in pixels of matches of the ends with two arrays of indices.
         max_error: largest error of an inlier, in pixels.
         solver: the minimal problem of the geometry.
+        inliers: N bool, the inliers that count where they fit; by default all that fit.
 
     Returns:
         The same for the same input.
     """
-    cells0, cells1 = (_cells(places, 2 * max_error) for places in (places0, places1))
-    distinct = _distinct(np.column_stack([cells0, cells1]))
-    supporting = min(len(_distinct(cells[inliers])) for cells in (cells0, cells1))
-    false_alarms = log_false_alarms(len(distinct), supporting, _random_fit(distinct, fits), solver)
-    return Evidence(len(places0), int(np.count_nonzero(inliers)), false_alarms)
+    same = np.arange(len(places0))
+    fitting = errors(same, same) <= max_error
+    if inliers is not None:
+        fitting &= inliers
+    cells = np.column_stack([_cells(places, max_error) for places in (places0, places1)])
+    distinct = _distinct(cells)
+    num_supporting = len(_distinct(cells[fitting]))
+    first, second = _pairings(distinct)
+    num_fitting = int(np.count_nonzero(errors(first, second) <= max_error))
+    probability = (num_fitting + 1) / (len(first) + 1)  # never 0, however few pairings there are
+    false_alarms = log_false_alarms(len(distinct), num_supporting, probability, solver)
+    return Evidence(len(places0), int(np.count_nonzero(fitting)), false_alarms)
 
 
 def weigh_fundamental(
@@ -108,6 +115,7 @@ def weigh_fundamental(
     fundamental: np.ndarray,
     max_error: float,
     solver: MinimalSolver = FUNDAMENTAL,
+    inliers: np.ndarray | None = None,
 ) -> Evidence:
     """Weigh the matches that fit a fundamental matrix, by their Sampson errors in pixels.
 
@@ -117,17 +125,21 @@ def weigh_fundamental(
         fundamental: 3×3, with x1ᵀ F x0 = 0.
         max_error: largest error of an inlier, in pixels.
         solver: the minimal problem of the matrix.
+        inliers: see :func:`weigh_inliers`.
     """
 
-    def fits(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        return sampson_errors(points0[first], points1[second], fundamental) <= max_error
+    def errors(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        return sampson_errors(points0[first], points1[second], fundamental)
 
-    same = np.arange(len(points0))
-    return weigh_inliers(points0, points1, fits(same, same), fits, max_error, solver)
+    return weigh_inliers(points0, points1, errors, max_error, solver, inliers)
 
 
 def weigh_homography(
-    points0: np.ndarray, points1: np.ndarray, homography: np.ndarray, max_error: float
+    points0: np.ndarray,
+    points1: np.ndarray,
+    homography: np.ndarray,
+    max_error: float,
+    inliers: np.ndarray | None = None,
 ) -> Evidence:
     """Weigh the matches that a homography maps close to their partners.
 
@@ -136,14 +148,14 @@ def weigh_homography(
         points1: N×2, in image 1.
         homography: 3×3, maps image 0 to image 1.
         max_error: largest error of an inlier in image 1, in pixels.
+        inliers: see :func:`weigh_inliers`.
     """
     mapped = project(points0, homography)
 
-    def fits(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        return np.linalg.norm(mapped[first] - points1[second], axis=1) <= max_error
+    def errors(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        return np.linalg.norm(mapped[first] - points1[second], axis=1)
 
-    same = np.arange(len(points0))
-    return weigh_inliers(points0, points1, fits(same, same), fits, max_error, HOMOGRAPHY)
+    return weigh_inliers(points0, points1, errors, max_error, HOMOGRAPHY, inliers)
 
 
 def log_false_alarms(
@@ -171,16 +183,16 @@ def log_false_alarms(
     return float((samples + tail) / log(10)) + log10(solver.num_models)
 
 
-def _random_fit(indices: np.ndarray, fits: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> float:
-    """Measure how often ends of different matches fit; never 0, however few pairings there are."""
+def _pairings(indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return pairs of different indices: all of them, or as many as are drawn at random."""
     num = len(indices)
-    if num < 2:
-        return 1.0
-    rng = np.random.default_rng(0)
-    first = rng.integers(num, size=_NUM_PAIRINGS)
-    second = (first + rng.integers(1, num, size=_NUM_PAIRINGS)) % num
-    num_fitting = int(np.count_nonzero(fits(indices[first], indices[second])))
-    return (num_fitting + 1) / (_NUM_PAIRINGS + 1)
+    if num * (num - 1) <= _NUM_PAIRINGS:
+        first, second = np.nonzero(~np.eye(num, dtype=bool))
+    else:
+        rng = np.random.default_rng(0)
+        first = rng.integers(num, size=_NUM_PAIRINGS)
+        second = (first + rng.integers(1, num, size=_NUM_PAIRINGS)) % num
+    return indices[first], indices[second]
 
 
 def _cells(places: np.ndarray, size: float) -> np.ndarray:

@@ -103,3 +103,12 @@ def test_pairs_are_counted_by_their_inliers() -> None:
     summary = VerificationSummary(9, 7, (15, 29, 30, 99, 100, 299, 300, 5000))
     assert summary.histogram == {"15-29": 2, "30-99": 2, "100-299": 2, "300 or more": 2}
     assert VerificationSummary(1, 1, ()).histogram == dict.fromkeys(summary.histogram, 0)
+
+
+def test_no_pair_is_verified(scene: SyntheticScene, tmp_path: Path) -> None:
+    """Chance is named as the reason only where COLMAP found a geometry."""
+    pairs = exhaustive(scene.names)[-4:]
+    database = matched_database(scene, tmp_path, [*exhaustive(scene.names)[:-4], *pairs])
+    with pytest.raises(ValueError, match="do not overlap") as error:
+        verify_matches(database, pairs[:1], seed=0)
+    assert "hance" not in str(error.value)

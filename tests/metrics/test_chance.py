@@ -15,9 +15,11 @@ from featplug.metrics.chance import (
     HOMOGRAPHY,
     Evidence,
     log_false_alarms,
+    weigh_fundamental,
     weigh_homography,
     weigh_inliers,
 )
+from featplug.metrics.epipolar import estimate_fundamental
 
 SIZE = np.array([1600, 1200])
 CAMERA, OTHER_CAMERA = (
@@ -51,15 +53,17 @@ def verify(
         cameras[0], points0, cameras[1], points1, same, options
     )
     found = len(geometry.inlier_matches) > 0
-    return weigh_geometry(geometry, cameras, points, MAX_ERROR) if found else None
+    return weigh_geometry(geometry, cameras, points, same, MAX_ERROR) if found else None
 
 
 def random_points(rng: np.random.Generator, num: int, kind: str) -> np.ndarray:
-    """Points all over the image, in six clusters, or three at each place."""
+    """Points all over the image, in six clusters, in one window, or three at each place."""
     if kind == "clusters":
         centres = rng.random((6, 2)) * SIZE
         spread = 40 * rng.standard_normal((num, 2))
         return np.clip(centres[rng.integers(6, size=num)] + spread, 0, SIZE)
+    if kind == "window":
+        return rng.random(2) * (SIZE - 150) + rng.random((num, 2)) * 150
     if kind == "places":
         return np.repeat(rng.random((num // 3 + 1, 2)) * SIZE, 3, axis=0)[:num]
     return rng.random((num, 2)) * SIZE
@@ -81,7 +85,7 @@ def two_views(
     return view0, view1
 
 
-@pytest.mark.parametrize("kind", ["everywhere", "clusters", "places"])
+@pytest.mark.parametrize("kind", ["everywhere", "clusters", "window", "places"])
 def test_random_matches_are_chance(kind: str) -> None:
     """The constant of 15 inliers accepts most of them where matches are many or in clusters."""
     rng = np.random.default_rng(0)
@@ -97,21 +101,79 @@ def test_random_matches_are_chance(kind: str) -> None:
     assert all(entry.is_chance for entry in found)
 
 
-@pytest.mark.slow
-def test_one_random_pose_in_a_thousand_is_accepted_at_most() -> None:
+def num_random_poses(
+    num_sets: int, nums: list[int], kinds: list[str], half_extent: list[float]
+) -> tuple[int, int]:
+    """Estimate poses of random 2D-3D matches; return how many are accepted, and most inliers."""
     rng = np.random.default_rng(1)
     accepted = most = 0
-    for seed in range(1500):
-        num = int(rng.choice([10, 20, 50]))
-        kind = str(rng.choice(["everywhere", "clusters", "places"]))
-        points2d = random_points(rng, num, kind)
-        in_camera = rng.uniform([-4, -3, 6], [4, 3, 20], (num, 3))
-        pose = estimate_pose(points2d, in_camera, CAMERA, AbsolutePoseOptions(seed=seed))
+    middle, extent = np.array([0, 0, 9]), np.array(half_extent)
+    for seed in range(num_sets):
+        num = int(rng.choice(nums))
+        points2d = random_points(rng, num, str(rng.choice(kinds)))
+        points3d = rng.uniform(middle - extent, middle + extent, (num, 3))
+        pose = estimate_pose(points2d, points3d, CAMERA, AbsolutePoseOptions(seed=seed))
         if pose is not None:
             accepted += not pose.evidence.is_chance
             most = max(most, pose.num_inliers)
-    assert most >= 9
+    return accepted, most
+
+
+def test_poses_of_a_few_random_matches_in_a_window_are_chance() -> None:
+    """Few matches have few pairings, of which none fits: that does not make a fit improbable."""
+    accepted, most = num_random_poses(1000, [4, 5, 6, 7, 8], ["window"], [1, 1, 0.5])
+    assert most >= 5
+    assert accepted == 0
+
+
+@pytest.mark.slow
+def test_one_random_pose_in_a_thousand_is_accepted_at_most() -> None:
+    kinds = ["everywhere", "clusters", "window", "places"]
+    accepted, most = num_random_poses(1000, [4, 6, 8, 10, 20, 50], kinds, [4, 3, 4])
+    assert most >= 8
     assert accepted <= 1
+
+
+@pytest.mark.parametrize(
+    ("size", "window", "max_error", "num_right", "num_wrong"),
+    [
+        ((640, 480), (640, 480), 48.0, 1000, 1000),
+        ((640, 480), (640, 480), 48.0, 3000, 9000),
+        ((1600, 1200), (48, 36), 12.0, 500, 50),
+        ((1600, 1200), (80, 60), 12.0, 100, 300),
+    ],
+)
+def test_true_poses_are_not_chance_at_large_errors_and_in_small_windows(
+    size: tuple[int, int],
+    window: tuple[int, int],
+    max_error: float,
+    num_right: int,
+    num_wrong: int,
+) -> None:
+    """Inliers and matches are counted alike where they lie densely for the threshold."""
+    rng = np.random.default_rng(0)
+    camera = pycolmap.Camera(
+        model="SIMPLE_PINHOLE",
+        width=size[0],
+        height=size[1],
+        params=[1.2 * size[0], size[0] / 2, size[1] / 2],
+    )
+    right = (rng.random((num_right, 2)) - 0.5) * window
+    depths = rng.uniform(4, 12, (num_right, 1))
+    seen = np.hstack([right / (1.2 * size[0]), np.ones((num_right, 1))]) * depths
+    noisy = right + np.array(size) / 2 - 0.5 + rng.standard_normal((num_right, 2))
+    wrong = rng.random((num_wrong, 2)) * size
+    unseen = rng.uniform([-4, -4, 4], [4, 4, 12], (num_wrong, 3))
+    pose = estimate_pose(
+        np.concatenate([noisy, wrong]),
+        np.concatenate([seen, unseen]),
+        camera,
+        AbsolutePoseOptions(max_error=max_error),
+    )
+    assert pose is not None
+    centre = -pose.cam_from_world[:, :3].T @ pose.cam_from_world[:, 3]
+    assert np.linalg.norm(centre) < 0.05
+    assert not pose.evidence.is_chance
 
 
 @pytest.mark.parametrize("calibrated", [False, True])
@@ -128,6 +190,51 @@ def test_true_geometries_are_not_chance(
     assert evidence is not None
     assert evidence.num_inliers >= 0.9 * num_right
     assert not evidence.is_chance
+
+
+@pytest.mark.parametrize(("window", "num_right", "num_wrong"), [(32, 65, 15), (64, 20, 5)])
+def test_true_geometries_of_small_windows_are_not_chance(
+    window: int, num_right: int, num_wrong: int
+) -> None:
+    rng = np.random.default_rng(0)
+    half = window / 2 / 1400
+    rays = rng.uniform([-half, -half, 1], [half, half, 1], (num_right, 3))
+    points = rays * rng.uniform(5, 12, (num_right, 1))
+    turn = Rotation.from_rotvec([0.01, -0.03, 0.01]).as_matrix()
+    views = points, points @ turn.T + [-0.8, 0.05, 0.1]
+    points0, points1 = (
+        np.concatenate(
+            [
+                np.asarray(CAMERA.img_from_cam(view)) + rng.standard_normal((num_right, 2)) / 2,
+                rng.random((num_wrong, 2)) * SIZE,
+            ]
+        )
+        for view in views
+    )
+    evidence = verify(points0, points1, calibrated=True)
+    assert evidence is not None
+    assert evidence.num_inliers >= 0.9 * num_right
+    assert not evidence.is_chance
+
+
+def test_the_inliers_of_the_geometry_are_weighed_with_one_matrix_of_several() -> None:
+    """COLMAP's inliers are those of one matrix; the best of three counts for less than one."""
+    rng = np.random.default_rng(2)
+    right, wrong = two_views(rng, 40), [random_points(rng, 20, "everywhere") for _ in range(2)]
+    points0, points1 = (np.concatenate(ends) for ends in zip(right, wrong, strict=True))
+    matches = np.repeat(np.arange(60)[:, None], 2, axis=1)
+    inliers = np.arange(60) < 30
+    fundamental = estimate_fundamental(*right, 1.0, 1000)
+    geometry = pycolmap.TwoViewGeometry()
+    geometry.F, geometry.H = fundamental, np.diag([1.0, 1.0, 1e-6])
+    geometry.inlier_matches = matches[inliers].astype(np.uint32)
+    cameras, points = (CAMERA, OTHER_CAMERA), (points0, points1)
+    evidence = weigh_geometry(geometry, cameras, points, matches, MAX_ERROR)
+    alone = weigh_fundamental(points0, points1, fundamental, MAX_ERROR, inliers=inliers)
+    assert evidence.num_inliers == alone.num_inliers == 30
+    assert evidence.log_false_alarms == pytest.approx(alone.log_false_alarms + np.log10(2))
+    more = weigh_fundamental(points0, points1, fundamental, MAX_ERROR)
+    assert more.log_false_alarms < alone.log_false_alarms - 3
 
 
 def test_matches_of_one_place_count_once() -> None:
@@ -161,11 +268,10 @@ def test_a_geometry_that_sends_everything_to_one_place_is_chance() -> None:
     places[:30] = centre + rng.standard_normal((30, 2))
     projections = centre + rng.standard_normal((100, 2))
 
-    def fits(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        return np.linalg.norm(places[first] - projections[second], axis=1) <= 12.0
+    def errors(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        return np.linalg.norm(places[first] - projections[second], axis=1)
 
-    same = np.arange(100)
-    evidence = weigh_inliers(places, projections, fits(same, same), fits, 12.0, ABSOLUTE_POSE)
+    evidence = weigh_inliers(places, projections, errors, 12.0, ABSOLUTE_POSE)
     assert evidence.num_inliers == 30
     assert evidence.is_chance
     assert evidence.reason == "chance explains the 30 inliers of 100 matches"
@@ -177,11 +283,10 @@ def test_points_behind_the_camera_fit_nothing() -> None:
     projections = places.copy()
     projections[20:] = np.nan
 
-    def fits(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        return np.linalg.norm(places[first] - projections[second], axis=1) <= 12.0
+    def errors(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        return np.linalg.norm(places[first] - projections[second], axis=1)
 
-    same = np.arange(40)
-    evidence = weigh_inliers(places, projections, fits(same, same), fits, 12.0, ABSOLUTE_POSE)
+    evidence = weigh_inliers(places, projections, errors, 12.0, ABSOLUTE_POSE)
     assert evidence.num_inliers == 20
     assert not evidence.is_chance
 
