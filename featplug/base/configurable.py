@@ -2,10 +2,12 @@
 
 from abc import ABC
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from torch import nn
 
+from featplug.io.artifact import file_hash
 from featplug.utils.suggestions import unknown_option
 from featplug.weights.loading import load_network, require_weights
 from featplug.weights.registry import WeightsRecord
@@ -76,11 +78,24 @@ class Configurable(nn.Module, ABC):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Options that the output depends on, without those that choose the weights."""
-        undecisive = ("weights", "checkpoint", "batch_size")
-        return {k: v for k, v in self.conf.items() if not k.endswith(undecisive)}
+        """Options that the output depends on.
+
+        Options that choose weights are left out where :attr:`weights_records` stands for them. In
+        a class that reads weights itself, a file has the hash of its contents.
+        """
+        decisive = {k: v for k, v in self.conf.items() if not k.endswith("batch_size")}
+        chosen = {k: v for k, v in decisive.items() if k.endswith(("weights", "checkpoint"))}
+        if self.weights_records:
+            return {k: v for k, v in decisive.items() if k not in chosen}
+        return decisive | {k: _identity(v) for k, v in chosen.items()}
 
     @property
     def revisions(self) -> dict[str, int]:
         """Revision of this method, and of those that it uses, by the name of the class."""
         return {type(self).__name__: self.revision}
+
+
+def _identity(weights: object) -> object:
+    """Return the hash of a file of weights, and any other choice of weights as it is."""
+    is_file = isinstance(weights, str | Path) and Path(weights).expanduser().is_file()
+    return file_hash(Path(str(weights)).expanduser()) if is_file else weights

@@ -7,6 +7,9 @@ from torch import Tensor
 
 from featplug.io.feature_arrays import KEYPOINT_AXES, check_shape, has_form, shown
 
+_LENGTH_ERROR = 0.01
+"""Largest error of the length of a global descriptor, which may have been computed in float16."""
+
 
 def check_features(
     features: Mapping[str, Tensor],
@@ -103,6 +106,12 @@ def check_global_descriptor(descriptor: object, source: str) -> None:
             form = shown(tuple(descriptor.shape))
         raise ValueError(f"{source}: global_descriptor must be a tensor of D numbers, not {form}.")
     _check_output("global_descriptor", descriptor, 0, source)
+    length = float(descriptor.norm())
+    if length and abs(length - 1) > _LENGTH_ERROR:
+        raise ValueError(
+            f"{source}: global_descriptor must have unit length, not {length:.4g}; divide it by "
+            "its norm."
+        )
 
 
 def check_matches(result: Mapping[str, Tensor], num0: int, num1: int, source: str) -> None:

@@ -62,8 +62,8 @@ class Provenance:
     revisions: dict[str, int] = field(default_factory=dict)
     """Revision of each method and stage that took part; one that is not listed has revision 1."""
     methods: list[dict[str, str]] = field(default_factory=list)
-    """Class of each method, its package and version, which are recorded only, and the sha256 of the
-    source where it is not installed; see :mod:`featplug.methods.method_sources`."""
+    """Class of each method, its package and version, and the sha256 of the source where it is not
+    installed; see :mod:`featplug.methods.method_sources`."""
     version: str = __version__
     """Version of featplug, recorded only."""
     commit: str | None = field(default_factory=source_commit)
@@ -94,10 +94,10 @@ class Provenance:
             revision, current = self.revisions.get(name, 1), other.revisions.get(name, 1)
             if revision != current:
                 return f"was made by revision {revision} of {name}, {owner} has {current}"
-        sources = [{m["class"]: m.get("sha256") for m in p.methods} for p in (self, other)]
+        sources = [{m["class"]: _code(m) for m in p.methods} for p in (self, other)]
         for name in sources[0].keys() & sources[1].keys():
             if sources[0][name] != sources[1][name]:
-                return f"was made by another version of {name}, whose source file has changed"
+                return f"was made by another version of {name}, whose source has changed"
         if [w["sha256"] for w in self.weights] != [w["sha256"] for w in other.weights]:
             return f"was made with the weights {_shown(self)}, {owner} has {_shown(other)}"
         return None
@@ -135,6 +135,12 @@ class Provenance:
             isinstance(m, dict) for m in mappings
         ):
             raise TypeError("a value is of another type")
+
+
+def _code(method: Mapping[str, str]) -> tuple[str | None, ...]:
+    """Return what identifies the code of a method; that of featplug has revisions instead."""
+    is_own = method.get("package") == "featplug"
+    return method.get("sha256"), None if is_own else method.get("version")
 
 
 class Artifact:

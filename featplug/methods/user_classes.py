@@ -1,22 +1,32 @@
 """Classes that featplug does not have: ``package.module:Class`` and ``my_file.py:Class``.
 
-A file is imported as a module of its own, named after its path, and again after it changed.
+A file is imported as a module of its own, named after its path, and again after it, or a module of
+its folder that it imports, has changed. :func:`sources` are the files that such code consists of.
 """
 
+import ast
 import hashlib
 import importlib.util
 import inspect
 import os
+import site
 import sys
+import sysconfig
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
+import featplug
 from featplug.io.artifact import file_hash
 from featplug.utils.errors import own_traceback
 
 _FILE_MODULE = "featplug_user_file_"
 """Beginning of the names of modules that were imported from files."""
+_SOURCES = "__featplug_sources__"
+"""Attribute of a module with its :func:`sources`, as they were when it was imported."""
+_IS_HELPER = "__featplug_is_helper__"
+"""Attribute of the modules that a user's file imported."""
 
 
 def load_class(name: str, *bases: type) -> type:
@@ -68,37 +78,111 @@ def load_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}; correct the path.")
     place = hashlib.sha256(os.fsencode(path)).hexdigest()[:8]
-    name, digest = f"{_FILE_MODULE}{place}_{path.stem}", file_hash(path)
+    name = f"{_FILE_MODULE}{place}_{path.stem}"
     known = sys.modules.get(name)
-    if known is not None and getattr(known, "__featplug_hash__", None) == digest:
+    if known is not None and _is_unchanged(known):
         return known
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ValueError(f"{path} cannot be imported; give a Python file.")
     module = importlib.util.module_from_spec(spec)
-    vars(module)["__featplug_hash__"] = digest
+    _forget_helpers(path.parent)
+    before = set(sys.modules)
     sys.modules[name] = module  # dataclasses look their module up
-    _find_modules_in(path.parent)
+    sys.path.insert(0, str(path.parent))
     try:
         with own_traceback():
             spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise
+    finally:
+        sys.path.remove(str(path.parent))
+        _find_modules_in(path.parent)  # what functions of the file import later
+    for helper in set(sys.modules) - before - {name}:
+        if _own_file(sys.modules[helper]) is not None:
+            vars(sys.modules[helper])[_IS_HELPER] = True
+    sources(module)
     return module
+
+
+def _forget_helpers(folder: Path) -> None:
+    """Let a file of a folder import its own modules: not those of another folder, nor old ones."""
+    for name, module in list(sys.modules.items()):
+        if getattr(module, _IS_HELPER, False):
+            file = _own_file(module)
+            is_of_folder = file is not None and file.is_relative_to(folder)
+            if not (is_of_folder and _is_unchanged(module)):
+                del sys.modules[name]
+
+
+def _is_unchanged(module: ModuleType) -> bool:
+    return all(
+        path.is_file() and file_hash(path) == digest for path, digest in sources(module).items()
+    )
+
+
+def sources(module: ModuleType) -> dict[Path, str]:
+    """Return the files of a user's module, and of the modules that it imports, with their hashes.
+
+    Modules of Python, of installed packages and of featplug are left out. The hashes are those of
+    the first call, which :func:`load_class` makes when it imports the module.
+    """
+    if _own_file(module) is None:
+        return {}
+    if _SOURCES not in vars(module):
+        files: dict[Path, str] = {}
+        _add_sources(module, files)
+        vars(module)[_SOURCES] = files
+    return vars(module)[_SOURCES]
+
+
+def _add_sources(module: ModuleType, files: dict[Path, str]) -> None:
+    path = _own_file(module)
+    if path is None or path in files:
+        return
+    files[path] = file_hash(path)
+    for name in _imported(path, module.__package__ or ""):
+        if isinstance(used := sys.modules.get(name), ModuleType):
+            _add_sources(used, files)
+
+
+def _imported(path: Path, package: str) -> Iterator[str]:
+    """Return the names of modules that a source file may import, at any place in it."""
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parents = package.split(".")[: len(package.split(".")) - node.level + 1]
+            base = ".".join([*(parents if node.level else []), *filter(None, [node.module])])
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _own_file(module: ModuleType) -> Path | None:
+    """Return the source file of a module that is neither Python's, installed, nor featplug's."""
+    name = getattr(module, "__file__", None)
+    if not isinstance(name, str) or not name.endswith(".py") or not Path(name).is_file():
+        return None
+    paths = sysconfig.get_paths()
+    folders = [paths[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")]
+    folders += [*site.getsitepackages(), site.getusersitepackages(), *featplug.__path__]
+    return None if any(Path(name).is_relative_to(folder) for folder in folders) else Path(name)
 
 
 def _load_module(name: str) -> ModuleType:
     _find_modules_in(Path.cwd())  # where the user's own modules are
     try:
         with own_traceback():
-            return import_module(name)
+            module = import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise  # a module that the user's module needs
         raise ValueError(
             f"There is no module {error.name!r}; install it, or give a file: my_file.py:Class."
         ) from error
+    sources(module)
+    return module
 
 
 def _find_modules_in(folder: Path) -> None:

@@ -104,12 +104,13 @@ class Global(GlobalExtractor):
 
 def test_global_descriptors_are_checked() -> None:
     images = {"image": torch.zeros(2, 3, 8, 8)}
-    assert Global({"returned": torch.ones(4)})(images)["global_descriptor"].shape == (2, 4)
+    assert Global({"returned": torch.ones(4) / 2})(images)["global_descriptor"].shape == (2, 4)
     for returned, problem in [
         (None, "D numbers, not NoneType"),
         (torch.ones(1, 4), "D numbers, not 1×4"),
         (torch.ones(4, dtype=torch.float64), "float32"),
         (torch.full((4,), torch.nan), "NaN"),
+        (torch.ones(4), "unit length, not 2"),
     ]:
         with pytest.raises(ValueError, match=f"Global: global_descriptor.*{problem}"):
             Global({"returned": returned})(images)

@@ -529,7 +529,7 @@ def test_images_are_described_resumed_and_skipped(tmp_path: Path) -> None:
     assert summary.names == [*names, "red.png"]
     assert "small.png: too few pixels" in summary.skipped["small.png"]
     assert "Cannot read" in summary.skipped["bad.jpg"]
-    assert "black.png': global_descriptor must be finite" in summary.skipped["black.png"]
+    assert "global_descriptor must have unit length" in summary.skipped["black.png"]
     colour = np.array([200, 0, 100]) / np.linalg.norm([200, 0, 100])
     np.testing.assert_allclose(stored(summary.descriptor_path)["red.png"], colour, atol=1e-6)
     again = global_descriptors(conf, tmp_path / "images", tmp_path)
