@@ -40,8 +40,7 @@ class MatchingOptions(FileOptions):
     """Layout of the folder, where its files do not show it."""
     matcher: str | None = None
     """Name of the matcher of the features that have none in their names; by default each feature's
-    own for two views, or mutual nearest neighbours where that has a ratio test, which no protocol
-    has."""
+    own for two views, without a ratio test, which no protocol has."""
     max_keypoints: int | None = field(default=None, kw_only=True)
     """Number of keypoints to keep of each image, the strongest by score, instead of the protocol's;
     -1 keeps all."""
@@ -52,11 +51,8 @@ class MatchingOptions(FileOptions):
         """Check the request, before the long work.
 
         Raises:
-            ValueError: an option does not fit.
+            ValueError: the device does not exist.
         """
-        limit = self.max_keypoints
-        if limit is not None and limit < 1 and limit != -1:
-            raise ValueError(f"--max-keypoints must be 1 or more, or -1 for all, not {limit}.")
         choose_device(self.device)
 
 
