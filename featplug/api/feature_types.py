@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from featplug.matchers.lightglue import lightglue_form
+from featplug.io.lightglue_form import lightglue_form
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +43,7 @@ class Features:
     def to_lightglue(self) -> dict[str, Tensor]:
         """Return LightGlue's form, such as ``keypoints`` 1×N×2 and ``descriptors`` 1×N×D.
 
-        See :func:`featplug.matchers.lightglue.lightglue_form`.
+        See :func:`featplug.io.lightglue_form.lightglue_form`.
         """
         arrays = {**self.arrays(), "image_size": np.array(self.image_size)}
         return lightglue_form({key: torch.tensor(value) for key, value in arrays.items()})

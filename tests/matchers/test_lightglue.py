@@ -18,8 +18,9 @@ from featplug.api import Features
 from featplug.base import Matcher
 from featplug.io.artifact import Provenance
 from featplug.io.h5file import H5Reader
+from featplug.io.lightglue_form import lightglue_form
 from featplug.io.store import FeatureWriter
-from featplug.matchers.lightglue import LightGlue, lightglue_form
+from featplug.matchers.lightglue import LightGlue
 from featplug.methods import (
     build_matcher,
     feature_conf,
