@@ -14,7 +14,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import featplug as _featplug
 
-dependencies = ["cv2", "h5py", "kornia", "numpy", "platformdirs", "safetensors", "torch", "tyro"]
+dependencies = [
+    "PIL",
+    "cv2",
+    "h5py",
+    "kornia",
+    "numpy",
+    "platformdirs",
+    "portalocker",
+    "pycolmap",
+    "safetensors",
+    "scipy",
+    "torch",
+]
 
 
 def featplug(name: str, **options: Any) -> "_featplug.Feature":

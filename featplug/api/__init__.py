@@ -26,6 +26,7 @@ from featplug.io.image_inputs import ImageLike, read_input
 from featplug.io.images import DEFAULT_PREPROCESSING, preprocess
 from featplug.methods import (
     Conf,
+    MethodTable,
     build_extractor,
     build_matcher,
     features,
@@ -221,7 +222,7 @@ class FeatureMatcher:
 
 
 def load(name: str | Mapping[str, Any], **options: Any) -> Feature:
-    """Load a :class:`Feature` by name, such as ``sift``, ``mtldesc`` or ``lisrd@mtldesc``.
+    """Load a :class:`Feature` by conf or name, such as ``sift``, ``mtldesc`` or ``lisrd@mtldesc``.
 
     ``featplug list`` shows the names.
 
@@ -229,9 +230,10 @@ def load(name: str | Mapping[str, Any], **options: Any) -> Feature:
         FileNotFoundError: weights are missing; the message says how to get them.
         ValueError: no such feature or option exists.
     """
-    if isinstance(name, str) and name not in features and is_pair_matcher(name):
+    if _matches_images(name, features):
+        shown_name = name if isinstance(name, str) else name["model"]["name"]
         raise ValueError(
-            f"{name} matches two images, without features of each; use "
+            f"{shown_name} matches two images, without features of each; use "
             f"featplug.match_images(a, b, matcher={name!r})."
         )
     return Feature(name, **options)
@@ -239,14 +241,14 @@ def load(name: str | Mapping[str, Any], **options: Any) -> Feature:
 
 def load_matcher(
     name: str | Mapping[str, Any] | None = None,
-    feature: Feature | str | None = None,
+    feature: Feature | str | Mapping[str, Any] | None = None,
     **options: Any,
 ) -> FeatureMatcher | ImageMatcher:
     """Load a matcher by name, or the one that belongs to a feature.
 
     Args:
         name: a matcher, such as ``NN-ratio``, or its conf.
-        feature: the feature that is matched, or its name; names the matcher where ``name`` is
+        feature: the feature that is matched, its name or conf; names the matcher where ``name`` is
             None, and chooses the weights of one that has several.
         options: ``device`` and the method's own; see :class:`FeatureMatcher`.
 
@@ -264,7 +266,7 @@ def load_matcher(
     if feature is not None:
         conf = feature.conf if isinstance(feature, Feature) else resolve_conf(feature)
     name = conf["matcher"] if name is None else name
-    if isinstance(name, str) and name not in matchers and is_pair_matcher(name):
+    if _matches_images(name, matchers):
         return ImageMatcher(name, **options)
     device = options.pop("device", None)
     chosen = matcher_conf_for(conf, resolve_matcher_conf(name, **options))
@@ -295,9 +297,9 @@ def match_images(
         FileNotFoundError: no such image or weights exist.
         ValueError: an image cannot be used, or no such method or option exists.
     """
-    if isinstance(feature, str) and matcher is None and is_pair_matcher(feature):
+    if not isinstance(feature, Feature) and matcher is None and _matches_images(feature, features):
         matcher = feature
-    if isinstance(matcher, str) and matcher not in matchers and is_pair_matcher(matcher):
+    if isinstance(matcher, str | Mapping) and _matches_images(matcher, matchers):
         matcher = ImageMatcher(matcher, device=device, **options)
     if isinstance(matcher, ImageMatcher):
         return matcher.match(a, b)
@@ -308,6 +310,11 @@ def match_images(
         return match_images(a, b, loaded, load_matcher(matcher, loaded, device=device))
     features_a, features_b = loaded.extract([a, b])
     return matcher.match(features_a, features_b)
+
+
+def _matches_images(method: str | Mapping[str, Any], known: MethodTable[Any]) -> bool:
+    """Return whether a method that a table does not know by name matches images themselves."""
+    return not (isinstance(method, str) and method in known) and is_pair_matcher(method)
 
 
 def list_features() -> list[str]:

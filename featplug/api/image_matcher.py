@@ -17,7 +17,7 @@ from featplug.api.feature_types import Features, Matches
 from featplug.base import autocast, choose_device
 from featplug.io.image_inputs import ImageLike, read_input
 from featplug.io.images import DEFAULT_PREPROCESSING, load_image
-from featplug.methods import Conf, build_pair_matcher, pair_matcher_conf
+from featplug.methods import Conf, build_pair_matcher, resolve_pair_matcher_conf
 from featplug.utils.errors import described
 
 
@@ -62,8 +62,7 @@ class ImageMatcher:
         precision: str = "fp32",
         **options: Any,
     ) -> None:
-        named = pair_matcher_conf(conf) if isinstance(conf, str) else conf
-        self.conf: Conf = {**named, "model": {**named["model"], **options}}
+        self.conf: Conf = resolve_pair_matcher_conf(conf, **options)
         self.preprocessing = {**DEFAULT_PREPROCESSING, **self.conf.get("preprocessing", {})}
         self.device = choose_device(device)
         self.precision = precision

@@ -16,7 +16,7 @@ from featplug.api import Feature, load
 from featplug.base import Extractor
 from featplug.io.files import write_whole, write_whole_text
 from featplug.io.typed_json import as_type, read_json
-from featplug.methods import Conf, feature_conf, features, matchers
+from featplug.methods import Conf, feature_conf, features, matchers, pair_matchers
 from featplug.methods.method_names import path_word
 from featplug.utils.errors import described
 from featplug.weights.checkpoints import read_metadata, save_readable, state_sha256
@@ -174,8 +174,7 @@ def _usable(stored: object, path: Path, folder: Path) -> Conf:
     """
     conf: Conf = {**as_type(stored, _StoredConf, path)}
     _check_names(conf, path)
-    known = next(c for c in features.values() if _method(c) == _method(conf))
-    conf = {**deepcopy(known), **conf, "model": dict(conf["model"])}
+    conf["model"] = dict(conf["model"])
     conf["output"] = f"{features.output}-{path_word(path.parent / path.stem)}"
     _find_weights(conf["model"], path, folder)
     return conf
@@ -204,12 +203,17 @@ def _check_names(conf: Mapping[str, Any], path: Path) -> None:
             )
         model = model.get("detector")
     for key in ("matcher", "two_view_matcher"):
-        if conf.get(key) is not None and conf[key] not in matchers:
+        if conf.get(key) is not None and not _is_registered(conf[key]):
             raise ValueError(f"{path}: {key} {conf[key]!r} is no registered matcher; correct it.")
 
 
-def _method(conf: Mapping[str, Any]) -> str:
-    return str(conf["model"]["name"])
+def _is_registered(matcher: object) -> bool:
+    """Return whether a matcher is one of a table or of a family, whether or not that has it."""
+    if not isinstance(matcher, str) or ":" in matcher:
+        return False
+    tables = (matchers, pair_matchers)
+    prefix, slash, _ = matcher.partition("/")
+    return any(matcher in table or (slash and prefix in table.prefixes) for table in tables)
 
 
 def _download(url: str) -> Path:

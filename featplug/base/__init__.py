@@ -135,7 +135,7 @@ class Extractor(Configurable):
             raise ValueError(
                 f"{source} returned features of {len(features)} images, not {len(images)}."
             )
-        limit = self.conf.get("max_keypoints", -1)
+        limit = self.conf.get("max_keypoints")
         has_limit = "max_keypoints" in self.default_conf
         for single in features:
             check_features(
@@ -145,7 +145,7 @@ class Extractor(Configurable):
                 keypoint_axes=self.keypoint_axes,
                 max_keypoints=limit if has_limit else None,
             )
-        if not has_limit and limit >= 0:
+        if not has_limit and limit is not None and limit >= 0:
             axes = {**KEYPOINT_AXES, **self.keypoint_axes}
             features = [_strongest(single, limit, axes, source) for single in features]
         if any(single.keys() != features[0].keys() for single in features):

@@ -160,7 +160,7 @@ def _described_conf(name: str) -> Conf:
             f"{name!r}; {able} do."
         )
     detecting = _described_conf(detector)
-    conf["output"] = f"{features.output}-{file_word(name)}"
+    conf |= {"name": name, "output": f"{features.output}-{file_word(name)}"}
     conf["model"]["detector"] = detecting["model"]
     conf["preprocessing"] = {**detecting["preprocessing"], "grayscale": False}
     conf["paper"] = f"{conf['paper']}; keypoints: {detecting['paper']}"
@@ -186,13 +186,18 @@ def retrieval_conf(name: str) -> Conf:
     return _conf(retrieval, name)
 
 
-def is_pair_matcher(name: str) -> bool:
-    """Return whether a name, which may not exist, is that of a matcher of two images."""
+def is_pair_matcher(method: str | Mapping[str, Any]) -> bool:
+    """Return whether a name, which may not exist, or a conf is of a matcher of two images."""
+    name = method if isinstance(method, str) else _method_of(method)
     if describer_and_detector(name)[1] is not None:
         return False
     if ":" in name:
+        if parse_method(name).matcher is not None:
+            return False
         cls = load_class(name, *features.bases, *matchers.bases)
         return issubclass(cls, pair_matchers.base)
+    if not isinstance(method, str):
+        return name in pair_matchers.classes
     if name in pair_matchers:
         return True
     prefix, _, rest = name.partition("/")
@@ -226,7 +231,7 @@ def matcher_conf_for(feature: Mapping[str, Any] | None, matcher: str | Mapping[s
         ValueError: the matcher is not for these features; see
             :meth:`featplug.base.Matcher.model_for`. Others are those of :func:`feature_conf`.
     """
-    conf = matcher_conf(matcher) if isinstance(matcher, str) else copy.deepcopy(dict(matcher))
+    conf = copy.deepcopy(resolve_matcher_conf(matcher))
     if feature:
         cls = matchers.method_class(conf["model"]["name"])
         conf["model"] = cls.model_for(conf["model"], feature)
@@ -234,9 +239,9 @@ def matcher_conf_for(feature: Mapping[str, Any] | None, matcher: str | Mapping[s
 
 
 def name_of(feature: Mapping[str, Any]) -> str:
-    """Return the name of a feature conf for messages, as its ``output`` has it."""
+    """Return the name of a feature conf for messages."""
     word = str(feature.get("output", "this feature")).removeprefix(f"{features.output}-")
-    return word.replace("~", "/").replace("=", ":")
+    return str(feature.get("name", word))
 
 
 def conf_of_features(model: Mapping[str, Any] | None) -> Conf | None:
@@ -267,7 +272,7 @@ def _conf(table: MethodTable[Any], name: str) -> Conf:
         conf = table.class_conf(load_class(name, *table.bases))
     else:
         raise _unknown(table, name)
-    return {"output": f"{table.output}-{file_word(name)}", **copy.deepcopy(conf)}
+    return {"name": name, "output": f"{table.output}-{file_word(name)}", **copy.deepcopy(conf)}
 
 
 def _unknown(table: MethodTable[Any], name: str) -> ValueError:
@@ -282,7 +287,7 @@ def _unknown(table: MethodTable[Any], name: str) -> ValueError:
         try:
             is_known = name in family.names()
         except (ImportError, ValueError):  # the program is not installed
-            hints.append(f" Or use {prefix}/{name} where {prefix} is installed.")
+            hints.append(f" `featplug list` shows {prefix}'s where {prefix} is installed.")
         else:
             if is_known:
                 return ValueError(f"There is no {table.kind} {name!r}; use {prefix}/{name}.")
@@ -291,19 +296,23 @@ def _unknown(table: MethodTable[Any], name: str) -> ValueError:
 
 
 def resolve_conf(conf: str | Mapping[str, Any], **options: Any) -> Conf:
-    """Return a feature conf by name or as it is, with options of its model replaced.
+    """Return a feature conf by name or by its dict, with options of its model replaced.
 
     Args:
-        conf: a name that :func:`feature_conf` knows, or a conf dict.
+        conf: a name that :func:`feature_conf` knows, or a conf dict, of which ``model`` suffices:
+            other entries are by default those of the method's own conf.
         options: entries of ``model`` to set, such as ``max_keypoints``; None leaves an entry as it
             is. ``weights`` of ``official`` or ``featplug`` apply to all networks of the conf, a
             file only to the first.
 
     Raises:
-        ValueError: no conf has that name, or ``max_keypoints`` is 0 or below -1.
+        ValueError: no conf has that name, the dict names no method, or ``max_keypoints`` is 0 or
+            below -1.
     """
     given = {key: value for key, value in options.items() if value is not None}
-    resolved = _with_options(feature_conf(conf) if isinstance(conf, str) else conf, given)
+    resolved = _with_options(
+        feature_conf(conf) if isinstance(conf, str) else _completed(features, conf), given
+    )
     max_keypoints = options.get("max_keypoints")
     if max_keypoints is not None and max_keypoints < 1 and max_keypoints != -1:
         raise ValueError(f"max_keypoints must be 1 or more, or -1 for all, not {max_keypoints}.")
@@ -313,8 +322,38 @@ def resolve_conf(conf: str | Mapping[str, Any], **options: Any) -> Conf:
 
 
 def resolve_matcher_conf(conf: str | Mapping[str, Any], **options: Any) -> Conf:
-    """Return a matcher conf by name or as it is, with options of its model replaced."""
-    return _with_options(matcher_conf(conf) if isinstance(conf, str) else conf, options)
+    """Return a matcher conf by name or by its dict; see :func:`resolve_conf`."""
+    named = matcher_conf(conf) if isinstance(conf, str) else _completed(matchers, conf)
+    return _with_options(named, options)
+
+
+def resolve_pair_matcher_conf(conf: str | Mapping[str, Any], **options: Any) -> Conf:
+    """Return a conf of a matcher of two images by name or by its dict; see :func:`resolve_conf`."""
+    named = pair_matcher_conf(conf) if isinstance(conf, str) else _completed(pair_matchers, conf)
+    return _with_options(named, options)
+
+
+def _completed(table: MethodTable[Any], conf: Mapping[str, Any]) -> Conf:
+    """Return a conf dict with what it lacks of its method's own conf."""
+    method = _method_of(conf)
+    own = conf_of_features(conf["model"]) if table is features else None
+    if own is None:
+        made = table.class_conf(table.method_class(method))
+        own = {"output": f"{table.output}-{file_word(method)}", **made}
+    if "matcher" in conf:
+        own.pop("two_view_matcher", None)
+    return {**own, **conf}
+
+
+def _method_of(conf: Mapping[str, Any]) -> str:
+    """Return the name of the method of a conf dict; raise ValueError where it has none."""
+    model = conf.get("model")
+    name = model.get("name") if isinstance(model, Mapping) else None
+    if not isinstance(name, str):
+        raise ValueError(
+            f"The conf {dict(conf)} names no method; write {{'model': {{'name': 'sift'}}}}."
+        )
+    return name
 
 
 def _with_options(conf: Mapping[str, Any], options: Mapping[str, Any]) -> Conf:

@@ -26,6 +26,7 @@ from featplug.methods import (
     pair_matcher_conf,
     retrieval_conf,
 )
+from featplug.methods.method_names import located
 from featplug.methods.method_options import check_options, check_preprocessing
 from featplug.methods.method_table import (
     Conf,
@@ -106,8 +107,8 @@ def _add(kind: str, name: str, entry: object, where: str, folder: Path) -> None:
     model = entry.get("model", {})
     if not isinstance(model.get("name"), str):
         raise ValueError(f'{where} needs model = {{ name = "METHOD" }}; add it.')
-    table, base = _base(kind, _located(model["name"], folder), where)
-    conf: Conf = {**base, "output": f"{table.output}-{name}", **entry}
+    table, base = _base(kind, located(model["name"], folder), where)
+    conf: Conf = {**base, "name": name, "output": f"{table.output}-{name}", **entry}
     conf["model"] = {**base["model"], **model, "name": base["model"]["name"]}
     if "preprocessing" in entry:
         check_preprocessing(entry["preprocessing"], where)
@@ -120,7 +121,7 @@ def _add(kind: str, name: str, entry: object, where: str, folder: Path) -> None:
         )
     for key in ("matcher", "two_view_matcher"):
         if key in entry:
-            conf[key] = _located(entry[key], folder)
+            conf[key] = located(entry[key], folder)
             _in_file(matcher_conf, conf[key], where)
     table.add(name, conf, where)
 
@@ -139,12 +140,6 @@ def _base(kind: str, name: str, where: str) -> tuple[MethodTable[Any], Conf]:
     if _in_file(is_pair_matcher, name, where):
         return pair_matchers, _in_file(pair_matcher_conf, name, where)
     return matchers, _in_file(matcher_conf, name, where)
-
-
-def _located(name: str, folder: Path) -> str:
-    """Return the name of a method; the path of a class's file is relative to the TOML file."""
-    is_relative = ".py:" in name and not Path(name).expanduser().is_absolute()
-    return f"{folder / name}" if is_relative else name
 
 
 def _in_file(look_up: Callable[[str], _Found], name: str, where: str) -> _Found:

@@ -20,6 +20,7 @@ from featplug.methods.method_table import features, matchers, pair_matchers
 
 _MATCHER = "matcher:"
 _CLASS_OF_FILE = re.compile(r"\.py:[^\W\d]\w*(\.[^\W\d]\w*)*")
+_OPERATOR = re.compile(r"[+@]")
 _MAX_WORD = 100
 
 
@@ -96,10 +97,23 @@ def file_word(name: str) -> str:
     ``colmap/sift`` becomes ``colmap~sift``, ``package:Class`` ``package=Class``, and the path of a
     file its stem, with some digits of a hash of the whole path. Other characters than letters,
     digits, ``_``, ``-`` and ``.`` become ``_``, and add such digits, too.
+    Texts with ``~`` or ``=``, which no name has but in the path of a file, are kept as they are.
     """
     method = [part.removeprefix(_MATCHER) for part in _split(name, "+")]
     word = "+".join("@".join(map(_word, _split(part, "@"))) for part in method)
     return word if len(word) <= _MAX_WORD else f"{word[:_MAX_WORD]}-{_digits(word)}"
+
+
+def located(name: str, folder: Path) -> str:
+    """Return a name whose relative paths of files are made those of a folder."""
+    methods = (_split(method, "@", folder) for method in _split(name, "+", folder))
+    return "+".join("@".join(_located(part, folder) for part in method) for method in methods)
+
+
+def _located(name: str, folder: Path) -> str:
+    explicit = _MATCHER if name.startswith(_MATCHER) else ""
+    own = name.removeprefix(explicit)
+    return f"{explicit}{folder / Path(own).expanduser()}" if ".py:" in own else name
 
 
 def path_word(path: Path) -> str:
@@ -125,24 +139,24 @@ def _digits(text: str) -> str:
     return value_hash(text)[:6]
 
 
-def _split(text: str, separator: str) -> list[str]:
-    """Split at a separator, but not inside the path of an existing Python file."""
+def _split(text: str, separator: str, folder: Path = Path()) -> list[str]:
+    """Split at a separator, but not inside the path of a Python file that exists in a folder."""
     parts: list[str] = []
-    start = 0
-    while True:
-        end = max(_end_of_path(text, start), start)
-        following = text.find(separator, end)
-        if following < 0:
-            return [*parts, text[start:]]
-        parts.append(text[start:following])
-        start = following + 1
+    start = place = 0
+    while operator := _OPERATOR.search(text, max(_end_of_path(text, place, folder), place)):
+        place = operator.end()
+        if operator.group() == separator:
+            parts.append(text[start : operator.start()])
+            start = place
+    return [*parts, text[start:]]
 
 
-def _end_of_path(text: str, start: int) -> int:
+def _end_of_path(text: str, start: int, folder: Path) -> int:
     """Return where a class of an existing file ends that begins at ``start``; -1 if none does."""
     prefix = len(_MATCHER) if text.startswith(_MATCHER, start) else 0
     for found in _CLASS_OF_FILE.finditer(text, start):
-        if Path(text[start + prefix : found.start() + 3]).expanduser().is_file():
+        path = Path(text[start + prefix : found.start() + 3]).expanduser()
+        if (folder / path).is_file():
             return found.end()
     return -1
 

@@ -18,7 +18,7 @@ from featplug.io.h5file import OtherContentsError
 from featplug.io.names import check_names_distinct
 from featplug.io.pair_lists import Pair, read_pairs, unique_pairs
 from featplug.io.pair_points_store import PairPointsWriter
-from featplug.methods import pair_matcher_conf, pair_matchers
+from featplug.methods import pair_matchers, resolve_pair_matcher_conf
 from featplug.methods.method_options import resized, with_options
 from featplug.stages.extract import listed_names, made_by, weights_files
 from featplug.stages.gather import GatheredFiles, GatherOptions, gather_points
@@ -54,7 +54,7 @@ class MatchImagesOptions(GatherOptions, ReadingOptions):
             FileNotFoundError: weights are missing.
             ValueError: no such method or option exists.
         """
-        conf = pair_matcher_conf(method) if isinstance(method, str) else method
+        conf = resolve_pair_matcher_conf(method)
         conf = resized(with_options(pair_matchers, conf, self.option, "option"), self.resize_max)
         weights = {} if self.weights is None else {"weights": self.weights}
         return ImageMatcher(conf, device=self.device, precision=self.precision, **weights)

@@ -212,6 +212,46 @@ def test_two_images_are_matched_in_one_call(folder: Path) -> None:
             np.testing.assert_array_equal(getattr(matches, key), getattr(expected, key))
 
 
+@pytest.mark.parametrize("feature", ["corners.py:Corners", "sift"])
+@pytest.mark.parametrize("matcher", ["NN-mutual", "none.py:None_"])
+def test_classes_of_files_are_used_with_matchers(
+    folder: Path, own_methods: Path, feature: str, matcher: str
+) -> None:
+    images, name = [folder / name for name in NAMES], f"{feature}+{matcher}"
+    matches = featplug.match_images(*images, name, max_keypoints=30)
+    assert (len(matches) > 0) == (matcher == "NN-mutual")
+    loaded = featplug.load(name, max_keypoints=30)
+    assert len(featplug.load_matcher(feature=loaded).match(*loaded.extract(images))) == len(matches)
+
+
+def test_confs_of_a_model_only_are_completed(folder: Path, tmp_path: Path) -> None:
+    conf, images = {"model": {"name": "sift", "max_keypoints": 50}}, [folder / n for n in NAMES]
+    expected = featplug.match_images(*images, "sift", max_keypoints=50)
+    for matcher in (None, featplug.load_matcher(feature=conf)):
+        matches = featplug.match_images(*images, conf, matcher)
+        np.testing.assert_array_equal(matches.indices, expected.indices)
+    assert len(featplug.load_matcher({"model": {"name": "nearest_neighbor"}}).match(
+        *featplug.load(conf).extract(images)
+    ))  # fmt: skip
+    done = extract_features(conf, folder, tmp_path)
+    assert done.feature_path.stem == featplug.load("sift").conf["output"]
+    (tmp_path / "pairs.txt").write_text(" ".join(NAMES))
+    match_features(
+        {"model": {"name": "nearest_neighbor"}}, tmp_path / "pairs.txt", done.feature_path
+    )
+
+
+def test_a_class_without_the_option_keeps_all_keypoints_by_default() -> None:
+    class Plain(Extractor):
+        def extract(self, image: Tensor) -> dict[str, Tensor]:
+            ones = torch.ones(3)
+            return {"keypoints": torch.ones(3, 2), "scores": ones, "descriptors": ones[None]}
+
+    for limit, num in ((None, 3), (-1, 3), (2, 2)):
+        found = Plain({"max_keypoints": limit})({"image": torch.zeros(1, 1, 9, 9)})
+        assert len(found["keypoints"][0]) == num
+
+
 class Corners(PairMatcher):
     """Matches the centres of the last pixels of two images."""
 
@@ -232,6 +272,9 @@ def test_methods_without_keypoints_match_images_alike(folder: Path) -> None:
         featplug.match_images(*images, matcher=name, score=0.25),
         featplug.match_images(*images, name, score=0.25),
         featplug.load_matcher(name, score=0.25).match(*features),
+        featplug.match_images(*images, {"model": {"name": name, "score": 0.25}}),
+        featplug.match_images(*images, matcher={"model": {"name": name}}, score=0.25),
+        featplug.load_matcher({"model": {"name": name}}, score=0.25).match(*features),
     ):
         assert (len(matches), matches.indices.tolist(), matches.scores.tolist()) == (
             1,
@@ -245,6 +288,8 @@ def test_methods_without_keypoints_match_images_alike(folder: Path) -> None:
         featplug.plots.matches(*images, matches, Figure().subplots())
     with pytest.raises(ValueError, match=r"Corners matches two images.*match_images"):
         featplug.load(name)
+    with pytest.raises(ValueError, match=r"Corners matches two images.*match_images"):
+        featplug.load({"model": {"name": name}})
     without = dataclasses.replace(features[0], image=None)
     with pytest.raises(ValueError, match=r"no image; extract"):
         featplug.load_matcher(name).match(without, features[1])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +19,7 @@ from safetensors.torch import load_file, save_file
 import featplug
 from featplug.api import Feature
 from featplug.api.pretrained import CONF_FILE
+from featplug.methods import matcher_of
 from featplug.networks.l2net import DOAP
 from featplug.networks.mtldesc import MTLDesc
 from featplug.stages.extract import extract_features
@@ -100,6 +103,23 @@ def test_a_feature_without_weights_is_a_folder(tmp_path: Path) -> None:
     assert_same(feature, featplug.from_pretrained("sift", max_keypoints=30))
     with pytest.raises(ValueError, match="sift has 0; give a folder"):
         feature.save_pretrained(tmp_path / "saved.safetensors")
+
+
+@pytest.mark.parametrize("matcher", [None, "colmap/bruteforce", "loftr"])
+def test_methods_of_families_come_back(tmp_path: Path, matcher: str | None) -> None:
+    name = "colmap/sift" if matcher is None else f"colmap/sift+{matcher}"
+    feature = featplug.load(name, max_keypoints=30)
+    feature.save_pretrained(tmp_path / "saved")
+    again = featplug.from_pretrained(tmp_path / "saved")
+    assert again.conf == {**feature.conf, "output": again.conf["output"]}
+    assert_same(feature, again)
+
+
+def test_a_feature_with_another_matcher_keeps_it(tmp_path: Path) -> None:
+    feature = featplug.load("orb+NN-hamming-ratio")
+    feature.save_pretrained(tmp_path / "saved")
+    again = featplug.from_pretrained(tmp_path / "saved")
+    assert matcher_of(again.conf, two_views=True) == "NN-hamming-ratio"
 
 
 def test_a_conf_next_to_the_weights_or_a_training_run_names_the_feature(tmp_path: Path) -> None:
@@ -212,12 +232,32 @@ def test_without_the_hubs_package_the_command_is_named(monkeypatch: pytest.Monke
         featplug.from_pretrained("hf://me/mine")
 
 
+def imported_by_features() -> set[str]:
+    """Return the packages that loading a feature and its matcher imports."""
+    code = (
+        "import sys, featplug; featplug.load_matcher(feature=featplug.load('sift'));"
+        "print(*(m.__file__ for n, m in sys.modules.items() if n.split('.')[0] == 'featplug'"
+        " and m.__file__), sep='\\n')"
+    )
+    command = [sys.executable, "-c", code]
+    ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    names: set[str] = set()
+    for file in ended.stdout.splitlines():
+        for node in ast.parse(Path(file).read_text("utf-8")).body:
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names.add(node.module)
+    return {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"featplug"}
+
+
 def test_torch_hub_has_every_feature(tmp_path: Path) -> None:
     repository = str(REPOSITORY)
     entries = torch.hub._import_module("hubconf", f"{repository}/hubconf.py")
     names = [name for name in dir(entries) if callable(getattr(entries, name))]
     assert {*featplug.list_features(), "featplug", "featplug_matcher"} == set(names)
     assert all(find_spec(name) for name in entries.dependencies)
+    assert imported_by_features() == set(entries.dependencies)
     assert "Lowe" in entries.sift.__doc__
     for arguments in (("featplug", "sift"), ("sift",)):
         feature = torch.hub.load(repository, *arguments, source="local", max_keypoints=30)

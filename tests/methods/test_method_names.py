@@ -10,6 +10,7 @@ from featplug.methods.method_names import (
     MethodName,
     describer_and_detector,
     file_word,
+    located,
     parse_method,
     path_word,
 )
@@ -70,10 +71,23 @@ def test_the_path_of_a_file_may_have_operators(
     own = f"{folder}/mine.py:Mine"
     assert parse_method(f"{own}+{own}") == MethodName(own, own)
     assert parse_method(f"sift+matcher:{own}") == MethodName("sift", own)
+    assert parse_method(f"lisrd@{own}+NN-ratio") == MethodName(f"lisrd@{own}", "NN-ratio")
     assert describer_and_detector(f"lisrd@{own}") == ("lisrd", own)
     assert describer_and_detector(f"{own}@sift") == (own, "sift")
     monkeypatch.chdir(folder)
     assert file_word("mine.py:Mine") == file_word(own)  # one class, wherever it is called from
+
+
+def test_relative_paths_of_a_name_are_those_of_a_folder(tmp_path: Path) -> None:
+    own, odd = "mine.py:Mine", "c++@home/mine.py:Mine"
+    (tmp_path / "c++@home").mkdir()
+    for path in ("mine.py", "c++@home/mine.py"):
+        (tmp_path / path).touch()
+    for name in (f"doap@{own}", f"sift+{own}", f"lisrd@{own}+matcher:{odd}", f"{odd}@{odd}+{own}"):
+        expected = name.replace(odd, "ODD").replace(own, f"{tmp_path}/{own}")
+        assert located(name, tmp_path) == expected.replace("ODD", f"{tmp_path}/{odd}")
+    for name in ("lisrd@sift+NN-mutual", f"sift+{tmp_path}/{own}", "package.module:Mine"):
+        assert located(name, tmp_path) == name
 
 
 def test_words_are_different_for_different_names() -> None:

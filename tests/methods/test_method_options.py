@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from featplug import methods
+from featplug.base import Extractor
 from featplug.methods import feature_conf, features, matcher_conf, matchers, retrieval_conf
 from featplug.methods.method_options import resized, with_options
 from featplug.stages.extract import ExtractOptions
 from featplug.stages.match import MatchOptions
+from tests.scenes.own_methods import CORNERS, MATCHER
 
 
 @pytest.mark.parametrize(
@@ -152,6 +154,22 @@ def test_a_class_in_a_file_is_found_from_the_toml_file(file: Path) -> None:
         add(file, '[matchers.mine]\nmodel = { name = "mine.py:Mine", y = 2 }')
     with pytest.raises(ValueError, match=r"methods.toml, \[matchers.mine\].*use Mine"):
         add(file, '[matchers.mine]\nmodel = { name = "mine.py:Other" }')
+
+
+def test_classes_in_composed_names_are_found_from_the_toml_file(file: Path) -> None:
+    (file.parent / "mine.py").write_text(CORNERS + MATCHER)
+    add(
+        file,
+        """
+[features.described]
+model = { name = "doap@mine.py:Corners" }
+[features.matched]
+model = { name = "sift+mine.py:None_" }
+""",
+    )
+    detector = feature_conf("described")["model"]["detector"]
+    assert isinstance(methods.build_extractor(detector), Extractor)
+    assert matcher_conf(feature_conf("matched")["matcher"])["model"]["name"].endswith(":None_")
 
 
 @pytest.mark.parametrize(

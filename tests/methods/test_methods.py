@@ -44,6 +44,41 @@ def test_unknown_names_are_named() -> None:
         methods.feature_conf("d2net@sift")
     with pytest.raises(ValueError, match=r"'flann'.*NN-mutual"):
         methods.matcher_conf("flann")
+    with pytest.raises(ValueError, match=r"'nope'") as raised:
+        methods.feature_conf("nope")
+    assert "hloc/nope" not in str(raised.value)  # which hloc need not have
+
+
+def test_a_conf_has_its_name_for_messages(own_methods: Path) -> None:
+    names = ("sift", "lisrd@d2net", "colmap/sift", "corners.py:Corners")
+    assert [methods.name_of(methods.feature_conf(name)) for name in names] == list(names)
+    assert methods.name_of(methods.feature_conf("corners.py:Corners+NN-ratio")) == names[-1]
+
+
+def test_a_conf_dict_needs_a_model_only(own_methods: Path) -> None:
+    sift = methods.resolve_conf({"model": {"name": "sift", "contrast_threshold": 0.005}})
+    expected = methods.features["sift"]
+    assert {**sift, "model": expected["model"]} == expected
+    assert sift["model"]["contrast_threshold"] == 0.005
+    own = methods.feature_conf("corners.py:Corners")
+    assert methods.resolve_conf({"model": own["model"]})["output"] == own["output"]
+    for resolve, name in (
+        (methods.resolve_matcher_conf, "nearest_neighbor"),
+        (methods.resolve_pair_matcher_conf, "loftr"),
+    ):
+        assert "featplug" in resolve({"model": {"name": name}})["output"]
+    chosen = methods.resolve_conf({"model": {"name": "aliked"}, "matcher": "NN-mutual"})
+    assert methods.matcher_of(chosen, two_views=True) == "NN-mutual"
+    for conf in ({}, {"model": "sift"}, {"model": {}}):
+        with pytest.raises(ValueError, match="names no method; write"):
+            methods.resolve_conf(conf)
+
+
+def test_a_class_with_a_matcher_is_a_feature(own_methods: Path) -> None:
+    for name in ("corners.py:Corners+NN-ratio", "sift+none.py:None_", "corners.py:Corners+loftr"):
+        assert not methods.is_pair_matcher(name)
+    for model, expected in (("loftr", True), ("sift", False), ("none.py:None_", False)):
+        assert methods.is_pair_matcher({"model": {"name": model}}) is expected
 
 
 @pytest.mark.parametrize(
