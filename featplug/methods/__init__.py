@@ -30,6 +30,7 @@ of ``mtldesc``.
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from featplug.methods.method_names import describer_and_detector, file_word, parse_method
@@ -249,14 +250,18 @@ def conf_of_features(model: Mapping[str, Any] | None) -> Conf | None:
 
     Args:
         model: ``model`` in the provenance of a feature file; None if it has none.
+
+    Returns:
+        The conf; None where the program that the method belongs to is not installed.
     """
     if not model:
         return None
     confs = [conf for conf in features.values() if conf["model"]["name"] == model["name"]]
     for prefix, family in features.families.items():
         if prefix in model["name"].replace(":", ".").split("."):
-            of_family = (_conf(features, f"{prefix}/{name}") for name in family.names())
-            confs += [conf for conf in of_family if conf["model"]["name"] == model["name"]]
+            with suppress(ImportError, ValueError):  # the program is not installed
+                of_family = [_conf(features, f"{prefix}/{name}") for name in family.names()]
+                confs += [conf for conf in of_family if conf["model"]["name"] == model["name"]]
     equal = [sum(model.get(key) == value for key, value in c["model"].items()) for c in confs]
     return copy.deepcopy(confs[equal.index(max(equal))]) if confs else None
 

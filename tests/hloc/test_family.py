@@ -244,6 +244,16 @@ def test_our_engines_run_hlocs_methods(
     assert descriptors.descriptor_path.name == "global-feats-featplug-hloc~mean.h5"
 
 
+def test_their_features_are_matched_where_hloc_is_absent(
+    with_models: ModuleType, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feats = extract_features("hloc/spots", images, tmp_path, max_keypoints=4).feature_path
+    forget_hloc()
+    monkeypatch.setitem(sys.modules, "hloc", None)
+    monkeypatch.delenv("FEATPLUG_HLOC", raising=False)
+    assert match_features("NN-mutual", images / "pairs.txt", feats).num_matches == 4
+
+
 def test_descriptors_for_retrieval_have_unit_length(with_models: ModuleType) -> None:
     extractor = build_global_extractor(retrieval_conf("hloc/mean")["model"])
     descriptor = extractor({"image": tensor(picture(*POINTS))[None]})["global_descriptor"]
