@@ -57,15 +57,16 @@ def verify(
 
 
 def random_points(rng: np.random.Generator, num: int, kind: str) -> np.ndarray:
-    """Points all over the image, in six clusters, in one window, or three at each place."""
+    """Points all over the image, in six clusters, in one window, or three at or near a place."""
     if kind == "clusters":
         centres = rng.random((6, 2)) * SIZE
         spread = 40 * rng.standard_normal((num, 2))
         return np.clip(centres[rng.integers(6, size=num)] + spread, 0, SIZE)
     if kind == "window":
         return rng.random(2) * (SIZE - 150) + rng.random((num, 2)) * 150
-    if kind == "places":
-        return np.repeat(rng.random((num // 3 + 1, 2)) * SIZE, 3, axis=0)[:num]
+    if kind in ("places", "near places"):
+        places = np.repeat(rng.random((num // 3 + 1, 2)) * SIZE, 3, axis=0)[:num]
+        return places if kind == "places" else places + rng.standard_normal((num, 2)) / 2
     return rng.random((num, 2)) * SIZE
 
 
@@ -85,7 +86,7 @@ def two_views(
     return view0, view1
 
 
-@pytest.mark.parametrize("kind", ["everywhere", "clusters", "window", "places"])
+@pytest.mark.parametrize("kind", ["everywhere", "clusters", "window", "places", "near places"])
 def test_random_matches_are_chance(kind: str) -> None:
     """The constant of 15 inliers accepts most of them where matches are many or in clusters."""
     rng = np.random.default_rng(0)
