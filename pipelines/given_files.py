@@ -49,6 +49,12 @@ def pairs_of_matches(path: Path, names: Iterable[str]) -> list[Pair]:
     return pairs
 
 
+def check_matches_of(path: Path, features: Path) -> None:
+    """Raise ValueError if a given match file was made from another feature file."""
+    with MatchReader(path) as matches, FeatureReader(features) as reader:
+        matches.check_features(reader)
+
+
 def given_features(path: Path, image_dir: Path, names: Sequence[str]) -> Features:
     """Return those of images that a given file has.
 

@@ -38,7 +38,7 @@ from featplug.stages.shared_options import (
 )
 from featplug.weights.loading import require_weights
 from pipelines.detector_free import DetectorFree
-from pipelines.given_files import Features, given_features
+from pipelines.given_files import Features, check_matches_of, given_features
 from pipelines.output_folder import changed_settings, folder_name
 
 
@@ -247,10 +247,16 @@ class Stages:
             FileNotFoundError: a file does not exist.
             ValueError: a file does not fit, or no image has features.
         """
-        extraction = self.options.extraction
         if self.detector_free is not None:
             self.reused["extract"] = 0
             return self.detector_free.readable_images(image_dir, names)
+        features = self._features(image_dir, names)
+        if self.options.matches is not None:
+            check_matches_of(self.options.matches, features.path)
+        return features
+
+    def _features(self, image_dir: Path, names: Sequence[str]) -> Features:
+        extraction = self.options.extraction
         if self.feature is None:
             self.reused["extract"] = 0
             return given_features(Path(extraction.features or ""), image_dir, names)

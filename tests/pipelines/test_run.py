@@ -8,12 +8,16 @@ from typing import Any
 import pytest
 
 from featplug.colmap.cameras import CameraOptions
+from featplug.io.artifact import Provenance
+from featplug.io.match_store import MatchWriter
+from featplug.io.store import FeatureReader
 from featplug.methods import feature_conf
 from featplug.methods.method_names import file_word, path_word
 from pipelines.datasets.aachen import AachenOptions
 from pipelines.datasets.inloc import InLocOptions
-from pipelines.run import FeatureOptions
+from pipelines.run import FeatureOptions, Stages
 from pipelines.sfm import SfmOptions
+from tests.scenes.synthetic import SyntheticScene
 
 
 def test_no_two_requests_share_an_output_folder(tmp_path: Path) -> None:
@@ -136,3 +140,27 @@ def test_other_results_have_another_folder(tmp_path: Path) -> None:
     long = sfm(pairs="x" * 300)
     assert len(long) < 150
     assert long != sfm(pairs="x" * 301)
+
+
+@pytest.mark.parametrize("own", [(), ("features",), ("features_ref",)])
+def test_given_matches_are_of_the_features(
+    synthetic_scene: SyntheticScene, tmp_path: Path, own: tuple[str, ...]
+) -> None:
+    scene, matches = synthetic_scene, tmp_path / "matches.h5"
+    options = SfmOptions(
+        scene.images,
+        extraction=FeatureOptions(features=scene.features),
+        matches=matches,
+        outputs=tmp_path / "out",
+    )
+    with FeatureReader(scene.features) as reader:
+        inputs: dict[str, str | None] = {"features": "another", "features_ref": "another"}
+        inputs |= dict.fromkeys(own, reader.file_id)
+    with MatchWriter(matches, Provenance("matches", {}, inputs=inputs)):
+        pass
+    stages = Stages(options, progress=False)
+    if own:
+        assert stages.extract(scene.images, scene.names).names == scene.names
+    else:
+        with pytest.raises(ValueError, match=r"matches.h5 has matches of other.*; give the"):
+            stages.extract(scene.images, scene.names)
