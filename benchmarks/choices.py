@@ -87,7 +87,7 @@ class KeypointOptions(BenchmarkOptions):
             method.feature or DEFAULT,
             features=method.features,
             max_keypoints=None if method.features else self.max_keypoints,
-            resize_max=self.resize_max,
+            resize_max=None if method.features else self.resize_max,
             option=self.options_of(method.name),
             weights=self.weights_of(method.name),
             device=self.device,

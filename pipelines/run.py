@@ -10,9 +10,7 @@ from featplug.base import choose_device
 from featplug.cli.command_line import Unprefixed
 from featplug.io.match_store import MatchReader
 from featplug.io.pair_lists import Pair, unique_pairs, write_pairs
-from featplug.io.results import (
-    StageRecorder,
-)
+from featplug.io.results import StageRecorder
 from featplug.io.store import FeatureReader
 from featplug.methods import (
     Conf,
@@ -41,6 +39,9 @@ from pipelines.detector_free import DetectorFree
 from pipelines.given_files import Features, check_matches_of, given_features
 from pipelines.output_folder import changed_settings, folder_name
 
+_OF_EXTRACTION = ("resize_max", "option", "max_keypoints", "weights", "precision", "batch_size")
+"""Options that a given feature file leaves without effect."""
+
 
 @dataclass(frozen=True)
 class _NamedFeature:
@@ -62,6 +63,16 @@ class _NamedFeature:
 @dataclass(frozen=True)
 class FeatureOptions(NetworkOptions, _NamedFeature):
     """Options of features: their name, network and file."""
+
+    def check(self) -> None:
+        """Raise ValueError if an option has no effect on a given feature file."""
+        default = FeatureOptions()
+        for name in _OF_EXTRACTION if self.features is not None else ():
+            if getattr(self, name) != getattr(default, name):
+                raise ValueError(
+                    f"{self.features} is used as it is, without --{name.replace('_', '-')}; leave "
+                    "out that option, or extract with it without --features."
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +170,7 @@ class PipelineOptions(MatchingOptions):
         Raises:
             ValueError: something does not exist, or a file is given without what belongs to it.
         """
+        self.extraction.check()
         method, has_features = self.extraction.method, self.extraction.features is not None
         if self.matcher and method.matcher:
             raise ValueError(

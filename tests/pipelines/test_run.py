@@ -164,3 +164,23 @@ def test_given_matches_are_of_the_features(
     else:
         with pytest.raises(ValueError, match=r"matches.h5 has matches of other.*; give the"):
             stages.extract(scene.images, scene.names)
+
+
+@pytest.mark.parametrize(
+    ("changes", "option"),
+    [
+        ({"max_keypoints": 100}, "--max-keypoints"),
+        ({"resize_max": 800}, "--resize-max"),
+        ({"option": ("contrast_threshold=0.01",)}, "--option"),
+        ({"weights": "official"}, "--weights"),
+        ({"precision": "fp16"}, "--precision"),
+        ({"batch_size": 4}, "--batch-size"),
+    ],
+)
+def test_options_without_effect_on_given_features_are_rejected(
+    tmp_path: Path, changes: dict[str, Any], option: str
+) -> None:
+    given = FeatureOptions(features=Path("feats.h5"), **changes)
+    with pytest.raises(ValueError, match=rf"feats.h5 .*{option};.*leave out"):
+        SfmOptions(tmp_path, extraction=given, matcher="NN-ratio").check()
+    SfmOptions(tmp_path, extraction=FeatureOptions(**changes)).check()
