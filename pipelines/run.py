@@ -82,7 +82,7 @@ class MatchingOptions(GuidedOptions, MatcherOptions):
     matcher: str | None = None
     """Name of the matcher; by default the feature's own."""
     retrieval: str = "vlad"
-    """Name of the global descriptor that selects pairs: vlad or netvlad."""
+    """Name of the retrieval method that selects pairs; `featplug list` shows them."""
     cell_size: float | None = None
     """For methods without keypoints: side of the cells whose points become one keypoint, in pixels
     of the images as they are matched; 2 by default, or the method's own."""

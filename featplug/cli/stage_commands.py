@@ -134,9 +134,10 @@ def retrieve(
     """Describe each image as a whole, for retrieval, into an HDF5 file that hloc reads.
 
     Args:
-        conf: netvlad, a network; vlad, which sums up local features and needs no weights; or
-            vlad-whitened, for databases of thousands of different places.
-        image_dir: folder of the images, for netvlad.
+        conf: name of a retrieval method; `featplug list` shows them. Those with a network, such as
+            netvlad, describe the images of --image-dir; vlad and vlad-whitened sum up the local
+            features of --features, without weights.
+        image_dir: folder of the images, for methods with a network.
         export_dir: folder of the file; needed unless --descriptor-path is used.
         image_list: text file of image names; all images by default.
         descriptor_path: the file, instead of --export-dir.
