@@ -31,9 +31,9 @@ _MOST_FALSE_ALARMS = -3.0
 """Decimal logarithm of the expected number of false alarms above which chance is the explanation.
 RANSAC's local optimisation finds better geometries than those of minimal samples, which alone are
 counted: of 4,000 sets of 4 to 50 random 2D-3D matches, the most extreme reached -1.7."""
-_SEPARATION = 0.6
-"""Distance between matches that count on their own, over the largest error. With half, triples of
-wrong matches with noise of a pixel are accepted more often; with .75, true poses at 48 px are not.
+_MOST_SEPARATION = 24.0
+"""Largest distance in pixels within which matches count once. It is the largest error of an inlier,
+but not where that is so large that few separate places fit into an image (48 pixels in 640).
 """
 _NUM_PAIRINGS = 20_000
 """Largest number of pairings that the probability is measured on: 7 % error where it is .01."""
@@ -105,8 +105,9 @@ def weigh_inliers(
     if inliers is not None:
         fitting &= inliers
     places = np.column_stack([places0, places1])
-    distinct = _distinct(places, _SEPARATION * max_error)
-    num_supporting = len(_distinct(places[fitting], _SEPARATION * max_error))
+    separation = min(max_error, _MOST_SEPARATION)
+    distinct = _distinct(places, separation)
+    num_supporting = len(_distinct(places[fitting], separation))
     first, second = _pairings(distinct)
     num_fitting = int(np.count_nonzero(errors(first, second) <= max_error))
     probability = (num_fitting + 1) / (len(first) + 1)  # never 0, however few pairings there are
