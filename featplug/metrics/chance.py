@@ -30,7 +30,7 @@ from featplug.metrics.homography import project
 _MOST_FALSE_ALARMS = -3.0
 """Decimal logarithm of the expected number of false alarms above which chance is the explanation.
 RANSAC's local optimisation finds better geometries than those of minimal samples, which alone are
-counted: of 4,000 sets of 4 to 50 random 2D-3D matches, the most extreme reached -1.7."""
+counted: of 4,000 sets of 4 to 50 random 2D-3D matches, the most extreme reached -1.3."""
 _MOST_SEPARATION = 24.0
 """Largest distance in pixels within which matches count once. It is the largest error of an inlier,
 but not where that is so large that few separate places fit into an image (48 pixels in 640).
