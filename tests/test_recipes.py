@@ -138,6 +138,12 @@ def test_own_classes_reconstruct(own: Path) -> None:
     assert classes == {"my_feature.py:Corners": 64, "my_matcher.py:CrossCheck": 64}
 
 
+def test_an_own_matcher_of_images_reconstructs(own: Path) -> None:
+    results = run_here(own, "sfm", "--images", "room/images", "--feature", "my_pairs.py:Pairs")
+    assert results["metrics"]["registered_images"]["value"] == 3
+    assert results["metrics"]["sparse_points"]["value"] > 50
+
+
 def test_own_confs_of_a_file_reconstruct(own: Path) -> None:
     named = ["--methods", "methods.toml", "--feature", "corners-fine"]
     results = run_here(

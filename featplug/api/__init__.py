@@ -74,6 +74,9 @@ class Feature:
         """Name of the method, as in a conf."""
         return str(self.conf["model"]["name"])
 
+    def __repr__(self) -> str:
+        return f"Feature({self.conf['model']}, device={self.device})"
+
     def save_pretrained(self, path: str | Path) -> None:
         """Write conf and weights files, for :func:`featplug.from_pretrained` and for others.
 

@@ -35,6 +35,11 @@ class Features:
     def __len__(self) -> int:
         return len(self.keypoints)
 
+    def __repr__(self) -> str:
+        width, height = self.image_size
+        dim = self.descriptors.shape[1]
+        return f"Features({len(self)} keypoints, {dim}-D, of {width}×{height} pixels)"
+
     def arrays(self) -> dict[str, np.ndarray]:
         """Return all outputs as hloc's files lay them out, ``descriptors`` D×N."""
         main = {"keypoints": self.keypoints, "scores": self.scores}
@@ -81,6 +86,9 @@ class Matches:
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    def __repr__(self) -> str:
+        return f"Matches({len(self)})"
 
 
 def found_matches(result: Mapping[str, Tensor]) -> tuple[np.ndarray, np.ndarray]:

@@ -19,12 +19,17 @@ from types import ModuleType
 
 import featplug
 from featplug.io.artifact import file_hash
-from featplug.utils.errors import own_traceback
+from featplug.utils.errors import USER_MODULE, own_traceback
 
-_FILE_MODULE = "featplug_user_file_"
-"""Beginning of the names of modules that were imported from files."""
 _SOURCES = "__featplug_sources__"
 """Attribute of a module with its :func:`sources`, as they were when it was imported."""
+_OPTIONS = {
+    "Extractor": "--feature",
+    "GlobalExtractor": "--retrieval",
+    "Matcher": "--matcher, or FEATURE+MATCHER",
+    "PairMatcher": "--feature",
+}
+"""Class of featplug.base to the option that takes its name."""
 _IS_HELPER = "__featplug_is_helper__"
 """Attribute of the modules that a user's file imported."""
 
@@ -55,10 +60,15 @@ def load_class(name: str, *bases: type) -> type:
         if found is None:
             problem = f"{name}: there is no class {attribute!r} derived from {expected}"
         remedy = f"use {' or '.join(able)}" if able else "derive the class from it"
+        for kind in getattr(found, "__mro__", ()):
+            if kind.__name__ in _OPTIONS:
+                remedy = f"it is a {kind.__name__}, for {_OPTIONS[kind.__name__]}"
         raise ValueError(f"{problem}; {remedy}.")
     if missing := sorted(getattr(found, "__abstractmethods__", ())):
+        base = next(base.__name__ for base in bases if issubclass(found, base))
         raise ValueError(
-            f"{name} does not implement {', '.join(missing)}, as {expected} describes; write it."
+            f"{name} does not implement {', '.join(missing)}, as featplug.base.{base} describes; "
+            "write it."
         )
     return found
 
@@ -78,7 +88,7 @@ def load_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}; correct the path.")
     place = hashlib.sha256(os.fsencode(path)).hexdigest()[:8]
-    name = f"{_FILE_MODULE}{place}_{path.stem}"
+    name = f"{USER_MODULE}{place}_{path.stem}"
     known = sys.modules.get(name)
     if known is not None and _is_unchanged(known):
         return known
@@ -194,7 +204,7 @@ def _find_modules_in(folder: Path) -> None:
 def class_name(cls: type) -> str:
     """Return the name by which :func:`load_class` finds a class."""
     module = cls.__module__
-    place = sys.modules[module].__file__ if module.startswith(_FILE_MODULE) else module
+    place = sys.modules[module].__file__ if module.startswith(USER_MODULE) else module
     return f"{place}:{cls.__qualname__}"
 
 

@@ -82,7 +82,7 @@ def test_a_file_is_imported_again_after_it_changed(own_methods: Path) -> None:
     [
         ("absent.py:Corners", r"no file .*absent.py"),
         ("corners.py:Edges", r"corners.py:Edges.*no class 'Edges'.*Extractor.*use Corners"),
-        ("none.py:None_", r"none.py:None_ is not .*Extractor.*derive"),
+        ("none.py:None_", r"none.py:None_ is not .*Extractor.*a Matcher, for --matcher"),
         ("absent_module:Corners", r"'absent_module'"),
         ("corners.py:torch.Tensor", r"Extractor.*use Corners"),
         ("corners.py", r"corners.py.*corners.py:Class"),
