@@ -79,6 +79,7 @@ class KeyNetHardNetExtractor(Extractor):
         "official_coordinates": False,
     }
     positive = ("batch_size",)
+    keypoint_axes: ClassVar[dict[str, int | None]] = {"lafs": 0}
 
     def __init__(self, conf: Mapping[str, Any] | None = None) -> None:
         super().__init__(conf)

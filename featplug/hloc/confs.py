@@ -4,7 +4,8 @@ They differ from those of :mod:`featplug.methods` in three respects. The model i
 ``featplug_NAME``, for hloc's ``dynamic_load``, with the characters of a class's name that no module
 can have as in a URL. The files have another name, because hloc's engines
 write them differently (see :mod:`featplug.hloc.shims`), and neither program may resume the other's.
-And if hloc's image reader lacks an option of ours, which it would ignore, the model preprocesses.
+And the model preprocesses if hloc's image reader lacks an option of ours, which it would ignore, or
+if the method returns local affine frames, as hloc scales only keypoints and scales with the image.
 """
 
 from typing import Any
@@ -45,7 +46,9 @@ def extractor_conf(name: str) -> dict[str, Any]:
 
     The names, and the ``ValueError``, are those of :func:`featplug.methods.feature_conf`.
     """
-    return _for_reader(feature_conf(name))
+    conf = feature_conf(name)
+    cls = features.method_class(conf["model"]["name"])
+    return _for_reader(conf, returns_frames="lafs" in cls.keypoint_axes)
 
 
 def matcher_confs() -> dict[str, dict[str, Any]]:
@@ -100,10 +103,10 @@ def _renamed(conf: dict[str, Any]) -> dict[str, Any]:
     return {**conf, "model": {**conf["model"], "name": model_name(conf["model"]["name"])}}
 
 
-def _for_reader(conf: dict[str, Any]) -> dict[str, Any]:
+def _for_reader(conf: dict[str, Any], returns_frames: bool = False) -> dict[str, Any]:
     conf = _renamed(conf)
     conf["output"] = conf["output"].replace("featplug", "featplug-hloc", 1)
-    if not _READER_OPTIONS.issuperset(conf["preprocessing"]):
+    if returns_frames or not _READER_OPTIONS.issuperset(conf["preprocessing"]):
         conf["model"]["preprocessing"] = conf["preprocessing"]
-        conf["preprocessing"] = {"grayscale": conf["preprocessing"]["grayscale"]}
+        conf["preprocessing"] = {"grayscale": conf["preprocessing"].get("grayscale", False)}
     return conf

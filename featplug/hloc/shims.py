@@ -80,8 +80,16 @@ class ExtractorModel(_FromImages):
         [(features, self.detection_noise)] = run_extractor(
             self.extractor, self._prepared(data["image"]), [(width, height)], np.float64
         )
+        if "lafs" in features:
+            if self.conf["preprocessing"] is None:
+                raise ValueError(
+                    f"{self.method} returns lafs, which hloc does not scale with the image; "
+                    "declare keypoint_axes = {'lafs': 0} in the class, so that it resizes images."
+                )
+            features["lafs"] = features["lafs"].astype(np.float64)
         if self.conf["half_keypoints"]:
-            features["keypoints"] = features["keypoints"].astype(np.float32)
+            for key in features.keys() & {"keypoints", "lafs"}:
+                features[key] = features[key].astype(np.float32)
         return {key: torch.from_numpy(value)[None] for key, value in features.items()}
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 import featplug
-from featplug.base import Matcher
+from featplug.base import Extractor, Matcher
 from featplug.io.match_store import MatchReader
 from featplug.methods import feature_conf
 from featplug.stages.extract import extract_features
@@ -108,6 +108,56 @@ def test_a_limit_that_hlocs_reader_lacks_is_kept(
         image_list=NAMES,
     ).feature_path
     assert_same_features(path, own, NAMES)
+
+
+class UndeclaredFrames(Extractor):
+    """Points all over the image, each with a frame that is 6 pixels wide and 3 high."""
+
+    preprocessing: ClassVar[dict[str, Any]] = {"resize_max": 100}
+
+    def extract(self, image: Tensor) -> dict[str, Tensor]:
+        height, width = image.shape[1:]
+        points = torch.cartesian_prod(torch.arange(0.0, width, 9), torch.arange(0.0, height, 9))
+        shapes = torch.diag(torch.tensor([6.0, 3.0])).expand(len(points), 2, 2)
+        return {
+            "keypoints": points,
+            "scores": torch.ones(len(points)),
+            "descriptors": torch.ones(1, len(points)),
+            "scales": torch.ones(len(points)),
+            "lafs": torch.cat([shapes, points[..., None]], 2),
+        }
+
+
+class Frames(UndeclaredFrames):
+    keypoint_axes: ClassVar[dict[str, int | None]] = {"lafs": 0}
+
+
+def test_frames_are_of_the_whole_image(standin: ModuleType, images: Path, tmp_path: Path) -> None:
+    name = f"{__name__}:Frames"
+    conf = standin.extract_features.confs[featplug.register(name).extractors[name]]
+    path = standin.extract_features.main(conf, images, tmp_path)
+    own = extract_features(name, images, tmp_path, image_list=NAMES).feature_path
+    assert_same_features(path, own, NAMES)
+    with h5py.File(path) as file:
+        features = file["a.png"]  # 160 pixels wide, reduced to 100
+        assert features["keypoints"][()].max() > 100
+        np.testing.assert_allclose(features["lafs"][..., 2], features["keypoints"], atol=1e-4)
+        np.testing.assert_allclose(features["lafs"][:, 0, 0], 6 * 1.6, rtol=1e-6)
+
+
+def test_frames_that_are_not_declared_are_rejected(
+    standin: ModuleType, images: Path, tmp_path: Path
+) -> None:
+    name = f"{__name__}:UndeclaredFrames"
+    conf = standin.extract_features.confs[featplug.register(name).extractors[name]]
+    with pytest.raises(ValueError, match=r"UndeclaredFrames returns lafs.*keypoint_axes"):
+        standin.extract_features.main(conf, images, tmp_path)
+
+
+def test_keynets_frames_are_declared(standin: ModuleType) -> None:
+    conf = conf_of(standin, "keynet-affnet-hardnet")
+    assert conf["model"]["preprocessing"] == feature_conf("keynet-affnet-hardnet")["preprocessing"]
+    assert "resize_max" not in conf["preprocessing"]
 
 
 def test_another_features_file_is_refused_by_a_matcher(
