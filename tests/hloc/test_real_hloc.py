@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -122,6 +123,18 @@ def test_a_model_of_hloc_without_its_code_says_what_to_install(hloc: ModuleType,
     assert hloc.extract_features.confs[name]["model"]["name"] in message
     assert "submodule update" in message
     assert "\n" not in message
+
+
+def test_the_document_lists_the_names_that_hloc_has_as_well(hloc: ModuleType) -> None:
+    registration = featplug.register()
+    registered = registration.extractors | registration.matchers
+    renamed = {own for own, name in registered.items() if name == f"featplug-{own}"}
+    lines = (REPOSITORY / "docs" / "hloc.md").read_text().splitlines()
+    rows = [line.split("|") for line in lines if line.startswith("|")]
+    listed = [row[1] for row in rows if row[2].startswith(" `featplug-")]
+    combined = {own for own in renamed if "+" in own}
+    assert set(re.findall("`(.+?)`", " ".join(listed))) == renamed - combined
+    assert all(any(f"`featplug-{own}`" in row[2] for row in rows) for own in combined)
 
 
 def test_hlocs_confs_are_still_its_own(hloc: ModuleType, images: Path, tmp_path: Path) -> None:
