@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from featplug.cli.command_line import run_command
 from featplug.cli.program import PROGRAM
 from featplug.io.pair_lists import write_pairs
 from featplug.io.store import FeatureReader
@@ -98,3 +100,13 @@ def test_missing_weights_name_the_place_and_the_command(
     line = refusal(PROGRAM, "featplug", "extract", "--conf", "d2net-ots", *folders)
     assert "https://dusmanu.com/files/d2-net/d2_ots.pth" in line
     assert "featplug weights fetch d2_ots" in line
+
+
+@pytest.mark.parametrize("command", ["retrieve", "sfm"])
+def test_help_says_where_retrieval_methods_are_listed(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        run_command(PROGRAM, "featplug", [command, "--help"])
+    words = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert re.search(r"[Nn]ame of (a|the) retrieval method[^.]*; `featplug list` shows", words)
