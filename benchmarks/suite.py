@@ -6,9 +6,11 @@ measured again.
 """
 
 import logging
+import shlex
 import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import date
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, ClassVar, NotRequired, TypedDict
@@ -26,6 +28,7 @@ from benchmarks.record import Problem, Run
 from benchmarks.report.gather import make_report
 from benchmarks.report.page import render_page
 from benchmarks.suite_table import suite_table
+from featplug import __version__
 from featplug.cli.command_line import Unprefixed, leave_config, run_command
 from featplug.io.files import write_whole_text
 from featplug.io.text_files import read_text
@@ -145,13 +148,21 @@ def measure_suite(options: SuiteOptions, progress: bool = False) -> tuple[list[R
             problems += run.problems
             continue
         runs.append(run)
-        write_whole_text(folder / TABLE, suite_table(options.feature, runs))
+        write_whole_text(folder / TABLE, f"{suite_table(options.feature, runs)}\n{_made_by(run)}\n")
         report = make_report([folder / run.benchmark for run in runs], title=_title(suite))
         write_whole_text(folder / PAGE, render_page(report))
     if not runs:
         reasons = "; ".join(f"{problem.subject}: {problem.reason}" for problem in problems)
         raise ValueError(f"Nothing could be measured: {reasons}")
     return runs, problems
+
+
+def _made_by(run: Run) -> str:
+    """Return a sentence on how a table was made: the command, the version, the day, the machine."""
+    command = shlex.join(["python", "-m", "benchmarks.suite", *run.command[1:]])
+    machine = run.environment
+    where = machine["gpu"] or f"{machine['cpu_cores']} cores of {machine['processor']}"
+    return f"`{command}`; featplug {__version__}, {date.today()}, {where}."
 
 
 def _title(suite: Suite) -> str:

@@ -12,6 +12,7 @@ from benchmarks.matching import feature_pairs
 from benchmarks.record import Problem, Row, Run, read_run
 from benchmarks.suite import SuiteOptions, main, measure_suite, read_suite
 from benchmarks.suite_table import suite_table
+from featplug import __version__
 from featplug.methods import feature_conf
 from featplug.methods.method_names import parse_method
 from tests.benchmarks.methods_of_others import write_own_methods
@@ -68,6 +69,7 @@ def test_one_command_measures_pairs_and_scenes(
     assert lines[ratio]["corner: registered"].endswith(" of 6")
     assert lines[unknown]["corner: points"] == "not measured"
     assert "There is no feature 'no-such-feature'" in table
+    assert f"featplug {__version__}, " in table.splitlines()[-1]
     assert "Two of them" in (tmp_path / "out" / "report.html").read_text()
 
     def measured_again(*_: object) -> None:
