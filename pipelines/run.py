@@ -244,7 +244,9 @@ class Stages:
         if options.matches is None and self.detector_free is None:
             feature = self.feature.conf if self.feature else _conf_of(extraction.features)
             conf = options.matcher_conf(self.matcher, feature)
-            self.feature_matcher = FeatureMatcher(conf, device=extraction.device)
+            self.feature_matcher = FeatureMatcher(
+                conf, device=extraction.device, strongest=options.strongest
+            )
         self.progress = progress
         self.recorder = StageRecorder()
         self.reused: dict[str, int] = {}

@@ -24,6 +24,7 @@ from featplug.api.image_matcher import ImageMatcher
 from featplug.base import Extractor, autocast, choose_device
 from featplug.io.image_inputs import ImageLike, read_input
 from featplug.io.images import DEFAULT_PREPROCESSING, preprocess
+from featplug.matchers.guided import guided
 from featplug.methods import (
     Conf,
     MethodTable,
@@ -37,6 +38,7 @@ from featplug.methods import (
     resolve_conf,
     resolve_matcher_conf,
 )
+from featplug.methods.method_table import STRONGEST
 from featplug.utils.batches import Batches, grouped
 
 
@@ -185,6 +187,9 @@ class FeatureMatcher:
     Args:
         conf: the name of a matcher conf, or a conf dict; see :mod:`featplug.methods`.
         device: such as ``cuda:1``; the best one of the machine if None.
+        strongest: number of keypoints that are matched first where images have many more, by a
+            matcher that can be guided; -1 matches all with all. See
+            :mod:`featplug.matchers.guided`.
         options: the method's options.
 
     Raises:
@@ -192,11 +197,16 @@ class FeatureMatcher:
     """
 
     def __init__(
-        self, conf: str | Mapping[str, Any], *, device: str | None = None, **options: Any
+        self,
+        conf: str | Mapping[str, Any],
+        *,
+        device: str | None = None,
+        strongest: int = STRONGEST,
+        **options: Any,
     ) -> None:
         self.conf: Conf = resolve_matcher_conf(conf, **options)
         self.device = choose_device(device)
-        self.matcher = build_matcher(self.conf["model"]).to(self.device)
+        self.matcher = guided(build_matcher(self.conf["model"]), strongest).to(self.device)
 
     def match(self, a: Features, b: Features) -> Matches:
         """Match two images.
@@ -253,7 +263,7 @@ def load_matcher(
         name: a matcher, such as ``NN-ratio``, or its conf.
         feature: the feature that is matched, its name or conf; names the matcher where ``name`` is
             None, and chooses the weights of one that has several.
-        options: ``device`` and the method's own; see :class:`FeatureMatcher`.
+        options: ``device``, ``strongest`` and the method's own; see :class:`FeatureMatcher`.
 
     Returns:
         The matcher, whose ``match`` takes :class:`Features`; of a method without keypoints, such as
@@ -271,9 +281,9 @@ def load_matcher(
     name = conf["matcher"] if name is None else name
     if _matches_images(name, matchers):
         return ImageMatcher(name, **options)
-    device = options.pop("device", None)
+    own = {key: options.pop(key) for key in ("device", "strongest") if key in options}
     chosen = matcher_conf_for(conf, resolve_matcher_conf(name, **options))
-    return FeatureMatcher(chosen, device=device)
+    return FeatureMatcher(chosen, **own)
 
 
 def match_images(

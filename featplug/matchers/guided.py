@@ -67,6 +67,7 @@ class GuidedMatcher(Matcher):
 
     def __init__(self, matcher: Matcher, strongest: int) -> None:
         super().__init__()
+        self.conf = matcher.conf
         self.matcher, self.strongest = matcher, strongest
         self.neighbors = NearestNeighbor(matcher.guided_options)
         self.required_keys = matcher.required_keys

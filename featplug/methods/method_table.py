@@ -32,6 +32,9 @@ PREPROCESSING: Conf = {
 }
 """How images are read for features, unless a method says otherwise."""
 
+STRONGEST = 4096
+"""Number of keypoints of an image that guided matching begins with, see
+:mod:`featplug.matchers.guided`."""
 LAST = 1000
 """Place in lists of methods that have none."""
 _BASES = {"featplug.matchers": ("Matcher", "PairMatcher")}

@@ -22,7 +22,6 @@ from featplug.io.match_store import MatchWriter
 from featplug.io.names import check_names_distinct, similar_name_hints
 from featplug.io.pair_lists import Pair, read_pairs, unique_pairs
 from featplug.io.store import FeatureReader
-from featplug.matchers.guided import guided
 from featplug.methods import conf_of_features, matcher_conf_for
 from featplug.stages.extract import made_by
 from featplug.stages.matcher_inputs import MatcherInputs
@@ -77,7 +76,8 @@ def match_features(
     """Match the pairs of a list; what is in the file already is kept.
 
     Args:
-        conf: a matcher conf, its name, or a matcher on the same device, loaded before.
+        conf: a matcher conf, its name, or a matcher on the same device, loaded
+            before with its own ``strongest``.
         pairs: a pair list.
         features: a feature file, or its name without ``.h5`` in ``export_dir``.
         export_dir: folder of the match file, by default that of the features.
@@ -114,8 +114,8 @@ def match_features(
     matches = Path(matches)
     if any(matches.exists() and matches.samefile(f) for f in (features, features_ref or features)):
         raise ValueError(f"The matches cannot be written to the feature file {matches}.")
-    loaded = loaded or FeatureMatcher(conf, device=options.device)
-    matcher, torch_device = guided(loaded.matcher, options.strongest), loaded.device
+    loaded = loaded or FeatureMatcher(conf, device=options.device, strongest=options.strongest)
+    matcher, torch_device = loaded.matcher, loaded.device
     matcher.memory_budget = memory_budget // 2
     with FeatureReader(features) as reader, FeatureReader(features_ref or features) as reader_ref:
         inputs, inputs_ref = (

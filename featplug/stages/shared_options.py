@@ -18,6 +18,7 @@ from featplug.methods import (
 )
 from featplug.methods.method_files import add_methods
 from featplug.methods.method_options import resized, with_options
+from featplug.methods.method_table import STRONGEST
 
 Texts = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
 Files = Annotated[tuple[Path, ...], tyro.conf.UseAppendAction]
@@ -69,7 +70,7 @@ class MatcherOptions:
 class GuidedOptions:
     """Whether matching is guided by the geometry of the strongest keypoints."""
 
-    strongest: int = 4096
+    strongest: int = STRONGEST
     """Number of each image's strongest keypoints that are matched first, where images have over
     twice as many; the others are then matched near their epipolar lines only. Nearest-neighbour
     matchers do so, such as NN-ratio; others match all with all, as -1 does."""

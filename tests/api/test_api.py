@@ -20,6 +20,8 @@ import featplug
 from featplug.api import Feature, Features, run_extractor
 from featplug.base import Extractor, Matcher, PairMatcher
 from featplug.io.images import read_image
+from featplug.io.match_store import MatchReader
+from featplug.io.pair_lists import write_pairs
 from featplug.methods import matcher_conf
 from featplug.stages.extract import extract_features
 from featplug.stages.match import match_features
@@ -179,6 +181,18 @@ def test_matches_are_drawn_at_their_keypoints(folder: Path) -> None:
     without = dataclasses.replace(a, image=None)
     with pytest.raises(ValueError, match=r"featplug\.load"):
         featplug.plots.matches(without, b, matches)
+
+
+def test_many_keypoints_are_guided_as_in_the_stage(folder: Path, tmp_path: Path) -> None:
+    features = extract_features("sift", folder, tmp_path, as_half=False).feature_path
+    write_pairs(tmp_path / "pairs.txt", [NAMES])
+    matched = match_features("NN-ratio", tmp_path / "pairs.txt", features, strongest=20)
+    a, b = extract_both(featplug.load("sift"), folder)
+    assert len(a) > 4 * 20
+    matcher = featplug.load_matcher("NN-ratio", "sift", strongest=20)
+    with MatchReader(matched.match_path) as reader:
+        matches, *_ = reader.read(*NAMES)
+    np.testing.assert_array_equal(matcher.match(a, b).indices, matches)
 
 
 def test_a_matcher_is_named_or_belongs_to_the_feature(folder: Path) -> None:
