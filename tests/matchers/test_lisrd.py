@@ -57,7 +57,12 @@ class TestLISRD(MatcherContract):
         self, conf: Mapping[str, Any], num0: int, num1: int
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         distance = conf.get("distance", "cosine")
-        return features(distance, num0), features(distance, num1, seed=1)
+        if conf.get("ratio_threshold") is None:
+            return features(distance, num0), features(distance, num1, seed=1)
+        # Random descriptors have no neighbour that is much nearer than the second.
+        whole = features(distance, max(num0, num1))
+        first, second = (LISRDMatcher().select(whole, slice(num)) for num in (num0, num1))
+        return first, second
 
 
 def metas_at_keypoints(image: dict[str, Tensor]) -> Tensor:

@@ -55,7 +55,7 @@ BAD_REQUESTS: dict[str, Change | dict[str, Any]] = {
         "matcher": None,
         "matches": None,
     },
-    "no match file gone.h5": {"matches": Path("gone.h5"), "pairs": None},
+    "no file gone.h5": {"matches": Path("gone.h5"), "pairs": None},
 }
 """What the message has, the name and the remedy, to what is wrong."""
 
