@@ -15,7 +15,7 @@ WEIGHTS := aliked-n16 aliked-n16rot aliked-n32 aliked-t16 disk xfeat \
 # The small town that is rendered here, or photographs of one's own: make demo IMAGES=DIR.
 demo: .venv/installed
 ifeq ($(strip $(IMAGES)),)
-	$(BIN)/python -m pipelines.aachen --dataset demo --feature $(FEATURE) --max_keypoints 2000
+	$(BIN)/python -m pipelines.aachen --dataset demo --feature $(FEATURE)
 else
 	$(BIN)/python -m pipelines.sfm --images "$(IMAGES)" --feature $(FEATURE) \
 		$(if $(REFERENCE),--reference "$(REFERENCE)")
