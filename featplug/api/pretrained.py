@@ -146,15 +146,15 @@ def _read_folder(folder: Path, source: str) -> Conf:
 def _read_file(path: Path) -> Conf:
     """Return the conf of a single file of weights, with its path."""
     metadata = read_metadata(path)
-    beside = [path.with_suffix(".json"), path.with_name(CONF_FILE)]
+    conf_files = [path.with_suffix(".json"), path.with_name(CONF_FILE)]
     if CONF_KEY in metadata:
         try:
             stored = json.loads(metadata[CONF_KEY])
         except (ValueError, RecursionError):
             raise ValueError(f"{path}: {CONF_KEY} in its metadata is no JSON text.") from None
         conf = _usable(stored, path, path.parent)
-    elif found := next((file for file in beside if file.is_file()), None):
-        conf = _usable(read_json(found), found, path.parent)
+    elif conf_file := next((file for file in conf_files if file.is_file()), None):
+        conf = _usable(read_json(conf_file), conf_file, path.parent)
     elif metadata.get("system") in features:  # written by a training run
         conf = feature_conf(metadata["system"])
     else:

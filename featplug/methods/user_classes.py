@@ -13,6 +13,7 @@ import site
 import sys
 import sysconfig
 from collections.abc import Iterator
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -119,7 +120,8 @@ def load_file(path: Path) -> ModuleType:
 def _forget_helpers(folder: Path) -> None:
     """Let a file of a folder import its own modules: not those of another folder, nor old ones."""
     for name, module in list(sys.modules.items()):
-        if getattr(module, _IS_HELPER, False):
+        # Not by getattr, for which some packages import what they have not needed yet.
+        if getattr(module, "__dict__", {}).get(_IS_HELPER):
             file = _own_file(module)
             is_of_folder = file is not None and file.is_relative_to(folder)
             if not (is_of_folder and _is_unchanged(module)):
@@ -174,10 +176,16 @@ def _own_file(module: ModuleType) -> Path | None:
     name = getattr(module, "__file__", None)
     if not isinstance(name, str) or not name.endswith(".py") or not Path(name).is_file():
         return None
+    is_installed = any(Path(name).is_relative_to(folder) for folder in _installed_folders())
+    return None if is_installed else Path(name)
+
+
+@cache
+def _installed_folders() -> list[str]:
+    """List the folders of Python, of installed packages and of featplug."""
     paths = sysconfig.get_paths()
     folders = [paths[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")]
-    folders += [*site.getsitepackages(), site.getusersitepackages(), *featplug.__path__]
-    return None if any(Path(name).is_relative_to(folder) for folder in folders) else Path(name)
+    return [*folders, *site.getsitepackages(), site.getusersitepackages(), *featplug.__path__]
 
 
 def _load_module(name: str) -> ModuleType:

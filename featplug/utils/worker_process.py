@@ -36,7 +36,7 @@ class WorkerProcess:
 
     Raises:
         OSError: the program cannot be started.
-        WorkerError: see there.
+        WorkerError: see :class:`WorkerError`.
     """
 
     def __init__(self, name: str, command: Sequence[str], timeout: float) -> None:
@@ -56,7 +56,7 @@ class WorkerProcess:
         """Return the answer to a request.
 
         Raises:
-            WorkerError: see there.
+            WorkerError: see :class:`WorkerError`.
         """
         content = io.BytesIO()
         np.savez(content, **request)  # type: ignore[arg-type]
