@@ -18,9 +18,9 @@ from featplug.io.names import checked_name
 from featplug.io.pair_lists import Pair, unique_pairs, write_pairs
 from featplug.io.store import FeatureReader
 from featplug.localization.absolute_pose import AbsolutePoseOptions
+from featplug.localization.file_localizer import FileLocalizer
 from featplug.localization.in_model import ModelLocalizer, ModelPoints
 from featplug.localization.in_scans import ScanLocalizer, WorldPoints, images_with_matches
-from featplug.localization.localizer import Localizer
 from featplug.localization.scans import SamplingOptions, ScanPointReader, sample_scans
 from featplug.metrics.poses import (
     camera_centres,
@@ -79,7 +79,7 @@ class Reference(ABC):
     @abstractmethod
     def localizer(
         self, stages: Stages, features: FeatureReader, matches: MatchReader, retrieved: Retrieved
-    ) -> AbstractContextManager[Localizer]:
+    ) -> AbstractContextManager[FileLocalizer]:
         """Return the localizer of the queries."""
 
     @abstractmethod
@@ -160,7 +160,7 @@ class TriangulatedModel(Reference):
     @contextmanager
     def localizer(
         self, stages: Stages, features: FeatureReader, matches: MatchReader, retrieved: Retrieved
-    ) -> Iterator[Localizer]:
+    ) -> Iterator[FileLocalizer]:
         """Localize in the triangulated model."""
         options = self.options
         pose = AbsolutePoseOptions(options.max_error, options.min_inliers, seed=options.seed)
@@ -205,7 +205,7 @@ class Scans(Reference):
     @contextmanager
     def localizer(
         self, stages: Stages, features: FeatureReader, matches: MatchReader, retrieved: Retrieved
-    ) -> Iterator[Localizer]:
+    ) -> Iterator[FileLocalizer]:
         """Localize with points from the scans whose images have matches with queries."""
         options, path = self.options, features.path
         pose = AbsolutePoseOptions(min_num_inliers=options.min_inliers, seed=options.seed)

@@ -16,7 +16,7 @@ from scipy.sparse.csgraph import connected_components
 
 from featplug.colmap.database import to_colmap_points
 from featplug.localization.absolute_pose import AbsolutePose, AbsolutePoseOptions
-from featplug.localization.localizer import LocalizedQuery, Localizer, QueryMatches
+from featplug.localization.file_localizer import FileLocalizer, LocalizedQuery, QueryMatches
 from featplug.localization.queries import Query
 
 _CACHED_IMAGES = 2048
@@ -58,7 +58,7 @@ class ModelLocalizerOptions:
 
 
 @dataclass(frozen=True)
-class ModelLocalizer(Localizer):
+class ModelLocalizer(FileLocalizer):
     """Localizes queries in a COLMAP model whose keypoints are those of the feature file.
 
     A 2D-3D match counts once, however many images of the model it was found in; ``num_matches``
@@ -70,7 +70,7 @@ class ModelLocalizer(Localizer):
     options: ModelLocalizerOptions = ModelLocalizerOptions()
 
     def gather(self, query: Query, database: Sequence[str]) -> list[QueryMatches]:
-        """Return the query's matches with each cluster of images; see :meth:`Localizer.gather`."""
+        """Return the matches with each cluster of images; see :meth:`FileLocalizer.gather`."""
         in_model = [name for name in database if name in self.points]
         clusters = [in_model]
         if self.options.covisibility_clustering:

@@ -14,7 +14,7 @@ import numpy as np
 
 from featplug.io.match_store import MatchReader
 from featplug.localization.absolute_pose import AbsolutePoseOptions
-from featplug.localization.localizer import LocalizedQuery, Localizer, QueryMatches
+from featplug.localization.file_localizer import FileLocalizer, LocalizedQuery, QueryMatches
 from featplug.localization.queries import Query, camera_log
 from featplug.localization.scans import ScanPointReader
 
@@ -80,7 +80,7 @@ def images_with_matches(
 
 
 @dataclass(frozen=True)
-class ScanLocalizer(Localizer):
+class ScanLocalizer(FileLocalizer):
     """Localizes queries from points of scans at the keypoints of database images.
 
     Images without points, and pairs without matches or with too few, are ignored; ``num_matches``
@@ -99,7 +99,7 @@ class ScanLocalizer(Localizer):
         return replace(self.pose, max_error=max_error)
 
     def gather(self, query: Query, database: Sequence[str]) -> list[QueryMatches]:
-        """Return the query's matches with all images; see :meth:`Localizer.gather`."""
+        """Return the query's matches with all images; see :meth:`FileLocalizer.gather`."""
         keypoints = self.features.keypoints(query.name)
         num_matches, parts, points = [], [np.zeros((0, 3), np.int64)], [np.zeros((0, 3))]
         for index, name in enumerate(database):

@@ -10,7 +10,7 @@ import numpy as np
 
 from featplug.io.results import write_results
 from featplug.localization.absolute_pose import AbsolutePose
-from featplug.localization.localizer import LocalizedQuery, QueryMatches
+from featplug.localization.file_localizer import LocalizedQuery, QueryMatches
 from featplug.localization.queries import camera_log, write_poses
 
 SUBMISSION = "submission.txt"

@@ -90,7 +90,7 @@ class LocalizedQuery:
 
 
 @dataclass(frozen=True)
-class Localizer(ABC):
+class FileLocalizer(ABC):
     """Localizes queries from the features and matches of two files."""
 
     features: FeatureReader

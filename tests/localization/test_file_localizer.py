@@ -16,13 +16,13 @@ from featplug.io.artifact import Provenance
 from featplug.io.match_store import MatchReader, MatchWriter
 from featplug.io.store import FeatureReader
 from featplug.localization.absolute_pose import AbsolutePoseOptions
+from featplug.localization.file_localizer import LocalizedQuery
 from featplug.localization.in_model import (
     ModelLocalizer,
     ModelLocalizerOptions,
     ModelPoints,
     covisibility_clusters,
 )
-from featplug.localization.localizer import LocalizedQuery
 from featplug.localization.log import LocalizationLog, json_log
 from featplug.localization.queries import Query
 from featplug.metrics.poses import absolute_pose_errors, model_poses
