@@ -29,7 +29,7 @@ from featplug.metrics.poses import (
     reconstruction_statistics,
 )
 from featplug.plots import ground_axes
-from featplug.stages.pairs import covisible
+from featplug.stages.pairs import covisible, from_poses
 from featplug.stages.triangulate import triangulate_known_poses
 from pipelines.datasets.protocol import (
     LocalizationDataset,
@@ -119,12 +119,19 @@ class TriangulatedModel(Reference):
     def database_pairs(
         self, names: set[str], given: Sequence[Pair], query_pairs: Sequence[Pair]
     ) -> list[Pair]:
-        """Return given pairs, else pairs of covisible images, or of images of one query."""
+        """Return given pairs, else pairs of covisible images, or of images of one query.
+
+        Of a reference model without points, near images that look the same way are paired.
+        """
         pairs: Sequence[Pair] = [pair for pair in given if names.issuperset(pair)]
         if not pairs and self.dataset.model_of_pairs:
             pairs = pairs_of_queries(query_pairs)
-        elif not pairs:
+        elif not pairs and self.reference.points3D:
             pairs = covisible(self.reference, self.options.num_covis)
+        elif not pairs:
+            poses = model_poses(self.reference)
+            usable_poses = {name: pose for name, pose in poses.items() if name in names}
+            pairs = from_poses(usable_poses, self.options.num_covis)
         usable = unique_pairs(pair for pair in pairs if names.issuperset(pair))
         if not usable:
             raise ValueError(

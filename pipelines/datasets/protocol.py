@@ -102,7 +102,8 @@ class ModelOptions(ModelLocalizerOptions, LocalizeOptions):
     """Options of localization in a reference model."""
 
     num_covis: int = 20
-    """Number of reference images that each reference image is matched with, by covisibility."""
+    """Number of reference images that each reference image is matched with: those that share most
+    points with it or, in a model without points, the nearest that look the same way."""
     max_error: float = 12.0
     """Largest error of an inlier of a pose, in pixels."""
 
@@ -176,7 +177,9 @@ class ModelDataset(LocalizationDataset):
 
     @abstractmethod
     def reference_model(self) -> pycolmap.Reconstruction:
-        """Read the reference model: registered images with cameras and poses, and their points.
+        """Read the reference model: registered images with cameras and poses.
+
+        Its points, where it has some, select the pairs of database images; see ``num_covis``.
 
         Raises:
             FileNotFoundError: a file does not exist.
@@ -212,10 +215,7 @@ class ModelDataset(LocalizationDataset):
         return problems + [FileProblem(reason, images_from) for reason in reasons if reason]
 
     def _database(self) -> dict[str, pycolmap.Camera]:
-        model = self.reference_model()
-        if not model.points3D:
-            raise ValueError(f"The reference model of {self.root} has no points.")
-        return model_cameras(model)
+        return model_cameras(self.reference_model())
 
     def _queries(self) -> dict[str, pycolmap.Camera]:
         return {query.name: query.camera for q in self.queries().values() for query in q}

@@ -23,7 +23,7 @@ from featplug.io.store import FeatureReader
 from featplug.localization.queries import read_poses
 from pipelines.aachen import main
 from pipelines.datasets.aachen import AachenOptions
-from pipelines.localize import localize, read_task
+from pipelines.localize import localize, read_task, run
 from pipelines.references import TriangulatedModel
 from pipelines.run import FeatureOptions
 from tests.conftest import REPOSITORY
@@ -219,6 +219,24 @@ def test_the_local_feature_protocol(outputs: Path, aachen_room: Path, tmp_path: 
     of_all = TriangulatedModel(with_both, AachenOptions(bare).open())
     assert len(of_all.images(of_queries)) == 6
     assert set(of_all.images([*of_queries, *of_database])) == used
+
+
+def test_a_reference_model_without_points_is_paired_by_its_poses(
+    outputs: Path, aachen_room: Path, tmp_path: Path
+) -> None:
+    dataset = Path(shutil.copytree(aachen_room, tmp_path / "set"))
+    model_dir = dataset / "3D-models" / "aachen_v_1_1"
+    model = read_model(model_dir)
+    for point_id in list(model.points3D):
+        model.delete_point3D(point_id)
+    model.write(str(model_dir))
+    run(reusing(outputs, dataset, tmp_path / "out"), check=True)
+    results = localize(reusing(outputs, dataset, tmp_path / "out", num_covis=3))
+    assert results["data"]["not_localized"] == {}
+    assert results["metrics"]["day_recall_0.25m_2deg"]["value"] == 100
+    pairs = read_pairs(tmp_path / "out" / "pairs-db.txt")
+    assert ("db/00.png", "db/01.png") in pairs
+    assert len(pairs) < 15  # the nearest of the five others
 
 
 def test_what_cannot_be_used_is_left_out_and_told(aachen_room: Path, tmp_path: Path) -> None:
