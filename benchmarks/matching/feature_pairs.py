@@ -149,6 +149,7 @@ class MatchedFeatures(ExitStack):
             )
         elif matcher is not None:
             self._matches = self.enter_context(MatchReader(matcher))
+            self._matches.check_features(self._reader)
         self._image_dir, self._max_keypoints = image_dir, max_keypoints
         self._known = known
         self._uses = Counter(name for pair in pairs for name in (pair.name0, pair.name1))

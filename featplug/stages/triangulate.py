@@ -85,6 +85,7 @@ def triangulate_known_poses(
     options = replace(options or TriangulateOptions(), **changes)
     cameras, poses = model_cameras(reference), model_poses(reference)
     with FeatureReader(features) as feature_reader, MatchReader(matches) as match_reader:
+        match_reader.check_features(feature_reader)
         usable = sorted(name for name in poses if name in feature_reader)
         skipped = {
             name: f"{features} has no features of the reference image {name!r}"

@@ -43,9 +43,9 @@ def verify_pairs(
         ValueError: a file does not fit, or no pair was verified.
     """
     with log_to_file(database.with_name("colmap.log")):
-        create_database(database, image_dir, names, options.camera)
-        with FeatureReader(features) as feature_reader:
+        with FeatureReader(features) as feature_reader, MatchReader(matches) as match_reader:
+            match_reader.check_features(feature_reader)
+            create_database(database, image_dir, names, options.camera)
             import_features(database, feature_reader)
-        with MatchReader(matches) as match_reader:
             import_matches(database, pairs, match_reader)
         return verify_matches(database, pairs, options.seed, options.max_error)

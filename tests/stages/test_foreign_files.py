@@ -11,10 +11,14 @@ import numpy as np
 import pytest
 
 from featplug.colmap.cameras import CameraOptions
+from featplug.io.artifact import Provenance
+from featplug.io.exchange.colmap import export_database
 from featplug.io.exchange.kapture import KaptureOptions, export_kapture
-from featplug.io.match_store import MatchReader
+from featplug.io.exchange.schoenberger import export_dataset
+from featplug.io.match_store import MatchReader, MatchWriter
 from featplug.io.store import FeatureReader
 from featplug.stages.map import MapOptions, map_images
+from featplug.stages.triangulate import triangulate_known_poses
 from featplug.stages.verify import VerifyOptions, verify_pairs
 from tests.scenes.synthetic import SyntheticScene
 
@@ -59,3 +63,35 @@ def test_sizes_come_from_the_photographs(theirs: SyntheticScene, tmp_path: Path)
         reader.image_size(theirs.names[0])
     assert sensors.count("camera, UNKNOWN_CAMERA") == len(theirs.names)
     assert "1024, 768" in sensors
+
+
+@pytest.mark.parametrize("what", ["verify", "triangulate", "colmap", "kapture", "schoenberger"])
+def test_matches_of_another_feature_file_are_rejected(
+    synthetic_scene: SyntheticScene, tmp_path: Path, what: str
+) -> None:
+    """As many keypoints may be in both, so that no index would be outside."""
+    scene, pairs = synthetic_scene, list(combinations(synthetic_scene.names, 2))
+    features, matches = scene.features, tmp_path / "other.h5"
+    out = tmp_path / "out"
+    provenance = Provenance("matches", {}, inputs={"features": "another"})
+    with FeatureReader(features) as reader, MatchWriter(matches, provenance) as writer:
+        for pair in pairs:
+            num0, num1 = (len(reader.keypoints(name)) for name in pair)
+            matches0 = np.r_[np.arange(100), np.full(num0 - 100, -1)]
+            writer.write(*pair, matches0, np.ones(num0), num1)
+    run = {
+        "verify": lambda: verify_pairs(
+            out / "database.db", scene.images, scene.names, features, matches, pairs,
+            VerifyOptions(),
+        ),
+        "triangulate": lambda: triangulate_known_poses(
+            scene.truth, scene.images, pairs, features, matches, out
+        ),
+        "colmap": lambda: export_database(out / "database.db", features, scene.images, matches),
+        "kapture": lambda: export_kapture(out, features, matches),
+        "schoenberger": lambda: export_dataset(out, features, matches),
+    }[what]  # fmt: skip
+    out.mkdir()
+    with pytest.raises(ValueError, match=r"other.h5 has matches of other features.*; give the"):
+        run()
+    assert not [path for path in out.rglob("*") if path.suffix in (".db", ".bin", ".matches")]

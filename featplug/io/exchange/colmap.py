@@ -129,6 +129,7 @@ def export_database(
             _write_descriptors(part, reader, options.descriptors)
             if matches is not None:
                 with MatchReader(matches) as match_reader:
+                    match_reader.check_features(reader)
                     pairs = selection.matched_pairs(match_reader, names, transfer)
                     transfer.num_pairs = import_matches(part, pairs, match_reader)
                 if options.verify:

@@ -121,7 +121,8 @@ def export_kapture(
                     rows = descriptor_rows(datasets, reader.path, name)
                     sets["descriptors"].write(name, _writer(rows, _FLOAT))
                 transfer.counts[name] = len(datasets["keypoints"])
-            export_matches(matches, selection, transfer, partial(_write_matches, sets["matches"]))
+            write = partial(_write_matches, sets["matches"])
+            export_matches(matches, reader, selection, transfer, write)
             _write_sensors(folder, sensors, options.image_dir)
     return transfer
 

@@ -107,7 +107,7 @@ def export_dataset(
                     rows = exchange.descriptor_rows(datasets, reader.path, name)
                     sets["descriptors"].write(name, partial(write_matrix, matrix=rows))
                 transfer.counts[name] = len(frames)
-            exchange.export_matches(matches, selection, transfer, write)
+            exchange.export_matches(matches, reader, selection, transfer, write)
     return transfer
 
 

@@ -175,6 +175,7 @@ def images_with_files(
 
 def export_matches(
     matches: Path | None,
+    features: FeatureReader,
     selection: Selection,
     transfer: Transfer,
     write: Callable[[Pair, np.ndarray, np.ndarray], None],
@@ -190,6 +191,7 @@ def export_matches(
     if matches is None:
         return
     with MatchReader(matches) as reader:
+        reader.check_features(features)
         for pair in selection.matched_pairs(reader, list(transfer.counts), transfer):
             indices, scores = reader.read(*pair)
             _check_indices(indices, pair, transfer, reader.path)
