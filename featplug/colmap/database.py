@@ -51,8 +51,9 @@ def create_database(
             image = pycolmap.Image(name, np.zeros((0, 2)), camera_ids[name], image_id)
             database.write_image(image, use_image_id=True)
             database.write_frame(image_frame(image), use_frame_id=True)
-            location = headers[name].camera.location
-            if location is not None:
+            gps = headers[name].gps
+            if gps is not None and gps.altitude is not None:
+                location = gps.latitude, gps.longitude, gps.altitude
                 _write_location(database, image, location)
     check_rows(database_path, "images", len(names))
 

@@ -12,7 +12,8 @@ import pycolmap
 from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
 
-from featplug.io.image_files import EXIF_IFD, FOCAL_LENGTH, MAKE, MODEL, ImageHeader
+from featplug.io.exif import EXIF_IFD, FOCAL_LENGTH, MAKE, MODEL
+from featplug.io.image_files import ImageHeader
 
 
 def exif_focal_length(header: ImageHeader) -> float | None:

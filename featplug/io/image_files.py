@@ -9,23 +9,32 @@ import math
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
-from PIL.TiffImagePlugin import BITSPERSAMPLE, ROWSPERSTRIP, TiffImageFile
+from PIL.TiffImagePlugin import (
+    BITSPERSAMPLE,
+    IMAGELENGTH,
+    IMAGEWIDTH,
+    ROWSPERSTRIP,
+    TiffImageFile,
+)
 
+from featplug.io.exif import ORIENTATION, ExifCamera, GpsPosition, read_exif
 from featplug.utils.errors import described
 
 # Blocks of less than 32 MiB would be kept by the C library, a pool of them for each thread.
 Image.core.set_block_size(max(Image.core.get_block_size(), 64 * 2**20))
+# Pillow warns of damaged EXIF data by several lines for each image.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.TiffImagePlugin")
 
 
 @dataclass(frozen=True)
@@ -120,21 +129,6 @@ _BYTES_PER_PIXEL = 7.5
 """Peak of memory while a baseline JPEG is decoded (measured)."""
 _START_OF_SCAN = 0xDA
 _TILE_WIDTH, _TILE_LENGTH = 322, 323
-EXIF_IFD = 0x8769
-MAKE, MODEL, FOCAL_LENGTH = 0x010F, 0x0110, 0x920A
-_FOCAL_LENGTH_IN_35MM_FILM, _FOCAL_PLANE_X_RESOLUTION, _FOCAL_PLANE_UNIT = 0xA405, 0xA20E, 0xA210
-_GPS_IFD = 0x8825
-_LATITUDE_REF, _LATITUDE, _LONGITUDE_REF, _LONGITUDE, _ALTITUDE_REF, _ALTITUDE = range(1, 7)
-_CAMERA_TAGS = {
-    MAKE,
-    MODEL,
-    FOCAL_LENGTH,
-    _FOCAL_LENGTH_IN_35MM_FILM,
-    _FOCAL_PLANE_X_RESOLUTION,
-    _FOCAL_PLANE_UNIT,
-}
-_MM_OF_UNIT: dict[float | None, float] = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}
-"""EXIF's units of FocalPlaneResolution."""
 _DIAGONAL_OF_35MM = 43.27
 
 
@@ -143,31 +137,20 @@ class ImageFileError(ValueError):
 
 
 @dataclass(frozen=True)
-class ExifCamera:
-    """What EXIF data say of the camera; a field that is absent or damaged is None."""
-
-    make: str | None = None
-    model: str | None = None
-    focal_length_mm: float | None = None
-    focal_length_35mm: float | None = None
-    """Focal length of a 35 mm camera with the same field of view, in mm."""
-    pixels_per_mm: float | None = None
-    """Pixels per mm of the sensor, horizontally."""
-    location: tuple[float, float, float] | None = None
-    """Latitude and longitude in degrees, altitude in m, by GPS."""
-
-
-@dataclass(frozen=True)
 class ImageHeader:
     """What an image file says before its pixels."""
 
     size: tuple[int, int]
-    """(width, height) as stored: an EXIF orientation is ignored."""
+    """(width, height) as stored, before any turn by :attr:`orientation`."""
     format: str
     """Name in :data:`IMAGE_FORMATS`."""
     mode: str
     """Pillow's mode of the pixels."""
-    camera: ExifCamera = ExifCamera()
+    camera: ExifCamera
+    orientation: int
+    """EXIF's orientation, 1 to 8; 1 is upright as stored. See :mod:`featplug.io.orientation`."""
+    gps: GpsPosition | None
+    """Where the photograph was taken, by its EXIF data."""
 
     @property
     def focal_length_px(self) -> float | None:
@@ -183,14 +166,15 @@ class ImageHeader:
 def read_image_header(path: Path) -> ImageHeader:
     """Read the header of an image file; no pixel is decoded.
 
-    Damaged EXIF data are no error: what cannot be read of them is None.
+    Damaged EXIF data are no error: what cannot be read of them is not known.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is no image that can be read.
     """
     with open_image(Path(path)) as image:
-        return ImageHeader(image.size, format_of(image).name, image.mode, _exif_camera(image))
+        exif, kind = read_exif(image), format_of(image).name
+        return ImageHeader(image.size, kind, image.mode, exif.camera, exif.orientation, exif.gps)
 
 
 def format_of(image: Image.Image) -> ImageFormat:
@@ -283,6 +267,8 @@ def open_image(path: Path, content: bytes | None = None) -> Iterator[Image.Image
             counted = _CountedReads(file, path)
             image = _decoder(_recognized(file, path), path)(counted, None)
             counted.left = math.inf
+            if isinstance(image, TiffImageFile):
+                _keep_as_stored(image)
             if min(image.size) < 1:
                 raise ImageFileError(f"Cannot read {path}: it has no pixels; copy it again.")
             with image:
@@ -296,6 +282,13 @@ def open_image(path: Path, content: bytes | None = None) -> Iterator[Image.Image
         raise ImageFileError(_damaged(path, reason)) from error
     except Exception as error:  # decoders raise all kinds for damaged files
         raise ImageFileError(_damaged(path, described(error))) from error
+
+
+def _keep_as_stored(image: TiffImageFile) -> None:
+    """Keep Pillow from turning a TIFF upright, which it does with no other format."""
+    if image.tag_v2.get(ORIENTATION, 1) != 1:
+        image.getexif()[ORIENTATION] = 1
+        image._size = image.tag_v2[IMAGEWIDTH], image.tag_v2[IMAGELENGTH]
 
 
 def _damaged(path: Path, reason: str) -> str:
@@ -355,61 +348,3 @@ def _decoder(kind: ImageFormat, path: Path) -> Any:
             f"Cannot read {path}: {kind.name} needs a decoder; install it with {kind.remedy}, or "
             "convert the image to JPEG."
         ) from error
-
-
-def _exif_camera(image: Image.Image) -> ExifCamera:
-    tags: dict[int, Any] = {}
-    gps: dict[int, Any] = {}
-    with suppress(Exception):  # what is read before the damage is used
-        if "exif" in image.info:
-            exif = Image.Exif()
-            exif.load(image.info["exif"])
-        elif image.format == "TIFF":
-            exif = image.getexif()
-        else:  # PNG's getexif would decode the pixels
-            return ExifCamera()
-        for entries in (exif, exif.get_ifd(EXIF_IFD)):
-            for tag in _CAMERA_TAGS & set(entries):
-                tags[tag] = entries[tag]
-        gps.update(exif.get_ifd(_GPS_IFD))
-    unit = _MM_OF_UNIT.get(_number(tags.get(_FOCAL_PLANE_UNIT)))
-    resolution = _number(tags.get(_FOCAL_PLANE_X_RESOLUTION))
-    return ExifCamera(
-        make=_text(tags.get(MAKE)),
-        model=_text(tags.get(MODEL)),
-        focal_length_mm=_number(tags.get(FOCAL_LENGTH)),
-        focal_length_35mm=_number(tags.get(_FOCAL_LENGTH_IN_35MM_FILM)),
-        pixels_per_mm=resolution / unit if resolution and unit else None,
-        location=_location(gps),
-    )
-
-
-def _location(gps: Mapping[int, Any]) -> tuple[float, float, float] | None:
-    """Return a location if all of it is known, in float32 as COLMAP reads it."""
-    try:
-        latitude, longitude = (
-            sum(float(np.float32(gps[tag][i])) / 60**i for i in range(3))
-            for tag in (_LATITUDE, _LONGITUDE)
-        )
-        location = (
-            -latitude if gps.get(_LATITUDE_REF) in ("S", "s") else latitude,
-            -longitude if gps.get(_LONGITUDE_REF) in ("W", "w") else longitude,
-            float(np.float32(gps[_ALTITUDE])) * (-1 if gps.get(_ALTITUDE_REF) == b"\1" else 1),
-        )
-    except (LookupError, TypeError, ValueError, ZeroDivisionError, OverflowError):
-        return None
-    return location if all(map(math.isfinite, location)) else None
-
-
-def _number(value: object) -> float | None:
-    """Return a positive number of EXIF data, in float32 as COLMAP reads it, or None."""
-    try:
-        number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError, ZeroDivisionError, OverflowError):
-        return None
-    return float(np.float32(number)) if 1e-6 < number < 1e9 else None
-
-
-def _text(value: object) -> str | None:
-    text = value.split("\0")[0].strip() if isinstance(value, str) else ""
-    return text or None

@@ -14,7 +14,7 @@ from PIL.TiffImagePlugin import IFDRational
 
 from featplug.colmap.cameras import CameraOptions, check_camera
 from featplug.colmap.database import create_database, image_ids
-from featplug.io.image_files import EXIF_IFD, FOCAL_LENGTH, MAKE, MODEL
+from featplug.io.exif import EXIF_IFD, FOCAL_LENGTH, MAKE, MODEL
 
 IN_35MM, GPS_IFD = 0xA405, 0x8825
 TABLES = "cameras", "rigs", "rig_sensors", "frames", "frame_data", "images"

@@ -11,7 +11,8 @@ from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
 
 from featplug.colmap.exif_cameras import exif_camera_model, exif_focal_length
-from featplug.io.image_files import EXIF_IFD, FOCAL_LENGTH, MAKE, MODEL, read_image_header
+from featplug.io.exif import EXIF_IFD, FOCAL_LENGTH, MAKE, MODEL
+from featplug.io.image_files import read_image_header
 
 IN_35MM, X_RESOLUTION, UNIT = 0xA405, 0xA20E, 0xA210
 IPHONE = {MAKE: "Apple", MODEL: "iPhone 7"}

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from featplug.io.image_files import EXIF_IFD, IMAGE_FORMATS, MAKE, ImageFormat, read_image_header
+from featplug.io.exif import EXIF_IFD, MAKE
+from featplug.io.image_files import IMAGE_FORMATS, ImageFormat, read_image_header
 from featplug.io.images import list_images, read_image
 
 
