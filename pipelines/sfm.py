@@ -26,18 +26,16 @@ from featplug.io.results import StageRecorder, write_results
 from featplug.io.run_folder import replace_results, run_folder
 from featplug.io.store import FeatureReader
 from featplug.metrics.poses import aligned_pose_errors, model_poses, reconstruction_statistics
-from featplug.stages import pairs
 from featplug.stages.map import MapOptions, map_images
 from featplug.stages.verify import VerifyOptions, verify_pairs
-from featplug.utils.suggestions import did_you_mean
 from pipelines.datasets.true_poses import read_reference_poses, reference_unit
-from pipelines.given_files import Features, pairs_of_matches
+from pipelines.given_files import Features
 from pipelines.output_folder import SceneImages, announce_replacement, output_folder
+from pipelines.pair_selection import PairOptions, select_pairs
 from pipelines.run import MatchingOptions, PipelineOptions, Stages, plain
 from pipelines.run_record import run_record
 from pipelines.sfm_summary import summary
 
-_SELECTIONS = "exhaustive", "sequential", "retrieval"
 _TOO_FEW = "A reconstruction needs two images or more, not {}."
 _RESULTS = (
     *("model", "points.ply", "colmap_models", "database.db", "colmap.log"),
@@ -77,16 +75,11 @@ class MappingOptions(MatchingOptions):
 
 
 @dataclass(frozen=True)
-class SfmOptions(MappingOptions, PipelineOptions, _Photographs):
+class SfmOptions(PairOptions, MappingOptions, PipelineOptions, _Photographs):
     """Options of a reconstruction."""
 
     pipeline: ClassVar[str] = "sfm"
 
-    pairs: str = "exhaustive"
-    """exhaustive, which is all pairs of a given match file, sequential (images in the order of
-    their names), retrieval, or a pair list."""
-    overlap: int = 10
-    """Number of following images that each image is paired with by sequential."""
     reference: Path | None = None
     """True poses: a COLMAP model, or a folder of Strecha's .camera files."""
 
@@ -95,11 +88,6 @@ class SfmOptions(MappingOptions, PipelineOptions, _Photographs):
         """Name of the scene: that of the folder, or of the folder above ``images``."""
         folder = self.images.resolve()
         return folder.parent.name if folder.name == "images" else folder.name
-
-    @property
-    def pair_list(self) -> Path | None:
-        """The given pair list, or None."""
-        return None if self.pairs in _SELECTIONS else Path(self.pairs)
 
 
 @dataclass(frozen=True)
@@ -144,11 +132,7 @@ def match_scene(options: SfmOptions, progress: bool = False) -> MatchedScene:
     stages = Stages(options, progress)
     reference = {} if options.reference is None else read_reference_poses(options.reference)
     options.check_mapping()
-    if options.pairs == "retrieval":
-        stages.require_retrieval()
-    if options.pair_list and not options.pair_list.exists():
-        hint = did_you_mean(options.pairs, _SELECTIONS)
-        raise FileNotFoundError(f"There is no pair list {options.pairs}.{hint}")
+    options.check_pairs(stages)
     given = None if options.pair_list is None else unique_pairs(read_pairs(options.pair_list))
 
     names = list_images(options.images)
@@ -177,7 +161,7 @@ def _match_images(
     pairs_path = options.pair_list or options.output_dir / f"pairs-{options.pairs}.txt"
     if given is None:
         with stages.recorder.stage("pairs"):
-            selected = _select_pairs(options, stages, features)
+            selected = select_pairs(options, stages, features, options.num_matched)
         skipped.update(stages.retrieval.skipped if stages.retrieval else {})
         write_pairs(pairs_path, selected)
     else:
@@ -294,17 +278,6 @@ def _make_model(
         "stages": scene.stages.recorder.stages | recorder.stages,
         "metrics": metrics,
     }
-
-
-def _select_pairs(options: SfmOptions, stages: Stages, features: Features) -> list[Pair]:
-    names = features.names
-    if options.pairs == "exhaustive" and options.matches is not None:
-        return pairs_of_matches(options.matches, names)
-    if options.pairs == "exhaustive":
-        return pairs.exhaustive(names)
-    if options.pairs == "sequential":
-        return pairs.sequential(names, options.overlap)
-    return unique_pairs(stages.retrieve(features, options.num_matched, names, names))
 
 
 def _with_skipped(message: str, skipped: dict[str, str]) -> str:

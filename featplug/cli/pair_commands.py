@@ -19,7 +19,8 @@ class ImageNames:
     image_list: Path | None = None
     """Text file of image names, for sequences in the order of capture."""
     features: Path | None = None
-    """Feature file whose images are paired, in the order of their names."""
+    """Feature file whose images are paired; each of its folders is a sequence, in the order of
+    names, frame2 before frame10."""
 
     def read(self) -> list[str]:
         """Return the names; raise ValueError if neither file is given."""
@@ -55,20 +56,48 @@ def exhaustive(
     _write_pairs(output, pairs.exhaustive(images.read(), others))
 
 
+@dataclass(frozen=True)
+class LoopOptions:
+    """Pairs that close loops."""
+
+    loop_closure: int = 0
+    """Number of similar images elsewhere that every tenth image is paired with, which needs
+    --descriptors."""
+    descriptors: Path | None = None
+    """File of global descriptors, made by `featplug retrieve` or hloc."""
+
+
 def sequential(
-    images: Unprefixed[ImageNames], output: Path, overlap: int = 10, quadratic: bool = True
+    images: Unprefixed[ImageNames],
+    output: Path,
+    loops: Unprefixed[LoopOptions],
+    overlap: int = 10,
+    quadratic: bool = True,
 ) -> None:
-    """Pair every image with those that follow it.
+    """Pair every image with those that follow it, and with similar ones elsewhere.
 
     Args:
         images: images to pair.
         output: pair list to write.
+        loops: pairs that close loops.
         overlap: number of following images that each image is paired with.
         quadratic: pair each image with the 1st, 2nd, 4th, 8th, … following one, too.
     """
     from featplug.stages import pairs
+    from featplug.stages.retrieve import pairs_from_retrieval
 
-    _write_pairs(output, pairs.sequential(images.read(), overlap, quadratic))
+    names = images.read()
+    # A list is in the order of capture, the names of a feature file in that of HDF5.
+    sequences = [names] if images.image_list is not None else pairs.sequences(names)
+    selected = [pair for each in sequences for pair in pairs.sequential(each, overlap, quadratic)]
+    if loops.loop_closure:
+        if loops.descriptors is None:
+            raise ValueError("--loop_closure needs the global descriptors, --descriptors FILE.")
+        num = loops.loop_closure + pairs.most_partners(selected)
+        queries = pairs.loop_queries(sequences)
+        retrieved = pairs_from_retrieval(loops.descriptors, num, queries, names)
+        selected += pairs.loop_closures(retrieved, selected, loops.loop_closure)
+    _write_pairs(output, selected)
 
 
 @dataclass(frozen=True)

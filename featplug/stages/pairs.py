@@ -1,12 +1,14 @@
-"""Which images are matched with which: all, neighbours, covisible ones, those of near poses.
+"""Which images are matched with which: all, neighbours, covisible ones, those at near places.
 
 Pairs by global descriptors are selected in :mod:`featplug.stages.retrieve`.
 """
 
+import re
 from array import array
-from collections.abc import Callable, Mapping, Sequence
-from itertools import combinations, product
-from typing import TYPE_CHECKING
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain, combinations, product
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -18,9 +20,13 @@ from featplug.metrics.poses import camera_centres
 if TYPE_CHECKING:
     import pycolmap
 
+_Item = TypeVar("_Item")
+
 _BLOCK_SCORES = 2**22
 _BLOCK_QUERIES = 1024
 """Largest numbers of scores and queries in memory at a time."""
+LOOP_PERIOD = 10
+"""Every how many-th image of a sequence is looked up for loops, as COLMAP does."""
 
 
 def exhaustive(names: Sequence[str], database: Sequence[str] | None = None) -> list[Pair]:
@@ -30,11 +36,13 @@ def exhaustive(names: Sequence[str], database: Sequence[str] | None = None) -> l
     return [pair for pair in product(names, database) if pair[0] != pair[1]]
 
 
-def sequential(names: Sequence[str], overlap: int = 10, quadratic: bool = True) -> list[Pair]:
+def sequential(
+    names: Sequence[_Item], overlap: int = 10, quadratic: bool = True
+) -> list[tuple[_Item, _Item]]:
     """Pair every image of a sequence with those that follow it.
 
     Args:
-        names: image names in the order of capture.
+        names: image names in the order of capture, see :func:`sequences`.
         overlap: number of following images.
         quadratic: also pair with the 1st, 2nd, 4th, 8th … following image up to
             ``2**(overlap - 1)``, as COLMAP's sequential matcher does, against drift.
@@ -54,6 +62,109 @@ def sequential(names: Sequence[str], overlap: int = 10, quadratic: bool = True) 
         for step in ordered
         if i + step < len(names)
     ]
+
+
+def natural_key(name: str) -> tuple[tuple[str, int, str], ...]:
+    """Return a key by which ``frame2`` comes before ``frame10``, and equal numbers by their zeros.
+
+    Each element is text without digits, the number that follows, and its digits.
+    """
+    parts = re.findall(r"([^0-9]*)([0-9]*)", name)
+    return tuple((text, int(digits or -1), digits) for text, digits in parts)
+
+
+def sequences(names: Iterable[str]) -> list[list[str]]:
+    """Split images into sequences: those of one folder, in natural order (:func:`natural_key`).
+
+    The sequences of two cameras, which have a folder each, then do not mix.
+    """
+    folders: dict[str, list[str]] = {}
+    for name in sorted(names, key=natural_key):
+        folders.setdefault(name.rpartition("/")[0], []).append(name)
+    return list(folders.values())
+
+
+def sequential_frames(
+    frames: Sequence[Sequence[str]], overlap: int = 10, quadratic: bool = True
+) -> list[Pair]:
+    """Pair the images of every frame of a rig with each other and with those of following frames.
+
+    Args:
+        frames: the images that were taken at one time, in the order of capture.
+        overlap: number of following frames.
+        quadratic: see :func:`sequential`.
+
+    Raises:
+        ValueError: the overlap is below 1.
+    """
+    within = chain.from_iterable(combinations(frame, 2) for frame in frames)
+    numbers = sequential(range(len(frames)), overlap, quadratic)
+    following = (product(frames[first], frames[second]) for first, second in numbers)
+    return [*within, *chain.from_iterable(following)]
+
+
+def loop_queries(sequences: Iterable[Sequence[str]], period: int = LOOP_PERIOD) -> list[str]:
+    """Return every ``period``-th image of each sequence, to be looked up for loops."""
+    return [name for sequence in sequences for name in sequence[::period]]
+
+
+def most_partners(pairs: Iterable[Pair]) -> int:
+    """Return the largest number of images that an image is paired with."""
+    return max(Counter(chain.from_iterable(pairs)).values(), default=0)
+
+
+def loop_closures(retrieved: Iterable[Pair], known: Iterable[Pair], num: int) -> list[Pair]:
+    """Select the pairs that close loops: each query's first retrieved ones that are not known yet.
+
+    Most like an image of a sequence are its neighbours, which are known: as many more as
+    :func:`most_partners` have to be retrieved.
+
+    Args:
+        retrieved: pairs (query, image), for each query the most similar image first.
+        known: pairs of the sequences, in either order.
+        num: largest number of pairs of a query.
+    """
+    seen = {frozenset(pair) for pair in known}
+    counts: Counter[str] = Counter()
+    closures = []
+    for query, image in retrieved:
+        if counts[query] < num and frozenset((query, image)) not in seen:
+            seen.add(frozenset((query, image)))
+            counts[query] += 1
+            closures.append((query, image))
+    return closures
+
+
+def near(positions: Mapping[str, np.ndarray], num: int, max_distance: float = 100.0) -> list[Pair]:
+    """Pair every image with those that were taken nearest to it.
+
+    Args:
+        positions: image name to position, two or three coordinates in metres. COLMAP leaves out
+            heights, which are the least certain by GPS.
+        num: largest number of partners of each image.
+        max_distance: largest distance of a pair, in metres.
+
+    Returns:
+        By the natural order of the first image, nearest partners first.
+
+    Raises:
+        ValueError: ``num`` is below 1, or no two images are that near.
+    """
+    _check_num(num)
+    names = sorted(positions, key=natural_key)
+    places = np.array([positions[name] for name in names], float)
+
+    def closeness(block: slice) -> np.ndarray:
+        distances = cdist(places[block], places)
+        return np.where(distances <= max_distance, -distances, -np.inf)
+
+    pairs = best_pairs(names, names, closeness, num) if names else []
+    if not pairs:
+        raise ValueError(
+            f"No two of {len(names)} positions are within {max_distance:g} m of each other; allow "
+            "a larger distance, or choose pairs in another way."
+        )
+    return pairs
 
 
 def covisible(model: "pycolmap.Reconstruction", num: int) -> list[Pair]:

@@ -35,6 +35,30 @@ def test_retrieve_and_pairs_with_hlocs_names(featplug: Callable[..., str], tmp_p
     assert {image for _, image in pairs} <= set(names[:30])
 
 
+def test_sequential_pairs_close_loops(
+    featplug: Callable[..., str], refusal: Callable[..., str], tmp_path: Path
+) -> None:
+    names = write_features(tmp_path / "feats.h5")
+    features = "--features", tmp_path / "feats.h5"
+    featplug("retrieve", "--conf", "vlad", *features, "--export_dir", tmp_path)
+    output = tmp_path / "pairs.txt"
+    command = "pairs", "sequential", *features, "--output", output, "--overlap", 2
+    featplug(*command)
+    plain = read_pairs(output)
+    featplug(
+        *command, "--loop_closure", 3,
+        "--descriptors", tmp_path / "feats_global-feats-featplug-vlad.h5",
+    )  # fmt: skip
+    pairs = read_pairs(output)
+    assert pairs[: len(plain)] == plain
+    closures = pairs[len(plain) :]
+    assert {query for query, _ in closures} == set(names[::10])
+    assert len(closures) == 3 * len(names[::10])
+    assert not set(closures) & {pair[::-1] for pair in plain}
+    message = refusal(PROGRAM, "featplug", *command, "--loop_closure", 3)
+    assert "--descriptors" in message
+
+
 def test_pairs_of_a_model(
     featplug: Callable[..., str],
     refusal: Callable[..., str],

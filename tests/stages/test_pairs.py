@@ -8,7 +8,19 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from featplug.stages import pairs as pairs_module
-from featplug.stages.pairs import best_pairs, covisible, exhaustive, from_poses, sequential
+from featplug.stages.pairs import (
+    best_pairs,
+    covisible,
+    exhaustive,
+    from_poses,
+    loop_closures,
+    loop_queries,
+    most_partners,
+    near,
+    sequences,
+    sequential,
+    sequential_frames,
+)
 
 
 def test_exhaustive_has_each_pair_once() -> None:
@@ -23,6 +35,53 @@ def test_sequential_links_neighbours_and_powers_of_two() -> None:
     assert [b for a, b in sequential(names, 2, quadratic=False) if a == "0"] == ["1", "2"]
     with pytest.raises(ValueError, match="overlap of sequential pairs must be at least 1"):
         sequential(names, 0)
+
+
+def test_sequences_are_folders_in_the_order_of_numbers() -> None:
+    names = ["b/7.jpg", "frame10.jpg", "frame2.jpg", "a/x9y2.png", "a/x9y10.png", "a/x10y1.png"]
+    assert sequences(names) == [
+        ["a/x9y2.png", "a/x9y10.png", "a/x10y1.png"],
+        ["b/7.jpg"],
+        ["frame2.jpg", "frame10.jpg"],
+    ]
+    # Zeros do not change a number, and names that differ by them alone keep one order.
+    same = ["1.jpg", "01.jpg", "002.jpg", "\u0663.jpg", "x.jpg", ".jpg"]
+    assert sequences(same) == sequences(same[::-1])
+    assert sequences(["10.jpg", "9.jpg", "008.jpg"]) == [["008.jpg", "9.jpg", "10.jpg"]]
+    assert sequences([]) == []
+
+
+def test_frames_of_a_rig_are_paired_with_following_frames() -> None:
+    frames = [["l/0", "r/0"], ["l/1", "r/1"], ["l/2"]]
+    pairs = sequential_frames(frames, overlap=1)
+    assert set(pairs) == {
+        ("l/0", "r/0"), ("l/1", "r/1"),
+        ("l/0", "l/1"), ("l/0", "r/1"), ("r/0", "l/1"), ("r/0", "r/1"),
+        ("l/1", "l/2"), ("r/1", "l/2"),
+    }  # fmt: skip
+    assert len(pairs) == 8
+
+
+def test_loops_are_closed_by_the_most_similar_images_that_are_no_neighbours() -> None:
+    names = [str(i) for i in range(25)]
+    neighbours = sequential(names, 2)
+    assert most_partners(neighbours) == 4
+    assert loop_queries([names, ["x", "y"]]) == ["0", "10", "20", "x"]
+    retrieved = [("0", "1"), ("0", "2"), ("0", "20"), ("0", "7"), ("20", "0"), ("20", "21")]
+    assert loop_closures(retrieved, neighbours, 1) == [("0", "20")]
+    assert loop_closures(retrieved, neighbours, 5) == [("0", "20"), ("0", "7")]
+
+
+def test_near_images_are_paired_up_to_a_distance() -> None:
+    positions = {f"p{i}": np.array([x, 0.0]) for i, x in enumerate([0, 1, 3, 30, 31])}
+    assert near(positions, 1, 100) == [
+        ("p0", "p1"), ("p1", "p0"), ("p2", "p1"), ("p3", "p4"), ("p4", "p3"),
+    ]  # fmt: skip
+    assert [b for a, b in near(positions, 9, 3) if a == "p0"] == ["p1", "p2"]
+    with pytest.raises(ValueError, match=r"within 0.5 m.*larger distance"):
+        near(positions, 9, 0.5)
+    with pytest.raises(ValueError, match="No two of 0 positions"):
+        near({}, 9)
 
 
 def test_exhaustive_of_queries_and_database_has_no_image_with_itself() -> None:

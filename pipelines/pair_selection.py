@@ -1,0 +1,99 @@
+"""Which photographs of a scene are matched: all pairs, neighbours in sequences, similar ones."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from featplug.io.pair_lists import Pair, unique_pairs
+from featplug.stages import pairs
+from featplug.utils.suggestions import did_you_mean
+from pipelines.given_files import Features, pairs_of_matches
+from pipelines.run import Stages
+
+SELECTIONS = "exhaustive", "sequential", "retrieval"
+"""Names of the ways to select pairs."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairOptions:
+    """Options of the pairs that are matched."""
+
+    pairs: str = "exhaustive"
+    """exhaustive, which is all pairs of a given match file, sequential (the images of each folder
+    in the order of their names, frame2 before frame10), retrieval, or a pair list."""
+    overlap: int = 10
+    """Number of following images that each image is paired with by sequential."""
+    loop_closure: int = 0
+    """With sequential: number of similar images elsewhere that every tenth image is paired with by
+    retrieval, to close loops and to join the sequences of several folders."""
+
+    @property
+    def pair_list(self) -> Path | None:
+        """The given pair list, or None."""
+        return None if self.pairs in SELECTIONS else Path(self.pairs)
+
+    def check_pairs(self, stages: Stages) -> None:
+        """Check the options before the long work.
+
+        Raises:
+            FileNotFoundError: there is no such pair list, or weights of retrieval are missing.
+            ValueError: a number does not fit.
+        """
+        if self.pair_list and not self.pair_list.exists():
+            hint = did_you_mean(self.pairs, SELECTIONS)
+            raise FileNotFoundError(f"There is no pair list {self.pairs}.{hint}")
+        if self.loop_closure < 0:
+            raise ValueError(f"--loop-closure must be 0 or more, not {self.loop_closure}.")
+        if self.loop_closure and self.pairs != "sequential":
+            raise ValueError(
+                f"--loop-closure adds to sequential pairs, and --pairs is {self.pairs}; set "
+                "--pairs sequential, or leave out --loop-closure."
+            )
+        if self.pairs == "sequential" and self.overlap < 1:
+            raise ValueError(f"--overlap must be at least 1, not {self.overlap}.")
+        if self.pairs == "retrieval" or self.loop_closure:
+            stages.require_retrieval()
+
+
+def select_pairs(
+    options: PairOptions, stages: Stages, features: Features, num_matched: int
+) -> list[Pair]:
+    """Select the pairs of images that have features.
+
+    Args:
+        options: how.
+        stages: stages of the run, of which retrieval may be used.
+        features: features of the images.
+        num_matched: number of images that each image is paired with by retrieval.
+
+    Raises:
+        ValueError: no pair is left.
+    """
+    names, matches = features.names, stages.options.matches
+    if options.pairs == "exhaustive" and matches is not None:
+        return pairs_of_matches(matches, names)
+    if options.pairs == "exhaustive":
+        return pairs.exhaustive(names)
+    if options.pairs == "sequential":
+        return _sequential(options, stages, features)
+    return unique_pairs(stages.retrieve(features, num_matched, names, names))
+
+
+def _sequential(options: PairOptions, stages: Stages, features: Features) -> list[Pair]:
+    sequences = pairs.sequences(features.names)
+    selected = [pair for each in sequences for pair in pairs.sequential(each, options.overlap)]
+    if options.loop_closure:
+        num = options.loop_closure + pairs.most_partners(selected)
+        queries = pairs.loop_queries(sequences)
+        retrieved = stages.retrieve(features, num, queries, features.names)
+        selected += pairs.loop_closures(retrieved, selected, options.loop_closure)
+    elif len(sequences) > 1:
+        logger.warning(
+            "%s: the images are in %d folders, which are sequences of their own, and no image is "
+            "paired with one of another folder; add --loop-closure 5.",
+            features.image_dir,
+            len(sequences),
+        )
+    return selected
