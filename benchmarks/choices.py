@@ -84,7 +84,7 @@ class KeypointOptions(BenchmarkOptions):
     def extraction(self, method: MeasuredMethod, overwrite: bool = False) -> FeatureOptions:
         """Return the options with which pipelines extract the features of a method."""
         return FeatureOptions(
-            method.feature or DEFAULT,
+            method.feature,
             features=method.features,
             max_keypoints=None if method.features else self.max_keypoints,
             resize_max=None if method.features else self.resize_max,

@@ -1,13 +1,16 @@
 """Features and matches that the user gives as files, of featplug or of another tool."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from featplug.io.artifact import files_hash
 from featplug.io.match_store import MatchReader
 from featplug.io.pair_lists import Pair
 from featplug.io.store import FeatureReader
+from featplug.methods import conf_of_features, feature_conf, name_of
+from featplug.methods.user_classes import recorded_name
 from featplug.stages.extract import other_photograph, raise_if_all_skipped
 
 
@@ -49,10 +52,58 @@ def pairs_of_matches(path: Path, names: Iterable[str]) -> list[Pair]:
     return pairs
 
 
-def check_matches_of(path: Path, features: Path) -> None:
-    """Raise ValueError if a given match file was made from another feature file."""
-    with MatchReader(path) as matches, FeatureReader(features) as reader:
-        matches.check_features(reader)
+def check_matches_of(path: Path, features: Path | None) -> None:
+    """Raise ValueError if a given match file was made from other features.
+
+    Args:
+        path: the match file.
+        features: the feature file; None is one that is to be made, which no match file is of.
+    """
+    with MatchReader(path) as matches:
+        if features is not None:
+            with FeatureReader(features) as reader:
+                matches.check_features(reader)
+        elif matches.feature_ids:
+            raise ValueError(
+                f"{path} has matches of a feature file, not of the features that this run "
+                "extracts; give that file by --features."
+            )
+
+
+def check_feature_of(path: Path, name: str) -> None:
+    """Raise ValueError if a given feature file records another feature than a name is of."""
+    with FeatureReader(path) as reader:
+        recorded = reader.model
+    if recorded and _differ(recorded, feature_conf(name)["model"]):
+        raise ValueError(
+            f"{path} has features of {_name_of_model(recorded)}, not of {name}; leave out "
+            f"--feature, or give a file of {name}."
+        )
+
+
+def _differ(model: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Return whether two models are of other methods or networks, whatever their options."""
+    if recorded_name(model["name"]) != recorded_name(other["name"]):
+        return True
+    if (
+        "checkpoint" in model
+        and "checkpoint" in other
+        and model["checkpoint"] != other["checkpoint"]
+    ):
+        return True
+    detectors = [each["detector"] for each in (model, other) if each.get("detector")]
+    return len(detectors) == 2 and _differ(*detectors)
+
+
+def _name_of_model(model: Mapping[str, Any]) -> str:
+    """Return the name of the feature that a feature file records, as far as it is known here."""
+    conf = conf_of_features(model)
+    if conf is None:
+        return str(model["name"])
+    detector = model.get("detector")
+    if not detector or not _differ(conf["model"], model):
+        return name_of(conf)
+    return f"{name_of(conf)}@{_name_of_model(detector)}"
 
 
 def given_features(path: Path, image_dir: Path, names: Sequence[str]) -> Features:

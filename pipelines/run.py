@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 from featplug.api import Feature, FeatureMatcher
 from featplug.base import choose_device
 from featplug.cli.command_line import Unprefixed
-from featplug.io.match_store import MatchReader
 from featplug.io.pair_lists import Pair, unique_pairs, write_pairs
 from featplug.io.results import StageRecorder
 from featplug.io.store import FeatureReader
@@ -36,9 +35,15 @@ from featplug.stages.shared_options import (
 )
 from featplug.weights.loading import require_weights
 from pipelines.detector_free import DetectorFree
-from pipelines.given_files import Features, check_matches_of, given_features
+from pipelines.given_files import (
+    Features,
+    check_feature_of,
+    check_matches_of,
+    given_features,
+)
 from pipelines.output_folder import changed_settings, folder_name
 
+DEFAULT_FEATURE = "sift"
 _OF_EXTRACTION = ("resize_max", "option", "max_keypoints", "weights", "precision", "batch_size")
 """Options that a given feature file leaves without effect."""
 
@@ -47,17 +52,17 @@ _OF_EXTRACTION = ("resize_max", "option", "max_keypoints", "weights", "precision
 class _NamedFeature:
     """A base of its own, so that ``--help`` shows the feature before its options."""
 
-    feature: str = "sift"
-    """Name of the feature, or A+M for the feature A with the matcher M; `featplug list` shows them
-    all. A class of your own is my_file.py:Class or package.module:Class."""
+    feature: str | None = None
+    """Name of the feature, sift by default, or A+M for the feature A with the matcher M; `featplug
+    list` shows them all. A class of your own is my_file.py:Class or package.module:Class."""
     features: Path | None = None
-    """Feature file to use instead of extracting, such as one of hloc's; needs --matcher or
-    --matches."""
+    """Feature file to use instead of extracting, such as one of hloc's; needs --feature, which
+    names the feature in it and so its own matcher, --matcher or --matches."""
 
     @property
     def method(self) -> MethodName:
         """The feature, and the matcher that is named with it."""
-        return parse_method(self.feature)
+        return parse_method(DEFAULT_FEATURE if self.feature is None else self.feature)
 
 
 @dataclass(frozen=True)
@@ -65,14 +70,18 @@ class FeatureOptions(NetworkOptions, _NamedFeature):
     """Options of features: their name, network and file."""
 
     def check(self) -> None:
-        """Raise ValueError if an option has no effect on a given feature file."""
+        """Raise ValueError if a given feature file is of another feature, or has not an option."""
+        if self.features is None:
+            return
         default = FeatureOptions()
-        for name in _OF_EXTRACTION if self.features is not None else ():
+        for name in _OF_EXTRACTION:
             if getattr(self, name) != getattr(default, name):
                 raise ValueError(
                     f"{self.features} is used as it is, without --{name.replace('_', '-')}; leave "
                     "out that option, or extract with it without --features."
                 )
+        if self.feature is not None:
+            check_feature_of(self.features, self.method.feature)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,9 +127,17 @@ class PipelineOptions(MatchingOptions):
         method = self.extraction.method
         if self.pair_matcher is not None:
             return changed_settings(replace(self, matcher=None))
-        named = replace(self, matcher=self.matcher or method.matcher)
-        own = None if self.extraction.features else matcher_of(feature_conf(method.feature))
-        return changed_settings(named, matcher=own)
+        matcher, own = self.matcher or method.matcher, self.own_matcher
+        if self.extraction.features is not None and self.matches is None:
+            matcher, own = matcher or own, None  # any feature may be in the file
+        return changed_settings(replace(self, matcher=matcher), matcher=own)
+
+    @property
+    def own_matcher(self) -> str | None:
+        """The feature's own matcher; None for a given file whose feature is not named."""
+        if self.extraction.features is not None and self.extraction.feature is None:
+            return None
+        return matcher_of(feature_conf(self.extraction.method.feature))
 
     @property
     def pair_list(self) -> Path | None:
@@ -157,6 +174,8 @@ class PipelineOptions(MatchingOptions):
         given = extraction.features
         named = self.pair_matcher or extraction.method.feature
         feature = file_word(named) if given is None else path_word(given)
+        if given is not None and extraction.feature is not None:
+            feature += f"-{file_word(named)}"
         if self.outputs is not None:
             return self.outputs
         return Path("outputs") / self.pipeline / folder_name(self.data_name, feature, self.settings)
@@ -165,41 +184,52 @@ class PipelineOptions(MatchingOptions):
         """Check the request before the long work.
 
         Returns:
-            Name of the matcher: the requested one, or the feature's own.
+            Name of the matcher: the requested one, or the feature's own; empty where matches are
+            given of features that are not named.
 
         Raises:
             ValueError: something does not exist, or a file is given without what belongs to it.
         """
         self.extraction.check()
-        method, has_features = self.extraction.method, self.extraction.features is not None
+        method = self.extraction.method
         if self.matcher and method.matcher:
             raise ValueError(
                 f"--feature {self.extraction.feature} names a matcher, and --matcher another; give "
                 "one."
             )
         matcher = self.matcher or method.matcher
-        if has_features and matcher is None and self.matches is None:
-            raise ValueError("--features needs --matcher NAME, or the matches by --matches FILE.")
         pair_matcher = self.pair_matcher
         if pair_matcher is not None:
-            _check_alone(pair_matcher, method.feature, matcher)
-        matcher = pair_matcher or matcher or matcher_of(feature_conf(method.feature))
+            _check_alone(pair_matcher, self.extraction.feature, matcher)
+        matcher = pair_matcher or matcher or self.own_matcher
         if pair_matcher is not None:
             pair_matcher_conf(pair_matcher)
-        elif self.matches is None:
-            matcher_conf(matcher)
+        elif self.matches is not None:
+            check_matches_of(self.matches, self._present_features)
+        elif matcher is None:
+            raise ValueError(
+                "--features needs --matcher NAME, --feature NAME for the matcher of the feature in "
+                "the file, or the matches by --matches FILE."
+            )
         else:
-            with MatchReader(self.matches):  # raises where it is no such file
-                pass
+            matcher_conf(matcher)
         retrieval_conf(self.retrieval)
         choose_device(self.extraction.device)
-        return matcher
+        return matcher or ""
+
+    @property
+    def _present_features(self) -> Path | None:
+        """The given feature file, or the one of an earlier run; None if it is to be made."""
+        extraction = self.extraction
+        if extraction.features is not None:
+            return extraction.features
+        path = self.output_dir / f"{feature_conf(extraction.method.feature)['output']}.h5"
+        return path if path.is_file() and not extraction.overwrite else None
 
 
-def _check_alone(pair_matcher: str, feature: str, matcher: str | None) -> None:
+def _check_alone(pair_matcher: str, feature: str | None, matcher: str | None) -> None:
     """Raise ValueError if a method without keypoints is given with another method."""
-    default = FeatureOptions().feature
-    if feature not in (pair_matcher, default):
+    if feature not in (pair_matcher, None):
         raise ValueError(
             f"{pair_matcher} matches images without keypoints of a feature; leave out {feature}."
         )
@@ -207,9 +237,11 @@ def _check_alone(pair_matcher: str, feature: str, matcher: str | None) -> None:
         raise ValueError(f"{pair_matcher} matches images by itself; leave out {matcher}.")
 
 
-def _conf_of(features: Path | None) -> Conf | None:
-    """Return the conf of the feature that a given file has, if it records one."""
-    with FeatureReader(features or Path()) as reader:
+def _conf_of(extraction: FeatureOptions) -> Conf | None:
+    """Return the conf of the feature that a given file has, if it is named or recorded."""
+    if extraction.feature is not None:
+        return feature_conf(extraction.method.feature)
+    with FeatureReader(extraction.features or Path()) as reader:
         return conf_of_features(reader.model)
 
 
@@ -242,7 +274,7 @@ class Stages:
                 precision=extraction.precision,
             )
         if options.matches is None and self.detector_free is None:
-            feature = self.feature.conf if self.feature else _conf_of(extraction.features)
+            feature = self.feature.conf if self.feature else _conf_of(extraction)
             conf = options.matcher_conf(self.matcher, feature)
             self.feature_matcher = FeatureMatcher(
                 conf, device=extraction.device, strongest=options.strongest

@@ -57,7 +57,7 @@ def extract_cached(
     while True:
         try:
             summary = extract_features(
-                extraction.feature,
+                extraction.method.feature,
                 pair_set.folder,
                 feature_path=outputs / "features" / f"{next(names_of_files)}.h5",
                 image_list=pair_set.names,

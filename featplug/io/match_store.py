@@ -183,15 +183,20 @@ class MatchReader(H5Reader):
     def __contains__(self, pair: tuple[str, str]) -> bool:
         return any(has_link(self.file, key) for key, _ in _pair_keys(*pair))
 
+    @property
+    def feature_ids(self) -> set[str]:
+        """The ``file_id`` of each feature file that was matched; none where it is not recorded."""
+        inputs = self.provenance.inputs if self.provenance else {}
+        return {inputs[key] or "" for key in ("features", "features_ref") if key in inputs} - {""}
+
     def check_features(self, features: H5Reader) -> None:
         """Check that the matches are of the features of a file, where both files record it.
 
         Raises:
             ValueError: they are of another file's.
         """
-        inputs = self.provenance.inputs if self.provenance else {}
-        of_files = {inputs.get("features"), inputs.get("features_ref")} - {None}
-        if features.provenance and of_files and features.file_id not in of_files:
+        recorded = self.feature_ids
+        if features.provenance and recorded and features.file_id not in recorded:
             raise ValueError(
                 f"{self.path} has matches of other features than {features.path}; give the feature "
                 "file that was matched, or match these features."

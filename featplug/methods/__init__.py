@@ -287,6 +287,9 @@ def _unknown(table: MethodTable[Any], name: str) -> ValueError:
             f"{name} matches two images and has no features of one; use it by `featplug match`, or "
             "as --feature of a pipeline."
         )
+    option = {features.kind: "--features", matchers.kind: "--matches"}.get(table.kind)
+    if option and name.endswith((".h5", ".hdf5")):
+        return ValueError(f"{name} is a file, not the name of a {table.kind}; use {option} {name}.")
     hints = []
     for prefix, family in table.families.items():
         try:

@@ -49,6 +49,13 @@ def test_unknown_names_are_named() -> None:
     assert "hloc/nope" not in str(raised.value)  # which hloc need not have
 
 
+def test_the_option_of_a_file_is_named_where_a_method_is_expected() -> None:
+    with pytest.raises(ValueError, match=r"^out/feats.h5 .*; use --features out/feats.h5"):
+        methods.feature_conf("out/feats.h5")
+    with pytest.raises(ValueError, match=r"^m.h5 .*; use --matches m.h5"):
+        methods.matcher_conf("m.h5")
+
+
 def test_a_conf_has_its_name_for_messages(own_methods: Path) -> None:
     names = ("sift", "lisrd@d2net", "colmap/sift", "corners.py:Corners")
     assert [methods.name_of(methods.feature_conf(name)) for name in names] == list(names)

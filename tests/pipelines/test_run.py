@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
+import h5py
 import pytest
 
 from featplug.colmap.cameras import CameraOptions
 from featplug.io.artifact import Provenance
 from featplug.io.match_store import MatchWriter
-from featplug.io.store import FeatureReader
+from featplug.io.store import FeatureReader, FeatureWriter
 from featplug.methods import feature_conf
 from featplug.methods.method_names import file_word, path_word
 from pipelines.datasets.aachen import AachenOptions
@@ -158,12 +160,12 @@ def test_given_matches_are_of_the_features(
         inputs |= dict.fromkeys(own, reader.file_id)
     with MatchWriter(matches, Provenance("matches", {}, inputs=inputs)):
         pass
-    stages = Stages(options, progress=False)
     if own:
+        stages = Stages(options, progress=False)
         assert stages.extract(scene.images, scene.names).names == scene.names
     else:
         with pytest.raises(ValueError, match=r"matches.h5 has matches of other.*; give the"):
-            stages.extract(scene.images, scene.names)
+            Stages(options, progress=False)
 
 
 @pytest.mark.parametrize(
@@ -184,3 +186,88 @@ def test_options_without_effect_on_given_features_are_rejected(
     with pytest.raises(ValueError, match=rf"feats.h5 .*{option};.*leave out"):
         SfmOptions(tmp_path, extraction=given, matcher="NN-ratio").check()
     SfmOptions(tmp_path, extraction=FeatureOptions(**changes)).check()
+
+
+def _feature_file(path: Path, model: dict[str, Any] | None) -> Path:
+    """Write a feature file without images that records a model, or nothing."""
+    if model is None:
+        h5py.File(path, "w").close()
+        return path
+    with FeatureWriter(path, Provenance("features", {"model": model})):
+        pass
+    return path
+
+
+@pytest.mark.parametrize(
+    ("feature", "recorded"),
+    [
+        ("disk", {"name": "sift"}),
+        ("aliked-n32", {"name": "aliked", "checkpoint": "aliked-n16"}),
+        ("lisrd@mtldesc", {"name": "lisrd", "detector": {"name": "sift"}}),
+        ("none.py:Extractor", {"name": "mine.py:Mine"}),
+    ],
+)
+def test_another_feature_than_that_of_a_given_file_is_rejected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, feature: str, recorded: dict[str, Any]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("none.py").write_text(
+        "from featplug.base import Extractor as E\n"
+        "class Extractor(E):\n"
+        "    def extract(self, image): ...\n"
+    )
+    path = _feature_file(tmp_path / "feats.h5", recorded)
+    options = FeatureOptions(feature, features=path)
+    with pytest.raises(ValueError, match=rf"feats.h5 .*not of {feature}; leave out --feature"):
+        SfmOptions(tmp_path, extraction=options, matcher="NN-ratio").check()
+
+
+@pytest.mark.parametrize(
+    ("feature", "recorded", "matcher"),
+    [
+        ("sift", {"name": "sift", "contrast_threshold": 0.1}, "NN-ratio"),
+        ("sift+NN-mutual", {"name": "sift"}, "NN-mutual"),
+        ("disk", None, feature_conf("disk")["matcher"]),
+        ("doap@mtldesc", {"name": "doap", "detector": {"name": "mtldesc"}}, "NN-ratio"),
+    ],
+)
+def test_a_name_of_given_features_chooses_their_matcher(
+    tmp_path: Path, feature: str, recorded: dict[str, Any] | None, matcher: str
+) -> None:
+    path = _feature_file(tmp_path / "feats.h5", recorded)
+    named = SfmOptions(tmp_path, extraction=FeatureOptions(feature, features=path))
+    assert named.check() == matcher
+    assert matcher in named.output_dir.name
+    given = dataclasses.replace(named, extraction=FeatureOptions(features=path))
+    with pytest.raises(ValueError, match=r"--features needs .*--feature NAME"):
+        given.check()
+    by_matcher = dataclasses.replace(given, matcher=matcher)
+    assert by_matcher.output_dir != named.output_dir  # such as LightGlue's weights for the feature
+    other = dataclasses.replace(by_matcher, matcher="NN-strict")
+    assert other.output_dir != by_matcher.output_dir
+
+
+def test_matches_of_other_features_are_rejected_before_extraction(
+    synthetic_scene: SyntheticScene, tmp_path: Path
+) -> None:
+    matches, images = tmp_path / "matches.h5", synthetic_scene.images
+    options = SfmOptions(images, matches=matches, outputs=tmp_path / "out")
+    with MatchWriter(matches, Provenance("matches", {}, inputs={"features": "another"})):
+        pass
+    with pytest.raises(ValueError, match=r"matches.h5 has matches of .*by --features"):
+        options.check()
+    options.output_dir.mkdir()
+    extracted = _feature_file(options.output_dir / "feats-featplug-sift.h5", {"name": "sift"})
+    with pytest.raises(ValueError, match=r"matches.h5 has matches of other features"):
+        options.check()
+    with FeatureReader(extracted) as reader:
+        inputs: dict[str, str | None] = {"features": reader.file_id}
+    with MatchWriter(matches, Provenance("matches", {}, inputs=inputs), overwrite=True):
+        pass
+    options.check()
+    replaced = dataclasses.replace(options, extraction=FeatureOptions(overwrite=True))
+    with pytest.raises(ValueError, match=r"matches.h5 has matches of .*by --features"):
+        replaced.check()
+    with MatchWriter(matches, Provenance("matches", {}), overwrite=True):
+        pass
+    replaced.check()  # made by another tool
