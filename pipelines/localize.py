@@ -23,7 +23,7 @@ from featplug.io.run_folder import replace_results
 from featplug.io.store import FeatureReader
 from featplug.localization.evaluation import localization_metrics, recall_table, truth_of_queries
 from featplug.localization.log import LocalizationLog, result_files
-from featplug.localization.queries import Query, check_base_names, read_poses
+from featplug.localization.queries import Query, check_submission_names, read_poses
 from featplug.plots import MatchedPair, draw_localization, shrink
 from featplug.utils.errors import described
 from featplug.utils.progress import progress_bar
@@ -74,7 +74,9 @@ def read_task(options: LocalizeOptions, dataset: LocalizationDataset) -> Task:
     """
     conditions = dataset.queries()
     names = [query.name for queries in conditions.values() for query in queries]
-    check_base_names(names)  # which writing the submission would find after hours of work
+    check_submission_names(
+        names, dataset.submission_name
+    )  # which writing the submission would find after hours of work
     given = options.ground_truth
     truth = dataset.truth() if given is None else read_poses(given)
     if truth is not None:
@@ -165,7 +167,7 @@ class _Run:
         log, shown = _localize(options, stages, task, reference, files, skipped)
         log.write(self.working, files)
         log.require_poses()
-        log.write_submissions(self.working, task.names)
+        log.write_submissions(self.working, task.names, dataset.submission_name)
         asked = {query.name for query in task.queries}
         data = {
             "dataset": str(dataset.root.resolve()),
@@ -380,8 +382,8 @@ def summary(results: Mapping[str, Any], options: LocalizeOptions) -> str:
     return "\n".join([*lines, f"{files} are in {options.output_dir}"])
 
 
-def command_of_package(pipeline: str) -> Callable[..., None]:
-    """Return the command that localizes in a data set of an installed package."""
+def data_set_command(pipeline: str) -> Callable[..., None]:
+    """Return the command that localizes in a data set without a command file of its own."""
     options_type = find_options(pipeline)
 
     def main(options: Any, check: bool = False) -> None:

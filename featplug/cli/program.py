@@ -22,11 +22,14 @@ class Command:
     """Purpose, in one line."""
     reads_own_arguments: bool = False
     """Whether the function takes its command line as text, and how it is called."""
+    data_set: str | None = None
+    """Name of the data set whose command the target returns, where it is one of several."""
 
     def load(self) -> Any:
         """Import the target."""
         module, _, name = self.target.partition(":")
-        return getattr(importlib.import_module(module), name)
+        target = getattr(importlib.import_module(module), name)
+        return target if self.data_set is None else target(self.data_set)
 
 
 Entry = Command | Callable[..., Any]
@@ -74,8 +77,8 @@ def _summary(entry: Entry) -> str:
     return (inspect.getdoc(entry) or "").partition("\n")[0]
 
 
-def _cli(target: str, summary: str, **options: bool) -> Command:
-    return Command(f"featplug.cli.{target}", summary, **options)
+def _cli(target: str, summary: str, reads_own_arguments: bool = False) -> Command:
+    return Command(f"featplug.cli.{target}", summary, reads_own_arguments)
 
 
 BENCHMARKS = {
@@ -94,23 +97,36 @@ TRAIN = _cli("training_commands:COMMANDS", "Train a feature on a folder of photo
 
 
 def data_set_commands(pipelines: Path) -> dict[str, Command]:
-    """Return the commands of the data sets: those files that ``datasets/`` has, too.
+    """Return the commands of the data sets: one for each file of ``datasets/`` with a pipeline.
 
     Args:
-        pipelines: folder of the package; a command's summary is the first line of its file.
+        pipelines: folder of the package. Where it has a file of the data set's name, that is the
+            command, and its first line the summary. Files are read, and not imported.
     """
     commands = {}
     for data_set in sorted((pipelines / "datasets").glob("[!_]*.py")):
+        module = ast.parse(data_set.read_text("utf-8"))
         if (path := pipelines / data_set.name).is_file():
             text = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
             commands[path.stem] = Command(f"pipelines.{path.stem}:main", text.partition("\n")[0])
+        elif (name := _pipeline_name(module)) is not None:
+            title = (ast.get_docstring(module) or name).partition("\n")[0].partition(":")[0]
+            summary = f"Localize the queries of {title}."
+            commands[name] = Command("pipelines.localize:data_set_command", summary, data_set=name)
     return commands
 
 
-_PIPELINES = {
-    "sfm": Command("pipelines.sfm:main", "Reconstruct a folder of photographs."),
-    **data_set_commands(Path(__file__).parents[2] / "pipelines"),
-}
+def _pipeline_name(module: ast.Module) -> str | None:
+    """Return the ``pipeline`` of a class of options in the code of a data set, if it has one."""
+    for node in ast.walk(module):
+        match node:
+            case ast.Assign(targets=[ast.Name(id="pipeline")], value=ast.Constant(value=str(name))):
+                return name
+    return None
+
+
+_PIPELINES = {"sfm": Command("pipelines.sfm:main", "Reconstruct a folder of photographs.")}
+_DATA_SETS = data_set_commands(Path(__file__).parents[2] / "pipelines")
 _STAGES = {
     "extract": _cli("stage_commands:extract", "Extract the features of a folder of images."),
     "pairs": _cli("pair_commands:COMMANDS", "Choose which images are matched with which."),
@@ -139,7 +155,7 @@ def data_set_of_package(name: str) -> Entry | None:
     """Return the command of a data set of an installed package, or None."""
     if name not in dict(Packages("featplug.datasets").names()):
         return None
-    command: Entry = importlib.import_module("pipelines.localize").command_of_package(name)
+    command: Entry = importlib.import_module("pipelines.localize").data_set_command(name)
     return command
 
 
@@ -147,6 +163,7 @@ PROGRAM = Group(
     "Local features for COLMAP and hloc: extract, match, reconstruct, localize and compare.",
     {
         "Photographs to a model or to poses, in one command": _PIPELINES,
+        "Queries of data sets to poses": _DATA_SETS,
         "Step by step, with files that hloc reads": _STAGES,
         "Work with other tools": _EXCHANGE,
         "Features and weights": _CATALOGUE,

@@ -4,7 +4,7 @@ The checked matches get a ``config``, without which pycolmap 4.2 silently drops 
 pycolmap 3.13 to 4.2.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -81,6 +81,13 @@ def model_from_poses(
         model.add_image(image)
         model.register_frame(image_id)
     return model
+
+
+def keep_images(model: pycolmap.Reconstruction, names: Collection[str]) -> None:
+    """Remove all but the named images from a model, and the points that they alone observe."""
+    for image in [model.images[image_id] for image_id in model.reg_image_ids()]:
+        if image.name not in names and model.frames[image.frame_id].has_pose():
+            model.deregister_frame(image.frame_id)
 
 
 def create_database_from_model(database_path: Path, model: pycolmap.Reconstruction) -> None:

@@ -35,8 +35,7 @@ def read_nvm(path: Path, cameras: Mapping[str, pycolmap.Camera]) -> pycolmap.Rec
         ValueError: it is damaged, or an image has no intrinsics.
     """
     lines = _Lines(Path(path))
-    if not lines.words()[0].startswith("NVM_V3"):
-        raise ValueError(f"{path} is not an NVM file: it does not start with NVM_V3.")
+    lines.start()
     poses: dict[str, np.ndarray] = {}
     for _ in range(lines.count("images")):
         name, pose = lines.pose()
@@ -75,6 +74,35 @@ def read_nvm(path: Path, cameras: Mapping[str, pycolmap.Camera]) -> pycolmap.Rec
             point, pycolmap.Track([pycolmap.TrackElement(*e) for e in elements]), colour
         )
     return model
+
+
+def read_nvm_intrinsics(path: Path) -> dict[str, tuple[float, float]]:
+    """Read the focal length in pixels and the radial distortion of each image of an NVM file.
+
+    The distortion d is VisualSFM's: a point at (x, y) of the image plane, as measured, is at
+    (1 + d r²) (x, y) without distortion, where r² = x² + y².
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged.
+    """
+    lines = _Lines(Path(path))
+    lines.start()
+    found = {}
+    for _ in range(lines.count("images")):
+        name, _ = lines.pose()
+        found[name] = lines.intrinsics()
+    return found
+
+
+def camera_from_nvm(focal: float, distortion: float, size: tuple[int, int]) -> pycolmap.Camera:
+    """Return the COLMAP camera of an NVM file's intrinsics, of images of (width, height).
+
+    COLMAP's model distorts where VisualSFM's removes distortion: RADIAL, as the inverse series
+    1 - d r² + 3 d² r⁴ to the fourth power of r. The principal point is the centre.
+    """
+    params = [focal, size[0] / 2, size[1] / 2, -distortion, 3 * distortion**2]
+    return pycolmap.Camera(model="RADIAL", width=size[0], height=size[1], params=params)
 
 
 def write_nvm(path: Path, model: pycolmap.Reconstruction) -> None:
@@ -134,6 +162,11 @@ class _Lines:
         """The file and the number of the line that was read last."""
         return f"{self._path}, line {self._number}"
 
+    def start(self) -> None:
+        """Read the first line, which states the format."""
+        if not self.words()[0].startswith("NVM_V3"):
+            raise ValueError(f"{self._path} is not an NVM file: it does not start with NVM_V3.")
+
     def words(self) -> list[str]:
         """Return the next line's words."""
         try:
@@ -166,6 +199,14 @@ class _Lines:
         rotation = Rotation.from_quat(values[[2, 3, 4, 1]]).as_matrix()
         pose = np.column_stack([rotation, -rotation @ values[5:8]])
         return checked_name(words[0], self.where), pose
+
+    def intrinsics(self) -> tuple[float, float]:
+        """Return the focal length and the distortion of the image that was read last."""
+        words = self._line.split()
+        focal, distortion = numbers([words[1], words[9]], self.where)
+        if not focal > 0:
+            raise self._damaged("a focal length above 0", words)
+        return focal, distortion
 
     def point(self, points: _Points, num_images: int) -> None:
         """Read a point with what was observed of it."""

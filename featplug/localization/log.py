@@ -1,7 +1,7 @@
 """The files that localization writes: submissions, and the outcome of each query."""
 
 import pickle
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 from featplug.io.results import write_results
 from featplug.localization.absolute_pose import AbsolutePose
 from featplug.localization.file_localizer import LocalizedQuery, QueryMatches
-from featplug.localization.queries import camera_log, write_poses
+from featplug.localization.queries import base_name, camera_log, write_poses
 
 SUBMISSION = "submission.txt"
 """Poses in the form of visuallocalization.net."""
@@ -78,13 +78,24 @@ class LocalizationLog:
                 f"{reason}."
             )
 
-    def write_submissions(self, folder: Path, conditions: Mapping[str, Sequence[str]]) -> None:
-        """Write the benchmark's files: one of all queries, one of each condition with a name."""
-        write_poses(folder / SUBMISSION, self.poses)
-        for condition, names in conditions.items():
-            if condition:
-                poses = {name: self.poses[name] for name in names if name in self.poses}
-                write_poses(folder / _condition_submission(condition), poses)
+    def write_submissions(
+        self,
+        folder: Path,
+        conditions: Mapping[str, Sequence[str]],
+        name_of: Callable[[str], str] = base_name,
+    ) -> None:
+        """Write the benchmark's files: one of all queries, one of each condition with a name.
+
+        Args:
+            folder: gets the files.
+            conditions: condition to the names of its queries.
+            name_of: returns the name that a query has in the files.
+        """
+        files = {SUBMISSION: list(self.poses)}
+        files |= {_condition_submission(c): list(names) for c, names in conditions.items() if c}
+        for file, names in files.items():
+            poses = {name_of(name): self.poses[name] for name in names if name in self.poses}
+            write_poses(folder / file, poses, "full")
 
 
 def _condition_submission(condition: str) -> str:

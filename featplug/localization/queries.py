@@ -6,7 +6,7 @@ world to camera (the translation is not the camera's centre).
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -132,8 +132,8 @@ def write_poses(
     """
     written = list(poses)
     if names == "basename":
-        check_base_names(written)
-        written = [_base_name(name) for name in written]
+        check_submission_names(written)
+        written = [base_name(name) for name in written]
     lines = []
     for name, pose in zip(written, poses.values(), strict=True):
         # Of the two quaternions of a rotation, the one with qw >= 0.
@@ -143,19 +143,28 @@ def write_poses(
     _write(path, lines)
 
 
-def check_base_names(names: Sequence[str]) -> None:
-    """Raise ValueError if two images have the same base name: a submission has no folders."""
-    (name, count), *_ = Counter(map(_base_name, names)).most_common(1) or [("", 0)]
+def base_name(name: str) -> str:
+    """Return an image's name without folders."""
+    return name.rpartition("/")[2]
+
+
+def check_submission_names(names: Sequence[str], name_of: Callable[[str], str] = base_name) -> None:
+    """Check that a submission can distinguish the images.
+
+    Args:
+        names: names of the images.
+        name_of: returns the name that an image has in the submission.
+
+    Raises:
+        ValueError: two images have the same name in it.
+    """
+    (name, count), *_ = Counter(map(name_of, names)).most_common(1) or [("", 0)]
     if count > 1:
-        first, second = [full for full in names if _base_name(full) == name][:2]
+        first, second = [full for full in names if name_of(full) == name][:2]
         raise ValueError(
-            f"{first!r} and {second!r} have the same base name, and a submission has no other; "
-            "rename one of the two images."
+            f"{first!r} and {second!r} are both {name!r} in a submission; rename one of the two "
+            "images."
         )
-
-
-def _base_name(name: str) -> str:
-    return name.rsplit("/", 1)[-1]
 
 
 def _camera(where: str, words: Sequence[str]) -> pycolmap.Camera:

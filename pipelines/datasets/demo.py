@@ -24,8 +24,15 @@ REVISION = 2
 MARKER = "demo-world.json"
 """Options of the world in its folder, which show that the folder is ours to replace."""
 
-Layout = Literal["aachen_v1.1", "aachen", "scene", "inloc", "megadepth", "hpatches"]
+Town = Literal["aachen_v1.1", "aachen", "scene", "megadepth"]
+Phone = Literal["7scenes", "12scenes", "cambridge", "eth3d"]
+Layout = Town | Phone | Literal["inloc", "hpatches"]
 
+_MADE_FROM: dict[Layout, Layout] = {
+    "aachen": "aachen_v1.1",
+    **dict.fromkeys(("12scenes", "cambridge", "eth3d"), "7scenes"),
+}
+"""Layout to the one that it is made from."""
 _LEAST = {"num_database": 2, "num_queries": 1, "num_scans": 1, "num_planes": 1, "image_size": 160}
 _MOST = {"num_scans": 5, "image_size": 4096, "num_moving": 50}
 
@@ -89,8 +96,8 @@ def make_demo_world(
         # Imported here, as most commands never need it.
         from pipelines.demo.layouts import WRITERS
 
-        if layout == "aachen":  # made from the newer one
-            make_demo_world(folder, options, "aachen_v1.1", progress)
+        if layout in _MADE_FROM:
+            make_demo_world(folder, options, _MADE_FROM[layout], progress)
         part.mkdir()
         WRITERS[layout](part, options, progress)
         (part / MARKER).write_text(json.dumps(conf, indent=1) + "\n", "utf-8")

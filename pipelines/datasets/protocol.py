@@ -20,7 +20,7 @@ from featplug.io.images import read_image, read_image_size
 from featplug.localization.evaluation import RecallRules
 from featplug.localization.in_model import ModelLocalizerOptions
 from featplug.localization.in_scans import ScanLocalizerOptions
-from featplug.localization.queries import Query, read_poses, read_queries
+from featplug.localization.queries import Query, base_name, read_poses, read_queries
 from featplug.methods.packages import Entry, Packages
 from featplug.metrics.poses import model_cameras
 from featplug.utils.parallel import map_ahead
@@ -151,6 +151,10 @@ class LocalizationDataset(ABC):
     def pair_list(self) -> Path | None:
         """Pair list that comes with the data set and is used instead of retrieval."""
         return None
+
+    def submission_name(self, name: str) -> str:
+        """Return the name that a query has in the benchmark's files: that without folders."""
+        return base_name(name)
 
     def truth(self) -> dict[str, np.ndarray] | None:
         """Return the true poses of queries, ``cam_from_world`` 3×4, or None if not known."""

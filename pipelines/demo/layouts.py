@@ -12,11 +12,9 @@ import pycolmap
 from scipy.io import savemat
 
 from featplug.colmap.database_rows import check_rows, open_database
-from featplug.colmap.known_poses import model_from_poses
 from featplug.colmap.model_files import check_written_model, read_model, write_model
 from featplug.colmap.nvm import write_nvm
 from featplug.io.files import flush
-from featplug.io.images import read_image
 from featplug.localization.queries import Query, write_poses, write_queries
 from featplug.utils.progress import progress_bar
 from pipelines.demo import WORLD
@@ -24,10 +22,17 @@ from pipelines.demo.builder import Builder, Scene
 from pipelines.demo.geometry import Camera, Faces, View, direction, look_along, look_towards
 from pipelines.demo.moving import moving_objects
 from pipelines.demo.photography import LOOKS, Photographer, Shot, write_jpeg, write_picture
+from pipelines.demo.released_layouts import (
+    write_7scenes,
+    write_12scenes,
+    write_cambridge,
+    write_eth3d,
+)
 from pipelines.demo.rendering import Projection, depth_map
 from pipelines.demo.room import SCANS, build_room
 from pipelines.demo.town import WALK, Facade, build_town
-from pipelines.demo.viewpoints import Track, along_walk, near_others, on_faces, true_tracks
+from pipelines.demo.true_models import colmap_camera, true_model
+from pipelines.demo.viewpoints import along_walk, near_others, on_faces, true_tracks
 
 if TYPE_CHECKING:
     from pipelines.datasets.demo import DemoOptions
@@ -36,35 +41,6 @@ _AACHEN = WORLD["aachen"]
 _FLOOR, _BUILDING, _SCANNER_HEIGHT = "DUC1", "DUC", 1.5
 _LOST = 0.02  # fraction of the pixels from which no laser comes back, besides those of glass
 _PLANE = (16.0, 12.0)  # width and height of a plane in metres; the views see a part of it
-
-
-def true_model(
-    views: Sequence[View], tracks: Sequence[Track], images: Path
-) -> pycolmap.Reconstruction:
-    """Return a COLMAP model; a point has its colour in the first photograph that sees it."""
-    observed: list[list[np.ndarray]] = [[] for _ in views]
-    elements = []
-    for track in tracks:
-        elements.append([(i, len(observed[i])) for i in track.views])
-        for i, xy in zip(track.views, track.xy, strict=True):
-            observed[i].append(xy)
-    model = model_from_poses(
-        {view.name: colmap_camera(view.camera) for view in views},
-        {view.name: view.cam_from_world for view in views},
-        {v.name: np.array(xy).reshape(-1, 2) for v, xy in zip(views, observed, strict=True)},
-    )
-    first = np.array([track.views[0] for track in tracks])
-    place = np.array([track.xy[0] for track in tracks]).astype(int)
-    colours = np.zeros((len(tracks), 3), np.uint8)
-    for i in np.unique(first).tolist():
-        column, row = place[first == i].T
-        colours[first == i] = read_image(images / views[i].name)[row, column]
-    for track, seen, colour in zip(tracks, elements, colours, strict=True):
-        # Images are numbered from 1 in the order of their names, which is that of the views.
-        members = [pycolmap.TrackElement(i + 1, k) for i, k in seen]
-        model.add_point3D(track.point, pycolmap.Track(members), colour)
-    model.update_point_3d_errors()
-    return model
 
 
 def write_bare_database(path: Path, model_path: Path) -> None:
@@ -82,14 +58,6 @@ def write_bare_database(path: Path, model_path: Path) -> None:
 def write_intrinsics(path: Path, views: Sequence[View]) -> None:
     """Write a list of images with their cameras, in the form of a query list."""
     write_queries(path, (Query(view.name, colmap_camera(view.camera)) for view in views))
-
-
-def colmap_camera(camera: Camera) -> pycolmap.Camera:
-    """Return a camera as COLMAP has it."""
-    model, params = "PINHOLE", [camera.focal, camera.focal, *camera.centre]
-    if camera.distortion:
-        model, params = "SIMPLE_RADIAL", [camera.focal, *camera.centre, camera.distortion]
-    return pycolmap.Camera(model=model, width=camera.width, height=camera.height, params=params)
 
 
 def write_aachen(folder: Path, options: "DemoOptions", progress: bool) -> None:
@@ -360,4 +328,8 @@ WRITERS = {
     "inloc": write_inloc,
     "megadepth": write_megadepth,
     "hpatches": write_hpatches,
+    "7scenes": write_7scenes,
+    "12scenes": write_12scenes,
+    "cambridge": write_cambridge,
+    "eth3d": write_eth3d,
 }

@@ -103,10 +103,18 @@ def test_a_model_is_made_again_from_its_config(
         assert second["metrics"][name] == first["metrics"][name]
 
 
-def test_a_data_set_with_a_command_file_is_a_command(tmp_path: Path) -> None:
+def test_a_data_set_is_a_command(tmp_path: Path) -> None:
     (tmp_path / "datasets").mkdir()
-    for name in ("datasets/cambridge", "datasets/protocol", "cambridge", "sfm"):
+    for name in ("datasets/street", "datasets/protocol", "street", "sfm"):
         (tmp_path / f"{name}.py").write_text(f'"""Localize the queries of {name}.\n\nLong."""\n')
-    command = Command("pipelines.cambridge:main", "Localize the queries of cambridge.")
-    assert data_set_commands(tmp_path) == {"cambridge": command}
-    assert {"sfm", "aachen", "inloc"} <= load_commands().keys()
+    text = '"""One Room: frames of a room.\n"""\nclass RoomOptions:\n    pipeline = "1room"\n'
+    (tmp_path / "datasets" / "one_room.py").write_text(text)
+    assert data_set_commands(tmp_path) == {
+        "street": Command("pipelines.street:main", "Localize the queries of street."),
+        "1room": Command(
+            "pipelines.localize:data_set_command",
+            "Localize the queries of One Room.",
+            data_set="1room",
+        ),
+    }
+    assert {"sfm", "aachen", "inloc", "7scenes", "cambridge"} <= load_commands().keys()

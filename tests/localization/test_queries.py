@@ -110,7 +110,9 @@ def test_poses_read_back(tmp_path: Path) -> None:
 
 def test_names_that_a_submission_cannot_tell_apart_are_refused(tmp_path: Path) -> None:
     pose = np.eye(3, 4)
-    with pytest.raises(ValueError, match=r"'day/1.jpg' and 'night/1.jpg' have the same base name"):
+    with pytest.raises(
+        ValueError, match=r"'day/1.jpg' and 'night/1.jpg' are both '1.jpg' in a submission"
+    ):
         write_poses(tmp_path / "p.txt", {"0.jpg": pose, "day/1.jpg": pose, "night/1.jpg": pose})
     assert not (tmp_path / "p.txt").exists()
 

@@ -350,7 +350,7 @@ def test_the_command(room: ScannedRoom, tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"queries": Path("gone.txt")}, "no query list gone.txt"),
-        ({"queries": "same"}, "IMG_0801.JPG' and 'query/b/IMG_0801.JPG' have the same base name"),
+        ({"queries": "same"}, "'query/b/IMG_0801.JPG' are both 'IMG_0801.JPG' in a submission"),
     ],
 )
 def test_a_bad_query_list_is_one_sentence(

@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md's recipe for a data set, followed: Cambridge Landmarks, and all that it gets."""
+"""CONTRIBUTING.md's recipe for a data set, followed: Landmarks, and all that it gets."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from tests.recipes import import_recipe
 pytestmark = pytest.mark.slow
 
 _FOLDER = tempfile.TemporaryDirectory()
-recipe = import_recipe("pipelines/datasets/cambridge.py", Path(_FOLDER.name))
-CambridgeOptions = recipe.CambridgeOptions
+recipe = import_recipe("pipelines/datasets/landmarks.py", Path(_FOLDER.name))
+LandmarksOptions = recipe.LandmarksOptions
 
 
 # What a file in pipelines would be.
 
 
-def main(options: Unprefixed[CambridgeOptions], check: bool = False) -> None:
-    """Localize the test photographs of a scene of Cambridge Landmarks with any feature."""
+def main(options: Unprefixed[LandmarksOptions], check: bool = False) -> None:
+    """Localize the test photographs of a scene of landmarks with any feature."""
     localize.run(options, check)
 
 
@@ -42,9 +42,9 @@ def main(options: Unprefixed[CambridgeOptions], check: bool = False) -> None:
 
 @pytest.fixture(scope="module")
 def scene(aachen_room: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A room's corner in the layout of Cambridge Landmarks."""
+    """A room's corner in the layout of the recipe."""
     room = Aachen(aachen_room)
-    folder = tmp_path_factory.mktemp("cambridge") / "Corner"
+    folder = tmp_path_factory.mktemp("landmarks") / "Corner"
     shutil.copytree(room.image_dir, folder)
     shutil.copytree(room.model_dir, folder / "model_train")
     queries = [query for of_condition in room.queries().values() for query in of_condition]
@@ -62,10 +62,10 @@ def measured(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the benchmark, which finds the data set by its name, makes of the scene."""
     outputs = tmp_path_factory.mktemp("outputs")
     options = LocalizationBenchmark(
-        dataset=scene, pipeline="cambridge", max_keypoints=800, num_loc=6, outputs=outputs
+        dataset=scene, pipeline="landmarks", max_keypoints=800, num_loc=6, outputs=outputs
     )
     (row,) = measure(options).rows
-    assert (row.protocol, row.dataset, row.part) == ("cambridge", "Corner", "all")
+    assert (row.protocol, row.dataset, row.part) == ("landmarks", "Corner", "all")
     assert row.metrics["localized_queries"]["value"] == 4
     assert row.metrics["recall_0.5m_5deg"]["value"] == 100
     assert row.metrics["median_position_error"]["value"] < 0.05
@@ -74,8 +74,8 @@ def measured(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_data_set_is_found_by_its_name() -> None:
-    assert find_options("cambridge") is CambridgeOptions
-    with pytest.raises(ValueError, match=r"'oxford'; .*aachen.*cambridge.*inloc"):
+    assert find_options("landmarks") is LandmarksOptions
+    with pytest.raises(ValueError, match=r"'oxford'; .*aachen.*cambridge.*inloc.*landmarks"):
         find_options("oxford")
 
 
@@ -89,15 +89,15 @@ def test_the_command(
     scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["--dataset", str(scene), "--outputs", str(tmp_path), "--check"]
-    monkeypatch.setattr(sys, "argv", ["cambridge", *arguments])
-    run_command(main, prog="python -m pipelines.cambridge")
+    monkeypatch.setattr(sys, "argv", ["landmarks", *arguments])
+    run_command(main, prog="python -m pipelines.landmarks")
     assert capsys.readouterr().out == f"{scene} is complete.\n"
 
 
-class TestCambridge(LocalizationContract):
+class TestLandmarks(LocalizationContract):
     @pytest.fixture
-    def options(self, measured: Path, scene: Path, tmp_path: Path) -> CambridgeOptions:
+    def options(self, measured: Path, scene: Path, tmp_path: Path) -> LandmarksOptions:
         features = FeatureOptions(features=measured / "sift" / "feats-featplug-sift.h5")
-        return CambridgeOptions(
+        return LandmarksOptions(
             scene, extraction=features, matcher="NN-ratio", outputs=tmp_path / "out"
         )
