@@ -10,13 +10,10 @@ from typing import Annotated, Any, NotRequired, TypedDict
 
 from featplug.io.artifact import Provenance, file_hash, value_hash
 from featplug.io.results import write_results
-from featplug.io.run_folder import run_folder
+from featplug.io.run_folder import RECORD, run_folder
 from featplug.io.typed_json import as_type, read_json
 from featplug.methods.method_names import file_word, path_word
 from featplug.utils.parallel import NUM_READERS, map_ahead
-
-RECORD = "run.json"
-"""Name of the record of the images that a folder has a run of."""
 
 _WITHOUT_EFFECT = {"outputs", "device", "overwrite", "memory_gib", "num_workers", "hloc_logs"}
 """Options that do not change the results."""

@@ -35,10 +35,11 @@ from pipelines.pair_selection import PairOptions, select_pairs
 from pipelines.run import MatchingOptions, PipelineOptions, Stages, plain
 from pipelines.run_record import run_record
 from pipelines.sfm_summary import summary
+from pipelines.workspace import link_images, reject_workspace_of_others
 
 _TOO_FEW = "A reconstruction needs two images or more, not {}."
 _RESULTS = (
-    *("model", "points.ply", "colmap_models", "database.db", "colmap.log"),
+    *("sparse", "model", "points.ply", "colmap_models", "database.db", "colmap.log"),
     *("results.json", "config.toml", "made_from.json", "dense.ply"),
 )
 """Files of a model, which all belong to one run."""
@@ -139,6 +140,7 @@ def match_scene(options: SfmOptions, progress: bool = False) -> MatchedScene:
     check_camera_of_images(options.camera, options.images, names)
     if len(names) < 2:
         raise ValueError(_TOO_FEW.format(len(names)))
+    reject_workspace_of_others(options.output_dir)
     images = SceneImages(options.images, options.images, names)
     with output_folder(options.output_dir, options.pipeline, images):
         return _match_images(options, stages, names, given, reference)
@@ -200,6 +202,7 @@ def map_scene(
         announce_replacement(outputs, plain(asdict(options)))
         leave_config(options, working)
         results = _make_model(scene, options, working, progress)
+        link_images(working, outputs, options.images, scene.features.names)
         write_results(working / "results.json", results)
         add(working)
         replace_results(outputs, _RESULTS)

@@ -15,7 +15,7 @@ def summary(results: dict[str, Any], outputs: Path) -> str:
     lines = [method_line(results)]
     lines += metric_lines(results["metrics"]) + outcome_lines(results)
     lines += _pair_lines(results) + _support_lines(results) + _image_lines(results)
-    lines.append(f"model, points.ply, colmap.log and results.json are in {outputs}")
+    lines.append(f"sparse/0, images, points.ply, colmap.log and results.json are in {outputs}")
     return "\n".join(lines)
 
 

@@ -112,7 +112,12 @@ def _clean(folder: Path) -> None:
 
 
 def flush(path: Path) -> None:
-    """Make the disk keep a file, or all files of a folder; a full disk is found here at last."""
+    """Make the disk keep a file, or all files of a folder; a full disk is found here at last.
+
+    What links lead to is not flushed.
+    """
+    if path.is_symlink():
+        return
     if path.is_dir():
         for folder, _, names in os.walk(path):
             for name in names:

@@ -31,6 +31,7 @@ from featplug.io.image_files import (
     read_image_header,
 )
 from featplug.io.names import checked_name
+from featplug.io.run_folder import RECORD
 from featplug.utils.errors import described
 from featplug.utils.parallel import WeightedSemaphore, map_ahead
 
@@ -84,8 +85,8 @@ class UnreadableImage:
 def list_images(image_dir: Path) -> list[str]:
     """List the photographs below a folder, at any depth, sorted.
 
-    Hidden files and folders are passed over, and photographs of formats that are not read, which
-    are logged.
+    Hidden files and folders and the output folders of runs are passed over, and photographs of
+    formats that are not read, which are logged.
 
     Returns:
         Names relative to ``image_dir``, with ``/`` between folders.
@@ -103,10 +104,12 @@ def list_images(image_dir: Path) -> list[str]:
     for folder, subfolders, files in os.walk(image_dir, followlinks=True):
         # A link to a parent folder would make the walk endless.
         real = os.path.realpath(folder)
-        subfolders[:] = [s for s in subfolders if not s.startswith(".")] * (real not in visited)
         if real in visited:
+            subfolders.clear()
             continue
         visited.add(real)
+        shown = (name for name in subfolders if not name.startswith("."))
+        subfolders[:] = [name for name in shown if not Path(folder, name, RECORD).exists()]
         for file in files:
             suffix = Path(file).suffix.lower()
             if not file.startswith(".") and suffix in IMAGE_SUFFIXES | OTHER_SUFFIXES:

@@ -7,6 +7,7 @@ renamed is completed by the next one, and by :func:`complete`, which readers cal
 """
 
 import json
+import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,6 +24,8 @@ from featplug.io.files import (
 from featplug.io.folder_lock import locked_folder
 from featplug.utils.interrupts import delayed_interrupts
 
+RECORD = "run.json"
+"""Name of the record of the images that a folder has a run of."""
 UNFINISHED = "unfinished"
 """Name of the working folder."""
 _FINISHED, _REPLACED = ".finished", ".replaced"
@@ -97,7 +100,7 @@ def _complete(folder: Path) -> None:
     made = sorted(finished.iterdir(), key=lambda path: (path.is_file(), path.suffix == ".json"))
     for path in made:
         if path != listed:
-            if path.is_dir():
+            if path.is_symlink() or path.is_dir():  # neither replaces a folder
                 _set_aside(folder / path.name, replaced)
             path.replace(folder / path.name)
     flush_folder(folder)
@@ -121,7 +124,7 @@ def _obsolete_names(listed: Path) -> list[str]:
 
 
 def _set_aside(path: Path, replaced: Path) -> None:
-    if path.exists():
+    if os.path.lexists(path):
         discard(replaced / path.name)
         path.rename(replaced / path.name)
 

@@ -12,11 +12,14 @@ from featplug.colmap.mapping import global_mapping, incremental_mapping, log_to_
 from featplug.colmap.model_files import export_ply, write_model
 from featplug.io.files import write_whole
 from featplug.io.images import MAX_MEGAPIXELS
+from featplug.io.links import link_folder
 from featplug.metrics.poses import model_poses
 from featplug.utils.progress import progress_bar
 
 MODELS = "colmap_models"
 """Folder of all models that COLMAP made, in the output folder."""
+SPARSE = Path("sparse", "0")
+"""Folder of the model with most images, where COLMAP's projects have it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +69,8 @@ def map_images(
     Args:
         database: a database with two-view geometries.
         image_dir: folder of the images, for the points' colours.
-        output_dir: gets ``model``, ``points.ply``, ``colmap.log`` and, in ``colmap_models``, all
-            models that COLMAP made.
+        output_dir: gets the files of :func:`write_mapped`, ``colmap.log`` and, in
+            ``colmap_models``, all models that COLMAP made.
         options: how.
         progress: show a bar.
 
@@ -92,8 +95,7 @@ def map_images(
     with log_to_file(output_dir / "colmap.log"):
         write_whole(output_dir / MODELS, reconstruct)
     model = next(iter(models.values()))
-    write_model(model, output_dir / "model")
-    export_ply(model, output_dir / "points.ply")
+    write_mapped(model, output_dir)
     return Mapping(
         model,
         [
@@ -101,3 +103,17 @@ def map_images(
             for number, made in models.items()
         ],
     )
+
+
+def write_mapped(model: pycolmap.Reconstruction, output_dir: Path) -> None:
+    """Write a model as ``sparse/0``, ``model``, which is a link to it, and ``points.ply``.
+
+    Where the system or the disk has no links, ``model`` is a copy.
+
+    Raises:
+        ValueError: the disk is full.
+    """
+    write_model(model, output_dir / SPARSE)
+    if not link_folder(output_dir / "model", SPARSE):
+        write_model(model, output_dir / "model")
+    export_ply(model, output_dir / "points.ply")

@@ -37,7 +37,7 @@ COMMANDS = {
     "aachen": "aachen --dataset {world}/set/aachen_v1.1 --outputs {out} --max-keypoints 300",
 }
 PIPELINES = "sfm", "aachen"
-RESULTS = "results.json", "points.ply", "submission.txt", "logs.json"
+RESULTS = "results.json", "points.ply", "database.db", "submission.txt", "logs.json"
 BLOCK = 4096
 
 
@@ -100,7 +100,9 @@ def num_bytes(folder: Path) -> int:
 def hashes(folder: Path) -> dict[str, str]:
     """Return the hash of each result in a folder, which is not all that a pipeline writes."""
     is_pipeline = (folder / "config.toml").exists()
-    found = [p for p in files(folder) if p.name in RESULTS or "model" in p.parts or not is_pipeline]
+    found = files(folder)
+    if is_pipeline:
+        found = [p for p in found if p.name in RESULTS or {"model", "sparse"} & {*p.parts}]
     return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in found}
 
 
@@ -179,7 +181,7 @@ def main(trials: int = 60, seed: int = 0) -> None:
             for again in (False, True):
                 out = world / "good" / f"{name.replace(' ', '-')}-{again}"
                 if again:
-                    shutil.copytree(good[name, False][0], out)
+                    shutil.copytree(good[name, False][0], out, symlinks=True)
                 else:
                     out.mkdir(parents=True)
                 outcome = run(name, world, out, again)
@@ -196,11 +198,13 @@ def main(trials: int = 60, seed: int = 0) -> None:
             again = start == "all"
             with small_disk(world / "disk") as disk:
                 out, whole_run = disk / "out", good[name, False][0]
-                not_kept = () if start == "all" else (*RESULTS, "model", "sfm", "colmap_models")
+                results = *RESULTS, "model", "sparse", "sfm", "colmap_models"
+                not_kept = () if start == "all" else results
                 if start == "nothing":
                     out.mkdir()
                 else:
-                    shutil.copytree(whole_run, out, ignore=shutil.ignore_patterns(*not_kept))
+                    ignored = shutil.ignore_patterns(*not_kept)
+                    shutil.copytree(whole_run, out, symlinks=True, ignore=ignored)
                 need = num_bytes(whole_run) - num_bytes(out) * (not again)
                 free = int(rng.uniform(0, 1.2 * need + 100 * BLOCK))
                 resize(disk, num_bytes(out) + free)

@@ -31,6 +31,8 @@ with run_folder.run_folder(folder) as working:
     (working / "model").mkdir()
     for name in ("model/images.bin", "points.ply", "results.json"):
         (working / name).write_text("new")
+    for name in ("frames", "images"):
+        (working / name).symlink_to("new", target_is_directory=True)
     for name in ("rename", "replace", "mkdir", "unlink", "rmdir"):
         setattr(pathlib.Path, name, dying(getattr(pathlib.Path, name)))
     os.unlink = dying(os.unlink)
@@ -45,12 +47,24 @@ def _write_old(folder: Path) -> None:
         (folder / name).write_text("old")
 
 
+def _write_old_links(folder: Path) -> None:
+    """Write a link, and a folder whose place a link takes."""
+    (folder / "frames").mkdir()
+    (folder / "frames" / "1.jpg").write_text("old")
+    (folder / "images").symlink_to("old", target_is_directory=True)
+
+
 def _contents(folder: Path) -> dict[str, str]:
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.read_text() for path in files}
+    def text(path: Path) -> str:
+        return f"link to {path.readlink()}" if path.is_symlink() else path.read_text()
+
+    files = (path for path in folder.rglob("*") if path.is_file() or path.is_symlink())
+    return {path.relative_to(folder).as_posix(): text(path) for path in files}
 
 
 OLD = {"model/images.bin": "old", **dict.fromkeys([*_RESULTS[1:], "my notes.txt"], "old")}
+OLD_LINKS = {"frames/1.jpg": "old", "images": "link to old"}
+NEW_LINKS = dict.fromkeys(["frames", "images"], "link to new")
 NEW = {
     **dict.fromkeys(["model/images.bin", "points.ply", "results.json"], "new"),
     "my notes.txt": "old",
@@ -129,13 +143,15 @@ def test_a_kill_at_any_step_leaves_all_old_or_all_new(tmp_path: Path) -> None:
     whole = tmp_path / "whole"
     whole.mkdir()
     _write_old(whole)
+    _write_old_links(whole)
     num_steps = int(_run_and_kill(whole, 0).stdout)
-    assert _contents(whole) == NEW
+    assert _contents(whole) == NEW | NEW_LINKS
     ends = []
     for number in range(1, num_steps + 1):
         folder = tmp_path / str(number)
         folder.mkdir()
         _write_old(folder)
+        _write_old_links(folder)
         assert _run_and_kill(folder, number).returncode == -9
         if number % 2:
             complete(folder)  # as readers do
@@ -144,8 +160,8 @@ def test_a_kill_at_any_step_leaves_all_old_or_all_new(tmp_path: Path) -> None:
                 pass
         results = {n: t for n, t in _contents(folder).items() if not n.startswith(UNFINISHED)}
         results.pop(".lock", None)
-        ends.append("old" if results == OLD else "new")
-        assert results == (OLD if ends[-1] == "old" else NEW)
+        ends.append("old" if results == OLD | OLD_LINKS else "new")
+        assert results == (OLD | OLD_LINKS if ends[-1] == "old" else NEW | NEW_LINKS)
     assert set(ends) == {"old", "new"}
     assert ends == sorted(ends, reverse=True)
 

@@ -217,7 +217,7 @@ def test_a_failed_rerun_leaves_the_earlier_results(
     poor = SfmOptions(room_corner / "images", pairs=str(tmp_path / "pairs.txt"), outputs=folder)
 
     def fail(database: Path, image_dir: Path, folder: Path, *_: object) -> None:
-        (folder / "model").mkdir()
+        (folder / "sparse").mkdir()
         (folder / "colmap.log").write_text("why")
         raise ValueError("no parallax.")
 
@@ -228,7 +228,7 @@ def test_a_failed_rerun_leaves_the_earlier_results(
     after = contents(folder)
     assert after.pop("unfinished/colmap.log") == b"why"
     assert contents(outputs).items() <= after.items()
-    assert not (folder / "unfinished" / "model").exists()
+    assert not (folder / "unfinished" / "sparse").exists()
     assert read_model(folder / "model").num_reg_images() == 6
 
 
@@ -243,7 +243,7 @@ def test_a_camera_that_does_not_fit_is_found_before_the_work_and_costs_nothing(
     first = ["--images", images, "--outputs", tmp_path / "out", "--max-keypoints", 600]
     assert run_sfm(*first).returncode == 0
     before = contents(tmp_path / "out")
-    assert {"model/images.bin", "points.ply", "results.json", "config.toml"} <= before.keys()
+    assert {"sparse/0/images.bin", "points.ply", "results.json", "config.toml"} <= before.keys()
     camera = ["--camera.model", "SIMPLE_PINHOLE", "--camera.params", "f,384,256"]
     line = refusal(main, "python -m pipelines.sfm", *first, *camera)
     assert "f,384,256" in line
