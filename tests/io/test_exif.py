@@ -50,7 +50,6 @@ def test_the_header_has_the_orientation_and_pixels_stay_as_stored(
     [
         (3, 1, b"\0\0\0\0"),
         (3, 1, b"\0\x09\0\0"),
-        (3, 2, b"\0\6\0\6"),
         (2, 2, b"6\0\0\0"),
         (5, 1, b"\0\0\0\x08"),
         (7, 4, b"\6\0\0\0"),
