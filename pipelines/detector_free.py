@@ -79,6 +79,7 @@ class DetectorFree:
             progress=self._progress,
             overwrite=self._options.overwrite,
             device=self._options.device,
+            orientation=self._options.orientation,
             max_megapixels=self._options.max_megapixels,
         ).feature_path
 

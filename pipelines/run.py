@@ -44,7 +44,15 @@ from pipelines.given_files import (
 from pipelines.output_folder import changed_settings, folder_name
 
 DEFAULT_FEATURE = "sift"
-_OF_EXTRACTION = ("resize_max", "option", "max_keypoints", "weights", "precision", "batch_size")
+_OF_EXTRACTION = (
+    "resize_max",
+    "option",
+    "orientation",
+    "max_keypoints",
+    "weights",
+    "precision",
+    "batch_size",
+)
 """Options that a given feature file leaves without effect."""
 
 
@@ -272,6 +280,7 @@ class Stages:
                 extraction.conf(extraction.method.feature),
                 device=extraction.device,
                 precision=extraction.precision,
+                orientation=extraction.orientation,
             )
         if options.matches is None and self.detector_free is None:
             feature = self.feature.conf if self.feature else _conf_of(extraction)
@@ -339,6 +348,7 @@ class Stages:
             self.options.output_dir,
             list(dict.fromkeys([*queries, *database])),
             overwrite=extraction.overwrite,
+            orientation=extraction.orientation,
             max_megapixels=extraction.max_megapixels,
             features=local,
             database=database,

@@ -222,7 +222,7 @@ class MatchedImages(ExitStack):
         image0, image1 = self._image(pair.name0), self._image(pair.name1)
         found = self._matcher.match_prepared(image0, image1)
         sides = [
-            ImageFeatures(points.astype(np.float64), found.scores, image.original_size)
+            ImageFeatures(points.astype(np.float64), found.scores, image.turn.size)
             for points, image in ((found.points0, image0), (found.points1, image1))
         ]
         return FeaturePair(sides[0], sides[1], found, is_detected=False)

@@ -23,7 +23,8 @@ from featplug.api.feature_types import Features, Matches, found_matches
 from featplug.api.image_matcher import ImageMatcher
 from featplug.base import Extractor, autocast, choose_device
 from featplug.io.image_inputs import ImageLike, read_input
-from featplug.io.images import DEFAULT_PREPROCESSING, preprocess
+from featplug.io.images import DEFAULT_PREPROCESSING, ReadImage, preprocess
+from featplug.io.orientation import Orientation, Turn, check_orientation
 from featplug.matchers.guided import guided
 from featplug.methods import (
     Conf,
@@ -49,6 +50,8 @@ class Feature:
         conf: the name of a feature conf, or a conf dict; see :mod:`featplug.methods`.
         device: such as ``cuda:1``; the best one of the machine if None.
         precision: ``fp32``, ``fp16`` or ``bf16``, of the network's products.
+        orientation: ``exif`` to extract from files as their EXIF data turn them upright, ``stored``
+            for their pixels as stored. Keypoints are always of the image as stored.
         options: the method's options, such as ``max_keypoints`` or ``weights``.
 
     Raises:
@@ -62,12 +65,14 @@ class Feature:
         *,
         device: str | None = None,
         precision: str = "fp32",
+        orientation: Orientation = "exif",
         **options: Any,
     ) -> None:
         self.conf: Conf = resolve_conf(conf, **options)
         self.preprocessing = {**DEFAULT_PREPROCESSING, **self.conf.get("preprocessing", {})}
         self.device = choose_device(device)
-        self.precision = precision
+        self.precision, self.orientation = precision, orientation
+        check_orientation(orientation)
         autocast(self.device, precision)  # raises where it is unknown
         self.extractor = build_extractor(self.conf["model"]).to(self.device)
 
@@ -122,62 +127,62 @@ class Feature:
         batches = Batches(self._extract_read, batch_size, "images")
         read = map(self._read, range(len(image)), image)
         features = {}
-        for group in grouped(read, lambda one: one.planes.shape, batch_size):
+        for group in grouped(read, lambda one: one.read.planes.shape, batch_size):
             for one, result in batches.results(group):
                 if isinstance(result, Exception):
                     raise result
                 features[one.index] = result
         return [features[index] for index in range(len(image))]
 
-    def _read(self, index: int, image: ImageLike) -> "_ReadImage":
-        pixels, planes, size = read_input(image, self.preprocessing)
-        is_whole = (pixels.shape[1], pixels.shape[0]) == size
-        return _ReadImage(index, planes, size, pixels if is_whole else None)
+    def _read(self, index: int, image: ImageLike) -> "_IndexedImage":
+        return _IndexedImage(index, read_input(image, self.preprocessing, self.orientation))
 
-    def _extract_read(self, images: Sequence["_ReadImage"]) -> list[Features]:
-        found = self.extract_preprocessed(
-            [image.planes for image in images], [image.original_size for image in images]
-        )
-        kept = zip(found, images, strict=True)
-        return [replace(features, image=image.pixels) for features, image in kept]
+    def _extract_read(self, images: Sequence["_IndexedImage"]) -> list[Features]:
+        read = [image.read for image in images]
+        found = self.extract_preprocessed([one.planes for one in read], [one.turn for one in read])
+        return [
+            replace(features, image=one.pixels)
+            if one.pixels.shape[1::-1] == one.turn.size  # else it was reduced while decoded
+            else features
+            for features, one in zip(found, read, strict=True)
+        ]
 
     def extract_preprocessed(
-        self, pixels: Sequence[np.ndarray], original_sizes: Sequence[tuple[int, int]]
+        self, pixels: Sequence[np.ndarray], turns: Sequence[Turn]
     ) -> list[Features]:
         """Extract features of images of one size, in one batch, that were read before.
 
         Args:
-            pixels: C×H×W float32 in [0, 1] of each.
-            original_sizes: (width, height) of each before resizing.
+            pixels: C×H×W float32 in [0, 1] of each, upright.
+            turns: turn of each from the image as stored, before resizing, to the upright one.
         """
         batch = torch.from_numpy(np.stack(pixels)).to(self.device)
         with autocast(self.device, self.precision):
-            outputs = run_extractor(self.extractor, batch, original_sizes)
+            outputs = run_extractor(self.extractor, batch, [turn.upright_size for turn in turns])
         return [
-            _as_features(arrays, size, noise, self.name)
-            for (arrays, noise), size in zip(outputs, original_sizes, strict=True)
+            _as_features(turn.stored_arrays(arrays), turn, noise, self.name)
+            for (arrays, noise), turn in zip(outputs, turns, strict=True)
         ]
 
 
 @dataclass(frozen=True, eq=False)
-class _ReadImage:
+class _IndexedImage:
     """An image of a list."""
 
     index: int
-    planes: np.ndarray
-    """C×H×W float32, resized."""
-    original_size: tuple[int, int]
-    pixels: np.ndarray | None
-    """Pixels of the original, where they were read."""
+    read: ReadImage
 
 
-def _as_features(
-    arrays: dict[str, np.ndarray], image_size: tuple[int, int], noise: float, method: str
-) -> Features:
+def _as_features(arrays: dict[str, np.ndarray], turn: Turn, noise: float, method: str) -> Features:
     main = {key: arrays.pop(key) for key in ("keypoints", "scores", "descriptors")}
     main["descriptors"] = main["descriptors"].T
     return Features(
-        **main, image_size=image_size, extras=arrays, detection_noise=noise, method=method
+        **main,
+        image_size=turn.size,
+        orientation=turn.orientation,
+        extras=arrays,
+        detection_noise=noise,
+        method=method,
     )
 
 
@@ -226,10 +231,11 @@ class FeatureMatcher:
                 "extract them by featplug.load(…).extract, or use featplug.match_images."
             )
         self.matcher.check_features_of(features.method)
-        arrays = features.arrays()
-        arrays["image_size"] = np.array(features.image_size, np.float32)
+        turn = Turn(features.image_size, features.orientation)
+        image_size = np.array(features.image_size, np.float32)
+        arrays = turn.upright_arrays({**features.arrays(), "image_size": image_size})
         if features.image is not None and "image" in self.matcher.axes:
-            arrays["image"] = preprocess(features.image, {})
+            arrays["image"] = preprocess(turn.upright_pixels(features.image), {})
         keys = self.matcher.axes.keys() & arrays.keys()
         return {key: torch.tensor(arrays[key], device=self.device) for key in keys}
 

@@ -16,21 +16,24 @@ class Features:
     """One image's keypoints and descriptors, as float32 arrays; ``len`` is their number N."""
 
     keypoints: np.ndarray
-    """Positions N×2 (x, y) in pixels of the original image; integers are pixel centres."""
+    """Positions N×2 (x, y) in pixels of the original image as stored; integers are pixel
+    centres."""
     scores: np.ndarray
     """N, higher is stronger."""
     descriptors: np.ndarray
     """N×D."""
     image_size: tuple[int, int]
-    """(width, height) of the original image."""
+    """(width, height) of the original image as stored."""
     extras: dict[str, np.ndarray] = field(default_factory=dict)
     """Further outputs of the method, such as ``scales``, ``oris`` or ``meta_descriptors``."""
     image: np.ndarray | None = None
-    """Original image H×W×3 or H×W uint8; None if it was not kept."""
+    """Original image as stored, H×W×3 or H×W uint8; None if it was not kept."""
     detection_noise: float = 1.0
     """Standard deviation of a keypoint in pixels of the original image."""
     method: str | None = None
     """Name of the method in its conf, which matchers with weights of one feature look at."""
+    orientation: int = 1
+    """EXIF's orientation by which the image was turned upright for extraction, 1 to 8."""
 
     def __len__(self) -> int:
         return len(self.keypoints)
@@ -47,6 +50,8 @@ class Features:
 
     def to_lightglue(self) -> dict[str, Tensor]:
         """Return LightGlue's form, such as ``keypoints`` 1×N×2 and ``descriptors`` 1×N×D.
+
+        Positions are of the image as stored; featplug's own matchers see them upright.
 
         See :func:`featplug.io.lightglue_form.lightglue_form`.
         """

@@ -17,6 +17,7 @@ from featplug.api.feature_types import Features, Matches
 from featplug.base import autocast, choose_device
 from featplug.io.image_inputs import ImageLike, read_input
 from featplug.io.images import DEFAULT_PREPROCESSING, load_image
+from featplug.io.orientation import Orientation, Turn, check_orientation
 from featplug.methods import Conf, build_pair_matcher, resolve_pair_matcher_conf
 from featplug.utils.errors import described
 
@@ -26,18 +27,19 @@ class PreparedImage:
     """An image as a pair matcher takes it."""
 
     pixels: Tensor
-    """C×H×W float32 in [0, 1], on the matcher's device."""
-    original_size: tuple[int, int]
-    """(width, height) before resizing."""
+    """C×H×W float32 in [0, 1], upright, on the matcher's device."""
+    turn: Turn
+    """Turn from the image as stored, before resizing, to the upright one."""
     fingerprint: str = ""
     """Fingerprint of the file, where that was read."""
 
     def to_original(self, points: Tensor) -> np.ndarray:
-        """Return points of the pixels, K×2, in pixels of the original."""
+        """Return points of the pixels, K×2, in pixels of the original as stored."""
         height, width = self.pixels.shape[1:]
-        scale = np.array(self.original_size) / (width, height)
+        scale = np.array(self.turn.upright_size) / (width, height)
         # Integer = pixel centre: the shift keeps the image's corner, not its first pixel, in place.
-        return ((points.cpu().numpy() + 0.5) * scale - 0.5).astype(np.float32)
+        upright = ((points.cpu().numpy() + 0.5) * scale - 0.5).astype(np.float32)
+        return self.turn.stored_arrays({"keypoints": upright})["keypoints"]
 
 
 class ImageMatcher:
@@ -47,6 +49,8 @@ class ImageMatcher:
         conf: the name of a conf of a pair matcher, or a conf dict; see :mod:`featplug.methods`.
         device: such as ``cuda:1``; the best one of the machine if None.
         precision: ``fp32``, ``fp16`` or ``bf16``, of the network's products.
+        orientation: ``exif`` to match files as their EXIF data turn them upright, ``stored`` for
+            their pixels as stored. Points are always of the image as stored.
         options: the method's options, such as ``weights``.
 
     Raises:
@@ -60,12 +64,14 @@ class ImageMatcher:
         *,
         device: str | None = None,
         precision: str = "fp32",
+        orientation: Orientation = "exif",
         **options: Any,
     ) -> None:
         self.conf: Conf = resolve_pair_matcher_conf(conf, **options)
         self.preprocessing = {**DEFAULT_PREPROCESSING, **self.conf.get("preprocessing", {})}
         self.device = choose_device(device)
-        self.precision = precision
+        self.precision, self.orientation = precision, orientation
+        check_orientation(orientation)
         autocast(self.device, precision)  # raises where it is unknown
         self.matcher = build_pair_matcher(self.conf["model"]).to(self.device)
 
@@ -78,18 +84,23 @@ class ImageMatcher:
         """
         prepared = []
         for image in (a, b):
-            given = image.image if isinstance(image, Features) else image
-            if given is None:
-                raise ValueError("The features have no image; extract them by Feature.extract.")
-            _, planes, size = read_input(given, self.preprocessing)
-            prepared.append(self.prepare(planes, size))
+            if isinstance(image, Features):
+                prepared.append(self._prepare_features(image))
+            else:
+                read = read_input(image, self.preprocessing, self.orientation)
+                prepared.append(self.prepare(read.planes, read.turn))
         return self.match_prepared(prepared[0], prepared[1])
 
-    def prepare(
-        self, planes: np.ndarray, original_size: tuple[int, int], fingerprint: str = ""
-    ) -> PreparedImage:
+    def prepare(self, planes: np.ndarray, turn: Turn, fingerprint: str = "") -> PreparedImage:
         """Return an image that was read and resized before, C×H×W, on the device."""
-        return PreparedImage(torch.from_numpy(planes).to(self.device), original_size, fingerprint)
+        return PreparedImage(torch.from_numpy(planes).to(self.device), turn, fingerprint)
+
+    def _prepare_features(self, features: Features) -> PreparedImage:
+        if features.image is None:
+            raise ValueError("The features have no image; extract them by Feature.extract.")
+        turn = Turn(features.image_size, features.orientation)
+        upright = turn.upright_pixels(features.image)
+        return self.prepare(read_input(upright, self.preprocessing).planes, turn)
 
     def match_prepared(self, image0: PreparedImage, image1: PreparedImage) -> Matches:
         """Match two images that were read and resized before.
@@ -136,14 +147,16 @@ class ImageCache:
         if name not in self._images:
             try:
                 read = load_image(
-                    self._image_dir, name, self._matcher.preprocessing, self._max_megapixels
+                    self._image_dir,
+                    name,
+                    self._matcher.preprocessing,
+                    self._max_megapixels,
+                    self._matcher.orientation,
                 )
             except Exception as error:  # one image never ends the others
                 self.unusable[name] = described(error)
                 return None
-            self._images[name] = self._matcher.prepare(
-                read.image, read.original_size, read.fingerprint
-            )
+            self._images[name] = self._matcher.prepare(read.image, read.turn, read.fingerprint)
         self._images.move_to_end(name)
         while len(self._images) > 3 and self._num_bytes() > self._budget:
             self._images.popitem(last=False)

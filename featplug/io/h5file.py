@@ -32,11 +32,16 @@ from featplug.io.hdf5_arrays import (
 )
 from featplug.io.hdf5_guard import ArrayForGroupError, UnusableDataError, damaged, guarded, opening
 from featplug.io.hdf5_links import check_links, has_link, leaf_groups
+from featplug.io.image_files import read_image_header
 from featplug.io.journal import JournaledFile, journal_path, recover
+from featplug.io.orientation import Orientation
 from featplug.utils.interrupts import delayed_interrupts
 
 FINGERPRINT = "image_fingerprint"
 """Attribute of an image's group: fingerprint of the photograph that it was made from."""
+ORIENTATION = "image_orientation"
+"""Attribute of an image's group: EXIF's orientation, 1 to 8, that it was turned upright by; absent
+where it was taken as stored, as older versions did."""
 _ATTRIBUTE = "featplug"
 _NUM_GROUPS = "featplug_groups"
 """Root attribute: number of groups, so that one that a damaged index hides is missed."""
@@ -238,6 +243,19 @@ class _H5File:
                 checksums.add(attribute_key(attribute), current)
                 checksums.write(group)
         return current is not None
+
+    def is_turned_as(
+        self, name: str, path: Path, orientation: Orientation, attribute: str = ORIENTATION
+    ) -> bool:
+        """Return whether a group's image was turned as a run would turn the file ``path``.
+
+        The file must be the one that :meth:`is_made_from`.
+        """
+        recorded = self.attribute(name, attribute)
+        if orientation == "stored":
+            return recorded in (None, 1)
+        # A recorded one was read from the same contents.
+        return recorded is not None or read_image_header(path).orientation == 1
 
 
 class H5Reader(_H5File):

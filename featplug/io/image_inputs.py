@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 from torch import Tensor
 
-from featplug.io.images import preprocess, read_and_preprocess, to_uint8
+from featplug.io.images import ReadImage, preprocess, read_and_preprocess, to_uint8
+from featplug.io.orientation import Orientation, Turn
 
 ImageLike = str | Path | np.ndarray | Tensor
 """A file; an array H×W×3 (RGB) or H×W (grey) uint8; or a tensor C×H×W in [0, 1], which is rounded
@@ -16,18 +17,19 @@ to 8 bits."""
 
 
 def read_input(
-    image: ImageLike, preprocessing: Mapping[str, Any]
-) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
-    """Return pixels and the preprocessed image, as :func:`featplug.io.images.read_and_preprocess`.
+    image: ImageLike, preprocessing: Mapping[str, Any], orientation: Orientation = "exif"
+) -> ReadImage:
+    """Read and preprocess an image; arrays and tensors are taken as upright.
 
     Raises:
         FileNotFoundError: no such file exists.
         ValueError: the file cannot be used, or the array has another form.
     """
     if isinstance(image, str | Path):
-        return read_and_preprocess(Path(image), preprocessing)
+        return read_and_preprocess(Path(image), preprocessing, orientation=orientation)
     pixels = _pixels(image, bool(preprocessing.get("grayscale")))
-    return pixels, preprocess(pixels, preprocessing), (pixels.shape[1], pixels.shape[0])
+    turn = Turn((pixels.shape[1], pixels.shape[0]))
+    return ReadImage(pixels, preprocess(pixels, preprocessing), turn)
 
 
 def _pixels(image: np.ndarray | Tensor, grayscale: bool) -> np.ndarray:

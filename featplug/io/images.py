@@ -1,7 +1,8 @@
 """Photographs on disk to arrays: listing, reading, resizing, prefetching.
 
-Pixels are taken as stored: an EXIF orientation is ignored, as hloc does, so that keypoints, COLMAP
-cameras and ground truth mean the same grid. Resizing follows hloc's preprocessing conf.
+:func:`read_image` returns pixels as stored, as hloc and COLMAP take them; what a method is handed
+is turned upright by EXIF data, see :mod:`featplug.io.orientation`. Resizing follows hloc's
+preprocessing conf.
 """
 
 import logging
@@ -20,6 +21,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from torch import Tensor
 
 from featplug.io.artifact import file_fingerprint, read_fingerprinted
+from featplug.io.exif import read_exif
 from featplug.io.image_files import (
     IMAGE_SUFFIXES,
     OTHER_SUFFIXES,
@@ -32,6 +34,7 @@ from featplug.io.image_files import (
 )
 from featplug.io.names import checked_name
 from featplug.io.run_folder import RECORD
+from featplug.io.orientation import Orientation, Turn
 from featplug.utils.errors import described
 from featplug.utils.parallel import WeightedSemaphore, map_ahead
 
@@ -67,11 +70,28 @@ class LoadedImage:
 
     name: str
     image: np.ndarray
-    """C×H×W float32 in [0, 1]; C is 1 or 3 (RGB)."""
-    original_size: tuple[int, int]
-    """(width, height) of the file's image, before resizing."""
+    """C×H×W float32 in [0, 1], upright; C is 1 or 3 (RGB)."""
+    turn: Turn
+    """Turn from the file's image, before resizing, to the upright one."""
     fingerprint: str
     """Fingerprint of the file, see :func:`featplug.io.artifact.file_fingerprint`."""
+
+    @property
+    def original_size(self) -> tuple[int, int]:
+        """(width, height) of the file's image as stored, before resizing."""
+        return self.turn.size
+
+
+@dataclass(frozen=True, eq=False)
+class ReadImage:
+    """One image, read and preprocessed."""
+
+    pixels: np.ndarray
+    """H×W×3 uint8 (RGB), or the luma H×W, as stored, or reduced if there were too many."""
+    planes: np.ndarray
+    """Preprocessed image C×H×W float32 in [0, 1], upright."""
+    turn: Turn
+    """Turn from the file's image, before any reduction, to the upright one."""
 
 
 @dataclass(frozen=True)
@@ -168,15 +188,12 @@ def read_and_preprocess(
     conf: Mapping[str, Any],
     max_megapixels: float = MAX_MEGAPIXELS,
     content: bytes | None = None,
-) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+    orientation: Orientation = "exif",
+) -> ReadImage:
     """Read an image, or the contents of its file, and preprocess it by a conf.
 
     A JPEG above the limit that the conf reduces is reduced while it is decoded: by 2, 4 or 8 in the
     decoder, then by an average.
-
-    Returns:
-        The pixels, as :func:`read_image` returns them, or reduced if there were too many; the
-        preprocessed image C×H×W float32 in [0, 1]; (width, height) before any reduction.
 
     Raises:
         FileNotFoundError: there is no such image.
@@ -184,8 +201,11 @@ def read_and_preprocess(
             entry.
     """
     with ExitStack() as memory:
-        pixels, size = _decode(Path(path), conf, max_megapixels, memory, content)
-        return pixels, preprocess(pixels, conf, size), size
+        pixels, turn = _decode(Path(path), conf, max_megapixels, memory, content)
+        if orientation == "stored":
+            turn = Turn(turn.size)
+        planes = preprocess(turn.upright_pixels(pixels), conf, turn.upright_size)
+        return ReadImage(pixels, planes, turn)
 
 
 def _decode(
@@ -194,13 +214,14 @@ def _decode(
     max_megapixels: float,
     memory: ExitStack,
     content: bytes | None = None,
-) -> tuple[np.ndarray, tuple[int, int]]:
-    """Decode a file, or its contents; return the pixels and the size before any reduction.
+) -> tuple[np.ndarray, Turn]:
+    """Decode a file, or its contents; return the pixels as stored and the turn that EXIF asks for.
 
     ``memory`` holds a part of the memory for decoding until the caller closes it.
     """
     with open_image(path, content) as file:
         size, target, box = file.size, None, None
+        turn = Turn(size, read_exif(file).orientation)
         is_luma = conf.get("grayscale") and file.format == "JPEG" and file.mode in ("RGB", "YCbCr")
         if decoding_cost(file, size) > max_megapixels:
             target = target_size(size, {**DEFAULT_PREPROCESSING, **conf})
@@ -223,7 +244,7 @@ def _decode(
                 "bits per channel."
             )
         image = file if target is None else file.resize(target, Image.Resampling.HAMMING, box)
-        return _to_array(image, bool(conf.get("grayscale"))), size
+        return _to_array(image, bool(conf.get("grayscale"))), turn
 
 
 def _draft_size(size: tuple[int, int], target: tuple[int, int]) -> tuple[int, int]:
@@ -345,6 +366,7 @@ def load_image(
     name: str,
     conf: Mapping[str, Any],
     max_megapixels: float = MAX_MEGAPIXELS,
+    orientation: Orientation = "exif",
 ) -> LoadedImage:
     """Read and preprocess one image.
 
@@ -359,7 +381,7 @@ def load_image(
         content = fingerprint = None
         if before.st_size <= _LARGE_FILE_BYTES:
             content, fingerprint = read_fingerprinted(path)
-        image, size = read_and_preprocess(path, conf, max_megapixels, content)[1:]
+        read = read_and_preprocess(path, conf, max_megapixels, content, orientation)
         if fingerprint is None:
             fingerprint, after = file_fingerprint(path), path.stat()
             if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
@@ -368,7 +390,7 @@ def load_image(
         raise FileNotFoundError(f"There is no image {path}.") from None
     except OSError as error:
         raise ImageFileError(f"Cannot read {path} ({error.strerror or error}).") from error
-    return LoadedImage(name, image, size, fingerprint)
+    return LoadedImage(name, read.planes, read.turn, fingerprint)
 
 
 def prefetch_images(
@@ -377,6 +399,7 @@ def prefetch_images(
     conf: Mapping[str, Any],
     num_workers: int = 2,
     max_megapixels: float = MAX_MEGAPIXELS,
+    orientation: Orientation = "exif",
 ) -> Iterator[LoadedImage | UnreadableImage]:
     """Load images in the given order, a few ahead of their use.
 
@@ -389,7 +412,7 @@ def prefetch_images(
 
     def load(name: str) -> LoadedImage | UnreadableImage:
         try:
-            return load_image(image_dir, name, conf, max_megapixels)
+            return load_image(image_dir, name, conf, max_megapixels, orientation)
         except (FileNotFoundError, ValueError) as error:
             return UnreadableImage(name, str(error))
         except Exception as error:  # one image never ends the others

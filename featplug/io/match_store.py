@@ -66,7 +66,7 @@ class PairWriter(H5Writer):
     """Appends pairs to a file with a group for each, a chunk at a time."""
 
     def __init__(self, path: Path, provenance: Provenance, overwrite: bool = False) -> None:
-        self._pending: dict[str, tuple[Mapping[str, np.ndarray], Mapping[str, str]]] = {}
+        self._pending: dict[str, tuple[Mapping[str, np.ndarray], Mapping[str, str | int]]] = {}
         self._pending_bytes = 0
         self._last_flush = time.monotonic()
         super().__init__(path, provenance, overwrite)
@@ -113,7 +113,7 @@ class PairWriter(H5Writer):
         name0: str,
         name1: str,
         arrays: Mapping[str, np.ndarray],
-        attributes: Mapping[str, str] | None = None,
+        attributes: Mapping[str, str | int] | None = None,
     ) -> None:
         """Add one pair; it is in the file with the next :meth:`flush`, at most seconds later.
 

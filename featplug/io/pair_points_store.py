@@ -4,21 +4,23 @@ A pair's group holds ``keypoints0`` and ``keypoints1`` K×2 and ``scores`` K, as
 ``match_dense`` writes them, and the fingerprints of both photographs.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import h5py
 import numpy as np
 
 from featplug.io.feature_arrays import shown_array, usable_numbers
-from featplug.io.h5file import H5Reader
+from featplug.io.h5file import FINGERPRINT, ORIENTATION, H5Reader
 from featplug.io.hdf5_guard import UnusableDataError, stating
 from featplug.io.hdf5_links import has_link
 from featplug.io.match_store import PairWriter, pair_key
+from featplug.io.orientation import Orientation
 from featplug.io.pair_lists import Pair
 
 _ARRAYS = ("keypoints0", "keypoints1", "scores")
-_FINGERPRINTS = ("image_fingerprint0", "image_fingerprint1")
+_FINGERPRINTS = (f"{FINGERPRINT}0", f"{FINGERPRINT}1")
+_ORIENTATIONS = (f"{ORIENTATION}0", f"{ORIENTATION}1")
 
 PointArrays = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Points of the first and of the second image, K×2 each, in original pixels, and scores, K."""
@@ -27,13 +29,21 @@ PointArrays = tuple[np.ndarray, np.ndarray, np.ndarray]
 class PairPointsWriter(PairWriter):
     """Appends matched points to a file, a chunk of pairs at a time."""
 
-    def write(self, pair: Pair, points: PointArrays, fingerprints: tuple[str, str]) -> None:
+    def write(
+        self,
+        pair: Pair,
+        points: PointArrays,
+        fingerprints: tuple[str, str],
+        orientations: tuple[int, int] | None = None,
+    ) -> None:
         """Add one pair; it is in the file with the next :meth:`flush`, at most seconds later.
 
         Args:
             pair: names of the images.
             points: points and scores, float32.
             fingerprints: those of the image files, see :mod:`featplug.io.artifact`.
+            orientations: EXIF's orientations that the images were turned upright by; None if they
+                were taken as stored.
 
         Raises:
             UnusableDataError: they are not such arrays.
@@ -42,17 +52,44 @@ class PairPointsWriter(PairWriter):
         with stating(self.path, pair_key(*pair)):
             _check(points)
         arrays = dict(zip(_ARRAYS, points, strict=True))
-        self._add(*pair, arrays, dict(zip(_FINGERPRINTS, fingerprints, strict=True)))
+        attributes: dict[str, str | int] = dict(zip(_FINGERPRINTS, fingerprints, strict=True))
+        attributes.update(zip(_ORIENTATIONS, orientations or (), strict=orientations is not None))
+        self._add(*pair, arrays, attributes)
 
     def changed_images(self, pairs: Iterable[Pair], image_dir: Path) -> list[str]:
         """List images of pairs in the file that are other photographs in the folder now."""
-        changed = set()
+        return self._images(
+            pairs,
+            _FINGERPRINTS,
+            lambda key, name, attribute: not self.is_made_from(key, image_dir / name, attribute),
+        )
+
+    def turned_images(
+        self, pairs: Iterable[Pair], image_dir: Path, orientation: Orientation
+    ) -> list[str]:
+        """List images of pairs in the file that a run would turn otherwise."""
+        return self._images(
+            pairs,
+            _ORIENTATIONS,
+            lambda key, name, attribute: (
+                not self.is_turned_as(key, image_dir / name, orientation, attribute)
+            ),
+        )
+
+    def _images(
+        self,
+        pairs: Iterable[Pair],
+        attributes: tuple[str, str],
+        is_listed: Callable[[str, str, str], bool],
+    ) -> list[str]:
+        """List the images of pairs for whose key, name and attribute a function returns True."""
+        listed: dict[str, bool] = {}
         for pair in pairs:
             key, names = _recorded(self.file, pair)
-            for name, attribute in zip(names, _FINGERPRINTS, strict=True):
-                if name not in changed and not self.is_made_from(key, image_dir / name, attribute):
-                    changed.add(name)
-        return sorted(changed)
+            for name, attribute in zip(names, attributes, strict=True):
+                if not listed.get(name):
+                    listed[name] = is_listed(key, name, attribute)
+        return sorted(name for name, value in listed.items() if value)
 
 
 class PairPointsReader(H5Reader):

@@ -18,7 +18,7 @@ from featplug.io.feature_arrays import (
     checked_arrays,
     checked_global_descriptor,
 )
-from featplug.io.h5file import FINGERPRINT, H5Reader, H5Writer
+from featplug.io.h5file import FINGERPRINT, ORIENTATION, H5Reader, H5Writer
 from featplug.io.hdf5_guard import UnusableDataError, stating
 from featplug.io.hdf5_links import has_link
 from featplug.io.names import checked_name
@@ -44,15 +44,16 @@ class _ImageWriter(H5Writer):
         name: str,
         arrays: Mapping[str, np.ndarray],
         image_size: tuple[int, int] | None,
-        fingerprint: str,
+        attributes: Mapping[str, Any],
         keypoint_attributes: Mapping[str, float],
     ) -> None:
         self.require_disk(sum(v.nbytes for v in arrays.values()))
         if image_size is not None:
             arrays = {**arrays, "image_size": np.array(image_size)}
         of_arrays = {"keypoints": keypoint_attributes} if keypoint_attributes else {}
+        known = {key: value for key, value in attributes.items() if value is not None}
         with self.explaining_failures():
-            self.link(name, arrays, {FINGERPRINT: fingerprint}, of_arrays)
+            self.link(name, arrays, known, of_arrays)
         self.commit()
 
 
@@ -66,16 +67,20 @@ class FeatureWriter(_ImageWriter):
         image_size: tuple[int, int],
         uncertainty: float,
         fingerprint: str,
+        orientation: int | None = None,
     ) -> None:
         """Write one image and flush.
 
         Args:
             name: the image's name.
-            features: ``keypoints`` N×2 float32 in pixels of the original image (integer = pixel
-                centre), ``scores`` N, ``descriptors`` D×N and others, as they are to be stored.
-            image_size: (width, height) of the original image.
+            features: ``keypoints`` N×2 float32 in pixels of the original image as stored (integer =
+                pixel centre), ``scores`` N, ``descriptors`` D×N and others, as they are to be
+                stored.
+            image_size: (width, height) of the original image as stored.
             uncertainty: standard deviation of a keypoint in pixels.
             fingerprint: the image file's :func:`featplug.io.artifact.file_fingerprint`.
+            orientation: EXIF's orientation that the image was turned upright by; None if it was
+                taken as stored.
 
         Raises:
             UnusableDataError: an array is not as it must be.
@@ -83,8 +88,8 @@ class FeatureWriter(_ImageWriter):
         """
         with stating(self.path, name):
             arrays = checked_arrays(features, len(features["keypoints"]))
-        attributes = {"uncertainty": uncertainty}
-        self._write_image(name, arrays, image_size, fingerprint, attributes)
+        attributes = {FINGERPRINT: fingerprint, ORIENTATION: orientation}
+        self._write_image(name, arrays, image_size, attributes, {"uncertainty": uncertainty})
 
 
 class _ImageReader(H5Reader):
@@ -225,6 +230,15 @@ class FeatureReader(_ImageReader):
         """Fingerprint of the image file; empty in hloc's files, which have none."""
         return str(self.attribute(name, FINGERPRINT) or "")
 
+    def orientation(self, name: str) -> int:
+        """EXIF's orientation that the image was turned upright by; 1 if it was taken as stored."""
+        recorded = self.attribute(name, ORIENTATION)
+        with self.reading(f"the orientation of {name!r}"):
+            orientation = 1 if recorded is None else int(recorded)
+            if not 1 <= orientation <= 8:
+                raise ValueError(f"{orientation} is none of EXIF's orientations")
+        return orientation
+
     def _group(self, name: str) -> h5py.Group:
         """Open the group of an image, within a block of :meth:`reading`."""
         if name not in self:
@@ -243,12 +257,14 @@ class GlobalDescriptorWriter(_ImageWriter):
         descriptor: np.ndarray,
         image_size: tuple[int, int] | None,
         fingerprint: str,
+        orientation: int | None = None,
     ) -> None:
         """Write one image's descriptor, D float32, and flush; see :meth:`FeatureWriter.write`."""
         with stating(self.path, name):
             checked_global_descriptor(descriptor)
         datasets = {"global_descriptor": descriptor}
-        self._write_image(name, datasets, image_size, fingerprint, {})
+        attributes = {FINGERPRINT: fingerprint, ORIENTATION: orientation}
+        self._write_image(name, datasets, image_size, attributes, {})
 
 
 class GlobalDescriptorReader(_ImageReader):

@@ -130,7 +130,7 @@ def _image_of(image: "Features | ImageLike") -> np.ndarray:
     from featplug.io.image_inputs import read_input
 
     if not isinstance(image, Features):
-        return read_input(image, {})[0]
+        return read_input(image, {}).pixels
     if image.image is None:
         raise ValueError("The features have no images; extract them with featplug.load(…).extract.")
     return image.image

@@ -24,6 +24,7 @@ from featplug.io.images import (
     prefetch_images,
 )
 from featplug.io.names import checked_name
+from featplug.io.orientation import Orientation, Turn
 from featplug.io.pair_lists import read_image_list
 from featplug.io.store import FeatureReader, FeatureWriter, GlobalDescriptorWriter
 from featplug.methods.method_sources import source_records
@@ -110,7 +111,12 @@ def extract_features(
         raise ValueError("Set export_dir, a folder, or feature_path, a file.")
     feature_path = Path(feature_path or Path(export_dir or "") / f"{conf['output']}.h5")
     names = image_names(image_dir, image_list)
-    feature = feature or Feature(conf, device=options.device, precision=options.precision)
+    feature = feature or Feature(
+        conf,
+        device=options.device,
+        precision=options.precision,
+        orientation=options.orientation,
+    )
     provenance = made_by(
         "features",
         conf["model"]["name"],
@@ -124,16 +130,21 @@ def extract_features(
 
     def extract(images: Sequence[LoadedImage]) -> list[Features]:
         return feature.extract_preprocessed(
-            [image.image for image in images], [image.original_size for image in images]
+            [image.image for image in images], [image.turn for image in images]
         )
 
     batches = Batches(extract, options.batch_size, "images")
     skipped: dict[str, str] = {}
     num_keypoints = num_extracted = 0
     with FeatureWriter(feature_path, provenance, options.overwrite) as writer:
-        todo = not_yet_extracted(writer, image_dir, names)
+        todo = not_yet_extracted(writer, image_dir, names, feature.orientation)
         images = prefetch_images(
-            image_dir, todo, feature.preprocessing, options.num_workers, options.max_megapixels
+            image_dir,
+            todo,
+            feature.preprocessing,
+            options.num_workers,
+            options.max_megapixels,
+            feature.orientation,
         )
         bar = progress_bar(images, "extract", len(todo), "image", progress)
         for image, features in computed(bar, batches, "extract", image_dir, skipped):
@@ -147,6 +158,7 @@ def extract_features(
                     image.original_size,
                     features.detection_noise,
                     image.fingerprint,
+                    recorded_orientation(image.turn, feature.orientation),
                 )
             except UnusableDataError as error:  # such as descriptors too large for float16
                 skipped[image.name] = str(error)
@@ -262,13 +274,22 @@ def listed_names(image_list: Path | Sequence[str]) -> list[str]:
     return list(dict.fromkeys(map(checked_name, image_list)))
 
 
+def recorded_orientation(turn: Turn, orientation: Orientation) -> int | None:
+    """Return what a file records of the turn of an image, see :data:`featplug.io.h5file`."""
+    return turn.orientation if orientation == "exif" else None
+
+
 def not_yet_extracted(
-    writer: FeatureWriter | GlobalDescriptorWriter, image_dir: Path, names: Sequence[str]
+    writer: FeatureWriter | GlobalDescriptorWriter,
+    image_dir: Path,
+    names: Sequence[str],
+    orientation: Orientation,
 ) -> list[str]:
     """List the images that are not in the file.
 
     Raises:
-        OtherContentsError: a photograph was exchanged since the file was made.
+        OtherContentsError: a photograph was exchanged since the file was made, or turned otherwise
+            when it was.
     """
     todo = []
     for name in names:
@@ -277,7 +298,18 @@ def not_yet_extracted(
             todo.append(name)
         elif reason := other_photograph(writer, name, path):
             raise OtherContentsError(reason)
+        elif path.is_file() and not writer.is_turned_as(name, path, orientation):
+            raise OtherContentsError(turned_otherwise(path, writer.path, orientation))
     return todo
+
+
+def turned_otherwise(path: Path, made: Path, orientation: Orientation) -> str:
+    """Return the sentence for a photograph that a file was made from, but turned otherwise."""
+    other = "stored" if orientation == "exif" else "exif"
+    return (
+        f"{made} was made with --orientation {other}, this run has {orientation}, and EXIF turns "
+        f"{path}"
+    )
 
 
 def other_photograph(

@@ -16,11 +16,12 @@ from featplug.api.image_matcher import ImageCache, ImageMatcher, PreparedImage
 from featplug.io.artifact import Provenance
 from featplug.io.h5file import OtherContentsError
 from featplug.io.names import check_names_distinct
+from featplug.io.orientation import Orientation
 from featplug.io.pair_lists import Pair, read_pairs, unique_pairs
 from featplug.io.pair_points_store import PairPointsWriter
 from featplug.methods import pair_matchers, resolve_pair_matcher_conf
 from featplug.methods.method_options import resized, with_options
-from featplug.stages.extract import listed_names, made_by, weights_files
+from featplug.stages.extract import listed_names, made_by, turned_otherwise, weights_files
 from featplug.stages.gather import GatheredFiles, GatherOptions, gather_points
 from featplug.stages.match import in_blocks
 from featplug.stages.shared_options import ReadingOptions
@@ -56,8 +57,14 @@ class MatchImagesOptions(GatherOptions, ReadingOptions):
         """
         conf = resolve_pair_matcher_conf(method)
         conf = resized(with_options(pair_matchers, conf, self.option, "option"), self.resize_max)
-        weights = {} if self.weights is None else {"weights": self.weights}
-        return ImageMatcher(conf, device=self.device, precision=self.precision, **weights)
+        weights: dict[str, Any] = {} if self.weights is None else {"weights": self.weights}
+        return ImageMatcher(
+            conf,
+            device=self.device,
+            precision=self.precision,
+            orientation=self.orientation,
+            **weights,
+        )
 
 
 @dataclass(frozen=True)
@@ -139,7 +146,7 @@ def match_images(
             if not (image_dir / name).is_file()
         }
         existing = [pair for pair in listed if skipped.keys().isdisjoint(pair)]
-        todo = _not_yet_matched(writer, image_dir, existing)
+        todo = _not_yet_matched(writer, image_dir, existing, matcher.orientation)
         failed = _match_pairs(matcher, writer, images, todo, progress)
         skipped |= images.unusable
         skipped |= {" ".join(pair): why for pair, why in failed.items() if why}
@@ -175,21 +182,26 @@ def _provenance(matcher: ImageMatcher) -> Provenance:
 
 
 def _not_yet_matched(
-    writer: PairPointsWriter, image_dir: Path, pairs: Sequence[Pair]
+    writer: PairPointsWriter, image_dir: Path, pairs: Sequence[Pair], orientation: Orientation
 ) -> list[Pair]:
     """List the pairs that the file lacks.
 
     Raises:
-        OtherContentsError: a photograph was exchanged since its pairs were matched.
+        OtherContentsError: a photograph was exchanged since its pairs were matched, or turned
+            otherwise when they were.
     """
     todo = writer.missing(pairs)
     lacking = set(todo)
-    changed = writer.changed_images((pair for pair in pairs if pair not in lacking), image_dir)
+    present = [pair for pair in pairs if pair not in lacking]
+    changed = writer.changed_images(present, image_dir)
     if changed:
         raise OtherContentsError(
             f"{image_dir / changed[0]} is another photograph than the one {writer.path} was made "
             "from"
         )
+    turned = writer.turned_images(present, image_dir, orientation)
+    if turned:
+        raise OtherContentsError(turned_otherwise(image_dir / turned[0], writer.path, orientation))
     return todo
 
 
@@ -220,5 +232,7 @@ def _match_pairs(
             failed[pair] = f"{pair[0]!r} and {pair[1]!r} cannot be matched: {described(error)}"
             continue
         points = (found.points0, found.points1, found.scores)
-        writer.write(pair, points, (image0.fingerprint, image1.fingerprint))
+        fingerprints = image0.fingerprint, image1.fingerprint
+        turns = image0.turn.orientation, image1.turn.orientation
+        writer.write(pair, points, fingerprints, turns if matcher.orientation == "exif" else None)
     return failed

@@ -1,4 +1,4 @@
-"""What a matcher reads of an image: arrays of a feature file, its size, and its pixels."""
+"""What a matcher reads of an image: arrays of a feature file, its size, and its pixels, upright."""
 
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from torch import Tensor
 from featplug.base import Matcher
 from featplug.io.hdf5_guard import UnusableDataError
 from featplug.io.images import preprocess, read_image, read_image_size
+from featplug.io.orientation import Turn
 from featplug.io.store import FeatureReader
 
 
@@ -57,7 +58,7 @@ class MatcherInputs:
         return 4 * (numbers + 3 * num_pixels)
 
     def read(self, name: str) -> dict[str, Tensor]:
-        """Read the input of an image.
+        """Read the input of an image, which extraction may have turned upright.
 
         Raises:
             FileNotFoundError: a photograph does not exist.
@@ -68,8 +69,14 @@ class MatcherInputs:
             size = self._image_size(name)
             if size is not None:
                 arrays["image_size"] = np.array(size, np.float32)
+        orientation = self._reader.orientation(name)
+        if orientation != 1:
+            turn = Turn(self._reader.image_size(name), orientation)
+            arrays = turn.upright_arrays(arrays)
         if "image" in self._keys and self._image_dir is not None:
-            arrays["image"] = preprocess(read_image(self._image_dir / name), {})
+            pixels = read_image(self._image_dir / name)
+            turn = Turn((pixels.shape[1], pixels.shape[0]), orientation)
+            arrays["image"] = preprocess(turn.upright_pixels(pixels), {})
         missing = [key for key in self._matcher.required_keys if key not in arrays]
         if missing:
             raise ValueError(

@@ -37,6 +37,7 @@ from featplug.stages.extract import (
     made_by,
     not_yet_extracted,
     raise_if_all_skipped,
+    recorded_orientation,
 )
 from featplug.stages.pairs import best_pairs
 from featplug.stages.shared_options import ReadingOptions
@@ -185,14 +186,20 @@ def _describe_images(
     skipped: dict[str, str] = {}
     num_described = 0
     with GlobalDescriptorWriter(path, provenance, options.overwrite) as writer:
-        todo = not_yet_extracted(writer, image_dir, names)
+        todo = not_yet_extracted(writer, image_dir, names, options.orientation)
         images = prefetch_images(
-            image_dir, todo, preprocessing, options.num_workers, options.max_megapixels
+            image_dir,
+            todo,
+            preprocessing,
+            options.num_workers,
+            options.max_megapixels,
+            options.orientation,
         )
         bar = progress_bar(images, "describe", len(todo), "image", progress)
         for image, descriptor in computed(bar, batches, "describe", image_dir, skipped):
             try:
-                writer.write(image.name, descriptor, image.original_size, image.fingerprint)
+                turned = recorded_orientation(image.turn, options.orientation)
+                writer.write(image.name, descriptor, image.turn.size, image.fingerprint, turned)
             except UnusableDataError as error:  # such as huge numbers
                 skipped[image.name] = str(error)
             else:

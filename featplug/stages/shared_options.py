@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from featplug.io.images import MAX_MEGAPIXELS
+from featplug.io.orientation import Orientation
 from featplug.methods import (
     Conf,
     features,
@@ -96,6 +97,9 @@ class ReadingOptions(DeviceOptions):
     option: Texts = ()
     """Option of the method, NAME=VALUE, such as contrast_threshold=0.01.
     `featplug list METHOD` shows them."""
+    orientation: Orientation = "exif"
+    """Which way up photographs are looked at: exif turns them upright by their EXIF data, stored
+    takes them as they are stored. Coordinates in files are of the stored image in any case."""
     max_megapixels: float = MAX_MEGAPIXELS
     """Limit of memory for decoding a photograph, as that of a JPEG of so many megapixels. A larger
     JPEG is reduced while it is decoded; other larger photographs are skipped."""
