@@ -33,8 +33,8 @@ from featplug.io.image_files import (
     read_image_header,
 )
 from featplug.io.names import checked_name
-from featplug.io.run_folder import RECORD
 from featplug.io.orientation import Orientation, Turn
+from featplug.io.run_folder import RECORD
 from featplug.utils.errors import described
 from featplug.utils.parallel import WeightedSemaphore, map_ahead
 
