@@ -28,7 +28,7 @@ from featplug import __version__
 from featplug.cli.config_file import read_config, write_config
 from featplug.cli.program import Command, Entry, Group, command_name
 from featplug.io.files import is_disk_error, not_written
-from featplug.utils.errors import has_own_traceback
+from featplug.utils.errors import has_own_traceback, show_own_traceback
 from featplug.utils.interrupts import Interrupted, interrupts_raised, reinstall
 
 _T = TypeVar("_T")
@@ -98,8 +98,11 @@ def run_command(command: Entry | Group, prog: str, arguments: Sequence[str] | No
     except BrokenPipeError:  # the reader of the output, such as head, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except (ValueError, OSError) as error:
+    except Exception as error:
         if has_own_traceback(error):
+            show_own_traceback(error)
+            sys.exit(1)
+        if not isinstance(error, ValueError | OSError):
             raise
         reason = str(error)
         if isinstance(error, OSError) and is_disk_error(error):

@@ -8,7 +8,7 @@ from pathlib import Path
 from featplug.hloc import register
 from featplug.hloc.runner import prepare, run, search_first
 from featplug.methods.method_files import add_methods
-from featplug.utils.errors import has_own_traceback
+from featplug.utils.errors import has_own_traceback, show_own_traceback
 
 _HELP = """\
 usage: {prog} [OPTIONS] MODULE [arguments]
@@ -41,8 +41,11 @@ def run_hloc(arguments: Sequence[str], prog: str) -> None:
         if rest[0].startswith("-"):
             raise ValueError(f"{rest[0]} must come after the module or script; see --help.")
         program, registration = prepare(rest[0], also)
-    except (ImportError, OSError, ValueError) as error:
+    except Exception as error:
         if has_own_traceback(error):
+            show_own_traceback(error)
+            sys.exit(1)
+        if not isinstance(error, ImportError | OSError | ValueError):
             raise
         print(f"{prog}: {error}", file=sys.stderr)
         sys.exit(2)

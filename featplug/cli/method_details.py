@@ -6,9 +6,10 @@ from typing import Any
 
 from featplug import methods
 from featplug.methods import Conf, MethodTable
-from featplug.methods.method_names import parse_method
+from featplug.methods.method_names import describer_and_detector, parse_method
 from featplug.methods.method_sources import code_record
 from featplug.methods.packages import Packages
+from featplug.methods.user_classes import load_class
 from featplug.utils.errors import has_own_traceback
 
 _LOOK_UPS: tuple[tuple[MethodTable[Any], Callable[[str], Conf]], ...] = (
@@ -34,6 +35,8 @@ def found_confs(name: str) -> list[tuple[MethodTable[Any], Conf]]:
             if has_own_traceback(error):
                 raise
             errors.append(error)
+    if not found and ".py:" in name and describer_and_detector(name)[1] is None:
+        load_class(name, *(table.base for table, _ in _LOOK_UPS))  # says which classes would do
     if not found:
         raise errors[0]
     return found

@@ -274,7 +274,7 @@ def _conf(table: MethodTable[Any], name: str) -> Conf:
     if ".py:" not in name and prefix in table.families:
         conf = table.families[prefix].conf(rest)
     elif ":" in name or name.endswith(".py"):
-        conf = table.class_conf(load_class(name, *table.bases))
+        conf = table.class_conf(load_class(name, table.base))
     else:
         raise _unknown(table, name)
     return {"name": name, "output": f"{table.output}-{file_word(name)}", **copy.deepcopy(conf)}

@@ -1,9 +1,11 @@
 """Exceptions of other libraries in the words of a message, and of users' own code as they are."""
 
+import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 
 USER_MODULE = "featplug_user_file_"
 """Beginning of the names of modules that were imported from users' files."""
@@ -41,8 +43,18 @@ def own_traceback() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        vars(error)[_MARK] = True
+        vars(error)[_MARK] = _of_module(error.__traceback__)
         raise
+
+
+def _of_module(trace: TracebackType | None) -> TracebackType | None:
+    """Return the part of a traceback after the frames of those that import a module."""
+    while trace is not None:
+        name = str(trace.tb_frame.f_globals.get("__name__"))
+        if name.partition(".")[0] not in _IMPORTERS:
+            break
+        trace = trace.tb_next
+    return trace  # None for what does not compile
 
 
 def has_own_traceback(error: BaseException) -> bool:
@@ -50,4 +62,12 @@ def has_own_traceback(error: BaseException) -> bool:
     return _MARK in vars(error)
 
 
-_MARK = "featplug_shows_traceback"
+def show_own_traceback(error: BaseException) -> None:
+    """Print what a user's module raised, as Python does, without the frames that led to it."""
+    error.__traceback__ = vars(error)[_MARK]
+    sys.excepthook(type(error), error, error.__traceback__)
+
+
+_MARK = "featplug_own_traceback"
+_IMPORTERS = ("featplug", "contextlib", "importlib", "_frozen_importlib")
+"""Packages whose frames lead to a user's module."""

@@ -67,6 +67,36 @@ def test_a_method_is_shown_with_its_options(
     assert record["model"]["ratio_threshold"] == 0.8
 
 
+@pytest.mark.parametrize(
+    ("base", "method", "kind"),
+    [
+        ("Extractor", "extract", "feature"),
+        ("Matcher", "match", "matcher"),
+        ("PairMatcher", "match_images", "pair matcher"),
+        ("GlobalExtractor", "describe", "retrieval"),
+    ],
+)
+def test_a_class_of_any_kind_is_shown_with_its_options(
+    featplug: Callable[..., str], own_methods: Path, base: str, method: str, kind: str
+) -> None:
+    (own_methods / "mine.py").write_text(
+        f"from featplug.base import {base}\n"
+        f"class Mine({base}):\n"
+        "    default_conf = {'threshold': 0.25}\n"
+        f"    def {method}(self, *inputs): ...\n"
+    )
+    printed = featplug("list", "mine.py:Mine")
+    assert re.search(rf"^mine.py:Mine, {kind}: ", printed, re.MULTILINE)
+    assert "threshold = 0.25\n" in printed
+    assert len(re.findall("^mine.py:Mine, ", printed, re.MULTILINE)) == 1
+
+
+def test_a_class_that_does_not_exist_is_shown_with_those_that_do(
+    refusal: Callable[..., str], own_methods: Path
+) -> None:
+    assert "use None_" in refusal(PROGRAM, "featplug", "list", "none.py:Nothing")
+
+
 def test_methods_of_packages_and_families_are_listed(
     featplug: Callable[..., str], packages: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 import torch
 
 from featplug import methods
+from featplug.cli.command_line import run_command
+from featplug.cli.program import PROGRAM
 from featplug.methods import build_extractor, build_matcher, feature_conf, matcher_conf
 from featplug.methods.method_table import MethodTable
 from featplug.methods.user_classes import load_class, load_file
@@ -107,8 +110,23 @@ def test_a_module_that_raises_shows_its_own_traceback(own_methods: Path, error: 
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 1
-    assert 'broken.py", line 2' in ended.stderr
-    assert ended.stderr.rstrip().endswith(f"{error.partition('(')[0]}: of mine")
+    heading, place, _, last = ended.stderr.splitlines()  # and no frame of featplug
+    assert heading == "Traceback (most recent call last):"
+    assert re.search(r'broken.py", line 2, in <module>$', place)
+    assert last == f"{error.partition('(')[0]}: of mine"
+
+
+def test_a_module_that_does_not_compile_shows_where(
+    own_methods: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (own_methods / "broken.py").write_text("x = 1\nimport (\n")
+    with pytest.raises(SystemExit) as ended:
+        run_command(PROGRAM, "featplug", ["list", "broken.py:A"])
+    assert ended.value.code == 1
+    printed = capsys.readouterr().err
+    assert 'broken.py", line 2' in printed
+    assert "SyntaxError" in printed.splitlines()[-1]
+    assert "Traceback" not in printed
 
 
 def test_a_missing_module_of_a_users_module_shows_its_own_traceback(own_methods: Path) -> None:
