@@ -1,19 +1,44 @@
-"""Poses of calibrated cameras from 2D-3D matches, by COLMAP: P3P in LO-RANSAC, then refinement.
+"""Poses of cameras from 2D-3D matches, by COLMAP: LO-RANSAC, then refinement.
 
-Each comes with the evidence that wrong matches alone would not give it.
+Each comes with the evidence that wrong matches alone would not give it, and with its uncertainty.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pycolmap
 
 from featplug.colmap.database import to_colmap_points
-from featplug.metrics.chance import ABSOLUTE_POSE, Evidence, weigh_inliers
+from featplug.localization.pose_fits import (
+    PoseFit,
+    costs,
+    fit_guessed_camera,
+    fit_kept_focal_length,
+    fit_known_camera,
+    fit_unknown_camera,
+    project_points,
+)
+from featplug.localization.pose_uncertainty import PoseUncertainty, pose_uncertainty
+from featplug.metrics.chance import Evidence, weigh_inliers
 
 MIN_MATCHES = 4
 """P3P fits any three matches; only a fourth confirms a pose."""
+LARGEST_FOCAL_DEVIATION = 0.03
+"""Relative standard deviation of a fitted focal length from which on its pose is not accepted."""
+POOR_FOCAL_DEVIATION = 0.015
+"""Relative standard deviation of a fitted focal length that deserves a warning."""
+
+_ALLOWED_DEVIATIONS = 3.0
+"""Largest difference of a guessed focal length from the fitted one, in standard deviations."""
+
+FocalLength = Literal["known", "guessed", "unknown"]
+"""What is known of a camera's focal length: it stays as it is, is refined, or is estimated."""
+_FITS = {
+    "known": fit_known_camera,
+    "guessed": fit_guessed_camera,
+    "unknown": fit_unknown_camera,
+}
 
 
 @dataclass(frozen=True)
@@ -32,6 +57,9 @@ class AbsolutePoseOptions:
     max_num_trials: int = 10_000
     seed: int = 0
     """Seed of RANSAC: the same matches and seed give the same pose, in any thread."""
+    focal_length: FocalLength = "known"
+    """Whether the focal length is known, guessed, as from EXIF data, or unknown. Where it is not
+    known, it is fitted with the pose, and so is the distortion."""
 
     @property
     def num_needed(self) -> int:
@@ -49,11 +77,43 @@ class AbsolutePose:
     """N bool, whether each match is an inlier."""
     evidence: Evidence
     """How far the inliers exceed what chance explains."""
+    camera: pycolmap.Camera
+    """Intrinsics: those given, or those fitted with the pose."""
+    uncertainty: PoseUncertainty
+    """Standard deviations by the scatter of the inliers."""
+    is_guess: bool = False
+    """Whether a guessed focal length was kept, since the matches do not determine it."""
 
     @property
     def num_inliers(self) -> int:
         """Number of inliers."""
         return int(np.count_nonzero(self.inliers))
+
+    @property
+    def reason(self) -> str | None:
+        """The reason not to accept the pose, or None."""
+        if self.evidence.is_chance:
+            return self.evidence.reason
+        deviation = self.uncertainty.focal_length
+        if deviation > LARGEST_FOCAL_DEVIATION:
+            return (
+                f"its {self.num_inliers} inliers do not determine its focal length (standard "
+                f"deviation {_percent(deviation)}); give its intrinsics"
+            )
+        return None
+
+    @property
+    def warning(self) -> str | None:
+        """What makes an accepted pose doubtful, or None."""
+        deviation = self.uncertainty.focal_length
+        if self.is_guess:
+            return (
+                "its matches do not determine its focal length, so that a wrong guess would not "
+                "show; give its intrinsics"
+            )
+        if self.reason is None and deviation > POOR_FOCAL_DEVIATION:
+            return f"its focal length is uncertain by {_percent(deviation)}; give its intrinsics"
+        return None
 
     def hloc_log(self) -> dict[str, Any]:
         """Return the pose as hloc logs it, without the camera."""
@@ -75,12 +135,13 @@ def estimate_pose(
     Args:
         points2d: N×2 (x, y) in pixels; **integer = pixel centre**.
         points3d: N×3 in the world; a point may appear more than once.
-        camera: intrinsics, with COLMAP's origin at the corner of the first pixel.
-        options: thresholds and seed.
+        camera: intrinsics, with COLMAP's origin at the corner of the first pixel; it stays as it
+            is, the one fitted is in the result.
+        options: thresholds and seed, and whether the focal length is known.
 
     Returns:
         The pose, or None where there are fewer than four matches or no pose fits
-        ``min_num_inliers`` of them. Its evidence says whether it is to be trusted.
+        ``min_num_inliers`` of them. Its ``reason`` says why it is not to be trusted.
 
     Raises:
         ValueError: the arrays have other shapes, or hold NaN or infinity.
@@ -102,39 +163,36 @@ def estimate_pose(
     ransac.min_num_trials = min(options.min_num_trials, options.max_num_trials)
     ransac.max_num_trials = options.max_num_trials
     ransac.random_seed = options.seed
-    found = pycolmap.estimate_and_refine_absolute_pose(
-        to_colmap_points(points2d), points3d, camera, estimation_options=estimation
-    )
-    if found is None or found["num_inliers"] < options.min_num_inliers:
+    fit = _FITS[options.focal_length](to_colmap_points(points2d), points3d, camera, estimation)
+    if fit is None or fit.num_inliers < options.min_num_inliers:
         return None
-    cam_from_world = found["cam_from_world"].matrix()
-    inliers = np.asarray(found["inlier_mask"], dtype=bool)
-    projections = project_points(points3d, cam_from_world, camera)
+    uncertainty, is_guess = pose_uncertainty(points2d, points3d, fit), False
+    if options.focal_length == "guessed" and uncertainty.focal_length > POOR_FOCAL_DEVIATION:
+        given = fit_kept_focal_length(to_colmap_points(points2d), points3d, camera, estimation)
+        if given is not None and _agree(points2d, points3d, (given, fit), options.max_error):
+            fit, uncertainty = given, pose_uncertainty(points2d, points3d, given)
+            is_guess = True
+    projections = project_points(points3d, fit.cam_from_world, fit.camera)
 
     def errors(first: np.ndarray, second: np.ndarray) -> np.ndarray:
         return np.linalg.norm(points2d[first] - projections[second], axis=1)
 
     evidence = weigh_inliers(
-        points2d, projections, errors, options.max_error, ABSOLUTE_POSE, inliers
+        points2d, projections, errors, options.max_error, fit.solver, fit.inliers
     )
-    return AbsolutePose(cam_from_world, inliers, evidence)
+    return AbsolutePose(
+        fit.cam_from_world, fit.inliers, evidence, fit.camera, uncertainty, is_guess
+    )
 
 
-def project_points(
-    points3d: np.ndarray, cam_from_world: np.ndarray, camera: pycolmap.Camera
-) -> np.ndarray:
-    """Project points into a camera.
+def _agree(
+    points2d: np.ndarray, points3d: np.ndarray, fits: tuple[PoseFit, PoseFit], max_error: float
+) -> bool:
+    """Return whether the matches allow a guessed focal length as well as the fitted one."""
+    given, fitted = costs(to_colmap_points(points2d), points3d, fits, max_error)
+    num_spare = max(1, 2 * fits[1].num_inliers - 7)
+    return (given / max(fitted, 1e-9) - 1) * num_spare <= _ALLOWED_DEVIATIONS**2
 
-    Args:
-        points3d: N×3 in the world.
-        cam_from_world: 3×4.
-        camera: intrinsics, with COLMAP's origin.
 
-    Returns:
-        N×2 in pixels (integer = pixel centre), NaN for points behind the camera.
-    """
-    in_camera = points3d @ cam_from_world[:, :3].T + cam_from_world[:, 3]
-    projections = np.full((len(points3d), 2), np.nan)
-    in_front = in_camera[:, 2] > 0
-    projections[in_front] = np.asarray(camera.img_from_cam(in_camera[in_front])) - 0.5
-    return projections
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.1f} %" if fraction < 1 else "over 100 %"

@@ -7,7 +7,7 @@
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -140,7 +140,7 @@ class FileLocalizer(ABC):
 
     def _estimate(self, item: tuple[Query, Sequence[QueryMatches]]) -> LocalizedQuery:
         query, tried = item
-        options = self.pose_options(query)
+        options = replace(self.pose_options(query), focal_length=query.focal_length)
         attempts = [
             (matches, estimate_pose(matches.keypoints, matches.points3d, query.camera, options))
             for matches in tried
@@ -149,10 +149,9 @@ class FileLocalizer(ABC):
         if not poses:
             return LocalizedQuery(query, attempts, None, self.reason(tried, options))
         best, pose = max(
-            poses.items(), key=lambda item: (not item[1].evidence.is_chance, item[1].num_inliers)
+            poses.items(), key=lambda item: (item[1].reason is None, item[1].num_inliers)
         )
-        reason = pose.evidence.reason if pose.evidence.is_chance else None
-        return LocalizedQuery(query, attempts, best, reason)
+        return LocalizedQuery(query, attempts, best, pose.reason)
 
     def read_matches(
         self, query: str, name: str, num_keypoints: int, num_points: int

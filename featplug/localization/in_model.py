@@ -114,8 +114,7 @@ class ModelLocalizer(FileLocalizer):
 
     def hloc_log(self, localized: LocalizedQuery) -> dict[str, Any]:
         """Return a query's entry in the pickled logs of hloc's ``localize_sfm``."""
-        camera = localized.query.camera
-        logs = [self._attempt_log(matches, pose, camera) for matches, pose in localized.attempts]
+        logs = [self._attempt_log(matches, pose) for matches, pose in localized.attempts]
         if not self.options.covisibility_clustering:
             return {**logs[0], "covisibility_clustering": False}
         return {
@@ -125,16 +124,14 @@ class ModelLocalizer(FileLocalizer):
             "covisibility_clustering": True,
         }
 
-    def _attempt_log(
-        self, matches: QueryMatches, pose: AbsolutePose | None, camera: pycolmap.Camera
-    ) -> dict[str, Any]:
+    def _attempt_log(self, matches: QueryMatches, pose: AbsolutePose | None) -> dict[str, Any]:
         supports: list[list[int]] = [[] for _ in matches.points3d]
         for match, image, _ in matches.supports.tolist():
             supports[match].append(image)
         point_ids = matches.point_ids.tolist()
         return {
             "db": [self.points.image_ids[name] for name in matches.database],
-            "PnP_ret": None if pose is None else pose.hloc_log() | {"camera": camera},
+            "PnP_ret": None if pose is None else pose.hloc_log() | {"camera": pose.camera},
             "keypoints_query": to_colmap_points(matches.keypoints),
             "points3D_ids": point_ids,
             "points3D_xyz": None,

@@ -2,7 +2,7 @@
 
 import pickle
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -110,14 +110,18 @@ def result_files(conditions: Iterable[str]) -> list[str]:
 def json_log(localized: LocalizedQuery) -> dict[str, Any]:
     """Return the outcome of a query as values of JSON."""
     pose = localized.pose
-    entry = {
-        "camera": camera_log(localized.query.camera),
+    entry: dict[str, Any] = {
+        "camera": camera_log(localized.query.camera if pose is None else pose.camera),
         "attempts": [_attempt_log(*attempt) for attempt in localized.attempts],
         "best_attempt": localized.best,
     }
     if pose is None:
         return {**entry, "cam_from_world": None, "reason": localized.reason}
     entry |= {"num_inliers": pose.num_inliers, "cam_from_world": pose.cam_from_world.tolist()}
+    uncertainty = asdict(pose.uncertainty).items()
+    entry["uncertainty"] = {n: value if np.isfinite(value) else None for n, value in uncertainty}
+    if pose.warning is not None:
+        entry["warning"] = pose.warning
     return entry if localized.is_localized else {**entry, "reason": localized.reason}
 
 

@@ -25,6 +25,7 @@ from featplug.io.text_files import (
     read_lines,
     whole_number,
 )
+from featplug.localization.absolute_pose import FocalLength
 from featplug.metrics.poses import intrinsics
 
 
@@ -36,6 +37,8 @@ class Query:
     """Relative to the image folder."""
     camera: pycolmap.Camera
     """Intrinsics; the origin is the corner of the first pixel, as in COLMAP."""
+    focal_length: FocalLength = "known"
+    """Whether the camera's focal length is known, or fitted with the pose."""
 
 
 def camera_log(camera: pycolmap.Camera) -> dict[str, Any]:

@@ -55,6 +55,7 @@ HOMOGRAPHY = MinimalSolver(4, 1)
 PARALLAX = MinimalSolver(2, 1)
 """The epipole of a fundamental matrix from two matches off a plane, whose homography is known."""
 ABSOLUTE_POSE = MinimalSolver(3, 4)
+ABSOLUTE_POSE_AND_FOCAL_LENGTH = MinimalSolver(4, 10)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import pycolmap
 import pytest
 from scipy.spatial.transform import Rotation
 
-from featplug.localization.absolute_pose import AbsolutePoseOptions, estimate_pose
+from featplug.localization.absolute_pose import AbsolutePoseOptions, FocalLength, estimate_pose
 from featplug.metrics.poses import absolute_pose_errors
 
 CAMERA = pycolmap.Camera(
@@ -95,3 +95,86 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
     points3d[7, 1] = np.nan
     with pytest.raises(ValueError, match="NaN or infinity"):
         estimate_pose(points2d, points3d, CAMERA)
+
+
+def unknown_camera(focal_length: float = 1920.0) -> pycolmap.Camera:
+    """A camera of the same size with another focal length, COLMAP's default, and no distortion."""
+    params = [focal_length, 800.0, 600.0, 0.0]
+    return pycolmap.Camera(model="SIMPLE_RADIAL", width=1600, height=1200, params=params)
+
+
+@pytest.mark.parametrize(
+    ("focal_length", "guess"), [("unknown", 1920.0), ("guessed", 1440.0), ("guessed", 2100.0)]
+)
+def test_the_focal_length_is_fitted_where_it_is_not_known(
+    focal_length: FocalLength, guess: float
+) -> None:
+    """The last guess is that of a crop whose EXIF data are those of the whole photograph."""
+    options = AbsolutePoseOptions(focal_length=focal_length)
+    errors = []
+    for seed in range(6):
+        points2d, points3d, truth = matches(seed, num=160, outliers=0.5, noise=1.0)
+        camera = unknown_camera(guess)
+        found = estimate_pose(points2d, points3d, camera, options)
+        assert found is not None
+        assert found.reason is None
+        assert found.warning is None
+        assert camera.params[0] == guess  # the given camera is left as it was
+        assert found.camera.params[0] == pytest.approx(1400, rel=0.02)
+        error = found.camera.params[0] / 1400 - 1
+        assert abs(error) < 5 * found.uncertainty.focal_length
+        errors.append(abs(error))
+        position = absolute_pose_errors({"q": found.cam_from_world}, {"q": truth}).position[0]
+        assert position < 5 * found.uncertainty.position
+    assert np.median(errors) < 0.005
+
+
+def wall(seed: int, slant: float) -> tuple[np.ndarray, np.ndarray]:
+    """Matches with a wall 10 units away, turned by ``slant`` degrees, in world coordinates."""
+    rng = np.random.default_rng(seed)
+    plane = np.column_stack([rng.uniform([-4, -3], [4, 3], (200, 2)), np.zeros(200)])
+    turn = Rotation.from_euler("y", slant, degrees=True).as_matrix()
+    points3d = plane @ turn.T + [0, 0, 10]
+    points2d = np.asarray(CAMERA.img_from_cam(points3d)) - 0.5
+    return points2d + rng.standard_normal(points2d.shape), points3d
+
+
+def test_a_focal_length_that_matches_do_not_determine_is_not_accepted() -> None:
+    """In front of a wall, a longer focal length is as good as a smaller distance."""
+    points2d, points3d = wall(0, slant=0)
+    found = estimate_pose(
+        points2d, points3d, unknown_camera(), AbsolutePoseOptions(focal_length="unknown")
+    )
+    assert found is None or "focal length" in (found.reason or "")
+    # A guess is used, with a warning.
+    guessed = AbsolutePoseOptions(focal_length="guessed")
+    found = estimate_pose(points2d, points3d, unknown_camera(1410.0), guessed)
+    assert found is not None
+    assert found.reason is None
+    assert "intrinsics" in (found.warning or "")
+    assert found.camera.params[0] == 1410
+    # A slanted wall determines it, although P4Pf has no solution for a plane.
+    points2d, points3d = wall(1, slant=40)
+    found = estimate_pose(
+        points2d, points3d, unknown_camera(), AbsolutePoseOptions(focal_length="unknown")
+    )
+    assert found is not None
+    assert found.reason is None
+    assert found.camera.params[0] == pytest.approx(1400, rel=0.03)
+
+
+def test_the_uncertainty_of_a_pose_is_the_scatter_of_its_errors() -> None:
+    position, rotation, expected = [], [], []
+    for seed in range(40):
+        points2d, points3d, truth = matches(seed, num=60, noise=1.0)
+        found = estimate_pose(points2d, points3d, CAMERA)
+        assert found is not None
+        errors = absolute_pose_errors({"q": found.cam_from_world}, {"q": truth})
+        position.append(errors.position[0])
+        rotation.append(errors.rotation[0])
+        expected.append((found.uncertainty.position, found.uncertainty.rotation))
+        assert found.uncertainty.focal_length == 0
+        assert found.uncertainty.median_error == pytest.approx(1.18, abs=0.4)
+    means = np.sqrt(np.mean(np.square(expected), axis=0))
+    assert np.sqrt(np.mean(np.square(position))) == pytest.approx(means[0], rel=0.3)
+    assert np.sqrt(np.mean(np.square(rotation))) == pytest.approx(means[1], rel=0.3)
