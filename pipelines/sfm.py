@@ -6,7 +6,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import pycolmap
@@ -14,7 +14,7 @@ import pycolmap
 from featplug.cli.command_line import Unprefixed, leave_config, run_command
 from featplug.colmap.cameras import CameraOptions, check_camera, check_camera_of_images
 from featplug.colmap.geometric_verification import VerificationSummary, verified_pairs
-from featplug.colmap.mapping import require_global_mapping
+from featplug.colmap.mapping import MapOptions, Mapper, require_mapper
 from featplug.colmap.model_support import model_support
 from featplug.colmap.pair_usage import count_used_pairs, reasons_not_registered
 from featplug.io.folder_lock import locked_folder
@@ -26,7 +26,7 @@ from featplug.io.results import StageRecorder, write_results
 from featplug.io.run_folder import replace_results, run_folder
 from featplug.io.store import FeatureReader
 from featplug.metrics.poses import aligned_pose_errors, model_poses, reconstruction_statistics
-from featplug.stages.map import MapOptions, map_images
+from featplug.stages.map import map_images
 from featplug.stages.verify import VerifyOptions, verify_pairs
 from pipelines.datasets.true_poses import read_reference_poses, reference_unit
 from pipelines.given_files import Features
@@ -59,8 +59,9 @@ class MappingOptions(MatchingOptions):
 
     num_matched: int = 20
     """Number of images that each image is paired with by retrieval."""
-    mapper: Literal["incremental", "global"] = "incremental"
-    """COLMAP's incremental mapper, or its global one (pycolmap 4.0 or newer)."""
+    mapper: Mapper = "incremental"
+    """COLMAP's mapper: incremental adds image after image; global takes all at once (GLOMAP,
+    pycolmap 4.0 or newer); hierarchical maps clusters of images and merges them (pycolmap 4.2)."""
     camera: CameraOptions = field(default_factory=CameraOptions)
     """Cameras of COLMAP."""
 
@@ -68,11 +69,10 @@ class MappingOptions(MatchingOptions):
         """Check the cameras and the mapper.
 
         Raises:
-            ValueError: a camera's parameters do not fit, or this pycolmap has no global mapper.
+            ValueError: a camera's parameters do not fit, or this pycolmap does not have the mapper.
         """
         check_camera(self.camera)
-        if self.mapper == "global":
-            require_global_mapping()
+        require_mapper(self.mapper)
 
 
 @dataclass(frozen=True)
@@ -215,12 +215,6 @@ def _make_model(
     """Make the database and the models in a folder, and return the contents of the record."""
     features, recorder = scene.features, StageRecorder()
     database = working / "database.db"
-    mapping = MapOptions(
-        mapper=options.mapper,
-        refine_intrinsics=options.camera.params is None,
-        seed=options.seed,
-        max_megapixels=options.extraction.max_megapixels,
-    )
     try:
         with recorder.stage("verify"):
             verified = verify_pairs(
@@ -231,7 +225,15 @@ def _make_model(
                 scene.matches,
                 scene.pairs,
                 VerifyOptions(camera=options.camera, seed=options.seed),
+                progress,
             )
+        mapping = MapOptions(
+            mapper=options.mapper,
+            refine_intrinsics=options.camera.params is None,
+            known_cameras=verified.cameras.known,
+            seed=options.seed,
+            max_megapixels=options.extraction.max_megapixels,
+        )
         with recorder.stage("map"):
             mapped = map_images(database, options.images, working, mapping, progress)
     except ValueError as error:
@@ -243,7 +245,7 @@ def _make_model(
     model = mapped.model
     num_used = count_used_pairs(database, model)
     support = model_support(model, verified_pairs(database))
-    metrics = _model_metrics(model, features, verified, num_used)
+    metrics = _model_metrics(model, features, verified.summary, num_used)
     metrics |= with_units({"two_view_points": support.two_view_fraction})
     missing = mapped.not_registered(features.names)
     skipped = dict(scene.skipped)
@@ -266,7 +268,8 @@ def _make_model(
             {"path": made.path, "points": made.num_points, "images": made.images}
             for made in mapped.models
         ],
-        "verified_pairs_by_inliers": verified.histogram,
+        "cameras": verified.cameras.lines,
+        "verified_pairs_by_inliers": verified.summary.histogram,
         "weak_links": [
             {
                 "images": link.images,

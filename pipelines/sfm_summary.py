@@ -14,6 +14,7 @@ def summary(results: dict[str, Any], outputs: Path) -> str:
     """Return the figures of a run as lines of text."""
     lines = [method_line(results)]
     lines += metric_lines(results["metrics"]) + outcome_lines(results)
+    lines += [f"  {line}" for line in results["cameras"]]
     lines += _pair_lines(results) + _support_lines(results) + _image_lines(results)
     lines.append(f"sparse/0, images, points.ply, colmap.log and results.json are in {outputs}")
     return "\n".join(lines)

@@ -1,5 +1,6 @@
 """COLMAP's camera models and how cameras are made from images."""
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -9,25 +10,44 @@ from typing import Literal
 import numpy as np
 import pycolmap
 
-from featplug.colmap.exif_cameras import exif_camera_model, exif_focal_length
+from featplug.colmap.exif_cameras import exif_focal_length
+from featplug.colmap.known_cameras import KnownCameras, match_known_cameras
 from featplug.colmap.model_tables import check_camera_values, create_camera, sample_camera
 from featplug.io.image_files import ImageHeader, read_image_header
+from featplug.metrics.poses import intrinsics
 
 _DEFAULT_FOCAL_LENGTH = 1.2
 """COLMAP's focal length where none is known, in lengths of the image's longer side."""
 _SHOWN_SIZES = 3
+_SHOWN_CAMERAS = 5
+_MOST_ZOOM = 1.05
+"""Largest ratio of focal lengths in EXIF that count as one."""
+_MOST_OF_PANORAMA = 0.01
+"""Largest deviation of a panorama's shape from 2:1, of its width."""
+_NO_EXIF = "same size, no EXIF"
+
+
+CameraMode = Literal["auto", "single", "per-folder", "per-size", "per-image"]
 
 
 @dataclass(frozen=True)
 class CameraOptions:
     """How COLMAP cameras are made from images; focal lengths start from EXIF where it exists."""
 
-    mode: Literal["auto", "single", "per-folder", "per-image"] = "auto"
-    """Which images share a camera; auto: those with the same camera and focal length in EXIF."""
+    mode: CameraMode = "auto"
+    """Which images share a camera; auto: those of one size with the same camera and focal length in
+    EXIF, or with none. per-image is for images of several cameras that have one size and no EXIF,
+    such as downloaded ones."""
     model: str = "SIMPLE_RADIAL"
     """COLMAP camera model."""
     params: str | None = None
-    """Known intrinsics, comma-separated as COLMAP's model orders them; kept fixed."""
+    """Known intrinsics of all images, comma-separated as COLMAP's model orders them; kept fixed."""
+    file: Path | None = None
+    """Known intrinsics of some images, kept fixed: a list with lines `NAME-OR-PATTERN MODEL width
+    height p0 p1 …`, COLMAP's cameras.txt (one camera, or one for each size), or the folder of a
+    COLMAP model, whose images have the same names."""
+    scale: bool = False
+    """Scale intrinsics of the file that are of another resolution than the photographs."""
 
 
 def check_camera(camera: CameraOptions, sizes: Mapping[str, tuple[int, int]] | None = None) -> None:
@@ -38,8 +58,10 @@ def check_camera(camera: CameraOptions, sizes: Mapping[str, tuple[int, int]] | N
         sizes: (width, height) of each image, if known.
 
     Raises:
+        FileNotFoundError: there is no file of known intrinsics.
         ValueError: there is no such camera model, its parameters are not what it has, or images of
-            different sizes would share a camera.
+            different sizes would share a camera; or known intrinsics do not fit the images, see
+            :func:`~featplug.colmap.known_cameras.match_known_cameras`.
     """
     models = sorted(set(pycolmap.CameraModelId.__members__) - {"INVALID"})
     if camera.model not in models:
@@ -47,10 +69,22 @@ def check_camera(camera: CameraOptions, sizes: Mapping[str, tuple[int, int]] | N
             f"COLMAP has no camera model {camera.model!r}; it has {', '.join(models)}."
         )
     params = _numbers(camera)
-    for name, size in (sizes or {}).items():
+    if camera.file is not None and params is not None:
+        raise ValueError(
+            f"Camera params {camera.params!r} and the file {camera.file}: use one of the two; the "
+            "pattern '*' in the file is all images."
+        )
+    if camera.scale and camera.file is None:
+        raise ValueError("Camera scale: it needs the file of intrinsics that are to be scaled.")
+    if camera.file is not None and not camera.file.exists():
+        raise FileNotFoundError(f"There is no file of cameras {camera.file}.")
+    sizes = sizes or {}
+    for name, size in sizes.items():
         _check_principal_point(camera, params, name, size)
-    for group in _sharing(camera, sizes or {}):
-        _check_one_size(camera, group, sizes or {})
+        _check_panorama(camera, name, size)
+    known = _known_cameras(camera, sizes).cameras
+    for group in _sharing(camera, sizes.keys() - known.keys()):
+        _check_one_size(camera, group, sizes)
 
 
 def check_camera_of_images(camera: CameraOptions, image_dir: Path, names: Sequence[str]) -> None:
@@ -62,42 +96,55 @@ def check_camera_of_images(camera: CameraOptions, image_dir: Path, names: Sequen
         ValueError: see :func:`check_camera`.
     """
     sizes = {}
-    if camera.params is not None or camera.mode in ("single", "per-folder"):
+    if camera != CameraOptions(camera.mode) or camera.mode in ("single", "per-folder"):
         for name in names:
             with suppress(OSError, ValueError):
                 sizes[name] = read_image_header(image_dir / name).size
     check_camera(camera, sizes)
 
 
-def make_cameras(
-    camera: CameraOptions, headers: Mapping[str, ImageHeader]
-) -> tuple[list[pycolmap.Camera], dict[str, int]]:
-    """Make the cameras of images as COLMAP would, which need not read the images for it.
+@dataclass(frozen=True)
+class ImageCameras:
+    """The cameras of images."""
+
+    cameras: list[pycolmap.Camera]
+    """Cameras, numbered from 1 in the order of the images' names."""
+    camera_ids: dict[str, int]
+    """Image name, in order, to the number of its camera."""
+    known: frozenset[int]
+    """Numbers of the cameras whose intrinsics were given."""
+    lines: list[str]
+    """Description of which images share a camera, and where its focal length comes from."""
+
+
+def make_cameras(camera: CameraOptions, headers: Mapping[str, ImageHeader]) -> ImageCameras:
+    """Make the cameras of images; none of them is decoded.
 
     Args:
         camera: the options.
         headers: name to header of each image.
 
-    Returns:
-        The cameras, numbered from 1 in the order of the images' names, and the number of each
-        image's camera.
-
     Raises:
         ValueError: the options do not fit the images, see :func:`check_camera`.
     """
-    check_camera(camera, {name: header.size for name, header in headers.items()})
-    params = _numbers(camera)
-    cameras: list[pycolmap.Camera] = []
-    numbers: dict[object, int] = {}
-    camera_ids = {}
+    sizes = {name: header.size for name, header in headers.items()}
+    check_camera(camera, sizes)
+    known = _known_cameras(camera, sizes)
+    groups: dict[object, _Group] = {}
     for name in sorted(headers):
-        header = headers[name]
-        key = _sharing_key(camera, name) or exif_camera_model(header) or (name,)
-        if key not in numbers:
-            numbers[key] = len(cameras) + 1
-            cameras.append(_make_camera(camera, params, header, numbers[key]))
-        camera_ids[name] = numbers[key]
-    return cameras, camera_ids
+        key, reason = _sharing_key(camera, name, headers[name])
+        if name in known.cameras:
+            key, reason = intrinsics(known.cameras[name]), f"intrinsics of {camera.file}"
+        groups.setdefault(key, _Group(reason, known.cameras.get(name), [])).names.append(name)
+    made, camera_ids = [], {}
+    for number, group in enumerate(groups.values(), start=1):
+        of_group = [headers[name] for name in group.names]
+        made.append(_make_camera(camera, group, of_group, number))
+        camera_ids.update(dict.fromkeys(group.names, number))
+    fixed = {n for n, group in enumerate(groups.values(), start=1) if group.is_known}
+    lines = _lines(camera, list(groups.values())) + known.lines
+    camera_ids = {name: camera_ids[name] for name in sorted(headers)}
+    return ImageCameras(made, camera_ids, frozenset(fixed), lines)
 
 
 def camera_rig(camera: pycolmap.Camera) -> pycolmap.Rig:
@@ -116,17 +163,85 @@ def image_frame(image: pycolmap.Image) -> pycolmap.Frame:
     return frame
 
 
+@dataclass
+class _Group:
+    """Images that share a camera."""
+
+    reason: str
+    """What they have in common."""
+    known: pycolmap.Camera | None
+    """Their camera where its intrinsics are known from a file."""
+    names: list[str]
+    is_known: bool = False
+    """Whether the intrinsics were given."""
+    focal_length: str = ""
+    """Focal length of the camera and its source, in words."""
+
+
+def _known_cameras(camera: CameraOptions, sizes: Mapping[str, tuple[int, int]]) -> KnownCameras:
+    if camera.file is None or not sizes:
+        return KnownCameras({}, [])
+    return match_known_cameras(camera.file, sizes, camera.scale)
+
+
 def _make_camera(
-    camera: CameraOptions, params: list[float] | None, header: ImageHeader, camera_id: int
+    camera: CameraOptions, group: _Group, headers: Sequence[ImageHeader], camera_id: int
 ) -> pycolmap.Camera:
-    known = exif_focal_length(header) if params is None else None
-    focal_length = known or _DEFAULT_FOCAL_LENGTH * max(header.size)
+    """Make the camera of images of one size, and describe its focal length in the group."""
+    size, params = headers[0].size, _numbers(camera)
+    if group.known is not None:
+        made = copy.copy(group.known)
+        made.camera_id = camera_id
+        made.has_prior_focal_length = group.is_known = True
+        return made
     model = pycolmap.CameraModelId.__members__[camera.model]
-    made = create_camera(camera_id, model, focal_length, header.size)
-    made.has_prior_focal_length = params is not None or known is not None
+    in_exif = [] if params else [f for f in map(exif_focal_length, headers) if f is not None]
+    focal_length = in_exif[0] if in_exif else _DEFAULT_FOCAL_LENGTH * max(size)
+    made = create_camera(camera_id, model, focal_length, size)
+    made.has_prior_focal_length = params is not None or bool(in_exif)
     if params is not None:
-        made.params = params
+        made.params, group.is_known, group.focal_length = params, True, "intrinsics given"
+    elif not made.focal_length_idxs():
+        group.focal_length = f"{camera.model} has no focal length"
+    elif not in_exif:
+        group.focal_length = f"focal length assumed {_DEFAULT_FOCAL_LENGTH} × the longer side"
+    else:
+        group.focal_length = f"focal length {in_exif[0]:.0f} px from EXIF"
+        if max(in_exif) > _MOST_ZOOM * min(in_exif):
+            group.focal_length += (
+                f", where others have {min(in_exif):.0f} to {max(in_exif):.0f} px; if the lens was "
+                "zoomed, use --camera.mode auto"
+            )
     return made
+
+
+def _lines(camera: CameraOptions, groups: Sequence[_Group]) -> list[str]:
+    """Describe cameras: each one that several images share, and all others of one kind together."""
+    lines = []
+    shared = sorted((group for group in groups if len(group.names) > 1), key=_fewest_last)
+    for group in shared[:_SHOWN_CAMERAS]:
+        line = f"{len(group.names)} photographs share 1 camera: {group.reason}"
+        lines.append("; ".join(filter(None, [line, group.focal_length])))
+    if rest := shared[_SHOWN_CAMERAS:]:
+        num_images = sum(len(group.names) for group in rest)
+        lines.append(f"{num_images} photographs share {len(rest)} more cameras")
+    alone = [group for group in groups if len(group.names) == 1]
+    assumed = [group for group in alone if "assumed" in group.focal_length]
+    if len(alone) == 1:
+        origin = alone[0].focal_length or alone[0].reason
+        lines.append(f"{alone[0].names[0]} has a camera of its own: {origin}")
+    elif alone:
+        line = f"{len(alone)} photographs have 1 camera each"
+        if assumed:
+            line += f": {assumed[0].focal_length} for {len(assumed)} of them"
+        lines.append(line)
+    if camera.mode == "auto" and any(group.reason == _NO_EXIF for group in shared):
+        lines.append("if photographs of one size are of several cameras: --camera.mode per-image")
+    return lines
+
+
+def _fewest_last(group: _Group) -> int:
+    return -len(group.names)
 
 
 def _numbers(camera: CameraOptions) -> list[float] | None:
@@ -164,23 +279,51 @@ def _check_principal_point(
         )
 
 
+def _check_panorama(camera: CameraOptions, name: str, size: tuple[int, int]) -> None:
+    width, height = size
+    if camera.model == "EQUIRECTANGULAR" and abs(width - 2 * height) > _MOST_OF_PANORAMA * width:
+        raise ValueError(
+            f"Camera model {camera.model}: {name!r} has {width}×{height} pixels, and a panorama of "
+            "the whole sphere is twice as wide as high; complete it, or use another model."
+        )
+
+
 def _sharing(camera: CameraOptions, names: Iterable[str]) -> list[list[str]]:
-    """Return the images that share a camera by an option."""
-    groups: dict[object, list[str]] = {}
+    """Return the images that share a camera whatever their size."""
+    if camera.mode == "single":
+        return [sorted(names)]
+    if camera.mode != "per-folder":
+        return []
+    groups: dict[str, list[str]] = {}
     for name in sorted(names):
-        key = _sharing_key(camera, name)
-        if key is not None:
-            groups.setdefault(key, []).append(name)
+        groups.setdefault(_folder(name), []).append(name)
     return list(groups.values())
 
 
-def _sharing_key(camera: CameraOptions, name: str) -> object | None:
-    """Return what images that share a camera have in common, or None if EXIF data decides."""
+def _sharing_key(camera: CameraOptions, name: str, header: ImageHeader) -> tuple[object, str]:
+    """Return what images that share a camera have in common, as a key and in words."""
+    width, height = header.size
     if camera.mode == "single":
-        return "all"
+        return "all", "all images"
     if camera.mode == "per-folder":
-        return "folder", name.rpartition("/")[0]
-    return ("image", name) if camera.mode == "per-image" else None
+        folder = _folder(name)
+        return folder, f"folder {folder}" if folder else "folder of the images"
+    if camera.mode == "per-image":
+        return name, ""
+    if camera.mode == "per-size":
+        return header.size, f"size {width}×{height}"
+    exif, focal_length = header.camera, exif_focal_length(header)
+    if exif.model is not None:
+        is_whole = exif.make is None or exif.model.startswith(exif.make)
+        body = exif.model if is_whole else f"{exif.make} {exif.model}"
+        of_lens = exif.focal_length_35mm or exif.focal_length_mm
+        return (exif.make, exif.model, of_lens, header.size), body
+    reason = _NO_EXIF if focal_length is None else "same size and focal length, no body in EXIF"
+    return (header.size, focal_length), reason
+
+
+def _folder(name: str) -> str:
+    return name.rpartition("/")[0]
 
 
 def _check_one_size(
@@ -194,5 +337,6 @@ def _check_one_size(
         more = f" and {len(first) - _SHOWN_SIZES} more sizes" * (len(first) > _SHOWN_SIZES)
         raise ValueError(
             f"Camera mode {camera.mode}: images of different sizes would share a camera, "
-            f"{', '.join(shown)}{more}; use the mode auto, or the images of one size alone."
+            f"{', '.join(shown)}{more}; use the mode per-size or auto, or the images of one size "
+            "alone."
         )

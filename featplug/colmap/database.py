@@ -11,7 +11,13 @@ from typing import Any, cast
 import numpy as np
 import pycolmap
 
-from featplug.colmap.cameras import CameraOptions, camera_rig, image_frame, make_cameras
+from featplug.colmap.cameras import (
+    CameraOptions,
+    ImageCameras,
+    camera_rig,
+    image_frame,
+    make_cameras,
+)
 from featplug.colmap.database_rows import check_rows, open_database, remove_database
 from featplug.io.image_files import read_image_header
 from featplug.io.match_store import MatchReader
@@ -23,14 +29,14 @@ from featplug.utils.parallel import NUM_READERS, map_ahead
 
 def create_database(
     database_path: Path, image_dir: Path, names: Sequence[str], camera: CameraOptions
-) -> None:
+) -> ImageCameras:
     """Make a database, or replace it, with images, whose sizes and EXIF data are read, and cameras.
 
     The rows are those of COLMAP's own import, which would decode the images, and not all formats.
-    They differ where EXIF data are unusual: in the mode ``auto``, images share a camera also if
-    spaces pad its make or model, or the focal length for 35 mm is 0. In the mode ``per-folder``
-    COLMAP splits a folder that has subfolders. COLMAP 3.13 reads altitudes below sea level, EXIF
-    data of PNG, and resolutions in mm or µm otherwise.
+    They differ in the mode ``auto``, where COLMAP gives a camera to each image without EXIF data,
+    and in the mode ``per-folder``, where it splits a folder that has subfolders; and where EXIF
+    data are unusual: if spaces pad a make or model, or the focal length for 35 mm is 0. COLMAP 3.13
+    reads altitudes below sea level, EXIF data of PNG, and resolutions in mm or µm otherwise.
 
     Raises:
         FileNotFoundError: an image does not exist.
@@ -40,15 +46,15 @@ def create_database(
     names = sorted(names)
     read = map_ahead(lambda name: read_image_header(image_dir / name), names, NUM_READERS)
     headers = dict(zip(names, read, strict=True))
-    cameras, camera_ids = make_cameras(camera, headers)
+    made = make_cameras(camera, headers)
     remove_database(database_path)
     database_path.parent.mkdir(parents=True, exist_ok=True)
     with open_database(database_path) as database:
-        for made in cameras:
-            database.write_camera(made, use_camera_id=True)
-            database.write_rig(camera_rig(made), use_rig_id=True)
+        for of_images in made.cameras:
+            database.write_camera(of_images, use_camera_id=True)
+            database.write_rig(camera_rig(of_images), use_rig_id=True)
         for image_id, name in enumerate(names, start=1):
-            image = pycolmap.Image(name, np.zeros((0, 2)), camera_ids[name], image_id)
+            image = pycolmap.Image(name, np.zeros((0, 2)), made.camera_ids[name], image_id)
             database.write_image(image, use_image_id=True)
             database.write_frame(image_frame(image), use_frame_id=True)
             gps = headers[name].gps
@@ -56,6 +62,7 @@ def create_database(
                 location = gps.latitude, gps.longitude, gps.altitude
                 _write_location(database, image, location)
     check_rows(database_path, "images", len(names))
+    return made
 
 
 def _write_location(

@@ -28,16 +28,6 @@ def exif_focal_length(header: ImageHeader) -> float | None:
     return camera.focal_length_mm / width_mm * max(header.size) if width_mm else None
 
 
-def exif_camera_model(header: ImageHeader) -> str | None:
-    """Return the text by which COLMAP's mode ``auto`` distinguishes cameras, or None."""
-    camera = header.camera
-    focal_length = camera.focal_length_35mm or camera.focal_length_mm
-    if camera.make is None or camera.model is None or focal_length is None:
-        return None
-    width, height = header.size
-    return f"{camera.make}-{camera.model}-{focal_length:.6f}-{width}x{height}"
-
-
 @cache
 def sensor_width_mm(make: str, model: str) -> float | None:
     """Return the width of a camera's sensor in COLMAP's table, or None."""

@@ -27,6 +27,7 @@ from featplug.metrics.chance import (
 )
 from featplug.metrics.epipolar import sampson_errors
 from featplug.utils.parallel import map_ahead
+from featplug.utils.progress import progress_bar
 
 HISTOGRAM = 15, 30, 100, 300
 """Smallest numbers of inliers of the classes of verified pairs. COLMAP's mapper ignores pairs of
@@ -77,7 +78,11 @@ class _MatchedPair:
 
 
 def verify_matches(
-    database_path: Path, pairs: Sequence[Pair], seed: int, max_error: float = 4.0
+    database_path: Path,
+    pairs: Sequence[Pair],
+    seed: int,
+    max_error: float = 4.0,
+    progress: bool = False,
 ) -> VerificationSummary:
     """Verify matches by epipolar geometry or a homography, with errors of up to some pixels.
 
@@ -118,7 +123,8 @@ def verify_matches(
 
     num_matched, num_by_chance, num_inliers = 0, 0, []
     with open_database(database_path) as database:
-        matched = _matched_pairs(database, id_pairs)
+        bar = progress_bar(id_pairs, "verify", len(id_pairs), "pair", progress)
+        matched = _matched_pairs(database, bar)
         estimated = map_ahead(estimate, matched, os.cpu_count() or 1)
         for (id0, id1), geometry, evidence in estimated:
             database.write_two_view_geometry(id0, id1, geometry)
@@ -213,7 +219,7 @@ def _is_estimated(matrix: np.ndarray | None) -> TypeGuard[np.ndarray]:
 
 
 def _matched_pairs(
-    database: pycolmap.Database, id_pairs: Sequence[tuple[int, int]]
+    database: pycolmap.Database, id_pairs: Iterable[tuple[int, int]]
 ) -> Iterator[_MatchedPair]:
     """Read the pairs that have matches."""
     cameras = {image.image_id: image.camera_id for image in database.read_all_images()}

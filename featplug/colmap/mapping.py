@@ -1,21 +1,29 @@
-"""COLMAP's mappers, incremental and global, and its log. Works with pycolmap 3.13 to 4.2."""
+"""COLMAP's mappers and its log. Works with pycolmap 3.13 to 4.2."""
 
 import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pycolmap
 
 from featplug.colmap.colours import colour_points
-from featplug.colmap.database_rows import sqlite_reason
+from featplug.colmap.database_rows import open_database, sqlite_reason
 from featplug.colmap.model_files import write_model
 from featplug.io.files import not_written
 from featplug.io.images import MAX_MEGAPIXELS
 from featplug.utils.errors import first_line
 
+Mapper = Literal["incremental", "global", "hierarchical"]
+"""COLMAP's mappers: image after image; all images at once (GLOMAP, the fastest); or clusters of
+images one by one, which are merged, for thousands of images."""
+CLUSTER_IMAGES, CLUSTER_OVERLAP = 500, 50
+"""COLMAP's largest number of images of a cluster of the hierarchical mapper, and the number of
+images that two clusters share."""
+_FIRST_VERSION = {"incremental": "3.13", "global": "4.0", "hierarchical": "4.2"}
 _GLOG_FATAL = 3
 _logger = logging.getLogger(__name__)
 
@@ -52,91 +60,137 @@ def log_to_file(path: Path) -> Iterator[None]:
                 part.unlink()
 
 
-def incremental_mapping(
+@dataclass(frozen=True, kw_only=True)
+class MapOptions:
+    """How a model is made."""
+
+    mapper: Mapper = "incremental"
+    """COLMAP's mapper."""
+    refine_intrinsics: bool = True
+    """Let bundle adjustment change focal length and distortion."""
+    known_cameras: Collection[int] = ()
+    """Numbers of the cameras in the database whose intrinsics never change."""
+    seed: int = 0
+    """Seed of RANSAC."""
+    max_megapixels: float = MAX_MEGAPIXELS
+    """Limit of decoding images for the points' colours; JPEGs above it are reduced."""
+
+
+def require_mapper(mapper: Mapper) -> None:
+    """Check that this pycolmap has a mapper.
+
+    Raises:
+        ValueError: it is too old.
+    """
+    if not hasattr(pycolmap, f"{mapper}_mapping"):
+        raise ValueError(
+            f"{mapper.capitalize()} mapping needs pycolmap {_FIRST_VERSION[mapper]} or newer, this "
+            f"is {pycolmap.__version__}; upgrade it or use the incremental mapper."
+        )
+
+
+def reconstruct_database(
     database_path: Path,
     image_dir: Path,
     output_dir: Path,
-    seed: int,
-    refine_intrinsics: bool = True,
-    max_megapixels: float = MAX_MEGAPIXELS,
+    options: MapOptions,
     on_images: Callable[[int], Any] = lambda _: None,
 ) -> dict[int, pycolmap.Reconstruction]:
-    """Reconstruct image after image.
+    """Make models of the images of a database.
 
     Args:
         database_path: a database with two-view geometries.
         image_dir: folder of the images, for the points' colours.
         output_dir: gets COLMAP's models, a numbered folder each.
-        seed: of RANSAC.
-        refine_intrinsics: let bundle adjustment change focal length and distortion.
-        max_megapixels: limit of decoding images, see :func:`colour_points`.
-        on_images: called with the number of images registered, two at first, then one by one.
+        options: how.
+        on_images: called by the incremental mapper with the number of images registered, two at
+            first, then one by one.
 
     Returns:
         All models by the numbers of their folders, the one with most images first.
 
     Raises:
-        ValueError: nothing was reconstructed, or the disk is full.
+        ValueError: pycolmap is too old, nothing was reconstructed, or the disk is full.
     """
+    require_mapper(options.mapper)
+    pycolmap.set_random_seed(options.seed)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    paths = str(database_path), str(image_dir), str(output_dir)
+    with _explained(database_path):
+        if options.mapper == "incremental":
+            models = pycolmap.incremental_mapping(
+                *paths,
+                options=_incremental_options(options),
+                initial_image_pair_callback=lambda: on_images(2),
+                next_image_callback=lambda: on_images(1),
+            )
+        elif options.mapper == "global":
+            models = _global_mapping(paths, options)
+        else:
+            models = _hierarchical_mapping(paths, options)
+    return _finished(models, image_dir, output_dir, options.max_megapixels)
+
+
+def _incremental_options(options: MapOptions) -> pycolmap.IncrementalPipelineOptions:
     pipeline = pycolmap.IncrementalPipelineOptions()
-    pipeline.random_seed = seed
-    pipeline.ba_refine_focal_length = refine_intrinsics
-    pipeline.ba_refine_extra_params = refine_intrinsics
-    pycolmap.set_random_seed(seed)
+    pipeline.random_seed = options.seed
+    pipeline.ba_refine_focal_length = options.refine_intrinsics
+    pipeline.ba_refine_extra_params = options.refine_intrinsics
+    pipeline.constant_cameras = set(options.known_cameras)
     # Small scenes would otherwise be dropped where COLMAP tries more than one model.
     pipeline.min_model_size = min(pipeline.min_model_size, 3)
     pipeline.extract_colors = False  # of formats that COLMAP cannot read
-    output_dir.mkdir(parents=True, exist_ok=True)
-    with _explained(database_path):
-        models = pycolmap.incremental_mapping(
-            str(database_path),
-            str(image_dir),
-            str(output_dir),
-            options=pipeline,
-            initial_image_pair_callback=lambda: on_images(2),
-            next_image_callback=lambda: on_images(1),
-        )
-    return _finished(models, image_dir, output_dir, max_megapixels)
+    return pipeline
 
 
-def require_global_mapping() -> None:
-    """Check that this pycolmap can reconstruct globally.
-
-    Raises:
-        ValueError: it is older than 4.0.
-    """
-    if not hasattr(pycolmap, "global_mapping"):
-        raise ValueError(
-            f"Global mapping needs pycolmap 4.0 or newer, this is {pycolmap.__version__}; "
-            "upgrade it or use the incremental mapper."
-        )
-
-
-def global_mapping(
-    database_path: Path,
-    image_dir: Path,
-    output_dir: Path,
-    seed: int,
-    refine_intrinsics: bool = True,
-    max_megapixels: float = MAX_MEGAPIXELS,
+def _global_mapping(
+    paths: tuple[str, str, str], options: MapOptions
 ) -> dict[int, pycolmap.Reconstruction]:
-    """Reconstruct all images at once (GLOMAP), as :func:`incremental_mapping` does one by one.
-
-    Raises:
-        ValueError: pycolmap is too old, nothing was reconstructed, or the disk is full.
-    """
-    require_global_mapping()
+    """Reconstruct all images at once (GLOMAP)."""
     pipeline = pycolmap.GlobalPipelineOptions()
-    pipeline.random_seed = seed
-    pipeline.mapper.bundle_adjustment.refine_focal_length = refine_intrinsics
-    pipeline.mapper.bundle_adjustment.refine_extra_params = refine_intrinsics
-    pycolmap.set_random_seed(seed)
-    output_dir.mkdir(parents=True, exist_ok=True)
-    with _explained(database_path):
-        models = pycolmap.global_mapping(
-            str(database_path), str(image_dir), str(output_dir), options=pipeline
-        )
-    return _finished(models, image_dir, output_dir, max_megapixels)
+    pipeline.random_seed = options.seed
+    pipeline.mapper.bundle_adjustment.refine_focal_length = options.refine_intrinsics
+    pipeline.mapper.bundle_adjustment.refine_extra_params = options.refine_intrinsics
+    models = pycolmap.global_mapping(*paths, options=pipeline)
+    if options.refine_intrinsics and options.known_cameras:  # it refines all cameras or none
+        with open_database(Path(paths[0])) as database:
+            known = {number: database.read_camera(number) for number in options.known_cameras}
+        for model in models.values():
+            for number in set(known) & set(model.cameras):
+                model.cameras[number].params = known[number].params.tolist()
+            _adjust(model, options)
+    return models
+
+
+def _hierarchical_mapping(
+    paths: tuple[str, str, str], options: MapOptions
+) -> dict[int, pycolmap.Reconstruction]:
+    """Reconstruct clusters of images that overlap, then merge and adjust them."""
+    pipeline = pycolmap.HierarchicalPipelineOptions()
+    of_clusters = _incremental_options(options)
+    of_clusters.ba_refine_sensor_from_rig = False  # clusters with other rigs would not merge
+    pipeline.incremental_options = of_clusters
+    pipeline.clustering_options.leaf_max_num_images = CLUSTER_IMAGES
+    pipeline.clustering_options.image_overlap = CLUSTER_OVERLAP
+    models = pycolmap.hierarchical_mapping(*paths, options=pipeline)
+    for model in models.values():
+        _adjust(model, options)  # which COLMAP leaves to its user
+    return models
+
+
+def _adjust(model: pycolmap.Reconstruction, options: MapOptions) -> None:
+    """Adjust all poses and points of a model, and the intrinsics that are not known."""
+    adjustment = pycolmap.BundleAdjustmentOptions()
+    adjustment.refine_focal_length = options.refine_intrinsics
+    adjustment.refine_extra_params = options.refine_intrinsics
+    config = pycolmap.BundleAdjustmentConfig()
+    for number in model.reg_image_ids():
+        config.add_image(number)
+    for number in set(options.known_cameras) & set(model.cameras):
+        config.set_constant_cam_intrinsics(number)
+    config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
+    pycolmap.create_default_bundle_adjuster(adjustment, config, model).solve()
+    model.update_point_3d_errors()
 
 
 def _finished(

@@ -15,7 +15,7 @@ import numpy as np
 import pycolmap
 from scipy.spatial.transform import Rotation
 
-from featplug.colmap.model_tables import MAX_SIDE, check_camera_values
+from featplug.colmap.camera_lines import camera_from_words
 from featplug.io.files import write_whole_text
 from featplug.io.names import checked_name
 from featplug.io.text_files import (
@@ -23,7 +23,6 @@ from featplug.io.text_files import (
     matching_files,
     numbers,
     read_lines,
-    whole_number,
 )
 from featplug.localization.absolute_pose import FocalLength
 from featplug.metrics.poses import intrinsics
@@ -66,7 +65,7 @@ def read_queries(path: Path) -> list[Query]:
         for number, line in read_lines(file, "query list"):
             where = f"{file}, line {number}"
             name, *words = line.split()
-            query = Query(checked_name(name, where), _camera(where, words))
+            query = Query(checked_name(name, where), camera_from_words(words, where))
             known = queries.setdefault(query.name, query)
             if intrinsics(known.camera) != intrinsics(query.camera):
                 raise ValueError(
@@ -168,28 +167,6 @@ def check_submission_names(names: Sequence[str], name_of: Callable[[str], str] =
             f"{first!r} and {second!r} are both {name!r} in a submission; rename one of the two "
             "images."
         )
-
-
-def _camera(where: str, words: Sequence[str]) -> pycolmap.Camera:
-    """Read ``MODEL width height p0 p1 …``."""
-    if len(words) < 4 or words[0] not in pycolmap.CameraModelId.__members__:
-        raise ValueError(
-            f"{where}: expected `name MODEL width height p0 p1 …` with a camera model of COLMAP's, "
-            f"got {' '.join(words)[:100]!r} after the name; correct the line."
-        )
-    width, height = (whole_number(w, where, "a size", 1, MAX_SIDE) for w in words[1:3])
-    params = numbers(words[3:], where, "camera parameters")
-    model = pycolmap.CameraModelId.__members__[words[0]]
-    if problem := check_camera_values(int(model), (width, height), np.array(params)):
-        raise ValueError(f"{where}: the camera {problem}; correct it.")
-    camera = pycolmap.Camera(model=model, width=width, height=height, params=params)
-    point = camera.params[camera.principal_point_idxs()]
-    if ((point < 0) | (point > (width, height)[: len(point)])).any():
-        raise ValueError(
-            f"{where}: expected a principal point in the image of {width}×{height} pixels, got "
-            f"({point[0]:g}, {point[1]:g}); correct it."
-        )
-    return camera
 
 
 def _write(path: Path, lines: Sequence[str]) -> None:

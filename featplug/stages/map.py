@@ -3,15 +3,13 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import pycolmap
 
 from featplug.colmap.database import image_ids
-from featplug.colmap.mapping import global_mapping, incremental_mapping, log_to_file
+from featplug.colmap.mapping import MapOptions, log_to_file, reconstruct_database
 from featplug.colmap.model_files import export_ply, write_model
 from featplug.io.files import write_whole
-from featplug.io.images import MAX_MEGAPIXELS
 from featplug.io.links import link_folder
 from featplug.metrics.poses import model_poses
 from featplug.utils.progress import progress_bar
@@ -20,20 +18,6 @@ MODELS = "colmap_models"
 """Folder of all models that COLMAP made, in the output folder."""
 SPARSE = Path("sparse", "0")
 """Folder of the model with most images, where COLMAP's projects have it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class MapOptions:
-    """How a model is made."""
-
-    mapper: Literal["incremental", "global"] = "incremental"
-    """COLMAP's incremental mapper, or its global one (pycolmap 4.0 or newer)."""
-    refine_intrinsics: bool = True
-    """Let bundle adjustment change focal length and distortion."""
-    seed: int = 0
-    """Seed of RANSAC."""
-    max_megapixels: float = MAX_MEGAPIXELS
-    """Limit of decoding images for the points' colours; JPEGs above it are reduced."""
 
 
 @dataclass(frozen=True)
@@ -81,16 +65,11 @@ def map_images(
     models: dict[int, pycolmap.Reconstruction] = {}
 
     def reconstruct(folder: Path) -> None:
-        work = (
-            *(database, image_dir, folder, options.seed),
-            *(options.refine_intrinsics, options.max_megapixels),
-        )
-        if options.mapper == "global":
-            models.update(global_mapping(*work))
-        else:
-            num_images = len(image_ids(database))
-            with progress_bar(None, "map", num_images, "image", progress) as bar:
-                models.update(incremental_mapping(*work, bar.update))
+        num_images = len(image_ids(database))
+        is_counted = options.mapper == "incremental"
+        with progress_bar(None, "map", num_images, "image", progress and is_counted) as bar:
+            made = reconstruct_database(database, image_dir, folder, options, bar.update)
+        models.update(made)
 
     with log_to_file(output_dir / "colmap.log"):
         write_whole(output_dir / MODELS, reconstruct)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from featplug.colmap.cameras import CameraOptions
+from featplug.colmap.cameras import CameraOptions, ImageCameras
 from featplug.colmap.database import create_database, import_features, import_matches
 from featplug.colmap.geometric_verification import VerificationSummary, verify_matches
 from featplug.colmap.mapping import log_to_file
@@ -25,6 +25,14 @@ class VerifyOptions:
     """Seed of RANSAC."""
 
 
+@dataclass(frozen=True)
+class VerifiedPairs:
+    """What a database with verified pairs was made of."""
+
+    summary: VerificationSummary
+    cameras: ImageCameras
+
+
 def verify_pairs(
     database: Path,
     image_dir: Path,
@@ -33,10 +41,12 @@ def verify_pairs(
     matches: Path,
     pairs: Sequence[Pair],
     options: VerifyOptions,
-) -> VerificationSummary:
+    progress: bool = False,
+) -> VerifiedPairs:
     """Write a database with cameras, keypoints, matches and two-view geometries.
 
-    An existing database is replaced; ``colmap.log`` is written next to it.
+    An existing database is replaced; ``colmap.log`` is written next to it. A bar shows the progress
+    of verification on request.
 
     Raises:
         FileNotFoundError: a file does not exist.
@@ -45,7 +55,8 @@ def verify_pairs(
     with log_to_file(database.with_name("colmap.log")):
         with FeatureReader(features) as feature_reader, MatchReader(matches) as match_reader:
             match_reader.check_features(feature_reader)
-            create_database(database, image_dir, names, options.camera)
+            cameras = create_database(database, image_dir, names, options.camera)
             import_features(database, feature_reader)
             import_matches(database, pairs, match_reader)
-        return verify_matches(database, pairs, options.seed, options.max_error)
+        summary = verify_matches(database, pairs, options.seed, options.max_error, progress)
+    return VerifiedPairs(summary, cameras)

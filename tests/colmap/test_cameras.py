@@ -12,11 +12,12 @@ import pytest
 from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
 
-from featplug.colmap.cameras import CameraOptions, check_camera
+from featplug.colmap.cameras import CameraMode, CameraOptions, check_camera
 from featplug.colmap.database import create_database, image_ids
 from featplug.io.exif import EXIF_IFD, FOCAL_LENGTH, MAKE, MODEL
 
 IN_35MM, GPS_IFD = 0xA405, 0x8825
+AUTO = CameraOptions()
 TABLES = "cameras", "rigs", "rig_sensors", "frames", "frame_data", "images"
 PHOTOGRAPHS: dict[str, tuple[tuple[int, int], str | None, float | None, int | None]] = {
     "a/1.jpg": ((80, 60), "iPhone 7", 3.99, 28),
@@ -67,6 +68,8 @@ def locations(database: Path) -> dict[int, np.ndarray]:
 def test_rows_are_those_of_colmaps_import(tmp_path: Path, mode: str, params: str | None) -> None:
     one_size = mode in ("single", "per-folder")
     photographs = PHOTOGRAPHS if one_size else {**PHOTOGRAPHS, **TURNED}
+    if mode == "auto":  # COLMAP gives each image without a body in EXIF a camera of its own
+        photographs = {name: known for name, known in photographs.items() if known[1] == "iPhone 7"}
     for name, photograph in photographs.items():
         save(tmp_path / "images" / name, *photograph)
     names = list(photographs)
@@ -88,9 +91,72 @@ def test_rows_are_those_of_colmaps_import(tmp_path: Path, mode: str, params: str
     )
     assert rows(tmp_path / "ours.db") == rows(theirs)
     ours, expected = locations(tmp_path / "ours.db"), locations(theirs)
-    assert list(ours) == list(expected) == [2, 5]  # those with an altitude
+    with_altitude = [i for i, name in enumerate(sorted(names), start=1) if name.endswith("2.jpg")]
+    assert list(ours) == list(expected) == with_altitude == [2, 4 if mode == "auto" else 5]
     for number, location in ours.items():  # pycolmap 3.13 reads them in float64, later ones not
         np.testing.assert_allclose(location, expected[number], rtol=1e-6)
+
+
+def test_photographs_without_exif_share_a_camera_by_their_size(tmp_path: Path) -> None:
+    for name, photograph in {**PHOTOGRAPHS, **TURNED}.items():
+        save(tmp_path / name, *photograph)
+    save(tmp_path / "g.jpg", (60, 80), None, None, None)
+    made = create_database(tmp_path / "x.db", tmp_path, [*PHOTOGRAPHS, "f.jpg", "g.jpg"], AUTO)
+    ids = made.camera_ids
+    assert {name for name in ids if ids[name] == ids["d.jpg"]} == {"a/3.jpg", "d.jpg"}
+    phones = {"a/1.jpg", "b/1.jpg", "b/2.jpg", "c.jpg"}  # a/2.jpg has another focal length
+    assert {name for name in ids if ids[name] == ids["c.jpg"]} == phones
+    assert len(made.cameras) == 7  # b/3.jpg has a focal length alone, e.jpg a body; f.jpg is turned
+    assert made.lines[:2] == [
+        "4 photographs share 1 camera: Apple iPhone 7; focal length 65 px from EXIF",
+        "2 photographs share 1 camera: same size, no EXIF; focal length assumed 1.2 × the longer "
+        "side",
+    ]
+    assert "5 photographs have 1 camera each" in made.lines[2]
+    assert "--camera.mode per-image" in made.lines[3]
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [
+        ("single", [1, 1, 1, 1]),
+        ("per-folder", [1, 1, 2, 2]),
+        ("per-size", [1, 1, 1, 1]),
+        ("per-image", [1, 2, 3, 4]),
+        ("auto", [1, 2, 1, 2]),
+    ],
+)
+def test_modes(tmp_path: Path, mode: CameraMode, expected: list[int]) -> None:
+    names = ["a/1.jpg", "a/x.jpg", "b/1.jpg", "b/x.jpg"]
+    for name in names:
+        phone = ("iPhone 7", 3.99, 28) if "1" in name else (None, None, None)
+        save(tmp_path / name, (80, 60), *phone)
+    made = create_database(tmp_path / "x.db", tmp_path, names, CameraOptions(mode))
+    assert list(made.camera_ids.values()) == expected
+    # The focal length is that of a photograph that has one.
+    assert made.cameras[made.camera_ids["b/1.jpg"] - 1].has_prior_focal_length
+    assert not made.known
+    assert bool(made.lines) is True
+
+
+def test_sizes_have_cameras_of_their_own(tmp_path: Path) -> None:
+    for name, size in {"1.jpg": (80, 60), "2.jpg": (60, 80), "3.jpg": (80, 60)}.items():
+        save(tmp_path / name, size, "iPhone 7", 3.99, 28 if name == "1.jpg" else 56)
+    names = ["1.jpg", "2.jpg", "3.jpg"]
+    made = create_database(tmp_path / "x.db", tmp_path, names, CameraOptions("per-size"))
+    assert list(made.camera_ids.values()) == [1, 2, 1]
+    (line,) = [line for line in made.lines if "share" in line]
+    assert "65 px" in line
+    assert "zoomed" in line
+
+
+def test_a_panorama_is_twice_as_wide_as_high() -> None:
+    if not hasattr(pycolmap.CameraModelId, "EQUIRECTANGULAR"):
+        pytest.skip("this pycolmap has no panoramas")
+    options = CameraOptions(model="EQUIRECTANGULAR")
+    check_camera(options, {"x.jpg": (2001, 1000)})
+    with pytest.raises(ValueError, match=r"'x\.jpg' has 80×60"):
+        check_camera(options, {"x.jpg": (80, 60)})
 
 
 def test_a_subfolder_does_not_take_over_the_camera_of_its_folder(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from featplug.colmap.geometric_verification import (
     verified_pairs,
     verify_matches,
 )
-from featplug.colmap.mapping import global_mapping, incremental_mapping, log_to_file
+from featplug.colmap.mapping import MapOptions, Mapper, log_to_file, reconstruct_database
 from featplug.io.artifact import Provenance
 from featplug.io.match_store import MatchReader, MatchWriter
 from featplug.io.store import FeatureReader, FeatureWriter
@@ -59,15 +59,15 @@ def database(synthetic_scene: SyntheticScene, tmp_path_factory: pytest.TempPathF
     return path
 
 
-@pytest.mark.parametrize("mapper", ["incremental", "global"])
+@pytest.mark.parametrize("mapper", ["incremental", "global", "hierarchical"])
 def test_the_synthetic_scene_comes_out_exact(
-    synthetic_scene: SyntheticScene, database: Path, tmp_path: Path, mapper: str
+    synthetic_scene: SyntheticScene, database: Path, tmp_path: Path, mapper: Mapper
 ) -> None:
     """An origin off by half a pixel would leave half a pixel of reprojection error or a shift."""
-    if mapper == "global" and not hasattr(pycolmap, "global_mapping"):
-        pytest.skip("this pycolmap has no global mapper")
-    map_ = global_mapping if mapper == "global" else incremental_mapping
-    (model,) = map_(database, synthetic_scene.images, tmp_path, 0, refine_intrinsics=False).values()
+    if not hasattr(pycolmap, f"{mapper}_mapping"):
+        pytest.skip(f"this pycolmap has no {mapper} mapper")
+    options = MapOptions(mapper=mapper, refine_intrinsics=False)
+    (model,) = reconstruct_database(database, synthetic_scene.images, tmp_path, options).values()
     statistics = reconstruction_statistics(model)
     assert statistics.num_registered == 6
     assert statistics.num_points > 250
@@ -173,7 +173,7 @@ def test_pairs_without_geometry_end_in_a_reason(
     with pytest.raises(ValueError, match="None of the 1 matched pairs shows two views"):
         verify_matches(database, pairs, seed=0)
     with pytest.raises(ValueError, match="COLMAP reconstructed nothing"):
-        incremental_mapping(database, synthetic_scene.images, tmp_path / "sfm", seed=0)
+        reconstruct_database(database, synthetic_scene.images, tmp_path / "sfm", MapOptions())
 
 
 def test_a_wrong_camera_model_is_named(synthetic_scene: SyntheticScene, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def matched_database(scene: SyntheticScene, folder: Path, pairs: list[Pair]) -> 
             matches0 = np.full(NUM_KEYPOINTS, -1)
             matches0[indices[:, 0]] = indices[:, 1]
             writer.write(name0, name1, matches0, np.ones(NUM_KEYPOINTS), NUM_KEYPOINTS)
-    create_database(database, scene.images, scene.names, CameraOptions())
+    create_database(database, scene.images, scene.names, CameraOptions("per-image"))
     with FeatureReader(scene.features) as features:
         import_features(database, features)
     with MatchReader(matches) as reader:

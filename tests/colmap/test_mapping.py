@@ -8,7 +8,7 @@ from typing import NoReturn
 import pycolmap
 import pytest
 
-from featplug.colmap.mapping import incremental_mapping
+from featplug.colmap.mapping import MapOptions, reconstruct_database
 
 
 @pytest.mark.parametrize(
@@ -27,4 +27,4 @@ def test_an_error_within_colmap_is_shown_with_the_database(
     monkeypatch.setattr(pycolmap, "incremental_mapping", fail)
     database = tmp_path / "database.db"
     with pytest.raises(ValueError, match=f"{database}.*{shown}"):
-        incremental_mapping(database, tmp_path, tmp_path / "models", seed=0)
+        reconstruct_database(database, tmp_path, tmp_path / "models", MapOptions())

@@ -14,13 +14,14 @@ from PIL import Image
 
 from featplug.base import GlobalExtractor
 from featplug.colmap.cameras import CameraOptions
+from featplug.colmap.mapping import MapOptions
 from featplug.io.h5file import OtherContentsError
 from featplug.io.match_store import MatchReader
 from featplug.io.pair_lists import write_pairs
 from featplug.io.store import FeatureReader, GlobalDescriptorReader
 from featplug.methods import retrieval_conf
 from featplug.stages.extract import extract_features
-from featplug.stages.map import MapOptions, map_images
+from featplug.stages.map import map_images
 from featplug.stages.match import match_features
 from featplug.stages.retrieve import global_descriptors
 from featplug.stages.verify import VerifyOptions, verify_pairs

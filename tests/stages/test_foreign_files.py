@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 from featplug.colmap.cameras import CameraOptions
+from featplug.colmap.mapping import MapOptions
 from featplug.io.artifact import Provenance
 from featplug.io.exchange.colmap import export_database
 from featplug.io.exchange.kapture import KaptureOptions, export_kapture
 from featplug.io.exchange.schoenberger import export_dataset
 from featplug.io.match_store import MatchReader, MatchWriter
 from featplug.io.store import FeatureReader
-from featplug.stages.map import MapOptions, map_images
+from featplug.stages.map import map_images
 from featplug.stages.triangulate import triangulate_known_poses
 from featplug.stages.verify import VerifyOptions, verify_pairs
 from tests.scenes.synthetic import SyntheticScene

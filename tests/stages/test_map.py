@@ -7,8 +7,9 @@ from typing import NoReturn
 
 import pytest
 
+from featplug.colmap.mapping import MapOptions
 from featplug.colmap.model_files import read_model
-from featplug.stages.map import MapOptions, map_images
+from featplug.stages.map import map_images
 from featplug.stages.pairs import exhaustive
 from featplug.stages.verify import VerifyOptions, verify_pairs
 from tests.scenes.synthetic import SyntheticScene
@@ -22,7 +23,8 @@ def test_a_database_is_verified_and_mapped(
     verified = verify_pairs(
         database, scene.images, scene.names, scene.features, scene.matches, pairs, VerifyOptions()
     )
-    assert verified.num_verified_pairs == verified.num_matched_pairs == len(pairs)
+    summary = verified.summary
+    assert summary.num_verified_pairs == summary.num_matched_pairs == len(pairs)
     mapped = map_images(database, scene.images, tmp_path, MapOptions())
     model = mapped.model
     assert model.num_reg_images() == len(scene.names)
@@ -44,7 +46,7 @@ def test_a_database_is_verified_and_mapped(
         raise ValueError("the disk is full")
 
     before = contents()
-    monkeypatch.setattr("featplug.stages.map.incremental_mapping", fail)
+    monkeypatch.setattr("featplug.stages.map.reconstruct_database", fail)
     with pytest.raises(ValueError, match="the disk is full"):
         map_images(database, scene.images, tmp_path, MapOptions(seed=1))
     assert contents() == before, "an earlier model is not what it was"

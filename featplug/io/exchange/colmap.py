@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import pycolmap
 
-from featplug.colmap.cameras import CameraOptions
+from featplug.colmap.cameras import CameraMode, CameraOptions
 from featplug.colmap.database import (
     create_database,
     from_colmap_keypoints,
@@ -60,12 +60,18 @@ _SIFT_FACTOR = 512
 class DatabaseOptions:
     """Cameras, descriptors and verification of a database."""
 
-    camera_mode: Literal["auto", "single", "per-folder", "per-image"] = "auto"
-    """Which images share a camera."""
+    camera_mode: CameraMode = "auto"
+    """Which images share a camera; auto: those of one size with the same camera and focal length in
+    EXIF, or with none."""
     camera_model: str = "SIMPLE_RADIAL"
     """COLMAP camera model."""
     camera_params: str | None = None
     """Known intrinsics, comma-separated in the order of COLMAP's model."""
+    camera_file: Path | None = None
+    """Known intrinsics of some images: a list with lines `NAME-OR-PATTERN MODEL width height p0 p1
+    …`, COLMAP's cameras.txt, or the folder of a COLMAP model."""
+    camera_scale: bool = False
+    """Scale intrinsics of the file that are of another resolution than the photographs."""
     descriptors: Literal["none", "sift", "float"] = "none"
     """none; sift: 128 bytes, as COLMAP's own SIFT, which COLMAP can match; float: of any feature,
     which only featplug reads back."""
@@ -112,7 +118,13 @@ def export_database(
             f"pycolmap {pycolmap.__version__} stores SIFT's descriptors only; upgrade it to 4.0 or "
             "newer, or leave the descriptors out."
         )
-    camera = CameraOptions(options.camera_mode, options.camera_model, options.camera_params)
+    camera = CameraOptions(
+        options.camera_mode,
+        options.camera_model,
+        options.camera_params,
+        options.camera_file,
+        options.camera_scale,
+    )
     transfer = Transfer(database)
     with FeatureReader(features) as reader:
         names = selection.names(reader, transfer)

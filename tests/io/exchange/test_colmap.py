@@ -13,7 +13,7 @@ import pytest
 from featplug.cli.program import PROGRAM
 from featplug.colmap.cameras import CameraOptions
 from featplug.colmap.database import create_database, image_ids
-from featplug.colmap.mapping import incremental_mapping
+from featplug.colmap.mapping import MapOptions, reconstruct_database
 from featplug.io.artifact import Provenance
 from featplug.io.exchange.colmap import DatabaseOptions, export_database, import_database
 from featplug.io.exchange.transfer import ImportFiles, Selection
@@ -134,8 +134,8 @@ def test_the_database_is_reconstructed_and_its_inliers_come_back(
     transfer = export_database(
         database, scene.features, scene.images, scene.matches, options=options
     )
-    (model,) = incremental_mapping(
-        database, scene.images, tmp_path / "sfm", 0, refine_intrinsics=False
+    (model,) = reconstruct_database(
+        database, scene.images, tmp_path / "sfm", MapOptions(refine_intrinsics=False)
     ).values()
     assert reconstruction_statistics(model).mean_reprojection_error < 0.01
     features, matches = tmp_path / "feats.h5", tmp_path / "matches.h5"
