@@ -16,7 +16,7 @@ from featplug.colmap.cameras import CameraOptions, check_camera, check_camera_of
 from featplug.colmap.geometric_verification import VerificationSummary, verified_pairs
 from featplug.colmap.mapping import MapOptions, Mapper, require_mapper
 from featplug.colmap.model_support import model_support
-from featplug.colmap.pair_usage import count_used_pairs, reasons_not_registered
+from featplug.colmap.pair_usage import pair_usage, reasons_not_registered
 from featplug.io.folder_lock import locked_folder
 from featplug.io.images import list_images
 from featplug.io.metric_table import with_units
@@ -243,10 +243,15 @@ def _make_model(
         raise ValueError(_with_skipped(reason, scene.skipped)) from error
 
     model = mapped.model
-    num_used = count_used_pairs(database, model)
+    usage = pair_usage(database, model)
     support = model_support(model, verified_pairs(database))
-    metrics = _model_metrics(model, features, verified.summary, num_used)
-    metrics |= with_units({"two_view_points": support.two_view_fraction})
+    metrics = _model_metrics(model, features, verified.summary, usage.num_used)
+    metrics |= with_units(
+        {
+            "two_view_points": support.two_view_fraction,
+            "contradicted_matches": usage.contradicted_matches,
+        }
+    )
     missing = mapped.not_registered(features.names)
     skipped = dict(scene.skipped)
     if options.reference is not None:
@@ -279,6 +284,11 @@ def _make_model(
                 "most_inliers": link.most_inliers,
             }
             for link in support.weak_links
+        ],
+        "pairs_within_model": usage.num_within,
+        "pairs_leaving_model": usage.num_leaving,
+        "contradicted_pairs": [
+            {"images": pair, "inliers": num} for pair, num in usage.contradicted.items()
         ],
         "reused": scene.stages.reused,
         "stages": scene.stages.recorder.stages | recorder.stages,

@@ -4,10 +4,13 @@ from pathlib import Path
 from typing import Any
 
 from featplug.colmap.model_support import FEWEST_CONFIRMED, MOST_TWO_VIEW_POINTS
+from featplug.colmap.pair_usage import MOST_CONTRADICTED
 from pipelines.run_record import method_line, metric_lines, outcome_lines
 
 _SHOWN_LINKS = 3
 """Number of weak links that are shown."""
+_SHOWN_PAIRS = 3
+"""Number of contradicted pairs that are shown."""
 
 
 def summary(results: dict[str, Any], outputs: Path) -> str:
@@ -15,7 +18,8 @@ def summary(results: dict[str, Any], outputs: Path) -> str:
     lines = [method_line(results)]
     lines += metric_lines(results["metrics"]) + outcome_lines(results)
     lines += [f"  {line}" for line in results["cameras"]]
-    lines += _pair_lines(results) + _support_lines(results) + _image_lines(results)
+    lines += _pair_lines(results) + _trust_lines(results)
+    lines += _support_lines(results) + _image_lines(results)
     lines.append(f"sparse/0, images, points.ply, colmap.log and results.json are in {outputs}")
     return "\n".join(lines)
 
@@ -29,6 +33,29 @@ def _pair_lines(results: dict[str, Any]) -> list[str]:
     ]
     if num_without := values["selected_pairs"] - values["matched_pairs"]:
         lines.append(f"  {num_without} of {values['selected_pairs']} pairs have no matches")
+    return lines
+
+
+def _trust_lines(results: dict[str, Any]) -> list[str]:
+    """Return why the model as a whole may be wrong, if there are signs of it."""
+    values = {name: entry["value"] for name, entry in results["metrics"].items()}
+    lines = []
+    if (fraction := values["contradicted_matches"]) > MOST_CONTRADICTED:
+        pairs = results["contradicted_pairs"]
+        strongest = ", ".join(" and ".join(pair["images"]) for pair in pairs[:_SHOWN_PAIRS])
+        lines.append(
+            f"  do not trust this model unchecked: its poses contradict {len(pairs)} of the "
+            f"{results['pairs_within_model']} verified pairs within it ({fraction:.0%} of their "
+            "matches), so either these pairs or the poses are wrong, as repeated structures cause: "
+            f"look at {strongest}, then match fewer pairs (--pairs), or use another feature or "
+            "matcher"
+        )
+    if (num := values["registered_images"]) < values["images"] / 2:
+        lines.append(
+            f"  the model has only {num} of {values['images']} images, although "
+            f"{results['pairs_leaving_model']} verified pairs connect it with others: use another "
+            "feature or matcher, give the camera's parameters, or take more photographs"
+        )
     return lines
 
 

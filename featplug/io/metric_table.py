@@ -70,6 +70,12 @@ METRICS: dict[str, Metric] = {
     "two_view_points": Metric(
         "fraction", "Points that only two images see, of all points.", "lower", 3
     ),
+    "contradicted_matches": Metric(
+        "fraction",
+        "Matches of verified pairs that the model's poses contradict, of those within the model.",
+        "lower",
+        3,
+    ),
     "mean_track_length": Metric(
         "observations per point",
         "Mean over 3D points.",

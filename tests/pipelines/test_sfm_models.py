@@ -82,6 +82,7 @@ def test_pairs_are_counted_by_what_became_of_them(results: tuple[dict[str, Any],
     assert metrics["matched_pairs"] == 15 + 6 + 2
     assert metrics["verified_pairs"] == 15 + 6
     assert metrics["model_pairs"] == 15
+    assert (record["pairs_within_model"], record["pairs_leaving_model"]) == (15, 0)
     assert record["verified_pairs_by_inliers"]["300 or more"] > 15
     assert sum(record["verified_pairs_by_inliers"].values()) == 21
     assert "32 of 55 pairs have no matches" in summary(record, outputs)
