@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         load_matcher,
         match_images,
     )
+    from featplug.api.localizer import Localization, Localizer
     from featplug.api.pretrained import from_pretrained
     from featplug.hloc import register, unregister
 
@@ -28,6 +29,8 @@ __all__ = [
     "FeatureMatcher",
     "Features",
     "ImageMatcher",
+    "Localization",
+    "Localizer",
     "Matches",
     "__version__",
     "from_pretrained",
@@ -41,14 +44,22 @@ __all__ = [
     "unregister",
 ]
 
+_MODULES = {
+    "from_pretrained": "api.pretrained",
+    "Localization": "api.localizer",
+    "Localizer": "api.localizer",
+    "register": "hloc",
+    "unregister": "hloc",
+}
+"""Name to the module that it is imported from, where that is not featplug.api."""
+
 
 def __getattr__(name: str) -> Any:
     """Import what is asked for only now: ``import featplug`` does not wait for torch."""
     if name == "plots":
         return import_module("featplug.plots")
     if name in __all__:
-        modules = {"register": "hloc", "unregister": "hloc", "from_pretrained": "api.pretrained"}
-        module = modules.get(name, "api")
+        module = _MODULES.get(name, "api")
         return getattr(import_module(f"featplug.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

@@ -220,11 +220,15 @@ class FeatureMatcher:
             ValueError: the features lack an array that the matcher needs, or are of a method that
                 it is not for.
         """
-        result = self.matcher.match_pair(self._input(a), self._input(b))
+        result = self.matcher.match_pair(self.inputs(a), self.inputs(b))
         return Matches.of_keypoints(*found_matches(result), a.keypoints, b.keypoints)
 
-    def _input(self, features: Features) -> dict[str, Tensor]:
-        """Return what the matcher reads, on its device."""
+    def inputs(self, features: Features) -> dict[str, Tensor]:
+        """Return what the matcher reads of an image, on its device.
+
+        Raises:
+            ValueError: the features are none, or of a method that the matcher is not for.
+        """
         if not isinstance(features, Features):
             raise ValueError(
                 f"{type(self.matcher).__name__} matches features, not {type(features).__name__}; "

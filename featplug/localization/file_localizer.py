@@ -8,12 +8,10 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from featplug.io.match_store import MatchReader
-from featplug.io.store import FeatureReader
 from featplug.localization.absolute_pose import AbsolutePose, AbsolutePoseOptions, estimate_pose
 from featplug.localization.queries import Query
 from featplug.utils.parallel import map_ahead
@@ -89,13 +87,31 @@ class LocalizedQuery:
         return matches.database[int(np.argmax(matches.num_per_image(pose.inliers)))]
 
 
+class KeypointSource(Protocol):
+    """Keypoints of images: a :class:`featplug.io.store.FeatureReader`, or some in memory."""
+
+    def keypoints(self, name: str) -> np.ndarray:
+        """Return the keypoints of an image: N×2 float32 in pixels (integer = pixel centre)."""
+
+
+class MatchSource(Protocol):
+    """Matches of pairs: a :class:`featplug.io.match_store.MatchReader`, or some in memory."""
+
+    def __contains__(self, pair: tuple[str, str]) -> bool: ...
+
+    def read(
+        self, name0: str, name1: str, num_keypoints: tuple[int, int] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the matches of a pair: K×2 indices of keypoints, and K scores."""
+
+
 @dataclass(frozen=True)
 class FileLocalizer(ABC):
-    """Localizes queries from the features and matches of two files."""
+    """Localizes queries from features and matches, of files or in memory."""
 
-    features: FeatureReader
+    features: KeypointSource
     """Features of queries and database images."""
-    matches: MatchReader
+    matches: MatchSource
     """Matches of each query with its database images."""
     pose: AbsolutePoseOptions
     """Thresholds and seed; the seed is the same for each query."""

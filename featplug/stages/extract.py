@@ -117,16 +117,7 @@ def extract_features(
         precision=options.precision,
         orientation=options.orientation,
     )
-    provenance = made_by(
-        "features",
-        conf["model"]["name"],
-        feature.extractor,
-        {"extract": REVISION},
-        preprocessing=feature.preprocessing,
-        as_half=options.as_half,
-        precision=options.precision,
-        **({"half_keypoints": True} if options.half_keypoints else {}),
-    )
+    provenance = features_provenance(feature, options)
 
     def extract(images: Sequence[LoadedImage]) -> list[Features]:
         return feature.extract_preprocessed(
@@ -148,9 +139,7 @@ def extract_features(
         )
         bar = progress_bar(images, "extract", len(todo), "image", progress)
         for image, features in computed(bar, batches, "extract", image_dir, skipped):
-            stored = {
-                key: _for_storage(key, value, options) for key, value in features.arrays().items()
-            }
+            stored = as_stored(features, options)
             try:
                 writer.write(
                     image.name,
@@ -175,6 +164,20 @@ def extract_features(
         skipped,
         provenance.weights,
         time.perf_counter() - start,
+    )
+
+
+def features_provenance(feature: Feature, options: ExtractOptions) -> Provenance:
+    """Return the provenance of what a feature extracts with options."""
+    return made_by(
+        "features",
+        feature.name,
+        feature.extractor,
+        {"extract": REVISION},
+        preprocessing=feature.preprocessing,
+        as_half=options.as_half,
+        precision=options.precision,
+        **({"half_keypoints": True} if options.half_keypoints else {}),
     )
 
 
@@ -324,7 +327,12 @@ def other_photograph(
     return f"{path} is another photograph than the one {store.path} was made from{or_same}"
 
 
-def _for_storage(key: str, value: np.ndarray, options: ExtractOptions) -> np.ndarray:
-    # Descriptors only: float16 would round keypoints to 1 or 2 px on large images.
-    is_halved = options.half_keypoints or (options.as_half and key.endswith("descriptors"))
-    return value.astype(np.float16) if is_halved and value.dtype == np.float32 else value
+def as_stored(features: Features, options: ExtractOptions) -> dict[str, np.ndarray]:
+    """Return the arrays of an image as a feature file stores them."""
+
+    def stored(key: str, value: np.ndarray) -> np.ndarray:
+        # Descriptors only: float16 would round keypoints to 1 or 2 px on large images.
+        is_halved = options.half_keypoints or (options.as_half and key.endswith("descriptors"))
+        return value.astype(np.float16) if is_halved and value.dtype == np.float32 else value
+
+    return {key: stored(key, value) for key, value in features.arrays().items()}

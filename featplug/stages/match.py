@@ -139,8 +139,8 @@ def match_features(
         with MatchWriter(matches, provenance, options.overwrite) as writer:
             todo = writer.missing(present, directed=two_files)
             budget = memory_budget // (4 if two_files else 2)
-            cache0 = _FeatureCache(inputs, budget)
-            cache1 = _FeatureCache(inputs_ref, budget) if two_files else cache0
+            cache0 = FeatureCache(inputs, budget)
+            cache1 = FeatureCache(inputs_ref, budget) if two_files else cache0
             num_matches = num_matched = 0
             failed: dict[str, str] = {}
             ordered = in_blocks(todo, cache0.capacity(todo))
@@ -151,7 +151,7 @@ def match_features(
                     matches0, scores0 = _match_pair(matcher, (name0, name1), data0, data1)
                     num1 = matcher.num_keypoints(data1)
                     writer.write(name0, name1, matches0, scores0, num1)
-                except _UnusableImageError as error:
+                except UnusableImageError as error:
                     failed[error.name] = str(error)
                     continue
                 except (_UnmatchedPairError, UnusableDataError) as error:  # such as scores of NaN
@@ -176,7 +176,7 @@ def match_features(
     )
 
 
-class _UnusableImageError(ValueError):
+class UnusableImageError(ValueError):
     """The features of an image cannot be used."""
 
     def __init__(self, name: str, reason: str) -> None:
@@ -238,7 +238,7 @@ def _with_features(
     return present, absent
 
 
-class _FeatureCache:
+class FeatureCache:
     """Features of the images used last, as float32 tensors on the device, within a budget."""
 
     def __init__(self, inputs: MatcherInputs, budget: int) -> None:
@@ -260,18 +260,18 @@ class _FeatureCache:
         """Return an image's features; those of the image before it stay in memory.
 
         Raises:
-            _UnusableImageError: they cannot be used.
+            UnusableImageError: they cannot be used.
         """
         if name in self._images:
             self._images.move_to_end(name)
             return self._images[name]
         if name in self._unusable:
-            raise _UnusableImageError(name, self._unusable[name])
+            raise UnusableImageError(name, self._unusable[name])
         try:
             tensors = self._inputs.read(name)
         except (FileNotFoundError, ValueError) as error:
             self._unusable[name] = str(error)
-            raise _UnusableImageError(name, str(error)) from error
+            raise UnusableImageError(name, str(error)) from error
         self._images[name] = tensors
         self._bytes += _tensor_bytes(tensors)
         while self._bytes > self._budget and len(self._images) > 2:

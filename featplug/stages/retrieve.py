@@ -311,11 +311,10 @@ def pairs_from_retrieval(
         given = list(file_of) if database is None else database
         database = _present("database", given, file_of, *database_descriptors)
         skipped: dict[str, str] = {}
-        matrix = _matrix([(file_of[name], name) for name in database], skipped)
+        matrix = descriptor_matrix([(file_of[name], name) for name in database], skipped)
         length = matrix.shape[1]
-        is_described = np.any(matrix != 0, axis=1)
 
-        def similarities(block: slice) -> np.ndarray:
+        def scores(block: slice) -> np.ndarray:
             vectors = np.zeros((len(queries[block]), length), np.float32)
             for row, name in zip(vectors, queries[block], strict=True):
                 vector = _descriptor(query_file, name, skipped)
@@ -325,19 +324,31 @@ def pairs_from_retrieval(
                         f"database of {length}; compute them with one conf."
                     )
                 row[:] = 0 if vector is None else vector
-            scores = np.round(vectors @ matrix.T, _SCORE_DECIMALS)
-            allowed = np.any(vectors != 0, axis=1)[:, None] & is_described
-            if min_score is not None:
-                allowed &= scores >= min_score
-            return np.where(allowed, scores, -np.inf)
+            found = similarities(vectors, matrix)
+            return found if min_score is None else np.where(found >= min_score, found, -np.inf)
 
-        pairs = best_pairs(queries, database, similarities, num_matched)
+        pairs = best_pairs(queries, database, scores, num_matched)
     for reason in skipped.values():
         logger.warning("Paired with no other image: %s", reason)
     return pairs
 
 
-def _matrix(
+def similarities(queries: np.ndarray, database: np.ndarray) -> np.ndarray:
+    """Return the cosine similarities of global descriptors of unit length.
+
+    Args:
+        queries: Q×D.
+        database: N×D.
+
+    Returns:
+        Q×N, ``-inf`` for images without features, whose descriptor is zero.
+    """
+    scores = np.round(queries @ database.T, _SCORE_DECIMALS)
+    allowed = np.any(queries != 0, axis=1)[:, None] & np.any(database != 0, axis=1)
+    return np.where(allowed, scores, -np.inf)
+
+
+def descriptor_matrix(
     images: Sequence[tuple[GlobalDescriptorReader, str]], skipped: dict[str, str]
 ) -> np.ndarray:
     """Read the descriptors of a database, N×D; zeros for those that cannot be used."""
