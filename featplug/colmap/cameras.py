@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 import pycolmap
 
-from featplug.colmap.exif_cameras import exif_focal_length
+from featplug.colmap.exif_cameras import exif_focal_length, judge_exif
 from featplug.colmap.known_cameras import KnownCameras, match_known_cameras
 from featplug.colmap.model_tables import check_camera_values, create_camera, sample_camera
 from featplug.io.image_files import ImageHeader, read_image_header
@@ -142,7 +142,8 @@ def make_cameras(camera: CameraOptions, headers: Mapping[str, ImageHeader]) -> I
         made.append(_make_camera(camera, group, of_group, number))
         camera_ids.update(dict.fromkeys(group.names, number))
     fixed = {n for n, group in enumerate(groups.values(), start=1) if group.is_known}
-    lines = _lines(camera, list(groups.values())) + known.lines
+    estimated = {name: header for name, header in headers.items() if camera_ids[name] not in fixed}
+    lines = _lines(camera, list(groups.values())) + known.lines + _problem_lines(estimated)
     camera_ids = {name: camera_ids[name] for name in sorted(headers)}
     return ImageCameras(made, camera_ids, frozenset(fixed), lines)
 
@@ -240,6 +241,19 @@ def _lines(camera: CameraOptions, groups: Sequence[_Group]) -> list[str]:
     return lines
 
 
+def _problem_lines(headers: Mapping[str, ImageHeader]) -> list[str]:
+    """Describe EXIF data that do not fit their images."""
+    names: dict[str, list[str]] = {}
+    for name in sorted(headers):
+        if problem := judge_exif(headers[name]).problem:
+            names.setdefault(problem, []).append(name)
+    return [
+        f"warning: {', '.join(alike[:_SHOWN_SIZES])}"
+        f"{f' and {len(alike) - _SHOWN_SIZES} more' * (len(alike) > _SHOWN_SIZES)}: {problem}"
+        for problem, alike in names.items()
+    ]
+
+
 def _fewest_last(group: _Group) -> int:
     return -len(group.names)
 
@@ -312,14 +326,16 @@ def _sharing_key(camera: CameraOptions, name: str, header: ImageHeader) -> tuple
         return name, ""
     if camera.mode == "per-size":
         return header.size, f"size {width}×{height}"
-    exif, focal_length = header.camera, exif_focal_length(header)
+    exif, judged = header.camera, judge_exif(header)
+    if judged.is_cut:
+        return name, ""
     if exif.model is not None:
         is_whole = exif.make is None or exif.model.startswith(exif.make)
         body = exif.model if is_whole else f"{exif.make} {exif.model}"
         of_lens = exif.focal_length_35mm or exif.focal_length_mm
-        return (exif.make, exif.model, of_lens, header.size), body
-    reason = _NO_EXIF if focal_length is None else "same size and focal length, no body in EXIF"
-    return (header.size, focal_length), reason
+        return (exif.make, exif.model, exif.lens, of_lens, header.size), body
+    reason = _NO_EXIF if judged.pixels is None else "same size and focal length, no body in EXIF"
+    return (header.size, judged.pixels), reason
 
 
 def _folder(name: str) -> str:

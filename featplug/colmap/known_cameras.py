@@ -15,6 +15,7 @@ from pathlib import Path
 import pycolmap
 
 from featplug.colmap.camera_lines import camera_from_words
+from featplug.colmap.exif_cameras import has_shape
 from featplug.colmap.model_files import holds_model, read_model
 from featplug.io.names import checked_name
 from featplug.io.text_files import read_lines
@@ -133,21 +134,21 @@ def _of_size(entries: Sequence[_Entry], size: tuple[int, int], scale: bool) -> S
         return same
     if len(entries) == 1:
         return entries
-    return [entry for entry in entries if scale and _has_shape(entry.size, size)]
+    return [entry for entry in entries if scale and has_shape(entry.size, size)]
 
 
 def _of_image(entry: _Entry, name: str, size: tuple[int, int], scale: bool) -> pycolmap.Camera:
     """Return the camera of an entry for an image of a size."""
     if entry.size == size:
         return entry.camera
-    fits = _has_shape(entry.size, size)
+    fits = has_shape(entry.size, size)
     if fits and scale:
         camera = copy.copy(entry.camera)
         camera.rescale(*size)
         return camera
     if fits:
         remedy = "scale them by --camera.scale, or give intrinsics of this size"
-    elif _has_shape(entry.size, size[::-1]):
+    elif has_shape(entry.size, size[::-1]):
         remedy = "the sides are swapped: give intrinsics of the photograph as it is stored"
     else:
         remedy = "give intrinsics of this size; those of another shape cannot be scaled"
@@ -156,12 +157,6 @@ def _of_image(entry: _Entry, name: str, size: tuple[int, int], scale: bool) -> p
         f"{entry.where}: the intrinsics are of {width}×{height} pixels, but {name!r} has {w}×{h}; "
         f"{remedy}."
     )
-
-
-def _has_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
-    """Return whether one image can be the other one resized; sides are rounded to whole pixels."""
-    (width, height), (w, h) = sorted([size, other])
-    return abs(width * h / w - height) < 1 or abs(height * w / h - width) < 1
 
 
 def _left_out(

@@ -16,6 +16,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 EXIF_IFD, GPS_IFD = 0x8769, 0x8825
 MAKE, MODEL, ORIENTATION, FOCAL_LENGTH = 0x010F, 0x0110, 0x0112, 0x920A
+_PIXEL_X_DIMENSION, _PIXEL_Y_DIMENSION, _LENS_MODEL = 0xA002, 0xA003, 0xA434
 _FOCAL_LENGTH_IN_35MM_FILM, _FOCAL_PLANE_X_RESOLUTION, _FOCAL_PLANE_UNIT = 0xA405, 0xA20E, 0xA210
 _LATITUDE_REF, _LATITUDE, _LONGITUDE_REF, _LONGITUDE, _ALTITUDE_REF, _ALTITUDE = range(1, 7)
 _MM_OF_UNIT: dict[float | None, float] = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}
@@ -34,6 +35,9 @@ class ExifCamera:
     """Focal length of a 35 mm camera with the same field of view, in mm."""
     pixels_per_mm: float | None = None
     """Pixels per mm of the sensor, horizontally."""
+    lens: str | None = None
+    size: tuple[int, int] | None = None
+    """(width, height) of the photograph as the camera stored it, which editors may keep."""
 
 
 @dataclass(frozen=True)
@@ -89,12 +93,15 @@ def _read(entries: Mapping[int, Any], tags: dict[int, Any]) -> None:
 def _camera(tags: Mapping[int, Any]) -> ExifCamera:
     unit = _MM_OF_UNIT.get(_positive(tags.get(_FOCAL_PLANE_UNIT)))
     resolution = _positive(tags.get(_FOCAL_PLANE_X_RESOLUTION))
+    sides = [int(_positive(tags.get(t)) or 0) for t in (_PIXEL_X_DIMENSION, _PIXEL_Y_DIMENSION)]
     return ExifCamera(
         make=_text(tags.get(MAKE)),
         model=_text(tags.get(MODEL)),
         focal_length_mm=_positive(tags.get(FOCAL_LENGTH)),
         focal_length_35mm=_positive(tags.get(_FOCAL_LENGTH_IN_35MM_FILM)),
         pixels_per_mm=resolution / unit if resolution and unit else None,
+        lens=_text(tags.get(_LENS_MODEL)),
+        size=(sides[0], sides[1]) if all(sides) else None,
     )
 
 

@@ -129,7 +129,6 @@ _BYTES_PER_PIXEL = 7.5
 """Peak of memory while a baseline JPEG is decoded (measured)."""
 _START_OF_SCAN = 0xDA
 _TILE_WIDTH, _TILE_LENGTH = 322, 323
-_DIAGONAL_OF_35MM = 43.27
 
 
 class ImageFileError(ValueError):
@@ -151,16 +150,6 @@ class ImageHeader:
     """EXIF's orientation, 1 to 8; 1 is upright as stored. See :mod:`featplug.io.orientation`."""
     gps: GpsPosition | None
     """Where the photograph was taken, by its EXIF data."""
-
-    @property
-    def focal_length_px(self) -> float | None:
-        """Focal length in pixels by COLMAP's rule without its table of sensors, or None."""
-        camera = self.camera
-        if camera.focal_length_35mm is not None:
-            return camera.focal_length_35mm / _DIAGONAL_OF_35MM * math.hypot(*self.size)
-        if camera.focal_length_mm is not None and camera.pixels_per_mm is not None:
-            return camera.focal_length_mm * camera.pixels_per_mm
-        return None
 
 
 def read_image_header(path: Path) -> ImageHeader:
