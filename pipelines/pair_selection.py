@@ -1,16 +1,19 @@
 """Which photographs of a scene are matched: all pairs, neighbours in sequences, similar ones."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from featplug.colmap.georeference import positions_for_distances
 from featplug.io.pair_lists import Pair, unique_pairs
+from featplug.io.positions import Positions
 from featplug.stages import pairs
 from featplug.utils.suggestions import did_you_mean
 from pipelines.given_files import Features, pairs_of_matches
 from pipelines.run import Stages
 
-SELECTIONS = "exhaustive", "sequential", "retrieval"
+SELECTIONS = "exhaustive", "sequential", "retrieval", "near"
 """Names of the ways to select pairs."""
 
 logger = logging.getLogger(__name__)
@@ -22,12 +25,15 @@ class PairOptions:
 
     pairs: str = "exhaustive"
     """exhaustive, which is all pairs of a given match file, sequential (the images of each folder
-    in the order of their names, frame2 before frame10), retrieval, or a pair list."""
+    in the order of their names, frame2 before frame10), retrieval, near (the images taken nearest
+    to each one, by --georeference or GPS), or a pair list."""
     overlap: int = 10
     """Number of following images that each image is paired with by sequential."""
     loop_closure: int = 0
     """With sequential: number of similar images elsewhere that every tenth image is paired with by
     retrieval, to close loops and to join the sequences of several folders."""
+    max_distance: float = 100.0
+    """With near: largest distance of two images that are paired, in metres."""
 
     @property
     def pair_list(self) -> Path | None:
@@ -53,12 +59,28 @@ class PairOptions:
             )
         if self.pairs == "sequential" and self.overlap < 1:
             raise ValueError(f"--overlap must be at least 1, not {self.overlap}.")
+        if not self.max_distance > 0:
+            raise ValueError(f"--max-distance must be above 0 m, not {self.max_distance:g}.")
         if self.pairs == "retrieval" or self.loop_closure:
             stages.require_retrieval()
 
 
+def check_near(positions: Positions, names: Sequence[str]) -> None:
+    """Raise ValueError if there are no two positions to pair images by."""
+    if len(positions.names) < 2:
+        raise ValueError(
+            f"{positions.source} has positions of {len(positions.names)} of {len(names)} "
+            "photographs, and --pairs near needs two; set --georeference FILE, or pair by "
+            "retrieval."
+        )
+
+
 def select_pairs(
-    options: PairOptions, stages: Stages, features: Features, num_matched: int
+    options: PairOptions,
+    stages: Stages,
+    features: Features,
+    num_matched: int,
+    positions: Positions | None = None,
 ) -> list[Pair]:
     """Select the pairs of images that have features.
 
@@ -66,7 +88,8 @@ def select_pairs(
         options: how.
         stages: stages of the run, of which retrieval may be used.
         features: features of the images.
-        num_matched: number of images that each image is paired with by retrieval.
+        num_matched: number of images that each image is paired with by retrieval or position.
+        positions: positions of images, for near ones.
 
     Raises:
         ValueError: no pair is left.
@@ -78,6 +101,10 @@ def select_pairs(
         return pairs.exhaustive(names)
     if options.pairs == "sequential":
         return _sequential(options, stages, features)
+    if options.pairs == "near" and positions is not None:
+        known = positions_for_distances(positions)
+        places = {name: known[name] for name in names if name in known}
+        return unique_pairs(pairs.near(places, num_matched, options.max_distance))
     return unique_pairs(stages.retrieve(features, num_matched, names, names))
 
 

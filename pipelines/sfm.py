@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,6 +13,7 @@ import pycolmap
 
 from featplug.cli.command_line import Unprefixed, leave_config, run_command
 from featplug.colmap.cameras import CameraOptions, check_camera, check_camera_of_images
+from featplug.colmap.database_priors import write_position_priors
 from featplug.colmap.geometric_verification import VerificationSummary, verified_pairs
 from featplug.colmap.mapping import MapOptions, Mapper, require_mapper
 from featplug.colmap.model_support import model_support
@@ -22,16 +23,18 @@ from featplug.io.images import list_images
 from featplug.io.metric_table import with_units
 from featplug.io.names import similar_name_hints
 from featplug.io.pair_lists import Pair, read_pairs, unique_pairs, write_pairs
+from featplug.io.positions import Positions
 from featplug.io.results import StageRecorder, write_results
 from featplug.io.run_folder import replace_results, run_folder
 from featplug.io.store import FeatureReader
 from featplug.metrics.poses import aligned_pose_errors, model_poses, reconstruction_statistics
-from featplug.stages.map import map_images
+from featplug.stages.map import SPARSE, map_images
 from featplug.stages.verify import VerifyOptions, verify_pairs
 from pipelines.datasets.true_poses import read_reference_poses, reference_unit
 from pipelines.given_files import Features
 from pipelines.output_folder import SceneImages, announce_replacement, output_folder
-from pipelines.pair_selection import PairOptions, select_pairs
+from pipelines.pair_selection import PairOptions, check_near, select_pairs
+from pipelines.positions import ModelPlacer, PositionOptions
 from pipelines.run import MatchingOptions, PipelineOptions, Stages, plain
 from pipelines.run_record import run_record
 from pipelines.sfm_summary import summary
@@ -76,7 +79,7 @@ class MappingOptions(MatchingOptions):
 
 
 @dataclass(frozen=True)
-class SfmOptions(PairOptions, MappingOptions, PipelineOptions, _Photographs):
+class SfmOptions(PositionOptions, PairOptions, MappingOptions, PipelineOptions, _Photographs):
     """Options of a reconstruction."""
 
     pipeline: ClassVar[str] = "sfm"
@@ -100,10 +103,12 @@ class MatchedScene:
     features: Features
     pairs: list[Pair]
     matches: Path
-    reference: dict[str, np.ndarray]
-    """Image name to the true ``cam_from_world``, 3×4; empty where none are known."""
     skipped: dict[str, str]
     """Images that could not be used, and why."""
+    positions: Positions | None = None
+    """Where the photographs were taken, if they are paired or put into metres by it."""
+    reference: dict[str, np.ndarray] = field(default_factory=dict)
+    """Image name to the true ``cam_from_world``, 3×4; empty where none are known."""
 
 
 def reconstruct(options: SfmOptions, progress: bool = False) -> dict[str, Any]:
@@ -134,16 +139,25 @@ def match_scene(options: SfmOptions, progress: bool = False) -> MatchedScene:
     reference = {} if options.reference is None else read_reference_poses(options.reference)
     options.check_mapping()
     options.check_pairs(stages)
+    options.check_positions()
     given = None if options.pair_list is None else unique_pairs(read_pairs(options.pair_list))
 
     names = list_images(options.images)
     check_camera_of_images(options.camera, options.images, names)
     if len(names) < 2:
         raise ValueError(_TOO_FEW.format(len(names)))
+    positions = None
+    if options.georeference or options.pairs == "near":
+        positions = options.read_positions(options.images, names)
+    if positions is not None and options.pairs == "near":
+        check_near(positions, names)
+    if positions is not None and options.georeference:
+        ModelPlacer(positions)  # raises where they do not say how a model stands
     reject_workspace_of_others(options.output_dir)
     images = SceneImages(options.images, options.images, names)
     with output_folder(options.output_dir, options.pipeline, images):
-        return _match_images(options, stages, names, given, reference)
+        scene = _match_images(options, stages, names, given, positions)
+    return replace(scene, reference=reference)
 
 
 def _match_images(
@@ -151,7 +165,7 @@ def _match_images(
     stages: Stages,
     names: Sequence[str],
     given: Sequence[Pair] | None,
-    reference: dict[str, np.ndarray],
+    positions: Positions | None,
 ) -> MatchedScene:
     """Extract and match; see :func:`match_scene`."""
     with stages.recorder.stage("extract"):
@@ -163,8 +177,12 @@ def _match_images(
     pairs_path = options.pair_list or options.output_dir / f"pairs-{options.pairs}.txt"
     if given is None:
         with stages.recorder.stage("pairs"):
-            selected = select_pairs(options, stages, features, options.num_matched)
+            selected = select_pairs(options, stages, features, options.num_matched, positions)
         skipped.update(stages.retrieval.skipped if stages.retrieval else {})
+        if options.pairs == "near" and positions is not None:
+            reason = f"paired with no other image: {positions.source} has no position of it"
+            unplaced = known.difference(positions.names)
+            skipped.update(dict.fromkeys(sorted(unplaced), reason))
         write_pairs(pairs_path, selected)
     else:
         without = dict.fromkeys(name for pair in given for name in pair if name not in known)
@@ -174,7 +192,7 @@ def _match_images(
             skipped.setdefault(name, reason)
         selected = [pair for pair in given if known.issuperset(pair)]
     matches = stages.match("match", features, pairs_path)
-    return MatchedScene(stages, features, selected, matches, reference, skipped)
+    return MatchedScene(stages, features, selected, matches, skipped, positions)
 
 
 def map_scene(
@@ -215,6 +233,9 @@ def _make_model(
     """Make the database and the models in a folder, and return the contents of the record."""
     features, recorder = scene.features, StageRecorder()
     database = working / "database.db"
+    placer = None
+    if scene.positions is not None and options.georeference:
+        placer = ModelPlacer(scene.positions, options.seed)
     try:
         with recorder.stage("verify"):
             verified = verify_pairs(
@@ -227,6 +248,8 @@ def _make_model(
                 VerifyOptions(camera=options.camera, seed=options.seed),
                 progress,
             )
+        if placer is not None:
+            write_position_priors(database, placer.positions)
         mapping = MapOptions(
             mapper=options.mapper,
             refine_intrinsics=options.camera.params is None,
@@ -235,13 +258,16 @@ def _make_model(
             max_megapixels=options.extraction.max_megapixels,
         )
         with recorder.stage("map"):
-            mapped = map_images(database, options.images, working, mapping, progress)
+            mapped = map_images(database, options.images, working, mapping, progress, placer)
     except ValueError as error:
         reason, log = str(error), working / "colmap.log"
         if log.is_file() and log.stat().st_size:
             reason = f"{reason.rstrip('.')}; {log} says more."
         raise ValueError(_with_skipped(reason, scene.skipped)) from error
 
+    if placer is not None:
+        folders = [working / made.path for made in mapped.models]
+        placer.write(folders, [working / SPARSE, working / "model"])
     model = mapped.model
     usage = pair_usage(database, model)
     support = model_support(model, verified_pairs(database))
@@ -273,6 +299,7 @@ def _make_model(
             {"path": made.path, "points": made.num_points, "images": made.images}
             for made in mapped.models
         ],
+        **({} if placer is None else {"georeference": placer.record()}),
         "cameras": verified.cameras.lines,
         "verified_pairs_by_inliers": verified.summary.histogram,
         "weak_links": [

@@ -6,7 +6,6 @@ COLMAP puts the origin at the corner of the top-left pixel, so all points pass t
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 import pycolmap
@@ -18,6 +17,7 @@ from featplug.colmap.cameras import (
     image_frame,
     make_cameras,
 )
+from featplug.colmap.database_priors import write_position_prior
 from featplug.colmap.database_rows import check_rows, open_database, remove_database
 from featplug.io.image_files import read_image_header
 from featplug.io.match_store import MatchReader
@@ -60,23 +60,9 @@ def create_database(
             gps = headers[name].gps
             if gps is not None and gps.altitude is not None:
                 location = gps.latitude, gps.longitude, gps.altitude
-                _write_location(database, image, location)
+                write_position_prior(database, image, location)
     check_rows(database_path, "images", len(names))
     return made
-
-
-def _write_location(
-    database: pycolmap.Database, image: pycolmap.Image, location: tuple[float, float, float]
-) -> None:
-    """Write latitude, longitude and altitude of an image, which COLMAP can align models with."""
-    prior = pycolmap.PosePrior()
-    prior.position = location
-    prior.coordinate_system = pycolmap.PosePriorCoordinateSystem.WGS84
-    if hasattr(prior, "corr_data_id"):
-        prior.corr_data_id = image.data_id
-        database.write_pose_prior(prior)
-    else:  # pycolmap 3.13 takes the number of the image
-        cast(Any, database).write_pose_prior(image.image_id, prior)
 
 
 def image_ids(database_path: Path) -> dict[str, int]:

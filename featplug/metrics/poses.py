@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.spatial.transform import Rotation
+
+from featplug.metrics.similarity import fit_similarity, lie_on_a_line
 
 if TYPE_CHECKING:
     import pycolmap
@@ -112,20 +113,15 @@ def aligned_pose_errors(
     poses_ref = np.stack([reference[name] for name in names])
     centres, centres_ref = camera_centres(poses), camera_centres(poses_ref)
     for where, points in (("estimated", centres), ("reference", centres_ref)):
-        spread = np.linalg.svd(points - points.mean(0), compute_uv=False)
-        if spread[1] <= 1e-6 * spread[0]:
+        if lie_on_a_line(points):
             raise ValueError(
                 f"The {where} camera centres lie on a line, so any turn about it fits."
             )
-    # Umeyama (PAMI 1991), since COLMAP's own estimator fails for centres in a plane.
-    centred, centred_ref = centres - centres.mean(0), centres_ref - centres_ref.mean(0)
-    rotation = Rotation.align_vectors(centred_ref, centred)[0].as_matrix()
-    turned = centred @ rotation.T
-    scale = np.sum(turned * centred_ref) / np.sum(turned**2)
+    similarity = fit_similarity(centres, centres_ref)
     return PoseErrors(
         names,
-        np.linalg.norm(scale * turned - centred_ref, axis=1),
-        rotation_angles(poses[:, :, :3] @ rotation.T, poses_ref[:, :, :3]),
+        np.linalg.norm(similarity.apply(centres) - centres_ref, axis=1),
+        rotation_angles(poses[:, :, :3] @ similarity.rotation.T, poses_ref[:, :, :3]),
     )
 
 

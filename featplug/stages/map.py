@@ -1,6 +1,6 @@
 """A database with verified pairs to a model, by COLMAP's mappers."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,7 +46,12 @@ class Mapping:
 
 
 def map_images(
-    database: Path, image_dir: Path, output_dir: Path, options: MapOptions, progress: bool = False
+    database: Path,
+    image_dir: Path,
+    output_dir: Path,
+    options: MapOptions,
+    progress: bool = False,
+    place: Callable[[pycolmap.Reconstruction], bool] | None = None,
 ) -> Mapping:
     """Reconstruct the images of a database.
 
@@ -57,6 +62,8 @@ def map_images(
             ``colmap_models``, all models that COLMAP made.
         options: how.
         progress: show a bar.
+        place: moves a model to its place in the world, and returns whether it did; called with the
+            largest one first.
 
     Raises:
         ValueError: nothing could be reconstructed, or the disk is full. Earlier models are still
@@ -70,6 +77,9 @@ def map_images(
         with progress_bar(None, "map", num_images, "image", progress and is_counted) as bar:
             made = reconstruct_database(database, image_dir, folder, options, bar.update)
         models.update(made)
+        for number, model in made.items():
+            if place is not None and place(model):
+                write_model(model, folder / str(number))
 
     with log_to_file(output_dir / "colmap.log"):
         write_whole(output_dir / MODELS, reconstruct)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from featplug.colmap.georeference import read_georeference
 from featplug.colmap.model_files import holds_model, read_model
 from featplug.io.names import checked_name
 from featplug.io.text_files import numbers, read_lines
@@ -50,8 +51,9 @@ def holds_reference_poses(path: Path) -> bool:
 
 
 def reference_unit(path: Path) -> str:
-    """Return the unit of positions: metres for ``.camera`` files, unknown for a COLMAP model."""
-    return "reference units" if holds_model(path) else "m"
+    """Return the unit of positions: metres for ``.camera`` files and georeferenced models."""
+    is_metric = not holds_model(path) or read_georeference(path) is not None
+    return "m" if is_metric else "reference units"
 
 
 def _camera_files(path: Path) -> list[Path]:
