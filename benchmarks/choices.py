@@ -14,7 +14,7 @@ from benchmarks.measured_method import (
 )
 from benchmarks.record import Problem, Run
 from featplug.methods import Conf, is_pair_matcher, matcher_conf, pair_matchers
-from featplug.methods.method_names import file_word
+from featplug.methods.method_names import option_word
 from featplug.methods.method_options import resized, with_options
 from featplug.stages.shared_options import MatcherOptions, MethodOptions
 from featplug.utils.errors import described, first_line
@@ -110,7 +110,7 @@ class KeypointOptions(BenchmarkOptions):
         """Return the end of a file's name that tells these options from the default ones."""
         words = [] if self.max_keypoints is None else [f"n{self.max_keypoints}"]
         words += [] if self.resize_max is None else [f"resize{self.resize_max}"]
-        words += map(file_word, self.options_of(method.name))
+        words += map(option_word, self.options_of(method.name))
         return "".join(f"-{word}" for word in words)
 
 

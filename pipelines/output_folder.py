@@ -12,7 +12,7 @@ from featplug.io.artifact import Provenance, file_hash, value_hash
 from featplug.io.results import write_results
 from featplug.io.run_folder import RECORD, run_folder
 from featplug.io.typed_json import as_type, read_json
-from featplug.methods.method_names import file_word, path_word
+from featplug.methods.method_names import file_word, option_word, path_word
 from featplug.utils.parallel import NUM_READERS, map_ahead
 
 _WITHOUT_EFFECT = {"outputs", "device", "overwrite", "memory_gib", "num_workers", "hloc_logs"}
@@ -23,8 +23,13 @@ _WITHOUT_WORDS = {
     *("reference", "ground_truth"),  # what the same results are compared with
 }
 """Options that the words in the name of a folder leave out."""
-_METHODS = {"matcher", "retrieval", "option", "matcher-option"}
-"""Options whose values are names of methods, or options of theirs."""
+_WORDS = {
+    "matcher": file_word,
+    "retrieval": file_word,
+    "option": option_word,
+    "matcher-option": option_word,
+}
+"""Options to how their values, names of methods or options of theirs, become words."""
 _MAX_LENGTH = 120
 _FILE = re.compile(r"\.[a-z]\w*$")
 
@@ -85,8 +90,8 @@ def _word(name: str, value: object) -> str:
         return name if value else f"no-{name}"
     if isinstance(value, tuple):  # of options NAME=VALUE, or of files
         return "-".join(_word(name, each) for each in value)
-    if isinstance(value, str) and name in _METHODS:
-        return file_word(value)
+    if isinstance(value, str) and name in _WORDS:
+        return _WORDS[name](value)
     if isinstance(value, Path) or (isinstance(value, str) and _FILE.search(value)):
         value = path_word(Path(value))
     return _plain(value if isinstance(value, str) else f"{name}-{value}")

@@ -1,5 +1,6 @@
 """What the pipelines share: options, features, pairs by retrieval and matches."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -135,10 +136,11 @@ class PipelineOptions(MatchingOptions):
         method = self.extraction.method
         if self.pair_matcher is not None:
             return changed_settings(replace(self, matcher=None))
+        alike = replace(self, extraction=_with_max_keypoints(self.extraction))
         matcher, own = self.matcher or method.matcher, self.own_matcher
         if self.extraction.features is not None and self.matches is None:
             matcher, own = matcher or own, None  # any feature may be in the file
-        return changed_settings(replace(self, matcher=matcher), matcher=own)
+        return changed_settings(replace(alike, matcher=matcher), matcher=own)
 
     @property
     def own_matcher(self) -> str | None:
@@ -233,6 +235,21 @@ class PipelineOptions(MatchingOptions):
             return extraction.features
         path = self.output_dir / f"{feature_conf(extraction.method.feature)['output']}.h5"
         return path if path.is_file() and not extraction.overwrite else None
+
+
+def _with_max_keypoints(extraction: FeatureOptions) -> FeatureOptions:
+    """Return the options with a number of keypoints in ``max_keypoints`` only, not in ``option``.
+
+    That of ``option`` is the one that counts.
+    """
+    number, others = extraction.max_keypoints, []
+    for text in extraction.option:
+        name, _, value = (part.strip() for part in text.partition("="))
+        if name == "max_keypoints" and re.fullmatch(r"-?\d+", value):
+            number = int(value)
+        else:
+            others.append(text)
+    return replace(extraction, max_keypoints=number, option=tuple(others))
 
 
 def _check_alone(pair_matcher: str, feature: str | None, matcher: str | None) -> None:

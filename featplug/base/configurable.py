@@ -9,7 +9,12 @@ from torch import nn
 
 from featplug.io.artifact import file_hash
 from featplug.utils.suggestions import unknown_option
-from featplug.weights.loading import load_network, require_weights
+from featplug.weights.loading import (
+    MissingWeightsError,
+    explain_all_missing,
+    load_network,
+    require_weights,
+)
 from featplug.weights.registry import WeightsRecord
 
 _Network = TypeVar("_Network", bound=nn.Module)
@@ -72,7 +77,12 @@ class Configurable(nn.Module, ABC):
         options once for each, with a ``prefix`` such as ``detector_``.
         """
         checkpoint, choice = self.conf[f"{prefix}checkpoint"], self.conf[f"{prefix}weights"]
-        network, record = load_network(checkpoint, choice, network_class, **options)
+        try:
+            network, record = load_network(checkpoint, choice, network_class, **options)
+        except MissingWeightsError:
+            if (all_missing := explain_all_missing(self.conf)) is None:
+                raise
+            raise FileNotFoundError(all_missing) from None
         self.weights_records = (record, *self.weights_records)
         return network
 

@@ -241,8 +241,7 @@ def matcher_conf_for(feature: Mapping[str, Any] | None, matcher: str | Mapping[s
 
 def name_of(feature: Mapping[str, Any]) -> str:
     """Return the name of a feature conf for messages."""
-    word = str(feature.get("output", "this feature")).removeprefix(f"{features.output}-")
-    return str(feature.get("name", word))
+    return features.name_of(feature)
 
 
 def conf_of_features(model: Mapping[str, Any] | None) -> Conf | None:

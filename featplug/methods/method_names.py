@@ -96,12 +96,17 @@ def file_word(name: str) -> str:
 
     ``colmap/sift`` becomes ``colmap~sift``, ``package:Class`` ``package=Class``, and the path of a
     file its stem, with some digits of a hash of the whole path. Other characters than letters,
-    digits, ``_``, ``-`` and ``.`` become ``_``, and add such digits, too.
-    Texts with ``~`` or ``=``, which no name has but in the path of a file, are kept as they are.
+    digits, ``_``, ``-`` and ``.`` become ``_``, and add such digits, too, as ``~`` and ``=`` do.
     """
     method = [part.removeprefix(_MATCHER) for part in _split(name, "+")]
     word = "+".join("@".join(map(_word, _split(part, "@"))) for part in method)
     return word if len(word) <= _MAX_WORD else f"{word[:_MAX_WORD]}-{_digits(word)}"
+
+
+def option_word(text: str) -> str:
+    """Return an option ``NAME=VALUE`` as part of a file's name, different for each option."""
+    name, equals, value = text.partition("=")
+    return f"{file_word(name)}{equals}{file_word(value)}"
 
 
 def located(name: str, folder: Path) -> str:
@@ -128,7 +133,8 @@ def _word(name: str) -> str:
         return f"{_plain(path.stem)}={_plain(attribute)}-{_digits(str(path.resolve()))}"
     word = name.replace("/", "~").replace(":", "=")
     plain = _plain(word)
-    return word if plain == word else f"{plain}-{_digits(name)}"
+    is_unique = plain == word and not set(name) & set("~=")
+    return word if is_unique else f"{plain}-{_digits(name)}"
 
 
 def _plain(text: str) -> str:

@@ -43,13 +43,18 @@ def with_options(
         where, given = f"--{flag} {text}", {option: _value(value.strip())}
         if option == "name":
             raise ValueError(f"{where}: the name of a method is no option; give another method.")
-        check_options(table, {"name": owner["name"], **given}, where)
+        name_of_owner = owner["name"] if parents else table.name_of(conf)
+        check_options(table, {"name": owner["name"], **given}, where, name_of_owner)
         owner |= given
     return {**conf, "model": model}
 
 
-def check_options(table: MethodTable[Any], model: Mapping[str, Any], where: str) -> None:
+def check_options(
+    table: MethodTable[Any], model: Mapping[str, Any], where: str, name: str | None = None
+) -> None:
     """Check the names and types of the options of a model, and of its detector.
+
+    ``name`` is that of the method in messages, by default that of its class.
 
     Raises:
         ValueError: the method does not exist, has no such option, or it cannot have the value; the
@@ -57,17 +62,17 @@ def check_options(table: MethodTable[Any], model: Mapping[str, Any], where: str)
     """
     cls: Any = table.classes.get(model["name"]) or table.method_class(model["name"])
     known: Mapping[str, Any] = cls.all_options()
-    for name, value in model.items():
-        if name == "name":
+    for key, value in model.items():
+        if key == "name":
             continue
-        if name not in known:
-            raise unknown_option(f"{where}: {model['name']}", name, known)
-        default = known[name]
-        if name == "detector" and isinstance(value, Mapping):
+        if key not in known:
+            raise unknown_option(f"{where}: {name or model['name']}", key, known)
+        default = known[key]
+        if key == "detector" and isinstance(value, Mapping):
             check_options(table, value, where)
         elif not _is_like(value, default):
             kind = _KINDS.get(type(default), type(default).__name__)
-            raise ValueError(f"{where}: {name} must be {kind}, not {value!r}; correct it.")
+            raise ValueError(f"{where}: {key} must be {kind}, not {value!r}; correct it.")
 
 
 _KINDS = {

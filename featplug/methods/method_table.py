@@ -255,6 +255,13 @@ class MethodTable(Mapping[str, Conf], Generic[_Method]):
             )
         return next(iter(owners.values()))
 
+    def name_of(self, conf: Mapping[str, Any]) -> str:
+        """Return the name of a conf for messages."""
+        output = str(conf.get("output", conf["model"]["name"]))
+        names = {own["output"]: name for name, own in self._complete().items()}
+        word = names.get(output, output.removeprefix(f"{self.output}-"))
+        return str(conf.get("name", word))
+
     def knows(self, name: str) -> bool:
         """Return whether a name is featplug's, added or of a package, of which none is imported."""
         known = (self._complete(), self.added, self._outside, dict(self._packages.names()))

@@ -25,6 +25,10 @@ Texts = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
 Files = Annotated[tuple[Path, ...], tyro.conf.UseAppendAction]
 
 
+class _AddedFiles(tuple[Path, ...]):
+    """Files whose methods were added, which a copy of the options does not read again."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class MethodOptions:
     """Which methods exist besides featplug's and those of installed packages.
@@ -39,7 +43,9 @@ class MethodOptions:
     [retrieval.NAME] in hloc's form."""
 
     def __post_init__(self) -> None:
-        add_methods(self.methods)
+        if not isinstance(self.methods, _AddedFiles):
+            add_methods(self.methods)
+            object.__setattr__(self, "methods", _AddedFiles(self.methods))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ from featplug.weights.registry import (
     is_restricted,
     preferred_entries,
     read_registry,
+    search_folders,
 )
 from featplug.weights.verification import read_weights
 
@@ -54,6 +55,14 @@ class WeightsCheck:
     ok: bool
     message: str
     """Verified hash, or what is wrong."""
+
+
+class MissingWeightsError(FileNotFoundError):
+    """A known weights file is not on this machine."""
+
+    def __init__(self, entry: RegistryEntry) -> None:
+        super().__init__(entry.explain_missing())
+        self.entry = entry
 
 
 def load_weights(checkpoint: str, choice: str, network: nn.Module) -> WeightsRecord:
@@ -110,6 +119,26 @@ def require_weights(model: Mapping[str, Any]) -> None:
     """Raise FileNotFoundError if the weights of the ``model`` of a conf are missing."""
     if "checkpoint" in model:
         _choose(model["checkpoint"], model.get("weights", "auto"))
+
+
+def explain_all_missing(model: Mapping[str, Any]) -> str | None:
+    """Return a sentence on all files that a model of several networks lacks; None below two."""
+    missing = []
+    for key, checkpoint in model.items():
+        if key.endswith("checkpoint") and checkpoint is not None:
+            try:
+                _choose(checkpoint, model.get(key.replace("checkpoint", "weights"), "auto"))
+            except MissingWeightsError as error:
+                missing.append(error.entry.name)
+            except (FileNotFoundError, ValueError):  # an explanation of its own
+                return None
+    if len(missing) < 2:
+        return None
+    names, folders = " ".join(missing), " nor in ".join(map(str, search_folders()))
+    return (
+        f"The weights {' and '.join(missing)} are not in {folders}; run `featplug weights fetch "
+        f"{names}`, or import their files, which `featplug weights list` shows."
+    )
 
 
 def _find(
@@ -227,4 +256,4 @@ def _choose(checkpoint: str, choice: str) -> tuple[RegistryEntry | None, Path, s
         raise FileNotFoundError(
             f"There are no {kind}weights for {checkpoint}; give the path of a file instead."
         )
-    raise FileNotFoundError(wanted[0].explain_missing())
+    raise MissingWeightsError(wanted[0])

@@ -171,8 +171,9 @@ class RegistryEntry:
         fetch = f"run `featplug weights fetch {self.name}`, or " if source.urls else ""
         pages = [url for url in source.urls if url.startswith("http")]
         url = f" from {pages[0]}" if pages else ""
+        owner = "" if self.feature == self.name else f" of {self.feature}"
         return (
-            f"The weights {self.name} of {self.feature} are not in {folders}; {fetch}get "
+            f"The weights {self.name}{owner} are not in {folders}; {fetch}get "
             f"{source.file}{url} and run `featplug weights import {source.file}`."
         )
 

@@ -52,3 +52,19 @@ def test_it_finds_and_describes_what_kornia_does(tmp_path: Path) -> None:
     torch.testing.assert_close(features["scores"], scores)
     expected = nn.functional.normalize(descriptions, dim=1).t()
     torch.testing.assert_close(features["descriptors"], expected, atol=1e-4, rtol=0)
+
+
+def test_all_missing_weights_are_named_with_one_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platformdirs.user_cache_dir", lambda _: str(tmp_path / "cache"))
+    monkeypatch.setenv("FEATPLUG_WEIGHTS", str(tmp_path))
+    both = "`featplug weights fetch dedode-descriptor dedode-detector`"
+    with pytest.raises(FileNotFoundError, match=both):
+        build_extractor({"name": "dedode"})
+    (tmp_path / "dedode_detector_L_v2.pth").touch()
+    with pytest.raises((FileNotFoundError, ValueError)) as raised:
+        build_extractor({"name": "dedode"})
+    assert both not in str(raised.value)
+    with pytest.raises(FileNotFoundError, match=r"^The weights disk are .*weights fetch disk`"):
+        build_extractor({"name": "disk"})

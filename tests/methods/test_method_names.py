@@ -11,6 +11,7 @@ from featplug.methods.method_names import (
     describer_and_detector,
     file_word,
     located,
+    option_word,
     parse_method,
     path_word,
 )
@@ -94,6 +95,7 @@ def test_words_are_different_for_different_names() -> None:
     names = [
         *("sift", "SIFT", "colmap/sift", "colmap:sift", "colmap-sift", "colmap_sift"),
         *("lisrd@mtldesc", "lisrd+mtldesc", "a@b@c", "a@b+c", "a b", "a_b", "a:b.c", "a.b:c"),
+        *("colmap~sift", "colmap=sift", "a=b.c", "a~b", "a/b"),
         *("my.py:Corners", "other/my.py:Corners", "my.py:Edges", "é", "x" * 300, "x" * 299),
     ]
     words = [file_word(name) for name in names]
@@ -104,6 +106,12 @@ def test_words_are_different_for_different_names() -> None:
     assert file_word("sift") == "sift"
     assert file_word("lisrd@mtldesc") == "lisrd@mtldesc"
     assert file_word("other/my.py:Corners").startswith("my=Corners-")
+
+
+def test_the_word_of_an_option_has_its_name_and_value() -> None:
+    assert option_word("contrast_threshold=0.01") == "contrast_threshold=0.01"
+    options = ["a=1", "a=1=2", "a=1~2", "a=1/2", "a=1:2", "a", "a=", 'a="1"', "a='1'"]
+    assert len({option_word(text) for text in options}) == len(options)
 
 
 def test_the_word_of_a_file_has_its_name_and_place(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -240,3 +241,28 @@ def test_a_method_without_the_option_keeps_the_strongest(tmp_path: Path) -> None
     assert kept["descriptors"][0].tolist() == [[1, 3]]
     assert kept["keypoints"][0].tolist() == [[2, 3], [6, 7]]
     assert extractor.settings == {"max_keypoints": 2}
+
+
+@pytest.mark.parametrize(
+    ("matcher", "option", "suggestion"),
+    [("NN-ratio", "ratio_treshold", "ratio_threshold"), ("none.py:None_", "x", None)],
+)
+def test_an_unknown_option_names_the_method_and_what_was_meant(
+    own_methods: Path, matcher: str, option: str, suggestion: str | None
+) -> None:
+    with pytest.raises(ValueError, match=rf": {matcher} has no option '{option}'") as raised:
+        MatchOptions(matcher_option=(f"{option}=0.9",)).matcher_conf(matcher)
+    assert suggestion is None or f"Did you mean {suggestion!r}?" in str(raised.value)
+
+
+def test_a_copy_of_options_does_not_read_the_files_of_methods_again(tmp_path: Path) -> None:
+    """A run copies its options, and goes on where a file was changed or deleted meanwhile."""
+    path = tmp_path / "methods.toml"
+    path.write_text("[features.read-once]\nmodel = { name = 'sift', max_keypoints = 3 }\n")
+    options = ExtractOptions(methods=(path,))
+    path.unlink()
+    copy = dataclasses.replace(dataclasses.replace(options, device="cpu"), overwrite=True)
+    assert copy.methods == (path,)
+    assert features["read-once"]["model"]["max_keypoints"] == 3
+    with pytest.raises(FileNotFoundError, match=r"methods.toml"):
+        ExtractOptions(methods=(path,))

@@ -111,6 +111,15 @@ def test_options_of_methods_are_in_the_name(tmp_path: Path) -> None:
     assert folder.name == "house-sift-resize-max-800"
 
 
+def test_a_number_of_keypoints_has_one_name(tmp_path: Path) -> None:
+    def sfm(**changes: Any) -> Path:
+        return SfmOptions(tmp_path / "house", extraction=FeatureOptions(**changes)).output_dir
+
+    assert sfm(option=("max_keypoints=500",)) == sfm(max_keypoints=500)
+    assert sfm(option=("max_keypoints=500",), max_keypoints=9) == sfm(max_keypoints=500)
+    assert sfm(option=("max_keypoints = 500", "a=1")) == sfm(option=("a=1",), max_keypoints=500)
+
+
 def test_a_default_run_has_the_name_of_scene_and_feature(tmp_path: Path) -> None:
     """As the documents have it, also with options that leave the results as they are."""
     options = FeatureOptions("mtldesc", device="cpu", overwrite=True)
