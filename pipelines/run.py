@@ -49,6 +49,7 @@ _OF_EXTRACTION = (
     "resize_max",
     "option",
     "orientation",
+    "masks",
     "max_keypoints",
     "weights",
     "precision",
@@ -161,6 +162,7 @@ class PipelineOptions(MatchingOptions):
         shared = values_of(ReadingOptions, extraction)
         return MatchImagesOptions(
             **shared | {"option": (*extraction.option, *self.matcher_option)},
+            masks=extraction.masks,
             weights=extraction.weights,
             precision=extraction.precision,
             max_keypoints=extraction.max_keypoints,

@@ -5,7 +5,7 @@ Benchmarks, notebooks and the engine of :mod:`featplug.stages.match_images` use 
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ from torch import Tensor
 from featplug.api.feature_types import Features, Matches
 from featplug.base import autocast, choose_device
 from featplug.io.image_inputs import ImageLike, read_input
+from featplug.io.image_origin import image_origin
 from featplug.io.images import DEFAULT_PREPROCESSING, load_image
+from featplug.io.masks import Masks, is_visible, mask_of
 from featplug.io.orientation import Orientation, Turn, check_orientation
 from featplug.methods import Conf, build_pair_matcher, resolve_pair_matcher_conf
 from featplug.utils.errors import described
@@ -32,6 +34,16 @@ class PreparedImage:
     """Turn from the image as stored, before resizing, to the upright one."""
     fingerprint: str = ""
     """Fingerprint of the file, where that was read."""
+    mask: np.ndarray | None = None
+    """H×W bool of the image as stored, true where it may have points."""
+    origin: Mapping[str, str | int] = field(default_factory=dict)
+    """What files record of its turn and mask, see :mod:`featplug.io.image_origin`."""
+
+    def shows(self, points: np.ndarray) -> np.ndarray:
+        """Return which points K×2 of the original the mask leaves: K bool."""
+        if self.mask is None:
+            return np.ones(len(points), bool)
+        return is_visible(self.mask, points)
 
     def to_original(self, points: Tensor) -> np.ndarray:
         """Return points of the pixels, K×2, in pixels of the original as stored."""
@@ -123,12 +135,18 @@ class ImageCache:
         image_dir: folder of the images.
         budget: bytes of pixels; three images are kept always.
         max_megapixels: limit of decoding, see :mod:`featplug.io.images`.
+        masks: masks of the images, if there are any.
     """
 
     def __init__(
-        self, matcher: ImageMatcher, image_dir: Path, budget: int, max_megapixels: float
+        self,
+        matcher: ImageMatcher,
+        image_dir: Path,
+        budget: int,
+        max_megapixels: float,
+        masks: Masks | None = None,
     ) -> None:
-        self._matcher, self._image_dir = matcher, image_dir
+        self._matcher, self._image_dir, self._masks = matcher, image_dir, masks
         self._budget, self._max_megapixels = budget, max_megapixels
         self._images: OrderedDict[str, PreparedImage] = OrderedDict()
         self.unusable: dict[str, str] = {}
@@ -146,21 +164,29 @@ class ImageCache:
             return None
         if name not in self._images:
             try:
-                read = load_image(
-                    self._image_dir,
-                    name,
-                    self._matcher.preprocessing,
-                    self._max_megapixels,
-                    self._matcher.orientation,
-                )
+                self._images[name] = self._prepare(name)
             except Exception as error:  # one image never ends the others
                 self.unusable[name] = described(error)
                 return None
-            self._images[name] = self._matcher.prepare(read.image, read.turn, read.fingerprint)
         self._images.move_to_end(name)
         while len(self._images) > 3 and self._num_bytes() > self._budget:
             self._images.popitem(last=False)
         return self._images[name]
 
+    def _prepare(self, name: str) -> PreparedImage:
+        matcher = self._matcher
+        read = load_image(
+            self._image_dir,
+            name,
+            matcher.preprocessing,
+            self._max_megapixels,
+            matcher.orientation,
+        )
+        prepared = matcher.prepare(read.image, read.turn, read.fingerprint)
+        mask = None if self._masks is None else self._masks.read(name, read.turn)
+        origin = image_origin(read.turn, matcher.orientation, mask_of(self._masks, name))
+        return replace(prepared, mask=mask, origin=origin)
+
     def _num_bytes(self) -> int:
-        return sum(image.pixels.nbytes for image in self._images.values())
+        masks = (image.mask.nbytes for image in self._images.values() if image.mask is not None)
+        return sum(image.pixels.nbytes for image in self._images.values()) + sum(masks)

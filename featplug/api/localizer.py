@@ -365,7 +365,7 @@ def _upright_pixels(features: Features) -> np.ndarray | None:
 
 def _as_read(features: Features, storage: ExtractOptions) -> Features:
     """Return features as they would be read from a feature file."""
-    arrays = as_stored(features, storage)
+    arrays = as_stored(features.arrays(), storage)
     read = {
         key: array.astype(np.float32) if array.dtype == np.float16 else array
         for key, array in arrays.items()

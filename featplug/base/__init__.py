@@ -20,7 +20,7 @@ from featplug.base.output_checks import (
     check_matches,
     check_pair_matches,
 )
-from featplug.io.feature_arrays import KEYPOINT_AXES
+from featplug.io.feature_arrays import KEYPOINT_AXES, check_axes
 
 PRECISIONS = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
 """Floating-point type of a network's products; detection is in float32 always."""
@@ -421,11 +421,7 @@ def _strongest(
     features: dict[str, Tensor], num: int, axes: Mapping[str, int | None], source: str
 ) -> dict[str, Tensor]:
     """Return the keypoints with the highest scores, in the order in which they are."""
-    if unknown := sorted(set(features) - set(axes)):
-        raise ValueError(
-            f"{source}: the axis of keypoints of {', '.join(unknown)} is not known; declare it in "
-            "keypoint_axes."
-        )
+    check_axes(features, axes, source)
     if len(features["keypoints"]) <= num:
         return features
     keep = features["scores"].argsort(descending=True, stable=True)[:num].sort().values

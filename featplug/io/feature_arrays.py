@@ -5,7 +5,7 @@
 reads it declares the axis along which its keypoints lie.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -110,6 +110,29 @@ def checked_arrays(arrays: Mapping[str, np.ndarray], num: int) -> dict[str, np.n
         if key == "keypoints":
             checked[key] = np.ascontiguousarray(array[:, :2])
     return checked
+
+
+def check_axes(keys: Iterable[str], axes: Mapping[str, int | None], source: str) -> None:
+    """Check that the axis of keypoints of each array is known, so that some can be selected.
+
+    Raises:
+        ValueError: one is not; the message begins with ``source``.
+    """
+    if unknown := sorted(set(keys) - set(axes)):
+        raise ValueError(
+            f"{source}: the axis of keypoints of {', '.join(unknown)} is not known; declare it in "
+            "keypoint_axes."
+        )
+
+
+def selected(
+    arrays: Mapping[str, np.ndarray], keep: np.ndarray, axes: Mapping[str, int | None]
+) -> dict[str, np.ndarray]:
+    """Return the arrays of some keypoints of an image, N bool; those of the whole image stay."""
+    return {
+        key: array if (axis := axes[key]) is None else np.compress(keep, array, axis)
+        for key, array in arrays.items()
+    }
 
 
 def checked_global_descriptor(descriptor: np.ndarray | None) -> np.ndarray:

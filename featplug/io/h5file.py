@@ -32,19 +32,17 @@ from featplug.io.hdf5_arrays import (
 )
 from featplug.io.hdf5_guard import ArrayForGroupError, UnusableDataError, damaged, guarded, opening
 from featplug.io.hdf5_links import check_links, has_link, leaf_groups
-from featplug.io.image_files import read_image_header
 from featplug.io.journal import JournaledFile, journal_path, recover
-from featplug.io.orientation import Orientation
 from featplug.utils.interrupts import delayed_interrupts
 
 FINGERPRINT = "image_fingerprint"
 """Attribute of an image's group: fingerprint of the photograph that it was made from."""
-ORIENTATION = "image_orientation"
-"""Attribute of an image's group: EXIF's orientation, 1 to 8, that it was turned upright by; absent
-where it was taken as stored, as older versions did."""
 _ATTRIBUTE = "featplug"
 _NUM_GROUPS = "featplug_groups"
 """Root attribute: number of groups, so that one that a damaged index hides is missed."""
+REWRITTEN = "featplug_rewritten"
+"""Root attribute: number of times that a group was written again. Attribute of such a group: that
+number when it was."""
 _OLD_VERSION_WROTE = "featplug_0.1_wrote_ns"
 _FREE_DISK_MARGIN = 64 * 2**20
 _REMEDY = (
@@ -143,7 +141,7 @@ def _written_ns(path: Path) -> int:
     return path.stat().st_mtime_ns if path.exists() else 0
 
 
-class _H5File:
+class H5File:
     """An open HDF5 file, closed with the ``with`` block."""
 
     def __init__(self, path: Path, file: h5py.File, written_ns: int) -> None:
@@ -244,21 +242,8 @@ class _H5File:
                 checksums.write(group)
         return current is not None
 
-    def is_turned_as(
-        self, name: str, path: Path, orientation: Orientation, attribute: str = ORIENTATION
-    ) -> bool:
-        """Return whether a group's image was turned as a run would turn the file ``path``.
 
-        The file must be the one that :meth:`is_made_from`.
-        """
-        recorded = self.attribute(name, attribute)
-        if orientation == "stored":
-            return recorded in (None, 1)
-        # A recorded one was read from the same contents.
-        return recorded is not None or read_image_header(path).orientation == 1
-
-
-class H5Reader(_H5File):
+class H5Reader(H5File):
     """A file open for reading, after a commit that a kill interrupted was finished or undone."""
 
     def __init__(self, path: Path) -> None:
@@ -277,7 +262,7 @@ class H5Reader(_H5File):
         return self.provenance.file_id if self.provenance else file_hash(self.path)
 
 
-class H5Writer(_H5File):
+class H5Writer(H5File):
     """A file open for appending, with its provenance checked.
 
     A file that is overwritten stays until the ``with`` block ends without an exception. What was
@@ -414,6 +399,10 @@ class H5Writer(_H5File):
 
         It is in the file after the next :meth:`commit`.
         """
+        if has_link(self.file, name):
+            num = int(self.file.attrs.get(REWRITTEN, 0)) + 1
+            self.file.attrs[REWRITTEN] = num
+            attributes = {**attributes, REWRITTEN: num}
         checksums = Checksums(f"/{name}")
         group = unnamed_group(self.file)
         for key, array in arrays.items():

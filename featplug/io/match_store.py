@@ -14,6 +14,7 @@ from featplug.io.feature_arrays import checked_matches, shown_array
 from featplug.io.h5file import H5Reader, H5Writer
 from featplug.io.hdf5_guard import ArrayForGroupError, UnusableDataError, stating
 from featplug.io.hdf5_links import has_link
+from featplug.io.image_origin import forget_rewritten
 from featplug.io.names import check_names_distinct
 
 CHUNK_SECONDS = 2.0
@@ -175,6 +176,23 @@ class MatchWriter(PairWriter):
             ),
         }
         self._add(name0, name1, datasets)
+
+    def forget_rewritten(self, features: H5Reader, features_ref: H5Reader) -> None:
+        """Remove the pairs of images whose features were extracted again since they were matched.
+
+        Args:
+            features: the feature file of the first images.
+            features_ref: that of the second ones, which may be the same.
+        """
+        for key, source in (("features", features), ("features_ref", features_ref)):
+            forget_rewritten(self, key, source, self._pairs_of)
+
+    def _pairs_of(self, name: str) -> list[str]:
+        """Return the keys of all pairs with an image."""
+        part = name.replace("/", "-")
+        with self.reading():
+            keys = [f"{first}/{second}" for first in self.file for second in self.file[first]]
+        return [key for key in keys if part in key.split("/")]
 
 
 class MatchReader(H5Reader):

@@ -7,7 +7,7 @@ of the file system count: ``é`` as one character and as ``e`` with an accent ar
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 MAX_PART_BYTES = 255
@@ -103,6 +103,12 @@ def _problem(name: str) -> str | None:
 
 def _shown(name: str) -> str:
     return repr(name if len(name) <= 100 else f"{name[:97]}...")
+
+
+def enumerated(names: Sequence[str], limit: int = 10) -> str:
+    """Return names in words: the first ones, and the number of the others."""
+    more = [f"and {len(names) - limit} more"] if len(names) > limit else []
+    return ", ".join([*names[:limit], *more])
 
 
 def check_names_distinct(names: Iterable[str]) -> None:

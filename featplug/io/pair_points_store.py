@@ -4,23 +4,23 @@ A pair's group holds ``keypoints0`` and ``keypoints1`` K×2 and ``scores`` K, as
 ``match_dense`` writes them, and the fingerprints of both photographs.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import h5py
 import numpy as np
 
 from featplug.io.feature_arrays import shown_array, usable_numbers
-from featplug.io.h5file import FINGERPRINT, ORIENTATION, H5Reader
+from featplug.io.h5file import FINGERPRINT, REWRITTEN, H5Reader
 from featplug.io.hdf5_guard import UnusableDataError, stating
 from featplug.io.hdf5_links import has_link
+from featplug.io.image_origin import is_masked_by, is_turned_as
 from featplug.io.match_store import PairWriter, pair_key
 from featplug.io.orientation import Orientation
 from featplug.io.pair_lists import Pair
 
 _ARRAYS = ("keypoints0", "keypoints1", "scores")
 _FINGERPRINTS = (f"{FINGERPRINT}0", f"{FINGERPRINT}1")
-_ORIENTATIONS = (f"{ORIENTATION}0", f"{ORIENTATION}1")
 
 PointArrays = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Points of the first and of the second image, K×2 each, in original pixels, and scores, K."""
@@ -34,7 +34,7 @@ class PairPointsWriter(PairWriter):
         pair: Pair,
         points: PointArrays,
         fingerprints: tuple[str, str],
-        orientations: tuple[int, int] | None = None,
+        origins: tuple[Mapping[str, str | int], Mapping[str, str | int]] = ({}, {}),
     ) -> None:
         """Add one pair; it is in the file with the next :meth:`flush`, at most seconds later.
 
@@ -42,8 +42,7 @@ class PairPointsWriter(PairWriter):
             pair: names of the images.
             points: points and scores, float32.
             fingerprints: those of the image files, see :mod:`featplug.io.artifact`.
-            orientations: EXIF's orientations that the images were turned upright by; None if they
-                were taken as stored.
+            origins: further attributes of both images, see :mod:`featplug.io.image_origin`.
 
         Raises:
             UnusableDataError: they are not such arrays.
@@ -53,15 +52,17 @@ class PairPointsWriter(PairWriter):
             _check(points)
         arrays = dict(zip(_ARRAYS, points, strict=True))
         attributes: dict[str, str | int] = dict(zip(_FINGERPRINTS, fingerprints, strict=True))
-        attributes.update(zip(_ORIENTATIONS, orientations or (), strict=orientations is not None))
+        for suffix, origin in zip("01", origins, strict=True):
+            attributes.update({f"{key}{suffix}": value for key, value in origin.items()})
         self._add(*pair, arrays, attributes)
 
     def changed_images(self, pairs: Iterable[Pair], image_dir: Path) -> list[str]:
         """List images of pairs in the file that are other photographs in the folder now."""
         return self._images(
             pairs,
-            _FINGERPRINTS,
-            lambda key, name, attribute: not self.is_made_from(key, image_dir / name, attribute),
+            lambda key, name, suffix: (
+                not self.is_made_from(key, image_dir / name, FINGERPRINT + suffix)
+            ),
         )
 
     def turned_images(
@@ -70,26 +71,39 @@ class PairPointsWriter(PairWriter):
         """List images of pairs in the file that a run would turn otherwise."""
         return self._images(
             pairs,
-            _ORIENTATIONS,
-            lambda key, name, attribute: (
-                not self.is_turned_as(key, image_dir / name, orientation, attribute)
+            lambda key, name, suffix: (
+                not is_turned_as(self, key, image_dir / name, orientation, suffix)
             ),
         )
 
+    def otherwise_masked(
+        self, pairs: Iterable[Pair], mask_of: Callable[[str], Path | None]
+    ) -> list[Pair]:
+        """List pairs in the file of which an image has another mask now."""
+        return [
+            pair
+            for pair in pairs
+            if any(
+                not is_masked_by(self, key, mask_of(name), suffix)
+                for key, name, suffix in self._sides(pair)
+            )
+        ]
+
     def _images(
-        self,
-        pairs: Iterable[Pair],
-        attributes: tuple[str, str],
-        is_listed: Callable[[str, str, str], bool],
+        self, pairs: Iterable[Pair], is_listed: Callable[[str, str, str], bool]
     ) -> list[str]:
-        """List the images of pairs for whose key, name and attribute a function returns True."""
+        """List images of pairs for whose key of the pair, name and place a function is true."""
         listed: dict[str, bool] = {}
         for pair in pairs:
-            key, names = _recorded(self.file, pair)
-            for name, attribute in zip(names, attributes, strict=True):
+            for key, name, suffix in self._sides(pair):
                 if not listed.get(name):
-                    listed[name] = is_listed(key, name, attribute)
+                    listed[name] = is_listed(key, name, suffix)
         return sorted(name for name, value in listed.items() if value)
+
+    def _sides(self, pair: Pair) -> list[tuple[str, str, str]]:
+        """Return the key of a pair with the name of each image and its place, "0" or "1"."""
+        key, names = _recorded(self.file, pair)
+        return [(key, name, suffix) for name, suffix in zip(names, "01", strict=True)]
 
 
 class PairPointsReader(H5Reader):
@@ -97,6 +111,13 @@ class PairPointsReader(H5Reader):
 
     def __contains__(self, pair: Pair) -> bool:
         return any(has_link(self.file, pair_key(*names)) for names in (pair, pair[::-1]))
+
+    @property
+    def rewriting(self) -> list[str]:
+        """Number of times that a pair was matched again, as with another mask; empty for none."""
+        with self.reading():
+            num = self.file.attrs.get(REWRITTEN)
+        return [] if num is None else [str(num)]
 
     def read(self, pair: Pair) -> PointArrays:
         """Read one pair, which may have been matched in the other order.

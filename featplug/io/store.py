@@ -18,9 +18,10 @@ from featplug.io.feature_arrays import (
     checked_arrays,
     checked_global_descriptor,
 )
-from featplug.io.h5file import FINGERPRINT, ORIENTATION, H5Reader, H5Writer
+from featplug.io.h5file import FINGERPRINT, H5Reader, H5Writer
 from featplug.io.hdf5_guard import UnusableDataError, stating
 from featplug.io.hdf5_links import has_link
+from featplug.io.image_origin import ORIENTATION, forget_rewritten
 from featplug.io.names import checked_name
 
 logger = logging.getLogger(__name__)
@@ -51,9 +52,8 @@ class _ImageWriter(H5Writer):
         if image_size is not None:
             arrays = {**arrays, "image_size": np.array(image_size)}
         of_arrays = {"keypoints": keypoint_attributes} if keypoint_attributes else {}
-        known = {key: value for key, value in attributes.items() if value is not None}
         with self.explaining_failures():
-            self.link(name, arrays, known, of_arrays)
+            self.link(name, arrays, attributes, of_arrays)
         self.commit()
 
 
@@ -67,7 +67,7 @@ class FeatureWriter(_ImageWriter):
         image_size: tuple[int, int],
         uncertainty: float,
         fingerprint: str,
-        orientation: int | None = None,
+        origin: Mapping[str, Any] | None = None,
     ) -> None:
         """Write one image and flush.
 
@@ -79,8 +79,7 @@ class FeatureWriter(_ImageWriter):
             image_size: (width, height) of the original image as stored.
             uncertainty: standard deviation of a keypoint in pixels.
             fingerprint: the image file's :func:`featplug.io.artifact.file_fingerprint`.
-            orientation: EXIF's orientation that the image was turned upright by; None if it was
-                taken as stored.
+            origin: further attributes of the image, see :mod:`featplug.io.image_origin`.
 
         Raises:
             UnusableDataError: an array is not as it must be.
@@ -88,7 +87,7 @@ class FeatureWriter(_ImageWriter):
         """
         with stating(self.path, name):
             arrays = checked_arrays(features, len(features["keypoints"]))
-        attributes = {FINGERPRINT: fingerprint, ORIENTATION: orientation}
+        attributes = {FINGERPRINT: fingerprint, **(origin or {})}
         self._write_image(name, arrays, image_size, attributes, {"uncertainty": uncertainty})
 
 
@@ -257,14 +256,18 @@ class GlobalDescriptorWriter(_ImageWriter):
         descriptor: np.ndarray,
         image_size: tuple[int, int] | None,
         fingerprint: str,
-        orientation: int | None = None,
+        origin: Mapping[str, Any] | None = None,
     ) -> None:
         """Write one image's descriptor, D float32, and flush; see :meth:`FeatureWriter.write`."""
         with stating(self.path, name):
             checked_global_descriptor(descriptor)
         datasets = {"global_descriptor": descriptor}
-        attributes = {FINGERPRINT: fingerprint, ORIENTATION: orientation}
+        attributes = {FINGERPRINT: fingerprint, **(origin or {})}
         self._write_image(name, datasets, image_size, attributes, {})
+
+    def forget_rewritten(self, features: FeatureReader) -> None:
+        """Remove the images whose features were extracted again since these are made from them."""
+        forget_rewritten(self, "features", features, lambda name: [name])
 
 
 class GlobalDescriptorReader(_ImageReader):

@@ -4,6 +4,7 @@ What is in the file already is not computed again, and a run can be killed and s
 time.
 """
 
+import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,16 +16,19 @@ import numpy as np
 from featplug.api import Feature, Features
 from featplug.base import Extractor, GlobalExtractor, Matcher, PairMatcher
 from featplug.io.artifact import Provenance, is_old_fingerprint
+from featplug.io.feature_arrays import KEYPOINT_AXES, check_axes, selected
 from featplug.io.h5file import OtherContentsError
 from featplug.io.hdf5_guard import UnusableDataError
+from featplug.io.image_origin import image_origin, is_masked_by, is_turned_as
 from featplug.io.images import (
     LoadedImage,
     UnreadableImage,
     list_images,
     prefetch_images,
 )
-from featplug.io.names import checked_name
-from featplug.io.orientation import Orientation, Turn
+from featplug.io.masks import Masks, is_visible, mask_of
+from featplug.io.names import checked_name, enumerated
+from featplug.io.orientation import Orientation
 from featplug.io.pair_lists import read_image_list
 from featplug.io.store import FeatureReader, FeatureWriter, GlobalDescriptorWriter
 from featplug.methods.method_sources import source_records
@@ -34,6 +38,7 @@ from featplug.utils.batches import Batches, grouped
 from featplug.utils.errors import described
 from featplug.utils.progress import progress_bar
 
+logger = logging.getLogger(__name__)
 REVISION = 1
 """Revision of what this stage makes of an extractor's output, see :mod:`featplug.io.artifact`."""
 Result = TypeVar("Result")
@@ -125,10 +130,12 @@ def extract_features(
         )
 
     batches = Batches(extract, options.batch_size, "images")
+    masks = Masks(options.masks, names) if options.masks is not None else None
     skipped: dict[str, str] = {}
+    hidden: list[str] = []
     num_keypoints = num_extracted = 0
     with FeatureWriter(feature_path, provenance, options.overwrite) as writer:
-        todo = not_yet_extracted(writer, image_dir, names, feature.orientation)
+        todo = not_yet_extracted(writer, image_dir, names, feature.orientation, masks)
         images = prefetch_images(
             image_dir,
             todo,
@@ -139,22 +146,35 @@ def extract_features(
         )
         bar = progress_bar(images, "extract", len(todo), "image", progress)
         for image, features in computed(bar, batches, "extract", image_dir, skipped):
-            stored = as_stored(features, options)
+            try:
+                arrays = _visible_arrays(image, features, masks, feature)
+            except ValueError as error:  # such as a mask of another size
+                skipped[image.name] = str(error)
+                continue
+            if len(features) and not len(arrays["keypoints"]):
+                hidden.append(image.name)
             try:
                 writer.write(
                     image.name,
-                    stored,
+                    as_stored(arrays, options),
                     image.original_size,
                     features.detection_noise,
                     image.fingerprint,
-                    recorded_orientation(image.turn, feature.orientation),
+                    image_origin(image.turn, feature.orientation, mask_of(masks, image.name)),
                 )
             except UnusableDataError as error:  # such as descriptors too large for float16
                 skipped[image.name] = str(error)
                 continue
-            num_keypoints += len(features)
+            num_keypoints += len(arrays["keypoints"])
             num_extracted += 1
         raise_if_all_skipped(names, skipped)  # here, so that a file to overwrite stays
+    if hidden:
+        logger.warning(
+            "%s: %d images have no keypoints outside the black of their masks: %s.",
+            options.masks,
+            len(hidden),
+            enumerated(hidden),
+        )
     return ExtractSummary(
         feature_path,
         [name for name in names if name not in skipped],
@@ -277,9 +297,21 @@ def listed_names(image_list: Path | Sequence[str]) -> list[str]:
     return list(dict.fromkeys(map(checked_name, image_list)))
 
 
-def recorded_orientation(turn: Turn, orientation: Orientation) -> int | None:
-    """Return what a file records of the turn of an image, see :data:`featplug.io.h5file`."""
-    return turn.orientation if orientation == "exif" else None
+def _visible_arrays(
+    image: LoadedImage, features: Features, masks: Masks | None, feature: Feature
+) -> dict[str, np.ndarray]:
+    """Return the arrays of the keypoints that the mask of an image leaves.
+
+    Raises:
+        ValueError: the mask does not fit the image, or the feature has an array of unknown axis.
+    """
+    arrays = features.arrays()
+    mask = None if masks is None else masks.read(image.name, image.turn)
+    if mask is None:
+        return arrays
+    axes = {**KEYPOINT_AXES, **feature.extractor.keypoint_axes}
+    check_axes(arrays, axes, type(feature.extractor).__name__)
+    return selected(arrays, is_visible(mask, features.keypoints), axes)
 
 
 def not_yet_extracted(
@@ -287,8 +319,9 @@ def not_yet_extracted(
     image_dir: Path,
     names: Sequence[str],
     orientation: Orientation,
+    masks: Masks | None = None,
 ) -> list[str]:
-    """List the images that are not in the file.
+    """List the images that are not in the file, or have another mask there.
 
     Raises:
         OtherContentsError: a photograph was exchanged since the file was made, or turned otherwise
@@ -301,8 +334,10 @@ def not_yet_extracted(
             todo.append(name)
         elif reason := other_photograph(writer, name, path):
             raise OtherContentsError(reason)
-        elif path.is_file() and not writer.is_turned_as(name, path, orientation):
+        elif path.is_file() and not is_turned_as(writer, name, path, orientation):
             raise OtherContentsError(turned_otherwise(path, writer.path, orientation))
+        elif not is_masked_by(writer, name, mask_of(masks, name)):
+            todo.append(name)
     return todo
 
 
@@ -327,7 +362,7 @@ def other_photograph(
     return f"{path} is another photograph than the one {store.path} was made from{or_same}"
 
 
-def as_stored(features: Features, options: ExtractOptions) -> dict[str, np.ndarray]:
+def as_stored(arrays: Mapping[str, np.ndarray], options: ExtractOptions) -> dict[str, np.ndarray]:
     """Return the arrays of an image as a feature file stores them."""
 
     def stored(key: str, value: np.ndarray) -> np.ndarray:
@@ -335,4 +370,4 @@ def as_stored(features: Features, options: ExtractOptions) -> dict[str, np.ndarr
         is_halved = options.half_keypoints or (options.as_half and key.endswith("descriptors"))
         return value.astype(np.float16) if is_halved and value.dtype == np.float32 else value
 
-    return {key: stored(key, value) for key, value in features.arrays().items()}
+    return {key: stored(key, value) for key, value in arrays.items()}

@@ -137,7 +137,8 @@ class _Gathering:
         """Write the keypoints of images; return the number of those that the file lacked."""
         path = self._files.features
         pairs = value_hash(sorted(sorted(pair) for pair in self._matched))
-        provenance = self._provenance("features", points=self._points.file_id, pairs=pairs)
+        points = " ".join([self._points.file_id, *self._points.rewriting])
+        provenance = self._provenance("features", points=points, pairs=pairs)
         num_keypoints = 0
         with FeatureWriter(path, provenance, self._overwrite(path, provenance)) as writer:
             todo = [name for name in names if writer.fingerprint(name) is None]

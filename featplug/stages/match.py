@@ -137,6 +137,7 @@ def match_features(
                 f"first image missing is {first!r}.{hints.get(first, '')}"
             )
         with MatchWriter(matches, provenance, options.overwrite) as writer:
+            writer.forget_rewritten(reader, reader_ref)
             todo = writer.missing(present, directed=two_files)
             budget = memory_budget // (4 if two_files else 2)
             cache0 = FeatureCache(inputs, budget)

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from featplug.api.image_matcher import ImageCache, ImageMatcher, PreparedImage
 from featplug.io.artifact import Provenance
 from featplug.io.h5file import OtherContentsError
+from featplug.io.masks import Masks, mask_of
 from featplug.io.names import check_names_distinct
 from featplug.io.orientation import Orientation
 from featplug.io.pair_lists import Pair, read_pairs, unique_pairs
@@ -24,7 +25,7 @@ from featplug.methods.method_options import resized, with_options
 from featplug.stages.extract import listed_names, made_by, turned_otherwise, weights_files
 from featplug.stages.gather import GatheredFiles, GatherOptions, gather_points
 from featplug.stages.match import in_blocks
-from featplug.stages.shared_options import ReadingOptions
+from featplug.stages.shared_options import MaskOptions, ReadingOptions
 from featplug.utils.errors import described
 from featplug.utils.parallel import map_ahead
 from featplug.utils.progress import progress_bar
@@ -34,7 +35,7 @@ REVISION = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class MatchImagesOptions(GatherOptions, ReadingOptions):
+class MatchImagesOptions(GatherOptions, MaskOptions, ReadingOptions):
     """How pairs of images are matched, and their points gathered."""
 
     features: Path | None = None
@@ -136,7 +137,8 @@ def match_images(
     )
     points = export_dir / f"points-{method}.h5"
     cache_bytes = int(options.memory_gib * 2**30)
-    images = ImageCache(matcher, image_dir, cache_bytes, options.max_megapixels)
+    masks = Masks(options.masks, names) if options.masks is not None else None
+    images = ImageCache(matcher, image_dir, cache_bytes, options.max_megapixels, masks)
     lonely = set(names).difference(of_pairs)
     skipped = {name: images.unusable[name] for name in lonely if images.load(name) is None}
     with PairPointsWriter(points, _provenance(matcher), options.overwrite) as writer:
@@ -146,7 +148,7 @@ def match_images(
             if not (image_dir / name).is_file()
         }
         existing = [pair for pair in listed if skipped.keys().isdisjoint(pair)]
-        todo = _not_yet_matched(writer, image_dir, existing, matcher.orientation)
+        todo = _not_yet_matched(writer, image_dir, existing, matcher.orientation, masks)
         failed = _match_pairs(matcher, writer, images, todo, progress)
         skipped |= images.unusable
         skipped |= {" ".join(pair): why for pair, why in failed.items() if why}
@@ -182,9 +184,13 @@ def _provenance(matcher: ImageMatcher) -> Provenance:
 
 
 def _not_yet_matched(
-    writer: PairPointsWriter, image_dir: Path, pairs: Sequence[Pair], orientation: Orientation
+    writer: PairPointsWriter,
+    image_dir: Path,
+    pairs: Sequence[Pair],
+    orientation: Orientation,
+    masks: Masks | None,
 ) -> list[Pair]:
-    """List the pairs that the file lacks.
+    """List the pairs that the file lacks, or has with other masks.
 
     Raises:
         OtherContentsError: a photograph was exchanged since its pairs were matched, or turned
@@ -202,7 +208,7 @@ def _not_yet_matched(
     turned = writer.turned_images(present, image_dir, orientation)
     if turned:
         raise OtherContentsError(turned_otherwise(image_dir / turned[0], writer.path, orientation))
-    return todo
+    return todo + writer.otherwise_masked(present, lambda name: mask_of(masks, name))
 
 
 def _match_pairs(
@@ -231,8 +237,8 @@ def _match_pairs(
         except Exception as error:  # whatever a pair makes a method raise, the others are matched
             failed[pair] = f"{pair[0]!r} and {pair[1]!r} cannot be matched: {described(error)}"
             continue
-        points = (found.points0, found.points1, found.scores)
+        kept = image0.shows(found.points0) & image1.shows(found.points1)
+        points = (found.points0[kept], found.points1[kept], found.scores[kept])
         fingerprints = image0.fingerprint, image1.fingerprint
-        turns = image0.turn.orientation, image1.turn.orientation
-        writer.write(pair, points, fingerprints, turns if matcher.orientation == "exif" else None)
+        writer.write(pair, points, fingerprints, (image0.origin, image1.origin))
     return failed

@@ -21,6 +21,7 @@ from featplug.extractors.vlad import REVISION as VLAD_REVISION
 from featplug.extractors.vlad import VLADOptions, Vocabulary, local_descriptors, own_vocabulary
 from featplug.io.artifact import Provenance, file_hash
 from featplug.io.hdf5_guard import UnusableDataError
+from featplug.io.image_origin import image_origin
 from featplug.io.images import (
     DEFAULT_PREPROCESSING,
     LoadedImage,
@@ -37,7 +38,6 @@ from featplug.stages.extract import (
     made_by,
     not_yet_extracted,
     raise_if_all_skipped,
-    recorded_orientation,
 )
 from featplug.stages.pairs import best_pairs
 from featplug.stages.shared_options import ReadingOptions
@@ -198,8 +198,8 @@ def _describe_images(
         bar = progress_bar(images, "describe", len(todo), "image", progress)
         for image, descriptor in computed(bar, batches, "describe", image_dir, skipped):
             try:
-                turned = recorded_orientation(image.turn, options.orientation)
-                writer.write(image.name, descriptor, image.turn.size, image.fingerprint, turned)
+                origin = image_origin(image.turn, options.orientation)
+                writer.write(image.name, descriptor, image.turn.size, image.fingerprint, origin)
             except UnusableDataError as error:  # such as huge numbers
                 skipped[image.name] = str(error)
             else:
@@ -247,6 +247,7 @@ def _sum_up_features(
             name: f"{features} has no features of {name!r}" for name in names if name not in reader
         }
         with GlobalDescriptorWriter(path, provenance, options.overwrite) as writer:
+            writer.forget_rewritten(reader)
             todo = [
                 name for name in names if name not in skipped and writer.fingerprint(name) is None
             ]

@@ -112,7 +112,16 @@ class ReadingOptions(DeviceOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class NetworkOptions(ReadingOptions):
+class MaskOptions:
+    """Where images have no keypoints."""
+
+    masks: Path | None = None
+    """Folder of masks, black where an image has no keypoints: that of dir/name.jpg is
+    dir/name.jpg.png, as for COLMAP, or dir/name.png, in pixels of the image as stored."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions(MaskOptions, ReadingOptions):
     """Which weights a feature uses, how its network computes, and how much is kept of it."""
 
     max_keypoints: int | None = None
