@@ -15,6 +15,7 @@ from typing import TypeGuard
 import numpy as np
 import pycolmap
 
+from featplug.colmap.camera_rays import matched_rays
 from featplug.colmap.database import image_ids
 from featplug.colmap.database_rows import CACHED_IMAGES, check_rows, open_database
 from featplug.io.pair_lists import Pair
@@ -202,9 +203,7 @@ def _weigh_essential(
     inliers: np.ndarray,
     max_error: float,
 ) -> Evidence:
-    rays0, rays1 = (
-        camera.cam_from_img(places) for camera, places in zip(cameras, points, strict=True)
-    )
+    rays0, rays1 = matched_rays(cameras, points)
     pixel = np.mean([camera.cam_from_img_threshold(1.0) for camera in cameras])
 
     def errors(first: np.ndarray, second: np.ndarray) -> np.ndarray:

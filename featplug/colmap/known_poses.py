@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pycolmap
 
+from featplug.colmap.camera_rays import matched_rays
 from featplug.colmap.cameras import camera_rig, image_frame
 from featplug.colmap.database import image_ids
 from featplug.colmap.database_rows import CACHED_IMAGES, check_rows, open_database, remove_database
@@ -151,11 +152,9 @@ def check_matches(
             pose0, pose1 = (model.images[i].cam_from_world() for i in (id0, id1))
             cam1_from_cam0 = pose1 * pose0.inverse()
             essential = pycolmap.essential_matrix_from_pose(cam1_from_cam0)
-            errors0, errors1 = line_distances(
-                camera0.cam_from_img(keypoints0[matches[:, 0]]),
-                camera1.cam_from_img(keypoints1[matches[:, 1]]),
-                essential,
-            )
+            places = keypoints0[matches[:, 0]], keypoints1[matches[:, 1]]
+            rays0, rays1 = matched_rays((camera0, camera1), places)
+            errors0, errors1 = line_distances(rays0, rays1, essential)
             inliers = matches[(errors0 <= limit0) & (errors1 <= limit1)]
             geometry = pycolmap.TwoViewGeometry()
             geometry.config = pycolmap.TwoViewGeometryConfiguration.CALIBRATED

@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,26 +117,33 @@ def reconstruct_database(
     output_dir.mkdir(parents=True, exist_ok=True)
     paths = str(database_path), str(image_dir), str(output_dir)
     with _explained(database_path):
+        with open_database(database_path) as database:
+            known = {number: database.read_camera(number) for number in options.known_cameras}
         if options.mapper == "incremental":
             models = pycolmap.incremental_mapping(
                 *paths,
-                options=_incremental_options(options),
+                options=_incremental_options(options, known),
                 initial_image_pair_callback=lambda: on_images(2),
                 next_image_callback=lambda: on_images(1),
             )
         elif options.mapper == "global":
-            models = _global_mapping(paths, options)
+            models = _global_mapping(paths, options, known)
         else:
-            models = _hierarchical_mapping(paths, options)
+            models = _hierarchical_mapping(paths, options, known)
     return _finished(models, image_dir, output_dir, options.max_megapixels)
 
 
-def _incremental_options(options: MapOptions) -> pycolmap.IncrementalPipelineOptions:
+def _incremental_options(
+    options: MapOptions, known: Mapping[int, pycolmap.Camera]
+) -> pycolmap.IncrementalPipelineOptions:
     pipeline = pycolmap.IncrementalPipelineOptions()
     pipeline.random_seed = options.seed
     pipeline.ba_refine_focal_length = options.refine_intrinsics
     pipeline.ba_refine_extra_params = options.refine_intrinsics
-    pipeline.constant_cameras = set(options.known_cameras)
+    pipeline.constant_cameras = set(known)
+    # COLMAP drops images whose distortion is larger than fitted ones should be.
+    extra = [c.params[i] for c in known.values() for i in c.extra_params_idxs()]
+    pipeline.max_extra_param = max([pipeline.max_extra_param, *(1.01 * abs(p) for p in extra)])
     # Small scenes would otherwise be dropped where COLMAP tries more than one model.
     pipeline.min_model_size = min(pipeline.min_model_size, 3)
     pipeline.extract_colors = False  # of formats that COLMAP cannot read
@@ -144,7 +151,7 @@ def _incremental_options(options: MapOptions) -> pycolmap.IncrementalPipelineOpt
 
 
 def _global_mapping(
-    paths: tuple[str, str, str], options: MapOptions
+    paths: tuple[str, str, str], options: MapOptions, known: Mapping[int, pycolmap.Camera]
 ) -> dict[int, pycolmap.Reconstruction]:
     """Reconstruct all images at once (GLOMAP)."""
     pipeline = pycolmap.GlobalPipelineOptions()
@@ -152,9 +159,7 @@ def _global_mapping(
     pipeline.mapper.bundle_adjustment.refine_focal_length = options.refine_intrinsics
     pipeline.mapper.bundle_adjustment.refine_extra_params = options.refine_intrinsics
     models = pycolmap.global_mapping(*paths, options=pipeline)
-    if options.refine_intrinsics and options.known_cameras:  # it refines all cameras or none
-        with open_database(Path(paths[0])) as database:
-            known = {number: database.read_camera(number) for number in options.known_cameras}
+    if options.refine_intrinsics and known:  # it refines all cameras or none
         for model in models.values():
             for number in set(known) & set(model.cameras):
                 model.cameras[number].params = known[number].params.tolist()
@@ -163,11 +168,11 @@ def _global_mapping(
 
 
 def _hierarchical_mapping(
-    paths: tuple[str, str, str], options: MapOptions
+    paths: tuple[str, str, str], options: MapOptions, known: Mapping[int, pycolmap.Camera]
 ) -> dict[int, pycolmap.Reconstruction]:
     """Reconstruct clusters of images that overlap, then merge and adjust them."""
     pipeline = pycolmap.HierarchicalPipelineOptions()
-    of_clusters = _incremental_options(options)
+    of_clusters = _incremental_options(options, known)
     of_clusters.ba_refine_sensor_from_rig = False  # clusters with other rigs would not merge
     pipeline.incremental_options = of_clusters
     pipeline.clustering_options.leaf_max_num_images = CLUSTER_IMAGES

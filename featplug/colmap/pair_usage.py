@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pycolmap
 
+from featplug.colmap.camera_rays import matched_rays
 from featplug.colmap.database_rows import CACHED_IMAGES, open_database
 from featplug.colmap.geometric_verification import nonzero_pairs
 from featplug.io.pair_lists import Pair
@@ -51,13 +52,12 @@ def pair_usage(database_path: Path, model: pycolmap.Reconstruction) -> PairUsage
 
     @lru_cache(CACHED_IMAGES)
     def keypoints(image_id: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rays of the keypoints, N×2 at unit depth, and the numbers of their 3D points or 0."""
+        """Keypoints in COLMAP's pixels, N×2, and the numbers of their 3D points or 0."""
         image = model.images[image_id]
         point_ids = np.zeros(image.num_points2D(), np.uint64)
         seen = image.get_observation_points2D()
         point_ids[image.get_observation_point2D_idxs()] = [point.point3D_id + 1 for point in seen]
-        places = database.read_keypoints(image_id)[:, :2].astype(np.float64)
-        return np.asarray(model.cameras[image.camera_id].cam_from_img(places)), point_ids
+        return database.read_keypoints(image_id)[:, :2].astype(np.float64), point_ids
 
     registered = set(model.reg_image_ids())
     num_used, num_leaving, within, contradicted = 0, 0, [], {}
@@ -67,11 +67,12 @@ def pair_usage(database_path: Path, model: pycolmap.Reconstruction) -> PairUsage
             if id0 not in registered or id1 not in registered:
                 continue
             matches = database.read_two_view_geometry(id0, id1).inlier_matches
-            (rays0, points0), (rays1, points1) = keypoints(id0), keypoints(id1)
+            (places0, points0), (places1, points1) = keypoints(id0), keypoints(id1)
             seen0, seen1 = points0[matches[:, 0]], points1[matches[:, 1]]
             num_used += bool(((seen0 == seen1) & (seen0 > 0)).any())
             within.append(len(matches))
-            errors = _errors(model, (id0, id1), rays0[matches[:, 0]], rays1[matches[:, 1]])
+            matched = places0[matches[:, 0]], places1[matches[:, 1]]
+            errors = _errors(model, (id0, id1), matched)
             if np.count_nonzero(errors > _MAX_ERROR) > len(matches) / 2:
                 names = model.images[id0].name, model.images[id1].name
                 contradicted[names] = len(matches)
@@ -85,16 +86,18 @@ def pair_usage(database_path: Path, model: pycolmap.Reconstruction) -> PairUsage
 
 
 def _errors(
-    model: pycolmap.Reconstruction, ids: tuple[int, int], rays0: np.ndarray, rays1: np.ndarray
+    model: pycolmap.Reconstruction,
+    ids: tuple[int, int],
+    places: tuple[np.ndarray, np.ndarray],
 ) -> np.ndarray:
     """Return the Sampson errors of matches in pixels; not finite where a model has none."""
     image0, image1 = (model.images[image_id] for image_id in ids)
     essential = pycolmap.essential_matrix_from_pose(
         image1.cam_from_world() * image0.cam_from_world().inverse()
     )
-    cameras = (model.cameras[image.camera_id] for image in (image0, image1))
+    cameras = model.cameras[image0.camera_id], model.cameras[image1.camera_id]
     pixel = np.mean([camera.cam_from_img_threshold(1.0) for camera in cameras])
-    return sampson_errors(rays0, rays1, essential) / pixel
+    return sampson_errors(*matched_rays(cameras, places), essential) / pixel
 
 
 def reasons_not_registered(database_path: Path, names: Iterable[str]) -> dict[str, str]:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pycolmap
 
+from featplug.colmap.camera_rays import sees_all_around
 from featplug.metrics.chance import ABSOLUTE_POSE, ABSOLUTE_POSE_AND_FOCAL_LENGTH, MinimalSolver
 
 _NUM_REFINEMENTS = 3
@@ -202,10 +203,11 @@ def project_points(
         camera: intrinsics, with COLMAP's origin.
 
     Returns:
-        N×2 in pixels (integer = pixel centre), NaN for points behind the camera.
+        N×2 in pixels (integer = pixel centre), NaN for points that the camera cannot see, such as
+        those behind it where it does not see all around.
     """
     in_camera = points3d @ cam_from_world[:, :3].T + cam_from_world[:, 3]
     projections = np.full((len(points3d), 2), np.nan)
-    in_front = in_camera[:, 2] > 0
-    projections[in_front] = np.asarray(camera.img_from_cam(in_camera[in_front])) - 0.5
+    visible = (in_camera[:, 2] > 0) | sees_all_around(camera)
+    projections[visible] = np.asarray(camera.img_from_cam(in_camera[visible])) - 0.5
     return projections

@@ -1,12 +1,17 @@
 """How well matches agree with an epipolar geometry, and it with known correspondences.
 
-Points are N×2 (x, y); a fundamental matrix F is 3×3 with x1ᵀ F x0 = 0.
+Points are N×2 (x, y); a fundamental matrix F is 3×3 with x1ᵀ F x0 = 0. Of cameras that see all
+around, the points are unit rays N×3, F is the essential matrix, and distances are angles.
 """
 
 import cv2
 import numpy as np
 
 from featplug.metrics.homography import homogeneous
+
+
+def _homogeneous(points: np.ndarray) -> np.ndarray:
+    return points if points.shape[1] == 3 else homogeneous(points)
 
 
 def line_distances(
@@ -18,13 +23,14 @@ def line_distances(
         N distances in image 0 and N in image 1, in the unit of the points; not finite where a
         point is an epipole.
     """
-    homogeneous0, homogeneous1 = homogeneous(points0), homogeneous(points1)
+    homogeneous0, homogeneous1 = _homogeneous(points0), _homogeneous(points1)
     lines1, lines0 = homogeneous0 @ fundamental.T, homogeneous1 @ fundamental
     products = np.abs(np.einsum("ni,ni->n", homogeneous1, lines1))
+    size = points0.shape[1]  # the normal of a plane of rays has three components
     with np.errstate(divide="ignore", invalid="ignore"):
         return (
-            products / np.linalg.norm(lines0[:, :2], axis=1),
-            products / np.linalg.norm(lines1[:, :2], axis=1),
+            products / np.linalg.norm(lines0[:, :size], axis=1),
+            products / np.linalg.norm(lines1[:, :size], axis=1),
         )
 
 
@@ -44,10 +50,14 @@ def sampson_errors(points0: np.ndarray, points1: np.ndarray, fundamental: np.nda
     Hartley and Zisserman, equation 11.9, without the square; not finite where both points are
     epipoles.
     """
-    homogeneous0, homogeneous1 = homogeneous(points0), homogeneous(points1)
+    homogeneous0, homogeneous1 = _homogeneous(points0), _homogeneous(points1)
     lines1, lines0 = homogeneous0 @ fundamental.T, homogeneous1 @ fundamental
-    products = np.abs(np.einsum("ni,ni->n", homogeneous1, lines1))
+    values = np.einsum("ni,ni->n", homogeneous1, lines1)
+    products = np.abs(values)
     squares = (lines0[:, :2] ** 2).sum(1) + (lines1[:, :2] ** 2).sum(1)
+    if points0.shape[1] == 3:  # a ray moves across itself only
+        squares = ((lines0 - values[:, None] * homogeneous0) ** 2).sum(1)
+        squares += ((lines1 - values[:, None] * homogeneous1) ** 2).sum(1)
     with np.errstate(divide="ignore", invalid="ignore"):
         return products / np.sqrt(squares)
 

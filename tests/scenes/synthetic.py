@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pycolmap
 from PIL import Image
+from scipy.spatial.transform import Rotation
 
 from featplug.io.artifact import Provenance
 from featplug.io.match_store import MatchWriter
@@ -31,6 +33,11 @@ class MatchedImages:
         """Match file."""
         return self.folder / "matches.h5"
 
+    @property
+    def images(self) -> Path:
+        """Folder of the (grey) images."""
+        return self.folder / "images"
+
 
 @dataclass(frozen=True)
 class SyntheticScene(MatchedImages):
@@ -38,11 +45,6 @@ class SyntheticScene(MatchedImages):
 
     truth: pycolmap.Reconstruction
     names: list[str]
-
-    @property
-    def images(self) -> Path:
-        """Folder of the (grey) images."""
-        return self.folder / "images"
 
 
 def write_synthetic_scene(folder: Path, num_images: int = 6, noise: float = 0.0) -> SyntheticScene:
@@ -60,32 +62,81 @@ def write_synthetic_scene(folder: Path, num_images: int = 6, noise: float = 0.0)
     folder.mkdir(parents=True)
     truth = pycolmap.synthesize_dataset(options)
     rng = np.random.default_rng(1)
-    scene = SyntheticScene(folder, truth, sorted(im.name for im in truth.images.values()))
+    seen = {}
+    for image in truth.images.values():
+        points = np.array([p.xy for p in image.points2D], np.float32).reshape(-1, 2)
+        points += noise * rng.standard_normal(points.shape).astype(np.float32)
+        ids = [p.point3D_id if p.has_point3D() else None for p in image.points2D]
+        seen[image.name] = truth.cameras[image.camera_id], points, ids
+    scene = SyntheticScene(folder, truth, sorted(seen))
+    _write(scene, seen)
+    return scene
+
+
+@dataclass(frozen=True)
+class SurroundingScene(MatchedImages):
+    """Points on the walls of a room, seen by cameras in the middle of it."""
+
+    camera: pycolmap.Camera
+    poses: dict[str, np.ndarray]
+    """Image name to ``cam_from_world``, 3×4."""
+    points3d: np.ndarray
+    """N×3 in the world."""
+    seen: dict[str, tuple[np.ndarray, list[int]]]
+    """Image name to points in COLMAP's pixels and their indices in ``points3d``."""
+
+
+def write_surrounding_scene(
+    folder: Path, camera: pycolmap.Camera, turns: float, num_images: int = 6
+) -> SurroundingScene:
+    """Make a room of 6×6×6 with cameras up to 1 from its middle, turned by angles in degrees."""
+    rng = np.random.default_rng(3)
+    points3d = rng.uniform(-3, 3, (600, 3))
+    walls = rng.integers(3, size=600)
+    points3d[np.arange(600), walls] = rng.choice([-3, 3], 600)
+    poses, seen, with_camera = {}, {}, {}
+    for i in range(num_images):
+        name = f"{i}.png"
+        rotation = Rotation.from_rotvec(rng.uniform(-turns, turns, 3), degrees=True).as_matrix()
+        poses[name] = np.column_stack([rotation, -rotation @ rng.uniform(-1, 1, 3)])
+        in_camera = points3d @ rotation.T + poses[name][:, 3]
+        places = np.asarray(camera.img_from_cam(in_camera))
+        inside = ((places >= 0) & (places < [camera.width, camera.height])).all(axis=1)
+        ids = np.flatnonzero(inside).tolist()
+        seen[name] = places[inside], ids
+        with_camera[name] = camera, places[inside].astype(np.float32), ids
+    scene = SurroundingScene(folder, camera, poses, points3d, seen)
+    folder.mkdir(parents=True)
+    _write(scene, with_camera)
+    return scene
+
+
+def _write(
+    scene: MatchedImages,
+    seen: Mapping[str, tuple[pycolmap.Camera, np.ndarray, Sequence[int | None]]],
+) -> None:
+    """Write grey images, features and the true matches of all pairs.
+
+    Args:
+        scene: has the paths.
+        seen: image name to its camera, points in COLMAP's pixels, and the number of each one's 3D
+            point, None if it has none.
+    """
     with FeatureWriter(scene.features, Provenance("features", {})) as writer:
-        for image in truth.images.values():
-            camera = truth.cameras[image.camera_id]
-            path = scene.images / image.name
+        for name, (camera, points, _) in seen.items():
+            size = (camera.width, camera.height)
+            path = scene.images / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            Image.new("L", (camera.width, camera.height), 128).save(path, format="PNG")
-            points = np.array([p.xy for p in image.points2D], np.float32).reshape(-1, 2)
-            points += noise * rng.standard_normal(points.shape).astype(np.float32)
+            Image.new("L", size, 128).save(path, format="PNG")
             features = {
                 "keypoints": points - np.float32(0.5),
                 "scores": np.ones(len(points), np.float32),
                 "descriptors": np.zeros((1, len(points)), np.float16),
             }
-            size = (camera.width, camera.height)
-            writer.write(image.name, features, size, 1.0, "")
-    by_name = {image.name: image for image in truth.images.values()}
+            writer.write(name, features, size, 1.0, "")
     with MatchWriter(scene.matches, Provenance("matches", {})) as writer:
-        for name0, name1 in combinations(scene.names, 2):
-            num1 = len(by_name[name1].points2D)
-            seen = {
-                p.point3D_id: i for i, p in enumerate(by_name[name1].points2D) if p.has_point3D()
-            }
-            matches0 = [
-                seen.get(p.point3D_id, -1) if p.has_point3D() else -1
-                for p in by_name[name0].points2D
-            ]
-            writer.write(name0, name1, np.array(matches0), np.ones(len(matches0)), num1)
-    return scene
+        for name0, name1 in combinations(sorted(seen), 2):
+            ids0, ids1 = seen[name0][2], seen[name1][2]
+            places = {number: i for i, number in enumerate(ids1) if number is not None}
+            matches0 = [-1 if number is None else places.get(number, -1) for number in ids0]
+            writer.write(name0, name1, np.array(matches0), np.ones(len(matches0)), len(ids1))
