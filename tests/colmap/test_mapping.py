@@ -1,14 +1,95 @@
-"""Errors within COLMAP's mappers."""
+"""COLMAP's mappers: known intrinsics stay, clusters are merged, errors are explained."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, get_args
 
+import numpy as np
 import pycolmap
 import pytest
 
-from featplug.colmap.mapping import MapOptions, reconstruct_database
+from featplug.colmap import mapping
+from featplug.colmap.cameras import CameraOptions
+from featplug.colmap.mapping import MapOptions, Mapper, reconstruct_database, require_mapper
+from featplug.metrics.poses import aligned_pose_errors, model_poses, reconstruction_statistics
+from featplug.stages.pairs import exhaustive
+from featplug.stages.verify import VerifiedPairs, VerifyOptions, verify_pairs
+from tests.scenes.synthetic import SyntheticScene, write_synthetic_scene
+
+NUM_KNOWN = 7
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> SyntheticScene:
+    return write_synthetic_scene(tmp_path_factory.mktemp("mapped") / "scene", num_images=14)
+
+
+@pytest.fixture(scope="module")
+def verified(
+    scene: SyntheticScene, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, VerifiedPairs]:
+    """A database in which half of the images have known intrinsics."""
+    folder = tmp_path_factory.mktemp("database")
+    camera = scene.truth.cameras[1]
+    words = f"SIMPLE_RADIAL {camera.width} {camera.height} {' '.join(map(str, camera.params))}"
+    known = "".join(f"{name} {words}\n" for name in scene.names[:NUM_KNOWN])
+    (folder / "cameras.list").write_text(known)
+    options = VerifyOptions(camera=CameraOptions(file=folder / "cameras.list"))
+    files = scene.images, scene.names, scene.features, scene.matches, exhaustive(scene.names)
+    return folder / "x.db", verify_pairs(folder / "x.db", *files, options)
+
+
+@pytest.mark.parametrize("mapper", get_args(Mapper))
+def test_known_intrinsics_stay_and_others_are_refined(
+    scene: SyntheticScene,
+    verified: tuple[Path, VerifiedPairs],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    mapper: Mapper,
+) -> None:
+    if not hasattr(pycolmap, f"{mapper}_mapping"):
+        pytest.skip(f"this pycolmap has no {mapper} mapper")
+    monkeypatch.setattr(mapping, "CLUSTER_IMAGES", 8)
+    monkeypatch.setattr(mapping, "CLUSTER_OVERLAP", 4)
+    database, pairs = verified
+    assert pairs.cameras.known == {1}
+    options = MapOptions(mapper=mapper, known_cameras=pairs.cameras.known)
+    (model,) = reconstruct_database(database, scene.images, tmp_path, options).values()
+    truth = scene.truth.cameras[1].params
+    np.testing.assert_array_equal(model.cameras[1].params, truth)
+    assert model.cameras[2].params[0] != pytest.approx(1.2 * 1024)
+    np.testing.assert_allclose(model.cameras[2].params, truth, rtol=1e-3)
+    statistics = reconstruction_statistics(model)
+    assert statistics.num_registered == len(scene.names)
+    assert statistics.num_points > 250
+    assert statistics.mean_reprojection_error < 0.01
+    errors = aligned_pose_errors(model_poses(model), model_poses(scene.truth))
+    assert errors.position.max() < 1e-3
+    # What was written is what was returned.
+    written = pycolmap.Reconstruction(str(tmp_path / "0"))
+    np.testing.assert_array_equal(written.cameras[1].params, truth)
+
+
+@pytest.mark.parametrize("mapper", ["global", "hierarchical"])
+def test_a_mapper_that_pycolmap_lacks_is_named(
+    monkeypatch: pytest.MonkeyPatch, mapper: Mapper
+) -> None:
+    monkeypatch.delattr(pycolmap, f"{mapper}_mapping", raising=False)
+    with pytest.raises(ValueError, match=rf"{mapper.capitalize()} mapping needs pycolmap 4\.\d"):
+        require_mapper(mapper)
+    require_mapper("incremental")
+
+
+def test_verification_shows_its_progress(
+    scene: SyntheticScene, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = scene.names[:3]
+    files = scene.images, names, scene.features, scene.matches, exhaustive(names)
+    verify_pairs(tmp_path / "x.db", *files, VerifyOptions(), progress=True)
+    assert "verify: 100%" in capsys.readouterr().err
+    verify_pairs(tmp_path / "x.db", *files, VerifyOptions())
+    assert "verify:" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
