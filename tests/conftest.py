@@ -84,6 +84,19 @@ def aachen_room(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def localized_room(aachen_room: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Output folder of the localization in the room, with four database images for each query."""
+    from pipelines.datasets.aachen import AachenOptions
+    from pipelines.localize import localize
+    from pipelines.run import FeatureOptions
+
+    folder = tmp_path_factory.mktemp("localized") / "room"
+    extraction = FeatureOptions(max_keypoints=800, device="cpu")
+    localize(AachenOptions(aachen_room, extraction=extraction, outputs=folder, num_loc=4))
+    return folder
+
+
+@pytest.fixture(scope="session")
 def scanned_room(tmp_path_factory: pytest.TempPathFactory) -> ScannedRoom:
     """A round room in InLoc's layout, with true matches; tests copy what they change."""
     return write_scanned_room(tmp_path_factory.mktemp("room") / "inloc")

@@ -263,9 +263,16 @@ class Localizer:
         )
 
     @property
-    def num_images(self) -> int:
-        """Number of database images that photographs are matched with."""
-        return len(self._database)
+    def summary(self) -> dict[str, Any]:
+        """What photographs are localized in, and by which methods, as values of JSON."""
+        return {
+            "images": len(self._retrieval.database),
+            "points": len(self._points.xyz),
+            "feature": self._feature.conf["model"],
+            "matcher": self._matcher.conf["model"],
+            "retrieval": self._retrieval.conf["model"],
+            "device": str(self._feature.device),
+        }
 
     def extract(self, image: ImageLike) -> Features:
         """Extract what :meth:`localize` needs of a photograph; see :meth:`Feature.extract`."""

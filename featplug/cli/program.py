@@ -125,7 +125,10 @@ def _pipeline_name(module: ast.Module) -> str | None:
     return None
 
 
-_PIPELINES = {"sfm": Command("pipelines.sfm:main", "Reconstruct a folder of photographs.")}
+_PIPELINES = {
+    "sfm": Command("pipelines.sfm:main", "Reconstruct a folder of photographs."),
+    "serve": _cli("serve_command:serve", "Answer photographs with their poses, by HTTP."),
+}
 _DATA_SETS = data_set_commands(Path(__file__).parents[2] / "pipelines")
 _STAGES = {
     "extract": _cli("stage_commands:extract", "Extract the features of a folder of images."),

@@ -45,6 +45,7 @@ class QueryRetrieval:
         device: str | None = None,
         orientation: Orientation = "exif",
     ) -> None:
+        self.conf = conf
         self.database = list(database)
         self._orientation: Orientation = orientation
         skipped: dict[str, str] = {}

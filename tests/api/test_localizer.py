@@ -15,27 +15,13 @@ import featplug
 from featplug.localization.queries import read_poses, read_queries
 from featplug.metrics.poses import camera_centres
 from featplug.stages.extract import extract_features
-from pipelines.datasets.aachen import AachenOptions
-from pipelines.localize import localize
-from pipelines.run import FeatureOptions
 
 NUM_RETRIEVED = 4
 
 
 @pytest.fixture(scope="module")
-def outputs(aachen_room: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the pipeline makes of the room."""
-    folder = tmp_path_factory.mktemp("localizer") / "outputs"
-    extraction = FeatureOptions(max_keypoints=800, device="cpu")
-    localize(
-        AachenOptions(aachen_room, extraction=extraction, outputs=folder, num_loc=NUM_RETRIEVED)
-    )
-    return folder
-
-
-@pytest.fixture(scope="module")
-def localizer(outputs: Path) -> featplug.Localizer:
-    return featplug.Localizer(outputs, device="cpu")
+def localizer(localized_room: Path) -> featplug.Localizer:
+    return featplug.Localizer(localized_room, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +36,11 @@ def image_of(aachen_room: Path, name: str) -> Path:
 
 def test_poses_are_those_of_the_pipeline(
     localizer: featplug.Localizer,
-    outputs: Path,
+    localized_room: Path,
     aachen_room: Path,
     cameras: dict[str, pycolmap.Camera],
 ) -> None:
-    logs = json.loads((outputs / "logs.json").read_text())["loc"]
+    logs = json.loads((localized_room / "logs.json").read_text())["loc"]
     truth = read_poses(aachen_room / "ground_truth.txt")
     assert len(logs) == 4
     for name, entry in logs.items():
@@ -87,11 +73,11 @@ def test_a_file_an_array_and_features_give_the_same(
 
 def test_without_memory_the_poses_are_the_same(
     localizer: featplug.Localizer,
-    outputs: Path,
+    localized_room: Path,
     aachen_room: Path,
     cameras: dict[str, pycolmap.Camera],
 ) -> None:
-    reading = featplug.Localizer(outputs, device="cpu", memory_gib=1e-9)
+    reading = featplug.Localizer(localized_room, device="cpu", memory_gib=1e-9)
     name, camera = next(iter(cameras.items()))
     path = image_of(aachen_room, name)
     np.testing.assert_array_equal(
@@ -112,14 +98,14 @@ def test_a_photograph_of_nothing_is_not_localized(localizer: featplug.Localizer)
 
 def test_a_prior_position_selects_the_database_images(
     localizer: featplug.Localizer,
-    outputs: Path,
+    localized_room: Path,
     aachen_room: Path,
     cameras: dict[str, pycolmap.Camera],
 ) -> None:
     name, camera = next(iter(cameras.items()))
     path = image_of(aachen_room, name)
     everywhere = localizer.localize(path, camera)
-    model = pycolmap.Reconstruction(outputs / "sfm" / "model")
+    model = pycolmap.Reconstruction(localized_room / "sfm" / "model")
     centres = {image.name: image.projection_center() for image in model.images.values()}
     near = centres[everywhere.retrieved[0]]
     distances = {other: np.linalg.norm(centre - near) for other, centre in centres.items()}
@@ -147,12 +133,14 @@ def test_a_camera_of_another_size_is_an_error(
 
 def test_a_model_with_its_feature_file(
     localizer: featplug.Localizer,
-    outputs: Path,
+    localized_room: Path,
     aachen_room: Path,
     cameras: dict[str, pycolmap.Camera],
 ) -> None:
     given = featplug.Localizer(
-        outputs / "sfm" / "model", features=outputs / "feats-featplug-sift.h5", device="cpu"
+        localized_room / "sfm" / "model",
+        features=localized_room / "feats-featplug-sift.h5",
+        device="cpu",
     )
     name, camera = next(iter(cameras.items()))
     path = image_of(aachen_room, name)
@@ -162,9 +150,9 @@ def test_a_model_with_its_feature_file(
 
 
 def test_what_does_not_belong_together_is_an_error(
-    outputs: Path, aachen_room: Path, tmp_path: Path
+    localized_room: Path, aachen_room: Path, tmp_path: Path
 ) -> None:
-    model, features = outputs / "sfm" / "model", outputs / "feats-featplug-sift.h5"
+    model, features = localized_room / "sfm" / "model", localized_room / "feats-featplug-sift.h5"
     with pytest.raises(FileNotFoundError, match="output folder"):
         featplug.Localizer(tmp_path)
     with pytest.raises(ValueError, match="features"):
@@ -180,7 +168,7 @@ def test_what_does_not_belong_together_is_an_error(
     with pytest.raises(ValueError, match="keypoints"):
         featplug.Localizer(model, features=other, device="cpu")
     damaged = tmp_path / "run"
-    shutil.copytree(outputs, damaged, ignore=shutil.ignore_patterns("*.h5", "*.png"))
+    shutil.copytree(localized_room, damaged, ignore=shutil.ignore_patterns("*.h5", "*.png"))
     (damaged / "results.json").write_text("{}")
     with pytest.raises(ValueError, match=r"results\.json"):
         featplug.Localizer(damaged)

@@ -1,0 +1,1 @@
+"""An HTTP service that answers photographs with their poses; needs the extra ``serve``."""
