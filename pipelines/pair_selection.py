@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from featplug.colmap.georeference import positions_for_distances
+from featplug.colmap.rigs import Rigs
 from featplug.io.pair_lists import Pair, unique_pairs
 from featplug.io.positions import Positions
 from featplug.stages import pairs
@@ -81,6 +82,7 @@ def select_pairs(
     features: Features,
     num_matched: int,
     positions: Positions | None = None,
+    rigs: Rigs | None = None,
 ) -> list[Pair]:
     """Select the pairs of images that have features.
 
@@ -90,6 +92,7 @@ def select_pairs(
         features: features of the images.
         num_matched: number of images that each image is paired with by retrieval or position.
         positions: positions of images, for near ones.
+        rigs: rigs of images, whose frames are sequences.
 
     Raises:
         ValueError: no pair is left.
@@ -100,7 +103,7 @@ def select_pairs(
     if options.pairs == "exhaustive":
         return pairs.exhaustive(names)
     if options.pairs == "sequential":
-        return _sequential(options, stages, features)
+        return _sequential(options, stages, features, rigs)
     if options.pairs == "near" and positions is not None:
         known = positions_for_distances(positions)
         places = {name: known[name] for name in names if name in known}
@@ -108,18 +111,24 @@ def select_pairs(
     return unique_pairs(stages.retrieve(features, num_matched, names, names))
 
 
-def _sequential(options: PairOptions, stages: Stages, features: Features) -> list[Pair]:
-    sequences = pairs.sequences(features.names)
-    selected = [pair for each in sequences for pair in pairs.sequential(each, options.overlap)]
+def _sequential(
+    options: PairOptions, stages: Stages, features: Features, rigs: Rigs | None
+) -> list[Pair]:
+    in_rigs = [] if rigs is None else rigs.sequences(features.names)
+    alone = set(features.names).difference(name for each in in_rigs for f in each for name in f)
+    sequences = [*in_rigs, *([[name] for name in each] for each in pairs.sequences(alone))]
+    selected = [
+        pair for each in sequences for pair in pairs.sequential_frames(each, options.overlap)
+    ]
     if options.loop_closure:
         num = options.loop_closure + pairs.most_partners(selected)
-        queries = pairs.loop_queries(sequences)
+        queries = [name for frame in pairs.loop_queries(sequences) for name in frame]
         retrieved = stages.retrieve(features, num, queries, features.names)
         selected += pairs.loop_closures(retrieved, selected, options.loop_closure)
     elif len(sequences) > 1:
         logger.warning(
-            "%s: the images are in %d folders, which are sequences of their own, and no image is "
-            "paired with one of another folder; add --loop-closure 5.",
+            "%s: the images are %d sequences, one for each folder or rig, and no image is paired "
+            "with one of another sequence; add --loop-closure 5.",
             features.image_dir,
             len(sequences),
         )

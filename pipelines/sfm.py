@@ -18,6 +18,7 @@ from featplug.colmap.geometric_verification import VerificationSummary, verified
 from featplug.colmap.mapping import MapOptions, Mapper, require_mapper
 from featplug.colmap.model_support import model_support
 from featplug.colmap.pair_usage import pair_usage, reasons_not_registered
+from featplug.colmap.rigs import Rigs
 from featplug.io.folder_lock import locked_folder
 from featplug.io.images import list_images
 from featplug.io.metric_table import with_units
@@ -35,6 +36,7 @@ from pipelines.given_files import Features
 from pipelines.output_folder import SceneImages, announce_replacement, output_folder
 from pipelines.pair_selection import PairOptions, check_near, select_pairs
 from pipelines.positions import ModelPlacer, PositionOptions
+from pipelines.rigs import RigOptions, rig_record
 from pipelines.run import MatchingOptions, PipelineOptions, Stages, plain
 from pipelines.run_record import run_record
 from pipelines.sfm_summary import summary
@@ -79,7 +81,9 @@ class MappingOptions(MatchingOptions):
 
 
 @dataclass(frozen=True)
-class SfmOptions(PositionOptions, PairOptions, MappingOptions, PipelineOptions, _Photographs):
+class SfmOptions(
+    PositionOptions, RigOptions, PairOptions, MappingOptions, PipelineOptions, _Photographs
+):
     """Options of a reconstruction."""
 
     pipeline: ClassVar[str] = "sfm"
@@ -107,6 +111,8 @@ class MatchedScene:
     """Images that could not be used, and why."""
     positions: Positions | None = None
     """Where the photographs were taken, if they are paired or put into metres by it."""
+    rigs: Rigs | None = None
+    """Rigs of the photographs' cameras."""
     reference: dict[str, np.ndarray] = field(default_factory=dict)
     """Image name to the true ``cam_from_world``, 3×4; empty where none are known."""
 
@@ -140,10 +146,12 @@ def match_scene(options: SfmOptions, progress: bool = False) -> MatchedScene:
     options.check_mapping()
     options.check_pairs(stages)
     options.check_positions()
+    rigs = options.read_rigs()
     given = None if options.pair_list is None else unique_pairs(read_pairs(options.pair_list))
 
     names = list_images(options.images)
-    check_camera_of_images(options.camera, options.images, names)
+    rig_cameras = None if rigs is None else rigs.cameras_of(names)
+    check_camera_of_images(options.camera, options.images, names, rig_cameras)
     if len(names) < 2:
         raise ValueError(_TOO_FEW.format(len(names)))
     positions = None
@@ -156,7 +164,7 @@ def match_scene(options: SfmOptions, progress: bool = False) -> MatchedScene:
     reject_workspace_of_others(options.output_dir)
     images = SceneImages(options.images, options.images, names)
     with output_folder(options.output_dir, options.pipeline, images):
-        scene = _match_images(options, stages, names, given, positions)
+        scene = _match_images(options, stages, names, given, positions, rigs)
     return replace(scene, reference=reference)
 
 
@@ -166,6 +174,7 @@ def _match_images(
     names: Sequence[str],
     given: Sequence[Pair] | None,
     positions: Positions | None,
+    rigs: Rigs | None,
 ) -> MatchedScene:
     """Extract and match; see :func:`match_scene`."""
     with stages.recorder.stage("extract"):
@@ -177,7 +186,7 @@ def _match_images(
     pairs_path = options.pair_list or options.output_dir / f"pairs-{options.pairs}.txt"
     if given is None:
         with stages.recorder.stage("pairs"):
-            selected = select_pairs(options, stages, features, options.num_matched, positions)
+            selected = select_pairs(options, stages, features, options.num_matched, positions, rigs)
         skipped.update(stages.retrieval.skipped if stages.retrieval else {})
         if options.pairs == "near" and positions is not None:
             reason = f"paired with no other image: {positions.source} has no position of it"
@@ -192,7 +201,7 @@ def _match_images(
             skipped.setdefault(name, reason)
         selected = [pair for pair in given if known.issuperset(pair)]
     matches = stages.match("match", features, pairs_path)
-    return MatchedScene(stages, features, selected, matches, skipped, positions)
+    return MatchedScene(stages, features, selected, matches, skipped, positions, rigs)
 
 
 def map_scene(
@@ -245,7 +254,7 @@ def _make_model(
                 features.path,
                 scene.matches,
                 scene.pairs,
-                VerifyOptions(camera=options.camera, seed=options.seed),
+                VerifyOptions(camera=options.camera, rigs=scene.rigs, seed=options.seed),
                 progress,
             )
         if placer is not None:
@@ -254,6 +263,8 @@ def _make_model(
             mapper=options.mapper,
             refine_intrinsics=options.camera.params is None,
             known_cameras=verified.cameras.known,
+            rigs=scene.rigs,
+            refine_rigs=not options.fix_rig,
             seed=options.seed,
             max_megapixels=options.extraction.max_megapixels,
         )
@@ -300,6 +311,11 @@ def _make_model(
             for made in mapped.models
         ],
         **({} if placer is None else {"georeference": placer.record()}),
+        **(
+            {}
+            if scene.rigs is None
+            else {"rigs": rig_record(scene.rigs, features.names, mapped.without_rigs)}
+        ),
         "cameras": verified.cameras.lines,
         "verified_pairs_by_inliers": verified.summary.histogram,
         "weak_links": [

@@ -6,6 +6,7 @@ from typing import Any
 from featplug.colmap.model_support import FEWEST_CONFIRMED, MOST_TWO_VIEW_POINTS
 from featplug.colmap.pair_usage import MOST_CONTRADICTED
 from pipelines.positions import georeference_lines
+from pipelines.rigs import rig_lines
 from pipelines.run_record import method_line, metric_lines, outcome_lines
 
 _SHOWN_LINKS = 3
@@ -18,7 +19,7 @@ def summary(results: dict[str, Any], outputs: Path) -> str:
     """Return the figures of a run as lines of text."""
     lines = [method_line(results)]
     lines += metric_lines(results["metrics"]) + outcome_lines(results)
-    lines += georeference_lines(results.get("georeference"))
+    lines += georeference_lines(results.get("georeference")) + rig_lines(results.get("rigs"))
     lines += [f"  {line}" for line in results["cameras"]]
     lines += _pair_lines(results) + _trust_lines(results)
     lines += _support_lines(results) + _image_lines(results)

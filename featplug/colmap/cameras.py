@@ -13,6 +13,7 @@ import pycolmap
 from featplug.colmap.exif_cameras import exif_focal_length, judge_exif
 from featplug.colmap.known_cameras import KnownCameras, match_known_cameras
 from featplug.colmap.model_tables import check_camera_values, create_camera, sample_camera
+from featplug.colmap.rigs import RigCamera
 from featplug.io.image_files import ImageHeader, read_image_header
 from featplug.metrics.poses import intrinsics
 
@@ -50,12 +51,17 @@ class CameraOptions:
     """Scale intrinsics of the file that are of another resolution than the photographs."""
 
 
-def check_camera(camera: CameraOptions, sizes: Mapping[str, tuple[int, int]] | None = None) -> None:
+def check_camera(
+    camera: CameraOptions,
+    sizes: Mapping[str, tuple[int, int]] | None = None,
+    rig_cameras: Mapping[str, RigCamera] | None = None,
+) -> None:
     """Check that COLMAP can use camera options, before any work.
 
     Args:
         camera: the options.
         sizes: (width, height) of each image, if known.
+        rig_cameras: image name to its camera in a rig.
 
     Raises:
         FileNotFoundError: there is no file of known intrinsics.
@@ -82,12 +88,22 @@ def check_camera(camera: CameraOptions, sizes: Mapping[str, tuple[int, int]] | N
     for name, size in sizes.items():
         _check_principal_point(camera, params, name, size)
         _check_panorama(camera, name, size)
-    known = _known_cameras(camera, sizes).cameras
-    for group in _sharing(camera, sizes.keys() - known.keys()):
-        _check_one_size(camera, group, sizes)
+    known, in_rigs = _known_cameras(camera, sizes).cameras, rig_cameras or {}
+    for group in _sharing(camera, sizes.keys() - known.keys() - in_rigs.keys()):
+        _check_one_size(
+            f"Camera mode {camera.mode}", group, sizes, "use the mode per-size or auto, or "
+        )
+    for prefix in {each.image_prefix for each in in_rigs.values()}:
+        group = [name for name in sizes if name in in_rigs and name.startswith(prefix)]
+        _check_one_size(f"Rig camera {prefix!r}", group, sizes, "use ")
 
 
-def check_camera_of_images(camera: CameraOptions, image_dir: Path, names: Sequence[str]) -> None:
+def check_camera_of_images(
+    camera: CameraOptions,
+    image_dir: Path,
+    names: Sequence[str],
+    rig_cameras: Mapping[str, RigCamera] | None = None,
+) -> None:
     """Check that COLMAP can use camera options for images, of which headers are read.
 
     Images that cannot be read are left out: they will be left out of the work, too.
@@ -96,11 +112,12 @@ def check_camera_of_images(camera: CameraOptions, image_dir: Path, names: Sequen
         ValueError: see :func:`check_camera`.
     """
     sizes = {}
-    if camera != CameraOptions(camera.mode) or camera.mode in ("single", "per-folder"):
+    is_shared = camera.mode in ("single", "per-folder") or bool(rig_cameras)
+    if is_shared or camera != CameraOptions(camera.mode):
         for name in names:
             with suppress(OSError, ValueError):
                 sizes[name] = read_image_header(image_dir / name).size
-    check_camera(camera, sizes)
+    check_camera(camera, sizes, rig_cameras)
 
 
 @dataclass(frozen=True)
@@ -117,25 +134,35 @@ class ImageCameras:
     """Description of which images share a camera, and where its focal length comes from."""
 
 
-def make_cameras(camera: CameraOptions, headers: Mapping[str, ImageHeader]) -> ImageCameras:
+def make_cameras(
+    camera: CameraOptions,
+    headers: Mapping[str, ImageHeader],
+    rig_cameras: Mapping[str, RigCamera] | None = None,
+) -> ImageCameras:
     """Make the cameras of images; none of them is decoded.
 
     Args:
         camera: the options.
         headers: name to header of each image.
+        rig_cameras: image name to its camera in a rig, whose images share a camera.
 
     Raises:
         ValueError: the options do not fit the images, see :func:`check_camera`.
     """
     sizes = {name: header.size for name, header in headers.items()}
-    check_camera(camera, sizes)
+    check_camera(camera, sizes, rig_cameras)
     known = _known_cameras(camera, sizes)
     groups: dict[object, _Group] = {}
     for name in sorted(headers):
         key, reason = _sharing_key(camera, name, headers[name])
-        if name in known.cameras:
-            key, reason = intrinsics(known.cameras[name]), f"intrinsics of {camera.file}"
-        groups.setdefault(key, _Group(reason, known.cameras.get(name), [])).names.append(name)
+        of_image = known.cameras.get(name)
+        if of_image is not None:
+            key, reason = intrinsics(of_image), f"intrinsics of {camera.file}"
+        if rig_cameras is not None and name in rig_cameras:
+            in_rig = rig_cameras[name]
+            key, reason = ("rig", in_rig.image_prefix), f"rig camera {in_rig.image_prefix}"
+            of_image = of_image or in_rig.intrinsics(sizes[name])
+        groups.setdefault(key, _Group(reason, of_image, [])).names.append(name)
     made, camera_ids = [], {}
     for number, group in enumerate(groups.values(), start=1):
         of_group = [headers[name] for name in group.names]
@@ -343,7 +370,7 @@ def _folder(name: str) -> str:
 
 
 def _check_one_size(
-    camera: CameraOptions, names: list[str], sizes: Mapping[str, tuple[int, int]]
+    what: str, names: list[str], sizes: Mapping[str, tuple[int, int]], remedy: str
 ) -> None:
     first: dict[tuple[int, int], str] = {}
     for name in names:
@@ -352,7 +379,6 @@ def _check_one_size(
         shown = [f"{name!r} has {w}×{h}" for (w, h), name in list(first.items())[:_SHOWN_SIZES]]
         more = f" and {len(first) - _SHOWN_SIZES} more sizes" * (len(first) > _SHOWN_SIZES)
         raise ValueError(
-            f"Camera mode {camera.mode}: images of different sizes would share a camera, "
-            f"{', '.join(shown)}{more}; use the mode per-size or auto, or the images of one size "
-            "alone."
+            f"{what}: images of different sizes would share a camera, "
+            f"{', '.join(shown)}{more}; {remedy}the images of one size alone."
         )

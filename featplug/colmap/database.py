@@ -19,6 +19,7 @@ from featplug.colmap.cameras import (
 )
 from featplug.colmap.database_priors import write_position_prior
 from featplug.colmap.database_rows import check_rows, open_database, remove_database
+from featplug.colmap.rigs import Rigs
 from featplug.io.image_files import read_image_header
 from featplug.io.match_store import MatchReader
 from featplug.io.pair_lists import Pair
@@ -28,7 +29,11 @@ from featplug.utils.parallel import NUM_READERS, map_ahead
 
 
 def create_database(
-    database_path: Path, image_dir: Path, names: Sequence[str], camera: CameraOptions
+    database_path: Path,
+    image_dir: Path,
+    names: Sequence[str],
+    camera: CameraOptions,
+    rigs: Rigs | None = None,
 ) -> ImageCameras:
     """Make a database, or replace it, with images, whose sizes and EXIF data are read, and cameras.
 
@@ -38,6 +43,9 @@ def create_database(
     data are unusual: if spaces pad a make or model, or the focal length for 35 mm is 0. COLMAP 3.13
     reads altitudes below sea level, EXIF data of PNG, and resolutions in mm or µm otherwise.
 
+    The images of a camera of a rig share a camera; :func:`~featplug.colmap.rigs.apply_rigs` writes
+    the rigs themselves.
+
     Raises:
         FileNotFoundError: an image does not exist.
         ValueError: the camera options do not fit COLMAP or the images, an image cannot be read, or
@@ -46,7 +54,7 @@ def create_database(
     names = sorted(names)
     read = map_ahead(lambda name: read_image_header(image_dir / name), names, NUM_READERS)
     headers = dict(zip(names, read, strict=True))
-    made = make_cameras(camera, headers)
+    made = make_cameras(camera, headers, None if rigs is None else rigs.cameras_of(names))
     remove_database(database_path)
     database_path.parent.mkdir(parents=True, exist_ok=True)
     with open_database(database_path) as database:

@@ -13,6 +13,7 @@ import pycolmap
 from featplug.colmap.colours import colour_points
 from featplug.colmap.database_rows import open_database, sqlite_reason
 from featplug.colmap.model_files import write_model
+from featplug.colmap.rigs import Rigs
 from featplug.io.files import not_written
 from featplug.io.images import MAX_MEGAPIXELS
 from featplug.utils.errors import first_line
@@ -70,6 +71,10 @@ class MapOptions:
     """Let bundle adjustment change focal length and distortion."""
     known_cameras: Collection[int] = ()
     """Numbers of the cameras in the database whose intrinsics never change."""
+    rigs: Rigs | None = None
+    """Rigs of the images."""
+    refine_rigs: bool = True
+    """Let bundle adjustment change the poses of cameras in their rigs."""
     seed: int = 0
     """Seed of RANSAC."""
     max_megapixels: float = MAX_MEGAPIXELS
@@ -140,6 +145,7 @@ def _incremental_options(
     pipeline.random_seed = options.seed
     pipeline.ba_refine_focal_length = options.refine_intrinsics
     pipeline.ba_refine_extra_params = options.refine_intrinsics
+    pipeline.ba_refine_sensor_from_rig = options.refine_rigs
     pipeline.constant_cameras = set(known)
     # COLMAP drops images whose distortion is larger than fitted ones should be.
     extra = [c.params[i] for c in known.values() for i in c.extra_params_idxs()]
@@ -158,6 +164,7 @@ def _global_mapping(
     pipeline.random_seed = options.seed
     pipeline.mapper.bundle_adjustment.refine_focal_length = options.refine_intrinsics
     pipeline.mapper.bundle_adjustment.refine_extra_params = options.refine_intrinsics
+    pipeline.mapper.bundle_adjustment.refine_sensor_from_rig = options.refine_rigs
     models = pycolmap.global_mapping(*paths, options=pipeline)
     if options.refine_intrinsics and known:  # it refines all cameras or none
         for model in models.values():
@@ -188,6 +195,7 @@ def _adjust(model: pycolmap.Reconstruction, options: MapOptions) -> None:
     adjustment = pycolmap.BundleAdjustmentOptions()
     adjustment.refine_focal_length = options.refine_intrinsics
     adjustment.refine_extra_params = options.refine_intrinsics
+    adjustment.refine_sensor_from_rig = options.refine_rigs
     config = pycolmap.BundleAdjustmentConfig()
     for number in model.reg_image_ids():
         config.add_image(number)

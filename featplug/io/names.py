@@ -111,6 +111,15 @@ def enumerated(names: Sequence[str], limit: int = 10) -> str:
     return ", ".join([*names[:limit], *more])
 
 
+def natural_key(name: str) -> tuple[tuple[str, int, str], ...]:
+    """Return a key by which ``frame2`` comes before ``frame10``, and equal numbers by their zeros.
+
+    Each element is text without digits, the number that follows, and its digits.
+    """
+    parts = re.findall(r"([^0-9]*)([0-9]*)", name)
+    return tuple((text, int(digits or -1), digits) for text, digits in parts)
+
+
 def check_names_distinct(names: Iterable[str]) -> None:
     """Check that a match file can distinguish image names.
 

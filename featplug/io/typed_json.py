@@ -69,17 +69,28 @@ def read_json(path: Path) -> dict[str, Any]:
         FileNotFoundError: the file does not exist.
         ValueError: it is not such a file; the message names the file, and the key if it has one.
     """
-    path = Path(path)
+    record = _read(Path(path))
+    if not isinstance(record, dict):
+        raise _unexpected(path, "", "an object", record)
+    return _plain(record, path, "")
+
+
+def read_json_list(path: Path) -> list[Any]:
+    """Read a file with one JSON list, as :func:`read_json` does one with an object."""
+    values = _read(Path(path))
+    if not isinstance(values, list):
+        raise _unexpected(path, "", "a list", values)
+    return _plain(values, path, "")
+
+
+def _read(path: Path) -> Any:
     text = read_text(path, "JSON file", MAX_BYTES)
     try:
-        record = json.loads(text, object_pairs_hook=_distinct, parse_constant=_no_constant)
+        return json.loads(text, object_pairs_hook=_distinct, parse_constant=_no_constant)
     except RecursionError:
         raise ValueError(f"{path}: its values are nested too deeply.") from None
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}.") from error
-    if not isinstance(record, dict):
-        raise _unexpected(path, "", "an object", record)
-    return _plain(record, path, "")
 
 
 def _distinct(entries: Sequence[tuple[str, Any]]) -> dict[str, Any]:

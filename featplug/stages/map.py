@@ -1,5 +1,6 @@
 """A database with verified pairs to a model, by COLMAP's mappers."""
 
+import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ import pycolmap
 from featplug.colmap.database import image_ids
 from featplug.colmap.mapping import MapOptions, log_to_file, reconstruct_database
 from featplug.colmap.model_files import export_ply, write_model
+from featplug.colmap.rigs import apply_rigs, remove_rigs
 from featplug.io.files import write_whole
 from featplug.io.links import link_folder
 from featplug.metrics.poses import model_poses
@@ -39,6 +41,8 @@ class Mapping:
     """The model with most images."""
     models: list[MappedModel]
     """All models, the one with most images first."""
+    without_rigs: str | None = None
+    """Reason for which the models do not have the rigs of the options."""
 
     def not_registered(self, names: Iterable[str]) -> list[str]:
         """Return those of the images that no model has."""
@@ -82,6 +86,7 @@ def map_images(
                 write_model(model, folder / str(number))
 
     with log_to_file(output_dir / "colmap.log"):
+        without_rigs = _configure_rigs(database, image_dir, output_dir, options)
         write_whole(output_dir / MODELS, reconstruct)
     model = next(iter(models.values()))
     write_mapped(model, output_dir)
@@ -91,6 +96,31 @@ def map_images(
             MappedModel(f"{MODELS}/{number}", sorted(model_poses(made)), made.num_points3D())
             for number, made in models.items()
         ],
+        without_rigs,
+    )
+
+
+def _configure_rigs(
+    database: Path, image_dir: Path, output_dir: Path, options: MapOptions
+) -> str | None:
+    """Write the rigs into the database; return why that is not possible, or None.
+
+    Poses of cameras in their rigs that are not known come from a first model without rigs, as in
+    COLMAP, but for the global mapper, which estimates them.
+    """
+    if options.rigs is None:
+        return None
+    if options.rigs.has_poses or options.mapper == "global":
+        apply_rigs(database, options.rigs)
+        return None
+    with tempfile.TemporaryDirectory(dir=output_dir) as folder:
+        made = reconstruct_database(database, image_dir, Path(folder) / MODELS, options)
+    if not (unknown := apply_rigs(database, options.rigs, next(iter(made.values())))):
+        return None
+    remove_rigs(database)
+    return (
+        f"{options.rigs.path}: the pose in its rig of {', '.join(unknown)} is not known, and the "
+        "first model has no frame of it; match more pairs, or give cam_from_rig"
     )
 
 

@@ -3,7 +3,6 @@
 Pairs by global descriptors are selected in :mod:`featplug.stages.retrieve`.
 """
 
-import re
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,6 +13,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.spatial.distance import cdist
 
+from featplug.io.names import natural_key
 from featplug.io.pair_lists import Pair
 from featplug.metrics.poses import camera_centres
 
@@ -64,17 +64,8 @@ def sequential(
     ]
 
 
-def natural_key(name: str) -> tuple[tuple[str, int, str], ...]:
-    """Return a key by which ``frame2`` comes before ``frame10``, and equal numbers by their zeros.
-
-    Each element is text without digits, the number that follows, and its digits.
-    """
-    parts = re.findall(r"([^0-9]*)([0-9]*)", name)
-    return tuple((text, int(digits or -1), digits) for text, digits in parts)
-
-
 def sequences(names: Iterable[str]) -> list[list[str]]:
-    """Split images into sequences: those of one folder, in natural order (:func:`natural_key`).
+    """Split images into sequences: those of one folder, ``frame2`` before ``frame10``.
 
     The sequences of two cameras, which have a folder each, then do not mix.
     """
@@ -103,9 +94,9 @@ def sequential_frames(
     return [*within, *chain.from_iterable(following)]
 
 
-def loop_queries(sequences: Iterable[Sequence[str]], period: int = LOOP_PERIOD) -> list[str]:
-    """Return every ``period``-th image of each sequence, to be looked up for loops."""
-    return [name for sequence in sequences for name in sequence[::period]]
+def loop_queries(sequences: Iterable[Sequence[_Item]], period: int = LOOP_PERIOD) -> list[_Item]:
+    """Return every ``period``-th image or frame of each sequence, to be looked up for loops."""
+    return [item for sequence in sequences for item in sequence[::period]]
 
 
 def most_partners(pairs: Iterable[Pair]) -> int:

@@ -8,6 +8,7 @@ from featplug.colmap.cameras import CameraOptions, ImageCameras
 from featplug.colmap.database import create_database, import_features, import_matches
 from featplug.colmap.geometric_verification import VerificationSummary, verify_matches
 from featplug.colmap.mapping import log_to_file
+from featplug.colmap.rigs import Rigs
 from featplug.io.match_store import MatchReader
 from featplug.io.pair_lists import Pair
 from featplug.io.store import FeatureReader
@@ -19,6 +20,8 @@ class VerifyOptions:
 
     camera: CameraOptions = field(default_factory=CameraOptions)
     """How COLMAP cameras are made."""
+    rigs: Rigs | None = None
+    """Rigs of the images, whose cameras they have."""
     max_error: float = 4.0
     """Largest error of an inlier, in pixels."""
     seed: int = 0
@@ -55,7 +58,7 @@ def verify_pairs(
     with log_to_file(database.with_name("colmap.log")):
         with FeatureReader(features) as feature_reader, MatchReader(matches) as match_reader:
             match_reader.check_features(feature_reader)
-            cameras = create_database(database, image_dir, names, options.camera)
+            cameras = create_database(database, image_dir, names, options.camera, options.rigs)
             import_features(database, feature_reader)
             import_matches(database, pairs, match_reader)
         summary = verify_matches(database, pairs, options.seed, options.max_error, progress)

@@ -44,7 +44,7 @@ def test_frames_of_each_folder_follow_each_other(caplog: pytest.LogCaptureFixtur
         pairs = select(pairs="sequential", overlap=1)
     assert pairs[:11] == [(f"left/frame{i}.jpg", f"left/frame{i + 1}.jpg") for i in range(11)]
     assert all(a.split("/")[0] == b.split("/")[0] for a, b in pairs)
-    assert "2 folders" in caplog.text
+    assert "2 sequences" in caplog.text
     assert "--loop-closure" in caplog.text
 
 

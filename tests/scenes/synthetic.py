@@ -47,20 +47,26 @@ class SyntheticScene(MatchedImages):
     names: list[str]
 
 
-def write_synthetic_scene(folder: Path, num_images: int = 6, noise: float = 0.0) -> SyntheticScene:
+def write_synthetic_scene(
+    folder: Path, num_images: int = 6, noise: float = 0.0, num_cameras: int = 1
+) -> SyntheticScene:
     """Make a scene with COLMAP's own generator and write it as our files.
+
+    The images of several cameras, which are a rig, are in a folder each.
 
     COLMAP's points have their origin at the corner of the first pixel, the feature file's
     keypoints at its centre: 0.5 is taken off.
     """
     options = pycolmap.SyntheticDatasetOptions()
     options.num_rigs = 1
-    options.num_cameras_per_rig = 1
+    options.num_cameras_per_rig = num_cameras
     options.num_frames_per_rig = num_images
     options.num_points3D = 300
     pycolmap.set_random_seed(1)
     folder.mkdir(parents=True)
     truth = pycolmap.synthesize_dataset(options)
+    for image in truth.images.values() if num_cameras > 1 else ():
+        image.name = image.name.replace("_frame", "/frame")
     rng = np.random.default_rng(1)
     seen = {}
     for image in truth.images.values():
