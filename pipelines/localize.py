@@ -38,6 +38,7 @@ from pipelines.output_folder import SceneImages, announce_replacement, output_fo
 from pipelines.references import MODEL, Reference, reference_of
 from pipelines.run import Stages, plain
 from pipelines.run_record import method_line, metric_lines, outcome_lines, run_record
+from pipelines.run_report import PAGE, files_line, write_report
 
 PICTURE = "localization.png"
 _NUM_SHOWN = 3
@@ -126,7 +127,8 @@ def localize(options: LocalizeOptions, progress: bool = False) -> dict[str, Any]
             announce_replacement(outputs, plain(asdict(options)))
             leave_config(options, working)
             results = _Run(options, stages, task, reference, working).make(names, skipped)
-            replace_results(outputs, [PICTURE, CONFIG, *result_files(task.conditions)])
+            replace_results(outputs, [PICTURE, PAGE, CONFIG, *result_files(task.conditions)])
+        write_report(outputs)
     return results
 
 
@@ -377,9 +379,9 @@ def summary(results: Mapping[str, Any], options: LocalizeOptions) -> str:
     lines += metric_lines(others)
     lines += recall_table(metrics, conditions, options.rules) if conditions else []
     lines += outcome_lines(results)
-    picture = "" if PICTURE in data.get("not_drawn", {}) else f", {PICTURE}"
-    files = f"submission.txt, results.json, logs.json{picture}"
-    return "\n".join([*lines, f"{files} are in {options.output_dir}"])
+    pictures = [] if PICTURE in data.get("not_drawn", {}) else [PICTURE]
+    files = ["submission.txt", "results.json", "logs.json", *pictures]
+    return "\n".join([*lines, files_line(files, options.output_dir)])
 
 
 def data_set_command(pipeline: str) -> Callable[..., None]:

@@ -33,6 +33,10 @@ class _RecordedModel(TypedDict):
     images: list[str]
 
 
+class _RecordedPair(TypedDict):
+    images: list[str]
+
+
 class PipelineRecord(TypedDict):
     """Record of a pipeline: the keys of ``results.json`` that are read again (docs/results.md)."""
 
@@ -48,6 +52,7 @@ class PipelineRecord(TypedDict):
     metrics: Metrics
     models: NotRequired[list[Annotated[dict[str, Any], _RecordedModel]]]
     verified_pairs_by_inliers: NotRequired[dict[str, Annotated[int, NonNegative]]]
+    contradicted_pairs: NotRequired[list[Annotated[dict[str, Any], _RecordedPair]]]
 
 
 def run_record(stages: Stages, options: PipelineOptions, features: Features) -> dict[str, Any]:

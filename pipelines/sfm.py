@@ -39,13 +39,14 @@ from pipelines.positions import ModelPlacer, PositionOptions
 from pipelines.rigs import RigOptions, rig_record
 from pipelines.run import MatchingOptions, PipelineOptions, Stages, plain
 from pipelines.run_record import run_record
+from pipelines.run_report import PAGE, files_line, write_report
 from pipelines.sfm_summary import summary
 from pipelines.workspace import link_images, reject_workspace_of_others
 
 _TOO_FEW = "A reconstruction needs two images or more, not {}."
 _RESULTS = (
     *("sparse", "model", "points.ply", "colmap_models", "database.db", "colmap.log"),
-    *("results.json", "config.toml", "made_from.json", "dense.ply"),
+    *("results.json", "config.toml", "made_from.json", "dense.ply", PAGE),
 )
 """Files of a model, which all belong to one run."""
 
@@ -130,7 +131,9 @@ def reconstruct(options: SfmOptions, progress: bool = False) -> dict[str, Any]:
         ValueError: something given does not fit, or nothing could be reconstructed.
     """
     with locked_folder(options.output_dir):
-        return map_scene(match_scene(options, progress), options, progress)
+        results = map_scene(match_scene(options, progress), options, progress)
+        write_report(options.output_dir)
+    return results
 
 
 def match_scene(options: SfmOptions, progress: bool = False) -> MatchedScene:
@@ -391,10 +394,12 @@ def main(options: Unprefixed[SfmOptions]) -> None:
     """Reconstruct a folder of photographs with any feature.
 
     Features and matches that the output folder already has are reused; the model is made again. The
-    output folder gets the COLMAP model, points.ply, results.json and colmap.log.
+    output folder gets the COLMAP model, points.ply, results.json, report.html and colmap.log.
     """
     results = reconstruct(options, progress=True)
-    print(summary(results, options.output_dir))
+    print(summary(results))
+    files = "sparse/0", "images", "points.ply", "colmap.log", "results.json"
+    print(files_line(files, options.output_dir))
 
 
 if __name__ == "__main__":

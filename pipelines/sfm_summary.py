@@ -1,6 +1,6 @@
 """The outcome of a reconstruction as lines of text."""
 
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from featplug.colmap.model_support import FEWEST_CONFIRMED, MOST_TWO_VIEW_POINTS
@@ -15,19 +15,23 @@ _SHOWN_PAIRS = 3
 """Number of contradicted pairs that are shown."""
 
 
-def summary(results: dict[str, Any], outputs: Path) -> str:
+def summary(results: Mapping[str, Any]) -> str:
     """Return the figures of a run as lines of text."""
     lines = [method_line(results)]
     lines += metric_lines(results["metrics"]) + outcome_lines(results)
     lines += georeference_lines(results.get("georeference")) + rig_lines(results.get("rigs"))
     lines += [f"  {line}" for line in results["cameras"]]
-    lines += _pair_lines(results) + _trust_lines(results)
-    lines += _support_lines(results) + _image_lines(results)
-    lines.append(f"sparse/0, images, points.ply, colmap.log and results.json are in {outputs}")
+    lines += _pair_lines(results) + [f"  {note}" for note in notes(results)]
+    lines += _image_lines(results)
     return "\n".join(lines)
 
 
-def _pair_lines(results: dict[str, Any]) -> list[str]:
+def notes(results: Mapping[str, Any]) -> list[str]:
+    """Return what is weak in a model, and what would help, a sentence each."""
+    return _trust_lines(results) + _support_lines(results)
+
+
+def _pair_lines(results: Mapping[str, Any]) -> list[str]:
     """Return how good the verified pairs are: those with few inliers may fit by chance."""
     values = {name: entry["value"] for name, entry in results["metrics"].items()}
     classes = results["verified_pairs_by_inliers"].items()
@@ -39,7 +43,7 @@ def _pair_lines(results: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _trust_lines(results: dict[str, Any]) -> list[str]:
+def _trust_lines(results: Mapping[str, Any]) -> list[str]:
     """Return why the model as a whole may be wrong, if there are signs of it."""
     values = {name: entry["value"] for name, entry in results["metrics"].items()}
     lines = []
@@ -47,7 +51,7 @@ def _trust_lines(results: dict[str, Any]) -> list[str]:
         pairs = results["contradicted_pairs"]
         strongest = ", ".join(" and ".join(pair["images"]) for pair in pairs[:_SHOWN_PAIRS])
         lines.append(
-            f"  do not trust this model unchecked: its poses contradict {len(pairs)} of the "
+            f"do not trust this model unchecked: its poses contradict {len(pairs)} of the "
             f"{results['pairs_within_model']} verified pairs within it ({fraction:.0%} of their "
             "matches), so either these pairs or the poses are wrong, as repeated structures cause: "
             f"look at {strongest}, then match fewer pairs (--pairs), or use another feature or "
@@ -55,26 +59,26 @@ def _trust_lines(results: dict[str, Any]) -> list[str]:
         )
     if (num := values["registered_images"]) < values["images"] / 2:
         lines.append(
-            f"  the model has only {num} of {values['images']} images, although "
+            f"the model has only {num} of {values['images']} images, although "
             f"{results['pairs_leaving_model']} verified pairs connect it with others: use another "
             "feature or matcher, give the camera's parameters, or take more photographs"
         )
     return lines
 
 
-def _support_lines(results: dict[str, Any]) -> list[str]:
+def _support_lines(results: Mapping[str, Any]) -> list[str]:
     """Return where few confirmed points hold the model together, if they do."""
     fraction = results["metrics"]["two_view_points"]["value"]
     lines = []
     if fraction > MOST_TWO_VIEW_POINTS:
         lines.append(
-            f"  {fraction:.0%} of the points are seen in two images only, so that no third one "
+            f"{fraction:.0%} of the points are seen in two images only, so that no third one "
             "confirms them: match more pairs, or use another feature or matcher"
         )
     links = results["weak_links"]
-    lines += [f"  {_link_line(link)}" for link in links[:_SHOWN_LINKS]]
+    lines += [_link_line(link) for link in links[:_SHOWN_LINKS]]
     if more := links[_SHOWN_LINKS:]:
-        lines.append(f"  {len(more)} more links of fewer than {FEWEST_CONFIRMED} confirmed points")
+        lines.append(f"{len(more)} more links of fewer than {FEWEST_CONFIRMED} confirmed points")
     return lines
 
 
@@ -89,7 +93,7 @@ def _link_line(link: dict[str, Any]) -> str:
     )
 
 
-def _image_lines(results: dict[str, Any]) -> list[str]:
+def _image_lines(results: Mapping[str, Any]) -> list[str]:
     """Return which images are not in the model, and why."""
     lines = []
     largest, *others = results["models"]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from benchmarks.choices import FAILURES, problem_of, start_methods
 from benchmarks.measured_method import MeasuredMethod, recorded_matcher
+from benchmarks.reconstruction.drawn_pairs import draw_pairs
 from benchmarks.reconstruction.kept_models import map_or_reuse, matching_costs
-from benchmarks.reconstruction.match_pictures import draw_pairs, quartile_pairs
 from benchmarks.reconstruction.options import ReconstructionOptions, of_seed
 from benchmarks.reconstruction.scenes import Scene, find_scene
 from benchmarks.record import (
@@ -22,11 +22,13 @@ from benchmarks.record import (
 )
 from featplug.cli.command_line import leave_config
 from featplug.colmap.dense import dense_reconstruction, require_dense
+from featplug.colmap.geometric_verification import verified_pairs
 from featplug.colmap.model_files import export_ply
 from featplug.io.images import list_images
 from featplug.io.metric_table import with_units
 from featplug.io.pair_lists import Pair
 from featplug.io.results import StageRecorder, write_results
+from featplug.report.match_pictures import quartile_pairs
 from pipelines.run_record import PipelineRecord
 from pipelines.sfm import MatchedScene, SfmOptions, match_scene
 
@@ -133,7 +135,7 @@ def _draw(
 ) -> list[Picture]:
     database, folder = of_model.output_dir / "database.db", of_model.output_dir.parent
     if not shown:
-        shown += quartile_pairs(database)
+        shown += quartile_pairs(verified_pairs(database))
     titles = draw_pairs(shown, database, matched, folder)
     return [Picture(_relative(path, options), title) for path, title in titles.items()]
 

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from benchmarks.record import Curve
 from benchmarks.report.result_tables import Line, Table
 from featplug.io.metric_table import Metric
+from featplug.report.stage_bars import MAX_COLOURS
 
 WIDTH, HEIGHT = 420, 300
 """Size of a chart of curves, in units of its SVG."""
@@ -17,9 +18,6 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 10, 40
 _SHOWN_FIRST = (3, 1000)
 _FIRST_COUNT = 100
 """Values of a chart that reaches this number need no decimals."""
-
-MAX_COLOURS = 10
-"""Number of colours of the style; more series repeat them with dashes."""
 
 
 @dataclass(frozen=True)

@@ -14,16 +14,15 @@ from benchmarks.record import RECORD
 from benchmarks.report.comparison import RunComparison
 from benchmarks.report.gather import Report
 from benchmarks.report.labels import (
-    MINUS,
     NO_BREAK_SPACE,
     benchmark_title,
     dataset_title,
-    format_value,
     protocol_title,
 )
 from benchmarks.report.page import command_text
 from benchmarks.report.result_tables import Line, Table
 from featplug.io.files import write_whole_text
+from featplug.io.metric_table import MINUS, format_value
 from featplug.io.typed_json import printable
 
 _ARROWS = {"higher": "↑", "lower": "↓", None: ""}

@@ -7,18 +7,19 @@ from pathlib import Path
 from benchmarks.record import Problem, Row
 from benchmarks.report.charts import BarChart, Colours, CurveChart, bar_charts, curve_charts
 from benchmarks.report.comparison import RunComparison, compare_runs
-from benchmarks.report.inline_images import (
+from benchmarks.report.model_lines import ModelLine, model_lines
+from benchmarks.report.result_tables import Table, best_lines, make_tables, runner_up
+from benchmarks.report.runs import LoadedRun, find_runs, load_runs, problem_of
+from benchmarks.report.stage_chart import stage_chart
+from featplug.io.metric_table import Metric
+from featplug.report.inline_images import (
     MAX_PICTURES,
     MAX_PICTURES_OF_FEATURE,
     InlinePicture,
     inline_picture,
 )
-from benchmarks.report.model_lines import ModelLine, model_lines
-from benchmarks.report.model_views import MAX_POINTS, MAX_POINTS_OF_MODEL, ModelView, view_model
-from benchmarks.report.result_tables import Table, best_lines, make_tables, runner_up
-from benchmarks.report.runs import LoadedRun, find_runs, load_runs, problem_of
-from benchmarks.report.stage_chart import StageChart, stage_chart
-from featplug.io.metric_table import Metric
+from featplug.report.model_views import MAX_POINTS, MAX_POINTS_OF_MODEL, ModelView, view_model
+from featplug.report.stage_bars import StageChart
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from featplug.io.metric_table import METRICS, Metric, find_metric, generic_name, numbers
 
-MINUS = "\N{MINUS SIGN}"
 NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
 
 
@@ -134,11 +133,3 @@ def protocol_title(name: str) -> str:
 def part_order(part: str) -> tuple[int, str]:
     """Return the place of a part in a table: the main parts first, then others by name."""
     return (MAIN_PARTS.index(part) if part in MAIN_PARTS else len(MAIN_PARTS), part)
-
-
-def format_value(value: float, digits: int, sign: bool = False) -> str:
-    """Format a number with groups of thousands and a true minus."""
-    text = f"{value:{'+' if sign else ''},.{digits}f}"
-    if float(text.replace(",", "")) == 0:  # zero has no sign
-        text = text.lstrip("+-")
-    return text.replace("-", MINUS)

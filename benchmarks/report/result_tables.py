@@ -12,14 +12,13 @@ from benchmarks.record import Row
 from benchmarks.report.labels import (
     MAIN_PARTS,
     benchmark_order,
-    format_value,
     method_titles,
     metric_label,
     metric_order,
     part_order,
 )
 from benchmarks.report.runs import LoadedRun
-from featplug.io.metric_table import Metric
+from featplug.io.metric_table import Metric, format_value
 
 Entry = tuple[LoadedRun, Row]
 _Key = TypeVar("_Key", bound=Hashable)

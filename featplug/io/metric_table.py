@@ -10,6 +10,7 @@ from functools import cache, partial
 from typing import Any, Literal
 
 Role = Literal["headline", "main", "detail"]
+MINUS = "\N{MINUS SIGN}"
 
 
 @dataclass(frozen=True)
@@ -271,3 +272,11 @@ def with_units(values: Mapping[str, float], unit_of_length: str = "m") -> dict[s
         name: {"value": value, "unit": unit_of_length if units[name] == "m" else units[name]}
         for name, value in values.items()
     }
+
+
+def format_value(value: float, digits: int, sign: bool = False) -> str:
+    """Format a number with groups of thousands and a true minus."""
+    text = f"{value:{'+' if sign else ''},.{digits}f}"
+    if float(text.replace(",", "")) == 0:  # zero has no sign
+        text = text.lstrip("+-")
+    return text.replace("-", MINUS)

@@ -20,7 +20,6 @@ import numpy as np
 import pycolmap
 import tyro
 
-from benchmarks.report.model_views import view_model
 from featplug.colmap.model_files import read_model, write_model
 from featplug.colmap.nvm import read_nvm, write_nvm
 from featplug.io.exchange.colmap import DatabaseOptions, export_database
@@ -29,6 +28,7 @@ from featplug.io.exchange.kapture import export_kapture
 from featplug.io.exchange.schoenberger import export_dataset
 from featplug.localization.in_model import ModelPoints
 from featplug.metrics.poses import model_cameras, model_poses, reconstruction_statistics
+from featplug.report.model_views import view_model
 from featplug.stages.pairs import covisible, from_poses
 from pipelines.datasets.true_poses import read_reference_poses
 from tests.attacks.harness import Outcome, Tally, attempt, command, damage

@@ -101,7 +101,7 @@ def test_a_right_model_contradicts_no_pair(right: tuple[dict[str, Any], Path]) -
     assert (usage.num_used, usage.num_within, usage.num_leaving) == (28, 28, 0)
     assert usage.contradicted == {}
     assert usage.contradicted_matches == 0
-    assert "do not trust" not in summary(results, outputs)
+    assert "do not trust" not in summary(results)
 
 
 def test_a_model_with_an_image_at_another_place_contradicts_its_pairs(
@@ -116,7 +116,7 @@ def test_a_model_with_an_image_at_another_place_contradicts_its_pairs(
     inliers = [pair["inliers"] for pair in contradicted]
     assert inliers == sorted(inliers, reverse=True)
     assert results["metrics"]["contradicted_matches"]["value"] > MOST_CONTRADICTED
-    text = summary(results, tmp_path / "wrong" / "outputs")
+    text = summary(results)
     assert f"contradict {len(contradicted)} of the {results['pairs_within_model']}" in text
     assert " and ".join(contradicted[0]["images"]) in text
 
@@ -128,15 +128,15 @@ def test_a_right_model_is_trusted_although_it_contradicts_a_weak_pair(
     (pair,) = results["contradicted_pairs"]
     assert set(pair["images"]) == {scene.names[4], scene.names[SIXTH]}
     assert 0 < results["metrics"]["contradicted_matches"]["value"] < MOST_CONTRADICTED
-    assert "do not trust" not in summary(results, tmp_path / "weak" / "outputs")
+    assert "do not trust" not in summary(results)
 
 
 def test_a_model_of_few_images_is_reported_with_the_pairs_that_leave_it(
     right: tuple[dict[str, Any], Path],
 ) -> None:
-    results, outputs = right
+    results, _ = right
     metrics = {**results["metrics"], "registered_images": {"value": 3, "unit": "images"}}
-    text = summary({**results, "metrics": metrics, "pairs_leaving_model": 15}, outputs)
+    text = summary({**results, "metrics": metrics, "pairs_leaving_model": 15})
     assert "only 3 of 8 images" in text
     assert "15 verified pairs" in text
-    assert "only" not in summary(results, outputs)
+    assert "only" not in summary(results)

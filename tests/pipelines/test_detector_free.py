@@ -53,7 +53,7 @@ def test_a_room_is_reconstructed_with_long_tracks(room: Path, tmp_path: Path) ->
     assert results["feature"] == results["matcher"]
     assert results["feature_conf"] is None
     assert results["matcher_conf"]["model"]["name"].endswith("walls.py:Walls")
-    assert summary(results, tmp_path).startswith(f"{results['matcher']}\n")
+    assert summary(results).startswith(f"{results['matcher']}\n")
     again = match_scene(options(room, tmp_path))
     assert again.stages.reused["match"] == 15
 

@@ -69,14 +69,14 @@ def test_all_models_are_listed_with_their_images(
         assert written.num_points3D() == model["points"] > 100
     assert read_model(outputs / "model").num_reg_images() == 6
     assert record["data"]["not_registered"] == scene.names[10:]
-    text = summary(record, outputs)
+    text = summary(record)
     assert f"in another model, {record['models'][1]['path']} (4 images, " in text
     assert ", ".join(scene.names[6:10]) in text
     assert f"not registered: {scene.names[10]} has no matches" in text
 
 
 def test_pairs_are_counted_by_what_became_of_them(results: tuple[dict[str, Any], Path]) -> None:
-    record, outputs = results
+    record, _ = results
     metrics = {name: entry["value"] for name, entry in record["metrics"].items()}
     assert metrics["selected_pairs"] == 55
     assert metrics["matched_pairs"] == 15 + 6 + 2
@@ -85,22 +85,22 @@ def test_pairs_are_counted_by_what_became_of_them(results: tuple[dict[str, Any],
     assert (record["pairs_within_model"], record["pairs_leaving_model"]) == (15, 0)
     assert record["verified_pairs_by_inliers"]["300 or more"] > 15
     assert sum(record["verified_pairs_by_inliers"].values()) == 21
-    assert "32 of 55 pairs have no matches" in summary(record, outputs)
+    assert "32 of 55 pairs have no matches" in summary(record)
 
 
 def test_the_summary_says_what_few_points_hold_together(
     results: tuple[dict[str, Any], Path],
 ) -> None:
-    record, outputs = results
+    record, _ = results
     assert record["weak_links"] == []
     assert record["metrics"]["two_view_points"]["value"] < 0.01
-    text = summary(record, outputs)
+    text = summary(record)
     assert "hang" not in text
     assert "two images only" not in text
     counts = {"points": 34, "confirmed": 4, "pairs": 1, "most_inliers": 18}
     links = [{"images": images, **counts} for images in (["IMG_7.jpg"], ["a.jpg", "b.jpg"])]
     metrics = {**record["metrics"], "two_view_points": {"value": 0.57, "unit": "fraction"}}
-    text = summary({**record, "weak_links": links, "metrics": metrics}, outputs)
+    text = summary({**record, "weak_links": links, "metrics": metrics})
     assert "57% of the points are seen in two images only" in text
     assert "IMG_7.jpg hangs on 34 points, 4 of which" in text
     assert "on 1 pair of up to 18 inliers" in text

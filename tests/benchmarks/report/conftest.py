@@ -8,12 +8,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import pycolmap
 import pytest
 from PIL import Image
 
 from benchmarks.record import Curve, Picture, Problem, Row, Run, write_run
 from tests.documented import metric
+from tests.report.conftest import model as model
 from tests.scenes.pictures import textured_image
 
 EVIL = "</script><script>evil=1</script><b>\"quoted\" & 'it'</b>"
@@ -51,24 +51,6 @@ def make_run(benchmark: str, rows: list[Row], **change: Any) -> Run:
         "command": [f"/somewhere/benchmarks/{benchmark}/__main__.py", "--dataset", "it's here"],
     }
     return Run(benchmark, rows=rows, **{**fields, **change})
-
-
-@pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A COLMAP model of six pinhole cameras and 300 points, which all see."""
-    pycolmap.set_random_seed(1)
-    options = pycolmap.SyntheticDatasetOptions()
-    options.num_rigs = options.num_cameras_per_rig = 1
-    options.num_frames_per_rig = 6
-    options.num_points3D = 300
-    options.camera_model_id = pycolmap.CameraModelId.PINHOLE
-    options.camera_params = [1280, 1280, 512, 384]
-    folder = tmp_path_factory.mktemp("model")
-    made = pycolmap.synthesize_dataset(options)
-    for point in made.points3D.values():
-        point.color = [200, 90, 40]
-    made.write(str(folder))
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,6 @@ import sys
 import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +21,11 @@ from benchmarks.record import ModelSize, Picture, write_run
 from benchmarks.report.__main__ import main
 from benchmarks.report.charts import Colours, bar_charts, curve_charts
 from benchmarks.report.gather import Report, make_report
-from benchmarks.report.inline_images import inline_picture
 from benchmarks.report.page import render_page
 from benchmarks.report.result_tables import make_tables
 from benchmarks.report.runs import LoadedRun, load_runs
 from benchmarks.report.stage_chart import stage_chart
+from featplug.report.inline_images import inline_picture
 from tests.benchmarks.report.conftest import (
     EVIL,
     make_run,
@@ -35,35 +34,7 @@ from tests.benchmarks.report.conftest import (
     write_record,
 )
 from tests.documented import metric
-
-_VOID = {"meta", "link", "img", "input", "br", "hr"}
-
-
-class PageReader(HTMLParser):
-    """Reads a page, and sees whether its tags are closed in order."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: list[tuple[str, str]] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
-        if tag not in _VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.texts.append((self.open[-1] if self.open else "", data.strip()))
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.found if name == tag]
+from tests.report.page_reader import PageReader, read_page
 
 
 @pytest.fixture(scope="module")
@@ -73,10 +44,7 @@ def report(runs: Path) -> Report:
 
 @pytest.fixture(scope="module")
 def page(report: Report) -> PageReader:
-    reader = PageReader()
-    reader.feed(render_page(report, datetime(2026, 1, 2, tzinfo=UTC)))
-    assert reader.open == []
-    return reader
+    return read_page(render_page(report, datetime(2026, 1, 2, tzinfo=UTC)))
 
 
 def test_nothing_is_fetched_from_elsewhere(page: PageReader) -> None:

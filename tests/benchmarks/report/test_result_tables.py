@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks.record import Row
-from benchmarks.report.labels import format_value, method_titles, metric_label, metric_order
+from benchmarks.report.labels import method_titles, metric_label, metric_order
 from benchmarks.report.result_tables import Line, Table, make_tables, runner_up
 from benchmarks.report.runs import LoadedRun
+from featplug.io.metric_table import format_value
 from tests.benchmarks.report.conftest import make_run, matching_row, reconstruction_row
 from tests.documented import metric
 

@@ -14,14 +14,6 @@ from featplug.plots import write_match_picture
 from pipelines.sfm import MatchedScene
 
 
-def quartile_pairs(database: Path) -> list[Pair]:
-    """Select an easy and a hard pair, at the upper and lower quartile of inlier matches."""
-    counts = verified_pairs(database)
-    ordered = sorted(counts, key=lambda pair: (counts[pair], pair))
-    selected = [ordered[round(quantile * (len(ordered) - 1))] for quantile in (0.75, 0.25)]
-    return list(dict.fromkeys(selected))
-
-
 def draw_pairs(
     pairs: Sequence[Pair], database: Path, scene: MatchedScene, outputs: Path
 ) -> dict[Path, str]:

@@ -9,8 +9,8 @@ import numpy as np
 import pycolmap
 import pytest
 
-from benchmarks.report.model_views import view_model
 from featplug.metrics.poses import model_poses
+from featplug.report.model_views import view_model
 
 
 def test_cameras_of_the_viewer_see_the_points_where_colmaps_do(model: Path) -> None:

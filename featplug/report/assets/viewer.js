@@ -4,6 +4,7 @@
 
 (() => {
   const START = { yaw: 0.45, pitch: -0.28, distance: 1.75, x: 0, y: 0 };
+  const FILLED = 0.9; // of the canvas, by most of the points and all cameras of the database
   const FOCAL = 1.35; // of half the canvas's shorter side
   const NEAR = 0.05;
   const groups = new Map();
@@ -25,8 +26,11 @@
       );
       this.colours = new Uint8Array(decode(model.colours));
       this.isGrey = this.colours.every((value) => value === 0);
-      this.frusta = model.cameras.map((camera) => frustum(camera, frustumSize(model.cameras)));
-      this.pose = { ...START };
+      const size = frustumSize(model.cameras);
+      this.frusta = model.cameras.map((camera) => frustum(camera, size));
+      this.queries = model.queries.map((camera) => frustum(camera, size));
+      this.start = { ...START, distance: fittingDistance(this.points, model.cameras, canvas) };
+      this.pose = { ...this.start };
       this.pending = false;
     }
 
@@ -55,12 +59,14 @@
       const ink = rgb(context, style.color);
       const view = projection(this.pose, width, height);
       context.putImageData(this.rasterise(view, width, height, ratio, ink), 0, 0);
-      context.strokeStyle = style.getPropertyValue("--c").trim() || style.color;
       context.lineWidth = 1.2 * ratio;
       context.globalAlpha = 0.85;
-      context.beginPath();
-      this.frusta.forEach((lines) => lines.forEach(([a, b]) => stroke(context, view(a), view(b))));
-      context.stroke();
+      for (const [frusta, colour] of [[this.frusta, "--c"], [this.queries, "--query"]]) {
+        context.strokeStyle = style.getPropertyValue(colour).trim() || style.color;
+        context.beginPath();
+        frusta.forEach((lines) => lines.forEach(([a, b]) => stroke(context, view(a), view(b))));
+        context.stroke();
+      }
       context.globalAlpha = 1;
     }
 
@@ -92,8 +98,17 @@
   }
 
   /** Map points of the scene (x right, y down, z forward) to pixels and depth. */
-  function projection({ yaw, pitch, distance, x: panX, y: panY }, width, height) {
+  function projection(pose, width, height) {
     const focal = (FOCAL * Math.min(width, height)) / 2;
+    const turned = rotation(pose);
+    return (point) => {
+      const [across, down, depth] = turned(point);
+      return [width / 2 + (focal * across) / depth, height / 2 + (focal * down) / depth, depth];
+    };
+  }
+
+  /** Map points of the scene to those in front of the viewer. */
+  function rotation({ yaw, pitch, distance, x: panX, y: panY }) {
     const [cosYaw, sinYaw, cosPitch, sinPitch] = [
       Math.cos(yaw), Math.sin(yaw), Math.cos(pitch), Math.sin(pitch),
     ];
@@ -101,9 +116,25 @@
       const turned = cosYaw * z - sinYaw * x;
       const across = cosYaw * x + sinYaw * z + panX;
       const down = cosPitch * y + sinPitch * turned + panY;
-      const depth = cosPitch * turned - sinPitch * y + distance;
-      return [width / 2 + (focal * across) / depth, height / 2 + (focal * down) / depth, depth];
+      return [across, down, cosPitch * turned - sinPitch * y + distance];
     };
+  }
+
+  /** Return the distance from which the scene fills the canvas as the first view shows it. */
+  function fittingDistance(points, cameras, canvas) {
+    const { clientWidth: width, clientHeight: height } = canvas;
+    const half = [width, height].map((side) => (FILLED * side) / Math.min(width, height));
+    const turned = rotation({ ...START, distance: 0 });
+    const needed = (point) => {
+      const [u, v, depth] = turned(point); // on the edge where FOCAL * u / (depth + distance) is
+      return Math.max((FOCAL * Math.abs(u)) / half[0], (FOCAL * Math.abs(v)) / half[1]) - depth;
+    };
+    const ofPoints = new Float32Array(points.length / 3).map((_, i) =>
+      needed(points.subarray(3 * i, 3 * i + 3)),
+    ).sort();
+    const ofCameras = cameras.map((camera) => needed(camera.slice(0, 3)));
+    const distance = Math.max(ofPoints[Math.floor(0.97 * ofPoints.length)] ?? 0, ...ofCameras);
+    return Math.min(Math.max(distance, 0.6), 4);
   }
 
   function stroke(context, [x0, y0, z0], [x1, y1, z1]) {
@@ -172,7 +203,7 @@
       move((pose) => {
         pose.distance *= factor;
       });
-    const reset = () => move((pose) => Object.assign(pose, START));
+    const reset = () => move((pose) => Object.assign(pose, view.start));
 
     const spread = () => {
       const [a, b] = [...fingers.values()];
