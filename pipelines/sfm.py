@@ -20,7 +20,7 @@ from featplug.colmap.model_support import model_support
 from featplug.colmap.pair_usage import pair_usage, reasons_not_registered
 from featplug.colmap.rigs import Rigs
 from featplug.io.folder_lock import locked_folder
-from featplug.io.images import list_images
+from featplug.io.image_folder import list_images
 from featplug.io.metric_table import with_units
 from featplug.io.names import similar_name_hints
 from featplug.io.pair_lists import Pair, read_pairs, unique_pairs, write_pairs

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.record import Problem
-from featplug.io.images import IMAGE_SUFFIXES, read_image_size
+from featplug.io.image_files import IMAGE_SUFFIXES
+from featplug.io.images import read_image_size
 from featplug.io.text_tables import read_matrix
 from featplug.metrics.homography import corner_error, overlap
 

@@ -24,7 +24,7 @@ from featplug.cli.command_line import leave_config
 from featplug.colmap.dense import dense_reconstruction, require_dense
 from featplug.colmap.geometric_verification import verified_pairs
 from featplug.colmap.model_files import export_ply
-from featplug.io.images import list_images
+from featplug.io.image_folder import list_images
 from featplug.io.metric_table import with_units
 from featplug.io.pair_lists import Pair
 from featplug.io.results import StageRecorder, write_results

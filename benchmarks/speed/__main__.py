@@ -21,7 +21,7 @@ from benchmarks.speed.cases import measurements
 from benchmarks.speed.measure import CaseName, Sample, Setup, SpeedOptions, Step, measure
 from featplug.base import choose_device
 from featplug.cli.command_line import Unprefixed, leave_config, run_command
-from featplug.io.images import list_images
+from featplug.io.image_folder import list_images
 from featplug.io.metric_table import with_units
 from pipelines.run import require_positive
 

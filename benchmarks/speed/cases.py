@@ -18,7 +18,8 @@ from benchmarks.speed.measure import CaseName, Measurement, Sample, Setup, Step,
 from featplug.api import load
 from featplug.base import Matcher, choose_device
 from featplug.colmap.mapping import log_to_file
-from featplug.io.images import list_images, load_image
+from featplug.io.image_folder import list_images
+from featplug.io.images import load_image
 from featplug.io.metric_table import with_units
 from featplug.io.pair_lists import write_pairs
 from featplug.io.results import StageRecorder

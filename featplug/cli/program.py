@@ -131,6 +131,7 @@ _PIPELINES = {
 }
 _DATA_SETS = data_set_commands(Path(__file__).parents[2] / "pipelines")
 _STAGES = {
+    "rename": _cli("stage_commands:rename", "Rename photographs whose names files cannot carry."),
     "extract": _cli("stage_commands:extract", "Extract the features of a folder of images."),
     "pairs": _cli("pair_commands:COMMANDS", "Choose which images are matched with which."),
     "match": _cli("stage_commands:match", "Match the pairs of a list."),

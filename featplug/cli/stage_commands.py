@@ -1,4 +1,4 @@
-"""The commands ``featplug extract``, ``match`` and ``retrieve``."""
+"""The commands ``featplug rename``, ``extract``, ``match`` and ``retrieve``."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Any
 
 from featplug.cli.command_line import Unprefixed, print_reasons
 from featplug.cli.pair_commands import DatabaseSelection
+from featplug.io.image_folder import rename_images
 from featplug.io.store import FeatureReader
 from featplug.methods import is_pair_matcher
 from featplug.stages.extract import ExtractOptions, extract_features
@@ -13,6 +14,26 @@ from featplug.stages.gather import GatherOptions
 from featplug.stages.match import MatchOptions, match_features
 from featplug.stages.match_images import match_images
 from featplug.stages.retrieve import RetrieveOptions, global_descriptors
+
+
+def rename(images: Path, masks: Path | None = None, dry_run: bool = False) -> None:
+    """Rename photographs, and their folders, whose names files cannot carry, such as with spaces.
+
+    White space and other characters that pair lists, COLMAP's text files and HDF5 cannot carry
+    become "_". Nothing is renamed if two files would have one name.
+
+    Args:
+        images: folder of the photographs, at any depth; masks in it are renamed alike.
+        masks: another folder, of their masks, which are renamed alike.
+        dry_run: show what would be renamed, and rename nothing.
+    """
+    folders = [images] if masks is None else [images, masks]
+    for folder in folders:
+        rename_images(folder, dry_run=True)  # raises before anything is renamed
+    renamed = [pair for folder in folders for pair in rename_images(folder, dry_run)]
+    for old, new in renamed:
+        print(f"{old} -> {new.name}")
+    print(f"{len(renamed)} files and folders {'would be' if dry_run else 'were'} renamed.")
 
 
 def extract(

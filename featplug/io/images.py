@@ -1,16 +1,13 @@
-"""Photographs on disk to arrays: listing, reading, resizing, prefetching.
+"""Photographs on disk to arrays: reading, resizing, prefetching.
 
 :func:`read_image` returns pixels as stored, as hloc and COLMAP take them; what a method is handed
 is turned upright by EXIF data, see :mod:`featplug.io.orientation`. Resizing follows hloc's
 preprocessing conf.
 """
 
-import logging
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +20,6 @@ from torch import Tensor
 from featplug.io.artifact import file_fingerprint, read_fingerprinted
 from featplug.io.exif import read_exif
 from featplug.io.image_files import (
-    IMAGE_SUFFIXES,
-    OTHER_SUFFIXES,
     ImageFileError,
     check_regular_file,
     decoding_cost,
@@ -32,13 +27,9 @@ from featplug.io.image_files import (
     open_image,
     read_image_header,
 )
-from featplug.io.names import checked_name
 from featplug.io.orientation import Orientation, Turn
-from featplug.io.run_folder import RECORD
 from featplug.utils.errors import described
 from featplug.utils.parallel import WeightedSemaphore, map_ahead
-
-logger = logging.getLogger(__name__)
 
 DEFAULT_PREPROCESSING: dict[str, Any] = {
     "grayscale": False,
@@ -100,63 +91,6 @@ class UnreadableImage:
 
     name: str
     reason: str
-
-
-def list_images(image_dir: Path) -> list[str]:
-    """List the photographs below a folder, at any depth, sorted.
-
-    Hidden files and folders and the output folders of runs are passed over, and photographs of
-    formats that are not read, which are logged.
-
-    Returns:
-        Names relative to ``image_dir``, with ``/`` between folders.
-
-    Raises:
-        FileNotFoundError: there is no such folder.
-        ValueError: it holds no photograph, or a name that cannot be used.
-    """
-    image_dir = Path(image_dir)
-    if not image_dir.is_dir():
-        raise FileNotFoundError(f"There is no image folder {image_dir}.")
-    names: list[str] = []
-    others: list[str] = []
-    visited = set()
-    for folder, subfolders, files in os.walk(image_dir, followlinks=True):
-        # A link to a parent folder would make the walk endless.
-        real = os.path.realpath(folder)
-        if real in visited:
-            subfolders.clear()
-            continue
-        visited.add(real)
-        shown = (name for name in subfolders if not name.startswith("."))
-        subfolders[:] = [name for name in shown if not Path(folder, name, RECORD).exists()]
-        for file in files:
-            suffix = Path(file).suffix.lower()
-            if not file.startswith(".") and suffix in IMAGE_SUFFIXES | OTHER_SUFFIXES:
-                name = (Path(folder) / file).relative_to(image_dir).as_posix()
-                (names if suffix in IMAGE_SUFFIXES else others).append(name)
-    passed_over = (
-        f"{image_dir}: {len(others)} photographs are of formats that are not read, the first is "
-        f"{min(others)}; convert them to JPEG."
-        if others
-        else ""
-    )
-    if not names:
-        suffixes = " ".join(sorted(IMAGE_SUFFIXES))
-        raise ValueError(
-            f"There are no images in {image_dir} (looked for {suffixes}). {passed_over}".rstrip()
-        )
-    if passed_over:
-        _warn_once(passed_over)
-    names.sort()
-    for name in names:
-        checked_name(name)
-    return names
-
-
-@cache
-def _warn_once(text: str) -> None:
-    logger.warning(text)
 
 
 def read_image(

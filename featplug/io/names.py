@@ -38,6 +38,15 @@ def checked_name(name: str, where: str = "") -> str:
     return "/".join(part for part in name.split("/") if part not in ("", "."))
 
 
+def usable_part(part: str) -> str:
+    """Return the name of a file or folder with ``_`` for what :func:`checked_name` rejects."""
+    part = "_".join(part.split())
+    part = re.sub(r"[\\\ud800-\udfff" + _BYTE_ORDER_MARK + "]", "_", part)
+    part = "".join("_" if unicodedata.category(letter) == "Cc" else letter for letter in part)
+    hidden = part.startswith(".")  # what only its white space kept from it
+    return re.sub(r"^#|(?<=^[A-Za-z]):", "_", f"_{part}" if hidden else part)
+
+
 def normal_name(name: str, where: str = "") -> str:
     """Return the normal form of another tool's image name, or the name itself if it has none.
 

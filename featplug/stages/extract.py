@@ -19,13 +19,9 @@ from featplug.io.artifact import Provenance, is_old_fingerprint
 from featplug.io.feature_arrays import KEYPOINT_AXES, check_axes, selected
 from featplug.io.h5file import OtherContentsError
 from featplug.io.hdf5_guard import UnusableDataError
+from featplug.io.image_folder import list_images
 from featplug.io.image_origin import image_origin, is_masked_by, is_turned_as
-from featplug.io.images import (
-    LoadedImage,
-    UnreadableImage,
-    list_images,
-    prefetch_images,
-)
+from featplug.io.images import LoadedImage, UnreadableImage, prefetch_images
 from featplug.io.masks import Masks, is_visible, mask_of
 from featplug.io.names import checked_name, enumerated
 from featplug.io.orientation import Orientation
@@ -115,7 +111,7 @@ def extract_features(
     if export_dir is None and feature_path is None:
         raise ValueError("Set export_dir, a folder, or feature_path, a file.")
     feature_path = Path(feature_path or Path(export_dir or "") / f"{conf['output']}.h5")
-    names = image_names(image_dir, image_list)
+    names = image_names(image_dir, image_list, options.masks)
     feature = feature or Feature(
         conf,
         device=options.device,
@@ -271,7 +267,9 @@ def raise_if_all_skipped(names: Sequence[str], skipped: Mapping[str, str]) -> No
         raise ValueError(f"None of the {len(names)} images could be used; the first: {first}")
 
 
-def image_names(image_dir: Path, image_list: Path | Sequence[str] | None) -> list[str]:
+def image_names(
+    image_dir: Path, image_list: Path | Sequence[str] | None, masks: Path | None = None
+) -> list[str]:
     """List the images asked for: those of a list or a text file of names, or all of a folder.
 
     Raises:
@@ -279,7 +277,7 @@ def image_names(image_dir: Path, image_list: Path | Sequence[str] | None) -> lis
         ValueError: there is no image, or a name that cannot be used.
     """
     if image_list is None:
-        return list_images(image_dir)
+        return list_images(image_dir, masks)
     if not image_dir.is_dir():
         raise FileNotFoundError(f"There is no image folder {image_dir}.")
     return listed_names(image_list)

@@ -24,7 +24,7 @@ import pycolmap
 
 from featplug.colmap.model_files import holds_model, read_model
 from featplug.colmap.nvm import read_nvm
-from featplug.io.images import list_images
+from featplug.io.image_folder import list_images
 from featplug.localization.evaluation import RecallRules
 from featplug.localization.queries import Query, read_queries
 from featplug.metrics.poses import OLD_NIGHT_THRESHOLDS

@@ -23,7 +23,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pycolmap
 
-from featplug.io.images import list_images, read_image, read_image_size
+from featplug.io.image_folder import list_images
+from featplug.io.images import read_image, read_image_size
 from featplug.io.text_files import numbers, read_lines
 from featplug.io.text_tables import check_rotation
 from featplug.localization.evaluation import RecallRules

@@ -21,7 +21,8 @@ from pillow_heif import register_heif_opener
 
 import pipelines.sfm  # imported before the first fork
 from featplug.io.image_files import IMAGE_FORMATS, IMAGE_SUFFIXES, read_image_header
-from featplug.io.images import list_images, read_image, read_image_size
+from featplug.io.image_folder import list_images
+from featplug.io.images import read_image, read_image_size
 from featplug.methods import build_extractor, feature_conf
 from tests.attacks.crafted_images import CRAFTED, no_file
 from tests.attacks.harness import Outcome, Tally, attempt, command, damage

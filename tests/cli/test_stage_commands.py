@@ -39,6 +39,30 @@ def test_extract_and_match_with_hlocs_names(featplug: Callable[..., str], tmp_pa
     assert "3 present before" in again
 
 
+def test_photographs_are_renamed_with_their_masks(
+    featplug: Callable[..., str], refusal: Callable[..., str], tmp_path: Path
+) -> None:
+    images, masks = tmp_path / "images", tmp_path / "masks"
+    (first, second) = write_textured_images(images, 2)
+    (images / first).rename(images / "IMG 1.png")
+    masks.mkdir()
+    (masks / "IMG 1.png.png").touch()
+    options = ["--image_dir", images, "--export_dir", tmp_path]
+    line = refusal("extract", *options)
+    assert "IMG 1.png" in line
+    assert f"featplug rename --images {images}" in line
+    folders = ["--images", images, "--masks", masks]
+    assert "would be renamed" in featplug("rename", *folders, "--dry-run")
+    assert (images / "IMG 1.png").exists()
+    printed = featplug("rename", *folders)
+    assert f"{images / 'IMG 1.png'} -> IMG_1.png" in printed
+    assert (masks / "IMG_1.png.png").exists()
+    assert "2 images extracted" in featplug("extract", *options)
+    (images / "a b.png").write_bytes((images / second).read_bytes())
+    (images / "a_b.png").touch()
+    assert "rename one" in refusal("rename", "--images", images)
+
+
 FIXED = """
 import torch
 from featplug.base import PairMatcher

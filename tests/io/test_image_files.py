@@ -14,7 +14,8 @@ from PIL import Image, features
 from featplug.colmap.exif_cameras import exif_focal_length
 from featplug.io.exif import EXIF_IFD, MAKE
 from featplug.io.image_files import IMAGE_FORMATS, ImageFormat, read_image_header
-from featplug.io.images import list_images, read_image
+from featplug.io.image_folder import list_images
+from featplug.io.images import read_image
 
 
 @pytest.fixture

@@ -16,11 +16,11 @@ from PIL.PngImagePlugin import PngImageFile
 
 from featplug.io import images
 from featplug.io.artifact import file_fingerprint
+from featplug.io.image_folder import list_images
 from featplug.io.images import (
     DEFAULT_PREPROCESSING,
     LoadedImage,
     UnreadableImage,
-    list_images,
     load_image,
     prefetch_images,
     preprocess,

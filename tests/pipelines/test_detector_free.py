@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from featplug.colmap.model_files import read_model
-from featplug.io.images import list_images
+from featplug.io.image_folder import list_images
 from featplug.io.store import FeatureReader
 from pipelines.datasets.aachen import AachenOptions
 from pipelines.datasets.inloc import InLocOptions

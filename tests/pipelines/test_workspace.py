@@ -10,7 +10,7 @@ import pycolmap
 import pytest
 
 from featplug.colmap.model_files import read_model
-from featplug.io.images import list_images
+from featplug.io.image_folder import list_images
 from featplug.io.run_folder import replace_results, run_folder
 from pipelines.sfm import SfmOptions, reconstruct
 from pipelines.workspace import link_images

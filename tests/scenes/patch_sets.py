@@ -17,7 +17,8 @@ from scipy.io import savemat
 
 from benchmarks.patches import hpatches
 from featplug.extractors.sift import SIFT
-from featplug.io.images import list_images, read_image
+from featplug.io.image_folder import list_images
+from featplug.io.images import read_image
 from featplug.keypoints.patches import gaussian_pyramid, patch_grid
 
 NUM_IMAGES = 6

@@ -26,7 +26,8 @@ from featplug.io.exchange.transfer import (
     usable_names,
 )
 from featplug.io.feature_arrays import checked_arrays, shown
-from featplug.io.images import IMAGE_SUFFIXES, list_images
+from featplug.io.image_files import IMAGE_SUFFIXES
+from featplug.io.image_folder import list_images
 from featplug.io.limits import read_npz
 from featplug.io.store import FeatureReader
 from featplug.keypoints.detection import sift_frames

@@ -19,7 +19,7 @@ import numpy as np
 
 from featplug.io.exchange import transfer as exchange
 from featplug.io.exchange.file_sets import FileSet, replaced_together, writable_names
-from featplug.io.images import list_images
+from featplug.io.image_folder import list_images
 from featplug.io.pair_lists import Pair
 from featplug.io.store import FeatureReader
 from featplug.keypoints.detection import from_sift_frames, sift_frames

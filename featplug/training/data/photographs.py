@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from featplug.io.files import write_whole_text
-from featplug.io.images import list_images, read_image, resize_image
+from featplug.io.image_folder import list_images
+from featplug.io.images import read_image, resize_image
 from featplug.utils.parallel import map_ahead
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,8 @@ import pytest
 from scipy.io import loadmat
 from scipy.spatial.transform import Rotation
 
-from featplug.io.images import list_images, read_image
+from featplug.io.image_folder import list_images
+from featplug.io.images import read_image
 from featplug.localization.queries import read_poses, read_queries
 from featplug.training.data.viewpoint import read_depth, read_megadepth
 from pipelines.datasets.demo import REVISION, make_demo_world

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from featplug.io.images import list_images
+from featplug.io.image_folder import list_images
 from featplug.methods import build_extractor
 from featplug.training.data.patch_batches import PatchBatchOptions, count_patches
 from featplug.training.data.patch_groups import PatchGroups
