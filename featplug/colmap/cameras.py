@@ -5,12 +5,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pycolmap
 
-from featplug.colmap.exif_cameras import exif_focal_length, judge_exif
+from featplug.colmap.camera_groups import (
+    CameraGroup,
+    CameraMode,
+    describe_groups,
+    describe_problems,
+    folder_of,
+    sharing_key,
+)
+from featplug.colmap.exif_cameras import exif_focal_length
 from featplug.colmap.known_cameras import KnownCameras, match_known_cameras
 from featplug.colmap.model_tables import check_camera_values, create_camera, sample_camera
 from featplug.colmap.rigs import RigCamera
@@ -20,15 +27,12 @@ from featplug.metrics.poses import intrinsics
 _DEFAULT_FOCAL_LENGTH = 1.2
 """COLMAP's focal length where none is known, in lengths of the image's longer side."""
 _SHOWN_SIZES = 3
-_SHOWN_CAMERAS = 5
 _MOST_ZOOM = 1.05
 """Largest ratio of focal lengths in EXIF that count as one."""
 _MOST_OF_PANORAMA = 0.01
 """Largest deviation of a panorama's shape from 2:1, of its width."""
-_NO_EXIF = "same size, no EXIF"
-
-
-CameraMode = Literal["auto", "single", "per-folder", "per-size", "per-image"]
+_MOST_OFF_CENTRE = 0.15
+"""Distance of a principal point from the middle, in sides, that is worth a question."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +91,9 @@ def check_camera(
     sizes = sizes or {}
     for name, size in sizes.items():
         _check_principal_point(camera, params, name, size)
-        _check_panorama(camera, name, size)
     known, in_rigs = _known_cameras(camera, sizes).cameras, rig_cameras or {}
+    for name in sizes.keys() - known.keys() - in_rigs.keys():
+        _check_panorama(camera, name, sizes[name])
     for group in _sharing(camera, sizes.keys() - known.keys() - in_rigs.keys()):
         _check_one_size(
             f"Camera mode {camera.mode}", group, sizes, "use the mode per-size or auto, or "
@@ -152,9 +157,9 @@ def make_cameras(
     sizes = {name: header.size for name, header in headers.items()}
     check_camera(camera, sizes, rig_cameras)
     known = _known_cameras(camera, sizes)
-    groups: dict[object, _Group] = {}
+    groups: dict[object, CameraGroup] = {}
     for name in sorted(headers):
-        key, reason = _sharing_key(camera, name, headers[name])
+        key, reason = sharing_key(camera.mode, name, headers[name])
         of_image = known.cameras.get(name)
         if of_image is not None:
             key, reason = intrinsics(of_image), f"intrinsics of {camera.file}"
@@ -162,7 +167,7 @@ def make_cameras(
             in_rig = rig_cameras[name]
             key, reason = ("rig", in_rig.image_prefix), f"rig camera {in_rig.image_prefix}"
             of_image = of_image or in_rig.intrinsics(sizes[name])
-        groups.setdefault(key, _Group(reason, of_image, [])).names.append(name)
+        groups.setdefault(key, CameraGroup(reason, of_image, [])).names.append(name)
     made, camera_ids = [], {}
     for number, group in enumerate(groups.values(), start=1):
         of_group = [headers[name] for name in group.names]
@@ -170,7 +175,8 @@ def make_cameras(
         camera_ids.update(dict.fromkeys(group.names, number))
     fixed = {n for n, group in enumerate(groups.values(), start=1) if group.is_known}
     estimated = {name: header for name, header in headers.items() if camera_ids[name] not in fixed}
-    lines = _lines(camera, list(groups.values())) + known.lines + _problem_lines(estimated)
+    lines = describe_groups(camera.mode, list(groups.values())) + known.lines
+    lines += describe_problems(estimated)
     camera_ids = {name: camera_ids[name] for name in sorted(headers)}
     return ImageCameras(made, camera_ids, frozenset(fixed), lines)
 
@@ -191,21 +197,6 @@ def image_frame(image: pycolmap.Image) -> pycolmap.Frame:
     return frame
 
 
-@dataclass
-class _Group:
-    """Images that share a camera."""
-
-    reason: str
-    """What they have in common."""
-    known: pycolmap.Camera | None
-    """Their camera where its intrinsics are known from a file."""
-    names: list[str]
-    is_known: bool = False
-    """Whether the intrinsics were given."""
-    focal_length: str = ""
-    """Focal length of the camera and its source, in words."""
-
-
 def _known_cameras(camera: CameraOptions, sizes: Mapping[str, tuple[int, int]]) -> KnownCameras:
     if camera.file is None or not sizes:
         return KnownCameras({}, [])
@@ -213,7 +204,7 @@ def _known_cameras(camera: CameraOptions, sizes: Mapping[str, tuple[int, int]]) 
 
 
 def _make_camera(
-    camera: CameraOptions, group: _Group, headers: Sequence[ImageHeader], camera_id: int
+    camera: CameraOptions, group: CameraGroup, headers: Sequence[ImageHeader], camera_id: int
 ) -> pycolmap.Camera:
     """Make the camera of images of one size, and describe its focal length in the group."""
     size, params = headers[0].size, _numbers(camera)
@@ -228,7 +219,8 @@ def _make_camera(
     made = create_camera(camera_id, model, focal_length, size)
     made.has_prior_focal_length = params is not None or bool(in_exif)
     if params is not None:
-        made.params, group.is_known, group.focal_length = params, True, "intrinsics given"
+        made.params, group.is_known = params, True
+        group.focal_length = "intrinsics given" + _off_centre(made)
     elif not made.focal_length_idxs():
         group.focal_length = f"{camera.model} has no focal length"
     elif not in_exif:
@@ -243,46 +235,15 @@ def _make_camera(
     return made
 
 
-def _lines(camera: CameraOptions, groups: Sequence[_Group]) -> list[str]:
-    """Describe cameras: each one that several images share, and all others of one kind together."""
-    lines = []
-    shared = sorted((group for group in groups if len(group.names) > 1), key=_fewest_last)
-    for group in shared[:_SHOWN_CAMERAS]:
-        line = f"{len(group.names)} photographs share 1 camera: {group.reason}"
-        lines.append("; ".join(filter(None, [line, group.focal_length])))
-    if rest := shared[_SHOWN_CAMERAS:]:
-        num_images = sum(len(group.names) for group in rest)
-        lines.append(f"{num_images} photographs share {len(rest)} more cameras")
-    alone = [group for group in groups if len(group.names) == 1]
-    assumed = [group for group in alone if "assumed" in group.focal_length]
-    if len(alone) == 1:
-        origin = alone[0].focal_length or alone[0].reason
-        lines.append(f"{alone[0].names[0]} has a camera of its own: {origin}")
-    elif alone:
-        line = f"{len(alone)} photographs have 1 camera each"
-        if assumed:
-            line += f": {assumed[0].focal_length} for {len(assumed)} of them"
-        lines.append(line)
-    if camera.mode == "auto" and any(group.reason == _NO_EXIF for group in shared):
-        lines.append("if photographs of one size are of several cameras: --camera.mode per-image")
-    return lines
-
-
-def _problem_lines(headers: Mapping[str, ImageHeader]) -> list[str]:
-    """Describe EXIF data that do not fit their images."""
-    names: dict[str, list[str]] = {}
-    for name in sorted(headers):
-        if problem := judge_exif(headers[name]).problem:
-            names.setdefault(problem, []).append(name)
-    return [
-        f"warning: {', '.join(alike[:_SHOWN_SIZES])}"
-        f"{f' and {len(alike) - _SHOWN_SIZES} more' * (len(alike) > _SHOWN_SIZES)}: {problem}"
-        for problem, alike in names.items()
-    ]
-
-
-def _fewest_last(group: _Group) -> int:
-    return -len(group.names)
+def _off_centre(camera: pycolmap.Camera) -> str:
+    """Return words for a principal point that is far from the middle, as of another resolution."""
+    point, size = camera.params[camera.principal_point_idxs()], (camera.width, camera.height)
+    if not any(abs(c / s - 0.5) > _MOST_OFF_CENTRE for c, s in zip(point, size, strict=False)):
+        return ""
+    return (
+        f", whose principal point ({point[0]:g}, {point[1]:g}) is far from the middle of "
+        f"{size[0]}×{size[1]} pixels; are they of another resolution?"
+    )
 
 
 def _numbers(camera: CameraOptions) -> list[float] | None:
@@ -337,36 +298,8 @@ def _sharing(camera: CameraOptions, names: Iterable[str]) -> list[list[str]]:
         return []
     groups: dict[str, list[str]] = {}
     for name in sorted(names):
-        groups.setdefault(_folder(name), []).append(name)
+        groups.setdefault(folder_of(name), []).append(name)
     return list(groups.values())
-
-
-def _sharing_key(camera: CameraOptions, name: str, header: ImageHeader) -> tuple[object, str]:
-    """Return what images that share a camera have in common, as a key and in words."""
-    width, height = header.size
-    if camera.mode == "single":
-        return "all", "all images"
-    if camera.mode == "per-folder":
-        folder = _folder(name)
-        return folder, f"folder {folder}" if folder else "folder of the images"
-    if camera.mode == "per-image":
-        return name, ""
-    if camera.mode == "per-size":
-        return header.size, f"size {width}×{height}"
-    exif, judged = header.camera, judge_exif(header)
-    if judged.is_cut:
-        return name, ""
-    if exif.model is not None:
-        is_whole = exif.make is None or exif.model.startswith(exif.make)
-        body = exif.model if is_whole else f"{exif.make} {exif.model}"
-        of_lens = exif.focal_length_35mm or exif.focal_length_mm
-        return (exif.make, exif.model, exif.lens, of_lens, header.size), body
-    reason = _NO_EXIF if judged.pixels is None else "same size and focal length, no body in EXIF"
-    return (header.size, judged.pixels), reason
-
-
-def _folder(name: str) -> str:
-    return name.rpartition("/")[0]
 
 
 def _check_one_size(

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
 
-from featplug.colmap.cameras import CameraMode, CameraOptions, check_camera
+from featplug.colmap.camera_groups import CameraMode
+from featplug.colmap.cameras import CameraOptions, check_camera
 from featplug.colmap.database import create_database, image_ids
 from featplug.io.exif import EXIF_IFD, FOCAL_LENGTH, MAKE, MODEL
 
@@ -157,6 +158,15 @@ def test_a_panorama_is_twice_as_wide_as_high() -> None:
     check_camera(options, {"x.jpg": (2001, 1000)})
     with pytest.raises(ValueError, match=r"'x\.jpg' has 80×60"):
         check_camera(options, {"x.jpg": (80, 60)})
+
+
+def test_intrinsics_of_another_resolution_are_asked_about(tmp_path: Path) -> None:
+    save(tmp_path / "x.jpg", (80, 60), None, None, None)
+    for params, is_asked in (("70,41,29,0", False), ("35,20,15,0", True), ("90,60,45,0", True)):
+        options = CameraOptions(params=params)
+        made = create_database(tmp_path / "x.db", tmp_path, ["x.jpg"], options)
+        (line,) = made.lines
+        assert ("another resolution" in line) == ("80×60" in line) == is_asked
 
 
 def test_a_subfolder_does_not_take_over_the_camera_of_its_folder(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from typing import Any, Literal
 import numpy as np
 import pycolmap
 
-from featplug.colmap.cameras import CameraMode, CameraOptions
+from featplug.colmap.camera_groups import CameraMode
+from featplug.colmap.cameras import CameraOptions
 from featplug.colmap.database import (
     create_database,
     from_colmap_keypoints,
