@@ -25,12 +25,12 @@ MARKER = "demo-world.json"
 """Options of the world in its folder, which show that the folder is ours to replace."""
 
 Town = Literal["aachen_v1.1", "aachen", "scene", "megadepth"]
-Phone = Literal["7scenes", "12scenes", "cambridge", "eth3d"]
-Layout = Town | Phone | Literal["inloc", "hpatches"]
+Released = Literal["7scenes", "12scenes", "cambridge", "eth3d", "robotcar", "cmu", "lamar"]
+Layout = Town | Released | Literal["inloc", "hpatches"]
 
 _MADE_FROM: dict[Layout, Layout] = {
     "aachen": "aachen_v1.1",
-    **dict.fromkeys(("12scenes", "cambridge", "eth3d"), "7scenes"),
+    **dict.fromkeys(("12scenes", "cambridge", "eth3d", "robotcar", "cmu", "lamar"), "7scenes"),
 }
 """Layout to the one that it is made from."""
 _LEAST = {"num_database": 2, "num_queries": 1, "num_scans": 1, "num_planes": 1, "image_size": 160}

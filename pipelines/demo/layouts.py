@@ -17,17 +17,11 @@ from featplug.colmap.nvm import write_nvm
 from featplug.io.files import flush
 from featplug.localization.queries import Query, write_poses, write_queries
 from featplug.utils.progress import progress_bar
-from pipelines.demo import WORLD
+from pipelines.demo import WORLD, released_layouts
 from pipelines.demo.builder import Builder, Scene
 from pipelines.demo.geometry import Camera, Faces, View, direction, look_along, look_towards
 from pipelines.demo.moving import moving_objects
 from pipelines.demo.photography import LOOKS, Photographer, Shot, write_jpeg, write_picture
-from pipelines.demo.released_layouts import (
-    write_7scenes,
-    write_12scenes,
-    write_cambridge,
-    write_eth3d,
-)
 from pipelines.demo.rendering import Projection, depth_map
 from pipelines.demo.room import SCANS, build_room
 from pipelines.demo.town import WALK, Facade, build_town
@@ -328,8 +322,5 @@ WRITERS = {
     "inloc": write_inloc,
     "megadepth": write_megadepth,
     "hpatches": write_hpatches,
-    "7scenes": write_7scenes,
-    "12scenes": write_12scenes,
-    "cambridge": write_cambridge,
-    "eth3d": write_eth3d,
+    **released_layouts.WRITERS,
 }

@@ -1,4 +1,4 @@
-"""The town, photographed by one phone, in layouts of data sets for localization."""
+"""The town, photographed by one camera, in layouts of data sets for localization."""
 
 import shutil
 from collections.abc import Sequence
@@ -10,14 +10,16 @@ import numpy as np
 import pycolmap
 from scipy.spatial.transform import Rotation
 
+from featplug.colmap.model_files import write_model
 from featplug.colmap.nvm import write_nvm
 from featplug.io.images import read_image
+from featplug.localization.queries import Query, write_poses, write_queries
 from featplug.utils.progress import progress_bar
 from pipelines.demo.builder import Scene
 from pipelines.demo.geometry import Camera, View
 from pipelines.demo.photography import Photographer, Shot, write_jpeg, write_picture
 from pipelines.demo.town import WALK, build_town
-from pipelines.demo.true_models import true_model
+from pipelines.demo.true_models import colmap_camera, true_model
 from pipelines.demo.viewpoints import along_walk, near_others, true_tracks
 
 if TYPE_CHECKING:
@@ -120,6 +122,96 @@ def write_eth3d(folder: Path, options: "DemoOptions", progress: bool) -> None:
     _model(options, scene, views, folder / "images").write_text(str(calibration))
 
 
+def write_robotcar(folder: Path, options: "DemoOptions", progress: bool) -> None:
+    """Write the layout of RobotCar Seasons, from that of 7-Scenes."""
+    source = folder.with_name("7scenes")
+    scene, of_map, queries = phone_views(options)
+    sides = "left", "rear", "right"
+    views = [
+        replace(view, name=f"{condition}/{sides[i % 3]}/{1417178384 + i}.jpg")
+        for condition, of_condition in (("overcast-reference", of_map), ("dawn", queries))
+        for i, view in enumerate(of_condition)
+    ]
+    images = folder / "images"
+    for view, released in zip([*of_map, *queries], views, strict=True):
+        write_jpeg(images / released.name, read_image(source / view.name), 95)
+    camera = views[0].camera
+    values = zip(
+        ("fx", "fy", "cx", "cy"), (camera.focal, camera.focal, *camera.centre), strict=True
+    )
+    lines = "".join(f"{name} {value:.6f}\n" for name, value in values)
+    (folder / "intrinsics").mkdir()
+    for side in sides:
+        (folder / "intrinsics" / f"{side}_intrinsics.txt").write_text(lines)
+    model = _model(options, scene, views[: len(of_map)], images)
+    for image in model.images.values():
+        image.name = image.name.replace(".jpg", ".png")
+    models = folder / "3D-models" / "all-merged"
+    models.mkdir(parents=True)
+    write_nvm(models / "all.nvm", model)
+    _write_truth(folder, views[len(of_map) :])
+
+
+def write_cmu(folder: Path, options: "DemoOptions", progress: bool) -> None:
+    """Write the layout of Extended CMU Seasons, one slice, from that of 7-Scenes."""
+    source, part = folder.with_name("7scenes"), folder / "slice2"
+    scene, of_map, queries = phone_views(options)
+    views = [
+        replace(view, name=f"{kind}/img_{i:05}_c{i % 2}_{1283347879534213 + i}us.jpg")
+        for kind, of_kind in (("database", of_map), ("query", queries))
+        for i, view in enumerate(of_kind)
+    ]
+    for view, released in zip([*of_map, *queries], views, strict=True):
+        write_jpeg(part / released.name, read_image(source / view.name), 95)
+    camera = colmap_camera(views[0].camera)
+    write_queries(folder / "intrinsics.txt", [Query("c0", camera), Query("c1", camera)])
+    names = [view.name.removeprefix("query/") for view in views[len(of_map) :]]
+    (part / "test-images-2.txt").write_text("\n".join(names) + "\n")
+    model = _model(options, scene, views[: len(of_map)], part)
+    for image in model.images.values():
+        image.name = image.name.removeprefix("database/")
+    write_model(model, part / "sparse")
+    _write_truth(part, views[len(of_map) :])
+
+
+def write_lamar(folder: Path, options: "DemoOptions", progress: bool) -> None:
+    """Write LaMAR in kapture's form, from the layout of 7-Scenes; the map's camera is on a rig."""
+    source = folder.with_name("7scenes")
+    _, of_map, queries = phone_views(options)
+    camera = colmap_camera(of_map[0].camera)
+    params = ", ".join(map(repr, camera.params.tolist()))
+    quarter = np.array([[0, -1, 0], [1, 0, 0], [0, 0, 1.0]])
+    sensor_from_rig = np.column_stack([quarter, [0.1, 0.0, 0.2]])
+    for part, views, is_on_rig in (("mapping", of_map, True), ("query", queries, False)):
+        sensors = folder / part / "sensors"
+        records, poses = [], []
+        for i, view in enumerate(views):
+            name = f"phone/{i:06}.jpg"
+            write_jpeg(sensors / "records_data" / name, read_image(source / view.name), 95)
+            records.append(f"{i}, cam, {name}")
+            pose = view.cam_from_world
+            if is_on_rig:
+                rotation = sensor_from_rig[:, :3].T
+                pose = rotation @ (pose - [[0, 0, 0, t] for t in sensor_from_rig[:, 3]])
+            poses.append(f"{i}, {'rig' if is_on_rig else 'cam'}, {_kapture_pose(pose)}")
+        line = f"cam, , camera, {camera.model.name}, {camera.width}, {camera.height}, {params}"
+        tables = {"sensors": [line], "records_camera": records, "trajectories": poses}
+        if is_on_rig:
+            tables["rigs"] = [f"rig, cam, {_kapture_pose(sensor_from_rig)}"]
+        for table, lines in tables.items():
+            text = "\n".join(["# kapture format: 1.1", *lines]) + "\n"
+            (sensors / f"{table}.txt").write_text(text, "utf-8")
+
+
+def _kapture_pose(pose: np.ndarray) -> str:
+    x, y, z, w = Rotation.from_matrix(pose[:, :3]).as_quat()
+    return ", ".join(repr(float(value)) for value in (w, x, y, z, *pose[:, 3]))
+
+
+def _write_truth(folder: Path, views: Sequence[View]) -> None:
+    write_poses(folder / "ground_truth.txt", {v.name: v.cam_from_world for v in views}, "full")
+
+
 def _model(
     options: "DemoOptions", scene: Scene, views: Sequence[View], images: Path
 ) -> pycolmap.Reconstruction:
@@ -139,3 +231,14 @@ def _write_landmark_poses(path: Path, views: Sequence[View]) -> None:
         values = " ".join(f"{value:.9f}" for value in (*view.centre, w, x, y, z))
         lines.append(f"{view.name} {values}")
     path.write_text("\n".join(lines) + "\n", "utf-8")
+
+
+WRITERS = {
+    "7scenes": write_7scenes,
+    "12scenes": write_12scenes,
+    "cambridge": write_cambridge,
+    "eth3d": write_eth3d,
+    "robotcar": write_robotcar,
+    "cmu": write_cmu,
+    "lamar": write_lamar,
+}

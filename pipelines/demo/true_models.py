@@ -27,6 +27,7 @@ def true_model(
         {view.name: view.cam_from_world for view in views},
         {v.name: np.array(xy).reshape(-1, 2) for v, xy in zip(views, observed, strict=True)},
     )
+    ids = {image.name: image_id for image_id, image in model.images.items()}
     first = np.array([track.views[0] for track in tracks])
     place = np.array([track.xy[0] for track in tracks]).astype(int)
     colours = np.zeros((len(tracks), 3), np.uint8)
@@ -34,8 +35,7 @@ def true_model(
         column, row = place[first == i].T
         colours[first == i] = read_image(images / views[i].name)[row, column]
     for track, seen, colour in zip(tracks, elements, colours, strict=True):
-        # Images are numbered from 1 in the order of their names, which is that of the views.
-        members = [pycolmap.TrackElement(i + 1, k) for i, k in seen]
+        members = [pycolmap.TrackElement(ids[views[i].name], k) for i, k in seen]
         model.add_point3D(track.point, pycolmap.Track(members), colour)
     model.update_point_3d_errors()
     return model

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from featplug.colmap.database import from_colmap_keypoints, to_colmap_keypoints
-from featplug.colmap.model_tables import MAX_SIDE
 from featplug.io.exchange.file_sets import FileSet, replaced_together, writable_names
+from featplug.io.exchange.kapture_sensors import RECORDS, SENSORS, read_sizes, read_table
 from featplug.io.exchange.transfer import (
     ALL,
     FoundImage,
@@ -38,7 +38,7 @@ from featplug.io.images import read_image_size
 from featplug.io.names import checked_name, path_below
 from featplug.io.pair_lists import Pair
 from featplug.io.store import FeatureReader
-from featplug.io.text_files import number, read_lines, whole_number
+from featplug.io.text_files import whole_number
 
 _VERSION = "# kapture format: 1.1"
 _OVERLAPPING = ".overlapping/"
@@ -48,8 +48,6 @@ _MAX_INDEX = 2**32
 _KEYPOINT_WIDTHS = (2, 3, 4, 6)
 """Columns of keypoints as COLMAP has them; what others have after x and y is not known."""
 _ARRAYS = "reconstruction"
-_SENSORS = "sensors/sensors.txt"
-_RECORDS = "sensors/records_camera.txt"
 _DTYPES = {
     name: np.dtype(name).newbyteorder("<") for name in ("float32", "float64", "int32", "uint8")
 }
@@ -143,13 +141,13 @@ def import_kapture(
         ValueError: a file is cut off, or has unknown contents.
     """
     folder = Path(kapture)
-    sizes = _read_sizes(folder)
+    sizes = read_sizes(folder)
     keypoint_root = folder / _ARRAYS / "keypoints"
     feature_type = _choose_type(keypoint_root, feature_type)
     keypoints = _ArrayFolder.open(keypoint_root / feature_type)
     described = _described_by(folder / _ARRAYS / "descriptors", feature_type)
     transfer = Transfer(Path(files.features))
-    names = usable_names(sorted(sizes), transfer, folder / _RECORDS)
+    names = usable_names(sorted(sizes), transfer, folder / RECORDS)
     names = {name: names[name] for name in images_with_files([*names], keypoints.path, transfer)}
 
     def read(name: str) -> FoundImage:
@@ -187,7 +185,7 @@ class _ArrayFolder:
         if (archive := folder / f"{kind}.tar").is_file():
             raise ValueError(f"{archive} is an archive; unpack it there and try again.")
         path = folder / f"{kind}.txt"
-        rows = [row for _, row in _read_table(path)]
+        rows = [row for _, row in read_table(path)]
         if len(rows) != 1 or len(rows[0]) < 3 or rows[0][1] not in _DTYPES:
             raise ValueError(
                 f"{path} must have one line: a name, one of {', '.join(_DTYPES)}, a number of "
@@ -232,24 +230,18 @@ def _table(columns: str, lines: Sequence[str]) -> str:
     return "\n".join([_VERSION, f"# {columns}", *lines]) + "\n"
 
 
-def _read_table(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """Yield the fields of each line, with where it is."""
-    for at, line in read_lines(path, "file of kapture's"):
-        yield f"{path}, line {at}", [field.strip() for field in line.split(",")]
-
-
 def _sensors(
     folder: Path, features: FeatureReader, names: Sequence[str], image_dir: Path | None
 ) -> dict[str, str]:
     """Return the tables of cameras and images to write: none if the folder lists the images."""
     if image_dir is not None and not Path(image_dir).is_dir():
         raise FileNotFoundError(f"There is no image folder {image_dir}.")
-    if (folder / _SENSORS).is_file():
-        listed = _read_sizes(folder)
+    if (folder / SENSORS).is_file():
+        listed = read_sizes(folder)
         unlisted = [name for name in names if name not in listed]
         if unlisted:
             raise ValueError(
-                f"{folder / _RECORDS} lacks {len(unlisted)} of the {len(names)} images, the first "
+                f"{folder / RECORDS} lacks {len(unlisted)} of the {len(names)} images, the first "
                 f"is {unlisted[0]!r}; export into another folder."
             )
         return {}
@@ -262,9 +254,9 @@ def _sensors(
         cameras.append(f"cam{i}, , camera, UNKNOWN_CAMERA, {width}, {height}")
         records.append(f"{i}, cam{i}, {name}")
     return {
-        _RECORDS: _table("timestamp, device_id, image_path", records),
+        RECORDS: _table("timestamp, device_id, image_path", records),
         # Last, since a folder with this file counts as one whose images are listed.
-        _SENSORS: _table("sensor_device_id, name, sensor_type, [sensor_params]+", cameras),
+        SENSORS: _table("sensor_device_id, name, sensor_type, [sensor_params]+", cameras),
     }
 
 
@@ -275,41 +267,6 @@ def _write_sensors(folder: Path, tables: Mapping[str, str], image_dir: Path | No
         link.symlink_to(Path(image_dir).resolve(), target_is_directory=True)
     for name, text in tables.items():
         write_whole_text(path_below(folder, name), text)
-
-
-def _read_sizes(folder: Path) -> dict[str, tuple[int, int]]:
-    """Read the (width, height) of each image."""
-    path = folder / _SENSORS
-    cameras: dict[str, tuple[int, int]] = {}
-    for where, row in _read_table(path):
-        if len(row) < 3 or (row[2] == "camera" and len(row) < 6):
-            raise ValueError(
-                f"{where}: expected `id, name, camera, model, width, height, …`, got "
-                f"{', '.join(row)[:100]!r}; correct the line."
-            )
-        if row[0] in cameras:
-            raise ValueError(f"{where}: a second sensor {row[0]!r}; remove one of the two lines.")
-        if row[2] == "camera":
-            cameras[row[0]] = _camera_side(row[4], where), _camera_side(row[5], where)
-    path = folder / _RECORDS
-    sizes: dict[str, tuple[int, int]] = {}
-    for where, row in _read_table(path):
-        if len(row) != 3 or row[1] not in cameras:
-            raise ValueError(
-                f"{where}: expected `timestamp, device_id, image_path` with a camera of "
-                f"sensors.txt, got {', '.join(row)[:100]!r}; correct the line."
-            )
-        if row[2] in sizes:
-            raise ValueError(f"{where}: {row[2]!r} is listed twice; remove one of the two lines.")
-        sizes[row[2]] = cameras[row[1]]
-    if not sizes:
-        raise ValueError(f"{path} lists no images.")
-    return sizes
-
-
-def _camera_side(word: str, where: str) -> int:
-    """Return the width or height of a camera, which kapture writes as an integer or a float."""
-    return int(number(word, where, "a size of an image", minimum=1, maximum=MAX_SIDE))
 
 
 def _check_type(feature_type: str) -> None:

@@ -1,4 +1,4 @@
-"""7-Scenes, 12-Scenes, Cambridge Landmarks and ETH3D, as the demo world writes them."""
+"""Data sets as they are released, in the forms that the demo world writes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ from featplug.localization.queries import read_poses
 from featplug.metrics.poses import model_cameras, model_poses
 from featplug.stages.pairs import covisible
 from pipelines.datasets.cambridge import Cambridge, CambridgeOptions
+from pipelines.datasets.cmu import CmuOptions
 from pipelines.datasets.demo import DemoOptions, Layout, make_demo_world
 from pipelines.datasets.eth3d import Eth3d, Eth3dOptions
+from pipelines.datasets.lamar import LamarOptions
 from pipelines.datasets.posed_images import read_frame_pose
 from pipelines.datasets.protocol import LocalizeOptions, ModelDataset, find_options
+from pipelines.datasets.robotcar import RobotCarOptions
 from pipelines.datasets.seven_scenes import SevenScenes, SevenScenesOptions
 from pipelines.datasets.twelve_scenes import TwelveScenes, TwelveScenesOptions
 from pipelines.demo.released_layouts import phone_views
@@ -30,6 +33,9 @@ OPTIONS: dict[Layout, type[LocalizeOptions]] = {
     "12scenes": TwelveScenesOptions,
     "cambridge": CambridgeOptions,
     "eth3d": Eth3dOptions,
+    "robotcar": RobotCarOptions,
+    "cmu": CmuOptions,
+    "lamar": LamarOptions,
 }
 
 
@@ -43,6 +49,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def options(request: pytest.FixtureRequest, world: Path) -> LocalizeOptions:
     """A demo world in the layout of each."""
     folder = make_demo_world(world, PHONE, request.param)
+    if request.param == "cmu":
+        folder /= "slice2"
     return OPTIONS[request.param](folder)  # type: ignore[call-arg]
 
 
@@ -62,14 +70,14 @@ def test_the_poses_and_cameras_are_the_worlds(options: LocalizeOptions) -> None:
         of_map = of_map[:-1]  # the pose of the last frame is lost
     model = dataset.reference_model()
     poses, cameras = model_poses(model), model_cameras(model)
-    (listed,) = dataset.queries().values()
+    (listed,) = dataset.queries().values()  # of one condition
     truth = dataset.truth()
     assert len(poses) == len(of_map)
     assert truth is not None
-    assert [query.name for query in listed] == list(truth)
-    for view, name in zip(of_map, sorted(poses), strict=True):
+    assert {query.name for query in listed} == set(truth)
+    for view, name in zip(of_map, sorted(poses, key=_number), strict=True):
         np.testing.assert_allclose(poses[name], view.cam_from_world, atol=1e-6)
-    for view, query in zip(queries, listed, strict=True):
+    for view, query in zip(queries, sorted(listed, key=lambda q: _number(q.name)), strict=True):
         np.testing.assert_allclose(truth[query.name], view.cam_from_world, atol=1e-6)
         rays = view.camera.unproject(np.array([[10.0, 20.0], [300.0, 200.0]]))
         points = np.column_stack([rays, np.ones(2)])
@@ -77,20 +85,31 @@ def test_the_poses_and_cameras_are_the_worlds(options: LocalizeOptions) -> None:
     assert all(camera.width == PHONE.image_size for camera in cameras.values())
 
 
-def test_check_finds_nothing_in_a_whole_set_and_names_what_is_gone(
+def _number(name: str) -> str:
+    return name.rpartition("/")[2]
+
+
+def test_check_finds_nothing_in_a_whole_set_and_names_what_is_damaged(
     options: LocalizeOptions, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(options, check=True)
     assert "is complete" in capsys.readouterr().out
-    copy = type(options)(Path(shutil.copytree(options.dataset, tmp_path / "copy")))  # type: ignore[call-arg]
+    copied = Path(shutil.copytree(options.dataset, tmp_path / options.dataset.name))
+    for beside in options.dataset.parent.glob("intrinsics.txt"):
+        shutil.copy(beside, tmp_path)
+    copy = type(options)(copied)  # type: ignore[call-arg]
     dataset = copy.open()
     (listed,) = dataset.queries().values()
-    (dataset.image_dir / listed[0].name).unlink()
+    (dataset.image_dir / listed[0].name).write_bytes(b"no photograph")
     with pytest.raises(ValueError, match=r"can be used, but .*: 1 problem"):
         run(copy, check=True)
     shown = capsys.readouterr().out
     assert listed[0].name in shown
     assert "Where to get" in shown
+
+
+def _condition(options: LocalizeOptions) -> str:
+    return "dawn_" if options.pipeline == "robotcar" else ""
 
 
 @pytest.mark.slow
@@ -99,22 +118,26 @@ def test_the_queries_are_localized(options: LocalizeOptions, tmp_path: Path) -> 
     extraction = FeatureOptions(feature="sift")
     whole = type(options)(options.dataset, extraction=extraction, outputs=tmp_path)  # type: ignore[call-arg]
     results = localize(whole)
-    localized = results["metrics"]["localized_queries"]["value"]
+    localized = results["metrics"][f"{_condition(options)}localized_queries"]["value"]
     assert localized >= 2
     dataset = whole.open()
     (listed,) = dataset.queries().values()
     submitted = read_poses(tmp_path / "submission.txt")
     assert set(submitted) <= {dataset.submission_name(query.name) for query in listed}
-    assert results["metrics"]["median_position_error"]["value"] < 0.1
+    assert results["metrics"][f"{_condition(options)}median_position_error"]["value"] < 0.1
 
 
 @pytest.mark.parametrize("layout", OPTIONS)
 def test_a_folder_above_names_its_scenes(world: Path, tmp_path: Path, layout: Layout) -> None:
-    scene = make_demo_world(world, PHONE, layout)
-    shutil.copytree(scene, tmp_path / "all" / "chess")
     options = OPTIONS[layout]
-    with pytest.raises(FileNotFoundError, match=r"name one of its .*chess"):
-        options(tmp_path / "all").open()  # type: ignore[call-arg]
+    scene = make_demo_world(world, PHONE, layout)
+    if layout not in ("robotcar", "cmu"):
+        shutil.copytree(scene, tmp_path / "all" / "chess")
+        with pytest.raises(FileNotFoundError, match=r"name one of its .*chess"):
+            options(tmp_path / "all").open()  # type: ignore[call-arg]
+    if layout == "cmu":
+        with pytest.raises(FileNotFoundError, match=r"name one of its slices slice2"):
+            options(scene).open()  # type: ignore[call-arg]
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match=r"get .*http"):
         options(tmp_path / "empty").open()  # type: ignore[call-arg]
@@ -150,6 +173,14 @@ def test_a_damaged_file_of_7scenes_is_named(
 def test_a_lost_pose_is_none(tmp_path: Path) -> None:
     (tmp_path / "pose.txt").write_text("-inf -inf -inf -inf\n" * 4)
     assert read_frame_pose(tmp_path / "pose.txt") is None
+
+
+def test_a_submission_has_the_benchmarks_names(options: LocalizeOptions) -> None:
+    dataset = options.open()
+    name = next(iter(dataset.queries().values()))[0].name
+    submitted = {"robotcar": "left/1417178384.jpg", "lamar": "phone/000000.jpg", "7scenes": name}
+    expected = submitted.get(options.pipeline)
+    assert expected is None or dataset.submission_name(name) == expected
 
 
 def test_the_cambridge_model_has_its_points_and_no_query(world: Path) -> None:
