@@ -48,7 +48,7 @@ def test_photographs_are_renamed_with_their_masks(
     masks.mkdir()
     (masks / "IMG 1.png.png").touch()
     options = ["--image_dir", images, "--export_dir", tmp_path]
-    line = refusal("extract", *options)
+    line = refusal(PROGRAM, "featplug", "extract", *options)
     assert "IMG 1.png" in line
     assert f"featplug rename --images {images}" in line
     folders = ["--images", images, "--masks", masks]
@@ -60,7 +60,7 @@ def test_photographs_are_renamed_with_their_masks(
     assert "2 images extracted" in featplug("extract", *options)
     (images / "a b.png").write_bytes((images / second).read_bytes())
     (images / "a_b.png").touch()
-    assert "rename one" in refusal("rename", "--images", images)
+    assert "rename one" in refusal(PROGRAM, "featplug", "rename", "--images", images)
 
 
 FIXED = """
