@@ -19,7 +19,7 @@ _WITHOUT_EFFECT = {"outputs", "device", "overwrite", "memory_gib", "num_workers"
 """Options that do not change the results."""
 _WITHOUT_WORDS = {
     *_WITHOUT_EFFECT,
-    *("images", "dataset", "feature", "features"),  # these have their places in the name
+    *("images", "video", "dataset", "feature", "features"),  # these have their places in the name
     *("reference", "ground_truth"),  # what the same results are compared with
 }
 """Options that the words in the name of a folder leave out."""

@@ -14,7 +14,7 @@ from featplug.utils.suggestions import did_you_mean
 from pipelines.given_files import Features, pairs_of_matches
 from pipelines.run import Stages
 
-SELECTIONS = "exhaustive", "sequential", "retrieval", "near"
+SELECTIONS = "auto", "exhaustive", "sequential", "retrieval", "near"
 """Names of the ways to select pairs."""
 
 logger = logging.getLogger(__name__)
@@ -24,10 +24,11 @@ logger = logging.getLogger(__name__)
 class PairOptions:
     """Options of the pairs that are matched."""
 
-    pairs: str = "exhaustive"
-    """exhaustive, which is all pairs of a given match file, sequential (the images of each folder
-    in the order of their names, frame2 before frame10), retrieval, near (the images taken nearest
-    to each one, by --georeference or GPS), or a pair list."""
+    pairs: str = "auto"
+    """auto, which is sequential for a video and exhaustive else; exhaustive, which is all pairs of
+    a given match file; sequential (the images of each folder in the order of their names, frame2
+    before frame10); retrieval; near (the images taken nearest to each one, by --georeference or
+    GPS); or a pair list."""
     overlap: int = 10
     """Number of following images that each image is paired with by sequential."""
     loop_closure: int = 0
@@ -41,6 +42,18 @@ class PairOptions:
         """The given pair list, or None."""
         return None if self.pairs in SELECTIONS else Path(self.pairs)
 
+    @property
+    def is_sequence(self) -> bool:
+        """Whether the images are known to be a sequence."""
+        return False
+
+    @property
+    def selection(self) -> str:
+        """How pairs are selected: :attr:`pairs`, or what auto is here."""
+        if self.pairs != "auto":
+            return self.pairs
+        return "sequential" if self.is_sequence else "exhaustive"
+
     def check_pairs(self, stages: Stages) -> None:
         """Check the options before the long work.
 
@@ -53,16 +66,16 @@ class PairOptions:
             raise FileNotFoundError(f"There is no pair list {self.pairs}.{hint}")
         if self.loop_closure < 0:
             raise ValueError(f"--loop-closure must be 0 or more, not {self.loop_closure}.")
-        if self.loop_closure and self.pairs != "sequential":
+        if self.loop_closure and self.selection != "sequential":
             raise ValueError(
-                f"--loop-closure adds to sequential pairs, and --pairs is {self.pairs}; set "
+                f"--loop-closure adds to sequential pairs, and --pairs is {self.selection}; set "
                 "--pairs sequential, or leave out --loop-closure."
             )
-        if self.pairs == "sequential" and self.overlap < 1:
+        if self.selection == "sequential" and self.overlap < 1:
             raise ValueError(f"--overlap must be at least 1, not {self.overlap}.")
         if not self.max_distance > 0:
             raise ValueError(f"--max-distance must be above 0 m, not {self.max_distance:g}.")
-        if self.pairs == "retrieval" or self.loop_closure:
+        if self.selection == "retrieval" or self.loop_closure:
             stages.require_retrieval()
 
 
@@ -98,13 +111,13 @@ def select_pairs(
         ValueError: no pair is left.
     """
     names, matches = features.names, stages.options.matches
-    if options.pairs == "exhaustive" and matches is not None:
+    if options.selection == "exhaustive" and matches is not None:
         return pairs_of_matches(matches, names)
-    if options.pairs == "exhaustive":
+    if options.selection == "exhaustive":
         return pairs.exhaustive(names)
-    if options.pairs == "sequential":
+    if options.selection == "sequential":
         return _sequential(options, stages, features, rigs)
-    if options.pairs == "near" and positions is not None:
+    if options.selection == "near" and positions is not None:
         known = positions_for_distances(positions)
         places = {name: known[name] for name in names if name in known}
         return unique_pairs(pairs.near(places, num_matched, options.max_distance))

@@ -20,7 +20,6 @@ from featplug.colmap.model_support import model_support
 from featplug.colmap.pair_usage import pair_usage, reasons_not_registered
 from featplug.colmap.rigs import Rigs
 from featplug.io.folder_lock import locked_folder
-from featplug.io.image_folder import list_images
 from featplug.io.metric_table import with_units
 from featplug.io.names import similar_name_hints
 from featplug.io.pair_lists import Pair, read_pairs, unique_pairs, write_pairs
@@ -33,8 +32,14 @@ from featplug.stages.map import SPARSE, map_images
 from featplug.stages.verify import VerifyOptions, verify_pairs
 from pipelines.datasets.true_poses import read_reference_poses, reference_unit
 from pipelines.given_files import Features
-from pipelines.output_folder import SceneImages, announce_replacement, output_folder
+from pipelines.output_folder import (
+    SceneImages,
+    announce_replacement,
+    output_folder,
+    reject_other_command,
+)
 from pipelines.pair_selection import PairOptions, check_near, select_pairs
+from pipelines.photographs import PhotographOptions
 from pipelines.positions import ModelPlacer, PositionOptions
 from pipelines.rigs import RigOptions, rig_record
 from pipelines.run import MatchingOptions, PipelineOptions, Stages, plain
@@ -49,14 +54,6 @@ _RESULTS = (
     *("results.json", "config.toml", "made_from.json", "dense.ply", PAGE),
 )
 """Files of a model, which all belong to one run."""
-
-
-@dataclass(frozen=True)
-class _Photographs:
-    """The first option of ``--help``, which lists base classes first."""
-
-    images: Path
-    """Folder of the photographs, at any depth."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +80,7 @@ class MappingOptions(MatchingOptions):
 
 @dataclass(frozen=True)
 class SfmOptions(
-    PositionOptions, RigOptions, PairOptions, MappingOptions, PipelineOptions, _Photographs
+    PositionOptions, RigOptions, PairOptions, MappingOptions, PipelineOptions, PhotographOptions
 ):
     """Options of a reconstruction."""
 
@@ -94,9 +91,18 @@ class SfmOptions(
 
     @property
     def data_name(self) -> str:
-        """Name of the scene: that of the folder, or of the folder above ``images``."""
-        folder = self.images.resolve()
-        return folder.parent.name if folder.name == "images" else folder.name
+        """Name of the scene."""
+        return self.scene_name
+
+    @property
+    def image_dir(self) -> Path:
+        """Folder of the photographs."""
+        return self.photograph_folder(self.output_dir)
+
+    @property
+    def is_sequence(self) -> bool:
+        """Whether the photographs are the frames of a video."""
+        return self.video is not None
 
 
 @dataclass(frozen=True)
@@ -144,6 +150,7 @@ def match_scene(options: SfmOptions, progress: bool = False) -> MatchedScene:
         ValueError: something given does not fit, or fewer than two images have features.
     """
     # The whole request is checked before the long work.
+    options.check_photographs()
     stages = Stages(options, progress)
     reference = {} if options.reference is None else read_reference_poses(options.reference)
     options.check_mapping()
@@ -152,20 +159,22 @@ def match_scene(options: SfmOptions, progress: bool = False) -> MatchedScene:
     rigs = options.read_rigs()
     given = None if options.pair_list is None else unique_pairs(read_pairs(options.pair_list))
 
-    names = list_images(options.images)
+    outputs, masks = options.output_dir, options.extraction.masks
+    reject_other_command(outputs, options.pipeline)
+    reject_workspace_of_others(outputs)
+    names = options.photographs(outputs, masks, progress)
     rig_cameras = None if rigs is None else rigs.cameras_of(names)
-    check_camera_of_images(options.camera, options.images, names, rig_cameras)
+    check_camera_of_images(options.camera, options.image_dir, names, rig_cameras)
     if len(names) < 2:
         raise ValueError(_TOO_FEW.format(len(names)))
     positions = None
-    if options.georeference or options.pairs == "near":
-        positions = options.read_positions(options.images, names)
-    if positions is not None and options.pairs == "near":
+    if options.georeference or options.selection == "near":
+        positions = options.read_positions(options.image_dir, names)
+    if positions is not None and options.selection == "near":
         check_near(positions, names)
     if positions is not None and options.georeference:
         ModelPlacer(positions)  # raises where they do not say how a model stands
-    reject_workspace_of_others(options.output_dir)
-    images = SceneImages(options.images, options.images, names)
+    images = SceneImages(options.image_dir, options.image_dir, names)
     with output_folder(options.output_dir, options.pipeline, images):
         scene = _match_images(options, stages, names, given, positions, rigs)
     return replace(scene, reference=reference)
@@ -181,17 +190,17 @@ def _match_images(
 ) -> MatchedScene:
     """Extract and match; see :func:`match_scene`."""
     with stages.recorder.stage("extract"):
-        features = stages.extract(options.images, names)
+        features = stages.extract(options.image_dir, names)
     known = set(features.names)
     skipped = dict(features.skipped)
     if len(known) < 2:
         raise ValueError(_with_skipped(_TOO_FEW.format(len(known)), skipped))
-    pairs_path = options.pair_list or options.output_dir / f"pairs-{options.pairs}.txt"
+    pairs_path = options.pair_list or options.output_dir / f"pairs-{options.selection}.txt"
     if given is None:
         with stages.recorder.stage("pairs"):
             selected = select_pairs(options, stages, features, options.num_matched, positions, rigs)
         skipped.update(stages.retrieval.skipped if stages.retrieval else {})
-        if options.pairs == "near" and positions is not None:
+        if options.selection == "near" and positions is not None:
             reason = f"paired with no other image: {positions.source} has no position of it"
             unplaced = known.difference(positions.names)
             skipped.update(dict.fromkeys(sorted(unplaced), reason))
@@ -232,7 +241,13 @@ def map_scene(
         announce_replacement(outputs, plain(asdict(options)))
         leave_config(options, working)
         results = _make_model(scene, options, working, progress)
-        link_images(working, outputs, options.images, scene.features.names)
+        link_images(
+            working,
+            outputs,
+            options.image_dir,
+            scene.features.names,
+            is_selection=options.image_list is not None,
+        )
         write_results(working / "results.json", results)
         add(working)
         replace_results(outputs, _RESULTS)
@@ -252,7 +267,7 @@ def _make_model(
         with recorder.stage("verify"):
             verified = verify_pairs(
                 database,
-                options.images,
+                options.image_dir,
                 features.names,
                 features.path,
                 scene.matches,
@@ -272,7 +287,7 @@ def _make_model(
             max_megapixels=options.extraction.max_megapixels,
         )
         with recorder.stage("map"):
-            mapped = map_images(database, options.images, working, mapping, progress, placer)
+            mapped = map_images(database, options.image_dir, working, mapping, progress, placer)
     except ValueError as error:
         reason, log = str(error), working / "colmap.log"
         if log.is_file() and log.stat().st_size:
@@ -303,7 +318,7 @@ def _make_model(
     return {
         **run_record(scene.stages, options, features),
         "data": {
-            "images": str(options.images.resolve()),
+            "images": str(options.image_dir.resolve()),
             "fingerprint": features.fingerprint,
             "skipped": skipped,
             "not_registered": missing,

@@ -176,7 +176,7 @@ def _with_dense_points(results: PipelineRecord, options: SfmOptions) -> Pipeline
     folder = options.output_dir
     recorder = StageRecorder()
     with recorder.stage("dense"):
-        dense = dense_reconstruction(folder / "model", options.images, folder / "dense")
+        dense = dense_reconstruction(folder / "model", options.image_dir, folder / "dense")
         export_ply(dense, folder / "dense.ply")
     shutil.rmtree(folder / "dense")  # depth maps are larger than all else together
     metrics = results["metrics"] | with_units({"dense_points": dense.num_points3D()})

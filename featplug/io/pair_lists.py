@@ -6,11 +6,12 @@ comments.
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
 from featplug.io.files import write_whole_text
-from featplug.io.names import checked_name
+from featplug.io.names import checked_name, enumerated
 from featplug.io.text_files import iterate_lines, matching_files, numbers, read_lines
 
 logger = logging.getLogger(__name__)
@@ -37,11 +38,15 @@ def unique_pairs(pairs: Iterable[Pair]) -> list[Pair]:
     return unique
 
 
-def read_image_list(path: Path) -> list[str]:
-    """Read image names from a text file, a name a line.
+def read_image_list(path: Path, report_repeated: bool = False) -> list[str]:
+    """Read image names from a text file, a name a line; each name is returned once.
 
     A camera may follow a name, as in query lists, or a pose, as in pose files.
     A pattern in the file name (``queries/*_time_queries.txt``) reads all files that fit it.
+
+    Args:
+        path: the file or pattern.
+        report_repeated: log the names that are listed several times.
 
     Raises:
         FileNotFoundError: no file fits.
@@ -54,6 +59,9 @@ def read_image_list(path: Path) -> list[str]:
     ]
     if not names:
         raise ValueError(f"The image list {path} names no image.")
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated and report_repeated:
+        logger.warning("%s: listed several times, used once: %s", path, enumerated(repeated))
     return list(dict.fromkeys(names))
 
 
