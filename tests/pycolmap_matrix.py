@@ -22,6 +22,8 @@ TESTS = (
     "tests/io/exchange/test_colmap.py",
     "tests/localization/test_absolute_pose.py",
     "tests/colmap/test_cameras.py",
+    "tests/colmap/test_known_cameras.py",
+    "tests/colmap/test_wide_cameras.py",
     "tests/colmap/test_database.py",
     "tests/colmap/test_database_rows.py",
     "tests/colmap/test_dense.py",

@@ -35,6 +35,7 @@ from PIL import Image
 print(json.dumps({{
     "CUDA": bool(getattr(pycolmap, "has_cuda", False)),
     "global mapping": hasattr(pycolmap, "global_mapping"),
+    "hierarchical mapping": hasattr(pycolmap, "hierarchical_mapping"),
     "ALIKED and LightGlue (ONNX)": hasattr(pycolmap, "AlikedExtractionOptions"),
 }}), flush=True)
 with tempfile.TemporaryDirectory() as folder:

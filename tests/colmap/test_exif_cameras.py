@@ -104,7 +104,7 @@ def test_the_resolution_of_the_sensor_is_that_of_the_photograph_before_it_was_re
         ((300, 1000), {IN_35MM: 28}, "panorama"),
         ((400, 300), {IN_35MM: 65535}, "no lens"),
         ((400, 300), {IN_35MM: 1}, "no lens"),
-        ((400, 300), {FOCAL_LENGTH: IFDRational(10**8, 1)}, "no lens"),
+        ((400, 300), {FOCAL_LENGTH: IFDRational(10**8, 1), X_RESOLUTION: 100, UNIT: 3}, "no lens"),
         ((400, 300), {FOCAL_LENGTH: IFDRational(0, 0)}, None),
         ((400, 300), {FOCAL_LENGTH: IFDRational(0, 1), IN_35MM: 0}, None),
     ],

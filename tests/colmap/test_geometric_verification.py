@@ -91,7 +91,7 @@ def test_geometries_are_those_of_colmap(scene: SyntheticScene, tmp_path: Path) -
     verified = verified_pairs(database)
     assert len(verified_pairs(colmap)) == len(verified) + len(explained)
     assert len(explained) == summary.num_by_chance
-    assert explained == [15]
+    assert 0 < max(explained) < 30
     # A pair without a match counts as none, one with too few for a geometry as matched.
     assert summary.num_pairs == 15
     assert summary.num_matched_pairs == sum(num > 0 for num in num_matches) == 12

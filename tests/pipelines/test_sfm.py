@@ -28,6 +28,7 @@ from featplug.io.results import write_results
 from featplug.io.store import FeatureReader
 from pipelines.run import FeatureOptions
 from pipelines.sfm import SfmOptions, main, reconstruct
+from pipelines.sfm_summary import summary
 from tests.conftest import REPOSITORY
 from tests.scenes.pictures import write_textured_images
 
@@ -77,6 +78,8 @@ def test_the_model_has_the_true_poses(outputs: Path, room_corner: Path) -> None:
     assert set(results["stages"]) == {"extract", "pairs", "match", "verify", "map"}
     assert results["options"]["seed"] == 0
     assert results["feature"] == "sift"
+    assert "6 photographs share 1 camera" in results["cameras"][0]
+    assert results["cameras"][0] in summary(results)
 
 
 def test_everything_promised_is_there(outputs: Path) -> None:
@@ -135,6 +138,7 @@ def test_pairs_of_a_file_a_known_camera_and_the_global_mapper(
     assert results["metrics"]["median_position_error"]["value"] < 0.01
     assert results["metrics"]["median_rotation_error"]["value"] < 0.5
     assert list(results["data"]["skipped"]) == ["gone.png"]
+    assert results["cameras"] == ["6 photographs share 1 camera: all images; intrinsics given"]
     model = pycolmap.Reconstruction(str(tmp_path / "out" / "model"))
     (camera,) = model.cameras.values()
     np.testing.assert_array_equal(camera.params, [528, 528, 240, 180])
