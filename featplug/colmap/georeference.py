@@ -54,9 +54,9 @@ class Georeference:
         Raises:
             ValueError: the frame is that of positions in metres.
         """
-        transform, origin = self._transform()
-        points = np.asarray(points, float).reshape(-1, 3)
-        places = np.asarray(transform.enu_to_ellipsoid(points, *origin))
+        axes, origin, _ = self._axes()
+        from_centre = np.asarray(points, float).reshape(-1, 3) @ axes + origin
+        places = np.asarray(pycolmap.GPSTransform().ecef_to_ellipsoid(from_centre))
         if self.origin is not None and self.origin.altitude is None:
             places[:, 2] = np.nan
         return places
@@ -67,17 +67,28 @@ class Georeference:
         Raises:
             ValueError: the frame is that of positions in metres.
         """
-        transform, origin = self._transform()
-        places = [(p.latitude, p.longitude, p.altitude) for p in positions]
-        heights = [origin[2] if altitude is None else altitude for *_, altitude in places]
-        table = np.array([(*place[:2], h) for place, h in zip(places, heights, strict=True)])
-        return np.asarray(transform.ellipsoid_to_enu(table.reshape(-1, 3), *origin))
+        axes, origin, height = self._axes()
+        heights = [height if p.altitude is None else p.altitude for p in positions]
+        places = zip(positions, heights, strict=True)
+        table = np.array([(p.latitude, p.longitude, h) for p, h in places]).reshape(-1, 3)
+        return (np.asarray(pycolmap.GPSTransform().ellipsoid_to_ecef(table)) - origin) @ axes.T
 
-    def _transform(self) -> tuple[pycolmap.GPSTransform, tuple[float, float, float]]:
+    def _axes(self) -> tuple[np.ndarray, np.ndarray, float]:
+        """Return east, north and up as rows, and the origin, from the earth's centre; its height.
+
+        pycolmap's own function for this has other arguments from version to version.
+        """
         if self.origin is None:
             raise ValueError("The model is in the frame of positions in metres, not of GPS.")
-        origin = self.origin.latitude, self.origin.longitude, self.origin.altitude or 0.0
-        return pycolmap.GPSTransform(), origin
+        height = self.origin.altitude or 0.0
+        latitude, longitude = np.radians([self.origin.latitude, self.origin.longitude])
+        place = np.array([[self.origin.latitude, self.origin.longitude, height]])
+        east = np.array([-np.sin(longitude), np.cos(longitude), 0])
+        outward = np.array([np.cos(longitude), np.sin(longitude), 0])
+        north = np.array([0, 0, np.cos(latitude)]) - np.sin(latitude) * outward
+        up = np.array([0, 0, np.sin(latitude)]) + np.cos(latitude) * outward
+        origin = np.asarray(pycolmap.GPSTransform().ellipsoid_to_ecef(place))[0]
+        return np.stack([east, north, up]), origin, height
 
 
 def write_georeference(folder: Path, georeference: Georeference) -> None:

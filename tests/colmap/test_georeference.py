@@ -23,7 +23,7 @@ from featplug.colmap.georeference import (
 from featplug.io.exif import GpsPosition
 from featplug.io.positions import Positions
 from featplug.metrics.poses import camera_centres, model_poses
-from tests.scenes.positioned import write_gps_image
+from tests.scenes.positioned import position_priors, write_gps_image
 
 ZURICH = GpsPosition(47.37, 8.54, 408.5)
 
@@ -179,14 +179,10 @@ def test_colmap_finds_the_positions_in_the_database(tmp_path: Path) -> None:
     database = tmp_path / "database.db"
 
     def priors() -> dict[str, tuple[str, list[float], float]]:
-        with pycolmap.Database.open(str(database)) as opened:
-            images = {image.image_id: image.name for image in opened.read_all_images()}
-            return {
-                images[p.corr_data_id.id]: (
-                    p.coordinate_system.name, p.position.tolist(), p.position_covariance[0, 0]
-                )
-                for p in opened.read_all_pose_priors()
-            }  # fmt: skip
+        return {
+            name: (p.coordinate_system.name, p.position.tolist(), p.position_covariance[0, 0])
+            for name, p in position_priors(database).items()
+        }
 
     create_database(database, tmp_path / "images", names, CameraOptions())
     assert sorted(priors()) == names[1:]
