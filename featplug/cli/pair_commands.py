@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from featplug.cli.command_line import Unprefixed, print_reasons
 
@@ -101,6 +101,46 @@ def sequential(
 
 
 @dataclass(frozen=True)
+class ImagePlaces:
+    """Where images were taken; one of the two is needed."""
+
+    image_dir: Path | None = None
+    """Folder of photographs with GPS in their EXIF data."""
+    positions: Path | None = None
+    """File with a line for each image: name, latitude, longitude (and altitude), or x, y, z."""
+    position_form: Literal["auto", "gps", "metres"] = "auto"
+    """What the numbers of that file are, where its first line does not name the columns."""
+
+    def read(self) -> "dict[str, np.ndarray]":
+        """Return positions in metres; raise ValueError if none are given."""
+        from featplug.colmap.georeference import positions_for_distances
+        from featplug.io.image_folder import list_images
+        from featplug.io.positions import exif_positions, read_positions
+
+        if self.positions is not None:
+            return positions_for_distances(read_positions(self.positions, self.position_form))
+        if self.image_dir is None:
+            raise ValueError("No positions are given; use --positions FILE or --image_dir DIR.")
+        return positions_for_distances(exif_positions(self.image_dir, list_images(self.image_dir)))
+
+
+def near(
+    places: Unprefixed[ImagePlaces], output: Path, num_matched: int, max_distance: float = 100.0
+) -> None:
+    """Pair every image with those that were taken nearest to it.
+
+    Args:
+        places: where the images were taken.
+        output: pair list to write.
+        num_matched: number of images that each image is paired with.
+        max_distance: largest distance of two images that are paired, in metres.
+    """
+    from featplug.stages import pairs
+
+    _write_pairs(output, pairs.near(places.read(), num_matched, max_distance))
+
+
+@dataclass(frozen=True)
 class ModelPairOptions:
     """A model, and the number of pairs of its images."""
 
@@ -191,7 +231,7 @@ def retrieval(options: Unprefixed[RetrievalPairOptions]) -> None:
 
 COMMANDS = {
     command.__name__: command
-    for command in (exhaustive, sequential, covisibility, poses, retrieval)
+    for command in (exhaustive, sequential, near, covisibility, poses, retrieval)
 }
 """The commands of ``featplug pairs``."""
 

@@ -11,8 +11,10 @@ import pycolmap
 import pytest
 
 from featplug.cli.program import PROGRAM
+from featplug.io.exif import GpsPosition
 from featplug.io.pair_lists import read_pairs
 from featplug.stages.pairs import exhaustive
+from tests.scenes.positioned import write_gps_image
 from tests.scenes.synthetic import SyntheticScene
 from tests.stages.test_retrieve import write_features
 
@@ -57,6 +59,24 @@ def test_sequential_pairs_close_loops(
     assert not set(closures) & {pair[::-1] for pair in plain}
     message = refusal(PROGRAM, "featplug", *command, "--loop_closure", 3)
     assert "--descriptors" in message
+
+
+def test_near_pairs_by_gps_and_by_a_file(
+    featplug: Callable[..., str], refusal: Callable[..., str], tmp_path: Path
+) -> None:
+    # 11.1 m of a meridian from one to the next, and 111 m to the last.
+    latitudes = {"a.jpg": 47.0, "b.jpg": 47.0001, "x/c.jpg": 47.00021, "d.jpg": 47.0012}
+    for name, latitude in latitudes.items():
+        write_gps_image(tmp_path / "images" / name, GpsPosition(latitude, 8))
+    lines = [f"{name} {latitude} 8" for name, latitude in latitudes.items()]
+    (tmp_path / "gps.txt").write_text("\n".join(lines))
+    output = tmp_path / "pairs.txt"
+    command = "pairs", "near", "--output", output, "--num_matched", 1, "--max_distance", 50
+    expected = [("a.jpg", "b.jpg"), ("b.jpg", "a.jpg"), ("x/c.jpg", "b.jpg")]
+    for places in (("--image_dir", tmp_path / "images"), ("--positions", tmp_path / "gps.txt")):
+        featplug(*command, *places)
+        assert read_pairs(output) == expected
+    assert "--positions FILE" in refusal(PROGRAM, "featplug", *command)
 
 
 def test_pairs_of_a_model(

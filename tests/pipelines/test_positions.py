@@ -73,7 +73,7 @@ def test_a_file_of_positions_puts_the_model_into_metres(
     # The points are where the model is.
     cloud = np.array([p.xyz for p in model.points3D.values()])
     assert np.abs(np.ptp(cloud, axis=0)).max() > 10
-    text = summary(results, outputs)
+    text = summary(results)
     assert "in metres by the positions of 7 images (p.csv)" in text
     assert wrong in text
     assert sorted(position_priors(outputs / "database.db")) == scene.names
@@ -107,7 +107,7 @@ def test_the_gps_of_photographs_puts_the_model_east_north_up(
         latitude, longitude, altitude = georeference.to_gps(camera_centres(pose))[0]
         here = frame.from_gps([GpsPosition(latitude, longitude, altitude)])[0]
         np.testing.assert_allclose(here, places[name], atol=0.15)
-    assert "x is east, y north, z up of 47.3" in summary(results, tmp_path / "out")
+    assert "x is east, y north, z up of 47.3" in summary(results)
 
 
 def test_a_model_that_the_positions_do_not_place_is_kept(
@@ -118,7 +118,7 @@ def test_a_model_that_the_positions_do_not_place_is_kept(
     path = write_places(tmp_path / "p.csv", noisy)
     results = reconstruct(sfm(scene, tmp_path / "out", georeference=path))
     assert results["georeference"]["problem"]
-    assert "not in metres: the positions" in summary(results, tmp_path / "out")
+    assert "not in metres: the positions" in summary(results)
     assert read_model(tmp_path / "out" / "model").num_reg_images() == 8
     assert read_georeference(tmp_path / "out") is None
 

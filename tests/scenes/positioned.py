@@ -12,14 +12,13 @@ from PIL.TiffImagePlugin import IFDRational
 
 from featplug.colmap.georeference import Georeference
 from featplug.io.exif import EXIF_IFD, GPS_IFD, MAKE, MODEL, GpsPosition
-from featplug.metrics.poses import camera_centres
-from pipelines.datasets.demo import DemoOptions, make_demo_world
-from pipelines.datasets.true_poses import read_reference_poses
+from pipelines.demo.geometry import Camera, View, look_along
+from pipelines.demo.photography import Photographer, Shot
+from pipelines.demo.town import build_town
 
 TOWN = GpsPosition(47.37, 8.54, 408.0)
 """Origin of the town."""
-_WIDE = 30.0
-"""Focal length for 35 mm, in mm, between those of the two cameras."""
+_FOCAL_LENGTH_35MM = 0xA405
 
 
 def gps_exif(position: GpsPosition | None) -> Image.Exif:
@@ -52,7 +51,9 @@ def write_gps_image(path: Path, position: GpsPosition | None) -> None:
 def write_gps_town(
     folder: Path, seed: int, noise: float, num_images: int = 40
 ) -> dict[str, np.ndarray]:
-    """Photograph the demo town with two cameras, and write noisy GPS into the photographs.
+    """Photograph the square of the demo town with two cameras, whose GPS is noisy.
+
+    The photographer walks once around the fountain, and each camera takes every other photograph.
 
     Args:
         folder: gets ``images`` with a folder for each camera.
@@ -63,29 +64,25 @@ def write_gps_town(
     Returns:
         Image name to the true ``cam_from_world``, east-north-up of :data:`TOWN`.
     """
-    options = DemoOptions(seed=seed, num_database=num_images)
-    world = make_demo_world(folder / "world", options, "scene")
-    truth = read_reference_poses(world / "cameras")
-    names = sorted(truth)
     rng, frame = np.random.default_rng([seed, 19]), Georeference(TOWN)
-    centres = np.stack([camera_centres(truth[name]) for name in names])
-    places = frame.to_gps(centres + rng.normal(0, noise, centres.shape)).tolist()
+    photographer = Photographer(build_town(seed), seed)
     poses = {}
-    for name, (latitude, longitude, altitude) in zip(names, places, strict=True):
-        focal = float((world / "cameras" / f"{name}.camera").read_text().split()[0])
-        with Image.open(world / "images" / name) as image:
-            full_frame = focal / np.hypot(*image.size) * 43.27
-        exif = gps_exif(GpsPosition(latitude, longitude, altitude))
-        camera = "wide" if full_frame < _WIDE else "long"
-        exif[MAKE], exif[MODEL] = "Featplug", camera
-        exif[EXIF_IFD] = {0xA405: round(full_frame)}
-        data = exif.tobytes()
-        jpeg = (world / "images" / name).read_bytes()
-        segment = b"\xff\xe1" + (len(data) + 2).to_bytes(2, "big") + data
-        path = folder / "images" / camera / name
+    for i in range(num_images):
+        name, focal = (("wide", 26), ("long", 30))[i % 2]
+        camera = Camera(640, 480, focal / 43.27 * 800, (320, 240))
+        angle = 2 * np.pi * i / num_images
+        middle = np.array([10 * np.cos(angle) - 1, 7.5 * np.sin(angle) + 9, 1.6])
+        place = middle + rng.normal(0, 0.2, 3)
+        yaw = np.degrees(angle) + 180 + rng.normal(0, 4)
+        view = View(f"{name}/{i:04}.jpg", camera, look_along(place, yaw, 6, rng.normal(0, 1)))
+        path = folder / "images" / view.name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(jpeg[:2] + segment + jpeg[2:])
-        poses[f"{camera}/{name}"] = truth[name]
+        gps = frame.to_gps(place + rng.normal(0, noise, 3))[0].tolist()
+        exif = gps_exif(GpsPosition(*gps))
+        exif[MAKE], exif[MODEL], exif[EXIF_IFD] = "Featplug", name, {_FOCAL_LENGTH_35MM: focal}
+        picture = photographer.take(Shot("noon", view, i))
+        Image.fromarray(picture).save(path, quality=93, exif=exif)
+        poses[view.name] = view.cam_from_world
     return poses
 
 
