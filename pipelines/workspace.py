@@ -10,6 +10,7 @@ from pathlib import Path
 
 from featplug.io.links import has_only_links, link_files, link_folder
 from featplug.io.run_folder import complete
+from pipelines.output_folder import RECORD
 
 IMAGES = "images"
 """Name of the link to the photographs."""
@@ -24,7 +25,7 @@ def reject_workspace_of_others(outputs: Path) -> None:
     A run replaces those of the run before.
     """
     complete(outputs)
-    if (outputs / "results.json").exists():
+    if any((outputs / name).exists() for name in ("results.json", RECORD)):
         return
     for name in _OF_COLMAP:
         if os.path.lexists(outputs / name):
