@@ -15,7 +15,15 @@ from featplug.io.typed_json import as_type, read_json
 from featplug.methods.method_names import file_word, option_word, path_word
 from featplug.utils.parallel import NUM_READERS, map_ahead
 
-_WITHOUT_EFFECT = {"outputs", "device", "overwrite", "memory_gib", "num_workers", "hloc_logs"}
+_WITHOUT_EFFECT = {
+    "outputs",
+    "device",
+    "overwrite",
+    "memory_gib",
+    "num_workers",
+    "hloc_logs",
+    "export",
+}
 """Options that do not change the results."""
 _WITHOUT_WORDS = {
     *_WITHOUT_EFFECT,

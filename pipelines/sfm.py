@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import pycolmap
 
 from featplug.cli.command_line import Unprefixed, leave_config, run_command
 from featplug.colmap.cameras import CameraOptions, check_camera, check_camera_of_images
 from featplug.colmap.database_priors import write_position_priors
-from featplug.colmap.geometric_verification import VerificationSummary, verified_pairs
+from featplug.colmap.geometric_verification import verified_pairs
 from featplug.colmap.mapping import MapOptions, Mapper, require_mapper
 from featplug.colmap.model_support import model_support
 from featplug.colmap.pair_usage import pair_usage, reasons_not_registered
@@ -26,11 +25,10 @@ from featplug.io.pair_lists import Pair, read_pairs, unique_pairs, write_pairs
 from featplug.io.positions import Positions
 from featplug.io.results import StageRecorder, write_results
 from featplug.io.run_folder import replace_results, run_folder
-from featplug.io.store import FeatureReader
-from featplug.metrics.poses import aligned_pose_errors, model_poses, reconstruction_statistics
 from featplug.stages.map import SPARSE, map_images
 from featplug.stages.verify import VerifyOptions, verify_pairs
 from pipelines.datasets.true_poses import read_reference_poses, reference_unit
+from pipelines.exports import EXPORTS, ExportOptions, write_exports
 from pipelines.given_files import Features
 from pipelines.output_folder import (
     SceneImages,
@@ -45,6 +43,7 @@ from pipelines.rigs import RigOptions, rig_record
 from pipelines.run import MatchingOptions, PipelineOptions, Stages, plain
 from pipelines.run_record import run_record
 from pipelines.run_report import PAGE, files_line, write_report
+from pipelines.sfm_metrics import model_metrics, pose_metrics
 from pipelines.sfm_summary import summary
 from pipelines.workspace import link_images, reject_workspace_of_others
 
@@ -52,6 +51,7 @@ _TOO_FEW = "A reconstruction needs two images or more, not {}."
 _RESULTS = (
     *("sparse", "model", "points.ply", "colmap_models", "database.db", "colmap.log"),
     *("results.json", "config.toml", "made_from.json", "dense.ply", PAGE),
+    *EXPORTS,
 )
 """Files of a model, which all belong to one run."""
 
@@ -80,7 +80,13 @@ class MappingOptions(MatchingOptions):
 
 @dataclass(frozen=True)
 class SfmOptions(
-    PositionOptions, RigOptions, PairOptions, MappingOptions, PipelineOptions, PhotographOptions
+    ExportOptions,
+    PositionOptions,
+    RigOptions,
+    PairOptions,
+    MappingOptions,
+    PipelineOptions,
+    PhotographOptions,
 ):
     """Options of a reconstruction."""
 
@@ -139,6 +145,7 @@ def reconstruct(options: SfmOptions, progress: bool = False) -> dict[str, Any]:
     with locked_folder(options.output_dir):
         results = map_scene(match_scene(options, progress), options, progress)
         write_report(options.output_dir)
+        write_exports(options, options.image_dir, options.output_dir, progress)
     return results
 
 
@@ -154,6 +161,7 @@ def match_scene(options: SfmOptions, progress: bool = False) -> MatchedScene:
     stages = Stages(options, progress)
     reference = {} if options.reference is None else read_reference_poses(options.reference)
     options.check_mapping()
+    options.check_exports(options.camera)
     options.check_pairs(stages)
     options.check_positions()
     rigs = options.read_rigs()
@@ -300,7 +308,7 @@ def _make_model(
     model = mapped.model
     usage = pair_usage(database, model)
     support = model_support(model, verified_pairs(database))
-    metrics = _model_metrics(model, features, verified.summary, usage.num_used)
+    metrics = model_metrics(model, features, verified.summary, usage.num_used)
     metrics |= with_units(
         {
             "two_view_points": support.two_view_fraction,
@@ -312,7 +320,7 @@ def _make_model(
     if options.reference is not None:
         try:
             unit = reference_unit(options.reference)
-            metrics |= _pose_metrics(model, scene.reference, unit)
+            metrics |= pose_metrics(model, scene.reference, unit)
         except ValueError as error:  # the model is good without them
             skipped["reference"] = f"no pose errors: {error}"
     return {
@@ -365,46 +373,6 @@ def _with_skipped(message: str, skipped: dict[str, str]) -> str:
     return f"{message.rstrip('.')}; left out before: {left_out}." if reasons else message
 
 
-def _model_metrics(
-    model: pycolmap.Reconstruction,
-    features: Features,
-    verified: VerificationSummary,
-    num_used_pairs: int,
-) -> dict[str, Any]:
-    with FeatureReader(features.path) as reader:
-        num_keypoints = [reader.shapes(name)["keypoints"][0] for name in features.names]
-    statistics = reconstruction_statistics(model)
-    return with_units(
-        {
-            "images": len(features.names) + len(features.skipped),
-            "registered_images": statistics.num_registered,
-            "sparse_points": statistics.num_points,
-            "observations": statistics.num_observations,
-            "mean_track_length": statistics.mean_track_length,
-            "mean_observations_per_image": statistics.mean_observations_per_image,
-            "mean_reprojection_error": statistics.mean_reprojection_error,
-            "mean_keypoints": float(np.mean(num_keypoints)),
-            "selected_pairs": verified.num_pairs,
-            "matched_pairs": verified.num_matched_pairs,
-            "verified_pairs": verified.num_verified_pairs,
-            "model_pairs": num_used_pairs,
-            "inlier_matches": verified.num_inlier_matches,
-        }
-    )
-
-
-def _pose_metrics(
-    model: pycolmap.Reconstruction, reference: dict[str, np.ndarray], unit_of_length: str
-) -> dict[str, Any]:
-    errors = aligned_pose_errors(model_poses(model), reference)
-    metrics: dict[str, float] = {"reference_images": len(errors.names)}
-    for name, values in (("position", errors.position), ("rotation", errors.rotation)):
-        metrics[f"median_{name}_error"] = float(np.median(values))
-        metrics[f"mean_{name}_error"] = float(np.mean(values))
-        metrics[f"max_{name}_error"] = float(np.max(values))
-    return with_units(metrics, unit_of_length)
-
-
 def main(options: Unprefixed[SfmOptions]) -> None:
     """Reconstruct a folder of photographs with any feature.
 
@@ -413,7 +381,7 @@ def main(options: Unprefixed[SfmOptions]) -> None:
     """
     results = reconstruct(options, progress=True)
     print(summary(results))
-    files = "sparse/0", "images", "points.ply", "colmap.log", "results.json"
+    files = "sparse/0", "images", "points.ply", *options.export, "colmap.log", "results.json"
     print(files_line(files, options.output_dir))
 
 

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from featplug.io.links import has_only_links, link_files, link_folder
-from featplug.io.run_folder import complete
-from pipelines.output_folder import RECORD
+from featplug.io.run_folder import RECORD, complete
 
 IMAGES = "images"
 """Name of the link to the photographs."""

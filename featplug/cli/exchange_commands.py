@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import is_dataclass
+from pathlib import Path
 from typing import Any
 
 from featplug.cli.command_line import Unprefixed, print_reasons, typed_parameters, with_signature
+from featplug.colmap.scene_exports import SceneKind, export_scene
 from featplug.io.exchange import colmap, d2net, kapture, schoenberger
 from featplug.io.exchange.transfer import Transfer
+from featplug.io.images import MAX_MEGAPIXELS
 
 
 def _command(function: Callable[..., Transfer]) -> Callable[..., None]:
@@ -38,11 +41,47 @@ def _report(transfer: Transfer) -> None:
     print_reasons(transfer.skipped, "left out: ")
 
 
+def _scene_command(kind: SceneKind, summary: str) -> Callable[..., None]:
+    """Return the command that exports a model and its photographs."""
+
+    def run(
+        model: Path,
+        output: Path,
+        image_dir: Path | None = None,
+        overwrite: bool = False,
+        max_megapixels: float = MAX_MEGAPIXELS,
+    ) -> None:
+        done = export_scene(
+            kind, model, output, image_dir, overwrite, max_megapixels, progress=True
+        )
+        print(f"{done.path}: {done.num_images} images, {done.num_points} points")
+
+    run.__doc__ = f"""{summary}
+
+    Args:
+        model: output folder of `featplug sfm`, or folder of a COLMAP model.
+        output: folder to write.
+        image_dir: folder of the photographs; by default the folder images next to the model.
+        overwrite: replace a folder that exists.
+        max_megapixels: limit of decoding images.
+    """
+    return run
+
+
 EXPORTS = {
     "colmap": _command(colmap.export_database),
     "kapture": _command(kapture.export_kapture),
     "schoenberger": _command(schoenberger.export_dataset),
     "d2net": _command(d2net.export_archives),
+    "nerfstudio": _scene_command(
+        "nerfstudio", "Write transforms.json, photographs and points for nerfstudio."
+    ),
+    "gsplat": _scene_command(
+        "gsplat", "Write undistorted images and sparse/0 for gsplat and 3D Gaussian Splatting."
+    ),
+    "undistorted": _scene_command(
+        "undistorted", "Write undistorted images and their model, as COLMAP does."
+    ),
 }
 """The commands of ``featplug export``."""
 IMPORTS = {
