@@ -17,7 +17,7 @@ import pycolmap
 from featplug.cli.config_file import CONFIG
 from featplug.colmap.database import image_ids
 from featplug.colmap.geometric_verification import verified_pairs
-from featplug.colmap.model_files import read_model
+from featplug.colmap.model_files import holds_model, read_model
 from featplug.io.files import write_whole_text
 from featplug.io.metric_table import find_metric, format_value
 from featplug.io.pair_lists import Pair
@@ -26,7 +26,13 @@ from featplug.io.typed_json import printable, read_json
 from featplug.localization.log import LOGS
 from featplug.report.inline_images import InlinePicture, inline_picture
 from featplug.report.match_pictures import match_picture, quartile_pairs
-from featplug.report.model_views import PlacedCamera, placed_camera, view_model, view_scene
+from featplug.report.model_views import (
+    ModelView,
+    PlacedCamera,
+    placed_camera,
+    view_model,
+    view_scene,
+)
 from featplug.report.pair_matrix import pair_matrix
 from featplug.report.run_page import (
     Figure,
@@ -41,7 +47,7 @@ from featplug.stages.map import SPARSE
 from featplug.stages.pairs import natural_key
 from featplug.utils.errors import described
 from pipelines.run_record import PipelineRecord, method_line
-from pipelines.sfm_summary import notes
+from pipelines.sfm_summary import notes, setting
 
 PAGE = "report.html"
 """Name of the page in an output folder."""
@@ -51,9 +57,10 @@ _FIRST_FIGURES = (
 )
 """Metrics that the page begins with, after the numbers of images."""
 _PICTURES = {
-    "localization.png": "Localized queries",
-    "failures.png": "Queries without a pose, or with a wrong one",
+    "localization.png": ("Localized queries", "cameras from above, and matches of some queries"),
+    "failures.png": ("Failures", "queries without a pose, or with a wrong one"),
 }
+"""Picture of a localization to its title and its caption."""
 _MOST_CONTRADICTED = 2
 """Number of contradicted pairs that are drawn."""
 
@@ -150,6 +157,7 @@ def _of_sfm(contents: _Contents) -> RunPage:
             *_figures(metrics, _FIRST_FIGURES),
         ],
         notes=[_sentence(note) for note in contents.attempt("notes", notes, record) or []],
+        remarks=contents.attempt("cameras", setting, record) or [],
         pairs_by_inliers=record.get("verified_pairs_by_inliers", {}),
         **parts,
     )
@@ -224,11 +232,11 @@ def _of_localization(contents: _Contents) -> RunPage:
     )
 
 
-def _localization_view(folder: Path, queries: Mapping[str, PlacedCamera]) -> Any:
+def _localization_view(folder: Path, queries: Mapping[str, PlacedCamera]) -> ModelView:
     """Return the reference model with the queries, or the queries alone where scans are it."""
-    model = folder / "sfm" / "model"
-    if model.is_dir():
-        return view_model(model, queries=list(queries.values()))
+    for model in (folder / "sfm" / "model", folder / SPARSE):
+        if holds_model(model):
+            return view_model(model, queries=queries)
     return view_scene(queries)
 
 
@@ -270,7 +278,10 @@ def _query_table(log: Mapping[str, Any]) -> ImageTable:
             )
         )
     heads = ["query", *(["#confidence"] if has_confidence else []), "#inliers", "#matches"]
-    return ImageTable([*heads, "why it is not localized"], rows, {"confidence": 2})
+    digits = {"confidence": 2}
+    if not any(row[-1] for row in rows):
+        return ImageTable(heads, [row[:-1] for row in rows], digits)
+    return ImageTable([*heads, "why it is not localized"], rows, digits)
 
 
 def _query_figures(
@@ -311,10 +322,10 @@ def _title(name: str, metrics: Mapping[str, Any], conditions: Sequence[str]) -> 
 
 def _pictures_of_folder(contents: _Contents) -> dict[str, list[InlinePicture]]:
     pictures = {}
-    for name, title in _PICTURES.items():
+    for name, (title, caption) in _PICTURES.items():
         path = contents.folder / name
         if path.is_file():
-            picture = contents.attempt(name, inline_picture, path, path.stem)
+            picture = contents.attempt(name, inline_picture, path, caption)
             if picture is not None:
                 pictures[title] = [picture]
     return pictures
@@ -353,7 +364,13 @@ def _labelled(name: str, unit: str) -> str:
     """Return the title of a metric, with its unit where the title does not say it."""
     metric = find_metric(name)
     title = name.replace("_", " ") if metric is None else metric.title
-    is_counted = unit in title or unit in ("images", "points", "pairs", "observations", "scans")
+    is_counted = unit in title.split() or unit in (
+        "images",
+        "points",
+        "pairs",
+        "observations",
+        "scans",
+    )
     return title if is_counted or " per " in unit else f"{title}, {unit}"
 
 

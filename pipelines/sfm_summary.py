@@ -5,6 +5,7 @@ from typing import Any
 
 from featplug.colmap.model_support import FEWEST_CONFIRMED, MOST_TWO_VIEW_POINTS
 from featplug.colmap.pair_usage import MOST_CONTRADICTED
+from pipelines.advice import advice
 from pipelines.positions import georeference_lines
 from pipelines.rigs import rig_lines
 from pipelines.run_record import method_line, metric_lines, outcome_lines
@@ -19,16 +20,21 @@ def summary(results: Mapping[str, Any]) -> str:
     """Return the figures of a run as lines of text."""
     lines = [method_line(results)]
     lines += metric_lines(results["metrics"]) + outcome_lines(results)
-    lines += georeference_lines(results.get("georeference")) + rig_lines(results.get("rigs"))
-    lines += [f"  {line}" for line in results["cameras"]]
+    lines += [f"  {line}" for line in setting(results)]
     lines += _pair_lines(results) + [f"  {note}" for note in notes(results)]
     lines += _image_lines(results)
     return "\n".join(lines)
 
 
+def setting(results: Mapping[str, Any]) -> list[str]:
+    """Return how the model stands in the world, and which cameras and rigs it has."""
+    lines = georeference_lines(results.get("georeference")) + rig_lines(results.get("rigs"))
+    return [line.strip() for line in lines] + results.get("cameras", [])
+
+
 def notes(results: Mapping[str, Any]) -> list[str]:
     """Return what is weak in a model, and what would help, a sentence each."""
-    return _trust_lines(results) + _support_lines(results)
+    return _trust_lines(results) + _support_lines(results) + advice(results)
 
 
 def _pair_lines(results: Mapping[str, Any]) -> list[str]:

@@ -74,9 +74,11 @@ def view_model(
     folder: Path,
     max_points: int = MAX_POINTS_OF_MODEL,
     seed: int = 0,
-    queries: Sequence[PlacedCamera] = (),
+    queries: Mapping[str, PlacedCamera] | None = None,
 ) -> ModelView:
-    """Read a COLMAP model for the viewer; see :func:`view_scene`.
+    """Read a COLMAP model, which may have the queries, too, for the viewer.
+
+    See :func:`view_scene`.
 
     Raises:
         FileNotFoundError: the folder has no model.
@@ -84,7 +86,12 @@ def view_model(
     """
     model = read_model(folder)
     intrinsics = model_cameras(model)
-    cameras = {n: placed_camera(intrinsics[n], pose) for n, pose in model_poses(model).items()}
+    queries = queries or {}
+    cameras = {
+        name: placed_camera(intrinsics[name], pose)
+        for name, pose in model_poses(model).items()
+        if name not in queries
+    }
     try:
         return view_scene(cameras, queries, _points(model), max_points, seed)
     except ValueError as error:
@@ -93,7 +100,7 @@ def view_model(
 
 def view_scene(
     cameras: Mapping[str, PlacedCamera],
-    queries: Sequence[PlacedCamera] = (),
+    queries: Mapping[str, PlacedCamera] | None = None,
     points: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
     max_points: int = MAX_POINTS_OF_MODEL,
     seed: int = 0,
@@ -105,7 +112,7 @@ def view_scene(
 
     Args:
         cameras: image name to its camera.
-        queries: cameras of another colour, which do not change the frame.
+        queries: cameras of another colour, which do not change the frame, by name.
         points: coordinates N×3, colours N×3, and the number of images that see each point.
         max_points: number of points to show, those that most images see.
         seed: seed of the selection among points that equally many images see.
@@ -126,7 +133,7 @@ def view_scene(
     shown = shown[order][np.argsort(-lengths[shown][order], kind="stable")][:max_points]
     step = -(-len(cameras) // MAX_CAMERAS)
     drawn = _drawn_cameras(list(cameras.values()), axes, middle, radius)
-    of_queries = _drawn_cameras(queries, axes, middle, radius)
+    of_queries = _drawn_cameras(list((queries or {}).values()), axes, middle, radius)
     if not all(np.isfinite(values).all() for values in (xyz, drawn, of_queries)):
         raise ValueError("has points or cameras with infinite or undefined numbers")
     return ModelView(

@@ -73,6 +73,8 @@ class RunPage:
     """What was run: options and environment as JSON has them, and the command as text."""
     notes: Sequence[str] = ()
     """Sentences about what is weak, and what would help."""
+    remarks: Sequence[str] = ()
+    """Sentences about how it was made."""
     conditions: TextTable | None = None
     """Recalls of each condition."""
     view: ModelView | None = None
