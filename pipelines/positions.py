@@ -15,6 +15,7 @@ from featplug.colmap.georeference import (
     place_model,
     write_georeference,
 )
+from featplug.colmap.mapping import Mapper
 from featplug.io.positions import PositionForm, Positions, exif_positions, read_positions
 
 _EXIF = "exif"
@@ -29,9 +30,20 @@ class PositionOptions:
     file with a line for each image, its name, latitude, longitude (and altitude), or x, y, z."""
     position_form: PositionForm = "auto"
     """What the numbers of that file are, where its first line does not name the columns."""
+    position_noise: float | None = None
+    """Standard deviation of the positions, in metres: the incremental mapper then adjusts poses to
+    them, too, against the drift of long sequences. By default they only place the model."""
 
-    def check_positions(self) -> None:
-        """Raise ValueError if an option has no effect."""
+    def check_positions(self, mapper: Mapper) -> None:
+        """Raise ValueError if an option has no effect, or does not fit."""
+        noise = self.position_noise
+        if noise is not None and not 0 < noise < np.inf:
+            raise ValueError(f"--position-noise must be above 0 m, not {noise:g}.")
+        if noise is not None and (self.georeference is None or mapper != "incremental"):
+            raise ValueError(
+                "--position-noise lets the incremental mapper use positions; add --georeference "
+                "exif or a file, and leave out other mappers, or leave it out."
+            )
         if self.georeference in (None, _EXIF) and self.position_form != "auto":
             raise ValueError(
                 "--position-form belongs to a file of positions; set --georeference FILE, or leave "

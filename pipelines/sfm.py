@@ -163,7 +163,7 @@ def match_scene(options: SfmOptions, progress: bool = False) -> MatchedScene:
     options.check_mapping()
     options.check_exports(options.camera)
     options.check_pairs(stages)
-    options.check_positions()
+    options.check_positions(options.mapper)
     rigs = options.read_rigs()
     given = None if options.pair_list is None else unique_pairs(read_pairs(options.pair_list))
 
@@ -284,13 +284,14 @@ def _make_model(
                 progress,
             )
         if placer is not None:
-            write_position_priors(database, placer.positions)
+            write_position_priors(database, placer.positions, options.position_noise)
         mapping = MapOptions(
             mapper=options.mapper,
             refine_intrinsics=options.camera.params is None,
             known_cameras=verified.cameras.known,
             rigs=scene.rigs,
             refine_rigs=not options.fix_rig,
+            use_positions=options.position_noise is not None,
             seed=options.seed,
             max_megapixels=options.extraction.max_megapixels,
         )

@@ -75,6 +75,8 @@ class MapOptions:
     """Rigs of the images."""
     refine_rigs: bool = True
     """Let bundle adjustment change the poses of cameras in their rigs."""
+    use_positions: bool = False
+    """Let the incremental mapper adjust poses to the positions in the database, too."""
     seed: int = 0
     """Seed of RANSAC."""
     max_megapixels: float = MAX_MEGAPIXELS
@@ -146,6 +148,8 @@ def _incremental_options(
     pipeline.ba_refine_focal_length = options.refine_intrinsics
     pipeline.ba_refine_extra_params = options.refine_intrinsics
     pipeline.ba_refine_sensor_from_rig = options.refine_rigs
+    pipeline.use_prior_position = options.use_positions
+    pipeline.use_robust_loss_on_prior_position = options.use_positions
     pipeline.constant_cameras = set(known)
     # COLMAP drops images whose distortion is larger than fitted ones should be.
     extra = [c.params[i] for c in known.values() for i in c.extra_params_idxs()]

@@ -17,6 +17,7 @@ from featplug.cli.config_file import read_config
 from featplug.cli.pair_commands import sequential
 from featplug.colmap.nvm import read_nvm
 from featplug.io.pair_lists import read_image_list
+from featplug.io.positions import read_positions
 from featplug.io.store import FeatureReader
 from featplug.io.text_tables import read_integers
 from featplug.localization.queries import read_poses, read_queries
@@ -165,6 +166,11 @@ KINDS = (
          lambda ls: {normal(w[0]): pose(w[1:]) for w in ls},
          (*((NAMES[1], name) for name in BAD_NAMES), *(("3e1", w) for w in BAD_NUMBERS),
           ("3e1", ""), ("3e1", "3e1 4"), ("0.7071067811865476", "0"), (NAMES[0], NAMES[1]))),
+    Kind("positions", tuple(f"{name} {i}.5 1 3e1" for i, name in enumerate(NAMES)),
+         lambda p: {n: list(x) for n, x in read_positions(p, "metres").metres.items()},
+         lambda ls: {normal(w[0]): [*map(float, w[1:4])] for w in ls},
+         (*((NAMES[1], name) for name in BAD_NAMES), *(("3.5 1 ", f"{w} 1 ") for w in BAD_NUMBERS),
+          ("5.5 1 3e1", "5.5 1"), (NAMES[0], NAMES[1]))),
     Kind("NVM", ("NVM_V3", "", "6", *IMAGES, "", "5", *POINTS, "", "0"), nvm, trusting_nvm,
          (*((NAMES[1], name) for name in BAD_NAMES), *NUMBERS, ("NVM_V3", "NVM"),
           *((" 2.5 -3", f" {word} -3") for word in BAD_NUMBERS), ("1 0 0 0", "0 0 0 0"),

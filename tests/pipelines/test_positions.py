@@ -14,12 +14,12 @@ from featplug.colmap.georeference import Georeference, read_georeference
 from featplug.colmap.model_files import read_model
 from featplug.io.exif import GpsPosition
 from featplug.io.pair_lists import read_pairs
-from featplug.metrics.poses import camera_centres, model_poses
+from featplug.metrics.poses import aligned_pose_errors, camera_centres, model_poses
 from pipelines.datasets.true_poses import reference_unit
 from pipelines.run import FeatureOptions
 from pipelines.sfm import SfmOptions, reconstruct
 from pipelines.sfm_summary import summary
-from tests.scenes.positioned import gps_exif, position_priors
+from tests.scenes.positioned import TOWN, gps_exif, position_priors, write_gps_town
 from tests.scenes.synthetic import SyntheticScene, write_synthetic_scene
 
 PLACE = GpsPosition(47.37, 8.54, 408.0)
@@ -77,6 +77,17 @@ def test_a_file_of_positions_puts_the_model_into_metres(
     assert "in metres by the positions of 7 images (p.csv)" in text
     assert wrong in text
     assert sorted(position_priors(outputs / "database.db")) == scene.names
+
+
+def test_the_mapper_adjusts_to_exact_positions(scene: SyntheticScene, tmp_path: Path) -> None:
+    places = true_places(scene)
+    path = write_places(tmp_path / "p.csv", places)
+    options = {"georeference": path, "position_noise": 0.001}
+    reconstruct(sfm(scene, tmp_path / "out", **options))
+    (prior, *_) = position_priors(tmp_path / "out" / "database.db").values()
+    np.testing.assert_allclose(prior.position_covariance, 1e-6 * np.eye(3))
+    for name, pose in model_poses(read_model(tmp_path / "out" / "model")).items():
+        np.testing.assert_allclose(camera_centres(pose), places[name], atol=0.01)
 
 
 def test_the_gps_of_photographs_puts_the_model_east_north_up(
@@ -138,6 +149,9 @@ def test_what_cannot_be_met_is_rejected_before_any_work(
         ({"georeference": line}, "line.csv has all 8 photographs on one line"),
         ({"georeference": others}, "others.csv has positions .* none of the 8 photographs"),
         ({"position_form": "gps"}, "--georeference FILE"),
+        ({"position_noise": 2.0}, "--georeference exif or a file"),
+        ({"position_noise": 2.0, "georeference": "exif", "mapper": "global"}, "other mappers"),
+        ({"position_noise": -1.0, "georeference": "exif"}, "above 0 m"),
         ({"pairs": "near"}, "EXIF has positions of 0 of 8 photographs.*--georeference FILE"),
         ({"pairs": "near", "georeference": two, "max_distance": -1}, "--max-distance"),
     ]
@@ -164,3 +178,32 @@ def test_near_images_are_paired(scene: SyntheticScene, tmp_path: Path) -> None:
     assert [b for a, b in pairs if a == first] == nearest[:3]
     assert not any(unknown in pair for pair in pairs)
     assert "p.csv has no position of it" in results["data"]["skipped"][unknown]
+
+
+@pytest.mark.slow
+def test_forty_photographs_of_two_cameras_are_metric_to_the_noise_of_gps(tmp_path: Path) -> None:
+    noise = 2.0
+    truth = write_gps_town(tmp_path, 5, noise)
+    outputs = tmp_path / "out"
+    results = reconstruct(SfmOptions(tmp_path / "images", georeference="exif", outputs=outputs))
+    record = results["georeference"]
+    assert record["images"] >= 38
+    # Three normal coordinates: the median distance is 1.54 standard deviations.
+    assert record["median_residual"] == pytest.approx(1.54 * noise, rel=0.25)
+    georeference = read_georeference(outputs)
+    assert georeference is not None
+    poses = model_poses(read_model(outputs / "sparse" / "0"))
+    names = sorted(poses)
+    assert len(names) == 40
+    made = np.stack([camera_centres(poses[name]) for name in names])
+    gps = [GpsPosition(*place) for place in georeference.to_gps(made).tolist()]
+    made = Georeference(TOWN).from_gps(gps)
+    true = np.stack([camera_centres(truth[name]) for name in names])
+    # The model averages the noise of 40 positions, so each camera is nearer than its own GPS.
+    errors = np.linalg.norm(made - true, axis=1)
+    assert np.median(errors) < 0.5 * noise
+    assert errors.max() < noise
+    scale = np.linalg.norm(made - made.mean(0)) / np.linalg.norm(true - true.mean(0))
+    assert abs(scale - 1) < 3 * record["scale_uncertainty"] < 0.15
+    # What the positions leave uncertain is the place of the whole: the model itself is exact.
+    assert aligned_pose_errors(poses, truth).position.max() < 0.1
