@@ -52,7 +52,9 @@ class LocalizationBenchmark(QueryOptions, SeedOptions, FileOptions):
         Raises:
             ValueError: no such pipeline exists, or it has no such protocol.
         """
-        kind = find_options(self.pipeline)
+        kind: Any = find_options(self.pipeline)
+        if "dataset" not in {entry.name for entry in fields(kind)}:
+            raise ValueError(f"--pipeline {self.pipeline} is no data set; choose another.")
         given: dict[str, Any] = {} if self.num_loc is None else {"num_loc": self.num_loc}
         if self.protocol != "sfm":
             if "protocol" not in {entry.name for entry in fields(kind)}:

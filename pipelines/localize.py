@@ -12,21 +12,23 @@ from typing import Any
 import numpy as np
 import pycolmap
 
-from featplug.cli.command_line import Unprefixed, leave_config
+from featplug.cli.command_line import Unprefixed, leave_config, run_command
 from featplug.cli.config_file import CONFIG
+from featplug.colmap.added_images import PosedImage
+from featplug.colmap.database import to_colmap_points
 from featplug.io.folder_lock import locked_folder
-from featplug.io.images import read_image
 from featplug.io.match_store import MatchReader
 from featplug.io.pair_lists import Pair, read_pairs, write_pairs
 from featplug.io.results import write_results
 from featplug.io.run_folder import replace_results
 from featplug.io.store import FeatureReader
-from featplug.localization.evaluation import localization_metrics, recall_table, truth_of_queries
+from featplug.localization.evaluation import localization_metrics, recall_table
+from featplug.localization.file_localizer import LocalizedQuery
 from featplug.localization.log import LocalizationLog, result_files
-from featplug.localization.queries import Query, check_submission_names, read_poses
-from featplug.plots import MatchedPair, draw_localization, shrink
-from featplug.utils.errors import described
+from featplug.localization.queries import Query
+from featplug.stages.map import SPARSE
 from featplug.utils.progress import progress_bar
+from pipelines.datasets.own_map import OwnMapOptions
 from pipelines.datasets.protocol import (
     LocalizationDataset,
     LocalizeOptions,
@@ -34,65 +36,13 @@ from pipelines.datasets.protocol import (
     image_problem,
 )
 from pipelines.given_files import Features, pairs_of_matches
+from pipelines.localization_picture import PICTURE, ShownQuery, draw_queries, is_shown
+from pipelines.localization_task import Task, queries_first, read_task
 from pipelines.output_folder import SceneImages, announce_replacement, output_folder
 from pipelines.references import MODEL, Reference, reference_of
 from pipelines.run import Stages, plain
 from pipelines.run_record import method_line, metric_lines, outcome_lines, run_record
 from pipelines.run_report import PAGE, files_line, write_report
-
-PICTURE = "localization.png"
-_NUM_SHOWN = 3
-"""Number of queries whose matches are drawn, at most."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """Queries to localize, and what is known of them."""
-
-    dataset: LocalizationDataset
-    conditions: dict[str, list[Query]]
-    truth: dict[str, np.ndarray] | None
-    given_pairs: list[Pair]
-    """Pairs to use instead of retrieval, queries first; empty if none are given."""
-
-    @property
-    def queries(self) -> list[Query]:
-        """Queries of all conditions."""
-        return [query for queries in self.conditions.values() for query in queries]
-
-    @property
-    def names(self) -> dict[str, list[str]]:
-        """Condition to the names of its queries."""
-        return {c: [query.name for query in queries] for c, queries in self.conditions.items()}
-
-
-def read_task(options: LocalizeOptions, dataset: LocalizationDataset) -> Task:
-    """Read queries, true poses and given pairs.
-
-    Raises:
-        FileNotFoundError: a file does not exist.
-        ValueError: a file is damaged, or the files do not belong together.
-    """
-    conditions = dataset.queries()
-    names = [query.name for queries in conditions.values() for query in queries]
-    check_submission_names(
-        names, dataset.submission_name
-    )  # which writing the submission would find after hours of work
-    given = options.ground_truth
-    truth = dataset.truth() if given is None else read_poses(given)
-    if truth is not None:
-        truth = truth_of_queries(names, truth)
-    path, known = options.pairs or dataset.pair_list, set(names)
-    pairs = read_pairs(path) if path else []
-    if pairs and known.isdisjoint(name for pair in pairs for name in pair):
-        raise ValueError(
-            f"No pair of {path} has a query, such as {names[0]!r}; its first is {pairs[0]}."
-        )
-    return Task(dataset, conditions, truth, _queries_first(pairs, known))
-
-
-def _queries_first(pairs: Sequence[Pair], queries: set[str]) -> list[Pair]:
-    return list(dict.fromkeys(pair if pair[0] in queries else pair[::-1] for pair in pairs))
 
 
 def localize(options: LocalizeOptions, progress: bool = False) -> dict[str, Any]:
@@ -108,6 +58,7 @@ def localize(options: LocalizeOptions, progress: bool = False) -> dict[str, Any]
         FileNotFoundError: a given file does not exist.
         ValueError: something given does not fit, or no query could be localized.
     """
+    given, options = options, options.completed()
     outputs = options.output_dir
     with locked_folder(outputs):
         stages = Stages(options, progress)
@@ -116,18 +67,22 @@ def localize(options: LocalizeOptions, progress: bool = False) -> dict[str, Any]
         if options.matches is not None and options.pairs is None:
             known = {query.name for query in task.queries}
             matched = pairs_of_matches(options.matches, {*known, *reference.images([])})
-            task = replace(task, given_pairs=_queries_first(matched, known))
+            task = replace(task, given_pairs=queries_first(matched, known))
         if not task.given_pairs:
             stages.require_retrieval()
         cameras = reference.images(task.given_pairs)
         cameras |= {query.name: query.camera for query in task.queries}
-        names, skipped = _readable_images(dataset.image_dir, cameras)
-        images = SceneImages(dataset.root, dataset.image_dir, names)
+        names, skipped = _readable_images(dataset, cameras)
+        paths = {name: dataset.image_path(name) for name in names}
+        images = SceneImages(dataset.root, dataset.image_dir, names, paths)
         with output_folder(outputs, options.pipeline, images, kept=[MODEL]) as working:
             announce_replacement(outputs, plain(asdict(options)))
-            leave_config(options, working)
+            leave_config(given, working, outputs)
+            dataset.prepare(outputs, names)
             results = _Run(options, stages, task, reference, working).make(names, skipped)
-            replace_results(outputs, [PICTURE, PAGE, CONFIG, *result_files(task.conditions)])
+            replace_results(
+                outputs, [PICTURE, PAGE, CONFIG, *SPARSE.parts[:1], *result_files(task.conditions)]
+            )
         write_report(outputs)
     return results
 
@@ -156,6 +111,7 @@ class _Run:
         dataset = task.dataset
         with stages.recorder.stage("extract"):
             features = stages.extract(dataset.image_dir, names)
+        reference.examine(features)
         skipped = skipped | features.skipped
         pairs, database_pairs = self._pairs(features, skipped)
         if stages.retrieval is not None:
@@ -166,10 +122,15 @@ class _Run:
         write_pairs(pairs_path, pairs)
         matches = stages.match(reference.query_stage, features, pairs_path)
         files = {"features": features.path, "matches": matches, "retrieval": pairs_path}
-        log, shown = _localize(options, stages, task, reference, files, skipped)
-        log.write(self.working, files)
-        log.require_poses()
-        log.write_submissions(self.working, task.names, dataset.submission_name)
+        log, shown, located = _localize(options, stages, task, reference, files, skipped)
+        reported = log if dataset.is_benchmark else log.renamed(dataset.submission_name)
+        reported.write(self.working, files)
+        reported.require_poses()
+        if dataset.is_benchmark:
+            log.write_submissions(self.working, task.names, dataset.submission_name)
+        else:
+            reported.write_poses(self.working)
+            reference.write_with(list(located.values()), self.working)
         asked = {query.name for query in task.queries}
         data = {
             "dataset": str(dataset.root.resolve()),
@@ -177,10 +138,19 @@ class _Run:
             "fingerprint": features.fingerprint,
             "conditions": [condition for condition in task.conditions if condition],
             "skipped": {n: why for n, why in skipped.items() if n not in asked} | reference.skipped,
-            "not_localized": log.failed,
+            "not_localized": reported.failed,
         }
-        if not_drawn := _draw(self.working / PICTURE, task, reference, log, shown):
+        poses = log.localized_poses
+        if not_drawn := draw_queries(
+            self.working / PICTURE,
+            dataset.image_dir,
+            shown,
+            lambda: reference.cameras(poses),
+            {c: {n: poses[n] for n in names if n in poses} for c, names in task.names.items()},
+            task.truth,
+        ):
             data["not_drawn"] = not_drawn
+        data |= dataset.finish(list(located.values()))
         results = {
             **run_record(stages, options, features),
             "data": data,
@@ -224,24 +194,16 @@ class _Run:
 
 
 def _readable_images(
-    image_dir: Path, cameras: Mapping[str, pycolmap.Camera | None]
+    dataset: LocalizationDataset, cameras: Mapping[str, pycolmap.Camera | None]
 ) -> tuple[list[str], dict[str, str]]:
     """Split images into those that fit their cameras, and those that do not, with the reason."""
     skipped = {}
     for name, camera in cameras.items():
-        if camera is not None and (reason := image_problem(image_dir / name, camera)):
+        if camera is None:
+            continue
+        if reason := image_problem(dataset.image_path(name), camera):
             skipped[name] = reason
     return [name for name in cameras if name not in skipped], skipped
-
-
-@dataclass(frozen=True)
-class _Shown:
-    """A localized query to draw, with its inliers in the database image that has most of them."""
-
-    condition: str
-    query: str
-    database: str
-    points: tuple[np.ndarray, np.ndarray]
 
 
 def _localize(
@@ -251,14 +213,15 @@ def _localize(
     reference: Reference,
     files: Mapping[str, Path],
     skipped: Mapping[str, str],
-) -> tuple[LocalizationLog, list[_Shown]]:
-    """Localize all queries, and select some of each condition to draw."""
+) -> tuple[LocalizationLog, list[ShownQuery], dict[str, PosedImage]]:
+    """Localize all queries; select some of each condition to draw, and keep what models need."""
     retrieved: dict[str, list[str]] = {}
     for query, name in read_pairs(files["retrieval"]):
         retrieved.setdefault(query, []).append(name)
     log = LocalizationLog([query.name for query in task.queries])
     condition_of = {name: c for c, names in task.names.items() for name in names}
-    shown: list[_Shown] = []
+    shown: list[ShownQuery] = []
+    located: dict[str, PosedImage] = {}
     with (
         FeatureReader(files["features"]) as features,
         MatchReader(files["matches"]) as matches,
@@ -272,10 +235,25 @@ def _localize(
             name = found.query.name
             if options.hloc_logs and (entry := localizer.hloc_log(found)) is not None:
                 log.hloc_entries[name] = entry
-            if found.is_localized and _is_shown(condition_of[name], task, shown):
+            if found.is_localized and not task.dataset.is_benchmark:
+                located[name] = _posed_image(found, features.keypoints(name))
+            if found.is_localized and is_shown(condition_of[name], len(task.names), shown):
                 points = localizer.inliers_in_best_image(found)
-                shown.append(_Shown(condition_of[name], name, found.best_image, points))
-    return log, shown
+                shown.append(ShownQuery(condition_of[name], name, found.best_image, points))
+    return log, shown, located
+
+
+def _posed_image(found: LocalizedQuery, keypoints: np.ndarray) -> PosedImage:
+    """Return a localized query with the points of the model that it observes."""
+    matches, pose = found.best_attempt
+    inliers = [matches.keypoint_indices[pose.inliers], matches.point_ids[pose.inliers]]
+    return PosedImage(
+        found.query.name,
+        pose.cam_from_world,
+        pose.camera,
+        to_colmap_points(keypoints.astype(np.float64)),
+        np.column_stack(inliers),
+    )
 
 
 def _usable_queries(
@@ -304,46 +282,6 @@ def _usable_queries(
     return usable
 
 
-def _is_shown(condition: str, task: Task, shown: Sequence[_Shown]) -> bool:
-    num_each = max(1, _NUM_SHOWN // len(task.conditions))
-    of_condition = [entry for entry in shown if entry.condition == condition]
-    return len(shown) < _NUM_SHOWN and len(of_condition) < num_each
-
-
-def _draw(
-    path: Path, task: Task, reference: Reference, log: LocalizationLog, shown: Sequence[_Shown]
-) -> dict[str, str]:
-    """Draw cameras and some matches; return what could not be drawn, with the reason."""
-    image_dir = task.dataset.image_dir
-    pictures: list[MatchedPair] = []
-    failed: dict[str, str] = {}
-    for entry in shown:
-        names, points = (entry.query, entry.database), entry.points
-        start = f"{entry.condition}: " if entry.condition else ""
-        title = f"{start}{entry.query} and {entry.database}, {len(points[0])} inliers"
-        try:
-            (image0, xy0), (image1, xy1) = (
-                shrink(read_image(image_dir / name), xy)
-                for name, xy in zip(names, points, strict=True)
-            )
-        except Exception as error:  # no picture is worth the poses
-            failed[entry.query] = described(error)
-        else:
-            pictures.append(MatchedPair(title, image0, image1, xy0, xy1))
-    poses = log.localized_poses
-    estimated = {
-        condition or "queries": {name: poses[name] for name in names if name in poses}
-        for condition, names in task.names.items()
-    }
-    try:
-        ground, places = reference.cameras(poses)
-        draw_localization(path, ground, places, estimated, task.truth, pictures)
-    except Exception as error:
-        failed[path.name] = described(error)
-        path.unlink(missing_ok=True)
-    return failed
-
-
 def run(options: LocalizeOptions, check: bool) -> None:
     """Localize and print the figures, or only check the files of the data set.
 
@@ -352,7 +290,7 @@ def run(options: LocalizeOptions, check: bool) -> None:
         ValueError: see :func:`localize`; or ``check`` found a problem.
     """
     if not check:
-        print(summary(localize(options, progress=True), options))
+        print(summary(localize(options, progress=True), options.completed()))
         return
     dataset = options.open(progress=True)
     pairs = [] if options.pairs is None else read_pairs(options.pairs)
@@ -380,7 +318,8 @@ def summary(results: Mapping[str, Any], options: LocalizeOptions) -> str:
     lines += recall_table(metrics, conditions, options.rules) if conditions else []
     lines += outcome_lines(results)
     pictures = [] if PICTURE in data.get("not_drawn", {}) else [PICTURE]
-    files = ["submission.txt", "results.json", "logs.json", *pictures]
+    poses = data.get("files", ["submission.txt"])
+    files = [*poses, "results.json", "logs.json", *pictures]
     return "\n".join([*lines, files_line(files, options.output_dir)])
 
 
@@ -399,3 +338,22 @@ def data_set_command(pipeline: str) -> Callable[..., None]:
         "    check: only list missing and damaged files, and where to get them.\n"
     )
     return main
+
+
+def main(options: Unprefixed[OwnMapOptions], check: bool = False) -> None:
+    """Localize photographs in a COLMAP model, with any feature.
+
+    The points of the model are used where they are those of the feature; points of another feature
+    are triangulated at the model's poses. The output folder gets poses.txt with the accepted poses,
+    poses.csv with the evidence for each, the model with the localized photographs in sparse/0 and
+    images, results.json, logs.json and localization.png.
+
+    Args:
+        options: the model, the photographs, and how these are localized.
+        check: only list missing and damaged files.
+    """
+    run(options, check)
+
+
+if __name__ == "__main__":
+    run_command(main, prog="python -m pipelines.localize")

@@ -4,7 +4,7 @@ import logging
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, NotRequired, TypedDict
 
@@ -27,10 +27,12 @@ _WITHOUT_EFFECT = {
 """Options that do not change the results."""
 _WITHOUT_WORDS = {
     *_WITHOUT_EFFECT,
-    *("images", "video", "dataset", "feature", "features"),  # these have their places in the name
+    *("feature", "features"),  # these have their places in the name
     *("reference", "ground_truth"),  # what the same results are compared with
 }
 """Options that the words in the name of a folder leave out."""
+_PLACES = {"images", "video", "dataset", "model", "queries"}
+"""Files and folders that the data, at the start of the name, are named after."""
 _WORDS = {
     "matcher": file_word,
     "retrieval": file_word,
@@ -78,16 +80,18 @@ def changed_settings(options: Any, **defaults: object) -> list[str]:
         defaults: defaults that are not those of the fields.
     """
     words: list[str] = []
-    for field in fields(options):
-        value = getattr(options, field.name)
-        default = field.default
-        if field.default_factory is not MISSING:
-            default = field.default_factory()
-        default = defaults.get(field.name, default)
+    for entry in fields(options):
+        value = getattr(options, entry.name)
+        default = entry.default
+        if entry.default_factory is not MISSING:
+            default = entry.default_factory()
+        default = defaults.get(entry.name, default)
         if is_dataclass(value):
             words += changed_settings(value, **defaults)
-        elif field.name not in _WITHOUT_WORDS and value not in (None, default):
-            words.append(_word(field.name, value))
+        elif isinstance(value, Path) and entry.name in _PLACES:
+            continue
+        elif entry.name not in _WITHOUT_WORDS and value not in (None, default):
+            words.append(_word(entry.name, value))
     return words
 
 
@@ -118,13 +122,15 @@ class SceneImages:
     folder: Path
     """Folder that the names are relative to."""
     names: Sequence[str]
+    paths: Mapping[str, Path] = field(default_factory=dict)
+    """Files of images that are elsewhere, by their names."""
 
     def hashes(self) -> dict[str, str]:
         """Return the hash of each image but those that cannot be read, which is found later."""
 
         def hash_of(name: str) -> str | None:
             try:
-                return file_hash(self.folder / name)
+                return file_hash(self.paths.get(name, self.folder / name))
             except (OSError, ValueError):
                 return None
 

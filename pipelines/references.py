@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pycolmap
 
-from featplug.colmap.model_files import read_model
+from featplug.colmap.added_images import PosedImage, with_images
+from featplug.colmap.model_files import read_model, write_model
 from featplug.io.files import remove
 from featplug.io.match_store import MatchReader
 from featplug.io.metric_table import with_units
@@ -19,7 +20,7 @@ from featplug.io.pair_lists import Pair, unique_pairs, write_pairs
 from featplug.io.store import FeatureReader
 from featplug.localization.absolute_pose import AbsolutePoseOptions
 from featplug.localization.file_localizer import FileLocalizer
-from featplug.localization.in_model import ModelLocalizer, ModelPoints
+from featplug.localization.in_model import ModelLocalizer, ModelPoints, has_points_of
 from featplug.localization.in_scans import ScanLocalizer, WorldPoints, images_with_matches
 from featplug.localization.scans import SamplingOptions, ScanPointReader, sample_scans
 from featplug.metrics.poses import (
@@ -29,13 +30,14 @@ from featplug.metrics.poses import (
     reconstruction_statistics,
 )
 from featplug.plots import ground_axes
+from featplug.stages.map import SPARSE
 from featplug.stages.pairs import covisible, from_poses
-from featplug.stages.triangulate import triangulate_known_poses
+from featplug.stages.triangulate import Triangulation, triangulate_known_poses
 from pipelines.datasets.protocol import (
+    InModelOptions,
     LocalizationDataset,
     LocalizeOptions,
     ModelDataset,
-    ModelOptions,
     ScanDataset,
     ScanOptions,
 )
@@ -61,6 +63,9 @@ class Reference(ABC):
     def images(self, given: Sequence[Pair]) -> dict[str, pycolmap.Camera | None]:
         """Return the database images, of given pairs or all, with the cameras that are known."""
 
+    def examine(self, features: Features) -> None:  # noqa: B027
+        """Learn which features the images have, before pairs are selected."""
+
     def database_pairs(
         self, names: set[str], given: Sequence[Pair], query_pairs: Sequence[Pair]
     ) -> list[Pair]:
@@ -82,6 +87,9 @@ class Reference(ABC):
     ) -> AbstractContextManager[FileLocalizer]:
         """Return the localizer of the queries."""
 
+    def write_with(self, images: Sequence[PosedImage], working: Path) -> None:  # noqa: B027
+        """Write the model with more images in it, to a folder; scans are no model."""
+
     @abstractmethod
     def metrics(self) -> dict[str, Any]:
         """Return figures of the reference, without the queries."""
@@ -96,11 +104,15 @@ class TriangulatedModel(Reference):
 
     query_stage = "match_queries"
 
-    def __init__(self, options: ModelOptions, dataset: ModelDataset) -> None:
+    def __init__(self, options: InModelOptions, dataset: ModelDataset) -> None:
         self.skipped = {}
         self.options = options
         self.dataset = dataset
         self.reference = dataset.reference_model()
+        self.sfm: Triangulation | None = None
+        """The triangulation, unless the points of the reference model serve."""
+        self.has_points = False
+        """Whether the points of the reference model are those of the features."""
 
     def images(self, given: Sequence[Pair]) -> dict[str, pycolmap.Camera | None]:
         """Return all images, or those in the given pairs where these define the model, too."""
@@ -116,13 +128,22 @@ class TriangulatedModel(Reference):
             cameras = {name: camera for name, camera in cameras.items() if name in paired}
         return cameras
 
+    def examine(self, features: Features) -> None:
+        """Find out whether the reference model has the features' own points."""
+        if self.dataset.has_own_points:
+            with FeatureReader(features.path) as reader:
+                self.has_points = has_points_of(self.reference, reader)
+
     def database_pairs(
         self, names: set[str], given: Sequence[Pair], query_pairs: Sequence[Pair]
     ) -> list[Pair]:
         """Return given pairs, else pairs of covisible images, or of images of one query.
 
-        Of a reference model without points, near images that look the same way are paired.
+        None where the points of the reference model serve. Of a reference model without points,
+        near images that look the same way are paired.
         """
+        if self.has_points:
+            return []
         pairs: Sequence[Pair] = [pair for pair in given if names.issuperset(pair)]
         if not pairs and self.dataset.model_of_pairs:
             pairs = pairs_of_queries(query_pairs)
@@ -144,6 +165,9 @@ class TriangulatedModel(Reference):
         self, stages: Stages, features: Features, pairs: Sequence[Pair], working: Path
     ) -> None:
         """Match the pairs of the database, and triangulate the points unless there is the model."""
+        if self.has_points:
+            self.model = self.reference
+            return
         outputs = self.options.output_dir
         write_pairs(outputs / "pairs-db.txt", pairs)
         matches = stages.match("match", features, outputs / "pairs-db.txt")
@@ -174,16 +198,25 @@ class TriangulatedModel(Reference):
         points = ModelPoints(self.model)
         yield ModelLocalizer(features, matches, pose, points, options)
 
+    def write_with(self, images: Sequence[PosedImage], working: Path) -> None:
+        """Write the model that the queries were localized in, with more images in it."""
+        write_model(with_images(self.model, images, self.options.max_error), working / SPARSE)
+
     def metrics(self) -> dict[str, Any]:
         """Return figures of the triangulated model."""
         statistics = reconstruction_statistics(self.model)
+        fitting = (
+            {}
+            if self.sfm is None
+            else {"matches_that_fit_the_poses": 100 * self.sfm.check.inlier_ratio}
+        )
         return with_units(
             {
                 "database_images": statistics.num_registered,
                 "sparse_points": statistics.num_points,
                 "mean_track_length": statistics.mean_track_length,
                 "mean_reprojection_error": statistics.mean_reprojection_error,
-                "matches_that_fit_the_poses": 100 * self.sfm.check.inlier_ratio,
+                **fitting,
             }
         )
 
@@ -254,7 +287,7 @@ class Scans(Reference):
 
 def reference_of(options: LocalizeOptions, dataset: LocalizationDataset) -> Reference:
     """Return the reference of a data set."""
-    if isinstance(options, ModelOptions) and isinstance(dataset, ModelDataset):
+    if isinstance(options, InModelOptions) and isinstance(dataset, ModelDataset):
         return TriangulatedModel(options, dataset)
     if isinstance(options, ScanOptions) and isinstance(dataset, ScanDataset):
         return Scans(options, dataset)

@@ -57,7 +57,9 @@ class _Call:
 _CALL: ContextVar[_Call | None] = ContextVar("call", default=None)
 
 
-def leave_config(options: RunOptions, working: Path | None = None) -> None:
+def leave_config(
+    options: RunOptions, working: Path | None = None, folder: Path | None = None
+) -> None:
     """Write ``config.toml``, which repeats the run, into the folder of the run.
 
     A run calls this once, when nothing of an earlier run in the folder rejects it any more. Nothing
@@ -67,10 +69,13 @@ def leave_config(options: RunOptions, working: Path | None = None) -> None:
     Args:
         options: options of the run.
         working: folder to write to, from which the file is moved to that of the run.
+        folder: folder of the run, by default the one that the options name.
     """
     call = _CALL.get()
     if call is not None and any(value is options for value in call.arguments.values()):
-        write_config(options.output_dir, call.name, call.function, call.arguments, working)
+        write_config(
+            folder or options.output_dir, call.name, call.function, call.arguments, working
+        )
 
 
 def run_command(command: Entry | Group, prog: str, arguments: Sequence[str] | None = None) -> None:

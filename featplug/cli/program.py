@@ -127,9 +127,14 @@ def _pipeline_name(module: ast.Module) -> str | None:
 
 _PIPELINES = {
     "sfm": Command("pipelines.sfm:main", "Reconstruct a folder of photographs."),
+    "localize": Command("pipelines.localize:main", "Localize photographs in a COLMAP model."),
     "serve": _cli("serve_command:serve", "Answer photographs with their poses, by HTTP."),
 }
-_DATA_SETS = data_set_commands(Path(__file__).parents[2] / "pipelines")
+_DATA_SETS = {
+    name: command
+    for name, command in data_set_commands(Path(__file__).parents[2] / "pipelines").items()
+    if name not in _PIPELINES
+}
 _STAGES = {
     "rename": _cli("stage_commands:rename", "Rename photographs whose names files cannot carry."),
     "extract": _cli("stage_commands:extract", "Extract the features of a folder of images."),
@@ -177,6 +182,8 @@ PROGRAM = Group(
 Start with:
   featplug list                             the features, and which are ready to use here
   featplug sfm --images DIR --feature sift  photographs to a COLMAP model
+  featplug localize --model outputs/sfm/DIR-sift --queries NEW
+                                            new photographs to poses in that model
   featplug aachen --dataset demo            queries to poses, in a small rendered town
 
 Each command also takes --config FILE (a run's config.toml), --quiet and --version.""",

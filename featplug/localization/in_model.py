@@ -4,6 +4,7 @@ As hloc's ``localize_sfm``: the 2D-3D matches of all retrieved images together g
 RANSAC, or those of each cluster of covisible images into one of their own.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,6 +16,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from featplug.colmap.database import to_colmap_points
+from featplug.io.store import FeatureReader
 from featplug.localization.absolute_pose import AbsolutePose, AbsolutePoseOptions
 from featplug.localization.file_localizer import FileLocalizer, LocalizedQuery, QueryMatches
 from featplug.localization.queries import Query
@@ -47,6 +49,12 @@ class ModelPoints:
         observed = [point.point3D_id for point in image.get_observation_points2D()]
         rows[image.get_observation_point2D_idxs()] = np.searchsorted(self.ids, observed)
         return rows
+
+
+_COMPARED_IMAGES = 100
+_SAME_PLACE = 0.01
+"""Largest distance in pixels of a 2D point of a model from the keypoint that it is; COLMAP's text
+form has six digits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +149,27 @@ class ModelLocalizer(FileLocalizer):
                 list(zip(point_ids, supports, strict=True)),
             ),
         }
+
+
+def has_points_of(model: pycolmap.Reconstruction, features: FeatureReader) -> bool:
+    """Return whether the 2D points of a COLMAP model are the keypoints of a feature file.
+
+    There must be points, and two images that have features. All of these are compared by their
+    number of keypoints, and some, spread evenly, by the places of these.
+    """
+    images = [model.images[image_id] for image_id in model.reg_image_ids()]
+    images = [image for image in images if image.name in features]
+    if len(images) < 2 or not model.points3D:
+        return False
+    for image in images:
+        if features.shapes(image.name)["keypoints"] != (image.num_points2D(), 2):
+            return False
+    for image in images[:: math.ceil(len(images) / _COMPARED_IMAGES)]:
+        points = np.array([point.xy for point in image.points2D]).reshape(-1, 2)
+        keypoints = to_colmap_points(features.keypoints(image.name))
+        if (np.abs(points - keypoints) > _SAME_PLACE).any():
+            return False
+    return True
 
 
 def covisibility_clusters(names: Sequence[str], points: ModelPoints) -> list[list[str]]:

@@ -1,5 +1,7 @@
 """The files that localization writes: submissions, and the outcome of each query."""
 
+import csv
+import io
 import pickle
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -8,15 +10,20 @@ from typing import Any
 
 import numpy as np
 
+from featplug.io.files import write_whole_text
 from featplug.io.results import write_results
 from featplug.localization.absolute_pose import AbsolutePose
+from featplug.localization.confidence import confidence
 from featplug.localization.file_localizer import LocalizedQuery, QueryMatches
-from featplug.localization.queries import base_name, camera_log, write_poses
+from featplug.localization.queries import base_name, camera_log, quaternion, write_poses
 
 SUBMISSION = "submission.txt"
 """Poses in the form of visuallocalization.net."""
 LOGS = "logs.json"
+POSES, STATISTICS = "poses.txt", "poses.csv"
+"""Accepted poses, and the same with the evidence for each, and the queries without a pose."""
 HLOC_LOGS = f"{SUBMISSION}_logs.pkl"
+_SHOWN = 3
 
 
 @dataclass
@@ -72,11 +79,52 @@ class LocalizationLog:
         """Raise ValueError if no query is localized."""
         failed = self.failed
         if len(failed) == len(self.names):
-            name, reason = next(iter(failed.items()))
+            reasons = [f"{name!r}: {reason}" for name, reason in failed.items()]
+            more = f"; and {len(reasons) - _SHOWN} more" if len(reasons) > _SHOWN else ""
             raise ValueError(
-                f"None of the {len(self.names)} queries could be localized; the first, {name!r}: "
-                f"{reason}."
+                f"None of the {len(self.names)} queries could be localized; the first, "
+                f"{'; '.join(reasons[:_SHOWN])}{more}."
             )
+
+    def renamed(self, name_of: Callable[[str], str]) -> "LocalizationLog":
+        """Return the same under other names of the queries."""
+        return LocalizationLog(
+            [name_of(name) for name in self.names],
+            {name_of(name): pose for name, pose in self.poses.items()},
+            {name_of(name): entry for name, entry in self.entries.items()},
+            {name_of(name): entry for name, entry in self.hloc_entries.items()},
+        )
+
+    def write_poses(self, folder: Path) -> None:
+        """Write the accepted poses under their full names, and a table of all queries."""
+        write_poses(folder / POSES, self.localized_poses, "full")
+        table = io.StringIO()
+        writer = csv.writer(table, lineterminator="\n")
+        writer.writerow(_COLUMNS)
+        writer.writerows(self._row(name) for name in self.names)
+        write_whole_text(folder / STATISTICS, table.getvalue())
+
+    def _row(self, name: str) -> list[object]:
+        """Return the line of a query in the table."""
+        entry = self.entries[name]
+        is_accepted = "reason" not in entry
+        pose: list[object] = [""] * 7
+        if is_accepted:
+            cam_from_world = np.array(entry["cam_from_world"])
+            pose = [*quaternion(cam_from_world), *cam_from_world[:, 3].tolist()]
+        camera = entry.get("camera", {})
+        of_pose = camera.values() if is_accepted else ()
+        uncertainty = entry.get("uncertainty", {})
+        attempt = entry["attempts"][entry["best_attempt"]] if "num_inliers" in entry else {}
+        return [
+            *(name, "yes" if is_accepted else "no", entry.get("confidence", 0.0)),
+            *pose,
+            *(attempt.get("num_matches", ""), attempt.get("num_inliers", "")),
+            *(uncertainty.get(key, "") for key in _UNCERTAINTIES),
+            *([*of_pose][:3] or [""] * 3),
+            " ".join(map(repr, camera["params"])) if is_accepted else "",
+            entry.get("reason") or entry.get("warning") or "",
+        ]
 
     def write_submissions(
         self,
@@ -98,13 +146,23 @@ class LocalizationLog:
             write_poses(folder / file, poses, "full")
 
 
+_UNCERTAINTIES = "median_error", "position", "rotation", "focal_length"
+_COLUMNS = (
+    *("name", "localized", "confidence", "qw", "qx", "qy", "qz", "tx", "ty", "tz"),
+    *("num_matches", "num_inliers", "median_error_px", "position_deviation"),
+    *("rotation_deviation_deg", "relative_focal_length_deviation"),
+    *("camera_model", "width", "height", "camera_params", "note"),
+)
+
+
 def _condition_submission(condition: str) -> str:
     return f"submission-{condition}.txt"
 
 
 def result_files(conditions: Iterable[str]) -> list[str]:
     """List the names of all files that a run may write, for the conditions of its queries."""
-    return ["results.json", LOGS, HLOC_LOGS, SUBMISSION, *map(_condition_submission, conditions)]
+    submissions = [SUBMISSION, *map(_condition_submission, conditions)]
+    return ["results.json", LOGS, HLOC_LOGS, POSES, STATISTICS, *submissions]
 
 
 def json_log(localized: LocalizedQuery) -> dict[str, Any]:
@@ -120,6 +178,7 @@ def json_log(localized: LocalizedQuery) -> dict[str, Any]:
     entry |= {"num_inliers": pose.num_inliers, "cam_from_world": pose.cam_from_world.tolist()}
     uncertainty = asdict(pose.uncertainty).items()
     entry["uncertainty"] = {n: value if np.isfinite(value) else None for n, value in uncertainty}
+    entry["confidence"] = round(confidence(pose.evidence), 4)
     if pose.warning is not None:
         entry["warning"] = pose.warning
     return entry if localized.is_localized else {**entry, "reason": localized.reason}

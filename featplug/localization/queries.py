@@ -138,11 +138,15 @@ def write_poses(
         written = [base_name(name) for name in written]
     lines = []
     for name, pose in zip(written, poses.values(), strict=True):
-        # Of the two quaternions of a rotation, the one with qw >= 0.
-        qx, qy, qz, qw = Rotation.from_matrix(pose[:, :3]).as_quat(canonical=True)
-        numbers = " ".join(repr(float(value)) for value in (qw, qx, qy, qz, *pose[:, 3]))
+        numbers = " ".join(repr(float(value)) for value in (*quaternion(pose), *pose[:, 3]))
         lines.append(f"{name} {numbers}\n")
     _write(path, lines)
+
+
+def quaternion(pose: np.ndarray) -> tuple[float, float, float, float]:
+    """Return qw, qx, qy, qz of a pose 3×4; of the two quaternions, the one with qw >= 0."""
+    qx, qy, qz, qw = Rotation.from_matrix(pose[:, :3]).as_quat(canonical=True).tolist()
+    return qw, qx, qy, qz
 
 
 def base_name(name: str) -> str:

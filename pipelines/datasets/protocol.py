@@ -7,15 +7,16 @@ CONTRIBUTING.md has the recipe.
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pycolmap
 
+from featplug.colmap.added_images import PosedImage
 from featplug.io.images import read_image, read_image_size
 from featplug.localization.evaluation import RecallRules
 from featplug.localization.in_model import ModelLocalizerOptions
@@ -51,8 +52,19 @@ class QueryOptions(MatchingOptions):
     """True poses of the queries; by default the dataset's ground_truth.txt, where it has one."""
 
 
+class _NamedByFolder:
+    """Names the data after the data set's folder."""
+
+    dataset: Path
+
+    @property
+    def data_name(self) -> str:
+        """Name of the data set's folder."""
+        return self.dataset.resolve().name
+
+
 @dataclass(frozen=True)
-class LocalizeOptions(QueryOptions, PipelineOptions, _Folder):
+class LocalizeOptions(QueryOptions, PipelineOptions):
     """Options of localization."""
 
     rules: ClassVar[RecallRules] = RecallRules()
@@ -75,15 +87,19 @@ class LocalizeOptions(QueryOptions, PipelineOptions, _Folder):
         """
         raise NotImplementedError
 
+    def completed(self) -> Self:
+        """Return the options with what the data decide of those that are not set.
+
+        Raises:
+            FileNotFoundError: the data do not exist.
+            ValueError: they are damaged.
+        """
+        return self
+
     @property
     def num_retrieved(self) -> int:
         """Number of database images that each query is matched with, by retrieval."""
         return 50 if self.num_loc is None else self.num_loc
-
-    @property
-    def data_name(self) -> str:
-        """Name of the data set's folder."""
-        return self.dataset.resolve().name
 
     @property
     def pair_list(self) -> Path | None:
@@ -98,8 +114,8 @@ class LocalizeOptions(QueryOptions, PipelineOptions, _Folder):
 
 
 @dataclass(frozen=True)
-class ModelOptions(ModelLocalizerOptions, LocalizeOptions):
-    """Options of localization in a reference model."""
+class InModelOptions(ModelLocalizerOptions, LocalizeOptions):
+    """Options of localization in a reference model, wherever its files are."""
 
     num_covis: int = 20
     """Number of reference images that each reference image is matched with: those that share most
@@ -109,7 +125,12 @@ class ModelOptions(ModelLocalizerOptions, LocalizeOptions):
 
 
 @dataclass(frozen=True)
-class ScanOptions(ScanLocalizerOptions, LocalizeOptions):
+class ModelOptions(_NamedByFolder, InModelOptions, _Folder):
+    """Options of localization in the reference model of a data set."""
+
+
+@dataclass(frozen=True)
+class ScanOptions(_NamedByFolder, ScanLocalizerOptions, LocalizeOptions, _Folder):
     """Options of localization in scans."""
 
 
@@ -126,6 +147,9 @@ class LocalizationDataset(ABC):
     """Whether ``--dataset demo`` renders one."""
     version: str | None = None
     """Version of the data set, for the record."""
+    is_benchmark = True
+    """Whether the poses of all queries are submitted, also those that are not to be trusted; else
+    accepted poses only are results, with the model that they extend."""
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root)
@@ -151,6 +175,21 @@ class LocalizationDataset(ABC):
     def pair_list(self) -> Path | None:
         """Pair list that comes with the data set and is used instead of retrieval."""
         return None
+
+    def image_path(self, name: str) -> Path:
+        """Return the file of an image."""
+        return self.image_dir / name
+
+    def listed_name(self, name: str) -> str:
+        """Return the name that a query has in pair lists and pose files: its full name."""
+        return name
+
+    def finish(self, images: Sequence[PosedImage]) -> dict[str, Any]:
+        """Use the localized queries, after all other results are made; return what to record."""
+        return {}
+
+    def prepare(self, outputs: Path, names: Sequence[str]) -> None:  # noqa: B027
+        """Prepare the output folder for the images that are used, before any is extracted."""
 
     def submission_name(self, name: str) -> str:
         """Return the name that a query has in the benchmark's files: that without folders."""
@@ -178,6 +217,8 @@ class ModelDataset(LocalizationDataset):
     """Whether the model has only the images that queries are paired with, all images of a query
     matched with each other (Dusmanu et al. 2019, 5.3), instead of the whole database, matched by
     covisibility."""
+    has_own_points = False
+    """Whether the points of the reference model serve where they are those of the features."""
 
     @abstractmethod
     def reference_model(self) -> pycolmap.Reconstruction:
@@ -207,7 +248,7 @@ class ModelDataset(LocalizationDataset):
                 problems.append(FileProblem(str(error), source, stops=True))
 
         def check(name: str) -> str | None:
-            path = self.image_dir / name
+            path = self.image_path(name)
             try:
                 read_image(path, grayscale=True)
             except (OSError, ValueError) as error:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import pipelines.localize
+import pipelines.localization_picture
 import pipelines.run
 from featplug.io.pair_lists import read_pairs, write_pairs
 from featplug.stages.retrieve import RetrievalSummary
@@ -107,7 +107,7 @@ class LocalizationContract:
         def fail(path: Path) -> None:
             raise ValueError(f"Cannot read {path}: it is damaged.")
 
-        monkeypatch.setattr(pipelines.localize, "read_image", fail)
+        monkeypatch.setattr(pipelines.localization_picture, "read_image", fail)
         results = localize(options)
         assert results["data"]["not_localized"] == {}
         shown = results["data"]["not_drawn"]
@@ -126,7 +126,7 @@ class LocalizationContract:
             path.write_bytes(b"half a picture")
             raise np.linalg.LinAlgError("SVD did not converge")
 
-        monkeypatch.setattr(pipelines.localize, "draw_localization", fail)
+        monkeypatch.setattr(pipelines.localization_picture, "draw_localization", fail)
         results = localize(options)
         assert "SVD" in results["data"]["not_drawn"]["localization.png"]
         assert (options.output_dir / "submission.txt").exists()
