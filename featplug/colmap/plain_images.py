@@ -6,7 +6,7 @@ that it is taken off here.
 """
 
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
@@ -53,7 +53,6 @@ def write_plain_images(
     image_dir: Path,
     folder: Path,
     max_megapixels: float = MAX_MEGAPIXELS,
-    advance: Callable[[], object] = lambda: None,
 ) -> None:
     """Write images under plain names: links to those that are plain already, else new files.
 
@@ -64,7 +63,6 @@ def write_plain_images(
         image_dir: folder of the images.
         folder: folder that gets them; it is made.
         max_megapixels: limit of decoding.
-        advance: called after each image.
 
     Raises:
         FileNotFoundError: an image does not exist.
@@ -82,7 +80,6 @@ def write_plain_images(
         if new not in linked:
             (folder / new).parent.mkdir(parents=True, exist_ok=True)
             _write(source / name, headers[name], folder / new, max_megapixels)
-        advance()
 
 
 def _is_plain(header: ImageHeader, name: str) -> bool:

@@ -13,9 +13,11 @@ All images have their pixels as stored, and no EXIF data that would turn them.
 """
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event, Thread
 from typing import Literal, get_args
 
 import pycolmap
@@ -32,7 +34,7 @@ from featplug.utils.progress import progress_bar
 
 SceneKind = Literal["nerfstudio", "gsplat", "undistorted"]
 _SPARSE = Path("sparse", "0")
-_JPEG_QUALITY = 95
+_LOOKS_PER_SECOND = 2
 
 
 @dataclass(frozen=True)
@@ -89,14 +91,14 @@ def export_scene(
 
     def write(part: Path) -> None:
         part.mkdir()
-        with progress_bar(None, "export", len(names), "image", progress) as bar:
-            images = part / ("images" if kind == "nerfstudio" else "source")
-            write_plain_images(plain, image_dir, images, max_megapixels, lambda: bar.update(1))
+        images = part / ("images" if kind == "nerfstudio" else "source")
+        write_plain_images(plain, image_dir, images, max_megapixels)
         if kind == "nerfstudio":
             write_transforms(reconstruction, part)
             export_ply(reconstruction, part / "sparse_pc.ply")
             return
-        _undistort(reconstruction, part)
+        with _counted_files(part / "images", len(names), progress):
+            _undistort(reconstruction, part)
         if kind == "gsplat":
             _as_gsplat(part)
 
@@ -175,13 +177,33 @@ def _check_images(model: pycolmap.Reconstruction, names: Iterable[str], image_di
             )
 
 
+@contextmanager
+def _counted_files(folder: Path, number: int, progress: bool) -> Iterator[None]:
+    """Show how many files a folder has got, which COLMAP writes without Python's lock."""
+    ended = Event()
+
+    def count() -> None:
+        while not ended.wait(1 / _LOOKS_PER_SECOND):
+            bar.update(sum(path.is_file() for path in folder.rglob("*")) - bar.n)
+
+    with progress_bar(None, "undistort", number, "image", progress) as bar:
+        thread = Thread(target=count, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+        bar.update(number - bar.n)
+
+
 def _undistort(model: pycolmap.Reconstruction, folder: Path) -> None:
     """Let COLMAP undistort the images in ``source``, which is removed."""
     write_model(model, folder / "distorted")
     arguments = (str(folder), str(folder / "distorted"), str(folder / "source"))
     try:
         with log_to_file(folder / "colmap.log"):
-            pycolmap.undistort_images(*arguments, jpeg_quality=_JPEG_QUALITY)
+            pycolmap.undistort_images(*arguments)
     except (ValueError, RuntimeError) as error:
         raise ValueError(
             f"COLMAP could not undistort the images: {first_line(error)}; free some space on the "
