@@ -36,7 +36,7 @@ from pipelines.datasets.protocol import (
     image_problem,
 )
 from pipelines.given_files import Features, pairs_of_matches
-from pipelines.localization_picture import PICTURE, ShownQuery, draw_queries, is_shown
+from pipelines.localization_picture import FAILURES, PICTURE, QueryPictures
 from pipelines.localization_task import Task, queries_first, read_task
 from pipelines.output_folder import SceneImages, announce_replacement, output_folder
 from pipelines.references import MODEL, Reference, reference_of
@@ -81,7 +81,15 @@ def localize(options: LocalizeOptions, progress: bool = False) -> dict[str, Any]
             dataset.prepare(outputs, names)
             results = _Run(options, stages, task, reference, working).make(names, skipped)
             replace_results(
-                outputs, [PICTURE, PAGE, CONFIG, *SPARSE.parts[:1], *result_files(task.conditions)]
+                outputs,
+                [
+                    PICTURE,
+                    FAILURES,
+                    PAGE,
+                    CONFIG,
+                    *SPARSE.parts[:1],
+                    *result_files(task.conditions),
+                ],
             )
         write_report(outputs)
     return results
@@ -122,7 +130,7 @@ class _Run:
         write_pairs(pairs_path, pairs)
         matches = stages.match(reference.query_stage, features, pairs_path)
         files = {"features": features.path, "matches": matches, "retrieval": pairs_path}
-        log, shown, located = _localize(options, stages, task, reference, files, skipped)
+        log, pictures, located = _localize(options, stages, task, reference, files, skipped)
         reported = log if dataset.is_benchmark else log.renamed(dataset.submission_name)
         reported.write(self.working, files)
         reported.require_poses()
@@ -141,13 +149,11 @@ class _Run:
             "not_localized": reported.failed,
         }
         poses = log.localized_poses
-        if not_drawn := draw_queries(
-            self.working / PICTURE,
+        if not_drawn := pictures.draw(
+            self.working,
             dataset.image_dir,
-            shown,
             lambda: reference.cameras(poses),
             {c: {n: poses[n] for n in names if n in poses} for c, names in task.names.items()},
-            task.truth,
         ):
             data["not_drawn"] = not_drawn
         data |= dataset.finish(list(located.values()))
@@ -213,14 +219,14 @@ def _localize(
     reference: Reference,
     files: Mapping[str, Path],
     skipped: Mapping[str, str],
-) -> tuple[LocalizationLog, list[ShownQuery], dict[str, PosedImage]]:
+) -> tuple[LocalizationLog, QueryPictures, dict[str, PosedImage]]:
     """Localize all queries; select some of each condition to draw, and keep what models need."""
     retrieved: dict[str, list[str]] = {}
     for query, name in read_pairs(files["retrieval"]):
         retrieved.setdefault(query, []).append(name)
     log = LocalizationLog([query.name for query in task.queries])
     condition_of = {name: c for c, names in task.names.items() for name in names}
-    shown: list[ShownQuery] = []
+    pictures = QueryPictures(condition_of, task.truth, max(options.rules.thresholds))
     located: dict[str, PosedImage] = {}
     with (
         FeatureReader(files["features"]) as features,
@@ -237,10 +243,8 @@ def _localize(
                 log.hloc_entries[name] = entry
             if found.is_localized and not task.dataset.is_benchmark:
                 located[name] = _posed_image(found, features.keypoints(name))
-            if found.is_localized and is_shown(condition_of[name], len(task.names), shown):
-                points = localizer.inliers_in_best_image(found)
-                shown.append(ShownQuery(condition_of[name], name, found.best_image, points))
-    return log, shown, located
+            pictures.consider(found, localizer)
+    return log, pictures, located
 
 
 def _posed_image(found: LocalizedQuery, keypoints: np.ndarray) -> PosedImage:
@@ -317,10 +321,11 @@ def summary(results: Mapping[str, Any], options: LocalizeOptions) -> str:
     lines += metric_lines(others)
     lines += recall_table(metrics, conditions, options.rules) if conditions else []
     lines += outcome_lines(results)
-    pictures = [] if PICTURE in data.get("not_drawn", {}) else [PICTURE]
+    outputs = options.output_dir
+    pictures = [name for name in (PICTURE, FAILURES) if (outputs / name).is_file()]
     poses = data.get("files", ["submission.txt"])
     files = [*poses, "results.json", "logs.json", *pictures]
-    return "\n".join([*lines, files_line(files, options.output_dir)])
+    return "\n".join([*lines, files_line(files, outputs)])
 
 
 def data_set_command(pipeline: str) -> Callable[..., None]:

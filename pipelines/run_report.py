@@ -46,6 +46,7 @@ from featplug.report.stage_bars import draw_stages
 from featplug.stages.map import SPARSE
 from featplug.stages.pairs import natural_key
 from featplug.utils.errors import described
+from pipelines.localization_picture import FAILURES, PICTURE
 from pipelines.run_record import PipelineRecord, method_line
 from pipelines.sfm_summary import notes, setting
 
@@ -57,8 +58,8 @@ _FIRST_FIGURES = (
 )
 """Metrics that the page begins with, after the numbers of images."""
 _PICTURES = {
-    "localization.png": ("Localized queries", "cameras from above, and matches of some queries"),
-    "failures.png": ("Failures", "queries without a pose, or with a wrong one"),
+    PICTURE: ("Localized queries", "cameras from above, and matches of some queries"),
+    FAILURES: ("Failures", "queries without a pose, or with a wrong one"),
 }
 """Picture of a localization to its title and its caption."""
 _MOST_CONTRADICTED = 2

@@ -12,9 +12,10 @@ from benchmarks.scene_names import DEMO_WORLDS, metrics_by_part
 from featplug.io.results import read_results
 from featplug.io.run_folder import UNFINISHED, complete
 from featplug.io.typed_json import printable
+from pipelines.localization_picture import FAILURES, PICTURE
 from pipelines.run_record import PipelineRecord
 
-_PICTURE = "localization.png"
+_PICTURES = {PICTURE: "cameras and matches", FAILURES: "failures"}
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,9 @@ def _run_of_pipeline(record: PipelineRecord, folder: Path) -> Run:
         **common,
         metrics=by_part.pop("all"),
         stages=record["stages"],
-        pictures=[Picture(_PICTURE, "cameras and matches")] if (folder / _PICTURE).exists() else [],
+        pictures=[
+            Picture(name, title) for name, title in _PICTURES.items() if (folder / name).exists()
+        ],
         models=model_sizes(record),
         verified_pairs_by_inliers=record.get("verified_pairs_by_inliers", {}),
         model=next((m for m in ("model", "sfm/model") if (folder / m).is_dir()), None),

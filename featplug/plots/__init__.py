@@ -8,6 +8,7 @@ image's pixel, too.
 from featplug.plots.camera_plan import (
     MatchedPair,
     draw_localization,
+    draw_pairs,
     draw_top_view,
     ground_axes,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "draw_localization",
     "draw_matches",
     "draw_mma_curves",
+    "draw_pairs",
     "draw_top_view",
     "ground_axes",
     "matches",

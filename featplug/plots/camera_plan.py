@@ -108,8 +108,20 @@ def draw_localization(
     grid = figure.add_gridspec(max(1, len(pairs)), 2)
     draw_top_view(figure.add_subplot(grid[:, 0]), ground, database, estimated, truth)
     for row, pair in enumerate(pairs):
-        axes = figure.add_subplot(grid[row, 1])
-        draw_matches(axes, pair.image0, pair.image1, pair.points0, pair.points1)
-        axes.set_title(pair.title, fontsize=8)
+        _draw_pair(figure.add_subplot(grid[row, 1]), pair)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
+
+
+def draw_pairs(path: Path, pairs: Sequence[MatchedPair]) -> None:
+    """Write a picture (PNG, PDF) of pairs of images below each other, with their titles."""
+    figure = Figure(figsize=(8, 2.9 * len(pairs)), layout="constrained")
+    for axes, pair in zip(figure.subplots(len(pairs), squeeze=False).flat, pairs, strict=True):
+        _draw_pair(axes, pair)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+
+
+def _draw_pair(axes: Axes, pair: MatchedPair) -> None:
+    draw_matches(axes, pair.image0, pair.image1, pair.points0, pair.points1)
+    axes.set_title(pair.title, fontsize=8)

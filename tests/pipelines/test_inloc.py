@@ -342,7 +342,10 @@ def test_the_command(room: ScannedRoom, tmp_path: Path) -> None:
     )
     assert run.returncode == 0, run.stderr
     assert re.search(r"recall 0.25m 10deg +100 %", run.stdout)
-    assert "submission.txt, results.json, logs.json, localization.png are in" in run.stdout
+    last = run.stdout.splitlines()[-1]
+    for name in ("submission.txt", "results.json", "logs.json", "localization.png"):
+        assert name in last
+    assert last.endswith(str(tmp_path / "out" / "report.html"))
     assert "scan: 100%" in run.stderr
 
 
