@@ -3,13 +3,14 @@
 Each comes with the evidence that wrong matches alone would not give it, and with its uncertainty.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import pycolmap
 
 from featplug.colmap.database import to_colmap_points
+from featplug.localization.confidence import PoseEvidence, weigh_pose
 from featplug.localization.pose_fits import (
     PoseFit,
     costs,
@@ -20,7 +21,7 @@ from featplug.localization.pose_fits import (
     project_points,
 )
 from featplug.localization.pose_uncertainty import PoseUncertainty, pose_uncertainty
-from featplug.metrics.chance import Evidence, weigh_inliers
+from featplug.metrics.chance import weigh_inliers
 
 MIN_MATCHES = 4
 """P3P fits any three matches; only a fourth confirms a pose."""
@@ -75,8 +76,8 @@ class AbsolutePose:
     """3×4."""
     inliers: np.ndarray
     """N bool, whether each match is an inlier."""
-    evidence: Evidence
-    """How far the inliers exceed what chance explains."""
+    evidence: PoseEvidence
+    """How far the inliers exceed what chance explains, and how well they fix the pose."""
     camera: pycolmap.Camera
     """Intrinsics: those given, or those fitted with the pose."""
     uncertainty: PoseUncertainty
@@ -92,8 +93,8 @@ class AbsolutePose:
     @property
     def reason(self) -> str | None:
         """The reason not to accept the pose, or None."""
-        if self.evidence.is_chance:
-            return self.evidence.reason
+        if self.evidence.doubt is not None:
+            return self.evidence.doubt
         deviation = self.uncertainty.focal_length
         if deviation > LARGEST_FOCAL_DEVIATION:
             return (
@@ -155,6 +156,56 @@ def estimate_pose(
         raise ValueError("The matches of a pose hold NaN or infinity; leave such points out.")
     if len(points2d) < options.num_needed:
         return None
+    fit = fit_pose(points2d, points3d, camera, options)
+    if fit is None or fit.num_inliers < options.min_num_inliers:
+        return None
+    is_guess = False
+    if options.focal_length == "guessed":
+        deviation = pose_uncertainty(points2d, points3d, fit).focal_length
+        if deviation > POOR_FOCAL_DEVIATION:
+            given = fit_kept_focal_length(
+                to_colmap_points(points2d), points3d, camera, _estimation(options)
+            )
+            if given is not None and _agree(points2d, points3d, (given, fit), options.max_error):
+                fit, is_guess = given, True
+    return replace(pose_of_fit(points2d, points3d, fit, options.max_error), is_guess=is_guess)
+
+
+def fit_pose(
+    points2d: np.ndarray,
+    points3d: np.ndarray,
+    camera: pycolmap.Camera,
+    options: AbsolutePoseOptions,
+) -> PoseFit | None:
+    """Fit a camera by RANSAC, without weighing it; arguments as of :func:`estimate_pose`."""
+    fit = _FITS[options.focal_length]
+    return fit(to_colmap_points(points2d), points3d, camera, _estimation(options))
+
+
+def pose_of_fit(
+    points2d: np.ndarray, points3d: np.ndarray, fit: PoseFit, max_error: float
+) -> AbsolutePose:
+    """Weigh a fitted camera, and estimate how uncertain it is.
+
+    Args:
+        points2d: N×2 in pixels; **integer = pixel centre**.
+        points3d: N×3 in the world.
+        fit: the camera.
+        max_error: largest error of an inlier, in pixels.
+    """
+    projections = project_points(points3d, fit.cam_from_world, fit.camera)
+
+    def errors(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        return np.linalg.norm(points2d[first] - projections[second], axis=1)
+
+    chance = weigh_inliers(points2d, projections, errors, max_error, fit.solver, fit.inliers)
+    evidence = weigh_pose(points2d, points3d, fit, chance)
+    uncertainty = pose_uncertainty(points2d, points3d, fit)
+    return AbsolutePose(fit.cam_from_world, fit.inliers, evidence, fit.camera, uncertainty)
+
+
+def _estimation(options: AbsolutePoseOptions) -> pycolmap.AbsolutePoseEstimationOptions:
+    """Return COLMAP's options."""
     estimation = pycolmap.AbsolutePoseEstimationOptions()
     ransac = estimation.ransac
     ransac.max_error = options.max_error
@@ -163,26 +214,7 @@ def estimate_pose(
     ransac.min_num_trials = min(options.min_num_trials, options.max_num_trials)
     ransac.max_num_trials = options.max_num_trials
     ransac.random_seed = options.seed
-    fit = _FITS[options.focal_length](to_colmap_points(points2d), points3d, camera, estimation)
-    if fit is None or fit.num_inliers < options.min_num_inliers:
-        return None
-    uncertainty, is_guess = pose_uncertainty(points2d, points3d, fit), False
-    if options.focal_length == "guessed" and uncertainty.focal_length > POOR_FOCAL_DEVIATION:
-        given = fit_kept_focal_length(to_colmap_points(points2d), points3d, camera, estimation)
-        if given is not None and _agree(points2d, points3d, (given, fit), options.max_error):
-            fit, uncertainty = given, pose_uncertainty(points2d, points3d, given)
-            is_guess = True
-    projections = project_points(points3d, fit.cam_from_world, fit.camera)
-
-    def errors(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        return np.linalg.norm(points2d[first] - projections[second], axis=1)
-
-    evidence = weigh_inliers(
-        points2d, projections, errors, options.max_error, fit.solver, fit.inliers
-    )
-    return AbsolutePose(
-        fit.cam_from_world, fit.inliers, evidence, fit.camera, uncertainty, is_guess
-    )
+    return estimation
 
 
 def _agree(

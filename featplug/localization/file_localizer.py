@@ -12,7 +12,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from featplug.localization.absolute_pose import AbsolutePose, AbsolutePoseOptions, estimate_pose
+from featplug.localization.absolute_pose import AbsolutePose, AbsolutePoseOptions
+from featplug.localization.pose_search import search_pose
 from featplug.localization.queries import Query
 from featplug.utils.parallel import map_ahead
 
@@ -38,6 +39,15 @@ class QueryMatches:
     Empty for scans."""
     point_ids: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
     """N int, the model's numbers of the points; empty for scans."""
+
+    @property
+    def correspondences(self) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+        """Keypoints N×2, points N×3, and the indices of the matches of each database image."""
+        of_image = [
+            np.unique(self.supports[self.supports[:, 1] == index, 0])
+            for index in range(len(self.database))
+        ]
+        return self.keypoints.astype(np.float64), self.points3d, of_image
 
     def num_per_image(self, is_counted: np.ndarray) -> list[int]:
         """Count for each database image the matches that a mask (N bool) selects."""
@@ -158,7 +168,7 @@ class FileLocalizer(ABC):
         query, tried = item
         options = replace(self.pose_options(query), focal_length=query.focal_length)
         attempts = [
-            (matches, estimate_pose(matches.keypoints, matches.points3d, query.camera, options))
+            (matches, search_pose(*matches.correspondences, query.camera, options))
             for matches in tried
         ]
         poses = {index: pose for index, (_, pose) in enumerate(attempts) if pose is not None}

@@ -192,6 +192,19 @@ def _refined(
     return PoseFit(pose.matrix(), inliers, camera, refined, solver)
 
 
+def pixel_errors(points2d: np.ndarray, points3d: np.ndarray, fit: PoseFit) -> np.ndarray:
+    """Return the reprojection error of each match, infinite where the camera sees no point.
+
+    Args:
+        points2d: N×2 in pixels (integer = pixel centre).
+        points3d: N×3 in the world.
+        fit: the camera.
+    """
+    projections = project_points(points3d, fit.cam_from_world, fit.camera)
+    errors = np.linalg.norm(points2d - projections, axis=1)
+    return np.where(np.isnan(errors), np.inf, errors)
+
+
 def project_points(
     points3d: np.ndarray, cam_from_world: np.ndarray, camera: pycolmap.Camera
 ) -> np.ndarray:
