@@ -265,3 +265,20 @@ def test_an_export_is_replaced_only_on_request_and_whole(
     export_scene("undistorted", scene, tmp_path / "out", overwrite=True)
     assert (tmp_path / "out" / "stereo").is_dir()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "scene"]
+
+
+def test_without_links_photographs_are_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Windows for users without the right to make links."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(1314, "A required privilege is not held by the client")
+
+    scene = write_scene(tmp_path / "scene", ["a.jpg", "sub/b.webp"], ["OPENCV"], 6)
+    monkeypatch.setattr(Path, "symlink_to", fail)
+    export_scene("nerfstudio", scene, tmp_path / "out")
+    assert_reads_as_nerfstudio(tmp_path / "out", scene)
+    copied = sorted((tmp_path / "out" / "images").rglob("*.jpg"))
+    assert [path.name for path in copied] == ["a.jpg", "b.jpg"]
+    assert not any(path.is_symlink() for path in copied)
