@@ -25,7 +25,8 @@ from benchmarks.scene_names import DEMO_WORLDS, metrics_by_part
 from featplug.base import choose_device
 from featplug.cli.command_line import Unprefixed, leave_config, run_command
 from pipelines.datasets.demo import DEMO
-from pipelines.datasets.protocol import LocalizeOptions, QueryOptions, find_options
+from pipelines.datasets.pipeline_names import find_options
+from pipelines.datasets.protocol import LocalizeOptions, QueryOptions
 from pipelines.localize import PICTURE, localize
 from pipelines.run import values_of
 

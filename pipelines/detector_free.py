@@ -49,6 +49,10 @@ class DetectorFree:
         """The method itself."""
         return self.matcher.matcher
 
+    def use_masks(self, masks: Path | None) -> None:
+        """Leave out matches in what is black in masks, of images that are matched from now on."""
+        self._options = replace(self._options, masks=masks)
+
     def readable_images(self, image_dir: Path, names: Sequence[str]) -> Features:
         """Return the images that can be read; their feature file comes with :meth:`match`.
 

@@ -4,7 +4,7 @@ The data sets are in :mod:`pipelines.datasets`, a command of one is :mod:`pipeli
 """
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,16 +23,17 @@ from featplug.io.results import write_results
 from featplug.io.run_folder import replace_results
 from featplug.io.store import FeatureReader
 from featplug.localization.evaluation import localization_metrics, recall_table
-from featplug.localization.file_localizer import LocalizedQuery
+from featplug.localization.file_localizer import FileLocalizer, LocalizedQuery
 from featplug.localization.log import LocalizationLog, result_files
 from featplug.localization.queries import Query
+from featplug.localization.rig_pose import localize_frames
 from featplug.stages.map import SPARSE
 from featplug.utils.progress import progress_bar
 from pipelines.datasets.own_map import OwnMapOptions
+from pipelines.datasets.pipeline_names import find_options
 from pipelines.datasets.protocol import (
     LocalizationDataset,
     LocalizeOptions,
-    find_options,
     image_problem,
 )
 from pipelines.given_files import Features, pairs_of_matches
@@ -118,7 +119,7 @@ class _Run:
         options, stages, task, reference = self.options, self.stages, self.task, self.reference
         dataset = task.dataset
         with stages.recorder.stage("extract"):
-            features = stages.extract(dataset.image_dir, names)
+            features = stages.extract(dataset.image_dir, names, dataset.masks)
         reference.examine(features)
         skipped = skipped | features.skipped
         pairs, database_pairs = self._pairs(features, skipped)
@@ -147,6 +148,7 @@ class _Run:
             "conditions": [condition for condition in task.conditions if condition],
             "skipped": {n: why for n, why in skipped.items() if n not in asked} | reference.skipped,
             "not_localized": reported.failed,
+            **({"notes": reported.notes} if reported.notes else {}),
         }
         poses = log.localized_poses
         if not_drawn := pictures.draw(
@@ -160,6 +162,7 @@ class _Run:
         results = {
             **run_record(stages, options, features),
             "data": data,
+            **({"cameras": lines} if (lines := dataset.camera_lines()) else {}),
             "reused": stages.reused,
             "stages": stages.recorder.stages,
             "metrics": reference.metrics()
@@ -189,7 +192,9 @@ class _Run:
             ]
             if not task.given_pairs and database:
                 num_retrieved = self.options.num_retrieved
-                pairs = stages.retrieve(features, num_retrieved, queries, sorted(database))
+                pairs = stages.retrieve(
+                    features, num_retrieved, queries, sorted(database), task.dataset.near
+                )
             if not pairs:
                 raise ValueError(
                     "No query is paired with a database image, both with features; ask for more "
@@ -235,16 +240,38 @@ def _localize(
         stages.recorder.stage("localize"),
     ):
         queries = _usable_queries(task, skipped, retrieved, features, log)
-        localized = localizer.localize(queries, retrieved, options.num_workers)
+        localized = _localized(options, task, localizer, queries, retrieved)
         for found in progress_bar(localized, "localize", len(queries), "query", stages.progress):
-            log.add(found)
             name = found.query.name
+            if found.is_localized and found.pose is not None:
+                doubt = task.dataset.doubt(name, found.pose.cam_from_world)
+                found = replace(found, reason=doubt)
+            log.add(found)
             if options.hloc_logs and (entry := localizer.hloc_log(found)) is not None:
                 log.hloc_entries[name] = entry
             if found.is_localized and not task.dataset.is_benchmark:
                 located[name] = _posed_image(found, features.keypoints(name))
             pictures.consider(found, localizer)
     return log, pictures, located
+
+
+def _localized(
+    options: LocalizeOptions,
+    task: Task,
+    localizer: FileLocalizer,
+    queries: Sequence[Query],
+    retrieved: Mapping[str, Sequence[str]],
+) -> Iterator[LocalizedQuery]:
+    """Localize queries, those of a rig together."""
+    frames = [
+        frame
+        for frame in task.dataset.rig_frames({query.name: query for query in queries})
+        if len(frame.queries) > 1
+    ]
+    together = {query.name for frame in frames for query in frame.queries}
+    alone = [query for query in queries if query.name not in together]
+    yield from localizer.localize(alone, retrieved, options.num_workers)
+    yield from localize_frames(localizer, frames, retrieved)
 
 
 def _posed_image(found: LocalizedQuery, keypoints: np.ndarray) -> PosedImage:
@@ -273,6 +300,8 @@ def _usable_queries(
         name, camera = query.name, query.camera
         if name in skipped:
             log.add_failure(name, skipped[name].rstrip("."))
+        elif name not in retrieved and task.dataset.near(name) is not None:
+            log.add_failure(name, "it is paired with no database image near its prior position")
         elif name not in retrieved:
             log.add_failure(name, "it is paired with no database image that has features")
         elif (size := features.known_image_size(name)) not in (None, (camera.width, camera.height)):
@@ -320,6 +349,7 @@ def summary(results: Mapping[str, Any], options: LocalizeOptions) -> str:
     lines = [f"{method_line(results)}, {data['dataset']}{version}"]
     lines += metric_lines(others)
     lines += recall_table(metrics, conditions, options.rules) if conditions else []
+    lines += [f"  {line}" for line in results.get("cameras", [])]
     lines += outcome_lines(results)
     outputs = options.output_dir
     pictures = [name for name in (PICTURE, FAILURES) if (outputs / name).is_file()]

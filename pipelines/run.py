@@ -1,7 +1,7 @@
 """What the pipelines share: options, features, pairs by retrieval and matches."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -314,8 +314,10 @@ class Stages:
         self.retrieval: RetrievalSummary | None = None
         """Outcome of retrieval, where it selected pairs."""
 
-    def extract(self, image_dir: Path, names: Sequence[str]) -> Features:
+    def extract(self, image_dir: Path, names: Sequence[str], masks: Path | None = None) -> Features:
         """Extract the features of images, or use the given feature file.
+
+        ``masks`` is a folder of masks, instead of that of the options.
 
         Raises:
             FileNotFoundError: a file does not exist.
@@ -323,13 +325,14 @@ class Stages:
         """
         if self.detector_free is not None:
             self.reused["extract"] = 0
+            self.detector_free.use_masks(masks or self.options.extraction.masks)
             return self.detector_free.readable_images(image_dir, names)
-        features = self._features(image_dir, names)
+        features = self._features(image_dir, names, masks)
         if self.options.matches is not None:
             check_matches_of(self.options.matches, features.path)
         return features
 
-    def _features(self, image_dir: Path, names: Sequence[str]) -> Features:
+    def _features(self, image_dir: Path, names: Sequence[str], masks: Path | None) -> Features:
         extraction = self.options.extraction
         if self.feature is None:
             self.reused["extract"] = 0
@@ -340,7 +343,7 @@ class Stages:
             self.options.output_dir,
             image_list=names,
             progress=self.progress,
-            **values_of(NetworkOptions, extraction),
+            **values_of(NetworkOptions, extraction) | ({"masks": masks} if masks else {}),
         )
         self.reused["extract"] = summary.num_present
         return Features(
@@ -354,9 +357,17 @@ class Stages:
         getattr(retrieval.classes.get(model["name"]), "require", require_weights)(model)
 
     def retrieve(
-        self, features: Features, num_matched: int, queries: Sequence[str], database: Sequence[str]
+        self,
+        features: Features,
+        num_matched: int,
+        queries: Sequence[str],
+        database: Sequence[str],
+        allowed: Callable[[str], Collection[str] | None] = lambda _: None,
     ) -> list[Pair]:
-        """Pair each query with other database images that look most like it."""
+        """Pair each query with other database images that look most like it.
+
+        ``allowed`` returns the images that a query may be paired with, or None for all.
+        """
         extraction, local = self.options.extraction, features.path
         sums_features = retrieval_conf(self.options.retrieval)["model"]["name"] == "vlad"
         if self.detector_free is not None and sums_features:
@@ -381,6 +392,7 @@ class Stages:
             num_matched,
             [name for name in queries if name in usable],
             [name for name in database if name in usable],
+            allowed=allowed,
         )
 
     def match_together(self, features: Features, pairs: Sequence[Pair]) -> None:

@@ -26,6 +26,7 @@ class _DataRecord(TypedDict):
     not_registered: NotRequired[list[str]]
     not_localized: NotRequired[dict[str, str]]
     not_drawn: NotRequired[dict[str, str]]
+    notes: NotRequired[dict[str, str]]
 
 
 class _RecordedModel(TypedDict):
@@ -95,6 +96,9 @@ def metric_lines(metrics: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+_KINDS = {"notes": "note", "not_localized": "not localized", "not_drawn": "not drawn"}
+
+
 def outcome_lines(results: Mapping[str, Any]) -> list[str]:
     """Return the cost of a run's stages, and what could not be used, as lines of text."""
     lines, data = [], results["data"]
@@ -103,7 +107,7 @@ def outcome_lines(results: Mapping[str, Any]) -> list[str]:
         reused = results["reused"].get(name, 0)
         lines.append(line + (f" ({reused} reused)" if reused else ""))
     lines += [f"  skipped: {reason}" for reason in data["skipped"].values()]
-    for kind in ("not_localized", "not_drawn"):
+    for kind in ("notes", "not_localized", "not_drawn"):
         failed = data.get(kind, {}).items()
-        lines += [f"  {kind.replace('_', ' ')}: {name}: {reason}" for name, reason in failed]
+        lines += [f"  {_KINDS[kind]}: {name}: {reason}" for name, reason in failed]
     return lines

@@ -47,6 +47,13 @@ class LocalizationLog:
         return {name: reason for name, reason in reasons.items() if reason is not None}
 
     @property
+    def notes(self) -> dict[str, str]:
+        """Localized queries whose pose is doubtful, and why."""
+        notes = {name: self.entries[name].get("warning") for name in self.names}
+        failed = self.failed
+        return {name: note for name, note in notes.items() if note and name not in failed}
+
+    @property
     def localized_poses(self) -> dict[str, np.ndarray]:
         """Poses of the localized queries."""
         failed = self.failed

@@ -7,7 +7,7 @@ as safetensors next to the descriptors, since hloc takes every group of the file
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -271,6 +271,7 @@ def pairs_from_retrieval(
     database: Sequence[str] | None = None,
     database_descriptors: Path | Sequence[Path] | None = None,
     min_score: float | None = None,
+    allowed: Callable[[str], Collection[str] | None] = lambda _: None,
 ) -> list[Pair]:
     """Pair every query with the images of a database whose global descriptors are nearest.
 
@@ -286,6 +287,7 @@ def pairs_from_retrieval(
         database_descriptors: the file or files of the database, with different names in each;
             ``descriptors`` if None.
         min_score: least cosine similarity of a pair; it is 0 in hloc.
+        allowed: returns the images that a query may be paired with, or None for all.
 
     Returns:
         By query, the nearest first.
@@ -326,6 +328,9 @@ def pairs_from_retrieval(
                     )
                 row[:] = 0 if vector is None else vector
             found = similarities(vectors, matrix)
+            for row, name in zip(found, queries[block], strict=True):
+                if (images := allowed(name)) is not None:
+                    row[[image not in images for image in database]] = -np.inf
             return found if min_score is None else np.where(found >= min_score, found, -np.inf)
 
         pairs = best_pairs(queries, database, scores, num_matched)

@@ -5,7 +5,7 @@ the files of a run, and NAME, relative to their own folder, in the poses.
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -18,26 +18,28 @@ import pycolmap
 from featplug.colmap.added_images import PosedImage, replace_model, with_images
 from featplug.colmap.cameras import CameraOptions
 from featplug.colmap.model_files import read_model
+from featplug.colmap.rigs import read_rigs
 from featplug.io.files import write_whole
-from featplug.io.image_files import IMAGE_SUFFIXES, ImageHeader, read_image_header
-from featplug.io.image_folder import list_images
+from featplug.io.image_files import ImageHeader, read_image_header
 from featplug.io.links import has_only_links, link_files
-from featplug.io.pair_lists import read_image_list
-from featplug.io.text_files import read_lines
+from featplug.io.masks import Masks
 from featplug.localization.evaluation import RecallRules
 from featplug.localization.log import POSES, STATISTICS
-from featplug.localization.queries import Query, read_queries
+from featplug.localization.queries import Query
 from featplug.localization.query_cameras import FocalLengthMode, MapCameras, query_cameras
+from featplug.localization.rig_pose import RigFrame
 from featplug.methods import feature_conf
-from featplug.metrics.poses import intrinsics, model_cameras
+from featplug.metrics.poses import intrinsics, model_cameras, model_poses
 from featplug.stages.map import SPARSE
 from pipelines.datasets.protocol import InModelOptions, ModelDataset
 from pipelines.map_folder import find_map_folder, require_images
+from pipelines.prior_positions import PriorOptions
+from pipelines.query_files import find_queries, pose_in_rig
 from pipelines.run import FeatureOptions
 from pipelines.workspace import IMAGES
 
-_QUERIES = "queries"
-_OF_THE_USER = {"device", "overwrite", "batch_size", "max_megapixels", "methods"}
+_QUERIES, _MASKS = "queries", "masks"
+_OF_THE_USER = {"device", "overwrite", "batch_size", "max_megapixels", "methods", "masks"}
 """Options of extraction that are not taken from the run that made the map."""
 
 
@@ -58,7 +60,7 @@ class _Places:
 
 
 @dataclass(frozen=True)
-class OwnMapOptions(InModelOptions, _Places):
+class OwnMapOptions(PriorOptions, InModelOptions, _Places):
     """Options of localization in any COLMAP model."""
 
     pipeline = "localize"
@@ -70,6 +72,12 @@ class OwnMapOptions(InModelOptions, _Places):
     """Whether the queries' focal lengths are known, guesses that are refined with the pose, or
     unknown; auto: those given, or of a camera of the map by EXIF data, are known, others of EXIF
     data are guesses."""
+    query_masks: Path | None = None
+    """Folder of masks of the queries; --masks are those of the photographs of the map."""
+    query_rig: Path | None = None
+    """Cameras of the queries that are fixed to each other, in COLMAP's rig_config.json with their
+    poses in the rig; queries of one name after the prefixes of two cameras are localized together.
+    """
     add: bool = False
     """Also add the localized queries to the model; the model as it was is kept next to it."""
 
@@ -92,7 +100,9 @@ class OwnMapOptions(InModelOptions, _Places):
             return self
         known = {entry.name for entry in fields(FeatureOptions)} - _OF_THE_USER
         values = {n: _as_option(value) for n, value in of_run.items() if n in known}
-        adopted = replace(self.extraction, **values | {"feature": feature, "features": None})
+        masks = self.extraction.masks or (Path(of_run["masks"]) if of_run.get("masks") else None)
+        given_names = {"feature": feature, "features": None, "masks": masks}
+        adopted = replace(self.extraction, **values | given_names)
         matcher = self.matcher or recorded.get("matcher")
         return replace(self, extraction=adopted, matcher=matcher)
 
@@ -155,6 +165,14 @@ class OwnMap(ModelDataset):
         self.query_root, self.listed = find_queries(options.queries, self.images)
         self.paths = {f"{self.prefix}/{name}": self.query_root / name for name in self.listed}
         """Name of each query in the files of a run to its file."""
+        self.rigs = None if options.query_rig is None else read_rigs(options.query_rig)
+        if self.rigs is not None and not self.rigs.has_poses:
+            raise ValueError(
+                f"{options.query_rig} lacks cam_from_rig of some cameras; give all these poses, "
+                "or localize without --query-rig."
+            )
+        self.rig_cameras = self.rigs.cameras_of(list(self.listed)) if self.rigs else {}
+        self.priors = options.read_priors(self.query_root, self.listed, self.map.model)
 
     @property
     def sources(self) -> tuple[str, str, str]:
@@ -185,9 +203,8 @@ class OwnMap(ModelDataset):
         """Return the queries with the cameras that were chosen for them."""
         return {"": self._queries_with_cameras[0]}
 
-    @property
-    def notes(self) -> list[str]:
-        """Description of the queries' cameras, for people."""
+    def camera_lines(self) -> list[str]:
+        """Return how the queries' cameras were chosen, as lines of text."""
         return self._queries_with_cameras[1]
 
     @cached_property
@@ -197,7 +214,7 @@ class OwnMap(ModelDataset):
         unreadable = pycolmap.Camera(model="SIMPLE_PINHOLE", width=1, height=1, params=[1, 0, 0])
         queries: dict[str, Query] = {}
         for name, path in self.paths.items():
-            given = known.get(self.submission_name(name))
+            given = known.get(self.submission_name(name)) or self._intrinsics_in_rig(name)
             queries[name] = Query(name, given or unreadable)
             if given is None:
                 with suppress(OSError, ValueError):  # found again before the work, and reported
@@ -210,6 +227,15 @@ class OwnMap(ModelDataset):
             queries[name] = replace(query, name=name)
         listed = [f"{len(known)} queries: intrinsics of the list"] if known else []
         return list(queries.values()), listed + chosen.lines
+
+    def _intrinsics_in_rig(self, name: str) -> pycolmap.Camera | None:
+        """Return the intrinsics that the file of rigs has for a query, or None."""
+        camera = self.rig_cameras.get(self.submission_name(name))
+        if camera is None:
+            return None
+        with suppress(OSError, ValueError):
+            return camera.intrinsics(read_image_header(self.paths[name]).size)
+        return None
 
     def _map_cameras(self) -> MapCameras:
         """Return the cameras of the map, whose bodies one photograph of each shows."""
@@ -226,9 +252,43 @@ class OwnMap(ModelDataset):
         """Return the name of a query relative to its own folder."""
         return self.submission_name(name)
 
+    def near(self, query: str) -> Collection[str] | None:
+        """Return the photographs of the map near the prior position of a query, or None."""
+        if self.priors is None:
+            return None
+        names, poses = self._poses
+        distances = self.priors.distances(self.listed_name(query), poses)
+        if distances is None:
+            return None
+        return {n for n, far in zip(names, distances, strict=True) if far <= self.priors.radius}
+
+    @cached_property
+    def _poses(self) -> tuple[list[str], np.ndarray]:
+        poses = model_poses(self.model)
+        return list(poses), np.stack(list(poses.values()))
+
+    def doubt(self, query: str, cam_from_world: np.ndarray) -> str | None:
+        """Return the reason to reject a pose that is far from the prior position, or None."""
+        if self.priors is None:
+            return None
+        return self.priors.doubt(self.listed_name(query), cam_from_world)
+
+    def rig_frames(self, queries: Mapping[str, Query]) -> list[RigFrame]:
+        """Return the queries that a rig took at one time."""
+        if self.rigs is None:
+            return []
+        listed = {self.listed_name(name): query for name, query in queries.items()}
+        frames = []
+        for images in (frame for rig in self.rigs.sequences(list(self.listed)) for frame in rig):
+            known = [name for name in images if name in listed]
+            if known:
+                poses = [pose_in_rig(self.rig_cameras[name]) for name in known]
+                frames.append(RigFrame([listed[name] for name in known], poses))
+        return frames
+
     def finish(self, images: Sequence[PosedImage]) -> dict[str, Any]:
         """Add the localized queries to the model, where it is asked for."""
-        data: dict[str, Any] = {"cameras": self.notes, "files": [POSES, STATISTICS, str(SPARSE)]}
+        data: dict[str, Any] = {"files": [POSES, STATISTICS, str(SPARSE)]}
         if not self.options.add:
             return data
         added = []
@@ -251,17 +311,35 @@ class OwnMap(ModelDataset):
             ValueError: the output folder has other files in their place, or has no links.
         """
         folder = outputs / IMAGES
-        if folder.exists() and not has_only_links(folder):
-            raise ValueError(
-                f"{folder} holds files that no run has made; choose another folder by --outputs."
-            )
+        for made in (folder, outputs / _MASKS):
+            if made.exists() and not has_only_links(made):
+                raise ValueError(
+                    f"{made} holds files that no run has made; choose another folder by --outputs."
+                )
         targets = {name: self.image_path(name).resolve() for name in names}
         if not link_files(folder, targets):
             raise ValueError(
                 f"There can be no links in {outputs}; choose a folder on another disk by --outputs."
             )
         self.image_dir = folder
+        self._link_masks(outputs, names)
         self._copy_features(outputs)
+
+    def _link_masks(self, outputs: Path, names: Sequence[str]) -> None:
+        """Link the masks of the map and of the queries into one folder."""
+        targets = {}
+        of_map, of_queries = self.options.extraction.masks, self.options.query_masks
+        queries = {self.listed_name(name): name for name in names if name in self.paths}
+        if of_queries is not None:
+            found = Masks(of_queries, list(queries))
+            targets = {n: path for name, n in queries.items() if (path := found.path(name))}
+        if of_map is not None:
+            database = [name for name in names if name not in self.paths]
+            found = Masks(of_map, database)
+            targets |= {name: path for name in database if (path := found.path(name))}
+        if targets:
+            self.masks = outputs / _MASKS
+            link_files(self.masks, {f"{n}.png": path.resolve() for n, path in targets.items()})
 
     def _copy_features(self, outputs: Path) -> None:
         """Copy the feature file of the run that made the map, which queries are added to."""
@@ -281,47 +359,3 @@ def _unused_prefix(names: Sequence[str] | dict[str, Any]) -> str:
         number += 1
         prefix = f"{_QUERIES}-{number}"
     return prefix
-
-
-def find_queries(queries: Path, images: Path) -> tuple[Path, dict[str, pycolmap.Camera | None]]:
-    """Find the photographs to localize.
-
-    Args:
-        queries: a folder, a photograph, or a list of names, with intrinsics or without.
-        images: folder of the photographs of the map, which names may be relative to.
-
-    Returns:
-        The folder that the names are relative to, and each name with its intrinsics, or None.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: there is no photograph, or a list is damaged.
-    """
-    if queries.is_dir():
-        return queries, dict.fromkeys(list_images(queries))
-    if queries.suffix.lower() in IMAGE_SUFFIXES:
-        if not queries.is_file():
-            raise FileNotFoundError(f"There is no photograph {queries}.")
-        return queries.parent, {queries.name: None}
-    if not queries.is_file():
-        raise FileNotFoundError(
-            f"There is no folder and no list {queries}; give the photographs to localize by "
-            "--queries."
-        )
-    lines = read_lines(queries, "query list")
-    has_intrinsics = any(len(line.split()) > 1 for _, line in lines)
-    listed: dict[str, pycolmap.Camera | None]
-    if has_intrinsics:
-        listed = {query.name: query.camera for query in read_queries(queries)}
-    else:
-        listed = dict.fromkeys(read_image_list(queries))
-    if not listed:
-        raise ValueError(f"The list {queries} has no photographs.")
-    places = [queries.parent, images, queries.parent / IMAGES]
-    for place in places:
-        if any((place / name).is_file() for name in listed):
-            return place, listed
-    raise FileNotFoundError(
-        f"{queries}: none of its {len(listed)} photographs, such as {next(iter(listed))!r}, is in "
-        f"{queries.parent} or {images}; move the list to the folder that its names start from."
-    )

@@ -7,9 +7,8 @@ CONTRIBUTING.md has the recipe.
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -22,11 +21,10 @@ from featplug.localization.evaluation import RecallRules
 from featplug.localization.in_model import ModelLocalizerOptions
 from featplug.localization.in_scans import ScanLocalizerOptions
 from featplug.localization.queries import Query, base_name, read_poses, read_queries
-from featplug.methods.packages import Entry, Packages
+from featplug.localization.rig_pose import RigFrame
 from featplug.metrics.poses import model_cameras
 from featplug.utils.parallel import map_ahead
 from featplug.utils.progress import progress_bar
-from featplug.utils.suggestions import unknown_name
 from pipelines.run import MatchingOptions, PipelineOptions, require_positive
 
 GROUND_TRUTH = "ground_truth.txt"
@@ -53,8 +51,6 @@ class QueryOptions(MatchingOptions):
 
 
 class _NamedByFolder:
-    """Names the data after the data set's folder."""
-
     dataset: Path
 
     @property
@@ -148,8 +144,9 @@ class LocalizationDataset(ABC):
     version: str | None = None
     """Version of the data set, for the record."""
     is_benchmark = True
-    """Whether the poses of all queries are submitted, also those that are not to be trusted; else
-    accepted poses only are results, with the model that they extend."""
+    """Whether all poses are submitted; else accepted ones, and the model with them, are results."""
+    masks: Path | None = None
+    """Folder of masks, instead of that of the options."""
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root)
@@ -184,12 +181,28 @@ class LocalizationDataset(ABC):
         """Return the name that a query has in pair lists and pose files: its full name."""
         return name
 
+    def near(self, query: str) -> Collection[str] | None:
+        """Return the database images that a query may be matched with; None for all."""
+        return None
+
+    def doubt(self, query: str, cam_from_world: np.ndarray) -> str | None:
+        """Return a reason to reject a pose that its inliers support, or None."""
+        return None
+
+    def rig_frames(self, queries: Mapping[str, Query]) -> list[RigFrame]:
+        """Return the frames of rigs that queries, by their names, were taken in."""
+        return []
+
+    def camera_lines(self) -> list[str]:
+        """Return how the queries' cameras were chosen, as lines of text; none where given."""
+        return []
+
     def finish(self, images: Sequence[PosedImage]) -> dict[str, Any]:
         """Use the localized queries, after all other results are made; return what to record."""
         return {}
 
     def prepare(self, outputs: Path, names: Sequence[str]) -> None:  # noqa: B027
-        """Prepare the output folder for the images that are used, before any is extracted."""
+        """Prepare the output folder for the images that are used."""
 
     def submission_name(self, name: str) -> str:
         """Return the name that a query has in the benchmark's files: that without folders."""
@@ -335,55 +348,3 @@ def read_conditions(lists: Mapping[str, Path]) -> dict[str, list[Query]]:
                     f"{lists[condition].parent}; remove it from one."
                 )
     return queries
-
-
-def find_options(pipeline: str) -> type[LocalizeOptions]:
-    """Return the options of a pipeline, whose data set is in a file of this folder or a package.
-
-    Raises:
-        ValueError: no file or installed package has such a pipeline, or two packages have it.
-    """
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        import_module(f"{__package__}.{path.stem}")
-    own = {
-        name: options
-        for name, options in _pipelines(LocalizeOptions).items()
-        if options.__module__.startswith(f"{__package__}.")
-    }
-    PACKAGES.warn_of(own, "data set")
-    if pipeline in own:
-        return own[pipeline]
-    of_packages: dict[str, dict[str, type[LocalizeOptions]]] = {}
-    for entry in PACKAGES.load(_has_options):
-        of_packages.setdefault(entry.name, {})[entry.package] = entry.found
-    if len(packages := of_packages.get(pipeline, {})) > 1:
-        raise ValueError(
-            f"{' and '.join(packages)} both have the data set {pipeline!r}; uninstall one."
-        )
-    firsts = {name: next(iter(found.values())) for name, found in of_packages.items()}
-    known = _pipelines(LocalizeOptions) | firsts | own
-    if pipeline not in known:
-        raise unknown_name("localization pipeline", pipeline, sorted(known))
-    return known[pipeline]
-
-
-PACKAGES = Packages("featplug.datasets")
-"""Data sets of installed packages: classes of options, or modules that have some."""
-
-
-def _has_options(entry: Entry) -> bool:
-    if isinstance(entry.found, type) and issubclass(entry.found, LocalizeOptions):
-        return True
-    raise ValueError(
-        f"{entry.package}: the entry point {entry.name!r} of featplug.datasets is not a class "
-        "derived from ModelOptions or ScanOptions; correct the package."
-    )
-
-
-def _pipelines(base: type[LocalizeOptions]) -> dict[str, type[LocalizeOptions]]:
-    known = {}
-    for options in base.__subclasses__():
-        if "pipeline" in vars(options):
-            known[options.pipeline] = options
-        known |= _pipelines(options)
-    return known

@@ -13,18 +13,27 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.spatial.transform import Rotation
 
 from featplug.cli.command_line import run_command
 from featplug.cli.program import PROGRAM
 from featplug.colmap.cameras import CameraOptions
 from featplug.colmap.model_files import holds_model, read_model
+from featplug.io.pair_lists import read_pairs, write_pairs
 from featplug.localization.queries import Query, read_poses, write_queries
-from featplug.metrics.poses import absolute_pose_errors
+from featplug.metrics.poses import absolute_pose_errors, camera_centres, model_poses
 from pipelines.datasets.own_map import OwnMapOptions
 from pipelines.localize import localize
 from pipelines.run import FeatureOptions
 from pipelines.sfm import SfmOptions, reconstruct
-from tests.scenes.own_maps import FOCAL_LENGTH, QUERIES, OwnMap, own_map_camera, write_own_map
+from tests.scenes.own_maps import (
+    FOCAL_LENGTH,
+    QUERIES,
+    OwnMap,
+    own_map_camera,
+    write_fountain_map,
+    write_own_map,
+)
 from tests.scenes.pictures import textured_image
 
 FEW = FeatureOptions(max_keypoints=800, device="cpu")
@@ -122,7 +131,7 @@ def test_a_focal_length_is_estimated(options: OwnMapOptions, own_map: OwnMap) ->
     for entry in logs.values():
         assert entry["camera"]["params"][0] == pytest.approx(FOCAL_LENGTH, rel=0.02)
         assert 0 < entry["uncertainty"]["focal_length"] < 0.02
-    assert results["data"]["cameras"]
+    assert results["cameras"]
 
 
 def test_a_models_own_points_serve_where_they_are_those_of_the_features(
@@ -204,6 +213,86 @@ def test_bad_queries_are_listed_and_the_others_localized(
     assert rows["black.png"]["qw"] == ""
 
 
+def test_a_prior_position_narrows_retrieval_and_judges_the_pose(
+    options: OwnMapOptions, own_map: OwnMap, tmp_path: Path
+) -> None:
+    centres = {n: camera_centres(pose[None])[0] for n, pose in own_map.truth.items()}
+    near, far = centres
+    text = "\n".join(
+        f"{name} {x} {y} {z}"
+        for name, (x, y, z) in ((near, centres[near]), (far, centres[far] + [9, 0, 0]))
+    )
+    (tmp_path / "priors.txt").write_text(text)
+    prior = dataclasses.replace(
+        options, prior=str(tmp_path / "priors.txt"), prior_form="metres", prior_radius=0.7
+    )
+    results = localize(prior)
+    pairs = read_pairs(options.output_dir / "pairs-query.txt")
+    poses = model_poses(read_model(own_map.model))
+    expected = {
+        name
+        for name, pose in poses.items()
+        if np.linalg.norm(camera_centres(pose[None])[0] - centres[near]) <= 0.7
+    }
+    assert 0 < len(expected) < 6
+    assert {name for _, name in pairs} == expected
+    assert results["data"]["not_localized"].keys() == {far}
+    assert "near its prior position" in results["data"]["not_localized"][far]
+    # The same far prior, with a radius that holds photographs and yet not the pose.
+    pairs_path = tmp_path / "pairs.txt"
+    write_pairs(pairs_path, [(name, image) for name in centres for image in poses])
+    results = localize(dataclasses.replace(prior, pairs=pairs_path, prior_radius=1.0))
+    assert results["data"]["not_localized"].keys() == {far}
+    assert "from its prior position" in results["data"]["not_localized"][far]
+    with pytest.raises(ValueError, match=r"--prior exif.*none of the 2 queries"):
+        localize(dataclasses.replace(options, prior="exif"))
+    (tmp_path / "gps.txt").write_text(f"{near} 48.1 11.5\n")
+    with pytest.raises(ValueError, match=r"georeference\.json.*featplug sfm --georeference"):
+        localize(dataclasses.replace(options, prior=str(tmp_path / "gps.txt")))
+
+
+def rig_config(own_map: OwnMap) -> list[dict[str, Any]]:
+    """The two queries' cameras as a rig."""
+    (first, second), (left, right) = own_map.truth.values(), ("left/", "right/")
+    rotation = second[:, :3] @ first[:, :3].T
+    translation = second[:, 3] - rotation @ first[:, 3]
+    x, y, z, w = Rotation.from_matrix(rotation).as_quat().tolist()
+    pose = {
+        "cam_from_rig_rotation": [w, x, y, z],
+        "cam_from_rig_translation": translation.tolist(),
+    }
+    cameras = [{"image_prefix": left, "ref_sensor": True}, {"image_prefix": right, **pose}]
+    return [{"cameras": cameras}]
+
+
+def test_the_cameras_of_a_rig_are_localized_together(
+    options: OwnMapOptions, own_map: OwnMap, tmp_path: Path
+) -> None:
+    """One has three matches only, of which no pose would come."""
+    path = tmp_path / "rig_config.json"
+    path.write_text(json.dumps(rig_config(own_map)))
+    queries = Path(shutil.copytree(own_map.queries, tmp_path / "queries"))
+    masks = tmp_path / "masks"
+    left = np.zeros((300, 400), np.uint8)
+    left[140:165, 190:215] = 255
+    (masks / "left").mkdir(parents=True)
+    Image.fromarray(left).save(masks / "left" / "1.png.png")
+    masked = dataclasses.replace(options, queries=queries, query_masks=masks)
+    (options.output_dir / "feats-featplug-sift.h5").unlink()
+    results = localize(masked)
+    assert results["data"]["not_localized"].keys() == {"left/1.png"}
+    localize(dataclasses.replace(masked, query_rig=path))
+    position, rotation = largest_errors(read_poses(options.output_dir / "poses.txt"), own_map)
+    assert position < 0.02
+    assert rotation < 0.4
+    broken = rig_config(own_map)
+    del broken[0]["cameras"][1]["cam_from_rig_rotation"]
+    del broken[0]["cameras"][1]["cam_from_rig_translation"]
+    path.write_text(json.dumps(broken))
+    with pytest.raises(ValueError, match=r"rig_config\.json lacks cam_from_rig"):
+        localize(dataclasses.replace(options, query_rig=path))
+
+
 def test_without_any_pose_every_reason_is_named(options: OwnMapOptions, tmp_path: Path) -> None:
     queries = tmp_path / "queries"
     queries.mkdir()
@@ -225,7 +314,7 @@ def test_lists_have_names_alone_or_intrinsics(
     listed = queries / "queries_with_intrinsics.txt"
     write_queries(listed, [Query(name, own_map_camera()) for name in QUERIES])
     results = localize(dataclasses.replace(one, queries=listed, camera=CameraOptions()))
-    assert results["data"]["cameras"] == ["2 queries: intrinsics of the list"]
+    assert results["cameras"] == ["2 queries: intrinsics of the list"]
     position, _ = largest_errors(read_poses(options.output_dir / "poses.txt"), own_map)
     assert position < 0.01
     lines = listed.read_text()
@@ -318,3 +407,27 @@ def test_the_command_leaves_its_config(
         "sfm",
         "localize",
     ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("has_exif", [False, True])
+def test_three_photographs_of_the_fountain_in_a_map_of_the_other_eight(
+    shared: Path, tmp_path: Path, has_exif: bool
+) -> None:
+    """By intrinsics, and by EXIF data alone; without either, focal lengths are within 2 %."""
+    scene = shared / "data" / "strecha" / "fountain-P11"
+    made = write_fountain_map(tmp_path / "map", scene, 1536, has_exif)
+    (camera,) = read_model(made.model).cameras.values()
+    params = ",".join(map(str, camera.params.tolist()))
+    known = CameraOptions() if has_exif else CameraOptions(model="PINHOLE", params=params)
+    options = OwnMapOptions(
+        made.folder, made.queries, camera=known, outputs=tmp_path / "out",
+        extraction=FeatureOptions(device="cpu"),
+    )  # fmt: skip
+    localize(options)
+    position, _ = largest_errors(read_poses(tmp_path / "out" / "poses.txt"), made)
+    assert position < (0.02 if has_exif else 0.005)
+    localize(dataclasses.replace(options, camera=CameraOptions(), focal_length="unknown"))
+    logs = json.loads((tmp_path / "out" / "logs.json").read_text())["loc"]
+    focal_lengths = [entry["camera"]["params"][0] for entry in logs.values()]
+    assert focal_lengths == pytest.approx([camera.mean_focal_length()] * 3, rel=0.02)

@@ -8,13 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pycolmap
+from PIL import Image
 
 from featplug.colmap.known_poses import model_from_poses
+from featplug.io import exif as tags
 from pipelines.datasets.true_poses import read_strecha_camera
 from tests.scenes.room_corner import write_room_corner
 
 WIDTH, HEIGHT = 400, 300
 FOCAL_LENGTH = 1.1 * WIDTH
+FOCAL_LENGTH_IN_35MM_FILM = 0xA405
 QUERIES = {"left/1.png": "02.png", "right/1.png": "05.png"}
 """Queries, of two cameras that number their photographs alike, to what they are copies of."""
 
@@ -47,6 +50,40 @@ def own_map_camera() -> pycolmap.Camera:
     """The camera of all photographs."""
     params = [FOCAL_LENGTH, FOCAL_LENGTH, WIDTH / 2, HEIGHT / 2]
     return pycolmap.Camera(model="PINHOLE", width=WIDTH, height=HEIGHT, params=params)
+
+
+def write_fountain_map(folder: Path, scene: Path, width: int, has_exif: bool) -> OwnMap:
+    """Write eight photographs of fountain-P11 as a map with true poses, and three as queries.
+
+    Args:
+        folder: gets the map.
+        scene: folder of the scene's photographs and ``.camera`` files.
+        width: width of the photographs.
+        has_exif: whether the photographs have EXIF data: a lens of 32 mm, 1.1 % too short.
+    """
+    made = OwnMap(folder, {})
+    poses = {}
+    exif = Image.Exif()
+    if has_exif:
+        exif[tags.MAKE], exif[tags.MODEL] = "Canon", "EOS D60"
+        exif[tags.EXIF_IFD] = {tags.FOCAL_LENGTH: 20.0, FOCAL_LENGTH_IN_35MM_FILM: 32}
+    for path in sorted(scene.rglob("*.jpg.camera")):
+        name = path.name.removesuffix(".camera")
+        photograph = Image.open(next(scene.rglob(name)))
+        scale = width / photograph.width
+        is_query = name in ("0002.jpg", "0005.jpg", "0008.jpg")
+        target = (made.queries if is_query else made.images) / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        size = (width, round(photograph.height * scale))
+        photograph.resize(size, Image.Resampling.LANCZOS).save(target, quality=95, exif=exif)
+        (made.truth if is_query else poses)[name] = read_strecha_camera(path)
+        intrinsics = np.loadtxt(path, max_rows=3)
+    centre = (intrinsics[:2, 2] + 0.5) * scale
+    params = [intrinsics[0, 0] * scale, intrinsics[1, 1] * scale, *centre]
+    camera = pycolmap.Camera(model="PINHOLE", width=size[0], height=size[1], params=params)
+    made.model.mkdir(parents=True)
+    model_from_poses(dict.fromkeys(poses, camera), poses).write(str(made.model))
+    return made
 
 
 def write_own_map(folder: Path) -> OwnMap:

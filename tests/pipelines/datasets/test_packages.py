@@ -9,9 +9,9 @@ import pytest
 from featplug.cli.command_line import run_command
 from featplug.cli.program import PROGRAM
 from featplug.methods.packages import Packages
-from pipelines.datasets import protocol
+from pipelines.datasets import pipeline_names
 from pipelines.datasets.aachen import AachenOptions
-from pipelines.datasets.protocol import find_options
+from pipelines.datasets.pipeline_names import find_options
 from tests.scenes.own_methods import install
 
 OPTIONS = """
@@ -33,7 +33,7 @@ class CornerOptions(ModelOptions):
 
 @pytest.fixture(autouse=True)
 def forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "PACKAGES", Packages("featplug.datasets"))
+    monkeypatch.setattr(pipeline_names, "PACKAGES", Packages("featplug.datasets"))
 
 
 def test_a_data_set_of_a_package_is_a_command(

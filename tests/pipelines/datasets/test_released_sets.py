@@ -18,8 +18,9 @@ from pipelines.datasets.cmu import CmuOptions
 from pipelines.datasets.demo import DemoOptions, Layout, make_demo_world
 from pipelines.datasets.eth3d import Eth3d, Eth3dOptions
 from pipelines.datasets.lamar import LamarOptions
+from pipelines.datasets.pipeline_names import find_options
 from pipelines.datasets.posed_images import read_frame_pose
-from pipelines.datasets.protocol import LocalizeOptions, ModelDataset, find_options
+from pipelines.datasets.protocol import LocalizeOptions, ModelDataset
 from pipelines.datasets.robotcar import RobotCarOptions
 from pipelines.datasets.seven_scenes import SevenScenes, SevenScenesOptions
 from pipelines.datasets.twelve_scenes import TwelveScenes, TwelveScenesOptions
