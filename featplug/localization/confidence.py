@@ -30,7 +30,7 @@ _WEIGHTS = {"bias": -5.76, "places": 1.29, "rivalry": 3.58, "instability": -1.36
 instability."""
 _NUM_PLACES = 8
 """Number of places along the longer side of the image."""
-_STEADY, _UNSTEADY = 1e-4, 1.0
+_STEADY, UNSTEADY = 1e-4, 1.0
 """Limits of the instability: of a camera that does not move, and of one that is not fixed."""
 _EQUAL = 0.02
 """Difference of scores below which two poses are equally likely."""
@@ -72,7 +72,7 @@ def confidence(evidence: PoseEvidence) -> float:
         "bias": 1.0,
         "places": np.log(max(evidence.num_places, 1)),
         "rivalry": np.log(max(1 - evidence.rivalry, _EQUAL)),
-        "instability": np.log(np.clip(evidence.instability, _STEADY, _UNSTEADY)),
+        "instability": np.log(np.clip(evidence.instability, _STEADY, UNSTEADY)),
     }
     logit = sum(_WEIGHTS[name] * value for name, value in terms.items())
     probability = float(1 / (1 + np.exp(-logit)))
@@ -90,14 +90,14 @@ def weigh_pose(
         fit: the camera.
         evidence: how far the inliers exceed what chance explains.
     """
-    places = _places(points2d[fit.inliers], max(fit.camera.width, fit.camera.height))
+    places = count_places(points2d[fit.inliers], max(fit.camera.width, fit.camera.height))
     return PoseEvidence(
         **vars(evidence), num_places=places, instability=_instability(points2d, points3d, fit)
     )
 
 
-def _places(points2d: np.ndarray, side: int) -> int:
-    """Count the squares of an eighth of a side that have points."""
+def count_places(points2d: np.ndarray, side: int) -> int:
+    """Count the squares of an eighth of a side, in pixels, that have points N×2."""
     return len(np.unique((points2d + 0.5) // (side / _NUM_PLACES), axis=0))
 
 
@@ -105,7 +105,7 @@ def _instability(points2d: np.ndarray, points3d: np.ndarray, fit: PoseFit) -> fl
     """Return how far the camera moves without the inliers of each part of the image."""
     points2d, points3d = points2d[fit.inliers], points3d[fit.inliers]
     if len(points2d) < _MIN_MATCHES:
-        return _UNSTEADY
+        return UNSTEADY
     pose = fit.cam_from_world
     depth = float(np.median(np.abs(points3d @ pose[2, :3] + pose[2, 3])))
     part_of = _parts(points2d)
@@ -116,11 +116,22 @@ def _instability(points2d: np.ndarray, points3d: np.ndarray, fit: PoseFit) -> fl
             pycolmap.Rigid3d(pose), to_colmap_points(points2d), points3d, kept, fit.camera
         )
         if found is None:
-            return _UNSTEADY
+            return UNSTEADY
         poses.append(found["cam_from_world"].matrix())
-    centre, *others = camera_centres(np.stack(poses))
+    return jackknife(np.stack(poses), depth)
+
+
+def jackknife(poses: np.ndarray, depth: float) -> float:
+    """Return the standard deviation of a centre relative to the depth, by four parts left out.
+
+    Efron and Tibshirani, An Introduction to the Bootstrap, section 11.1.
+
+    Args:
+        poses: 5×3×4, the pose by all inliers, then those without each part.
+        depth: median depth of the inliers.
+    """
+    centre, *others = camera_centres(poses)
     moved = np.linalg.norm(np.stack(others) - centre, axis=1)
-    # Efron and Tibshirani, An Introduction to the Bootstrap, section 11.1, for four parts.
     return float(np.sqrt(3 / 4 * (moved**2).sum()) / max(depth, 1e-9))
 
 

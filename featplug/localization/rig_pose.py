@@ -12,6 +12,12 @@ import pycolmap
 
 from featplug.colmap.database import to_colmap_points
 from featplug.localization.absolute_pose import AbsolutePose, AbsolutePoseOptions
+from featplug.localization.confidence import (
+    UNSTEADY,
+    PoseEvidence,
+    count_places,
+    jackknife,
+)
 from featplug.localization.file_localizer import FileLocalizer, LocalizedQuery, QueryMatches
 from featplug.localization.pose_fits import project_points
 from featplug.localization.pose_uncertainty import rig_uncertainty
@@ -117,9 +123,17 @@ def estimate_rig_pose(
 
     apart = _LARGE * camera_of[:, None]
     own = all_projections[camera_of, np.arange(len(points3d))]
-    evidence = weigh_inliers(
+    chance = weigh_inliers(
         points2d + apart, own + apart, errors, options.max_error, ABSOLUTE_POSE, inliers
     )
+    sides = [max(camera.width, camera.height) for camera in cameras]
+    num_places = sum(
+        count_places(points2d[inliers & (camera_of == index)], side)
+        for index, side in enumerate(sides)
+    )
+    selected = to_colmap_points(points2d[inliers]), points3d[inliers], camera_of[inliers]
+    instability = _instability(*selected, frame, rig_from_world)
+    evidence = PoseEvidence(**vars(chance), num_places=num_places, instability=instability)
 
     def project(points: np.ndarray, pose: np.ndarray) -> np.ndarray:
         projected = [
@@ -132,6 +146,40 @@ def estimate_rig_pose(
         AbsolutePose(pose, inliers[camera_of == index], evidence, camera, uncertainty)
         for index, (pose, camera) in enumerate(zip(cams_from_world, cameras, strict=True))
     ]
+
+
+def _instability(
+    points2d: np.ndarray,
+    points3d: np.ndarray,
+    camera_of: np.ndarray,
+    frame: RigFrame,
+    rig_from_world: np.ndarray,
+) -> float:
+    """Return how far the rig moves without the inliers of each part of its images.
+
+    Parts are of equal size, by camera and then from left to right. See
+    :class:`~featplug.localization.confidence.PoseEvidence`.
+    """
+    if len(points2d) < 8:
+        return UNSTEADY
+    part_of = np.empty(len(points2d), int)
+    part_of[np.lexsort((points2d[:, 0], camera_of))] = np.arange(len(points2d)) * 4 // len(points2d)
+    poses = [rig_from_world]
+    for part in range(4):
+        found = pycolmap.refine_generalized_absolute_pose(
+            pycolmap.Rigid3d(rig_from_world),
+            points2d,
+            points3d,
+            part_of != part,
+            camera_of.tolist(),
+            [pycolmap.Rigid3d(pose) for pose in frame.cams_from_rig],
+            [query.camera for query in frame.queries],
+        )
+        if found is None:
+            return UNSTEADY
+        poses.append(found["rig_from_world"].matrix())
+    in_rig = points3d @ rig_from_world[:, :3].T + rig_from_world[:, 3]
+    return jackknife(np.stack(poses), float(np.median(np.linalg.norm(in_rig, axis=1))))
 
 
 def compose(second_from_first: np.ndarray, first_from_world: np.ndarray) -> np.ndarray:
