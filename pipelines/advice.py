@@ -23,8 +23,8 @@ MEASURED = {
 _BEST = "aliked-n16+lightglue"
 """Method of the smallest camera errors (Herz-Jesus-P8) among those of most right matches."""
 _NEXT = "disk+lightglue"
-_ENOUGH_IMAGES = 0.9
-"""Fraction of registered images from which on a model needs no other feature."""
+_FEW_MISSING = 0.1
+"""Fraction of images that a model may lack without advice, as one that shows something else."""
 _MOST_ERROR = 1.0
 """Reprojection error in pixels of a model whose keypoints are placed coarsely."""
 
@@ -37,7 +37,7 @@ def advice(results: Mapping[str, Any]) -> list[str]:
     values = {name: entry["value"] for name, entry in results["metrics"].items()}
     used = f"{results['feature']}+{results['matcher']}"
     num, of = values["registered_images"], values["images"] - len(results["data"]["skipped"])
-    if num < _ENOUGH_IMAGES * of:
+    if of - num > max(1, _FEW_MISSING * of):
         better = _NEXT if used == _BEST else _BEST
         if used == better:
             return []
