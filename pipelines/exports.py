@@ -8,6 +8,7 @@ import pycolmap
 import tyro
 
 from featplug.colmap.cameras import CameraOptions
+from featplug.colmap.model_tables import create_camera
 from featplug.colmap.scene_exports import SceneKind, check_cameras, export_scene
 
 EXPORTS: tuple[str, ...] = get_args(SceneKind)
@@ -26,7 +27,8 @@ class ExportOptions:
         """Raise ValueError if the requested cameras cannot be exported."""
         if camera.model is None:
             return
-        asked = pycolmap.Camera.create_from_model_name(1, camera.model, 1000.0, 1000, 1000)
+        model = pycolmap.CameraModelId.__members__[camera.model]
+        asked = create_camera(1, model, 1000.0, (1000, 1000))
         for kind in self.export:
             check_cameras(kind, [asked], f"--camera.model {camera.model}")
 

@@ -11,7 +11,7 @@ from featplug.io.typed_json import as_type, read_json
 from featplug.methods.method_table import STRONGEST
 
 RESULTS = "results.json"
-_MODELS = "model", "sfm/model"
+_MODELS = "model", "sfm/model", "sparse/0"
 """Folders of the model in the output folders of a reconstruction and of a localization."""
 
 
@@ -85,6 +85,8 @@ def find_map(folder: Path) -> MapFiles:
     folder = Path(folder)
     record = folder / RESULTS
     if not record.is_file():
+        if not holds_model(folder) and holds_model(folder / "sparse" / "0"):
+            folder = folder / "sparse" / "0"
         if not holds_model(folder):
             raise FileNotFoundError(
                 f"{folder} has neither {RESULTS} nor cameras, images and points3D; give the output "
@@ -105,7 +107,8 @@ def find_map(folder: Path) -> MapFiles:
             f"{folder} was made by {run['feature']}, which matches two images without features of "
             "each; make the model with a feature."
         )
-    images = run["data"].get("images")
+    linked = folder / "images"
+    images = run["data"].get("images") or (linked if linked.is_dir() else None)
     return MapFiles(
         model,
         Path(given) if conf is None else folder / f"{conf['output']}.h5",

@@ -178,3 +178,37 @@ def test_the_uncertainty_of_a_pose_is_the_scatter_of_its_errors() -> None:
     means = np.sqrt(np.mean(np.square(expected), axis=0))
     assert np.sqrt(np.mean(np.square(position))) == pytest.approx(means[0], rel=0.3)
     assert np.sqrt(np.mean(np.square(rotation))) == pytest.approx(means[1], rel=0.3)
+
+
+def unknown_scene(seed: int, num: int, depth: tuple[float, float]) -> tuple[np.ndarray, ...]:
+    """Matches of a camera of any focal length, 40 % wrong, and the focal length."""
+    rng = np.random.default_rng(seed)
+    focal_length = rng.uniform(800, 3000)
+    params = [focal_length, 803, 597, rng.uniform(-0.1, 0.05)]
+    camera = pycolmap.Camera(model="SIMPLE_RADIAL", width=1600, height=1200, params=params)
+    points3d = np.column_stack([rng.uniform(-800, 800, num), rng.uniform(-600, 600, num)])
+    z = rng.uniform(*depth, num)[:, None]
+    points3d = np.hstack([points3d / focal_length * z, z])
+    points2d = np.asarray(camera.img_from_cam(points3d)) - 0.5 + 1.5 * rng.standard_normal((num, 2))
+    wrong = int(0.4 * num)
+    points2d[:wrong] = rng.uniform([0, 0], [1600, 1200], (wrong, 2))
+    return points2d, points3d, np.array(focal_length)
+
+
+@pytest.mark.parametrize("depth", [(5.0, 20.0), (9.0, 11.0), (10.0, 10.0)])
+def test_unknown_focal_lengths_are_right_or_not_accepted(depth: tuple[float, float]) -> None:
+    """Also in shallow scenes and in front of a wall, with few matches."""
+    errors = []
+    for seed in range(12):
+        for num in (20, 60, 200):
+            points2d, points3d, focal_length = unknown_scene(seed, num, depth)
+            options = AbsolutePoseOptions(focal_length="unknown")
+            found = estimate_pose(points2d, points3d, unknown_camera(), options)
+            if found is not None and found.reason is None:
+                errors.append(abs(found.camera.params[0] / focal_length - 1))
+    assert np.max(errors, initial=0) < 0.2
+    if depth[0] < depth[1]:
+        assert len(errors) > 24
+        assert np.median(errors) < 0.02
+    else:
+        assert not errors

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
+import featplug
 from featplug.cli.command_line import run_command
 from featplug.cli.program import PROGRAM
 from featplug.colmap.cameras import CameraOptions
@@ -431,3 +432,32 @@ def test_three_photographs_of_the_fountain_in_a_map_of_the_other_eight(
     logs = json.loads((tmp_path / "out" / "logs.json").read_text())["loc"]
     focal_lengths = [entry["camera"]["params"][0] for entry in logs.values()]
     assert focal_lengths == pytest.approx([camera.mean_focal_length()] * 3, rel=0.02)
+
+
+def test_a_photograph_stored_turned_has_the_pose_of_its_stored_pixels(
+    options: OwnMapOptions, own_map: OwnMap, tmp_path: Path
+) -> None:
+    """Its EXIF data say to turn it by 90° clockwise; its camera is not that of the map."""
+    name, truth = next(iter(own_map.truth.items()))
+    stored = np.rot90(np.array(Image.open(own_map.queries / name)))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (tmp_path / "turned").mkdir()
+    Image.fromarray(stored).save(tmp_path / "turned" / "q.jpg", quality=97, exif=exif)
+    localize(dataclasses.replace(options, queries=tmp_path / "turned", camera=CameraOptions()))
+    pose = read_poses(options.output_dir / "poses.txt")["q.jpg"]
+    stored_from_upright = np.array([[0.0, 1, 0], [-1, 0, 0], [0, 0, 1]])
+    errors = absolute_pose_errors({"q": pose}, {"q": stored_from_upright @ truth})
+    assert errors.position.max() < 0.05
+    assert errors.rotation.max() < 0.5
+
+
+def test_a_run_is_a_map_for_python(outputs: Path, own_map: OwnMap) -> None:
+    """The features of the run, its triangulated model and its images are found."""
+    localizer = featplug.Localizer(outputs)
+    name, truth = next(iter(own_map.truth.items()))
+    found = localizer.localize(own_map.queries / name)
+    assert found.is_localized
+    assert found.cam_from_world is not None
+    errors = absolute_pose_errors({"q": found.cam_from_world}, {"q": truth})
+    assert errors.position.max() < 0.05
