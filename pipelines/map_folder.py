@@ -39,6 +39,13 @@ class MapFolder:
     """Contents of that run's ``results.json``."""
 
     @property
+    def place(self) -> Path:
+        """Folder of the whole: of the run, of the workspace with ``sparse/0``, or of the model."""
+        model = self.model.absolute()
+        parts = model.parts[-2:]
+        return self.run or (model.parents[1] if parts == ("sparse", "0") else model)
+
+    @property
     def images(self) -> Path | None:
         """Folder of the photographs: that of the run, or ``images`` near the model; or None."""
         recorded = self.record.get("data", {}).get("images")

@@ -66,6 +66,9 @@ class OwnMapOptions(PriorOptions, InModelOptions, _Places):
     pipeline = "localize"
     rules = RecallRules()
 
+    num_loc: int | None = None
+    """Number of the map's photographs that each query is matched with, by retrieval; 20 by default.
+    """
     camera: CameraOptions = field(default_factory=CameraOptions)
     """Cameras of the queries."""
     focal_length: FocalLengthMode = "auto"
@@ -118,11 +121,9 @@ class OwnMapOptions(PriorOptions, InModelOptions, _Places):
     @property
     def data_name(self) -> str:
         """Names of the folders of the map and of the queries."""
-        folder, queries = find_map_folder(self.model), self.queries.resolve()
-        place = folder.run or folder.images or folder.model
-        place = place.resolve()
-        name = place.parent.name if place.name in (IMAGES, "0") else place.name
-        return f"{name}-{queries.stem if queries.is_file() else queries.name}"
+        queries = self.queries.resolve()
+        place = find_map_folder(self.model).place.resolve()
+        return f"{place.name}-{queries.stem if queries.is_file() else queries.name}"
 
 
 def _as_option(value: Any) -> Any:
@@ -146,7 +147,7 @@ class OwnMap(ModelDataset):
     def __init__(self, options: OwnMapOptions) -> None:
         self.options = options
         self.map = find_map_folder(options.model)
-        super().__init__(self.map.model)
+        super().__init__(self.map.place)
         self.model = read_model(self.map.model)
         if self.model.num_reg_images() < 1:
             raise ValueError(
