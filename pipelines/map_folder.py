@@ -1,6 +1,7 @@
 """The folder of a map that users name: a COLMAP model, a workspace with one, or a run's output."""
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,8 @@ from featplug.io.typed_json import as_type, read_json
 _MODELS = "sparse/0", "model", "sfm/model", "sparse", "0"
 """Folders of a model below the one that users name."""
 _IMAGES = "images"
-_SHOWN = 3
+_NUM_PARENTS = 3
+"""Number of folders above the given one that photographs are looked for in."""
 
 
 class _Data(TypedDict):
@@ -113,9 +115,12 @@ def require_images(names: Sequence[str], images: Path) -> list[str]:
         f"None of the {len(names)} photographs of the model is in {images}: for example "
         f"{names[0]!r} is not"
     )
-    root = _root_of(names, images)
-    if root is not None:
-        raise FileNotFoundError(f"{start}; they are in {root}, so give --images {root}.")
+    root, num = _root_of(names, images)
+    if num:
+        raise FileNotFoundError(
+            f"{start}; {num} of them {'are' if num > 1 else 'is'} in {root}, so give --images "
+            f"{root}."
+        )
     base_names = {name.rsplit("/", 1)[-1] for name in names}
     similar = [place for place in _photographs(images) if place.name in base_names]
     if similar:
@@ -130,16 +135,20 @@ def require_images(names: Sequence[str], images: Path) -> list[str]:
     )
 
 
-def _root_of(names: Sequence[str], images: Path) -> Path | None:
-    """Return a folder near ``images`` in which the names of photographs are files."""
-    suffix = Path(names[0])
-    for folder in images.absolute().parents[:_SHOWN]:
-        if (folder / suffix).is_file():
-            return folder
+def _root_of(names: Sequence[str], images: Path) -> tuple[Path, int]:
+    """Return the folder near ``images`` that has most photographs of the names, and how many."""
+    num_below: Counter[Path] = Counter()
+    for folder in images.absolute().parents[:_NUM_PARENTS]:
+        num_below[folder] = sum((folder / name).is_file() for name in names)
+    by_base_name: dict[str, list[tuple[str, ...]]] = {}
+    for name in names:
+        parts = Path(name).parts
+        by_base_name.setdefault(parts[-1], []).append(parts)
     for place in _photographs(images):
-        if place.parts[-len(suffix.parts) :] == suffix.parts:
-            return place.parents[len(suffix.parts) - 1]
-    return None
+        for parts in by_base_name.get(place.name, ()):
+            if place.parts[-len(parts) :] == parts:
+                num_below[place.parents[len(parts) - 1]] += 1
+    return max(num_below.items(), key=lambda item: item[1], default=(images, 0))
 
 
 def _photographs(images: Path) -> list[Path]:

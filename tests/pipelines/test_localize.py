@@ -364,7 +364,7 @@ def _list_of_others(own_map: OwnMap, folder: Path) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_images_above, r"None of the 6 photographs .*give --images .*images\."),
+        (_images_above, r"None of the 6 photographs .*6 of them are in .*give --images .*images\."),
         (_images_in_other_folders, r"'deep/00\.png'.*6 photographs have the same base names"),
         (_no_images, r"alone are not in a folder images.*--images"),
         (_queries_as_images, r"None of the 6 photographs of the model is in .*queries.*--images"),
