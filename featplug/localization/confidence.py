@@ -8,7 +8,7 @@ far the camera moves where the inliers of one part of the image are left out.
 
 The weights are those of a logistic regression on localizations in the demo towns of seeds 0 to 4,
 half with ``sift`` and half with 2,000 keypoints of ``mtldesc``, a pose being right within 0.5 m and
-5°; ``python -m benchmarks.confidence`` repeats it, and measures the precision in other towns.
+5°; ``python -m benchmarks.pose_confidence`` repeats it, and measures the precision in other towns.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ LEAST_CONFIDENCE = 0.8
 """Confidence from which on a pose is accepted: of those in the towns of seeds 0 to 4, 98 % are
 right."""
 
-_WEIGHTS = {"bias": -5.76, "places": 1.29, "rivalry": 3.58, "instability": -1.36}
+_WEIGHTS = {"bias": -5.75, "places": 1.29, "rivalry": 3.57, "instability": -1.36}
 """Weights of the logarithms of the number of places, of one minus the rivalry, and of the
 instability."""
 _NUM_PLACES = 8
@@ -68,15 +68,19 @@ class PoseEvidence(Evidence):
 
 def confidence(evidence: PoseEvidence) -> float:
     """Return the probability that a pose is right; at most 0.5 where chance explains it."""
-    terms = {
-        "bias": 1.0,
-        "places": np.log(max(evidence.num_places, 1)),
-        "rivalry": np.log(max(1 - evidence.rivalry, _EQUAL)),
-        "instability": np.log(np.clip(evidence.instability, _STEADY, UNSTEADY)),
-    }
-    logit = sum(_WEIGHTS[name] * value for name, value in terms.items())
+    logit = sum(_WEIGHTS[name] * value for name, value in terms(evidence).items())
     probability = float(1 / (1 + np.exp(-logit)))
     return probability / 2 if evidence.is_chance else probability
+
+
+def terms(evidence: PoseEvidence) -> dict[str, float]:
+    """Return what the weights of the confidence multiply, by name."""
+    return {
+        "bias": 1.0,
+        "places": float(np.log(max(evidence.num_places, 1))),
+        "rivalry": float(np.log(max(1 - evidence.rivalry, _EQUAL))),
+        "instability": float(np.log(np.clip(evidence.instability, _STEADY, UNSTEADY))),
+    }
 
 
 def weigh_pose(

@@ -154,6 +154,8 @@ class LocalizationLog:
 
 
 _UNCERTAINTIES = "median_error", "position", "rotation", "focal_length"
+_MOST = 1e6
+"""Number that stands for infinity in JSON."""
 _COLUMNS = (
     *("name", "localized", "confidence", "qw", "qx", "qy", "qz", "tx", "ty", "tz"),
     *("num_matches", "num_inliers", "median_error_px", "position_deviation"),
@@ -186,6 +188,10 @@ def json_log(localized: LocalizedQuery) -> dict[str, Any]:
     uncertainty = asdict(pose.uncertainty).items()
     entry["uncertainty"] = {n: value if np.isfinite(value) else None for n, value in uncertainty}
     entry["confidence"] = round(confidence(pose.evidence), 4)
+    entry["evidence"] = {
+        name: value if isinstance(value, int) else float(np.clip(value, -_MOST, _MOST))
+        for name, value in asdict(pose.evidence).items()
+    }
     if pose.warning is not None:
         entry["warning"] = pose.warning
     return entry if localized.is_localized else {**entry, "reason": localized.reason}

@@ -25,6 +25,9 @@ from featplug.localization.pose_fits import PoseFit, pixel_errors
 
 _MIN_MATCHES = 6
 """Least number of matches of an image that proposes a pose: twice those of a minimal sample."""
+_MANY = 100
+"""Number of matches that a pose explains from which on an image proposes another one only by
+matches that it does not explain, which saves time."""
 _NUM_TRIALS = 1000
 """Largest number of samples of an image's matches: three right ones of five are then likely where
 a fifth of them is right."""
@@ -81,6 +84,10 @@ def search_pose(
     fitted = camera if base is None else base.camera
     matches = _Matches(points2d, points3d, fitted, _TIGHT * options.max_error)
     proposed = [] if base is None else [base.cam_from_world]
+    if base is not None:
+        explained = matches.proposal(base.cam_from_world).counting
+        if np.count_nonzero(explained) >= _MANY:
+            images = [i for i in images if np.count_nonzero(~explained[i]) >= _MIN_MATCHES]
     proposed += _poses_of_images(points2d, points3d, images, fitted, options)
     proposals = sorted(map(matches.proposal, proposed), key=lambda p: p.score, reverse=True)
     proposals = [matches.refined(proposal) for proposal in proposals[:_NUM_REFINED]]
