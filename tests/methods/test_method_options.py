@@ -255,9 +255,9 @@ def test_an_unknown_option_names_the_method_and_what_was_meant(
     assert suggestion is None or f"Did you mean {suggestion!r}?" in str(raised.value)
 
 
-def test_a_copy_of_options_does_not_read_the_files_of_methods_again(tmp_path: Path) -> None:
+def test_a_copy_of_options_does_not_read_the_files_of_methods_again(own_methods: Path) -> None:
     """A run copies its options, and goes on where a file was changed or deleted meanwhile."""
-    path = tmp_path / "methods.toml"
+    path = own_methods / "methods.toml"
     path.write_text("[features.read-once]\nmodel = { name = 'sift', max_keypoints = 3 }\n")
     options = ExtractOptions(methods=(path,))
     path.unlink()
