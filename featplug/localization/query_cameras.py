@@ -115,7 +115,10 @@ def query_cameras(
             mode = focal_length
         queries.append(Query(name, found, mode))
         sources[source] = sources.get(source, 0) + 1
-    lines = [f"{num} queries: intrinsics {source}" for source, num in sources.items()]
+    lines = [
+        f"{num} {'query' if num == 1 else 'queries'}: intrinsics {source}"
+        for source, num in sources.items()
+    ]
     return QueryCameras(queries, lines)
 
 

@@ -16,6 +16,12 @@ from featplug.plots.match_lines import draw_matches
 
 _COLOURS = ("tab:blue", "tab:orange", "tab:purple", "tab:red", "tab:brown")
 
+_TURN_WEIGHTS = np.array([1.0, 0.95, 0.95, 0.9])
+"""Weights of images as stored, turned by 90° either way, and upside down."""
+_RISE_WEIGHT = 0.2
+"""Weight of the fraction of the cameras' movement that is along a direction."""
+_MOST_TRIED = 64
+
 
 @dataclass(frozen=True)
 class MatchedPair:
@@ -31,17 +37,35 @@ class MatchedPair:
 
 
 def ground_axes(cam_from_world: np.ndarray) -> np.ndarray:
-    """Find two directions of the ground from cameras N×3×4 that are held upright on average.
+    """Find two directions of the ground from cameras N×3×4 that are held upright or turned.
 
     Returns:
         2×3, to the right and forward in a view from above.
     """
-    down = cam_from_world[:, 1, :3].mean(0)  # the image's y axis in the world
+    down = _down(cam_from_world)
     down /= np.linalg.norm(down)
     axis = np.eye(3)[np.argmin(np.abs(down))]
     right = axis - (axis @ down) * down
     right /= np.linalg.norm(right)
     return np.stack([right, np.cross(right, down)])
+
+
+def _down(cam_from_world: np.ndarray) -> np.ndarray:
+    """Return the direction in the world that is down in most images, as stored or by turns of 90°.
+
+    Of directions that fit equally well, as in front of a wall, that which the cameras were moved
+    along least: photographers walk on the ground.
+    """
+    x, y = cam_from_world[:, 0, :3], cam_from_world[:, 1, :3]
+    axes = np.stack([y, x, -x, -y], axis=1)
+    candidates = axes[:: 1 + len(axes) // _MOST_TRIED].reshape(-1, 3)
+    agreement = np.einsum("kd,nad->kna", candidates, axes) * _TURN_WEIGHTS
+    centres = camera_centres(cam_from_world)
+    moved = (centres - centres.mean(0)) @ candidates.T
+    rise = np.square(moved).mean(0) / max(np.square(centres - centres.mean(0)).sum(1).mean(), 1e-12)
+    best = candidates[np.argmax(agreement.max(2).mean(1) - _RISE_WEIGHT * rise)]
+    turns = np.argmax(axes @ best * _TURN_WEIGHTS, axis=1)
+    return axes[np.arange(len(axes)), turns].mean(0)
 
 
 def draw_top_view(
@@ -91,7 +115,7 @@ def draw_top_view(
     axes.set_xlim(low[0] - margin, high[0] + margin)
     axes.set_ylim(low[1] - margin, high[1] + margin)
     axes.set_aspect("equal")
-    axes.set_title("cameras from above (m)")
+    axes.set_title("cameras from above")
     axes.legend(loc="best", fontsize=8)
 
 

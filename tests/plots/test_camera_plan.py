@@ -6,6 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 from scipy.spatial.transform import Rotation
 
 from featplug.metrics.poses import camera_centres
@@ -43,6 +44,21 @@ def test_the_ground_is_found_in_a_world_of_any_orientation() -> None:
         here = flat - flat.mean(0)
         there = np.roll(here, -1, axis=0)
         assert (here[:, 0] * there[:, 1] - here[:, 1] * there[:, 0] > 0).all()
+
+
+@pytest.mark.parametrize("is_wall", [False, True])
+def test_turned_photographs_do_not_tilt_the_ground(is_wall: bool) -> None:
+    """As of a phone: every second photograph is stored turned by 90°."""
+    world = Rotation.random(rng=np.random.default_rng(7)).as_matrix()
+    poses = upright_cameras(12, world)
+    if is_wall:  # all look the same way, from places along a line
+        centres = np.column_stack([np.arange(12.0), np.zeros(12), np.full(12, 1.7)])
+        rotation = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
+        poses = np.stack([np.column_stack([rotation @ world.T, -rotation @ c]) for c in centres])
+    quarter = np.array([[0, -1, 0], [1, 0, 0], [0, 0, 1.0]])
+    poses[1::2] = quarter @ poses[1::2]
+    axes = ground_axes(poses)
+    np.testing.assert_allclose(axes @ world @ [0, 0, 1], 0, atol=1e-9)
 
 
 def test_the_picture_shows_the_matches(tmp_path: Path) -> None:
