@@ -57,11 +57,11 @@ def _trust_lines(results: Mapping[str, Any]) -> list[str]:
         pairs = results["contradicted_pairs"]
         strongest = ", ".join(" and ".join(pair["images"]) for pair in pairs[:_SHOWN_PAIRS])
         lines.append(
-            f"do not trust this model unchecked: its poses contradict {len(pairs)} of the "
+            f"check this model: its poses contradict {len(pairs)} of the "
             f"{results['pairs_within_model']} verified pairs within it ({fraction:.0%} of their "
             "matches), so either these pairs or the poses are wrong, as repeated structures cause: "
-            f"look at {strongest}, then match fewer pairs (--pairs), or use another feature or "
-            "matcher"
+            f"look at {strongest}, match near photographs only (--pairs sequential, near or "
+            "retrieval), or use another feature or matcher"
         )
     if (num := values["registered_images"]) < values["images"] / 2:
         lines.append(

@@ -101,7 +101,7 @@ def test_a_right_model_contradicts_no_pair(right: tuple[dict[str, Any], Path]) -
     assert (usage.num_used, usage.num_within, usage.num_leaving) == (28, 28, 0)
     assert usage.contradicted == {}
     assert usage.contradicted_matches == 0
-    assert "do not trust" not in summary(results)
+    assert "check this model" not in summary(results)
 
 
 def test_a_model_with_an_image_at_another_place_contradicts_its_pairs(
@@ -128,7 +128,7 @@ def test_a_right_model_is_trusted_although_it_contradicts_a_weak_pair(
     (pair,) = results["contradicted_pairs"]
     assert set(pair["images"]) == {scene.names[4], scene.names[SIXTH]}
     assert 0 < results["metrics"]["contradicted_matches"]["value"] < MOST_CONTRADICTED
-    assert "do not trust" not in summary(results)
+    assert "check this model" not in summary(results)
 
 
 def test_a_model_of_few_images_is_reported_with_the_pairs_that_leave_it(
