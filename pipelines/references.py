@@ -13,6 +13,7 @@ import pycolmap
 from featplug.colmap.added_images import PosedImage, with_images
 from featplug.colmap.model_files import read_model, write_model
 from featplug.io.files import remove
+from featplug.io.images import read_image
 from featplug.io.match_store import MatchReader
 from featplug.io.metric_table import with_units
 from featplug.io.names import checked_name
@@ -22,6 +23,7 @@ from featplug.localization.absolute_pose import AbsolutePoseOptions
 from featplug.localization.file_localizer import FileLocalizer
 from featplug.localization.in_model import ModelLocalizer, ModelPoints, has_points_of
 from featplug.localization.in_scans import ScanLocalizer, WorldPoints, images_with_matches
+from featplug.localization.pose_verification import ColouredScan, PoseVerifier
 from featplug.localization.scans import SamplingOptions, ScanPointReader, sample_scans
 from featplug.metrics.poses import (
     camera_centres,
@@ -273,7 +275,23 @@ class Scans(Reference):
         self.alignments = {n: a for n, a in alignments.items() if n not in scans.skipped}
         with ScanPointReader(scans.path) as scan_points:
             points = WorldPoints(scan_points, alignments)
-            yield ScanLocalizer(features, matches, pose, points, options)
+            verifier = None
+            if options.pose_verification == "dense":
+                verifier = PoseVerifier(self._coloured_scan, self._read_grey)
+            yield ScanLocalizer(features, matches, pose, points, options, verifier)
+
+    def _read_grey(self, name: str) -> np.ndarray:
+        limit = self.options.extraction.max_megapixels
+        return read_image(self.dataset.image_dir / name, grayscale=True, max_megapixels=limit)
+
+    def _coloured_scan(self, name: str) -> ColouredScan:
+        """Read the points of a database image in the world, with the grey values of the image."""
+        points = self.dataset.read_scan(self.dataset.scan_path(name))
+        grey, alignment = self._read_grey(name), self.dataset.alignment(name)
+        if grey.shape != points.shape[:2]:
+            raise ValueError(f"{self.dataset.scan_path(name)} and its image differ in size.")
+        known = np.isfinite(points).all(axis=2)
+        return ColouredScan(points[known] @ alignment[:3, :3].T + alignment[:3, 3], grey[known])
 
     def metrics(self) -> dict[str, Any]:
         """Return the number of scans that were used."""

@@ -56,6 +56,23 @@ class QueryMatches:
 
 
 @dataclass(frozen=True)
+class PoseCandidate:
+    """A pose of a query that was compared with others by :mod:`pose_verification`."""
+
+    image: str
+    """Database image whose scan was rendered."""
+    is_joint: bool
+    """Whether the pose is that of all matches, instead of that image's own."""
+    distance: float
+    """Median distance of RootSIFT descriptors, 0 to √2; infinite for a rendering of too little."""
+
+    @property
+    def is_rendered(self) -> bool:
+        """Whether the scan, seen from the pose, fills enough of the picture to be compared."""
+        return bool(np.isfinite(self.distance))
+
+
+@dataclass(frozen=True)
 class LocalizedQuery:
     """The outcome for one query."""
 
@@ -67,6 +84,8 @@ class LocalizedQuery:
     any; None where no attempt gave a pose."""
     reason: str | None = None
     """Reason why the query is not localized; None where it is."""
+    candidates: list[PoseCandidate] = field(default_factory=list)
+    """Poses that were compared by dense pose verification; empty without it."""
 
     @property
     def database(self) -> list[str]:

@@ -8,13 +8,14 @@ camera, whose principal point is measured from the corner of the first pixel.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from featplug.io.match_store import MatchReader
 from featplug.localization.absolute_pose import AbsolutePoseOptions
 from featplug.localization.file_localizer import FileLocalizer, LocalizedQuery, QueryMatches
+from featplug.localization.pose_verification import PoseVerifier
 from featplug.localization.queries import Query, camera_log
 from featplug.localization.scans import ScanPointReader
 
@@ -60,6 +61,9 @@ class ScanLocalizerOptions:
     max_error: float | None = None
     """Largest error of an inlier, in pixels; by default the benchmark's 48 in photographs 4032
     pixels wide, and in proportion in others."""
+    pose_verification: Literal["none", "dense"] = "none"
+    """dense: compare each query with the scans, rendered from its pose and from the poses of single
+    database images, and keep the most similar (Taira et al. 2018; "+ Dense PV" in papers)."""
 
     def has_enough(self, num_matches: int) -> bool:
         """Return whether a database image has enough matches to be used."""
@@ -89,6 +93,16 @@ class ScanLocalizer(FileLocalizer):
 
     points: WorldPoints
     options: ScanLocalizerOptions = ScanLocalizerOptions()
+    verifier: PoseVerifier | None = None
+    """Verification of poses, if requested."""
+
+    def _estimate(self, item: tuple[Query, Sequence[QueryMatches]]) -> LocalizedQuery:
+        localized = super()._estimate(item)
+        if self.verifier is None:
+            return localized
+        query = localized.query
+        options = replace(self.pose_options(query), focal_length=query.focal_length)
+        return self.verifier.verify(localized, options)
 
     def pose_options(self, query: Query) -> AbsolutePoseOptions:
         """Return the options for a query, whose size the largest error depends on."""

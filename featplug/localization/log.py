@@ -182,6 +182,11 @@ def json_log(localized: LocalizedQuery) -> dict[str, Any]:
         "attempts": [_attempt_log(*attempt) for attempt in localized.attempts],
         "best_attempt": localized.best,
     }
+    if localized.candidates:
+        entry["pose_verification"] = [
+            {**asdict(each), "distance": round(each.distance, 4) if each.is_rendered else None}
+            for each in localized.candidates
+        ]
     if pose is None:
         return {**entry, "cam_from_world": None, "reason": localized.reason}
     entry |= {"num_inliers": pose.num_inliers, "cam_from_world": pose.cam_from_world.tolist()}

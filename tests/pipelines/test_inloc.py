@@ -119,6 +119,22 @@ def test_the_logs_tell_where_the_inliers_are(scanned_room: ScannedRoom, tmp_path
         assert distances.max() < 1  # beside a hole the nearest pixel's point counts
 
 
+def test_the_option_compares_poses_and_logs_it(scanned_room: ScannedRoom, tmp_path: Path) -> None:
+    """Grey photographs have nothing to compare: the poses stay, and the log says so."""
+    plain = options_for(scanned_room, tmp_path / "plain")
+    dense = options_for(scanned_room, tmp_path / "dense", pose_verification="dense")
+    localize(plain)
+    results = localize(dense)
+    assert results["options"]["pose_verification"] == "dense"
+    written = [path / "submission.txt" for path in (plain.output_dir, dense.output_dir)]
+    assert written[0].read_bytes() == written[1].read_bytes()
+    log = json.loads((dense.output_dir / "logs.json").read_text())["loc"]
+    for entry in log.values():
+        compared = entry["pose_verification"]
+        assert [each["is_joint"] for each in compared].count(True) == 1
+        assert {each["distance"] for each in compared} == {None}
+
+
 def test_each_scan_is_read_once(
     scanned_room: ScannedRoom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
