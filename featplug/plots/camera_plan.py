@@ -20,6 +20,8 @@ _TURN_WEIGHTS = np.array([1.0, 0.95, 0.95, 0.9])
 """Weights of images as stored, turned by 90° either way, and upside down."""
 _RISE_WEIGHT = 0.2
 """Weight of the fraction of the cameras' movement that is along a direction."""
+_LEAST_AGREEMENT = 0.9
+"""Least mean cosine between a direction and the axes of images that have it in common."""
 _MOST_TRIED = 64
 
 
@@ -54,7 +56,8 @@ def _down(cam_from_world: np.ndarray) -> np.ndarray:
     """Return the direction in the world that is down in most images, as stored or by turns of 90°.
 
     Of directions that fit equally well, as in front of a wall, that which the cameras were moved
-    along least: photographers walk on the ground.
+    along least: photographers walk on the ground. Of cameras without any common direction, the mean
+    of the images' y axes.
     """
     x, y = cam_from_world[:, 0, :3], cam_from_world[:, 1, :3]
     axes = np.stack([y, x, -x, -y], axis=1)
@@ -63,7 +66,10 @@ def _down(cam_from_world: np.ndarray) -> np.ndarray:
     centres = camera_centres(cam_from_world)
     moved = (centres - centres.mean(0)) @ candidates.T
     rise = np.square(moved).mean(0) / max(np.square(centres - centres.mean(0)).sum(1).mean(), 1e-12)
-    best = candidates[np.argmax(agreement.max(2).mean(1) - _RISE_WEIGHT * rise)]
+    fit = agreement.max(2).mean(1)
+    best = candidates[np.argmax(fit - _RISE_WEIGHT * rise)]
+    if fit.max() < _LEAST_AGREEMENT:
+        return y.mean(0)
     turns = np.argmax(axes @ best * _TURN_WEIGHTS, axis=1)
     return axes[np.arange(len(axes)), turns].mean(0)
 
