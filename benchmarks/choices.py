@@ -18,7 +18,7 @@ from featplug.methods.method_names import option_word
 from featplug.methods.method_options import resized, with_options
 from featplug.stages.shared_options import MatcherOptions, MethodOptions
 from featplug.utils.errors import described, first_line
-from pipelines.run import FeatureOptions, plain
+from pipelines.run_options import FeatureOptions, plain
 
 FAILURES = (Exception,)
 """Errors that end one method's measurement only: methods of others may raise any."""

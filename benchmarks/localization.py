@@ -28,7 +28,7 @@ from pipelines.datasets.demo import DEMO
 from pipelines.datasets.pipeline_names import find_options
 from pipelines.datasets.protocol import LocalizeOptions, QueryOptions
 from pipelines.localize import PICTURE, localize
-from pipelines.run import values_of
+from pipelines.run_options import values_of
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from featplug.metrics.poses import absolute_pose_errors
 from pipelines.datasets.aachen import AachenOptions
 from pipelines.datasets.demo import DemoOptions, make_demo_world
 from pipelines.localize import localize
-from pipelines.run import FeatureOptions
+from pipelines.run_options import FeatureOptions
 
 METHODS = {"sift": None, "mtldesc": 2000}
 """Features, and the number of their keypoints; None for their own."""

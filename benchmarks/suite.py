@@ -34,7 +34,7 @@ from featplug.io.files import write_whole_text
 from featplug.io.text_files import read_text
 from featplug.io.typed_json import as_type
 from featplug.utils.suggestions import unknown_name, unknown_option
-from pipelines.run import values_of
+from pipelines.run_options import values_of
 
 PAGE, TABLE = "report.html", "table.md"
 """Names of the page and of the table in the output folder."""

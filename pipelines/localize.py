@@ -41,7 +41,8 @@ from pipelines.localization_picture import FAILURES, PICTURE, QueryPictures
 from pipelines.localization_task import Task, queries_first, read_task
 from pipelines.output_folder import SceneImages, announce_replacement, output_folder
 from pipelines.references import MODEL, Reference, reference_of
-from pipelines.run import Stages, plain
+from pipelines.run import Stages
+from pipelines.run_options import plain
 from pipelines.run_record import method_line, metric_lines, outcome_lines, run_record
 from pipelines.run_report import PAGE, files_line, write_report
 

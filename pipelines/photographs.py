@@ -9,7 +9,7 @@ from featplug.io.image_folder import list_images
 from featplug.io.names import enumerated, similar_name_hints
 from featplug.io.pair_lists import read_image_list
 from featplug.io.video import extract_frames
-from pipelines.run import require_positive
+from pipelines.run_options import require_positive
 
 FRAMES = "frames"
 """Folder of the frames of a video, in the output folder."""

@@ -10,7 +10,7 @@ import numpy as np
 from featplug.colmap.georeference import Georeference, read_georeference
 from featplug.io.positions import PositionForm, Positions, exif_positions, read_positions
 from featplug.metrics.poses import camera_centres
-from pipelines.run import require_positive
+from pipelines.run_options import require_positive
 
 _EXIF = "exif"
 

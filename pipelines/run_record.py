@@ -10,7 +10,8 @@ from featplug.methods import retrieval_conf
 from featplug.methods.method_sources import source_records
 from featplug.stages.extract import weights_files
 from pipelines.given_files import Features
-from pipelines.run import PipelineOptions, Stages, plain
+from pipelines.run import Stages
+from pipelines.run_options import PipelineOptions, plain
 
 
 class _RecordedOptions(TypedDict):

@@ -40,7 +40,8 @@ from pipelines.pair_selection import PairOptions, check_near, select_pairs
 from pipelines.photographs import PhotographOptions
 from pipelines.positions import ModelPlacer, PositionOptions
 from pipelines.rigs import RigOptions, rig_record
-from pipelines.run import MatchingOptions, PipelineOptions, Stages, plain
+from pipelines.run import Stages
+from pipelines.run_options import MatchingOptions, PipelineOptions, plain
 from pipelines.run_record import run_record
 from pipelines.run_report import PAGE, files_line, write_report
 from pipelines.sfm_metrics import model_metrics, pose_metrics

@@ -88,7 +88,7 @@ def localized_room(aachen_room: Path, tmp_path_factory: pytest.TempPathFactory) 
     """Output folder of the localization in the room, with four database images for each query."""
     from pipelines.datasets.aachen import AachenOptions
     from pipelines.localize import localize
-    from pipelines.run import FeatureOptions
+    from pipelines.run_options import FeatureOptions
 
     folder = tmp_path_factory.mktemp("localized") / "room"
     extraction = FeatureOptions(max_keypoints=800, device="cpu")

@@ -11,7 +11,7 @@ from featplug.io.h5file import OtherContentsError
 from featplug.io.store import FeatureReader
 from featplug.stages.extract import extract_features, other_photograph
 from featplug.stages.shared_options import NetworkOptions
-from pipelines.run import FeatureOptions, values_of
+from pipelines.run_options import FeatureOptions, values_of
 
 logger = logging.getLogger(__name__)
 

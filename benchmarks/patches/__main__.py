@@ -19,7 +19,7 @@ from benchmarks.patches.romepatches import RomePatches
 from benchmarks.record import Row, Run, benchmark_folder, write_run
 from featplug.cli.command_line import Unprefixed, leave_config, run_command
 from featplug.io.results import StageRecorder
-from pipelines.run import require_positive
+from pipelines.run_options import require_positive
 
 
 @dataclass(frozen=True)

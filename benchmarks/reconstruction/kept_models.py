@@ -16,7 +16,7 @@ from featplug.io.match_store import MatchReader
 from featplug.io.results import StageCost, read_results, write_results
 from featplug.io.store import FeatureReader
 from featplug.io.typed_json import as_type, read_json
-from pipelines.run import plain
+from pipelines.run_options import plain
 from pipelines.run_record import PipelineRecord
 from pipelines.sfm import MatchedScene, SfmOptions, map_scene
 

@@ -9,7 +9,7 @@ from benchmarks.measured_method import MeasuredMethod
 from benchmarks.reconstruction.scenes import Scene
 from featplug.base import choose_device
 from featplug.methods import retrieval_conf
-from pipelines.run import require_positive, values_of
+from pipelines.run_options import require_positive, values_of
 from pipelines.sfm import MappingOptions, SfmOptions
 
 

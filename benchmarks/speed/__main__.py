@@ -23,7 +23,7 @@ from featplug.base import choose_device
 from featplug.cli.command_line import Unprefixed, leave_config, run_command
 from featplug.io.image_folder import list_images
 from featplug.io.metric_table import with_units
-from pipelines.run import require_positive
+from pipelines.run_options import require_positive
 
 OURS = "featplug"
 _HEADS = {

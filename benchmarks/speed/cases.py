@@ -31,7 +31,7 @@ from featplug.stages.extract import extract_features
 from featplug.stages.pairs import exhaustive
 from featplug.stages.shared_options import NetworkOptions
 from featplug.weights.loading import load_weights
-from pipelines.run import values_of
+from pipelines.run_options import values_of
 from pipelines.sfm import SfmOptions, reconstruct
 
 IMAGE_SIZES = (640, 1024, 1600, 2048)

@@ -35,7 +35,7 @@ from pipelines.datasets.protocol import InModelOptions, ModelDataset
 from pipelines.map_folder import find_map_folder, require_images
 from pipelines.prior_positions import PriorOptions
 from pipelines.query_files import find_queries, pose_in_rig
-from pipelines.run import FeatureOptions
+from pipelines.run_options import FeatureOptions
 from pipelines.workspace import IMAGES
 
 _QUERIES, _MASKS = "queries", "masks"

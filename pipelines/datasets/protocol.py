@@ -25,7 +25,7 @@ from featplug.localization.rig_pose import RigFrame
 from featplug.metrics.poses import model_cameras
 from featplug.utils.parallel import map_ahead
 from featplug.utils.progress import progress_bar
-from pipelines.run import MatchingOptions, PipelineOptions, require_positive
+from pipelines.run_options import MatchingOptions, PipelineOptions, require_positive
 
 GROUND_TRUTH = "ground_truth.txt"
 """Pose file of the queries; no benchmark's own is public."""

@@ -27,7 +27,7 @@ from pipelines.datasets.posed_images import (
     read_frame_pose,
 )
 from pipelines.datasets.protocol import ModelOptions
-from pipelines.run import require_positive
+from pipelines.run_options import require_positive
 
 _MAP, _QUERIES = "TrainSplit.txt", "TestSplit.txt"
 _WIDTH = 640

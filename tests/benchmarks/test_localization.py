@@ -13,7 +13,7 @@ from benchmarks.localization import LocalizationBenchmark, main, measure, table
 from benchmarks.record import Problem, Run, read_run
 from pipelines.datasets.protocol import LocalizeOptions
 from pipelines.localize import localize
-from pipelines.run import FeatureOptions
+from pipelines.run_options import FeatureOptions
 from tests.documented import assert_documented
 from tests.scenes.scanned_room import ScannedRoom
 

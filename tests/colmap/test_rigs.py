@@ -14,7 +14,7 @@ from featplug.colmap.model_files import read_model
 from featplug.colmap.rigs import read_rigs
 from featplug.io.pair_lists import write_pairs
 from featplug.stages.pairs import exhaustive
-from pipelines.run import FeatureOptions
+from pipelines.run_options import FeatureOptions
 from pipelines.sfm import SfmOptions, reconstruct
 from pipelines.sfm_summary import summary
 from tests.scenes.synthetic import SyntheticScene, write_synthetic_scene

@@ -25,7 +25,7 @@ from pipelines.aachen import main
 from pipelines.datasets.aachen import AachenOptions
 from pipelines.localize import localize, read_task, run
 from pipelines.references import TriangulatedModel
-from pipelines.run import FeatureOptions
+from pipelines.run_options import FeatureOptions
 from tests.conftest import REPOSITORY
 from tests.pipelines.localization_contract import LocalizationContract
 from tests.scenes.aachen_sets import convert_to_v1, write_strecha_set

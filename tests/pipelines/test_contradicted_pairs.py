@@ -15,7 +15,7 @@ from featplug.io.artifact import Provenance
 from featplug.io.match_store import MatchReader, MatchWriter
 from featplug.io.pair_lists import Pair, write_pairs
 from featplug.io.store import FeatureReader, FeatureWriter
-from pipelines.run import FeatureOptions
+from pipelines.run_options import FeatureOptions
 from pipelines.sfm import SfmOptions, reconstruct
 from pipelines.sfm_summary import summary
 from tests.scenes.synthetic import SyntheticScene, write_synthetic_scene

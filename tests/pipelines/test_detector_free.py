@@ -16,7 +16,7 @@ from pipelines.datasets.aachen import AachenOptions
 from pipelines.datasets.inloc import InLocOptions
 from pipelines.datasets.true_poses import read_strecha_camera
 from pipelines.localize import localize
-from pipelines.run import FeatureOptions
+from pipelines.run_options import FeatureOptions
 from pipelines.sfm import SfmOptions, match_scene, reconstruct
 from pipelines.sfm_summary import summary
 from tests.scenes.room_corner import write_room_corner

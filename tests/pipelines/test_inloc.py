@@ -27,7 +27,7 @@ from featplug.localization.queries import read_poses
 from featplug.metrics.poses import absolute_pose_errors, localization_recall
 from pipelines.datasets.inloc import InLoc, InLocOptions
 from pipelines.localize import localize
-from pipelines.run import FeatureOptions
+from pipelines.run_options import FeatureOptions
 from tests.conftest import REPOSITORY
 from tests.pipelines.localization_contract import LocalizationContract
 from tests.scenes.redkitchen import Kitchen, write_kitchen

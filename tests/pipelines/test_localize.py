@@ -25,7 +25,7 @@ from featplug.localization.queries import Query, read_poses, write_queries
 from featplug.metrics.poses import absolute_pose_errors, camera_centres, model_poses
 from pipelines.datasets.own_map import OwnMapOptions
 from pipelines.localize import localize
-from pipelines.run import FeatureOptions
+from pipelines.run_options import FeatureOptions
 from pipelines.sfm import SfmOptions, reconstruct
 from tests.scenes.own_maps import (
     FOCAL_LENGTH,

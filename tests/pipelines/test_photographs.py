@@ -17,7 +17,7 @@ from PIL import Image
 from featplug.io.images import read_image
 from featplug.io.store import FeatureReader
 from pipelines.photographs import PhotographOptions
-from pipelines.run import FeatureOptions
+from pipelines.run_options import FeatureOptions
 from pipelines.sfm import SfmOptions, main, reconstruct
 from tests.scenes.room_corner import write_room_corner
 from tests.scenes.turned import write_turned

@@ -16,7 +16,7 @@ from featplug.io.exif import GpsPosition
 from featplug.io.pair_lists import read_pairs
 from featplug.metrics.poses import aligned_pose_errors, camera_centres, model_poses
 from pipelines.datasets.true_poses import reference_unit
-from pipelines.run import FeatureOptions
+from pipelines.run_options import FeatureOptions
 from pipelines.sfm import SfmOptions, reconstruct
 from pipelines.sfm_summary import summary
 from tests.scenes.positioned import TOWN, gps_exif, position_priors, write_gps_town

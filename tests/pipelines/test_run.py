@@ -17,7 +17,8 @@ from featplug.methods import feature_conf
 from featplug.methods.method_names import file_word, path_word
 from pipelines.datasets.aachen import AachenOptions
 from pipelines.datasets.inloc import InLocOptions
-from pipelines.run import FeatureOptions, Stages
+from pipelines.run import Stages
+from pipelines.run_options import FeatureOptions
 from pipelines.sfm import SfmOptions
 from tests.scenes.synthetic import SyntheticScene
 

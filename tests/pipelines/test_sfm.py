@@ -26,7 +26,7 @@ from featplug.io.folder_lock import locked_folder
 from featplug.io.pair_lists import read_pairs, write_pairs
 from featplug.io.results import write_results
 from featplug.io.store import FeatureReader
-from pipelines.run import FeatureOptions
+from pipelines.run_options import FeatureOptions
 from pipelines.sfm import SfmOptions, main, reconstruct
 from pipelines.sfm_summary import summary
 from tests.conftest import REPOSITORY

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from benchmarks.report.runs import command_line, find_runs, load_runs
-from pipelines.run import FeatureOptions
+from pipelines.run_options import FeatureOptions
 from pipelines.sfm import SfmOptions, reconstruct
 from tests.benchmarks.report.conftest import make_run, reconstruction_row, write_record
 from tests.documented import assert_documented

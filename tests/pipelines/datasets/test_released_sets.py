@@ -26,7 +26,7 @@ from pipelines.datasets.seven_scenes import SevenScenes, SevenScenesOptions
 from pipelines.datasets.twelve_scenes import TwelveScenes, TwelveScenesOptions
 from pipelines.demo.released_layouts import phone_views
 from pipelines.localize import localize, run
-from pipelines.run import FeatureOptions
+from pipelines.run_options import FeatureOptions
 
 PHONE = DemoOptions(num_database=20, num_queries=3, image_size=400)
 OPTIONS: dict[Layout, type[LocalizeOptions]] = {

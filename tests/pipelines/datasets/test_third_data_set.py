@@ -18,7 +18,7 @@ from featplug.metrics.poses import camera_centres
 from pipelines import localize
 from pipelines.datasets.aachen import Aachen
 from pipelines.datasets.pipeline_names import find_options
-from pipelines.run import FeatureOptions
+from pipelines.run_options import FeatureOptions
 from tests.pipelines.localization_contract import LocalizationContract
 from tests.recipes import import_recipe
 
