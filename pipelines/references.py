@@ -13,7 +13,7 @@ import pycolmap
 from featplug.colmap.added_images import PosedImage, with_images
 from featplug.colmap.model_files import read_model, write_model
 from featplug.io.files import remove
-from featplug.io.images import read_image
+from featplug.io.images import MAX_MEGAPIXELS, read_image
 from featplug.io.match_store import MatchReader
 from featplug.io.metric_table import with_units
 from featplug.io.names import checked_name
@@ -277,21 +277,12 @@ class Scans(Reference):
             points = WorldPoints(scan_points, alignments)
             verifier = None
             if options.pose_verification == "dense":
-                verifier = PoseVerifier(self._coloured_scan, self._read_grey)
+                limit = options.extraction.max_megapixels
+                verifier = PoseVerifier(
+                    lambda name: coloured_scan(self.dataset, name, limit),
+                    lambda name: read_grey(self.dataset.image_path(name), limit),
+                )
             yield ScanLocalizer(features, matches, pose, points, options, verifier)
-
-    def _read_grey(self, name: str) -> np.ndarray:
-        limit = self.options.extraction.max_megapixels
-        return read_image(self.dataset.image_dir / name, grayscale=True, max_megapixels=limit)
-
-    def _coloured_scan(self, name: str) -> ColouredScan:
-        """Read the points of a database image in the world, with the grey values of the image."""
-        points = self.dataset.read_scan(self.dataset.scan_path(name))
-        grey, alignment = self._read_grey(name), self.dataset.alignment(name)
-        if grey.shape != points.shape[:2]:
-            raise ValueError(f"{self.dataset.scan_path(name)} and its image differ in size.")
-        known = np.isfinite(points).all(axis=2)
-        return ColouredScan(points[known] @ alignment[:3, :3].T + alignment[:3, 3], grey[known])
 
     def metrics(self) -> dict[str, Any]:
         """Return the number of scans that were used."""
@@ -301,6 +292,29 @@ class Scans(Reference):
         """Return the ground that the queries stand upright on, and the places of the scans."""
         places = np.stack([alignment[:3, 3] for alignment in self.alignments.values()])
         return ground_axes(np.stack(list(poses.values()))), np.unique(places, axis=0)
+
+
+def read_grey(path: Path, max_megapixels: float = MAX_MEGAPIXELS) -> np.ndarray:
+    """Read the luma of an image; see :func:`read_image`."""
+    return read_image(path, grayscale=True, max_megapixels=max_megapixels)
+
+
+def coloured_scan(
+    dataset: ScanDataset, name: str, max_megapixels: float = MAX_MEGAPIXELS
+) -> ColouredScan:
+    """Read the points of a database image in the world, with the grey values of the image.
+
+    Raises:
+        OSError: a file cannot be read.
+        ValueError: a file is damaged, or the image and its scan differ in size.
+    """
+    points, path = dataset.read_scan(dataset.scan_path(name)), dataset.image_path(name)
+    grey, alignment = read_grey(path, max_megapixels), dataset.alignment(name)
+    if grey.shape != points.shape[:2]:
+        sizes = ["×".join(map(str, array.shape[1::-1])) for array in (grey, points)]
+        raise ValueError(f"{path} has {sizes[0]} pixels, its scan {sizes[1]}; get both again.")
+    known = np.isfinite(points).all(axis=2)
+    return ColouredScan(points[known] @ alignment[:3, :3].T + alignment[:3, 3], grey[known])
 
 
 def reference_of(options: LocalizeOptions, dataset: LocalizationDataset) -> Reference:

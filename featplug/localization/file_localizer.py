@@ -63,13 +63,10 @@ class PoseCandidate:
     """Database image whose scan was rendered."""
     is_joint: bool
     """Whether the pose is that of all matches, instead of that image's own."""
-    distance: float
-    """Median distance of RootSIFT descriptors, 0 to √2; infinite for a rendering of too little."""
-
-    @property
-    def is_rendered(self) -> bool:
-        """Whether the scan, seen from the pose, fills enough of the picture to be compared."""
-        return bool(np.isfinite(self.distance))
+    distance: float | None
+    """Median distance of RootSIFT descriptors, 0 to √2; None where nothing could be compared."""
+    problem: str | None = None
+    """Reason why nothing could be compared."""
 
 
 @dataclass(frozen=True)

@@ -184,7 +184,7 @@ def json_log(localized: LocalizedQuery) -> dict[str, Any]:
     }
     if localized.candidates:
         entry["pose_verification"] = [
-            {**asdict(each), "distance": round(each.distance, 4) if each.is_rendered else None}
+            {key: value for key, value in asdict(each).items() if key != "problem" or value}
             for each in localized.candidates
         ]
     if pose is None:

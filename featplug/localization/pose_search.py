@@ -88,7 +88,8 @@ def search_pose(
         explained = matches.proposal(base.cam_from_world).counting
         if np.count_nonzero(explained) >= _MANY:
             images = [i for i in images if np.count_nonzero(~explained[i]) >= _MIN_MATCHES]
-    proposed += _poses_of_images(points2d, points3d, images, fitted, options)
+    fits = [_fit_to_image(points2d, points3d, image, fitted, options) for image in images]
+    proposed += [fit.cam_from_world for fit in fits if fit is not None]
     proposals = sorted(map(matches.proposal, proposed), key=lambda p: p.score, reverse=True)
     proposals = [matches.refined(proposal) for proposal in proposals[:_NUM_REFINED]]
     best = max(proposals, key=lambda proposal: proposal.score, default=None)
@@ -105,21 +106,41 @@ def search_pose(
     return replace(pose, evidence=replace(pose.evidence, rivalry=rivalry))
 
 
-def _poses_of_images(
+def pose_of_image(
     points2d: np.ndarray,
     points3d: np.ndarray,
-    images: Sequence[np.ndarray],
+    image: np.ndarray,
     camera: pycolmap.Camera,
     options: AbsolutePoseOptions,
-) -> list[np.ndarray]:
-    """Fit a pose to the matches of each image."""
+) -> AbsolutePose | None:
+    """Return the pose that one database image proposes, refined and weighed on all matches.
+
+    Args:
+        points2d: see :func:`search_pose`, and so are the other arguments.
+        points3d: N×3 in the world.
+        image: indices of the matches of the image.
+        camera: intrinsics, with the best known focal length.
+        options: thresholds and seed, and whether the focal length is known.
+    """
+    fit = _fit_to_image(points2d, points3d, image, camera, options)
+    if fit is None:
+        return None
+    matches = _Matches(points2d, points3d, camera, _TIGHT * options.max_error)
+    return _pose_of(matches.refined(matches.proposal(fit.cam_from_world)), matches, options, camera)
+
+
+def _fit_to_image(
+    points2d: np.ndarray,
+    points3d: np.ndarray,
+    image: np.ndarray,
+    camera: pycolmap.Camera,
+    options: AbsolutePoseOptions,
+) -> PoseFit | None:
+    """Fit a pose to the matches of an image, with the focal length as it is."""
+    if len(image) < max(_MIN_MATCHES, options.num_needed):
+        return None
     options = replace(options, focal_length="known", max_num_trials=_NUM_TRIALS)
-    fits = [
-        fit_pose(points2d[selected], points3d[selected], camera, options)
-        for selected in images
-        if len(selected) >= max(_MIN_MATCHES, options.num_needed)
-    ]
-    return [fit.cam_from_world for fit in fits if fit is not None]
+    return fit_pose(points2d[image], points3d[image], camera, options)
 
 
 def _pose_of(

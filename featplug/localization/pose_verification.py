@@ -5,21 +5,18 @@ coloured scan of the image is rendered from the pose and compared with the query
 descriptors; the pose whose rendering is most similar is kept.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from threading import Lock
 
 import cv2
 import numpy as np
 import pycolmap
 
-from featplug.localization.absolute_pose import (
-    AbsolutePose,
-    AbsolutePoseOptions,
-    fit_pose,
-    pose_of_fit,
-)
+from featplug.localization.absolute_pose import AbsolutePose, AbsolutePoseOptions
 from featplug.localization.file_localizer import LocalizedQuery, PoseCandidate, QueryMatches
-from featplug.localization.pose_fits import PoseFit, pixel_errors, project_points
+from featplug.localization.pose_fits import project_points
+from featplug.localization.pose_search import pose_of_image
 
 RENDERED_SIZE = 504
 """Longer side of renderings in pixels: an eighth of InLoc's queries, as in the paper."""
@@ -31,8 +28,9 @@ _PATCH = 16.0
 """Side of a descriptor's patch in pixels: four by four cells of 4."""
 _KEYPOINT_SIZE = _PATCH / 4 / 3 * 2
 """OpenCV's size of such a keypoint: a cell of SIFT is 3 scales wide, a scale half the size."""
-_LEAST_CELLS = 100
-"""Least number of descriptors that a rendering is compared by."""
+_LEAST_CELLS, _LEAST_FRACTION = 100, 0.1
+"""Least number of descriptors that a rendering is compared by, and least fraction of all."""
+_TOO_LITTLE = "its scan fills too little of the picture, seen from this pose"
 _SAME_SURFACE = 1.05
 """Ratio of depths up to which points in a pixel are averaged."""
 _NUM_FILLED = 3
@@ -93,40 +91,47 @@ def dense_root_sift(grey: np.ndarray) -> np.ndarray:
         cv2.KeyPoint(float(x), float(y), _KEYPOINT_SIZE, 0.0)
         for x, y in zip(xs.ravel(), ys.ravel(), strict=True)
     ]
+    if not keypoints:
+        return np.zeros((*xs.shape, 128), np.float32)
     described = np.asarray(cv2.SIFT.create().compute(grey, keypoints)[1], np.float32)
     total = np.abs(described).sum(1, keepdims=True)
     return np.sqrt(described / np.maximum(total, 1e-12)).reshape(*xs.shape, 128)
 
 
-def rendering_distance(query: np.ndarray, rendered: np.ndarray, mask: np.ndarray) -> float:
+def rendering_distance(
+    described: np.ndarray, rendered: np.ndarray, mask: np.ndarray
+) -> float | None:
     """Return the median distance of the descriptors of a query and a rendering.
 
     Args:
-        query: H×W uint8.
+        described: h×w×128, the query's :func:`dense_root_sift`.
         rendered: H×W uint8.
         mask: H×W bool, the pixels that the rendering shows. Descriptors whose patch has others, and
             those of flat patches, do not count.
 
     Returns:
-        0 to √2, or infinity where too few descriptors count.
+        0 to √2, or None where too few descriptors count.
     """
     patch = np.ones((int(_PATCH) + 1, int(_PATCH) + 1), np.uint8)
     whole = cv2.erode(mask.astype(np.uint8), patch, borderType=cv2.BORDER_CONSTANT, borderValue=0)
-    of_query, of_rendering = dense_root_sift(query), dense_root_sift(rendered)
+    of_rendering = dense_root_sift(rendered)
     counts = whole[_CELL // 2 :: _CELL, _CELL // 2 :: _CELL].astype(bool)
-    counts &= (of_query.any(2)) & (of_rendering.any(2))
-    if np.count_nonzero(counts) < _LEAST_CELLS:
-        return np.inf
-    return float(np.median(np.linalg.norm(of_query[counts] - of_rendering[counts], axis=1)))
+    counts &= described.any(2) & of_rendering.any(2)
+    if np.count_nonzero(counts) < max(_LEAST_CELLS, _LEAST_FRACTION * counts.size):
+        return None
+    return float(np.median(np.linalg.norm(described[counts] - of_rendering[counts], axis=1)))
 
 
 class PoseVerifier:
     """Chooses the pose of a query whose rendering looks most like it.
 
+    One scan at a time is in memory, whatever the number of threads.
+
     Args:
         read_scan: returns the coloured scan of a database image; raises OSError or ValueError where
-            it is damaged, and the image then proposes nothing.
-        read_query: returns a query as it is stored, H×W uint8.
+            it is damaged, and the poses that it would show are then not compared.
+        read_query: returns a query as it is stored, H×W uint8; raises as ``read_scan``, and the
+            query then keeps its pose.
     """
 
     def __init__(
@@ -136,6 +141,7 @@ class PoseVerifier:
     ) -> None:
         self._read_scan = read_scan
         self._read_query = read_query
+        self._one_scan = Lock()
 
     def verify(self, localized: LocalizedQuery, options: AbsolutePoseOptions) -> LocalizedQuery:
         """Return the outcome with the best of all poses, and what each was compared by.
@@ -143,68 +149,68 @@ class PoseVerifier:
         A query without a pose, or whose poses cannot be rendered, stays as it is.
         """
         (matches, joint), *_ = localized.attempts
-        found = _poses_of_images(matches, options)
-        if joint is not None:
-            found.insert(0, (localized.best_image, joint))
+        found = [] if joint is None else [(localized.best_image, joint)]
+        found += _poses_of_images(matches, joint, options)
         if not found:
             return localized
-        camera = _reduced(matches.query.camera)
-        picture = self._read_query(matches.query.name)
-        query = cv2.resize(picture, (camera.width, camera.height), interpolation=cv2.INTER_AREA)
-        distances = dict.fromkeys(range(len(found)), np.inf)
-        for name in dict.fromkeys(image for image, _ in found):
-            try:
-                scan = self._read_scan(name)
-            except (OSError, ValueError):
-                continue
-            for index, (image, pose) in enumerate(found):
-                if image == name:
-                    rendered = render(scan, pose.cam_from_world, camera)
-                    distances[index] = rendering_distance(query, *rendered)
+        compared = self._compare(matches.query.name, found)
         candidates = [
-            PoseCandidate(image, pose is joint, distances[index])
-            for index, (image, pose) in enumerate(found)
+            PoseCandidate(image, pose is joint, *outcome)
+            for (image, pose), outcome in zip(found, compared, strict=True)
         ]
-        best = min(range(len(found)), key=lambda index: candidates[index].distance)
-        outcome = replace(localized, candidates=candidates)
-        if not np.isfinite(candidates[best].distance):
-            return outcome
+        distances = [np.inf if each.distance is None else each.distance for each in candidates]
+        best = int(np.argmin(distances))
+        if not np.isfinite(distances[best]):
+            return replace(localized, candidates=candidates)
         pose = found[best][1]
-        return replace(outcome, attempts=[(matches, pose)], best=0, reason=pose.reason)
+        return LocalizedQuery(localized.query, [(matches, pose)], 0, pose.reason, candidates)
+
+    def _compare(
+        self, name: str, found: Sequence[tuple[str, AbsolutePose]]
+    ) -> list[tuple[float | None, str | None]]:
+        """Return the distance of each pose's rendering to a query, or None and why."""
+        try:
+            picture = self._read_query(name)
+        except (OSError, ValueError) as error:
+            return [(None, str(error))] * len(found)
+        size = _reduced(found[0][1].camera)
+        query = cv2.resize(picture, (size.width, size.height), interpolation=cv2.INTER_AREA)
+        described = dense_root_sift(query)
+        outcomes: dict[int, tuple[float | None, str | None]] = {}
+        for image in dict.fromkeys(image for image, _ in found):
+            poses = {i: pose for i, (other, pose) in enumerate(found) if other == image}
+            try:
+                renderings = self._render(image, list(poses.values()))
+            except (OSError, ValueError) as error:
+                outcomes |= dict.fromkeys(poses, (None, str(error)))
+                continue
+            for index, rendering in zip(poses, renderings, strict=True):
+                distance = rendering_distance(described, *rendering)
+                outcomes[index] = (distance, _TOO_LITTLE if distance is None else None)
+        return [outcomes[index] for index in range(len(found))]
+
+    def _render(
+        self, image: str, poses: Sequence[AbsolutePose]
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Render the scan of a database image from some poses."""
+        with self._one_scan:
+            scan = self._read_scan(image)
+            return [render(scan, pose.cam_from_world, _reduced(pose.camera)) for pose in poses]
 
 
 def _poses_of_images(
-    matches: QueryMatches, options: AbsolutePoseOptions
+    matches: QueryMatches, joint: AbsolutePose | None, options: AbsolutePoseOptions
 ) -> list[tuple[str, AbsolutePose]]:
-    """Estimate a pose from the matches of each database image, weighed on all matches."""
+    """Estimate the poses that the database images with most matches propose."""
     points2d, points3d, of_images = matches.correspondences
+    camera = matches.query.camera if joint is None else joint.camera
     order = sorted(range(len(of_images)), key=lambda index: -len(of_images[index]))
     found = []
     for index in order[:NUM_CANDIDATES]:
-        fit = _fit(points2d, points3d, of_images[index], matches.query.camera, options)
-        if fit is not None:  # once more, to what fits of the other images' matches
-            fit = _fit(points2d, points3d, np.flatnonzero(fit.inliers), fit.camera, options)
-        if fit is not None:
-            pose = pose_of_fit(points2d, points3d, fit, options.max_error)
+        pose = pose_of_image(points2d, points3d, of_images[index], camera, options)
+        if pose is not None:
             found.append((matches.database[index], pose))
     return found
-
-
-def _fit(
-    points2d: np.ndarray,
-    points3d: np.ndarray,
-    selected: np.ndarray,
-    camera: pycolmap.Camera,
-    options: AbsolutePoseOptions,
-) -> PoseFit | None:
-    """Fit a camera to some matches, with those of all matches that fit it as inliers."""
-    if len(selected) < options.num_needed:
-        return None
-    fit = fit_pose(points2d[selected], points3d[selected], camera, options)
-    if fit is None:
-        return None
-    fit = replace(fit, inliers=pixel_errors(points2d, points3d, fit) <= options.max_error)
-    return fit if fit.num_inliers >= options.num_needed else None
 
 
 def _reduced(camera: pycolmap.Camera) -> pycolmap.Camera:

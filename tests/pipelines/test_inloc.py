@@ -9,11 +9,13 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.io import savemat
 
 import pipelines.references
@@ -32,10 +34,16 @@ from tests.conftest import REPOSITORY
 from tests.pipelines.localization_contract import LocalizationContract
 from tests.scenes.redkitchen import Kitchen, write_kitchen
 from tests.scenes.scanned_room import (
+    FOCAL,
     HEIGHT,
     WIDTH,
     ScannedRoom,
+    picture,
+    surface,
+    write_alignment,
+    write_image,
     write_query_list,
+    write_scanned_room,
 )
 
 
@@ -119,20 +127,100 @@ def test_the_logs_tell_where_the_inliers_are(scanned_room: ScannedRoom, tmp_path
         assert distances.max() < 1  # beside a hole the nearest pixel's point counts
 
 
-def test_the_option_compares_poses_and_logs_it(scanned_room: ScannedRoom, tmp_path: Path) -> None:
-    """Grey photographs have nothing to compare: the poses stay, and the log says so."""
-    plain = options_for(scanned_room, tmp_path / "plain")
-    dense = options_for(scanned_room, tmp_path / "dense", pose_verification="dense")
-    localize(plain)
-    results = localize(dense)
+@pytest.fixture(scope="module")
+def two_rooms(tmp_path_factory: pytest.TempPathFactory) -> ScannedRoom:
+    """A room whose first scan is of another room of its form 20 m away, which has most matches."""
+    room = write_scanned_room(tmp_path_factory.mktemp("rooms") / "inloc", 2, 3, wallpaper=0)
+    elsewhere = np.eye(4)
+    elsewhere[0, 3] = 20
+    for name in room.database[:2]:
+        write_image(room.folder / name, picture(surface(room.poses[name], FOCAL), wallpaper=1))
+    alignment = InLoc(room.folder).alignment(room.database[0])
+    write_alignment(room.folder, room.database[0], elsewhere @ alignment)
+    with MatchReader(room.matches) as reader, FeatureReader(room.features) as features:
+        sizes = {name: len(features.keypoints(name)) for name in features.names()}
+        matches = {pair: reader.read(*pair)[0] for pair in read_pairs(room.pairs)}
+    with MatchWriter(room.matches, Provenance("matches", {}), overwrite=True) as writer:
+        for (query, name), pair in matches.items():
+            kept = pair if name in room.database[:2] else pair[::3]
+            matches0 = np.full(sizes[query], -1)
+            matches0[kept[:, 0]] = kept[:, 1]
+            writer.write(query, name, matches0, np.ones(sizes[query]), sizes[name])
+    return room
+
+
+def test_verified_poses_are_in_the_room_that_the_query_shows(
+    two_rooms: ScannedRoom, tmp_path: Path
+) -> None:
+    """By the number of matches alone, all queries are in the other room."""
+    plain = localize(options_for(two_rooms, tmp_path / "plain"))
+    assert values(plain)["recall_1m_10deg"] == 0
+    results = localize(
+        options_for(two_rooms, tmp_path / "dense", pose_verification="dense", num_workers=2)
+    )
     assert results["options"]["pose_verification"] == "dense"
-    written = [path / "submission.txt" for path in (plain.output_dir, dense.output_dir)]
-    assert written[0].read_bytes() == written[1].read_bytes()
-    log = json.loads((dense.output_dir / "logs.json").read_text())["loc"]
+    assert values(results)["recall_0.25m_10deg"] == 100
+    assert values(results)["median_position_error"] < 5e-4
+    log = json.loads((tmp_path / "dense" / "logs.json").read_text())["loc"]
+    assert list(log) == two_rooms.queries
     for entry in log.values():
         compared = entry["pose_verification"]
-        assert [each["is_joint"] for each in compared].count(True) == 1
-        assert {each["distance"] for each in compared} == {None}
+        assert [each["is_joint"] for each in compared] == [True, *[False] * (len(compared) - 1)]
+        nearest, *others = sorted(compared, key=lambda each: each["distance"])
+        assert nearest["image"] in two_rooms.database[2:]
+        of_other_room = [c["distance"] for c in others if c["image"] in two_rooms.database[:2]]
+        assert nearest["distance"] < 0.6 * min(of_other_room)
+
+
+def test_a_scan_and_a_query_that_cannot_be_compared_keep_the_pose(
+    two_rooms: ScannedRoom, tmp_path: Path
+) -> None:
+    """The others are verified, and the log says why these are not."""
+    room = dataclasses.replace(two_rooms, folder=tmp_path / "inloc")
+    shutil.copytree(two_rooms.folder, room.folder)
+    damaged, small = room.folder / room.queries[0], room.folder / room.database[-1]
+    damaged.write_bytes(damaged.read_bytes()[:-2500])
+    with Image.open(small) as image:
+        image.resize((80, 60)).save(small)
+    options = options_for(room, tmp_path / "out", pose_verification="dense")
+    plain = localize(dataclasses.replace(options, pose_verification="none"))
+    unverified = read_poses(tmp_path / "out" / "submission.txt")
+    results = localize(options)
+    assert values(results)["localized_queries"] == values(plain)["localized_queries"] == 3
+    log = json.loads((tmp_path / "out" / "logs.json").read_text())["loc"]
+    first, *others = room.queries
+    np.testing.assert_allclose(
+        log[first]["cam_from_world"], unverified[Path(first).name], atol=1e-12
+    )
+    assert {str(damaged) in each["problem"] for each in log[first]["pose_verification"]} == {True}
+    for name in others:
+        for each in log[name]["pose_verification"]:
+            if each["image"] == room.database[-1]:
+                assert each["distance"] is None
+                assert str(small) in each["problem"]
+            else:
+                assert "problem" not in each
+
+
+def test_verification_reads_one_scan_at_a_time(
+    two_rooms: ScannedRoom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the number of workers, since a scan of InLoc takes much memory."""
+    options = options_for(two_rooms, tmp_path / "out", num_workers=3)
+    localize(options)  # leaves the points of keypoints
+    read_scan, reading, most = InLoc.read_scan, [0], [0]
+
+    def read(self: InLoc, path: Path) -> np.ndarray:
+        reading[0] += 1
+        most[0] = max(most[0], reading[0])
+        time.sleep(0.02)
+        scan = read_scan(self, path)
+        reading[0] -= 1
+        return scan
+
+    monkeypatch.setattr(InLoc, "read_scan", read)
+    localize(dataclasses.replace(options, pose_verification="dense"))
+    assert most == [1]
 
 
 def test_each_scan_is_read_once(

@@ -9,6 +9,7 @@ import numpy as np
 import pycolmap
 from PIL import Image
 from scipy.io import savemat
+from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation
 
 from featplug.io.artifact import Provenance
@@ -30,6 +31,8 @@ class ScannedRoom(MatchedImages):
 
     queries: list[str]
     database: list[str]
+    poses: dict[str, np.ndarray]
+    """``cam_from_world`` of all images."""
 
     @property
     def pairs(self) -> Path:
@@ -37,16 +40,19 @@ class ScannedRoom(MatchedImages):
         return self.folder / "pairs.txt"
 
 
-def write_scanned_room(folder: Path, num_scans: int = 3, num_queries: int = 4) -> ScannedRoom:
+def write_scanned_room(
+    folder: Path, num_scans: int = 3, num_queries: int = 4, wallpaper: int | None = None
+) -> ScannedRoom:
     """Write a sphere seen from inside, scanned from two views each of some places.
 
     Everything is exact: keypoints are where a camera sees a point, less half a pixel, since an
-    integer is a pixel's centre and the camera's origin a pixel's corner.
+    integer is a pixel's centre and the camera's origin a pixel's corner. The room is grey, or has
+    the wallpaper of a seed.
     """
     rng = np.random.default_rng(3)
     directions = rng.standard_normal((1500, 3)) * [0.5, 0.5, 0.2] + [1, 0, 0]
     points = RADIUS * directions / np.linalg.norm(directions, axis=1, keepdims=True)
-    database, queries, truth, seen = [], [], {}, {}
+    database, queries, poses, seen = [], [], {}, {}
     for i in range(num_scans):
         scan = f"{i + 24:03}"
         world_from_scan = np.eye(4)
@@ -56,19 +62,19 @@ def write_scanned_room(folder: Path, num_scans: int = 3, num_queries: int = 4) -
         for yaw in (0, 30):
             name = f"database/cutouts/DUC1/{scan}/DUC_cutout_{scan}_{yaw}_0.jpg"
             database.append(name)
-            cam_from_world = looking(centre, yaw - 15 + rng.uniform(-5, 5))
-            write_cutout(folder, name, cam_from_world, world_from_scan)
-            seen[name] = project(points, cam_from_world, FOCAL)
+            poses[name] = looking(centre, yaw - 15 + rng.uniform(-5, 5))
+            write_cutout(folder, name, poses[name], world_from_scan, wallpaper)
+            seen[name] = project(points, poses[name], FOCAL)
         write_alignment(folder, database[-1], world_from_scan)
     for i in range(num_queries):
         name = f"query/iphone7/IMG_{801 + i:04}.JPG"
         queries.append(name)
-        truth[name] = looking(rng.uniform(-1, 1, 3), rng.uniform(-15, 15))
-        write_image(folder / name)
+        poses[name] = looking(rng.uniform(-1, 1, 3), rng.uniform(-15, 15))
         focal = benchmark_camera(WIDTH, HEIGHT).params[0]
-        seen[name] = project(points, truth[name], focal)
-    write_poses(folder / "ground_truth.txt", truth, "full")
-    room = ScannedRoom(folder, queries, database)
+        write_image(folder / name, picture(surface(poses[name], focal), wallpaper))
+        seen[name] = project(points, poses[name], focal)
+    write_poses(folder / "ground_truth.txt", {name: poses[name] for name in queries}, "full")
+    room = ScannedRoom(folder, queries, database, poses)
     with FeatureWriter(room.features, Provenance("features", {})) as writer:
         descriptors = np.random.default_rng(4).standard_normal((32, len(points)))
         descriptors /= np.linalg.norm(descriptors, axis=0)
@@ -104,18 +110,15 @@ def project(
 
 
 def write_cutout(
-    folder: Path, name: str, cam_from_world: np.ndarray, world_from_scan: np.ndarray
+    folder: Path,
+    name: str,
+    cam_from_world: np.ndarray,
+    world_from_scan: np.ndarray,
+    wallpaper: int | None = None,
 ) -> None:
-    """Write a view's grey image and where its pixels' rays meet the sphere, in the scan's frame."""
-    write_image(folder / name)
-    pixels = np.stack(np.meshgrid(np.arange(WIDTH), np.arange(HEIGHT)), axis=-1) + 0.5
-    xy = (pixels - [WIDTH / 2, HEIGHT / 2]) / FOCAL
-    rays = np.concatenate([xy, np.ones_like(xy[..., :1])], axis=-1) @ cam_from_world[:, :3]
-    rays /= np.linalg.norm(rays, axis=-1, keepdims=True)
-    centre = -cam_from_world[:, :3].T @ cam_from_world[:, 3]
-    along = rays @ centre
-    length = np.sqrt(along**2 - centre @ centre + RADIUS**2) - along
-    points = centre + rays * length[..., None]
+    """Write a view's image and where its pixels' rays meet the sphere, in the scan's frame."""
+    points = surface(cam_from_world, FOCAL)
+    write_image(folder / name, picture(points, wallpaper))
     in_scan = (points - world_from_scan[:3, 3]) @ world_from_scan[:3, :3]
     in_scan[:4, :4] = np.nan
     colours = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
@@ -123,10 +126,31 @@ def write_cutout(
     savemat(folder / f"{name}.mat", arrays, do_compression=True)
 
 
-def write_image(path: Path) -> None:
+def surface(cam_from_world: np.ndarray, focal: float) -> np.ndarray:
+    """Return where the rays of a camera's pixels meet the sphere: H×W×3 in the world."""
+    pixels = np.stack(np.meshgrid(np.arange(WIDTH), np.arange(HEIGHT)), axis=-1) + 0.5
+    xy = (pixels - [WIDTH / 2, HEIGHT / 2]) / focal
+    rays = np.concatenate([xy, np.ones_like(xy[..., :1])], axis=-1) @ cam_from_world[:, :3]
+    rays /= np.linalg.norm(rays, axis=-1, keepdims=True)
+    centre = -cam_from_world[:, :3].T @ cam_from_world[:, 3]
+    along = rays @ centre
+    length = np.sqrt(along**2 - centre @ centre + RADIUS**2) - along
+    return centre + rays * length[..., None]
+
+
+def picture(points: np.ndarray, wallpaper: int | None) -> np.ndarray:
+    """Return the grey values of points of the sphere: H×W uint8."""
+    if wallpaper is None:
+        return np.full(points.shape[:2], 128, np.uint8)
+    noise = np.random.default_rng(wallpaper).uniform(0, 255, (40, 40, 40))
+    at = np.moveaxis((points / RADIUS + 1) / 2 * 39, -1, 0)
+    return np.rint(map_coordinates(noise, at, order=1)).astype(np.uint8)
+
+
+def write_image(path: Path, grey: np.ndarray) -> None:
     """Write a grey image."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (WIDTH, HEIGHT), (128, 128, 128)).save(path, format="JPEG")
+    Image.fromarray(grey).convert("RGB").save(path, format="JPEG", quality=95)
 
 
 def write_alignment(folder: Path, cutout: str, world_from_scan: np.ndarray) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ AFTER = np.array([[0, -1, 0, 12.5], [1, 0, 0, -3.25], [0, 0, 1, 0.125], [0, 0, 0
 def room(scanned_room: ScannedRoom, tmp_path: Path) -> ScannedRoom:
     """One to damage."""
     shutil.copytree(scanned_room.folder, tmp_path / "inloc")
-    return ScannedRoom(tmp_path / "inloc", scanned_room.queries, scanned_room.database)
+    return replace(scanned_room, folder=tmp_path / "inloc")
 
 
 def test_names_and_where_their_files_are(scanned_room: ScannedRoom) -> None:
