@@ -9,6 +9,7 @@ from featplug.io.image_folder import list_images
 from featplug.io.names import enumerated, similar_name_hints
 from featplug.io.pair_lists import read_image_list
 from featplug.io.video import extract_frames
+from featplug.methods.method_names import path_word
 from pipelines.run_options import require_positive
 
 FRAMES = "frames"
@@ -81,8 +82,13 @@ class PhotographOptions:
         return sorted(_listed(self.image_list, folder))
 
     def photograph_folder(self, outputs: Path) -> Path:
-        """Return the folder of the photographs."""
-        return outputs / FRAMES if self.images is None else self.images
+        """Return the folder of the photographs.
+
+        Frames of another video or rate have another folder, so that those of an earlier model stay.
+        """
+        if self.video is None or self.images is not None:
+            return Path(self.images or "")
+        return outputs / f"{FRAMES}-{path_word(self.video)}-{self.fps:g}fps"
 
 
 def _listed(image_list: Path, folder: Path) -> list[str]:

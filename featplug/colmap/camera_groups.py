@@ -8,6 +8,7 @@ import pycolmap
 
 from featplug.colmap.exif_cameras import judge_exif
 from featplug.io.image_files import ImageHeader
+from featplug.io.orientation import MIRRORED
 
 CameraMode = Literal["auto", "single", "per-folder", "per-size", "per-image"]
 _SHOWN_CAMERAS = 5
@@ -86,12 +87,19 @@ def describe_groups(mode: CameraMode, groups: Sequence[CameraGroup]) -> list[str
     return lines
 
 
+_MIRRORED = (
+    "EXIF says that it is stored mirrored, for which COLMAP has no camera; save it again as seen"
+)
+
+
 def describe_problems(headers: Mapping[str, ImageHeader]) -> list[str]:
-    """Describe EXIF data that do not fit their images."""
+    """Describe EXIF data that do not fit their images, and images that are stored mirrored."""
     names: dict[str, list[str]] = {}
     for name in sorted(headers):
         if problem := judge_exif(headers[name]).problem:
             names.setdefault(problem, []).append(name)
+        if headers[name].orientation in MIRRORED:
+            names.setdefault(_MIRRORED, []).append(name)
     return [
         f"warning: {', '.join(alike[:_SHOWN_NAMES])}"
         f"{f' and {len(alike) - _SHOWN_NAMES} more' * (len(alike) > _SHOWN_NAMES)}: {problem}"

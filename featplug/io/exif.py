@@ -133,8 +133,12 @@ def _degrees(value: object, reference: object, directions: str, limit: float) ->
         degrees += number / 60**part
     if not degrees <= limit:
         return None
-    is_negative = (_text(reference) or directions[0]).upper() == directions[1]
-    return -degrees if is_negative else degrees
+    if isinstance(reference, bytes):
+        reference = reference.decode("ascii", "replace")
+    direction = (_text(reference) or " ").upper()[0]  # some write the whole word
+    if direction not in directions:
+        return None  # on one of two sides of the world
+    return -degrees if direction == directions[1] else degrees
 
 
 def _number(value: object) -> float | None:

@@ -4,13 +4,18 @@ The mask of ``folder/name.jpg`` is ``folder/name.jpg.png`` in the folder of the 
 ``folder/name.png``. It has the pixels of the image as stored; an image without one is used whole.
 """
 
+import logging
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
+from featplug.io.image_files import open_image
 from featplug.io.images import read_image
 from featplug.io.orientation import Turn
+
+logger = logging.getLogger(__name__)
 
 
 class Masks:
@@ -44,6 +49,11 @@ class Masks:
                 f"{self.folder} has a mask of none of the {len(names)} images; that of {names[0]} "
                 f"is expected at {self.folder / names[0]}.png."
             )
+        if without := [name for name in names if name not in self._paths]:
+            _log_once(
+                f"{self.folder}: {len(without)} of {len(names)} images have no mask and are used "
+                f"whole, the first is {without[0]}."
+            )
 
     def path(self, name: str) -> Path | None:
         """Return the path of an image's mask, or None."""
@@ -62,7 +72,7 @@ class Masks:
         path = self.path(name)
         if path is None:
             return None
-        mask = read_image(path, grayscale=True) > 0
+        mask = _read_mask(path)
         size = (mask.shape[1], mask.shape[0])
         if size != turn.size:
             shown = [f"{width}×{height}" for width, height in (size, turn.size)]
@@ -72,6 +82,21 @@ class Masks:
                 f"{shown[1]}{as_stored}; save the mask in the image's size."
             )
         return mask
+
+
+@cache
+def _log_once(text: str) -> None:
+    logger.warning(text)
+
+
+def _read_mask(path: Path) -> np.ndarray:
+    """Read a mask, H×W bool: true but where it is black, or where it is transparent."""
+    with open_image(path) as file:
+        if file.mode.startswith("I"):  # 16 bits: labels above 0 would be rounded to 0
+            return np.asarray(file) > 0
+        alpha = np.asarray(file.getchannel("A")) > 0 if "A" in file.getbands() else None
+    mask = read_image(path, grayscale=True) > 0
+    return mask if alpha is None else mask & alpha
 
 
 def mask_of(masks: Masks | None, name: str) -> Path | None:

@@ -119,3 +119,20 @@ def test_half_a_position_is_not_known(tmp_path: Path) -> None:
     assert read_image_header(save(tmp_path / "x.jpg", {}, half)).gps is None
     assert read_image_header(save(tmp_path / "y.jpg", {}, {})).gps is None
     assert read_image_header(save(tmp_path / "z.jpg", {}, ZURICH)).gps == GpsPosition(*POSITION)
+
+
+@pytest.mark.parametrize(("reference", "longitude"), [("West", -8.0), (b"W", -8.0), ("E", 8.0)])
+def test_a_direction_is_known_by_its_first_letter(
+    tmp_path: Path, reference: object, longitude: float
+) -> None:
+    gps = {1: "N", 2: (47.0, 0.0, 0.0), 3: reference, 4: (8.0, 0.0, 0.0)}
+    found = read_image_header(save(tmp_path / "x.jpg", {}, gps)).gps
+    assert found is not None
+    assert found.longitude == longitude
+
+
+@pytest.mark.parametrize("reference", [None, "?", ""])
+def test_a_position_without_a_direction_is_not_known(tmp_path: Path, reference: object) -> None:
+    gps = {1: "N", 2: (47.0, 0.0, 0.0), 4: (8.0, 0.0, 0.0)}
+    gps |= {} if reference is None else {3: reference}
+    assert read_image_header(save(tmp_path / "x.jpg", {}, gps)).gps is None

@@ -77,3 +77,27 @@ def test_a_point_belongs_to_the_pixel_that_it_lies_in() -> None:
     points = np.array([[3.49, 2], [3.5, 2], [4, 5.49], [7.49, -0.4], [-0.5, 0], [7.6, 5.7]])
     assert is_visible(mask, points).tolist() == [False, True, True, True, False, True]
     assert is_visible(mask, np.zeros((0, 2))).shape == (0,)
+
+
+def test_labels_of_16_bits_and_transparent_pixels(tmp_path: Path) -> None:
+    """The first label is not black, and what is cut out by transparency is."""
+    labels = np.zeros((4, 6), np.uint16)
+    labels[:, 3:] = 1
+    Image.fromarray(labels).save(tmp_path / "a.jpg.png")
+    cut = np.full((4, 6, 4), 255, np.uint8)
+    cut[:, :3, 3] = 0
+    Image.fromarray(cut).save(tmp_path / "b.jpg.png")
+    masks = Masks(tmp_path, ["a.jpg", "b.jpg"])
+    for name in ("a.jpg", "b.jpg"):
+        mask = masks.read(name, Turn((6, 4)))
+        assert mask is not None
+        np.testing.assert_array_equal(mask, labels > 0)
+
+
+def test_images_without_a_mask_are_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Image.new("L", (6, 4), 255).save(tmp_path / "a.jpg.png")
+    Masks(tmp_path, ["a.jpg", "b.jpg", "c.jpg"])
+    assert "2 of 3 images have no mask" in caplog.text
+    assert "b.jpg" in caplog.text

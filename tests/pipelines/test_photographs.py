@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -94,13 +95,21 @@ def test_a_video_becomes_a_model_of_one_camera(corner: Path, tmp_path: Path) -> 
     assert dataclasses.replace(options, outputs=None).output_dir.name == "walk-sift"
     results = reconstruct(options)
     assert results["metrics"]["registered_images"]["value"] == 6
-    assert results["data"]["images"] == str((tmp_path / "run" / "frames").resolve())
+    frames_of_run = (tmp_path / "run" / "images").resolve()
+    assert results["data"]["images"] == str(frames_of_run)
+    assert frames_of_run.parent == (tmp_path / "run").resolve()
+    assert re.fullmatch(r"frames-walk-\w+-2fps", frames_of_run.name)
     assert (tmp_path / "run" / "pairs-sequential.txt").is_file()
     model = pycolmap.Reconstruction(tmp_path / "run" / "sparse" / "0")
     assert len(model.cameras) == 1
     again = reconstruct(options)
     assert again["reused"]["extract"] == 6
     assert json.loads((tmp_path / "run" / "results.json").read_text())["metrics"]
+    # A request that is rejected after its frames are extracted leaves those of the model.
+    with pytest.raises(ValueError, match="EXIF"):
+        reconstruct(dataclasses.replace(options, fps=1.0, georeference="exif"))
+    assert len(list(frames_of_run.iterdir())) == 6
+    assert (tmp_path / "run" / "images").resolve() == frames_of_run
 
 
 def test_masks_apply_in_a_reconstruction(corner: Path, tmp_path: Path) -> None:
