@@ -352,6 +352,10 @@ def summary(results: Mapping[str, Any], options: LocalizeOptions) -> str:
     lines += recall_table(metrics, conditions, options.rules) if conditions else []
     lines += [f"  {line}" for line in results.get("cameras", [])]
     lines += outcome_lines(results)
+    if num_added := data.get("added"):
+        place = "" if data["images_linked"] else "; its folder of images does not have them yet"
+        earlier = data["earlier_model"]
+        lines.append(f"  {num_added} added to the model{place}; as it was, it is {earlier}")
     outputs = options.output_dir
     pictures = [name for name in (PICTURE, FAILURES) if (outputs / name).is_file()]
     poses = data.get("files", ["submission.txt"])

@@ -4,6 +4,7 @@ The map's photographs keep the names that the model has for them. Queries are ``
 the files of a run, and NAME, relative to their own folder, in the poses.
 """
 
+import os
 import shutil
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
@@ -303,7 +304,17 @@ class OwnMap(ModelDataset):
         data["added"] = extended.num_images() - self.model.num_images()
         if data["added"]:
             data["earlier_model"] = str(replace_model(extended, self.map.model))
+            data["images_linked"] = self._link_into_map(added)
         return data
+
+    def _link_into_map(self, added: Sequence[PosedImage]) -> bool:
+        """Link added queries into the map's ``images``, where that is made of links by a run."""
+        folder = self.map.place / IMAGES
+        if not os.path.lexists(folder) or not has_only_links(folder):
+            return False
+        paths = {name: self.images / name for name in self.present}
+        paths |= {i.name: self.paths.get(i.name, self.images / i.name) for i in added}
+        return link_files(folder, {name: path.resolve() for name, path in paths.items()})
 
     def prepare(self, outputs: Path, names: Sequence[str]) -> None:
         """Link all photographs into one folder, and copy the features of the map.

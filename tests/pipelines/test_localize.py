@@ -24,7 +24,7 @@ from featplug.io.pair_lists import read_pairs, write_pairs
 from featplug.localization.queries import Query, read_poses, write_queries
 from featplug.metrics.poses import absolute_pose_errors, camera_centres, model_poses
 from pipelines.datasets.own_map import OwnMapOptions
-from pipelines.localize import localize
+from pipelines.localize import localize, summary
 from pipelines.run_options import FeatureOptions
 from pipelines.sfm import SfmOptions, reconstruct
 from tests.scenes.own_maps import (
@@ -193,6 +193,21 @@ def test_localized_queries_are_added_to_the_model(
     earlier = Path(results["data"]["earlier_model"])
     assert (earlier / "images.txt").read_bytes() == before
     assert holds_model(earlier)
+    assert not results["data"]["images_linked"]  # the folder of images has photographs, not links
+    assert "2 added to the model" in summary(results, whole)
+
+
+def test_a_workspace_has_the_added_queries_among_its_images(
+    options: OwnMapOptions, own_map: OwnMap, tmp_path: Path
+) -> None:
+    workspace = tmp_path / "map"
+    shutil.copytree(own_map.model, workspace / "sparse" / "0")
+    (workspace / "images").symlink_to(own_map.images)
+    whole = dataclasses.replace(options, model=workspace, images=None, add=True)
+    assert localize(whole)["data"]["images_linked"]
+    names = [image.name for image in read_model(workspace / "sparse" / "0").images.values()]
+    assert len(names) == 8
+    assert all((workspace / "images" / name).is_file() for name in names)
 
 
 def test_bad_queries_are_listed_and_the_others_localized(
