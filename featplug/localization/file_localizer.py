@@ -57,7 +57,7 @@ class QueryMatches:
 
 @dataclass(frozen=True)
 class PoseCandidate:
-    """A pose of a query that was compared with others by :mod:`pose_verification`."""
+    """A pose of a query, as one scan shows it, which :mod:`pose_verification` compared."""
 
     image: str
     """Database image whose scan was rendered."""

@@ -2,7 +2,9 @@
 
 Each database image proposes a pose from its own matches, next to the pose from all matches. The
 coloured scan of the image is rendered from the pose and compared with the query by dense RootSIFT
-descriptors; the pose whose rendering is most similar is kept.
+descriptors; the pose whose rendering is most similar is kept. The pose from all matches is rendered
+from each of these scans, too: another pose then wins only if it looks better in the same scan, not
+because its scan shows what is easier to match.
 """
 
 from collections.abc import Callable, Sequence
@@ -149,8 +151,10 @@ class PoseVerifier:
         A query without a pose, or whose poses cannot be rendered, stays as it is.
         """
         (matches, joint), *_ = localized.attempts
-        found = [] if joint is None else [(localized.best_image, joint)]
-        found += _poses_of_images(matches, joint, options)
+        found = _poses_of_images(matches, joint, options)
+        if joint is not None:
+            images = dict.fromkeys([localized.best_image, *(image for image, _ in found)])
+            found = [*((image, joint) for image in images), *found]
         if not found:
             return localized
         compared = self._compare(matches.query.name, found)
