@@ -27,7 +27,6 @@ from featplug.io.image_inputs import ImageLike
 from featplug.io.orientation import Turn
 from featplug.io.store import FeatureReader
 from featplug.localization.absolute_pose import AbsolutePoseOptions
-from featplug.localization.confidence import confidence
 from featplug.localization.file_localizer import LocalizedQuery
 from featplug.localization.in_model import ModelLocalizer, ModelLocalizerOptions, ModelPoints
 from featplug.localization.map_files import MapFiles, find_map
@@ -93,7 +92,7 @@ class Localization:
             pose.cam_from_world,
             pose.camera,
             pose.num_inliers,
-            confidence(pose.evidence),
+            pose.confidence,
             localized.reason,
             pose.warning,
             matches.keypoints[pose.inliers],

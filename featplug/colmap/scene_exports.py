@@ -155,6 +155,12 @@ def _registered_names(model: pycolmap.Reconstruction) -> list[str]:
     names = [model.images[image_id].name for image_id in model.reg_image_ids()]
     if not names:
         raise ValueError("The model has no images with a pose, so there is nothing to export.")
+    for name in names:
+        if name.startswith("/") or ".." in name.replace("\\", "/").split("/"):
+            raise ValueError(
+                f"The model's image {name!r} would be written outside of the export; rename it in "
+                "the model."
+            )
     return names
 
 

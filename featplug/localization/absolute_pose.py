@@ -10,7 +10,7 @@ import numpy as np
 import pycolmap
 
 from featplug.colmap.database import to_colmap_points
-from featplug.localization.confidence import PoseEvidence, weigh_pose
+from featplug.localization.confidence import LEAST_CONFIDENCE, PoseEvidence, confidence, weigh_pose
 from featplug.localization.pose_fits import (
     PoseFit,
     costs,
@@ -102,6 +102,18 @@ class AbsolutePose:
                 f"deviation {_percent(deviation)}); give its intrinsics"
             )
         return None
+
+    @property
+    def confidence(self) -> float:
+        """Probability that the pose is right, by its inliers.
+
+        See :mod:`featplug.localization.confidence`. At most the least that is accepted where a
+        guessed focal length could not be confirmed, and below that where the pose is not accepted.
+        """
+        found = confidence(self.evidence)
+        if self.is_guess:
+            found = min(found, LEAST_CONFIDENCE)
+        return found if self.reason is None else min(found, LEAST_CONFIDENCE / 2)
 
     @property
     def warning(self) -> str | None:

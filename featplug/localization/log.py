@@ -13,7 +13,6 @@ import numpy as np
 from featplug.io.files import write_whole_text
 from featplug.io.results import write_results
 from featplug.localization.absolute_pose import AbsolutePose
-from featplug.localization.confidence import confidence
 from featplug.localization.file_localizer import LocalizedQuery, QueryMatches
 from featplug.localization.queries import base_name, camera_log, quaternion, write_poses
 
@@ -192,7 +191,7 @@ def json_log(localized: LocalizedQuery) -> dict[str, Any]:
     entry |= {"num_inliers": pose.num_inliers, "cam_from_world": pose.cam_from_world.tolist()}
     uncertainty = asdict(pose.uncertainty).items()
     entry["uncertainty"] = {n: value if np.isfinite(value) else None for n, value in uncertainty}
-    entry["confidence"] = round(confidence(pose.evidence), 4)
+    entry["confidence"] = round(pose.confidence, 4)
     entry["evidence"] = {
         name: value if isinstance(value, int) else float(np.clip(value, -_MOST, _MOST))
         for name, value in asdict(pose.evidence).items()

@@ -56,6 +56,15 @@ def localize_frames(
             )
             for query in frame.queries
         ]
+        unknown = [query for query in frame.queries if query.focal_length == "unknown"]
+        if unknown:
+            reason = (
+                f"the focal length of {unknown[0].name}, of the same rig, is not known, and those "
+                "of rigs are not fitted; give its intrinsics"
+            )
+            for query, matches in zip(frame.queries, gathered, strict=True):
+                yield LocalizedQuery(query, [(matches, None)], None, reason)
+            continue
         options = localizer.pose_options(frame.queries[0])
         poses = estimate_rig_pose(gathered, frame, options)
         for index, (query, matches) in enumerate(zip(frame.queries, gathered, strict=True)):
@@ -142,8 +151,9 @@ def estimate_rig_pose(
         return np.asarray(np.stack(projected)[camera_of[inliers], np.arange(len(points))])
 
     uncertainty = rig_uncertainty(points2d[inliers], points3d[inliers], rig_from_world, project)
+    is_guess = any(query.focal_length == "guessed" for query in frame.queries)
     return [
-        AbsolutePose(pose, inliers[camera_of == index], evidence, camera, uncertainty)
+        AbsolutePose(pose, inliers[camera_of == index], evidence, camera, uncertainty, is_guess)
         for index, (pose, camera) in enumerate(zip(cams_from_world, cameras, strict=True))
     ]
 

@@ -97,7 +97,7 @@ class OwnMapOptions(PriorOptions, InModelOptions, _Places):
         given = replace(self.extraction, feature=None)
         defaults = FeatureOptions(**{n: getattr(given, n) for n in _OF_THE_USER})
         has_features = found.features is not None and not of_run.get("features")
-        if not has_features or given != defaults:
+        if not has_features or given != defaults or self.pair_matcher is not None:
             return self
         feature = of_run.get("feature") or found.record.get("feature")
         if self.extraction.feature not in (None, feature, str(feature).partition("+")[0]):

@@ -282,3 +282,15 @@ def test_without_links_photographs_are_copied(
     copied = sorted((tmp_path / "out" / "images").rglob("*.jpg"))
     assert [path.name for path in copied] == ["a.jpg", "b.jpg"]
     assert not any(path.is_symlink() for path in copied)
+
+
+def test_a_name_that_leaves_the_folder_is_rejected(tmp_path: Path) -> None:
+    """What is exported stays in the folder of the export."""
+    model = pycolmap.synthesize_dataset(pycolmap.SyntheticDatasetOptions())
+    for image in model.images.values():
+        image.name = f"../../{image.name}"
+    (tmp_path / "sparse" / "0").mkdir(parents=True)
+    (tmp_path / "images").mkdir()
+    model.write(str(tmp_path / "sparse" / "0"))
+    with pytest.raises(ValueError, match=r"\.\./"):
+        export_scene("nerfstudio", tmp_path, tmp_path / "a" / "b" / "out")
