@@ -159,7 +159,10 @@ class _Run:
             {c: {n: poses[n] for n in names if n in poses} for c, names in task.names.items()},
         ):
             data["not_drawn"] = not_drawn
-        data |= dataset.finish(list(located.values()))
+        images = list(located.values())
+        if not reference.has_points:  # numbers of points of another model say nothing
+            images = [PosedImage(each.name, each.cam_from_world, each.camera) for each in images]
+        data |= dataset.finish(images)
         results = {
             **run_record(stages, options, features),
             "data": data,

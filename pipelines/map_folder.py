@@ -49,10 +49,14 @@ class MapFolder:
 
     @property
     def images(self) -> Path | None:
-        """Folder of the photographs: that of the run, or ``images`` near the model; or None."""
+        """Folder of the photographs, or None.
+
+        It is ``images`` of the run, which has those that were added, too, the folder that the run
+        read, or ``images`` near the model.
+        """
         recorded = self.record.get("data", {}).get("images")
         near = [folder / _IMAGES for folder in (self.model, *self.model.absolute().parents[:3])]
-        places = [*([Path(recorded)] if recorded else []), *near]
+        places = [self.place / _IMAGES, *([Path(recorded)] if recorded else []), *near]
         return next((place for place in places if place.is_dir()), None)
 
     @property

@@ -60,6 +60,8 @@ class Reference(ABC):
     """Name of the stage that matches the queries."""
     skipped: dict[str, str]
     """Images that :meth:`localizer` could not use, and why."""
+    has_points = False
+    """Whether queries are matched with the reference model's own points."""
 
     @abstractmethod
     def images(self, given: Sequence[Pair]) -> dict[str, pycolmap.Camera | None]:
@@ -113,7 +115,6 @@ class TriangulatedModel(Reference):
         self.reference = dataset.reference_model()
         self.sfm: Triangulation | None = None
         """The triangulation, unless the points of the reference model serve."""
-        self.has_points = False
         """Whether the points of the reference model are those of the features."""
 
     def images(self, given: Sequence[Pair]) -> dict[str, pycolmap.Camera | None]:

@@ -46,7 +46,11 @@ from pipelines.run_record import run_record
 from pipelines.run_report import PAGE, files_line, write_report
 from pipelines.sfm_metrics import model_metrics, pose_metrics
 from pipelines.sfm_summary import summary
-from pipelines.workspace import link_images, reject_workspace_of_others
+from pipelines.workspace import (
+    link_images,
+    reject_extended_model,
+    reject_workspace_of_others,
+)
 
 _TOO_FEW = "A reconstruction needs two images or more, not {}."
 _RESULTS = (
@@ -171,6 +175,8 @@ def match_scene(options: SfmOptions, progress: bool = False) -> MatchedScene:
     outputs, masks = options.output_dir, options.extraction.masks
     reject_other_command(outputs, options.pipeline)
     reject_workspace_of_others(outputs)
+    if not options.extraction.overwrite:
+        reject_extended_model(outputs)
     names = options.photographs(outputs, masks, progress)
     rig_cameras = None if rigs is None else rigs.cameras_of(names)
     check_camera_of_images(options.camera, options.image_dir, names, rig_cameras)

@@ -34,6 +34,17 @@ def reject_workspace_of_others(outputs: Path) -> None:
             )
 
 
+def reject_extended_model(outputs: Path) -> None:
+    """Raise ValueError if photographs were added to the model that a run would replace."""
+    earlier = next((outputs / "sparse").glob("0-before-*"), None)
+    if earlier is not None:
+        raise ValueError(
+            f"{outputs / 'sparse' / '0'} has photographs that `featplug localize --add` added, and "
+            f"{earlier.name} is the model before; a new model would replace both: choose another "
+            "folder by --outputs, or add --overwrite."
+        )
+
+
 def link_images(
     working: Path, outputs: Path, image_dir: Path, names: Sequence[str], is_selection: bool = False
 ) -> None:
@@ -50,7 +61,9 @@ def link_images(
         is_selection: whether the folder has more photographs, that are not used.
     """
     place, source, folder = outputs / IMAGES, image_dir.resolve(), outputs.resolve()
-    if image_dir.absolute() == place.absolute() or folder == source:
+    # Links are not followed: photographs of the folder itself stay in their place.
+    given, own = (Path(os.path.normpath(path.absolute())) for path in (image_dir, place))
+    if given.is_relative_to(own) or folder == source:
         return
     if os.path.lexists(place) and not has_only_links(place):
         return

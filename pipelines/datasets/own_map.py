@@ -4,7 +4,6 @@ The map's photographs keep the names that the model has for them. Queries are ``
 the files of a run, and NAME, relative to their own folder, in the poses.
 """
 
-import os
 import shutil
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
@@ -21,6 +20,7 @@ from featplug.colmap.cameras import CameraOptions
 from featplug.colmap.model_files import read_model
 from featplug.colmap.rigs import read_rigs
 from featplug.io.files import write_whole
+from featplug.io.folder_lock import locked_folder
 from featplug.io.image_files import ImageHeader, read_image_header
 from featplug.io.links import has_only_links, link_files
 from featplug.io.masks import Masks
@@ -293,28 +293,35 @@ class OwnMap(ModelDataset):
         data: dict[str, Any] = {"files": [POSES, STATISTICS, str(SPARSE)]}
         if not self.options.add:
             return data
+        known = {(self.images / name).resolve() for name in self.present}
         added = []
         for image in images:
             path = self.paths[image.name].absolute()
             if path.is_relative_to(self.images.absolute()):
-                name = path.relative_to(self.images.absolute()).as_posix()
-                image = replace(image, name=name)
+                image = replace(image, name=path.relative_to(self.images.absolute()).as_posix())
+            elif path.resolve() in known:
+                continue  # added before
             added.append(image)
-        extended = with_images(self.model, added, self.options.max_error)
-        data["added"] = extended.num_images() - self.model.num_images()
-        if data["added"]:
-            data["earlier_model"] = str(replace_model(extended, self.map.model))
-            data["images_linked"] = self._link_into_map(added)
+        with locked_folder(self.map.place):
+            model = read_model(self.map.model)  # another run may have added images meanwhile
+            extended = with_images(model, added, self.options.max_error)
+            data["added"] = extended.num_images() - model.num_images()
+            if data["added"]:
+                data["earlier_model"] = str(replace_model(extended, self.map.model))
+                data["images_linked"] = self._link_into_map(added)
         return data
 
     def _link_into_map(self, added: Sequence[PosedImage]) -> bool:
-        """Link added queries into the map's ``images``, where that is made of links by a run."""
+        """Link added queries into the map's ``images``, where a run made that of links."""
         folder = self.map.place / IMAGES
-        if not os.path.lexists(folder) or not has_only_links(folder):
+        if self.map.run is None or not folder.is_dir() or not has_only_links(folder):
             return False
-        paths = {name: self.images / name for name in self.present}
-        paths |= {i.name: self.paths.get(i.name, self.images / i.name) for i in added}
-        return link_files(folder, {name: path.resolve() for name, path in paths.items()})
+        files = (path for path in folder.rglob("*") if path.is_file())
+        paths = {path.relative_to(folder).as_posix(): path.resolve() for path in files}
+        for image in added:
+            path = self.paths.get(image.name, self.images / image.name)
+            paths.setdefault(image.name, path.resolve())
+        return link_files(folder, paths)
 
     def prepare(self, outputs: Path, names: Sequence[str]) -> None:
         """Link all photographs into one folder, and copy the features of the map.

@@ -197,17 +197,67 @@ def test_localized_queries_are_added_to_the_model(
     assert "2 added to the model" in summary(results, whole)
 
 
-def test_a_workspace_has_the_added_queries_among_its_images(
+@pytest.fixture
+def run_map(own_map: OwnMap, tmp_path: Path) -> Path:
+    """The output folder of a reconstruction of the map's photographs."""
+    outputs = tmp_path / "map"
+    reconstruct(SfmOptions(own_map.images, outputs=outputs))
+    return outputs
+
+
+def test_queries_are_added_to_a_run_one_after_the_other(
+    options: OwnMapOptions, own_map: OwnMap, run_map: Path, tmp_path: Path
+) -> None:
+    """Each is added once, and serves the next as the other photographs do."""
+    first, second = sorted(own_map.queries.iterdir())[:2]
+    model, images = run_map / "sparse" / "0", run_map / "images"
+    before = read_model(model)
+    for query, num in ((first, 1), (second, 1), (first, 0)):
+        whole = OwnMapOptions(
+            model=run_map, queries=query, add=True, outputs=tmp_path / f"{query.stem}-{num}"
+        )
+        results = localize(whole)
+        assert results["data"]["added"] == num
+        assert not results["data"]["skipped"]
+    extended = read_model(model)
+    assert extended.num_reg_images() == before.num_reg_images() + 2
+    extended.update_point_3d_errors()
+    assert extended.compute_mean_reprojection_error() < 1.5
+    names = [image.name for image in extended.images.values()]
+    assert all((images / name).is_file() for name in names)
+    with pytest.raises(ValueError, match=r"--add` added.*--outputs"):
+        reconstruct(SfmOptions(own_map.images, outputs=run_map))
+    assert read_model(model).num_reg_images() == extended.num_reg_images()
+
+
+def test_points_of_another_feature_are_not_observed_in_the_model(
+    run_map: Path, own_map: OwnMap, tmp_path: Path
+) -> None:
+    extraction = FeatureOptions(feature="orb")
+    query = min(own_map.queries.iterdir())
+    results = localize(
+        OwnMapOptions(
+            model=run_map, queries=query, add=True, extraction=extraction, outputs=tmp_path / "orb"
+        )
+    )
+    assert results["data"]["added"] == 1
+    (added,) = [
+        image
+        for image in read_model(run_map / "sparse" / "0").images.values()
+        if image.name.startswith("queries")
+    ]
+    assert added.num_points3D == 0
+
+
+def test_a_users_own_folder_of_images_is_left_alone(
     options: OwnMapOptions, own_map: OwnMap, tmp_path: Path
 ) -> None:
     workspace = tmp_path / "map"
     shutil.copytree(own_map.model, workspace / "sparse" / "0")
     (workspace / "images").symlink_to(own_map.images)
     whole = dataclasses.replace(options, model=workspace, images=None, add=True)
-    assert localize(whole)["data"]["images_linked"]
-    names = [image.name for image in read_model(workspace / "sparse" / "0").images.values()]
-    assert len(names) == 8
-    assert all((workspace / "images" / name).is_file() for name in names)
+    assert not localize(whole)["data"]["images_linked"]
+    assert (workspace / "images").resolve() == own_map.images.resolve()
 
 
 def test_bad_queries_are_listed_and_the_others_localized(
