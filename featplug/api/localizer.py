@@ -19,7 +19,7 @@ import pycolmap
 
 from featplug.api import Feature, FeatureMatcher, Features, load_matcher
 from featplug.api.feature_types import found_matches
-from featplug.colmap.cameras import CameraOptions, make_cameras
+from featplug.colmap.cameras import CameraOptions
 from featplug.colmap.model_files import read_model
 from featplug.io.exif import ExifCamera
 from featplug.io.image_files import ImageHeader, read_image_header
@@ -31,8 +31,9 @@ from featplug.localization.file_localizer import LocalizedQuery
 from featplug.localization.in_model import ModelLocalizer, ModelLocalizerOptions, ModelPoints
 from featplug.localization.map_files import MapFiles, find_map
 from featplug.localization.queries import Query
+from featplug.localization.query_cameras import MapCameras, query_cameras
 from featplug.methods import conf_of_features, resolve_conf, retrieval_conf
-from featplug.metrics.poses import camera_centres, model_poses
+from featplug.metrics.poses import camera_centres, model_cameras, model_poses
 from featplug.stages.extract import ExtractOptions, as_stored, features_provenance
 from featplug.stages.match import FeatureCache
 from featplug.stages.matcher_inputs import MatcherInputs
@@ -162,6 +163,7 @@ class Localizer:
         for name in self._database[: self._cache.capacity([(n, n) for n in self._database])]:
             self._cache.load(name)
         self._retrieval = self._load_retrieval(files)
+        self._map_cameras = MapCameras.of_folder(model_cameras(self._model), files.images)
         poses = model_poses(self._model)
         self._centres = camera_centres(np.stack([poses[n] for n in self._retrieval.database]))
 
@@ -220,6 +222,15 @@ class Localizer:
                 "features."
             )
         return loaded
+
+    def _query(self, path: Path | None, size: tuple[int, int]) -> Query:
+        """Return a query with the camera that ``featplug localize`` chooses for it."""
+        name = "query" if path is None else str(path)
+        header = ImageHeader(size, "PNG", "RGB", ExifCamera(), 1, None)
+        if path is not None:
+            header = read_image_header(path)
+        (query,) = query_cameras({name: header}, CameraOptions(), self._map_cameras).queries
+        return query
 
     def _check_database(self, files: MapFiles) -> list[str]:
         """Return the images of the model that have features, sorted."""
@@ -310,7 +321,7 @@ class Localizer:
         pixels = _upright_pixels(image) if isinstance(image, Features) else image
         path = Path(image) if isinstance(image, str | Path) else None
         if camera is None:
-            query = _exif_query(path, features.image_size)
+            query = self._query(path, features.image_size)
         else:
             query = Query(str(path or "query"), camera)
         sizes = features.image_size, (query.camera.width, query.camera.height)
@@ -383,13 +394,3 @@ def _as_read(features: Features, storage: ExtractOptions) -> Features:
         descriptors=read.pop("descriptors").T,
         extras=read,
     )
-
-
-def _exif_query(path: Path | None, size: tuple[int, int]) -> Query:
-    """Return a query whose camera is that of a file's EXIF data, or COLMAP's guess by its size."""
-    if path is None:
-        path, header = Path("query"), ImageHeader(size, "PNG", "RGB", ExifCamera(), 1, None)
-    else:
-        header = read_image_header(path)
-    (camera,) = make_cameras(CameraOptions(), {"query": header}).cameras
-    return Query(str(path), camera, "guessed" if camera.has_prior_focal_length else "unknown")

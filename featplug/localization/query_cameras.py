@@ -5,14 +5,16 @@ reconstruction has refined. Any other has a focal length that is fitted with its
 """
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pycolmap
 
 from featplug.colmap.cameras import CameraOptions, make_cameras
-from featplug.io.image_files import ImageHeader
+from featplug.io.image_files import ImageHeader, read_image_header
 from featplug.localization.absolute_pose import FocalLength
 from featplug.localization.queries import Query
 from featplug.metrics.poses import intrinsics
@@ -57,6 +59,24 @@ class MapCameras:
             {body: list(found.values()) for body, found in of_body.items()},
             {size: list(found.values()) for size, found in of_size.items()},
         )
+
+    @classmethod
+    def of_folder(cls, cameras: Mapping[str, pycolmap.Camera], images: Path | None) -> "MapCameras":
+        """Collect the cameras of a map, and the bodies that one photograph of each shows.
+
+        Args:
+            cameras: image name to camera.
+            images: folder of the images, where it is known.
+        """
+        shown: dict[object, str] = {}
+        for name, camera in cameras.items():
+            if images is not None and (images / name).is_file():
+                shown.setdefault(intrinsics(camera), name)
+        headers = []
+        for name in shown.values():
+            with suppress(OSError, ValueError):
+                headers.append((name, read_image_header(Path(images or "") / name)))
+        return cls.of_images(cameras, headers)
 
 
 def exif_body(header: ImageHeader) -> _Body | None:

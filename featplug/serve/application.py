@@ -5,6 +5,7 @@
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -12,8 +13,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pycolmap
 from fastapi import FastAPI, HTTPException, Request
 from scipy.spatial.transform import Rotation
+from starlette.requests import ClientDisconnect
 
 from featplug import __version__
 from featplug.api.localizer import Localization, Localizer
@@ -25,9 +28,13 @@ from featplug.serve.limits import Limits
 from featplug.serve.uploads import Upload, read_upload
 from featplug.utils.errors import described
 
+FIELDS = "camera_model", "camera_params", "num_retrieved", "near", "radius"
+"""Fields of a request, in its address or form."""
+_NUM_RETRIEVED = 20.0
 _RETRY_SECONDS = 2
 """Seconds after which a client that was sent away may try again."""
 Json = dict[str, Any]
+logger = logging.getLogger(__name__)
 
 
 def create_app(localizer: Localizer, limits: Limits | None = None) -> FastAPI:
@@ -102,6 +109,8 @@ class _Worker:
                 upload = await read_upload(request, self.limits)
                 begun = self._begin(work, upload)
                 return await asyncio.wrap_future(begun)
+        except ClientDisconnect:
+            raise HTTPException(400, "The upload was not finished.") from None
         except TimeoutError:
             raise HTTPException(
                 504, f"There was no answer within {self.limits.timeout:g} s; try again later."
@@ -147,25 +156,60 @@ def _localize(localizer: Localizer, upload: Upload, limits: Limits) -> Json:
             f"The photograph has {megapixels:.4g} megapixels, above the limit of "
             f"{limits.max_megapixels:g}; reduce it.",
         )
-    num_retrieved, near, radius = (
-        upload.numbers(name, count)
-        for name, count in (("num_retrieved", 1), ("near", 3), ("radius", 1))
-    )
+    upload.check_fields(FIELDS)
+    (num_retrieved,) = upload.numbers("num_retrieved", 1) or [_NUM_RETRIEVED]
+    if not (num_retrieved.is_integer() and 1 <= num_retrieved <= limits.max_retrieved):
+        raise HTTPException(
+            422,
+            f"num_retrieved must be a whole number from 1 to {limits.max_retrieved}, not "
+            f"{num_retrieved:g}.",
+        )
+    near, radius = upload.numbers("near", 3), upload.numbers("radius", 1)
+    if bool(near) != bool(radius) or not all(value > 0 for value in radius):
+        raise HTTPException(422, "near, a position x,y,z, and radius, above 0, belong together.")
+    camera = _camera(upload, size)
     try:
-        words = [*upload.words("camera_model"), *map(str, size), *upload.words("camera_params")]
-        camera = None
-        if len(words) > 2:
-            camera = camera_from_words(words, "camera_model and camera_params")
         found = localizer.localize(
             upload.path,
             camera,
-            *map(int, num_retrieved),
+            int(num_retrieved),
             near=near or None,
             radius=radius[0] if radius else None,
         )
-    except Exception as error:  # of a damaged photograph; the service goes on
+    except ValueError as error:  # the photograph cannot be used, or a field does not fit it
         raise HTTPException(422, _without_path(error, upload.path)) from error
+    except Exception as error:  # a fault of the service, which goes on
+        logger.exception("A photograph of %d×%d pixels could not be worked on.", *size)
+        raise HTTPException(
+            500, "The service failed with this photograph; its log has the cause."
+        ) from error
     return as_json(found)
+
+
+def _camera(upload: Upload, size: tuple[int, int]) -> pycolmap.Camera | None:
+    """Return the intrinsics that a request has, or None.
+
+    Raises:
+        HTTPException: 422, one of the two fields is missing, or they do not fit each other.
+    """
+    model, params = upload.words("camera_model"), upload.words("camera_params")
+    if not model and not params:
+        return None
+    if len(model) != 1 or not params:
+        raise HTTPException(
+            422,
+            "camera_model, such as PINHOLE, and camera_params, its parameters between commas, "
+            "belong together.",
+        )
+    try:
+        return camera_from_words([*model, *map(str, size), *params], "intrinsics")
+    except ValueError as error:
+        raise HTTPException(
+            422,
+            f"camera_model {model[0]} and camera_params {','.join(params)[:80]} are no intrinsics "
+            f"of a photograph of {size[0]}×{size[1]} pixels: give a model of COLMAP's and its "
+            "parameters, with the principal point in the photograph.",
+        ) from error
 
 
 def as_json(found: Localization) -> Json:

@@ -1,6 +1,7 @@
 """Limits of the service, beyond which it answers at once instead of working."""
 
 from dataclasses import dataclass, fields
+from math import inf
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,15 +14,17 @@ class Limits:
     """Largest photograph; a larger one is answered by 422 before it is decoded."""
     max_waiting: int = 16
     """Number of requests that may wait while one is worked on; others are answered by 503."""
+    max_retrieved: int = 100
+    """Largest number of database images that a request may ask to be matched with."""
     timeout: float = 60.0
     """Seconds from the start of an upload to the answer; then 504 is answered."""
 
     def check(self) -> None:
-        """Raise ValueError if a limit is not above zero."""
+        """Raise ValueError if a limit is not above zero and finite."""
         for field in fields(self):
-            if not getattr(self, field.name) > 0:
-                option = field.name.replace("_", "-")
-                raise ValueError(f"--{option} must be above 0, not {getattr(self, field.name)}.")
+            if not 0 < getattr(self, field.name) < inf:
+                option, value = field.name.replace("_", "-"), getattr(self, field.name)
+                raise ValueError(f"--{option} must be above 0 and finite, not {value}.")
 
     @property
     def max_upload_bytes(self) -> int:

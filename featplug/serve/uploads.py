@@ -1,6 +1,7 @@
 """Uploads of photographs, read piece by piece into a file, with a bound."""
 
 import tempfile
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from math import isfinite
@@ -25,6 +26,14 @@ class Upload:
 
     path: Path
     fields: dict[str, str] = field(default_factory=dict)
+
+    def check_fields(self, known: Sequence[str]) -> None:
+        """Raise HTTPException, 422, if there is a field that has no effect."""
+        unknown = [name for name in self.fields if name not in known]
+        if unknown:
+            raise HTTPException(
+                422, f"There is no field {unknown[0][:80]!r}; there are {', '.join(known)}."
+            )
 
     def words(self, name: str) -> list[str]:
         """Return the parts of a field, between commas; none if it is absent."""

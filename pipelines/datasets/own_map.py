@@ -30,7 +30,7 @@ from featplug.localization.queries import Query
 from featplug.localization.query_cameras import FocalLengthMode, MapCameras, query_cameras
 from featplug.localization.rig_pose import RigFrame
 from featplug.methods import feature_conf
-from featplug.metrics.poses import intrinsics, model_cameras, model_poses
+from featplug.metrics.poses import model_cameras, model_poses
 from featplug.stages.map import SPARSE
 from pipelines.datasets.protocol import InModelOptions, ModelDataset
 from pipelines.map_folder import find_map_folder, require_images
@@ -222,7 +222,10 @@ class OwnMap(ModelDataset):
                 with suppress(OSError, ValueError):  # found again before the work, and reported
                     headers[self.submission_name(name)] = read_image_header(path)
         chosen = query_cameras(
-            headers, self.options.camera, self._map_cameras(), self.options.focal_length
+            headers,
+            self.options.camera,
+            MapCameras.of_folder(self.database, self.images),
+            self.options.focal_length,
         )
         for query in chosen.queries:
             name = f"{self.prefix}/{query.name}"
@@ -238,17 +241,6 @@ class OwnMap(ModelDataset):
         with suppress(OSError, ValueError):
             return camera.intrinsics(read_image_header(self.paths[name]).size)
         return None
-
-    def _map_cameras(self) -> MapCameras:
-        """Return the cameras of the map, whose bodies one photograph of each shows."""
-        shown: dict[object, str] = {}
-        for name in self.present:
-            shown.setdefault(intrinsics(self.database[name]), name)
-        headers = []
-        for name in shown.values():
-            with suppress(OSError, ValueError):
-                headers.append((name, read_image_header(self.images / name)))
-        return MapCameras.of_images(self.database, headers)
 
     def listed_name(self, name: str) -> str:
         """Return the name of a query relative to its own folder."""

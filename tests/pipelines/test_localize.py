@@ -230,6 +230,18 @@ def test_queries_are_added_to_a_run_one_after_the_other(
     assert read_model(model).num_reg_images() == extended.num_reg_images()
 
 
+def test_a_photograph_alone_has_the_pose_and_camera_of_the_command(
+    run_map: Path, own_map: OwnMap, tmp_path: Path
+) -> None:
+    """Without a given camera, both take the map's."""
+    query = min(path for path in own_map.queries.rglob("*") if path.is_file())
+    localize(OwnMapOptions(model=run_map, queries=query, outputs=tmp_path / "one"))
+    (entry,) = json.loads((tmp_path / "one" / "logs.json").read_text())["loc"].values()
+    found = featplug.Localizer(run_map, device="cpu").localize(query)
+    assert found.camera.params.tolist() == pytest.approx(entry["camera"]["params"], rel=1e-6)
+    np.testing.assert_allclose(found.cam_from_world, entry["cam_from_world"], atol=1e-6)
+
+
 def test_points_of_another_feature_are_not_observed_in_the_model(
     run_map: Path, own_map: OwnMap, tmp_path: Path
 ) -> None:

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pycolmap
@@ -161,10 +161,14 @@ def test_fields_are_options_of_the_localizer(client: TestClient, photograph: byt
     [
         ("num_retrieved", "many"),
         ("num_retrieved", "0"),
+        ("num_retrieved", "2.5"),
+        ("num_retrieved", "1000000"),
+        ("numretrieved", "3"),
+        ("radius", "-5"),
         ("near", "1,2"),
         ("near", "1,2,nan"),
         ("near", "1,2,3"),
-        ("camera_model", "SQUARE"),
+        ("camera_model", "PINHOLE"),
         ("camera_params", "1,2,3"),
     ],
 )
@@ -174,6 +178,31 @@ def test_a_wrong_field_is_named(
     answer = client.post("/localize", content=photograph, headers=JPEG, params={field: value})
     assert answer.status_code == 422
     assert field in answer.json()["detail"]
+
+
+def test_a_fault_of_the_service_is_not_the_clients(
+    photograph: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log has the cause; the answer has neither it nor any path."""
+
+    class Faulty:
+        summary: ClassVar[dict[str, str]] = {}
+
+        def localize(self, *_: object, **__: object) -> None:
+            raise FileNotFoundError(2, "No such file", "/srv/secret/feats.h5")
+
+    app = create_app(Faulty())  # type: ignore[arg-type]
+    with TestClient(app, raise_server_exceptions=False) as faulty:
+        answer = faulty.post("/localize", content=photograph, headers=JPEG)
+    assert answer.status_code == 500
+    assert "secret" not in answer.text
+    assert "/srv/secret/feats.h5" in caplog.text
+
+
+@pytest.mark.parametrize("limit", [0, -1, float("inf"), float("nan")])
+def test_a_limit_is_a_number_above_zero(limit: float) -> None:
+    with pytest.raises(ValueError, match=r"--timeout.*above 0"):
+        Limits(timeout=limit).check()
 
 
 def test_the_state_and_the_model_are_reported(client: TestClient) -> None:
