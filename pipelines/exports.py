@@ -1,5 +1,7 @@
 """Exports of a reconstruction to splats, radiance fields and multi-view stereo."""
 
+import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, get_args
@@ -11,6 +13,7 @@ from featplug.colmap.cameras import CameraOptions
 from featplug.colmap.model_tables import create_camera
 from featplug.colmap.scene_exports import SceneKind, check_cameras, export_scene
 
+logger = logging.getLogger(__name__)
 EXPORTS: tuple[str, ...] = get_args(SceneKind)
 """Folders of exports in an output folder."""
 
@@ -48,3 +51,14 @@ def write_exports(options: ExportOptions, image_dir: Path, outputs: Path, progre
                 f"{str(error).rstrip('.')}. Then run `featplug export {kind} --model {outputs} "
                 f"--output {outputs / kind}`."
             ) from error
+
+
+def announce_lost_exports(outputs: Path, made: Collection[str]) -> None:
+    """Log which exports of an earlier model a run removes, since it does not make them again."""
+    for kind in EXPORTS:
+        if kind not in made and (outputs / kind).is_dir():
+            logger.warning(
+                "%s is of the earlier model and is removed; --export %s makes it again.",
+                outputs / kind,
+                kind,
+            )

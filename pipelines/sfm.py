@@ -28,7 +28,7 @@ from featplug.io.run_folder import replace_results, run_folder
 from featplug.stages.map import SPARSE, map_images
 from featplug.stages.verify import VerifyOptions, verify_pairs
 from pipelines.datasets.true_poses import read_reference_poses, reference_unit
-from pipelines.exports import EXPORTS, ExportOptions, write_exports
+from pipelines.exports import EXPORTS, ExportOptions, announce_lost_exports, write_exports
 from pipelines.given_files import Features
 from pipelines.output_folder import (
     SceneImages,
@@ -265,6 +265,7 @@ def map_scene(
         )
         write_results(working / "results.json", results)
         add(working)
+        announce_lost_exports(outputs, options.export)
         replace_results(outputs, _RESULTS)
     return results
 

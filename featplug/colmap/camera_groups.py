@@ -1,5 +1,6 @@
 """Which images share a camera, and how that is reported."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -29,6 +30,8 @@ class CameraGroup:
     """Whether the intrinsics were given."""
     focal_length: str = ""
     """Focal length of the camera and its source, in words."""
+    size: tuple[int, int] | None = None
+    """(width, height) of its images, where they have one size."""
 
 
 def sharing_key(mode: CameraMode, name: str, header: ImageHeader) -> tuple[object, str]:
@@ -66,8 +69,12 @@ def describe_groups(mode: CameraMode, groups: Sequence[CameraGroup]) -> list[str
     shared = sorted(
         (group for group in groups if len(group.names) > 1), key=lambda group: -len(group.names)
     )
+    alike = Counter(group.reason for group in shared)
     for group in shared[:_SHOWN_CAMERAS]:
-        line = f"{len(group.names)} photographs share 1 camera: {group.reason}"
+        of_size = ""
+        if alike[group.reason] > 1 and group.size is not None:  # as of a phone held upright, too
+            of_size = " of {}×{} pixels".format(*group.size)
+        line = f"{len(group.names)} photographs{of_size} share 1 camera: {group.reason}"
         lines.append("; ".join(filter(None, [line, group.focal_length])))
     if rest := shared[_SHOWN_CAMERAS:]:
         num_images = sum(len(group.names) for group in rest)

@@ -171,6 +171,8 @@ def make_cameras(
     made, camera_ids = [], {}
     for number, group in enumerate(groups.values(), start=1):
         of_group = [headers[name] for name in group.names]
+        is_one_size = len({header.size for header in of_group}) == 1
+        group.size = of_group[0].size if is_one_size else None
         made.append(_make_camera(camera, group, of_group, number))
         camera_ids.update(dict.fromkeys(group.names, number))
     fixed = {n for n, group in enumerate(groups.values(), start=1) if group.is_known}

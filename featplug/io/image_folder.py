@@ -53,6 +53,8 @@ def list_images(image_dir: Path, masks: Path | None = None) -> list[str]:
     """
     image_dir = Path(image_dir)
     if not image_dir.is_dir():
+        if image_dir.is_file():
+            raise ValueError(f"{image_dir} is a file; name the folder of the photographs.")
         raise FileNotFoundError(f"There is no image folder {image_dir}.")
     found = _Found()
     mask_dir = _inside(image_dir, masks)

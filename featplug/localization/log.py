@@ -86,6 +86,8 @@ class LocalizationLog:
         failed = self.failed
         if len(failed) == len(self.names):
             reasons = [f"{name!r}: {reason}" for name, reason in failed.items()]
+            if len(reasons) == 1:
+                raise ValueError(f"The query could not be localized: {reasons[0]}.")
             more = f"; and {len(reasons) - _SHOWN} more" if len(reasons) > _SHOWN else ""
             raise ValueError(
                 f"None of the {len(self.names)} queries could be localized; the first, "

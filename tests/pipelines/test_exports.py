@@ -53,12 +53,16 @@ def test_a_run_leaves_the_exports_that_were_asked_for(
     assert len(list_images(outputs.parent)) == 6, "exports are no photographs of the next run"
 
 
-def test_exports_of_an_earlier_model_go(outputs: Path, tmp_path: Path) -> None:
+def test_exports_of_an_earlier_model_go(
+    outputs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     copy = Path(shutil.copytree(outputs, tmp_path / "copy", symlinks=True))
     reconstruct(SfmOptions(outputs.parent, outputs=copy, export=("undistorted",)))
     assert (copy / "undistorted" / "sparse" / "images.bin").is_file()
     assert not (copy / "gsplat").exists()
     assert not (copy / "nerfstudio").exists()
+    assert f"{copy / 'gsplat'} is of the earlier model" in caplog.text
+    assert "--export nerfstudio" in caplog.text
 
 
 def test_an_export_that_fails_leaves_the_model_and_names_the_command(
