@@ -133,6 +133,7 @@ def read_positions(path: Path, form: PositionForm = "auto") -> Positions:
             form is unknown.
     """
     path, columns, positions = Path(path), None, Positions(Path(path).name)
+    num_blank = 0
     for at, line in iterate_lines(path, "file of positions", MAX_BYTES):
         text, where = line.strip(), f"{path}, line {at}"
         if not positions.names and (header := _header(_words(text.lstrip("# ")))) is not None:
@@ -146,17 +147,30 @@ def read_positions(path: Path, form: PositionForm = "auto") -> Positions:
                     f"{where}: expected {max(columns.values()) + 1} columns, got {len(words)}: "
                     f"{text[:60]!r}; correct the line."
                 )
-            _add(positions, form, {column: words[i] for column, i in columns.items()}, where)
+            values = {column: words[i] for column, i in columns.items()}
+            if any(value for column, value in values.items() if column != "name"):
+                _add(positions, form, values, where)
+            else:  # as tables have them of photographs without a fix
+                num_blank += 1
+    if num_blank:
+        logger.warning("%s: %d of its lines have no position.", path, num_blank)
     if not positions.names:
         raise ValueError(f"The file of positions {path} has no position; add lines of them.")
     return positions
+
+
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 
 
 def _words(line: str) -> list[str]:
     delimiter = next((mark for mark in "\t;," if mark in line), None)
     if delimiter is None:
         return line.split()
-    return [word.strip() for word in next(csv.reader([line], delimiter=delimiter))]
+    words = [word.strip() for word in next(csv.reader([line], delimiter=delimiter))]
+    if delimiter == ",":
+        return words
+    # Where commas do not separate, they are decimal ones, as tables of some countries have them.
+    return [word.replace(",", ".") if _DECIMAL_COMMA.fullmatch(word) else word for word in words]
 
 
 def _header(words: Sequence[str]) -> dict[str, int] | None:
@@ -172,8 +186,9 @@ def _header(words: Sequence[str]) -> dict[str, int] | None:
 
 def _form_of(columns: dict[str, int], form: PositionForm, where: str) -> PositionForm:
     """Return what the columns that a header names have; columns that are not used are removed."""
-    is_gps = {*_GPS[:2]} <= set(columns)
-    if form == ("metres" if is_gps else "gps") or not (is_gps or "z" in columns):
+    has_gps, has_metres = {*_GPS[:2]} <= set(columns), {*_METRES} <= set(columns)
+    is_gps = has_gps and form != "metres"
+    if not (has_gps if form == "gps" or is_gps else has_metres):
         raise ValueError(
             f"{where}: the columns are {', '.join(columns)}, expected a name and "
             f"{'latitude and longitude' if form == 'gps' else 'x, y and z'}; correct the line, or "

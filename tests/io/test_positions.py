@@ -108,3 +108,29 @@ def test_exif_positions_of_the_photographs_that_have_one(tmp_path: Path) -> None
     assert found["a.jpg"].altitude == pytest.approx(408.5)
     assert found["b.jpg"].longitude == pytest.approx(-70.25)
     assert found["b.jpg"].altitude is None
+
+
+def test_photographs_without_a_fix_have_no_position(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As exiftool's tables list them."""
+    path = tmp_path / "exif.csv"
+    path.write_text("SourceFile,GPSLatitude,GPSLongitude\na.jpg,47.1,8.1\nb.jpg,,\n")
+    assert read_positions(path).names == ["a.jpg"]
+    assert "1 of its lines have no position" in caplog.text
+
+
+def test_decimal_commas_between_semicolons(tmp_path: Path) -> None:
+    path = tmp_path / "positions.csv"
+    path.write_text("name;latitude;longitude\na.jpg;47,1;-8,25\n")
+    assert read_positions(path).gps["a.jpg"] == GpsPosition(47.1, -8.25, None)
+
+
+def test_a_table_of_both_forms_has_the_one_that_is_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "both.csv"
+    path.write_text("name,x,y,z,lat,lon\na.jpg,1,2,3,47,8\n")
+    assert read_positions(path, "metres").metres["a.jpg"] == (1, 2, 3)
+    assert read_positions(path, "gps").gps["a.jpg"] == GpsPosition(47, 8, None)
+    path.write_text("name,x,y,z\na.jpg,1,2,3\n")
+    with pytest.raises(ValueError, match=r"both.csv, line 1"):
+        read_positions(path, "gps")

@@ -147,7 +147,9 @@ def _read_trajectories(path: Path) -> dict[tuple[str, str], np.ndarray]:
     if not path.is_file():
         return {}
     rows = ((where, (row[0], *row[1:2]), row[2:9]) for where, row in read_table(path))
-    return {(key[0], key[-1]): _matrix(where, words) for where, key, words in rows}
+    # A rotation or a translation that is not known is left blank.
+    known = (row for row in rows if all(row[2]))
+    return {(key[0], key[-1]): _matrix(where, words) for where, key, words in known}
 
 
 def _read_rigs(path: Path) -> dict[str, tuple[str, np.ndarray]]:

@@ -171,6 +171,15 @@ def test_a_damaged_file_of_7scenes_is_named(
         dataset.reference_model(), dataset.queries()
 
 
+def test_a_kapture_pose_without_rotation_is_not_known(world: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(make_demo_world(world, PHONE, "lamar"), tmp_path / "lamar")
+    table = folder / "query" / "sensors" / "trajectories.txt"
+    lines = table.read_text().splitlines()
+    lines[1] = "0, cam, , , , , 1.0, 2.0, 3.0"
+    table.write_text("\n".join(lines) + "\n")
+    assert len(LamarOptions(folder).open().truth() or {}) == PHONE.num_queries - 1
+
+
 def test_a_lost_pose_is_none(tmp_path: Path) -> None:
     (tmp_path / "pose.txt").write_text("-inf -inf -inf -inf\n" * 4)
     assert read_frame_pose(tmp_path / "pose.txt") is None
