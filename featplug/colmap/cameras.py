@@ -98,9 +98,44 @@ def check_camera(
         _check_one_size(
             f"Camera mode {camera.mode}", group, sizes, "use the mode per-size or auto, or "
         )
-    for prefix in {each.image_prefix for each in in_rigs.values()}:
+    for rig_camera in {each.image_prefix: each for each in in_rigs.values()}.values():
+        prefix = rig_camera.image_prefix
         group = [name for name in sizes if name in in_rigs and name.startswith(prefix)]
         _check_one_size(f"Rig camera {prefix!r}", group, sizes, "use ")
+        _known_in_rig(rig_camera, group, sizes, known)
+
+
+def _known_in_rig(
+    rig_camera: RigCamera,
+    names: Sequence[str],
+    sizes: Mapping[str, tuple[int, int]],
+    known: Mapping[str, pycolmap.Camera],
+) -> pycolmap.Camera | None:
+    """Return the known intrinsics of a camera of a rig: those of any of its images, or its own.
+
+    Raises:
+        ValueError: two of its images have different ones, or its own are not of the images' size.
+    """
+    given = {name: known[name] for name in names if name in known}
+    different = {intrinsics(each): name for name, each in given.items()}
+    if len(different) > 1:
+        first, second, *_ = different.values()
+        raise ValueError(
+            f"Rig camera {rig_camera.image_prefix!r}: {first!r} and {second!r} have different "
+            "intrinsics in the file of cameras; give its images the same."
+        )
+    if given:
+        return next(iter(given.values()))
+    found = rig_camera.intrinsics(sizes[names[0]]) if names else None
+    if found is not None:
+        point, size = found.params[found.principal_point_idxs()], (found.width, found.height)
+        if not all(0 <= c <= side for c, side in zip(point, size, strict=False)):
+            raise ValueError(
+                f"Rig camera {rig_camera.image_prefix!r}: the principal point ({point[0]:g}, "
+                f"{point[1]:g}) of its camera_params is outside its images of {size[0]}×{size[1]} "
+                "pixels; give parameters of images of this size."
+            )
+    return found
 
 
 def check_camera_of_images(
@@ -157,6 +192,10 @@ def make_cameras(
     sizes = {name: header.size for name, header in headers.items()}
     check_camera(camera, sizes, rig_cameras)
     known = _known_cameras(camera, sizes)
+    in_rigs: dict[str, list[str]] = {}
+    for name, rig_camera in (rig_cameras or {}).items():
+        if name in headers:
+            in_rigs.setdefault(rig_camera.image_prefix, []).append(name)
     groups: dict[object, CameraGroup] = {}
     for name in sorted(headers):
         key, reason = sharing_key(camera.mode, name, headers[name])
@@ -166,7 +205,8 @@ def make_cameras(
         if rig_cameras is not None and name in rig_cameras:
             in_rig = rig_cameras[name]
             key, reason = ("rig", in_rig.image_prefix), f"rig camera {in_rig.image_prefix}"
-            of_image = of_image or in_rig.intrinsics(sizes[name])
+            of_rig = in_rigs[in_rig.image_prefix]
+            of_image = _known_in_rig(in_rig, of_rig, sizes, known.cameras)
         groups.setdefault(key, CameraGroup(reason, of_image, [])).names.append(name)
     made, camera_ids = [], {}
     for number, group in enumerate(groups.values(), start=1):

@@ -11,6 +11,7 @@ import numpy as np
 import pycolmap
 
 from featplug.colmap.database_rows import open_database
+from featplug.colmap.georeference import usable_gps
 from featplug.io.positions import Positions
 
 
@@ -50,18 +51,16 @@ def write_position_priors(
 
     Args:
         database_path: a database of the images, of which some may have no position.
-        positions: the positions. Where no image has an altitude, all are at 0 m; else images
-            without one get no position.
+        positions: the positions; of GPS those that :func:`usable_gps` selects, at 0 m where they
+            have no altitude.
         noise: standard deviation of a coordinate, in metres.
 
     Raises:
         ValueError: the disk is full.
     """
-    has_altitudes = any(p.altitude is not None for p in positions.gps.values())
     places: dict[str, Sequence[float]] = dict(positions.metres)
-    for name, p in positions.gps.items():
-        if p.altitude is not None or not has_altitudes:
-            places[name] = p.latitude, p.longitude, p.altitude or 0.0
+    for name, p in usable_gps(positions.gps).items():
+        places[name] = p.latitude, p.longitude, p.altitude or 0.0
     with open_database(database_path) as database:
         database.clear_pose_priors()
         for image in database.read_all_images():

@@ -171,18 +171,28 @@ def positions_for_distances(positions: Positions) -> dict[str, np.ndarray]:
     return {name: np.array(place) for name, place in positions.metres.items()}
 
 
+def usable_gps(gps: Mapping[str, GpsPosition]) -> dict[str, GpsPosition]:
+    """Return the positions to use: those with an altitude, or all without, whichever are more.
+
+    Where fewer than half have an altitude, that of all is None.
+    """
+    with_altitude = {name: p for name, p in gps.items() if p.altitude is not None}
+    if len(with_altitude) >= max(FEWEST_POINTS, len(gps) / 2):
+        return with_altitude
+    return {name: GpsPosition(p.latitude, p.longitude) for name, p in gps.items()}
+
+
 def _from_gps(gps: Mapping[str, GpsPosition]) -> tuple[Georeference, dict[str, np.ndarray]]:
-    altitudes = [p.altitude for p in gps.values() if p.altitude is not None]
-    has_heights = len(altitudes) >= max(FEWEST_POINTS, len(gps) / 2)
-    used = {name: p for name, p in gps.items() if not has_heights or p.altitude is not None}
+    used = usable_gps(gps)
+    altitudes = [p.altitude for p in used.values() if p.altitude is not None]
     first = next(iter(used.values())).longitude
     east = [(p.longitude - first + 180) % 360 - 180 for p in used.values()]  # across 180°
     longitude = (first + float(np.median(east)) + 180) % 360 - 180
     latitude = float(np.median([p.latitude for p in used.values()]))
-    height = float(np.median(altitudes)) if has_heights else None
+    height = float(np.median(altitudes)) if altitudes else None
     georeference = Georeference(GpsPosition(latitude, longitude, height))
-    flat = [p if has_heights else GpsPosition(p.latitude, p.longitude) for p in used.values()]
-    return georeference, dict(zip(used, georeference.from_gps(flat), strict=True))
+    places = georeference.from_gps(list(used.values()))
+    return georeference, dict(zip(used, places, strict=True))
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from featplug.colmap.georeference import (
     local_positions,
     place_model,
     read_georeference,
+    usable_gps,
     write_georeference,
 )
 from featplug.io.exif import GpsPosition
@@ -186,10 +187,18 @@ def test_colmap_finds_the_positions_in_the_database(tmp_path: Path) -> None:
 
     create_database(database, tmp_path / "images", names, CameraOptions())
     assert sorted(priors()) == names[1:]
-    gps = {"0.jpg": GpsPosition(1, 2, 3), "3.jpg": GpsPosition(4, 5, None)}
+    gps = {name: GpsPosition(1, 2, 3) for name in names[:3]} | {"3.jpg": GpsPosition(4, 5, None)}
     write_position_priors(database, Positions("f", gps), 2.0)
-    assert priors() == {"0.jpg": ("WGS84", [1, 2, 3], 4.0)}
+    assert priors() == dict.fromkeys(names[:3], ("WGS84", [1, 2, 3], 4.0))
     write_position_priors(database, Positions("f", {"3.jpg": gps["3.jpg"]}))
     assert priors()["3.jpg"][:2] == ("WGS84", [4, 5, 0])
     write_position_priors(database, Positions("f", metres={"2.jpg": (1, 2, 3)}), 0.5)
     assert priors() == {"2.jpg": ("CARTESIAN", [1, 2, 3], 0.25)}
+
+
+def test_a_few_altitudes_do_not_leave_the_other_positions_out() -> None:
+    gps = {f"{i}.jpg": GpsPosition(47 + i / 1e4, 8, 400.0 if i < 2 else None) for i in range(10)}
+    assert len(usable_gps(gps)) == 10
+    assert {p.altitude for p in usable_gps(gps).values()} == {None}
+    most = {name: GpsPosition(p.latitude, 8, 400.0) for name, p in list(gps.items())[:8]}
+    assert usable_gps({**gps, **most}).keys() == most.keys()

@@ -10,8 +10,11 @@ import numpy as np
 import pycolmap
 import pytest
 
+from featplug.colmap.cameras import CameraOptions, ImageCameras, make_cameras
 from featplug.colmap.model_files import read_model
-from featplug.colmap.rigs import read_rigs
+from featplug.colmap.rigs import RigCamera, read_rigs
+from featplug.io.exif import ExifCamera
+from featplug.io.image_files import ImageHeader
 from featplug.io.pair_lists import write_pairs
 from featplug.stages.pairs import exhaustive
 from pipelines.run_options import FeatureOptions
@@ -236,3 +239,38 @@ def test_options_that_do_not_fit_cost_no_work(scene: SyntheticScene, tmp_path: P
     with pytest.raises(ValueError, match="add --rig FILE"):
         reconstruct(SfmOptions(scene.images, fix_rig=True, outputs=tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+def test_known_intrinsics_are_those_of_any_image_of_a_rig_camera(tmp_path: Path) -> None:
+    """Whichever image the file of cameras names; two different ones are an error."""
+    headers = {
+        f"left/{i}.jpg": ImageHeader((640, 480), "JPEG", "RGB", ExifCamera(), 1, None)
+        for i in range(3)
+    }
+    left = RigCamera("left/", ref_sensor=True)
+    in_rig = dict.fromkeys(headers, left)
+
+    def made(*lines: str) -> ImageCameras:
+        path = tmp_path / "cameras.txt"
+        path.write_text("\n".join(lines) + "\n")
+        return make_cameras(CameraOptions(file=path), headers, in_rig)
+
+    (camera,) = made("left/2.jpg SIMPLE_PINHOLE 640 480 600 320 240").cameras
+    assert camera.focal_length_x == 600
+    with pytest.raises(ValueError, match=r"left/.*different intrinsics"):
+        made(
+            "left/1.jpg SIMPLE_PINHOLE 640 480 600 320 240",
+            "left/2.jpg SIMPLE_PINHOLE 640 480 700 320 240",
+        )
+
+
+def test_intrinsics_of_another_resolution_in_the_file_of_rigs_are_noticed() -> None:
+    headers = {"left/0.jpg": ImageHeader((640, 480), "JPEG", "RGB", ExifCamera(), 1, None)}
+    of_4k = RigCamera(
+        "left/",
+        ref_sensor=True,
+        camera_model_name="PINHOLE",
+        camera_params=[2000.0, 2000.0, 1920.0, 1080.0],
+    )
+    with pytest.raises(ValueError, match=r"left/.*outside.*640×480.*size"):
+        make_cameras(CameraOptions(), headers, dict.fromkeys(headers, of_4k))
