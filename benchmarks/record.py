@@ -100,6 +100,11 @@ class Row:
     methods: list[dict[str, str]] = field(default_factory=list, metadata=ADDED)
     """Class of each method; where it comes from, and the sha256 of a source that is not installed.
     """
+    estimator: str | None = field(default=None, metadata=ADDED)
+    """Robust estimator of the geometry, with its threshold; None where nothing is estimated."""
+    pair_values: str | None = field(default=None, metadata=ADDED)
+    """CSV file, relative to the run's folder, with the values of each pair
+    (:mod:`benchmarks.pair_values`)."""
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,9 @@ import tyro
 from benchmarks import localization
 from benchmarks.choices import FileOptions, SeedOptions, check_max_keypoints, problem_of
 from benchmarks.localization import LocalizationBenchmark
-from benchmarks.matching.__main__ import measure_all
-from benchmarks.matching.evaluate import MatchingOptions
+from benchmarks.matching.__main__ import MatchingOptions
+from benchmarks.matching.protocols import PROTOCOLS
+from benchmarks.pairs.pair_benchmark import run_pair_benchmark
 from benchmarks.reconstruction.evaluate_scene import run_benchmark
 from benchmarks.reconstruction.options import ReconstructionOptions
 from benchmarks.record import Problem, Run
@@ -180,7 +181,7 @@ def _benchmarks(options: SuiteOptions, progress: bool) -> Iterator[tuple[str, Ca
     dataset, queries = options.dataset, options.queries
     if dataset is not None:
         matching = MatchingOptions(dataset, **outputs("matching"))
-        yield "matching", lambda: measure_all(matching, progress)[0]
+        yield "matching", lambda: run_pair_benchmark(matching, PROTOCOLS, progress)[0]
     if options.scenes:
         scenes = ReconstructionOptions(options.scenes, **outputs("reconstruction"), **seeds)
         yield "reconstruction", lambda: run_benchmark(scenes, progress)

@@ -1,5 +1,5 @@
 """Matching of image pairs whose geometry is known: see ``python -m benchmarks.matching --help``.
 
-``datasets/`` reads pairs and their truth, ``protocols.py`` lists the rules by which papers measure
-them, ``measuring.py`` measures one pair, and ``evaluate.py`` one feature on one data set.
+``protocols.py`` lists the rules by which papers measure matches, and ``measuring.py`` measures one
+pair; :mod:`benchmarks.pairs` has the data sets, and the measurement of one method on one of them.
 """

@@ -7,15 +7,15 @@ tool are measured as ``--features NAME=FILE --matches NAME=FILE``.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
-from benchmarks.choices import start_methods
 from benchmarks.console import NOTHING, conclude, table_lines
-from benchmarks.matching.datasets import read_pairs, recognise
-from benchmarks.matching.evaluate import Benchmark, MatchingOptions
 from benchmarks.matching.measuring import AMONG
-from benchmarks.matching.protocols import Protocol, choose_protocols
-from benchmarks.record import Row, Run, benchmark_folder, write_run
-from featplug.cli.command_line import Unprefixed, leave_config, run_command
+from benchmarks.matching.protocols import PROTOCOLS, Protocol
+from benchmarks.pairs.pair_benchmark import PairOptions, run_pair_benchmark
+from benchmarks.record import Row
+from featplug.cli.command_line import Unprefixed, run_command
 
 _HEADS = {
     "match_score": "M.S.",
@@ -37,31 +37,16 @@ _COUNTS = {
 }
 
 
-def measure_all(options: MatchingOptions, progress: bool = False) -> tuple[Run, list[Protocol]]:
-    """Measure all features by all protocols; what fails becomes a problem of the run.
+@dataclass(frozen=True)
+class MatchingOptions(PairOptions):
+    """Image pairs to match, and the rules to measure by."""
 
-    Raises:
-        FileNotFoundError: the folder does not exist.
-        ValueError: the folder has no pairs, or the request does not fit.
-    """
-    methods, run = start_methods(options, options.matcher)
-    options.check()
-    layout = options.layout or recognise(options.dataset)
-    protocols = choose_protocols(layout, options.protocol)
-    pair_set = read_pairs(options.dataset, layout)
-    run.options["protocol"] = [protocol.name for protocol in protocols]
-    run.add_data(pair_set.name, options.dataset, pair_set.names)
-    run.problems += pair_set.problems
-    with benchmark_folder(options.output_dir, run) as folder:
-        leave_config(options, folder)
-        benchmark = Benchmark(pair_set, options, progress)
-        for method in methods:
-            for rows, problems in benchmark.measure(method, protocols):
-                run.rows += rows
-                run.problems += [problem for problem in problems if problem not in run.problems]
-                write_run(folder, run)
-        write_run(folder, run)
-    return run, protocols
+    benchmark: ClassVar[str] = "matching"
+
+    protocol: tuple[str, ...] = ()
+    """Rules to measure by: mma-d2net, mma-116, recall-contextdesc, lisrd-480x640 and
+    mtldesc-hpatches for HPatches, oxford-mma and oxford-ap for Oxford, rdnim, wxbs; by default the
+    first one of the layout."""
 
 
 def _table(protocol: Protocol, rows: Sequence[Row]) -> list[str]:
@@ -85,7 +70,7 @@ def _table(protocol: Protocol, rows: Sequence[Row]) -> list[str]:
 
 def main(options: Unprefixed[MatchingOptions]) -> None:
     """Measure how well features match image pairs whose geometry is known."""
-    run, protocols = measure_all(options, progress=True)
+    run, protocols = run_pair_benchmark(options, PROTOCOLS, progress=True)
     lines = [line for protocol in protocols for line in _table(protocol, run.rows)]
     conclude(run, options.output_dir, lines)
 

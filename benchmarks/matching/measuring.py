@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.matching.feature_pairs import FeaturePair
-from benchmarks.matching.image_pairs import ImagePair
+from benchmarks.pairs.feature_pairs import FeaturePair
+from benchmarks.pairs.pair_protocol import MeasuredPair, NotDefinedError
+from benchmarks.pairs.pair_set import ImagePair
 from benchmarks.record import Curve
 from featplug.api import Matches
 from featplug.io.metric_table import with_units
@@ -45,22 +46,10 @@ MEASURES = ("match_score", "repeatability", "precision", "recall", "average_prec
 """Metrics of a single pair."""
 
 
-class NotDefinedError(ValueError):
-    """A figure is not defined for a method."""
-
-
 @dataclass(frozen=True)
-class PairMeasures:
+class PairMeasures(MeasuredPair):
     """Figures of one pair."""
 
-    points: tuple[np.ndarray, np.ndarray]
-    """Matched keypoints, K×2 of each image."""
-    num_keypoints: tuple[int, int] | None
-    """Number of keypoints that were matched, of each image; None where none were detected."""
-    scores: np.ndarray
-    """Scores of the matches, K; the most certain match has the highest."""
-    errors: np.ndarray | None = None
-    """Errors of the matches, K in pixels; None where they are not known."""
     corner_error: float | None = None
     """Error of the homography estimated from the matches, in pixels; None where not measured."""
     values: dict[str, float] = field(default_factory=dict)

@@ -12,7 +12,7 @@ import numpy as np
 import pycolmap
 from scipy.spatial.transform import Rotation
 
-from benchmarks.matching.image_pairs import read_homography
+from benchmarks.pairs.pair_set import read_homography
 from featplug.cli.config_file import read_config
 from featplug.cli.pair_commands import sequential
 from featplug.colmap.nvm import read_nvm

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.matching import feature_pairs
+from benchmarks.pairs import feature_pairs
 from benchmarks.record import Problem, Row, Run, read_run
 from benchmarks.suite import SuiteOptions, main, measure_suite, read_suite
 from benchmarks.suite_table import suite_table

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from benchmarks.matching import feature_pairs
+from benchmarks.pairs import feature_pairs
 from benchmarks.record import Row, Run, read_run
 from featplug.io.store import FeatureReader
 from tests.benchmarks.matching.test_command import HPATCHES_PROTOCOLS, run_benchmark

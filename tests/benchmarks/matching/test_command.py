@@ -14,8 +14,7 @@ import pytest
 from PIL import Image
 from safetensors.torch import save_file
 
-from benchmarks.matching.__main__ import main
-from benchmarks.matching.evaluate import MatchingOptions
+from benchmarks.matching.__main__ import MatchingOptions, main
 from benchmarks.record import Row, read_run
 from featplug.networks.d2net import D2Net
 from tests.documented import assert_documented

@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.matching.feature_pairs import FeaturePair, ImageFeatures
-from benchmarks.matching.image_pairs import ImagePair
 from benchmarks.matching.measuring import (
     PairMeasures,
     measure_average_precision,
@@ -18,6 +16,8 @@ from benchmarks.matching.measuring import (
     right_among,
     summarise,
 )
+from benchmarks.pairs.feature_pairs import FeaturePair, ImageFeatures
+from benchmarks.pairs.pair_set import ImagePair
 from featplug.methods import build_matcher
 
 PLACES = np.array([[10.0, 10], [30, 10], [50, 10], [70, 10]])

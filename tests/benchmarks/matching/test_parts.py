@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.matching.datasets import read_pairs, recognise
-from benchmarks.matching.datasets.hpatches import LARGE_SEQUENCES, SEQUENCES
-from benchmarks.matching.image_pairs import read_homography
-from benchmarks.matching.resizing import resize_and_crop, resized_pairs
-from benchmarks.matching.sources import protocol_matcher
 from benchmarks.measured_method import find_method
+from benchmarks.pairs.datasets import read_pairs, recognise
+from benchmarks.pairs.datasets.hpatches import LARGE_SEQUENCES, SEQUENCES
+from benchmarks.pairs.pair_set import read_homography
+from benchmarks.pairs.resizing import resize_and_crop, resized_pairs
+from benchmarks.pairs.sources import protocol_matcher
 from featplug.methods import matchers
 from tests.benchmarks.methods_of_others import write_own_methods
 from tests.scenes.sequences import write_hpatches, write_oxford, write_rdnim, write_wxbs

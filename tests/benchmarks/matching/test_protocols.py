@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.matching.image_pairs import ImagePair, PairSet
 from benchmarks.matching.protocols import PROTOCOLS
+from benchmarks.pairs.pair_set import ImagePair, PairSet
 from benchmarks.record import Problem
 
 

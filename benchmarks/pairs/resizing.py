@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from benchmarks.matching.image_pairs import PairSet
+from benchmarks.pairs.pair_set import PairSet
 from benchmarks.record import Problem
 from featplug.io.artifact import Artifact, Provenance, file_hash
 from featplug.io.images import read_image

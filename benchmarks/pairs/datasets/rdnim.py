@@ -8,7 +8,10 @@ both references. (``time_stamps/`` is not needed.)
 from functools import partial
 from pathlib import Path
 
-from benchmarks.matching.image_pairs import ImagePair, PairSet, add_pair, read_homography
+from benchmarks.pairs.pair_set import ImagePair, PairSet, add_pair, read_homography
+
+MARKS = ("references/*/*.jpg",)
+SOURCE = "RDNIM: github.com/rpautrat/LISRD (its README has the link), 350 MB, research use."
 
 NUM_PAIRS = 1722
 """Number of pairs of each reference in the released set."""

@@ -20,7 +20,7 @@ _STILL = 2.0
 
 @dataclass(frozen=True)
 class ImagePair:
-    """Two images of one scene, and at least one of three truths; pixel centres are at integers."""
+    """Two images of one scene, and at least one of four truths; pixel centres are at integers."""
 
     name0: str
     """Path relative to the data set's folder."""
@@ -34,6 +34,12 @@ class ImagePair:
     """3×3 with x1ᵀ F x0 = 0."""
     correspondences: np.ndarray | None = None
     """M×4: x, y in image 0, then x, y in image 1."""
+    intrinsics: tuple[np.ndarray, np.ndarray] | None = None
+    """K of both images, 3×3, where they are known; images are undistorted."""
+    cam1_from_cam0: np.ndarray | None = None
+    """Pose 3×4 of camera 0's coordinates in camera 1."""
+    unit: str | None = None
+    """Unit of the pose's translation, such as m; None where its length is not known."""
 
 
 @dataclass

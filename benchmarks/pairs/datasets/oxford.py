@@ -7,7 +7,7 @@ of the first image to the others.
 from functools import partial
 from pathlib import Path
 
-from benchmarks.matching.image_pairs import (
+from benchmarks.pairs.pair_set import (
     ImagePair,
     PairSet,
     add_pair,
@@ -15,6 +15,9 @@ from benchmarks.matching.image_pairs import (
     read_homography,
 )
 from featplug.io.images import read_image_size
+
+MARKS = ("*/H1to*p",)
+SOURCE = "Oxford affine: robots.ox.ac.uk/~vgg/research/affine, eight archives, 50 MB, research use."
 
 _SIZES = {
     "bark": (765, 512),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.matching.image_pairs import (
+from benchmarks.pairs.pair_set import (
     ImagePair,
     PairSet,
     add_pair,
@@ -18,6 +18,9 @@ from benchmarks.matching.image_pairs import (
     read_fundamental_matrix,
 )
 from featplug.io.text_tables import read_matrix
+
+MARKS = ("*/corrs.txt", "*/*/corrs.txt", "*/F.txt", "*/*/F.txt")
+SOURCE = "WxBS: pip install wxbs-benchmark, or cmp.felk.cvut.cz/wbs, 40 MB, research use."
 
 _VALIDATION = ("kyiv_dolltheater2", "petrzin")
 """Pairs that the benchmark keeps for choosing options, and not for tests."""

@@ -1,42 +1,46 @@
-"""The measurement of features on a data set of image pairs, one protocol at a time."""
+"""The measurement of methods on a data set of image pairs, one protocol at a time."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar
 
-from benchmarks.choices import FAILURES, FileOptions, deviation, problem_of
-from benchmarks.matching.datasets import Layout
-from benchmarks.matching.feature_pairs import KnownMatches, PairSource
-from benchmarks.matching.image_pairs import ImagePair, PairSet
-from benchmarks.matching.kept_rows import pairs_hash, read_rows, write_rows
-from benchmarks.matching.measuring import RIGHT, NotDefinedError, PairMeasures, summarise
-from benchmarks.matching.protocols import Protocol
-from benchmarks.matching.resizing import resized_pairs
-from benchmarks.matching.sources import Source, open_source
+from benchmarks.choices import FAILURES, FileOptions, deviation, problem_of, start_methods
 from benchmarks.measured_method import MeasuredMethod
-from benchmarks.record import Picture, Problem, Row, counted
+from benchmarks.pairs.datasets import read_pairs, recognise
+from benchmarks.pairs.feature_pairs import KnownMatches, PairSource
+from benchmarks.pairs.kept_rows import pairs_hash, read_rows, write_rows
+from benchmarks.pairs.pair_protocol import (
+    Chosen,
+    MeasuredPair,
+    NotDefinedError,
+    PairProtocol,
+    choose_protocols,
+)
+from benchmarks.pairs.pair_set import ImagePair, PairSet
+from benchmarks.pairs.resizing import resized_pairs
+from benchmarks.pairs.sources import Source, open_source
+from benchmarks.record import Picture, Problem, Row, Run, benchmark_folder, counted, write_run
 from featplug.base import choose_device
+from featplug.cli.command_line import leave_config
 from featplug.io.artifact import Artifact
 from featplug.io.images import read_image
 from featplug.io.results import StageRecorder
 from featplug.plots import write_match_picture
 from featplug.utils.progress import progress_bar
 
+_RIGHT = 3.0
+"""Largest error in pixels of a match that pictures show as right."""
+
 
 @dataclass(frozen=True)
-class MatchingOptions(FileOptions):
+class PairOptions(FileOptions):
     """Image pairs to match, and the rules to measure by."""
 
-    benchmark: ClassVar[str] = "matching"
-
     dataset: Path
-    """Folder of the sequences or pairs."""
+    """Folder of the data set."""
     protocol: tuple[str, ...] = ()
-    """Rules to measure by: mma-d2net, mma-116, recall-contextdesc, lisrd-480x640 and
-    mtldesc-hpatches for HPatches, oxford-mma and oxford-ap for Oxford, rdnim, wxbs; by default the
-    first one of the layout."""
-    layout: Layout | None = None
+    """Rules to measure by; by default the first one of the layout."""
+    layout: str | None = None
     """Layout of the folder, where its files do not show it."""
     matcher: str | None = None
     """Name of the matcher of the features that have none in their names; by default each feature's
@@ -56,10 +60,10 @@ class MatchingOptions(FileOptions):
         choose_device(self.device)
 
 
-class Benchmark:
-    """A data set on which features are measured."""
+class PairBenchmark:
+    """A data set on which methods are measured."""
 
-    def __init__(self, pair_set: PairSet, options: MatchingOptions, progress: bool = False) -> None:
+    def __init__(self, pair_set: PairSet, options: PairOptions, progress: bool = False) -> None:
         self.pair_set = pair_set
         self.options = options
         self._progress = progress
@@ -68,10 +72,10 @@ class Benchmark:
         """Matches of all keypoints of one method's pairs, for the next protocol."""
 
     def measure(
-        self, method: MeasuredMethod, protocols: Sequence[Protocol]
+        self, method: MeasuredMethod, protocols: Sequence[PairProtocol]
     ) -> Iterator[tuple[list[Row], list[Problem]]]:
         """Measure one method; yield the rows and the problems of each protocol."""
-        measured: dict[tuple[object, ...], PairMeasures] = {}  # protocols may share their rules
+        measured: dict[tuple[object, ...], MeasuredPair] = {}  # protocols may share their rules
         self._known.clear()
         for protocol in protocols:
             # Other protocols have much the same matches as the first one.
@@ -83,7 +87,7 @@ class Benchmark:
             except FAILURES as error:
                 yield [], [problem_of(method.name, error)]
 
-    def _pair_set(self, protocol: Protocol) -> PairSet:
+    def _pair_set(self, protocol: PairProtocol) -> PairSet:
         size = protocol.size
         if size is None:
             return self.pair_set
@@ -95,8 +99,8 @@ class Benchmark:
     def _rows(
         self,
         method: MeasuredMethod,
-        protocol: Protocol,
-        measured: dict[tuple[object, ...], PairMeasures],
+        protocol: PairProtocol,
+        measured: dict[tuple[object, ...], MeasuredPair],
         with_pictures: bool,
     ) -> tuple[list[Row], list[Problem]]:
         pair_set = self._pair_set(protocol)
@@ -145,16 +149,7 @@ class Benchmark:
             methods=source.provenance.methods,
             not_comparable="; ".join(filter(None, reasons)) or None,
         )
-        done = [able[i] for i in results]
-        measures = list(results.values())
-        rows = []
-        for part, selected in _parts(done, protocol.by_sequence).items():
-            metrics, curves = summarise(
-                [done[i] for i in selected],
-                [measures[i] for i in selected],
-                with_mma=not protocol.one_way,  # MMA is defined for mutual neighbours
-            )
-            rows.append(replace(row, part=part, metrics=metrics, curves=curves))
+        rows = protocol.rows(row, [able[i] for i in results], list(results.values()))
         drawn = self._pictures(method, protocol, pair_set, able, results) if with_pictures else []
         rows[0] = replace(rows[0], stages=recorder.stages, pictures=drawn)
         write_rows(artifact, rows, problems)
@@ -163,7 +158,7 @@ class Benchmark:
     def _artifact(
         self,
         method: MeasuredMethod,
-        protocol: Protocol,
+        protocol: PairProtocol,
         pair_set: PairSet,
         pairs: Sequence[ImagePair],
         source: Source,
@@ -182,11 +177,11 @@ class Benchmark:
     def _measure_pairs(
         self,
         method: MeasuredMethod,
-        protocol: Protocol,
+        protocol: PairProtocol,
         pairs: Sequence[ImagePair],
         opened: PairSource,
-        measured: dict[tuple[object, ...], PairMeasures],
-    ) -> tuple[dict[int, PairMeasures], list[Problem]]:
+        measured: dict[tuple[object, ...], MeasuredPair],
+    ) -> tuple[dict[int, MeasuredPair], list[Problem]]:
         """Measure pairs by their index; what fails becomes a problem."""
         results, problems = {}, []
         bar = progress_bar(pairs, protocol.name, len(pairs), "pair", self._progress)
@@ -203,7 +198,7 @@ class Benchmark:
             results[number] = measured[key]
         return results, problems
 
-    def _deviation(self, method: MeasuredMethod, protocol: Protocol) -> str | None:
+    def _deviation(self, method: MeasuredMethod, protocol: PairProtocol) -> str | None:
         number = self.options.max_keypoints
         # A protocol without a limit keeps all keypoints, as -1 does.
         return deviation(
@@ -214,19 +209,19 @@ class Benchmark:
     def _pictures(
         self,
         method: MeasuredMethod,
-        protocol: Protocol,
+        protocol: PairProtocol,
         pair_set: PairSet,
         pairs: Sequence[ImagePair],
-        results: Mapping[int, PairMeasures],
+        results: Mapping[int, MeasuredPair],
     ) -> list[Picture]:
         """Draw the pairs a third and two thirds through the list, the same for each method."""
         pictures = []
         for index in sorted({len(pairs) // 3, 2 * len(pairs) // 3} & results.keys()):
             pair, result = pairs[index], results[index]
-            right = None if result.errors is None else result.errors <= RIGHT
+            right = None if result.errors is None else result.errors <= _RIGHT
             count = f"{len(result.points[0])} matches"
             if right is not None:
-                count = f"{right.sum()} of {count} within {RIGHT:g} px"
+                count = f"{right.sum()} of {count} within {_RIGHT:g} px"
             title = f"{method.name}, {pair.name0} and {Path(pair.name1).name}: {count}"
             name = f"pictures/{method.word}-{protocol.name}-{index}.jpg"
             image0, image1 = (read_image(pair_set.folder / n) for n in (pair.name0, pair.name1))
@@ -236,11 +231,35 @@ class Benchmark:
         return pictures
 
 
-def _parts(pairs: Sequence[ImagePair], by_sequence: bool) -> dict[str, list[int]]:
-    """Map each part of the table, first ``all``, to the indices of its pairs."""
-    parts: dict[str, list[int]] = {"all": list(range(len(pairs)))}
-    for i, pair in enumerate(pairs):
-        name = pair.sequence if by_sequence else pair.part
-        if name is not None:
-            parts.setdefault(name, []).append(i)
-    return parts
+def run_pair_benchmark(
+    options: PairOptions, protocols: Mapping[str, Chosen], progress: bool = False
+) -> tuple[Run, list[Chosen]]:
+    """Measure all methods by all requested protocols; what fails becomes a problem of the run.
+
+    Args:
+        options: methods, data set and rules.
+        protocols: name to protocol; the first one of each layout is the default.
+        progress: show progress bars.
+
+    Raises:
+        FileNotFoundError: the folder does not exist.
+        ValueError: the folder has no pairs, or the request does not fit.
+    """
+    methods, run = start_methods(options, options.matcher)
+    options.check()
+    layout = options.layout or recognise(options.dataset)
+    chosen = choose_protocols(protocols, layout, options.protocol)
+    pair_set = read_pairs(options.dataset, layout)
+    run.options["protocol"] = [protocol.name for protocol in chosen]
+    run.add_data(pair_set.name, options.dataset, pair_set.names)
+    run.problems += pair_set.problems
+    with benchmark_folder(options.output_dir, run) as folder:
+        leave_config(options, folder)
+        benchmark = PairBenchmark(pair_set, options, progress)
+        for method in methods:
+            for rows, problems in benchmark.measure(method, chosen):
+                run.rows += rows
+                run.problems += [problem for problem in problems if problem not in run.problems]
+                write_run(folder, run)
+        write_run(folder, run)
+    return run, chosen

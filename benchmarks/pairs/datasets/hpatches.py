@@ -8,13 +8,16 @@ other formats (``1.png``) are read as well.
 from functools import partial
 from pathlib import Path
 
-from benchmarks.matching.image_pairs import (
+from benchmarks.pairs.pair_set import (
     ImagePair,
     PairSet,
     add_pair,
     images_of,
     read_homography,
 )
+
+MARKS = ("*/H_1_*",)
+SOURCE = "HPatches: hpatches.github.io, hpatches-sequences-release.tar.gz, 1.3 GB, research use."
 
 _ILLUMINATION = """
     ajuntament autannes bologna books boutique bridger brooklyn castle chestnuts contruction

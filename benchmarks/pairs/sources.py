@@ -5,17 +5,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from benchmarks.choices import FileOptions
-from benchmarks.matching.extraction import ExtractedFeatures, extract_cached
-from benchmarks.matching.feature_pairs import (
+from benchmarks.measured_method import MeasuredMethod, matcher_label
+from benchmarks.pairs.extraction import ExtractedFeatures, extract_cached
+from benchmarks.pairs.feature_pairs import (
     KnownMatches,
     MatchedFeatures,
     MatchedImages,
     PairSource,
 )
-from benchmarks.matching.image_pairs import ImagePair, PairSet
-from benchmarks.matching.kept_rows import REVISION
-from benchmarks.matching.protocols import Protocol
-from benchmarks.measured_method import MeasuredMethod, matcher_label
+from benchmarks.pairs.kept_rows import REVISION
+from benchmarks.pairs.pair_protocol import PairProtocol
+from benchmarks.pairs.pair_set import ImagePair, PairSet
 from featplug.api.image_matcher import ImageMatcher
 from featplug.base import Matcher, PairMatcher
 from featplug.io.artifact import Provenance, file_hash
@@ -46,7 +46,7 @@ class Source:
 
 def open_source(
     method: MeasuredMethod,
-    protocol: Protocol,
+    protocol: PairProtocol,
     pair_set: PairSet,
     options: FileOptions,
     known: dict[str, KnownMatches],
@@ -180,7 +180,7 @@ def _of_images(method: MeasuredMethod, pair_set: PairSet, options: FileOptions) 
     )
 
 
-def _stem(method: MeasuredMethod, protocol: Protocol, max_keypoints: int | None) -> str:
+def _stem(method: MeasuredMethod, protocol: PairProtocol, max_keypoints: int | None) -> str:
     number = "all" if max_keypoints in (None, -1) else f"n{max_keypoints}"
     size = "" if protocol.size is None else f"-{protocol.size[1]}x{protocol.size[0]}"
     return f"{method.conf.get('output', method.word)}-{number}{size}"

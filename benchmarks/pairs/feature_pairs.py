@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.matching.image_pairs import ImagePair
+from benchmarks.pairs.pair_set import ImagePair
 from featplug.api.feature_types import Matches, found_matches
 from featplug.api.image_matcher import ImageCache, ImageMatcher, PreparedImage
 from featplug.base import Matcher, choose_device

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TypedDict
 
-from benchmarks.matching.image_pairs import ImagePair, PairSet
+from benchmarks.pairs.pair_set import ImagePair, PairSet
 from benchmarks.record import Problem, Row
 from featplug.io.artifact import Artifact, files_hash, value_hash
 from featplug.io.results import write_results

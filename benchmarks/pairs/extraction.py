@@ -6,7 +6,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-from benchmarks.matching.image_pairs import PairSet
+from benchmarks.pairs.pair_set import PairSet
 from featplug.io.h5file import OtherContentsError
 from featplug.io.store import FeatureReader
 from featplug.stages.extract import extract_features, other_photograph
