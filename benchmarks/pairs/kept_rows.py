@@ -31,6 +31,8 @@ def pairs_hash(pair_set: PairSet, pairs: Sequence[ImagePair]) -> str:
                 None if known is None else known.tolist()
                 for known in (pair.homography, pair.fundamental, pair.correspondences)
             ),
+            *(matrix.tolist() for matrix in pair.intrinsics or ()),
+            *([] if pair.cam1_from_cam0 is None else [pair.cam1_from_cam0.tolist(), pair.unit]),
         ]
         for pair in pairs
     ]

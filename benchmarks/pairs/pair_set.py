@@ -9,18 +9,31 @@ import numpy as np
 from benchmarks.record import Problem
 from featplug.io.image_files import IMAGE_SUFFIXES
 from featplug.io.images import read_image_size
-from featplug.io.text_tables import read_matrix
-from featplug.metrics.homography import corner_error, overlap
+from featplug.io.text_tables import check_rotation, read_matrix
+from featplug.metrics.epipolar import essential_from_pose, fundamental_from_pose
+from featplug.metrics.homography import Size, corner_error, overlap
 
 _LEAST_OVERLAP = 0.01
 """Fraction of image 0 that lies in image 1; the hardest known pairs have ten times as much."""
 _STILL = 2.0
 """Largest shift of the corners, in pixels, by a camera that did not move."""
+_FARTHEST = 0.25
+"""Largest distance of a principal point from the image's centre, in widths and heights."""
+_FOCAL_LENGTHS = (0.1, 100.0)
+"""Focal lengths of cameras, in longer sides of the image: of 157° and of 0.6°."""
+_OTHER_SIZE = 0.1
+"""Least fraction by which sides differ where intrinsics are taken for those of another image."""
+_SAME = 0.02
+"""Largest difference of the fractions of both sides, for the same reason."""
 
 
 @dataclass(frozen=True)
 class ImagePair:
-    """Two images of one scene, and at least one of four truths; pixel centres are at integers."""
+    """Two images of one scene, and their true geometry; pixel centres are at integers.
+
+    What is known is at least one of a homography, a fundamental matrix, correspondences, and
+    intrinsics with a pose.
+    """
 
     name0: str
     """Path relative to the data set's folder."""
@@ -40,6 +53,18 @@ class ImagePair:
     """Pose 3×4 of camera 0's coordinates in camera 1."""
     unit: str | None = None
     """Unit of the pose's translation, such as m; None where its length is not known."""
+
+    @property
+    def essential(self) -> np.ndarray | None:
+        """3×3 with y1ᵀ E y0 = 0 for the rays y = K⁻¹ x; None where the pose is not known."""
+        return None if self.cam1_from_cam0 is None else essential_from_pose(self.cam1_from_cam0)
+
+    @property
+    def true_fundamental(self) -> np.ndarray | None:
+        """Fundamental matrix, the known one, or that of intrinsics and pose; None without both."""
+        if self.fundamental is not None or self.intrinsics is None or self.cam1_from_cam0 is None:
+            return self.fundamental
+        return fundamental_from_pose(*self.intrinsics, self.cam1_from_cam0)
 
 
 @dataclass
@@ -95,15 +120,83 @@ def read_fundamental_matrix(path: Path) -> np.ndarray:
     return matrix
 
 
-def check_sizes(folder: Path, pair: ImagePair) -> None:
-    """Reject images whose sizes do not fit their homography, as far as that is noticeable.
+def check_pose(cam1_from_cam0: np.ndarray, where: str) -> None:
+    """Check that a pose 3×4 is a rotation and a translation other than zero.
+
+    Raises:
+        ValueError: it is not; the message begins with ``where``.
+    """
+    if cam1_from_cam0.shape != (3, 4) or not np.isfinite(cam1_from_cam0).all():
+        raise ValueError(f"{where}: expected a pose of 3×4 finite numbers; get the file again.")
+    check_rotation(cam1_from_cam0[:, :3], f"{where}, the pose")
+    if not cam1_from_cam0[:, 3].any():
+        raise ValueError(
+            f"{where}: the pose has no translation, so that its direction is not defined; leave "
+            "the pair out."
+        )
+
+
+def check_intrinsics(intrinsics: np.ndarray, size: Size, where: str) -> None:
+    """Check that a matrix K, 3×3, can be that of a camera whose images have this size.
+
+    Args:
+        intrinsics: [[fx, skew, cx], [0, fy, cy], [0, 0, 1]] in pixels.
+        size: (width, height) of the image.
+        where: file, line and image, for messages.
+
+    Raises:
+        ValueError: it is no such matrix, or one of images of another size.
+    """
+    is_finite = intrinsics.shape == (3, 3) and np.isfinite(intrinsics).all()
+    if not is_finite or np.tril(intrinsics, -1).any():
+        raise ValueError(f"{where}: expected K as fx skew cx 0 fy cy 0 0 1; correct it.")
+    if intrinsics[2, 2] != 1:
+        raise ValueError(
+            f"{where}: the last number of K is {intrinsics[2, 2]:g}, not 1; correct it."
+        )
+    focal, longer = np.diag(intrinsics)[:2], max(size)
+    least, most = (factor * longer for factor in _FOCAL_LENGTHS)
+    if focal.min() < least or focal.max() > most or focal.max() > 2 * focal.min():
+        raise ValueError(
+            f"{where}: no camera has focal lengths of {focal[0]:g} and {focal[1]:g} pixels in "
+            f"images of {size[0]}×{size[1]}; correct K, or scale it to the image."
+        )
+    centre = 2 * intrinsics[:2, 2] + 1
+    ratio = centre / size  # 1 in the middle of the image
+    is_other = (np.abs(ratio - 1) > _OTHER_SIZE).all()
+    is_scaled = is_other and np.ptp(ratio) < _SAME
+    is_turned = is_other and np.abs(centre / size[::-1] - 1).max() < _SAME
+    if is_scaled or is_turned or np.abs(ratio - 1).max() > 2 * _FARTHEST:
+        x, y = intrinsics[:2, 2]
+        raise ValueError(
+            f"{where}: the principal point ({x:g}, {y:g}) is not near the centre of the image of "
+            f"{size[0]}×{size[1]} pixels: K is of an image of another size, or a turned one; use "
+            "that image, or correct K."
+        )
+
+
+def check_sizes(folder: Path, pair: ImagePair, where: str = "") -> None:
+    """Reject images whose sizes do not fit what is known of them, as far as that is noticeable.
+
+    Args:
+        folder: folder of the images.
+        pair: images and truth.
+        where: file and line of intrinsics and pose, for messages; that of image 0 by default.
 
     Raises:
         FileNotFoundError: an image is missing.
-        ValueError: an image is damaged, image 0 lies outside of image 1, or the camera stood still
-            but the sizes differ.
+        ValueError: an image is damaged, image 0 lies outside of image 1, the camera stood still
+            but the sizes differ, the intrinsics are of other sizes, or the pose is none.
     """
+    names = pair.name0, pair.name1
+    if pair.name0 == pair.name1:
+        raise ValueError(f"{where or folder / pair.name0}: an image is paired with itself.")
     sizes = read_image_size(folder / pair.name0), read_image_size(folder / pair.name1)
+    where = where or str(folder / pair.name0)
+    if pair.cam1_from_cam0 is not None:
+        check_pose(pair.cam1_from_cam0, where)
+    for name, size, matrix in zip(names, sizes, pair.intrinsics or (), strict=False):
+        check_intrinsics(matrix, size, f"{where}, intrinsics of {name}")
     if pair.homography is None:
         return
     shown = " and ".join(f"{width}×{height}" for width, height in sizes)
@@ -121,13 +214,23 @@ def check_sizes(folder: Path, pair: ImagePair) -> None:
         )
 
 
-def add_pair(pair_set: PairSet, truth: Path, read: Callable[[], ImagePair]) -> None:
-    """Add the pair that ``read`` returns, or a problem with the file of its truth."""
+def add_pair(
+    pair_set: PairSet, truth: Path, read: Callable[[], ImagePair], line: int | None = None
+) -> None:
+    """Add the pair that ``read`` returns, or a problem with the file of its truth.
+
+    Args:
+        pair_set: pairs, which are added to.
+        truth: file below the data set's folder.
+        read: returns the pair.
+        line: line of a list with many pairs.
+    """
+    at = "" if line is None else f", line {line}"
     try:
         pair = read()
-        check_sizes(pair_set.folder, pair)
+        check_sizes(pair_set.folder, pair, f"{truth}{at}" if line else "")
     except (ValueError, FileNotFoundError) as error:
         subject = truth.relative_to(pair_set.folder).as_posix()
-        pair_set.problems.append(Problem(subject, str(error)))
+        pair_set.problems.append(Problem(f"{subject}{at}", str(error)))
     else:
         pair_set.pairs.append(pair)

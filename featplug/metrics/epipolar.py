@@ -14,6 +14,24 @@ def _homogeneous(points: np.ndarray) -> np.ndarray:
     return points if points.shape[1] == 3 else homogeneous(points)
 
 
+def essential_from_pose(cam1_from_cam0: np.ndarray) -> np.ndarray:
+    """Return E = [t]× R, 3×3, of a pose 3×4, with the length of t set to 1.
+
+    Hartley and Zisserman, "Multiple View Geometry", equation 9.12; zero without a translation.
+    """
+    rotation, translation = cam1_from_cam0[:, :3], cam1_from_cam0[:, 3]
+    length = np.linalg.norm(translation)
+    return np.cross(translation[:, None] / (length or 1), rotation, axis=0)
+
+
+def fundamental_from_pose(
+    intrinsics0: np.ndarray, intrinsics1: np.ndarray, cam1_from_cam0: np.ndarray
+) -> np.ndarray:
+    """Return F = K1⁻ᵀ E K0⁻¹, 3×3, of two matrices K, 3×3, and a pose 3×4."""
+    essential = essential_from_pose(cam1_from_cam0)
+    return np.linalg.inv(intrinsics1).T @ essential @ np.linalg.inv(intrinsics0)
+
+
 def line_distances(
     points0: np.ndarray, points1: np.ndarray, fundamental: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import pycolmap
 from scipy.spatial.transform import Rotation
 
-from featplug.metrics.epipolar import epipolar_errors, estimate_fundamental
+from featplug.metrics.epipolar import (
+    epipolar_errors,
+    essential_from_pose,
+    estimate_fundamental,
+    fundamental_from_pose,
+)
 
 SIDEWAYS = np.array([[0.0, 0, 0], [0, 0, -1], [0, 1, 0]])
 """Of a camera that moves along x: rows stay."""
@@ -35,7 +41,19 @@ def test_a_geometry_is_found_among_wrong_matches() -> None:
     points0, points1 = projected
     wrong = points1.copy()
     wrong[:40] = rng.uniform(0, 480, (40, 2))
+    pose = np.column_stack([turn, shift])
+    true = fundamental_from_pose(calibration, calibration, pose)
+    assert epipolar_errors(points0, points1, true).max() < 1e-9
     found = estimate_fundamental(points0, wrong)
     assert found is not None
     assert epipolar_errors(points0, points1, found).max() < 1
     assert estimate_fundamental(points0[:7], points1[:7]) is None
+
+
+def test_the_essential_matrix_is_pycolmaps() -> None:
+    turn = Rotation.from_euler("xyz", [30, -8, 50], degrees=True).as_matrix()
+    pose = np.column_stack([turn, [3.0, 0.5, -2]])
+    expected = pycolmap.essential_matrix_from_pose(pycolmap.Rigid3d(pose))
+    np.testing.assert_allclose(essential_from_pose(pose), expected, atol=1e-14)
+    still = np.column_stack([turn, np.zeros(3)])
+    np.testing.assert_array_equal(essential_from_pose(still), np.zeros((3, 3)))
