@@ -38,6 +38,8 @@ class Curve:
     x_label: str
     """Label of the axis, with its unit."""
     y_label: str
+    shipped: list[float] = field(default_factory=list, metadata=ADDED)
+    """x and y of the point that the method's conf ships with; empty where the curve has none."""
 
     def __post_init__(self) -> None:
         if len(self.x) != len(self.y):
@@ -51,6 +53,10 @@ class Picture:
     path: str
     """Path relative to the run's folder."""
     title: str
+    pair: list[str] = field(default_factory=list, metadata=ADDED)
+    """Names of the two images; the page shows the pictures of one pair next to each other."""
+    counts: dict[str, Annotated[int, NonNegative]] = field(default_factory=dict, metadata=ADDED)
+    """What is drawn to its number, such as ``right`` and ``wrong`` matches."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +92,8 @@ class Row:
     metrics: Metrics = field(default_factory=dict)
     curves: dict[str, Curve] = field(default_factory=dict)
     stages: StageCosts = field(default_factory=dict)
+    reused: list[str] = field(default_factory=list, metadata=ADDED)
+    """Stages that an earlier run made, wholly or in part; their cost is not that of this run."""
     pictures: list[Picture] = field(default_factory=list)
     model: str | None = None
     """Folder of a COLMAP model, relative to the run's folder."""

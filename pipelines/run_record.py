@@ -51,6 +51,7 @@ class PipelineRecord(TypedDict):
     environment: dict[str, Any]
     data: Annotated[dict[str, Any], _DataRecord]
     stages: StageCosts
+    reused: NotRequired[dict[str, Annotated[int, NonNegative]]]
     metrics: Metrics
     models: NotRequired[list[Annotated[dict[str, Any], _RecordedModel]]]
     verified_pairs_by_inliers: NotRequired[dict[str, Annotated[int, NonNegative]]]

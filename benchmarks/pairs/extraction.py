@@ -26,6 +26,8 @@ class ExtractedFeatures:
     """Images without features, and why."""
     weights: list[dict[str, Any]]
     """Name, origin and sha256 of each weights file."""
+    num_reused: int = 0
+    """Images whose features an earlier run, or another protocol, had extracted."""
 
 
 def extract_cached(
@@ -67,7 +69,9 @@ def extract_cached(
         except OtherContentsError as other:
             logger.info("%s; it is kept, and not used for this run", other.difference)
         else:
-            return ExtractedFeatures(summary.feature_path, summary.skipped, summary.weights)
+            return ExtractedFeatures(
+                summary.feature_path, summary.skipped, summary.weights, summary.num_present
+            )
 
 
 def _given(path: Path, pair_set: PairSet) -> ExtractedFeatures:
@@ -88,4 +92,4 @@ def _given(path: Path, pair_set: PairSet) -> ExtractedFeatures:
                 f"{path} has no image of {pair_set.folder}, but for example {example!r}; names are "
                 "relative to that folder."
             )
-    return ExtractedFeatures(path, skipped, list(weights))
+    return ExtractedFeatures(path, skipped, list(weights), len(pair_set.names) - len(skipped))

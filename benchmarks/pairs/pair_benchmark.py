@@ -126,7 +126,8 @@ class PairBenchmark:
         artifact = self._artifact(method, protocol, pair_set, able, source, with_pictures)
         kept = read_rows(artifact, self.options.output_dir)
         if kept is not None:
-            return kept["rows"], kept["problems"]
+            rows = [replace(row, reused=list(row.stages)) for row in kept["rows"]]
+            return rows, kept["problems"]
         with recorder.stage("match and measure"), source.open(able) as opened:
             results, failed = self._measure_pairs(method, protocol, able, opened, measured)
         problems += failed
@@ -151,7 +152,8 @@ class PairBenchmark:
         )
         rows = protocol.rows(row, [able[i] for i in results], list(results.values()))
         drawn = self._pictures(method, protocol, pair_set, able, results) if with_pictures else []
-        rows[0] = replace(rows[0], stages=recorder.stages, pictures=drawn)
+        reused = ["extract"] if source.reuses_features else []
+        rows[0] = replace(rows[0], stages=recorder.stages, reused=reused, pictures=drawn)
         write_rows(artifact, rows, problems)
         return rows, problems
 
@@ -219,15 +221,16 @@ class PairBenchmark:
         for index in sorted({len(pairs) // 3, 2 * len(pairs) // 3} & results.keys()):
             pair, result = pairs[index], results[index]
             right = None if result.errors is None else result.errors <= _RIGHT
-            count = f"{len(result.points[0])} matches"
+            count, counts = f"{len(result.points[0])} matches", {"matches": len(result.points[0])}
             if right is not None:
                 count = f"{right.sum()} of {count} within {_RIGHT:g} px"
+                counts = {"right": int(right.sum()), "wrong": int((~right).sum())}
             title = f"{method.name}, {pair.name0} and {Path(pair.name1).name}: {count}"
             name = f"pictures/{method.word}-{protocol.name}-{index}.jpg"
             image0, image1 = (read_image(pair_set.folder / n) for n in (pair.name0, pair.name1))
             path = self.options.output_dir / name
             write_match_picture(path, image0, image1, *result.points, inliers=right)
-            pictures.append(Picture(name, title))
+            pictures.append(Picture(name, title, [pair.name0, pair.name1], counts))
         return pictures
 
 

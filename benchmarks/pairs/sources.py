@@ -42,6 +42,8 @@ class Source:
     """Images without features, and why."""
     deviation: str | None = None
     """How the matches deviate from the protocol's."""
+    reuses_features: bool = False
+    """Whether features of some images were there before."""
 
 
 def open_source(
@@ -97,7 +99,7 @@ def open_source(
             device=options.device,
         )
 
-    return Source(name, opened, provenance, extracted.skipped, deviation)
+    return Source(name, opened, provenance, extracted.skipped, deviation, extracted.num_reused > 0)
 
 
 def _provenance(

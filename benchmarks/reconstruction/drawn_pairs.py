@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.record import Picture
 from featplug.colmap.geometric_verification import inlier_matches, verified_pairs
 from featplug.io.images import read_image
 from featplug.io.match_store import MatchReader
@@ -16,10 +17,10 @@ from pipelines.sfm import MatchedScene
 
 def draw_pairs(
     pairs: Sequence[Pair], database: Path, scene: MatchedScene, outputs: Path
-) -> dict[Path, str]:
-    """Draw the verified matches of pairs as ``matches-K.jpg``, and return each file's title."""
+) -> list[Picture]:
+    """Draw the verified matches of pairs as ``matches-K.jpg`` of the folder ``outputs``."""
     counts = verified_pairs(database)
-    titles = {}
+    pictures = []
     with FeatureReader(scene.features.path) as features, MatchReader(scene.matches) as matches:
         for number, (name0, name1) in enumerate(pairs):
             num_matches = 0
@@ -36,5 +37,7 @@ def draw_pairs(
             path = outputs / f"matches-{number}.jpg"
             write_match_picture(path, *images, *points)
             count = f"{len(inliers):,} inliers of {num_matches:,} matches"
-            titles[path] = f"{name0} and {name1}: {count}"
-    return titles
+            title = f"{name0} and {name1}: {count}"
+            drawn = {"inliers": len(inliers), "matches": num_matches}
+            pictures.append(Picture(str(path), title, [name0, name1], drawn))
+    return pictures

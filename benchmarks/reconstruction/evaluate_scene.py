@@ -100,7 +100,7 @@ def _measure_method(
         method.check_number(options.max_keypoints)
         of_method = options.of_method(scene, method)
         matched = match_scene(of_method, progress)
-        costs = matching_costs(of_method.output_dir, matched)
+        costs, earlier = matching_costs(of_method.output_dir, matched)
     except FAILURES as error:
         return [], [problem_of(subject, error)]
     problems = [Problem(f"{scene.name}/{name}", why) for name, why in matched.skipped.items()]
@@ -108,7 +108,7 @@ def _measure_method(
     for seed in options.chosen_seeds():
         of_model = of_seed(of_method, seed)
         try:
-            results = map_or_reuse(matched, of_model, progress)
+            results, is_reused = map_or_reuse(matched, of_model, progress)
         except FAILURES as error:
             problems.append(problem_of(f"{subject}, seed {seed}", error))
             continue
@@ -120,7 +120,13 @@ def _measure_method(
         if reason := results["data"]["skipped"].get("reference"):
             problems.append(Problem(f"{subject}, seed {seed}", reason))
         row = _row(scene, method, matched, results, costs, options)
-        row = replace(row, seed=seed, model=_relative(of_model.output_dir / "model", options))
+        reused = earlier + [stage for stage in row.stages if is_reused and stage not in costs]
+        row = replace(
+            row,
+            seed=seed,
+            reused=reused,
+            model=_relative(of_model.output_dir / "model", options),
+        )
         if not rows:
             try:
                 row = replace(row, pictures=_draw(matched, of_model, options, shown))
@@ -136,8 +142,8 @@ def _draw(
     database, folder = of_model.output_dir / "database.db", of_model.output_dir.parent
     if not shown:
         shown += quartile_pairs(verified_pairs(database))
-    titles = draw_pairs(shown, database, matched, folder)
-    return [Picture(_relative(path, options), title) for path, title in titles.items()]
+    pictures = draw_pairs(shown, database, matched, folder)
+    return [replace(each, path=_relative(Path(each.path), options)) for each in pictures]
 
 
 def _relative(path: Path, options: ReconstructionOptions) -> str:

@@ -29,8 +29,10 @@ class _Cost(TypedDict):
     cost: Annotated[dict[str, float], StageCost]
 
 
-def matching_costs(folder: Path, scene: MatchedScene) -> dict[str, dict[str, float]]:
-    """Return seconds and peak memory of the stages up to matching.
+def matching_costs(
+    folder: Path, scene: MatchedScene
+) -> tuple[dict[str, dict[str, float]], list[str]]:
+    """Return seconds and peak memory of the stages up to matching, and those of an earlier run.
 
     For reused features and matches, ``costs.json`` of the folder has the figures of the run that
     made them. A stage that several runs made together is left out.
@@ -54,29 +56,30 @@ def matching_costs(folder: Path, scene: MatchedScene) -> dict[str, dict[str, flo
         elif reused[stage] == 0:
             costs[stage] = {"made_from": made_from[stage], "cost": cost}
     write_results(path, costs)
-    return {stage: entry["cost"] for stage, entry in costs.items()}
+    earlier = [stage for stage in costs if costs[stage] is known.get(stage)]
+    return {stage: entry["cost"] for stage, entry in costs.items()}, earlier
 
 
 def map_or_reuse(
     scene: MatchedScene, options: SfmOptions, progress: bool = False
-) -> PipelineRecord:
+) -> tuple[PipelineRecord, bool]:
     """Make a model with :func:`pipelines.sfm.map_scene`, unless its folder has the same one.
 
     Returns:
-        The contents of ``results.json`` of the model's folder.
+        The contents of ``results.json`` of the model's folder, and whether the model was there.
     """
     folder = options.output_dir
     artifact = Artifact(folder / "model", _provenance(scene, options), folder / "made_from.json")
     results = folder / "results.json"
     if artifact.reason_to_make() is None:
         with suppress(OSError, ValueError):  # without its record, the model is made again
-            return read_results(results, PipelineRecord)
+            return read_results(results, PipelineRecord), True
 
     def add_record(working: Path) -> None:
         artifact.write_record(working / "model", {}, working / artifact.record.name)
 
     map_scene(scene, options, progress, add_record)
-    return read_results(results, PipelineRecord)
+    return read_results(results, PipelineRecord), False
 
 
 def _provenance(scene: MatchedScene, options: SfmOptions) -> Provenance:

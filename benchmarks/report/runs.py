@@ -171,6 +171,7 @@ def _run_of_pipeline(record: PipelineRecord, folder: Path) -> Run:
         **common,
         metrics=by_part.pop("all"),
         stages=record["stages"],
+        reused=[stage for stage, number in record.get("reused", {}).items() if number],
         pictures=[
             Picture(name, title) for name, title in _PICTURES.items() if (folder / name).exists()
         ],

@@ -73,6 +73,8 @@ def test_a_warped_picture_is_matched_right(
     assert row.curves["mma"].y == [value(row, f"mma_{t}") for t in range(1, 11)]
     assert f"{value(row, 'mma_3'):.3f}" in capsys.readouterr().out
     (picture,) = row.pictures
+    assert picture.pair == ["plane/img1.png", "plane/img2.png"]
+    assert picture.counts == {name: value(row, f"{name}_matches") for name in ("right", "wrong")}
     drawn = np.asarray(Image.open(tmp_path / "out" / picture.path)).astype(int)
     assert ((drawn[..., 1] - drawn[..., 0] > 60) & (drawn[..., 1] - drawn[..., 2] > 60)).sum() > 50
 
