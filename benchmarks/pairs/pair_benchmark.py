@@ -37,7 +37,7 @@ class PairOptions(FileOptions):
     """Image pairs to match, and the rules to measure by."""
 
     dataset: Path
-    """Folder of the data set."""
+    """Folder of the data set, or a list of pairs with intrinsics and poses."""
     protocol: tuple[str, ...] = ()
     """Rules to measure by; by default the first one of the layout."""
     layout: str | None = None
@@ -254,7 +254,7 @@ def run_pair_benchmark(
     chosen = choose_protocols(protocols, layout, options.protocol)
     pair_set = read_pairs(options.dataset, layout)
     run.options["protocol"] = [protocol.name for protocol in chosen]
-    run.add_data(pair_set.name, options.dataset, pair_set.names)
+    run.add_data(pair_set.name, pair_set.folder, pair_set.names)
     run.problems += pair_set.problems
     with benchmark_folder(options.output_dir, run) as folder:
         leave_config(options, folder)

@@ -79,11 +79,25 @@ class PairSet:
     """Damaged pairs, which are left out."""
     sequences: tuple[str, ...] = ()
     """All sequences of the released data set; empty where they are not known."""
+    _listed: dict[tuple[str, str], str] = field(default_factory=dict, init=False, repr=False)
+    """Names of each pair, to where it is listed first."""
 
     @property
     def names(self) -> list[str]:
         """Images of all pairs."""
         return list(dict.fromkeys(name for p in self.pairs for name in (p.name0, p.name1)))
+
+    def check_listed_once(self, pair: ImagePair, where: str) -> None:
+        """Note where a pair is listed, and raise ValueError if it was listed before.
+
+        The same images in the other order are another pair, as in the released lists.
+        """
+        first = self._listed.setdefault((pair.name0, pair.name1), where)
+        if first != where:
+            raise ValueError(
+                f"{where}: the pair {pair.name0} {pair.name1} is listed before, in {first}, and "
+                "counts once; remove it."
+            )
 
 
 def images_of(folder: Path) -> dict[str, str]:
@@ -215,7 +229,7 @@ def check_sizes(folder: Path, pair: ImagePair, where: str = "") -> None:
 
 
 def add_pair(
-    pair_set: PairSet, truth: Path, read: Callable[[], ImagePair], line: int | None = None
+    pair_set: PairSet, truth: Path, read: Callable[[], ImagePair], place: str = ""
 ) -> None:
     """Add the pair that ``read`` returns, or a problem with the file of its truth.
 
@@ -223,14 +237,15 @@ def add_pair(
         pair_set: pairs, which are added to.
         truth: file below the data set's folder.
         read: returns the pair.
-        line: line of a list with many pairs.
+        place: place in a file with many pairs, such as ``line 3``.
     """
-    at = "" if line is None else f", line {line}"
+    where = f"{truth}, {place}" if place else str(truth)
     try:
         pair = read()
-        check_sizes(pair_set.folder, pair, f"{truth}{at}" if line else "")
+        pair_set.check_listed_once(pair, where)
+        check_sizes(pair_set.folder, pair, where if place else "")
     except (ValueError, FileNotFoundError) as error:
         subject = truth.relative_to(pair_set.folder).as_posix()
-        pair_set.problems.append(Problem(f"{subject}{at}", str(error)))
+        pair_set.problems.append(Problem(f"{subject}, {place}" if place else subject, str(error)))
     else:
         pair_set.pairs.append(pair)

@@ -9,7 +9,7 @@ import json
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import tyro
 
@@ -26,11 +26,20 @@ MARKER = "demo-world.json"
 
 Town = Literal["aachen_v1.1", "aachen", "scene", "megadepth"]
 Released = Literal["7scenes", "12scenes", "cambridge", "eth3d", "robotcar", "cmu", "lamar"]
-Layout = Town | Released | Literal["inloc", "hpatches"]
+Pairs = Literal[
+    "pairs",
+    "megadepth1500",
+    "megadepth1500_loftr",
+    "scannet1500",
+    "scannet1500_superglue",
+    "scannet1500_loftr",
+]
+Layout = Town | Released | Pairs | Literal["inloc", "hpatches"]
 
 _MADE_FROM: dict[Layout, Layout] = {
     "aachen": "aachen_v1.1",
     **dict.fromkeys(("12scenes", "cambridge", "eth3d", "robotcar", "cmu", "lamar"), "7scenes"),
+    **dict.fromkeys(get_args(Pairs)[1:], "pairs"),
 }
 """Layout to the one that it is made from."""
 _LEAST = {"num_database": 2, "num_queries": 1, "num_scans": 1, "num_planes": 1, "image_size": 160}
@@ -125,6 +134,18 @@ def make_demo_scene(seed: int = 0, progress: bool = False) -> Path:
     """Make 60 photographs of a town with their true poses, unless they exist; return the folder."""
     options = DemoOptions(seed=seed, num_database=60)
     return make_demo_world(DEMO_FOLDER / f"town-{seed}", options, "scene", progress)
+
+
+def make_demo_pairs(seed: int = 0, layout: Pairs = "pairs", progress: bool = False) -> Path:
+    """Make a few dozen pairs of the town with true poses, unless they exist; return the folder.
+
+    Args:
+        seed: seed of the town.
+        layout: ``pairs``, which has parts of other viewpoints by day and of a night and a day, or
+            the layout of a data set.
+        progress: whether to show the progress.
+    """
+    return make_demo_world(DEMO_FOLDER / f"town-{seed}", DemoOptions(seed=seed), layout, progress)
 
 
 def main(

@@ -17,7 +17,7 @@ from featplug.colmap.nvm import write_nvm
 from featplug.io.files import flush
 from featplug.localization.queries import Query, write_poses, write_queries
 from featplug.utils.progress import progress_bar
-from pipelines.demo import WORLD, released_layouts
+from pipelines.demo import WORLD, pair_layouts, released_layouts
 from pipelines.demo.builder import Builder, Scene
 from pipelines.demo.geometry import Camera, Faces, View, direction, look_along, look_towards
 from pipelines.demo.moving import moving_objects
@@ -323,4 +323,5 @@ WRITERS = {
     "megadepth": write_megadepth,
     "hpatches": write_hpatches,
     **released_layouts.WRITERS,
+    **pair_layouts.WRITERS,
 }

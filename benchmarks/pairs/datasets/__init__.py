@@ -1,10 +1,12 @@
 """Data sets of image pairs, one file for each layout, which is found by looking here.
 
 A file has ``MARKS``, glob patterns of files that only its layout has; ``SOURCE``, where the data
-set is to be had, its size and licence; and ``read(folder)``, which returns its pairs.
+set is available, its size and licence; and ``read(folder)``, which returns its pairs. A general
+layout, ``IS_GENERAL = True``, is that of a folder that has no other, or of a single file.
 """
 
 import pkgutil
+import re
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -20,7 +22,7 @@ class Layout(Protocol):
     MARKS: tuple[str, ...]
     """Patterns of files that only this layout has."""
     SOURCE: str
-    """One sentence: where the data set is to be had, its size, and its licence."""
+    """One sentence: where the data set is available, its size, and its licence."""
 
     @staticmethod
     def read(folder: Path) -> PairSet:
@@ -35,14 +37,18 @@ def layouts() -> dict[str, Layout]:
 
 
 def recognise(folder: Path) -> str:
-    """Recognise the layout of a folder.
+    """Recognise the layout of a folder, or of a list of pairs.
 
     Raises:
         FileNotFoundError: the folder does not exist.
         ValueError: the folder has none of the layouts, or several.
     """
-    require_folder(folder)
+    require_data(folder)
+    general = [n for n, layout in layouts().items() if getattr(layout, "IS_GENERAL", False)]
+    if folder.is_file():
+        return general[0]
     found = [n for n, layout in layouts().items() if any(any(folder.glob(m)) for m in layout.MARKS)]
+    found = [name for name in found if name not in general] or found
     if not found:
         files = "; ".join(f"{', '.join(known.MARKS)} ({n})" for n, known in layouts().items())
         raise ValueError(f"{folder} has no pairs in a known layout (looked for {files}).")
@@ -51,12 +57,14 @@ def recognise(folder: Path) -> str:
     return found[0]
 
 
-def require_folder(folder: Path) -> None:
+def require_data(folder: Path) -> None:
     """Raise FileNotFoundError, with what can be downloaded to it, where a folder does not exist."""
-    if folder.is_dir():
+    if folder.exists():
         return
-    name = folder.name.lower().replace("-", "_")
-    known = [layout.SOURCE for key, layout in layouts().items() if key in name]
+    name = re.sub("[^a-z0-9]", "", folder.name.lower())
+    known = [
+        layout.SOURCE for key, layout in layouts().items() if re.sub("[^a-z0-9]", "", key) in name
+    ]
     raise FileNotFoundError(" ".join([f"The folder {folder} does not exist.", *known]))
 
 
@@ -67,10 +75,12 @@ def read_pairs(folder: Path, name: str) -> PairSet:
         FileNotFoundError: the folder does not exist.
         ValueError: no layout has the name, or no pair can be used.
     """
-    require_folder(folder)
+    require_data(folder)
     if name not in layouts():
         raise unknown_name("layout", name, layouts())
     layout = layouts()[name]
+    if folder.is_file() and not getattr(layout, "IS_GENERAL", False):
+        raise ValueError(f"{folder} is a file, not a folder in the layout of {name}.")
     pair_set = layout.read(folder)
     if not pair_set.pairs:
         first = f"; the first problem: {pair_set.problems[0].reason}" if pair_set.problems else "."

@@ -86,7 +86,7 @@ def test_a_bad_pair_is_a_problem_of_the_set_and_the_others_remain(tmp_path: Path
         pair("a.png", "a.png"),
     ]
     for line, given in enumerate(listed, 1):
-        add_pair(pair_set, tmp_path / "pairs.txt", lambda given=given: given, line)  # type: ignore[misc]
+        add_pair(pair_set, tmp_path / "pairs.txt", lambda given=given: given, f"line {line}")  # type: ignore[misc]
     assert pair_set.pairs == listed[:1]
     subjects = [problem.subject for problem in pair_set.problems]
     assert subjects == [f"pairs.txt, line {line}" for line in (2, 3, 4, 5)]
