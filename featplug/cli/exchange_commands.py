@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from featplug.cli.command_line import Unprefixed, print_reasons, typed_parameters, with_signature
+from featplug.colmap.rerun_recording import RecordingOptions, export_recording
 from featplug.colmap.scene_exports import SceneKind, export_scene
 from featplug.io.exchange import colmap, d2net, kapture, schoenberger
 from featplug.io.exchange.transfer import Transfer
@@ -68,6 +69,26 @@ def _scene_command(kind: SceneKind, summary: str) -> Callable[..., None]:
     return run
 
 
+def _record(options: Unprefixed[RecordingOptions], reference: Path | None = None) -> None:
+    """Write a recording of a model for Rerun's viewer: points, cameras and photographs.
+
+    Args:
+        options: what to record.
+        reference: folder of the true poses, a COLMAP model or Strecha's .camera files, to show
+            next to the model's.
+    """
+    from pipelines.datasets.true_poses import read_reference_poses
+
+    poses = {} if reference is None else read_reference_poses(reference)
+    done = export_recording(options, poses, progress=True)
+    counts = f"{done.num_images} cameras, {done.num_photographs} photographs"
+    counts += f", {done.num_points} points"
+    if reference is not None:
+        counts += f", {done.num_true_poses} true poses"
+    print(f"{done.path}: {counts}")
+    print_reasons(done.skipped, "left out: ")
+
+
 EXPORTS = {
     "colmap": _command(colmap.export_database),
     "kapture": _command(kapture.export_kapture),
@@ -82,6 +103,7 @@ EXPORTS = {
     "undistorted": _scene_command(
         "undistorted", "Write undistorted images and their model, as COLMAP does."
     ),
+    "rerun": _record,
 }
 """The commands of ``featplug export``."""
 IMPORTS = {

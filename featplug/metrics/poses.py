@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from featplug.metrics.similarity import fit_similarity, lie_on_a_line
+from featplug.metrics.similarity import Similarity, fit_similarity, lie_on_a_line
 
 if TYPE_CHECKING:
     import pycolmap
@@ -89,6 +89,32 @@ def rotation_angles(rotation0: np.ndarray, rotation1: np.ndarray) -> np.ndarray:
     return np.degrees(2 * np.arcsin(np.clip(chord / np.sqrt(8), 0, 1)))
 
 
+def align_centres(
+    estimated: Mapping[str, np.ndarray], reference: Mapping[str, np.ndarray]
+) -> tuple[list[str], Similarity]:
+    """Return the common images, and the similarity that best moves their centres to the reference.
+
+    Raises:
+        ValueError: fewer than three images in common, or all their centres on a line.
+    """
+    names = sorted(set(estimated) & set(reference))
+    if len(names) < 3:
+        raise ValueError(
+            f"Aligning needs three images that both models have, these have {len(names)} "
+            "(are the image names the same?)."
+        )
+    centres, centres_ref = (
+        camera_centres(np.stack([poses[name] for name in names]))
+        for poses in (estimated, reference)
+    )
+    for where, points in (("estimated", centres), ("reference", centres_ref)):
+        if lie_on_a_line(points):
+            raise ValueError(
+                f"The {where} camera centres lie on a line, so any turn about it fits."
+            )
+    return names, fit_similarity(centres, centres_ref)
+
+
 def aligned_pose_errors(
     estimated: Mapping[str, np.ndarray], reference: Mapping[str, np.ndarray]
 ) -> PoseErrors:
@@ -103,21 +129,10 @@ def aligned_pose_errors(
     Raises:
         ValueError: fewer than three images in common, or all their centres on a line.
     """
-    names = sorted(set(estimated) & set(reference))
-    if len(names) < 3:
-        raise ValueError(
-            f"Aligning needs three images that both models have, these have {len(names)} "
-            "(are the image names the same?)."
-        )
+    names, similarity = align_centres(estimated, reference)
     poses = np.stack([estimated[name] for name in names])
     poses_ref = np.stack([reference[name] for name in names])
     centres, centres_ref = camera_centres(poses), camera_centres(poses_ref)
-    for where, points in (("estimated", centres), ("reference", centres_ref)):
-        if lie_on_a_line(points):
-            raise ValueError(
-                f"The {where} camera centres lie on a line, so any turn about it fits."
-            )
-    similarity = fit_similarity(centres, centres_ref)
     return PoseErrors(
         names,
         np.linalg.norm(similarity.apply(centres) - centres_ref, axis=1),

@@ -42,6 +42,11 @@ class Similarity:
         """Return points N×3 in the frame of the target."""
         return self.scale * points @ self.rotation.T + self.translation
 
+    def inverse(self) -> "Similarity":
+        """Return the similarity from the target to the source."""
+        rotation = self.rotation.T
+        return Similarity(1 / self.scale, rotation, -rotation @ self.translation / self.scale)
+
 
 @dataclass(frozen=True)
 class SimilarityFit:
