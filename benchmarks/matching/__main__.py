@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from benchmarks.console import NOTHING, conclude, table_lines
-from benchmarks.matching.measuring import AMONG
+from benchmarks.matching.pair_means import AMONG
 from benchmarks.matching.protocols import PROTOCOLS, Protocol
 from benchmarks.pairs.pair_benchmark import PairOptions, run_pair_benchmark
 from benchmarks.record import Row

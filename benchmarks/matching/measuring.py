@@ -1,46 +1,33 @@
-"""Figures of one matched pair, as papers define them, and their means over pairs."""
+"""Figures of one matched pair, as papers define them."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
 from benchmarks.pairs.feature_pairs import FeaturePair
 from benchmarks.pairs.pair_protocol import MeasuredPair, NotDefinedError
 from benchmarks.pairs.pair_set import ImagePair
-from benchmarks.record import Curve
 from featplug.api import Matches
-from featplug.io.metric_table import with_units
 from featplug.metrics.epipolar import epipolar_errors, estimate_fundamental
 from featplug.metrics.homography import (
     closest_point_recall,
     corner_error,
     correspondence_recall,
     covisible,
-    error_auc,
     estimate_homography,
     homography_errors,
     matching_score,
-    mean_matching_accuracy,
     nearest_counterparts,
     repeatability,
     two_way_precision,
 )
 from featplug.metrics.patch_tasks import average_precision
 
-THRESHOLDS = tuple(range(1, 11))
-"""Thresholds of the matching accuracy in pixels."""
-CORNER_THRESHOLDS = (1, 3, 5)
-"""Thresholds of the homography accuracy in pixels."""
 RIGHT = 3.0
 """Largest error of a right match in pixels, where a protocol has no other threshold."""
-AMONG = (500, 1000)
-"""Numbers of matches, the most certain ones of a pair, among which the right ones are counted."""
-_STEP = 50
-"""Matches from one point of the curve of right matches to the next."""
 _RECALL = 2.5
-_EPIPOLAR_THRESHOLDS = tuple(range(1, 21))
+EPIPOLAR_THRESHOLDS = tuple(range(1, 21))
+"""Thresholds of WxBS's recall, symmetric epipolar distances in pixels."""
 
 MEASURES = ("match_score", "repeatability", "precision", "recall", "average_precision")
 """Metrics of a single pair."""
@@ -204,80 +191,11 @@ def measure_epipolar(pair: ImagePair, features: FeaturePair) -> PairMeasures:
         errors = epipolar_errors(*points, pair.fundamental)
     if pair.correspondences is not None:
         estimated = estimate_fundamental(*points)
-        curve = np.zeros(len(_EPIPOLAR_THRESHOLDS))
+        curve = np.zeros(len(EPIPOLAR_THRESHOLDS))
         if estimated is not None:
             true = pair.correspondences
             distances = epipolar_errors(true[:, :2], true[:, 2:], estimated)
-            curve = np.array([np.mean(distances <= t) for t in _EPIPOLAR_THRESHOLDS])
-        values["recall"] = float(curve[_EPIPOLAR_THRESHOLDS.index(3)])
+            curve = np.array([np.mean(distances <= t) for t in EPIPOLAR_THRESHOLDS])
+        values["recall"] = float(curve[EPIPOLAR_THRESHOLDS.index(3)])
     num_keypoints = _num_keypoints(features)
     return PairMeasures(points, num_keypoints, matches.scores, errors, None, values, curve)
-
-
-def right_among(measures: PairMeasures, numbers: np.ndarray) -> np.ndarray:
-    """Count the right matches (3 px) among a pair's most certain ones, for numbers of these.
-
-    Of more matches than the pair has, all are counted. Matches of one score count as the mean over
-    their orders.
-    """
-    if measures.errors is None:
-        raise ValueError("The errors of the matches are not known.")
-    _, group, sizes = np.unique(-measures.scores, return_inverse=True, return_counts=True)
-    right = np.bincount(group, measures.errors <= RIGHT, len(sizes))
-    ends, totals = (np.append(0, np.cumsum(of_group)) for of_group in (sizes, right))
-    return np.interp(numbers, ends, totals)
-
-
-def _right_matches(measures: Sequence[PairMeasures]) -> tuple[dict[str, float], Curve]:
-    """Return the right and wrong matches of a pair, mean over pairs, and their curve."""
-    totals = np.array([len(m.scores) for m in measures])
-    numbers = np.arange(0, max(*AMONG, totals.max()) + _STEP, _STEP)
-    mean = np.mean([right_among(m, numbers) for m in measures], axis=0)
-    means = {"right_matches": float(mean[-1]), "wrong_matches": float(totals.mean() - mean[-1])}
-    means |= {f"right_among_{n}": float(mean[n // _STEP]) for n in AMONG}
-    x = [float(n) for n in numbers]
-    y = mean.tolist()
-    return means, Curve(x, y, "matches of a pair, most certain first", "right matches (3 px)")
-
-
-def summarise(
-    pairs: Sequence[ImagePair], measures: Sequence[PairMeasures], with_mma: bool = True
-) -> tuple[dict[str, dict[str, Any]], dict[str, Curve]]:
-    """Return the metrics and curves of a row, which are means over pairs."""
-    # An image counts once, or once in each pair where its keypoints were selected for the pair.
-    counts: dict[tuple[int | None, str], int] = {}
-    for i, (pair, m) in enumerate(zip(pairs, measures, strict=True)):
-        for name, number in zip((pair.name0, pair.name1), m.num_keypoints or (), strict=False):
-            counts[i if m.selected_keypoints else None, name] = number
-    means: dict[str, float] = {}
-    curves: dict[str, Curve] = {}
-    errors = [m.errors for m in measures if m.errors is not None]
-    if errors and with_mma:
-        accuracy = mean_matching_accuracy(errors, THRESHOLDS)
-        means |= {f"mma_{t}": float(mma) for t, mma in zip(THRESHOLDS, accuracy, strict=True)}
-        x = [float(t) for t in THRESHOLDS]
-        curves["mma"] = Curve(x, accuracy.tolist(), "threshold (px)", "MMA")
-    known = [m for m in measures if m.errors is not None]
-    if known:
-        counts_of_right, curves["right_matches"] = _right_matches(known)
-        means |= counts_of_right
-    for name in MEASURES:
-        values = [m.values[name] for m in measures if name in m.values]
-        if values:
-            means[name] = float(np.mean(values))
-    corners = [m.corner_error for m in measures if m.corner_error is not None]
-    if corners:
-        areas = error_auc(corners, CORNER_THRESHOLDS)
-        for threshold, area in zip(CORNER_THRESHOLDS, areas, strict=True):
-            right = float(np.mean(np.array(corners) <= threshold))
-            means[f"homography_accuracy_{threshold}"] = right
-            means[f"homography_auc_{threshold}"] = area
-    recalls = [m.recall_curve for m in measures if m.recall_curve is not None]
-    if recalls:
-        x = [float(t) for t in _EPIPOLAR_THRESHOLDS]
-        y = np.mean(recalls, axis=0).tolist()
-        curves["recall"] = Curve(x, y, "symmetric epipolar distance (px)", "recall")
-    if counts:
-        means["mean_keypoints"] = float(np.mean(list(counts.values())))
-    means["mean_matches"] = float(np.mean([len(m.points[0]) for m in measures]))
-    return with_units(means), curves

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 
+import numpy as np
+
 from benchmarks.matching.measuring import (
     PairMeasures,
     measure_average_precision,
@@ -11,8 +13,8 @@ from benchmarks.matching.measuring import (
     measure_plane_covisible,
     measure_recall,
     measure_shared,
-    summarise,
 )
+from benchmarks.matching.pair_means import pair_columns, summarise
 from benchmarks.pairs.datasets.hpatches import LARGE_SEQUENCES
 from benchmarks.pairs.datasets.rdnim import NUM_PAIRS
 from benchmarks.pairs.pair_protocol import PairProtocol, by_part
@@ -43,6 +45,12 @@ class Protocol(PairProtocol):
             )
             rows.append(replace(row, part=part, metrics=metrics, curves=curves))
         return rows
+
+    def pair_values(
+        self, row: Row, pairs: Sequence[ImagePair], measures: Sequence[PairMeasures]
+    ) -> dict[str, np.ndarray]:
+        """Return the values of all pairs."""
+        return pair_columns(measures, with_mma=not self.one_way)
 
 
 _PLANE = ("match_score", "repeatability", "homography_accuracy_3")

@@ -101,6 +101,18 @@ class FeaturePair:
         return Matches.of_keypoints(indices, scores, *self.keypoints)
 
 
+def featureless_pair(
+    sizes: tuple[tuple[int, int], tuple[int, int]], is_detected: bool
+) -> FeaturePair:
+    """Return a pair as a method that finds nothing would leave it; sizes are (width, height)."""
+    nowhere = np.zeros((0, 2))
+    image0, image1 = (ImageFeatures(nowhere, np.zeros(0), size) for size in sizes)
+    none = Matches.of_keypoints(
+        np.zeros((0, 2), np.int64), np.zeros(0, np.float32), nowhere, nowhere
+    )
+    return FeaturePair(image0, image1, none, is_detected)
+
+
 def _everything(image: ImageFeatures) -> np.ndarray:
     return np.arange(len(image.keypoints))
 

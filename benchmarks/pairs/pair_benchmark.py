@@ -7,8 +7,9 @@ from pathlib import Path
 from benchmarks.choices import FAILURES, FileOptions, deviation, problem_of, start_methods
 from benchmarks.measured_method import MeasuredMethod
 from benchmarks.pairs.datasets import read_pairs, recognise
+from benchmarks.pairs.failures import failures_text, measured_failures
 from benchmarks.pairs.feature_pairs import KnownMatches, PairSource
-from benchmarks.pairs.kept_rows import pairs_hash, read_rows, write_rows
+from benchmarks.pairs.kept_rows import pairs_hash, read_rows, with_pair_values, write_rows
 from benchmarks.pairs.pair_protocol import (
     Chosen,
     MeasuredPair,
@@ -19,7 +20,7 @@ from benchmarks.pairs.pair_protocol import (
 from benchmarks.pairs.pair_set import ImagePair, PairSet
 from benchmarks.pairs.resizing import resized_pairs
 from benchmarks.pairs.sources import Source, open_source
-from benchmarks.record import Picture, Problem, Row, Run, benchmark_folder, counted, write_run
+from benchmarks.record import Picture, Problem, Row, Run, benchmark_folder, write_run
 from featplug.base import choose_device
 from featplug.cli.command_line import leave_config
 from featplug.io.artifact import Artifact
@@ -120,27 +121,32 @@ class PairBenchmark:
         problems = [
             Problem(f"{method.name}, {name}", reason) for name, reason in source.skipped.items()
         ]
-        able = [p for p in pairs if not {p.name0, p.name1} & set(source.skipped)]
+        skipped = set(source.skipped)
+        able = {i: p for i, p in enumerate(pairs) if not {p.name0, p.name1} & skipped}
         if not able:
             raise ValueError(f"No pair has features of both images; {problems[0].reason}")
-        artifact = self._artifact(method, protocol, pair_set, able, source, with_pictures)
+        artifact = self._artifact(
+            method, protocol, pair_set, list(able.values()), source, with_pictures
+        )
         kept = read_rows(artifact, self.options.output_dir)
         if kept is not None:
             rows = [replace(row, reused=list(row.stages)) for row in kept["rows"]]
             return rows, kept["problems"]
-        with recorder.stage("match and measure"), source.open(able) as opened:
+        with recorder.stage("match and measure"), source.open(list(able.values())) as opened:
             results, failed = self._measure_pairs(method, protocol, able, opened, measured)
         problems += failed
         if not results:
             raise ValueError(f"No pair could be measured; {problems[-1].reason}")
+        others = {i: pair for i, pair in enumerate(pairs) if i not in results}
+        failures = measured_failures(
+            protocol, others, pair_set.folder, is_detected=not method.matches_images
+        )
         reasons = [
             protocol.deviation(pair_set),
             self._deviation(method, protocol),
             source.deviation,
+            failures_text(len(failures), len(others) - len(failures)),
         ]
-        if len(results) < len(pairs):
-            lacking = counted(len(pairs) - len(results), "pair lacks", "pairs lack")
-            reasons.append(f"{lacking} features or matches")
         row = Row(
             method.name,
             pair_set.name,
@@ -150,8 +156,17 @@ class PairBenchmark:
             methods=source.provenance.methods,
             not_comparable="; ".join(filter(None, reasons)) or None,
         )
-        rows = protocol.rows(row, [able[i] for i in results], list(results.values()))
-        drawn = self._pictures(method, protocol, pair_set, able, results) if with_pictures else []
+        both = results | failures
+        counting, measures = [pairs[i] for i in sorted(both)], [both[i] for i in sorted(both)]
+        rows = with_pair_values(
+            protocol,
+            protocol.rows(row, counting, measures),
+            counting,
+            measures,
+            [place for place, i in enumerate(sorted(both)) if i in failures],
+            self.options.output_dir / "pairs" / self._word(method, protocol),
+        )
+        drawn = self._pictures(method, protocol, pair_set, pairs, results) if with_pictures else []
         reused = ["extract"] if source.reuses_features else []
         rows[0] = replace(rows[0], stages=recorder.stages, reused=reused, pictures=drawn)
         write_rows(artifact, rows, problems)
@@ -173,21 +188,25 @@ class PairBenchmark:
             conf={**made.conf, "matcher": source.matcher, "pictures": with_pictures},
             inputs={**made.inputs, "pairs": pairs_hash(pair_set, pairs)},
         )
-        name = f"{method.word}-{protocol.name}{self.options.variant(method)}"
-        return Artifact(self.options.output_dir / "measured" / f"{name}.json", provenance)
+        name = f"{self._word(method, protocol)}.json"
+        return Artifact(self.options.output_dir / "measured" / name, provenance)
+
+    def _word(self, method: MeasuredMethod, protocol: PairProtocol) -> str:
+        """Return the name of the files of a method by a protocol."""
+        return f"{method.word}-{protocol.name}{self.options.variant(method)}"
 
     def _measure_pairs(
         self,
         method: MeasuredMethod,
         protocol: PairProtocol,
-        pairs: Sequence[ImagePair],
+        pairs: Mapping[int, ImagePair],
         opened: PairSource,
         measured: dict[tuple[object, ...], MeasuredPair],
     ) -> tuple[dict[int, MeasuredPair], list[Problem]]:
-        """Measure pairs by their index; what fails becomes a problem."""
+        """Measure pairs by their number; what fails becomes a problem."""
         results, problems = {}, []
-        bar = progress_bar(pairs, protocol.name, len(pairs), "pair", self._progress)
-        for number, pair in enumerate(bar):
+        bar = progress_bar(pairs.items(), protocol.name, len(pairs), "pair", self._progress)
+        for number, pair in bar:
             key = (*protocol.rules, pair.name0, pair.name1)
             try:
                 if key not in measured:

@@ -55,6 +55,24 @@ class PairProtocol(ABC):
     def rows(self, row: Row, pairs: Sequence[ImagePair], measures: Sequence[Any]) -> list[Row]:
         """Return the rows of one method: copies of ``row`` with metrics, the main one first."""
 
+    def pair_values(
+        self, row: Row, pairs: Sequence[ImagePair], measures: Sequence[Any]
+    ) -> dict[str, np.ndarray]:
+        """Return the values of all pairs behind the metrics of a row of the part ``all``.
+
+        They are kept in the row's CSV file, and decide how sure its metrics are: a metric that is a
+        mean over pairs has a column of its own name, :mod:`benchmarks.bootstrap` has the others.
+
+        Args:
+            row: one of :meth:`rows`; its estimator and seed are those of the values.
+            pairs: all N measured pairs.
+            measures: what was measured of them.
+
+        Returns:
+            Name to N values, NaN where a pair was not measured; nothing by default.
+        """
+        return {}
+
     @property
     def rules(self) -> tuple[object, ...]:
         """Rules that the figures of one pair depend on."""

@@ -164,6 +164,9 @@ METRICS: dict[str, Metric] = {
     "mean_keypoints": Metric(
         "keypoints per image", "Mean over images.", role="main", title="keypoints per image"
     ),
+    "failed_pairs": Metric(
+        "pairs", "Pairs of which the method returned nothing; they count as failures.", "lower"
+    ),
     # patches
     "fpr95": Metric(
         "fraction",

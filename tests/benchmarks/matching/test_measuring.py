@@ -13,9 +13,8 @@ from benchmarks.matching.measuring import (
     measure_average_precision,
     measure_plane,
     measure_shared,
-    right_among,
-    summarise,
 )
+from benchmarks.matching.pair_means import right_among, summarise
 from benchmarks.pairs.feature_pairs import FeaturePair, ImageFeatures
 from benchmarks.pairs.pair_set import ImagePair
 from featplug.methods import build_matcher

@@ -1,0 +1,173 @@
+"""How sure a figure of image pairs is, and whether two differ: a bootstrap over pairs.
+
+The pairs of a data set are drawn again, with replacement (Efron and Tibshirani, "An Introduction to
+the Bootstrap", 1993, chapters 6 and 12). The standard deviation of a figure over the draws is its
+standard error, of which Student's t makes the 95 % interval: with few pairs, such as the five of a
+sequence, percentiles of the draws are too narrow. Where figures have seeds, the variance of their
+mean over seeds is added. A difference of two methods is that on the same draws of the same pairs,
+so that hard pairs, which are hard for both, do not count against it.
+
+An interval is about other pairs of the same kind. Pairs of one sequence have an image in common;
+they are drawn as if they were independent, which makes intervals of such data sets too narrow.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from scipy import stats
+
+Statistic = Callable[[np.ndarray], np.ndarray]
+"""Function of samples …×N that returns the figure of each, …."""
+
+NUM_DRAWS = 1000
+MIN_PAIRS = 5
+"""Number of pairs that an interval needs."""
+LEVEL = 0.95
+"""Level of confidence of an interval."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure, or a difference of two, and how sure it is."""
+
+    value: float
+    half: float
+    """Half of the 95 % interval, which is ``value`` ± ``half``."""
+    p_value: float
+    """Probability, if the true value were 0, of one as far from it as this."""
+    num_pairs: int
+    num_seeds: int
+    """Number of seeds whose spread is in the interval; 1 where there is none."""
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Both ends of the interval."""
+        return self.value - self.half, self.value + self.half
+
+
+def _mean(samples: np.ndarray) -> np.ndarray:
+    return samples.mean(axis=-1)
+
+
+def _at_most(limit: float) -> Statistic:
+    return lambda errors: (errors <= limit).mean(axis=-1)
+
+
+def _mean_accuracy(largest: int) -> Statistic:
+    """Return IMC's mAA: the mean of the accuracies at 1, 2, …, ``largest`` (Jin et al. 2021)."""
+    limits = np.arange(1, largest + 1)
+    return lambda errors: 1 - np.searchsorted(limits, errors).mean(axis=-1) / largest
+
+
+def _auc(limit: float) -> Statistic:
+    """Return the area under the curve of :func:`featplug.metrics.homography.error_auc`, of samples.
+
+    The curve is linear between the errors x below the limit t, and level behind the last of them;
+    summed by parts, its area over t is Σ (t − x) / (N t) + max x / (2 N t).
+    """
+
+    def area(errors: np.ndarray) -> np.ndarray:
+        below = errors < limit
+        gains = np.where(below, limit - errors, 0).sum(axis=-1)
+        last = np.where(below, errors, 0).max(axis=-1)
+        return (gains + last / 2) / (errors.shape[-1] * limit)
+
+    return area
+
+
+_OF_ERRORS: dict[str, tuple[str, Callable[[float], Statistic]]] = {
+    r"homography_auc_(\d+)": ("corner_error", _auc),
+    r"homography_accuracy_(\d+)": ("corner_error", _at_most),
+    r"pose_auc_(\d+)": ("pose_error", _auc),
+    r"pose_maa_(\d+)": ("pose_error", lambda largest: _mean_accuracy(int(largest))),
+}
+"""Pattern of a metric to the column of pair values that it is a figure of, and the figure."""
+
+
+def statistic(metric: str) -> tuple[str, Statistic]:
+    """Return the column of pair values that a metric is made from, and the function of it.
+
+    A metric that is a mean over pairs has a column of its own name.
+    """
+    for pattern, (column, make) in _OF_ERRORS.items():
+        if found := re.fullmatch(pattern, metric):
+            return column, make(float(found[1]))
+    return metric, _mean
+
+
+Columns = Mapping[str, np.ndarray]
+"""Name to the values of N pairs, as in :class:`benchmarks.pair_values.PairValues`."""
+
+
+def interval(metric: str, seeds: Sequence[Columns]) -> Estimate | None:
+    """Return a metric and its 95 % interval.
+
+    Args:
+        metric: name of the metric.
+        seeds: values of the same pairs, once for each seed.
+
+    Returns:
+        The mean over seeds and its interval; None where the column is missing, or fewer than
+        :data:`MIN_PAIRS` pairs were measured.
+    """
+    return _estimate(metric, [seeds])
+
+
+def difference(metric: str, a: Sequence[Columns], b: Sequence[Columns]) -> Estimate | None:
+    """Return the difference A − B of a metric of two methods, and its 95 % interval.
+
+    Args:
+        metric: name of the metric.
+        a: values of A, once for each seed.
+        b: values of B on the same pairs; its seeds need not be those of A.
+
+    Returns:
+        The difference on the pairs that both measured; None as for :func:`interval`.
+    """
+    return _estimate(metric, [a, b])
+
+
+def _estimate(metric: str, sides: Sequence[Sequence[Columns]]) -> Estimate | None:
+    column, function = statistic(metric)
+    if not all(column in seed for seeds in sides for seed in seeds):
+        return None
+    values = [np.array([seed[column] for seed in seeds], dtype=float) for seeds in sides]
+    measured = ~np.any([np.isnan(of_side).any(axis=0) for of_side in values], axis=0)
+    values = [of_side[:, measured] for of_side in values]
+    num_pairs = int(measured.sum())
+    if num_pairs < MIN_PAIRS:
+        return None
+    draws = _draws(num_pairs)
+    value, sampled, variances = 0.0, np.zeros(len(draws)), []
+    for sign, of_side in zip((1, -1), values, strict=False):
+        of_seeds = [float(function(of_seed)) for of_seed in of_side]
+        value += sign * float(np.mean(of_seeds))
+        sampled += sign * np.mean([function(of_seed[draws]) for of_seed in of_side], axis=0)
+        if len(of_seeds) > 1:
+            variances.append((float(np.var(of_seeds, ddof=1)) / len(of_seeds), len(of_seeds) - 1))
+    # The draws are of N pairs among N, which have (N − 1) / N of the variance.
+    variances.append((float(np.var(sampled)) * num_pairs / (num_pairs - 1), num_pairs - 1))
+    error, freedom = _combined(variances)
+    counts = num_pairs, max(len(of_side) for of_side in values)
+    if error <= 1e-12 * abs(value):  # all pairs are alike, as they are by chance in a sign test
+        return Estimate(value, 0.0, 1.0 if value == 0 else 2.0 ** (1 - num_pairs), *counts)
+    half = error * float(stats.t.ppf((1 + LEVEL) / 2, freedom))
+    p_value = 2 * float(stats.t.sf(abs(value) / error, freedom))
+    return Estimate(value, half, p_value, *counts)
+
+
+def _combined(variances: Sequence[tuple[float, int]]) -> tuple[float, float]:
+    """Return the standard error, and Welch and Satterthwaite's degrees of freedom."""
+    total = sum(variance for variance, _ in variances)
+    if total == 0:
+        return 0.0, 1.0
+    return total**0.5, total**2 / sum(variance**2 / freedom for variance, freedom in variances)
+
+
+@lru_cache(maxsize=4)
+def _draws(num_pairs: int) -> np.ndarray:
+    """Return the indices of the draws, the same for every metric and method."""
+    return np.random.default_rng(0).integers(0, num_pairs, (NUM_DRAWS, num_pairs))
