@@ -23,8 +23,8 @@ _FOCAL_LENGTHS = (0.1, 100.0)
 """Focal lengths of cameras, in longer sides of the image: of 157° and of 0.6°."""
 _OTHER_SIZE = 0.1
 """Least fraction by which sides differ where intrinsics are taken for those of another image."""
-_SAME = 0.02
-"""Largest difference of the fractions of both sides, for the same reason."""
+_SAME = 0.05
+"""Largest difference between the ratios of widths and of heights, for the same reason."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ def check_intrinsics(intrinsics: np.ndarray, size: Size, where: str) -> None:
     centre = 2 * intrinsics[:2, 2] + 1
     ratio = centre / size  # 1 in the middle of the image
     is_other = (np.abs(ratio - 1) > _OTHER_SIZE).all()
-    is_scaled = is_other and np.ptp(ratio) < _SAME
+    is_scaled = is_other and np.ptp(ratio) < _SAME * ratio.max()
     is_turned = is_other and np.abs(centre / size[::-1] - 1).max() < _SAME
     if is_scaled or is_turned or np.abs(ratio - 1).max() > 2 * _FARTHEST:
         x, y = intrinsics[:2, 2]

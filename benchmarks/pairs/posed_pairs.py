@@ -67,8 +67,8 @@ def read_posed_pairs(
             turned += _is_turned_otherwise(pair_set, words[2:4])
     if turned:
         logger.warning(
-            "%s: images of %d pairs are to be turned, but their EXIF data do not say so; they are "
-            "matched as they are stored",
+            "%s: images of %d pairs are to be turned, but their EXIF data do not say so; set the "
+            "orientation in these, or they are matched as they are stored",
             path,
             turned,
         )
