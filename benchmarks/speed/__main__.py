@@ -1,11 +1,13 @@
-"""Seconds and peak memory of features, next to their peers.
+"""Seconds and peak memory of methods, and their agreement on other devices and precisions.
 
 ``python -m benchmarks.speed --images DIR --feature NAME [NAME …]`` runs each measurement in a
-process of its own, ours and the peers' in turn, so that their ratios hold on a noisy machine.
+process of its own, all methods and their peers in turn, so that their ratios hold on a noisy
+machine.
 """
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -17,8 +19,16 @@ from benchmarks.console import NOTHING, conclude, short_number, table_lines
 from benchmarks.measured_method import find_method
 from benchmarks.record import Curve, Row, Run, benchmark_folder, write_run
 from benchmarks.scene_names import scene_folder
-from benchmarks.speed.cases import measurements
-from benchmarks.speed.measure import CaseName, Sample, Setup, SpeedOptions, Step, measure
+from benchmarks.speed.cases import has_case, measurements
+from benchmarks.speed.measure import (
+    CaseName,
+    Measurement,
+    Sample,
+    Setup,
+    SpeedOptions,
+    Step,
+    measure,
+)
 from featplug.base import choose_device
 from featplug.cli.command_line import Unprefixed, leave_config, run_command
 from featplug.io.image_folder import list_images
@@ -31,6 +41,11 @@ _HEADS = {
     "seconds_spread": "spread",
     "peak_memory_mib": "peak MiB",
     "times_our_seconds": "× ours",
+    "keypoints_per_second": "keypoints/s",
+    "matches_per_second": "matches/s",
+    "same_keypoints": "same keypoints",
+    "descriptor_difference": "descriptor difference",
+    "same_matches": "same matches",
 }
 """Metric to its head in the console's tables."""
 _HEADLINE_SIZE = 1600
@@ -43,21 +58,31 @@ def measure_all(options: SpeedOptions) -> Run:
     Raises:
         ValueError: the request itself does not fit.
     """
-    require_positive(repeats=options.repeats)
-    choose_device(options.device)
+    require_positive(repeats=options.repeats, max_seconds=options.max_seconds)
+    devices = _devices(options)
     features, run = start_run(options, _known)
     dataset = scene_folder(options.images).name
     run.add_data(dataset, options.images, list_images(options.images))
     with benchmark_folder(options.output_dir, run) as folder:
         leave_config(options, folder)
         with tempfile.TemporaryDirectory() as work:
-            for feature in features:
-                setup = Setup(options, feature, Path(work))
-                for case in options.cases:
-                    samples = _samples(case, setup, run)
-                    run.rows += case_rows(case, feature, dataset, samples)
-                    write_run(folder, run)
+            every = [
+                Setup(options, feature, Path(work), device, precision)
+                for feature in features
+                for device in devices
+                for precision in options.precisions
+            ]
+            for case in options.cases:
+                for setup, samples in _measured(case, every, run):
+                    run.rows += case_rows(case, setup, dataset, samples)
+                write_run(folder, run)
     return run
+
+
+def _devices(options: SpeedOptions) -> list[str]:
+    """Return the devices to measure: the requested one, or the CPU and the GPU if there is one."""
+    best = str(choose_device(options.device))
+    return [best] if options.device is not None else list(dict.fromkeys(["cpu", best]))
 
 
 def _known(name: str) -> str:
@@ -65,54 +90,83 @@ def _known(name: str) -> str:
     return find_method(name).name
 
 
-def _samples(case: CaseName, setup: Setup, run: Run) -> dict[str, list[Sample]]:
-    """Measure a case, ours and the peers' in turn."""
-    subject = f"{setup.feature}, {case}"
-    samples: dict[str, list[Sample]] = {}
-    try:
-        peers = measurements(case, setup)
-    except FAILURES as error:
-        run.problems.append(problem_of(subject, error))
-        return samples
-    for _ in range(setup.options.repeats):
-        for name, measurement in list(peers.items()):
+@dataclass
+class _Series:
+    """Repeats of one measurement."""
+
+    setup: Setup
+    name: str
+    """Name of the program that is measured."""
+    measurement: Measurement
+    samples: list[Sample] = field(default_factory=list)
+
+
+def _measured(
+    case: CaseName, every: Sequence[Setup], run: Run
+) -> list[tuple[Setup, dict[str, list[Sample]]]]:
+    """Measure a case: all methods, devices, precisions and peers in turn, as often as asked."""
+    series = []
+    for setup in every:
+        if not has_case(case, setup):
+            continue
+        try:
+            peers = measurements(case, setup)
+        except FAILURES as error:
+            problem = problem_of(f"{setup.feature}, {case}", error)
+            run.problems += [] if problem in run.problems else [problem]
+            continue
+        series += [_Series(setup, name, measurement) for name, measurement in peers.items()]
+    for _ in range(1 if case == "agreement" else every[0].options.repeats if every else 0):
+        for one in list(series):
             try:
-                samples.setdefault(name, []).append(measure(measurement, setup))
+                one.samples.append(measure(one.measurement, one.setup))
             except ValueError as error:
-                run.problems.append(problem_of(f"{subject}, {name}", error))
-                del peers[name], samples[name]
-    return samples
+                subject = f"{one.setup.feature}, {one.setup.part(case)}, {one.name}"
+                run.problems.append(problem_of(subject, error))
+                series.remove(one)
+    return [
+        (setup, {one.name: one.samples for one in series if one.setup is setup})
+        for setup in every
+        if any(one.setup is setup for one in series)
+    ]
 
 
 def case_rows(
-    case: str, feature: str, dataset: str, samples: Mapping[str, Sequence[Sample]]
+    case: str, setup: Setup, dataset: str, samples: Mapping[str, Sequence[Sample]]
 ) -> list[Row]:
     """Return a row of medians for each peer, from its samples of all repeats."""
     rows: dict[str, Row] = {}
     for name, of_name in samples.items():
-        steps = [_pooled(repeats) for repeats in zip(*(s.steps for s in of_name), strict=True)]
+        # A repeat may end at a smaller size than others, after a slow call.
+        steps = [_pooled(repeats) for repeats in zip(*(s.steps for s in of_name), strict=False)]
         label = of_name[0].x_label
-        if label is None:
-            totals = [sum(step.seconds[0] for step in sample.steps) for sample in of_name]
-            headline = Step("all", totals, max(step.peak_memory_mib for step in steps))
-        else:
-            sizes = [float(step.name) for step in steps]
-            limit = _HEADLINE_SIZE if case == "image-size" else max(sizes)
-            headline = steps[max(i for i, size in enumerate(sizes) if i == 0 or size <= limit)]
-        metrics = _metrics(headline) | of_name[-1].metrics
-        if name != OURS and OURS in rows:
+        headline = _headline(case, steps, of_name)
+        metrics = ({} if headline is None else _metrics(headline)) | of_name[-1].metrics
+        if name != OURS and OURS in rows and headline is not None:
             ratio = metrics["seconds"]["value"] / rows[OURS].metrics["seconds"]["value"]
             metrics |= with_units({"times_our_seconds": ratio})
         rows[name] = Row(
-            feature if name == OURS else f"{feature} ({name})",
+            setup.feature if name == OURS else f"{setup.feature} ({name})",
             dataset,
             "speed",
-            part=case,
+            part=setup.part(case),
             metrics=metrics,
             stages={} if label else {step.name: _stage(step) for step in steps},
             curves=_curves(steps, label) if label else {},
         )
     return list(rows.values())
+
+
+def _headline(case: str, steps: Sequence[Step], samples: Sequence[Sample]) -> Step | None:
+    """Return what the single figures are of: all stages, or one size; None without any step."""
+    if not steps:
+        return None
+    if samples[0].x_label is None:
+        totals = [sum(step.seconds[0] for step in sample.steps) for sample in samples]
+        return Step("all", totals, max(step.peak_memory_mib for step in steps))
+    sizes = [float(step.name) for step in steps]
+    limit = _HEADLINE_SIZE if case == "image-size" else max(sizes)
+    return steps[max(i for i, size in enumerate(sizes) if i == 0 or size <= limit)]
 
 
 def _pooled(steps: Sequence[Step]) -> Step:
@@ -166,7 +220,9 @@ def tables(run: Run) -> list[str]:
             shown = (short_number(of_row[h]) if h in of_row else NOTHING for h in heads)
             cells.append([row.feature, *shown])
         axis = next((curve.x_label for row in rows for curve in row.curves.values()), "stage")
-        lines += ["", f"{case}: seconds in all, and by {axis}", *table_lines(cells)]
+        is_timed = any("seconds" in row.metrics for row in rows)
+        title = f"{case}: seconds in all, and by {axis}" if is_timed else case
+        lines += ["", title, *table_lines(cells)]
     return lines
 
 

@@ -5,34 +5,34 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from tempfile import mkdtemp
-from typing import Any
 
 import numpy as np
-import pycolmap
 import torch
 from torch import Tensor, nn
 
 from benchmarks.measured_method import find_method
-from benchmarks.speed.measure import CaseName, Measurement, Sample, Setup, Step, measure_step
+from benchmarks.speed.agreement import agreement
+from benchmarks.speed.measure import CaseName, Measurement, Sample, Setup, measure_step
+from benchmarks.speed.pipeline_stages import stages_colmap, stages_hloc, stages_ours
 from featplug.api import load
-from featplug.base import Matcher, choose_device
-from featplug.colmap.mapping import log_to_file
+from featplug.api.image_matcher import ImageMatcher
+from featplug.base import Matcher, autocast, choose_device
 from featplug.io.image_folder import list_images
 from featplug.io.images import load_image
-from featplug.io.metric_table import with_units
-from featplug.io.pair_lists import write_pairs
-from featplug.io.results import StageRecorder
+from featplug.io.orientation import Turn
 from featplug.io.store import FeatureReader
-from featplug.methods import build_matcher, feature_conf
+from featplug.methods import (
+    Conf,
+    build_extractor,
+    build_matcher,
+    build_pair_matcher,
+    feature_conf,
+)
 from featplug.methods.method_names import file_word
-from featplug.metrics.poses import reconstruction_statistics
 from featplug.stages.extract import extract_features
-from featplug.stages.pairs import exhaustive
 from featplug.stages.shared_options import NetworkOptions
 from featplug.weights.loading import load_weights
 from pipelines.run_options import values_of
-from pipelines.sfm import SfmOptions, reconstruct
 
 IMAGE_SIZES = (640, 1024, 1600, 2048)
 """Longer sides of the images in pixels."""
@@ -42,86 +42,34 @@ _HLOC_NUM_KEYPOINTS = 10_000
 _ROUNDS = 3
 
 
-def stages_ours(setup: Setup) -> Sample:
-    """Measure ``pipelines.sfm`` on all pairs, from photographs to model."""
-    options, method = setup.options, find_method(setup.feature)
-    results = reconstruct(
-        SfmOptions(
-            options.images,
-            extraction=options.extraction(method, overwrite=True),
-            matcher=method.matcher,
-            outputs=setup.work / f"stages-{method.word}",
-            reference=options.reference,
-        )
-    )
-    return replace(_stages(results["stages"]), metrics=results["metrics"])
-
-
-def stages_hloc(setup: Setup) -> Sample:
-    """Measure hloc with its own SIFT on the same photographs."""
-    sys.path.insert(0, str(setup.options.hloc))
-    from hloc import extract_features as hloc_extract  # type: ignore[import-not-found]
-    from hloc import match_features as hloc_match
-    from hloc import reconstruction
-
-    images, outputs = setup.options.images, Path(mkdtemp(dir=setup.work))
-    pairs = outputs / "pairs.txt"
-    write_pairs(pairs, exhaustive(list_images(images)))
-    recorder = StageRecorder()
-    with recorder.stage("extract"):
-        features = hloc_extract.main(hloc_extract.confs["sift"], images, outputs)
-    with recorder.stage("match"):
-        conf = hloc_match.confs["NN-ratio"]
-        matches = hloc_match.main(conf, pairs, features, matches=outputs / "matches.h5")
-    with recorder.stage("map"):
-        model = reconstruction.main(outputs / "sfm", images, pairs, features, matches)
-    return replace(_stages(recorder.stages), metrics=_model_metrics(model))
-
-
-def stages_colmap(setup: Setup) -> Sample:
-    """Measure COLMAP alone through pycolmap: full resolution, all defaults."""
-    images, outputs = str(setup.options.images), Path(mkdtemp(dir=setup.work))
-    database = str(outputs / "database.db")
-    recorder = StageRecorder()
-    with log_to_file(outputs / "colmap.log"):
-        with recorder.stage("extract"):
-            pycolmap.extract_features(database, images)
-        with recorder.stage("match"):
-            pycolmap.match_exhaustive(database)
-        with recorder.stage("map"):
-            models = pycolmap.incremental_mapping(database, images, str(outputs))
-    model = max(models.values(), key=lambda m: m.num_reg_images(), default=None)
-    return replace(_stages(recorder.stages), metrics=_model_metrics(model))
-
-
-def _stages(stages: Mapping[str, Mapping[str, float]]) -> Sample:
-    return Sample([Step(name, [s["seconds"]], s["peak_memory_mib"]) for name, s in stages.items()])
-
-
-def _model_metrics(model: pycolmap.Reconstruction | None) -> dict[str, dict[str, Any]]:
-    statistics = reconstruction_statistics(model or pycolmap.Reconstruction())
-    return with_units(
-        {
-            "registered_images": statistics.num_registered,
-            "sparse_points": statistics.num_points,
-            "observations": statistics.num_observations,
-            "mean_reprojection_error": statistics.mean_reprojection_error,
-        }
-    )
-
-
 @torch.inference_mode()
 def image_size_ours(setup: Setup) -> Sample:
     """Measure extraction from one photograph at several sizes, up to its own."""
-    options = setup.options
-    extraction = options.extraction(find_method(setup.feature))
-    feature = load(extraction.conf(setup.feature), device=options.device)
+    options, method = setup.options, find_method(setup.feature)
+    if method.matches_images:
+        return _pairs_of_images(setup, options.pair_matcher_conf(method))
+    extraction = options.extraction(method)
+    feature = load(
+        extraction.conf(method.feature or ""), device=setup.device, precision=setup.precision
+    )
 
     def extract(image: np.ndarray) -> int:
         batch = torch.from_numpy(image)[None].to(feature.device)
-        return len(feature.extractor({"image": batch})["keypoints"][0])
+        with autocast(feature.device, feature.precision):
+            return len(feature.extractor({"image": batch})["keypoints"][0])
 
-    return _over_image_sizes(setup, extract, feature.device)
+    return _over_image_sizes(setup, lambda images: extract(images[0]), feature.device)
+
+
+def _pairs_of_images(setup: Setup, conf: Conf) -> Sample:
+    """Measure a matcher of two images on two photographs."""
+    matcher = ImageMatcher(conf, device=setup.device, precision=setup.precision)
+
+    def match(images: Sequence[np.ndarray]) -> int:
+        sides = [matcher.prepare(image, Turn(image.shape[:0:-1])) for image in images]
+        return len(matcher.match_prepared(sides[0], sides[1]))
+
+    return _over_image_sizes(setup, match, matcher.device, num_images=2)
 
 
 @torch.inference_mode()
@@ -142,26 +90,32 @@ def image_size_authors(setup: Setup) -> Sample:
         batch = torch.from_numpy(pixels[None].astype(np.float32))
         return len(process_multiscale(batch, model, scales=scales)[0])
 
-    return _over_image_sizes(setup, extract, torch.device("cpu"))
+    return _over_image_sizes(setup, lambda images: extract(images[0]), torch.device("cpu"))
 
 
 def _over_image_sizes(
-    setup: Setup, extract: Callable[[np.ndarray], int], device: torch.device
+    setup: Setup,
+    measured: Callable[[Sequence[np.ndarray]], int],
+    device: torch.device,
+    num_images: int = 1,
 ) -> Sample:
-    """Measure a function from an image C×H×W in [0, 1] to its number of keypoints."""
-    preprocessing = feature_conf(setup.feature)["preprocessing"]
-    name = list_images(setup.options.images)[0]
-    images: dict[int, np.ndarray] = {}
+    """Measure a function from images C×H×W in [0, 1] to its number of keypoints, or of matches."""
+    preprocessing = find_method(setup.feature).conf["preprocessing"]
+    names = list_images(setup.options.images)[:num_images]
+    of_size: dict[int, list[np.ndarray]] = {}
     for size in IMAGE_SIZES:
         limits = {"resize_max": size, "resize_max_sum": None}
-        image = load_image(setup.options.images, name, preprocessing | limits).image
-        images.setdefault(max(image.shape[1:]), image)
-    extract(next(iter(images.values())))  # the first pass also initializes libraries
+        images = [load_image(setup.options.images, n, preprocessing | limits).image for n in names]
+        of_size.setdefault(max(images[0].shape[1:]), images)
+    measured(next(iter(of_size.values())))  # the first pass also initializes libraries
     steps = []
-    for size, image in images.items():
-        step, num = measure_step(f"{size}", partial(extract, image), device, 1)
-        megapixels = image.shape[1] * image.shape[2] / 1e6
-        steps.append(replace(step, counts={"megapixels": megapixels, "keypoints": num}))
+    for size, images in of_size.items():
+        step, num = measure_step(f"{size}", partial(measured, images), device, 1)
+        megapixels = sum(image.shape[1] * image.shape[2] for image in images) / 1e6
+        found = "keypoints" if num_images == 1 else "matches"
+        steps.append(replace(step, counts={"megapixels": megapixels, found: num}))
+        if step.seconds[0] > setup.options.max_seconds:
+            break
     return Sample(steps, "longer side (px)")
 
 
@@ -182,17 +136,24 @@ def keypoints_hloc(setup: Setup) -> Sample:
 
 @torch.inference_mode()
 def _over_keypoints(setup: Setup, matcher: nn.Module, counts: tuple[int, ...]) -> Sample:
-    device = choose_device(setup.options.device)
+    device = choose_device(setup.device)
     matcher = matcher.eval().to(device)
+
+    def match(num: int) -> int:
+        with autocast(device, setup.precision):
+            return int((matcher(_pair(ours, sides, num))["matches0"] >= 0).sum())
+
     ours = _matcher(setup.feature)
     sides = [{k: v.to(device) for k, v in side.items()} for side in _sides(setup, ours)]
     most = min(map(ours.num_keypoints, sides))
     counts = tuple(num for num in counts if num <= most) or (most,)
-    matcher(_pair(ours, sides, counts[0]))  # the first pass also initializes libraries
+    match(counts[0])  # the first pass also initializes libraries
     steps = []
     for num in counts:
-        step, _ = measure_step(f"{num}", partial(matcher, _pair(ours, sides, num)), device, _ROUNDS)
-        steps.append(replace(step, counts={"keypoints": 2.0 * num}))
+        step, found = measure_step(f"{num}", partial(match, num), device, _ROUNDS)
+        steps.append(replace(step, counts={"keypoints": 2.0 * num, "matches": found}))
+        if max(step.seconds) > setup.options.max_seconds:
+            break
     return Sample(steps, "keypoints of an image")
 
 
@@ -231,11 +192,12 @@ def _sides(setup: Setup, matcher: Matcher) -> list[dict[str, Tensor]]:
 
 def _features(setup: Setup) -> Path:
     """Extract the features of the photographs, unless the file already has them."""
-    extraction = setup.options.extraction(find_method(setup.feature))
+    method = find_method(setup.feature)
+    extraction = setup.options.extraction(method)
     return extract_features(
-        setup.feature,
+        extraction.method.feature,
         setup.options.images,
-        setup.work / f"keypoints-{file_word(setup.feature)}",
+        setup.work / f"keypoints-{file_word(extraction.method.feature)}",
         **values_of(NetworkOptions, extraction),
     ).feature_path
 
@@ -248,8 +210,36 @@ CASES: dict[CaseName, dict[str, Measurement]] = {
     "stages": {"featplug": stages_ours, "hloc": stages_hloc, "colmap": stages_colmap},
     "image-size": {"featplug": image_size_ours, "authors": image_size_authors},
     "keypoints": {"featplug": keypoints_ours, "hloc": keypoints_hloc},
+    "agreement": {"featplug": agreement},
 }
 """Case to the measurements by featplug and its peers."""
+
+
+def has_case(case: CaseName, setup: Setup) -> bool:
+    """Return whether a device and a precision are measured in a case.
+
+    The stages are those of the pipeline as it is, agreement is that with the CPU in float32, and
+    without a network nothing depends on the precision.
+    """
+    if case == "stages":
+        best = str(choose_device(setup.options.device))
+        return (setup.device, setup.precision) == (best, "fp32")
+    if case == "agreement" and setup.is_reference:
+        return False
+    return setup.precision == "fp32" or _has_network(setup, case)
+
+
+def _has_network(setup: Setup, case: CaseName) -> bool:
+    """Return whether what a case measures of a method has parameters."""
+    method, options = find_method(setup.feature), setup.options
+    module: nn.Module
+    if method.matches_images:
+        module = build_pair_matcher(options.pair_matcher_conf(method)["model"])
+    elif case == "keypoints":
+        module = _matcher(setup.feature)
+    else:
+        module = build_extractor(options.extraction(method).conf(method.feature or "")["model"])
+    return any(True for _ in module.parameters())
 
 
 def measurements(case: CaseName, setup: Setup) -> dict[str, Measurement]:
@@ -258,8 +248,8 @@ def measurements(case: CaseName, setup: Setup) -> dict[str, Measurement]:
     Features that all of them read are extracted here, so that no measurement includes that.
     """
     method = find_method(setup.feature)
-    if method.matches_images and case != "stages":
-        raise ValueError(f"{method.name} matches images, without keypoints; measure its stages.")
+    if method.matches_images and case == "keypoints":
+        raise ValueError(f"{method.name} matches images, without keypoints; measure other cases.")
     conf = method.conf
     matcher = {"name": None} if method.matches_images else method.matcher_conf()["model"]
     # hloc's matcher compares by dot products only.
@@ -267,9 +257,11 @@ def measurements(case: CaseName, setup: Setup) -> dict[str, Measurement]:
     does_the_same = setup.feature == "sift" if case == "stages" else has_hlocs_matcher
     able = {
         "featplug": True,
-        "hloc": setup.options.hloc is not None and does_the_same,
+        "hloc": setup.options.hloc is not None and does_the_same and setup.precision == "fp32",
         "colmap": setup.feature == "sift",
-        "authors": setup.options.d2net is not None and conf["model"]["name"] == "d2net",
+        "authors": setup.options.d2net is not None
+        and conf["model"]["name"] == "d2net"
+        and setup.is_reference,
     }
     if case == "keypoints":
         _features(setup)

@@ -13,12 +13,13 @@ import torch
 from benchmarks.choices import KeypointOptions, problem_of
 from featplug.io.results import StageRecorder
 
-CaseName = Literal["stages", "image-size", "keypoints"]
+CaseName = Literal["stages", "image-size", "keypoints", "agreement"]
+Precision = Literal["fp32", "fp16", "bf16"]
 
 
 @dataclass(frozen=True)
 class SpeedOptions(KeypointOptions):
-    """Features to measure, the photographs, and the peers to measure next to them."""
+    """Methods to measure in turn, the photographs, and the peers to measure next to them."""
 
     benchmark: ClassVar[str] = "speed"
 
@@ -27,10 +28,16 @@ class SpeedOptions(KeypointOptions):
     reference: Path | None = None
     """True poses of the photographs, for the errors of the models."""
     cases: tuple[CaseName, ...] = ("stages", "image-size", "keypoints")
-    """Measurements: the stages of a reconstruction, extraction by image size, and matching by
-    number of keypoints."""
+    """Measurements: the stages of a reconstruction, extraction (or the matching of two images) by
+    image size, matching by number of keypoints, and agreement with the results of the CPU in
+    float32."""
+    precisions: tuple[Precision, ...] = ("fp32", "bf16")
+    """Floating-point types of the products of networks; methods without one have fp32 only.
+    Measured on --device, or on the CPU and on the GPU if there is one."""
     repeats: int = 3
     """Number of times that each measurement is made; figures are medians."""
+    max_seconds: float = 60.0
+    """Seconds of a call after which no larger size is measured."""
     hloc: Path | None = None
     """Checkout of hloc to measure in the same run."""
     d2net: Path | None = None
@@ -45,6 +52,20 @@ class Setup:
     feature: str
     work: Path
     """Folder for temporary files, shared by all measurements."""
+    device: str = "cpu"
+    precision: Precision = "fp32"
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether it is the CPU in float32, which others are compared with."""
+        return (self.device, self.precision) == ("cpu", "fp32")
+
+    def part(self, case: str) -> str:
+        """Return the name of a case for tables, with the device and precision."""
+        words = [self.device] * (self.device != "cpu") + [self.precision] * (
+            self.precision != "fp32"
+        )
+        return ", ".join([case, *words])
 
 
 @dataclass(frozen=True)

@@ -226,6 +226,25 @@ METRICS: dict[str, Metric] = {
     ),
     "keypoints": Metric("keypoints", "Keypoints that are extracted or matched."),
     "keypoints_per_second": Metric("keypoints/s", "Keypoints over time.", "higher", role="main"),
+    "matches": Metric("matches", "Matches that are found."),
+    "matches_per_second": Metric("matches/s", "Matches over time.", "higher", role="main"),
+    "same_keypoints": _fraction(
+        "Keypoints within 0.1 px of one of the CPU in float32, mean of both directions and over "
+        "images.",
+        role="headline",
+    ),
+    "same_matches": _fraction(
+        "Matches of which both points are within 0.1 px of a match of the CPU in float32, mean of "
+        "both directions and over pairs.",
+        role="headline",
+    ),
+    "descriptor_difference": Metric(
+        "",
+        "Distance of the descriptors of such keypoints, 99th percentile.",
+        "lower",
+        4,
+        "main",
+    ),
     "times_our_seconds": Metric(
         "x", "Time of a peer over that of featplug.", digits=2, role="main", title="time over ours"
     ),

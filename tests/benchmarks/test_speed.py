@@ -6,12 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from benchmarks.record import read_run
 from benchmarks.speed import __main__ as speed
 from benchmarks.speed.__main__ import case_rows, main, tables
-from benchmarks.speed.cases import CASES, measurements
+from benchmarks.speed.agreement import common_fraction
+from benchmarks.speed.cases import CASES, has_case, measurements
 from benchmarks.speed.measure import (
     CaseName,
     Measurement,
@@ -43,6 +46,10 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
             raise ValueError("The measurement failed.") from error
 
     monkeypatch.setattr(speed, "measure", measure_or_fail)
+
+
+def setup_of(feature: str, **options: Any) -> Setup:
+    return Setup(SpeedOptions(Path("scene")), feature, Path("work"), **options)
 
 
 def fails(setup: Setup) -> Sample:
@@ -93,7 +100,7 @@ def test_stages_are_those_of_the_pipeline(
     }
     metrics = {"registered_images": {"value": 2, "unit": "images"}}
     monkeypatch.setattr(
-        "benchmarks.speed.cases.reconstruct",
+        "benchmarks.speed.pipeline_stages.reconstruct",
         lambda options: {"stages": stages, "metrics": metrics},
     )
     monkeypatch.setitem(CASES["stages"], "colmap", fails)
@@ -114,7 +121,9 @@ def test_rows_have_the_median_and_spread_of_the_repeats_next_to_peers() -> None:
         for s in (1.0, 2.0, 9.0)
     ]  # fmt: skip
     peer = [Sample([Step("640", [3.0], 10.0), Step("1600", [10.0], 20.0)], "longer side (px)")]
-    row, other = case_rows("image-size", "d2net", "scene", {"featplug": ours, "authors": peer})
+    row, other = case_rows(
+        "image-size", setup_of("d2net"), "scene", {"featplug": ours, "authors": peer}
+    )
     assert row.metrics["seconds"] == {"value": 4.0, "unit": "s"}  # at 1600
     assert row.metrics["seconds_spread"]["value"] == 8.0  # from 3 to 11
     assert row.metrics["peak_memory_mib"]["value"] == 20.0
@@ -127,7 +136,7 @@ def test_rows_have_the_median_and_spread_of_the_repeats_next_to_peers() -> None:
 
 def test_the_table_has_a_column_of_each_size() -> None:
     sample = Sample([Step("640", [1.5], 10.0), Step("1600", [2.5], 20.0)], "longer side (px)")
-    rows = case_rows("image-size", "sift", "scene", {"featplug": [sample]})
+    rows = case_rows("image-size", setup_of("sift"), "scene", {"featplug": [sample]})
     run = speed.Run("speed", {}, {}, rows)
     _, title, heads, line = tables(run)
     assert "longer side (px)" in title
@@ -183,3 +192,95 @@ def test_peers_are_measured_where_they_do_the_same(images: Path, tmp_path: Path)
 def test_bad_requests_are_rejected(images: Path, change: dict[str, Any], remedy: str) -> None:
     with pytest.raises(ValueError, match=remedy):
         main(SpeedOptions(images, **change))
+
+
+@pytest.mark.usefixtures("in_process")
+def test_methods_and_precisions_are_measured_in_turn(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The noise of a machine changes slowly, so that each repeat has all that is compared."""
+    calls: list[tuple[str, str]] = []
+
+    def measured(setup: Setup) -> Sample:
+        calls.append((setup.feature, setup.precision))
+        return Sample([Step("640", [1.0], 10.0)], "longer side (px)")
+
+    monkeypatch.setitem(CASES["image-size"], "featplug", measured)
+    options = SpeedOptions(
+        images, cases=("image-size",), feature=("xfeat", "sift"), repeats=2, device="cpu",
+        outputs=tmp_path / "out",
+    )  # fmt: skip
+    monkeypatch.setattr(
+        "benchmarks.speed.cases._has_network", lambda setup, _: setup.feature != "sift"
+    )
+    run = speed.measure_all(options)
+    once = [("xfeat", "fp32"), ("xfeat", "bf16"), ("sift", "fp32")]
+    assert calls == [*once, *once]
+    assert [(row.feature, row.part) for row in run.rows] == [
+        ("xfeat", "image-size"),
+        ("xfeat", "image-size, bf16"),
+        ("sift", "image-size"),
+    ]
+
+
+def test_only_networks_depend_on_the_precision(images: Path, tmp_path: Path) -> None:
+    def cases(feature: str, **variant: Any) -> list[str]:
+        options = SpeedOptions(images, device="cpu")
+        setup = Setup(options, feature, tmp_path, **variant)
+        return [case for case in CASES if has_case(case, setup)]
+
+    everything = ["stages", "image-size", "keypoints"]
+    assert cases("sift") == cases("doap") == everything
+    assert cases("sift", precision="bf16") == []
+    assert cases("doap", precision="bf16") == ["image-size", "agreement"]
+    assert setup_of("doap", device="cuda:0", precision="bf16").part("agreement") == (
+        "agreement, cuda:0, bf16"
+    )
+
+
+def test_no_larger_size_is_measured_after_a_slow_call(images: Path, tmp_path: Path) -> None:
+    setup = Setup(SpeedOptions(images, max_seconds=1e-9), "sift", tmp_path)
+    measurements("keypoints", setup)
+    for case in ("image-size", "keypoints"):
+        assert len(CASES[case]["featplug"](setup).steps) == 1  # type: ignore[index]
+
+
+@pytest.mark.usefixtures("in_process")
+def test_agreement_with_the_reference_precision(images: Path, tmp_path: Path) -> None:
+    """Methods without a network agree with themselves; of networks, the rounding shows."""
+    same = CASES["agreement"]["featplug"](Setup(SpeedOptions(images), "sift", tmp_path)).metrics
+    assert same["same_keypoints"]["value"] == same["same_matches"]["value"] == 1
+    assert same["descriptor_difference"]["value"] == 0
+    main(
+        SpeedOptions(
+            images, cases=("agreement",), feature=("doap", "sift"), device="cpu",
+            outputs=tmp_path / "out",
+        )
+    )  # fmt: skip
+    assert_documented(tmp_path / "out" / "results.json")
+    (row,) = read_run(tmp_path / "out").rows
+    assert (row.feature, row.part) == ("doap", "agreement, bf16")
+    assert row.metrics["same_keypoints"]["value"] == 1, "SIFT detects them"
+    assert 0 < row.metrics["descriptor_difference"]["value"] < 0.2
+    assert 0.5 < row.metrics["same_matches"]["value"] <= 1
+
+
+def test_points_a_pixel_apart_are_not_the_same() -> None:
+    points = np.array([[10.0, 10], [20, 20], [30, 30], [40, 40]])
+    assert common_fraction(points, points + 0.05) == 1
+    assert common_fraction(points, points + np.array([[0, 0], [0, 1], [1, 0], [0, 0]])) == 0.5
+    assert common_fraction(points, points[:2]) == 0.75, "mean of 1/2 and 1"
+    assert common_fraction(points[:0], points[:0]) == 1
+    assert common_fraction(points[:0], points) == 0
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("feature", ["contextdesc", "mtldesc", "doap", "d2net", "lisrd"])
+def test_a_gpu_finds_what_the_cpu_finds(feature: str, images: Path, tmp_path: Path) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    setup = Setup(SpeedOptions(images), feature, tmp_path, device="cuda")
+    metrics = CASES["agreement"]["featplug"](setup).metrics
+    assert metrics["same_keypoints"]["value"] > 0.98
+    assert metrics["same_matches"]["value"] > 0.95
+    assert metrics["descriptor_difference"]["value"] < 0.02
