@@ -89,6 +89,7 @@ BENCHMARKS = {
     ),
     "localization": Command("benchmarks.localization:main", "Recalls of visual localization."),
     "speed": Command("benchmarks.speed.__main__:main", "Seconds and peak memory of each stage."),
+    "published": Command("benchmarks.published.__main__:main", "List or check published numbers."),
     "suite": Command("benchmarks.suite:main", "Several benchmarks of one list of methods."),
 }
 """The commands of ``featplug bench``."""

@@ -1,52 +1,19 @@
-"""Numbers that papers and authors' repositories print, and comparisons of a run with them.
+"""Comparisons of a run's figures with published numbers, where that is fair.
 
-``published.json`` has them as printed, table by table, with source, protocol and caveats. A figure
-is compared with a published one only where protocol, data, settings and keypoints agree, and the
-network where the weights are the authors'; otherwise the comparison has the reason. Other weights
-than the authors' are a caveat.
+A figure is compared with a published one only where protocol, data, settings and keypoints agree,
+and the network where the weights are the authors'; otherwise the comparison has the reason.
+Protocols name the robust estimator where there is one. Other weights than the authors', another
+inlier threshold, and settings that the source does not state are caveats.
 """
 
-import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import cache
-from importlib import resources
+from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.published.published_numbers import Published, canonical_dataset, load_published
 from benchmarks.record import Row
-from featplug.methods import feature_conf
-
-
-@dataclass(frozen=True)
-class Published:
-    """One number of one table."""
-
-    feature: str
-    """Name of a conf, or of a method that has no conf here: a table's SIFT is not ``sift``."""
-    benchmark: str
-    protocol: str
-    dataset: str
-    part: str
-    metric: str
-    value: float
-    """Printed number."""
-    unit: str
-    """Unit: ``%`` where rates are printed in per cent, ``fraction`` where they are not."""
-    source: str
-    """Paper or repository."""
-    table: str
-    caveat: str = ""
-    """Conditions of the number beyond its protocol; empty where none are known."""
-    variant: str = ""
-    """Name of the network, where the method has several."""
-    weights: str | None = None
-    """Entry of the weights in the registry; None where they do not exist or were not released."""
-    keypoints: str | None = None
-    """Detector of the described keypoints, such as SIFT; None for the method's own, or patches."""
-    settings: dict[str, Any] = field(default_factory=dict)
-    """Options of the run, or metrics of the row, that must be the same; ``max_keypoints`` None
-    keeps all."""
+from featplug.methods import feature_conf, is_pair_matcher, pair_matcher_conf
 
 
 @dataclass(frozen=True)
@@ -67,47 +34,6 @@ class Comparison:
         return None if self.reason else self.ours - self.published.value
 
 
-_COPIED = (
-    "feature",
-    "benchmark",
-    "protocol",
-    "dataset",
-    "table",
-    "variant",
-    "weights",
-    "keypoints",
-)
-"""Fields of a number that are entries of its table or row."""
-
-
-@cache
-def load_published() -> tuple[Published, ...]:
-    """Read every published number."""
-    document = _document()
-    numbers = []
-    for table in document["tables"]:
-        for row in table["rows"]:
-            entry = {**table, **row}
-            settings = {**table.get("settings", {}), **row.get("settings", {})}
-            caveat = " ".join(filter(None, (table.get("caveat"), row.get("caveat"))))
-            for column, value in zip(table["columns"], row["values"], strict=True):
-                # A column is a metric, or a part and a metric where the table has several parts.
-                part, _, metric = column.rpartition(" ")
-                numbers.append(
-                    Published(
-                        **{name: entry[name] for name in _COPIED if name in entry},
-                        part=part or entry["part"],
-                        metric=metric,
-                        value=value,
-                        unit=entry.get("unit") or document["units"].get(metric, "fraction"),
-                        source=document["papers"][entry["source"]],
-                        caveat=caveat,
-                        settings=settings,
-                    )
-                )
-    return tuple(numbers)
-
-
 def compare(benchmark: str, row: Row, options: Mapping[str, Any] | None = None) -> list[Comparison]:
     """Compare a row with the published numbers of its feature on its data.
 
@@ -124,7 +50,7 @@ def compare(benchmark: str, row: Row, options: Mapping[str, Any] | None = None) 
             continue
         ours = _in_unit_of(number, row.metrics[number.metric])
         reason = _why_not(number, row, options or {})
-        caveat = "" if reason else " ".join(filter(None, (number.caveat, _other_weights(row))))
+        caveat = "" if reason else " ".join(filter(None, _caveats(number, row)))
         comparisons.append(Comparison(number.metric, ours, number, reason, caveat))
     return comparisons
 
@@ -150,30 +76,12 @@ def _in_unit_of(number: Published, entry: Mapping[str, Any]) -> float:
     return entry["value"]
 
 
-def _document() -> dict[str, Any]:
-    return json.loads((resources.files("benchmarks") / "published.json").read_text("utf-8"))
-
-
 def _same_subject(number: Published, benchmark: str, row: Row) -> bool:
     return (
         number.benchmark == benchmark
         and number.part.lower() == row.part.lower()
-        and _canonical(number.dataset) == _canonical(row.dataset)
+        and canonical_dataset(number.dataset) == canonical_dataset(row.dataset)
     )
-
-
-@cache
-def _canonical(dataset: str) -> str:
-    """Return one name of a data set, however its folder is spelt."""
-    plain = _plain(dataset)
-    for name, others in _document()["datasets"].items():
-        if plain in (_plain(name), *map(_plain, others)):
-            return _plain(name)
-    return plain
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def _describer(feature: str, number: Published) -> str:
@@ -200,11 +108,26 @@ def _why_not(number: Published, row: Row, options: Mapping[str, Any]) -> str | N
             ours = options[name]
         else:
             return f"Published with {name} {published}, which the run does not record."
-        if name == "max_keypoints" and ours == -1:
+        if name == "resize_max" and ours is None:
+            ours = _resize_max(row.feature)
+        if name in _LIMITS and ours == -1:
             ours = None
         if ours != published:
             return f"Published with {_shown(name, published)}, measured with {_shown(name, ours)}."
     return None
+
+
+_LIMITS = "max_keypoints", "resize_max"
+"""Settings that are limits, for which None and -1 stand for no limit."""
+
+
+def _resize_max(feature: str) -> int | None:
+    """Return the longest side that a method's conf reduces images to; None for any other name."""
+    try:
+        conf = (pair_matcher_conf if is_pair_matcher(feature) else feature_conf)(feature)
+    except (ValueError, OSError):
+        return None
+    return conf["preprocessing"].get("resize_max")
 
 
 def _shown(name: str, value: Any) -> str:
@@ -219,6 +142,27 @@ def _detector(feature: str) -> str | None:
         return None
     detector = feature.partition("@")[2] or conf["model"].get("detector", {}).get("name", feature)
     return "SIFT" if detector in ("sift", "sift-opencv") else detector
+
+
+def _caveats(number: Published, row: Row) -> list[str]:
+    unstated = " and ".join(number.unstated)
+    return [
+        number.caveat,
+        f"The source does not state {unstated}." if unstated else "",
+        _other_threshold(number, row),
+        _other_weights(row),
+    ]
+
+
+def _other_threshold(number: Published, row: Row) -> str:
+    if number.threshold is None:
+        return ""
+    measured = re.search(r"\(([\d.]+) px\)", row.estimator or "")
+    published = number.threshold
+    if measured and isinstance(published, float | int) and float(measured[1]) == published:
+        return ""
+    shown = f"of {published:g} px" if isinstance(published, float | int) else published
+    return f"Inlier threshold {shown}; measured with {row.estimator or 'one not recorded'}."
 
 
 def _other_weights(row: Row) -> str:

@@ -32,6 +32,7 @@ def reconstruction(feature: str, points: int, images: int = 11, **fields: Any) -
         ("mihaidusmanu", "d2net", "hpatches", "viewpoint", "mean_matches", 2925.50,
          "matches per pair"),
         ("Dusmanu", "d2net-ms", "gendarmenmarkt", "all", "mean_reprojection_error", 1.28, "px"),
+        ("cvg", "SuperPoint + SuperGlue, temporal", "inloc", "DUC2", "recall_1m_10deg", 82.4, "%"),
         ("cvg", "d2net", "aachen", "night", "recall_5m_10deg", 100.0, "%"),
         ("He", "sift", "rome-patches", "test", "retrieval_map", 87.9, "%"),
         ("kunhe", "doap-st", "hpatches-patches", "intra-tough", "verification_map", 0.9206,
@@ -130,8 +131,9 @@ def test_weights_are_in_the_registry_under_the_conf_that_uses_them() -> None:
     registry = read_registry()
     for number in load_published():
         if number.weights:
-            assert number.feature in features
-            checkpoint = features[number.feature]["model"]["checkpoint"]
+            feature = number.feature.partition("+")[0]
+            assert feature in features
+            checkpoint = features[feature]["model"]["checkpoint"]
             assert registry[number.weights].feature == checkpoint, number
 
 
@@ -230,3 +232,40 @@ def test_descriptors_are_compared_at_the_same_kind_of_keypoints() -> None:
     assert reasons("lisrd", "rdnim", "rdnim", "day") == {
         "Published at keypoints of SuperPoint, measured at those of SIFT."
     }
+
+
+def test_a_limit_that_is_not_requested_is_that_of_the_conf() -> None:
+    row = Row("disk", "hpatches", "mma-d2net", metrics={"mma_3": metric(0.75, "of the matches")})
+
+    def reasons(**options: Any) -> list[str | None]:
+        few, _many = compare("matching", row, {"max_keypoints": 2048, **options})
+        return [few.reason]
+
+    assert reasons(resize_max=1024) == [None]
+    (own,) = reasons(resize_max=None)
+    assert own == "Published with resize_max 1024, measured with resize_max 1600."
+    (whole,) = reasons(resize_max=-1)
+    assert whole == "Published with resize_max 1024, measured with no limit of resize_max."
+
+
+def test_another_threshold_of_the_estimator_is_a_caveat(monkeypatch: pytest.MonkeyPatch) -> None:
+    published = replace(
+        next(n for n in load_published() if n.feature == "mtldesc" and n.metric == "mma_3"),
+        threshold=2.0,
+        settings={},
+        unstated=("max_keypoints",),
+    )
+    row = Row("mtldesc", "hpatches", published.protocol, metrics={"mma_3": metric(0.8, "fraction")})
+
+    def caveat(threshold: float | str, estimator: str | None) -> str:
+        number = replace(published, threshold=threshold)
+        module = "benchmarks.published.fair_comparison.load_published"
+        monkeypatch.setattr(module, lambda: (number,))
+        (comparison,) = compare("matching", replace(row, estimator=estimator))
+        assert comparison.reason is None
+        return comparison.caveat
+
+    assert "threshold" not in caveat(2.0, "poselib (2 px)")
+    assert "of 2 px; measured with poselib (1 px)" in caveat(2.0, "poselib (1 px)")
+    assert "tuned on the test pairs" in caveat("tuned on the test pairs", "poselib (1 px)")
+    assert "does not state max_keypoints" in caveat(2.0, "poselib (2 px)")
