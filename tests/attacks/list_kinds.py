@@ -10,8 +10,10 @@ from typing import Any
 import h5py
 import numpy as np
 import pycolmap
+from PIL import Image
 from scipy.spatial.transform import Rotation
 
+from benchmarks.pairs.datasets import read_pairs
 from benchmarks.pairs.pair_set import read_homography
 from featplug.cli.config_file import read_config
 from featplug.cli.pair_commands import sequential
@@ -145,7 +147,46 @@ def trusting_match(lines: Lines) -> Any:
     return [" ".join(map(normal, words)) for words in lines]
 
 
+def posed_pairs(path: Path) -> Any:
+    """Read pairs with intrinsics and poses; the first problem is an error."""
+    for name in NAMES:
+        (path.parent / name).parent.mkdir(exist_ok=True)
+        Image.new("L", (64, 48)).save(path.parent / name)
+    pair_set = read_pairs(path, "pairs_file")
+    for problem in pair_set.problems:
+        raise ValueError(problem.reason)
+    return [
+        [
+            pair.name0,
+            pair.name1,
+            np.array(pair.intrinsics).tolist(),
+            np.array(pair.cam1_from_cam0).tolist(),
+        ]
+        for pair in pair_set.pairs
+    ]
+
+
+def trusting_posed_pairs(lines: Lines) -> Any:
+    """Make of a list what :func:`posed_pairs` does; each line is another pair."""
+    found = []
+    for words in lines:
+        turns = words[2:4] if len(words) in (34, 38) else []
+        assert {*turns} <= {*"0123"}
+        values = np.array(words[2 + len(turns) :], float)
+        pose = values[18:].reshape(-1, 4)[:3]
+        if len(values) == 30:
+            pose = np.column_stack([values[18:27].reshape(3, 3), values[27:]])
+        matrices = values[:18].reshape(2, 3, 3).tolist()
+        found.append([*map(normal, words[:2]), matrices, pose.tolist()])
+    assert len({(name0, name1) for name0, name1, *_ in found}) == len(found)
+    return found
+
+
 PAIRS = tuple(f"{NAMES[i]} {NAMES[i + 1]}" for i in range(5))
+K = "60.5 0 31.5 0 60.5 23.5 0 0 1"
+POSED_PAIRS = tuple(
+    f"{pair} 0 0 {K} {K} 0 -1 0 {i}.25 1 0 0 0 0 0 1 -3e1 0 0 0 1" for i, pair in enumerate(PAIRS)
+)
 CONFIG = ('command = "sequential"', "overlap = 3", 'output = "é.txt"', "quadratic = false")
 CAMERA = "SIMPLE_RADIAL 640 480 500.5 320.25 240 -0.01"
 IMAGES = tuple(f"{name} 0.5 1 0 0 0 {i} 2.5 -3 0 0" for i, name in enumerate(NAMES))
@@ -171,6 +212,12 @@ KINDS = (
          lambda ls: {normal(w[0]): [*map(float, w[1:4])] for w in ls},
          (*((NAMES[1], name) for name in BAD_NAMES), *(("3.5 1 ", f"{w} 1 ") for w in BAD_NUMBERS),
           ("5.5 1 3e1", "5.5 1"), (NAMES[0], NAMES[1]))),
+    Kind("posed pairs", POSED_PAIRS, posed_pairs, trusting_posed_pairs,
+         (*((NAMES[1], name) for name in BAD_NAMES), *(("60.5", word) for word in BAD_NUMBERS),
+          *(("-3e1", word) for word in BAD_NUMBERS), ("0.25 1 0", "0.25 1.5 0"),
+          ("31.5", "320"), ("60.5", "-60.5"), ("60.5", "0.6"), ("0 0 0 1\n", "0 0 0 2\n"),
+          (NAMES[2], NAMES[1]), (NAMES[2], "2.jpg"), ("0.jpg 1", "1.jpg 1"),
+          (" 0 0 60", " 0 4 60"))),
     Kind("NVM", ("NVM_V3", "", "6", *IMAGES, "", "5", *POINTS, "", "0"), nvm, trusting_nvm,
          (*((NAMES[1], name) for name in BAD_NAMES), *NUMBERS, ("NVM_V3", "NVM"),
           *((" 2.5 -3", f" {word} -3") for word in BAD_NUMBERS), ("1 0 0 0", "0 0 0 0"),

@@ -152,6 +152,25 @@ def test_nothing_in_a_scene_file_is_run(
         assert "megadepth1500.zip" in problem.reason  # where the same pairs are text
 
 
+def test_flipped_bits_of_a_scene_file_are_read_or_rejected(
+    copied: Callable[[Pairs], Path], tmp_path: Path
+) -> None:
+    content = next(copied("megadepth1500_loftr").glob("*/0015_0.3_0.5.npz")).read_bytes()
+    rng, rejected = np.random.default_rng(0), []
+    for _ in range(150):
+        damaged = bytearray(content)
+        for place in rng.integers(len(content), size=rng.integers(1, 4)):
+            damaged[place] ^= 1 << int(rng.integers(8))
+        path = tmp_path / "damaged.npz"
+        path.write_bytes(damaged)
+        try:
+            read_scene_info(path)
+        except ValueError as error:
+            rejected.append(str(error))
+    assert len(rejected) > 20
+    assert all(f"{path} is no" in text and "download it again" in text for text in rejected)
+
+
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_scene_files_of_every_protocol_are_read_or_rejected(
     copied: Callable[[Pairs], Path], tmp_path: Path, protocol: int
