@@ -17,7 +17,10 @@ from benchmarks.pairs.pair_set import (
 )
 
 MARKS = ("*/H_1_*",)
-SOURCE = "HPatches: hpatches.github.io, hpatches-sequences-release.tar.gz, 1.3 GB, research use."
+SOURCE = (
+    "HPatches: huggingface.co/datasets/vbalnt/hpatches, hpatches-sequences-release.zip, 1.3 GB, "
+    "MIT licence."
+)
 
 _ILLUMINATION = """
     ajuntament autannes bologna books boutique bridger brooklyn castle chestnuts contruction

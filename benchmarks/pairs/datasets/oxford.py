@@ -17,7 +17,10 @@ from benchmarks.pairs.pair_set import (
 from featplug.io.images import read_image_size
 
 MARKS = ("*/H1to*p",)
-SOURCE = "Oxford affine: robots.ox.ac.uk/~vgg/research/affine, eight archives, 50 MB, research use."
+SOURCE = (
+    "Oxford affine: robots.ox.ac.uk/~vgg/research/affine, eight archives, about 50 MB; no licence "
+    "is stated."
+)
 
 _SIZES = {
     "bark": (765, 512),

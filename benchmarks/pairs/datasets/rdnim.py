@@ -11,7 +11,10 @@ from pathlib import Path
 from benchmarks.pairs.pair_set import ImagePair, PairSet, add_pair, read_homography
 
 MARKS = ("references/*/*.jpg",)
-SOURCE = "RDNIM: github.com/rpautrat/LISRD (its README has the link), 350 MB, research use."
+SOURCE = (
+    "RDNIM: cvg-data.inf.ethz.ch/RDNIM/RDNIM.zip (of github.com/rpautrat/LISRD), about 350 MB; no "
+    "licence is stated."
+)
 
 NUM_PAIRS = 1722
 """Number of pairs of each reference in the released set."""

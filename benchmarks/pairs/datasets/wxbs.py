@@ -20,7 +20,10 @@ from benchmarks.pairs.pair_set import (
 from featplug.io.text_tables import read_matrix
 
 MARKS = ("*/corrs.txt", "*/*/corrs.txt", "*/F.txt", "*/*/F.txt")
-SOURCE = "WxBS: pip install wxbs-benchmark, or cmp.felk.cvut.cz/wbs, 40 MB, research use."
+SOURCE = (
+    "WxBS: cmp.felk.cvut.cz/wbs/datasets/WxBS_v1.1.zip, about 40 MB, which the package "
+    "wxbs-benchmark downloads, too; no licence of the images is stated."
+)
 
 _VALIDATION = ("kyiv_dolltheater2", "petrzin")
 """Pairs that the benchmark keeps for choosing options, and not for tests."""
