@@ -140,12 +140,11 @@ def _estimate(metric: str, sides: Sequence[Sequence[Columns]]) -> Estimate | Non
     num_pairs = int(measured.sum())
     if num_pairs < MIN_PAIRS:
         return None
-    draws = _draws(num_pairs)
-    value, sampled, variances = 0.0, np.zeros(len(draws)), []
+    value, sampled, variances = 0.0, np.zeros(NUM_DRAWS), []
     for sign, of_side in zip((1, -1), values, strict=False):
         of_seeds = [float(function(of_seed)) for of_seed in of_side]
         value += sign * float(np.mean(of_seeds))
-        sampled += sign * np.mean([function(of_seed[draws]) for of_seed in of_side], axis=0)
+        sampled += sign * np.mean([_sampled(metric, seed.tobytes()) for seed in of_side], axis=0)
         if len(of_seeds) > 1:
             variances.append((float(np.var(of_seeds, ddof=1)) / len(of_seeds), len(of_seeds) - 1))
     # The draws are of N pairs among N, which have (N − 1) / N of the variance.
@@ -165,6 +164,13 @@ def _combined(variances: Sequence[tuple[float, int]]) -> tuple[float, float]:
     if total == 0:
         return 0.0, 1.0
     return total**0.5, total**2 / sum(variance**2 / freedom for variance, freedom in variances)
+
+
+@lru_cache(maxsize=2048)  # a method is compared with all others
+def _sampled(metric: str, values: bytes) -> np.ndarray:
+    """Return a metric of each draw of N float64 values."""
+    array = np.frombuffer(values)
+    return statistic(metric)[1](array[_draws(len(array))])
 
 
 @lru_cache(maxsize=4)

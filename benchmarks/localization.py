@@ -22,6 +22,7 @@ from benchmarks.console import NOTHING, conclude, table_lines
 from benchmarks.measured_method import MeasuredMethod, find_method, recorded_matcher
 from benchmarks.record import Picture, Problem, Row, Run, benchmark_folder, write_run
 from benchmarks.scene_names import DEMO_WORLDS, metrics_by_part
+from benchmarks.settings import recorded_settings
 from featplug.base import choose_device
 from featplug.cli.command_line import Unprefixed, leave_config, run_command
 from pipelines.datasets.demo import DEMO
@@ -146,6 +147,7 @@ def rows(
         "protocol": benchmark.protocol_name,
         "seed": seed,
         "matcher": recorded_matcher(results),
+        "settings": recorded_settings(results),
         "weights": results["weights"],
         "methods": results.get("methods", []),
         "not_comparable": "; ".join(filter(None, (left_out, benchmark.deviation(method)))) or None,

@@ -88,6 +88,9 @@ class Row:
     seed: int | None = None
     """Seed of all random numbers; None where the figures have none."""
     matcher: str | None = None
+    """Name of the matcher, with its ratio test."""
+    settings: dict[str, Any] = field(default_factory=dict, metadata=ADDED)
+    """Settings that the figures depend on by name (:mod:`benchmarks.settings`)."""
     weights: WeightsFiles = field(default_factory=list)
     metrics: Metrics = field(default_factory=dict)
     curves: dict[str, Curve] = field(default_factory=dict)

@@ -152,6 +152,7 @@ class PairBenchmark:
             pair_set.name,
             protocol.name,
             matcher=source.matcher,
+            settings=source.settings,
             weights=source.provenance.weights,
             methods=source.provenance.methods,
             not_comparable="; ".join(filter(None, reasons)) or None,

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from benchmarks.choices import FileOptions
 from benchmarks.measured_method import MeasuredMethod, matcher_label
@@ -16,6 +17,7 @@ from benchmarks.pairs.feature_pairs import (
 from benchmarks.pairs.kept_rows import REVISION
 from benchmarks.pairs.pair_protocol import PairProtocol
 from benchmarks.pairs.pair_set import ImagePair, PairSet
+from benchmarks.settings import method_settings
 from featplug.api.image_matcher import ImageMatcher
 from featplug.base import Matcher, PairMatcher
 from featplug.io.artifact import Provenance, file_hash
@@ -44,6 +46,8 @@ class Source:
     """How the matches deviate from the protocol's."""
     reuses_features: bool = False
     """Whether features of some images were there before."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Settings of the method (:mod:`benchmarks.settings`)."""
 
 
 def open_source(
@@ -86,7 +90,7 @@ def open_source(
     extraction = replace(options.extraction(method), max_keypoints=max_keypoints)
     stem = _stem(method, protocol, max_keypoints)
     extracted = extract_cached(extraction, pair_set, options.output_dir, stem, progress)
-    provenance = _provenance(matcher or method.matches, extracted, max_keypoints)
+    provenance, of_features = _provenance(matcher or method.matches, extracted, max_keypoints)
 
     def opened(pairs: Sequence[ImagePair]) -> PairSource:
         return MatchedFeatures(
@@ -99,13 +103,21 @@ def open_source(
             device=options.device,
         )
 
-    return Source(name, opened, provenance, extracted.skipped, deviation, extracted.num_reused > 0)
+    return Source(
+        name,
+        opened,
+        provenance,
+        extracted.skipped,
+        deviation,
+        extracted.num_reused > 0,
+        method_settings(of_features, None if matcher is None else matcher.conf, max_keypoints),
+    )
 
 
 def _provenance(
     matcher: Matcher | Path | None, extracted: ExtractedFeatures, max_keypoints: int | None
-) -> Provenance:
-    """Return what the matches of features are made from."""
+) -> tuple[Provenance, Conf | None]:
+    """Return what matches of features are made from, and the conf of these where it is known."""
     inputs: dict[str, str | None] = {}
     if isinstance(matcher, Matcher):
         made = _made_by(matcher)
@@ -115,13 +127,14 @@ def _provenance(
     with FeatureReader(extracted.path) as reader:
         of_features = reader.provenance
         inputs["features"] = reader.file_id
-    return replace(
+    whole = replace(
         made,
         conf={**made.conf, "max_keypoints": max_keypoints},
         weights=extracted.weights + made.weights,
         inputs=inputs,
         methods=([] if of_features is None else of_features.methods) + made.methods,
     )
+    return whole, None if of_features is None else of_features.conf
 
 
 def _made_by(method: Matcher | PairMatcher) -> Provenance:
@@ -171,14 +184,13 @@ def _without_ratio_test(name: str, conf: Conf) -> tuple[str, Conf]:
 def _of_images(method: MeasuredMethod, pair_set: PairSet, options: FileOptions) -> Source:
     matcher = ImageMatcher(options.pair_matcher_conf(method), device=options.device)
     deviation = f"{method.name} matches images, without keypoints of each"
+    conf = {"model": matcher.conf["model"], "preprocessing": matcher.preprocessing}
     return Source(
         method.name,
         lambda _: MatchedImages(matcher, pair_set.folder),
-        replace(
-            _made_by(matcher.matcher),
-            conf={"model": matcher.conf["model"], "preprocessing": matcher.preprocessing},
-        ),
+        replace(_made_by(matcher.matcher), conf=conf),
         deviation=deviation,
+        settings=method_settings({**conf, "model": matcher.matcher.conf}),
     )
 
 

@@ -20,6 +20,7 @@ from benchmarks.record import (
     model_sizes,
     write_run,
 )
+from benchmarks.settings import recorded_settings
 from featplug.cli.command_line import leave_config
 from featplug.colmap.dense import dense_reconstruction, require_dense
 from featplug.colmap.geometric_verification import verified_pairs
@@ -167,6 +168,7 @@ def _row(
         dataset=scene.name,
         protocol=PROTOCOL,
         matcher=recorded_matcher(results),
+        settings=recorded_settings(results),
         weights=results["weights"],
         methods=results.get("methods", []),
         metrics=results["metrics"],

@@ -220,7 +220,7 @@ def _bar_chart(
     cells = [line.cells[name] for line in lines]
     most = max(
         100.0 if label.unit == "%" else 1e-12,
-        *(cell.mean + (cell.spread or 0.0) for cell in cells),
+        *(cell.mean + (cell.half or 0.0) for cell in cells),
         *(max(cell.values) for cell in cells),
         *(published[line] for line in lines if line in published),
     )
@@ -231,8 +231,8 @@ def _bar_chart(
     bars = []
     for line, cell in zip(lines, cells, strict=True):
         whisker, seeds = None, []
-        if cell.spread is not None:
-            whisker = place(cell.mean - cell.spread), place(cell.mean + cell.spread)
+        if cell.half is not None:
+            whisker = place(cell.mean - cell.half), place(cell.mean + cell.half)
             seeds = [place(value) for value in cell.values]
         bars.append(
             Bar(

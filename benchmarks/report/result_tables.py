@@ -5,10 +5,11 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
-import numpy as np
-
 from benchmarks.published import Comparison, Published, compare, context
 from benchmarks.record import Row
+from benchmarks.report.caveats import caveats
+from benchmarks.report.equal_numbers import columns_at_equal_numbers
+from benchmarks.report.evidence import Evidence, EvidenceReader
 from benchmarks.report.labels import (
     MAIN_PARTS,
     benchmark_order,
@@ -17,10 +18,10 @@ from benchmarks.report.labels import (
     metric_order,
     part_order,
 )
+from benchmarks.report.lines import Cell, Entry, Line, judge
 from benchmarks.report.runs import LoadedRun
-from featplug.io.metric_table import Metric, format_value
+from featplug.io.metric_table import Metric
 
-Entry = tuple[LoadedRun, Row]
 _Key = TypeVar("_Key", bound=Hashable)
 
 _SAME_SERIES = {
@@ -29,62 +30,6 @@ _SAME_SERIES = {
     *("outputs", "device", "num_workers", "memory_gib", "overwrite", "reference", "parts"),
 }
 """Options that may differ between runs whose rows are seeds of one series."""
-
-
-@dataclass
-class Cell:
-    """A metric of a feature over its seeds."""
-
-    values: tuple[float, ...]
-    is_best: bool = False
-
-    @property
-    def mean(self) -> float:
-        """Mean over seeds."""
-        return float(np.mean(self.values))
-
-    @property
-    def spread(self) -> float | None:
-        """Standard deviation over seeds (n − 1); None for one seed."""
-        return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else None
-
-    def text(self, digits: int) -> str:
-        """Format the mean, and the spread where the metric has seeds."""
-        spread = "" if self.spread is None else f" ± {format_value(self.spread, digits)}"
-        return format_value(self.mean, digits) + spread
-
-
-@dataclass(frozen=True, eq=False)
-class Line:
-    """A feature on a part of a data set."""
-
-    series: str
-    """Name of the feature, and of its matcher or run where others have the same name."""
-    part: str
-    rows: list[Entry]
-    """One row for each seed."""
-    cells: dict[str, Cell]
-
-    @property
-    def matcher(self) -> str:
-        """Name of the matcher, without the folder of a file; empty where there is none."""
-        (title,) = method_titles([self.rows[0][1].matcher or ""]).values()
-        return title
-
-    @property
-    def num_seeds(self) -> int:
-        """Number of rows."""
-        return len(self.rows)
-
-    def mean_row(self) -> Row:
-        """Return one row of means over seeds; a reason against comparing one row holds for it."""
-        rows = [row for _, row in self.rows]
-        reasons = dict.fromkeys(row.not_comparable for row in rows if row.not_comparable)
-        metrics: dict[str, Any] = {}
-        for name, cell in self.cells.items():
-            entry = next(row.metrics[name] for row in rows if name in row.metrics)
-            metrics[name] = {**entry, "value": cell.mean}
-        return replace(rows[0], metrics=metrics, not_comparable=" ".join(reasons) or None)
 
 
 @dataclass(frozen=True)
@@ -117,6 +62,8 @@ class Table:
     """Published numbers of its features, comparable or not."""
     others: list[tuple[Published, Metric]] = field(default_factory=list)
     """Published numbers of other methods by the same protocol."""
+    caveats: list[str] = field(default_factory=list)
+    """Sentences that every format shows: what ± and bold mean, and what is unlike elsewhere."""
 
     @cached_property
     def parts(self) -> list[str]:
@@ -177,6 +124,10 @@ class Table:
         """Whether a line has a matcher."""
         return any(line.matcher for line in self.lines)
 
+    def has_settings(self) -> bool:
+        """Whether a line has settings."""
+        return any(line.settings for line in self.lines)
+
     def has_seeds(self) -> bool:
         """Whether a line has several seeds."""
         return any(line.num_seeds > 1 for line in self.lines)
@@ -206,17 +157,18 @@ def _table(benchmark: str, dataset: str, protocol: str, entries: list[Entry]) ->
         name: entry["unit"] for _, row in entries for name, entry in reversed(row.metrics.items())
     }
     names = dict.fromkeys(name for _, row in entries for name in row.metrics)
-    metrics = {name: metric_label(name, units[name], benchmark) for name in metric_order(names)}
+    reader = EvidenceReader()
     lines = [
-        _line(series, part, rows)
+        _line(series, part, rows, reader.of_line(rows))
         for series, of_series in _series(entries).items()
         for part, rows in _grouped(of_series, lambda _, row: row.part).items()
     ]
     lines.sort(key=lambda line: part_order(line.part))
+    columns = columns_at_equal_numbers(names, lines)
+    metrics = {name: metric_label(name, units[name], benchmark) for name in metric_order(columns)}
     for of_part in _by_part(lines).values():
         for name, label in metrics.items():
-            for line in best_lines(of_part, name, label):
-                line.cells[name].is_best = True
+            judge(of_part, name, label)
     rows = [(line, line.mean_row()) for line in lines]
     published = [
         ComparedLine(line, comparison, _label_of(comparison.published, metrics))
@@ -227,7 +179,8 @@ def _table(benchmark: str, dataset: str, protocol: str, entries: list[Entry]) ->
     ours = {id(entry.comparison.published) for entry in published}
     numbers = {id(number): number for _, row in rows for number in context(benchmark, row)}
     others = [(n, _label_of(n, metrics)) for key, n in numbers.items() if key not in ours]
-    return Table(benchmark, dataset, protocol, metrics, lines, published, others)
+    sentences = [*caveats(lines, metrics), *reader.problems]
+    return Table(benchmark, dataset, protocol, metrics, lines, published, others, sentences)
 
 
 def _by_part(lines: Iterable[Line]) -> dict[str, list[Line]]:
@@ -276,17 +229,21 @@ def _settings(options: Any) -> Any:
     return options
 
 
-def _line(series: str, part: str, rows: list[Entry]) -> Line:
+def _line(series: str, part: str, rows: list[Entry], evidence: Evidence) -> Line:
     values: dict[str, list[float]] = {}
     for _, row in rows:
         for name, entry in row.metrics.items():
             values.setdefault(name, []).append(float(entry["value"]))
-    cells = {name: Cell(tuple(of_metric)) for name, of_metric in values.items()}
-    return Line(series, part, rows, cells)
+    cells = {
+        name: Cell(tuple(of_metric), evidence.estimate(name)) for name, of_metric in values.items()
+    }
+    return Line(series, part, rows, cells, evidence)
 
 
 def best_lines(lines: Sequence[Line], name: str, label: Metric) -> list[Line]:
-    """Return the best lines in a metric: one, or several that are equal as shown.
+    """Return the lines with the best figures: one, or several that are equal as shown.
+
+    Whether one is better than the others by a test is a :attr:`Cell.verdict`.
 
     Empty where the metric has no direction, fewer than two lines have it, or all are equal.
     """

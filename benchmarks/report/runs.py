@@ -9,6 +9,7 @@ from typing import Any
 
 from benchmarks.record import RECORD, Picture, Problem, Row, Run, model_sizes
 from benchmarks.scene_names import DEMO_WORLDS, metrics_by_part
+from benchmarks.settings import recorded_settings
 from featplug.io.results import read_results
 from featplug.io.run_folder import UNFINISHED, complete
 from featplug.io.typed_json import printable
@@ -163,6 +164,7 @@ def _run_of_pipeline(record: PipelineRecord, folder: Path) -> Run:
         "protocol": f"pipelines.{pipeline}",
         "seed": record["options"].get("seed"),
         "matcher": _short_name(record["matcher"]),
+        "settings": recorded_settings(record),
         "weights": record["weights"],
         "not_comparable": f"made by pipelines.{pipeline}, which follows no protocol",
     }

@@ -62,8 +62,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
         "map": {"seconds": 2.0, "peak_memory_mib": 300.0},
     }
     rows = [
-        reconstruction_row(feature, seed, points + seed, stages=stages, model="model")
-        for feature, points in (("sift", 1000), ("doap", 2000), ("lisrd", 2000))
+        reconstruction_row(feature, seed, points + step * seed, stages=stages, model="model")
+        for feature, points, step in (("sift", 1000, 1.25), ("doap", 2000, 1), ("lisrd", 1998, 1.5))
         for seed in range(3)
     ]
     write_run(root / "reconstruction", make_run("reconstruction", rows))

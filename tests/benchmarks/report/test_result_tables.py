@@ -40,25 +40,64 @@ def test_seeds_become_mean_and_standard_deviation_even_from_several_runs() -> No
     assert single.lines[0].cells["sparse_points"].spread is None
 
 
-def test_the_best_is_the_highest_or_the_lowest_and_of_equals_all() -> None:
-    rows = [reconstruction_row(name, 0, points) for name, points in (("a", 5), ("b", 9), ("c", 9))]
+def verdicts(table: Table, name: str) -> dict[str, str]:
+    return {line.series: line.cells[name].verdict for line in table.lines if name in line.cells}
+
+
+def test_the_best_is_better_than_all_others_by_a_test_over_seeds() -> None:
+    rows = [
+        reconstruction_row(name, seed, points)
+        for name, of_seeds in (("a", (5, 6, 5)), ("b", (9, 10, 10)), ("c", (7, 8, 7.5)))
+        for seed, points in enumerate(of_seeds)
+    ]
     [table] = tables_of(rows)
-    assert best(table, "sparse_points") == ["b", "c"]
+    assert verdicts(table, "sparse_points") == {"a": "worse", "b": "best", "c": "worse"}
+    assert best(table, "sparse_points") == ["b"]
     assert best(table, "mean_reprojection_error") == ["a"]
     assert best(table, "images") == []  # says nothing about quality
+    assert any("± is the standard deviation over 3 seeds" in text for text in table.caveats)
+    assert any(text.startswith("Bold is better") for text in table.caveats)
     label = table.metrics["sparse_points"]
     second = runner_up(table.lines, "sparse_points", label)
     assert second is not None
-    assert second.series == "a"
-    [equal] = tables_of(rows[1:])
-    assert best(equal, "sparse_points") == []
+    assert second.series == "c"
+
+
+def test_a_tie_is_not_bold() -> None:
+    rows = [
+        reconstruction_row(name, seed, points)
+        for name, of_seeds in (("a", (5, 6, 5)), ("b", (10, 9, 11)), ("c", (9, 11, 9.5)))
+        for seed, points in enumerate(of_seeds)
+    ]
+    [table] = tables_of(rows)
+    assert verdicts(table, "sparse_points") == {"a": "worse", "b": "tie", "c": "tie"}
+    assert best(table, "sparse_points") == []
+    # These differ by a test, but are equal as shown.
+    close = [
+        reconstruction_row(name, seed, points)
+        for name, of_seeds in (("a", (5.1, 6.01, 5.1)), ("b", (5.15, 6.07, 5.14)))
+        for seed, points in enumerate(of_seeds)
+    ]
+    [table] = tables_of(close)
+    assert verdicts(table, "sparse_points") == {"a": "tie", "b": "tie"}
+
+
+def test_without_pairs_and_seeds_nothing_is_bold() -> None:
+    rows = [reconstruction_row(name, 0, points) for name, points in (("a", 5), ("b", 9))]
+    [table] = tables_of(rows)
+    assert verdicts(table, "sparse_points") == {"a": "undecided", "b": "undecided"}
+    assert any(text.startswith("Nothing is bold") for text in table.caveats)
+    assert any(text.startswith("Figures have no ±") for text in table.caveats)
     [alone] = tables_of(rows[:1])
-    assert best(alone, "sparse_points") == []
+    assert verdicts(alone, "sparse_points") == {"a": "not compared"}
+    assert not any("bold" in text for text in alone.caveats)
 
 
 def test_runs_with_other_weights_are_no_seeds_of_each_other() -> None:
     rows = [
-        replace(reconstruction_row("doap", seed, points), weights=[{"sha256": sha256}])
+        replace(
+            reconstruction_row("doap", seed, points), weights=[{"name": "doap", "sha256": sha256}]
+        )
         for seed, (points, sha256) in enumerate(((1000, "a"), (2000, "b")))
     ]
     [table] = tables_of(rows[:1], rows[1:])
@@ -74,9 +113,10 @@ def test_what_is_wrong_with_one_seed_is_wrong_with_the_mean() -> None:
 
 def test_the_best_is_of_each_part() -> None:
     rows = [
-        matching_row(name, part, value)
+        matching_row(name, part, value + seed * step, seed=seed)
         for part, values in (("viewpoint", (0.2, 0.4)), ("illumination", (0.9, 0.3)))
-        for name, value in zip(("a", "b"), values, strict=True)
+        for name, value, step in zip("ab", values, (0.01, 0.011), strict=True)
+        for seed in range(3)
     ]
     [table] = tables_of(rows, benchmark="matching")
     assert table.parts == ["illumination", "viewpoint"]
