@@ -175,6 +175,22 @@ def write_megadepth1500(folder: Path, options: "DemoOptions", progress: bool) ->
         lambda camera: intrinsics(camera, 0.5),
         has_matrix=False,
     )
+    views = {name_of(p, v): v for p in pairs for v in p[:2]}
+    _write_views(folder / "views.txt", views)
+    listed = [f"{name_of(p, p.view0)} {name_of(p, p.view1)}\n" for p in pairs]
+    (folder / "pairs.txt").write_text("".join(listed), "utf-8")
+
+
+def _write_views(path: Path, views: dict[str, View]) -> None:
+    """Write glue-factory's list of posed images, with cameras in COLMAP's form."""
+    lines = []
+    for name, view in views.items():
+        pose, camera = view.cam_from_world, view.camera
+        numbers = [*pose[:, :3].ravel().tolist(), *pose[:, 3].tolist()]
+        focal, (x, y) = camera.focal, camera.centre
+        size = f"PINHOLE {camera.width} {camera.height}"
+        lines.append(" ".join([name, *map(repr, numbers), size, *map(repr, (focal, focal, x, y))]))
+    path.write_text("\n".join(lines) + "\n", "utf-8")
 
 
 def write_megadepth1500_loftr(folder: Path, options: "DemoOptions", progress: bool) -> None:

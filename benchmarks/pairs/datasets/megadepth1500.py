@@ -3,7 +3,8 @@
 Two releases are read:
 
 - glue-factory's: ``images/SCENE/*.jpg`` and ``pairs_calibrated.txt`` in the form of
-  :mod:`benchmarks.pairs.posed_pairs`, with names relative to ``images``;
+  :mod:`benchmarks.pairs.posed_pairs`, or ``views.txt`` and ``pairs.txt`` in that of
+  :mod:`benchmarks.pairs.posed_views`, with names relative to ``images``;
 - LoFTR's (Sun et al., CVPR 2021): a file ``SCENE_LEAST_MOST.npz`` for each range of overlaps, see
   :mod:`benchmarks.pairs.scene_info`, and MegaDepth's ``Undistorted_SfM/SCENE/images``, or the
   images of its depth maps, which LoFTR's README allows in place of these. Overlaps are parts.
@@ -25,6 +26,7 @@ import numpy as np
 
 from benchmarks.pairs.pair_set import ImagePair, PairSet, add_pair
 from benchmarks.pairs.posed_pairs import Intrinsics, centred, read_posed_pairs
+from benchmarks.pairs.posed_views import VIEWS, read_posed_views
 from benchmarks.pairs.scene_info import SceneInfo, ScenePair, read_scene_info
 from benchmarks.record import Problem
 from featplug.io.names import checked_name
@@ -50,6 +52,9 @@ def read(folder: Path) -> PairSet:
     pair_set = PairSet("megadepth1500", folder, [], sequences=SCENES)
     if (folder / _LIST).is_file():
         read_posed_pairs(pair_set, folder / _LIST, _listed_pair, first_centre=_FIRST_CENTRE)
+        return pair_set
+    if (folder / VIEWS).is_file():
+        read_posed_views(pair_set, folder, _listed_pair)
         return pair_set
     for path in _scene_files(folder):
         try:

@@ -118,6 +118,33 @@ def test_images_of_another_size_are_problems_with_the_remedy(
         assert "another size" in reason
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("PINHOLE 320", "SIMPLE_RADIAL 320", "distortion"),
+        ("PINHOLE", "PINHOLES", "views.txt, line 1"),
+        (" 0.", " 5.", "rotation"),
+    ],
+)
+def test_a_bad_view_is_a_problem_and_so_are_its_pairs(
+    copied: Callable[[Pairs], Path], old: str, new: str, problem: str
+) -> None:
+    folder = copied("megadepth1500")
+    (folder / "pairs_calibrated.txt").unlink()
+    first, *others = (folder / "views.txt").read_text().splitlines()
+    (folder / "views.txt").write_text("\n".join([first.replace(old, new), *others]))
+    with (folder / "pairs.txt").open("a") as file:
+        file.write("one\n")
+    pair_set = read_pairs(folder, recognise(folder))
+    of_view, *of_pairs, of_line = pair_set.problems
+    assert of_view.subject == "views.txt, line 1"
+    assert problem in of_view.reason
+    assert of_pairs
+    assert all(first.split()[0] in each.reason for each in of_pairs)
+    assert "two image names" in of_line.reason
+    assert len(pair_set.pairs) > 5
+
+
 @pytest.mark.parametrize("text", ["", "# nothing\n\n"])
 def test_an_empty_list_is_an_error_with_its_form(tmp_path: Path, text: str) -> None:
     path = tmp_path / "pairs_with_gt.txt"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import get_args
 
@@ -73,6 +74,31 @@ def test_true_points_lie_on_their_epipolar_lines(read_back: PairSet, truth: True
         assert epipolar_errors(points0, points1, fundamental).max() < 1e-6
         num_points += len(both)
     assert num_points > 100
+
+
+@pytest.mark.parametrize("is_general", [False, True])
+def test_lists_of_posed_images_say_the_same(world: Path, tmp_path: Path, is_general: bool) -> None:
+    folder = make_demo_world(world, PAIRS, "megadepth1500")
+    expected = read_pairs(folder, "megadepth1500").pairs
+    images = "photographs" if is_general else "images"
+    shutil.copytree(folder / "images", tmp_path / images)
+    for name in ("views.txt", "pairs.txt"):
+        text = (folder / name).read_text()
+        if is_general:
+            text = "".join(
+                " ".join(f"photographs/{w}" if w.endswith(".jpg") else w for w in line.split())
+                + "\n"
+                for line in text.splitlines()
+            )
+        (tmp_path / name).write_text(text)
+    layout = recognise(tmp_path)
+    assert layout == ("pairs_file" if is_general else "megadepth1500")
+    found = read_pairs(tmp_path, layout)
+    assert found.problems == []
+    for pair, other in zip(found.pairs, expected, strict=True):
+        assert pair.name0 == other.name0.replace("images", images)
+        np.testing.assert_allclose(pair.intrinsics, other.intrinsics, rtol=1e-12)
+        np.testing.assert_allclose(pair.cam1_from_cam0, other.cam1_from_cam0, atol=1e-10)
 
 
 def test_parts_and_sequences_are_those_of_the_release(world: Path, truth: TruePairs) -> None:
