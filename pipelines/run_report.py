@@ -129,6 +129,7 @@ class _Contents:
             stages=draw_stages(
                 {"": {stage: cost.get("seconds", 0.0) for stage, cost in costs.items()}},
                 {"": _with_key(costs, "peak_memory_mib")},
+                {"": [stage for stage, number in record.get("reused", {}).items() if number]},
             ),
             left_out=[
                 *(LeftOut(printable(n), printable(why)) for n, why in _left_out(data).items()),

@@ -1,6 +1,9 @@
-"""Geometry of charts, which the templates turn into SVG: curves with bands, bars with whiskers."""
+"""Geometry of charts, which the templates turn into SVG: curves with bands, bars with whiskers.
 
-from collections.abc import Callable
+Charts of one quantity have the same axes in all parts of a table.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,15 +12,20 @@ from numpy.typing import ArrayLike
 
 from benchmarks.record import Curve
 from benchmarks.report.result_tables import Line, Table
-from featplug.io.metric_table import Metric
-from featplug.report.stage_bars import MAX_COLOURS
+from featplug.io.metric_table import Metric, find_metric, generic_name
 
+NUM_COLOURS = 8
+"""Number of colours of series; more series repeat them with other dashes."""
 WIDTH, HEIGHT = 420, 300
 """Size of a chart of curves, in units of its SVG."""
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 10, 40
 _SHOWN_FIRST = (3, 1000)
 _FIRST_COUNT = 100
 """Values of a chart that reaches this number need no decimals."""
+_NUM_READ = 50
+"""Number of x at which curves that have no x in common are read off."""
+_SHARED_UNITS = ("fraction", "%", "matches per pair")
+"""Units in which all metrics of a table have one axis."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +46,11 @@ class CurveLine:
     path: str
     band: str | None
     """Outline of mean ± spread; None for one seed."""
-    y: list[float]
-    """Values at the chart's x."""
+    shipped: tuple[float, float] | None
+    """Position of the point that the conf ships with."""
+    y: list[float | None]
+    """Values at the chart's x; None where the curve has ended."""
+    matcher: str
 
 
 @dataclass(frozen=True)
@@ -63,7 +74,12 @@ class CurveChart:
     @property
     def readout(self) -> list[CurveLine]:
         """Lines in the order of their values at ``start``."""
-        return sorted(self.lines, key=lambda line: -line.y[self.start])
+        return sorted(self.lines, key=lambda line: -(line.y[self.start] or 0.0))
+
+    @property
+    def marks_shipped(self) -> bool:
+        """Whether a line has the point that its conf ships with."""
+        return any(line.shipped for line in self.lines)
 
     width: int = WIDTH
     height: int = HEIGHT
@@ -78,6 +94,8 @@ class Bar:
     """A bar of one series; positions are per cent of the width."""
 
     series: str
+    matcher: str
+    """Name of the matcher, where the name of the series does not have it."""
     colour: int
     end: float
     text: str
@@ -105,7 +123,14 @@ class Colours:
         self._known: dict[str, int] = {}
 
     def __call__(self, series: str) -> int:
-        """Return the number of a series' colour; it may exceed :data:`MAX_COLOURS`."""
+        """Return the colour of a series."""
+        return self._number(series) % NUM_COLOURS
+
+    def dash(self, series: str) -> int:
+        """Return which of three dashes a series has, none first."""
+        return self._number(series) // NUM_COLOURS % 3
+
+    def _number(self, series: str) -> int:
         return self._known.setdefault(series, len(self._known))
 
 
@@ -116,12 +141,14 @@ def curve_charts(table: Table, colours: Colours) -> list[CurveChart]:
         name for line in table.lines for _, row in line.rows for name in row.curves
     )
     for name in names:
+        drawn = [line for line in table.of_parts(table.main_parts) if _curves(line, name)]
+        everything = [curve for line in drawn for curve in _curves(line, name)]
         for part in table.main_parts:
-            lines = [line for line in table.of_parts([part]) if _curves(line, name)]
+            lines = [line for line in drawn if line.part == part]
             if lines:
-                title = _curves(lines[0], name)[0].y_label
+                title = everything[0].y_label
                 title += f", {part}" if len(table.parts) > 1 else ""
-                charts.append(_curve_chart(title, name, lines, colours))
+                charts.append(_curve_chart(title, name, lines, everything, colours))
     return charts
 
 
@@ -131,12 +158,15 @@ def _curves(line: Line, name: str) -> list[Curve]:
     return [curve for curve in curves if curve.x == curves[0].x and curve.x]
 
 
-def _curve_chart(title: str, name: str, lines: list[Line], colours: Colours) -> CurveChart:
+def _curve_chart(
+    title: str, name: str, lines: list[Line], everything: Sequence[Curve], colours: Colours
+) -> CurveChart:
+    """Draw the curves of lines on axes that reach as far as ``everything``."""
     curves = [_curves(line, name) for line in lines]
     first = curves[0][0]
-    longest = max((of_line[0].x for of_line in curves), key=len)
-    all_x = np.concatenate([of_line[0].x for of_line in curves])
-    all_y = np.concatenate([curve.y for of_line in curves for curve in of_line])
+    read_at = _common_x([of_line[0].x for of_line in curves])
+    all_x = np.concatenate([curve.x for curve in everything])
+    all_y = np.concatenate([curve.y for curve in everything])
     low_x, high_x = float(all_x.min()), float(all_x.max())
     x_ticks = [tick for tick in _ticks(low_x, high_x) if low_x <= tick <= high_x]
     y_ticks = _ticks(min(0.0, float(all_y.min())), float(all_y.max()))
@@ -152,30 +182,47 @@ def _curve_chart(title: str, name: str, lines: list[Line], colours: Colours) -> 
             upper = np.column_stack([x, place_y(mean + spread)])
             lower = np.column_stack([x, place_y(mean - spread)])[::-1]
             band = _path(np.concatenate([upper, lower])) + "Z"
-        number = colours(line.series)
-        at_chart = np.interp(longest, of_line[0].x, mean).tolist()
+        shipped = [curve.shipped for curve in of_line if len(curve.shipped) == 2]
+        at = np.mean(shipped, axis=0) if shipped else None
+        read = np.interp(read_at, of_line[0].x, mean, right=np.nan).tolist()
         drawn.append(
             CurveLine(
                 line.series,
-                number % MAX_COLOURS,
-                number // MAX_COLOURS % 3,
+                colours(line.series),
+                colours.dash(line.series),
                 _path(np.column_stack([x, place_y(mean)])),
                 band,
-                [round(value, 6) for value in at_chart],
+                None if at is None else (float(place_x(at[0])), float(place_y(at[1]))),
+                [None if np.isnan(value) else round(value, 6) for value in read],
+                matcher_beside(line),
             )
         )
     return CurveChart(
         title,
         first.x_label,
         first.y_label,
-        longest,
-        place_x(longest).round(1).tolist(),
-        next((longest.index(x) for x in _SHOWN_FIRST if x in longest), len(longest) - 1),
+        read_at,
+        place_x(read_at).round(1).tolist(),
+        next((read_at.index(x) for x in _SHOWN_FIRST if x in read_at), len(read_at) - 1),
         3 if y_ticks[-1] < _FIRST_COUNT else 0,
         [Tick(round(float(place_x(tick)), 1), f"{tick:g}") for tick in x_ticks],
         [Tick(round(float(place_y(tick)), 1), f"{tick:g}") for tick in y_ticks],
         drawn,
     )
+
+
+def _common_x(of_curves: Sequence[list[float]]) -> list[float]:
+    """Return the x of the longest curve if the others have them, else some from first to last."""
+    longest = max(of_curves, key=len)
+    if all(x == longest[: len(x)] for x in of_curves):
+        return longest
+    both = [x for of_curve in of_curves for x in of_curve]
+    return np.linspace(min(both), max(both), _NUM_READ).round(6).tolist()
+
+
+def matcher_beside(line: Line) -> str:
+    """Return the name of a line's matcher, where the name of its series does not have it."""
+    return "" if line.matcher in line.series else line.matcher
 
 
 def _axis(low: float, high: float, start: float, end: float) -> Callable[[ArrayLike], np.ndarray]:
@@ -198,38 +245,58 @@ def _path(points: np.ndarray) -> str:
 
 def bar_charts(table: Table, colours: Colours) -> dict[str, list[BarChart]]:
     """Return charts by part, of the main metrics that have a direction and several features."""
+    shown = [
+        (name, part, lines, _published(table, name))
+        for name, label in table.main_metrics.items()
+        for part in (table.parts_of(name) if label.better is not None else [])
+        if len(lines := [line for line in table.of_parts([part]) if name in line.cells]) > 1
+    ]
+    longest: dict[str, float] = {}
+    for name, _, lines, published in shown:
+        reached = [published[line] for line in lines if line in published]
+        for cell in (line.cells[name] for line in lines):
+            reached += [*cell.values, cell.mean + (cell.half or 0.0)]
+        least = 100.0 if table.metrics[name].unit == "%" else 1e-12
+        longest[_quantity(name)] = max(least, longest.get(_quantity(name), 0.0), *reached)
     charts: dict[str, list[BarChart]] = {}
-    for name, label in table.main_metrics.items():
-        for part in table.parts_of(name) if label.better is not None else []:
-            lines = [line for line in table.of_parts([part]) if name in line.cells]
-            if len(lines) > 1:
-                chart = _bar_chart(table, lines, name, label, colours)
-                charts.setdefault(part, []).append(chart)
+    for name, part, lines, published in shown:
+        label, most = table.metrics[name], longest[_quantity(name)]
+        charts.setdefault(part, []).append(_bar_chart(lines, name, label, most, published, colours))
     return charts
 
 
-def _bar_chart(
-    table: Table, lines: list[Line], name: str, label: Metric, colours: Colours
-) -> BarChart:
-    published = {
-        entry.line: entry.comparison.published.value
-        / (1 if entry.label.unit == label.unit else 100)
+def _quantity(name: str) -> str:
+    """Return what is the same for all metrics that have one axis."""
+    metric = find_metric(name)
+    return metric.unit if metric and metric.unit in _SHARED_UNITS else generic_name(name)
+
+
+def _published(table: Table, name: str) -> dict[Line, float]:
+    """Return the published numbers of lines, in the unit of the table."""
+    unit = table.metrics[name].unit
+    return {
+        entry.line: entry.comparison.published.value / (1 if entry.label.unit == unit else 100)
         for entry in table.compared
         if entry.comparison.metric == name
     }
-    cells = [line.cells[name] for line in lines]
-    most = max(
-        100.0 if label.unit == "%" else 1e-12,
-        *(cell.mean + (cell.half or 0.0) for cell in cells),
-        *(max(cell.values) for cell in cells),
-        *(published[line] for line in lines if line in published),
-    )
+
+
+def _bar_chart(
+    lines: list[Line],
+    name: str,
+    label: Metric,
+    most: float,
+    published: dict[Line, float],
+    colours: Colours,
+) -> BarChart:
+    """Draw bars on an axis that ends at ``most``."""
 
     def place(value: float) -> float:
         return round(float(np.clip(100 * value / most, 0, 100)), 2)
 
     bars = []
-    for line, cell in zip(lines, cells, strict=True):
+    for line in lines:
+        cell = line.cells[name]
         whisker, seeds = None, []
         if cell.half is not None:
             whisker = place(cell.mean - cell.half), place(cell.mean + cell.half)
@@ -237,7 +304,8 @@ def _bar_chart(
         bars.append(
             Bar(
                 line.series,
-                colours(line.series) % MAX_COLOURS,
+                matcher_beside(line),
+                colours(line.series),
                 place(cell.mean),
                 cell.text(label.digits),
                 whisker,

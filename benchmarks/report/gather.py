@@ -1,25 +1,30 @@
 """The contents of a report: runs, tables, charts, pictures and models."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from benchmarks.record import Problem, Row
-from benchmarks.report.charts import BarChart, Colours, CurveChart, bar_charts, curve_charts
+from benchmarks.record import Picture, Problem, Row
+from benchmarks.report.charts import (
+    BarChart,
+    Colours,
+    CurveChart,
+    bar_charts,
+    curve_charts,
+    matcher_beside,
+)
 from benchmarks.report.comparison import RunComparison, compare_runs
 from benchmarks.report.model_lines import ModelLine, model_lines
-from benchmarks.report.result_tables import Table, best_lines, make_tables, runner_up
+from benchmarks.report.result_tables import Line, Table, best_lines, make_tables, runner_up
 from benchmarks.report.runs import LoadedRun, find_runs, load_runs, problem_of
 from benchmarks.report.stage_chart import stage_chart
 from featplug.io.metric_table import Metric
-from featplug.report.inline_images import (
-    MAX_PICTURES,
-    MAX_PICTURES_OF_FEATURE,
-    InlinePicture,
-    inline_picture,
-)
+from featplug.report.inline_images import MAX_BYTES, InlinePicture, inline_picture, longest_side
 from featplug.report.model_views import MAX_POINTS, MAX_POINTS_OF_MODEL, ModelView, view_model
 from featplug.report.stage_bars import StageChart
+
+MAX_PICTURE_ROWS = 4
+"""Largest number of rows of pictures below a table."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,25 @@ class Scene:
     view: ModelView
 
 
+@dataclass(frozen=True)
+class SeriesPicture:
+    """The picture of one pair by one feature."""
+
+    series: str
+    matcher: str
+    picture: InlinePicture | None
+    """None where the feature has no picture of the pair."""
+    counts: dict[str, int]
+
+
+@dataclass(frozen=True)
+class PictureRow:
+    """Pictures of one pair by all features, in the same order in all rows of a section."""
+
+    title: str
+    pictures: list[SeriesPicture]
+
+
 @dataclass
 class Section:
     """A table, and the charts, pictures and models below it."""
@@ -56,8 +80,7 @@ class Section:
     bars: dict[str, list[BarChart]]
     """Charts by part."""
     stages: StageChart | None
-    pictures: list[tuple[str, InlinePicture]] = field(default_factory=list)
-    """Names of features and their pictures."""
+    pictures: list[PictureRow] = field(default_factory=list)
     num_more_pictures: int = 0
     models: list[ModelLine] = field(default_factory=list)
     scenes: list[Scene] = field(default_factory=list)
@@ -162,34 +185,81 @@ def _headlines(table: Table) -> list[Headline]:
     return headlines
 
 
-def _rows(table: Table) -> Iterable[tuple[str, LoadedRun, Row]]:
-    return ((line.series, loaded, row) for line in table.lines for loaded, row in line.rows)
+def _rows(table: Table) -> Iterator[tuple[Line, LoadedRun, Row]]:
+    return ((line, loaded, row) for line in table.lines for loaded, row in line.rows)
+
+
+_OfSeries = dict[str, tuple[LoadedRun, Line, Picture]]
+"""Series to its picture of one pair."""
 
 
 def _add_pictures(sections: list[Section], problems: list[Problem]) -> None:
-    """Add pictures up to the limit of a page: every feature's first, then their second."""
-    left = MAX_PICTURES
+    """Add rows of pictures up to the limit of a page: the first ones of all sections come first."""
+    ranked: list[tuple[int, Section, str, _OfSeries]] = []
     for section in sections:
-        by_series: dict[str, dict[Path, tuple[LoadedRun, str, str]]] = {}
-        for series, loaded, row in _rows(section.table):
-            for picture in row.pictures:
-                title = picture.title.removeprefix(f"{row.feature}, ")
-                of_series = by_series.setdefault(series, {})
-                of_series.setdefault(loaded.folder / picture.path, (loaded, picture.path, title))
-        ranked = [
-            (rank, series, *picture)
-            for series, of_series in by_series.items()
-            for rank, picture in enumerate(of_series.values())
+        for rank, (title, of_series) in enumerate(_by_pair(section.table).items()):
+            if rank < MAX_PICTURE_ROWS:
+                ranked.append((rank, section, title, of_series))
+            else:
+                section.num_more_pictures += len(of_series)
+    ranked.sort(key=lambda entry: entry[0])
+    size = longest_side(sum(len(of_series) for *_, of_series in ranked))
+    bytes_left = MAX_BYTES
+    for _, section, title, of_series in ranked:
+        row = _picture_row(title, of_series, size, problems)
+        needed = sum(len(each.picture.data) for each in row.pictures if each.picture)
+        if needed > bytes_left:
+            section.num_more_pictures += len(of_series)
+        elif needed:
+            section.pictures.append(row)
+            bytes_left -= needed
+    for section in sections:
+        _align(section)
+
+
+def _by_pair(table: Table) -> dict[str, _OfSeries]:
+    """Return the pictures of a table by what they show."""
+    pairs: dict[str, _OfSeries] = {}
+    for line, loaded, row in _rows(table):
+        for picture in row.pictures:
+            shown = _pair_title(*picture.pair) if len(picture.pair) == 2 else picture.title
+            title = shown.removeprefix(f"{row.feature}, ")
+            pairs.setdefault(title, {}).setdefault(line.series, (loaded, line, picture))
+    return pairs
+
+
+def _pair_title(name0: str, name1: str) -> str:
+    path0, path1 = PurePosixPath(name0), PurePosixPath(name1)
+    return f"{name0} and {path1.name if path0.parent == path1.parent else name1}"
+
+
+def _picture_row(
+    title: str, of_series: _OfSeries, size: int, problems: list[Problem]
+) -> PictureRow:
+    pictures = []
+    for series, (loaded, line, picture) in of_series.items():
+        shown = None
+        try:
+            shown = inline_picture(loaded.path_of(picture.path), title, size)
+        except (OSError, ValueError) as error:
+            problems.append(problem_of(f"{loaded.name}: {picture.title}", error))
+        pictures.append(SeriesPicture(series, matcher_beside(line), shown, picture.counts))
+    return PictureRow(title, pictures)
+
+
+def _align(section: Section) -> None:
+    """Give all rows of a section the same features, in the order of the table."""
+    matchers = {each.series: each.matcher for row in section.pictures for each in row.pictures}
+    order = [
+        series
+        for series in dict.fromkeys(line.series for line in section.table.lines)
+        if series in matchers
+    ]
+    for row in section.pictures:
+        known = {each.series: each for each in row.pictures}
+        row.pictures[:] = [
+            known.get(series, SeriesPicture(series, matchers[series], None, {})) for series in order
         ]
-        for rank, series, loaded, name, title in sorted(ranked, key=lambda entry: entry[0]):
-            if left == 0 or rank >= MAX_PICTURES_OF_FEATURE:
-                section.num_more_pictures += 1
-                continue
-            try:
-                section.pictures.append((series, inline_picture(loaded.path_of(name), title)))
-                left -= 1
-            except (OSError, ValueError) as error:
-                problems.append(problem_of(f"{loaded.name}: {title}", error))
 
 
 def _add_scenes(sections: list[Section], colours: Colours, problems: list[Problem]) -> None:
@@ -197,10 +267,10 @@ def _add_scenes(sections: list[Section], colours: Colours, problems: list[Proble
     models: list[tuple[Section, str, LoadedRun, str]] = []
     for section in sections:
         seen = set()
-        for series, loaded, row in _rows(section.table):
-            if row.model is not None and series not in seen:
-                seen.add(series)
-                models.append((section, series, loaded, row.model))
+        for line, loaded, row in _rows(section.table):
+            if row.model is not None and line.series not in seen:
+                seen.add(line.series)
+                models.append((section, line.series, loaded, row.model))
     num_points = min(MAX_POINTS_OF_MODEL, MAX_POINTS // max(len(models), 1))
     for section, series, loaded, model in models:
         try:

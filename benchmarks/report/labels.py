@@ -13,6 +13,7 @@ NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
 _BENCHMARKS = {
     "reconstruction": "Reconstruction",
     "matching": "Matching",
+    "relative-pose": "Relative pose",
     "patches": "Patches",
     "localization": "Localization",
     "speed": "Speed",
@@ -23,6 +24,8 @@ _DATASETS = {
     "oxford": "Oxford affine",
     "rdnim": "RDNIM",
     "wxbs": "WxBS",
+    "megadepth1500": "MegaDepth-1500",
+    "scannet1500": "ScanNet-1500",
     "hpatches-patches": "HPatches patches",
     "rome-patches": "RomePatches",
     "demo-town": "Demo town",
@@ -43,6 +46,9 @@ _PROTOCOLS = {
     "oxford-ap": "DOAP's average precision",
     "rdnim": "day and night homographies",
     "wxbs": "wide baselines",
+    "megadepth-1500": "relative poses of 1,500 outdoor pairs",
+    "scannet-1500": "relative poses of 1,500 indoor pairs",
+    "pairs": "relative poses",
     "phototour-fpr95": "false positives at 95 % recall",
     "hpatches-patches-a": "HPatches' three tasks, split a",
     "rome-patches": "patch retrieval",
@@ -126,8 +132,10 @@ def dataset_title(name: str) -> str:
 
 
 def protocol_title(name: str) -> str:
-    """Return the description of a protocol."""
-    return _PROTOCOLS.get(name, name)
+    """Return the description of a protocol, with the estimator that ``+`` joins to it."""
+    rules, _, estimator = name.partition("+")
+    title = _PROTOCOLS.get(rules, rules)
+    return f"{title}, {estimator}" if estimator else title
 
 
 def part_order(part: str) -> tuple[int, str]:

@@ -22,6 +22,10 @@ def stage_chart(table: Table) -> StageChart | None:
     return draw_stages(
         dict(zip(names, (_means(line, "seconds") for line in lines), strict=True)),
         dict(zip(names, (_means(line, "peak_memory_mib") for line in lines), strict=True)),
+        {
+            name: {stage for _, row in line.rows for stage in row.reused}
+            for name, line in zip(names, lines, strict=True)
+        },
     )
 
 

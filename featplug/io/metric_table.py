@@ -101,10 +101,14 @@ METRICS: dict[str, Metric] = {
         "true poses where that is not the metre.",
         "lower",
         4,
-        "main",
+        "headline",
     ),
     "median_rotation_error": Metric(
-        "deg", "Angle between cameras and the true ones, median over images.", "lower", 3, "main"
+        "deg",
+        "Angle between cameras and the true ones, median over images.",
+        "lower",
+        3,
+        "headline",
     ),
     "mean_position_error": Metric("m", "The same, mean.", "lower", 4),
     "mean_rotation_error": Metric("deg", "The same, mean.", "lower", 3),

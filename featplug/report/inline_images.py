@@ -11,13 +11,14 @@ from featplug.io.image_files import read_image_header
 from featplug.io.images import read_image
 from featplug.plots import shrink
 
-MAX_PICTURES = 48
-"""Largest number on a page."""
-MAX_PICTURES_OF_FEATURE = 4
-"""Largest number for a feature in one table."""
+MAX_BYTES = 8 << 20
+"""Largest size of all pictures on a page, in base64."""
 MAX_MEGAPIXELS = 100.0
 """Largest picture that is read."""
-_MAX_SIZE = 1100
+MAX_SIZE = 1100
+"""Longest side of a picture on the page."""
+_NUM_LARGE = 48
+"""Number of pictures on a page that may all be as large."""
 _QUALITY = 78
 
 
@@ -32,8 +33,18 @@ class InlinePicture:
     height: int
 
 
-def inline_picture(path: Path, title: str) -> InlinePicture:
+def longest_side(num_pictures: int) -> int:
+    """Return the longest side of each of a page's pictures, whose pixels have a limit."""
+    return round(MAX_SIZE * min(1.0, (_NUM_LARGE / max(num_pictures, 1)) ** 0.5))
+
+
+def inline_picture(path: Path, title: str, max_size: int = MAX_SIZE) -> InlinePicture:
     """Read a picture, shrink it and make it a JPEG.
+
+    Args:
+        path: file of the picture.
+        title: text next to it.
+        max_size: longest side of the JPEG, in pixels.
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -45,7 +56,7 @@ def inline_picture(path: Path, title: str) -> InlinePicture:
             f"{path} has {width}×{height} pixels, and a page shows pictures of at most "
             f"{MAX_MEGAPIXELS:g} megapixels; make it smaller."
         )
-    small, _ = shrink(read_image(path), np.zeros((0, 2)), _MAX_SIZE)
+    small, _ = shrink(read_image(path), np.zeros((0, 2)), max_size)
     done, encoded = cv2.imencode(
         ".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]
     )

@@ -1,6 +1,6 @@
 """Time and memory of stages, as stacked bars and as text."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +8,9 @@ import numpy as np
 from featplug.io.metric_table import format_value
 
 MAX_COLOURS = 10
-"""Number of colours of the style; more series repeat them with dashes."""
+"""Number of colours of stages."""
+REUSED = "earlier run"
+"""Mark of a stage that this run did not make, or not alone."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,7 @@ class Segment:
     start: float
     length: float
     text: str
+    is_reused: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,16 +45,25 @@ class StageChart:
     cells: dict[str, dict[str, str]]
     """Stack to stage to its seconds and memory as text."""
 
+    @property
+    def has_reused(self) -> bool:
+        """Whether an earlier run made a stage."""
+        return any(segment.is_reused for stack in self.seconds for segment in stack.segments)
+
 
 def draw_stages(
-    seconds: Mapping[str, Mapping[str, float]], memory: Mapping[str, Mapping[str, float]]
+    seconds: Mapping[str, Mapping[str, float]],
+    memory: Mapping[str, Mapping[str, float]],
+    reused: Mapping[str, Collection[str]] | None = None,
 ) -> StageChart:
     """Draw the cost of stages.
 
     Args:
         seconds: series to its stages, with their seconds.
         memory: the same with the peak memory in MiB, where it was measured.
+        reused: series to the stages that an earlier run made, wholly or in part.
     """
+    reused = reused or {}
     stages = list(dict.fromkeys(stage for of_stages in seconds.values() for stage in of_stages))
     colours = {stage: number % MAX_COLOURS for number, stage in enumerate(stages)}
     longest = max((sum(of_stages.values()) for of_stages in seconds.values()), default=0) or 1.0
@@ -59,11 +71,18 @@ def draw_stages(
     largest = max((peak for _, peak in peaks.values()), default=1.0)
     return StageChart(
         stages,
-        [_stack(name, seconds[name], longest, colours, _duration) for name in seconds],
-        [_stack(name, dict([peak]), largest, colours, _mebibytes) for name, peak in peaks.items()],
+        [
+            _stack(name, of, longest, colours, _duration, reused.get(name, ()))
+            for name, of in seconds.items()
+        ],
+        [
+            _stack(name, dict([peak]), largest, colours, _mebibytes, reused.get(name, ()))
+            for name, peak in peaks.items()
+        ],
         {
             name: {
                 stage: _stage_cell(value, memory.get(name, {}).get(stage))
+                + (f" ({REUSED})" if stage in reused.get(name, ()) else "")
                 for stage, value in of_stages.items()
             }
             for name, of_stages in seconds.items()
@@ -77,6 +96,7 @@ def _stack(
     largest: float,
     colours: Mapping[str, int],
     show: Callable[[float], str],
+    reused: Collection[str],
 ) -> Stack:
     ends = 100 * np.cumsum([0.0, *values.values()]) / largest
     segments = [
@@ -85,7 +105,8 @@ def _stack(
             colours[stage],
             round(float(start), 2),
             round(float(end - start), 2),
-            f"{stage}: {show(values[stage])}",
+            f"{stage}: {show(values[stage])}{f' ({REUSED})' if stage in reused else ''}",
+            stage in reused,
         )
         for stage, start, end in zip(values, ends[:-1], ends[1:], strict=True)
     ]

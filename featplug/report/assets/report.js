@@ -70,7 +70,7 @@
       cursor.setAttribute("x2", at[index]);
       output.textContent = x[index];
       rows.forEach(({ row, y }) => {
-        row.cells[1].textContent = y[index].toFixed(digits);
+        row.cells[1].textContent = y[index] === null ? "–" : y[index].toFixed(digits);
       });
     }
 

@@ -4,7 +4,8 @@
 
 (() => {
   const START = { yaw: 0.45, pitch: -0.28, distance: 1.75, x: 0, y: 0 };
-  const FILLED = 0.9; // of the canvas, by most of the points and all cameras of the database
+  const FILLED = 0.92; // of the canvas, by most of the points and all cameras
+  const SAMPLE = 800; // points by which the first view is chosen
   const FOCAL = 1.35; // of half the canvas's shorter side
   const NEAR = 0.05;
   const groups = new Map();
@@ -29,7 +30,7 @@
       const size = frustumSize(model.cameras);
       this.frusta = model.cameras.map((camera) => frustum(camera, size));
       this.queries = model.queries.map((camera) => frustum(camera, size));
-      this.start = { ...START, distance: fittingDistance(this.points, model.cameras, canvas) };
+      this.start = fittingPose(this.points, [...this.frusta, ...this.queries], canvas);
       this.pose = { ...this.start };
       this.pending = false;
     }
@@ -44,9 +45,8 @@
       });
     }
 
-    draw() {
+    draw(ratio = Math.min(devicePixelRatio || 1, 2)) {
       const { canvas, context } = this;
-      const ratio = Math.min(devicePixelRatio || 1, 2);
       const width = Math.round(canvas.clientWidth * ratio);
       const height = Math.round(canvas.clientHeight * ratio);
       if (!width || !height) return;
@@ -120,21 +120,35 @@
     };
   }
 
-  /** Return the distance from which the scene fills the canvas as the first view shows it. */
-  function fittingDistance(points, cameras, canvas) {
-    const { clientWidth: width, clientHeight: height } = canvas;
-    const half = [width, height].map((side) => (FILLED * side) / Math.min(width, height));
-    const turned = rotation({ ...START, distance: 0 });
-    const needed = (point) => {
-      const [u, v, depth] = turned(point); // on the edge where FOCAL * u / (depth + distance) is
-      return Math.max((FOCAL * Math.abs(u)) / half[0], (FOCAL * Math.abs(v)) / half[1]) - depth;
-    };
-    const ofPoints = new Float32Array(points.length / 3).map((_, i) =>
-      needed(points.subarray(3 * i, 3 * i + 3)),
-    ).sort();
-    const ofCameras = cameras.map((camera) => needed(camera.slice(0, 3)));
-    const distance = Math.max(ofPoints[Math.floor(0.97 * ofPoints.length)] ?? 0, ...ofCameras);
-    return Math.min(Math.max(distance, 0.6), 4);
+  /** Return the pose in which the scene is in the middle of the canvas and fills it. */
+  function fittingPose(points, frusta, canvas) {
+    const sides = [canvas.clientWidth, canvas.clientHeight];
+    const pose = { ...START };
+    const turned = rotation({ ...pose, distance: 0 });
+    const step = 3 * Math.ceil(points.length / 3 / SAMPLE);
+    const ofPoints = [];
+    for (let i = 0; i < points.length; i += step) ofPoints.push(turned(points.subarray(i, i + 3)));
+    const ofFrusta = frusta.flatMap((lines) => lines.flat().map(turned));
+    const outliers = Math.floor(0.015 * ofPoints.length);
+    // Which points are at the edges depends on the pose: a few rounds settle it.
+    for (let round = 0; round < 8; round++) {
+      let distance = 4 * NEAR - Math.min(...ofFrusta.map(([, , depth]) => depth));
+      ["x", "y"].forEach((pan, axis) => {
+        const place = (at) => (at[axis] + pose[pan]) / (at[2] + pose.distance);
+        const sorted = (all) => all.sort((a, b) => place(a) - place(b));
+        const most = sorted([...ofPoints]).slice(outliers, ofPoints.length - outliers);
+        const inner = sorted([...most, ...ofFrusta]);
+        const [first, last] = [inner[0], inner[inner.length - 1]];
+        const [depth0, depth1] = [first[2] + pose.distance, last[2] + pose.distance];
+        pose[pan] = -(first[axis] * depth1 + last[axis] * depth0) / (depth0 + depth1);
+        const focal = (FOCAL * Math.min(...sides)) / (FILLED * sides[axis]);
+        [first, last].forEach((at) => {
+          distance = Math.max(distance, focal * Math.abs(at[axis] + pose[pan]) - at[2]);
+        });
+      });
+      pose.distance = Math.min(Math.max(distance, 0.6), 8);
+    }
+    return pose;
   }
 
   function stroke(context, [x0, y0, z0], [x1, y1, z1]) {
@@ -261,29 +275,41 @@
   }
 
   const views = new Map();
+  function show(canvas) {
+    if (views.has(canvas)) return;
+    const view = new ModelView(canvas);
+    const members = groups.get(canvas.dataset.group) ?? [];
+    if (members.length) view.pose = { ...members[0].pose };
+    groups.set(canvas.dataset.group, members);
+    members.push(view);
+    views.set(canvas, view);
+    bind(view);
+    resized.observe(canvas);
+  }
+
   const resized = new ResizeObserver((entries) => {
     entries.forEach(({ target }) => views.get(target)?.redraw());
   });
   // A model is decoded when it first comes near the window.
   const seen = new IntersectionObserver(
     (entries) => {
-      entries.forEach(({ target, isIntersecting }) => {
-        if (!isIntersecting || views.has(target)) return;
-        const view = new ModelView(target);
-        const members = groups.get(target.dataset.group) ?? [];
-        if (members.length) view.pose = { ...members[0].pose };
-        groups.set(target.dataset.group, members);
-        members.push(view);
-        views.set(target, view);
-        bind(view);
-        resized.observe(target);
-      });
+      entries.forEach(({ target, isIntersecting }) => isIntersecting && show(target));
     },
     { rootMargin: "300px" },
   );
-  document.querySelectorAll("canvas[data-model]").forEach((canvas) => seen.observe(canvas));
+  const canvases = document.querySelectorAll("canvas[data-model]");
+  canvases.forEach((canvas) => seen.observe(canvas));
 
   const redrawAll = () => views.forEach((view) => view.redraw());
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redrawAll);
-  addEventListener("beforeprint", () => views.forEach((view) => view.draw()));
+  // Paper gets a picture of every model, also of those never looked at, in the colours of paper.
+  addEventListener("beforeprint", () => {
+    document.documentElement.classList.add("printing");
+    canvases.forEach(show);
+    views.forEach((view) => view.draw(2));
+  });
+  addEventListener("afterprint", () => {
+    document.documentElement.classList.remove("printing");
+    redrawAll();
+  });
 })();

@@ -12,10 +12,27 @@ import pytest
 from benchmarks.report.gather import make_report
 from benchmarks.report.page import render_page
 from featplug.io.files import write_whole_text
+from tests.benchmarks.report.twelve_methods import METHODS, write_twelve
 from tests.report.conftest import browser as browser
 from tests.report.conftest import open_at
 
 pytestmark = pytest.mark.browser
+
+FILLED = """
+return [...document.querySelectorAll("canvas")].map((canvas) => {
+  const { width, height } = canvas;
+  const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
+  let [left, right, top, bottom] = [width, 0, height, 0];
+  for (let i = 0; i < width * height; i++) {
+    if (!data[4 * i + 3]) continue;
+    const [x, y] = [i % width, Math.floor(i / width)];
+    [left, right] = [Math.min(left, x), Math.max(right, x)];
+    [top, bottom] = [Math.min(top, y), Math.max(bottom, y)];
+  }
+  return [left / width, right / width, top / height, bottom / height];
+});
+"""
+"""Script that returns the box of what is drawn on each canvas, as fractions of its sides."""
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +42,14 @@ def page(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     compared = (runs / "reconstruction", runs / "reconstruction")
     write_whole_text(path, render_page(make_report([runs], compared)))
     return path
+
+
+@pytest.fixture(scope="module")
+def twelve(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of twelve methods, as large as such pages are."""
+    root = tmp_path_factory.mktemp("twelve")
+    write_whole_text(root / "page.html", render_page(make_report([write_twelve(root, model)])))
+    return root / "page.html"
 
 
 @pytest.fixture
@@ -62,7 +87,41 @@ def background(browser: Any) -> list[int]:
 def test_nothing_sticks_out_and_nothing_is_complained_of(
     open_page: Callable[..., Any], width: int, scheme: str
 ) -> None:
-    browser = open_page(width, scheme)
+    check(open_page(width, scheme), width, scheme)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_page_of_twelve_methods_is_small_and_nothing_is_complained_of(
+    browser: Any, twelve: Path, width: int, scheme: str
+) -> None:
+    assert twelve.stat().st_size <= 12e6
+    check(open_at(browser, twelve, width, scheme), width, scheme)
+    rows = browser.execute_script(
+        "return [...document.querySelectorAll('.of-pair')].map((row) =>"
+        "  [...row.querySelectorAll('figcaption b')].map((name) => name.textContent))"
+    )
+    assert rows == [list(METHODS)] * 6
+    cards = find(browser, "#summary").text
+    assert "median position error" in cards
+
+
+def test_paper_has_every_model_in_the_colours_of_paper(browser: Any, twelve: Path) -> None:
+    open_at(browser, twelve, 1280, "dark")
+    browser.execute_script("dispatchEvent(new Event('beforeprint'))")
+    drawn = browser.execute_script(FILLED)
+    assert len(drawn) == len(METHODS)
+    for left, right, top, bottom in drawn:  # the scene fills the frame, and is in its middle
+        assert max(right - left, bottom - top) > 0.8
+        assert left + right == pytest.approx(1, abs=0.15)
+        assert top + bottom == pytest.approx(1, abs=0.15)
+    assert background(browser) == [255, 255, 255]
+    browser.execute_script("dispatchEvent(new Event('afterprint'))")
+    assert background(browser) != [255, 255, 255]
+
+
+def check(browser: Any, width: int, scheme: str) -> None:
+    """Check that nothing sticks out of the page, and that the browser has no complaint."""
     browser.execute_script("document.querySelectorAll('details').forEach((d) => d.open = true)")
     browser.execute_script("scrollTo(0, document.documentElement.scrollHeight)")
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.record import ModelSize, Picture, write_run
+from benchmarks.record import Curve, ModelSize, Picture, write_run
 from benchmarks.report.__main__ import main
 from benchmarks.report.charts import Colours, bar_charts, curve_charts
 from benchmarks.report.gather import Report, make_report
@@ -25,7 +25,7 @@ from benchmarks.report.page import render_page
 from benchmarks.report.result_tables import make_tables
 from benchmarks.report.runs import LoadedRun, load_runs
 from benchmarks.report.stage_chart import stage_chart
-from featplug.report.inline_images import inline_picture
+from featplug.report.inline_images import MAX_SIZE, inline_picture, longest_side
 from tests.benchmarks.report.conftest import (
     EVIL,
     make_run,
@@ -204,25 +204,44 @@ def test_a_record_without_hashes_has_a_page(tmp_path: Path) -> None:
 def test_a_page_of_many_pictures_says_what_it_leaves_out(
     runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("benchmarks.report.gather.MAX_PICTURES", 0)
+    monkeypatch.setattr("benchmarks.report.gather.MAX_BYTES", 0)
     report = make_report([runs / "matching"])
     [section] = report.sections
-    assert (section.pictures, section.num_more_pictures) == ([], 2)
-    assert "2 more pictures are in the folders" in render_page(report)
+    assert (section.pictures, section.num_more_pictures) == ([], 1)
+    assert "1 more pictures are in the folders" in render_page(report)
 
 
-def test_pictures_of_the_features_take_turns(runs: Path, tmp_path: Path) -> None:
-    names = ["a.png", "b.png"]
+def test_pictures_of_one_pair_stand_in_one_row_for_all_features(runs: Path, tmp_path: Path) -> None:
+    pairs = [["graf/1.ppm", "graf/2.ppm"], ["graf/1.ppm", "bark/3.ppm"]]
+    shutil.copy(runs / "matching" / "matches.png", tmp_path)
     rows = []
-    for feature in ("sift", "doap"):
-        for name in names:
-            shutil.copy(runs / "matching" / "matches.png", tmp_path / f"{feature}-{name}")
-        pictures = [Picture(f"{feature}-{name}", f"{feature}, {name}") for name in names]
-        rows.append(matching_row(feature, "all", 0.5, pictures=pictures))
+    for feature, first in (("sift", 0), ("doap", 1), ("lisrd", 0)):
+        pictures = [
+            Picture(
+                "matches.png", f"{feature}, pair {i}: 7 of 9", pairs[i], {"right": 7, "wrong": i}
+            )
+            for i in range(first, 2)
+        ]
+        rows.append(matching_row(feature, "all", 0.5, pictures=pictures, matcher="NN-mutual"))
     write_run(tmp_path, make_run("matching", rows))
-    [section] = make_report([tmp_path]).sections
-    shown = [(series, picture.title) for series, picture in section.pictures]
-    assert shown == [(feature, name) for name in names for feature in ("sift", "doap")]
+    report = make_report([tmp_path])
+    [section] = report.sections
+    shown = {
+        row.title: [each.series if each.picture else None for each in row.pictures]
+        for row in section.pictures
+    }
+    assert shown == {
+        "graf/1.ppm and 2.ppm": ["sift", None, "lisrd"],
+        "graf/1.ppm and bark/3.ppm": ["sift", "doap", "lisrd"],
+    }
+    texts = [text for _, text in read_page(render_page(report)).texts]
+    assert texts.count("7 right") == 5
+    assert texts.count("no picture") == 1
+
+
+def test_many_pictures_are_smaller() -> None:
+    assert longest_side(0) == longest_side(48) == MAX_SIZE
+    assert 192 * longest_side(192) ** 2 == pytest.approx(48 * MAX_SIZE**2, rel=0.01)
 
 
 def test_charts_are_drawn_to_scale() -> None:
@@ -240,10 +259,51 @@ def test_charts_are_drawn_to_scale() -> None:
     scale = by_value["0.2"] - by_value["0.4"]
     assert at_one - at_ten == pytest.approx((0.4 - 0.04) / 0.2 * scale, abs=0.2)
     bars = {c.title: c.bars for charts in bar_charts(table, colours).values() for c in charts}
-    assert [(bar.series, bar.end, bar.is_best) for bar in bars["MMA 3\N{NO-BREAK SPACE}px"]] == [
-        *(("a", 50.0, False), ("b", 100.0, True))
-    ]
+    for threshold in (3, 10):  # one axis for all fractions
+        ends = [bar.end for bar in bars[f"MMA {threshold}\N{NO-BREAK SPACE}px"]]
+        assert ends == [5.0 * threshold, 10.0 * threshold]
     assert stage_chart(table) is None
+
+
+def test_charts_of_all_parts_have_the_same_axes() -> None:
+    rows = [
+        matching_row(feature, part, accuracy)
+        for part, accuracy in (("viewpoint", 0.2), ("illumination", 0.8))
+        for feature in ("a", "b")
+    ]
+    [table] = make_tables([LoadedRun(Path("x"), "x", make_run("matching", rows))])
+    charts = curve_charts(table, Colours())
+    assert len(charts) == 2
+    assert charts[0].y_ticks == charts[1].y_ticks
+    assert charts[0].x_ticks == charts[1].x_ticks
+    ends = {
+        part: next(c.bars[0].end for c in charts if c.title.startswith("MMA 10"))
+        for part, charts in bar_charts(table, Colours()).items()
+    }
+    assert ends == {"viewpoint": 25.0, "illumination": 100.0}
+
+
+def test_points_that_confs_ship_with_are_on_their_curves() -> None:
+    curves = {
+        "a": Curve([0.0, 100.0, 300.0], [1.0, 0.9, 0.5], "right", "precision", [300.0, 0.5]),
+        "b": Curve([0.0, 150.0], [1.0, 0.8], "right", "precision"),
+    }
+    rows = [matching_row(name, "all", 0.5, curves={"p": c}) for name, c in curves.items()]
+    [table] = make_tables([LoadedRun(Path("x"), "x", make_run("matching", rows))])
+    [chart] = curve_charts(table, Colours())
+    a, b = chart.lines
+    assert chart.marks_shipped
+    assert a.shipped == pytest.approx([float(v) for v in a.path.split("L")[-1].split()], abs=0.1)
+    assert b.shipped is None
+    assert (chart.x[0], chart.x[-1]) == (0.0, 300.0)  # read off from the first x to the last
+    assert a.y[-1] == 0.5
+    assert b.y[-1] is None  # it ended before
+
+
+def test_series_have_colours_and_dashes_of_their_own() -> None:
+    colours = Colours()
+    drawn = {(colours(str(i)), colours.dash(str(i))) for i in range(24)}
+    assert len(drawn) == 24
 
 
 def test_stages_are_stacked_to_the_slowest(report: Report) -> None:
@@ -256,6 +316,21 @@ def test_stages_are_stacked_to_the_slowest(report: Report) -> None:
     ]
     assert (chart.seconds[0].total, chart.memory[0].total) == ("10.0 s", "900 MiB")
     assert chart.cells["sift"]["map"] == "2.0 s, 300 MiB"
+    assert not chart.has_reused
+
+
+def test_stages_of_an_earlier_run_are_marked(tmp_path: Path) -> None:
+    stages = {"extract": {"seconds": 8.0}, "map": {"seconds": 2.0}}
+    rows = [
+        reconstruction_row(feature, 0, 100, stages=stages, reused=reused)
+        for feature, reused in (("sift", ["extract"]), ("doap", []))
+    ]
+    write_run(tmp_path, make_run("reconstruction", rows))
+    [section] = make_report([tmp_path]).sections
+    assert section.stages is not None
+    assert section.stages.cells["sift"] == {"extract": "8.0 s (earlier run)", "map": "2.0 s"}
+    assert section.stages.cells["doap"] == {"extract": "8.0 s", "map": "2.0 s"}
+    assert "made by an earlier run" in render_page(make_report([tmp_path]))
 
 
 def test_the_command_writes_the_page_and_says_what_is_missing(
