@@ -137,7 +137,7 @@ class Run:
     """One call of one benchmark."""
 
     benchmark: str
-    """Name of the benchmark: reconstruction, matching, patches, localization or speed."""
+    """Name of the benchmark, such as reconstruction, matching or relative-pose."""
     options: dict[str, Any]
     """Options of the command, as JSON stores them."""
     data: dict[str, Annotated[dict[str, Any], _DataSet]]

@@ -54,12 +54,6 @@ def _true_homography(pair: ImagePair) -> np.ndarray:
     return pair.homography
 
 
-def _num_keypoints(features: FeaturePair) -> tuple[int, int] | None:
-    if not features.is_detected:
-        return None
-    return len(features.image0.keypoints), len(features.image1.keypoints)
-
-
 def _require_keypoints(features: FeaturePair, figure: str) -> None:
     if not features.is_detected:
         raise NotDefinedError(f"{figure} is not defined without keypoints of each image")
@@ -103,7 +97,7 @@ def _measure_plane(pair: ImagePair, features: FeaturePair, matches: Matches) -> 
         values["repeatability"] = repeatability(*features.keypoints, matrix, sizes, RIGHT)
     return PairMeasures(
         points,
-        _num_keypoints(features),
+        features.num_keypoints,
         matches.scores,
         errors,
         corner_error(estimate_homography(*points), matrix, sizes[0]),
@@ -120,7 +114,7 @@ def measure_recall(pair: ImagePair, features: FeaturePair) -> PairMeasures:
     errors = homography_errors(*points, matrix)
     recall = correspondence_recall(errors, *features.keypoints, matrix, _RECALL)
     return PairMeasures(
-        points, _num_keypoints(features), matches.scores, errors, values={"recall": recall}
+        points, features.num_keypoints, matches.scores, errors, values={"recall": recall}
     )
 
 
@@ -141,7 +135,7 @@ def measure_average_precision(pair: ImagePair, features: FeaturePair) -> PairMea
     if num_correspondences > 0:
         precision = average_precision(-matches.scores, errors <= RIGHT, num_correspondences)
     values = {"average_precision": precision}
-    return PairMeasures(points, _num_keypoints(features), matches.scores, errors, values=values)
+    return PairMeasures(points, features.num_keypoints, matches.scores, errors, values=values)
 
 
 def measure_shared(pair: ImagePair, features: FeaturePair) -> PairMeasures:
@@ -197,5 +191,5 @@ def measure_epipolar(pair: ImagePair, features: FeaturePair) -> PairMeasures:
             distances = epipolar_errors(true[:, :2], true[:, 2:], estimated)
             curve = np.array([np.mean(distances <= t) for t in EPIPOLAR_THRESHOLDS])
         values["recall"] = float(curve[EPIPOLAR_THRESHOLDS.index(3)])
-    num_keypoints = _num_keypoints(features)
+    num_keypoints = features.num_keypoints
     return PairMeasures(points, num_keypoints, matches.scores, errors, None, values, curve)

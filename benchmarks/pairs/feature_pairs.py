@@ -53,6 +53,15 @@ class FeaturePair:
     """Whether the keypoints were detected in each image alone."""
     known: dict[str, Matches] = field(default_factory=dict)
     """Matches of all keypoints, once they were computed."""
+    num_detected: tuple[int, int] | None = None
+    """Number of keypoints that were detected, where only the matched ones are here."""
+
+    @property
+    def num_keypoints(self) -> tuple[int, int] | None:
+        """Number of keypoints of both images; None where none were detected in each alone."""
+        if not self.is_detected:
+            return self.num_detected
+        return len(self.image0.keypoints), len(self.image1.keypoints)
 
     @property
     def keypoints(self) -> tuple[np.ndarray, np.ndarray]:

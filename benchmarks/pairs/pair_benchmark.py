@@ -1,6 +1,7 @@
 """The measurement of methods on a data set of image pairs, one protocol at a time."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from benchmarks.measured_method import MeasuredMethod
 from benchmarks.pairs.datasets import read_pairs, recognise
 from benchmarks.pairs.failures import failures_text, measured_failures
 from benchmarks.pairs.feature_pairs import KnownMatches, PairSource
+from benchmarks.pairs.kept_matches import KeptMatches, kept_matches
 from benchmarks.pairs.kept_rows import pairs_hash, read_rows, with_pair_values, write_rows
 from benchmarks.pairs.pair_protocol import (
     Chosen,
@@ -132,8 +134,14 @@ class PairBenchmark:
         if kept is not None:
             rows = [replace(row, reused=list(row.stages)) for row in kept["rows"]]
             return rows, kept["problems"]
-        with recorder.stage("match and measure"), source.open(list(able.values())) as opened:
+        reused = ["extract"] if source.reuses_features else []
+        with (
+            recorder.stage("match and measure"),
+            self._opened(method, protocol, source, list(able.values())) as opened,
+        ):
             results, failed = self._measure_pairs(method, protocol, able, opened, measured)
+            if isinstance(opened, KeptMatches) and not opened.num_matched:
+                reused.append("match and measure")
         problems += failed
         if not results:
             raise ValueError(f"No pair could be measured; {problems[-1].reason}")
@@ -159,6 +167,11 @@ class PairBenchmark:
         )
         both = results | failures
         counting, measures = [pairs[i] for i in sorted(both)], [both[i] for i in sorted(both)]
+        if protocol.second_stage is not None:
+            with recorder.stage(protocol.second_stage):
+                completed = protocol.complete(counting, measures)
+                label, num = f"{protocol.name}, {protocol.second_stage}", len(measures)
+                measures = list(progress_bar(completed, label, num, "pair", self._progress))
         rows = with_pair_values(
             protocol,
             protocol.rows(row, counting, measures),
@@ -168,10 +181,23 @@ class PairBenchmark:
             self.options.output_dir / "pairs" / self._word(method, protocol),
         )
         drawn = self._pictures(method, protocol, pair_set, pairs, results) if with_pictures else []
-        reused = ["extract"] if source.reuses_features else []
         rows[0] = replace(rows[0], stages=recorder.stages, reused=reused, pictures=drawn)
         write_rows(artifact, rows, problems)
         return rows, problems
+
+    def _opened(
+        self,
+        method: MeasuredMethod,
+        protocol: PairProtocol,
+        source: Source,
+        pairs: Sequence[ImagePair],
+    ) -> AbstractContextManager[PairSource | KeptMatches]:
+        """Open the pairs of a source, or the file of their matches where the protocol keeps it."""
+        if not protocol.keeps_matches:
+            return source.open(pairs)
+        name = f"{method.word}{self.options.variant(method)}.h5"
+        path = self.options.output_dir / "matches" / name
+        return kept_matches(path, source.provenance, pairs, self.pair_set.folder, source.open)
 
     def _artifact(
         self,
@@ -186,7 +212,12 @@ class PairBenchmark:
         made = source.provenance
         provenance = replace(
             made,
-            conf={**made.conf, "matcher": source.matcher, "pictures": with_pictures},
+            conf={
+                **made.conf,
+                **protocol.settings,
+                "matcher": source.matcher,
+                "pictures": with_pictures,
+            },
             inputs={**made.inputs, "pairs": pairs_hash(pair_set, pairs)},
         )
         name = f"{self._word(method, protocol)}.json"
@@ -201,7 +232,7 @@ class PairBenchmark:
         method: MeasuredMethod,
         protocol: PairProtocol,
         pairs: Mapping[int, ImagePair],
-        opened: PairSource,
+        opened: PairSource | KeptMatches,
         measured: dict[tuple[object, ...], MeasuredPair],
     ) -> tuple[dict[int, MeasuredPair], list[Problem]]:
         """Measure pairs by their number; what fails becomes a problem."""
@@ -226,6 +257,7 @@ class PairBenchmark:
         return deviation(
             max_keypoints=("all" if number == -1 else number, protocol.max_keypoints or "all"),
             matcher=(method.matcher, "the feature's own"),
+            resize_max=(protocol.resize_max and self.options.resize_max, protocol.resize_max),
         )
 
     def _pictures(
@@ -254,8 +286,15 @@ class PairBenchmark:
         return pictures
 
 
+Plan = Callable[[MeasuredMethod, Run], Sequence[PairProtocol]]
+"""Returns the protocols that a method is measured by, and may add to the record of the run."""
+
+
 def run_pair_benchmark(
-    options: PairOptions, protocols: Mapping[str, Chosen], progress: bool = False
+    options: PairOptions,
+    protocols: Mapping[str, Chosen],
+    progress: bool = False,
+    plan: Callable[[Sequence[Chosen], PairSet], Plan] | None = None,
 ) -> tuple[Run, list[Chosen]]:
     """Measure all methods by all requested protocols; what fails becomes a problem of the run.
 
@@ -263,6 +302,9 @@ def run_pair_benchmark(
         options: methods, data set and rules.
         protocols: name to protocol; the first one of each layout is the default.
         progress: show progress bars.
+        plan: returns, for the requested protocols and the data set, the plan by which they are
+            made those of a method; by default, all methods are measured by the protocols as they
+            are.
 
     Raises:
         FileNotFoundError: the folder does not exist.
@@ -276,11 +318,17 @@ def run_pair_benchmark(
     run.options["protocol"] = [protocol.name for protocol in chosen]
     run.add_data(pair_set.name, pair_set.folder, pair_set.names)
     run.problems += pair_set.problems
+    plan_method = None if plan is None else plan(chosen, pair_set)
     with benchmark_folder(options.output_dir, run) as folder:
         leave_config(options, folder)
         benchmark = PairBenchmark(pair_set, options, progress)
         for method in methods:
-            for rows, problems in benchmark.measure(method, chosen):
+            try:
+                planned = chosen if plan_method is None else plan_method(method, run)
+            except FAILURES as error:
+                run.problems.append(problem_of(method.name, error))
+                continue
+            for rows, problems in benchmark.measure(method, planned):
                 run.rows += rows
                 run.problems += [problem for problem in problems if problem not in run.problems]
                 write_run(folder, run)

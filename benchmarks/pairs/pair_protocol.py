@@ -1,9 +1,9 @@
 """What a protocol of image pairs is: which pairs are measured, with how many keypoints, and how."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -50,10 +50,29 @@ class PairProtocol(ABC):
     """Sequences that are left out."""
     num_pairs: dict[str, int] = field(default_factory=dict)
     """Part to its number of pairs, where the names of sequences are not known."""
+    resize_max: int | None = None
+    """Longer side that larger photographs are reduced to before features are extracted; the conf's
+    own if None. Unlike ``size`` it changes neither the images nor the pixels of keypoints."""
+    of_images: bool = False
+    """Whether it is for matchers of two images, too: without keypoints of each, at its size."""
+    keeps_matches: bool = False
+    """Whether matches are kept in a file; ``measure`` may then read nothing but the matches, the
+    matched keypoints, their number, and the sizes of the images."""
+    second_stage: ClassVar[str | None] = None
+    """Name of the stage :meth:`complete`, if there is one."""
 
     @abstractmethod
     def rows(self, row: Row, pairs: Sequence[ImagePair], measures: Sequence[Any]) -> list[Row]:
         """Return the rows of one method: copies of ``row`` with metrics, the main one first."""
+
+    def complete(self, pairs: Sequence[ImagePair], measures: Sequence[Any]) -> Iterable[Any]:
+        """Measure what a second stage measures of all pairs; return their measures in order."""
+        return measures
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Options of :meth:`complete` that its figures depend on, as JSON values."""
+        return {}
 
     def pair_values(
         self, row: Row, pairs: Sequence[ImagePair], measures: Sequence[Any]
@@ -76,7 +95,7 @@ class PairProtocol(ABC):
     @property
     def rules(self) -> tuple[object, ...]:
         """Rules that the figures of one pair depend on."""
-        return self.measure, self.max_keypoints, self.size, self.one_way
+        return self.measure, self.max_keypoints, self.size, self.one_way, self.resize_max
 
     def pairs(self, pair_set: PairSet) -> list[ImagePair]:
         """Return the pairs to measure."""

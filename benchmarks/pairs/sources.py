@@ -73,7 +73,7 @@ def open_source(
         ValueError: the method does not fit the protocol, or no image could be used.
     """
     if method.matches_images:
-        return _of_images(method, pair_set, options)
+        return _of_images(method, protocol, pair_set, options)
     if method.features is not None and protocol.size is not None:
         raise ValueError(
             f"{protocol.name} resizes the images, and {method.features} has features of others; "
@@ -87,7 +87,10 @@ def open_source(
         method.check_number(options.max_keypoints)  # its matches have indices of all keypoints
         if protocol.one_way:
             deviation = f"the matches of {method.matches} are as they are"
-    extraction = replace(options.extraction(method), max_keypoints=max_keypoints)
+    extraction = options.extraction(method)
+    if method.features is None and extraction.resize_max is None:
+        extraction = replace(extraction, resize_max=protocol.resize_max)
+    extraction = replace(extraction, max_keypoints=max_keypoints)
     stem = _stem(method, protocol, max_keypoints)
     extracted = extract_cached(extraction, pair_set, options.output_dir, stem, progress)
     provenance, of_features = _provenance(matcher or method.matches, extracted, max_keypoints)
@@ -181,15 +184,19 @@ def _without_ratio_test(name: str, conf: Conf) -> tuple[str, Conf]:
     return next(names, f"{name} without its ratio test"), {**conf, "model": model}
 
 
-def _of_images(method: MeasuredMethod, pair_set: PairSet, options: FileOptions) -> Source:
-    matcher = ImageMatcher(options.pair_matcher_conf(method), device=options.device)
+def _of_images(
+    method: MeasuredMethod, protocol: PairProtocol, pair_set: PairSet, options: FileOptions
+) -> Source:
     deviation = f"{method.name} matches images, without keypoints of each"
+    if protocol.of_images and options.resize_max is None:
+        options = replace(options, resize_max=protocol.resize_max)
+    matcher = ImageMatcher(options.pair_matcher_conf(method), device=options.device)
     conf = {"model": matcher.conf["model"], "preprocessing": matcher.preprocessing}
     return Source(
         method.name,
         lambda _: MatchedImages(matcher, pair_set.folder),
         replace(_made_by(matcher.matcher), conf=conf),
-        deviation=deviation,
+        deviation=None if protocol.of_images else deviation,
         settings=method_settings({**conf, "model": matcher.matcher.conf}),
     )
 
@@ -197,4 +204,5 @@ def _of_images(method: MeasuredMethod, pair_set: PairSet, options: FileOptions) 
 def _stem(method: MeasuredMethod, protocol: PairProtocol, max_keypoints: int | None) -> str:
     number = "all" if max_keypoints in (None, -1) else f"n{max_keypoints}"
     size = "" if protocol.size is None else f"-{protocol.size[1]}x{protocol.size[0]}"
+    size += "" if protocol.resize_max is None else f"-max{protocol.resize_max}"
     return f"{method.conf.get('output', method.word)}-{number}{size}"

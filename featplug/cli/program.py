@@ -83,6 +83,9 @@ def _cli(target: str, summary: str, reads_own_arguments: bool = False) -> Comman
 
 BENCHMARKS = {
     "matching": Command("benchmarks.matching.__main__:main", "Matches on pairs of known geometry."),
+    "relative-pose": Command(
+        "benchmarks.relative_pose.__main__:main", "Poses of image pairs, by several estimators."
+    ),
     "patches": Command("benchmarks.patches.__main__:main", "Descriptors of given patches."),
     "reconstruction": Command(
         "benchmarks.reconstruction.__main__:main", "Models that COLMAP makes."

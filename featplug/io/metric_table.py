@@ -162,6 +162,42 @@ METRICS: dict[str, Metric] = {
         role="main",
         title="wrong matches per pair",
     ),
+    # relative pose
+    "pose_auc_N": _fraction(
+        "Area under the curve of the fraction of pairs whose larger angle of error, of rotation or "
+        "translation, is below a threshold, up to N degrees.",
+        title="pose AUC, {}°",
+    ),
+    "pose_maa_N": _fraction(
+        "Fraction of pairs whose larger angle of error is below a threshold, mean over 1 to N "
+        "degrees (IMC's mAA).",
+        role="main",
+        title="pose mAA, {}°",
+    ),
+    "pose_maa_ANGLEdeg_DISTANCEm": _fraction(
+        "Fraction of pairs whose rotation and translation are within an angle and a distance, mean "
+        "over ten of both, up to 10 degrees and 5 m (IMC 2022).",
+        role="main",
+        title="pose mAA, {}° and {}~m",
+    ),
+    "epipolar_precision_DISTANCE": _fraction(
+        "Matches within a squared symmetric epipolar distance at a focal length of 1, mean over "
+        "pairs.",
+        role="main",
+        title="precision, {}",
+    ),
+    "inliers": Metric(
+        "matches per pair",
+        "Matches that agree with the estimated pose, mean over pairs.",
+        role="main",
+        title="inliers per pair",
+    ),
+    "pairs_without_pose": Metric(
+        "pairs",
+        "Pairs whose matches define no pose; their errors are infinite.",
+        "lower",
+        role="main",
+    ),
     "mean_matches": Metric(
         "matches per pair", "Mean over pairs.", role="main", title="matches per pair"
     ),
@@ -259,6 +295,7 @@ OWN_UNITS = {"m": ("reference units",)}
 """Unit to others that true poses may have instead."""
 
 _ROLES: dict[str, Role] = {
+    **dict.fromkeys(("pose_auc_5", "pose_auc_10", "pose_auc_20"), "headline"),
     **dict.fromkeys(("mma_1", "mma_5", "mma_10"), "main"),
     **dict.fromkeys(("recall_0.5m_2deg", "recall_1m_5deg"), "main"),
     **dict.fromkeys(("mma_3", "right_among_1000", "homography_accuracy_3"), "headline"),

@@ -49,12 +49,15 @@ class Estimator(ABC):
         library: module of the library.
         extra: extra of featplug that installs it; None where it always is.
         max_trials: largest number of samples that are drawn; fewer where a better one is unlikely.
+        pose_threshold: threshold of poses that :mod:`benchmarks.relative_pose` chose for it, in
+            pixels.
     """
 
     name: str
     library: str
     extra: str | None = None
     max_trials: int = 10_000
+    pose_threshold: float = 1.0
 
     def version(self) -> str:
         """Return the version of the library.

@@ -1,0 +1,122 @@
+"""The protocols of relative pose: data sets, and the rules by which papers measure on them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field, replace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from benchmarks.pairs.datasets import megadepth1500, scannet1500
+from benchmarks.pairs.pair_protocol import PairProtocol, by_part
+from benchmarks.pairs.pair_set import ImagePair, PairSet
+from benchmarks.record import Row
+from benchmarks.relative_pose.pose_estimation import (
+    EstimatorRules,
+    PosedPair,
+    estimate_poses,
+    measure_matches,
+    pose_columns,
+    summarise_poses,
+)
+from featplug.io.metric_table import with_units
+from featplug.metrics.two_view_estimators import ESTIMATORS
+
+
+@dataclass(frozen=True)
+class PoseProtocol(PairProtocol):
+    """Rules of a paper that compares estimated poses with true ones, and an estimator."""
+
+    second_stage: ClassVar[str | None] = "estimate"
+
+    _: KW_ONLY
+    estimator: EstimatorRules
+    """Estimator of the poses, of which a data set's protocol has the pixels only."""
+    paper_thresholds: Mapping[str, float] = field(default_factory=dict)
+    """Estimator to the threshold that the paper has for it; by default the estimator's own."""
+    num_all: int | None = None
+    """Number of pairs of the released data set."""
+    by_sequence: bool = False
+    """Whether each sequence has a row of its own."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Rules that the figures depend on besides those of matching."""
+        return self.estimator.settings
+
+    def with_estimator(
+        self, name: str, seeds: Sequence[int], threshold: float | None = None
+    ) -> "PoseProtocol":
+        """Return the protocol with an estimator, which its name has then."""
+        if threshold is None:
+            threshold = self.paper_thresholds.get(name, ESTIMATORS[name].pose_threshold)
+        rules = EstimatorRules(name, threshold, tuple(seeds), self.estimator.longer_side)
+        return replace(self, name=f"{self.name}+{name}", estimator=rules)
+
+    def pairs(self, pair_set: PairSet) -> list[ImagePair]:
+        """Return the pairs with known intrinsics and pose."""
+        pairs = super().pairs(pair_set)
+        return [p for p in pairs if p.intrinsics is not None and p.cam1_from_cam0 is not None]
+
+    def deviation(self, pair_set: PairSet) -> str | None:
+        """Return how a data set on disk differs from the protocol's; None where it does not."""
+        reasons = [super().deviation(pair_set)]
+        number = len(self.pairs(pair_set))
+        if self.num_all not in (None, number):
+            reasons.append(f"{number:,} pairs, not {self.num_all:,}")
+        return "; ".join(filter(None, reasons)) or None
+
+    def complete(
+        self, pairs: Sequence[ImagePair], measures: Sequence[PosedPair]
+    ) -> Iterator[PosedPair]:
+        """Estimate the poses of matched pairs."""
+        return estimate_poses(pairs, measures, self.estimator)
+
+    def rows(
+        self, row: Row, pairs: Sequence[ImagePair], measures: Sequence[PosedPair]
+    ) -> list[Row]:
+        """Return a row of the whole data set, and one of each part, for each seed."""
+        row = replace(row, estimator=self.estimator.label)
+        rows = []
+        for seed in self.estimator.seeds:
+            for part, selected in by_part(pairs, self.by_sequence).items():
+                of_part = [pairs[i] for i in selected], [measures[i] for i in selected]
+                metrics = with_units(summarise_poses(*of_part, seed))
+                rows.append(replace(row, part=part, seed=seed, metrics=metrics))
+        return rows
+
+    def pair_values(
+        self, row: Row, pairs: Sequence[ImagePair], measures: Sequence[PosedPair]
+    ) -> dict[str, np.ndarray]:
+        """Return the values of all pairs with the seed of a row."""
+        return {} if row.seed is None else pose_columns(pairs, measures, row.seed)
+
+
+def _protocol(name: str, layout: str, longer_side: int | None = None, **rules: Any) -> PoseProtocol:
+    estimator = EstimatorRules("opencv-ransac", 1.0, (0,), longer_side)
+    return PoseProtocol(
+        name, layout, measure_matches, estimator=estimator, keeps_matches=True, **rules
+    )
+
+
+PROTOCOLS = {
+    protocol.name: protocol
+    for protocol in (
+        # LightGlue (Lindenberger et al., ICCV 2023, section 5.2) and glue-factory: thresholds are
+        # in pixels of the resized images.
+        _protocol(
+            *("megadepth-1500", "megadepth1500", 1600),
+            max_keypoints=2048,
+            resize_max=1600,
+            num_all=megadepth1500.NUM_PAIRS,
+        ),
+        # SuperGlue (Sarlin et al., CVPR 2020, section 5.2): frames of 640×480.
+        _protocol(
+            *("scannet-1500", "scannet1500", 640),
+            max_keypoints=2048,
+            resize_max=640,
+            num_all=scannet1500.NUM_PAIRS,
+        ),
+        _protocol("pairs", "pairs_file"),
+    )
+}
+"""Name to protocol; the first one of each layout is the default."""
