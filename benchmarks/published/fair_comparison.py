@@ -135,12 +135,16 @@ def _shown(name: str, value: Any) -> str:
 
 
 def _detector(feature: str) -> str | None:
-    """Return the name of a conf's detector; with OpenCV's settings it is SIFT as well."""
+    """Return the name of a conf's detector; with OpenCV's settings it is SIFT as well.
+
+    A detector that the name has is not looked up: the name is a record's, and may be a class.
+    """
+    describer, _, detector = feature.partition("@")
     try:
-        conf = feature_conf(feature)
+        conf = feature_conf(describer)
     except ValueError:
         return None
-    detector = feature.partition("@")[2] or conf["model"].get("detector", {}).get("name", feature)
+    detector = detector or conf["model"].get("detector", {}).get("name", feature)
     return "SIFT" if detector in ("sift", "sift-opencv") else detector
 
 

@@ -94,6 +94,8 @@ BENCHMARKS = {
     "speed": Command("benchmarks.speed.__main__:main", "Seconds and peak memory of each stage."),
     "published": Command("benchmarks.published.__main__:main", "List or check published numbers."),
     "suite": Command("benchmarks.suite:main", "Several benchmarks of one list of methods."),
+    "site": Command("benchmarks.site.__main__:main", "Make a leaderboard of static pages."),
+    "submit": Command("benchmarks.submit:main", "Make one file of a run, for a leaderboard."),
 }
 """The commands of ``featplug bench``."""
 TRAIN = _cli("training_commands:COMMANDS", "Train a feature on a folder of photographs.")
