@@ -181,6 +181,17 @@ def read_npz(path: Path, max_bytes: int = 2**29) -> dict[str, np.ndarray]:
         return {name.removesuffix(".npy"): _read_npy(archive.read(name), name) for name in names}
 
 
+def read_npy(path: Path, max_bytes: int = 2**29) -> np.ndarray:
+    """Read a file of NumPy's that holds one array, without unpickling anything.
+
+    Raises:
+        LimitError: the file is larger than ``max_bytes``.
+        ValueError: it is damaged, or holds something else than plain values.
+    """
+    Budget(max_bytes).take(path.stat().st_size)
+    return _read_npy(path.read_bytes(), "it")
+
+
 def _read_npy(data: bytes, name: str) -> np.ndarray:
     file = io.BytesIO(data)
     version = np.lib.format.read_magic(file)

@@ -34,12 +34,14 @@ Pairs = Literal[
     "scannet1500_superglue",
     "scannet1500_loftr",
 ]
-Layout = Town | Released | Pairs | Literal["inloc", "hpatches"]
+PosedScenes = Literal["phototourism", "imc2022", "eth3d_pairs", "wxbs"]
+Layout = Town | Released | Pairs | PosedScenes | Literal["inloc", "hpatches", "evd"]
 
 _MADE_FROM: dict[Layout, Layout] = {
     "aachen": "aachen_v1.1",
     **dict.fromkeys(("12scenes", "cambridge", "eth3d", "robotcar", "cmu", "lamar"), "7scenes"),
-    **dict.fromkeys(get_args(Pairs)[1:], "pairs"),
+    **dict.fromkeys(get_args(Pairs)[1:] + get_args(PosedScenes), "pairs"),
+    "evd": "hpatches",
 }
 """Layout to the one that it is made from."""
 _LEAST = {"num_database": 2, "num_queries": 1, "num_scans": 1, "num_planes": 1, "image_size": 160}

@@ -17,7 +17,7 @@ from featplug.colmap.nvm import write_nvm
 from featplug.io.files import flush
 from featplug.localization.queries import Query, write_poses, write_queries
 from featplug.utils.progress import progress_bar
-from pipelines.demo import WORLD, pair_layouts, released_layouts
+from pipelines.demo import WORLD, imc_layouts, pair_layouts, released_layouts
 from pipelines.demo.builder import Builder, Scene
 from pipelines.demo.geometry import Camera, Faces, View, direction, look_along, look_towards
 from pipelines.demo.moving import moving_objects
@@ -324,4 +324,5 @@ WRITERS = {
     "hpatches": write_hpatches,
     **released_layouts.WRITERS,
     **pair_layouts.WRITERS,
+    **imc_layouts.WRITERS,
 }

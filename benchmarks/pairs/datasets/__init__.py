@@ -62,8 +62,11 @@ def require_data(folder: Path) -> None:
     if folder.exists():
         return
     name = re.sub("[^a-z0-9]", "", folder.name.lower())
+    words = {key: re.sub("[^a-z0-9]", "", key) for key in layouts()}
     known = [
-        layout.SOURCE for key, layout in layouts().items() if re.sub("[^a-z0-9]", "", key) in name
+        layout.SOURCE
+        for key, layout in layouts().items()
+        if words[key] in name or (len(name) > 3 and words[key].startswith(name))
     ]
     raise FileNotFoundError(" ".join([f"The folder {folder} does not exist.", *known]))
 
