@@ -41,6 +41,8 @@ class Estimate:
     num_pairs: int
     num_seeds: int
     """Number of seeds whose spread is in the interval; 1 where there is none."""
+    sides: tuple[float, ...] = ()
+    """Values of A and B, of which ``value`` is the difference; nothing for a figure alone."""
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -140,17 +142,19 @@ def _estimate(metric: str, sides: Sequence[Sequence[Columns]]) -> Estimate | Non
     num_pairs = int(measured.sum())
     if num_pairs < MIN_PAIRS:
         return None
-    value, sampled, variances = 0.0, np.zeros(NUM_DRAWS), []
+    of_sides, sampled, variances = [], np.zeros(NUM_DRAWS), []
     for sign, of_side in zip((1, -1), values, strict=False):
         of_seeds = [float(function(of_seed)) for of_seed in of_side]
-        value += sign * float(np.mean(of_seeds))
+        of_sides.append(float(np.mean(of_seeds)))
         sampled += sign * np.mean([_sampled(metric, seed.tobytes()) for seed in of_side], axis=0)
         if len(of_seeds) > 1:
             variances.append((float(np.var(of_seeds, ddof=1)) / len(of_seeds), len(of_seeds) - 1))
     # The draws are of N pairs among N, which have (N − 1) / N of the variance.
     variances.append((float(np.var(sampled)) * num_pairs / (num_pairs - 1), num_pairs - 1))
     error, freedom = _combined(variances)
-    counts = num_pairs, max(len(of_side) for of_side in values)
+    value = of_sides[0] - sum(of_sides[1:])
+    figures = tuple(of_sides) if len(of_sides) > 1 else ()
+    counts = num_pairs, max(len(of_side) for of_side in values), figures
     if error <= 1e-12 * abs(value):  # all pairs are alike, as they are by chance in a sign test
         return Estimate(value, 0.0, 1.0 if value == 0 else 2.0 ** (1 - num_pairs), *counts)
     half = error * float(stats.t.ppf((1 + LEVEL) / 2, freedom))

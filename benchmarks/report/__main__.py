@@ -18,7 +18,7 @@ def main(
     runs: tyro.conf.Positional[tuple[Path, ...]] = (),
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("report.html"),
     formats: tuple[Literal["md", "csv", "tex", "json"], ...] = (),
-    compare: tuple[Path, Path] | None = None,
+    compare: tuple[str, str] | None = None,
     title: str = "Local features",
 ) -> None:
     """Make one page of runs, which opens offline: tables, curves, pictures, models, commands.
@@ -27,7 +27,8 @@ def main(
         runs: folders of runs of benchmarks or pipelines, or folders that contain some.
         output: file of the page.
         formats: further formats of the tables, written next to the page.
-        compare: two runs A and B; the page shows A − B, and its significance over seeds.
+        compare: A and B, each the folder of a run, or FOLDER:METHOD for one of its methods; the
+            page shows A − B, and its significance over image pairs or seeds.
         title: title of the page.
     """
     output_paths(output, formats)

@@ -1,39 +1,74 @@
-"""Comparison of two runs, A − B, with the significance of differences over seeds."""
+"""Comparison of two runs, or of two methods, A − B, with the significance of the differences."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-import numpy as np
 from scipy import stats
 
-from benchmarks.report.result_tables import Line, Table, make_tables
+from benchmarks.report.evidence import MIN_SEEDS, Basis, compare_lines
+from benchmarks.report.lines import LEVEL, Line
+from benchmarks.report.result_tables import Table, make_tables
 from benchmarks.report.runs import LoadedRun
 from featplug.io.metric_table import Metric
 
-MIN_SEEDS = 3
-"""Number of common seeds that a test needs."""
-LEVEL = 0.05
-"""Level of significance, after the adjustment for many tests."""
+
+@dataclass(frozen=True)
+class Side:
+    """A run, or a method of it."""
+
+    folder: Path
+    method: str | None = None
+    """Name of the method as in the run or in its table; None for all."""
+
+
+def parse_side(text: str) -> Side:
+    """Split ``FOLDER`` or ``FOLDER:METHOD``, such as ``outputs/peers:aliked-n16+lightglue``.
+
+    Folders and methods may both have colons: the longest start that exists is the folder.
+
+    Raises:
+        FileNotFoundError: no start of the text is a folder.
+        ValueError: the name of the method is empty.
+    """
+    if Path(text).exists():
+        return Side(Path(text))
+    for end in (i for i in range(len(text) - 1, 0, -1) if text[i] == ":"):
+        folder, method = Path(text[:end]), text[end + 1 :]
+        if folder.exists():
+            if not method.strip():
+                raise ValueError(f"{text} has no method after the colon; write FOLDER:METHOD.")
+            return Side(folder, method.strip())
+    raise FileNotFoundError(
+        f"{text} is neither a folder nor FOLDER:METHOD; give the folder of a run, or a folder and "
+        "a method, such as outputs/peers:aliked-n16+lightglue."
+    )
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One metric of one feature in both runs."""
+    """One metric of one method in both runs, or of two methods."""
 
     benchmark: str
     dataset: str
     protocol: str
     part: str
     series: str
-    """Name of the feature, or of both where they differ."""
+    """Name of the method, or of both where they differ."""
     metric: str
     label: Metric
     mean_a: float
     mean_b: float
     num_pairs: int
-    """Number of common seeds."""
+    """Number of common image pairs that were tested; 0 for a test over seeds."""
+    num_seeds: int
+    """Number of common seeds; 0 where there are none."""
+    basis: Basis | None
+    """What was tested; None where nothing could be."""
     p_value: float | None
-    """Result of the paired t-test; None with too few seeds."""
+    """Result of the test."""
+    half: float | None = None
+    """Half of the 95 % interval of the difference on common pairs; None without pairs."""
     adjusted: float | None = None
     """p-value adjusted for all tests of the comparison (Benjamini and Hochberg 1995)."""
 
@@ -43,10 +78,21 @@ class Difference:
         return self.mean_a - self.mean_b
 
     @property
+    def tested(self) -> str:
+        """What was tested, in words."""
+        pairs = f"{self.num_pairs:,} pairs" if self.num_pairs else ""
+        seeds = f"{self.num_seeds} seeds" if self.num_seeds > 1 or not pairs else ""
+        return ", ".join(filter(None, (pairs, seeds))) if self.basis else ""
+
+    @property
     def verdict(self) -> str:
         """Conclusion in words."""
         if self.adjusted is None:
-            return f"too few seeds ({self.num_pairs} of {MIN_SEEDS})"
+            if self.num_seeds == 0:
+                return "no pairs or seeds to test"
+            if self.num_seeds < MIN_SEEDS:
+                return f"too few seeds ({self.num_seeds} of {MIN_SEEDS})"
+            return "the same with each seed: nothing to test"
         if self.adjusted >= LEVEL:
             return "no significant difference"
         if self.label.better is None:
@@ -57,30 +103,47 @@ class Difference:
 
 @dataclass(frozen=True)
 class RunComparison:
-    """Differences of two runs."""
+    """Differences of two runs or methods."""
 
     name_a: str
     name_b: str
     differences: list[Difference]
     only_a: list[str]
-    """Features on parts that only A has."""
+    """Methods on parts that only A has."""
     only_b: list[str]
 
 
-def compare_runs(run_a: LoadedRun, run_b: LoadedRun) -> RunComparison:
-    """Compare two runs in the metrics that tables always show.
+def compare_runs(
+    run_a: LoadedRun, run_b: LoadedRun, method_a: str | None = None, method_b: str | None = None
+) -> RunComparison:
+    """Compare two runs, or two methods of any, in the metrics that tables always show.
 
-    Compared rows have the same benchmark, data set, protocol, part and feature; where each run has
-    one feature only, these are compared. Means are over all seeds, tests over the common ones.
+    Compared lines have the same benchmark, data set, protocol, part and method; where each side has
+    one method only, these are compared. A test is a paired bootstrap over the pairs that both have,
+    or a paired t-test over common seeds; means are of all pairs and seeds, unless the pairs differ:
+    then of the common ones.
+
+    Args:
+        run_a: run A.
+        run_b: run B, which may be the same.
+        method_a: method of A; all if None.
+        method_b: method of B.
 
     Raises:
-        ValueError: the runs have nothing in common.
+        ValueError: a run does not have the method, or the sides have nothing in common.
     """
-    features_a, features_b = ({row.feature for row in run.run.rows} for run in (run_a, run_b))
-    both = None
-    if len(features_a) == len(features_b) == 1 and features_a != features_b:
-        both = f"{features_a.pop()} − {features_b.pop()}"
-    lines_a, lines_b = _lines(run_a, both), _lines(run_b, both)
+    lines_a, lines_b = _lines(run_a, method_a), _lines(run_b, method_b)
+    series_a, series_b = ({key[-1] for key in lines} for lines in (lines_a, lines_b))
+    if len(series_a) == len(series_b) == 1 and series_a != series_b:
+        both = f"{series_a.pop()} − {series_b.pop()}"
+        lines_a, lines_b = (
+            {(*key[:-1], both): entry for key, entry in lines.items()}
+            for lines in (lines_a, lines_b)
+        )
+    name_a, name_b = (
+        run.name if method is None else f"{run.name}: {method}"
+        for run, method in ((run_a, method_a), (run_b, method_b))
+    )
     differences = [
         difference
         for key, (table, line) in lines_a.items()
@@ -89,11 +152,11 @@ def compare_runs(run_a: LoadedRun, run_b: LoadedRun) -> RunComparison:
     ]
     if not differences:
         raise ValueError(
-            f"{run_a.name} and {run_b.name} have no feature on the same data by the same protocol."
+            f"{name_a} and {name_b} have no method on the same data by the same protocol."
         )
     return RunComparison(
-        run_a.name,
-        run_b.name,
+        name_a,
+        name_b,
         _adjust(differences),
         [_describe(key) for key in lines_a if key not in lines_b],
         [_describe(key) for key in lines_b if key not in lines_a],
@@ -104,12 +167,26 @@ _Key = tuple[str, str, str, str, str]
 """Benchmark, data set, protocol, part and series."""
 
 
-def _lines(run: LoadedRun, series: str | None) -> dict[_Key, tuple[Table, Line]]:
+def _lines(run: LoadedRun, method: str | None) -> dict[_Key, tuple[Table, Line]]:
+    lines = [(table, line) for table in make_tables([run]) for line in table.lines]
+    if method is not None:
+        known = list(dict.fromkeys(line.series for _, line in lines))
+        lines = [(t, line) for t, line in lines if method in (line.series, *_features(line))]
+        if not lines:
+            raise ValueError(f"{run.name} has no method {method!r}; it has {', '.join(known)}.")
+        series = dict.fromkeys(line.series for _, line in lines)
+        if len(series) > 1 and method not in series:
+            raise ValueError(
+                f"{run.name} has several methods {method!r}; name one of {', '.join(series)}."
+            )
+        lines = [(t, line) for t, line in lines if len(series) == 1 or line.series == method]
     return {
-        (t.benchmark, t.dataset, t.protocol, line.part, series or line.series): (t, line)
-        for t in make_tables([run])
-        for line in t.lines
+        (t.benchmark, t.dataset, t.protocol, line.part, line.series): (t, line) for t, line in lines
     }
+
+
+def _features(line: Line) -> set[str]:
+    return {row.feature for _, row in line.rows}
 
 
 def _describe(key: _Key) -> str:
@@ -122,44 +199,27 @@ def _differences(key: _Key, table: Table, line_a: Line, line_b: Line) -> list[Di
     for name, label in table.main_metrics.items():
         if name not in line_a.cells or name not in line_b.cells:
             continue
-        by_seed_a, by_seed_b = _by_seed(line_a, name), _by_seed(line_b, name)
-        seeds = sorted(set(by_seed_a) & set(by_seed_b))
-        pairs = np.array([[by_seed_a[seed], by_seed_b[seed]] for seed in seeds]).reshape(-1, 2)
+        test = compare_lines(name, line_a.evidence, line_b.evidence)
+        estimate = None if test is None else test.estimate
+        mean_a, mean_b = line_a.cells[name].mean, line_b.cells[name].mean
+        if estimate is not None:
+            mean_a, mean_b = estimate.sides
+        seeds = line_a.evidence.by_seed(name).keys() & line_b.evidence.by_seed(name).keys()
         differences.append(
             Difference(
                 *key,
                 name,
                 label,
-                line_a.cells[name].mean,
-                line_b.cells[name].mean,
-                len(pairs),
-                paired_p_value(pairs[:, 0], pairs[:, 1]),
+                mean_a,
+                mean_b,
+                num_pairs=0 if estimate is None else estimate.num_pairs,
+                num_seeds=len(seeds),
+                basis=None if test is None else test.basis,
+                p_value=None if test is None else test.p_value,
+                half=None if estimate is None else estimate.half,
             )
         )
     return differences
-
-
-def _by_seed(line: Line, name: str) -> dict[int, float]:
-    """Return a metric by seed; rows without a seed are not samples."""
-    return {
-        row.seed: float(row.metrics[name]["value"])
-        for _, row in line.rows
-        if row.seed is not None and name in row.metrics
-    }
-
-
-def paired_p_value(a: np.ndarray, b: np.ndarray) -> float | None:
-    """Return the two-sided p-value of a paired t-test of N values with N.
-
-    None for fewer than :data:`MIN_SEEDS`, and where all differences are the same and not zero: a
-    test over seeds is meaningless for values that do not vary with the seed.
-    """
-    if len(a) < MIN_SEEDS:
-        return None
-    difference = np.asarray(a, float) - np.asarray(b, float)
-    if np.ptp(difference) <= 1e-12 * np.abs(difference).max():
-        return 1.0 if difference[0] == 0 else None
-    return float(stats.ttest_rel(a, b).pvalue)
 
 
 def _adjust(differences: Sequence[Difference]) -> list[Difference]:

@@ -13,7 +13,7 @@ from benchmarks.report.charts import (
     curve_charts,
     matcher_beside,
 )
-from benchmarks.report.comparison import RunComparison, compare_runs
+from benchmarks.report.comparison import RunComparison, compare_runs, parse_side
 from benchmarks.report.model_lines import ModelLine, model_lines
 from benchmarks.report.result_tables import Line, Table, best_lines, make_tables, runner_up
 from benchmarks.report.runs import LoadedRun, find_runs, load_runs, problem_of
@@ -113,7 +113,9 @@ class Report:
 
 
 def make_report(
-    runs: Iterable[Path], compared: tuple[Path, Path] | None = None, title: str = "Local features"
+    runs: Iterable[Path],
+    compared: tuple[Path | str, Path | str] | None = None,
+    title: str = "Local features",
 ) -> Report:
     """Read runs, and make tables, charts and pictures of them.
 
@@ -123,12 +125,14 @@ def make_report(
         FileNotFoundError: a folder does not exist.
         ValueError: nothing can be reported or compared.
     """
-    folders, not_searched = find_runs([*runs, *(compared or ())])
+    sides = [parse_side(str(text)) for text in compared or ()]
+    folders, not_searched = find_runs([*runs, *(side.folder for side in sides)])
     loaded, problems = load_runs(folders)
     problems += not_searched
     comparison = None
-    if compared is not None:
-        comparison = compare_runs(*(_only_run(folder, loaded) for folder in compared))
+    if sides:
+        run_a, run_b = (_only_run(side.folder, loaded, problems) for side in sides)
+        comparison = compare_runs(run_a, run_b, sides[0].method, sides[1].method)
     for entry in loaded:
         problems += [
             Problem(f"{entry.name}: {problem.subject}", problem.reason)
@@ -141,11 +145,15 @@ def make_report(
     return Report(title, loaded, sections, problems, comparison)
 
 
-def _only_run(folder: Path, loaded: list[LoadedRun]) -> LoadedRun:
+def _only_run(folder: Path, loaded: list[LoadedRun], problems: list[Problem]) -> LoadedRun:
     folders = {inside.resolve() for inside in find_runs([folder])[0]}
+    if len(folders) > 1:
+        names = ", ".join(sorted(map(str, folders))[:3])
+        raise ValueError(f"{folder} has several runs; give --compare one of them: {names}.")
     matching = [entry for entry in loaded if entry.folder.resolve() in folders]
-    if len(folders) > 1 or not matching:
-        raise ValueError(f"{folder} is not one readable run; give --compare two folders of runs.")
+    if not matching:
+        reason = next((p.reason for p in problems if folder.name in p.subject), "it is damaged")
+        raise ValueError(f"{folder} cannot be compared: {reason}")
     return matching[0]
 
 
