@@ -98,6 +98,8 @@ def _curves(measures: Sequence[PairMeasures], means: Mapping[str, float]) -> dic
     known = [m for m in measures if m.errors is not None]
     if known:
         curves["right_matches"] = _right_matches(known)
+        if any(len(m.scores) for m in known):
+            curves["precision"] = _precision(known)
     recalls = [m.recall_curve for m in measures if m.recall_curve is not None]
     if recalls:
         x = [float(t) for t in EPIPOLAR_THRESHOLDS]
@@ -127,3 +129,22 @@ def _right_matches(measures: Sequence[PairMeasures]) -> Curve:
     y = np.mean([right_among(m, numbers) for m in measures], axis=0).tolist()
     x = [float(n) for n in numbers]
     return Curve(x, y, "matches of a pair, most certain first", "right matches (3 px)")
+
+
+def _precision(measures: Sequence[PairMeasures]) -> Curve:
+    """Return the precision of the most certain matches over the number of right ones among them.
+
+    Both are of a pair, means over pairs. Recall is that number over one that is the same for all
+    points of a method. The curve ends where the method's conf does: at all matches.
+    """
+    totals = np.array([len(m.scores) for m in measures])
+    numbers = np.append(np.arange(_STEP, totals.max(), _STEP), totals.max())
+    right = np.mean([right_among(m, numbers) for m in measures], axis=0)
+    precision = right / np.minimum(numbers[:, None], totals).mean(axis=1)
+    return Curve(
+        right.tolist(),
+        precision.tolist(),
+        "right matches of a pair (3 px)",
+        "precision",
+        [float(right[-1]), float(precision[-1])],
+    )

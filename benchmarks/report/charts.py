@@ -64,7 +64,7 @@ class CurveChart:
     x_at: list[float]
     start: int
     """Index of the x whose values the page shows first: 3 px as in papers, 1,000 matches, else the
-    last."""
+    last that all curves reach."""
     digits: int
     """Number of decimals of the values: none for counts."""
     x_ticks: list[Tick]
@@ -197,13 +197,15 @@ def _curve_chart(
                 matcher_beside(line),
             )
         )
+    ends = [of_line[0].x[-1] for of_line in curves]
+    last_of_all = max(0, int(np.searchsorted(read_at, min(ends), "right")) - 1)
     return CurveChart(
         title,
         first.x_label,
         first.y_label,
         read_at,
         place_x(read_at).round(1).tolist(),
-        next((read_at.index(x) for x in _SHOWN_FIRST if x in read_at), len(read_at) - 1),
+        next((read_at.index(x) for x in _SHOWN_FIRST if x in read_at), last_of_all),
         3 if y_ticks[-1] < _FIRST_COUNT else 0,
         [Tick(round(float(place_x(tick)), 1), f"{tick:g}") for tick in x_ticks],
         [Tick(round(float(place_y(tick)), 1), f"{tick:g}") for tick in y_ticks],

@@ -14,8 +14,9 @@ from benchmarks.report.charts import (
     matcher_beside,
 )
 from benchmarks.report.comparison import RunComparison, compare_runs, parse_side
+from benchmarks.report.lines import Line, Verdict
 from benchmarks.report.model_lines import ModelLine, model_lines
-from benchmarks.report.result_tables import Line, Table, best_lines, make_tables, runner_up
+from benchmarks.report.result_tables import Table, best_lines, make_tables, runner_up
 from benchmarks.report.runs import LoadedRun, find_runs, load_runs, problem_of
 from benchmarks.report.stage_chart import stage_chart
 from featplug.io.metric_table import Metric
@@ -34,11 +35,24 @@ class Headline:
     part: str
     metric: str
     label: Metric
-    best: list[str]
-    """Names of the best features; empty where all are equal, or only one exists."""
+    best: list[Line]
+    """Lines with the best figure; empty where all are equal, or only one exists."""
     value: float
-    second: str | None
-    second_value: float | None
+    second: Line | None
+    """The best of the others."""
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether the best is better than every other line by a test."""
+        return len(self.best) == 1 and self._verdict_of(self.best[0]) == "best"
+
+    @property
+    def is_tie(self) -> bool:
+        """Whether no test tells the best from the second."""
+        return self.second is not None and self._verdict_of(self.second) == "tie"
+
+    def _verdict_of(self, line: Line) -> Verdict:
+        return line.cells[self.metric].verdict
 
 
 @dataclass(frozen=True)
@@ -184,10 +198,9 @@ def _headlines(table: Table) -> list[Headline]:
                     part,
                     name,
                     label,
-                    [line.series for line in best],
+                    best,
                     (best or having)[0].cells[name].mean,
-                    second.series if second else None,
-                    second.cells[name].mean if second else None,
+                    second,
                 )
             )
     return headlines

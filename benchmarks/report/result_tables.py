@@ -101,12 +101,6 @@ class Table:
         return list(dict.fromkeys(entry.source for entry in self.compared))
 
     @cached_property
-    def not_comparable(self) -> list[str]:
-        """Reasons why lines are not compared with published numbers, each once."""
-        reasons = (row.not_comparable for line in self.lines for _, row in line.rows)
-        return list(dict.fromkeys(reason.rstrip(".") for reason in reasons if reason))
-
-    @cached_property
     def compared(self) -> list[ComparedLine]:
         """Published numbers that can be compared with ours."""
         return [entry for entry in self.published if entry.comparison.reason is None]

@@ -104,3 +104,19 @@ def test_fewer_but_surer_matches_are_not_more_of_them() -> None:
     assert curves["right_matches"].x[:3] == curves_of_few["right_matches"].x[:3] == [0, 50, 100]
     assert curves["right_matches"].y[:3] == [0, 50, 80]
     assert curves_of_few["right_matches"].y[:3] == [0, 50, 60]
+    # Right matches and precision, up to the point that the method ships with.
+    of_all, of_few = curves["precision"], curves_of_few["precision"]
+    assert (of_all.x, of_few.x) == ([50, 80, 80], [50, 60])
+    assert of_all.y == pytest.approx([1, 0.8, 80 / 140])
+    assert of_few.y == [1, 1]
+    assert of_all.shipped == pytest.approx([80, 80 / 140])
+    assert of_few.shipped == [60, 1]
+
+
+def test_the_curve_of_precision_ends_at_the_means_of_pairs() -> None:
+    pair = ImagePair("1.png", "2.png", "still", homography=np.eye(3))
+    many, few = matched([0.0] * 90 + [9.0] * 30, [1.0] * 120), matched([0.0, 9.0], [1.0, 0.5])
+    metrics, curves = summarise([pair, pair], [many, few])
+    right, wrong = (metrics[f"{name}_matches"]["value"] for name in ("right", "wrong"))
+    assert curves["precision"].shipped == pytest.approx([right, right / (right + wrong)])
+    assert "precision" not in summarise([pair], [matched([], [])])[1]

@@ -33,6 +33,7 @@ from tests.benchmarks.report.conftest import (
     reconstruction_row,
     write_record,
 )
+from tests.benchmarks.report.test_evidence import row_of
 from tests.documented import metric
 from tests.report.page_reader import PageReader, read_page
 
@@ -376,3 +377,28 @@ def test_bad_requests_end_with_one_sentence(
 ) -> None:
     given: list[Any] = [argument.replace("{tmp}", str(tmp_path)) for argument in arguments]
     assert reason in refusal(main, "python -m benchmarks.report", *given)
+
+
+def test_settings_caveats_and_ties_are_on_the_page(tmp_path: Path) -> None:
+    hardness = np.random.default_rng(0).uniform(0.2, 0.8, 60)
+    common: dict[str, Any] = {
+        "matcher": "NN-ratio (ratio 0.8)",
+        "settings": {"max_keypoints": 2048},
+        "not_comparable": "a sequence is missing",
+    }
+    bold = {}
+    for name, other in (("sure", hardness - 0.1), ("tied", hardness[::-1] - 0.001)):
+        rows = [
+            row_of(tmp_path / name, "sift", hardness, **common),
+            row_of(tmp_path / name, "doap", other, **common),
+        ]
+        write_run(tmp_path / name, make_run("matching", rows))
+        report = make_report([tmp_path / name])
+        page = read_page(render_page(report))
+        texts = [text for _, text in page.texts]
+        assert all(sentence in texts for sentence in report.sections[0].table.caveats)
+        assert any("a sequence is missing" in text for text in texts)
+        assert "2,048 keypoints" in texts
+        bold[name] = ("b", "sift") in page.texts
+        assert any(text.startswith("tied with doap") for text in texts) == (name == "tied")
+    assert bold == {"sure": True, "tied": False}
