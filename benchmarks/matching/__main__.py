@@ -1,9 +1,9 @@
 """Matching accuracy of features on image pairs whose geometry is known.
 
 ``python -m benchmarks.matching --dataset DIR --feature NAME [NAME …]`` measures sequences of
-HPatches, Oxford or RDNIM, which homographies relate, or pairs of WxBS. The layout is recognised by
-the folder's files; ``--protocol`` selects one or more papers' rules. Feature and match files of any
-tool are measured as ``--features NAME=FILE --matches NAME=FILE``.
+HPatches, Oxford, RDNIM or EVD, which homographies relate, or pairs of WxBS. The layout is
+recognised by the folder's files; ``--protocol`` selects one or more papers' rules. Feature and
+match files of any tool are measured as ``--features NAME=FILE --matches NAME=FILE``.
 """
 
 from collections.abc import Sequence
@@ -24,6 +24,8 @@ _HEADS = {
     "precision": "prec.",
     "recall": "recall",
     "average_precision": "AP",
+    "correspondence_maa_10": "mAA 10 px",
+    "homography_maa_20": "mAA 20 px",
 }
 """Metric to its head in the console's tables."""
 _OF_KEYPOINTS = ("match_score", "repeatability", "recall", "mean_keypoints")
@@ -45,8 +47,8 @@ class MatchingOptions(PairOptions):
 
     protocol: tuple[str, ...] = ()
     """Rules to measure by: mma-d2net, mma-116, recall-contextdesc, lisrd-480x640 and
-    mtldesc-hpatches for HPatches, oxford-mma and oxford-ap for Oxford, rdnim, wxbs; by default the
-    first one of the layout."""
+    mtldesc-hpatches for HPatches, oxford-mma and oxford-ap for Oxford, rdnim, wxbs, evd; by default
+    the first one of the layout."""
 
 
 def _table(protocol: Protocol, rows: Sequence[Row]) -> list[str]:

@@ -13,8 +13,10 @@ from benchmarks.matching.measuring import (
     measure_plane_covisible,
     measure_recall,
     measure_shared,
+    measure_visible_part,
 )
 from benchmarks.matching.pair_means import pair_columns, summarise
+from benchmarks.pairs.datasets import evd, wxbs
 from benchmarks.pairs.datasets.hpatches import LARGE_SEQUENCES
 from benchmarks.pairs.datasets.rdnim import NUM_PAIRS
 from benchmarks.pairs.pair_protocol import PairProtocol, by_part
@@ -98,7 +100,18 @@ PROTOCOLS = {
             max_keypoints=2000,
             num_pairs={"day": NUM_PAIRS, "night": NUM_PAIRS},
         ),
-        Protocol("wxbs", "wxbs", measure_epipolar, ("recall",), max_keypoints=8000),
+        # WxBS 1.1 and EVD as their package, wxbs-benchmark, measures them, whose baseline has
+        # 8,000 keypoints.
+        Protocol(
+            *("wxbs", "wxbs", measure_epipolar, ("correspondence_maa_10", "recall")),
+            max_keypoints=8000,
+            num_pairs={"all": wxbs.NUM_PAIRS},
+        ),
+        Protocol(
+            *("evd", "evd", measure_visible_part, ("homography_maa_20", *_PLANE)),
+            max_keypoints=8000,
+            num_pairs={"all": evd.NUM_PAIRS},
+        ),
     )
 }
 """Name to protocol; the first one of each layout is the default."""

@@ -49,7 +49,7 @@ class PairProtocol(ABC):
     left_out: tuple[str, ...] = ()
     """Sequences that are left out."""
     num_pairs: dict[str, int] = field(default_factory=dict)
-    """Part to its number of pairs, where the names of sequences are not known."""
+    """Part, or ``all``, to its number of pairs, where the names of sequences are not known."""
     resize_max: int | None = None
     """Longer side that larger photographs are reduced to before features are extracted; the conf's
     own if None. Unlike ``size`` it changes neither the images nor the pixels of keypoints."""
@@ -124,9 +124,10 @@ class PairProtocol(ABC):
             number = counted(len(damaged), "pair or image", "pairs or images")
             reasons.append(f"{number} cannot be used ({_some(damaged)})")
         for part, num_pairs in self.num_pairs.items():
-            num_present = sum(pair.part == part for pair in pair_set.pairs)
+            num_present = sum(part in ("all", pair.part) for pair in pair_set.pairs)
             if num_present != num_pairs:
-                reasons.append(f"pairs of {part}: {num_present}, not {num_pairs}")
+                named = "pairs" if part == "all" else f"pairs of {part}"
+                reasons.append(f"{named}: {num_present}, not {num_pairs}")
         return "; ".join(reasons) or None
 
 

@@ -145,6 +145,18 @@ METRICS: dict[str, Metric] = {
     "recall": _fraction(
         "Right matches among those that could be found, mean over pairs.", role="headline"
     ),
+    "correspondence_maa_N": _fraction(
+        "True correspondences within 0, 1, … N px of the epipolar geometry that is estimated from "
+        "the matches, mean over these distances and pairs (WxBS's mAA).",
+        role="headline",
+        title="mAA, {}~px",
+    ),
+    "homography_maa_N": _fraction(
+        "Pairs whose estimated homography moves the pixels that both images show by a distance or "
+        "less on average, mean over ten distances of 1 to N px, of equal ratios (EVD's mAA).",
+        role="headline",
+        title="homography mAA, {}~px",
+    ),
     "average_precision": _fraction(
         "Area under the precision-recall curve of matches (3 px), mean over pairs.", role="headline"
     ),

@@ -81,12 +81,16 @@ def sampson_errors(points0: np.ndarray, points1: np.ndarray, fundamental: np.nda
 
 
 def estimate_fundamental(
-    points0: np.ndarray, points1: np.ndarray, threshold: float = 0.5, max_trials: int = 100_000
+    points0: np.ndarray,
+    points1: np.ndarray,
+    threshold: float = 0.5,
+    max_trials: int = 100_000,
+    confidence: float = 0.9999,
 ) -> np.ndarray | None:
     """Estimate a fundamental matrix with OpenCV's MAGSAC++ (Barath et al., CVPR 2020).
 
     Inliers have errors of up to ``threshold`` pixels; ``max_trials`` bounds the time where most
-    matches are wrong.
+    matches are wrong, and trials end when a better matrix is unlikely by ``confidence``.
 
     Returns:
         3×3, the same for the same input, or None where the matches define none.
@@ -95,6 +99,6 @@ def estimate_fundamental(
         return None
     points0, points1 = (np.ascontiguousarray(p, np.float64) for p in (points0, points1))
     matrix, _ = cv2.findFundamentalMat(
-        points0, points1, cv2.USAC_MAGSAC, threshold, 0.9999, max_trials
+        points0, points1, cv2.USAC_MAGSAC, threshold, confidence, max_trials
     )
     return matrix if matrix is not None and matrix.shape == (3, 3) else None

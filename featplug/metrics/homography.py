@@ -178,12 +178,18 @@ def two_way_precision(
 
 
 def estimate_homography(
-    points0: np.ndarray, points1: np.ndarray, threshold: float = 3.0, method: int = cv2.RANSAC
+    points0: np.ndarray,
+    points1: np.ndarray,
+    threshold: float = 3.0,
+    method: int = cv2.RANSAC,
+    *,
+    max_trials: int = 2000,
+    confidence: float = 0.995,
 ) -> np.ndarray | None:
     """Estimate a homography with OpenCV's RANSAC, which papers of local features use.
 
     Inliers have errors of up to ``threshold`` pixels of image 1; ``method`` is OpenCV's number of
-    another estimator.
+    another estimator, and the defaults of the others are OpenCV's.
 
     Returns:
         3×3, the same for the same input, or None where the matches define none.
@@ -191,7 +197,9 @@ def estimate_homography(
     if len(points0) < 4:
         return None
     points0, points1 = (np.ascontiguousarray(p, np.float64) for p in (points0, points1))
-    matrix, _ = cv2.findHomography(points0, points1, method, threshold)
+    matrix, _ = cv2.findHomography(
+        points0, points1, method, threshold, maxIters=max_trials, confidence=confidence
+    )
     return matrix
 
 
@@ -220,6 +228,33 @@ def corner_error(
     else:
         expected = project(corners, homography)
     error = float(np.linalg.norm(mapped - expected, axis=1).mean())
+    return error if np.isfinite(error) else float("inf")
+
+
+def visible_part_error(
+    estimated: np.ndarray | None, homography: np.ndarray, sizes: tuple[Size, Size]
+) -> float:
+    """Return the mean distance, under two homographies, of image 0's pixels that image 1 shows.
+
+    The figure of EVD (Mishkin et al. 2015), as the wxbs-benchmark package measures it: what is
+    visible is a mask of image 0 that OpenCV warps to image 1 and back.
+
+    Args:
+        estimated: the estimate, or None.
+        homography: the true one.
+        sizes: sizes of both images.
+
+    Returns:
+        Pixels of image 1; infinite without an estimate.
+    """
+    if estimated is None:
+        return float("inf")
+    mask = np.ones(sizes[0][::-1], np.float64)
+    for matrix, size in zip((homography, np.linalg.inv(homography)), sizes[::-1], strict=True):
+        mask = cv2.warpPerspective(mask, matrix, size)
+    pixels = np.argwhere(mask > 0)[:, ::-1].astype(np.float64)
+    distances = project(pixels, estimated) - project(pixels, homography)
+    error = float(np.linalg.norm(distances, axis=1).mean()) if len(pixels) else float("inf")
     return error if np.isfinite(error) else float("inf")
 
 

@@ -25,6 +25,8 @@ SOURCE = (
     "wxbs-benchmark downloads, too; no licence of the images is stated."
 )
 
+NUM_PAIRS = 32
+"""Number of pairs in the released set without those for validation."""
 _VALIDATION = ("kyiv_dolltheater2", "petrzin")
 """Pairs that the benchmark keeps for choosing options, and not for tests."""
 

@@ -317,8 +317,11 @@ def test_pairs_with_an_epipolar_geometry(tmp_path: Path) -> None:
     row = rows["wxbs", "all"]
     assert value(row, "mma_3") > 0.9
     assert value(row, "recall") > 0.9
-    assert row.curves["recall"].x == list(range(1, 21))
-    assert row.curves["recall"].y[2] == value(row, "recall")
+    curve = row.curves["recall"]
+    assert curve.x == list(range(20))
+    assert curve.y[3] == value(row, "recall")
+    assert np.mean(curve.y[:11]) == pytest.approx(value(row, "correspondence_maa_10"), abs=1e-12)
+    assert "pairs: 1, not 32" in str(row.not_comparable)
 
 
 @pytest.mark.parametrize(
