@@ -13,8 +13,10 @@ from benchmarks.patches.phototour import PhotoTour
 from benchmarks.patches.romepatches import RomePatches
 from benchmarks.published.published_numbers import Published, load_published, read_document
 from benchmarks.reconstruction.evaluate_scene import PROTOCOL
+from benchmarks.relative_pose.pose_protocols import PROTOCOLS as POSE_PROTOCOLS
 from featplug.io.metric_table import METRICS, find_metric
 from featplug.methods import features, is_pair_matcher, pair_matchers
+from featplug.metrics.two_view_estimators import ESTIMATORS
 from featplug.utils.suggestions import did_you_mean
 from pipelines.datasets.pipeline_names import find_options
 
@@ -22,6 +24,7 @@ _FIXED = {
     *PROTOCOLS,
     *(f"hpatches-patches-{split}" for split in PUBLISHED_LISTS),
     *(PhotoTour.protocol, RomePatches.protocol, PROTOCOL),
+    *(f"{name}+{estimator}" for name in POSE_PROTOCOLS for estimator in ESTIMATORS),
 }
 """Protocols of the benchmarks but that of localization, whose names are those of its data sets."""
 _HIGHEST = {"fraction": 1.0, "%": 100.0}
@@ -65,7 +68,7 @@ def _faults(number: Published, document: dict[str, Any]) -> Iterator[str]:
         yield f"unknown metric {number.metric!r}; correct it, or give it a unit under units.{near}"
     yield from _unknown_protocol(number, document["protocols"])
     others = [name for names in document["other_methods"].values() for name in names]
-    if not _is_method(number.feature) and number.feature not in others:
+    if not is_method(number.feature) and number.feature not in others:
         known = [*features, *pair_matchers, *others]
         yield (
             f"{number.feature!r} is neither a method here nor one of other_methods; correct it, or "
@@ -80,7 +83,7 @@ def _faults(number: Published, document: dict[str, Any]) -> Iterator[str]:
 
 
 def _unknown_protocol(number: Published, described: dict[str, str]) -> Iterator[str]:
-    if not _is_measured(number.protocol) and number.protocol not in described:
+    if not is_measured(number.protocol) and number.protocol not in described:
         near = did_you_mean(number.protocol, [*_FIXED, *described])
         yield (
             f"unknown protocol {number.protocol!r}; correct it, or describe it under protocols if "
@@ -104,11 +107,12 @@ def _missing_settings(number: Published, of_two_images: Sequence[str]) -> Iterat
 
 
 def _matches_images(feature: str) -> bool:
-    return _is_method(feature) and is_pair_matcher(feature)
+    return is_method(feature) and is_pair_matcher(feature)
 
 
 @cache
-def _is_method(name: str) -> bool:
+def is_method(name: str) -> bool:
+    """Return whether a name is that of a method here."""
     try:
         find_method(name)
     except (ValueError, OSError):
@@ -142,17 +146,17 @@ def _unused(numbers: Sequence[Published], document: dict[str, Any]) -> Iterator[
         for name in names:
             if name not in used:
                 yield f"other_methods: no number is of {name!r}; remove it, or correct it."
-            elif _is_method(name):
+            elif is_method(name):
                 yield f"other_methods: {name!r} is a method here; remove it."
     for name in document["protocols"]:
-        if _is_measured(name):
+        if is_measured(name):
             yield f"protocols: {name!r} is measured here; remove it."
         elif name not in {number.protocol for number in numbers}:
             yield f"protocols: no number is by {name!r}; remove it, or correct it."
 
 
 @cache
-def _is_measured(protocol: str) -> bool:
+def is_measured(protocol: str) -> bool:
     """Return whether featplug's benchmarks measure by a protocol."""
     if protocol in _FIXED:
         return True

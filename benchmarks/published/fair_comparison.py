@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.published.published_numbers import Published, canonical_dataset, load_published
 from benchmarks.record import Row
-from featplug.methods import feature_conf, is_pair_matcher, pair_matcher_conf
+from featplug.methods import feature_conf
 
 
 @dataclass(frozen=True)
@@ -104,30 +104,19 @@ def _why_not(number: Published, row: Row, options: Mapping[str, Any]) -> str | N
     for name, published in number.settings.items():
         if name in row.metrics:
             ours = row.metrics[name]["value"]
+        elif name in _LIMITS and row.settings:
+            ours = row.settings.get(name)
         elif name in options:
-            ours = options[name]
+            ours = None if name in _LIMITS and options[name] == -1 else options[name]
         else:
             return f"Published with {name} {published}, which the run does not record."
-        if name == "resize_max" and ours is None:
-            ours = _resize_max(row.feature)
-        if name in _LIMITS and ours == -1:
-            ours = None
         if ours != published:
             return f"Published with {_shown(name, published)}, measured with {_shown(name, ours)}."
     return None
 
 
 _LIMITS = "max_keypoints", "resize_max"
-"""Settings that are limits, for which None and -1 stand for no limit."""
-
-
-def _resize_max(feature: str) -> int | None:
-    """Return the longest side that a method's conf reduces images to; None for any other name."""
-    try:
-        conf = (pair_matcher_conf if is_pair_matcher(feature) else feature_conf)(feature)
-    except (ValueError, OSError):
-        return None
-    return conf["preprocessing"].get("resize_max")
+"""Settings of a row that are limits: without one, there is no limit."""
 
 
 def _shown(name: str, value: Any) -> str:

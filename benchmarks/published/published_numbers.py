@@ -6,6 +6,7 @@ caveats of its rows. A protocol names its robust estimator after a plus, as in r
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -48,6 +49,13 @@ class Published:
     None where nothing is estimated."""
     unstated: tuple[str, ...] = ()
     """Settings that the source does not state."""
+    digits: int = 0
+    """Number of decimals that the table prints; -3 for thousands."""
+
+    @property
+    def half_digit(self) -> float:
+        """Half a unit of the last printed digit, by which the number may be rounded."""
+        return 0.5 * 10.0**-self.digits
 
 
 _COPIED = (
@@ -70,28 +78,50 @@ def load_published() -> tuple[Published, ...]:
     document = read_document()
     numbers = []
     for table in document["tables"]:
+        columns = zip(*(row["values"] for row in table["rows"]), strict=True)
+        digits = [_digits(column) for column in columns]
         for row in table["rows"]:
             entry = {**table, **row}
-            settings = {**table.get("settings", {}), **row.get("settings", {})}
+            of_parts = {**table.get("settings", {}), **row.get("settings", {})}
             caveat = " ".join(filter(None, (table.get("caveat"), row.get("caveat"))))
-            for column, value in zip(table["columns"], row["values"], strict=True):
+            for column, value, decimals in zip(
+                table["columns"], row["values"], digits, strict=True
+            ):
                 # A column is a metric, or a part and a metric where the table has several parts.
                 part, _, metric = column.rpartition(" ")
+                part = part or entry["part"]
                 numbers.append(
                     Published(
                         **{name: entry[name] for name in _COPIED if name in entry},
-                        part=part or entry["part"],
+                        part=part,
                         metric=metric,
                         value=value,
                         unit=entry.get("unit") or document["units"].get(metric, "fraction"),
                         source=document["papers"][entry["source"]]["title"],
                         url=document["papers"][entry["source"]]["url"],
                         caveat=caveat,
-                        settings=settings,
+                        settings=_of_part(of_parts, part),
                         unstated=tuple(entry.get("unstated", ())),
+                        digits=decimals,
                     )
                 )
     return tuple(numbers)
+
+
+def _of_part(settings: dict[str, Any], part: str) -> dict[str, Any]:
+    """Return the settings of a part: a setting may have a value for each part that has it."""
+    values = {key: v.get(part) if isinstance(v, dict) else v for key, v in settings.items()}
+    return {key: v for key, v in values.items() if v is not None or settings[key] is None}
+
+
+def _digits(column: Sequence[float]) -> int:
+    """Return the number of decimals that a column is printed with; negative for thousands."""
+    if all(value >= 1000 for value in column):
+        # A table of several counts that all end in zeros has them in thousands.
+        zeros = [len(text) - len(text.rstrip("0")) for text in (f"{v:.0f}" for v in column)]
+        if min(zeros) >= 3:
+            return -min(zeros)
+    return max(len(f"{value:.9f}".rstrip("0").partition(".")[2]) for value in column)
 
 
 def read_document() -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 
 from benchmarks.published import compare, context, load_published
 from benchmarks.record import Row
-from featplug.methods import features
+from featplug.methods import features, pair_matchers
 from featplug.weights.registry import read_registry
 from tests.documented import metric
 
@@ -46,6 +45,7 @@ def reconstruction(feature: str, points: int, images: int = 11, **fields: Any) -
         ("Lindenberger", "SuperPoint + LightGlue", "aachen", "day", "recall_0.5m_5deg", 95.4, "%"),
         ("Sun", "loftr", "aachen-v1.1", "day", "recall_5m_10deg", 99.0, "%"),
         ("Sun", "loftr", "inloc", "DUC1", "recall_0.5m_10deg", 72.2, "%"),
+        ("Sarlin", "contextdesc+NN-ratio", "scannet1500", "all", "pose_auc_10", 15.01, "%"),
     ],
 )  # fmt: skip
 def test_numbers_are_those_that_are_printed(
@@ -108,32 +108,13 @@ def test_means_that_tables_print_are_the_means_of_their_numbers() -> None:
         assert sum(levels) / 6 == pytest.approx(printed_mean, abs=6e-4)
 
 
-def test_every_number_is_complete_and_there_once() -> None:
-    numbers = load_published()
-    keys = Counter(
-        (n.source, n.table, n.feature, n.variant, n.protocol, n.dataset, n.part, n.metric)
-        for n in numbers
-    )
-    assert [key for key, count in keys.items() if count > 1] == []
-    benchmarks = {"reconstruction", "matching", "patches", "localization"}
-    assert {n.benchmark for n in numbers} == benchmarks
-    for number in numbers:
-        assert number.source
-        assert number.table
-        assert number.value > 0
-        if number.unit == "fraction":
-            assert number.value <= 1, number
-        elif number.unit == "%":
-            assert number.value <= 100, number
-
-
 def test_weights_are_in_the_registry_under_the_conf_that_uses_them() -> None:
     registry = read_registry()
     for number in load_published():
         if number.weights:
             feature = number.feature.partition("+")[0]
-            assert feature in features
-            checkpoint = features[feature]["model"]["checkpoint"]
+            conf = features[feature] if feature in features else pair_matchers[feature]
+            checkpoint = conf["model"].get("checkpoint", feature)
             assert registry[number.weights].feature == checkpoint, number
 
 
@@ -234,18 +215,21 @@ def test_descriptors_are_compared_at_the_same_kind_of_keypoints() -> None:
     }
 
 
-def test_a_limit_that_is_not_requested_is_that_of_the_conf() -> None:
+def test_limits_are_those_that_the_row_was_measured_with() -> None:
     row = Row("disk", "hpatches", "mma-d2net", metrics={"mma_3": metric(0.75, "of the matches")})
 
-    def reasons(**options: Any) -> list[str | None]:
-        few, _many = compare("matching", row, {"max_keypoints": 2048, **options})
-        return [few.reason]
+    def reason(**settings: Any) -> str | None:
+        options = {"max_keypoints": None, "resize_max": None}
+        few, _many = compare("matching", replace(row, settings=settings), options)
+        return few.reason
 
-    assert reasons(resize_max=1024) == [None]
-    (own,) = reasons(resize_max=None)
-    assert own == "Published with resize_max 1024, measured with resize_max 1600."
-    (whole,) = reasons(resize_max=-1)
-    assert whole == "Published with resize_max 1024, measured with no limit of resize_max."
+    assert reason(max_keypoints=2048, resize_max=1024) is None
+    assert reason(max_keypoints=2048, resize_max=1600) == (
+        "Published with resize_max 1024, measured with resize_max 1600."
+    )
+    assert reason(max_keypoints=2048) == (
+        "Published with resize_max 1024, measured with no limit of resize_max."
+    )
 
 
 def test_another_threshold_of_the_estimator_is_a_caveat(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,3 +253,78 @@ def test_another_threshold_of_the_estimator_is_a_caveat(monkeypatch: pytest.Monk
     assert "of 2 px; measured with poselib (1 px)" in caveat(2.0, "poselib (1 px)")
     assert "tuned on the test pairs" in caveat("tuned on the test pairs", "poselib (1 px)")
     assert "does not state max_keypoints" in caveat(2.0, "poselib (2 px)")
+
+
+def test_pose_numbers_of_one_method_differ_by_estimator_and_number_of_keypoints() -> None:
+    def values(**wanted: Any) -> list[float]:
+        return [
+            n.value
+            for n in load_published()
+            if n.metric == "pose_auc_10" and all(getattr(n, k) == v for k, v in wanted.items())
+        ]
+
+    readme = {"source": "cvg/glue-factory, README", "dataset": "megadepth1500"}
+    sift = {**readme, "feature": "sift+lightglue", "protocol": "megadepth-1500+poselib"}
+    assert values(**sift) == [74.3, 78.6]
+    aliked = {**readme, "feature": "aliked-n16+lightglue"}
+    assert values(**aliked, threshold=0.5) == [68.8]
+    assert values(**aliked, threshold=2.0) == [79.0]
+    row = Row(
+        "aliked-n16+lightglue",
+        "megadepth1500",
+        "megadepth-1500+poselib",
+        estimator="poselib (2 px)",
+        settings={"max_keypoints": 2048, "resize_max": 1600},
+        metrics={"pose_auc_10": metric(0.78, "fraction")},
+    )
+    by_protocol = {c.published.protocol: c for c in compare("relative-pose", row)}
+    assert by_protocol["megadepth-1500+poselib"].difference == pytest.approx(-1.0)
+    assert by_protocol["megadepth-1500+opencv-ransac"].reason == (
+        "Published by the protocol megadepth-1500+opencv-ransac, measured by "
+        "megadepth-1500+poselib."
+    )
+
+
+def test_phototourism_has_the_numbers_of_its_paper() -> None:
+    found = {
+        (n.protocol, n.settings["max_keypoints"]): n.value
+        for n in load_published()
+        if (n.feature, n.dataset, n.metric) == ("contextdesc", "phototourism", "pose_maa_10")
+    }
+    assert found["phototourism-stereo+degensac", 8000] == 0.5098
+    assert found["phototourism-stereo+magsac", 2048] == 0.3485
+    assert found["phototourism-multiview", 8000] == 0.7035
+    assert found["phototourism-multiview", 2048] == 0.5568
+
+
+def test_a_small_set_in_the_layout_of_a_large_one_is_not_compared() -> None:
+    row = Row(
+        "d2net",
+        "aachen",
+        "aachen",
+        "night",
+        metrics={"recall_5m_10deg": metric(100.0, "%"), "queries": metric(8, "images")},
+    )
+    options = {"retrieval": "netvlad", "num_loc": 30}
+    (few,) = compare("localization", row, options)
+    assert few.reason == "Published with queries 98, measured with queries 8."
+    whole = replace(row, metrics={**row.metrics, "queries": metric(98, "images")})
+    assert compare("localization", whole, options)[0].difference == 0
+    day = replace(whole, part="day")
+    assert compare("localization", day, options)[0].reason == (
+        "Published with queries 824, measured with queries 98."
+    )
+
+
+def test_the_printed_digits_are_known() -> None:
+    digits = {
+        (n.metric, n.digits)
+        for n in load_published()
+        if n.source.startswith("Luo") and n.table == "Table 4"
+    }
+    assert {("sparse_points", 0), ("observations", -3)} <= digits
+    (number,) = (
+        n for n in load_published() if n.source.startswith("vignywang") and n.metric == "mma_3"
+        and n.part == "all"
+    )  # fmt: skip
+    assert number.half_digit == pytest.approx(5e-5)
