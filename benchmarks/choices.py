@@ -1,7 +1,7 @@
 """Options that the benchmarks share, and the start of a run: its methods and its record."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar, TypeVar
@@ -13,6 +13,7 @@ from benchmarks.measured_method import (
     given_files,
 )
 from benchmarks.record import Problem, Run
+from featplug.io.files import write_whole_text
 from featplug.methods import Conf, is_pair_matcher, matcher_conf, pair_matchers
 from featplug.methods.method_names import option_word
 from featplug.methods.method_options import resized, with_options
@@ -25,7 +26,10 @@ FAILURES = (Exception,)
 DEFAULT = "sift"
 """Feature that is measured where no method is requested."""
 
-_Subject = TypeVar("_Subject")
+MEASURED_NOW = ".measuring"
+"""File in the folder of a run with the name of the method that is being measured."""
+
+_Subject = TypeVar("_Subject", bound=MeasuredMethod | str)
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +40,8 @@ class BenchmarkOptions(MethodOptions):
 
     benchmark: ClassVar[str]
     """Name of the benchmark, as in its record."""
+    runs_alone: ClassVar[bool] = False
+    """Whether a suite measures nothing else at the same time, since its figures are times."""
 
     feature: tuple[str, ...] = ()
     """Names of the methods, such as sift, aliked-n16+lightglue, lisrd@mtldesc, loftr or
@@ -76,6 +82,11 @@ class KeypointOptions(BenchmarkOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_max_keypoints("--max-keypoints", self.max_keypoints)
+
+    @property
+    def features_folder(self) -> Path:
+        """Folder for extracted features."""
+        return self.output_dir / "features"
 
     def options_of(self, name: str) -> tuple[str, ...]:
         """Return the options requested for a method, each as NAME=VALUE."""
@@ -225,6 +236,21 @@ def _start(
         if names.count(name) > 1:
             run.problems.append(Problem(f"{name}, named again", "each method is measured once"))
     return known, run
+
+
+def in_turn(methods: Iterable[_Subject], folder: Path) -> Iterator[_Subject]:
+    """Yield methods; a file in the folder names the one that is being measured.
+
+    Where the process dies, as in native code or without memory, a suite reads there which method
+    it was.
+    """
+    path = folder / MEASURED_NOW
+    try:
+        for method in methods:
+            write_whole_text(path, method if isinstance(method, str) else method.name)
+            yield method
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def deviation(**options: tuple[object, object]) -> str | None:

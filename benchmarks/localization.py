@@ -15,6 +15,7 @@ from benchmarks.choices import (
     FileOptions,
     SeedOptions,
     deviation,
+    in_turn,
     problem_of,
     start_methods,
 )
@@ -113,7 +114,7 @@ def measure(benchmark: LocalizationBenchmark, progress: bool = False) -> Run:
     run.options["num_loc"] = some.num_retrieved
     with benchmark_folder(benchmark.output_dir, run) as folder:
         leave_config(benchmark, folder)
-        for method in methods:
+        for method in in_turn(methods, benchmark.output_dir):
             for seed in seeds:
                 try:
                     method.check_number(benchmark.max_keypoints)

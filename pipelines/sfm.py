@@ -72,6 +72,9 @@ class MappingOptions(MatchingOptions):
     pycolmap 4.0 or newer); hierarchical maps clusters of images and merges them (pycolmap 4.2)."""
     camera: CameraOptions = field(default_factory=CameraOptions)
     """Cameras of COLMAP."""
+    num_threads: int = -1
+    """Number of threads of COLMAP's mapper; -1 for all cores. With one, the same matches give the
+    same model each time."""
 
     def check_mapping(self) -> None:
         """Check the cameras and the mapper.
@@ -81,6 +84,10 @@ class MappingOptions(MatchingOptions):
         """
         check_camera(self.camera)
         require_mapper(self.mapper)
+        if self.num_threads < 1 and self.num_threads != -1:
+            raise ValueError(
+                f"--num-threads must be 1 or more, or -1 for all cores, not {self.num_threads}."
+            )
 
 
 @dataclass(frozen=True)
@@ -295,6 +302,7 @@ def _make_model(
             write_position_priors(database, placer.positions, options.position_noise)
         mapping = MapOptions(
             mapper=options.mapper,
+            num_threads=options.num_threads,
             refine_intrinsics=options.camera.params is None,
             known_cameras=verified.cameras.known,
             rigs=scene.rigs,

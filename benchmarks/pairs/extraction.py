@@ -33,11 +33,11 @@ class ExtractedFeatures:
 def extract_cached(
     extraction: FeatureOptions,
     pair_set: PairSet,
-    outputs: Path,
+    folder: Path,
     stem: str,
     progress: bool = False,
 ) -> ExtractedFeatures:
-    """Extract the features of pairs that ``features/STEM.h5`` of the output folder lacks.
+    """Extract the features of pairs that ``STEM.h5`` of a folder lacks.
 
     A file of another conf, other weights or other images is kept and reported; the features are
     then in ``STEM-2.h5``, ``STEM-3.h5``, …. A given feature file is used as it is.
@@ -45,7 +45,7 @@ def extract_cached(
     Args:
         extraction: the feature and its options, or the given file.
         pair_set: pairs whose images are extracted.
-        outputs: folder of the run.
+        folder: folder of the feature files.
         stem: name of the feature file without its suffix.
         progress: show a progress bar.
 
@@ -61,7 +61,7 @@ def extract_cached(
             summary = extract_features(
                 extraction.method.feature,
                 pair_set.folder,
-                feature_path=outputs / "features" / f"{next(names_of_files)}.h5",
+                feature_path=folder / f"{next(names_of_files)}.h5",
                 image_list=pair_set.names,
                 progress=progress,
                 **values_of(NetworkOptions, extraction),

@@ -5,7 +5,14 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from benchmarks.choices import FAILURES, FileOptions, deviation, problem_of, start_methods
+from benchmarks.choices import (
+    FAILURES,
+    FileOptions,
+    deviation,
+    in_turn,
+    problem_of,
+    start_methods,
+)
 from benchmarks.measured_method import MeasuredMethod
 from benchmarks.pairs.datasets import read_pairs, recognise
 from benchmarks.pairs.failures import failures_text, measured_failures
@@ -53,6 +60,14 @@ class PairOptions(FileOptions):
     -1 keeps all."""
     pictures: bool = True
     """Draw the matches of two pairs, by the first protocol."""
+    feature_dir: Path | None = None
+    """Folder for extracted features, which runs on the same images can share; by default features/
+    in the folder of the run."""
+
+    @property
+    def features_folder(self) -> Path:
+        """Folder for extracted features."""
+        return self.feature_dir or super().features_folder
 
     def check(self) -> None:
         """Check the request, before the long work.
@@ -322,7 +337,7 @@ def run_pair_benchmark(
     with benchmark_folder(options.output_dir, run) as folder:
         leave_config(options, folder)
         benchmark = PairBenchmark(pair_set, options, progress)
-        for method in methods:
+        for method in in_turn(methods, options.output_dir):
             try:
                 planned = chosen if plan_method is None else plan_method(method, run)
             except FAILURES as error:

@@ -92,7 +92,7 @@ def open_source(
         extraction = replace(extraction, resize_max=protocol.resize_max)
     extraction = replace(extraction, max_keypoints=max_keypoints)
     stem = _stem(method, protocol, max_keypoints)
-    extracted = extract_cached(extraction, pair_set, options.output_dir, stem, progress)
+    extracted = extract_cached(extraction, pair_set, options.features_folder, stem, progress)
     provenance, of_features = _provenance(matcher or method.matches, extracted, max_keypoints)
 
     def opened(pairs: Sequence[ImagePair]) -> PairSource:

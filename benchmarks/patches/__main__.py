@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from benchmarks.choices import FAILURES, BenchmarkOptions, problem_of, start_run
+from benchmarks.choices import FAILURES, BenchmarkOptions, in_turn, problem_of, start_run
 from benchmarks.console import NOTHING, conclude, table_lines
 from benchmarks.patches.dataset import PatchSet
 from benchmarks.patches.described import describe
@@ -126,7 +126,7 @@ def measure_all(options: PatchOptions, progress: bool = False) -> Run:
             run.problems.append(problem_of(str(folder), error))
     with benchmark_folder(options.output_dir, run) as folder:
         leave_config(options, folder)
-        for name in features:
+        for name in in_turn(features, options.output_dir):
             try:
                 descriptor = load_descriptor(name, options.weights_of(name), options.device)
             except FAILURES as error:

@@ -5,10 +5,10 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.choices import FAILURES, problem_of, start_methods
+from benchmarks.choices import FAILURES, in_turn, problem_of, start_methods
 from benchmarks.measured_method import MeasuredMethod, recorded_matcher
 from benchmarks.reconstruction.drawn_pairs import draw_pairs
-from benchmarks.reconstruction.kept_models import map_or_reuse, matching_costs
+from benchmarks.reconstruction.kept_models import map_or_reuse, matching_costs, reuse_features
 from benchmarks.reconstruction.options import ReconstructionOptions, of_seed
 from benchmarks.reconstruction.scenes import Scene, find_scene
 from benchmarks.record import (
@@ -60,9 +60,10 @@ def run_benchmark(options: ReconstructionOptions, progress: bool = False) -> Run
                 options = replace(options, dense=False)
         for scene in scenes:
             shown: list[Pair] = []
-            for method in methods:
+            before: list[SfmOptions] = []
+            for method in in_turn(methods, options.output_dir):
                 logger.info("%s: %s", scene.name, method.name)
-                rows, problems = _measure_method(scene, method, options, shown, progress)
+                rows, problems = _measure_method(scene, method, options, shown, before, progress)
                 run.rows += rows
                 run.problems = list(dict.fromkeys(run.problems + problems))
                 write_run(folder, run)
@@ -90,16 +91,20 @@ def _measure_method(
     method: MeasuredMethod,
     options: ReconstructionOptions,
     shown: list[Pair],
+    before: list[SfmOptions],
     progress: bool,
 ) -> tuple[list[Row], list[Problem]]:
     """Extract and match once, and make a model with each seed.
 
     ``shown`` are the pairs to draw; the first method of a scene selects them for all others.
+    ``before`` are the options of the methods before, whose features can be the same.
     """
     subject = f"{method.name} on {scene.name}"
     try:
         method.check_number(options.max_keypoints)
         of_method = options.of_method(scene, method)
+        reuse_features(of_method, before)
+        before.append(of_method)
         matched = match_scene(of_method, progress)
         costs, earlier = matching_costs(of_method.output_dir, matched)
     except FAILURES as error:

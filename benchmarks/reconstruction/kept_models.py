@@ -1,25 +1,31 @@
-"""Models that an earlier run kept, and the cost of the stages before them.
+"""Features and models that another method or an earlier run kept, and the cost of the stages.
 
 Features and matches check their own files (:mod:`featplug.io.h5file`).
 """
 
 import hashlib
+import shutil
+from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, TypedDict
 
 import pycolmap
 
 from featplug.io.artifact import Artifact, Provenance, value_hash
+from featplug.io.files import write_whole
 from featplug.io.match_store import MatchReader
 from featplug.io.results import StageCost, read_results, write_results
 from featplug.io.store import FeatureReader
 from featplug.io.typed_json import as_type, read_json
-from pipelines.run_options import plain
+from featplug.methods import feature_conf
+from pipelines.run_options import FeatureOptions, plain
 from pipelines.run_record import PipelineRecord
 from pipelines.sfm import MatchedScene, SfmOptions, map_scene
 
+_COSTS = "costs.json"
 _VERSION = 1
 """Version of verification and mapping; raised when their output changes."""
 
@@ -27,6 +33,34 @@ _VERSION = 1
 class _Cost(TypedDict):
     made_from: list[str | None]
     cost: Annotated[dict[str, float], StageCost]
+
+
+def reuse_features(options: SfmOptions, others: Iterable[SfmOptions]) -> None:
+    """Copy the features, and their cost, of another method that extracts the same.
+
+    Such are ``sift+NN-mutual`` and ``sift+NN-ratio``. Features that exist already stay.
+    """
+    own = _extracted(options)
+    if own is None or own.exists() or options.extraction.overwrite:
+        return
+    for other in others:
+        file = _extracted(other)
+        if file is not None and file.is_file() and _extraction(other) == _extraction(options):
+            write_whole(own, partial(shutil.copyfile, file))
+            with suppress(OSError):  # without it, the stages have no cost
+                shutil.copyfile(other.output_dir / _COSTS, options.output_dir / _COSTS)
+            return
+
+
+def _extracted(options: SfmOptions) -> Path | None:
+    """Return the feature file that a run makes; None where it makes none."""
+    if options.extraction.features is not None or options.pair_matcher is not None:
+        return None
+    return options.output_dir / f"{feature_conf(options.extraction.method.feature)['output']}.h5"
+
+
+def _extraction(options: SfmOptions) -> FeatureOptions:
+    return replace(options.extraction, feature=options.extraction.method.feature)
 
 
 def matching_costs(
@@ -45,7 +79,7 @@ def matching_costs(
     }
     retrieval = scene.stages.retrieval
     reused = {**scene.stages.reused, "pairs": retrieval.num_present if retrieval else 0}
-    path = folder / "costs.json"
+    path = folder / _COSTS
     known: dict[str, _Cost] = {}
     with suppress(OSError, ValueError):  # without it, the stages have no cost
         known = as_type(read_json(path), dict[str, _Cost], path)
@@ -92,6 +126,7 @@ def _provenance(scene: MatchedScene, options: SfmOptions) -> Provenance:
             "camera": plain(asdict(options.camera)),
             "mapper": options.mapper,
             "seed": options.seed,
+            "num_threads": options.num_threads,
             "pycolmap": pycolmap.__version__,
         },
         inputs={**_matched_from(scene), "true_poses": reference.hexdigest()},

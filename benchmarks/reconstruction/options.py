@@ -1,6 +1,6 @@
 """Options of the benchmark, and their check."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -27,6 +27,9 @@ class ReconstructionOptions(MappingOptions, SeedOptions, FileOptions):
     """Images to match: all pairs, or the pairs that retrieval selects in large scenes."""
     dense: bool = False
     """Also make dense points by multi-view stereo, which is slow and needs a pycolmap with CUDA."""
+    num_threads: int = field(default=1, kw_only=True)
+    """Number of threads of COLMAP's mapper; -1 for all cores. With one, the same matches give the
+    same model each time; large scenes need more."""
     memory_gib: float = 1.0
     """Memory for matching, in GiB."""
     overwrite: bool = False

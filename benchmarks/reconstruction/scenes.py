@@ -20,6 +20,10 @@ class Scene:
     """Folder of the true poses; None where they are not known."""
 
 
+_STRECHAS = ("fountain", "herz-jesus", "herzjesus", "castle", "entry")
+_STRECHA = (
+    "Strecha's scenes: github.com/openMVG/SfM_quality_evaluation, about 30 MB each, research use."
+)
 _DEMO = re.compile(rf"{DEMO}(?:-(\d+))?")
 
 
@@ -43,7 +47,9 @@ def find_scene(folder: Path, progress: bool = False) -> Scene:
         town = make_demo_scene(seed, progress)
         return Scene(f"{DEMO_WORLDS['aachen']}-{seed}", town / "images", town / "cameras")
     if not folder.is_dir():
-        raise FileNotFoundError(f"The scene folder {folder} does not exist.")
+        is_strechas = any(name in folder.name.lower() for name in _STRECHAS)
+        source = f" {_STRECHA}" if is_strechas else ""
+        raise FileNotFoundError(f"The scene folder {folder} does not exist.{source}")
     root = scene_folder(folder)
     images = root / "images" if (root / "images").is_dir() else root
     candidates = [root, *_folders(root, images)]

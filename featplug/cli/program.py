@@ -93,9 +93,10 @@ BENCHMARKS = {
     "localization": Command("benchmarks.localization:main", "Recalls of visual localization."),
     "speed": Command("benchmarks.speed.__main__:main", "Seconds and peak memory of each stage."),
     "published": Command("benchmarks.published.__main__:main", "List or check published numbers."),
-    "suite": Command("benchmarks.suite:main", "Several benchmarks of one list of methods."),
+    "run": Command("benchmarks.run.__main__:main", "The benchmarks of a suite, to one page."),
     "site": Command("benchmarks.site.__main__:main", "Make a leaderboard of static pages."),
     "submit": Command("benchmarks.submit:main", "Make one file of a run, for a leaderboard."),
+    "suite": Command("benchmarks.suite:main", "Renamed to run.", reads_own_arguments=True),
 }
 """The commands of ``featplug bench``."""
 TRAIN = _cli("training_commands:COMMANDS", "Train a feature on a folder of photographs.")

@@ -79,6 +79,8 @@ class MapOptions:
     """Let the incremental mapper adjust poses to the positions in the database, too."""
     seed: int = 0
     """Seed of RANSAC."""
+    num_threads: int = -1
+    """Number of threads of COLMAP; -1 for all cores. With one, a model is the same each time."""
     max_megapixels: float = MAX_MEGAPIXELS
     """Limit of decoding images for the points' colours; JPEGs above it are reduced."""
 
@@ -145,6 +147,7 @@ def _incremental_options(
 ) -> pycolmap.IncrementalPipelineOptions:
     pipeline = pycolmap.IncrementalPipelineOptions()
     pipeline.random_seed = options.seed
+    pipeline.num_threads = options.num_threads
     pipeline.ba_refine_focal_length = options.refine_intrinsics
     pipeline.ba_refine_extra_params = options.refine_intrinsics
     pipeline.ba_refine_sensor_from_rig = options.refine_rigs
@@ -166,6 +169,7 @@ def _global_mapping(
     """Reconstruct all images at once (GLOMAP)."""
     pipeline = pycolmap.GlobalPipelineOptions()
     pipeline.random_seed = options.seed
+    pipeline.num_threads = options.num_threads
     pipeline.mapper.bundle_adjustment.refine_focal_length = options.refine_intrinsics
     pipeline.mapper.bundle_adjustment.refine_extra_params = options.refine_intrinsics
     pipeline.mapper.bundle_adjustment.refine_sensor_from_rig = options.refine_rigs
@@ -186,6 +190,7 @@ def _hierarchical_mapping(
     of_clusters = _incremental_options(options, known)
     of_clusters.ba_refine_sensor_from_rig = False  # clusters with other rigs would not merge
     pipeline.incremental_options = of_clusters
+    pipeline.num_threads = options.num_threads
     pipeline.clustering_options.leaf_max_num_images = CLUSTER_IMAGES
     pipeline.clustering_options.image_overlap = CLUSTER_OVERLAP
     models = pycolmap.hierarchical_mapping(*paths, options=pipeline)

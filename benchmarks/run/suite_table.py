@@ -1,12 +1,21 @@
-"""The Markdown table of a suite: a line for each method, and columns of every benchmark."""
+"""The Markdown table of a suite: a line for each method, and columns of every benchmark.
 
-from collections.abc import Callable, Sequence
+Blocks that measure other methods have a table of their own.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date
 from math import floor, log10
 from statistics import fmean
 
 from benchmarks.console import NOTHING, mean_and_spread
-from benchmarks.record import Row, Run
+from benchmarks.record import Problem, Row, Run
 from benchmarks.report.labels import dataset_title, method_titles
+from benchmarks.run.suite_file import Block, Suite
+from featplug import __version__
+from featplug.io.metric_table import find_metric
+from featplug.io.results import environment
 
 NOT_MEASURED = "not measured"
 _Column = tuple[str, Callable[[Sequence[Row]], str]]
@@ -14,11 +23,11 @@ _Column = tuple[str, Callable[[Sequence[Row]], str]]
 
 
 def suite_table(methods: Sequence[str], runs: Sequence[Run]) -> str:
-    """Return the table of a suite, with a line for each method and the reasons for gaps.
+    """Return the table of some runs, with a line for each method.
 
     Figures are means over the seeds, with the standard deviation after ±.
     """
-    groups = [group for run in runs for group in _groups(run)]
+    groups = _with_own_titles([_without_gaps(*g) for run in runs for g in _groups(run)])
     heads = [
         "method",
         "matcher",
@@ -32,25 +41,62 @@ def suite_table(methods: Sequence[str], runs: Sequence[Run]) -> str:
             of_method = [row for row in rows if row.feature == method]
             cells += [text(of_method) if of_method else NOT_MEASURED for _, text in columns]
         lines.append(cells)
-    text = [f"| {' | '.join(map(_escaped, line))} |" for line in lines]
-    problems = {problem: None for run in runs for problem in run.problems}
-    notes = [f"- {problem.subject}: {_escaped(problem.reason)}" for problem in problems]
-    if notes:
-        text += ["", "Not measured, or only in part:", "", *notes]
+    return "\n".join(f"| {' | '.join(map(_escaped, line))} |" for line in lines)
+
+
+def suite_text(
+    suite: Suite, runs: Mapping[str, Run], problems: Sequence[Problem], command: str
+) -> str:
+    """Return the tables of a suite, what is not measured and why, and how they were made.
+
+    Args:
+        suite: the suite.
+        runs: word of a block to its run.
+        problems: what is not measured, in addition to the problems of the runs.
+        command: command that made them.
+    """
+    by_methods: dict[tuple[str, ...], list[Block]] = {}
+    for block in suite.blocks:
+        if block.word in runs:
+            by_methods.setdefault(block.options.feature, []).append(block)
+    text = [f"# {suite.title}", ""]
+    for methods, blocks in by_methods.items():
+        if len(by_methods) > 1:
+            text += [f"## {', '.join(block.name for block in blocks)}", ""]
+        text += [suite_table(methods, [runs[block.word] for block in blocks]), ""]
+    all_problems = dict.fromkeys(
+        [*problems, *(problem for run in runs.values() for problem in run.problems)]
+    )
+    if all_problems:
+        notes = [f"- {problem.subject}: {_escaped(problem.reason)}" for problem in all_problems]
+        text += ["Not measured, or only in part:", "", *notes, ""]
+    machine = environment()
+    where = machine["gpu"] or f"{machine['cpu_cores']} cores of {machine['processor']}"
+    text.append(f"`{command}`; featplug {__version__}, {date.today()}, {where}.")
+    others = {
+        word: run.environment.get("featplug")
+        for word, run in runs.items()
+        if run.environment.get("featplug") != __version__
+    }
+    text += [f"{word} was measured by featplug {version}." for word, version in others.items()]
     return "\n".join([*text, ""])
 
 
-def _groups(run: Run) -> list[tuple[str, list[_Column], list[Row]]]:
+_Group = tuple[str, list[_Column], list[Row]]
+"""Title, columns and rows."""
+
+
+def _groups(run: Run) -> list[_Group]:
     """Return the groups of columns of a run: title, columns and rows."""
     groups = []
     for dataset in dict.fromkeys(row.dataset for row in run.rows):
         rows = [row for row in run.rows if row.dataset == dataset and row.part == "all"]
         title = dataset_title(dataset)
-        if run.benchmark == "matching":
+        if run.benchmark in _OF_PAIRS:
             groups += [
                 (
                     title if len(_protocols(rows)) == 1 else f"{title}, {protocol}",
-                    _MATCHING,
+                    _OF_PAIRS[run.benchmark],
                     [row for row in rows if row.protocol == protocol],
                 )
                 for protocol in _protocols(rows)
@@ -58,7 +104,7 @@ def _groups(run: Run) -> list[tuple[str, list[_Column], list[Row]]]:
         elif run.benchmark == "reconstruction":
             columns = [*_RECONSTRUCTION, (_error_head(rows), _errors)]
             groups.append((title, columns, rows))
-        else:
+        elif run.benchmark == "localization":
             parts = dict.fromkeys(row.part for row in run.rows if row.dataset == dataset)
             for part in parts:
                 of_part = [r for r in run.rows if (r.dataset, r.part) == (dataset, part)]
@@ -69,7 +115,33 @@ def _groups(run: Run) -> list[tuple[str, list[_Column], list[Row]]]:
                     groups.append(
                         (title if part == "all" else f"{title}, {part}", [column], of_part)
                     )
+        else:
+            parts = dict.fromkeys(row.part for row in run.rows if row.dataset == dataset)
+            for part in parts:
+                of_part = [r for r in run.rows if (r.dataset, r.part) == (dataset, part)]
+                known = {name: find_metric(name) for row in of_part for name in row.metrics}
+                headlines = [
+                    (metric.title, _joined(name, digits=3))
+                    for name, metric in known.items()
+                    if metric is not None and metric.role == "headline"
+                ]
+                groups.append((f"{title}, {part}", headlines, of_part))
     return groups
+
+
+def _without_gaps(title: str, columns: list[_Column], rows: list[Row]) -> _Group:
+    """Return a group without the columns that no row has a figure for."""
+    having = [(head, text) for head, text in columns if set(text(rows)) - set(f"{NOTHING} /")]
+    return title, having, rows
+
+
+def _with_own_titles(groups: Sequence[_Group]) -> list[_Group]:
+    """Return groups with their protocols in titles that would be the same."""
+    counts = Counter(title for title, _, _ in groups)
+    return [
+        (title if counts[title] == 1 else f"{title}, {rows[0].protocol}", columns, rows)
+        for title, columns, rows in groups
+    ]
 
 
 def _protocols(rows: Sequence[Row]) -> list[str]:
@@ -94,7 +166,14 @@ _MATCHING: list[_Column] = [
     ("MMA 3 px", _joined("mma_3", digits=3)),
     ("right / wrong per pair", _joined("right_matches", "wrong_matches")),
     ("right among first 500 / 1,000", _joined("right_among_500", "right_among_1000")),
+    ("AP", _joined("average_precision", digits=3)),
 ]
+_POSES: list[_Column] = [
+    ("AUC at 5° / 10° / 20°", _joined("pose_auc_5", "pose_auc_10", "pose_auc_20", digits=3)),
+    ("mAA at 10°", _joined("pose_maa_10", digits=3)),
+    ("matches per pair", _joined("mean_matches")),
+]
+_OF_PAIRS = {"matching": _MATCHING, "relative-pose": _POSES}
 
 
 def _registered(rows: Sequence[Row]) -> str:

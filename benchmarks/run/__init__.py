@@ -1,0 +1,1 @@
+"""Suites: TOML files of methods and benchmarks, measured by one command that resumes."""

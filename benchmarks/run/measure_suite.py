@@ -1,0 +1,283 @@
+"""The measurement of a suite: its blocks in processes of their own, the page and the table."""
+
+import logging
+import os
+import shlex
+import shutil
+import sys
+import time
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import tomli_w
+import tyro
+
+from benchmarks.choices import DEFAULT, MEASURED_NOW, problem_of
+from benchmarks.record import RECORD, Problem, Run, read_run, write_run
+from benchmarks.report.gather import make_report
+from benchmarks.report.page import render_page
+from benchmarks.run.block_process import BlockProcess
+from benchmarks.run.suite_data import DATA, given_data
+from benchmarks.run.suite_file import Block, Suite, chosen_blocks, read_suite
+from benchmarks.run.suite_table import suite_text
+from featplug.base import choose_device
+from featplug.cli.command_line import leave_config
+from featplug.cli.config_file import to_table
+from featplug.cli.program import BENCHMARKS
+from featplug.io.artifact import value_hash
+from featplug.io.files import write_whole_text
+from featplug.io.folder_lock import locked_folder
+
+PAGE, TABLE, SUITE = "report.html", "table.md", "suite.toml"
+"""Names of the page, the table and a copy of the suite in the output folder."""
+_POLL_SECONDS = 0.1
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SuiteOptions:
+    """A suite, and where its data are."""
+
+    benchmark: ClassVar[str] = "run"
+
+    suite: tyro.conf.Positional[str]
+    """Suite: a TOML file, or the name of one of featplug's: readme, acceptance, quick."""
+    data: tuple[str, ...] = ()
+    """Folders of data sets, each as NAME=DIR, with the name that the suite has, such as
+    oxford=DIR; the others are looked up next to the file and in the folder $FEATPLUG_DATA."""
+    feature: tuple[str, ...] = ()
+    """Names of methods to measure in addition to the suite's, such as my_file.py:Class."""
+    only: tuple[str, ...] = ()
+    """Blocks to measure: NAME, BENCHMARK.NAME, or BENCHMARK for all of one. The page keeps what
+    earlier runs measured of the others."""
+    device: str | None = None
+    """Device of torch, such as cpu or cuda:1, instead of the suite's."""
+    jobs: int | None = None
+    """Number of benchmarks to measure at the same time, each in a process of its own; by default 2
+    on a CPU, 1 on a GPU. Benchmarks of speed run alone."""
+    outputs: Path | None = None
+    """Folder for everything; by default outputs/bench/ and the name of the suite."""
+
+    @property
+    def output_dir(self) -> Path:
+        """Folder for everything."""
+        return self.outputs or Path("outputs") / "bench" / Path(self.suite).stem
+
+    def num_jobs(self, num_cores: int) -> int:
+        """Return the number of benchmarks that run at the same time.
+
+        Raises:
+            ValueError: it is below 1, or the device does not exist.
+        """
+        if self.jobs is not None and self.jobs < 1:
+            raise ValueError(f"--jobs must be 1 or more, not {self.jobs}.")
+        on_cpu = choose_device(self.device).type == "cpu"
+        return self.jobs or (min(2, num_cores) if on_cpu else 1)
+
+
+def measure_suite(options: SuiteOptions) -> tuple[list[Run], list[Problem]]:
+    """Measure the blocks of a suite, and write the page and the table after each of them.
+
+    A block that fails becomes a problem, and so does each method that fails in one. Where the
+    process of a block dies, the block is measured again, without the method that it died of; what
+    was measured before is reused.
+
+    Returns:
+        The runs of all blocks of the suite, also of earlier calls, and the problems of this call.
+
+    Raises:
+        FileNotFoundError: the suite's file does not exist.
+        ValueError: the request does not fit, or nothing could be measured.
+    """
+    num_cores = _num_cores()
+    num_jobs = options.num_jobs(num_cores)
+    suite = read_suite(options.suite, given_data(options.data), options.feature)
+    waiting = [_BlockRun(block, options) for block in chosen_blocks(suite, options.only)]
+    folder = options.output_dir
+    with locked_folder(folder):
+        leave_config(options)
+        if suite.path.resolve() != (folder / SUITE).resolve():
+            shutil.copyfile(suite.path, folder / SUITE)
+        num_threads = None if num_jobs == 1 else max(1, num_cores // num_jobs)
+        measurement = _Measurement(suite, folder, num_jobs, num_threads)
+        measurement.run(waiting)
+        problems = [*measurement.problems, *measurement.not_read]
+        if not any(run.rows for run in measurement.runs):
+            reasons = "; ".join(f"{p.subject}: {p.reason}" for p in problems)
+            raise ValueError(f"Nothing could be measured: {reasons}")
+    return measurement.runs, problems
+
+
+def _num_cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class _BlockRun:
+    """A block on its way to a result."""
+
+    def __init__(self, block: Block, suite_options: SuiteOptions) -> None:
+        self.block = block
+        self.folder = suite_options.output_dir / block.word
+        self.is_alone: bool = block.options.runs_alone
+        """Whether nothing else may run at the same time."""
+        self.left_out: list[Problem] = []
+        """Methods that the process died of."""
+        self.shared_features: Path | None = None
+        """Folder of features that two blocks must not write at the same time."""
+        changes: dict[str, Any] = {"outputs": self.folder}
+        if suite_options.device is not None:
+            changes["device"] = suite_options.device
+        if "feature_dir" in {entry.name for entry in fields(block.options)}:
+            place = Path(block.options.dataset)
+            word = f"{place.name}-{value_hash(str(place.resolve()))[:8]}"
+            self.shared_features = suite_options.output_dir / "features" / word
+            changes["feature_dir"] = self.shared_features
+        self._options = replace(block.options, **changes)
+        self._start = 0.0
+        self._shown = ""
+
+    def begin(self, num_threads: int | None) -> BlockProcess:
+        """Start the process, and leave its command's options next to its folder."""
+        self.folder.mkdir(exist_ok=True)
+        (self.folder / MEASURED_NOW).unlink(missing_ok=True)
+        command = self.block.benchmark
+        table = to_table(BENCHMARKS[command].load(), {"options": self._options})
+        config = self.folder.with_name(f"{self.folder.name}.toml")
+        write_whole_text(config, tomli_w.dumps({"command": f"bench {command}", **table}))
+        self._start = time.monotonic()
+        logger.info("%s: started", self.block.name)
+        return BlockProcess(command, config, config.with_suffix(".log"), num_threads)
+
+    def method_now(self) -> str:
+        """Return the method that is being measured, or was when the process died; or ''."""
+        try:
+            return (self.folder / MEASURED_NOW).read_text("utf-8")
+        except OSError:
+            return ""
+
+    def log_method(self) -> None:
+        """Log the method that is being measured, once."""
+        method = self.method_now()
+        if method and method != self._shown:
+            logger.info("%s: %s", self.block.name, method)
+            self._shown = method
+
+    def leave_out(self, method: str, reason: str) -> bool:
+        """Leave a method out; return whether others are left."""
+        logger.warning("%s: %s is left out: %s", self.block.name, method, reason)
+        self.left_out.append(Problem(method, reason))
+        kept = tuple(n for n in self._options.feature or (DEFAULT,) if n != method)
+        of_kept = {
+            name: tuple(pair for pair in getattr(self._options, name) if pair[0] != method)
+            for name in ("weights", "option")
+            if hasattr(self._options, name)
+        }
+        self._options = replace(self._options, feature=kept, **of_kept)
+        return bool(kept)
+
+    def finish(self) -> None:
+        """Add the methods that were left out to the record."""
+        if self.left_out:
+            run = read_run(self.folder)
+            run.problems += [problem for problem in self.left_out if problem not in run.problems]
+            write_run(self.folder, run)
+        logger.info("%s: done in %.0f s", self.block.name, time.monotonic() - self._start)
+
+
+class _Measurement:
+    """The blocks of a suite, some of them at the same time."""
+
+    def __init__(self, suite: Suite, folder: Path, num_jobs: int, num_threads: int | None) -> None:
+        self._suite, self._folder = suite, folder
+        self._num_jobs, self._num_threads = num_jobs, num_threads
+        self._running: dict[_BlockRun, BlockProcess] = {}
+        self.runs: list[Run] = []
+        """Runs of all blocks, also of earlier calls."""
+        self.problems: list[Problem] = []
+        if suite.missing:
+            reason = (
+                f"not found in {suite.path.parent} or ${DATA}; give --data NAME=DIR, or the folder "
+                f"that has them as {DATA}"
+            )
+            self.problems.append(Problem(", ".join(suite.missing), reason))
+        self.not_read: list[Problem] = []
+        """Records of earlier calls that cannot be read."""
+
+    def run(self, waiting: list[_BlockRun]) -> None:
+        """Measure blocks, in their order as far as they may run at the same time."""
+        ended: list[_BlockRun] = []
+        try:
+            while waiting or self._running:
+                for entry in list(waiting):
+                    if self._may_begin(entry):
+                        waiting.remove(entry)
+                        self._running[entry] = entry.begin(self._num_threads)
+                if ended:  # while the next ones run
+                    self._write()
+                time.sleep(_POLL_SECONDS)
+                for entry in self._running:
+                    entry.log_method()
+                ended = [e for e, process in self._running.items() if not process.is_running()]
+                waiting += [entry for entry in ended if self._conclude(entry)]
+            self._write()
+        finally:
+            for process in self._running.values():
+                process.end()
+
+    def _may_begin(self, entry: _BlockRun) -> bool:
+        if len(self._running) >= self._num_jobs:
+            return False
+        if self._running and (entry.is_alone or any(e.is_alone for e in self._running)):
+            return False
+        in_use = [running.shared_features for running in self._running]
+        return entry.shared_features is None or entry.shared_features not in in_use
+
+    def _conclude(self, entry: _BlockRun) -> bool:
+        """Take up how a block ended; return whether it is to be measured again."""
+        process = self._running.pop(entry)
+        reason, name, method = process.failure, entry.block.name, entry.method_now()
+        if reason is None:
+            entry.finish()
+            return False
+        if process.is_killed and method and self._num_jobs > 1 and not entry.is_alone:
+            # Another block may have taken its memory.
+            logger.warning("%s: %s: %s; it is tried again alone", name, method, reason)
+            entry.is_alone = True
+            return True
+        if process.is_killed and method:
+            if entry.leave_out(method, reason):
+                return True
+            self.problems += [Problem(f"{name}, {p.subject}", p.reason) for p in entry.left_out]
+        else:
+            logger.warning("%s: %s", name, reason)
+            self.problems.append(Problem(name, reason))
+        return False
+
+    def _write(self) -> None:
+        """Write the table and the page of all blocks that have results, also earlier ones."""
+        runs: dict[str, Run] = {}
+        self.not_read = []
+        for block in self._suite.blocks:
+            if (self._folder / block.word / RECORD).exists():
+                try:
+                    runs[block.word] = read_run(self._folder / block.word)
+                except (ValueError, OSError) as error:
+                    self.not_read.append(problem_of(block.name, error))
+        self.runs = list(runs.values())
+        measured = {word: run for word, run in runs.items() if run.rows}
+        if measured:
+            problems = [*self.problems, *self.not_read]
+            words = sys.argv[3:] if sys.argv[1:3] == ["bench", "run"] else sys.argv[1:]
+            command = shlex.join(["featplug", "bench", "run", *words])
+            write_whole_text(
+                self._folder / TABLE, suite_text(self._suite, measured, problems, command)
+            )
+            report = make_report(
+                [self._folder / word for word in measured], title=self._suite.title
+            )
+            write_whole_text(self._folder / PAGE, render_page(report))
