@@ -1,4 +1,5 @@
-# From a fresh clone: `make demo`, `make check`, `make test`. Each installs what it needs in .venv.
+# From a fresh clone: `make demo`, `make bench`, `make check`, `make test`. Each installs what it
+# needs in .venv.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -10,7 +11,7 @@ REFERENCE ?=
 WEIGHTS := aliked-n16 aliked-n16rot aliked-n32 aliked-t16 disk xfeat \
 	lightglue-aliked lightglue-disk lighterglue
 
-.PHONY: demo check test weekly lint weights clean
+.PHONY: demo bench check test weekly lint weights clean
 
 # The small town that is rendered here, or photographs of one's own: make demo IMAGES=DIR.
 demo: .venv/installed
@@ -20,6 +21,14 @@ else
 	$(BIN)/python -m pipelines.sfm --images "$(IMAGES)" --feature $(FEATURE) \
 		$(if $(REFERENCE),--reference "$(REFERENCE)")
 endif
+
+# Some methods on pairs and a scene, in ten minutes on two cores. Data sets are looked up in
+# FEATPLUG_DATA: make bench FEATPLUG_DATA=DIR. SUITE is another suite, such as readme.
+SUITE ?= quick
+FEATPLUG_DATA ?= $(if $(FEATPLUG_SHARED),$(FEATPLUG_SHARED)/data)
+
+bench: weights
+	FEATPLUG_DATA="$(FEATPLUG_DATA)" $(BIN)/featplug bench run "$(SUITE)"
 
 # Two processes of one thread each are twice as fast as one of two threads.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal

@@ -30,7 +30,6 @@ class BlockProcess:
 
     def __init__(self, command: str, config: Path, log: Path, num_threads: int | None) -> None:
         self._log = log
-        self._command = command
         environment = dict(os.environ)
         if num_threads is not None:
             environment.setdefault("OMP_NUM_THREADS", str(num_threads))
@@ -64,7 +63,7 @@ class BlockProcess:
         if code in _STOPPED:
             return "its process was asked to end; run the suite again"
         lines = self._log.read_text("utf-8", "replace").replace("\r", "\n").strip().splitlines()
-        last = lines[-1].removeprefix(f"featplug bench {self._command}: ") if lines else ""
+        last = lines[-1].removeprefix("featplug: ") if lines else ""
         return last if code == 2 else f"{last or 'an unknown error'}; see {self._log}"
 
     def end(self) -> None:

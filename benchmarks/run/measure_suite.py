@@ -6,6 +6,7 @@ import shlex
 import shutil
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -28,6 +29,7 @@ from featplug.cli.program import BENCHMARKS
 from featplug.io.artifact import value_hash
 from featplug.io.files import write_whole_text
 from featplug.io.folder_lock import locked_folder
+from featplug.io.run_folder import UNFINISHED
 
 PAGE, TABLE, SUITE = "report.html", "table.md", "suite.toml"
 """Names of the page, the table and a copy of the suite in the output folder."""
@@ -180,6 +182,20 @@ class _BlockRun:
         self._options = replace(self._options, feature=kept, **of_kept)
         return bool(kept)
 
+    def reasons(self) -> list[Problem]:
+        """Return why nothing could be measured, where the record has the reasons."""
+        for folder in (self.folder / UNFINISHED, self.folder):
+            with suppress(OSError, ValueError):
+                run = read_run(folder)
+                return (
+                    []
+                    if run.rows
+                    else [
+                        Problem(f"{self.block.name}, {p.subject}", p.reason) for p in run.problems
+                    ]
+                )
+        return []
+
     def finish(self) -> None:
         """Add the methods that were left out to the record."""
         if self.left_out:
@@ -255,7 +271,7 @@ class _Measurement:
             self.problems += [Problem(f"{name}, {p.subject}", p.reason) for p in entry.left_out]
         else:
             logger.warning("%s: %s", name, reason)
-            self.problems.append(Problem(name, reason))
+            self.problems += entry.reasons() or [Problem(name, reason)]
         return False
 
     def _write(self) -> None:

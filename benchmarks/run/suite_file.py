@@ -136,7 +136,7 @@ def chosen_blocks(suite: Suite, names: Sequence[str]) -> list[Block]:
 
 
 def _suite_path(name: str) -> Path:
-    if Path(name).suffix == ".toml":
+    if Path(name).suffix == ".toml" or Path(name).is_file():
         return Path(name)
     known = sorted(Path(entry.name).stem for entry in _FOLDER.iterdir())
     if name not in known:

@@ -177,7 +177,7 @@ def test_what_is_no_suite(
         (["{0}", "--data", "oxford"], "NAME=DIR"),
         (["{0}", "--data", "oxford=a", "oxford/=b"], "twice"),
         (["{0}", "--data", "oxfort=a"], "Did you mean 'oxford'?"),
-        (["{0}", "--only", "oxfort"], "Did you mean"),
+        (["{0}", "--only", "oxfort"], "there are matching.oxford"),
         (["{0}", "--jobs", "0"], "--jobs must be 1 or more"),
     ],
 )

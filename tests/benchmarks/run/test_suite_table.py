@@ -57,7 +57,10 @@ def test_protocols_are_named_where_heads_would_be_the_same_and_empty_columns_are
     assert heads(suite_table(["a"], [mma])) == ["method", "matcher", "Oxford affine: MMA 3 px"]
     precision = Run("matching", {}, {}, [matching_row("a", "oxford-ap", average_precision=0.25)])
     both = suite_table(["a"], [mma, precision])
-    assert heads(both)[2:] == ["Oxford affine, oxford-mma: MMA 3 px", "Oxford affine, oxford-ap: AP"]
+    assert heads(both)[2:] == [
+        "Oxford affine, oxford-mma: MMA 3 px",
+        "Oxford affine, oxford-ap: AP",
+    ]
     assert both.splitlines()[2].endswith("| 0.500 | 0.250 |")
 
 
