@@ -6,21 +6,25 @@ import csv
 import io
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from benchmarks.record import write_run
-from benchmarks.report.formats import (
-    csv_table,
-    json_report,
-    latex,
-    markdown,
-    output_paths,
-    write_formats,
-)
+from benchmarks.pair_values import PairValues, write_pair_values
+from benchmarks.published import load_published
+from benchmarks.record import Row, write_run
+from benchmarks.report.csv_format import csv_table
+from benchmarks.report.formats import output_paths, write_formats
 from benchmarks.report.gather import Report, make_report
+from benchmarks.report.json_format import json_report
+from benchmarks.report.latex_format import escape_latex, latex
+from benchmarks.report.markdown_format import markdown
+from featplug.io.metric_table import METRICS, generic_name
 from tests.benchmarks.report.conftest import EVIL, make_run, matching_row
+from tests.documented import metric
 
 
 @pytest.fixture(scope="module")
@@ -55,20 +59,225 @@ def test_markdown_tables_have_as_many_cells_as_heads(report: Report) -> None:
     assert "python -m benchmarks.matching --dataset 'it'\"'\"'s here'" in text
 
 
-def test_latex_is_booktabs_with_nothing_left_to_interpret(report: Report) -> None:
+COMMANDS = """
+    begin end caption label centering footnotesize setlength tabcolsep toprule midrule addlinespace
+    bottomrule smallskip parbox linewidth textbf pm circ times leq geq uparrow downarrow to mu ldots
+    textbackslash textasciitilde textasciicircum textasciigrave textquotedbl textless textgreater
+    textbar
+"""
+"""What tables use of LaTeX and booktabs."""
+
+
+def check_latex(text: str) -> None:
+    """Check what would keep LaTeX from compiling: braces, environments, columns, stray signs."""
+    text = re.sub(r"(?m)^%.*$", "", text)
+    depth = 0
+    for sign in re.findall(r"(?<!\\)(?:\\\\)*([{}])", text):
+        depth += 1 if sign == "{" else -1
+        assert depth >= 0
+    assert depth == 0
+    opened: list[str] = []
+    for kind, name in re.findall(r"\\(begin|end){(\w+)}", text):
+        if kind == "begin":
+            opened.append(name)
+        else:
+            assert opened.pop() == name
+    assert opened == []
+    assert set(re.findall(r"\\([a-zA-Z]+)", text)) <= set(COMMANDS.split())
+    assert re.search(r"(?<!\\)[#%]", text) is None
+    plain = re.sub(r"\$(\\[a-z]+|\^\\circ|-)\$", "", text)
+    assert re.search(r"(?<!\\)[$_^]", plain) is None
+    for block in text.split(r"\begin{tabular}")[1:]:
+        columns = re.match(r"{([lr]+)}", block)
+        assert columns is not None
+        body = block[: block.index(r"\end{tabular}")]
+        rows = re.findall(r"^ +(.*) \\\\$", body, re.MULTILINE)
+        assert len(rows) > 1
+        for row in rows:
+            assert len(re.split(r"(?<!\\)&", row)) == len(columns[1])
+    labels = re.findall(r"\\label{(.*)}", text)
+    assert len(set(labels)) == len(labels) == text.count(r"\begin{table}")
+    assert all(re.fullmatch(r"tab:[a-z0-9.-]+", label) for label in labels)
+
+
+def compile_latex(text: str, folder: Path) -> None:
+    """Compile a document of tables, where a LaTeX is installed."""
+    program = shutil.which("pdflatex") or shutil.which("tectonic")
+    if program is None:
+        return
+    packages = r"\usepackage[T1]{fontenc}\usepackage{booktabs}"
+    document = rf"\documentclass{{article}}{packages}\begin{{document}}{text}\end{{document}}"
+    (folder / "tables.tex").write_text(document, "utf-8")
+    options = ["-interaction=nonstopmode", "-halt-on-error"] if "pdflatex" in program else []
+    command = [program, *options, "tables.tex"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+
+
+def test_latex_is_booktabs_with_nothing_left_to_interpret(report: Report, tmp_path: Path) -> None:
     text = latex(report)
-    for rule in ("toprule", "midrule", "bottomrule"):
-        assert text.count(rf"\{rule}") == len(report.tables)
+    check_latex(text)
+    compile_latex(text, tmp_path)
+    for rule in ("toprule", "midrule", "bottomrule", "caption", "label"):
+        assert text.count(rf"\{rule}") == len(report.tables) + 1  # A − B
     assert r"\textbf{2,001 $\pm$ 1}" in text
     line = next(line for line in text.splitlines() if "evil" in line)
     name = line.split(" & ")[0]
     assert r"\textless{}b\textgreater{}" in name
     assert r"\&" in line
-    # Every row has the columns that its table was opened with.
-    for block in text.split(r"\begin{tabular}")[1:]:
-        columns = len(re.match(r"{([lr]+)}", block)[1])  # type: ignore[index]
-        for row in re.findall(r"^ +(.*) \\\\$", block, re.MULTILINE):
-            assert len(re.split(r"(?<!\\)&", row)) == columns
+    assert r"\label{tab:matching-oxford-oxford-mma}" in text
+    assert "% problem: matching: <i>bark</i>: H1to2p is not 3×3" in text
+
+
+def test_labels_of_two_tables_differ_and_every_letter_compiles(tmp_path: Path) -> None:
+    names = [
+        "日本語",
+        "ñandú ß",
+        "\u202eabc",
+        "a%b#c_d$e^f~g",
+        "x^2 & \\evil{y}",
+        '"`quoted`"',
+        "e\u0301",
+    ]
+    rows = [matching_row(name, "all", 0.5, protocol=name, matcher=name) for name in names]
+    rows += [
+        matching_row("sift", "all", 0.5, protocol="A B"),
+        matching_row("sift", "all", 0.5, protocol="a-b"),
+    ]
+    write_run(tmp_path, make_run("matching", rows))
+    text = latex(make_report([tmp_path]))
+    check_latex(text)
+    compile_latex(text, tmp_path)
+    assert "tab:matching-oxford-a-b}" in text
+    assert "tab:matching-oxford-a-b-2}" in text
+    assert "U+65E5U+672CU+8A9E & " in text
+    assert r"x\textasciicircum{}2 \& \textbackslash{}evil\{y\}" in text
+    assert all(letter <= "\u017f" for letter in text)
+    assert escape_latex("a--b ''c'' 0.5 ≤ 1 −2…") == r"a-{}-b '{}'c'{}' 0.5 $\leq$ 1 $-$2\ldots{}"
+
+
+NUM_PAIRS = 40
+
+
+@pytest.fixture
+def with_pairs(tmp_path: Path) -> Report:
+    """Two methods with settings: one is better on every pair, the other one fails twice."""
+    rows = []
+    for name, accuracy in (("sift", 0.4), ("lisrd", 0.6)):
+        values = accuracy + 0.2 * np.sin(np.arange(NUM_PAIRS))
+        pairs = [(f"{i}/1.png", f"{i}/2.png") for i in range(NUM_PAIRS)]
+        columns = PairValues(pairs, [""] * NUM_PAIRS, ["s"] * NUM_PAIRS, {"mma_3": values})
+        write_pair_values(tmp_path / "pairs" / f"{name}.csv", columns)
+        metrics = {
+            "mma_3": metric(float(values.mean()), "fraction"),
+            "mean_keypoints": metric(2000.0, "keypoints per image"),
+            "mean_matches": metric(700.0, "matches per pair"),
+            "failed_pairs": metric(2.0 if name == "sift" else 0.0, "pairs"),
+        }
+        rows.append(
+            Row(
+                name,
+                "oxford",
+                "oxford-mma",
+                matcher="NN-ratio (ratio 0.8)",
+                metrics=metrics,
+                settings={"max_keypoints": 2048, "detection_threshold": 0.2},
+                estimator="poselib (1 px)",
+                weights=[{"name": "w_1", "origin": "featplug", "sha256": "ab"}],
+                pair_values=f"pairs/{name}.csv",
+                not_comparable="three sequences are missing",
+            )
+        )
+    write_run(tmp_path, make_run("matching", rows))
+    return make_report([tmp_path])
+
+
+def test_what_a_figure_depends_on_stands_beside_it_in_every_format(with_pairs: Report) -> None:
+    [table] = with_pairs.tables
+    assert len(table.caveats) > 3
+    text, tex = markdown(with_pairs), latex(with_pairs)
+    check_latex(tex)
+    lines = list(csv.DictReader(csv_table(with_pairs).splitlines()))
+    found = json.loads(json_report(with_pairs))["tables"][0]
+    for sentence in table.caveats:
+        plain = sentence.replace("\n", " ")
+        assert any(_words(plain) == _words(line) for line in text.splitlines())
+        assert _words(plain) in _words(tex)
+    assert found["caveats"] == table.caveats
+    for words in ("2,048 keypoints", "detection threshold 0.2", "poselib (1 px)", "(ratio 0.8)"):
+        assert words in text
+        assert words in tex
+    for number in ("2,000", "700"):
+        assert f"| {number} " in text
+        assert f"& {number} " in tex
+    assert {line["matcher"] for line in lines} == {"NN-ratio (ratio 0.8)"}
+    assert {line["estimator"] for line in lines} == {"poselib (1 px)"}
+    assert {line["weights"] for line in lines} == {"w_1 (featplug)"}
+    assert {line["not_comparable"] for line in lines} == {"three sequences are missing"}
+    assert "2,048 keypoints" in lines[0]["settings"]
+    assert found["lines"][0]["settings"] == {"max_keypoints": 2048, "detection_threshold": 0.2}
+    assert found["lines"][0]["estimator"] == "poselib (1 px)"
+
+
+def _words(text: str) -> str:
+    """Letters and digits of a text, without what Markdown and LaTeX add."""
+    plain = re.sub(r"\\[a-z]+{}|\$\\[a-z]+\$", "", text)
+    return "".join(re.findall(r"[A-Za-z0-9]", plain))
+
+
+def test_csv_and_json_have_the_interval_and_what_is_bold(with_pairs: Report) -> None:
+    lines = list(csv.DictReader(csv_table(with_pairs).splitlines()))
+    best = [line for line in lines if line["metric"] == "mma_3"]
+    assert [line["verdict"] for line in best] == ["worse", "best"]
+    for line in best:
+        mean, half = float(line["mean"]), float(line["half"])
+        assert float(line["low"]) == pytest.approx(mean - half)
+        assert float(line["high"]) == pytest.approx(mean + half)
+        assert line["half_is"] == "half of a 95 % interval over 40 pairs"
+        assert float(line["value"]) == mean
+    others = [line for line in lines if line["metric"] == "mean_keypoints"]
+    assert [(line["half"], line["low"], line["half_is"]) for line in others] == [("", "", "")] * 2
+    cells = [
+        line["metrics"]["mma_3"]
+        for line in json.loads(json_report(with_pairs))["tables"][0]["lines"]
+    ]
+    for cell, line in zip(cells, best, strict=True):
+        assert cell["interval"] == [float(line["low"]), float(line["high"])]
+        assert cell["verdict"] == line["verdict"]
+    assert "**0.6" in markdown(with_pairs)
+    assert r"\textbf{0.6" in latex(with_pairs)
+    assert "**0.4" not in markdown(with_pairs)
+
+
+def test_seeds_and_their_spread_are_told_apart_from_intervals(report: Report) -> None:
+    lines = list(csv.DictReader(csv_table(report).splitlines()))
+    of_seeds = [line for line in lines if line["metric"] == "sparse_points"]
+    assert {line["half_is"] for line in of_seeds} == {"standard deviation over 3 seeds"}
+    assert {line["low"] for line in of_seeds} == {""}
+    assert "seeds | " in markdown(report)
+
+
+def test_published_numbers_come_with_source_and_caveat_in_markdown_and_latex(
+    tmp_path: Path,
+) -> None:
+    number = next(
+        number
+        for number in load_published()
+        if number.caveat and not (number.settings or number.keypoints or number.weights)
+    )
+    keys = number.feature, number.dataset, number.protocol, number.part
+    metrics = {number.metric: metric(number.value, METRICS[generic_name(number.metric)].unit)}
+    write_run(tmp_path, make_run(number.benchmark, [Row(*keys, metrics=metrics)]))
+    report = make_report([tmp_path])
+    [table] = report.tables
+    assert len(table.compared) == 1
+    text, tex = markdown(report), latex(report)
+    check_latex(tex)
+    assert _words(number.caveat) in _words(tex)
+    for number, (source, caveat) in enumerate(table.sources, 1):
+        assert f"- \\[{number}\\]" in text
+        assert _words(source) in _words(tex)
+        assert _words(caveat) in _words(tex)
 
 
 def test_json_has_everything(report: Report) -> None:
@@ -78,7 +287,8 @@ def test_json_has_everything(report: Report) -> None:
     line = next(line for line in table["lines"] if line["feature"] == "doap")
     assert line["seeds"] == [0, 1, 2]
     assert line["metrics"]["sparse_points"] == {
-        **{"mean": 2001.0, "spread": 1.0, "values": [2000.0, 2001.0, 2002.0], "best": True}
+        **{"mean": 2001.0, "spread": 1.0, "values": [2000.0, 2001.0, 2002.0], "best": True},
+        **{"interval": None, "basis": "seeds", "verdict": "best"},
     }
     assert {d["difference"] for d in found["comparison"]["differences"]} == {0.0}
 
