@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 import cv2
 import numpy as np
 
+from benchmarks.matching.sweep import Swept, loosest_matches
 from benchmarks.pairs.feature_pairs import FeaturePair
 from benchmarks.pairs.pair_protocol import MeasuredPair, NotDefinedError
 from benchmarks.pairs.pair_set import ImagePair
@@ -55,6 +56,8 @@ class PairMeasures(MeasuredPair):
     the matches, at 0 to 19 px."""
     selected_keypoints: bool = False
     """Whether the matched keypoints were selected for this pair."""
+    swept: Swept | None = None
+    """Matches at other thresholds than the conf's; None where only its own are known."""
 
 
 def _true_homography(pair: ImagePair) -> np.ndarray:
@@ -82,7 +85,20 @@ def _covisible(pair: ImagePair, features: FeaturePair, margin: float = 0.0) -> l
 
 def measure_plane(pair: ImagePair, features: FeaturePair) -> PairMeasures:
     """Measure MMA (Dusmanu et al. 2019), and the other usual figures of the same matches."""
-    return _measure_plane(pair, features, features.match())
+    measured = _measure_plane(pair, features, features.match())
+    return replace(measured, swept=_sweep(pair, features))
+
+
+def _sweep(pair: ImagePair, features: FeaturePair) -> Swept:
+    """Find out which matches are right, and how many could be."""
+    matrix = _true_homography(pair)
+    loosest, levels, is_shipped = loosest_matches(features)
+    num_possible = None
+    if features.is_detected:
+        distances, _ = nearest_counterparts(*features.keypoints, matrix)
+        num_possible = int(np.sum(distances <= RIGHT))
+    errors = homography_errors(*features.points(loosest), matrix)
+    return Swept(levels, errors <= RIGHT, is_shipped, num_possible)
 
 
 def measure_plane_covisible(pair: ImagePair, features: FeaturePair) -> PairMeasures:

@@ -7,6 +7,7 @@ import numpy as np
 
 from benchmarks.bootstrap import statistic
 from benchmarks.matching.measuring import EPIPOLAR_THRESHOLDS, MEASURES, RIGHT, PairMeasures
+from benchmarks.matching.sweep import Swept, precision_curves
 from benchmarks.pairs.pair_set import ImagePair
 from benchmarks.record import Curve
 from featplug.io.metric_table import with_units
@@ -98,14 +99,22 @@ def _curves(measures: Sequence[PairMeasures], means: Mapping[str, float]) -> dic
     known = [m for m in measures if m.errors is not None]
     if known:
         curves["right_matches"] = _right_matches(known)
-        if any(len(m.scores) for m in known):
-            curves["precision"] = _precision(known)
+    if known and "mma_1" in means:
+        curves |= precision_curves([_swept(m) for m in known])
     recalls = [m.recall_curve for m in measures if m.recall_curve is not None]
     if recalls:
         x = [float(t) for t in EPIPOLAR_THRESHOLDS]
         y = np.mean(recalls, axis=0).tolist()
         curves["recall"] = Curve(x, y, "symmetric epipolar distance (px)", "recall")
     return curves
+
+
+def _swept(measured: PairMeasures) -> Swept:
+    """Return the matches of a pair by their scores, where nothing else is known."""
+    if measured.swept is not None or measured.errors is None:
+        return measured.swept or Swept(*(np.zeros(0, bool),) * 3)
+    is_right = measured.errors <= RIGHT
+    return Swept(measured.scores, is_right, np.ones(len(is_right), bool))
 
 
 def right_among(measures: PairMeasures, numbers: np.ndarray) -> np.ndarray:
@@ -129,22 +138,3 @@ def _right_matches(measures: Sequence[PairMeasures]) -> Curve:
     y = np.mean([right_among(m, numbers) for m in measures], axis=0).tolist()
     x = [float(n) for n in numbers]
     return Curve(x, y, "matches of a pair, most certain first", "right matches (3 px)")
-
-
-def _precision(measures: Sequence[PairMeasures]) -> Curve:
-    """Return the precision of the most certain matches over the number of right ones among them.
-
-    Both are of a pair, means over pairs. Recall is that number over one that is the same for all
-    points of a method. The curve ends where the method's conf does: at all matches.
-    """
-    totals = np.array([len(m.scores) for m in measures])
-    numbers = np.append(np.arange(_STEP, totals.max(), _STEP), totals.max())
-    right = np.mean([right_among(m, numbers) for m in measures], axis=0)
-    precision = right / np.minimum(numbers[:, None], totals).mean(axis=1)
-    return Curve(
-        right.tolist(),
-        precision.tolist(),
-        "right matches of a pair (3 px)",
-        "precision",
-        [float(right[-1]), float(precision[-1])],
-    )

@@ -7,7 +7,7 @@ points are keypoints of this pair only.
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +91,13 @@ class FeaturePair:
             _everything(self.image0) if keep0 is None else keep0,
             _everything(self.image1) if keep1 is None else keep1,
         )
+
+    def match_by(self, matcher: Matcher, key: str) -> Matches:
+        """Match all keypoints by another matcher that reads the same arrays, once for each key."""
+        if key not in self.known:
+            everything = map(_everything, (self.image0, self.image1))
+            self.known[key] = replace(self, matcher=matcher)._match(*everything)
+        return self.known[key]
 
     def _match(self, keep0: np.ndarray, keep1: np.ndarray) -> Matches:
         if isinstance(self.matcher, Matches):
