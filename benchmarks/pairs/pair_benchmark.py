@@ -330,6 +330,9 @@ def run_pair_benchmark(
     layout = options.layout or recognise(options.dataset)
     chosen = choose_protocols(protocols, layout, options.protocol)
     pair_set = read_pairs(options.dataset, layout)
+    if not options.protocol and not chosen[0].pairs(pair_set):  # such as scenes for validation only
+        able = (p for p in protocols.values() if p.layout == layout and p.pairs(pair_set))
+        chosen = [next(able, chosen[0])]
     run.options["protocol"] = [protocol.name for protocol in chosen]
     run.add_data(pair_set.name, pair_set.folder, pair_set.names)
     run.problems += pair_set.problems

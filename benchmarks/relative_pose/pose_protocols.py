@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from benchmarks.pairs.datasets import megadepth1500, scannet1500
+from benchmarks.pairs.datasets import megadepth1500, phototourism, scannet1500
 from benchmarks.pairs.pair_protocol import PairProtocol, by_part
 from benchmarks.pairs.pair_set import ImagePair, PairSet
 from benchmarks.record import Row
@@ -20,6 +20,9 @@ from benchmarks.relative_pose.pose_estimation import (
 )
 from featplug.io.metric_table import with_units
 from featplug.metrics.two_view_estimators import ESTIMATORS
+
+MEAN_OF_SCENES = "mean of scenes"
+"""Part of rows whose figures are means over the sequences of a data set, and not over its pairs."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,8 @@ class PoseProtocol(PairProtocol):
     """Number of pairs of the released data set."""
     by_sequence: bool = False
     """Whether each sequence has a row of its own."""
+    mean_of_sequences: bool = False
+    """Whether another row has the means over sequences, which the paper reports."""
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -78,10 +83,14 @@ class PoseProtocol(PairProtocol):
         row = replace(row, estimator=self.estimator.label)
         rows = []
         for seed in self.estimator.seeds:
+            of_parts = {}
             for part, selected in by_part(pairs, self.by_sequence).items():
                 of_part = [pairs[i] for i in selected], [measures[i] for i in selected]
-                metrics = with_units(summarise_poses(*of_part, seed))
-                rows.append(replace(row, part=part, seed=seed, metrics=metrics))
+                of_parts[part] = summarise_poses(*of_part, seed)
+            if self.mean_of_sequences:
+                of_parts[MEAN_OF_SCENES] = _means([m for p, m in of_parts.items() if p != "all"])
+            for part, metrics in of_parts.items():
+                rows.append(replace(row, part=part, seed=seed, metrics=with_units(metrics)))
         return rows
 
     def pair_values(
@@ -89,6 +98,12 @@ class PoseProtocol(PairProtocol):
     ) -> dict[str, np.ndarray]:
         """Return the values of all pairs with the seed of a row."""
         return {} if row.seed is None else pose_columns(pairs, measures, row.seed)
+
+
+def _means(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return the mean of each metric that all have."""
+    common = [name for name in figures[0] if all(name in others for others in figures)]
+    return {name: float(np.mean([others[name] for others in figures])) for name in common}
 
 
 def _protocol(name: str, layout: str, longer_side: int | None = None, **rules: Any) -> PoseProtocol:
@@ -116,6 +131,30 @@ PROTOCOLS = {
             resize_max=640,
             num_all=scannet1500.NUM_PAIRS,
         ),
+        # Jin et al., IJCV 2021, section 4: figures of scenes, and their mean; 8,000 keypoints, or
+        # 2,048 (--max-keypoints); thresholds are chosen on the validation scenes (--tune).
+        _protocol(
+            *("phototourism-stereo", "phototourism"),
+            max_keypoints=8000,
+            by_sequence=True,
+            mean_of_sequences=True,
+            left_out=phototourism.VALIDATION,
+        ),
+        _protocol(
+            *("phototourism-stereo-val", "phototourism"),
+            max_keypoints=8000,
+            by_sequence=True,
+            mean_of_sequences=True,
+            left_out=phototourism.TEST,
+        ),
+        # The challenge's own evaluation of its training scenes.
+        _protocol(
+            *("imc-2022", "imc2022"),
+            max_keypoints=8000,
+            by_sequence=True,
+            mean_of_sequences=True,
+        ),
+        _protocol("eth3d-pairs", "eth3d_pairs", by_sequence=True),
         _protocol("pairs", "pairs_file"),
     )
 }
