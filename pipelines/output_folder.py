@@ -17,6 +17,7 @@ from featplug.utils.parallel import NUM_READERS, map_ahead
 
 _WITHOUT_EFFECT = {
     "outputs",
+    "feature_dir",
     "device",
     "overwrite",
     "memory_gib",

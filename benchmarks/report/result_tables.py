@@ -28,6 +28,7 @@ _SAME_SERIES = {
     *("dataset", "scenes", "images", "feature", "features", "matches", "methods", "weights"),
     *("seed", "seeds", "num_seeds"),
     *("outputs", "device", "num_workers", "memory_gib", "overwrite", "reference", "parts"),
+    "feature_dir",
 }
 """Options that may differ between runs whose rows are seeds of one series."""
 

@@ -9,13 +9,14 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import tomli_w
 import tyro
 
 from benchmarks.choices import DEFAULT, MEASURED_NOW, problem_of
 from benchmarks.record import RECORD, Problem, Run, read_run, write_run
+from benchmarks.report.formats import write_formats
 from benchmarks.report.gather import make_report
 from benchmarks.report.page import render_page
 from benchmarks.run.block_process import BlockProcess
@@ -59,6 +60,8 @@ class SuiteOptions:
     jobs: int | None = None
     """Number of benchmarks to measure at the same time, each in a process of its own; by default 2
     on a CPU, 1 on a GPU. Benchmarks of speed run alone."""
+    formats: tuple[Literal["md", "csv", "tex", "json"], ...] = ()
+    """Further formats of the page's tables, written next to it."""
     outputs: Path | None = None
     """Folder for everything; by default outputs/bench/ and the name of the suite."""
 
@@ -94,7 +97,7 @@ def measure_suite(options: SuiteOptions) -> tuple[list[Run], list[Problem]]:
         ValueError: the request does not fit, or nothing could be measured.
     """
     num_cores = _num_cores()
-    num_jobs = options.num_jobs(num_cores)
+    options.num_jobs(num_cores)  # raises where it does not fit
     suite = read_suite(options.suite, given_data(options.data), options.feature)
     waiting = [_BlockRun(block, options) for block in chosen_blocks(suite, options.only)]
     folder = options.output_dir
@@ -102,8 +105,7 @@ def measure_suite(options: SuiteOptions) -> tuple[list[Run], list[Problem]]:
         leave_config(options)
         if suite.path.resolve() != (folder / SUITE).resolve():
             shutil.copyfile(suite.path, folder / SUITE)
-        num_threads = None if num_jobs == 1 else max(1, num_cores // num_jobs)
-        measurement = _Measurement(suite, folder, num_jobs, num_threads)
+        measurement = _Measurement(suite, options, num_cores)
         measurement.run(waiting)
         problems = [*measurement.problems, *measurement.not_read]
         if not any(run.rows for run in measurement.runs):
@@ -208,9 +210,11 @@ class _BlockRun:
 class _Measurement:
     """The blocks of a suite, some of them at the same time."""
 
-    def __init__(self, suite: Suite, folder: Path, num_jobs: int, num_threads: int | None) -> None:
-        self._suite, self._folder = suite, folder
-        self._num_jobs, self._num_threads = num_jobs, num_threads
+    def __init__(self, suite: Suite, options: SuiteOptions, num_cores: int) -> None:
+        self._suite, self._folder = suite, options.output_dir
+        self._formats = options.formats
+        self._num_jobs = num_jobs = options.num_jobs(num_cores)
+        self._num_threads = None if num_jobs == 1 else max(1, num_cores // num_jobs)
         self._running: dict[_BlockRun, BlockProcess] = {}
         self.runs: list[Run] = []
         """Runs of all blocks, also of earlier calls."""
@@ -297,3 +301,4 @@ class _Measurement:
                 [self._folder / word for word in measured], title=self._suite.title
             )
             write_whole_text(self._folder / PAGE, render_page(report))
+            write_formats(report, self._folder / PAGE, self._formats)

@@ -13,6 +13,7 @@ from benchmarks.console import NOTHING, mean_and_spread
 from benchmarks.record import Problem, Row, Run
 from benchmarks.report.labels import dataset_title, method_titles
 from benchmarks.run.suite_file import Block, Suite
+from benchmarks.settings import settings_text
 from featplug import __version__
 from featplug.io.metric_table import find_metric
 from featplug.io.results import environment
@@ -31,12 +32,13 @@ def suite_table(methods: Sequence[str], runs: Sequence[Run]) -> str:
     heads = [
         "method",
         "matcher",
+        "settings",
         *(f"{title}: {head}" for title, columns, _ in groups for head, _ in columns),
     ]
-    lines = [heads, ["---", "---", *["---:"] * (len(heads) - 2)]]
+    lines = [heads, [*["---"] * 3, *["---:"] * (len(heads) - 3)]]
     titles = method_titles(methods)
     for method in methods:
-        cells = [f"`{titles[method]}`", _matchers(method, runs)]
+        cells = [f"`{titles[method]}`", _matchers(method, runs), _settings(method, runs)]
         for _, columns, rows in groups:
             of_method = [row for row in rows if row.feature == method]
             cells += [text(of_method) if of_method else NOT_MEASURED for _, text in columns]
@@ -70,6 +72,8 @@ def suite_text(
     if all_problems:
         notes = [f"- {problem.subject}: {_escaped(problem.reason)}" for problem in all_problems]
         text += ["Not measured, or only in part:", "", *notes, ""]
+    if any("±" in line for line in text):
+        text += ["± is the standard deviation over the seeds.", ""]
     machine = environment()
     where = machine["gpu"] or f"{machine['cpu_cores']} cores of {machine['processor']}"
     text.append(f"`{command}`; featplug {__version__}, {date.today()}, {where}.")
@@ -95,7 +99,7 @@ def _groups(run: Run) -> list[_Group]:
         if run.benchmark in _OF_PAIRS:
             groups += [
                 (
-                    title if len(_protocols(rows)) == 1 else f"{title}, {protocol}",
+                    _title_of_protocol(title, protocol, rows),
                     _OF_PAIRS[run.benchmark],
                     [row for row in rows if row.protocol == protocol],
                 )
@@ -135,6 +139,14 @@ def _without_gaps(title: str, columns: list[_Column], rows: list[Row]) -> _Group
     return title, having, rows
 
 
+def _title_of_protocol(title: str, protocol: str, rows: Sequence[Row]) -> str:
+    """Return a title with the protocol, if there are others, and with the estimator of poses."""
+    if len(_protocols(rows)) > 1:
+        title = f"{title}, {protocol}"
+    of_poses = [r for r in rows if r.protocol == protocol and "pose_auc_5" in r.metrics]
+    return ", ".join([title, *dict.fromkeys(r.estimator for r in of_poses if r.estimator)])
+
+
 def _with_own_titles(groups: Sequence[_Group]) -> list[_Group]:
     """Return groups with their protocols in titles that would be the same."""
     counts = Counter(title for title, _, _ in groups)
@@ -162,13 +174,16 @@ def _figure(rows: Sequence[Row], name: str, digits: int) -> str:
     return mean_and_spread(values, digits) if values else NOTHING
 
 
+_KEYPOINTS: _Column = "keypoints", _joined("mean_keypoints")
 _MATCHING: list[_Column] = [
+    _KEYPOINTS,
     ("MMA 3 px", _joined("mma_3", digits=3)),
     ("right / wrong per pair", _joined("right_matches", "wrong_matches")),
     ("right among first 500 / 1,000", _joined("right_among_500", "right_among_1000")),
     ("AP", _joined("average_precision", digits=3)),
 ]
 _POSES: list[_Column] = [
+    _KEYPOINTS,
     ("AUC at 5° / 10° / 20°", _joined("pose_auc_5", "pose_auc_10", "pose_auc_20", digits=3)),
     ("mAA at 10°", _joined("pose_maa_10", digits=3)),
     ("matches per pair", _joined("mean_matches")),
@@ -182,6 +197,7 @@ def _registered(rows: Sequence[Row]) -> str:
 
 
 _RECONSTRUCTION: list[_Column] = [
+    _KEYPOINTS,
     ("registered", _registered),
     ("points", _joined("sparse_points")),
     ("reprojection error in px", _joined("mean_reprojection_error", digits=3)),
@@ -218,6 +234,13 @@ def _matchers(method: str, runs: Sequence[Run]) -> str:
             row.matcher for row in run.rows if row.feature == method and row.matcher
         )
     return " / ".join(method_titles(found).values()) or "–"
+
+
+def _settings(method: str, runs: Sequence[Run]) -> str:
+    """Return limits and thresholds of a method; those of all runs where they differ."""
+    rows = [row for run in runs for row in run.rows if row.feature == method]
+    texts = dict.fromkeys(settings_text(row.settings) for row in rows)
+    return " / ".join(filter(None, texts)) or "–"
 
 
 def _escaped(text: str) -> str:

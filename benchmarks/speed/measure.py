@@ -22,6 +22,7 @@ class SpeedOptions(KeypointOptions):
     """Methods to measure in turn, the photographs, and the peers to measure next to them."""
 
     benchmark: ClassVar[str] = "speed"
+    runs_alone: ClassVar[bool] = True
 
     images: Path
     """Folder of overlapping photographs."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -49,15 +50,16 @@ def test_figures_are_means_over_seeds_with_their_spread() -> None:
     assert r"| 20 ± 14 / 500 |" in table
     assert r"`a\|b`" in table
     assert "8 of 8" in table
-    assert np.mean([line.replace(r"\|", "").count("|") for line in table.splitlines()]) == 5
+    assert np.mean([line.replace(r"\|", "").count("|") for line in table.splitlines()]) == 6
 
 
 def test_protocols_are_named_where_heads_would_be_the_same_and_empty_columns_are_left_out() -> None:
     mma = Run("matching", {}, {}, [matching_row("a", "oxford-mma", mma_3=0.5)])
-    assert heads(suite_table(["a"], [mma])) == ["method", "matcher", "Oxford affine: MMA 3 px"]
+    first = ["method", "matcher", "settings"]
+    assert heads(suite_table(["a"], [mma])) == [*first, "Oxford affine: MMA 3 px"]
     precision = Run("matching", {}, {}, [matching_row("a", "oxford-ap", average_precision=0.25)])
     both = suite_table(["a"], [mma, precision])
-    assert heads(both)[2:] == [
+    assert heads(both)[3:] == [
         "Oxford affine, oxford-mma: MMA 3 px",
         "Oxford affine, oxford-ap: AP",
     ]
@@ -66,9 +68,12 @@ def test_protocols_are_named_where_heads_would_be_the_same_and_empty_columns_are
 
 def test_poses_are_shown_at_three_thresholds_and_unknown_benchmarks_by_their_headlines() -> None:
     poses = {f"pose_auc_{n}": metric(n / 100, "fraction") for n in (5, 10, 20)}
+    settings = {"max_keypoints": 2048, "matcher.filter_threshold": 0.1}
     row = Row("a", "demo", "pairs+poselib", matcher="NN", seed=0, metrics=poses)
+    row = replace(row, estimator="poselib (1 px)", settings=settings)
     table = suite_table(["a"], [Run("relative-pose", {}, {}, [row])])
-    assert heads(table)[2] == "demo: AUC at 5° / 10° / 20°"
+    assert heads(table)[3] == "demo, poselib (1 px): AUC at 5° / 10° / 20°"
+    assert "| NN | 2,048 keypoints, matcher filter threshold 0.1 |" in table
     assert "| 0.050 / 0.100 / 0.200 |" in table
     row = Row("a", "liberty", "phototour", metrics={"fpr95": metric(0.0712, "fraction")})
     assert "| 0.071 |" in suite_table(["a"], [Run("patches", {}, {}, [row])])
@@ -88,8 +93,9 @@ def test_blocks_of_other_methods_have_their_own_table_and_reasons_are_below() ->
     text = suite_text(suite, runs, [Problem("matching.three", "gone")], "featplug bench run s.toml")
     assert text.startswith("# Two\n")
     assert text.index("## matching.one") < text.index("`a`") < text.index("## matching.two")
-    assert "| `c` | – | not measured |" in text
+    assert "| `c` | – | – | not measured |" in text
     assert r"- c: no weights \| none" in text
     assert "- matching.three: gone" in text
+    assert "standard deviation" not in text
     assert "matching-one was measured by featplug 0.0.7." in text
     assert "`featplug bench run s.toml`; featplug " in text
