@@ -61,7 +61,7 @@ def _camera_files(path: Path) -> list[Path]:
 
 
 def read_strecha_camera(path: Path) -> np.ndarray:
-    """Read one ``.camera`` file.
+    """Read the pose of one ``.camera`` file.
 
     Its rows are K (3), distortion (1), R camera to world (3), camera centre (1), image size (1).
 
@@ -71,6 +71,24 @@ def read_strecha_camera(path: Path) -> np.ndarray:
     Raises:
         ValueError: the file does not have these rows.
     """
+    values = _read_rows(path)
+    cam_from_world_rotation = values[4:7].T
+    return np.column_stack([cam_from_world_rotation, -cam_from_world_rotation @ values[7]])
+
+
+def read_strecha_intrinsics(path: Path) -> np.ndarray:
+    """Read K, 3×3, of one ``.camera`` file; see :func:`read_strecha_camera`.
+
+    Raises:
+        ValueError: the file does not have these rows, or the image is distorted.
+    """
+    values = _read_rows(path)
+    if values[3].any():
+        raise ValueError(f"{path}: the camera has a distortion; undistort the image.")
+    return values[:3]
+
+
+def _read_rows(path: Path) -> np.ndarray:
     lines = [(f"{path}, line {at}", line) for at, line in read_lines(path, ".camera file")]
     if len(lines) not in (8, 9):
         raise ValueError(
@@ -82,5 +100,4 @@ def read_strecha_camera(path: Path) -> np.ndarray:
         focals = f"{values[0, 0]:g} and {values[1, 1]:g}"
         raise ValueError(f"{path}: expected focal lengths above 0, got {focals}; correct them.")
     check_rotation(values[4:7], lines[4][0])
-    cam_from_world_rotation = values[4:7].T
-    return np.column_stack([cam_from_world_rotation, -cam_from_world_rotation @ values[7]])
+    return values
