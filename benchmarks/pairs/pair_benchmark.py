@@ -14,7 +14,7 @@ from benchmarks.choices import (
     start_methods,
 )
 from benchmarks.measured_method import MeasuredMethod
-from benchmarks.pairs.datasets import read_pairs, recognise
+from benchmarks.pairs.demo_sets import find_pairs
 from benchmarks.pairs.failures import failures_text, measured_failures
 from benchmarks.pairs.feature_pairs import KnownMatches, PairSource
 from benchmarks.pairs.kept_matches import KeptMatches, kept_matches
@@ -47,7 +47,8 @@ class PairOptions(FileOptions):
     """Image pairs to match, and the rules to measure by."""
 
     dataset: Path
-    """Folder of the data set, or a list of pairs with intrinsics and poses."""
+    """Folder of the data set, or a list of pairs with intrinsics and poses; ``demo`` and
+    ``demo-SEED`` render one."""
     protocol: tuple[str, ...] = ()
     """Rules to measure by; by default the first one of the layout."""
     layout: str | None = None
@@ -327,11 +328,12 @@ def run_pair_benchmark(
     """
     methods, run = start_methods(options, options.matcher)
     options.check()
-    layout = options.layout or recognise(options.dataset)
-    chosen = choose_protocols(protocols, layout, options.protocol)
-    pair_set = read_pairs(options.dataset, layout)
+    layouts = {protocol.layout for protocol in protocols.values()}
+    data = find_pairs(options.dataset, options.layout, layouts, progress)
+    chosen = choose_protocols(protocols, data.layout, options.protocol)
+    pair_set = data.read()
     if not options.protocol and not chosen[0].pairs(pair_set):  # such as scenes for validation only
-        able = (p for p in protocols.values() if p.layout == layout and p.pairs(pair_set))
+        able = (p for p in protocols.values() if p.layout == data.layout and p.pairs(pair_set))
         chosen = [next(able, chosen[0])]
     run.options["protocol"] = [protocol.name for protocol in chosen]
     run.add_data(pair_set.name, pair_set.folder, pair_set.names)

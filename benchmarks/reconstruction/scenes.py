@@ -1,11 +1,10 @@
 """Scenes of the benchmark: folders of photographs and true poses."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.scene_names import DEMO_WORLDS, scene_folder
-from pipelines.datasets.demo import DEMO, make_demo_scene
+from pipelines.datasets.demo import demo_seed, make_demo_scene
 from pipelines.datasets.true_poses import holds_reference_poses
 
 
@@ -24,7 +23,6 @@ _STRECHAS = ("fountain", "herz-jesus", "herzjesus", "castle", "entry")
 _STRECHA = (
     "Strecha's scenes: github.com/openMVG/SfM_quality_evaluation, about 30 MB each, research use."
 )
-_DEMO = re.compile(rf"{DEMO}(?:-(\d+))?")
 
 
 def find_scene(folder: Path, progress: bool = False) -> Scene:
@@ -42,8 +40,8 @@ def find_scene(folder: Path, progress: bool = False) -> Scene:
         ValueError: the folder has more than one set of true poses.
     """
     folder = Path(folder)
-    if demo := _DEMO.fullmatch(str(folder)):
-        seed = int(demo[1] or 0)
+    seed = demo_seed(folder)
+    if seed is not None:
         town = make_demo_scene(seed, progress)
         return Scene(f"{DEMO_WORLDS['aachen']}-{seed}", town / "images", town / "cameras")
     if not folder.is_dir():

@@ -156,6 +156,7 @@ PROTOCOLS = {
         ),
         _protocol("eth3d-pairs", "eth3d_pairs", by_sequence=True),
         _protocol("pairs", "pairs_file"),
+        _protocol("strecha", "strecha"),
     )
 }
 """Name to protocol; the first one of each layout is the default."""

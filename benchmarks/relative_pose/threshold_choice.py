@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.measured_method import MeasuredMethod
-from benchmarks.pairs.datasets import read_pairs, recognise
+from benchmarks.pairs.demo_sets import find_pairs
 from benchmarks.pairs.pair_benchmark import PairBenchmark, PairOptions
 from benchmarks.pairs.pair_set import PairSet
 from benchmarks.record import Problem, Run
-from benchmarks.relative_pose.pose_protocols import PoseProtocol
+from benchmarks.relative_pose.pose_protocols import PROTOCOLS, PoseProtocol
 from featplug.io.artifact import file_hash
 
 GRID = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
@@ -26,8 +26,9 @@ def read_tuning_set(folder: Path, measured: PairSet) -> PairSet:
         FileNotFoundError: the folder does not exist.
         ValueError: it has no pairs with known poses, or images of the measured data set.
     """
-    tuning = read_pairs(folder, recognise(folder))
-    if folder.resolve() == measured.folder.resolve():
+    layouts = {protocol.layout for protocol in PROTOCOLS.values()}
+    tuning = find_pairs(folder, None, layouts).read()
+    if tuning.folder.resolve() == measured.folder.resolve():
         raise ValueError(
             f"--tune {folder} is the data set that is measured; choose thresholds on another one."
         )

@@ -6,6 +6,7 @@ download; see :func:`make_demo_world`.
 
 import fcntl
 import json
+import re
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -130,6 +131,12 @@ def make_demo_world(
             shutil.rmtree(unfinished)
         world.make(write)
     return dataset
+
+
+def demo_seed(dataset: Path) -> int | None:
+    """Return the seed in ``demo-SEED``, 0 of ``demo``, or None of any other name."""
+    found = re.fullmatch(rf"{DEMO}(?:-(\d+))?", str(dataset))
+    return None if found is None else int(found[1] or 0)
 
 
 def make_demo_scene(seed: int = 0, progress: bool = False) -> Path:

@@ -22,8 +22,7 @@ from pipelines.datasets.true_poses import read_strecha_camera, read_strecha_intr
 
 MARKS = ("*.camera", "*/*.camera", "*/*/*.camera")
 SOURCE = (
-    "Strecha's scenes, such as fountain-P11: documents.epfl.ch/groups/c/cv/cvlab-unit/www/data/"
-    "multiview/denseMVS.html, 11 photographs of 3072×2048, for research."
+    "Strecha's scenes: github.com/openMVG/SfM_quality_evaluation, about 30 MB each, research use."
 )
 
 _MOST_DEGREES = 60.0
