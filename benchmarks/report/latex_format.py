@@ -7,7 +7,7 @@ import re
 
 from benchmarks.report.gather import Report
 from benchmarks.report.labels import NO_BREAK_SPACE
-from benchmarks.report.text_tables import TextRow, TextTable, text_tables
+from benchmarks.report.tables_as_text import TextRow, TextTable, text_tables
 from featplug.io.metric_table import MINUS
 
 _SPECIAL = {

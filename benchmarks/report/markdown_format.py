@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from benchmarks.report.gather import Report
 from benchmarks.report.page import command_text
-from benchmarks.report.text_tables import TextRow, TextTable, text_tables
+from benchmarks.report.tables_as_text import TextRow, TextTable, text_tables
 
 _SPECIAL = re.compile(
     r"[\\`*_{}\[\]<>#|~&$@]"  # tags, entities, links, cells, formulas, mentions

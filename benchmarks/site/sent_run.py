@@ -1,7 +1,7 @@
-"""A benchmark's run as it is sent to a leaderboard: one zip file, without its machine's folders.
+"""Runs of benchmarks as they are sent to a leaderboard: a zip file without the machine's folders.
 
-=================== ==============================================================================
-file                contents
+It has a folder for each run, with these files:
+
 =================== ==============================================================================
 ``results.json``    the record, without pictures and models, whose files are not sent
 ``config.toml``     the options, where the run left them
@@ -17,7 +17,7 @@ import tempfile
 import tomllib
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -36,7 +36,11 @@ from featplug.io.results import SCHEMA_VERSION
 from featplug.io.text_files import read_text
 from featplug.io.typed_json import MAX_BYTES, as_type
 
-_PAIRS = re.compile(r"pairs/[A-Za-z0-9][A-Za-z0-9._+-]{0,199}\.csv")
+_ENTRY = re.compile(
+    rf"([a-z0-9][a-z0-9.-]{{0,99}})/({re.escape(RECORD)}|{re.escape(CONFIG)}|"
+    r"pairs/[a-z0-9][a-z0-9.-]{0,99}\.csv)"
+)
+"""Name of a file in a zip file: the run's and its own."""
 _MAX_CONFIG = 2**20
 _MAX_ZIP, _MAX_CONTENTS, _MAX_FILES = 64 << 20, 256 << 20, 2000
 _DATE = (1980, 1, 1, 0, 0, 0)
@@ -99,21 +103,25 @@ def run_to_send(folder: Path) -> SentRun:
     return _cleaned(slug(folder.resolve().name), folder, read_run(folder), config)
 
 
-def write_sent_run(path: Path, sent: SentRun) -> None:
-    """Write a run as a zip file, whose bytes are the same for the same run."""
+def write_sent_runs(path: Path, runs: Sequence[SentRun]) -> None:
+    """Write runs, each with a name of its own, as a zip file; the same runs make the same bytes."""
 
     def write(part: Path) -> None:
         with zipfile.ZipFile(part, "w") as archive:
-            for name, contents in sorted(sent.files().items()):
-                info = zipfile.ZipInfo(name, _DATE)
-                info.external_attr = 0o644 << 16
-                archive.writestr(info, contents, zipfile.ZIP_DEFLATED, 9)
+            for sent in sorted(runs, key=lambda sent: sent.name):
+                for name, contents in sorted(sent.files().items()):
+                    info = zipfile.ZipInfo(f"{sent.name}/{name}", _DATE)
+                    info.external_attr = 0o644 << 16
+                    archive.writestr(info, contents, zipfile.ZIP_DEFLATED, 9)
 
-    write_whole(path, write, read_sent_run)
+    write_whole(path, write, read_sent_runs)
 
 
-def read_sent_run(path: Path) -> SentRun:
-    """Read a zip file of :func:`write_sent_run`, which may come from anybody.
+def read_sent_runs(path: Path) -> list[SentRun]:
+    """Read a zip file of :func:`write_sent_runs`, which may come from anybody.
+
+    Returns:
+        The runs. A single one has the name of the file, others have it before their own.
 
     Raises:
         FileNotFoundError: it does not exist.
@@ -123,13 +131,15 @@ def read_sent_run(path: Path) -> SentRun:
     with tempfile.TemporaryDirectory() as folder:
         try:
             for name, contents in _unpacked(path).items():
-                file = Path(folder) / name  # one of ours, or of the pattern
-                file.parent.mkdir(exist_ok=True)
+                file = Path(folder) / name  # of the pattern
+                file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_bytes(contents)
-            sent = run_to_send(Path(folder))
-        except ValueError as error:
+            runs = [run_to_send(place) for place in sorted(Path(folder).iterdir())]
+        except (FileNotFoundError, ValueError) as error:
             raise ValueError(str(error).replace(folder, str(path))) from error
-    return replace(sent, name=slug(path.stem))
+    stem = slug(path.stem)
+    names = [stem] if len(runs) == 1 else [f"{stem}-{sent.name}" for sent in runs]
+    return [replace(sent, name=name) for sent, name in zip(runs, names, strict=True)]
 
 
 def _unpacked(path: Path) -> dict[str, bytes]:
@@ -159,18 +169,23 @@ def _problem_of_names(entries: list[zipfile.ZipInfo]) -> str | None:
     names: set[str] = set()
     for entry in entries:
         name = entry.filename
-        if name not in (RECORD, CONFIG) and not _PAIRS.fullmatch(name):
+        if not _ENTRY.fullmatch(name):
             return f"has the file {name!r:.80}, which no run that is sent has"
         if name in names:
             return f"has the file {name!r:.80} twice"
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             return f"has the file {name!r:.80} in a compression of its own"
         names.add(name)
-    return None if RECORD in names else f"lacks {RECORD}"
+    lacking = [run for run in _folders(names) if f"{run}/{RECORD}" not in names]
+    return None if names and not lacking else f"lacks {'/'.join([*lacking[:1], RECORD])}"
+
+
+def _folders(names: Iterable[str]) -> list[str]:
+    return sorted({name.partition("/")[0] for name in names})
 
 
 def _contents(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
-    limit = _MAX_CONFIG if entry.filename == CONFIG else MAX_BYTES
+    limit = _MAX_CONFIG if entry.filename.endswith(CONFIG) else MAX_BYTES
     with archive.open(entry) as file:
         contents = file.read(limit + 1)  # whatever size the entry announces
     if len(contents) > limit:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.record import Problem
 from benchmarks.report.runs import find_runs, problem_of
-from benchmarks.site.sent_run import SentRun, read_sent_run, run_to_send, unique
+from benchmarks.site.sent_run import SentRun, read_sent_runs, run_to_send, unique
 
 
 def collect_runs(paths: Iterable[Path]) -> tuple[list[SentRun], list[Problem]]:
@@ -26,18 +26,19 @@ def collect_runs(paths: Iterable[Path]) -> tuple[list[SentRun], list[Problem]]:
     problems: list[Problem] = []
     for path in _places(paths, problems):
         try:
-            sent = read_sent_run(path) if path.is_file() else run_to_send(path)
+            found = read_sent_runs(path) if path.is_file() else [run_to_send(path)]
         except (OSError, ValueError) as error:
             problems.append(problem_of(path.name, error))
             continue
-        digest = _digest(sent)
-        if digest in known:
-            reason = f"it is the same as {known[digest]}, and is shown once"
-            problems.append(Problem(path.name, reason))
-            continue
-        name = unique(sent.name, runs)
-        runs[name] = replace(sent, name=name)
-        known[digest] = name
+        for sent in found:
+            digest = _digest(sent)
+            if digest in known:
+                reason = f"it is the same as {known[digest]}, and is shown once"
+                problems.append(Problem(path.name, reason))
+                continue
+            name = unique(sent.name, runs)
+            runs[name] = replace(sent, name=name)
+            known[digest] = name
     if not runs:
         raise ValueError(f"No run can be shown: {problems[0].reason}")
     return list(runs.values()), problems

@@ -95,7 +95,7 @@ BENCHMARKS = {
     "published": Command("benchmarks.published.__main__:main", "List or check published numbers."),
     "run": Command("benchmarks.run.__main__:main", "The benchmarks of a suite, to one page."),
     "site": Command("benchmarks.site.__main__:main", "Make a leaderboard of static pages."),
-    "submit": Command("benchmarks.submit:main", "Make one file of a run, for a leaderboard."),
+    "submit": Command("benchmarks.submit:main", "Make one file of runs, for a leaderboard."),
     "suite": Command("benchmarks.suite:main", "Renamed to run.", reads_own_arguments=True),
 }
 """The commands of ``featplug bench``."""

@@ -8,6 +8,7 @@ import shutil
 import tomllib
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 
 from benchmarks.record import RECORD, write_run
 from benchmarks.site import sent_run
-from benchmarks.site.sent_run import read_sent_run, run_to_send, slug, write_sent_run
+from benchmarks.site.sent_run import read_sent_runs, run_to_send, slug, write_sent_runs
 from featplug.cli.command_line import run_command
 from featplug.cli.program import PROGRAM
 from tests.benchmarks.report.conftest import PIPELINE_RECORD, make_run, matching_row, write_record
@@ -32,17 +33,20 @@ def test_a_sent_run_has_the_figures_and_no_folder_of_its_machine(
 ) -> None:
     submit(sendable, "-o", tmp_path / "sent.zip")
     printed = capsys.readouterr().out
-    assert "3 methods by oxford-mma" in printed
+    assert "my-run: 3 methods by oxford-mma on oxford" in printed
     assert "other files of oxford than those known" in printed
     with zipfile.ZipFile(tmp_path / "sent.zip") as archive:
         contents = {name: archive.read(name) for name in archive.namelist()}
-    assert list(contents) == [*("config.toml", "pairs/lisrd.csv", "pairs/sift.csv", "results.json")]
+    assert list(contents) == [
+        f"my-run/{name}"
+        for name in ("config.toml", "pairs/lisrd.csv", "pairs/sift.csv", "results.json")
+    ]
     for text in contents.values():
         for word in (b"anna", b"/home", str(tmp_path).encode()):
             assert word not in text
-    config = tomllib.loads(contents["config.toml"].decode())
+    config = tomllib.loads(contents["my-run/config.toml"].decode())
     assert config == {"command": "bench matching", "dataset": "oxford"}
-    sent = read_sent_run(tmp_path / "sent.zip")
+    [sent] = read_sent_runs(tmp_path / "sent.zip")
     assert sent.name == "sent"
     features = [row.feature for row in sent.run.rows]
     assert features == ["sift", "lisrd", "my file.py:Mine+NN-mutual"]
@@ -56,9 +60,10 @@ def test_a_sent_run_has_the_figures_and_no_folder_of_its_machine(
 def test_the_same_run_makes_the_same_bytes(sendable: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(sendable, tmp_path / "elsewhere" / "my run")
     for number, folder in enumerate((sendable, copy)):
-        write_sent_run(tmp_path / f"{number}.zip", run_to_send(folder))
+        write_sent_runs(tmp_path / f"{number}.zip", [run_to_send(folder)])
     assert (tmp_path / "0.zip").read_bytes() == (tmp_path / "1.zip").read_bytes()
-    write_sent_run(tmp_path / "2.zip", read_sent_run(tmp_path / "0.zip"))
+    again = replace(read_sent_runs(tmp_path / "0.zip")[0], name="my-run")
+    write_sent_runs(tmp_path / "2.zip", [again])
     assert (tmp_path / "2.zip").read_bytes() == (tmp_path / "0.zip").read_bytes()
 
 
@@ -143,48 +148,54 @@ def _flip(path: Path) -> None:
 
 def _without_record(path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("config.toml", "a = 1")
+        archive.writestr("a/config.toml", "a = 1")
 
 
 def _bzip2(path: Path) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as archive:
-        archive.writestr("results.json", "{}")
+        archive.writestr("a/results.json", "{}")
 
 
 @pytest.mark.parametrize(
     ("damage", "what"),
     [
+        (_add("../results.json"), "../results.json"),
+        (_add("a/../../results.json"), "results.json"),
         (_add("../evil.txt"), "evil.txt"),
         (_add("/etc/evil"), "evil"),
-        (_add("pairs/../../evil.csv"), "evil.csv"),
-        (_add("pairs/.csv"), "pairs/.csv"),
+        (_add("my-run/pairs/../../evil.csv"), "evil.csv"),
+        (_add("my-run/pairs/.csv"), "pairs/.csv"),
+        (_add("other/config.toml"), "lacks other/results.json"),
         (_add("evil.py"), "evil.py"),
         pytest.param(
-            _add("results.json"),
+            _add("my-run/results.json"),
             "twice",
             marks=pytest.mark.filterwarnings("ignore:Duplicate name"),
         ),
         (_cut, "damaged"),
         (_flip, "damaged"),
         (lambda path: path.write_bytes(b"no zip"), "damaged"),
-        (_without_record, "lacks results.json"),
+        (_without_record, "lacks a/results.json"),
         (_bzip2, "compression"),
-        (_replace("results.json", b"{"), "results.json is damaged"),
-        (_replace("results.json", b'{"schema_version": 99, "benchmark": "x"}'), "version 99"),
-        (_replace("results.json", b"0" * (33 << 20)), "larger than 32 MiB"),
-        (_replace("config.toml", b"a = ["), "config.toml is not a TOML file"),
-        (_replace("config.toml", b"a = " + b"[" * 10_000 + b"]" * 10_000), "config.toml"),
+        (_replace("my-run/results.json", b"{"), "results.json is damaged"),
+        (
+            _replace("my-run/results.json", b'{"schema_version": 99, "benchmark": "x"}'),
+            "version 99",
+        ),
+        (_replace("my-run/results.json", b"0" * (33 << 20)), "larger than 32 MiB"),
+        (_replace("my-run/config.toml", b"a = ["), "config.toml is not a TOML file"),
+        (_replace("my-run/config.toml", b"a = " + b"[" * 10_000 + b"]" * 10_000), "config.toml"),
     ],
 )
 def test_a_file_of_a_stranger_is_rejected_in_one_sentence(
     sendable: Path, tmp_path: Path, damage: Callable[[Path], None], what: str
 ) -> None:
     path = tmp_path / "sent.zip"
-    write_sent_run(path, run_to_send(sendable))
+    write_sent_runs(path, [run_to_send(sendable)])
     damage(path)
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(ValueError, match=r"sent\.zip") as error:
-        read_sent_run(path)
+        read_sent_runs(path)
     assert what in str(error.value)
     assert "\n" not in str(error.value)
     assert sorted(tmp_path.rglob("*")) == before
@@ -194,16 +205,16 @@ def test_a_large_file_is_not_unpacked(
     sendable: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "sent.zip"
-    write_sent_run(path, run_to_send(sendable))
+    write_sent_runs(path, [run_to_send(sendable)])
     for limit in ("_MAX_ZIP", "_MAX_CONTENTS"):
         with monkeypatch.context() as patch:
             patch.setattr(sent_run, limit, 100)
             with pytest.raises(ValueError, match="bench submit"):
-                read_sent_run(path)
+                read_sent_runs(path)
     with monkeypatch.context() as patch:
         patch.setattr(sent_run, "_MAX_FILES", 2)
         with pytest.raises(ValueError, match="4 files"):
-            read_sent_run(path)
+            read_sent_runs(path)
 
 
 @pytest.mark.parametrize(
@@ -226,3 +237,16 @@ def test_a_config_names_the_command_that_makes_the_run_again(sendable: Path) -> 
     assert config is not None
     assert config.startswith("# featplug ")
     assert "`featplug bench matching --config config.toml`" in config
+
+
+def test_the_runs_of_a_suite_are_one_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, name in enumerate(("matching/oxford", "matching/walls", "more/oxford")):
+        write_sendable_run(tmp_path / "suite" / name, 0.3 + number / 10)
+    submit(tmp_path / "suite", "-o", tmp_path / "anna.zip")
+    assert "3 runs" in capsys.readouterr().out
+    runs = read_sent_runs(tmp_path / "anna.zip")
+    assert [sent.name for sent in runs] == ["anna-oxford", "anna-oxford-2", "anna-walls"]
+    accuracies = [sent.run.rows[0].metrics["mma_10"]["value"] for sent in runs]
+    assert accuracies == pytest.approx([0.3, 0.5, 0.4])

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.pair_values import write_pair_values
 from benchmarks.record import Row, write_run
-from benchmarks.site.sent_run import run_to_send, write_sent_run
+from benchmarks.site.sent_run import run_to_send, write_sent_runs
 from benchmarks.site.site_pages import make_site
 from featplug.cli.command_line import run_command
 from featplug.cli.program import PROGRAM
@@ -87,7 +87,7 @@ def test_the_same_runs_make_the_same_bytes_anywhere(
 
 
 def test_a_sent_run_and_its_folder_are_one(sendable: Path, tmp_path: Path) -> None:
-    write_sent_run(tmp_path / "my-run.zip", run_to_send(sendable))
+    write_sent_runs(tmp_path / "my-run.zip", [run_to_send(sendable)])
     site, files = make_site([sendable, tmp_path / "my-run.zip"], "Record")
     assert [sent.name for sent in site.runs] == ["my-run"]
     assert [problem.subject for problem in site.problems] == ["my-run.zip"]
@@ -114,7 +114,7 @@ def test_what_cannot_be_read_is_a_problem_and_the_others_go_on(
 ) -> None:
     inbox = tmp_path / "inbox"
     inbox.mkdir()
-    write_sent_run(inbox / "good.zip", run_to_send(write_sendable_run(tmp_path / "good")))
+    write_sent_runs(inbox / "good.zip", [run_to_send(write_sendable_run(tmp_path / "good"))])
     (inbox / "cut.zip").write_bytes((inbox / "good.zip").read_bytes()[:-300])
     old = write_sendable_run(tmp_path / "old")
     record = json.loads((old / "results.json").read_text("utf-8"))
