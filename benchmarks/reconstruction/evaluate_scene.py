@@ -9,6 +9,7 @@ from benchmarks.choices import FAILURES, in_turn, problem_of, start_methods
 from benchmarks.measured_method import MeasuredMethod, recorded_matcher
 from benchmarks.reconstruction.drawn_pairs import draw_pairs
 from benchmarks.reconstruction.kept_models import map_or_reuse, matching_costs, reuse_features
+from benchmarks.reconstruction.multiview import measure_subsets
 from benchmarks.reconstruction.options import ReconstructionOptions, of_seed
 from benchmarks.reconstruction.scenes import Scene, find_scene
 from benchmarks.record import (
@@ -99,6 +100,8 @@ def _measure_method(
     ``shown`` are the pairs to draw; the first method of a scene selects them for all others.
     ``before`` are the options of the methods before, whose features can be the same.
     """
+    if scene.has_subsets:
+        return measure_subsets(scene, method, options, before, progress)
     subject = f"{method.name} on {scene.name}"
     try:
         method.check_number(options.max_keypoints)

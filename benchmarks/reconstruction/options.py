@@ -22,7 +22,8 @@ class ReconstructionOptions(MappingOptions, SeedOptions, FileOptions):
 
     scenes: tuple[Path, ...]
     """Folders of the scenes: each has photographs in it or in its images/, and true poses next to
-    them; demo renders 60 photographs of a town into datasets/demo, demo-SEED those of another."""
+    them; of a scene of PhotoTourism, subsets are reconstructed (the multiview track); demo renders
+    60 photographs of a town into datasets/demo, demo-SEED those of another."""
     pairs: Literal["exhaustive", "retrieval"] = "exhaustive"
     """Images to match: all pairs, or the pairs that retrieval selects in large scenes."""
     dense: bool = False
@@ -30,6 +31,9 @@ class ReconstructionOptions(MappingOptions, SeedOptions, FileOptions):
     num_threads: int = field(default=1, kw_only=True)
     """Number of threads of COLMAP's mapper; -1 for all cores. With one, the same matches give the
     same model each time; large scenes need more."""
+    num_subsets: int | None = field(default=None, kw_only=True)
+    """Of a scene of PhotoTourism: number of subsets of each number of images, the first ones; by
+    default all, which are 175 models for each method and seed."""
     memory_gib: float = 1.0
     """Memory for matching, in GiB."""
     overwrite: bool = False
@@ -51,7 +55,7 @@ class ReconstructionOptions(MappingOptions, SeedOptions, FileOptions):
             ValueError: something does not exist, or does not fit.
         """
         self.chosen_seeds()
-        require_positive(num_matched=self.num_matched)
+        require_positive(num_matched=self.num_matched, num_subsets=self.num_subsets or 1)
         for scene in self.scenes:
             if self.scenes.count(scene) > 1:
                 raise ValueError(f"The scene {scene} is given twice.")

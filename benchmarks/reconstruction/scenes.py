@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.reconstruction.subsets import has_subsets
 from benchmarks.scene_names import DEMO_WORLDS, scene_folder
 from pipelines.datasets.demo import demo_seed, make_demo_scene
 from pipelines.datasets.true_poses import holds_reference_poses
@@ -17,6 +18,8 @@ class Scene:
     """Folder of the photographs."""
     reference: Path | None
     """Folder of the true poses; None where they are not known."""
+    has_subsets: bool = False
+    """Whether it is a scene of PhotoTourism, whose subsets are reconstructed."""
 
 
 _STRECHAS = ("fountain", "herz-jesus", "herzjesus", "castle", "entry")
@@ -33,7 +36,7 @@ def find_scene(folder: Path, progress: bool = False) -> Scene:
     Photographs are in ``images/`` of the folder, as in Strecha's, ETH3D's and COLMAP's scenes, or
     in the folder itself. True poses are a COLMAP model or ``.camera`` files in the scene's folder,
     in a folder of it (``gt_dense_cameras``, ``sparse``, ``dslr_calibration_undistorted``), or in a
-    folder of that (``sparse/0``).
+    folder of that (``sparse/0``). A scene of PhotoTourism is recognised by its subsets.
 
     Raises:
         FileNotFoundError: the folder does not exist.
@@ -49,6 +52,8 @@ def find_scene(folder: Path, progress: bool = False) -> Scene:
         source = f" {_STRECHA}" if is_strechas else ""
         raise FileNotFoundError(f"The scene folder {folder} does not exist.{source}")
     root = scene_folder(folder)
+    if has_subsets(root):
+        return Scene(root.name, root / "set_100" / "images", None, has_subsets=True)
     images = root / "images" if (root / "images").is_dir() else root
     candidates = [root, *_folders(root, images)]
     candidates += [inner for outer in candidates[1:] for inner in _folders(outer, images)]

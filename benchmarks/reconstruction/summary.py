@@ -18,6 +18,19 @@ _MODELS = {
     "dense points": ("dense_points", 0),
 }
 """Head to the metric, or the stage, and its number of decimals."""
+_SUBSETS = {
+    "mAA 10°": ("pose_maa_10", 3),
+    "mAA 5°": ("pose_maa_5", 3),
+    "AUC 3°": ("pose_auc_3", 3),
+    "AUC 5°": ("pose_auc_5", 3),
+    "AUC 10°": ("pose_auc_10", 3),
+    "registered": ("registered_fraction", 3),
+    "without model": ("sets_without_model", 3),
+    "points": ("sparse_points", 0),
+    "track": ("mean_track_length", 2),
+    "error px": ("mean_reprojection_error", 3),
+}
+"""The same for subsets of a scene."""
 _ERRORS_AND_COSTS = {
     "position median": ("median_position_error", 4),
     "position mean": ("mean_position_error", 4),
@@ -44,13 +57,17 @@ def run_lines(run: Run) -> list[str]:
         rows = [row for row in run.rows if row.dataset == scene]
         seeds = list(dict.fromkeys(row.seed for row in rows))
         lines.append(_heading(scene, run, rows, seeds))
+        if any("pose_maa_10" in row.metrics for row in rows):
+            lines += [*_table(rows, _SUBSETS, with_matcher=True), ""]
+            continue
         lines += [
             *_table(rows, _MODELS, with_matcher=True),
             "",
             *_table(rows, _ERRORS_AND_COSTS),
             "",
         ]
-    if not run.options.get("dense"):
+    measures_scenes = any("pose_maa_10" not in row.metrics for row in run.rows)
+    if measures_scenes and not run.options.get("dense"):
         lines.append("dense points: not requested; --dense makes them where COLMAP has CUDA")
     return lines
 
@@ -70,10 +87,10 @@ def _table(
     rows: Sequence[Row], columns: Mapping[str, tuple[str, int]], with_matcher: bool = False
 ) -> list[str]:
     cells: list[list[str]] = [["", *columns, *(["matcher"] if with_matcher else [])]]
-    for feature in dict.fromkeys(row.feature for row in rows):
-        of_feature = [row for row in rows if row.feature == feature]
+    for feature, part in dict.fromkeys((row.feature, row.part) for row in rows):
+        of_feature = [row for row in rows if (row.feature, row.part) == (feature, part)]
         of_seeds = [_figures(row) for row in of_feature]
-        line = [feature]
+        line = [feature if part == "all" else f"{feature}, {part}"]
         for name, decimals in columns.values():
             values = [figures[name] for figures in of_seeds if name in figures]
             line.append(mean_and_spread(values, decimals) if values else NOTHING)

@@ -66,6 +66,19 @@ METRICS: dict[str, Metric] = {
     "registered_images": Metric(
         "images", "Images in the model.", "higher", role="headline", title="registered"
     ),
+    "registered_fraction": _fraction(
+        "Images of a subset in its model, mean over subsets.",
+        role="headline",
+        title="registered, fraction",
+    ),
+    "sets_without_model": Metric(
+        "fraction",
+        "Subsets of which COLMAP makes no model; all their pairs count as failures.",
+        "lower",
+        3,
+        "main",
+        title="subsets without model",
+    ),
     "sparse_points": Metric("points", "3D points of the model.", "higher", role="headline"),
     "observations": Metric("observations", "Keypoints that see a 3D point.", "higher", role="main"),
     "two_view_points": Metric(

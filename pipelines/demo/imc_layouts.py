@@ -68,7 +68,9 @@ def write_phototourism(folder: Path, options: "DemoOptions", progress: bool) -> 
     for step in range(10):
         keys = [_key(pair) for pair in world.pairs if pair.overlap >= step / 10]
         np.save(scene / f"new-vis-pairs/keys-th-{step / 10:.1f}.npy", np.array(keys, "U"))
-    _write_subsets(scene / "sub_set", [Path(view.name).stem for view in world.by_day])
+    # Neighbours look the same way.
+    in_turn = [view for turn in range(4) for view in world.by_day[turn::4]]
+    _write_subsets(scene / "sub_set", [Path(view.name).stem for view in in_turn])
 
 
 def _write_subsets(folder: Path, names: Sequence[str]) -> None:
