@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -19,6 +19,8 @@ class PatchSet(ABC):
     name: str
     """Name of the data set in the rows of a run."""
     protocol: str
+    source: ClassVar[str]
+    """Where the data set is to be had."""
     folder: Path
     not_comparable: str | None
     """Reason why no published number holds; None where they do."""

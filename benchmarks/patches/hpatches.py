@@ -76,6 +76,10 @@ class HPatches(PatchSet):
     """
 
     name = "hpatches-patches"
+    source = (
+        "HPatches' patches: hpatches.github.io, hpatches-release.tar.gz, 4.2 GB; its lists: tasks "
+        "of github.com/hpatches/hpatches-benchmark."
+    )
 
     def __init__(
         self,

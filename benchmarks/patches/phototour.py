@@ -35,7 +35,12 @@ class PhotoTour(PatchSet):
         ValueError: a list is damaged, or names patches that do not exist.
     """
 
+    name = "phototour"
     protocol = "phototour-fpr95"
+    source = (
+        "UBC PhotoTour: phototour.cs.washington.edu/patches, unpacked into folders liberty, "
+        "notredame and yosemite."
+    )
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -32,6 +32,7 @@ class RomePatches(PatchSet):
 
     name = "rome-patches"
     protocol = "rome-patches"
+    source = "RomePatches: from the authors of Paulin et al., ICCV 2015."
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

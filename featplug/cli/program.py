@@ -92,6 +92,7 @@ BENCHMARKS = {
     ),
     "localization": Command("benchmarks.localization:main", "Recalls of visual localization."),
     "speed": Command("benchmarks.speed.__main__:main", "Seconds and peak memory of each stage."),
+    "accept": Command("benchmarks.accept.__main__:main", "Compare with the papers on your data."),
     "published": Command("benchmarks.published.__main__:main", "List or check published numbers."),
     "run": Command("benchmarks.run.__main__:main", "The benchmarks of a suite, to one page."),
     "site": Command("benchmarks.site.__main__:main", "Make a leaderboard of static pages."),

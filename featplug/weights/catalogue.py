@@ -48,14 +48,15 @@ def list_confs(table: MethodTable[Any] = features) -> list[ConfStatus]:
     for name, conf in table.items():
         paper, dimensions, matcher = map(conf.get, ("paper", "dimensions", "matcher"))
         two_views = matcher and matcher_of(conf, two_views=True)
-        describes, weights = "detector" in conf["model"], _weights(conf["model"])
+        describes, weights = "detector" in conf["model"], weights_of(conf["model"])
         confs.append(
             ConfStatus(name, table.kind, paper, dimensions, matcher, two_views, describes, weights)
         )
     return confs
 
 
-def _weights(model: Mapping[str, Any]) -> dict[str, WeightsStatus | None]:
+def weights_of(model: Mapping[str, Any]) -> dict[str, WeightsStatus | None]:
+    """Return the file of each network of a model; see :attr:`ConfStatus.weights`."""
     chosen: dict[str, WeightsStatus | None] = {}
     included: set[str] = set()
     for checkpoint in _checkpoints(model):
