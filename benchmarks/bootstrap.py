@@ -19,10 +19,9 @@ from functools import lru_cache
 import numpy as np
 from scipy import stats
 
-Statistic = Callable[[np.ndarray], np.ndarray]
-"""Function of samples …×N that returns the figure of each, …."""
-
 NUM_DRAWS = 1000
+_LARGEST = 100
+"""Number of largest values of which a draw has at least one: it lacks all once in 10^43 draws."""
 MIN_PAIRS = 5
 """Number of pairs that an interval needs."""
 LEVEL = 0.95
@@ -50,41 +49,61 @@ class Estimate:
         return self.value - self.half, self.value + self.half
 
 
-def _mean(samples: np.ndarray) -> np.ndarray:
-    return samples.mean(axis=-1)
+@dataclass(frozen=True)
+class Statistic:
+    """A figure of the values of N pairs: a mean of terms, and for an area a small correction."""
+
+    terms: Callable[[np.ndarray], np.ndarray]
+    """Function of N values that returns the N terms."""
+    limit: float | None = None
+    """Threshold of an area under a curve of errors, see :func:`_area`."""
+
+    def __call__(self, values: np.ndarray) -> float:
+        """Return the figure of N values."""
+        return float(self.of_draws(values, np.ones((1, len(values))))[0])
+
+    def of_draws(self, values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        """Return the figures of D draws of N values, D×N numbers of how often each was drawn."""
+        figures = counts @ self.terms(values) / len(values)
+        if self.limit is None:
+            return figures
+        below = np.flatnonzero(values < self.limit)
+        largest = below[np.argsort(-values[below], kind="stable")][:_LARGEST]
+        drawn = counts[:, largest] > 0
+        last = values[largest][drawn.argmax(axis=1)] if len(largest) else 0.0
+        return figures + np.where(drawn.any(axis=1), last, 0) / (2 * len(values) * self.limit)
 
 
-def _at_most(limit: float) -> Statistic:
-    return lambda errors: (errors <= limit).mean(axis=-1)
-
-
-def _mean_accuracy(largest: int) -> Statistic:
-    """Return IMC's mAA: the mean of the accuracies at 1, 2, …, ``largest`` (Jin et al. 2021)."""
-    limits = np.arange(1, largest + 1)
-    return lambda errors: 1 - np.searchsorted(limits, errors).mean(axis=-1) / largest
-
-
-def _auc(limit: float) -> Statistic:
-    """Return the area under the curve of :func:`featplug.metrics.homography.error_auc`, of samples.
+def _area(limit: float) -> Statistic:
+    """Return the area under the curve of :func:`featplug.metrics.homography.error_auc`.
 
     The curve is linear between the errors x below the limit t, and level behind the last of them;
     summed by parts, its area over t is Σ (t − x) / (N t) + max x / (2 N t).
     """
-
-    def area(errors: np.ndarray) -> np.ndarray:
-        below = errors < limit
-        gains = np.where(below, limit - errors, 0).sum(axis=-1)
-        last = np.where(below, errors, 0).max(axis=-1)
-        return (gains + last / 2) / (errors.shape[-1] * limit)
-
-    return area
+    return Statistic(lambda errors: np.where(errors < limit, 1 - errors / limit, 0), limit)
 
 
+def _at_most(limit: float) -> Statistic:
+    return Statistic(lambda errors: (errors <= limit).astype(float))
+
+
+def _mean_accuracy(largest: float) -> Statistic:
+    """Return IMC's mAA: the mean of the accuracies at 1, 2, …, ``largest`` (Jin et al. 2021)."""
+    limits = np.arange(1, int(largest) + 1)
+    return Statistic(lambda errors: 1 - np.searchsorted(limits, errors) / len(limits))
+
+
+_MEAN = Statistic(lambda values: values)
+_COUNTS = {
+    "failed_pairs": ("failed", Statistic(lambda failed: failed * len(failed))),
+    "pairs_without_pose": ("pose_error", Statistic(lambda errors: np.isinf(errors) * len(errors))),
+}
+"""Metric that is a number of pairs to its column, and the number."""
 _OF_ERRORS: dict[str, tuple[str, Callable[[float], Statistic]]] = {
-    r"homography_auc_(\d+)": ("corner_error", _auc),
+    r"homography_auc_(\d+)": ("corner_error", _area),
     r"homography_accuracy_(\d+)": ("corner_error", _at_most),
-    r"pose_auc_(\d+)": ("pose_error", _auc),
-    r"pose_maa_(\d+)": ("pose_error", lambda largest: _mean_accuracy(int(largest))),
+    r"pose_auc_(\d+)": ("pose_error", _area),
+    r"pose_maa_(\d+)": ("pose_error", _mean_accuracy),
 }
 """Pattern of a metric to the column of pair values that it is a figure of, and the figure."""
 
@@ -94,10 +113,12 @@ def statistic(metric: str) -> tuple[str, Statistic]:
 
     A metric that is a mean over pairs has a column of its own name.
     """
+    if metric in _COUNTS:
+        return _COUNTS[metric]
     for pattern, (column, make) in _OF_ERRORS.items():
         if found := re.fullmatch(pattern, metric):
             return column, make(float(found[1]))
-    return metric, _mean
+    return metric, _MEAN
 
 
 Columns = Mapping[str, np.ndarray]
@@ -144,7 +165,7 @@ def _estimate(metric: str, sides: Sequence[Sequence[Columns]]) -> Estimate | Non
         return None
     of_sides, sampled, variances = [], np.zeros(NUM_DRAWS), []
     for sign, of_side in zip((1, -1), values, strict=False):
-        of_seeds = [float(function(of_seed)) for of_seed in of_side]
+        of_seeds = [function(of_seed) for of_seed in of_side]
         of_sides.append(float(np.mean(of_seeds)))
         sampled += sign * np.mean([_sampled(metric, seed.tobytes()) for seed in of_side], axis=0)
         if len(of_seeds) > 1:
@@ -174,10 +195,13 @@ def _combined(variances: Sequence[tuple[float, int]]) -> tuple[float, float]:
 def _sampled(metric: str, values: bytes) -> np.ndarray:
     """Return a metric of each draw of N float64 values."""
     array = np.frombuffer(values)
-    return statistic(metric)[1](array[_draws(len(array))])
+    return statistic(metric)[1].of_draws(array, _draws(len(array)))
 
 
 @lru_cache(maxsize=4)
 def _draws(num_pairs: int) -> np.ndarray:
-    """Return the indices of the draws, the same for every metric and method."""
-    return np.random.default_rng(0).integers(0, num_pairs, (NUM_DRAWS, num_pairs))
+    """Return how often each draw has each pair, the same for every metric and method: D×N."""
+    indices = np.random.default_rng(0).integers(0, num_pairs, (NUM_DRAWS, num_pairs))
+    cells = indices + num_pairs * np.arange(NUM_DRAWS)[:, None]
+    counts = np.bincount(cells.ravel(), minlength=cells.size)
+    return counts.reshape(indices.shape).astype(float)

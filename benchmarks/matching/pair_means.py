@@ -48,7 +48,7 @@ def summarise(
 def _figure(name: str, columns: Mapping[str, np.ndarray]) -> float:
     column, function = statistic(name)
     values = columns[column]
-    return float(function(values[~np.isnan(values)]))
+    return function(values[~np.isnan(values)])
 
 
 def pair_columns(measures: Sequence[PairMeasures], with_mma: bool = True) -> dict[str, np.ndarray]:

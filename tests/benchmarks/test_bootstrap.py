@@ -25,19 +25,23 @@ def test_the_area_of_draws_is_that_of_the_metric(metric: str) -> None:
     threshold = float(metric.rpartition("_")[2])
     errors = errors_of(rng, 150)
     errors[:4] = [0, threshold, np.inf, 0]
-    draws = errors[rng.integers(0, 150, (60, 150))]
-    expected = [error_auc(of_draw.tolist(), [threshold])[0] for of_draw in draws]
-    np.testing.assert_allclose(function(draws), expected, atol=1e-12)
+    draws = rng.integers(0, 150, (60, 150))
+    counts = np.array([np.bincount(of_draw, minlength=150) for of_draw in draws])
+    expected = [error_auc(errors[of_draw].tolist(), [threshold])[0] for of_draw in draws]
+    np.testing.assert_allclose(function.of_draws(errors, counts), expected, atol=1e-12)
     for few in ([np.inf], [1.0], [threshold], [0.0]):
         np.testing.assert_allclose(function(np.array(few)), error_auc(few, [threshold])[0])
 
 
 def test_accuracies_are_means_of_pairs_below_the_thresholds() -> None:
     errors = np.array([0.5, 1.0, 4.5, 9.99, 30, np.inf])
-    assert statistic("homography_accuracy_5")[1](errors) == 3 / 6
+    assert statistic("homography_accuracy_5")[1](errors) == pytest.approx(3 / 6)
     # Each pair's mean over 1 to 10 degrees: 10, 10, 6, 1, 0 and 0 tenths.
     assert statistic("pose_maa_10")[1](errors) == pytest.approx(2.7 / 6)
     assert statistic("mma_3") == ("mma_3", statistic("recall")[1])
+    column, count = statistic("pairs_without_pose")
+    assert (column, count(errors)) == ("pose_error", 1)
+    assert statistic("failed_pairs")[1](np.array([1.0, 0, 1])) == 2
 
 
 @pytest.mark.parametrize(
