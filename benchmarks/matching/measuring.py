@@ -1,6 +1,8 @@
 """Figures of one matched pair, as papers define them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -12,6 +14,7 @@ from benchmarks.pairs.pair_set import ImagePair
 from featplug.api import Matches
 from featplug.metrics.epipolar import epipolar_errors, estimate_fundamental
 from featplug.metrics.homography import (
+    Size,
     closest_point_recall,
     corner_error,
     correspondence_recall,
@@ -43,6 +46,25 @@ MEASURES = (
 """Metrics of a single pair."""
 
 
+class HomographyFit(NamedTuple):
+    """What a homography is estimated from, and compared with."""
+
+    points: tuple[np.ndarray, np.ndarray]
+    """Matched keypoints, K×2 of each image."""
+    true: np.ndarray
+    """The true homography, 3×3."""
+    size: Size
+    """(width, height) of image 0, whose corners are compared."""
+    in_image0: bool = False
+    """Whether the error is in image 0, see :func:`featplug.metrics.homography.corner_error`."""
+
+    @property
+    def corner_error(self) -> float:
+        """Error of the homography by OpenCV's RANSAC, as papers have it."""
+        estimated = estimate_homography(*self.points)
+        return corner_error(estimated, self.true, self.size, self.in_image0)
+
+
 @dataclass(frozen=True)
 class PairMeasures(MeasuredPair):
     """Figures of one pair."""
@@ -58,6 +80,10 @@ class PairMeasures(MeasuredPair):
     """Whether the matched keypoints were selected for this pair."""
     swept: Swept | None = None
     """Matches at other thresholds than the conf's; None where only its own are known."""
+    homography_fit: HomographyFit | None = None
+    """What other estimators estimate the homography from; None where none is estimated."""
+    corner_errors: Mapping[int, float] = field(default_factory=dict)
+    """Seed to the error of the homography by another estimator."""
 
 
 def _true_homography(pair: ImagePair) -> np.ndarray:
@@ -108,7 +134,8 @@ def measure_plane_covisible(pair: ImagePair, features: FeaturePair) -> PairMeasu
     """
     whole = measure_plane(pair, features)
     shared = _measure_plane(pair, features, features.match(*_covisible(pair, features)))
-    return replace(whole, corner_error=shared.corner_error, values=shared.values)
+    fit, error = shared.homography_fit, shared.corner_error
+    return replace(whole, corner_error=error, values=shared.values, homography_fit=fit)
 
 
 def _measure_plane(pair: ImagePair, features: FeaturePair, matches: Matches) -> PairMeasures:
@@ -120,13 +147,15 @@ def _measure_plane(pair: ImagePair, features: FeaturePair, matches: Matches) -> 
         num_shared0, num_shared1 = map(len, _covisible(pair, features))
         values["match_score"] = matching_score(errors, num_shared0, num_shared1, RIGHT)
         values["repeatability"] = repeatability(*features.keypoints, matrix, sizes, RIGHT)
+    fit = HomographyFit(points, matrix, sizes[0])
     return PairMeasures(
         points,
         features.num_keypoints,
         matches.scores,
         errors,
-        corner_error(estimate_homography(*points), matrix, sizes[0]),
+        fit.corner_error,
         values,
+        homography_fit=fit,
     )
 
 
@@ -185,14 +214,16 @@ def measure_shared(pair: ImagePair, features: FeaturePair) -> PairMeasures:
         selected = [image.keypoints[keep] for image, keep in zip(images, kept, strict=True)]
         among = np.stack([own[side][matches.indices[:, side]] for side in (0, 1)], axis=1)
         values["recall"] = closest_point_recall(among, selected[0], selected[1], matrix, RIGHT)
+    fit = HomographyFit(points, matrix, sizes[0], in_image0=True)
     return PairMeasures(
         points,
         (len(kept[0]), len(kept[1])) if features.is_detected else None,
         matches.scores,
         homography_errors(*points, matrix),
-        corner_error(estimate_homography(*points), matrix, sizes[0], in_image0=True),
+        fit.corner_error,
         values,
         selected_keypoints=True,
+        homography_fit=fit,
     )
 
 

@@ -34,6 +34,11 @@ class Protocol(PairProtocol):
     by_sequence: bool = False
     """Whether each sequence has a row of its own."""
 
+    @property
+    def has_homographies(self) -> bool:
+        """Whether homographies are estimated from the matches, and by OpenCV's RANSAC."""
+        return self.measure in (measure_plane, measure_plane_covisible, measure_shared)
+
     def rows(
         self, row: Row, pairs: Sequence[ImagePair], measures: Sequence[PairMeasures]
     ) -> list[Row]:

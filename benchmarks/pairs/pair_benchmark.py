@@ -268,12 +268,13 @@ class PairBenchmark:
         return results, problems
 
     def _deviation(self, method: MeasuredMethod, protocol: PairProtocol) -> str | None:
+        if protocol.leaves_settings:
+            return None
         number = self.options.max_keypoints
         # A protocol without a limit keeps all keypoints, as -1 does.
         return deviation(
             max_keypoints=("all" if number == -1 else number, protocol.max_keypoints or "all"),
             matcher=(method.matcher, "the feature's own"),
-            resize_max=(protocol.resize_max and self.options.resize_max, protocol.resize_max),
         )
 
     def _pictures(

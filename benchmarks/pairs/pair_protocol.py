@@ -53,8 +53,9 @@ class PairProtocol(ABC):
     resize_max: int | None = None
     """Longer side that larger photographs are reduced to before features are extracted; the conf's
     own if None. Unlike ``size`` it changes neither the images nor the pixels of keypoints."""
-    of_images: bool = False
-    """Whether it is for matchers of two images, too: without keypoints of each, at its size."""
+    leaves_settings: bool = False
+    """Whether matcher, number of keypoints and size of images are not part of the rules, but of
+    each published number, and so are matchers of two images."""
     keeps_matches: bool = False
     """Whether matches are kept in a file; ``measure`` may then read nothing but the matches, the
     matched keypoints, their number, and the sizes of the images."""

@@ -188,15 +188,13 @@ def _of_images(
     method: MeasuredMethod, protocol: PairProtocol, pair_set: PairSet, options: FileOptions
 ) -> Source:
     deviation = f"{method.name} matches images, without keypoints of each"
-    if protocol.of_images and options.resize_max is None:
-        options = replace(options, resize_max=protocol.resize_max)
     matcher = ImageMatcher(options.pair_matcher_conf(method), device=options.device)
     conf = {"model": matcher.conf["model"], "preprocessing": matcher.preprocessing}
     return Source(
         method.name,
         lambda _: MatchedImages(matcher, pair_set.folder),
         replace(_made_by(matcher.matcher), conf=conf),
-        deviation=None if protocol.of_images else deviation,
+        deviation=None if protocol.leaves_settings else deviation,
         settings=method_settings({**conf, "model": matcher.matcher.conf}),
     )
 

@@ -1,19 +1,19 @@
 """Relative poses of image pairs from matches, by the robust estimators that papers use.
 
 ``python -m benchmarks.relative_pose --dataset DIR --feature NAME [NAME …]`` measures pairs of
-MegaDepth-1500, ScanNet-1500, PhotoTourism, or any list with intrinsics and poses. Each pair is
-matched once, and its pose estimated by each ``--estimator`` with several seeds. ``--tune DIR``
-chooses the thresholds of each method on the pairs of another folder.
+MegaDepth-1500, ScanNet-1500, PhotoTourism, IMC 2022, ETH3D, Strecha's scenes, or any list with
+intrinsics and poses. Each pair is matched once, and its pose estimated by each ``--estimator`` with
+several seeds. ``--tune DIR`` chooses the thresholds of each method on the pairs of another folder.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-from benchmarks.choices import SeedOptions
 from benchmarks.console import conclude, mean_and_spread, table_lines
 from benchmarks.measured_method import MeasuredMethod
+from benchmarks.pairs.estimator_options import EstimatorName, EstimatorOptions
 from benchmarks.pairs.pair_benchmark import PairOptions, Plan, run_pair_benchmark
 from benchmarks.pairs.pair_set import PairSet
 from benchmarks.record import Row, Run
@@ -21,28 +21,22 @@ from benchmarks.relative_pose.pose_protocols import PROTOCOLS, PoseProtocol
 from benchmarks.relative_pose.threshold_choice import ThresholdChoice, read_tuning_set
 from featplug.cli.command_line import Unprefixed, run_command
 from featplug.io.metric_table import find_metric
-from featplug.metrics.two_view_estimators import ESTIMATORS
-
-EstimatorName = Literal["opencv-ransac", "opencv-magsac", "pycolmap", "poselib"]
 
 
 @dataclass(frozen=True)
-class RelativePoseOptions(SeedOptions, PairOptions):
+class RelativePoseOptions(EstimatorOptions, PairOptions):
     """Image pairs with known poses, and the estimators to measure by."""
 
     benchmark: ClassVar[str] = "relative-pose"
-    default_num_seeds: ClassVar[int] = 5
 
     protocol: tuple[str, ...] = ()
-    """Rules to measure by; by default the first one of the layout."""
+    """Rules to measure by: megadepth-1500, scannet-1500, phototourism-stereo,
+    phototourism-stereo-val, imc-2022, eth3d-pairs, strecha, or pairs for any list; by default the
+    first one of the layout."""
     estimator: tuple[EstimatorName, ...] = ("opencv-ransac",)
     """Robust estimators of the poses, each with all seeds; poselib needs featplug[pose]."""
-    threshold: float | None = None
-    """Largest error of an inlier in pixels, of all estimators; by default each one's own."""
     tune: Path | None = None
     """Folder of other pairs, on which the threshold of each method and estimator is chosen."""
-    num_seeds: int | None = None
-    """Number of seeds, counted from 0, instead of --seeds; by default 5."""
 
     def check(self) -> None:
         """Check the request, before the long work.
@@ -52,11 +46,7 @@ class RelativePoseOptions(SeedOptions, PairOptions):
                 not fit.
         """
         super().check()
-        self.chosen_seeds()
-        for name in self.estimator:
-            ESTIMATORS[name].version()
-        if self.threshold is not None and not 0 < self.threshold < float("inf"):
-            raise ValueError(f"--threshold must be above 0, not {self.threshold:g}.")
+        self.check_estimators()
         if self.tune is not None and self.threshold is not None:
             raise ValueError("Give --threshold, or --tune to choose thresholds, not both.")
 

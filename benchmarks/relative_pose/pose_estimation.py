@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from benchmarks.pairs.estimator_options import EstimatorRules
 from benchmarks.pairs.feature_pairs import FeaturePair
 from benchmarks.pairs.pair_protocol import MeasuredPair
 from benchmarks.pairs.pair_set import ImagePair
@@ -21,43 +22,11 @@ from featplug.metrics.relative_pose import (
     normalized_epipolar_errors,
     relative_pose_error,
 )
-from featplug.metrics.two_view_estimators import ESTIMATORS
 from featplug.utils.parallel import map_ahead
 
 PRECISION_DISTANCES = (0.0005, 0.0001)
 """Largest squared epipolar distances of right matches at a focal length of 1: SuperGlue's and
 LoFTR's on ScanNet, and LoFTR's on MegaDepth."""
-
-
-@dataclass(frozen=True)
-class EstimatorRules:
-    """A robust estimator with its options."""
-
-    name: str
-    """Name in :data:`featplug.metrics.two_view_estimators.ESTIMATORS`."""
-    threshold: float
-    """Largest error of an inlier in pixels."""
-    seeds: tuple[int, ...]
-    longer_side: int | None = None
-    """Longer side of the images whose pixels thresholds are in; by default the images' own."""
-
-    @property
-    def label(self) -> str:
-        """Text for tables."""
-        return f"{self.name} ({self.threshold:g} px)"
-
-    @property
-    def settings(self) -> dict[str, object]:
-        """Everything that the estimates depend on, as JSON values."""
-        estimator = ESTIMATORS[self.name]
-        return {
-            "estimator": self.name,
-            "version": estimator.version(),
-            "max_trials": estimator.max_trials,
-            "threshold": self.threshold,
-            "seeds": list(self.seeds),
-            "longer_side": self.longer_side,
-        }
 
 
 @dataclass(frozen=True)
@@ -100,7 +69,7 @@ def estimate_poses(
     pairs: Sequence[ImagePair], measures: Sequence[PosedPair], rules: EstimatorRules
 ) -> Iterator[PosedPair]:
     """Estimate the pose of each pair with each seed, on all processors; yield them in order."""
-    estimator = ESTIMATORS[rules.name]
+    estimator = rules.estimator
 
     def estimate(index: int) -> PosedPair:
         pair, measure = pairs[index], measures[index]

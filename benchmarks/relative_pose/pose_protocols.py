@@ -1,17 +1,17 @@
 """The protocols of relative pose: data sets, and the rules by which papers measure on them."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 
 from benchmarks.pairs.datasets import megadepth1500, phototourism, scannet1500
+from benchmarks.pairs.estimator_options import EstimatorRules
 from benchmarks.pairs.pair_protocol import PairProtocol, by_part
 from benchmarks.pairs.pair_set import ImagePair, PairSet
 from benchmarks.record import Row
 from benchmarks.relative_pose.pose_estimation import (
-    EstimatorRules,
     PosedPair,
     estimate_poses,
     measure_matches,
@@ -34,10 +34,6 @@ class PoseProtocol(PairProtocol):
     _: KW_ONLY
     estimator: EstimatorRules
     """Estimator of the poses, of which a data set's protocol has the pixels only."""
-    paper_thresholds: Mapping[str, float] = field(default_factory=dict)
-    """Estimator to the threshold that the paper has for it; by default the estimator's own."""
-    num_all: int | None = None
-    """Number of pairs of the released data set."""
     by_sequence: bool = False
     """Whether each sequence has a row of its own."""
     mean_of_sequences: bool = False
@@ -53,7 +49,7 @@ class PoseProtocol(PairProtocol):
     ) -> "PoseProtocol":
         """Return the protocol with an estimator, which its name has then."""
         if threshold is None:
-            threshold = self.paper_thresholds.get(name, ESTIMATORS[name].pose_threshold)
+            threshold = ESTIMATORS[name].pose_threshold
         rules = EstimatorRules(name, threshold, tuple(seeds), self.estimator.longer_side)
         return replace(self, name=f"{self.name}+{name}", estimator=rules)
 
@@ -61,14 +57,6 @@ class PoseProtocol(PairProtocol):
         """Return the pairs with known intrinsics and pose."""
         pairs = super().pairs(pair_set)
         return [p for p in pairs if p.intrinsics is not None and p.cam1_from_cam0 is not None]
-
-    def deviation(self, pair_set: PairSet) -> str | None:
-        """Return how a data set on disk differs from the protocol's; None where it does not."""
-        reasons = [super().deviation(pair_set)]
-        number = len(self.pairs(pair_set))
-        if self.num_all not in (None, number):
-            reasons.append(f"{number:,} pairs, not {self.num_all:,}")
-        return "; ".join(filter(None, reasons)) or None
 
     def complete(
         self, pairs: Sequence[ImagePair], measures: Sequence[PosedPair]
@@ -109,7 +97,13 @@ def _means(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
 def _protocol(name: str, layout: str, longer_side: int | None = None, **rules: Any) -> PoseProtocol:
     estimator = EstimatorRules("opencv-ransac", 1.0, (0,), longer_side)
     return PoseProtocol(
-        name, layout, measure_matches, estimator=estimator, keeps_matches=True, **rules
+        name,
+        layout,
+        measure_matches,
+        estimator=estimator,
+        keeps_matches=True,
+        leaves_settings=True,
+        **rules,
     )
 
 
@@ -122,14 +116,14 @@ PROTOCOLS = {
             *("megadepth-1500", "megadepth1500", 1600),
             max_keypoints=2048,
             resize_max=1600,
-            num_all=megadepth1500.NUM_PAIRS,
+            num_pairs={"all": megadepth1500.NUM_PAIRS},
         ),
         # SuperGlue (Sarlin et al., CVPR 2020, section 5.2): frames of 640×480.
         _protocol(
             *("scannet-1500", "scannet1500", 640),
             max_keypoints=2048,
             resize_max=640,
-            num_all=scannet1500.NUM_PAIRS,
+            num_pairs={"all": scannet1500.NUM_PAIRS},
         ),
         # Jin et al., IJCV 2021, section 4: figures of scenes, and their mean; 8,000 keypoints, or
         # 2,048 (--max-keypoints); thresholds are chosen on the validation scenes (--tune).
@@ -155,8 +149,9 @@ PROTOCOLS = {
             mean_of_sequences=True,
         ),
         _protocol("eth3d-pairs", "eth3d_pairs", by_sequence=True),
+        # The rules of MegaDepth-1500.
+        _protocol("strecha", "strecha", 1600, max_keypoints=2048, resize_max=1600),
         _protocol("pairs", "pairs_file"),
-        _protocol("strecha", "strecha"),
     )
 }
 """Name to protocol; the first one of each layout is the default."""

@@ -64,7 +64,7 @@ class ThresholdChoice:
         """
         outputs = self.options.output_dir / "tuning"
         options = replace(self.options, outputs=outputs, pictures=False)
-        rules = replace(protocol, left_out=(), num_all=None, num_pairs={})
+        rules = replace(protocol, left_out=(), num_pairs={})
         tried = [
             replace(made, name=f"{made.name}@{threshold:g}")
             for name in self.estimators

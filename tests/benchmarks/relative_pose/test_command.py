@@ -21,12 +21,19 @@ from benchmarks.pairs.feature_pairs import MatchedFeatures
 from benchmarks.record import Row, read_run
 from benchmarks.relative_pose.__main__ import RelativePoseOptions, main
 from featplug.metrics.two_view_estimators import ESTIMATORS, Estimator
+from pipelines.datasets.demo import DemoOptions, make_demo_world
 from tests.documented import assert_documented
 from tests.scenes.posed_points import K, write_posed_points
 
 ALL = tuple(ESTIMATORS)
 SEEDS = (0, 1, 2)
+SMALL = DemoOptions(seed=1, num_database=16, num_queries=4, image_size=320)
 Pairs = list[tuple[str, str]]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("world")
 
 
 @pytest.fixture(scope="module")
@@ -271,7 +278,7 @@ def test_thresholds_are_chosen_on_other_pairs(
     data: tuple[Path, Pairs], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = tmp_path / "other"
-    write_posed_points(other, 5, "hall", seed=3, noise=1.5, wrong=0)
+    write_posed_points(other, 4, "hall", seed=3, noise=1.5, wrong=0)
     for name in ("feats.h5", "matches.h5"):
         with h5py.File(tmp_path / name, "w") as file:
             for folder in (data[0], other):
@@ -282,14 +289,14 @@ def test_thresholds_are_chosen_on_other_pairs(
         data[0],
         tmp_path / "out",
         tune=other,
-        estimator=("poselib", "opencv-ransac"),
+        estimator=("poselib", "opencv-magsac"),
         num_seeds=2,
         features=(f"points={tmp_path}/feats.h5",),
         matches=(f"points={tmp_path}/matches.h5",),
     )
     printed = capsys.readouterr().out
     chosen = read_run(tmp_path / "out").options["chosen_thresholds"]
-    assert [entry["estimator"] for entry in chosen] == ["poselib", "opencv-ransac"]
+    assert [entry["estimator"] for entry in chosen] == ["poselib", "opencv-magsac"]
     for entry in chosen:
         scores = entry["pose_auc_10"]
         assert len(scores) == 8
@@ -337,3 +344,33 @@ def test_a_threshold_and_other_rules_are_recorded(data: tuple[Path, Pairs], tmp_
     (other,) = run(data[0], tmp_path, threshold=0.5, num_seeds=1, pictures=False)
     assert other.estimator == "opencv-ransac (0.5 px)"
     assert other.metrics["inliers"]["value"] < row.metrics["inliers"]["value"]
+
+
+@pytest.mark.parametrize(
+    ("layout", "protocol", "is_metric"),
+    [
+        ("megadepth1500", "megadepth-1500", False),
+        ("scannet1500", "scannet-1500", True),
+    ],
+)
+def test_the_demo_world_in_each_layout(
+    tmp_path: Path, world: Path, layout: Any, protocol: str, is_metric: bool
+) -> None:
+    folder = make_demo_world(world, SMALL, layout)
+    options = RelativePoseOptions(
+        folder,
+        outputs=tmp_path,
+        feature=("sift+NN-ratio",),
+        estimator=("poselib",),
+        num_seeds=1,
+        max_keypoints=500,
+    )
+    main(options)
+    rows = {row.part: row for row in read_run(tmp_path).rows}
+    row = rows["all"]
+    assert row.protocol == f"{protocol}+poselib"
+    assert row.metrics["pose_auc_20"]["value"] > 0.1
+    assert ("pose_maa_10deg_5m" in row.metrics) == is_metric
+    assert row.settings["max_keypoints"] == 500
+    assert row.not_comparable is not None  # a small world
+    assert "max_keypoints" not in row.not_comparable
