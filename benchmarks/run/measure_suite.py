@@ -46,7 +46,7 @@ class SuiteOptions:
     benchmark: ClassVar[str] = "run"
 
     suite: tyro.conf.Positional[str]
-    """Suite: a TOML file, or the name of one of featplug's: readme, acceptance, quick."""
+    """Suite: a TOML file, or the name of one of featplug's: quick, overview, readme."""
     data: tuple[str, ...] = ()
     """Folders of data sets, each as NAME=DIR, with the name that the suite has, such as
     oxford=DIR; the others are looked up next to the file and in the folder $FEATPLUG_DATA."""
