@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.pairs.datasets import strecha
 from benchmarks.reconstruction.subsets import has_subsets
 from benchmarks.scene_names import DEMO_WORLDS, scene_folder
 from pipelines.datasets.demo import demo_seed, make_demo_scene
@@ -23,9 +24,7 @@ class Scene:
 
 
 _STRECHAS = ("fountain", "herz-jesus", "herzjesus", "castle", "entry")
-_STRECHA = (
-    "Strecha's scenes: github.com/openMVG/SfM_quality_evaluation, about 30 MB each, research use."
-)
+"""Parts of the names of Strecha's scenes."""
 
 
 def find_scene(folder: Path, progress: bool = False) -> Scene:
@@ -49,7 +48,7 @@ def find_scene(folder: Path, progress: bool = False) -> Scene:
         return Scene(f"{DEMO_WORLDS['aachen']}-{seed}", town / "images", town / "cameras")
     if not folder.is_dir():
         is_strechas = any(name in folder.name.lower() for name in _STRECHAS)
-        source = f" {_STRECHA}" if is_strechas else ""
+        source = f" {strecha.SOURCE}" if is_strechas else ""
         raise FileNotFoundError(f"The scene folder {folder} does not exist.{source}")
     root = scene_folder(folder)
     if has_subsets(root):

@@ -1,18 +1,16 @@
 """Where the data of a suite are, which names them by paths relative to a place that may differ."""
 
 import os
-import re
 from collections.abc import Iterable
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from featplug.utils.suggestions import did_you_mean
-from pipelines.datasets.demo import DEMO
+from pipelines.datasets.demo import demo_seed
 
 DATA = "FEATPLUG_DATA"
 """Environment variable with the folder of the data sets that suites name."""
-_DEMO = re.compile(rf"{DEMO}(-\d+)?")
 _OF_FILES = ("features", "matches")
 """Options that have texts NAME=FILE."""
 
@@ -87,7 +85,7 @@ class DataPlaces:
             if start.as_posix() in self._given:
                 self._used.add(start.as_posix())
                 return self._given[start.as_posix()] / path.relative_to(start)
-        if _DEMO.fullmatch(str(path)):
+        if demo_seed(path) is not None:
             return path
         for place in (folder / path for folder in self._folders):
             if place.exists():

@@ -204,11 +204,11 @@ def test_missing_data_and_failing_benchmarks_cost_the_others_nothing(
     runs, problems = measure_suite(SuiteOptions(str(suite), outputs=tmp_path / "out"))
     reasons = {problem.subject: problem.reason for problem in problems}
     assert "--data NAME=DIR" in reasons["strecha/fountain-P11, hpatches"]
-    assert "hpatches.github.io" in reasons["matching.hpatches"]
+    assert "hpatches-sequences-release" in reasons["matching.hpatches"]
     assert "openMVG" in reasons["reconstruction.fountain, strecha/fountain-P11"]
     assert "known layout" in reasons["matching.wrong"]
     assert [run.data["oxford"]["path"] for run in runs if run.rows] == [str(tmp_path / "oxford")]
-    assert "hpatches.github.io" in (tmp_path / "out" / "table.md").read_text()
+    assert "hpatches-sequences-release" in (tmp_path / "out" / "table.md").read_text()
 
 
 def test_a_suite_of_which_nothing_can_be_measured(suite: Path, tmp_path: Path) -> None:
