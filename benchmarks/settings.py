@@ -11,6 +11,7 @@ from typing import Any
 _OF_MATCHER = "matcher"
 _LIMIT = "max_keypoints"
 _SIZE = "resize_max"
+_UNITS = {_LIMIT: "keypoints", _SIZE: "px"}
 
 
 def method_settings(
@@ -62,14 +63,11 @@ def settings_text(settings: Mapping[str, Any], estimator: str | None = None) -> 
     words = []
     for key, value in settings.items():
         name = key.replace(f"{_OF_MATCHER}.", f"{_OF_MATCHER} ").replace("_", " ")
-        if key == _LIMIT:
-            words.append(f"{value:,} keypoints")
-        elif key == _SIZE:
-            words.append(f"{value:,} px")
+        is_number = isinstance(value, int | float)  # a record of others may have anything
+        if key in _UNITS:
+            words.append(f"{value:,} {_UNITS[key]}" if is_number else f"{value} {_UNITS[key]}")
         elif value is True:
             words.append(name)
         elif key != f"{_OF_MATCHER}.ratio_threshold":
-            words.append(
-                f"{name} {value:g}" if isinstance(value, int | float) else f"{name} {value}"
-            )
+            words.append(f"{name} {value:g}" if is_number else f"{name} {value}")
     return ", ".join([*words, *([estimator] if estimator else [])])

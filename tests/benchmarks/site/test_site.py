@@ -6,6 +6,7 @@ import json
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path, PurePosixPath
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -235,3 +236,46 @@ def test_no_code_of_a_method_that_a_record_names_is_run(
     write_run(tmp_path / "run", make_run("matching", rows))
     site, _ = make_site([tmp_path / "run"], "Record")
     assert {row.method for row in site.tables[0].measured} == set(names)
+
+
+ODD: list[Any] = [None, True, "x", 1e19, [1], {"a": [1]}, "<q>"]
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        ("options",),
+        ("options", "max_keypoints"),
+        ("environment",),
+        ("environment", "libraries"),
+        ("environment", "featplug"),
+        ("data", "oxford", "fingerprint"),
+        ("command",),
+        ("rows", 0, "settings", "max_keypoints"),
+        ("rows", 0, "settings", "resize_max"),
+        ("rows", 0, "weights"),
+        ("rows", 0, "methods"),
+        ("rows", 0, "metrics", "mma_3"),
+        ("rows", 0, "seed"),
+        ("rows", 0, "pair_values"),
+        ("rows", 0, "protocol"),
+        ("benchmark",),
+    ],
+)
+def test_no_record_of_a_stranger_keeps_the_others_from_the_site(
+    tmp_path: Path, keys: tuple[str | int, ...]
+) -> None:
+    good = write_sendable_run(tmp_path / "good")
+    for number, odd in enumerate(ODD):
+        other = write_sendable_run(tmp_path / f"odd-{number}")
+        record = json.loads((other / "results.json").read_text("utf-8"))
+        place = record
+        for key in keys[:-1]:
+            place = place[key]
+        place[keys[-1]] = odd
+        (other / "results.json").write_text(json.dumps(record), "utf-8")
+    site, files = make_site([good, *sorted(tmp_path.glob("odd-*"))], "Record")
+    assert site.runs[0].name == "good"
+    assert b"<q>" not in files["index.html"]
+    for sent in site.runs:
+        assert f"runs/{sent.name}/results.json" in files
