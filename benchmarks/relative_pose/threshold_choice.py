@@ -87,7 +87,10 @@ class ThresholdChoice:
                     f"no threshold can be chosen on {self.tuning.folder}: {problems[0].reason}"
                 )
             best = max(of_threshold, key=lambda t: (of_threshold[t], -t))
-            run.options.setdefault("chosen_thresholds", []).append(
+            key = f"{self.tuning.name}, thresholds"
+            if key not in run.data:
+                run.add_data(key, self.tuning.folder, self.tuning.names, chosen_thresholds=[])
+            run.data[key]["chosen_thresholds"].append(
                 {
                     "method": method.name,
                     "protocol": protocol.name,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import cv2
 import h5py
@@ -17,6 +17,7 @@ from scipy.spatial.transform import Rotation
 
 from benchmarks.bootstrap import interval
 from benchmarks.pair_values import read_pair_values
+from benchmarks.pairs.estimator_options import EstimatorName
 from benchmarks.pairs.feature_pairs import MatchedFeatures
 from benchmarks.record import Row, read_run
 from benchmarks.relative_pose.__main__ import RelativePoseOptions, main
@@ -295,7 +296,7 @@ def test_thresholds_are_chosen_on_other_pairs(
         matches=(f"points={tmp_path}/matches.h5",),
     )
     printed = capsys.readouterr().out
-    chosen = read_run(tmp_path / "out").options["chosen_thresholds"]
+    chosen = read_run(tmp_path / "out").data["other, thresholds"]["chosen_thresholds"]
     assert [entry["estimator"] for entry in chosen] == ["poselib", "opencv-magsac"]
     for entry in chosen:
         scores = entry["pose_auc_10"]
@@ -318,6 +319,10 @@ def test_the_measured_pairs_cannot_choose_thresholds(
         run(data[0], tmp_path / "out", tune=copied)
     with pytest.raises(FileNotFoundError, match="nowhere"):
         run(data[0], tmp_path / "out", tune=tmp_path / "nowhere")
+
+
+def test_every_estimator_is_an_option() -> None:
+    assert get_args(EstimatorName) == ALL
 
 
 @pytest.mark.parametrize(
