@@ -18,11 +18,12 @@ from scipy.spatial.transform import Rotation
 from benchmarks.bootstrap import interval
 from benchmarks.pair_values import read_pair_values
 from benchmarks.pairs.estimator_options import EstimatorName
-from benchmarks.pairs.feature_pairs import MatchedFeatures
+from benchmarks.pairs.feature_pairs import MatchedFeatures, MatchedImages
 from benchmarks.record import Row, read_run
 from benchmarks.relative_pose.__main__ import RelativePoseOptions, main
 from featplug.metrics.two_view_estimators import ESTIMATORS, Estimator
 from pipelines.datasets.demo import DemoOptions, make_demo_world
+from tests.benchmarks.methods_of_others import OWN_METHODS
 from tests.documented import assert_documented
 from tests.scenes.posed_points import K, write_posed_points
 
@@ -379,3 +380,23 @@ def test_the_demo_world_in_each_layout(
     assert row.settings["max_keypoints"] == 500
     assert row.not_comparable is not None  # a small world
     assert "max_keypoints" not in row.not_comparable
+
+
+def test_a_matcher_of_two_images_is_measured_and_its_matches_are_kept(
+    data: tuple[Path, Pairs], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own.py").write_text(OWN_METHODS)
+    method = f"{tmp_path}/own.py:Still"
+    options = {"feature": (method,), "features": (), "matches": (), "pictures": False}
+    (row,) = run(data[0], tmp_path / "out", num_seeds=1, **options)
+    assert row.not_comparable is None
+    assert row.metrics["mean_matches"]["value"] > 100
+    assert "mean_keypoints" not in row.metrics
+
+    def must_not_run(*_: object) -> None:
+        raise AssertionError("matched again")
+
+    monkeypatch.setattr(MatchedImages, "read_pair", must_not_run)
+    rows = run(data[0], tmp_path / "out", estimator=("poselib",), num_seeds=1, **options)
+    assert rows[0].metrics["mean_matches"] == row.metrics["mean_matches"]
+    assert "mean_keypoints" not in rows[0].metrics
