@@ -18,7 +18,7 @@ NUM_COLOURS = 8
 """Number of colours of series; more series repeat them with other dashes."""
 WIDTH, HEIGHT = 420, 300
 """Size of a chart of curves, in units of its SVG."""
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 10, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 16, 10, 40
 _SHOWN_FIRST = (3, 1000)
 _FIRST_COUNT = 100
 """Values of a chart that reaches this number need no decimals."""
@@ -219,7 +219,10 @@ def _common_x(of_curves: Sequence[list[float]]) -> list[float]:
     if all(x == longest[: len(x)] for x in of_curves):
         return longest
     both = [x for of_curve in of_curves for x in of_curve]
-    return np.linspace(min(both), max(both), _NUM_READ).round(6).tolist()
+    low, high = min(both), max(both)
+    digits = 0 if high - low > _NUM_READ else 3
+    inner = np.unique(np.linspace(low, high, _NUM_READ)[1:-1].round(digits))
+    return [low, *inner.tolist(), high]
 
 
 def matcher_beside(line: Line) -> str:

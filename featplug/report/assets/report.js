@@ -68,7 +68,7 @@
       index = Math.min(Math.max(next, 0), x.length - 1);
       cursor.setAttribute("x1", at[index]);
       cursor.setAttribute("x2", at[index]);
-      output.textContent = x[index];
+      output.textContent = Number(x[index].toPrecision(4));
       rows.forEach(({ row, y }) => {
         row.cells[1].textContent = y[index] === null ? "–" : y[index].toFixed(digits);
       });
