@@ -20,6 +20,8 @@ WIDTH, HEIGHT = 420, 300
 """Size of a chart of curves, in units of its SVG."""
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 16, 10, 40
 _SHOWN_FIRST = (3, 1000)
+_NEAR_ZERO = 0.1
+"""Fraction of the largest x; an axis whose smallest x is nearer to 0 begins there."""
 _FIRST_COUNT = 100
 """Values of a chart that reaches this number need no decimals."""
 _NUM_READ = 50
@@ -168,6 +170,8 @@ def _curve_chart(
     all_x = np.concatenate([curve.x for curve in everything])
     all_y = np.concatenate([curve.y for curve in everything])
     low_x, high_x = float(all_x.min()), float(all_x.max())
+    if 0 < low_x < _NEAR_ZERO * high_x:
+        low_x = 0.0
     x_ticks = [tick for tick in _ticks(low_x, high_x) if low_x <= tick <= high_x]
     y_ticks = _ticks(min(0.0, float(all_y.min())), float(all_y.max()))
     place_x = _axis(low_x, high_x, _LEFT, WIDTH - _RIGHT)
