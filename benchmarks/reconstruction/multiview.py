@@ -95,7 +95,8 @@ def _models(
     matched: MatchedScene, options: SfmOptions, truth: SubsetScene, subject: str
 ) -> tuple[list[PipelineRecord], dict[str, dict[str, float]], list[Problem]]:
     """Make the models of all subsets; return their records, figures by subset, and failures."""
-    records, figures, problems = [], {}, []
+    records, figures = [], {}
+    failures: dict[str, Problem] = {}
     for subset in truth.subsets:
         folder = options.output_dir / f"seed-{options.seed}" / subset.name
         poses: Mapping[str, np.ndarray] = {}
@@ -106,9 +107,17 @@ def _models(
             poses = model_poses(read_model(folder / "model"))
             records.append(record)
         except FAILURES as error:
-            problems.append(problem_of(f"{subject}, {subset.name}", error))
+            failures[subset.name] = problem_of(subject, error)
         figures[subset.name] = subset_figures(subset, poses, truth.cam_from_world, record)
-    return records, figures, problems
+    if not failures:
+        return records, figures, []
+    (name, first), number = next(iter(failures.items())), len(failures)
+    verb = "has" if number == 1 else "have"
+    reason = (
+        f"{number} of {len(truth.subsets)} subsets {verb} no model, and all their pairs count as "
+        f"failures; {name}: {first.reason}"
+    )
+    return records, figures, [Problem(subject, reason)]
 
 
 def _of_method(

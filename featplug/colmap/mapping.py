@@ -13,8 +13,9 @@ import pycolmap
 from featplug.colmap.colours import colour_points
 from featplug.colmap.database_rows import open_database, sqlite_reason
 from featplug.colmap.model_files import write_model
+from featplug.colmap.model_tables import check_camera_values
 from featplug.colmap.rigs import Rigs
-from featplug.io.files import not_written
+from featplug.io.files import not_written, remove
 from featplug.io.images import MAX_MEGAPIXELS
 from featplug.utils.errors import first_line
 
@@ -221,7 +222,21 @@ def _finished(
     output_dir: Path,
     max_megapixels: float,
 ) -> dict[int, pycolmap.Reconstruction]:
-    """Colour the models, write them again, checked, and sort them."""
+    """Colour the models, write them again, checked, and sort them.
+
+    Models with a camera that no camera is, such as one of a negative focal length, are removed.
+    """
+    broken = {number: why for number, model in models.items() if (why := _broken_camera(model))}
+    for number, why in broken.items():
+        num_images = len(models[number].images)
+        _logger.warning("model %d of %d images is left out: %s", number, num_images, why)
+        remove(output_dir / str(number))
+    models = {number: model for number, model in models.items() if number not in broken}
+    if broken and not models:
+        raise ValueError(
+            f"COLMAP's model cannot be used: {next(iter(broken.values()))}; set intrinsics that "
+            "are known, or one camera for all images, or use more images."
+        )
     sizes = {number: (m.num_reg_images(), m.num_points3D()) for number, m in models.items()}
     if not any(images and points for images, points in sizes.values()):
         raise ValueError(
@@ -232,6 +247,17 @@ def _finished(
         colour_points(model, image_dir, max_megapixels)
         write_model(model, output_dir / str(number))
     return {number: models[number] for number in sorted(models, key=lambda n: -sizes[n][0])}
+
+
+def _broken_camera(model: pycolmap.Reconstruction) -> str | None:
+    """Return what is wrong with the first camera that cannot be written, or None."""
+    for image in model.images.values():
+        camera = model.cameras[image.camera_id]
+        size = camera.width, camera.height
+        problem = check_camera_values(camera.model.value, size, camera.params)
+        if problem is not None:
+            return f"the camera of {image.name} {problem}"
+    return None
 
 
 @contextmanager

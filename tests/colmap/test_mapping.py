@@ -109,3 +109,33 @@ def test_an_error_within_colmap_is_shown_with_the_database(
     database = tmp_path / "database.db"
     with pytest.raises(ValueError, match=f"{database}.*{shown}"):
         reconstruct_database(database, tmp_path, tmp_path / "models", MapOptions())
+
+
+@pytest.mark.parametrize("num_broken", [1, 2])
+def test_a_model_with_a_camera_that_none_is_leaves_the_others(
+    scene: SyntheticScene,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    num_broken: int,
+) -> None:
+    def made(database: str, images: str, folder: str, **_: object) -> object:
+        models = {}
+        for number in range(2):
+            models[number] = pycolmap.Reconstruction(scene.truth)
+            if number < num_broken:  # as COLMAP estimates of few images
+                models[number].cameras[1].params = [-448.0, 160.0, 120.0, 0.7]
+            (Path(folder) / str(number)).mkdir(parents=True)
+            models[number].write(f"{folder}/{number}")
+        return models
+
+    monkeypatch.setattr(pycolmap, "incremental_mapping", made)
+    arguments = tmp_path / "database.db", scene.images, tmp_path / "models", MapOptions()
+    if num_broken == 2:
+        with pytest.raises(ValueError, match=r"camera of .*-448.*set intrinsics"):
+            reconstruct_database(*arguments)
+        return
+    assert list(reconstruct_database(*arguments)) == [1]
+    assert "-448" in caplog.text
+    assert not (tmp_path / "models" / "0").exists()
+    assert pycolmap.Reconstruction(str(tmp_path / "models" / "1")).num_reg_images() == 14

@@ -10,7 +10,7 @@ K comes from COLMAP, in whose convention the first pixel's centre is 0.5; here 0
 which the authors' code leaves out. Translations have no unit.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -92,12 +92,15 @@ def _read_scene(pair_set: PairSet, scene: Path) -> None:
         pair_set.problems.append(Problem(subject, str(error)))
         return
     calibration = cache(partial(read_calibration, scene))
+    inside = images_folder(scene).relative_to(pair_set.folder).as_posix()
+    image_of = {stem: f"{inside}/{name}" for stem, name in images.items()}
+    sequence = scene.resolve().name
     for number, key in enumerate(keys, 1):
         names = split_pair(key, images)
         if names is None or LEFT_OUT.isdisjoint(names):
             place = f"pair {number} ({key})"
             where = f"{path}, {place}"
-            made = partial(_pair, pair_set.folder, scene, names, images, calibration, where)
+            made = partial(_pair, names, image_of, calibration, sequence, where)
             add_pair(pair_set, path, made, place)
 
 
@@ -136,23 +139,22 @@ def split_pair(key: str, known: Iterable[str]) -> tuple[str, str] | None:
 
 
 def _pair(
-    folder: Path,
-    scene: Path,
     names: tuple[str, str] | None,
-    images: dict[str, str],
+    image_of: Mapping[str, str],
     calibration: Callable[[str], Calibration],
+    sequence: str,
     where: str,
 ) -> ImagePair:
     if names is None:
         raise ValueError(f"{where}: expected NAME0-NAME1 of two images; download the list again.")
-    names = checked_name(names[0], where), checked_name(names[1], where)
+    for name in names:
+        if checked_name(name, where) not in image_of:
+            raise FileNotFoundError(f"{where}: there is no image {name}; download the scene again.")
     camera0, camera1 = (calibration(name) for name in names)
-    inside = images_folder(scene).relative_to(folder)
-    name0, name1 = ((inside / images.get(n, f"{n}.jpg")).as_posix() for n in names)
     return ImagePair(
-        name0,
-        name1,
-        sequence=scene.resolve().name,
+        image_of[names[0]],
+        image_of[names[1]],
+        sequence=sequence,
         intrinsics=(camera0.intrinsics, camera1.intrinsics),
         cam1_from_cam0=relative_pose(camera0.cam_from_world, camera1.cam_from_world),
     )

@@ -85,7 +85,7 @@ def test_a_missing_photograph_of_phototourism(copied: Callable[[Layout], Path]) 
     whole = read(folder)
     name = some_image(whole)
     (folder / whole.pairs[0].name0).unlink()
-    check_only(whole, read(folder), name, f"{name}.jpg", "")
+    check_only(whole, read(folder), name, f"no image {name}", "download")
 
 
 def _with_objects(path: Path) -> None:

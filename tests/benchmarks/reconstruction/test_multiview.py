@@ -12,6 +12,7 @@ import pycolmap
 import pytest
 from scipy.spatial.transform import Rotation
 
+from benchmarks.reconstruction import kept_models
 from benchmarks.reconstruction.evaluate_scene import run_benchmark
 from benchmarks.reconstruction.multiview import subset_figures
 from benchmarks.reconstruction.options import ReconstructionOptions
@@ -21,6 +22,7 @@ from benchmarks.reconstruction.summary import run_lines
 from benchmarks.record import Run, read_run
 from pipelines.datasets.demo import DemoOptions, make_demo_world
 from pipelines.demo.pair_layouts import true_pairs
+from pipelines.sfm import MatchedScene
 from tests.documented import assert_documented
 
 WORLD = DemoOptions(seed=5, num_database=24, num_queries=1, image_size=320)
@@ -179,6 +181,28 @@ def test_unregistered_images_and_missing_models_are_failures() -> None:
     assert nothing["pose_maa_10"] == nothing["pose_auc_10"] == nothing["registered_fraction"] == 0
     assert nothing["sets_without_model"] == 1
     assert "sparse_points" not in nothing
+
+
+def test_subsets_without_a_model_are_one_problem_that_counts_them(
+    scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = kept_models.map_scene
+
+    def fail(matched: MatchedScene, *others: Any) -> Any:
+        if len(matched.features.names) == 5:
+            raise ValueError("COLMAP reconstructed nothing.")
+        return made(matched, *others)
+
+    monkeypatch.setattr(kept_models, "map_scene", fail)
+    run = run_benchmark(_options(scene, tmp_path))
+    (problem,) = run.problems
+    assert problem.subject == "sift on town, seed 0"
+    assert problem.reason.startswith("2 of 3 subsets have no model")
+    assert "5bag_000: COLMAP reconstructed nothing" in problem.reason
+    of_five, of_ten, whole = (_figures(run, p) for p in ("5 images", "10 images", "all"))
+    assert of_five["pose_maa_10"] == of_five["registered_fraction"] == 0
+    assert of_five["sets_without_model"] == 1
+    assert whole["pose_maa_10"] == of_ten["pose_maa_10"] / 2 > 0
 
 
 @pytest.mark.parametrize(
