@@ -100,10 +100,10 @@ def precision_curves(pairs: Sequence[Swept]) -> dict[str, Curve]:
         right, everything = right[1:], everything[1:]
 
     def curve(scale: float, step: float, x_label: str, y_label: str) -> Curve:
-        """Return the curve over right matches / scale, from the first step on."""
-        end = right[-1] / scale
+        """Return the curve over right matches / scale, from the strictest threshold on."""
+        start, end = right[0] / scale, right[-1] / scale
         x = np.append(np.arange(1, int(end / step) + 1) * step, [end])
-        x = np.unique(x[x <= end].round(9))
+        x = np.unique(x[(start <= x) & (x <= end)].round(9))
         precision = np.interp(x * scale, right, right / everything)
         shipped = is_right[is_shipped]
         point = [float(shipped.sum() / scale), float(shipped.mean())] if shipped.size else []

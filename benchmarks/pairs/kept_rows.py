@@ -17,7 +17,7 @@ from featplug.io.metric_table import with_units
 from featplug.io.results import write_results
 from featplug.io.typed_json import as_type, read_json
 
-REVISION = 5
+REVISION = 6
 """Revision of the measuring; raised when a figure changes."""
 
 
