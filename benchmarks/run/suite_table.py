@@ -141,10 +141,10 @@ def _without_gaps(title: str, columns: list[_Column], rows: list[Row]) -> _Group
 
 def _title_of_protocol(title: str, protocol: str, rows: Sequence[Row]) -> str:
     """Return a title with the protocol, if there are others, and with the estimator of poses."""
-    if len(_protocols(rows)) > 1:
-        title = f"{title}, {protocol}"
-    of_poses = [r for r in rows if r.protocol == protocol and "pose_auc_5" in r.metrics]
-    return ", ".join([title, *dict.fromkeys(r.estimator for r in of_poses if r.estimator)])
+    estimators = [r.estimator for r in rows if r.protocol == protocol and "pose_auc_5" in r.metrics]
+    rules = protocol.partition("+")[0]  # the estimator is behind the plus
+    words = [rules] if len({name.partition("+")[0] for name in _protocols(rows)}) > 1 else []
+    return ", ".join([title, *words, *dict.fromkeys(filter(None, estimators))])
 
 
 def _with_own_titles(groups: Sequence[_Group]) -> list[_Group]:

@@ -206,7 +206,7 @@ def test_missing_data_and_failing_benchmarks_cost_the_others_nothing(
     assert "--data NAME=DIR" in reasons["strecha/fountain-P11, hpatches"]
     assert "hpatches-sequences-release" in reasons["matching.hpatches"]
     assert "openMVG" in reasons["reconstruction.fountain, strecha/fountain-P11"]
-    assert "known layout" in reasons["matching.wrong"]
+    assert "no protocol here" in reasons["matching.wrong"]
     assert [run.data["oxford"]["path"] for run in runs if run.rows] == [str(tmp_path / "oxford")]
     assert "hpatches-sequences-release" in (tmp_path / "out" / "table.md").read_text()
 
