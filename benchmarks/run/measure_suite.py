@@ -99,7 +99,7 @@ def measure_suite(options: SuiteOptions) -> tuple[list[Run], list[Problem]]:
     num_cores = _num_cores()
     options.num_jobs(num_cores)  # raises where it does not fit
     suite = read_suite(options.suite, given_data(options.data), options.feature)
-    waiting = [_BlockRun(block, options) for block in chosen_blocks(suite, options.only)]
+    waiting = [BlockRun(block, options) for block in chosen_blocks(suite, options.only)]
     folder = options.output_dir
     with locked_folder(folder):
         leave_config(options)
@@ -121,7 +121,7 @@ def _num_cores() -> int:
     return os.cpu_count() or 1
 
 
-class _BlockRun:
+class BlockRun:
     """A block on its way to a result."""
 
     def __init__(self, block: Block, suite_options: SuiteOptions) -> None:
@@ -141,7 +141,7 @@ class _BlockRun:
             word = f"{place.name}-{value_hash(str(place.resolve()))[:8]}"
             self.shared_features = suite_options.output_dir / "features" / word
             changes["feature_dir"] = self.shared_features
-        self._options = replace(block.options, **changes)
+        self.options = replace(block.options, **changes)
         self._start = 0.0
         self._shown = ""
 
@@ -150,7 +150,7 @@ class _BlockRun:
         self.folder.mkdir(exist_ok=True)
         (self.folder / MEASURED_NOW).unlink(missing_ok=True)
         command = self.block.benchmark
-        table = to_table(BENCHMARKS[command].load(), {"options": self._options})
+        table = to_table(BENCHMARKS[command].load(), {"options": self.options})
         config = self.folder.with_name(f"{self.folder.name}.toml")
         write_whole_text(config, tomli_w.dumps({"command": f"bench {command}", **table}))
         self._start = time.monotonic()
@@ -175,27 +175,25 @@ class _BlockRun:
         """Leave a method out; return whether others are left."""
         logger.warning("%s: %s is left out: %s", self.block.name, method, reason)
         self.left_out.append(Problem(method, reason))
-        kept = tuple(n for n in self._options.feature or (DEFAULT,) if n != method)
-        of_kept = {
-            name: tuple(pair for pair in getattr(self._options, name) if pair[0] != method)
-            for name in ("weights", "option")
-            if hasattr(self._options, name)
-        }
-        self._options = replace(self._options, feature=kept, **of_kept)
-        return bool(kept)
+        before = self.options
+        names = before.feature or (() if getattr(before, "features", ()) else (DEFAULT,))
+        changes: dict[str, Any] = {"feature": tuple(name for name in names if name != method)}
+        for name in ("weights", "option"):  # pairs
+            changes[name] = tuple(p for p in getattr(before, name, ()) if p[0] != method)
+        for name in ("features", "matches"):  # texts NAME=FILE
+            texts = getattr(before, name, ())
+            changes[name] = tuple(text for text in texts if text.partition("=")[0] != method)
+        known = {entry.name for entry in fields(before)}
+        self.options = replace(before, **{k: v for k, v in changes.items() if k in known})
+        return self.options != before and bool(changes["feature"] or changes["features"])
 
     def reasons(self) -> list[Problem]:
         """Return why nothing could be measured, where the record has the reasons."""
         for folder in (self.folder / UNFINISHED, self.folder):
             with suppress(OSError, ValueError):
                 run = read_run(folder)
-                return (
-                    []
-                    if run.rows
-                    else [
-                        Problem(f"{self.block.name}, {p.subject}", p.reason) for p in run.problems
-                    ]
-                )
+                problems = [] if run.rows else run.problems
+                return [Problem(f"{self.block.name}, {p.subject}", p.reason) for p in problems]
         return []
 
     def finish(self) -> None:
@@ -215,7 +213,7 @@ class _Measurement:
         self._formats = options.formats
         self._num_jobs = num_jobs = options.num_jobs(num_cores)
         self._num_threads = None if num_jobs == 1 else max(1, num_cores // num_jobs)
-        self._running: dict[_BlockRun, BlockProcess] = {}
+        self._running: dict[BlockRun, BlockProcess] = {}
         self.runs: list[Run] = []
         """Runs of all blocks, also of earlier calls."""
         self.problems: list[Problem] = []
@@ -228,9 +226,9 @@ class _Measurement:
         self.not_read: list[Problem] = []
         """Records of earlier calls that cannot be read."""
 
-    def run(self, waiting: list[_BlockRun]) -> None:
+    def run(self, waiting: list[BlockRun]) -> None:
         """Measure blocks, in their order as far as they may run at the same time."""
-        ended: list[_BlockRun] = []
+        ended: list[BlockRun] = []
         try:
             while waiting or self._running:
                 for entry in list(waiting):
@@ -249,7 +247,7 @@ class _Measurement:
             for process in self._running.values():
                 process.end()
 
-    def _may_begin(self, entry: _BlockRun) -> bool:
+    def _may_begin(self, entry: BlockRun) -> bool:
         if len(self._running) >= self._num_jobs:
             return False
         if self._running and (entry.is_alone or any(e.is_alone for e in self._running)):
@@ -257,7 +255,7 @@ class _Measurement:
         in_use = [running.shared_features for running in self._running]
         return entry.shared_features is None or entry.shared_features not in in_use
 
-    def _conclude(self, entry: _BlockRun) -> bool:
+    def _conclude(self, entry: BlockRun) -> bool:
         """Take up how a block ended; return whether it is to be measured again."""
         process = self._running.pop(entry)
         reason, name, method = process.failure, entry.block.name, entry.method_now()

@@ -15,8 +15,9 @@ import pytest
 
 from benchmarks.record import Run, read_run
 from benchmarks.run.__main__ import main
-from benchmarks.run.measure_suite import SuiteOptions, measure_suite
+from benchmarks.run.measure_suite import BlockRun, SuiteOptions, measure_suite
 from benchmarks.run.suite_data import DATA
+from benchmarks.run.suite_file import read_suite
 from featplug import __version__
 from tests.benchmarks.methods_of_others import write_own_methods
 from tests.scenes.room_corner import write_room_corner
@@ -255,3 +256,23 @@ def test_a_folder_that_another_suite_uses(suite: Path, tmp_path: Path) -> None:
                 measure_suite(SuiteOptions(str(suite), outputs=outputs))
         finally:
             process.kill()
+
+
+def test_a_method_of_files_is_left_out_too_and_nothing_is_measured_without_methods(
+    suite: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "feats.h5").write_text("")
+    suite.write_text("""
+        methods = [{ name = "doap", weights = "featplug", option = ["max_keypoints=5"] }]
+        features = ["own+NN-mutual=feats.h5"]
+        [matching.oxford]
+        dataset = "oxford"
+        """)
+    (block,) = read_suite(str(suite)).blocks
+    run = BlockRun(block, SuiteOptions(str(suite), outputs=tmp_path / "out"))
+    assert run.leave_out("doap", "died")
+    assert (run.options.feature, run.options.weights, run.options.option) == ((), (), ())
+    assert not run.leave_out("unknown", "died")
+    assert not run.leave_out("own+NN-mutual", "died")
+    assert run.options.features == ()
+    assert [problem.subject for problem in run.left_out] == ["doap", "unknown", "own+NN-mutual"]
