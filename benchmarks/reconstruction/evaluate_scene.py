@@ -9,7 +9,7 @@ from benchmarks.choices import FAILURES, in_turn, problem_of, start_methods
 from benchmarks.measured_method import MeasuredMethod, recorded_matcher
 from benchmarks.reconstruction.drawn_pairs import draw_pairs
 from benchmarks.reconstruction.kept_models import map_or_reuse, matching_costs, reuse_features
-from benchmarks.reconstruction.multiview import measure_subsets
+from benchmarks.reconstruction.multiview import mean_rows, measure_subsets
 from benchmarks.reconstruction.options import ReconstructionOptions, of_seed
 from benchmarks.reconstruction.scenes import Scene, find_scene
 from benchmarks.record import (
@@ -68,6 +68,9 @@ def run_benchmark(options: ReconstructionOptions, progress: bool = False) -> Run
                 run.rows += rows
                 run.problems = list(dict.fromkeys(run.problems + problems))
                 write_run(folder, run)
+        for name, rows in mean_rows(run.rows).items():
+            run.data[name] = {"path": str(options.scenes[0].resolve().parent)}
+            run.rows += rows
         write_run(folder, run)
     return run
 

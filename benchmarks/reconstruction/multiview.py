@@ -4,7 +4,8 @@ Jin et al., IJCV 2021, sections 3.3 and 4.1. Features are extracted and matched 
 reconstructed alone. Measured is the mean accuracy (mAA) of the relative poses of all pairs of a
 subset, in its model with most images: a pair with an image that is not registered counts as a
 failure, and so do all pairs of a subset without a model. Figures are means over subsets of one
-number of images, and those of the part ``all`` means over these numbers.
+number of images, and those of the part ``all`` means over these numbers; figures of the data set
+``phototourism`` are means over its scenes.
 
 The authors' absolute trajectory error is not measured: it leaves out the images that a random
 alignment calls wrong, and subsets without a model.
@@ -17,7 +18,7 @@ import numpy as np
 
 from benchmarks.choices import FAILURES, problem_of
 from benchmarks.measured_method import MeasuredMethod, recorded_matcher
-from benchmarks.pairs.datasets.phototourism import relative_pose
+from benchmarks.pairs.datasets.phototourism import TEST, VALIDATION, relative_pose
 from benchmarks.reconstruction.kept_models import map_or_reuse, matching_costs, reuse_features
 from benchmarks.reconstruction.options import ReconstructionOptions
 from benchmarks.reconstruction.scenes import Scene
@@ -30,7 +31,7 @@ from featplug.io.pair_lists import write_pairs
 from featplug.metrics.homography import error_auc
 from featplug.metrics.poses import model_poses
 from featplug.metrics.relative_pose import MAA_ANGLES, mean_accuracy, relative_pose_error
-from pipelines.run_record import PipelineRecord
+from pipelines.run_record import PipelineRecord, run_record
 from pipelines.sfm import MatchedScene, SfmOptions, match_scene
 
 PROTOCOL = "phototourism-multiview"
@@ -69,17 +70,16 @@ def measure_subsets(
         of_seed = replace(of_method, seed=seed)
         records, figures, failed = _models(matched, of_seed, truth, f"{subject}, seed {seed}")
         problems += failed
-        if not records:
-            continue
+        described = run_record(matched.stages, of_seed, matched.features)
         row = Row(
             method.name,
             scene.name,
             PROTOCOL,
             seed=seed,
-            matcher=recorded_matcher(records[0]),
-            settings=recorded_settings(records[0]),
-            weights=records[0]["weights"],
-            methods=records[0].get("methods", []),
+            matcher=recorded_matcher(described),
+            settings=recorded_settings(described),
+            weights=described["weights"],
+            methods=described["methods"],
             not_comparable=_deviation(truth, matched, method, options),
         )
         stages = _with_costs(costs, records, matched)
@@ -236,3 +236,43 @@ def _deviation(
         reasons.append(f"{num} could not be used")
     reasons.append(options.deviation(method) or "")
     return "; ".join(filter(None, reasons)) or None
+
+
+def mean_rows(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Return the means over the test scenes, which papers report, and over those for validation.
+
+    Args:
+        rows: rows of a run, of any scenes.
+
+    Returns:
+        Name of the data set to its rows, where two or more of its scenes were measured.
+    """
+    found = {}
+    for dataset, scenes in (("phototourism", TEST), ("phototourism-val", VALIDATION)):
+        of_set = [row for row in rows if row.protocol == PROTOCOL and row.dataset in scenes]
+        if len({row.dataset for row in of_set}) > 1:
+            found[dataset] = _mean_rows(dataset, scenes, of_set)
+    return found
+
+
+def _mean_rows(dataset: str, scenes: Sequence[str], rows: Sequence[Row]) -> list[Row]:
+    means = []
+    for key in dict.fromkeys((row.feature, row.seed, row.part) for row in rows):
+        same = [row for row in rows if (row.feature, row.seed, row.part) == key]
+        missing = len(scenes) - len({row.dataset for row in same})
+        lacking = f"{missing} of {len(scenes)} scenes" if missing else None
+        reasons = dict.fromkeys(
+            [lacking and f"without {lacking}", *(r.not_comparable for r in same)]
+        )
+        figures = [{name: m["value"] for name, m in row.metrics.items()} for row in same]
+        means.append(
+            replace(
+                same[0],
+                dataset=dataset,
+                metrics=with_units(_means(figures)),
+                stages={},
+                reused=[],
+                not_comparable="; ".join(filter(None, reasons)) or None,
+            )
+        )
+    return means

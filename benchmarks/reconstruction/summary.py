@@ -73,7 +73,8 @@ def run_lines(run: Run) -> list[str]:
 
 
 def _heading(scene: str, run: Run, rows: Sequence[Row], seeds: Sequence[int | None]) -> str:
-    text = f"{scene}: {run.data[scene]['images']} images"
+    images = run.data[scene].get("images")
+    text = f"{scene}: mean over scenes" if images is None else f"{scene}: {images} images"
     if len(seeds) > 1:
         text += f", mean ± standard deviation over the seeds {', '.join(map(str, seeds))}"
     errors = [row.metrics.get("median_position_error") for row in rows]

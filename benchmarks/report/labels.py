@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from featplug.io.metric_table import METRICS, Metric, find_metric, generic_name, numbers
+from featplug.io.names import natural_key
 
 NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
 
@@ -144,6 +145,10 @@ def protocol_title(name: str) -> str:
     return f"{title}, {estimator}" if estimator else title
 
 
-def part_order(part: str) -> tuple[int, str]:
-    """Return the place of a part in a table: the main parts first, then others by name."""
-    return (MAIN_PARTS.index(part) if part in MAIN_PARTS else len(MAIN_PARTS), part)
+def part_order(part: str) -> tuple[int, tuple[tuple[str, int, str], ...]]:
+    """Return the place of a part in a table: the main parts first, then others by name.
+
+    ``5 images`` comes before ``10 images``.
+    """
+    place = MAIN_PARTS.index(part) if part in MAIN_PARTS else len(MAIN_PARTS)
+    return place, natural_key(part)

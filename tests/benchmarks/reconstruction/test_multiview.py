@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,12 @@ from scipy.spatial.transform import Rotation
 
 from benchmarks.reconstruction import kept_models
 from benchmarks.reconstruction.evaluate_scene import run_benchmark
-from benchmarks.reconstruction.multiview import subset_figures
+from benchmarks.reconstruction.multiview import mean_rows, subset_figures
 from benchmarks.reconstruction.options import ReconstructionOptions
 from benchmarks.reconstruction.scenes import find_scene
 from benchmarks.reconstruction.subsets import Subset, read_subsets
 from benchmarks.reconstruction.summary import run_lines
-from benchmarks.record import Run, read_run
+from benchmarks.record import Row, Run, read_run
 from pipelines.datasets.demo import DemoOptions, make_demo_world
 from pipelines.demo.pair_layouts import true_pairs
 from pipelines.sfm import MatchedScene
@@ -205,6 +206,29 @@ def test_subsets_without_a_model_are_one_problem_that_counts_them(
     assert whole["pose_maa_10"] == of_ten["pose_maa_10"] / 2 > 0
 
 
+def test_a_method_without_any_model_has_rows_of_failures(
+    scene: Path, outputs: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("COLMAP reconstructed nothing.")
+
+    shutil.copytree(outputs, tmp_path / "copied")  # with its features and matches
+    for model in tmp_path.glob("copied/town/*/seed-0"):
+        shutil.rmtree(model)
+    monkeypatch.setattr(kept_models, "map_scene", fail)
+    failed = run_benchmark(_options(scene, tmp_path / "copied"))
+    assert [row.part for row in failed.rows] == [row.part for row in run.rows]
+    for row, other in zip(failed.rows, run.rows, strict=True):
+        assert row.metrics["pose_maa_10"]["value"] == 0
+        assert row.metrics["sets_without_model"]["value"] == 1
+        assert (row.matcher, row.settings, row.weights, row.methods) == (
+            other.matcher,
+            other.settings,
+            other.weights,
+            other.methods,
+        )
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
@@ -255,3 +279,31 @@ def test_pairs_with_few_common_points_are_not_matched(scene: Path, tmp_path: Pat
     (folder / "visibility" / f"{names[0]}.txt").write_text("1 2")
     with pytest.raises(ValueError, match=r"expected \d+ numbers of points"):
         read_subsets(folder.parent)
+
+
+def test_the_mean_over_scenes_is_what_papers_report(run: Run, tmp_path: Path) -> None:
+    def of_scene(name: str, add: float) -> list[Row]:
+        return [
+            replace(
+                row,
+                dataset=name,
+                metrics={k: {**m, "value": m["value"] + add} for k, m in row.metrics.items()},
+            )
+            for row in run.rows
+        ]
+
+    rows = [*of_scene("london_bridge", 0), *of_scene("milan_cathedral", 1)]
+    rows += of_scene("reichstag", 5)  # one scene for validation has no mean
+    assert list(mean_rows(rows)) == ["phototourism"]
+    means = mean_rows(rows)["phototourism"]
+    assert [row.part for row in means] == [row.part for row in run.rows]
+    for mean, row in zip(means, run.rows, strict=True):
+        value = row.metrics["pose_maa_10"]["value"]
+        assert mean.metrics["pose_maa_10"]["value"] == pytest.approx(value + 0.5)
+        assert "without 7 of 9 scenes" in str(mean.not_comparable)
+        assert "of 100 subsets" in str(mean.not_comparable)
+    assert mean_rows(run.rows) == {}
+    whole = replace(run, rows=[*rows, *means])
+    for row in whole.rows:
+        whole.data.setdefault(row.dataset, {"path": "."})
+    assert "phototourism: mean over scenes" in run_lines(whole)
