@@ -84,7 +84,7 @@ class LocalizationBenchmark(QueryOptions, SeedOptions, FileOptions):
         num_loc = self.num_loc if self.protocol == "local-features" else None
         return deviation(
             max_keypoints=(self.max_keypoints, "the feature's own"),
-            matcher=(method.matcher, "the feature's own"),
+            matcher=(method.other_matcher, "the feature's own"),
             pairs=(self.pairs, "the pipeline's own"),
             num_loc=(num_loc, "the pipeline's own"),
         )

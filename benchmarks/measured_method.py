@@ -40,6 +40,11 @@ class MeasuredMethod:
         """Name as part of a file's name."""
         return file_word(self.name)
 
+    @property
+    def other_matcher(self) -> str | None:
+        """Requested matcher that the name does not tell; published numbers are of the name's."""
+        return None if parse_method(self.name).matcher else self.matcher
+
     @cached_property
     def matches_images(self) -> bool:
         """Whether it matches two images, without keypoints of each."""

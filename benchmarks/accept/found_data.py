@@ -123,10 +123,14 @@ def _tried(recognise: _Recogniser, folder: Path, found: Found) -> list[FoundData
 
 
 def _pairs(folder: Path) -> Iterator[FoundData]:
+    published = {number.dataset for number in load_published()}
     for name, layout in layouts().items():
-        # Lists of any pairs have no published numbers.
-        benchmark = None if getattr(layout, "IS_GENERAL", False) else _PAIR_BENCHMARKS.get(name)
-        if benchmark is not None and any(any(folder.glob(mark)) for mark in layout.MARKS):
+        benchmark = _PAIR_BENCHMARKS.get(name)
+        if (
+            benchmark is not None
+            and name in published
+            and any(any(folder.glob(mark)) for mark in layout.MARKS)
+        ):
             pair_set = read_pairs(folder, name)
             num_pairs, num_images = len(pair_set.pairs), len(pair_set.names)
             contents = f"{counted(num_pairs, 'pair')} of {counted(num_images, 'image')}"

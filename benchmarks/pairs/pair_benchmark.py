@@ -274,7 +274,7 @@ class PairBenchmark:
         # A protocol without a limit keeps all keypoints, as -1 does.
         return deviation(
             max_keypoints=("all" if number == -1 else number, protocol.max_keypoints or "all"),
-            matcher=(method.matcher, "the feature's own"),
+            matcher=(method.other_matcher, "the feature's own"),
         )
 
     def _pictures(

@@ -12,7 +12,7 @@ from benchmarks.patches.hpatches import PUBLISHED_LISTS
 from benchmarks.patches.phototour import PhotoTour
 from benchmarks.patches.romepatches import RomePatches
 from benchmarks.published.published_numbers import Published, load_published, read_document
-from benchmarks.reconstruction.evaluate_scene import PROTOCOL
+from benchmarks.reconstruction import evaluate_scene, multiview
 from benchmarks.relative_pose.pose_protocols import PROTOCOLS as POSE_PROTOCOLS
 from featplug.io.metric_table import METRICS, find_metric
 from featplug.methods import features, is_pair_matcher, pair_matchers
@@ -23,7 +23,8 @@ from pipelines.datasets.pipeline_names import find_options
 _FIXED = {
     *PROTOCOLS,
     *(f"hpatches-patches-{split}" for split in PUBLISHED_LISTS),
-    *(PhotoTour.protocol, RomePatches.protocol, PROTOCOL),
+    *(PhotoTour.protocol, RomePatches.protocol),
+    *(evaluate_scene.PROTOCOL, multiview.PROTOCOL),
     *(f"{name}+{estimator}" for name in POSE_PROTOCOLS for estimator in ESTIMATORS),
 }
 """Protocols of the benchmarks but that of localization, whose names are those of its data sets."""

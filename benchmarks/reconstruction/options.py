@@ -43,7 +43,7 @@ class ReconstructionOptions(MappingOptions, SeedOptions, FileOptions):
         """Return which options deviate from the protocol."""
         return deviation(
             max_keypoints=(self.max_keypoints, "the feature's own"),
-            matcher=(method.matcher, "the feature's own"),
+            matcher=(method.other_matcher, "the feature's own"),
             pairs=(self.pairs, "exhaustive"),
             mapper=(self.mapper, "incremental"),
         )
