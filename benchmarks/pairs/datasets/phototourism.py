@@ -10,6 +10,7 @@ K comes from COLMAP, in whose convention the first pixel's centre is 0.5; here 0
 which the authors' code leaves out. Translations have no unit.
 """
 
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
 from pathlib import Path
@@ -121,12 +122,21 @@ def _read_keys(path: Path) -> list[str]:
     if not path.is_file():
         raise FileNotFoundError(f"There is no list of pairs {path}; download the scene again.")
     try:
-        array = read_npy(path)
-        if array.dtype.kind not in "US":
-            raise ValueError(f"it holds {array.dtype}, not text")
+        return _texts(read_npy(path))
     except ValueError as error:
         raise ValueError(f"{path} is no list of pairs: {error}; download it again.") from error
-    return [str(key) for key in np.char.asarray(array.ravel(), unicode=True)]
+
+
+def _texts(array: np.ndarray) -> list[str]:
+    """Return the texts of an array, whose bytes may be anything."""
+    if array.dtype.kind == "S":
+        return [text.decode("ascii") for text in array.ravel().tolist()]
+    if array.dtype.kind != "U":
+        raise ValueError(f"it holds {array.dtype}, not text")
+    codes = np.ascontiguousarray(array.ravel()).view(array.dtype.byteorder + "u4")
+    if codes.size and codes.max() > sys.maxunicode:  # NumPy makes no str of it
+        raise ValueError("it holds characters that do not exist")
+    return [str(text) for text in array.ravel().tolist()]
 
 
 def split_pair(key: str, known: Iterable[str]) -> tuple[str, str] | None:

@@ -102,6 +102,8 @@ def _cut(path: Path) -> None:
         (_with_objects, "Python objects"),
         (_cut, "bytes for an array"),
         (lambda path: np.save(path, np.arange(3)), "not text"),
+        (lambda path: np.save(path, np.full(3, 2**21, "u4").view("U3")), "characters"),
+        (lambda path: np.save(path, np.array([b"\xff-a"])), "ascii"),
         (lambda path: path.write_bytes(b""), "no list of pairs"),
         (lambda path: path.unlink(), "There is no list of pairs"),
     ],
@@ -132,6 +134,16 @@ def test_pairs_that_name_no_two_images_are_problems(copied: Callable[[Layout], P
     assert len(pair_set.pairs) == len(keys)
     assert len(pair_set.problems) == 3  # what the authors withdrew is none
     assert all(str(path) in p.reason or ".." in p.reason for p in pair_set.problems)
+
+
+def test_lists_of_bytes_and_of_the_other_byte_order(copied: Callable[[Layout], Path]) -> None:
+    folder = copied("phototourism")
+    whole = read(folder)
+    path = folder / "town/set_100/new-vis-pairs/keys-th-0.1.npy"
+    keys = np.load(path)
+    for array in (keys.astype("S"), keys.astype(keys.dtype.newbyteorder())):
+        np.save(path, array)
+        assert [p.name0 for p in read(folder).pairs] == [p.name0 for p in whole.pairs]
 
 
 def test_names_with_hyphens_are_split_where_both_are_known() -> None:
