@@ -75,7 +75,7 @@ class Task:
         return len(self.methods) * of_method
 
 
-_LIMITS = ("resize_max", "num_loc", "retrieval", "threshold")
+_LIMITS = ("max_keypoints", "resize_max", "num_loc", "retrieval", "threshold")
 """Options that tell two tasks of one protocol apart."""
 
 
@@ -186,8 +186,7 @@ def _is_of(number: Published, data: FoundData) -> bool:
 def _options(number: Published) -> _Options | None:
     """Return the options of a benchmark, as in a suite, that a published number needs.
 
-    None where another limit of keypoints than the protocol's would be needed, with which a
-    benchmark's figures are not comparable.
+    None where it needs another limit of keypoints, which the protocol has for all methods.
     """
     known = {entry.name for entry in fields(_OPTIONS[number.benchmark])}
     options = {name: value for name, value in number.settings.items() if name in known}
@@ -196,7 +195,9 @@ def _options(number: Published) -> _Options | None:
     limit = options.pop("max_keypoints", None)
     own = None if protocol is None or is_pair_matcher(number.feature) else protocol.max_keypoints
     if limit != own and "max_keypoints" in number.settings:
-        return None
+        if protocol is None or not protocol.leaves_settings:
+            return None
+        options["max_keypoints"] = -1 if limit is None else limit
     if protocol is not None:
         options["protocol"] = (base,)
         if options.get("resize_max", protocol.resize_max) == protocol.resize_max:

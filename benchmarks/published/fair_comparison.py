@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.measured_method import find_method
 from benchmarks.published.published_numbers import Published, canonical_dataset, load_published
 from benchmarks.record import Row
 from featplug.methods import feature_conf
@@ -101,6 +102,8 @@ def _why_not(number: Published, row: Row, options: Mapping[str, Any]) -> str | N
     if official and (number.weights or number.variant) and number.weights not in official:
         network = " and ".join(filter(None, (number.variant, number.weights)))
         return f"Published for another network ({network}), measured with {', '.join(official)}."
+    if number.benchmark == "relative-pose" and (matcher := _other_matcher(number, row)):
+        return matcher
     for name, published in number.settings.items():
         if name in row.metrics:
             ours = row.metrics[name]["value"]
@@ -113,6 +116,15 @@ def _why_not(number: Published, row: Row, options: Mapping[str, Any]) -> str | N
         if ours != published:
             return f"Published with {_shown(name, published)}, measured with {_shown(name, ours)}."
     return None
+
+
+def _other_matcher(number: Published, row: Row) -> str | None:
+    """Return a reason where a row has another matcher than the published method names or has."""
+    method = find_method(number.feature)
+    if row.matcher is None or method.matches_images:
+        return None
+    own, measured = method.matcher_name(two_views=True), row.matcher.partition(" (")[0]
+    return None if measured == own else f"Published with {own}, measured with {measured}."
 
 
 _LIMITS = "max_keypoints", "resize_max"

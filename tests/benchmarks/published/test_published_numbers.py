@@ -285,6 +285,19 @@ def test_pose_numbers_of_one_method_differ_by_estimator_and_number_of_keypoints(
     )
 
 
+def test_poses_of_another_matcher_are_not_compared() -> None:
+    row = Row(
+        "d2net",
+        "scannet1500",
+        "scannet-1500+opencv-ransac",
+        metrics={"pose_auc_5": metric(0.05, "fraction")},
+        matcher="NN-mutual",
+    )
+    assert [c.reason for c in compare("relative-pose", row)] == [None]
+    (other,) = compare("relative-pose", replace(row, matcher="NN-ratio (ratio 0.8)"))
+    assert other.reason == "Published with NN-mutual, measured with NN-ratio."
+
+
 def test_phototourism_has_the_numbers_of_its_paper() -> None:
     found = {
         (n.protocol, n.settings["max_keypoints"]): n.value
