@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.pairs.feature_pairs import FeaturePair, ImageFeatures, PairSource
+from benchmarks.pairs.kept_rows import MEASURING
 from benchmarks.pairs.pair_set import ImagePair
 from featplug.api import Matches
 from featplug.io.artifact import Provenance, file_fingerprint
@@ -108,7 +109,9 @@ def kept_matches(
         image_dir: folder of the images.
         open_source: opens the pairs that the file lacks.
     """
-    provenance = replace(provenance, kind="matched points")
+    # Matches do not depend on what is measured of them.
+    revisions = {name: r for name, r in provenance.revisions.items() if name != MEASURING}
+    provenance = replace(provenance, kind="matched points", revisions=revisions)
     names = [(pair.name0, pair.name1) for pair in pairs]
     paths = chain([path], (path.with_stem(f"{path.stem}-{number}") for number in count(2)))
     while True:

@@ -19,6 +19,8 @@ from featplug.io.typed_json import as_type, read_json
 
 REVISION = 6
 """Revision of the measuring; raised when a figure changes."""
+MEASURING = "measure"
+"""Name of that revision in the provenance of rows."""
 
 
 class Rows(TypedDict):

@@ -14,7 +14,7 @@ from benchmarks.pairs.feature_pairs import (
     MatchedImages,
     PairSource,
 )
-from benchmarks.pairs.kept_rows import REVISION
+from benchmarks.pairs.kept_rows import MEASURING, REVISION
 from benchmarks.pairs.pair_protocol import PairProtocol
 from benchmarks.pairs.pair_set import ImagePair, PairSet
 from benchmarks.settings import method_settings
@@ -125,7 +125,7 @@ def _provenance(
     if isinstance(matcher, Matcher):
         made = _made_by(matcher)
     else:
-        made = Provenance("figures", {})
+        made = Provenance("figures", {}, revisions={MEASURING: REVISION})
         inputs["matches"] = None if matcher is None else file_hash(matcher)
     with FeatureReader(extracted.path) as reader:
         of_features = reader.provenance
@@ -142,7 +142,7 @@ def _provenance(
 
 def _made_by(method: Matcher | PairMatcher) -> Provenance:
     name = class_name(type(method))
-    return made_by("figures", name, method, {"measure": REVISION})
+    return made_by("figures", name, method, {MEASURING: REVISION})
 
 
 def protocol_matcher(

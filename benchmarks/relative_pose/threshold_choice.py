@@ -12,7 +12,7 @@ from benchmarks.record import Problem, Run
 from benchmarks.relative_pose.pose_protocols import PROTOCOLS, PoseProtocol
 from featplug.io.artifact import file_hash
 
-GRID = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
+GRID = (0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
 """Thresholds that are tried, in pixels."""
 METRIC = "pose_auc_10"
 """Metric that is the largest at the chosen threshold; of equal ones, the smallest threshold."""
