@@ -49,8 +49,8 @@ class Estimator(ABC):
         library: module of the library.
         extra: extra of featplug that installs it; None where it always is.
         max_trials: largest number of samples that are drawn; fewer where a better one is unlikely.
-        pose_threshold: threshold of poses that :mod:`benchmarks.relative_pose` chose for it, in
-            pixels.
+        pose_threshold: threshold of poses in pixels, chosen on data sets that are not reported on
+            (docs/relative_pose.md).
     """
 
     name: str
@@ -173,6 +173,7 @@ class _OpenCV(Estimator):
     """
 
     library = "cv2"
+    pose_threshold = 0.25
     method: int
 
     def _pose(

@@ -49,7 +49,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Pairs]:
 @pytest.fixture(scope="module")
 def measured(data: tuple[Path, Pairs], tmp_path_factory: pytest.TempPathFactory) -> Path:
     outputs = tmp_path_factory.mktemp("measured")
-    run(data[0], outputs, estimator=ALL, num_seeds=len(SEEDS))
+    run(data[0], outputs, estimator=ALL, threshold=1.0, num_seeds=len(SEEDS))
     return outputs
 
 
@@ -173,9 +173,7 @@ def test_figures_are_those_of_independent_code(
 def test_a_row_has_its_estimator_seed_and_pairs(data: tuple[Path, Pairs], measured: Path) -> None:
     rows = read_run(measured).rows
     assert {row.protocol for row in rows} == {f"pairs+{name}" for name in ALL}
-    assert {row.estimator for row in rows} == {
-        f"{name} ({ESTIMATORS[name].pose_threshold:g} px)" for name in ALL
-    }
+    assert {row.estimator for row in rows} == {f"{name} (1 px)" for name in ALL}
     assert len({row.pair_values for row in rows}) == len(rows) == len(ALL) * len(SEEDS)
     assert_documented(measured / "results.json")
     row = rows[0]
@@ -210,7 +208,7 @@ def test_nothing_is_measured_again(
 
     monkeypatch.setattr(Estimator, "relative_pose", must_not_run)
     monkeypatch.setattr(MatchedFeatures, "read_pair", must_not_run)
-    again = run(data[0], measured, estimator=ALL, num_seeds=len(SEEDS))
+    again = run(data[0], measured, estimator=ALL, threshold=1.0, num_seeds=len(SEEDS))
     assert [row.metrics for row in again] == [row.metrics for row in before]
     assert set(again[0].reused) == {"extract", "match and measure", "estimate"}
 
@@ -224,8 +222,7 @@ def test_another_estimator_does_not_match_again(
         raise AssertionError("matched again")
 
     monkeypatch.setattr(MatchedFeatures, "read_pair", must_not_run)
-    monkeypatch.setattr(sources, "REVISION", sources.REVISION + 1)  # of what is measured of them
-    rows = run(data[0], tmp_path, estimator=("poselib",), num_seeds=1)
+    rows = run(data[0], tmp_path, estimator=("poselib",), threshold=1.0, num_seeds=1)
     expected = [row for row in read_run(measured).rows if row.protocol == "pairs+poselib"]
     assert rows[0].metrics == expected[0].metrics
     assert "match and measure" in rows[0].reused
@@ -245,8 +242,8 @@ def test_a_killed_run_keeps_its_matches(
 
     monkeypatch.setattr(MatchedFeatures, "read_pair", counting)
     with pytest.raises(KeyboardInterrupt):
-        run(data[0], tmp_path, num_seeds=3)
-    rows = run(data[0], tmp_path, num_seeds=3)
+        run(data[0], tmp_path, threshold=1.0, num_seeds=3)
+    rows = run(data[0], tmp_path, threshold=1.0, num_seeds=3)
     assert len(calls) == 6 + len(data[1]) - 5
     expected = [row.metrics for row in read_run(measured).rows if "opencv-ransac" in row.protocol]
     assert [row.metrics for row in rows] == expected
@@ -348,6 +345,9 @@ def test_options_that_do_not_fit(
 
 
 def test_a_threshold_and_other_rules_are_recorded(data: tuple[Path, Pairs], tmp_path: Path) -> None:
+    (usual,) = run(data[0], tmp_path, num_seeds=1, pictures=False)
+    default = ESTIMATORS["opencv-ransac"].pose_threshold
+    assert usual.estimator == f"opencv-ransac ({default:g} px)"
     (row,) = run(data[0], tmp_path, threshold=2.5, num_seeds=1, pictures=False)
     assert row.estimator == "opencv-ransac (2.5 px)"
     (other,) = run(data[0], tmp_path, threshold=0.5, num_seeds=1, pictures=False)
@@ -400,6 +400,7 @@ def test_a_matcher_of_two_images_is_measured_and_its_matches_are_kept(
         raise AssertionError("matched again")
 
     monkeypatch.setattr(MatchedImages, "read_pair", must_not_run)
+    monkeypatch.setattr(sources, "REVISION", sources.REVISION + 1)  # of what is measured of them
     rows = run(data[0], tmp_path / "out", estimator=("poselib",), num_seeds=1, **options)
     assert rows[0].metrics["mean_matches"] == row.metrics["mean_matches"]
     assert "mean_keypoints" not in rows[0].metrics

@@ -23,7 +23,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def measure(folder: Path, outputs: Path) -> dict[str, Row]:
     options = RelativePoseOptions(
-        folder, outputs=outputs, feature=("sift",), num_seeds=1, pictures=False, max_keypoints=1000
+        folder,
+        outputs=outputs,
+        feature=("sift",),
+        threshold=1.0,
+        num_seeds=1,
+        pictures=False,
+        max_keypoints=1000,
     )
     main(options)
     return {row.part: row for row in read_run(outputs).rows}
