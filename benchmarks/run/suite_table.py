@@ -237,10 +237,11 @@ def _matchers(method: str, runs: Sequence[Run]) -> str:
 
 
 def _settings(method: str, runs: Sequence[Run]) -> str:
-    """Return limits and thresholds of a method; those of all runs where they differ."""
+    """Return limits and thresholds of a method; those of all runs where they contradict."""
     rows = [row for run in runs for row in run.rows if row.feature == method]
     texts = dict.fromkeys(settings_text(row.settings) for row in rows)
-    return " / ".join(filter(None, texts)) or "–"
+    shown = [text for text in texts if not any(o != text and o.startswith(text) for o in texts)]
+    return " / ".join(filter(None, shown)) or "–"
 
 
 def _escaped(text: str) -> str:
