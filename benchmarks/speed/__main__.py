@@ -7,7 +7,7 @@ machine.
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -29,6 +29,7 @@ from benchmarks.speed.measure import (
     Step,
     measure,
 )
+from benchmarks.speed.method_parts import method_parts
 from featplug.base import choose_device
 from featplug.cli.command_line import Unprefixed, leave_config, run_command
 from featplug.io.image_folder import list_images
@@ -74,7 +75,9 @@ def measure_all(options: SpeedOptions) -> Run:
             ]
             for case in options.cases:
                 for setup, samples in _measured(case, every, run):
-                    run.rows += case_rows(case, setup, dataset, samples)
+                    for row in case_rows(case, setup, dataset, samples):
+                        is_ours = row.feature == setup.feature
+                        run.rows.append(_with_method(row, setup) if is_ours else row)
                 write_run(folder, run)
     return run
 
@@ -107,10 +110,8 @@ def _measured(
     """Measure a case: all methods, devices, precisions and peers in turn, as often as asked."""
     series = []
     for setup in every:
-        if not has_case(case, setup):
-            continue
         try:
-            peers = measurements(case, setup)
+            peers = measurements(case, setup) if has_case(case, setup) else {}
         except FAILURES as error:
             problem = problem_of(f"{setup.feature}, {case}", error)
             run.problems += [] if problem in run.problems else [problem]
@@ -129,6 +130,18 @@ def _measured(
         for setup in every
         if any(one.setup is setup for one in series)
     ]
+
+
+def _with_method(row: Row, setup: Setup) -> Row:
+    """Return a row with the names, settings, weights and code of its method."""
+    parts = method_parts(setup.options, setup.feature)
+    return replace(
+        row,
+        matcher=parts.matcher,
+        settings=parts.settings,
+        weights=parts.weights,
+        methods=parts.methods,
+    )
 
 
 def case_rows(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from benchmarks.measured_method import find_method
 from benchmarks.speed.agreement import agreement
 from benchmarks.speed.measure import CaseName, Measurement, Sample, Setup, measure_step
+from benchmarks.speed.method_parts import method_parts
 from benchmarks.speed.pipeline_stages import stages_colmap, stages_hloc, stages_ours
 from featplug.api import load
 from featplug.api.image_matcher import ImageMatcher
@@ -23,9 +24,7 @@ from featplug.io.orientation import Turn
 from featplug.io.store import FeatureReader
 from featplug.methods import (
     Conf,
-    build_extractor,
     build_matcher,
-    build_pair_matcher,
     feature_conf,
 )
 from featplug.methods.method_names import file_word
@@ -226,20 +225,9 @@ def has_case(case: CaseName, setup: Setup) -> bool:
         return (setup.device, setup.precision) == (best, "fp32")
     if case == "agreement" and setup.is_reference:
         return False
-    return setup.precision == "fp32" or _has_network(setup, case)
-
-
-def _has_network(setup: Setup, case: CaseName) -> bool:
-    """Return whether what a case measures of a method has parameters."""
-    method, options = find_method(setup.feature), setup.options
-    module: nn.Module
-    if method.matches_images:
-        module = build_pair_matcher(options.pair_matcher_conf(method)["model"])
-    elif case == "keypoints":
-        module = _matcher(setup.feature)
-    else:
-        module = build_extractor(options.extraction(method).conf(method.feature or "")["model"])
-    return any(True for _ in module.parameters())
+    parts = method_parts(setup.options, setup.feature)
+    is_network = parts.matching_is_network if case == "keypoints" else parts.extraction_is_network
+    return setup.precision == "fp32" or is_network
 
 
 def measurements(case: CaseName, setup: Setup) -> dict[str, Measurement]:

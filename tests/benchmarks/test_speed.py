@@ -207,20 +207,39 @@ def test_methods_and_precisions_are_measured_in_turn(
 
     monkeypatch.setitem(CASES["image-size"], "featplug", measured)
     options = SpeedOptions(
-        images, cases=("image-size",), feature=("xfeat", "sift"), repeats=2, device="cpu",
+        images, cases=("image-size",), feature=("doap", "sift"), repeats=2, device="cpu",
         outputs=tmp_path / "out",
     )  # fmt: skip
-    monkeypatch.setattr(
-        "benchmarks.speed.cases._has_network", lambda setup, _: setup.feature != "sift"
-    )
     run = speed.measure_all(options)
-    once = [("xfeat", "fp32"), ("xfeat", "bf16"), ("sift", "fp32")]
+    once = [("doap", "fp32"), ("doap", "bf16"), ("sift", "fp32")]
     assert calls == [*once, *once]
     assert [(row.feature, row.part) for row in run.rows] == [
-        ("xfeat", "image-size"),
-        ("xfeat", "image-size, bf16"),
+        ("doap", "image-size"),
+        ("doap", "image-size, bf16"),
         ("sift", "image-size"),
     ]
+    row = run.rows[1]
+    assert row.matcher == "NN-ratio (ratio 0.8)"
+    assert row.settings["resize_max"] == 1600
+    assert [record["name"] for record in row.weights] == ["featplug_doap"]
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_method_that_cannot_be_made_leaves_the_others(images: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text(
+        "from featplug.base import Extractor\n\n\nclass Raises(Extractor):\n"
+        "    def __init__(self, conf):\n        raise RuntimeError('on purpose')\n\n"
+        "    def extract(self, image):\n        raise NotImplementedError\n"
+    )
+    bad = f"{tmp_path}/bad.py:Raises"
+    options = SpeedOptions(
+        images, cases=("image-size",), feature=(bad, "sift"), repeats=1, outputs=tmp_path / "out"
+    )
+    run = speed.measure_all(options)
+    assert [row.feature for row in run.rows] == ["sift"]
+    (problem,) = run.problems
+    assert bad in problem.subject
+    assert "on purpose" in problem.reason
 
 
 def test_only_networks_depend_on_the_precision(images: Path, tmp_path: Path) -> None:
