@@ -61,6 +61,11 @@ class BenchmarkOptions(MethodOptions):
         """Folder for everything."""
         return self.outputs or Path("outputs") / self.benchmark
 
+    @property
+    def without_effect(self) -> tuple[str, ...]:
+        """Options that change nothing as the others are; a suite leaves out those it shares."""
+        return ()
+
     def weights_of(self, feature: str) -> str | None:
         """Return the weights requested for a feature, or None."""
         return dict(self.weights).get(feature)

@@ -60,6 +60,11 @@ class MatchingOptions(EstimatorOptions, PairOptions):
     threshold: float | None = None
     """Largest error of an inlier of --estimator in pixels; by default 3."""
 
+    @property
+    def without_effect(self) -> tuple[str, ...]:
+        """Options that change nothing as the others are."""
+        return () if self.estimator else ("threshold", "seeds", "num_seeds")
+
     def check(self) -> None:
         """Check the request, before the long work.
 
@@ -69,8 +74,8 @@ class MatchingOptions(EstimatorOptions, PairOptions):
         """
         super().check()
         self.check_estimators()
-        for name in ("threshold", "seeds", "num_seeds"):
-            if getattr(self, name) not in (None, ()) and not self.estimator:
+        for name in self.without_effect:
+            if getattr(self, name) not in (None, ()):
                 option = name.replace("_", "-")
                 raise ValueError(f"--{option} is of estimators; add --estimator.")
 

@@ -211,6 +211,9 @@ class _BlockReader:
         except (ValueError, OSError) as error:
             text = str(error)
             raise ValueError(text if text.startswith(where) else f"{where}: {text}") from error
+        shared_only = [name for name in made.without_effect if name in shared and name not in own]
+        defaults = {entry.name: entry.default for entry in fields(made)}
+        made = replace(made, **{name: defaults[name] for name in shared_only})
         for entry in fields(made):
             if getattr(made, entry.name) is tyro.MISSING:
                 raise ValueError(f"{where} has no {entry.name}; add it.")

@@ -69,6 +69,7 @@ def test_keys_at_the_top_are_options_of_the_blocks_that_have_them(tmp_path: Path
     assert (matching.max_keypoints, corner.max_keypoints, again.max_keypoints) == (300, 200, 300)
     assert matching.protocol == ("oxford-mma", "oxford-ap")
     assert not matching.pictures
+    assert (matching.seeds, matching.num_seeds) == ((), None)  # only estimators have seeds
     assert (corner.chosen_seeds(), again.chosen_seeds()) == ((0,), (3, 4))
     assert corner.camera.model == "PINHOLE"
     assert again.feature == ("sift+NN-mutual", "doap")
