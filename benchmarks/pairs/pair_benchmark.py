@@ -47,8 +47,8 @@ class PairOptions(FileOptions):
     """Image pairs to match, and the rules to measure by."""
 
     dataset: Path
-    """Folder of the data set, or a list of pairs with intrinsics and poses; ``demo`` and
-    ``demo-SEED`` render one."""
+    """Folder of the data set, or a list of pairs with intrinsics and poses; demo and demo-SEED
+    render one."""
     protocol: tuple[str, ...] = ()
     """Rules to measure by; by default the first one of the layout."""
     layout: str | None = None

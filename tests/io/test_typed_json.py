@@ -102,7 +102,15 @@ def test_a_value_of_another_type_is_named_by_its_key(
 def test_every_key_is_needed_but_those_that_were_added(
     tmp_path: Path, record: dict[str, Any]
 ) -> None:
-    for key in ("models", "verified_pairs_by_inliers", "methods"):
+    for key in (
+        "settings",
+        "reused",
+        "models",
+        "verified_pairs_by_inliers",
+        "methods",
+        "estimator",
+        "pair_values",
+    ):
         del record["rows"][0][key]
     (tmp_path / "results.json").write_text(json.dumps(record))
     assert read_results(tmp_path / "results.json", Run).rows[0].models == []
