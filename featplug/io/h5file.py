@@ -79,9 +79,14 @@ def _empty_file(provenance: Provenance) -> memoryview:
     """Return a file that holds nothing but what made it."""
     content = BytesIO()
     with h5py.File(content, "w") as file:
-        file.attrs[_ATTRIBUTE] = stored_attribute(provenance.to_json())
-        file.attrs[_NUM_GROUPS] = 0
+        write_provenance(file, provenance)
     return content.getbuffer()
+
+
+def write_provenance(file: h5py.File, provenance: Provenance) -> None:
+    """Write what makes a file, which has nothing else yet."""
+    file.attrs[_ATTRIBUTE] = stored_attribute(provenance.to_json())
+    file.attrs[_NUM_GROUPS] = 0
 
 
 def _create(path: Path, content: memoryview) -> None:
@@ -228,6 +233,11 @@ class H5File:
             raise damaged(self.path, "", f"its index lists {len(found)} of {num} groups")
         return found
 
+    def num_rewritten(self) -> int:
+        """Return how often a group was written again."""
+        with self.reading():
+            return int(self.file.attrs.get(REWRITTEN, 0))
+
     def is_made_from(self, name: str, path: Path, attribute: str = FINGERPRINT) -> bool:
         """Return whether a group's attribute has the fingerprint of the file ``path``."""
         recorded = str(self.attribute(name, attribute) or "")
@@ -244,14 +254,20 @@ class H5File:
 
 
 class H5Reader(H5File):
-    """A file open for reading, after a commit that a kill interrupted was finished or undone."""
+    """A file open for reading, after a commit that a kill interrupted was finished or undone.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: the file.
+        locking: lock it, as HDF5 does; what never changes needs no lock, which some network disks
+            do not have.
+    """
+
+    def __init__(self, path: Path, locking: bool = True) -> None:
         path = Path(path)
         written_ns = _written_ns(path)
         with opening(path):
             recover(path)
-            file = h5py.File(path, "r")
+            file = h5py.File(path, "r", locking=None if locking else False)
         super().__init__(path, file, written_ns)
         self.provenance = _provenance(path, self.file)
         """Provenance of the file; None where it is not ours."""

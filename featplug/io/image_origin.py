@@ -69,8 +69,7 @@ def forget_rewritten(
         groups: maps the name of an image to the groups to remove.
     """
     attribute = f"{REWRITTEN}_{key}"
-    with source.reading():
-        total = int(source.file.attrs.get(REWRITTEN, 0))
+    total = source.num_rewritten()
     with writer.reading():
         known = int(writer.file.attrs.get(attribute, 0))
     if total == known:

@@ -22,7 +22,7 @@ CHUNK_BYTES = 32 * 2**20
 CHUNK_PAIRS = 1000
 """Matches are written together when they are this old, large or many: a kill costs no more, and
 writing takes about half a second."""
-_LARGEST_SCORE = float(np.finfo(np.float16).max)
+LARGEST_SCORE = float(np.finfo(np.float16).max)
 _NAMES = "names"
 """Attribute of a pair's group: the two names, where the key, with '-' for '/', leaves doubt."""
 
@@ -171,9 +171,7 @@ class MatchWriter(PairWriter):
         dtype = np.int16 if num1 <= np.iinfo(np.int16).max else np.int32
         datasets = {
             "matches0": matches0.astype(dtype),
-            "matching_scores0": np.clip(scores0, -_LARGEST_SCORE, _LARGEST_SCORE).astype(
-                np.float16
-            ),
+            "matching_scores0": np.clip(scores0, -LARGEST_SCORE, LARGEST_SCORE).astype(np.float16),
         }
         self._add(name0, name1, datasets)
 

@@ -388,7 +388,7 @@ def test_a_disk_without_locks_is_no_other_process(
 ) -> None:
     """HDF5 says that it is unable to lock the file, whatever the cause."""
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise OSError(errno.ENOLCK, "unable to lock file, errno = 37")
 
     monkeypatch.setattr(h5py, "File", fail)

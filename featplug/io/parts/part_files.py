@@ -1,0 +1,96 @@
+"""Files of a folder of parts: their names, and how one is written whole.
+
+A part of images is ``part-00007.h5``, one of pairs ``part-00003-00007.h5``, by the numbers of the
+shards, or blocks of shards, that it is made from.
+"""
+
+import re
+from pathlib import Path
+
+import h5py
+
+from featplug.io.artifact import Provenance, value_hash
+from featplug.io.files import discard, flush, part_path, replace
+from featplug.io.h5file import H5File, H5Writer, write_provenance
+
+Key = tuple[int, ...]
+"""Numbers of the shards that a part is made from: one, or two for pairs."""
+
+_NAME = re.compile(r"part((?:-\d{5,})+)(\.[a-z0-9]+)")
+
+
+def part_file(folder: Path, key: Key, suffix: str) -> Path:
+    """Return the path of a part."""
+    return folder / f"part{''.join(f'-{number:05d}' for number in key)}{suffix}"
+
+
+def part_keys(folder: Path, suffix: str) -> dict[Key, Path]:
+    """Return the parts of a folder, sorted by their keys; other files are passed over."""
+    found = {}
+    for path in folder.iterdir() if folder.is_dir() else ():
+        match = _NAME.fullmatch(path.name)
+        if match and match[2] == suffix:
+            found[tuple(int(number) for number in match[1][1:].split("-"))] = path
+    return dict(sorted(found.items()))
+
+
+def is_folder_of_parts(path: Path) -> bool:
+    """Return whether a path is a folder with parts."""
+    return path.is_dir() and any(_NAME.fullmatch(entry.name) for entry in path.iterdir())
+
+
+def part_identity(provenance: Provenance) -> str:
+    """Return the identity of a part, the same whenever and wherever it is made.
+
+    What later stages made from a part stays valid when it is lost and made again.
+    """
+    return value_hash(
+        {
+            "kind": provenance.kind,
+            "conf": provenance.conf,
+            "weights": [record["sha256"] for record in provenance.weights],
+            "inputs": provenance.inputs,
+            "revisions": provenance.revisions,
+            "methods": provenance.methods,
+        }
+    )
+
+
+class H5PartWriter(H5Writer):
+    """A file that is written once: aside, without a journal, and renamed when it is whole.
+
+    Nothing is left of it if the ``with`` block ends with an exception. Two writers of one part do
+    not disturb each other; the last one's stays.
+    """
+
+    def __init__(self, path: Path, provenance: Provenance) -> None:
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.written = part_path(path)
+        self._locked = []
+        file = h5py.File(self.written, "w", locking=False)
+        try:
+            write_provenance(file, provenance)
+            H5File.__init__(self, path, file, 0)
+        except BaseException:
+            file.close()
+            discard(self.written)
+            raise
+        self._num_groups = 0
+        self.provenance = provenance
+
+    def commit(self) -> None:
+        """Do nothing: a part appears at once when it is whole."""
+
+    def __exit__(self, *exception: object) -> None:
+        try:
+            if exception[0] is None:
+                super().commit()
+            self._close()
+            if exception[0] is None:
+                with self.explaining_failures():
+                    flush(self.written)
+                    replace(self.written, self.path)
+        finally:
+            self.file.close()
+            discard(self.written)
