@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from featplug.io.hdf5_guard import UnusableDataError
-from featplug.io.store import FeatureReader
+from featplug.io.parts.feature_parts import open_features
 from featplug.methods import (
     Conf,
     feature_conf,
@@ -80,7 +80,7 @@ class MeasuredMethod:
         """
         if self.features is None or max_keypoints in (None, -1):
             return
-        with FeatureReader(self.features) as reader:
+        with open_features(self.features) as reader:
             for name in reader.names():
                 with suppress(UnusableDataError):  # whoever uses the image reports it
                     num = reader.shapes(name)["keypoints"][0]

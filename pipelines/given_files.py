@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from featplug.io.artifact import files_hash
-from featplug.io.match_store import MatchReader
 from featplug.io.pair_lists import Pair
-from featplug.io.store import FeatureReader
+from featplug.io.parts.feature_parts import open_features
+from featplug.io.parts.match_parts import open_matches
 from featplug.methods import conf_of_features, feature_conf, name_of
 from featplug.methods.user_classes import recorded_name
 from featplug.stages.extract import other_photograph, raise_if_all_skipped
@@ -41,7 +41,7 @@ def pairs_of_matches(path: Path, names: Iterable[str]) -> list[Pair]:
         ValueError: no pair of these images is in the file.
     """
     names = list(names)
-    with MatchReader(path) as reader:
+    with open_matches(path) as reader:
         pairs, others = reader.pairs(names)
     if not pairs:
         example = f" for example those of {others[0]!r}" if others else " none"
@@ -59,9 +59,9 @@ def check_matches_of(path: Path, features: Path | None) -> None:
         path: the match file.
         features: the feature file; None is one that is to be made, which no match file is of.
     """
-    with MatchReader(path) as matches:
+    with open_matches(path) as matches:
         if features is not None:
-            with FeatureReader(features) as reader:
+            with open_features(features) as reader:
                 matches.check_features(reader)
         elif matches.feature_ids:
             raise ValueError(
@@ -72,7 +72,7 @@ def check_matches_of(path: Path, features: Path | None) -> None:
 
 def check_feature_of(path: Path, name: str) -> None:
     """Raise ValueError if a given feature file records another feature than a name is of."""
-    with FeatureReader(path) as reader:
+    with open_features(path) as reader:
         recorded = reader.model
     if recorded and _differ(recorded, feature_conf(name)["model"]):
         raise ValueError(
@@ -113,7 +113,7 @@ def given_features(path: Path, image_dir: Path, names: Sequence[str]) -> Feature
         FileNotFoundError: the file does not exist.
         ValueError: it has none of the images, or all are other photographs.
     """
-    with FeatureReader(path) as reader:
+    with open_features(path) as reader:
         present = [name for name in names if name in reader]
         provenance = reader.provenance
         if not present:

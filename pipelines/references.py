@@ -18,6 +18,7 @@ from featplug.io.match_store import MatchReader
 from featplug.io.metric_table import with_units
 from featplug.io.names import checked_name
 from featplug.io.pair_lists import Pair, unique_pairs, write_pairs
+from featplug.io.parts.feature_parts import open_features
 from featplug.io.store import FeatureReader
 from featplug.localization.absolute_pose import AbsolutePoseOptions
 from featplug.localization.file_localizer import FileLocalizer
@@ -134,7 +135,7 @@ class TriangulatedModel(Reference):
     def examine(self, features: Features) -> None:
         """Find out whether the reference model has the features' own points."""
         if self.dataset.has_own_points:
-            with FeatureReader(features.path) as reader:
+            with open_features(features.path) as reader:
                 self.has_points = has_points_of(self.reference, reader)
 
     def database_pairs(

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from featplug.api import Feature, FeatureMatcher
 from featplug.io.pair_lists import Pair, unique_pairs, write_pairs
+from featplug.io.parts.feature_parts import open_features
 from featplug.io.results import StageRecorder
-from featplug.io.store import FeatureReader
 from featplug.methods import (
     Conf,
     conf_of_features,
@@ -28,7 +28,7 @@ def _conf_of(extraction: FeatureOptions) -> Conf | None:
     """Return the conf of the feature that a given file has, if it is named or recorded."""
     if extraction.feature is not None:
         return feature_conf(extraction.method.feature)
-    with FeatureReader(extraction.features or Path()) as reader:
+    with open_features(extraction.features or Path()) as reader:
         return conf_of_features(reader.model)
 
 

@@ -7,7 +7,7 @@ import pycolmap
 
 from featplug.colmap.geometric_verification import VerificationSummary
 from featplug.io.metric_table import with_units
-from featplug.io.store import FeatureReader
+from featplug.io.parts.feature_parts import open_features
 from featplug.metrics.poses import aligned_pose_errors, model_poses, reconstruction_statistics
 from pipelines.given_files import Features
 
@@ -19,7 +19,7 @@ def model_metrics(
     num_used_pairs: int,
 ) -> dict[str, Any]:
     """Return the size and accuracy of a model, and the numbers of keypoints, pairs and matches."""
-    with FeatureReader(features.path) as reader:
+    with open_features(features.path) as reader:
         num_keypoints = [reader.shapes(name)["keypoints"][0] for name in features.names]
     statistics = reconstruction_statistics(model)
     return with_units(

@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.pairs.pair_set import PairSet
 from featplug.io.h5file import OtherContentsError
-from featplug.io.store import FeatureReader
+from featplug.io.parts.feature_parts import open_features
 from featplug.stages.extract import extract_features, other_photograph
 from featplug.stages.shared_options import NetworkOptions
 from pipelines.run_options import FeatureOptions, values_of
@@ -77,7 +77,7 @@ def extract_cached(
 def _given(path: Path, pair_set: PairSet) -> ExtractedFeatures:
     """Return what a given file has of the images of pairs."""
     skipped = {}
-    with FeatureReader(path) as reader:
+    with open_features(path) as reader:
         for name in pair_set.names:
             if name not in reader:
                 skipped[name] = f"{path} has no features of {name!r}"

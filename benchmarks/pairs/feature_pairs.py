@@ -19,8 +19,8 @@ from featplug.api.feature_types import Matches, found_matches
 from featplug.api.image_matcher import ImageCache, ImageMatcher, PreparedImage
 from featplug.base import Matcher, choose_device
 from featplug.io.images import MAX_MEGAPIXELS, read_image_size
-from featplug.io.match_store import MatchReader
-from featplug.io.store import FeatureReader
+from featplug.io.parts.feature_parts import open_features
+from featplug.io.parts.match_parts import open_matches
 from featplug.stages.matcher_inputs import MatcherInputs
 
 _IMAGE_BYTES = 256 * 2**20
@@ -168,7 +168,7 @@ class MatchedFeatures(ExitStack):
         device: str | None = None,
     ) -> None:
         super().__init__()
-        self._reader = self.enter_context(FeatureReader(features))
+        self._reader = self.enter_context(open_features(features))
         self._matches = self._matcher = None
         if isinstance(matcher, Matcher):
             self._matcher = matcher.to(choose_device(device))
@@ -176,7 +176,7 @@ class MatchedFeatures(ExitStack):
                 self._reader, self._matcher, choose_device(device), image_dir
             )
         elif matcher is not None:
-            self._matches = self.enter_context(MatchReader(matcher))
+            self._matches = self.enter_context(open_matches(matcher))
             self._matches.check_features(self._reader)
         self._image_dir, self._max_keypoints = image_dir, max_keypoints
         self._known = known

@@ -21,7 +21,7 @@ from benchmarks.settings import method_settings
 from featplug.api.image_matcher import ImageMatcher
 from featplug.base import Matcher, PairMatcher
 from featplug.io.artifact import Provenance, file_hash
-from featplug.io.store import FeatureReader
+from featplug.io.parts.feature_parts import open_features
 from featplug.methods import Conf, build_matcher, matcher_conf, matchers
 from featplug.methods.user_classes import class_name
 from featplug.stages.extract import made_by
@@ -127,7 +127,7 @@ def _provenance(
     else:
         made = Provenance("figures", {}, revisions={MEASURING: REVISION})
         inputs["matches"] = None if matcher is None else file_hash(matcher)
-    with FeatureReader(extracted.path) as reader:
+    with open_features(extracted.path) as reader:
         of_features = reader.provenance
         inputs["features"] = reader.file_id
     whole = replace(

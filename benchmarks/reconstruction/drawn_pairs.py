@@ -8,9 +8,9 @@ import numpy as np
 from benchmarks.record import Picture
 from featplug.colmap.geometric_verification import inlier_matches, verified_pairs
 from featplug.io.images import read_image
-from featplug.io.match_store import MatchReader
 from featplug.io.pair_lists import Pair
-from featplug.io.store import FeatureReader
+from featplug.io.parts.feature_parts import open_features
+from featplug.io.parts.match_parts import open_matches
 from featplug.plots import write_match_picture
 from pipelines.sfm import MatchedScene
 
@@ -21,7 +21,7 @@ def draw_pairs(
     """Draw the verified matches of pairs as ``matches-K.jpg`` of the folder ``outputs``."""
     counts = verified_pairs(database)
     pictures = []
-    with FeatureReader(scene.features.path) as features, MatchReader(scene.matches) as matches:
+    with open_features(scene.features.path) as features, open_matches(scene.matches) as matches:
         for number, (name0, name1) in enumerate(pairs):
             num_matches = 0
             if (name0, name1) in matches:

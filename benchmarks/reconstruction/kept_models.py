@@ -16,9 +16,9 @@ import pycolmap
 
 from featplug.io.artifact import Artifact, Provenance, value_hash
 from featplug.io.files import write_whole
-from featplug.io.match_store import MatchReader
+from featplug.io.parts.feature_parts import open_features
+from featplug.io.parts.match_parts import open_matches
 from featplug.io.results import StageCost, read_results, write_results
-from featplug.io.store import FeatureReader
 from featplug.io.typed_json import as_type, read_json
 from featplug.methods import feature_conf
 from pipelines.run_options import FeatureOptions, plain
@@ -136,7 +136,7 @@ def _provenance(scene: MatchedScene, options: SfmOptions) -> Provenance:
 
 def _matched_from(scene: MatchedScene) -> dict[str, str | None]:
     """Return the identities of the photographs, features, pairs and matches."""
-    with FeatureReader(scene.features.path) as features, MatchReader(scene.matches) as matches:
+    with open_features(scene.features.path) as features, open_matches(scene.matches) as matches:
         return {
             "images": value_hash([scene.features.fingerprint, scene.skipped]),
             "features": features.file_id,

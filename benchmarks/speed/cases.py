@@ -21,7 +21,7 @@ from featplug.base import Matcher, autocast, choose_device
 from featplug.io.image_folder import list_images
 from featplug.io.images import load_image
 from featplug.io.orientation import Turn
-from featplug.io.store import FeatureReader
+from featplug.io.parts.feature_parts import open_features
 from featplug.methods import (
     Conf,
     build_matcher,
@@ -172,7 +172,7 @@ def _sides(setup: Setup, matcher: Matcher) -> list[dict[str, Tensor]]:
     true ones.
     """
     sides = []
-    with FeatureReader(_features(setup)) as reader:
+    with open_features(_features(setup)) as reader:
         names = reader.names()
         for number, half in enumerate((names[::2], names[1::2])):
             images = [reader.read(name) for name in half]

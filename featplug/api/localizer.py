@@ -25,7 +25,7 @@ from featplug.io.exif import ExifCamera
 from featplug.io.image_files import ImageHeader, read_image_header
 from featplug.io.image_inputs import ImageLike
 from featplug.io.orientation import Turn
-from featplug.io.store import FeatureReader
+from featplug.io.parts.feature_parts import open_features
 from featplug.localization.absolute_pose import AbsolutePoseOptions
 from featplug.localization.file_localizer import LocalizedQuery
 from featplug.localization.in_model import ModelLocalizer, ModelLocalizerOptions, ModelPoints
@@ -150,7 +150,7 @@ class Localizer:
                 f"{model} is a COLMAP model, whose descriptors are not known; name the feature "
                 "file of its images by features, or give the output folder of featplug localize."
             )
-        self._reader = FeatureReader(files.features)
+        self._reader = open_features(files.features)
         self._feature, self._storage = self._load_feature(files, feature)
         self._matcher = self._load_matcher(files, matcher)
         self._model = read_model(files.model)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from featplug.cli.command_line import Unprefixed, print_reasons
+from featplug.io.parts.feature_parts import open_features
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,13 +26,12 @@ class ImageNames:
     def read(self) -> list[str]:
         """Return the names; raise ValueError if neither file is given."""
         from featplug.io.pair_lists import read_image_list
-        from featplug.io.store import FeatureReader
 
         if self.image_list is not None:
             return read_image_list(self.image_list)
         if self.features is None:
             raise ValueError("No images are named; use --image_list FILE or --features FILE.")
-        with FeatureReader(self.features) as reader:
+        with open_features(self.features) as reader:
             return reader.names()
 
 

@@ -144,6 +144,7 @@ _DATA_SETS = {
     if name not in _PIPELINES
 }
 _STAGES = {
+    "shard": _cli("shard_commands:COMMANDS", "Cut an image set into shards, for many machines."),
     "rename": _cli("stage_commands:rename", "Rename photographs whose names files cannot carry."),
     "extract": _cli("stage_commands:extract", "Extract the features of a folder of images."),
     "pairs": _cli("pair_commands:COMMANDS", "Choose which images are matched with which."),

@@ -6,9 +6,13 @@ from typing import Any
 
 from featplug.cli.command_line import Unprefixed, print_reasons
 from featplug.cli.pair_commands import DatabaseSelection
+from featplug.cli.shard_commands import print_parts, required_store
 from featplug.io.image_folder import rename_images
-from featplug.io.store import FeatureReader
+from featplug.io.parts.feature_parts import open_features
 from featplug.methods import is_pair_matcher
+from featplug.shards.executor_options import ShardOptions
+from featplug.shards.extract_parts import ExtractParts
+from featplug.shards.run_parts import run_parts
 from featplug.stages.extract import ExtractOptions, extract_features
 from featplug.stages.gather import GatherOptions
 from featplug.stages.match import MatchOptions, match_features
@@ -37,8 +41,9 @@ def rename(images: Path, masks: Path | None = None, dry_run: bool = False) -> No
 
 
 def extract(
-    image_dir: Path,
     options: Unprefixed[ExtractOptions],
+    sharding: Unprefixed[ShardOptions],
+    image_dir: Path | None = None,
     export_dir: Path | None = None,
     conf: str = "sift",
     image_list: Path | None = None,
@@ -47,13 +52,23 @@ def extract(
     """Extract the local features of a folder of images into an HDF5 file that hloc reads.
 
     Args:
-        image_dir: folder of the images, at any depth.
-        export_dir: folder of the feature file; needed unless --feature-path is used.
+        image_dir: folder of the images, at any depth; a store has its own.
+        export_dir: folder of the feature file, or of the store; needed unless --feature-path is
+            used.
         conf: name of the feature; `featplug list` shows them.
         image_list: text file of image names; all images by default.
         feature_path: the feature file, instead of --export-dir.
         options: how features are extracted and stored.
+        sharding: which parts of a store are made.
     """
+    if (share := sharding.share()) is not None:
+        store = required_store(export_dir)
+        stage = ExtractParts(store, options.conf(conf), options)
+        done_parts = run_parts(stage, share, sharding.executor(), options.overwrite, progress=True)
+        print_parts(done_parts, "images")
+        return
+    if image_dir is None:
+        raise ValueError("Name the folder of the images by --image-dir.")
     done = extract_features(
         conf,
         image_dir,
@@ -167,7 +182,7 @@ def retrieve(
     """
     names = None
     if options.features is not None and database != DatabaseSelection():
-        with FeatureReader(options.features) as reader:
+        with open_features(options.features) as reader:
             names = database.select(reader.names())
     done = global_descriptors(
         conf,

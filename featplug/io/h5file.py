@@ -127,7 +127,7 @@ def lock_replaceable(path: Path, kind: str) -> JournaledFile:
         locked = JournaledFile(path)
     try:
         with delayed_interrupts(also_second=True), opening(path), h5py.File(locked, "r") as file:
-            found = _provenance(path, file)
+            found = read_provenance(path, file)
     except UnusableDataError:
         found = None  # damaged or left locked: one more reason to make it again
     if found is not None and found.kind != kind:
@@ -136,7 +136,12 @@ def lock_replaceable(path: Path, kind: str) -> JournaledFile:
     return locked
 
 
-def _provenance(path: Path, file: h5py.File) -> Provenance | None:
+def read_provenance(path: Path, file: h5py.File) -> Provenance | None:
+    """Return what made a file; None where it is not ours.
+
+    Raises:
+        UnusableDataError: the record is damaged.
+    """
     with guarded(path, f"the root attribute {_ATTRIBUTE!r}"):
         text = read_attribute(file, _ATTRIBUTE)
         return None if text is None else Provenance.from_json(text)
@@ -269,7 +274,7 @@ class H5Reader(H5File):
             recover(path)
             file = h5py.File(path, "r", locking=None if locking else False)
         super().__init__(path, file, written_ns)
-        self.provenance = _provenance(path, self.file)
+        self.provenance = read_provenance(path, self.file)
         """Provenance of the file; None where it is not ours."""
 
     @property
@@ -335,7 +340,7 @@ class H5Writer(H5File):
             self.file.attrs[_OLD_VERSION_WROTE] = self._written_ns
 
     def _checked(self, provenance: Provenance) -> Provenance:
-        found = _provenance(self.written, self.file)
+        found = read_provenance(self.written, self.file)
         if found is None:
             raise ValueError(
                 f"{self.path} was not written by featplug, which does not add to it; {_REMEDY}"

@@ -15,7 +15,7 @@ from featplug.io.artifact import Provenance, file_fingerprint
 from featplug.io.h5file import H5Reader, H5Writer
 from featplug.io.hdf5_guard import UnusableDataError
 from featplug.io.hdf5_links import has_link
-from featplug.io.store import FeatureReader
+from featplug.io.parts.feature_parts import open_features
 from featplug.utils.parallel import map_ahead
 from featplug.utils.progress import progress_bar
 
@@ -166,7 +166,7 @@ def sample_scans(
     """
     options = options or SamplingOptions()
     skipped: dict[str, str] = {}
-    with FeatureReader(features) as reader:
+    with open_features(features) as reader:
         provenance = Provenance(
             "scan points",
             {},

@@ -120,50 +120,93 @@ def extract_features(
     )
     provenance = features_provenance(feature, options)
 
+    masks = Masks(options.masks, names) if options.masks is not None else None
+    with FeatureWriter(feature_path, provenance, options.overwrite) as writer:
+        todo = not_yet_extracted(writer, image_dir, names, feature.orientation, masks)
+        done = extract_into(writer, feature, image_dir, todo, masks, options, progress)
+        raise_if_all_skipped(names, done.skipped)  # here, so that a file to overwrite stays
+    return ExtractSummary(
+        feature_path,
+        [name for name in names if name not in done.skipped],
+        done.num_extracted,
+        len(names) - len(todo),
+        done.num_keypoints,
+        done.skipped,
+        provenance.weights,
+        time.perf_counter() - start,
+    )
+
+
+@dataclass
+class Extracted:
+    """What was extracted into a file."""
+
+    num_extracted: int = 0
+    num_keypoints: int = 0
+    skipped: dict[str, str] = field(default_factory=dict)
+    """Images that could not be used, and why."""
+
+
+def extract_into(
+    writer: FeatureWriter,
+    feature: Feature,
+    image_dir: Path,
+    names: Sequence[str],
+    masks: Masks | None,
+    options: ExtractOptions,
+    progress: bool = False,
+) -> Extracted:
+    """Extract the features of images into an open file.
+
+    Args:
+        writer: the file.
+        feature: the feature.
+        image_dir: folder of the images.
+        names: the images.
+        masks: their masks, if there are any.
+        options: how features are extracted and stored.
+        progress: show a progress bar.
+    """
+
     def extract(images: Sequence[LoadedImage]) -> list[Features]:
         return feature.extract_preprocessed(
             [image.image for image in images], [image.turn for image in images]
         )
 
+    done = Extracted()
+    hidden = []
+    images = prefetch_images(
+        image_dir,
+        names,
+        feature.preprocessing,
+        options.num_workers,
+        options.max_megapixels,
+        feature.orientation,
+    )
+    bar = progress_bar(images, "extract", len(names), "image", progress)
     batches = Batches(extract, options.batch_size, "images")
-    masks = Masks(options.masks, names) if options.masks is not None else None
-    skipped: dict[str, str] = {}
-    hidden: list[str] = []
-    num_keypoints = num_extracted = 0
-    with FeatureWriter(feature_path, provenance, options.overwrite) as writer:
-        todo = not_yet_extracted(writer, image_dir, names, feature.orientation, masks)
-        images = prefetch_images(
-            image_dir,
-            todo,
-            feature.preprocessing,
-            options.num_workers,
-            options.max_megapixels,
-            feature.orientation,
-        )
-        bar = progress_bar(images, "extract", len(todo), "image", progress)
-        for image, features in computed(bar, batches, "extract", image_dir, skipped):
-            try:
-                arrays = _visible_arrays(image, features, masks, feature)
-            except ValueError as error:  # such as a mask of another size
-                skipped[image.name] = str(error)
-                continue
-            if len(features) and not len(arrays["keypoints"]):
-                hidden.append(image.name)
-            try:
-                writer.write(
-                    image.name,
-                    as_stored(arrays, options),
-                    image.original_size,
-                    features.detection_noise,
-                    image.fingerprint,
-                    image_origin(image.turn, feature.orientation, mask_of(masks, image.name)),
-                )
-            except UnusableDataError as error:  # such as descriptors too large for float16
-                skipped[image.name] = str(error)
-                continue
-            num_keypoints += len(arrays["keypoints"])
-            num_extracted += 1
-        raise_if_all_skipped(names, skipped)  # here, so that a file to overwrite stays
+    for image, features in computed(bar, batches, "extract", image_dir, done.skipped):
+        try:
+            arrays = _visible_arrays(image, features, masks, feature)
+        except ValueError as error:  # such as a mask of another size
+            done.skipped[image.name] = str(error)
+            continue
+        if len(features) and not len(arrays["keypoints"]):
+            hidden.append(image.name)
+        try:
+            writer.write(
+                image.name,
+                as_stored(arrays, options),
+                image.original_size,
+                features.detection_noise,
+                image.fingerprint,
+                image_origin(image.turn, feature.orientation, mask_of(masks, image.name)),
+            )
+        except UnusableDataError as error:  # such as descriptors too large for float16
+            done.skipped[image.name] = str(error)
+            continue
+        done.num_keypoints += len(arrays["keypoints"])
+        done.num_extracted += 1
     if hidden:
         logger.warning(
             "%s: %d images have no keypoints outside the black of their masks: %s.",
@@ -171,16 +214,7 @@ def extract_features(
             len(hidden),
             enumerated(hidden),
         )
-    return ExtractSummary(
-        feature_path,
-        [name for name in names if name not in skipped],
-        num_extracted,
-        len(names) - len(todo),
-        num_keypoints,
-        skipped,
-        provenance.weights,
-        time.perf_counter() - start,
-    )
+    return done
 
 
 def features_provenance(feature: Feature, options: ExtractOptions) -> Provenance:

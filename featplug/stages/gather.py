@@ -21,7 +21,8 @@ from featplug.io.images import DEFAULT_PREPROCESSING, read_image_size, target_si
 from featplug.io.match_store import MatchWriter
 from featplug.io.pair_lists import Pair
 from featplug.io.pair_points_store import PairPointsReader
-from featplug.io.store import FeatureReader, FeatureWriter
+from featplug.io.parts.feature_parts import open_features
+from featplug.io.store import FeatureWriter
 from featplug.keypoints.gathering import KeypointFinder, gather_keypoints, one_to_one
 from featplug.stages.match import in_blocks
 from featplug.utils.progress import progress_bar
@@ -158,7 +159,7 @@ class _Gathering:
     def write_matches(self, progress: bool) -> int:
         """Write the matches of pairs; return the number of those that the file lacked."""
         files, num_matches = self._files, 0
-        with FeatureReader(files.features) as features:
+        with open_features(files.features) as features:
             provenance = self._provenance("matches", features=features.file_id)
             overwrite = self._overwrite(files.matches, provenance)
 

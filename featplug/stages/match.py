@@ -21,6 +21,7 @@ from featplug.io.hdf5_guard import UnusableDataError
 from featplug.io.match_store import MatchWriter
 from featplug.io.names import check_names_distinct, similar_name_hints
 from featplug.io.pair_lists import Pair, read_pairs, unique_pairs
+from featplug.io.parts.feature_parts import open_features
 from featplug.io.store import FeatureReader
 from featplug.methods import conf_of_features, matcher_conf_for
 from featplug.stages.extract import made_by
@@ -102,7 +103,7 @@ def match_features(
     listed = read_pairs(pairs, with_itself=features_ref is not None)
     features = _feature_file(features, export_dir)
     if loaded is None:
-        with FeatureReader(features) as reader:
+        with open_features(features) as reader:
             conf = matcher_conf_for(conf_of_features(reader.model), conf)
     two_files = features_ref is not None and not features.samefile(_existing(features_ref))
     # The same name is another image in another file, and so is the other order.
@@ -117,7 +118,7 @@ def match_features(
     loaded = loaded or FeatureMatcher(conf, device=options.device, strongest=options.strongest)
     matcher, torch_device = loaded.matcher, loaded.device
     matcher.memory_budget = memory_budget // 2
-    with FeatureReader(features) as reader, FeatureReader(features_ref or features) as reader_ref:
+    with open_features(features) as reader, open_features(features_ref or features) as reader_ref:
         inputs, inputs_ref = (
             MatcherInputs(file, matcher, torch_device, options.image_dir)
             for file in (reader, reader_ref)
@@ -213,13 +214,13 @@ def _match_pair(
 
 def _feature_file(features: Path | str, export_dir: Path | None) -> Path:
     path = Path(features)
-    if not path.is_file() and export_dir is not None:
+    if not path.exists() and export_dir is not None:
         path = Path(export_dir) / f"{features}.h5"
     return _existing(path)
 
 
 def _existing(path: Path) -> Path:
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"There is no feature file {path}; extract the features first.")
     return path
 

@@ -28,7 +28,8 @@ from featplug.io.images import (
     prefetch_images,
 )
 from featplug.io.pair_lists import Pair
-from featplug.io.store import FeatureReader, GlobalDescriptorReader, GlobalDescriptorWriter
+from featplug.io.parts.feature_parts import open_features, open_global_descriptors
+from featplug.io.store import GlobalDescriptorReader, GlobalDescriptorWriter
 from featplug.methods import build_global_extractor, retrieval, retrieval_conf
 from featplug.methods.method_options import resized, with_options
 from featplug.stages.extract import (
@@ -219,7 +220,7 @@ def _sum_up_features(
     if path.exists() and features.exists() and path.samefile(features):
         raise ValueError(f"{path} is the feature file; write global descriptors to another file.")
     vlad_options = VLADOptions(**{k: v for k, v in conf["model"].items() if k != "name"})
-    with FeatureReader(features) as reader:
+    with open_features(features) as reader:
         names = _listed(reader.names(), image_list)
         if options.vocabulary is None:
             vocabulary_path = path.with_suffix(".safetensors")
@@ -303,8 +304,8 @@ def pairs_from_retrieval(
     if isinstance(database_descriptors, str | Path):
         database_descriptors = [database_descriptors]
     with ExitStack() as stack:
-        query_file = stack.enter_context(GlobalDescriptorReader(descriptors))
-        files = [stack.enter_context(GlobalDescriptorReader(p)) for p in database_descriptors]
+        query_file = stack.enter_context(open_global_descriptors(descriptors))
+        files = [stack.enter_context(open_global_descriptors(p)) for p in database_descriptors]
         for file in files:
             _check_alike(query_file, file)
         names = query_file.names()
@@ -389,7 +390,7 @@ def described_images(*files: Path) -> list[str]:
         FileNotFoundError: a file does not exist.
     """
     with ExitStack() as stack:
-        readers = [stack.enter_context(GlobalDescriptorReader(path)) for path in files]
+        readers = [stack.enter_context(open_global_descriptors(path)) for path in files]
         return [name for reader in readers for name in reader.names()]
 
 

@@ -16,7 +16,7 @@ from featplug.extractors.vlad import Vocabulary
 from featplug.io.image_inputs import ImageLike, read_input
 from featplug.io.images import DEFAULT_PREPROCESSING
 from featplug.io.orientation import Orientation
-from featplug.io.store import GlobalDescriptorReader
+from featplug.io.parts.feature_parts import open_global_descriptors
 from featplug.methods import build_global_extractor
 from featplug.stages.pairs import best_pairs
 from featplug.stages.retrieve import descriptor_matrix, similarities
@@ -49,7 +49,7 @@ class QueryRetrieval:
         self.database = list(database)
         self._orientation: Orientation = orientation
         skipped: dict[str, str] = {}
-        with GlobalDescriptorReader(descriptors) as reader:
+        with open_global_descriptors(descriptors) as reader:
             self._matrix = descriptor_matrix([(reader, name) for name in self.database], skipped)
         self._vocabulary: Vocabulary | None = None
         if conf["model"]["name"] == "vlad":

@@ -15,9 +15,9 @@ from featplug.colmap.mapping import log_to_file
 from featplug.colmap.model_files import check_written_model, write_model_files
 from featplug.io.artifact import Artifact, Provenance, value_hash
 from featplug.io.images import MAX_MEGAPIXELS
-from featplug.io.match_store import MatchReader
 from featplug.io.pair_lists import Pair, unique_pairs
-from featplug.io.store import FeatureReader
+from featplug.io.parts.feature_parts import open_features
+from featplug.io.parts.match_parts import open_matches
 from featplug.metrics.poses import intrinsics, model_cameras, model_poses
 
 REVISION = 1
@@ -84,7 +84,7 @@ def triangulate_known_poses(
     """
     options = replace(options or TriangulateOptions(), **changes)
     cameras, poses = model_cameras(reference), model_poses(reference)
-    with FeatureReader(features) as feature_reader, MatchReader(matches) as match_reader:
+    with open_features(features) as feature_reader, open_matches(matches) as match_reader:
         match_reader.check_features(feature_reader)
         usable = sorted(name for name in poses if name in feature_reader)
         skipped = {

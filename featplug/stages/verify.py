@@ -9,9 +9,9 @@ from featplug.colmap.database import create_database, import_features, import_ma
 from featplug.colmap.geometric_verification import VerificationSummary, verify_matches
 from featplug.colmap.mapping import log_to_file
 from featplug.colmap.rigs import Rigs
-from featplug.io.match_store import MatchReader
 from featplug.io.pair_lists import Pair
-from featplug.io.store import FeatureReader
+from featplug.io.parts.feature_parts import open_features
+from featplug.io.parts.match_parts import open_matches
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ def verify_pairs(
         ValueError: a file does not fit, or no pair was verified.
     """
     with log_to_file(database.with_name("colmap.log")):
-        with FeatureReader(features) as feature_reader, MatchReader(matches) as match_reader:
+        with open_features(features) as feature_reader, open_matches(matches) as match_reader:
             match_reader.check_features(feature_reader)
             cameras = create_database(database, image_dir, names, options.camera, options.rigs)
             import_features(database, feature_reader)

@@ -47,7 +47,8 @@ from featplug.io.exchange.transfer import (
     usable_names,
 )
 from featplug.io.files import write_whole
-from featplug.io.match_store import MatchReader
+from featplug.io.parts.feature_parts import open_features
+from featplug.io.parts.match_parts import open_matches
 from featplug.io.store import FeatureReader
 
 _SIFT_SIZE = 128
@@ -127,7 +128,7 @@ def export_database(
         options.camera_scale,
     )
     transfer = Transfer(database)
-    with FeatureReader(features) as reader:
+    with open_features(features) as reader:
         names = selection.names(reader, transfer)
         missing = [name for name in names if not (image_dir / name).is_file()]
         if missing:
@@ -141,7 +142,7 @@ def export_database(
             import_features(part, reader)
             _write_descriptors(part, reader, options.descriptors)
             if matches is not None:
-                with MatchReader(matches) as match_reader:
+                with open_matches(matches) as match_reader:
                     match_reader.check_features(reader)
                     pairs = selection.matched_pairs(match_reader, names, transfer)
                     transfer.num_pairs = import_matches(part, pairs, match_reader)

@@ -29,7 +29,7 @@ from featplug.io.feature_arrays import checked_arrays, shown
 from featplug.io.image_files import IMAGE_SUFFIXES
 from featplug.io.image_folder import list_images
 from featplug.io.limits import read_npz
-from featplug.io.store import FeatureReader
+from featplug.io.parts.feature_parts import open_features
 from featplug.keypoints.detection import sift_frames
 
 SUFFIX = ".d2-net"
@@ -59,7 +59,7 @@ def export_archives(
     folder = Path(output)
     _check_suffix(suffix)
     transfer = Transfer(folder)
-    with FeatureReader(features) as reader:
+    with open_features(features) as reader:
         names = Selection(image_list).names(reader, transfer)
         archives = FileSet(folder, "", suffix, overwrite)
         names = writable_names(names, [archives], transfer.skipped)

@@ -37,6 +37,7 @@ from featplug.io.files import write_whole_text
 from featplug.io.images import read_image_size
 from featplug.io.names import checked_name, path_below
 from featplug.io.pair_lists import Pair
+from featplug.io.parts.feature_parts import open_features
 from featplug.io.store import FeatureReader
 from featplug.io.text_files import whole_number
 
@@ -95,7 +96,7 @@ def export_kapture(
     folder, feature_type = Path(output), options.feature_type
     transfer = Transfer(folder)
     _check_type(feature_type)
-    with FeatureReader(features) as reader:
+    with open_features(features) as reader:
         names = selection.names(reader, transfer)
         sets = {
             kind: FileSet(

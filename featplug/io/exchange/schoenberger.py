@@ -21,7 +21,7 @@ from featplug.io.exchange import transfer as exchange
 from featplug.io.exchange.file_sets import FileSet, replaced_together, writable_names
 from featplug.io.image_folder import list_images
 from featplug.io.pair_lists import Pair
-from featplug.io.store import FeatureReader
+from featplug.io.parts.feature_parts import open_features
 from featplug.keypoints.detection import from_sift_frames, sift_frames
 
 _SEPARATOR = "---"
@@ -84,7 +84,7 @@ def export_dataset(
     """
     folder = Path(output)
     transfer = exchange.Transfer(folder)
-    with FeatureReader(features) as reader:
+    with open_features(features) as reader:
         names = selection.names(reader, transfer)
         sets = {
             kind: FileSet(folder, kind, ".bin", overwrite)

@@ -19,6 +19,7 @@ from featplug.io.limits import as_megabytes
 from featplug.io.match_store import MatchReader, MatchWriter
 from featplug.io.names import checked_name
 from featplug.io.pair_lists import Pair, read_image_list, read_pairs, unique_pairs
+from featplug.io.parts.match_parts import open_matches
 from featplug.io.store import FeatureReader, FeatureWriter
 from featplug.utils.interrupts import delayed_interrupts
 
@@ -190,7 +191,7 @@ def export_matches(
     """
     if matches is None:
         return
-    with MatchReader(matches) as reader:
+    with open_matches(matches) as reader:
         reader.check_features(features)
         for pair in selection.matched_pairs(reader, list(transfer.counts), transfer):
             indices, scores = reader.read(*pair)

@@ -6,16 +6,21 @@ shards, or blocks of shards, that it is made from.
 
 import re
 from pathlib import Path
+from typing import Any
 
 import h5py
 
 from featplug.io.artifact import Provenance, value_hash
-from featplug.io.files import discard, flush, part_path, replace
-from featplug.io.h5file import H5File, H5Writer, write_provenance
+from featplug.io.files import discard, flush, part_path, replace, write_whole
+from featplug.io.h5file import H5File, H5Writer, read_provenance, write_provenance
+from featplug.io.hdf5_arrays import read_attribute, stored_attribute
+from featplug.io.hdf5_guard import damaged, guarded, opening
+from featplug.utils.extras import require
 
 Key = tuple[int, ...]
 """Numbers of the shards that a part is made from: one, or two for pairs."""
 
+_PROVENANCE, _REPORT = "featplug", "featplug_report"
 _NAME = re.compile(r"part((?:-\d{5,})+)(\.[a-z0-9]+)")
 
 
@@ -56,6 +61,45 @@ def part_identity(provenance: Provenance) -> str:
     )
 
 
+def read_part_record(path: Path) -> tuple[Provenance, str]:
+    """Read what made a part, and the report of its making (JSON).
+
+    Raises:
+        UnusableDataError: the part is damaged, or is none.
+    """
+    if path.suffix == ".parquet":
+        provenance, report = _parquet_record(path)
+    else:
+        with opening(path), h5py.File(path, "r", locking=False) as file:
+            provenance = read_provenance(path, file)
+            with guarded(path):
+                report = read_attribute(file, _REPORT)
+    if provenance is None or report is None:
+        raise damaged(path, "", "it has no record of what made it")
+    return provenance, str(report)
+
+
+def _parquet_record(path: Path) -> tuple[Provenance | None, str | None]:
+    parquet = require("pyarrow.parquet", "shards")
+    with guarded(path):
+        found = parquet.read_metadata(path).metadata or {}
+        text, report = found.get(_PROVENANCE.encode()), found.get(_REPORT.encode())
+        provenance = None if text is None else Provenance.from_json(text.decode())
+        return provenance, None if report is None else report.decode()
+
+
+def write_parquet_part(path: Path, table: Any, provenance: Provenance, report: str) -> None:
+    """Write a part that is a table of Arrow's.
+
+    Raises:
+        ValueError: the disk is full.
+    """
+    parquet = require("pyarrow.parquet", "shards")
+    head = {_PROVENANCE: provenance.to_json(), _REPORT: report}
+    table = table.replace_schema_metadata(head)
+    write_whole(path, lambda part: parquet.write_table(table, part))
+
+
 class H5PartWriter(H5Writer):
     """A file that is written once: aside, without a journal, and renamed when it is whole.
 
@@ -78,6 +122,11 @@ class H5PartWriter(H5Writer):
             raise
         self._num_groups = 0
         self.provenance = provenance
+
+    def write_report(self, report: str) -> None:
+        """Keep the report of the part's making (JSON)."""
+        with self.explaining_failures():
+            self.file.attrs[_REPORT] = stored_attribute(report)
 
     def commit(self) -> None:
         """Do nothing: a part appears at once when it is whole."""

@@ -1,0 +1,50 @@
+"""The commands ``featplug shard``: stores of parts."""
+
+from pathlib import Path
+
+from featplug.cli.command_line import print_reasons
+from featplug.io.parts.manifest import make_manifest
+from featplug.shards.run_parts import PartsSummary
+
+
+def make(images: Path, outputs: Path, size: int = 512, image_list: Path | None = None) -> None:
+    """Make a store for an image set that outgrows one file or one machine: cut it into shards.
+
+    Run again after images came or went: the others keep their shards, and only parts of shards that
+    changed are made again.
+
+    Args:
+        images: folder of the images, at any depth.
+        outputs: folder of the store.
+        size: number of images of a shard.
+        image_list: text file of image names; all images by default.
+    """
+    manifest = make_manifest(images, outputs, size, image_list, progress=True)
+    print(
+        f"{manifest.path}: {manifest.num_images} images in {manifest.num_shards} shards of "
+        f"{manifest.size}"
+    )
+
+
+def required_store(export_dir: Path | None) -> Path:
+    """Return the folder of the store that --shard is of.
+
+    Raises:
+        ValueError: it is not named.
+    """
+    if export_dir is None:
+        raise ValueError("Name the store that --shard is of by --export-dir.")
+    return export_dir
+
+
+def print_parts(done: PartsSummary, items: str) -> None:
+    """Print what a run made of a stage's parts."""
+    skipped = f"{len(done.skipped)} skipped:" if done.skipped else "nothing skipped."
+    print(
+        f"{done.folder}: {done.num_made} of {done.num_parts} parts made ({done.num_items} {items}) "
+        f"in {done.seconds:.1f} s, {done.num_parts - done.num_made} present before, {skipped}"
+    )
+    print_reasons(done.skipped)
+
+
+COMMANDS = {"make": make}
