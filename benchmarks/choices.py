@@ -21,7 +21,7 @@ from featplug.stages.shared_options import MatcherOptions, MethodOptions
 from featplug.utils.errors import described, first_line
 from pipelines.run_options import FeatureOptions, plain
 
-FAILURES = (Exception,)
+FAILURES = (Exception, SystemExit)
 """Errors that end one method's measurement only: methods of others may raise any."""
 DEFAULT = "sift"
 """Feature that is measured where no method is requested."""
@@ -175,7 +175,7 @@ def check_max_keypoints(subject: str, number: int | None) -> None:
         raise ValueError(f"{subject} must be 1 or more, or -1 for all, not {number}.")
 
 
-def problem_of(subject: str, error: Exception) -> Problem:
+def problem_of(subject: str, error: BaseException) -> Problem:
     """Turn an error into a problem: the first line of its message."""
     logger.debug("%s", subject, exc_info=error)
     is_explained = isinstance(error, ValueError | OSError | RuntimeError)

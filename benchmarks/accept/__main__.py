@@ -15,8 +15,15 @@ from benchmarks.accept.found_data import Found, find, import_checkpoints
 from benchmarks.accept.verdicts import Verdict, judge
 from benchmarks.choices import problem_of
 from benchmarks.console import table_lines
-from benchmarks.record import RECORD, Problem, Run, read_run
-from benchmarks.run.measure_suite import SUITE, SuiteOptions, measure_suite
+from benchmarks.record import Problem, Run
+from benchmarks.run.measure_suite import (
+    SUITE,
+    SuiteOptions,
+    command_words,
+    measure_suite,
+    read_block,
+)
+from benchmarks.run.suite_file import Suite, read_suite
 from featplug.cli.command_line import Unprefixed, run_command
 from featplug.io.files import write_whole_text
 from featplug.weights.registry import FOLDER_VARIABLE
@@ -69,8 +76,8 @@ def accept(options: AcceptOptions) -> list[Verdict]:
         request = SuiteOptions(
             str(suite), device=options.device, jobs=options.jobs, outputs=options.outputs
         )
-        _, problems = measure_suite(request)
-    runs, not_read = _read_runs(plan, options.outputs)
+        _, problems = measure_suite(request, command_words("bench accept", "folder", options))
+    runs, not_read = _read_runs(read_suite(str(suite)), options.outputs)
     verdicts = judge(plan.tasks, runs)
     problems = [*found.problems, *not_imported, *problems, *not_read]
     write_whole_text(options.outputs / JSON, json_text(verdicts, plan, problems))
@@ -121,17 +128,16 @@ def _print_plan(found: Found, plan: Plan, not_imported: Sequence[Problem]) -> No
 
 
 def _read_runs(
-    plan: Plan, outputs: Path
+    suite: Suite, outputs: Path
 ) -> tuple[dict[tuple[str, str], tuple[Run, Path]], list[Problem]]:
     """Read what was measured, also earlier, and return what cannot be read."""
     runs, problems = {}, []
-    for task in plan.tasks:
-        folder = outputs / "-".join(task.block)
+    for block in suite.blocks:
         try:
-            if (folder / RECORD).exists():
-                runs[task.block] = read_run(folder), folder
+            if (run := read_block(outputs, block)) is not None:
+                runs[block.benchmark, block.own_name] = run, outputs / block.word
         except (ValueError, OSError) as error:
-            problems.append(problem_of(str(folder), error))
+            problems.append(problem_of(block.name, error))
     return runs, problems
 
 

@@ -107,8 +107,8 @@ class Line:
 
     @property
     def num_seeds(self) -> int:
-        """Number of rows."""
-        return len(self.rows)
+        """Number of seeds; 1 where rows have none."""
+        return len({row.seed for _, row in self.rows})
 
     def mean_row(self) -> Row:
         """Return one row of means over seeds; a reason against comparing one row holds for it."""

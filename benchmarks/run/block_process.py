@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from featplug.utils.interrupts import SIGNALS
@@ -40,6 +41,7 @@ class BlockProcess:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=environment,
+                start_new_session=True,  # so that what it starts ends with it
             )
 
     def is_running(self) -> bool:
@@ -71,6 +73,9 @@ class BlockProcess:
         if self.is_running():
             self._process.terminate()
         self._process.wait()
+        if os.name == "posix":
+            with suppress(ProcessLookupError):  # of a group without processes
+                os.killpg(self._process.pid, signal.SIGKILL)
 
 
 def _name_of(code: int) -> str:
@@ -84,6 +89,8 @@ def _name_of(code: int) -> str:
 
 def _end_with_parent() -> None:
     os.read(sys.stdin.fileno(), 1)  # returns when the process that holds the other end is gone
+    if os.name == "posix" and os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)  # with the processes that it has started
     os._exit(1)
 
 

@@ -4,8 +4,9 @@ import logging
 import os
 import shlex
 import shutil
-import sys
 import time
+import tomllib
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -25,12 +26,13 @@ from benchmarks.run.suite_file import Block, Suite, chosen_blocks, read_suite
 from benchmarks.run.suite_table import suite_text
 from featplug.base import choose_device
 from featplug.cli.command_line import leave_config
-from featplug.cli.config_file import to_table
+from featplug.cli.config_file import CONFIG, to_table
 from featplug.cli.program import BENCHMARKS
 from featplug.io.artifact import value_hash
 from featplug.io.files import write_whole_text
 from featplug.io.folder_lock import locked_folder
 from featplug.io.run_folder import UNFINISHED
+from pipelines.run_options import plain
 
 PAGE, TABLE, SUITE = "report.html", "table.md", "suite.toml"
 """Names of the page, the table and a copy of the suite in the output folder."""
@@ -82,12 +84,19 @@ class SuiteOptions:
         return self.jobs or (min(2, num_cores) if on_cpu else 1)
 
 
-def measure_suite(options: SuiteOptions) -> tuple[list[Run], list[Problem]]:
+def measure_suite(
+    options: SuiteOptions, command: Sequence[str] | None = None
+) -> tuple[list[Run], list[Problem]]:
     """Measure the blocks of a suite, and write the page and the table after each of them.
 
     A block that fails becomes a problem, and so does each method that fails in one. Where the
     process of a block dies, the block is measured again, without the method that it died of; what
     was measured before is reused.
+
+    Args:
+        options: the suite, and where its data are.
+        command: command line that the table shows, without ``featplug``; by default that of these
+            options.
 
     Returns:
         The runs of all blocks of the suite, also of earlier calls, and the problems of this call.
@@ -102,16 +111,49 @@ def measure_suite(options: SuiteOptions) -> tuple[list[Run], list[Problem]]:
     waiting = [BlockRun(block, options) for block in chosen_blocks(suite, options.only)]
     folder = options.output_dir
     with locked_folder(folder):
+        _check_same_suite(folder, suite.path)
         leave_config(options)
         if suite.path.resolve() != (folder / SUITE).resolve():
             shutil.copyfile(suite.path, folder / SUITE)
-        measurement = _Measurement(suite, options, num_cores)
+        words = command or command_words("bench run", "suite", options)
+        measurement = _Measurement(suite, options, num_cores, words)
         measurement.run(waiting)
         problems = [*measurement.problems, *measurement.not_read]
-        if not any(run.rows for run in measurement.runs):
-            reasons = "; ".join(f"{p.subject}: {p.reason}" for p in problems)
+        if not measurement.measured_now:
+            of_runs = [problem for run in measurement.runs for problem in run.problems]
+            reasons = "; ".join(f"{p.subject}: {p.reason}" for p in problems or of_runs)
             raise ValueError(f"Nothing could be measured: {reasons}")
     return measurement.runs, problems
+
+
+def _check_same_suite(folder: Path, path: Path) -> None:
+    """Raise ValueError if an output folder is that of another suite of the same name."""
+    try:
+        before = Path(tomllib.loads((folder / CONFIG).read_text("utf-8"))["suite"])
+    except (OSError, KeyError, TypeError, ValueError):
+        return
+    if before.is_file() and before.resolve() != path.resolve():
+        raise ValueError(
+            f"{folder} has the results of another suite, {before}; name another folder for those "
+            f"of {path} by --outputs."
+        )
+
+
+def command_words(command: str, first: str, options: Any) -> list[str]:
+    """Return a command line without ``featplug``: what is not a default of a class of options.
+
+    Args:
+        command: name of the command.
+        first: name of the option that is typed without its name.
+        options: the options.
+    """
+    words = [*command.split(), str(getattr(options, first))]
+    for entry in fields(options):
+        value = getattr(options, entry.name)
+        if entry.name != first and value != entry.default:
+            values = value if isinstance(value, tuple) else (value,)
+            words += [f"--{entry.name.replace('_', '-')}", *map(str, values)]
+    return words
 
 
 def _num_cores() -> int:
@@ -142,7 +184,7 @@ class BlockRun:
             self.shared_features = suite_options.output_dir / "features" / word
             changes["feature_dir"] = self.shared_features
         self.options = replace(block.options, **changes)
-        self._start = 0.0
+        self._start = self._began_at = 0.0
         self._shown = ""
 
     def begin(self, num_threads: int | None) -> BlockProcess:
@@ -153,7 +195,7 @@ class BlockRun:
         table = to_table(BENCHMARKS[command].load(), {"options": self.options})
         config = self.folder.with_name(f"{self.folder.name}.toml")
         write_whole_text(config, tomli_w.dumps({"command": f"bench {command}", **table}))
-        self._start = time.monotonic()
+        self._start, self._began_at = time.monotonic(), config.stat().st_mtime
         logger.info("%s: started", self.block.name)
         return BlockProcess(command, config, config.with_suffix(".log"), num_threads)
 
@@ -188,9 +230,11 @@ class BlockRun:
         return self.options != before and bool(changes["feature"] or changes["features"])
 
     def reasons(self) -> list[Problem]:
-        """Return why nothing could be measured, where the record has the reasons."""
+        """Return why nothing could be measured, where the record of this call has the reasons."""
         for folder in (self.folder / UNFINISHED, self.folder):
             with suppress(OSError, ValueError):
+                if (folder / RECORD).stat().st_mtime < self._began_at:
+                    continue
                 run = read_run(folder)
                 problems = [] if run.rows else run.problems
                 return [Problem(f"{self.block.name}, {p.subject}", p.reason) for p in problems]
@@ -205,17 +249,50 @@ class BlockRun:
         logger.info("%s: done in %.0f s", self.block.name, time.monotonic() - self._start)
 
 
+def read_block(folder: Path, block: Block) -> Run | None:
+    """Read the run of a block in a suite's output folder, also of an earlier call; None without.
+
+    Raises:
+        OSError: the record cannot be read.
+        ValueError: the record is damaged, or of other data than the block's.
+    """
+    if not (folder / block.word / RECORD).exists():
+        return None
+    run = read_run(folder / block.word)
+    for name in ("dataset", "scenes"):
+        now, then = plain(getattr(block.options, name, None)), run.options.get(name)
+        if now is not None and then is not None and _absolute(now) != _absolute(then):
+            raise ValueError(
+                f"{folder / block.word} was measured on {_shown(then)}, not on {_shown(now)}; "
+                "measure the block again, or name another folder by --outputs."
+            )
+    return run
+
+
+def _absolute(paths: Any) -> list[str]:
+    return [str(Path(path).resolve()) for path in (paths if isinstance(paths, list) else [paths])]
+
+
+def _shown(paths: Any) -> str:
+    return ", ".join(map(str, paths if isinstance(paths, list) else [paths]))
+
+
 class _Measurement:
     """The blocks of a suite, some of them at the same time."""
 
-    def __init__(self, suite: Suite, options: SuiteOptions, num_cores: int) -> None:
+    def __init__(
+        self, suite: Suite, options: SuiteOptions, num_cores: int, command: Sequence[str]
+    ) -> None:
         self._suite, self._folder = suite, options.output_dir
+        self._command = shlex.join(["featplug", *command])
         self._formats = options.formats
         self._num_jobs = num_jobs = options.num_jobs(num_cores)
         self._num_threads = None if num_jobs == 1 else max(1, num_cores // num_jobs)
         self._running: dict[BlockRun, BlockProcess] = {}
         self.runs: list[Run] = []
         """Runs of all blocks, also of earlier calls."""
+        self.measured_now: set[str] = set()
+        """Words of the blocks that this call measured."""
         self.problems: list[Problem] = []
         if suite.missing:
             reason = (
@@ -261,6 +338,7 @@ class _Measurement:
         reason, name, method = process.failure, entry.block.name, entry.method_now()
         if reason is None:
             entry.finish()
+            self.measured_now.add(entry.block.word)
             return False
         if process.is_killed and method and self._num_jobs > 1 and not entry.is_alone:
             # Another block may have taken its memory.
@@ -270,10 +348,12 @@ class _Measurement:
         if process.is_killed and method:
             if entry.leave_out(method, reason):
                 return True
-            self.problems += [Problem(f"{name}, {p.subject}", p.reason) for p in entry.left_out]
+            found = []
         else:
             logger.warning("%s: %s", name, reason)
-            self.problems += entry.reasons() or [Problem(name, reason)]
+            found = entry.reasons() or [Problem(name, reason)]
+        left_out = [Problem(f"{name}, {p.subject}", p.reason) for p in entry.left_out]
+        self.problems += [p for p in [*left_out, *found] if p not in self.problems]
         return False
 
     def _write(self) -> None:
@@ -281,22 +361,26 @@ class _Measurement:
         runs: dict[str, Run] = {}
         self.not_read = []
         for block in self._suite.blocks:
-            if (self._folder / block.word / RECORD).exists():
-                try:
-                    runs[block.word] = read_run(self._folder / block.word)
-                except (ValueError, OSError) as error:
-                    self.not_read.append(problem_of(block.name, error))
+            try:
+                if (run := read_block(self._folder, block)) is not None:
+                    runs[block.word] = run
+            except (ValueError, OSError) as error:
+                self.not_read.append(problem_of(block.name, error))
         self.runs = list(runs.values())
         measured = {word: run for word, run in runs.items() if run.rows}
         if measured:
-            problems = [*self.problems, *self.not_read]
-            words = sys.argv[3:] if sys.argv[1:3] == ["bench", "run"] else sys.argv[1:]
-            command = shlex.join(["featplug", "bench", "run", *words])
-            write_whole_text(
-                self._folder / TABLE, suite_text(self._suite, measured, problems, command)
-            )
             report = make_report(
                 [self._folder / word for word in measured], title=self._suite.title
             )
+            loaded = {entry.folder.name: entry for entry in report.runs}
+            earlier = runs.keys() - self.measured_now
+            text = suite_text(
+                self._suite,
+                {word: loaded[word] for word in measured if word in loaded},
+                [*self.problems, *self.not_read],
+                self._command,
+                earlier,
+            )
+            write_whole_text(self._folder / TABLE, text)
             write_whole_text(self._folder / PAGE, render_page(report))
             write_formats(report, self._folder / PAGE, self._formats)

@@ -36,6 +36,13 @@ def method_options(
     """
     methods = [_method(entry, folder, where) for entry in as_list(listed, "methods", where)]
     methods += [_Method(name) for name in more]
+    known: dict[str, _Method] = {}
+    for method in methods:
+        if known.setdefault(method.name, method) != method:
+            raise ValueError(
+                f"{where}: {method.name} is listed with two sets of options, of which a block has "
+                "one for each method; write the other one into a block of its own."
+            )
     options: dict[str, list[Any]] = {
         "feature": [method.name for method in methods],
         "weights": [[m.name, m.weights] for m in methods if m.weights is not None],

@@ -4,50 +4,61 @@ Blocks that measure other methods have a table of their own.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 from math import floor, log10
-from statistics import fmean
 
-from benchmarks.console import NOTHING, mean_and_spread
+from benchmarks.console import NOTHING
 from benchmarks.record import Problem, Row, Run
-from benchmarks.report.labels import dataset_title, method_titles
+from benchmarks.report.labels import benchmark_title, dataset_title, method_titles
+from benchmarks.report.lines import Cell, Line
+from benchmarks.report.result_tables import Table, make_tables
+from benchmarks.report.runs import LoadedRun
 from benchmarks.run.suite_file import Block, Suite
 from benchmarks.settings import settings_text
 from featplug import __version__
-from featplug.io.metric_table import find_metric
+from featplug.io.metric_table import format_value
 from featplug.io.results import environment
 
 NOT_MEASURED = "not measured"
-_Column = tuple[str, Callable[[Sequence[Row]], str]]
-"""Head, and the text of a method's rows, which are its seeds."""
+_Column = tuple[str, Callable[[Line], str]]
+"""Head, and the text of a method's line."""
 
 
-def suite_table(methods: Sequence[str], runs: Sequence[Run]) -> str:
+def suite_table(methods: Sequence[str], runs: Sequence[LoadedRun]) -> str:
     """Return the table of some runs, with a line for each method.
 
-    Figures are means over the seeds, with the standard deviation after ±.
+    Figures, their ± and what is bold are those of the page.
     """
-    groups = _with_own_titles([_without_gaps(*g) for run in runs for g in _groups(run)])
+    tables = make_tables(runs)
+    groups = _with_own_titles([_without_gaps(group) for t in tables for group in _groups(t)])
     heads = [
         "method",
         "matcher",
         "settings",
-        *(f"{title}: {head}" for title, columns, _ in groups for head, _ in columns),
+        *(f"{group.title}: {head}" for group in groups for head, _ in group.columns),
     ]
-    lines = [heads, [*["---"] * 3, *["---:"] * (len(heads) - 3)]]
+    cells = [heads, [*["---"] * 3, *["---:"] * (len(heads) - 3)]]
     titles = method_titles(methods)
+    rows = [row for loaded in runs for row in loaded.run.rows]
     for method in methods:
-        cells = [f"`{titles[method]}`", _matchers(method, runs), _settings(method, runs)]
-        for _, columns, rows in groups:
-            of_method = [row for row in rows if row.feature == method]
-            cells += [text(of_method) if of_method else NOT_MEASURED for _, text in columns]
-        lines.append(cells)
-    return "\n".join(f"| {' | '.join(map(_escaped, line))} |" for line in lines)
+        of_method = [row for row in rows if row.feature == method]
+        texts = [f"`{titles[method]}`", _matchers(of_method), _settings(of_method)]
+        for group in groups:
+            # Where a method has several lines, such as of two seeds' settings, the first is shown.
+            line = next((line for line in group.lines if _method(line) == method), None)
+            texts += [NOT_MEASURED if line is None else text(line) for _, text in group.columns]
+        cells.append(texts)
+    return "\n".join(f"| {' | '.join(map(_escaped, line))} |" for line in cells)
 
 
 def suite_text(
-    suite: Suite, runs: Mapping[str, Run], problems: Sequence[Problem], command: str
+    suite: Suite,
+    runs: Mapping[str, LoadedRun],
+    problems: Sequence[Problem],
+    command: str,
+    earlier: Collection[str] = (),
 ) -> str:
     """Return the tables of a suite, what is not measured and why, and how they were made.
 
@@ -56,122 +67,133 @@ def suite_text(
         runs: word of a block to its run.
         problems: what is not measured, in addition to the problems of the runs.
         command: command that made them.
+        earlier: words of the blocks that earlier calls measured.
     """
     by_methods: dict[tuple[str, ...], list[Block]] = {}
     for block in suite.blocks:
         if block.word in runs:
-            by_methods.setdefault(block.options.feature, []).append(block)
+            methods = _methods(block, runs[block.word].run)
+            by_methods.setdefault(methods, []).append(block)
     text = [f"# {suite.title}", ""]
     for methods, blocks in by_methods.items():
         if len(by_methods) > 1:
             text += [f"## {', '.join(block.name for block in blocks)}", ""]
         text += [suite_table(methods, [runs[block.word] for block in blocks]), ""]
-    all_problems = dict.fromkeys(
-        [*problems, *(problem for run in runs.values() for problem in run.problems)]
-    )
+    of_runs = (problem for loaded in runs.values() for problem in loaded.run.problems)
+    all_problems = dict.fromkeys([*problems, *of_runs])
     if all_problems:
         notes = [f"- {problem.subject}: {_escaped(problem.reason)}" for problem in all_problems]
         text += ["Not measured, or only in part:", "", *notes, ""]
-    if any("±" in line for line in text):
-        text += ["± is the standard deviation over the seeds.", ""]
+    text += [
+        f"- {benchmark_title(t.benchmark)}, {dataset_title(t.dataset)}: {' '.join(t.caveats)}"
+        for t in make_tables([*runs.values()])
+        if t.caveats
+    ]
+    text.append("")
     machine = environment()
     where = machine["gpu"] or f"{machine['cpu_cores']} cores of {machine['processor']}"
     text.append(f"`{command}`; featplug {__version__}, {date.today()}, {where}.")
-    others = {
-        word: run.environment.get("featplug")
-        for word, run in runs.items()
-        if run.environment.get("featplug") != __version__
-    }
-    text += [f"{word} was measured by featplug {version}." for word, version in others.items()]
+    for word, loaded in runs.items():
+        if word in earlier:
+            version = loaded.run.environment.get("featplug")
+            text.append(f"{word} was measured by an earlier call, by featplug {version}.")
     return "\n".join([*text, ""])
 
 
-_Group = tuple[str, list[_Column], list[Row]]
-"""Title, columns and rows."""
+def _method(line: Line) -> str:
+    return line.rows[0][1].feature
 
 
-def _groups(run: Run) -> list[_Group]:
-    """Return the groups of columns of a run: title, columns and rows."""
-    groups = []
-    for dataset in dict.fromkeys(row.dataset for row in run.rows):
-        rows = [row for row in run.rows if row.dataset == dataset and row.part == "all"]
-        title = dataset_title(dataset)
-        if run.benchmark in _OF_PAIRS:
-            groups += [
-                (
-                    _title_of_protocol(title, protocol, rows),
-                    _OF_PAIRS[run.benchmark],
-                    [row for row in rows if row.protocol == protocol],
-                )
-                for protocol in _protocols(rows)
-            ]
-        elif run.benchmark == "reconstruction":
-            columns = [*_RECONSTRUCTION, (_error_head(rows), _errors)]
-            groups.append((title, columns, rows))
-        elif run.benchmark == "localization":
-            parts = dict.fromkeys(row.part for row in run.rows if row.dataset == dataset)
-            for part in parts:
-                of_part = [r for r in run.rows if (r.dataset, r.part) == (dataset, part)]
-                names = [n for n in of_part[0].metrics if n.startswith("recall_")]
-                if names:
-                    head = " / ".join(_threshold(name) for name in names)
-                    column = f"recall in % at {head}", _joined(*names, digits=1)
-                    groups.append(
-                        (title if part == "all" else f"{title}, {part}", [column], of_part)
-                    )
-        else:
-            parts = dict.fromkeys(row.part for row in run.rows if row.dataset == dataset)
-            for part in parts:
-                of_part = [r for r in run.rows if (r.dataset, r.part) == (dataset, part)]
-                known = {name: find_metric(name) for row in of_part for name in row.metrics}
-                headlines = [
-                    (metric.title, _joined(name, digits=3))
-                    for name, metric in known.items()
-                    if metric is not None and metric.role == "headline"
-                ]
-                groups.append((f"{title}, {part}", headlines, of_part))
-    return groups
+def _methods(block: Block, run: Run) -> tuple[str, ...]:
+    """Return the methods of a block: those that are named, and others that have figures."""
+    return tuple(dict.fromkeys([*block.options.feature, *(row.feature for row in run.rows)]))
 
 
-def _without_gaps(title: str, columns: list[_Column], rows: list[Row]) -> _Group:
-    """Return a group without the columns that no row has a figure for."""
-    having = [(head, text) for head, text in columns if set(text(rows)) - set(f"{NOTHING} /")]
-    return title, having, rows
+@dataclass(frozen=True)
+class _Group:
+    """Columns of one protocol on one data set."""
+
+    title: str
+    protocol: str
+    columns: list[_Column]
+    lines: list[Line]
 
 
-def _title_of_protocol(title: str, protocol: str, rows: Sequence[Row]) -> str:
-    """Return a title with the protocol, if there are others, and with the estimator of poses."""
-    estimators = [r.estimator for r in rows if r.protocol == protocol and "pose_auc_5" in r.metrics]
-    rules = protocol.partition("+")[0]  # the estimator is behind the plus
-    words = [rules] if len({name.partition("+")[0] for name in _protocols(rows)}) > 1 else []
-    return ", ".join([title, *words, *dict.fromkeys(filter(None, estimators))])
+def _groups(table: Table) -> Iterator[_Group]:
+    """Yield the groups of columns of a table."""
+    title = dataset_title(table.dataset)
+    if table.benchmark in _OF_PAIRS:
+        lines = table.of_parts(["all"])
+        names = [title, *dict.fromkeys(filter(None, map(_estimator, lines)))]
+        yield _Group(", ".join(names), table.protocol, _OF_PAIRS[table.benchmark], lines)
+    elif table.benchmark == "reconstruction":
+        lines = table.of_parts(["all"])
+        columns = [*_RECONSTRUCTION, (_error_head(lines), _errors)]
+        yield _Group(title, table.protocol, columns, lines)
+    else:
+        for part in table.parts:
+            lines = table.of_parts([part])
+            columns = _recalls(table) if table.benchmark == "localization" else _headlines(table)
+            whole = title if part == "all" else f"{title}, {part}"
+            yield _Group(whole, table.protocol, columns, lines)
+
+
+def _estimator(line: Line) -> str | None:
+    """Return the estimator of poses; that of homographies is not shown."""
+    return line.rows[0][1].estimator if "pose_auc_5" in line.cells else None
+
+
+def _recalls(table: Table) -> list[_Column]:
+    names = [name for name in table.metrics if name.startswith("recall_")]
+    head = " / ".join(_threshold(name) for name in names)
+    return [(f"recall in % at {head}", _joined(*names, digits=1))] if names else []
+
+
+def _headlines(table: Table) -> list[_Column]:
+    return [
+        (metric.title + (f" in {metric.unit}" if metric.unit else ""), _joined(name, digits=3))
+        for name, metric in table.metrics.items()
+        if metric.role == "headline"
+    ]
+
+
+def _without_gaps(group: _Group) -> _Group:
+    """Return a group without the columns that no line has a figure for."""
+
+    def has_figure(text: Callable[[Line], str]) -> bool:
+        return any(set(text(line)) - set(f"{NOTHING} /") for line in group.lines)
+
+    return replace(group, columns=[entry for entry in group.columns if has_figure(entry[1])])
 
 
 def _with_own_titles(groups: Sequence[_Group]) -> list[_Group]:
     """Return groups with their protocols in titles that would be the same."""
-    counts = Counter(title for title, _, _ in groups)
+    counts = Counter(group.title for group in groups)
     return [
-        (title if counts[title] == 1 else f"{title}, {rows[0].protocol}", columns, rows)
-        for title, columns, rows in groups
+        group
+        if counts[group.title] == 1
+        else replace(group, title=f"{group.title}, {group.protocol}")
+        for group in groups
     ]
-
-
-def _protocols(rows: Sequence[Row]) -> list[str]:
-    return list(dict.fromkeys(row.protocol for row in rows))
 
 
 def _threshold(name: str) -> str:
     return name.removeprefix("recall_").replace("_", ", ").replace("deg", "°")
 
 
-def _joined(*names: str, digits: int = 0) -> Callable[[Sequence[Row]], str]:
-    """Return the function that joins metrics by slashes, each with its spread over seeds."""
-    return lambda rows: " / ".join(_figure(rows, name, digits) for name in names)
+def _joined(*names: str, digits: int = 0) -> Callable[[Line], str]:
+    """Return the function that joins metrics by slashes, each with its ±."""
+    return lambda line: " / ".join(_figure(line.cells.get(name), digits) for name in names)
 
 
-def _figure(rows: Sequence[Row], name: str, digits: int) -> str:
-    values = [row.metrics[name]["value"] for row in rows if name in row.metrics]
-    return mean_and_spread(values, digits) if values else NOTHING
+def _figure(cell: Cell | None, digits: int, scale: float = 1) -> str:
+    """Return a figure, bold where it is better than all others by a test."""
+    if cell is None:
+        return NOTHING
+    text = format_value(scale * cell.mean, digits)
+    if cell.half:
+        text += f" ± {format_value(scale * cell.half, digits)}"
+    return f"**{text}**" if cell.is_best else text
 
 
 _KEYPOINTS: _Column = "keypoints", _joined("mean_keypoints")
@@ -191,9 +213,9 @@ _POSES: list[_Column] = [
 _OF_PAIRS = {"matching": _MATCHING, "relative-pose": _POSES}
 
 
-def _registered(rows: Sequence[Row]) -> str:
-    total = rows[0].metrics["images"]["value"]
-    return f"{_figure(rows, 'registered_images', 0)} of {total:.0f}"
+def _registered(line: Line) -> str:
+    total = line.cells["images"].mean
+    return f"{_figure(line.cells.get('registered_images'), 0)} of {total:.0f}"
 
 
 _RECONSTRUCTION: list[_Column] = [
@@ -205,43 +227,42 @@ _RECONSTRUCTION: list[_Column] = [
 _ERRORS = "median_position_error", "max_position_error"
 
 
-def _error_head(rows: Sequence[Row]) -> str:
+def _error_head(lines: Sequence[Line]) -> str:
     """Return the head of the camera errors: in mm for metres, any other unit as it is."""
-    units = dict.fromkeys(r.metrics[n]["unit"] for r in rows for n in _ERRORS if n in r.metrics)
+    units = dict.fromkeys(unit for line in lines for name in _ERRORS if (unit := _unit(line, name)))
     shown = ", ".join("mm" if unit == "m" else unit for unit in units)
     return f"camera error in {shown}, median / largest" if shown else "camera error"
 
 
-def _errors(rows: Sequence[Row]) -> str:
-    return " / ".join(_error(rows, name) for name in _ERRORS)
+def _errors(line: Line) -> str:
+    return " / ".join(_error(line, name) for name in _ERRORS)
 
 
-def _error(rows: Sequence[Row], name: str) -> str:
-    """Return the mean with two significant digits, and its spread with as many decimals."""
-    entries = [row.metrics[name] for row in rows if name in row.metrics]
-    if not entries:
+def _unit(line: Line, name: str) -> str | None:
+    return next((row.metrics[name]["unit"] for _, row in line.rows if name in row.metrics), None)
+
+
+def _error(line: Line, name: str) -> str:
+    """Return the mean with two significant digits, and its ± with as many decimals."""
+    cell = line.cells.get(name)
+    if cell is None:
         return NOTHING
-    values = [entry["value"] * (1000 if entry["unit"] == "m" else 1) for entry in entries]
-    mean = fmean(values)
-    return mean_and_spread(values, max(0, 1 - floor(log10(mean))) if mean > 0 else 0)
+    scale = 1000 if _unit(line, name) == "m" else 1
+    mean = scale * cell.mean
+    return _figure(cell, max(0, 1 - floor(log10(mean))) if mean > 0 else 0, scale)
 
 
-def _matchers(method: str, runs: Sequence[Run]) -> str:
+def _matchers(rows: Sequence[Row]) -> str:
     """Return the matcher of a method; those of pairs and of scenes where they differ."""
-    found: dict[str, None] = {}
-    for run in runs:
-        found |= dict.fromkeys(
-            row.matcher for row in run.rows if row.feature == method and row.matcher
-        )
-    return " / ".join(method_titles(found).values()) or "–"
+    found = dict.fromkeys(row.matcher for row in rows if row.matcher)
+    return " / ".join(method_titles(found).values()) or NOTHING
 
 
-def _settings(method: str, runs: Sequence[Run]) -> str:
+def _settings(rows: Sequence[Row]) -> str:
     """Return limits and thresholds of a method; those of all runs where they contradict."""
-    rows = [row for run in runs for row in run.rows if row.feature == method]
     texts = dict.fromkeys(settings_text(row.settings) for row in rows)
     shown = [text for text in texts if not any(o != text and o.startswith(text) for o in texts)]
-    return " / ".join(filter(None, shown)) or "–"
+    return " / ".join(filter(None, shown)) or NOTHING
 
 
 def _escaped(text: str) -> str:

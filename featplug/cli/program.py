@@ -97,7 +97,6 @@ BENCHMARKS = {
     "run": Command("benchmarks.run.__main__:main", "The benchmarks of a suite, to one page."),
     "site": Command("benchmarks.site.__main__:main", "Make a leaderboard of static pages."),
     "submit": Command("benchmarks.submit:main", "Make one file of runs, for a leaderboard."),
-    "suite": Command("benchmarks.suite:main", "Renamed to run.", reads_own_arguments=True),
 }
 """The commands of ``featplug bench``."""
 TRAIN = _cli("training_commands:COMMANDS", "Train a feature on a folder of photographs.")

@@ -11,12 +11,12 @@ USER_MODULE = "featplug_user_file_"
 """Beginning of the names of modules that were imported from users' files."""
 
 
-def first_line(error: Exception | str) -> str:
+def first_line(error: BaseException | str) -> str:
     """Return the first line of an exception's message, or its kind where there is none."""
     return (str(error).splitlines() or [""])[0] or type(error).__name__
 
 
-def described(error: Exception) -> str:
+def described(error: BaseException) -> str:
     """Return the first line of an exception's message, with its kind where that tells something.
 
     What a user's own file raised also has its place there.
@@ -27,7 +27,7 @@ def described(error: Exception) -> str:
     return line + _place(error)
 
 
-def _place(error: Exception) -> str:
+def _place(error: BaseException) -> str:
     """Return file and line of the innermost frame in a user's file, if there is one."""
     frames = [
         f"{Path(frame.f_code.co_filename).name}, line {number}"

@@ -238,6 +238,73 @@ def test_results_of_another_version_and_of_other_blocks(suite: Path, tmp_path: P
     assert "oxford-ap: AP" in (outputs / "table.md").read_text()
 
 
+def test_figures_of_other_data_are_not_shown_as_those_of_todays(
+    suite: Path, tmp_path: Path
+) -> None:
+    suite.write_text("methods = ['sift']\nmax_keypoints = 200\n[matching.a]\ndataset = 'oxford'")
+    outputs = tmp_path / "out"
+    measure_suite(SuiteOptions(str(suite), outputs=outputs))
+    suite.write_text(
+        """
+        methods = ["sift"]
+        [matching.a]
+        dataset = "elsewhere"
+        [matching.b]
+        dataset = "oxford"
+        """
+    )
+    with pytest.raises(ValueError, match=r"Nothing could be measured: .*elsewhere"):
+        measure_suite(SuiteOptions(str(suite), outputs=outputs, only=("a",)))
+    runs, problems = measure_suite(SuiteOptions(str(suite), outputs=outputs, only=("b",)))
+    assert len(runs) == 1
+    assert any("matching-a was measured on" in problem.reason for problem in problems)
+    assert "an earlier call" not in (outputs / "table.md").read_text()
+
+
+def test_another_suite_of_the_same_name_has_another_folder(suite: Path, tmp_path: Path) -> None:
+    outputs, other = tmp_path / "out", tmp_path / "elsewhere" / "own.toml"
+    other.parent.mkdir()
+    other.write_text("methods = ['sift']\n[matching.a]\ndataset = '../oxford'")
+    outputs.mkdir()
+    (outputs / "config.toml").write_text(f"suite = '{other}'")
+    with pytest.raises(ValueError, match=r"results of another suite.*--outputs"):
+        measure_suite(SuiteOptions(str(suite), outputs=outputs))
+
+
+def test_what_a_killed_suite_started_ends() -> None:
+    """Benchmarks of speed start processes of their own."""
+    started = (
+        "import subprocess, sys\n"
+        "from benchmarks.run import block_process\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        "print(child.pid, flush=True)\n"
+        "block_process._end_with_parent()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", started],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        child = int(process.stdout.readline())
+        process.stdin.close()
+        process.wait(20)
+    deadline = time.monotonic() + 20
+    while Path(f"/proc/{child}").exists() and _is_running(child):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _is_running(process: int) -> bool:
+    """Return whether a process runs, and is not only waiting to be reaped."""
+    try:
+        return " Z " not in Path(f"/proc/{process}/stat").read_text()
+    except OSError:
+        return False
+
+
 def test_a_folder_that_another_suite_uses(suite: Path, tmp_path: Path) -> None:
     outputs = tmp_path / "out"
     outputs.mkdir()

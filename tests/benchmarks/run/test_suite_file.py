@@ -10,7 +10,6 @@ import pytest
 from benchmarks.run.__main__ import main
 from benchmarks.run.suite_data import DATA, given_data
 from benchmarks.run.suite_file import chosen_blocks, read_suite
-from featplug.cli.program import BENCHMARKS
 from featplug.methods import feature_conf
 from featplug.methods.method_names import parse_method
 
@@ -144,6 +143,10 @@ BLOCK = "[matching.oxford]\ndataset = 'oxford'\n"
         (f"methods = [3]\n{BLOCK}", "expected the name of a method"),
         (f"methods = [{{name = 'sift', weight = 'x'}}]\n{BLOCK}", "Did you mean 'weights'?"),
         (f"methods = [{{name = 'sift', matcher = 3}}]\n{BLOCK}", "method sift, matcher"),
+        (
+            f"methods = ['sift', {{name = 'sift', option = {{a = 1}}}}]\n{BLOCK}",
+            "sift is listed with two sets of options",
+        ),
         (f"max_keypoint = 5\n{BLOCK}", "Did you mean 'max_keypoints'?"),
         (f"title = 5\n{BLOCK}", "title must be a text"),
         (f"{BLOCK}protocols = ['oxford-mma']", "Did you mean 'protocol'?"),
@@ -188,11 +191,6 @@ def test_what_cannot_be_begun(
     path = written(tmp_path, f"methods = ['sift']\n{BLOCK}")
     words = [word.format(path) for word in arguments]
     assert reason in refusal(main, "featplug bench run", *words, "--outputs", tmp_path / "out")
-
-
-def test_the_former_command_names_the_new_one(refusal: Callable[..., str]) -> None:
-    line = refusal(BENCHMARKS["suite"], "featplug bench suite", "peers", "--dataset", ".")
-    assert "featplug bench run" in line
 
 
 @pytest.mark.parametrize("path", sorted(SUITES.glob("*.toml")), ids=lambda path: path.stem)
