@@ -20,12 +20,11 @@ def recipe_files() -> dict[str, str]:
     return dict(re.findall(pattern, text, _FLAGS))
 
 
-def recipe_entry(path: str) -> str:
-    """Return the code that a recipe adds to a file."""
+def recipe_entries(path: str) -> list[str]:
+    """Return the entries that recipes add to a file."""
     text = (REPOSITORY / "CONTRIBUTING.md").read_text("utf-8")
     pattern = rf"^Add to [^\n]*`{path}`:\n<!--[^\n]*-->\n```python\n(.*?)^```$"
-    (entry,) = re.findall(pattern, text, _FLAGS)
-    return entry
+    return re.findall(pattern, text, _FLAGS)
 
 
 def import_recipe(path: str, folder: Path) -> ModuleType:

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from featplug.io.match_store import MatchReader
 from featplug.io.pair_lists import write_pairs
 from featplug.io.store import FeatureReader
 from tests.conftest import REPOSITORY
 from tests.hloc.conftest import hloc_folder  # noqa: F401
-from tests.recipes import recipe_entry, recipe_files
+from tests.recipes import recipe_entries, recipe_files
 from tests.scenes.room_corner import write_room_corner
 from tests.scenes.sequences import write_hpatches
 
@@ -45,8 +46,10 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (tree / path).write_text(code, "utf-8")
     protocols = tree / "benchmarks/matching/protocols.py"
     head, end, tail = protocols.read_text("utf-8").partition("    )\n}\n")
-    entry = recipe_entry("benchmarks/matching/protocols.py").strip()
-    protocols.write_text(f"{head}{entry},\n{end}{tail}", "utf-8")
+    entries = [entry.strip() for entry in recipe_entries("benchmarks/matching/protocols.py")]
+    assert len(entries) == 2
+    added = "".join(f"{entry},\n" for entry in entries)
+    protocols.write_text(f"{head}{added}{end}{tail}", "utf-8")
     return tree
 
 
@@ -98,6 +101,21 @@ def test_the_protocol_measures_it(tree: Path, tmp_path: Path) -> None:
     run(tree, "benchmarks.matching", *selected, *arguments)
     rows = json.loads((tmp_path / "run" / "results.json").read_text("utf-8"))["rows"]
     assert {row["protocol"] for row in rows} == {"mma-small"}
+    assert max(row["metrics"]["mma_3"]["value"] for row in rows) > 0.3
+
+
+def test_the_pairs_of_a_layout_are_measured(tree: Path, tmp_path: Path) -> None:
+    write_hpatches(tmp_path / "hpatches", "v_plane")
+    planes, sequence = tmp_path / "planes", tmp_path / "hpatches" / "v_plane"
+    planes.mkdir()
+    for place, number in enumerate(("1", "2")):
+        with Image.open(sequence / f"{number}.ppm") as image:
+            image.save(planes / f"wall.{place}.png")
+    shutil.copy(sequence / "H_1_2", planes / "wall.H.txt")
+    arguments = ["--dataset", str(planes), "--outputs", str(tmp_path / "run"), "--feature", "sift"]
+    run(tree, "benchmarks.matching", *arguments)
+    rows = json.loads((tmp_path / "run" / "results.json").read_text("utf-8"))["rows"]
+    assert {(row["dataset"], row["protocol"]) for row in rows} == {("planes", "planes-mma")}
     assert max(row["metrics"]["mma_3"]["value"] for row in rows) > 0.3
 
 

@@ -99,7 +99,11 @@ def _search(folder: Path, depth: int, left_out: Path | None, known: set[str], fo
     found.data.extend(data)
     if data:
         return
-    entries = sorted(folder.iterdir())
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:  # such as of another user
+        found.problems.append(problem_of(str(folder), error))
+        return
     found.checkpoints.extend(
         path
         for path in entries

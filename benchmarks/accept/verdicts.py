@@ -8,6 +8,7 @@ worse.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from math import hypot, sqrt
 from pathlib import Path
@@ -156,10 +157,11 @@ def _half_interval(metric: str, rows: Sequence[Row], folder: Path) -> float:
     """Return half of the 95 % interval of a figure, in the unit of its rows; 0 if not known."""
     files = [row.pair_values for row in rows]
     if all(files):
-        seeds = [read_pair_values(folder / str(f)).of_part(rows[0].part).values for f in files]
-        estimate = interval(metric, seeds)
-        if estimate is not None:
-            return estimate.half
+        with suppress(OSError, ValueError):  # without its file, the seeds alone are known
+            seeds = [read_pair_values(folder / str(f)).of_part(rows[0].part).values for f in files]
+            estimate = interval(metric, seeds)
+            if estimate is not None:
+                return estimate.half
     values = [row.metrics[metric]["value"] for row in rows]
     of_seeds = 0.0
     if len(values) > 1:

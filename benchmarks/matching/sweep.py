@@ -119,6 +119,6 @@ def precision_curves(pairs: Sequence[Swept]) -> dict[str, Curve]:
     if possible and all(pair.num_possible is not None for pair in pairs):
         curves["precision_recall"] = curve(
             *(possible, _RECALL_STEP, "recall of what the keypoints allow (3 px)"),
-            "precision over recall",
+            "precision",
         )
     return curves

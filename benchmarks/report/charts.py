@@ -3,6 +3,7 @@
 Charts of one quantity have the same axes in all parts of a table.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -139,19 +140,31 @@ class Colours:
 def curve_charts(table: Table, colours: Colours) -> list[CurveChart]:
     """Draw a chart for each curve of each of a table's main parts."""
     charts = []
-    names = dict.fromkeys(
-        name for line in table.lines for _, row in line.rows for name in row.curves
-    )
-    for name in names:
+    curves = {
+        name: curve
+        for line in table.lines
+        for _, row in line.rows
+        for name, curve in row.curves.items()
+    }
+    labels = Counter(curve.y_label for curve in curves.values())
+    for name, curve in curves.items():
         drawn = [line for line in table.of_parts(table.main_parts) if _curves(line, name)]
         everything = [curve for line in drawn for curve in _curves(line, name)]
+        whole = _shapes([line for line in drawn if line.part == "all"], name)
+        title = curve.y_label
+        if labels[title] > 1:
+            title += f" over {curve.x_label}"
         for part in table.main_parts:
             lines = [line for line in drawn if line.part == part]
-            if lines:
-                title = everything[0].y_label
-                title += f", {part}" if len(table.parts) > 1 else ""
-                charts.append(_curve_chart(title, name, lines, everything, colours))
+            if lines and (part == "all" or _shapes(lines, name) != whole):
+                of_part = f", {part}" if len(table.parts) > 1 else ""
+                charts.append(_curve_chart(title + of_part, name, lines, everything, colours))
     return charts
+
+
+def _shapes(lines: Sequence[Line], name: str) -> dict[str, list[tuple[list[float], list[float]]]]:
+    """Return the curves of lines by series: a part may have all pairs of a data set."""
+    return {line.series: [(c.x, c.y) for c in _curves(line, name)] for line in lines}
 
 
 def _curves(line: Line, name: str) -> list[Curve]:

@@ -135,6 +135,8 @@ def dataset_title(name: str) -> str:
         return f"PhotoTour {name.removeprefix('phototour-').capitalize()}"
     if name.startswith("demo-town-"):
         return f"Demo town {name.removeprefix('demo-town-')}"
+    if name.startswith("demo-pairs-"):
+        return f"Demo town {name.removeprefix('demo-pairs-')}, pairs"
     return _DATASETS.get(name, name)
 
 

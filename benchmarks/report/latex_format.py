@@ -48,12 +48,12 @@ _SPECIAL = {
 _LAST_LETTER = "\u017f"
 """Last letter that the fonts of pdfLaTeX have."""
 _WIDE = 8
-"""Number of columns above which a table has small letters and narrow gaps."""
+"""Number of columns above which a table is made as wide as the text."""
 
 
 def latex(report: Report) -> str:
     """Return the main tables, each with the sentences that it is not read without."""
-    blocks = [r"% \usepackage{booktabs} \usepackage[T1]{fontenc}"]
+    blocks = [r"% \usepackage{booktabs} \usepackage[T1]{fontenc} \usepackage{graphicx}"]
     labels: set[str] = set()
     for table in text_tables(report):
         blocks.append(_table(table, _label(table, labels)))
@@ -63,12 +63,13 @@ def latex(report: Report) -> str:
 
 def _table(table: TextTable, label: str) -> str:
     columns = "".join("r" if is_number else "l" for is_number in table.is_number)
+    is_wide = len(columns) > _WIDE
     lines = [
         r"\begin{table}",
         rf"  \caption{{{escape_latex(table.title)}}}",
         rf"  \label{{{label}}}",
         r"  \centering",
-        *([r"  \footnotesize\setlength{\tabcolsep}{3pt}"] if len(columns) > _WIDE else []),
+        *([r"  \setlength{\tabcolsep}{3pt}\resizebox{\linewidth}{!}{"] if is_wide else []),
         rf"  \begin{{tabular}}{{{columns}}}",
         r"    \toprule",
         f"    {' & '.join(map(escape_latex, table.heads))} \\\\",
@@ -80,7 +81,7 @@ def _table(table: TextTable, label: str) -> str:
             group = row.group
             lines.append(r"    \addlinespace")
         lines.append(f"    {' & '.join(_cells(row))} \\\\")
-    lines += [r"    \bottomrule", r"  \end{tabular}"]
+    lines += [r"    \bottomrule", r"  \end{tabular}" + ("}" if is_wide else "")]
     if table.notes:
         notes = " ".join(map(escape_latex, table.notes))
         lines += ["", r"  \smallskip", rf"  \parbox{{\linewidth}}{{\footnotesize {notes}}}"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,26 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "checkpoints").mkdir()
     (root / "checkpoints" / "d2_tf.pth").write_bytes(b"<html>quota exceeded</html>")
     return root
+
+
+def test_a_folder_that_cannot_be_read_costs_the_others_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    (tmp_path / "later").mkdir()
+    (tmp_path / "later" / "d2_tf.pth").write_bytes(b"x")
+    iterdir = Path.iterdir
+
+    def refusing(self: Path) -> Iterator[Path]:
+        if self == locked:
+            raise PermissionError(13, "Permission denied", str(self))
+        return iterdir(self)
+
+    monkeypatch.setattr(Path, "iterdir", refusing)
+    found = find(tmp_path)
+    assert [path.name for path in found.checkpoints] == ["d2_tf.pth"]
+    assert [problem.subject for problem in found.problems] == [str(locked)]
 
 
 @pytest.mark.slow

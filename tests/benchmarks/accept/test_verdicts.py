@@ -96,6 +96,8 @@ def test_the_interval_over_pairs_is_tolerated(judged: Any, tmp_path: Path) -> No
     assert found.tolerance == pytest.approx(0.05 + 100 * estimate.half)
     published = replace(NUMBER, value=100 * (column.mean() + 1.2 * estimate.half))
     assert judged(published, measured, folder=tmp_path).verdict == "below"
+    (tmp_path / "pairs" / "d2net.csv").write_bytes(b"\xff\x00")
+    assert judged(published, measured, folder=tmp_path).tolerance == pytest.approx(0.05)
 
 
 def test_the_spread_over_seeds_is_tolerated(judged: Any) -> None:

@@ -61,6 +61,7 @@ def test_markdown_tables_have_as_many_cells_as_heads(report: Report) -> None:
 
 COMMANDS = """
     begin end caption label centering footnotesize setlength tabcolsep toprule midrule addlinespace
+    resizebox
     bottomrule smallskip parbox linewidth textbf pm circ times leq geq uparrow downarrow to mu ldots
     textbackslash textasciitilde textasciicircum textasciigrave textquotedbl textless textgreater
     textbar
@@ -105,7 +106,7 @@ def compile_latex(text: str, folder: Path) -> None:
     program = shutil.which("pdflatex") or shutil.which("tectonic")
     if program is None:
         return
-    packages = r"\usepackage[T1]{fontenc}\usepackage{booktabs}"
+    packages = r"\usepackage[T1]{fontenc}\usepackage{booktabs}\usepackage{graphicx}"
     document = rf"\documentclass{{article}}{packages}\begin{{document}}{text}\end{{document}}"
     (folder / "tables.tex").write_text(document, "utf-8")
     options = ["-interaction=nonstopmode", "-halt-on-error"] if "pdflatex" in program else []

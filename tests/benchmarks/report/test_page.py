@@ -284,6 +284,30 @@ def test_charts_of_all_parts_have_the_same_axes() -> None:
     assert ends == {"viewpoint": 25.0, "illumination": 100.0}
 
 
+def test_a_part_that_has_all_pairs_has_no_second_chart() -> None:
+    rows = [
+        matching_row(name, part, 0.5 if part != "viewpoint" else 0.4)
+        for part in ("all", "illumination", "viewpoint")
+        for name in ("a", "b")
+    ]
+    [table] = make_tables([LoadedRun(Path("x"), "x", make_run("matching", rows))])
+    assert [chart.title.rpartition(", ")[2] for chart in curve_charts(table, Colours())] == [
+        "all",
+        "viewpoint",
+    ]
+
+
+def test_curves_of_one_quantity_are_named_by_what_they_are_over() -> None:
+    curves = {
+        "precision": Curve([0.0, 9.0], [1.0, 0.9], "right matches", "precision"),
+        "precision_recall": Curve([0.0, 1.0], [1.0, 0.8], "recall", "precision"),
+    }
+    row = matching_row("a", "all", 0.5, curves=curves)
+    [table] = make_tables([LoadedRun(Path("x"), "x", make_run("matching", [row]))])
+    titles = [chart.title for chart in curve_charts(table, Colours())]
+    assert titles == ["precision over right matches", "precision over recall"]
+
+
 def test_points_that_confs_ship_with_are_on_their_curves() -> None:
     curves = {
         "a": Curve([0.0, 100.0, 300.0], [1.0, 0.9, 0.5], "right", "precision", [300.0, 0.5]),
