@@ -3,9 +3,12 @@
 The pairs of a data set are drawn again, with replacement (Efron and Tibshirani, "An Introduction to
 the Bootstrap", 1993, chapters 6 and 12). The standard deviation of a figure over the draws is its
 standard error, of which Student's t makes the 95 % interval: with few pairs, such as the five of a
-sequence, percentiles of the draws are too narrow. Where figures have seeds, the variance of their
-mean over seeds is added. A difference of two methods is that on the same draws of the same pairs,
-so that hard pairs, which are hard for both, do not count against it.
+sequence, percentiles of the draws are too narrow.
+
+Where figures have seeds, each pair's value is a mean over them: what seeds change of a pair, such
+as the samples of RANSAC, is part of what differs between pairs. A difference of two methods is that
+on the same draws of the same pairs, so that hard pairs, which are hard for both, do not count
+against it. A mean of scenes is drawn within each of these.
 
 An interval is about other pairs of the same kind. Pairs of one sequence have an image in common;
 they are drawn as if they were independent, which makes intervals of such data sets too narrow.
@@ -39,7 +42,7 @@ class Estimate:
     """Probability, if the true value were 0, of one as far from it as this."""
     num_pairs: int
     num_seeds: int
-    """Number of seeds whose spread is in the interval; 1 where there is none."""
+    """Number of seeds that each pair's values are means over; 1 where there is none."""
     sides: tuple[float, ...] = ()
     """Values of A and B, of which ``value`` is the difference; nothing for a figure alone."""
 
@@ -90,7 +93,7 @@ def _at_most(limit: float) -> Statistic:
 def _mean_accuracy(largest: float) -> Statistic:
     """Return IMC's mAA: the mean of the accuracies at 1, 2, …, ``largest`` (Jin et al. 2021)."""
     limits = np.arange(1, int(largest) + 1)
-    return Statistic(lambda errors: 1 - np.searchsorted(limits, errors) / len(limits))
+    return Statistic(lambda errors: 1 - np.searchsorted(limits, errors, "right") / len(limits))
 
 
 _MEAN = Statistic(lambda values: values)
@@ -125,62 +128,80 @@ Columns = Mapping[str, np.ndarray]
 """Name to the values of N pairs, as in :class:`benchmarks.pair_values.PairValues`."""
 
 
-def interval(metric: str, seeds: Sequence[Columns]) -> Estimate | None:
+def interval(
+    metric: str, seeds: Sequence[Columns], scenes: Sequence[str] | None = None
+) -> Estimate | None:
     """Return a metric and its 95 % interval.
 
     Args:
         metric: name of the metric.
         seeds: values of the same pairs, once for each seed.
+        scenes: scene of each pair, for a mean of scenes.
 
     Returns:
         The mean over seeds and its interval; None where the column is missing, or fewer than
-        :data:`MIN_PAIRS` pairs were measured.
+        :data:`MIN_PAIRS` pairs were measured, or a scene has a single one.
     """
-    return _estimate(metric, [seeds])
+    return _estimate(metric, [seeds], scenes)
 
 
-def difference(metric: str, a: Sequence[Columns], b: Sequence[Columns]) -> Estimate | None:
+def difference(
+    metric: str, a: Sequence[Columns], b: Sequence[Columns], scenes: Sequence[str] | None = None
+) -> Estimate | None:
     """Return the difference A − B of a metric of two methods, and its 95 % interval.
 
     Args:
         metric: name of the metric.
         a: values of A, once for each seed.
         b: values of B on the same pairs; its seeds need not be those of A.
+        scenes: scene of each pair, for a mean of scenes.
 
     Returns:
         The difference on the pairs that both measured; None as for :func:`interval`.
     """
-    return _estimate(metric, [a, b])
+    return _estimate(metric, [a, b], scenes)
 
 
-def _estimate(metric: str, sides: Sequence[Sequence[Columns]]) -> Estimate | None:
+def _estimate(
+    metric: str, sides: Sequence[Sequence[Columns]], scenes: Sequence[str] | None
+) -> Estimate | None:
     column, function = statistic(metric)
     if not all(column in seed for seeds in sides for seed in seeds):
         return None
     values = [np.array([seed[column] for seed in seeds], dtype=float) for seeds in sides]
     measured = ~np.any([np.isnan(of_side).any(axis=0) for of_side in values], axis=0)
-    values = [of_side[:, measured] for of_side in values]
+    groups = _groups(measured, None if metric in _COUNTS else scenes)
     num_pairs = int(measured.sum())
-    if num_pairs < MIN_PAIRS:
+    if num_pairs < MIN_PAIRS or min(map(len, groups)) < 2:
         return None
-    of_sides, sampled, variances = [], np.zeros(NUM_DRAWS), []
-    for sign, of_side in zip((1, -1), values, strict=False):
-        of_seeds = [function(of_seed) for of_seed in of_side]
-        of_sides.append(float(np.mean(of_seeds)))
-        sampled += sign * np.mean([_sampled(metric, seed.tobytes()) for seed in of_side], axis=0)
-        if len(of_seeds) > 1:
-            variances.append((float(np.var(of_seeds, ddof=1)) / len(of_seeds), len(of_seeds) - 1))
-    # The draws are of N pairs among N, which have (N − 1) / N of the variance.
-    variances.append((float(np.var(sampled)) * num_pairs / (num_pairs - 1), num_pairs - 1))
-    error, freedom = _combined(variances)
-    value = of_sides[0] - sum(of_sides[1:])
-    figures = tuple(of_sides) if len(of_sides) > 1 else ()
+    of_sides, variances = np.zeros(len(sides)), []
+    for stream, group in enumerate(groups):
+        sampled = np.zeros(NUM_DRAWS)
+        for side, (sign, of_side) in enumerate(zip((1, -1), values, strict=False)):
+            seeds = [seed[group] for seed in of_side]
+            of_sides[side] += np.mean([function(seed) for seed in seeds]) / len(groups)
+            drawn = [_sampled(metric, seed.tobytes(), stream) for seed in seeds]
+            sampled += sign * np.mean(drawn, axis=0) / len(groups)
+        # The draws are of N pairs among N, which have (N − 1) / N of the variance.
+        freedom = len(group) - 1
+        variances.append((float(np.var(sampled)) * len(group) / freedom, freedom))
+    error, freedom_of_all = _combined(variances)
+    value = float(of_sides[0] - sum(of_sides[1:]))
+    figures = tuple(map(float, of_sides)) if len(sides) > 1 else ()
     counts = num_pairs, max(len(of_side) for of_side in values), figures
     if error <= 1e-12 * abs(value):  # all pairs are alike, as they are by chance in a sign test
         return Estimate(value, 0.0, 1.0 if value == 0 else 2.0 ** (1 - num_pairs), *counts)
-    half = error * float(stats.t.ppf((1 + LEVEL) / 2, freedom))
-    p_value = 2 * float(stats.t.sf(abs(value) / error, freedom))
+    half = error * float(stats.t.ppf((1 + LEVEL) / 2, freedom_of_all))
+    p_value = 2 * float(stats.t.sf(abs(value) / error, freedom_of_all))
     return Estimate(value, half, p_value, *counts)
+
+
+def _groups(measured: np.ndarray, scenes: Sequence[str] | None) -> list[np.ndarray]:
+    """Return the indices of the measured pairs, of each scene if there are any."""
+    if scenes is None:
+        return [np.flatnonzero(measured)]
+    names = np.array(scenes)
+    return [np.flatnonzero(measured & (names == name)) for name in dict.fromkeys(scenes)]
 
 
 def _combined(variances: Sequence[tuple[float, int]]) -> tuple[float, float]:
@@ -192,16 +213,16 @@ def _combined(variances: Sequence[tuple[float, int]]) -> tuple[float, float]:
 
 
 @lru_cache(maxsize=2048)  # a method is compared with all others
-def _sampled(metric: str, values: bytes) -> np.ndarray:
-    """Return a metric of each draw of N float64 values."""
+def _sampled(metric: str, values: bytes, stream: int) -> np.ndarray:
+    """Return a metric of each draw of N float64 values, by one of several streams of draws."""
     array = np.frombuffer(values)
-    return statistic(metric)[1].of_draws(array, _draws(len(array)))
+    return statistic(metric)[1].of_draws(array, _draws(len(array), stream))
 
 
-@lru_cache(maxsize=4)
-def _draws(num_pairs: int) -> np.ndarray:
+@lru_cache(maxsize=32)
+def _draws(num_pairs: int, stream: int) -> np.ndarray:
     """Return how often each draw has each pair, the same for every metric and method: D×N."""
-    indices = np.random.default_rng(0).integers(0, num_pairs, (NUM_DRAWS, num_pairs))
+    indices = np.random.default_rng(stream).integers(0, num_pairs, (NUM_DRAWS, num_pairs))
     cells = indices + num_pairs * np.arange(NUM_DRAWS)[:, None]
     counts = np.bincount(cells.ravel(), minlength=cells.size)
     return counts.reshape(indices.shape).astype(float)

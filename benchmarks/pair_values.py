@@ -22,6 +22,9 @@ import numpy as np
 from featplug.io.files import write_whole_text
 from featplug.io.text_files import read_text
 
+MEAN_OF_SCENES = "mean of scenes"
+"""Part of rows whose figures are means over the sequences of a data set, and not over its pairs."""
+
 _KEYS = ["image0", "image1", "part", "sequence"]
 _MARKED = ("'", "=", "+", "-", "@", "\t", "\r", "\n")
 """Starts of texts that spreadsheets run or change; an apostrophe before them prevents it."""
@@ -54,8 +57,11 @@ class PairValues:
         return {pair: i for i, pair in enumerate(self.pairs)}
 
     def of_part(self, part: str) -> "PairValues":
-        """Return the pairs that the row of a part is about: ``all``, a part, or a sequence."""
-        if part == "all":
+        """Return the pairs that the row of a part is about: ``all``, a part, or a sequence.
+
+        Those of :data:`MEAN_OF_SCENES` are all.
+        """
+        if part in ("all", MEAN_OF_SCENES):
             return self
         groups = self.parts if part in self.parts else self.sequences
         return self.selected([i for i, group in enumerate(groups) if group == part])

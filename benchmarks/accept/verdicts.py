@@ -19,7 +19,7 @@ from scipy import stats
 
 from benchmarks.accept.acceptance_plan import Task
 from benchmarks.bootstrap import LEVEL, interval
-from benchmarks.pair_values import read_pair_values
+from benchmarks.pair_values import MEAN_OF_SCENES, read_pair_values
 from benchmarks.published import Published, compare
 from benchmarks.record import Row, Run
 from featplug.io.metric_table import find_metric
@@ -158,8 +158,9 @@ def _half_interval(metric: str, rows: Sequence[Row], folder: Path) -> float:
     files = [row.pair_values for row in rows]
     if all(files):
         with suppress(OSError, ValueError):  # without its file, the seeds alone are known
-            seeds = [read_pair_values(folder / str(f)).of_part(rows[0].part).values for f in files]
-            estimate = interval(metric, seeds)
+            found = [read_pair_values(folder / str(f)).of_part(rows[0].part) for f in files]
+            scenes = found[0].sequences if rows[0].part == MEAN_OF_SCENES else None
+            estimate = interval(metric, [values.values for values in found], scenes)
             if estimate is not None:
                 return estimate.half
     values = [row.metrics[metric]["value"] for row in rows]

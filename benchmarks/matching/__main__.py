@@ -86,6 +86,12 @@ class MatchingOptions(EstimatorOptions, PairOptions):
             EstimatorRules(name, threshold, self.chosen_seeds())
             for name in dict.fromkeys(self.estimator)
         ]
+        if rules and not any(protocol.has_homographies for protocol in protocols):
+            names = ", ".join(protocol.name for protocol in protocols)
+            raise ValueError(
+                f"--estimator has no effect on {names}: no homographies are estimated from its "
+                "matches; leave it out, or choose another --protocol."
+            )
         planned: list[Protocol] = []
         for protocol in protocols:
             estimated = [with_estimator(protocol, of_one) for of_one in rules]

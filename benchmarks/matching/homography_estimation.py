@@ -15,6 +15,9 @@ from benchmarks.record import Row
 from featplug.metrics.homography import corner_error
 from featplug.utils.parallel import map_ahead
 
+_BY_ITS_OWN = {"homography_maa_20"}
+"""Metrics that are of a protocol's own estimator, and of no other."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class EstimatedProtocol(Protocol):
@@ -44,7 +47,8 @@ class EstimatedProtocol(Protocol):
                 found = rules.estimator.homography(*fit.points, rules.threshold, seed)
                 matrix = None if found is None else found.matrix
                 errors[seed] = corner_error(matrix, fit.true, fit.size, fit.in_image0)
-            return replace(measure, corner_errors=errors)
+            values = {name: v for name, v in measure.values.items() if name not in _BY_ITS_OWN}
+            return replace(measure, corner_errors=errors, values=values)
 
         return map_ahead(estimate, measures, os.cpu_count() or 1)
 

@@ -37,7 +37,10 @@ class Protocol(PairProtocol):
     @property
     def has_homographies(self) -> bool:
         """Whether homographies are estimated from the matches, and by OpenCV's RANSAC."""
-        return self.measure in (measure_plane, measure_plane_covisible, measure_shared)
+        return self.measure in (
+            *(measure_plane, measure_plane_covisible, measure_shared),
+            measure_visible_part,
+        )
 
     def rows(
         self, row: Row, pairs: Sequence[ImagePair], measures: Sequence[PairMeasures]

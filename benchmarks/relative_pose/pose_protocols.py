@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from benchmarks.pair_values import MEAN_OF_SCENES
 from benchmarks.pairs.datasets import megadepth1500, phototourism, scannet1500
 from benchmarks.pairs.estimator_options import EstimatorRules
 from benchmarks.pairs.pair_protocol import PairProtocol, by_part
@@ -21,8 +22,8 @@ from benchmarks.relative_pose.pose_estimation import (
 from featplug.io.metric_table import with_units
 from featplug.metrics.two_view_estimators import ESTIMATORS
 
-MEAN_OF_SCENES = "mean of scenes"
-"""Part of rows whose figures are means over the sequences of a data set, and not over its pairs."""
+_COUNTS = {"pairs_without_pose"}
+"""Metrics that are numbers of pairs, of which the scenes' are summed."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +90,12 @@ class PoseProtocol(PairProtocol):
 
 
 def _means(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Return the mean of each metric that all have."""
+    """Return the mean of each metric that all have, the sum of one that is a number of pairs."""
     common = [name for name in figures[0] if all(name in others for others in figures)]
-    return {name: float(np.mean([others[name] for others in figures])) for name in common}
+    return {
+        name: float((np.sum if name in _COUNTS else np.mean)([others[name] for others in figures]))
+        for name in common
+    }
 
 
 def _protocol(name: str, layout: str, longer_side: int | None = None, **rules: Any) -> PoseProtocol:

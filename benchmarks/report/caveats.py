@@ -37,7 +37,7 @@ def _about_spread(cells: Sequence[Cell]) -> list[str]:
         if basis in numbers:
             over = f"the {_range(numbers[basis])} pairs of a line"
             if basis != "pairs":
-                over += f", with the spread of the mean over {_range(seeds[basis])} seeds"
+                over += f", each a mean over {_range(seeds[basis])} seeds"
             sentences.append(f"± is half of a 95 % interval by a bootstrap over {over}.")
     if "seeds" in seeds:
         start = "Where the pairs of a figure are not known, ±" if sentences else "±"

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.bootstrap import Columns, Estimate, difference, interval
-from benchmarks.pair_values import PairValues, read_pair_values
+from benchmarks.pair_values import MEAN_OF_SCENES, PairValues, read_pair_values
 from benchmarks.record import Row
 from benchmarks.report.runs import LoadedRun
 
@@ -49,11 +49,19 @@ class Evidence:
         """Pairs that all seeds have."""
         return common_pairs(self.files)
 
+    def scenes(self, pairs: Sequence[tuple[str, str]]) -> list[str] | None:
+        """Return the scene of each pair where the line's figures are means of scenes, else None."""
+        if self.rows[0].part != MEAN_OF_SCENES:
+            return None
+        first = self.files[0]
+        return [first.sequences[first.index[pair]] for pair in pairs]
+
     def estimate(self, metric: str) -> Estimate | None:
         """Return a metric with its interval; None where its pairs are not known."""
         if not self.files or metric in self.not_of_rows:
             return None
-        found = interval(metric, self.columns(self.pairs))
+        pairs = self.pairs
+        found = interval(metric, self.columns(pairs), self.scenes(pairs))
         if found is None:
             return None
         values = [row.metrics[metric]["value"] for row in self.rows if metric in row.metrics]
@@ -144,7 +152,7 @@ def compare_lines(metric: str, a: Evidence, b: Evidence) -> PairedTest | None:
     """
     if a.files and b.files and a.estimate(metric) and b.estimate(metric):
         pairs = common_pairs([*a.files, *b.files])
-        found = difference(metric, a.columns(pairs), b.columns(pairs))
+        found = difference(metric, a.columns(pairs), b.columns(pairs), a.scenes(pairs))
         if found is not None:
             basis: Basis = "pairs and seeds" if found.num_seeds > 1 else "pairs"
             return PairedTest(found.p_value, basis, found.num_pairs, found)

@@ -8,6 +8,7 @@ from scipy import stats
 
 from benchmarks.bootstrap import MIN_PAIRS, difference, interval, statistic
 from featplug.metrics.homography import error_auc
+from featplug.metrics.relative_pose import mean_accuracy
 
 
 def errors_of(rng: np.random.Generator, number: int) -> np.ndarray:
@@ -36,8 +37,9 @@ def test_the_area_of_draws_is_that_of_the_metric(metric: str) -> None:
 def test_accuracies_are_means_of_pairs_below_the_thresholds() -> None:
     errors = np.array([0.5, 1.0, 4.5, 9.99, 30, np.inf])
     assert statistic("homography_accuracy_5")[1](errors) == pytest.approx(3 / 6)
-    # Each pair's mean over 1 to 10 degrees: 10, 10, 6, 1, 0 and 0 tenths.
-    assert statistic("pose_maa_10")[1](errors) == pytest.approx(2.7 / 6)
+    # Each pair's mean over 1 to 10 degrees: 10, 9, 6, 1, 0 and 0 tenths.
+    assert statistic("pose_maa_10")[1](errors) == pytest.approx(2.6 / 6)
+    assert statistic("pose_maa_10")[1](errors) == pytest.approx(mean_accuracy(errors))
     assert statistic("mma_3") == ("mma_3", statistic("recall")[1])
     column, count = statistic("pairs_without_pose")
     assert (column, count(errors)) == ("pose_error", 1)
@@ -62,24 +64,49 @@ def test_19_of_20_intervals_hold_the_truth(metric: str, number: int) -> None:
     assert 367 <= held <= 393
 
 
-def test_the_spread_over_seeds_is_part_of_the_interval() -> None:
-    """Three seeds of 60 pairs, each seed with an offset of its own, as an estimator has."""
+@pytest.mark.parametrize("num_seeds", [1, 5])
+def test_the_noise_of_seeds_is_part_of_the_interval_once(num_seeds: int) -> None:
+    """Each pair with each seed has noise of its own, as an estimator that draws samples has."""
     rng = np.random.default_rng(2)
-    held, held_without = 0, 0
+    held, differing, num_trials, num_pairs = 0, 0, 300, 60
+
+    def seeds(pairs: np.ndarray) -> list[dict[str, np.ndarray]]:
+        return [{"recall": pairs + rng.normal(0, 0.2, num_pairs)} for _ in range(num_seeds)]
+
+    for _ in range(num_trials):
+        pairs = rng.normal(0.6, 0.05, num_pairs)
+        a, b = seeds(pairs), seeds(pairs)
+        found = interval("recall", a)
+        assert found is not None
+        assert found.num_seeds == num_seeds
+        held += found.interval[0] <= 0.6 <= found.interval[1]
+        compared = difference("recall", a, b)
+        assert compared is not None
+        differing += compared.p_value < 0.05
+    assert 274 <= held <= 296  # 285 ± 3 standard deviations
+    assert 4 <= differing <= 26  # 15 ± 3 standard deviations
+
+
+def test_a_mean_of_scenes_is_drawn_within_each_scene() -> None:
+    """A small scene has the weight of a large one, and what differs between scenes is no noise."""
+    rng = np.random.default_rng(3)
+    scenes = ["a"] * 80 + ["b"] * 20
+    held = 0
     for _ in range(300):
-        pairs = rng.normal(0.6, 0.2, 60)
-        seeds = [{"recall": pairs + offset} for offset in rng.normal(0, 0.03, 3)]
-        for number in (3, 1):
-            found = interval("recall", seeds[:number])
-            assert found is not None
-            assert found.num_seeds == number
-            inside = found.interval[0] <= 0.6 <= found.interval[1]
-            held, held_without = (
-                held + (number == 3) * inside,
-                held_without + (number == 1) * inside,
-            )
-    assert 274 <= held <= 298
-    assert held_without < 265
+        column = np.concatenate([rng.normal(0.9, 0.1, 80), rng.normal(0.1, 0.1, 20)])
+        found = interval("recall", [{"recall": column}], scenes)
+        assert found is not None
+        assert found.value == pytest.approx((column[:80].mean() + column[80:].mean()) / 2)
+        held += found.interval[0] <= 0.5 <= found.interval[1]
+        assert found.half < 0.05
+    assert 274 <= held <= 296
+    lonely = interval("recall", [{"recall": np.ones(7)}], ["a"] * 6 + ["b"])
+    assert lonely is None
+    failures = interval(
+        "failed_pairs", [{"failed": np.array([1.0, 0, 1, 0, 1])}], ["a"] * 3 + ["b"] * 2
+    )
+    assert failures is not None
+    assert failures.value == 3
 
 
 def test_means_have_students_interval() -> None:

@@ -14,6 +14,7 @@ from benchmarks.matching.__main__ import MatchingOptions, main
 from benchmarks.pair_values import read_pair_values
 from benchmarks.record import Row, read_run
 from featplug.metrics.two_view_estimators import ESTIMATORS
+from pipelines.datasets.demo import DemoOptions, make_demo_world
 from tests.documented import assert_documented
 from tests.scenes.sequences import write_hpatches, write_oxford
 
@@ -87,6 +88,21 @@ def test_the_errors_are_those_of_the_librarys_own_homography(tmp_path: Path) -> 
     expected = np.linalg.norm(moved[0] - moved[1], axis=1).mean()
     values = read_pair_values(tmp_path / "out" / str(rows[0].pair_values)).values
     assert values["corner_error"][0] == pytest.approx(expected, abs=1e-6)
+
+
+def test_planes_of_evd_are_estimated_as_well(tmp_path: Path) -> None:
+    folder = make_demo_world(tmp_path / "world", DemoOptions(num_planes=2, image_size=240), "evd")
+    rows = run(folder, tmp_path / "out", estimator=("poselib",), num_seeds=2)
+    assert [(row.protocol, row.seed) for row in rows] == [("evd+poselib", 0), ("evd+poselib", 1)]
+    for row in rows:
+        assert "homography_accuracy_3" in row.metrics
+        assert "homography_maa_20" not in row.metrics  # which is of its package's own estimator
+
+
+def test_an_estimator_without_effect_is_an_error(tmp_path: Path) -> None:
+    write_oxford(tmp_path / "data")
+    with pytest.raises(ValueError, match=r"--estimator has no effect on oxford-ap"):
+        run(tmp_path / "data", tmp_path / "out", protocol=("oxford-ap",), estimator=("poselib",))
 
 
 def test_a_rerun_estimates_nothing_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from benchmarks.pair_values import MEAN_OF_SCENES
 from benchmarks.published import compare, context, load_published
 from benchmarks.record import Row
-from benchmarks.relative_pose.pose_protocols import MEAN_OF_SCENES
 from featplug.methods import features, pair_matchers
 from featplug.weights.registry import read_registry
 from tests.documented import metric

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.pair_values import MEAN_OF_SCENES
 from benchmarks.record import Row, read_run
 from benchmarks.relative_pose.__main__ import RelativePoseOptions, main
-from benchmarks.relative_pose.pose_protocols import MEAN_OF_SCENES
+from benchmarks.report.gather import make_report
 from pipelines.datasets.demo import DemoOptions, PosedScenes, make_demo_world
 
 WORLD = DemoOptions(seed=5, num_database=10, num_queries=1, image_size=240)
@@ -75,3 +76,10 @@ def test_the_mean_over_scenes_is_not_that_over_pairs(world: Path, tmp_path: Path
         assert value(rows[MEAN_OF_SCENES], metric) == pytest.approx(np.mean(scenes))
     matches = value(rows["all"], "mean_matches")
     assert matches != pytest.approx(value(rows[MEAN_OF_SCENES], "mean_matches"))
+    for count in ("failed_pairs", "pairs_without_pose"):
+        assert value(rows[MEAN_OF_SCENES], count) == value(rows["all"], count)
+    report = make_report([tmp_path / "run"])
+    line = next(line for line in report.tables[0].lines if line.part == MEAN_OF_SCENES)
+    cell = line.cells["pose_maa_10"]
+    assert cell.basis == "pairs"
+    assert cell.mean == pytest.approx(value(rows[MEAN_OF_SCENES], "pose_maa_10"))
