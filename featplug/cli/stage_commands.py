@@ -64,7 +64,9 @@ def extract(
     if (share := sharding.share()) is not None:
         store = required_store(export_dir)
         stage = ExtractParts(store, options.conf(conf), options)
-        done_parts = run_parts(stage, share, sharding.executor(), options.overwrite, progress=True)
+        done_parts = run_parts(
+            stage, share, sharding.chosen_executor(options.device), options.overwrite, progress=True
+        )
         print_parts(done_parts, "images")
         return
     if image_dir is None:
