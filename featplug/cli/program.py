@@ -144,6 +144,7 @@ _DATA_SETS = {
 }
 _STAGES = {
     "shard": _cli("shard_commands:COMMANDS", "Cut an image set into shards, for many machines."),
+    "status": _cli("shard_commands:status", "Show what is done of a store, and the time left."),
     "rename": _cli("stage_commands:rename", "Rename photographs whose names files cannot carry."),
     "extract": _cli("stage_commands:extract", "Extract the features of a folder of images."),
     "pairs": _cli("pair_commands:COMMANDS", "Choose which images are matched with which."),

@@ -1,10 +1,16 @@
 """The commands ``featplug shard``: stores of parts."""
 
+from datetime import timedelta
 from pathlib import Path
+from typing import Annotated
+
+import tyro
+from tabulate import tabulate
 
 from featplug.cli.command_line import print_reasons
 from featplug.io.parts.manifest import make_manifest
 from featplug.shards.run_parts import PartsSummary
+from featplug.shards.status import store_status
 
 
 def make(images: Path, outputs: Path, size: int = 512, image_list: Path | None = None) -> None:
@@ -24,6 +30,36 @@ def make(images: Path, outputs: Path, size: int = 512, image_list: Path | None =
         f"{manifest.path}: {manifest.num_images} images in {manifest.num_shards} shards of "
         f"{manifest.size}"
     )
+
+
+def status(store: Annotated[Path, tyro.conf.Positional], check: bool = False) -> None:
+    """Show what is done of the stages of a store, what is missing or damaged, and the time left.
+
+    Ends with exit status 1 if a part is missing or damaged: run its stage again.
+
+    Args:
+        store: folder of the store.
+        check: read every array and compare it with its checksum.
+    """
+    stages = store_status(store, check)
+    cells = [["stage", "folder", "parts", "missing", "damaged", "items", "skipped", "time left"]]
+    for stage in stages:
+        left = stage.seconds_left
+        numbers = (len(stage.missing), len(stage.damaged), stage.num_items, len(stage.skipped))
+        cells.append(
+            [
+                stage.stage,
+                stage.folder.name,
+                f"{stage.num_done:,} of {stage.num_parts:,}",
+                *(f"{number:,}" for number in numbers),
+                "unknown" if left is None else str(timedelta(seconds=round(left))),
+            ]
+        )
+    print(tabulate(cells, headers="firstrow", disable_numparse=True))
+    for stage in stages:
+        print_reasons({path.name: reason for path, reason in stage.damaged.items()})
+    if any(stage.missing or stage.damaged for stage in stages):
+        raise SystemExit(1)
 
 
 def required_store(export_dir: Path | None) -> Path:
