@@ -16,7 +16,8 @@ from featplug.methods import (
 )
 from featplug.stages.extract import extract_features
 from featplug.stages.match import match_features
-from featplug.stages.retrieve import RetrievalSummary, global_descriptors, pairs_from_retrieval
+from featplug.stages.retrieval_pairs import pairs_from_retrieval
+from featplug.stages.retrieve import RetrievalSummary, global_descriptors
 from featplug.stages.shared_options import GuidedOptions, NetworkOptions
 from featplug.weights.loading import require_weights
 from pipelines.detector_free import DetectorFree

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Literal
 
 from featplug.cli.command_line import Unprefixed, print_reasons
 from featplug.io.parts.feature_parts import open_features
+from featplug.shards.executor_options import ShardOptions
+from featplug.shards.share import Share
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,7 +86,7 @@ def sequential(
         quadratic: pair each image with the 1st, 2nd, 4th, 8th, … following one, too.
     """
     from featplug.stages import pairs
-    from featplug.stages.retrieve import pairs_from_retrieval
+    from featplug.stages.retrieval_pairs import pairs_from_retrieval
 
     names = images.read()
     # A list is in the order of capture, the names of a feature file in that of HDF5.
@@ -194,11 +196,16 @@ class RetrievalPairOptions:
     """Queries, database, and the number of pairs of a query."""
 
     descriptors: Path
-    """File of the queries' global descriptors, made by `featplug retrieve` or hloc."""
-    output: Path
-    """Pair list to write."""
+    """File of the queries' global descriptors, made by `featplug retrieve` or hloc, or folder of
+    their parts."""
     num_matched: int
     """Number of database images that each query is paired with."""
+    output: Path | None = None
+    """Pair list to write; needed unless --shard is used."""
+    export_dir: Path | None = None
+    """Folder of the store, for --shard."""
+    device: str | None = None
+    """Device that computes similarities, for --shard."""
     query_prefix: tuple[str, ...] = ()
     """Prefixes of the queries' names; all images by default."""
     query_list: Path | None = None
@@ -212,9 +219,22 @@ class RetrievalPairOptions:
     """Smallest similarity of a pair; hloc uses 0."""
 
 
-def retrieval(options: Unprefixed[RetrievalPairOptions]) -> None:
-    """Pair every query with the images of a database that look most like it."""
-    from featplug.stages.retrieve import described_images, pairs_from_retrieval, select_images
+def retrieval(
+    options: Unprefixed[RetrievalPairOptions], sharding: Unprefixed[ShardOptions]
+) -> None:
+    """Pair every query with the images of a database that look most like it.
+
+    Args:
+        options: queries and database.
+        sharding: which parts of a store are made; all images of a store are paired with all.
+    """
+    if (share := sharding.share()) is not None:
+        _retrieve_parts(options, sharding, share)
+        return
+    if options.output is None:
+        raise ValueError("Name the pair list to write by --output.")
+    from featplug.stages.retrieval_pairs import described_images, pairs_from_retrieval
+    from featplug.stages.retrieve import select_images
 
     described = described_images(options.descriptors)
     queries = select_images(described, options.query_prefix, options.query_list)
@@ -227,6 +247,23 @@ def retrieval(options: Unprefixed[RetrievalPairOptions]) -> None:
         options.descriptors, options.num_matched, queries, database, files, options.min_score
     )
     _write_pairs(options.output, retrieved)
+
+
+def _retrieve_parts(options: RetrievalPairOptions, sharding: ShardOptions, share: Share) -> None:
+    from featplug.cli.shard_commands import print_parts, required_store
+    from featplug.shards.retrieve_parts import RetrieveParts
+    from featplug.shards.run_parts import run_parts
+
+    device = options.device and options.device.partition(",")[0]
+    stage = RetrieveParts(
+        required_store(options.export_dir),
+        options.descriptors,
+        options.num_matched,
+        options.min_score,
+        device,
+    )
+    executor = sharding.chosen_executor(options.device)
+    print_parts(run_parts(stage, share, executor, progress=True), "pairs")
 
 
 COMMANDS = {

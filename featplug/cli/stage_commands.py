@@ -10,7 +10,8 @@ from featplug.cli.shard_commands import print_parts, required_store
 from featplug.io.image_folder import rename_images
 from featplug.io.parts.feature_parts import open_features
 from featplug.methods import is_pair_matcher
-from featplug.shards.executor_options import ShardOptions
+from featplug.shards.describe_parts import describe_parts
+from featplug.shards.executor_options import ShardOptions, first_device
 from featplug.shards.extract_parts import ExtractParts
 from featplug.shards.run_parts import run_parts
 from featplug.stages.extract import ExtractOptions, extract_features
@@ -62,12 +63,9 @@ def extract(
         sharding: which parts of a store are made.
     """
     if (share := sharding.share()) is not None:
-        store = required_store(export_dir)
-        stage = ExtractParts(store, options.conf(conf), options)
-        done_parts = run_parts(
-            stage, share, sharding.chosen_executor(options.device), options.overwrite, progress=True
-        )
-        print_parts(done_parts, "images")
+        executor, options = sharding.chosen_executor(options.device), first_device(options)
+        stage = ExtractParts(required_store(export_dir), options.conf(conf), options)
+        print_parts(run_parts(stage, share, executor, options.overwrite, progress=True), "images")
         return
     if image_dir is None:
         raise ValueError("Name the folder of the images by --image-dir.")
@@ -163,6 +161,7 @@ def _match_images(
 def retrieve(
     options: Unprefixed[RetrieveOptions],
     database: Unprefixed[DatabaseSelection],
+    sharding: Unprefixed[ShardOptions],
     conf: str = "vlad",
     image_dir: Path | None = None,
     export_dir: Path | None = None,
@@ -176,12 +175,19 @@ def retrieve(
             netvlad, describe the images of --image-dir; vlad and vlad-whitened sum up the local
             features of --features, without weights.
         image_dir: folder of the images, for methods with a network.
-        export_dir: folder of the file; needed unless --descriptor-path is used.
+        export_dir: folder of the file, or of the store; needed unless --descriptor-path is used.
         image_list: text file of image names; all images by default.
         descriptor_path: the file, instead of --export-dir.
         database: images that vlad learns its vocabulary from.
         options: how images are described.
+        sharding: which parts of a store are made; vlad-whitened has few enough dimensions for
+            large ones.
     """
+    if (share := sharding.share()) is not None:
+        executor, options = sharding.chosen_executor(options.device), first_device(options)
+        stage = describe_parts(required_store(export_dir), conf, options)
+        print_parts(run_parts(stage, share, executor, options.overwrite, progress=True), "images")
+        return
     names = None
     if options.features is not None and database != DatabaseSelection():
         with open_features(options.features) as reader:

@@ -1,15 +1,17 @@
 """Where a stage makes its parts: a share of them, and by which executor."""
 
 from dataclasses import dataclass, replace
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from featplug.shards.processes import Processes
 from featplug.shards.ray_cluster import RayCluster
 from featplug.shards.run_parts import Executor, ThisProcess
 from featplug.shards.share import Share
-from featplug.stages.shared_options import DeviceOptions
 
-Options = TypeVar("Options", bound=DeviceOptions)
+if TYPE_CHECKING:
+    from featplug.stages.shared_options import DeviceOptions
+
+Options = TypeVar("Options", bound="DeviceOptions")
 
 
 @dataclass(frozen=True, kw_only=True)

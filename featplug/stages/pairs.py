@@ -1,6 +1,6 @@
 """Which images are matched with which: all, neighbours, covisible ones, those at near places.
 
-Pairs by global descriptors are selected in :mod:`featplug.stages.retrieve`.
+Pairs by global descriptors are selected in :mod:`featplug.stages.retrieval_pairs`.
 """
 
 from array import array

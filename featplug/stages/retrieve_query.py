@@ -19,7 +19,7 @@ from featplug.io.orientation import Orientation
 from featplug.io.parts.feature_parts import open_global_descriptors
 from featplug.methods import build_global_extractor
 from featplug.stages.pairs import best_pairs
-from featplug.stages.retrieve import descriptor_matrix, similarities
+from featplug.stages.retrieval_pairs import descriptor_matrix, similarities
 
 
 class QueryRetrieval:

@@ -14,7 +14,7 @@ MODULES = {
     "featplug.images": ("featplug.io.images",),
     "featplug.match": ("featplug.stages.match",),
     "featplug.pairs": ("featplug.stages.pairs", "featplug.io.pair_lists"),
-    "featplug.retrieval": ("featplug.stages.retrieve",),
+    "featplug.retrieval": ("featplug.stages.retrieve", "featplug.stages.retrieval_pairs"),
     "featplug.store": ("featplug.io.store",),
 }
 """Module that README.md or docs/ of 0.1 show, to the modules that its names moved to."""

@@ -26,7 +26,8 @@ from featplug.metrics.poses import absolute_pose_errors
 from featplug.stages.extract import extract_features
 from featplug.stages.match import match_features
 from featplug.stages.pairs import exhaustive
-from featplug.stages.retrieve import global_descriptors, pairs_from_retrieval
+from featplug.stages.retrieval_pairs import pairs_from_retrieval
+from featplug.stages.retrieve import global_descriptors
 from featplug.weights.catalogue import list_confs
 from tests.conftest import REPOSITORY
 from tests.hloc.comparison import assert_same_features

@@ -10,7 +10,8 @@ import pytest
 
 from featplug.methods import feature_conf
 from featplug.stages.extract import extract_features
-from featplug.stages.retrieve import global_descriptors, pairs_from_retrieval
+from featplug.stages.retrieval_pairs import pairs_from_retrieval
+from featplug.stages.retrieve import global_descriptors
 
 FRAMES = range(0, 1000, 20)
 FOCAL, CENTRE = 585.0, np.array([320.0, 240.0])

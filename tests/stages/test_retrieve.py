@@ -19,7 +19,8 @@ from featplug.extractors.vlad import VLADOptions, Vocabulary, learn_vocabulary
 from featplug.io.artifact import Provenance
 from featplug.io.store import FeatureWriter, GlobalDescriptorReader, GlobalDescriptorWriter
 from featplug.methods import retrieval_conf
-from featplug.stages.retrieve import global_descriptors, pairs_from_retrieval, select_images
+from featplug.stages.retrieval_pairs import pairs_from_retrieval
+from featplug.stages.retrieve import global_descriptors, select_images
 from tests.scenes.pictures import write_textured_images
 from tests.stages.test_extract import assert_same_content
 
