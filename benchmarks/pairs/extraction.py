@@ -8,7 +8,9 @@ from typing import Any
 
 from benchmarks.pairs.pair_set import PairSet
 from featplug.io.h5file import OtherContentsError
+from featplug.io.images import read_image
 from featplug.io.parts.feature_parts import open_features
+from featplug.io.store import FeatureReader
 from featplug.stages.extract import extract_features, other_photograph
 from featplug.stages.shared_options import NetworkOptions
 from pipelines.run_options import FeatureOptions, values_of
@@ -74,6 +76,21 @@ def extract_cached(
             )
 
 
+def _does_not_fit(reader: FeatureReader, name: str, image: Path) -> str | None:
+    """Return the reason if an image cannot be read, or has another size than its features."""
+    try:
+        height, width = read_image(image).shape[:2]  # left out for all methods, if it is damaged
+        size = reader.known_image_size(name)
+    except (FileNotFoundError, ValueError) as error:
+        return str(error)
+    if size in (None, (width, height)):
+        return None
+    return (
+        f"{reader.path} has features of {name!r} with {size[0]}×{size[1]} pixels, and {image} has "
+        f"{width}×{height}; extract them from that image, or give the images that they are of."
+    )
+
+
 def _given(path: Path, pair_set: PairSet) -> ExtractedFeatures:
     """Return what a given file has of the images of pairs."""
     skipped = {}
@@ -85,6 +102,8 @@ def _given(path: Path, pair_set: PairSet) -> ExtractedFeatures:
                 reason := other_photograph(reader, name, pair_set.folder / name)
             ):
                 skipped[name] = f"{reason}; extract it again"
+            elif reason := _does_not_fit(reader, name, pair_set.folder / name):
+                skipped[name] = reason
         weights = [] if reader.provenance is None else reader.provenance.weights
         if len(skipped) == len(pair_set.names):
             example = next(iter(reader.names()), "nothing")

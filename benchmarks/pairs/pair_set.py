@@ -1,16 +1,18 @@
 """Image pairs with their true geometry, and the checks of both."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
+from benchmarks.pair_values import MEAN_OF_SCENES
 from benchmarks.record import Problem
 from featplug.io.image_files import IMAGE_SUFFIXES
 from featplug.io.images import read_image_size
 from featplug.io.text_tables import check_rotation, read_matrix
-from featplug.metrics.epipolar import essential_from_pose, fundamental_from_pose
+from featplug.metrics.epipolar import fundamental_from_pose
 from featplug.metrics.homography import Size, corner_error, overlap
 
 _LEAST_OVERLAP = 0.01
@@ -23,6 +25,10 @@ _FOCAL_LENGTHS = (0.1, 100.0)
 """Focal lengths of cameras, in longer sides of the image: of 157° and of 0.6°."""
 _OTHER_SIZE = 0.1
 """Least fraction by which sides differ where intrinsics are taken for those of another image."""
+_ROUNDING = 1e-3
+"""Largest deviation of the products of a rotation's columns: 0.03° of its angles."""
+_RESERVED = "all", MEAN_OF_SCENES
+"""Names of rows that no part or sequence may have."""
 _SAME = 0.05
 """Largest difference between the ratios of widths and of heights, for the same reason."""
 
@@ -53,11 +59,8 @@ class ImagePair:
     """Pose 3×4 of camera 0's coordinates in camera 1."""
     unit: str | None = None
     """Unit of the pose's translation, such as m; None where its length is not known."""
-
-    @property
-    def essential(self) -> np.ndarray | None:
-        """3×3 with y1ᵀ E y0 = 0 for the rays y = K⁻¹ x; None where the pose is not known."""
-        return None if self.cam1_from_cam0 is None else essential_from_pose(self.cam1_from_cam0)
+    sizes: tuple[Size, Size] | None = None
+    """(width, height) of both images as the data set states them; None where it does not."""
 
     @property
     def true_fundamental(self) -> np.ndarray | None:
@@ -142,7 +145,7 @@ def check_pose(cam1_from_cam0: np.ndarray, where: str) -> None:
     """
     if cam1_from_cam0.shape != (3, 4) or not np.isfinite(cam1_from_cam0).all():
         raise ValueError(f"{where}: expected a pose of 3×4 finite numbers; get the file again.")
-    check_rotation(cam1_from_cam0[:, :3], f"{where}, the pose")
+    check_rotation(cam1_from_cam0[:, :3], f"{where}, the pose", _ROUNDING)
     if not cam1_from_cam0[:, 3].any():
         raise ValueError(
             f"{where}: the pose has no translation, so that its direction is not defined; leave "
@@ -207,6 +210,18 @@ def check_sizes(folder: Path, pair: ImagePair, where: str = "") -> None:
         raise ValueError(f"{where or folder / pair.name0}: an image is paired with itself.")
     sizes = read_image_size(folder / pair.name0), read_image_size(folder / pair.name1)
     where = where or str(folder / pair.name0)
+    for name, size, stated in zip(names, sizes, pair.sizes or sizes, strict=True):
+        if size != stated:
+            raise ValueError(
+                f"{where}: {folder / name} has {size[0]}×{size[1]} pixels, and {stated[0]}×"
+                f"{stated[1]} in the data set, which its intrinsics are of; use that image."
+            )
+    for subject in (pair.part, pair.sequence):
+        if subject in _RESERVED:
+            raise ValueError(
+                f"{where}: {subject!r} is the name of the row of all pairs, or of their scenes; "
+                "rename the file or folder that names this part."
+            )
     if pair.cam1_from_cam0 is not None:
         check_pose(pair.cam1_from_cam0, where)
     for name, size, matrix in zip(names, sizes, pair.intrinsics or (), strict=False):
@@ -248,4 +263,13 @@ def add_pair(
         subject = truth.relative_to(pair_set.folder).as_posix()
         pair_set.problems.append(Problem(f"{subject}, {place}" if place else subject, str(error)))
     else:
-        pair_set.pairs.append(pair)
+        pair_set.pairs.append(_with_rotation(pair))
+
+
+def _with_rotation(pair: ImagePair) -> ImagePair:
+    """Return a pair with the rotation that is nearest to its pose's, which was rounded."""
+    if pair.cam1_from_cam0 is None:
+        return pair
+    rotation = Rotation.from_matrix(pair.cam1_from_cam0[:, :3]).as_matrix()
+    pose = np.column_stack([rotation, pair.cam1_from_cam0[:, 3]])
+    return replace(pair, cam1_from_cam0=pose)

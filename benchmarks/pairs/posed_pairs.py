@@ -28,6 +28,11 @@ _QUARTER_TURNS = {1: 0, 8: 1, 3: 2, 6: 3}
 """EXIF's orientation to quarter turns anticlockwise."""
 
 
+COLMAP_CENTRE = 0.5
+"""Coordinate of the first pixel's centre in COLMAP."""
+_COINCIDING = 1e-6
+"""Distance of two cameras, in distances from the origin, below which it is rounding."""
+
 Intrinsics = tuple[np.ndarray, np.ndarray]
 """K of two images."""
 MakePair = Callable[[str, str, Intrinsics, np.ndarray], ImagePair]
@@ -103,6 +108,16 @@ def centred(intrinsics: np.ndarray, first_centre: float) -> np.ndarray:
     """Return K for pixel centres at integers, given the coordinate of the first pixel's centre."""
     shift = np.array([[1, 0, -first_centre], [0, 1, -first_centre], [0, 0, 1]])
     return shift @ intrinsics
+
+
+def relative_pose(cam0_from_world: np.ndarray, cam1_from_world: np.ndarray) -> np.ndarray:
+    """Return ``cam1_from_cam0`` 3×4 of two poses 3×4; a translation of mere rounding is zero."""
+    rotation = cam1_from_world[:, :3] @ cam0_from_world[:, :3].T
+    translation = cam1_from_world[:, 3] - rotation @ cam0_from_world[:, 3]
+    scale = np.linalg.norm(cam0_from_world[:, 3]) + np.linalg.norm(cam1_from_world[:, 3])
+    if np.linalg.norm(translation) <= _COINCIDING * scale:
+        translation = np.zeros(3)
+    return np.column_stack([rotation, translation])
 
 
 def _is_turned_otherwise(pair_set: PairSet, turns: Sequence[str]) -> bool:

@@ -5,6 +5,7 @@ translation from the world to the camera, and a camera without distortion in COL
 convention (the first pixel's centre is (0.5, 0.5)); a line of ``pairs.txt`` is ``name0 name1``.
 """
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -12,16 +13,16 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.pairs.pair_set import ImagePair, PairSet, add_pair
-from benchmarks.pairs.posed_pairs import MakePair, centred
+from benchmarks.pairs.posed_pairs import COLMAP_CENTRE, MakePair, centred, relative_pose
 from benchmarks.record import Problem
 from featplug.colmap.camera_lines import camera_from_words
 from featplug.io.names import checked_name
 from featplug.io.text_files import numbers, read_lines
 from featplug.io.text_tables import check_rotation
+from featplug.metrics.homography import Size
 
 VIEWS, PAIRS = "views.txt", "pairs.txt"
 _NUM_POSE_NUMBERS = 12
-_FIRST_CENTRE = 0.5
 
 
 class _View(NamedTuple):
@@ -30,7 +31,9 @@ class _View(NamedTuple):
     intrinsics: np.ndarray
     """K with pixel centres at integers."""
     cam_from_world: np.ndarray
-    """Pose 4×4."""
+    """Pose 3×4."""
+    size: Size
+    """(width, height)."""
 
 
 def read_posed_views(pair_set: PairSet, folder: Path, make: MakePair) -> None:
@@ -46,11 +49,18 @@ def read_posed_views(pair_set: PairSet, folder: Path, make: MakePair) -> None:
         ValueError: a list is not text.
     """
     views: dict[str, _View] = {}
+    listed: dict[str, int] = {}
     for line, text in read_lines(folder / VIEWS, "list of images"):
         where = f"{folder / VIEWS}, line {line}"
         try:
             name, *words = text.split()
-            views[checked_name(name, where)] = _view(words, where)
+            view = _view(words, where)
+            first = listed.setdefault(checked_name(name, where), line)
+            if first != line:
+                raise ValueError(
+                    f"{where}: {name} is listed before, in line {first}, which counts; remove one."
+                )
+            views[name] = view
         except ValueError as error:
             pair_set.problems.append(Problem(f"{VIEWS}, line {line}", str(error)))
     for line, text in read_lines(folder / PAIRS, "list of pairs"):
@@ -69,9 +79,8 @@ def _view(words: list[str], where: str) -> _View:
             f"{where}: the camera has a distortion, which a pair's epipolar geometry has not; "
             "undistort the image."
         )
-    return _View(
-        centred(camera.calibration_matrix(), _FIRST_CENTRE), np.vstack([pose, [0, 0, 0, 1]])
-    )
+    matrix = centred(camera.calibration_matrix(), COLMAP_CENTRE)
+    return _View(matrix, pose, (camera.width, camera.height))
 
 
 def _pair(words: list[str], where: str, views: dict[str, _View], make: MakePair) -> ImagePair:
@@ -84,5 +93,6 @@ def _pair(words: list[str], where: str, views: dict[str, _View], make: MakePair)
                 f"{where}: {VIEWS} has no image {name}; add it, or leave the pair out."
             )
     first, second = views[name0], views[name1]
-    pose = second.cam_from_world @ np.linalg.inv(first.cam_from_world)
-    return make(name0, name1, (first.intrinsics, second.intrinsics), pose[:3])
+    pose = relative_pose(first.cam_from_world, second.cam_from_world)
+    pair = make(name0, name1, (first.intrinsics, second.intrinsics), pose)
+    return replace(pair, sizes=(first.size, second.size))

@@ -37,8 +37,6 @@ class ScenePair(NamedTuple):
     index0: int
     """Index of image 0 in the scene's lists."""
     index1: int
-    overlap: float
-    """Fraction of common points."""
 
 
 @dataclass(frozen=True)
@@ -94,10 +92,10 @@ def _scene_info(content: Any) -> SceneInfo:
 
 
 def _pair(info: Any, num_images: int) -> ScenePair:
-    indices, overlap = _value(info[0]), info[1]
+    indices = _value(info[0])
     if np.shape(indices) != (2,) or not all(0 <= index < num_images for index in indices):
         raise ValueError("a pair has an image that it does not list")
-    return ScenePair(int(indices[0]), int(indices[1]), float(overlap))
+    return ScenePair(int(indices[0]), int(indices[1]))
 
 
 def _value(item: Any) -> Any:

@@ -18,7 +18,8 @@ import numpy as np
 
 from benchmarks.choices import FAILURES, problem_of
 from benchmarks.measured_method import MeasuredMethod, recorded_matcher
-from benchmarks.pairs.datasets.phototourism import TEST, VALIDATION, relative_pose
+from benchmarks.pairs.datasets.phototourism import TEST, VALIDATION
+from benchmarks.pairs.posed_pairs import relative_pose
 from benchmarks.reconstruction.kept_models import map_or_reuse, matching_costs, reuse_features
 from benchmarks.reconstruction.options import ReconstructionOptions
 from benchmarks.reconstruction.scenes import Scene

@@ -20,6 +20,7 @@ from benchmarks.pairs.datasets.phototourism import (
     images_folder,
     read_calibration,
 )
+from benchmarks.pairs.posed_pairs import relative_pose
 from benchmarks.record import Problem
 from featplug.io.names import checked_name, path_below
 from featplug.io.pair_lists import Pair
@@ -91,6 +92,12 @@ def read_subsets(scene: Path, most: int | None = None) -> SubsetScene:
                     raise FileNotFoundError(f"{path}: there is no image {images / image}.")
                 if image not in poses:
                     poses[image] = read_calibration(scene, Path(image).stem).cam_from_world
+            for name0, name1 in subset.pairs:
+                if not relative_pose(poses[name0], poses[name1])[:, 3].any():
+                    raise ValueError(
+                        f"{path}: the cameras of {name0} and {name1} are at one place, so that the "
+                        "direction between them is not defined; get the scene again."
+                    )
         except (FileNotFoundError, ValueError) as error:
             problems.append(Problem(path.relative_to(scene).as_posix(), str(error)))
             continue

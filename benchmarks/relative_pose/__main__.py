@@ -60,7 +60,7 @@ class RelativePoseOptions(EstimatorOptions, PairOptions):
         names, seeds = list(dict.fromkeys(self.estimator)), self.chosen_seeds()
         choice = None
         if self.tune is not None:
-            tuning = read_tuning_set(self.tune, pair_set)
+            tuning = read_tuning_set(self.tune, pair_set, protocols)
             choice = ThresholdChoice(tuning, self, names, seeds, progress=True)
 
         def of_method(method: MeasuredMethod, run: Run) -> list[PoseProtocol]:

@@ -19,8 +19,16 @@ METRIC = "pose_auc_10"
 _NUM_SEEDS = 2
 
 
-def read_tuning_set(folder: Path, measured: PairSet) -> PairSet:
-    """Read the data set that thresholds are chosen on.
+def read_tuning_set(folder: Path, measured: PairSet, protocols: Sequence[PoseProtocol]) -> PairSet:
+    """Read the data set that thresholds are chosen on, without what the protocols measure.
+
+    It may be the folder that is measured where the protocols leave out scenes of it, as those of
+    PhotoTourism leave out the scenes for validation.
+
+    Args:
+        folder: the data set.
+        measured: the data set that is measured.
+        protocols: rules of measuring.
 
     Raises:
         FileNotFoundError: the folder does not exist.
@@ -28,11 +36,21 @@ def read_tuning_set(folder: Path, measured: PairSet) -> PairSet:
     """
     layouts = {protocol.layout for protocol in PROTOCOLS.values()}
     tuning = find_pairs(folder, None, layouts).read()
-    if tuning.folder.resolve() == measured.folder.resolve():
+    reserved = {name for p in protocols if p.left_out for name in set(p.left_out)}
+    if reserved:  # of a data set with scenes to choose on, these only
+        tuning = replace(tuning, pairs=[p for p in tuning.pairs if p.sequence in reserved])
+    if tuning.folder.resolve() == measured.folder.resolve() and not reserved:
         raise ValueError(
             f"--tune {folder} is the data set that is measured; choose thresholds on another one."
         )
-    hashes = {file_hash(measured.folder / name) for name in measured.names}
+    if not tuning.pairs:
+        raise ValueError(
+            f"--tune {folder} has no pair to choose thresholds on, such as of the scenes "
+            f"{', '.join(sorted(reserved))}; name another data set."
+        )
+    of_protocols = [pair for protocol in protocols for pair in protocol.pairs(measured)]
+    names = dict.fromkeys(name for p in of_protocols for name in (p.name0, p.name1))
+    hashes = {file_hash(measured.folder / name) for name in names}
     for name in tuning.names:
         if file_hash(tuning.folder / name) in hashes:
             raise ValueError(

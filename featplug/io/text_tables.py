@@ -90,13 +90,18 @@ def read_integers(
     )
 
 
-def check_rotation(matrix: np.ndarray, where: str) -> None:
+def check_rotation(matrix: np.ndarray, where: str, rounding: float = 0.01) -> None:
     """Check that the columns of a 3×3 matrix are orthonormal and right-handed, but for rounding.
+
+    Args:
+        matrix: the matrix.
+        where: start of the message.
+        rounding: largest deviation of a product of two columns from 0 or 1.
 
     Raises:
         ValueError: they are not; the message begins with ``where``.
     """
-    if np.abs(matrix @ matrix.T - np.eye(3)).max() > 0.01 or np.linalg.det(matrix) < 0:
+    if np.abs(matrix @ matrix.T - np.eye(3)).max() > rounding or np.linalg.det(matrix) < 0:
         rows = "; ".join(" ".join(f"{value:g}" for value in row) for row in matrix)
         raise ValueError(f"{where}: expected a rotation, got the matrix [{rows}]; correct it.")
 

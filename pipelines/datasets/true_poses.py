@@ -7,11 +7,13 @@ import numpy as np
 from featplug.colmap.georeference import read_georeference
 from featplug.colmap.model_files import holds_model, read_model
 from featplug.io.names import checked_name
-from featplug.io.text_files import numbers, read_lines
+from featplug.io.text_files import numbers, read_lines, whole_number
 from featplug.io.text_tables import check_rotation
 from featplug.metrics.poses import model_poses
 
 _CAMERA_SUFFIX = ".camera"
+_NUM_ROWS = 8
+"""Rows of a ``.camera`` file without that of the image's size, which some lack."""
 
 
 def read_reference_poses(path: Path) -> dict[str, np.ndarray]:
@@ -88,14 +90,31 @@ def read_strecha_intrinsics(path: Path) -> np.ndarray:
     return values[:3]
 
 
+def read_strecha_size(path: Path) -> tuple[int, int] | None:
+    """Read (width, height) of the photograph of one ``.camera`` file; None without its last row.
+
+    Raises:
+        ValueError: they are none.
+    """
+    lines = read_lines(path, ".camera file")
+    if len(lines) < _NUM_ROWS + 1:
+        return None
+    at, text = lines[_NUM_ROWS]
+    words = text.split()
+    if len(words) != 2:
+        raise ValueError(f"{path}, line {at}: expected width and height; get the file again.")
+    width, height = (whole_number(w, f"{path}, line {at}", "a size", 1, 10**6) for w in words)
+    return width, height
+
+
 def _read_rows(path: Path) -> np.ndarray:
     lines = [(f"{path}, line {at}", line) for at, line in read_lines(path, ".camera file")]
-    if len(lines) not in (8, 9):
+    if len(lines) not in (_NUM_ROWS, _NUM_ROWS + 1):
         raise ValueError(
             f"{path} is not a .camera file: it has {len(lines)} rows and not eight of three "
             "numbers; get it again."
         )
-    values = np.array([numbers(line.split(), where, count=3) for where, line in lines[:8]])
+    values = np.array([numbers(line.split(), where, count=3) for where, line in lines[:_NUM_ROWS]])
     if not min(values[0, 0], values[1, 1]) > 0:
         focals = f"{values[0, 0]:g} and {values[1, 1]:g}"
         raise ValueError(f"{path}: expected focal lengths above 0, got {focals}; correct them.")

@@ -15,9 +15,9 @@ import numpy as np
 import pycolmap
 from scipy.sparse import csr_matrix
 
-from benchmarks.pairs.datasets.phototourism import relative_pose, scene_folders
+from benchmarks.pairs.datasets.phototourism import scene_folders
 from benchmarks.pairs.pair_set import ImagePair, PairSet, add_pair
-from benchmarks.pairs.posed_pairs import centred
+from benchmarks.pairs.posed_pairs import COLMAP_CENTRE, centred, relative_pose
 from benchmarks.record import Problem
 from featplug.colmap.model_files import read_model
 
@@ -34,8 +34,6 @@ SCENES = (
 )
 MIN_COMMON_POINTS = 500
 """Points of the model that both photographs of a pair see."""
-_CENTRE = 0.5
-"""Coordinate of the first pixel's centre in COLMAP."""
 
 
 def read(folder: Path) -> PairSet:
@@ -89,7 +87,8 @@ def _pair(
                 f"{scene / _CALIBRATION}: the camera {camera.camera_id} is {camera.model.name}, "
                 "which has distortion; use the undistorted release."
             )
-    first, second = (centred(camera.calibration_matrix(), _CENTRE) for camera in cameras)
+    first, second = (centred(camera.calibration_matrix(), COLMAP_CENTRE) for camera in cameras)
+    sizes = [(camera.width, camera.height) for camera in cameras]
     inside = scene.relative_to(folder) / "images"
     name0, name1 = ((inside / image.name).as_posix() for image in (image0, image1))
     poses = [image.cam_from_world().matrix() for image in (image0, image1)]
@@ -100,4 +99,5 @@ def _pair(
         intrinsics=(first, second),
         cam1_from_cam0=relative_pose(*poses),
         unit="m",
+        sizes=(sizes[0], sizes[1]),
     )

@@ -22,12 +22,11 @@ import numpy as np
 
 from benchmarks.pairs.datasets.phototourism import (
     Calibration,
-    relative_pose,
     scene_folders,
     split_pair,
 )
 from benchmarks.pairs.pair_set import ImagePair, PairSet, add_pair, images_of
-from benchmarks.pairs.posed_pairs import centred
+from benchmarks.pairs.posed_pairs import COLMAP_CENTRE, centred, relative_pose
 from benchmarks.record import Problem
 from featplug.io.names import checked_name
 from featplug.io.text_files import iterate_lines, number, numbers
@@ -51,14 +50,14 @@ SCENES = (
 _LEAST_COVISIBILITY = 0.1
 _MOST_PAIRS = 500
 """Largest number of pairs of a scene."""
-_CENTRE = 0.5
-"""Coordinate of the first pixel's centre in COLMAP."""
 
 
 def read(folder: Path) -> PairSet:
     """Read the pairs of all scenes of the folder."""
     pair_set = PairSet("imc2022", folder, [], sequences=SCENES)
     scenes = scene_folders(folder, MARKS)
+    if not scenes:
+        return pair_set
     factors = _scaling_factors(pair_set, scenes[0].resolve().parent / _FACTORS)
     for scene in scenes:
         try:
@@ -144,7 +143,7 @@ def _calibration(texts: Sequence[str], where: str) -> Calibration:
     )
     check_rotation(rotation.reshape(3, 3), f"{where}, the rotation")
     pose = np.column_stack([rotation.reshape(3, 3), translation])
-    return Calibration(centred(matrix.reshape(3, 3), _CENTRE), pose)
+    return Calibration(centred(matrix.reshape(3, 3), COLMAP_CENTRE), pose)
 
 
 def _pair(

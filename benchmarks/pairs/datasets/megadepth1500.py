@@ -25,7 +25,13 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.pairs.pair_set import ImagePair, PairSet, add_pair
-from benchmarks.pairs.posed_pairs import Intrinsics, centred, read_posed_pairs
+from benchmarks.pairs.posed_pairs import (
+    COLMAP_CENTRE,
+    Intrinsics,
+    centred,
+    read_posed_pairs,
+    relative_pose,
+)
 from benchmarks.pairs.posed_views import VIEWS, read_posed_views
 from benchmarks.pairs.scene_info import SceneInfo, ScenePair, read_scene_info
 from benchmarks.record import Problem
@@ -43,15 +49,13 @@ SOURCE = (
 SCENES = ("0015", "0022")
 NUM_PAIRS = 1500
 """Number of pairs in the released set."""
-_FIRST_CENTRE = 0.5
-"""Coordinate of the first pixel's centre in COLMAP."""
 
 
 def read(folder: Path) -> PairSet:
     """Read the list of the folder, or else its files of scenes."""
     pair_set = PairSet("megadepth1500", folder, [], sequences=SCENES)
     if (folder / _LIST).is_file():
-        read_posed_pairs(pair_set, folder / _LIST, _listed_pair, first_centre=_FIRST_CENTRE)
+        read_posed_pairs(pair_set, folder / _LIST, _listed_pair, first_centre=COLMAP_CENTRE)
         return pair_set
     if (folder / VIEWS).is_file():
         read_posed_views(pair_set, folder, _listed_pair)
@@ -99,7 +103,7 @@ def _scene_pair(folder: Path, file: Path, scene: SceneInfo, pair: ScenePair) -> 
         if path is None or matrix is None or pose is None:
             raise ValueError(f"{file}: image {index} has no path, K or pose; download it again.")
         names.append(_image_name(folder, checked_name(path, str(file)), sequence))
-        intrinsics.append(centred(matrix, _FIRST_CENTRE))
+        intrinsics.append(centred(matrix, COLMAP_CENTRE))
         poses.append(pose)
     name0, name1 = names
     return ImagePair(
@@ -108,7 +112,7 @@ def _scene_pair(folder: Path, file: Path, scene: SceneInfo, pair: ScenePair) -> 
         sequence=sequence,
         part=f"{least}-{most}",
         intrinsics=(intrinsics[0], intrinsics[1]),
-        cam1_from_cam0=(poses[1] @ np.linalg.inv(poses[0]))[:3],
+        cam1_from_cam0=relative_pose(poses[0][:3], poses[1][:3]),
     )
 
 

@@ -20,7 +20,7 @@ import h5py
 import numpy as np
 
 from benchmarks.pairs.pair_set import ImagePair, PairSet, add_pair, images_of
-from benchmarks.pairs.posed_pairs import centred
+from benchmarks.pairs.posed_pairs import COLMAP_CENTRE, centred, relative_pose
 from benchmarks.record import Problem
 from featplug.io.hdf5_arrays import read_array
 from featplug.io.hdf5_guard import damaged, opening
@@ -51,8 +51,6 @@ LEFT_OUT = frozenset(
     }
 )
 """Photographs of London Bridge that the authors withdrew; their code leaves out what has them."""
-_CENTRE = 0.5
-"""Coordinate of the first pixel's centre in COLMAP."""
 
 
 class Calibration(NamedTuple):
@@ -170,12 +168,6 @@ def _pair(
     )
 
 
-def relative_pose(cam0_from_world: np.ndarray, cam1_from_world: np.ndarray) -> np.ndarray:
-    """Return ``cam1_from_cam0`` 3×4 of two poses 3×4."""
-    rotation = cam1_from_world[:, :3] @ cam0_from_world[:, :3].T
-    return np.column_stack([rotation, cam1_from_world[:, 3] - rotation @ cam0_from_world[:, 3]])
-
-
 def read_calibration(scene: Path, name: str) -> Calibration:
     """Read the camera of a photograph of a scene, by its name without the suffix.
 
@@ -193,4 +185,4 @@ def read_calibration(scene: Path, name: str) -> Calibration:
         raise damaged(path, "", f"K, R and T have the shapes {shapes}")
     check_rotation(rotation, f"{path}, R")
     pose = np.column_stack([rotation, translation.ravel()])
-    return Calibration(centred(matrix, _CENTRE), pose)
+    return Calibration(centred(matrix, COLMAP_CENTRE), pose)

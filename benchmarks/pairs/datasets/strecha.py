@@ -16,9 +16,13 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.pairs.pair_set import ImagePair, PairSet, add_pair
-from benchmarks.pairs.posed_pairs import centred
+from benchmarks.pairs.posed_pairs import COLMAP_CENTRE, centred, relative_pose
 from benchmarks.record import Problem
-from pipelines.datasets.true_poses import read_strecha_camera, read_strecha_intrinsics
+from pipelines.datasets.true_poses import (
+    read_strecha_camera,
+    read_strecha_intrinsics,
+    read_strecha_size,
+)
 
 MARKS = ("*.camera", "*/*.camera", "*/*/*.camera")
 SOURCE = (
@@ -38,7 +42,9 @@ class _View(NamedTuple):
     file: Path
     intrinsics: np.ndarray
     cam_from_world: np.ndarray
-    """Pose 4×4."""
+    """Pose 3×4."""
+    size: tuple[int, int] | None
+    """(width, height) of the photograph, where the file has them."""
 
 
 def read(folder: Path) -> PairSet:
@@ -75,8 +81,9 @@ def _view(folder: Path, file: Path) -> _View:
         image.relative_to(folder).as_posix(),
         scene.resolve().name,
         file,
-        centred(read_strecha_intrinsics(file), 0.5),
-        np.vstack([read_strecha_camera(file), [0, 0, 0, 1]]),
+        centred(read_strecha_intrinsics(file), COLMAP_CENTRE),
+        read_strecha_camera(file),
+        read_strecha_size(file),
     )
 
 
@@ -94,6 +101,7 @@ def _pair(view0: _View, view1: _View, degrees: float) -> ImagePair:
         sequence=view0.scene,
         part=f"{least:.0f}-{least + _STEP:.0f}°",
         intrinsics=(view0.intrinsics, view1.intrinsics),
-        cam1_from_cam0=(view1.cam_from_world @ np.linalg.inv(view0.cam_from_world))[:3],
+        cam1_from_cam0=relative_pose(view0.cam_from_world, view1.cam_from_world),
         unit="m",
+        sizes=(view0.size, view1.size) if view0.size and view1.size else None,
     )

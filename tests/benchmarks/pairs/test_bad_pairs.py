@@ -15,7 +15,7 @@ from PIL import Image
 
 from benchmarks.pairs.datasets import layouts, read_pairs, recognise
 from benchmarks.pairs.scene_info import read_scene_info
-from pipelines.datasets.demo import Pairs, make_demo_world
+from pipelines.datasets.demo import Pairs, PosedScenes, make_demo_world
 from tests.benchmarks.pairs.conftest import PAIRS
 
 
@@ -106,6 +106,7 @@ def test_images_of_another_size_are_problems_with_the_remedy(
     copied: Callable[[Pairs], Path],
 ) -> None:
     folder = copied("megadepth1500")
+    (folder / "views.txt").unlink()  # which has the sizes
     first = sorted((folder / "images" / "0015").iterdir())[0]
     with Image.open(first) as image:
         image.resize((240, 180)).save(first)
@@ -116,6 +117,60 @@ def test_images_of_another_size_are_problems_with_the_remedy(
         assert f"intrinsics of images/0015/{first.name}" in reason
         assert "240×180" in reason
         assert "another size" in reason
+
+
+@pytest.mark.parametrize("layout", ["megadepth1500", "eth3d_pairs"])
+def test_a_little_smaller_images_are_noticed_where_the_sizes_are_known(
+    world: Path, tmp_path: Path, layout: PosedScenes
+) -> None:
+    folder = tmp_path / layout
+    shutil.copytree(make_demo_world(world, PAIRS, layout), folder)
+    (folder / "pairs_calibrated.txt").unlink(missing_ok=True)
+    whole = read_pairs(folder, recognise(folder))
+    assert whole.pairs
+    assert not whole.problems
+    for name in whole.names:
+        with Image.open(folder / name) as image:
+            width, height = image.size
+            image.resize((round(0.95 * width), round(0.95 * height))).save(folder / name)
+    with pytest.raises(ValueError, match=f"304×228 pixels, and {width}×{height} in the data set"):
+        read_pairs(folder, recognise(folder))
+
+
+def test_a_view_that_is_listed_twice_counts_once(copied: Callable[[Pairs], Path]) -> None:
+    folder = copied("megadepth1500")
+    (folder / "pairs_calibrated.txt").unlink()
+    lines = (folder / "views.txt").read_text().splitlines()
+    name = lines[0].split()[0]
+    (folder / "views.txt").write_text("\n".join([*lines, f"{name} {lines[1].split(' ', 1)[1]}"]))
+    pair_set = read_pairs(folder, recognise(folder))
+    (problem,) = pair_set.problems
+    assert problem.subject == f"views.txt, line {len(lines) + 1}"
+    assert f"{name} is listed before, in line 1" in problem.reason
+
+
+def test_cameras_at_one_place_have_no_direction(copied: Callable[[Pairs], Path]) -> None:
+    folder = copied("megadepth1500")
+    (folder / "pairs_calibrated.txt").unlink()
+    lines = (folder / "views.txt").read_text().splitlines()
+    name0, name1 = (folder / "pairs.txt").read_text().splitlines()[0].split()
+    of = {line.split()[0]: line.split(" ", 1)[1] for line in lines}
+    of[name1] = of[name0]
+    (folder / "views.txt").write_text("\n".join(f"{name} {rest}" for name, rest in of.items()))
+    pair_set = read_pairs(folder, recognise(folder))
+    assert any("no translation" in p.reason for p in pair_set.problems)
+    assert (name0, name1) not in {(p.name0, p.name1) for p in pair_set.pairs}
+
+
+@pytest.mark.parametrize("layout", list(layouts()))
+def test_a_layout_of_another_folder_has_one_sentence(
+    copied: Callable[[Pairs], Path], layout: str
+) -> None:
+    folder = copied("pairs")
+    if layout == "pairs_file":
+        return
+    with pytest.raises((FileNotFoundError, ValueError), match="pairs"):
+        read_pairs(folder, layout)
 
 
 @pytest.mark.parametrize(

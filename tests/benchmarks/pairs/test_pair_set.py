@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +71,7 @@ def test_what_is_no_pose_is_rejected(pose: np.ndarray, problem: str) -> None:
 
 
 def test_a_bad_pair_is_a_problem_of_the_set_and_the_others_remain(tmp_path: Path) -> None:
-    for name in ("a.png", "b.png"):
+    for name in ("a.png", "b.png", "c.png"):
         write_picture(tmp_path / name, np.zeros((968, 1296, 3), np.uint8))
     write_picture(tmp_path / "small.png", np.zeros((480, 640, 3), np.uint8))
     pair_set = PairSet("list", tmp_path, [])
@@ -84,16 +85,21 @@ def test_a_bad_pair_is_a_problem_of_the_set_and_the_others_remain(tmp_path: Path
         pair("a.png", "missing.png"),
         pair("b.png", "a.png", POSE * 2),
         pair("a.png", "a.png"),
+        pair("a.png", "c.png", POSE * [1.004, 1.004, 1.004, 1]),  # which is 0.3° off
+        replace(pair("c.png", "a.png"), sizes=((1296, 968), (1300, 971))),
+        replace(pair("b.png", "c.png"), part="all"),
+        replace(pair("c.png", "b.png"), sequence="mean of scenes"),
     ]
     for line, given in enumerate(listed, 1):
         add_pair(pair_set, tmp_path / "pairs.txt", lambda given=given: given, f"line {line}")  # type: ignore[misc]
-    assert pair_set.pairs == listed[:1]
+    assert [(p.name0, p.name1) for p in pair_set.pairs] == [("a.png", "b.png")]
+    np.testing.assert_allclose(pair_set.pairs[0].cam1_from_cam0, POSE, atol=1e-12)
     subjects = [problem.subject for problem in pair_set.problems]
-    assert subjects == [f"pairs.txt, line {line}" for line in (2, 3, 4, 5)]
+    assert subjects == [f"pairs.txt, line {line}" for line in range(2, 10)]
     reasons = [problem.reason for problem in pair_set.problems]
-    for reason, expected in zip(
-        reasons, ["small.png", "missing.png", "rotation", "itself"], strict=True
-    ):
+    texts = ["small.png", "missing.png", "rotation", "itself", "rotation"]
+    texts += ["1296×968 pixels, and 1300×971 in the data set", "'all'", "'mean of scenes'"]
+    for reason, expected in zip(reasons, texts, strict=True):
         assert expected in reason
 
 
@@ -108,3 +114,20 @@ def test_the_geometry_of_a_pair_follows_from_intrinsics_and_pose() -> None:
     values = np.einsum("ni,ij,nj->n", sides[1], pair.true_fundamental, sides[0])
     np.testing.assert_allclose(values, 0, atol=1e-12)
     assert ImagePair("a", "b", "", homography=np.eye(3)).true_fundamental is None
+
+
+def test_a_rounded_rotation_becomes_the_nearest_one(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        write_picture(tmp_path / name, np.zeros((968, 1296, 3), np.uint8))
+    pair_set = PairSet("list", tmp_path, [])
+    rounded = np.round(POSE, 4)
+    add_pair(
+        pair_set,
+        tmp_path / "pairs.txt",
+        lambda: ImagePair("a.png", "b.png", "", intrinsics=(K, K), cam1_from_cam0=rounded),
+        "line 1",
+    )
+    pose = pair_set.pairs[0].cam1_from_cam0
+    assert pose is not None
+    np.testing.assert_allclose(pose[:, :3] @ pose[:, :3].T, np.eye(3), atol=1e-14)
+    np.testing.assert_allclose(pose, POSE, atol=1e-4)

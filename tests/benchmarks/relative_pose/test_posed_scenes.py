@@ -7,10 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from benchmarks.pair_values import MEAN_OF_SCENES
+from benchmarks.pairs.datasets import read_pairs
 from benchmarks.record import Row, read_run
 from benchmarks.relative_pose.__main__ import RelativePoseOptions, main
+from benchmarks.relative_pose.pose_protocols import PROTOCOLS
+from benchmarks.relative_pose.threshold_choice import read_tuning_set
 from benchmarks.report.gather import make_report
 from pipelines.datasets.demo import DemoOptions, PosedScenes, make_demo_world
 
@@ -58,6 +62,28 @@ def test_scenes_of_the_demo_world(
     assert value(rows["town"], "pose_auc_10") == value(rows["all"], "pose_auc_10") > 0
     assert ("pose_maa_10deg_5m" in rows["all"].metrics) == (layout != "phototourism")
     assert (MEAN_OF_SCENES in rows) == (layout != "eth3d_pairs")
+
+
+def test_scenes_for_validation_choose_thresholds_for_the_others(
+    world: Path, tmp_path: Path
+) -> None:
+    whole = make_demo_world(world, WORLD, "phototourism") / "town"
+    folder = tmp_path / "scenes"
+    shutil.copytree(whole, folder / "british_museum")
+    shutil.copytree(whole, folder / "sacre_coeur")
+    for path in (folder / "sacre_coeur" / "set_100" / "images").iterdir():
+        with Image.open(path) as image:
+            image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(path)
+    protocols = [PROTOCOLS["phototourism-stereo"]]
+    measured = read_pairs(folder, "phototourism")
+    tuning = read_tuning_set(folder, measured, protocols)
+    assert {pair.sequence for pair in tuning.pairs} == {"sacre_coeur"}
+    shutil.rmtree(folder / "sacre_coeur")
+    with pytest.raises(ValueError, match=r"no pair to choose thresholds on, such as .*reichstag"):
+        read_tuning_set(folder, measured, protocols)
+    shutil.copytree(whole, folder / "sacre_coeur")  # of the same photographs
+    with pytest.raises(ValueError, match="choose thresholds on other images"):
+        read_tuning_set(folder, read_pairs(folder, "phototourism"), protocols)
 
 
 def test_the_mean_over_scenes_is_not_that_over_pairs(world: Path, tmp_path: Path) -> None:
