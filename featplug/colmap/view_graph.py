@@ -128,7 +128,7 @@ def _bisect(graph: csr_array, sizes: np.ndarray) -> np.ndarray:
 
 
 def _heavy_edges(graph: csr_array, sizes: np.ndarray, max_size: float) -> np.ndarray:
-    """Pair each node with the free neighbour of its heaviest edge; return the number of the pair."""
+    """Pair each node with the free neighbour of its heaviest edge; return numbers of pairs."""
     parent = np.full(len(sizes), -1)
     num = 0
     for node in np.argsort(np.diff(graph.indptr), kind="stable"):
