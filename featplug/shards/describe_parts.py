@@ -10,11 +10,11 @@ from typing import Any, Self
 from featplug.extractors.vlad import VLADOptions, Vocabulary, own_vocabulary
 from featplug.io.artifact import Provenance
 from featplug.io.parts.feature_parts import FeatureParts, GlobalDescriptorPartWriter
-from featplug.io.parts.manifest import Manifest
 from featplug.io.parts.part_files import Key
 from featplug.methods import retrieval, retrieval_conf
 from featplug.methods.method_options import resized, with_options
-from featplug.shards.part_stage import PartReport, PartStage
+from featplug.shards.image_parts import ImageParts
+from featplug.shards.part_stage import PartReport
 from featplug.stages.extract import raise_if_all_skipped
 from featplug.stages.retrieve import (
     GlobalNetwork,
@@ -29,13 +29,11 @@ VOCABULARY = "vocabulary.safetensors"
 
 
 @dataclass(frozen=True)
-class DescribeParts(PartStage):
+class DescribeParts(ImageParts):
     """Global descriptors of the images of a store, by a network."""
 
     name = "describe"
 
-    store: Path
-    """Folder of the store."""
     conf: Mapping[str, Any]
     """Retrieval conf, with its options."""
     options: RetrieveOptions
@@ -46,11 +44,6 @@ class DescribeParts(PartStage):
         return self.store / str(self.conf["output"])
 
     @cached_property
-    def manifest(self) -> Manifest:
-        """Images of the store."""
-        return Manifest(self.store)
-
-    @cached_property
     def _network(self) -> GlobalNetwork:
         return load_network(self.conf, self.options)
 
@@ -59,10 +52,6 @@ class DescribeParts(PartStage):
         """Options, weights and code of the network."""
         made_by = self._network.provenance(self.conf["model"]["name"])
         return replace(made_by, conf={**made_by.conf, "orientation": self.options.orientation})
-
-    def keys(self) -> list[Key]:
-        """List the keys of all parts, one for each shard."""
-        return [(shard,) for shard in range(self.manifest.num_shards)]
 
     def inputs(self, key: Key) -> dict[str, str | None]:
         """Return the identity of a shard's images."""

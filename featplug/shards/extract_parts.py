@@ -11,20 +11,18 @@ from featplug.api import Feature
 from featplug.io.artifact import Provenance, file_hash, value_hash
 from featplug.io.masks import Masks, mask_of
 from featplug.io.parts.feature_parts import FeaturePartWriter
-from featplug.io.parts.manifest import Manifest
 from featplug.io.parts.part_files import Key
-from featplug.shards.part_stage import PartReport, PartStage
+from featplug.shards.image_parts import ImageParts
+from featplug.shards.part_stage import PartReport
 from featplug.stages.extract import ExtractOptions, extract_into, features_provenance
 
 
 @dataclass(frozen=True)
-class ExtractParts(PartStage):
+class ExtractParts(ImageParts):
     """Extraction of the images of a store."""
 
     name = "extract"
 
-    store: Path
-    """Folder of the store."""
     conf: Mapping[str, Any]
     """Conf of the feature, with its options."""
     options: ExtractOptions
@@ -33,11 +31,6 @@ class ExtractParts(PartStage):
     def folder(self) -> Path:
         """Folder of the parts, named after the conf."""
         return self.store / str(self.conf["output"])
-
-    @cached_property
-    def manifest(self) -> Manifest:
-        """Images of the store."""
-        return Manifest(self.store)
 
     @cached_property
     def _feature(self) -> Feature:
@@ -55,10 +48,6 @@ class ExtractParts(PartStage):
         made_by = features_provenance(self._feature, self.options)
         conf = {**made_by.conf, "orientation": self.options.orientation}
         return replace(made_by, conf=conf)
-
-    def keys(self) -> list[Key]:
-        """List the keys of all parts, one for each shard."""
-        return [(shard,) for shard in range(self.manifest.num_shards)]
 
     def inputs(self, key: Key) -> dict[str, str | None]:
         """Return the identity of a shard's images, and of their masks."""

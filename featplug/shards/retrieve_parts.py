@@ -12,17 +12,17 @@ import torch
 from featplug.base import choose_device
 from featplug.io.artifact import Provenance, value_hash
 from featplug.io.parts.feature_parts import GlobalDescriptorParts
-from featplug.io.parts.manifest import Manifest
 from featplug.io.parts.pair_parts import SUFFIX, write_pair_part
 from featplug.io.parts.part_files import Key
-from featplug.shards.part_stage import PartReport, PartStage
+from featplug.shards.image_parts import ImageParts
+from featplug.shards.part_stage import PartReport
 from featplug.stages.retrieval_pairs import similarities
 
 REVISION = 1
 
 
 @dataclass(frozen=True)
-class RetrieveParts(PartStage):
+class RetrieveParts(ImageParts):
     """The most similar images of each image of a store.
 
     Memory is that of two shards of descriptors, and of their similarities.
@@ -31,8 +31,6 @@ class RetrieveParts(PartStage):
     name = "retrieve"
     suffix = SUFFIX
 
-    store: Path
-    """Folder of the store."""
     descriptors: Path
     """Folder of the parts of global descriptors."""
     num_matched: int
@@ -48,11 +46,6 @@ class RetrieveParts(PartStage):
         return self.store / f"pairs-{self.descriptors.name}-{self.num_matched}{score}"
 
     @cached_property
-    def manifest(self) -> Manifest:
-        """Images of the store."""
-        return Manifest(self.store)
-
-    @cached_property
     def _reader(self) -> GlobalDescriptorParts:
         return GlobalDescriptorParts(self.descriptors)
 
@@ -61,10 +54,6 @@ class RetrieveParts(PartStage):
         """Number and score of the pairs."""
         conf = {"num_matched": self.num_matched, "min_score": self.min_score}
         return Provenance("pairs", conf, revisions={"retrieve": REVISION})
-
-    def keys(self) -> list[Key]:
-        """List the keys of all parts, one for each shard."""
-        return [(shard,) for shard in range(self.manifest.num_shards)]
 
     @cached_property
     def _all_descriptors(self) -> str:
