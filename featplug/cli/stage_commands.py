@@ -13,6 +13,7 @@ from featplug.methods import is_pair_matcher
 from featplug.shards.describe_parts import describe_parts
 from featplug.shards.executor_options import ShardOptions, first_device
 from featplug.shards.extract_parts import ExtractParts
+from featplug.shards.match_blocks import match_blocks
 from featplug.shards.run_parts import run_parts
 from featplug.stages.extract import ExtractOptions, extract_features
 from featplug.stages.gather import GatherOptions
@@ -89,10 +90,12 @@ def match(
     pairs: Path,
     options: Unprefixed[MatchOptions],
     gathering: Unprefixed[GatherOptions],
+    sharding: Unprefixed[ShardOptions],
     features: str | None = None,
     export_dir: Path | None = None,
     conf: str = "NN-mutual",
     matches: Path | None = None,
+    block: int = 1,
 ) -> None:
     """Match the pairs of a list into an HDF5 file that hloc reads.
 
@@ -100,15 +103,24 @@ def match(
     feature file, too.
 
     Args:
-        pairs: text file, two image names a line.
+        pairs: text file, two image names a line; with --shard also a folder of parts, or exhaustive
+            for all pairs.
         features: a feature file, or its name without .h5 in --export-dir; the one to write for a
-            method without keypoints.
-        export_dir: folder of the match file; that of the features by default.
+            method without keypoints; the folder of the parts with --shard.
+        export_dir: folder of the match file, that of the features by default, or of the store.
         conf: name of the matcher; `featplug list` shows them.
         matches: the match file, instead of --export-dir.
         options: how pairs are matched.
         gathering: how the points of a method without keypoints are gathered.
+        sharding: which parts of a store are made.
+        block: number of shards that are matched with as many others in one part of a store.
     """
+    if (share := sharding.share()) is not None:
+        executor, options = sharding.chosen_executor(options.device), first_device(options)
+        store = required_store(export_dir)
+        stage = match_blocks(store, features, pairs, options.matcher_conf(conf), options, block)
+        print_parts(run_parts(stage, share, executor, options.overwrite, progress=True), "pairs")
+        return
     if is_pair_matcher(conf):
         files = {"features": features and Path(features), "matches": matches}
         _match_images(conf, pairs, export_dir, options, {**vars(gathering), **files})

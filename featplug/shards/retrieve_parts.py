@@ -80,6 +80,8 @@ class RetrieveParts(ImageParts):
         best = np.full((len(names), 0), -np.inf, np.float32)
         partners = np.zeros((len(names), 0), np.int64)
         found: list[str] = []
+        ends: list[int] = []
+        """Number of images of the shards up to each one."""
         for shard in range(self.manifest.num_shards):
             others, vectors = self._read(shard)
             scores = self._similarities(queries, vectors)
@@ -92,13 +94,17 @@ class RetrieveParts(ImageParts):
             columns = len(found) + np.arange(len(others))
             partners = np.concatenate([partners, np.tile(columns, (len(names), 1))], axis=1)
             found += others
+            ends.append(len(found))
             order = np.argsort(-best, axis=1, kind="stable")[:, : self.num_matched]
             best = np.take_along_axis(best, order, axis=1)
             partners = np.take_along_axis(partners, order, axis=1)
         rows, ranks = np.nonzero(np.isfinite(best))
-        pairs = [(names[r], found[partners[r, k]]) for r, k in zip(rows, ranks, strict=True)]
+        chosen = partners[rows, ranks]
+        pairs = [(names[row], found[place]) for row, place in zip(rows, chosen, strict=True)]
+        shards = (np.searchsorted(ends, chosen, "right")).tolist()
         report = PartReport(len(pairs), {}, time.perf_counter() - start)
-        write_pair_part(path, pairs, best[rows, ranks], provenance, report.to_json())
+        made = provenance, report.to_json()
+        write_pair_part(path, pairs, best[rows, ranks], shards, made)
         return report
 
     def _read(self, shard: int) -> tuple[list[str], np.ndarray]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from featplug.io.parts.part_files import Key
+from featplug.io.files import discard
+from featplug.io.parts.part_files import Key, part_keys
 from featplug.shards.part_stage import PartReport, PartStage
 from featplug.shards.share import Share
 from featplug.shards.stage_record import check_record, write_record
@@ -91,9 +92,14 @@ def run_parts(
         ValueError: a part could not be made; the others were.
     """
     start = time.perf_counter()
-    keys = (share or Share()).of(stage.keys())
+    every = stage.keys()
+    known = set(every)
+    keys = (share or Share()).of(every)
     check_record(stage, overwrite)
     write_record(stage)
+    for key, path in part_keys(stage.folder, stage.suffix).items():
+        if key not in known:  # such as of a pair list that has become shorter
+            discard(path)
     todo = []
     for key in keys:
         if reason := stage.reason_to_make(key):

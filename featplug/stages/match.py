@@ -22,6 +22,7 @@ from featplug.io.match_store import MatchWriter
 from featplug.io.names import check_names_distinct, similar_name_hints
 from featplug.io.pair_lists import Pair, read_pairs, unique_pairs
 from featplug.io.parts.feature_parts import open_features
+from featplug.io.parts.match_parts import MatchPartWriter
 from featplug.io.store import FeatureReader
 from featplug.methods import conf_of_features, matcher_conf_for
 from featplug.stages.extract import made_by
@@ -143,26 +144,9 @@ def match_features(
             budget = memory_budget // (4 if two_files else 2)
             cache0 = FeatureCache(inputs, budget)
             cache1 = FeatureCache(inputs_ref, budget) if two_files else cache0
-            num_matches = num_matched = 0
-            failed: dict[str, str] = {}
-            ordered = in_blocks(todo, cache0.capacity(todo))
-            bar = progress_bar(ordered, "match", len(ordered), "pair", progress)
-            for name0, name1 in bar:
-                try:
-                    data0, data1 = cache0.load(name0), cache1.load(name1)
-                    matches0, scores0 = _match_pair(matcher, (name0, name1), data0, data1)
-                    num1 = matcher.num_keypoints(data1)
-                    writer.write(name0, name1, matches0, scores0, num1)
-                except UnusableImageError as error:
-                    failed[error.name] = str(error)
-                    continue
-                except (_UnmatchedPairError, UnusableDataError) as error:  # such as scores of NaN
-                    failed[f"{name0} {name1}"] = str(error)
-                    continue
-                num_matches += int((matches0 >= 0).sum())
-                num_matched += 1
-            if failed and len(todo) == len(present) and not num_matched:
-                first = next(iter(failed.values()))
+            done = match_into(writer, matcher, (cache0, cache1), todo, progress)
+            if done.failed and len(todo) == len(present) and not done.num_matched:
+                first = next(iter(done.failed.values()))
                 raise ValueError(f"None of the {len(todo)} pairs could be matched: {first}")
     skipped = {
         name: f"the image {name!r} of {count} pairs has no features{hints.get(name, '')}"
@@ -170,12 +154,55 @@ def match_features(
     }
     return MatchSummary(
         matches,
-        num_matched,
+        done.num_matched,
         len(present) - len(todo),
-        num_matches,
-        {**skipped, **failed},
+        done.num_matches,
+        {**skipped, **done.failed},
         time.perf_counter() - start,
     )
+
+
+@dataclass
+class Matched:
+    """What was matched into a file."""
+
+    num_matched: int = 0
+    num_matches: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    """Images whose features cannot be used, and pairs that could not be matched, and why."""
+
+
+def match_into(
+    writer: MatchWriter | MatchPartWriter,
+    matcher: Matcher,
+    caches: "tuple[FeatureCache, FeatureCache]",
+    pairs: Sequence[Pair],
+    progress: bool = False,
+) -> Matched:
+    """Match pairs into an open file, in an order in which features are read once.
+
+    Args:
+        writer: the file.
+        matcher: the matcher.
+        caches: features of the first and of the second images, which may be the same.
+        pairs: the pairs.
+        progress: show a progress bar.
+    """
+    done = Matched()
+    ordered = in_blocks(pairs, caches[0].capacity(pairs))
+    for name0, name1 in progress_bar(ordered, "match", len(ordered), "pair", progress):
+        try:
+            data0, data1 = caches[0].load(name0), caches[1].load(name1)
+            matches0, scores0 = _match_pair(matcher, (name0, name1), data0, data1)
+            writer.write(name0, name1, matches0, scores0, matcher.num_keypoints(data1))
+        except UnusableImageError as error:
+            done.failed[error.name] = str(error)
+        except (_UnmatchedPairError, UnusableDataError) as error:  # such as scores of NaN
+            done.failed[f"{name0} {name1}"] = str(error)
+        else:
+            done.num_matches += int((matches0 >= 0).sum())
+            done.num_matched += 1
+    return done
 
 
 class UnusableImageError(ValueError):

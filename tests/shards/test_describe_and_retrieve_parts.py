@@ -17,34 +17,9 @@ from featplug.shards.retrieve_parts import RetrieveParts
 from featplug.shards.run_parts import run_parts
 from featplug.shards.share import Share
 from featplug.shards.status import store_status
-from featplug.stages.extract import ExtractOptions
 from featplug.stages.retrieval_pairs import pairs_from_retrieval
 from featplug.stages.retrieve import RetrieveOptions, global_descriptors
-
-EXTRACTION = ExtractOptions(device="cpu", max_keypoints=60)
-NUM_IMAGES = 9
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store of nine photographs in shards of four, with features."""
-    folder = tmp_path_factory.mktemp("retrieved")
-    images = folder / "images"
-    images.mkdir()
-    rng = np.random.default_rng(0)
-    base = rng.integers(0, 255, (14, 60), np.uint8)
-    for number in range(NUM_IMAGES):  # a walk along a wall
-        window = base[:, 4 * number : 4 * number + 20]
-        Image.fromarray(np.kron(window, np.ones((8, 8), np.uint8))).save(images / f"{number}.png")
-    make_manifest(images, folder / "store", 4)
-    stage = ExtractParts(folder / "store", EXTRACTION.conf("sift"), EXTRACTION)
-    run_parts(stage)
-    return folder / "store"
-
-
-def retrieval_options(store: Path) -> RetrieveOptions:
-    option = ("num_clusters=8",)
-    return RetrieveOptions(features=store / "feats-featplug-sift", option=option, device="cpu")
+from tests.shards.conftest import EXTRACTION, NUM_IMAGES, retrieval_options
 
 
 def test_the_pairs_are_those_of_one_file(store: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Pairs in parts: for each shard of queries, a Parquet table of two names and a score."""
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +13,15 @@ from featplug.io.parts.part_files import part_keys, write_parquet_part
 from featplug.utils.extras import require
 
 SUFFIX = ".parquet"
+_SHARDS = "featplug_shards"
 
 
 def write_pair_part(
     path: Path,
     pairs: Sequence[Pair],
     scores: np.ndarray,
-    provenance: Provenance,
-    report: str,
+    shards: Iterable[int],
+    made: tuple[Provenance, str],
 ) -> None:
     """Write the pairs of a part.
 
@@ -27,8 +29,8 @@ def write_pair_part(
         path: the part's file.
         pairs: P pairs.
         scores: P scores.
-        provenance: what makes the part.
-        report: the report of its making (JSON).
+        shards: shards of the second images.
+        made: what makes the part, and the report of its making (JSON).
 
     Raises:
         ValueError: the disk is full.
@@ -39,7 +41,19 @@ def write_pair_part(
         "name1": arrow.array([b for _, b in pairs], arrow.string()).dictionary_encode(),
         "score": arrow.array(np.asarray(scores, np.float32)),
     }
-    write_parquet_part(path, arrow.table(columns), provenance, report)
+    extra = {_SHARDS: json.dumps(sorted(set(shards)))}
+    write_parquet_part(path, arrow.table(columns), *made, extra)
+
+
+def read_partner_shards(path: Path) -> list[int]:
+    """Read the shards of the second images of a part, without its pairs.
+
+    Raises:
+        UnusableDataError: the part is damaged.
+    """
+    parquet = require("pyarrow.parquet", "shards")
+    with guarded(path):
+        return [int(n) for n in json.loads(parquet.read_metadata(path).metadata[_SHARDS.encode()])]
 
 
 def read_pair_part(path: Path) -> tuple[list[Pair], np.ndarray]:

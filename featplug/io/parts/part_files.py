@@ -5,6 +5,7 @@ shards, or blocks of shards, that it is made from.
 """
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -88,14 +89,20 @@ def _parquet_record(path: Path) -> tuple[Provenance | None, str | None]:
         return provenance, None if report is None else report.decode()
 
 
-def write_parquet_part(path: Path, table: Any, provenance: Provenance, report: str) -> None:
-    """Write a part that is a table of Arrow's.
+def write_parquet_part(
+    path: Path,
+    table: Any,
+    provenance: Provenance,
+    report: str,
+    extra: Mapping[str, str] | None = None,
+) -> None:
+    """Write a part that is a table of Arrow's, with further texts in its metadata if need be.
 
     Raises:
         ValueError: the disk is full.
     """
     parquet = require("pyarrow.parquet", "shards")
-    head = {_PROVENANCE: provenance.to_json(), _REPORT: report}
+    head = {_PROVENANCE: provenance.to_json(), _REPORT: report, **(extra or {})}
     table = table.replace_schema_metadata(head)
     write_whole(path, lambda part: parquet.write_table(table, part))
 
