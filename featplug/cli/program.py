@@ -149,6 +149,7 @@ _STAGES = {
     "extract": _cli("stage_commands:extract", "Extract the features of a folder of images."),
     "pairs": _cli("pair_commands:COMMANDS", "Choose which images are matched with which."),
     "match": _cli("stage_commands:match", "Match the pairs of a list."),
+    "verify": _cli("shard_commands:verify", "Verify the matches of a store."),
     "retrieve": _cli("stage_commands:retrieve", "Describe each image as a whole, for retrieval."),
 }
 _HLOC = "Run a module of hloc, or a script that uses it, with featplug's features."

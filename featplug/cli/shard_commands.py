@@ -7,10 +7,14 @@ from typing import Annotated
 import tyro
 from tabulate import tabulate
 
-from featplug.cli.command_line import print_reasons
+from featplug.cli.command_line import Unprefixed, print_reasons
+from featplug.colmap.cameras import CameraOptions
 from featplug.io.parts.manifest import make_manifest
-from featplug.shards.run_parts import PartsSummary
+from featplug.shards.executor_options import ShardOptions
+from featplug.shards.run_parts import PartsSummary, run_parts
+from featplug.shards.share import Share
 from featplug.shards.status import store_status
+from featplug.shards.verify_parts import VerifyParts
 
 
 def make(images: Path, outputs: Path, size: int = 512, image_list: Path | None = None) -> None:
@@ -60,6 +64,36 @@ def status(store: Annotated[Path, tyro.conf.Positional], check: bool = False) ->
         print_reasons({path.name: reason for path, reason in stage.damaged.items()})
     if any(stage.missing or stage.damaged for stage in stages):
         raise SystemExit(1)
+
+
+def verify(
+    export_dir: Path,
+    features: Path,
+    matches: Path,
+    sharding: Unprefixed[ShardOptions],
+    camera: CameraOptions = CameraOptions(),  # noqa: B008  # frozen
+    max_error: float = 4.0,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> None:
+    """Verify the matches of a store by epipolar geometry; only the inliers are written.
+
+    Without a store, `featplug sfm` verifies.
+
+    Args:
+        export_dir: folder of the store.
+        features: folder of the feature parts.
+        matches: folder of the match parts.
+        camera: how cameras are made.
+        max_error: largest error of an inlier, in pixels.
+        seed: seed of RANSAC.
+        overwrite: replace parts that were made with other options.
+        sharding: which parts are made, and where; all by default.
+    """
+    stage = VerifyParts(export_dir, features, matches, camera, max_error, seed)
+    share = sharding.share() or Share()
+    executor = sharding.chosen_executor(None)
+    print_parts(run_parts(stage, share, executor, overwrite, progress=True), "verified pairs")
 
 
 def required_store(export_dir: Path | None) -> Path:

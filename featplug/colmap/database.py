@@ -4,7 +4,7 @@ COLMAP puts the origin at the corner of the top-left pixel, so all points pass t
 :func:`to_colmap_points` on their way to it. Works with pycolmap 3.13 to 4.2.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from featplug.colmap.rigs import Rigs
 from featplug.io.image_files import read_image_header
 from featplug.io.match_store import MatchReader
 from featplug.io.pair_lists import Pair
+from featplug.io.parts.verified_parts import VerifiedPair
 from featplug.io.store import FeatureReader
 from featplug.keypoints.detection import from_sift_frames, sift_frames
 from featplug.utils.parallel import NUM_READERS, map_ahead
@@ -154,3 +155,33 @@ def import_matches(database_path: Path, pairs: Sequence[Pair], matches: MatchRea
             num_matches += len(indices)
     check_rows(database_path, "matches", num_matched, num_matches)
     return num_matched
+
+
+def write_verified_pairs(database_path: Path, pairs: Iterable[VerifiedPair]) -> list[int]:
+    """Write two-view geometries of pairs whose images are in the database, with their inliers.
+
+    Returns:
+        The number of inliers of each pair.
+
+    Raises:
+        ValueError: the disk is full.
+    """
+    ids = image_ids(database_path)
+    num_inliers = []
+    with open_database(database_path) as database:
+        for pair in pairs:
+            if not ids.keys() >= set(pair.names):
+                continue
+            id0, id1 = (ids[name] for name in pair.names)
+            geometry = pycolmap.TwoViewGeometry()
+            geometry.config = getattr(pycolmap.TwoViewGeometryConfiguration, pair.config)
+            geometry.inlier_matches = pair.inliers
+            for name, matrix in pair.matrices.items():
+                setattr(geometry, name, matrix)
+            if pair.cam1_from_cam0 is not None:
+                geometry.cam2_from_cam1 = pycolmap.Rigid3d(pair.cam1_from_cam0)
+            database.write_matches(id0, id1, pair.inliers)
+            database.write_two_view_geometry(id0, id1, geometry)
+            num_inliers.append(len(pair.inliers))
+    check_rows(database_path, "two_view_geometries", len(num_inliers), sum(num_inliers))
+    return num_inliers

@@ -67,13 +67,14 @@ class VerificationSummary:
 
 
 @dataclass(frozen=True)
-class _MatchedPair:
+class MatchedPair:
     """One pair to verify."""
 
     ids: tuple[int, int]
+    """Numbers of the images, in order."""
     cameras: tuple[pycolmap.Camera, pycolmap.Camera]
     points: tuple[np.ndarray, np.ndarray]
-    """Keypoints of both images, N×2."""
+    """Keypoints of both images, N×2 float64 in COLMAP's pixels."""
     matches: np.ndarray
     """Matches, K×2."""
 
@@ -98,39 +99,15 @@ def verify_matches(
     ids = image_ids(database_path)
     known = ((ids[a], ids[b]) for a, b in pairs if a in ids and b in ids)
     id_pairs = list(dict.fromkeys((min(pair), max(pair)) for pair in known))
-    options = pycolmap.TwoViewGeometryOptions()
-    options.ransac.max_error = max_error
-    options.ransac.max_num_trials = 20_000
-    options.ransac.min_inlier_ratio = 0.1
-    options.ransac.random_seed = seed
-
-    failed = pycolmap.TwoViewGeometry()
-    failed.config = pycolmap.TwoViewGeometryConfiguration.DEGENERATE
-
-    def estimate(
-        pair: _MatchedPair,
-    ) -> tuple[tuple[int, int], pycolmap.TwoViewGeometry, Evidence | None]:
-        if len(pair.matches) >= options.min_num_inliers:
-            (camera0, camera1), (points0, points1) = pair.cameras, pair.points
-            geometry = pycolmap.estimate_two_view_geometry(
-                camera0, points0, camera1, points1, pair.matches, options
-            )
-            if len(geometry.inlier_matches) >= options.min_num_inliers:
-                evidence = weigh_geometry(
-                    geometry, pair.cameras, pair.points, pair.matches, max_error
-                )
-                return pair.ids, failed if evidence.is_chance else geometry, evidence
-        return pair.ids, failed, None
-
+    estimate = PairVerifier(seed, max_error)
     num_matched, num_by_chance, num_inliers = 0, 0, []
     with open_database(database_path) as database:
         bar = progress_bar(id_pairs, "verify", len(id_pairs), "pair", progress)
         matched = _matched_pairs(database, bar)
-        estimated = map_ahead(estimate, matched, os.cpu_count() or 1)
-        for (id0, id1), geometry, evidence in estimated:
-            database.write_two_view_geometry(id0, id1, geometry)
+        for pair, geometry, is_chance in map_ahead(estimate, matched, os.cpu_count() or 1):
+            database.write_two_view_geometry(*pair.ids, geometry)
             num_matched += 1
-            num_by_chance += evidence is not None and evidence.is_chance
+            num_by_chance += is_chance
             num_inliers.append(len(geometry.inlier_matches))
     check_rows(database_path, "two_view_geometries", num_matched, sum(num_inliers))
     summary = VerificationSummary(
@@ -148,6 +125,47 @@ def verify_matches(
             + (f" Chance explains the inliers of {num_by_chance} pairs." if num_by_chance else "")
         )
     return summary
+
+
+class PairVerifier:
+    """Estimates the geometry of one pair; see :func:`verify_matches`.
+
+    Args:
+        seed: seed of RANSAC.
+        max_error: largest error of an inlier, in pixels.
+    """
+
+    def __init__(self, seed: int, max_error: float = 4.0) -> None:
+        self._options = options = pycolmap.TwoViewGeometryOptions()
+        options.ransac.max_error = max_error
+        options.ransac.max_num_trials = 20_000
+        options.ransac.min_inlier_ratio = 0.1
+        options.ransac.random_seed = seed
+        self._max_error = max_error
+
+    def __call__(self, pair: MatchedPair) -> tuple[MatchedPair, pycolmap.TwoViewGeometry, bool]:
+        """Return the pair, its geometry, and whether chance explains the inliers it had.
+
+        The geometry is a degenerate one, without inliers, where that is so, or where no other is
+        found.
+        """
+        least = self._options.min_num_inliers
+        is_chance = False
+        if len(pair.matches) >= least:
+            (camera0, camera1), (points0, points1) = pair.cameras, pair.points
+            geometry = pycolmap.estimate_two_view_geometry(
+                camera0, points0, camera1, points1, pair.matches, self._options
+            )
+            if len(geometry.inlier_matches) >= least:
+                evidence = weigh_geometry(
+                    geometry, pair.cameras, pair.points, pair.matches, self._max_error
+                )
+                is_chance = evidence.is_chance
+                if not is_chance:
+                    return pair, geometry, False
+        failed = pycolmap.TwoViewGeometry()
+        failed.config = pycolmap.TwoViewGeometryConfiguration.DEGENERATE
+        return pair, failed, is_chance
 
 
 def weigh_geometry(
@@ -219,7 +237,7 @@ def _is_estimated(matrix: np.ndarray | None) -> TypeGuard[np.ndarray]:
 
 def _matched_pairs(
     database: pycolmap.Database, id_pairs: Iterable[tuple[int, int]]
-) -> Iterator[_MatchedPair]:
+) -> Iterator[MatchedPair]:
     """Read the pairs that have matches."""
     cameras = {image.image_id: image.camera_id for image in database.read_all_images()}
     cameras_by_id = {camera.camera_id: camera for camera in database.read_all_cameras()}
@@ -232,7 +250,7 @@ def _matched_pairs(
         matches = database.read_matches(id0, id1)
         if len(matches):
             camera0, camera1 = (cameras_by_id[cameras[image_id]] for image_id in (id0, id1))
-            yield _MatchedPair((id0, id1), (camera0, camera1), (points(id0), points(id1)), matches)
+            yield MatchedPair((id0, id1), (camera0, camera1), (points(id0), points(id1)), matches)
 
 
 def verified_pairs(database_path: Path) -> dict[Pair, int]:

@@ -244,6 +244,9 @@ class MatchParts(MatchReader):
         self._open.move_to_end(path)
         return self._open[path]
 
+    def check_features(self, features: H5Reader) -> None:
+        """Do nothing: parts record the shards of their features, which a stage has checked."""
+
     def parts(self) -> Iterator[tuple[Key, MatchPart]]:
         """Yield each part, open until the next one."""
         for key, path in self._paths.items():
