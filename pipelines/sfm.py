@@ -26,7 +26,12 @@ from featplug.io.positions import Positions
 from featplug.io.results import StageRecorder, write_results
 from featplug.io.run_folder import replace_results, run_folder
 from featplug.stages.map import SPARSE, map_images
-from featplug.stages.verify import VerifyOptions, verify_pairs
+from featplug.stages.verify import (
+    VerifiedPairs,
+    VerifyOptions,
+    import_verified_pairs,
+    verify_pairs,
+)
 from pipelines.datasets.true_poses import read_reference_poses, reference_unit
 from pipelines.exports import EXPORTS, ExportOptions, announce_lost_exports, write_exports
 from pipelines.given_files import Features
@@ -106,6 +111,8 @@ class SfmOptions(
 
     reference: Path | None = None
     """True poses: a COLMAP model, or a folder of Strecha's .camera files."""
+    verified: Path | None = None
+    """Verified pairs of a store (`featplug verify`), which are not verified again."""
 
     @property
     def data_name(self) -> str:
@@ -277,6 +284,27 @@ def map_scene(
     return results
 
 
+def _verified(
+    database: Path, scene: MatchedScene, options: SfmOptions, progress: bool
+) -> VerifiedPairs:
+    """Make the database: verify the matches, or take pairs that were verified in parts."""
+    image_dir, features = options.image_dir, scene.features
+    how = VerifyOptions(camera=options.camera, rigs=scene.rigs, seed=options.seed)
+    if options.verified is not None:
+        of_images = database, image_dir, features.names, features.path
+        return import_verified_pairs(*of_images, options.verified, how)
+    return verify_pairs(
+        database,
+        image_dir,
+        features.names,
+        features.path,
+        scene.matches,
+        scene.pairs,
+        how,
+        progress,
+    )
+
+
 def _make_model(
     scene: MatchedScene, options: SfmOptions, working: Path, progress: bool
 ) -> dict[str, Any]:
@@ -288,16 +316,7 @@ def _make_model(
         placer = ModelPlacer(scene.positions, options.seed)
     try:
         with recorder.stage("verify"):
-            verified = verify_pairs(
-                database,
-                options.image_dir,
-                features.names,
-                features.path,
-                scene.matches,
-                scene.pairs,
-                VerifyOptions(camera=options.camera, rigs=scene.rigs, seed=options.seed),
-                progress,
-            )
+            verified = _verified(database, scene, options, progress)
         if placer is not None:
             write_position_priors(database, placer.positions, options.position_noise)
         mapping = MapOptions(

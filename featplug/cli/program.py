@@ -144,6 +144,7 @@ _DATA_SETS = {
 }
 _STAGES = {
     "shard": _cli("shard_commands:COMMANDS", "Cut an image set into shards, for many machines."),
+    "slurm": _cli("shard_commands:SLURM", "Write scripts for Slurm that make a store's parts."),
     "status": _cli("shard_commands:status", "Show what is done of a store, and the time left."),
     "rename": _cli("stage_commands:rename", "Rename photographs whose names files cannot carry."),
     "extract": _cli("stage_commands:extract", "Extract the features of a folder of images."),

@@ -13,6 +13,7 @@ from featplug.io.parts.manifest import make_manifest
 from featplug.shards.executor_options import ShardOptions
 from featplug.shards.run_parts import PartsSummary, run_parts
 from featplug.shards.share import Share
+from featplug.shards.slurm import SlurmOptions, write_slurm_scripts
 from featplug.shards.status import store_status
 from featplug.shards.verify_parts import VerifyParts
 
@@ -117,4 +118,23 @@ def print_parts(done: PartsSummary, items: str) -> None:
     print_reasons(done.skipped)
 
 
+def write_slurm(
+    store: Path,
+    output: Path,
+    options: Unprefixed[SlurmOptions],
+) -> None:
+    """Write scripts for Slurm: an array of tasks for each stage of a store, and one to submit all.
+
+    Args:
+        store: folder of the store.
+        output: folder of the scripts.
+        options: stages, and options of Slurm.
+    """
+    paths = write_slurm_scripts(store, options, output)
+    for path in paths:
+        print(path)
+    print(f"submit all by {paths[-1]}; `featplug status {store}` shows what is done")
+
+
 COMMANDS = {"make": make}
+SLURM = {"write": write_slurm}

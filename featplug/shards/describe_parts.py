@@ -15,6 +15,7 @@ from featplug.methods import retrieval, retrieval_conf
 from featplug.methods.method_options import resized, with_options
 from featplug.shards.image_parts import ImageParts
 from featplug.shards.part_stage import PartReport
+from featplug.shards.store_names import descriptors_name
 from featplug.stages.extract import raise_if_all_skipped
 from featplug.stages.retrieve import (
     GlobalNetwork,
@@ -94,7 +95,7 @@ class VladParts(DescribeParts):
     @property
     def folder(self) -> Path:
         """Folder of the parts, named after the features and the conf."""
-        return self.store / f"{self.features.name}_{self.conf['output']}"
+        return self.store / descriptors_name(self.features.name, self.conf["output"])
 
     @cached_property
     def _reader(self) -> FeatureParts:

@@ -20,11 +20,10 @@ from featplug.methods import conf_of_features, matcher_conf_for
 from featplug.shards.pair_list import PairListParts
 from featplug.shards.part_stage import PartReport, PartStage
 from featplug.shards.run_parts import run_parts
+from featplug.shards.store_names import EXHAUSTIVE, matches_name
 from featplug.stages.extract import made_by
 from featplug.stages.match import REVISION, FeatureCache, MatchOptions, match_into
 from featplug.stages.matcher_inputs import MatcherInputs
-
-EXHAUSTIVE = "exhaustive"
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class MatchBlocks(PartStage):
     def folder(self) -> Path:
         """Folder of the parts, named after features, matcher and pairs."""
         pairs = EXHAUSTIVE if self.pairs is None else self.pairs.name
-        return self.store / f"{self.features.name}_{self._conf['output']}_{pairs}"
+        return self.store / matches_name(self.features.name, self._conf["output"], pairs)
 
     @cached_property
     def manifest(self) -> Manifest:

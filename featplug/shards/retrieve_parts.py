@@ -16,6 +16,7 @@ from featplug.io.parts.pair_parts import SUFFIX, write_pair_part
 from featplug.io.parts.part_files import Key
 from featplug.shards.image_parts import ImageParts
 from featplug.shards.part_stage import PartReport
+from featplug.shards.store_names import pairs_name
 from featplug.stages.retrieval_pairs import similarities
 
 REVISION = 1
@@ -42,8 +43,7 @@ class RetrieveParts(ImageParts):
     @property
     def folder(self) -> Path:
         """Folder of the parts, named after the descriptors and the number of pairs."""
-        score = "" if self.min_score is None else f"-min{self.min_score:g}"
-        return self.store / f"pairs-{self.descriptors.name}-{self.num_matched}{score}"
+        return self.store / pairs_name(self.descriptors.name, self.num_matched, self.min_score)
 
     @cached_property
     def _reader(self) -> GlobalDescriptorParts:

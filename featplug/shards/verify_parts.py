@@ -23,6 +23,7 @@ from featplug.io.parts.match_parts import MatchPart, PairMatches
 from featplug.io.parts.part_files import Key, part_keys, read_part_record
 from featplug.io.parts.verified_parts import MATRICES, SUFFIX, VerifiedPair, write_verified_part
 from featplug.shards.part_stage import PartReport, PartStage
+from featplug.shards.store_names import verified_name
 from featplug.utils.parallel import NUM_READERS, map_ahead
 from featplug.utils.progress import progress_bar
 
@@ -54,7 +55,7 @@ class VerifyParts(PartStage):
     @property
     def folder(self) -> Path:
         """Folder of the parts, named after the matches."""
-        return self.store / f"verified-{self.matches.name}"
+        return self.store / verified_name(self.matches.name)
 
     @cached_property
     def manifest(self) -> Manifest:
