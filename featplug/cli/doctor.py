@@ -19,6 +19,7 @@ import h5py
 import torch
 
 from featplug import __version__
+from featplug.utils.parallel import available_cores
 from featplug.utils.versions import installed_versions, known_problems
 from featplug.weights.loading import list_weights
 from featplug.weights.registry import FOLDER_VARIABLE, read_registry, search_folders
@@ -76,8 +77,7 @@ def diagnose() -> Iterator[Finding]:
 
 
 def _devices() -> Iterator[Finding]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    text = f"CPU with {cores} cores"
+    text = f"CPU with {available_cores()} cores"
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         text += f" and {memory / 2**30:.1f} GiB of memory"

@@ -15,7 +15,7 @@ from featplug.io.parts.feature_parts import FeatureParts
 from featplug.io.parts.manifest import Manifest
 from featplug.io.parts.match_parts import MatchPartWriter
 from featplug.io.parts.pair_parts import SUFFIX, read_pair_part, read_partner_shards
-from featplug.io.parts.part_files import Key, part_keys, read_part_record
+from featplug.io.parts.part_files import Key, part_keys, read_part_record, shards_of_blocks
 from featplug.methods import conf_of_features, matcher_conf_for
 from featplug.shards.pair_list import PairListParts
 from featplug.shards.part_stage import PartReport, PartStage
@@ -107,17 +107,16 @@ class MatchBlocks(PartStage):
                 found.add((a, b))
         return sorted(found)
 
-    def _shards(self, block: int) -> range:
+    def _shards(self, block: int) -> list[int]:
         """Return the shards of a block."""
-        first = block * self.block
-        return range(first, min(first + self.block, self.manifest.num_shards))
+        return shards_of_blocks((block,), self.block, self.manifest.num_shards)
 
     def inputs(self, key: Key) -> dict[str, str | None]:
         """Return the identities of the features and pairs of both blocks."""
-        shards = list(dict.fromkeys(chain.from_iterable(map(self._shards, key))))
-        features = value_hash([self._reader.part_id(shard) for shard in shards])
+        features = self._reader.blocks_id(key, self.block)
         pairs = EXHAUSTIVE
         if self.pairs is not None:
+            shards = shards_of_blocks(key, self.block, self.manifest.num_shards)
             paths = (self._pair_paths.get((shard,)) for shard in shards)
             made = [read_part_record(path)[0].file_id for path in paths if path is not None]
             pairs = value_hash(made)

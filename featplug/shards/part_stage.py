@@ -108,7 +108,10 @@ class PartStage(ABC):
             found, _ = read_part_record(path)
         except (UnusableDataError, ValueError) as error:
             return str(error)
-        difference = found.difference(self.provenance(key))
+        try:
+            difference = found.difference(self.provenance(key))
+        except (FileNotFoundError, ValueError) as error:  # to make it says so, and the others go on
+            return str(error)
         return None if difference is None else f"{path} {difference}."
 
     def report(self, key: Key) -> PartReport:

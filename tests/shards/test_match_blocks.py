@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from featplug.io.pair_lists import write_pairs
+from featplug.io.parts.feature_parts import open_features
 from featplug.io.parts.manifest import Manifest
 from featplug.io.parts.match_parts import open_matches
 from featplug.methods import matcher_conf
@@ -104,12 +105,20 @@ def test_matches_of_other_features_are_made_again(store: Path, tmp_path: Path) -
     run_parts(stage, overwrite=True)
     part = store / FEATURES / "part-00001.h5"
     part.unlink()
-    with pytest.raises(FileNotFoundError, match=r"part-00001\.h5; make the part first"):
+    with pytest.raises(ValueError, match=r"1 of 1 parts .*part-00001\.h5; make the part first"):
         run_parts(stage_of(store, Path("exhaustive"), block=3))
     run_parts(ExtractParts(store, EXTRACTION.conf("sift"), EXTRACTION))
     assert run_parts(stage_of(store, Path("exhaustive"), block=3)).num_made == 0
+    with open_features(store / FEATURES) as features, open_matches(stage.folder) as matches:
+        matches.check_features(features)
     fewer = ExtractOptions(device="cpu", max_keypoints=40)
     run_parts(ExtractParts(store, fewer.conf("sift"), fewer), overwrite=True)
+    with (
+        open_features(store / FEATURES) as features,
+        open_matches(stage.folder) as matches,
+        pytest.raises(ValueError, match=r"part-00000-00000\.h5 is of other features"),
+    ):
+        matches.check_features(features)
     assert run_parts(stage_of(store, Path("exhaustive"), block=3)).num_made == 1
     run_parts(ExtractParts(store, EXTRACTION.conf("sift"), EXTRACTION), overwrite=True)
 

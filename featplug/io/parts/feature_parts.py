@@ -14,7 +14,13 @@ from featplug.io.h5file import FINGERPRINT, H5Reader
 from featplug.io.hdf5_guard import UnusableDataError
 from featplug.io.hdf5_links import has_link
 from featplug.io.parts.manifest import MANIFEST, Manifest
-from featplug.io.parts.part_files import H5PartWriter, part_file, part_keys
+from featplug.io.parts.part_files import (
+    H5PartWriter,
+    Key,
+    part_file,
+    part_keys,
+    shards_of_blocks,
+)
 from featplug.io.store import (
     FeatureReader,
     FeatureWriter,
@@ -48,6 +54,7 @@ class _PartsReader(H5Reader):
         if not self._paths:
             raise FileNotFoundError(f"{folder} has no part-*{_SUFFIX}; make them first.")
         self._open: OrderedDict[Path, H5Reader] = OrderedDict()
+        self._ids: dict[int, str] = {}
         first = self._part_at(next(iter(self._paths.values())))
         self.provenance = first.provenance
 
@@ -62,14 +69,32 @@ class _PartsReader(H5Reader):
         Raises:
             FileNotFoundError: there is no such part.
         """
-        return self._part_of_shard(shard).file_id
+        if shard not in self._ids:
+            if (shard,) not in self._paths:
+                raise FileNotFoundError(
+                    f"There is no {part_file(self.path, (shard,), _SUFFIX)}; make the part first."
+                )
+            self._ids[shard] = self._part_at(self._paths[shard,]).file_id
+        return self._ids[shard]
 
-    def _part_of_shard(self, shard: int) -> H5Reader:
-        if (shard,) not in self._paths:
-            raise FileNotFoundError(
-                f"There is no {part_file(self.path, (shard,), _SUFFIX)}; make the part first."
-            )
-        return self._part_at(self._paths[shard,])
+    def blocks_id(self, key: Key, size: int) -> str:
+        """Return the identity of the parts of some blocks of shards.
+
+        Args:
+            key: numbers of the blocks.
+            size: number of shards of a block.
+
+        Raises:
+            FileNotFoundError: one of the parts does not exist.
+        """
+        shards = shards_of_blocks(key, size, self._num_shards)
+        return value_hash([self.part_id(shard) for shard in shards])
+
+    @cached_property
+    def _num_shards(self) -> int:
+        if (self.path.parent / MANIFEST).is_file():
+            return Manifest(self.path.parent).num_shards
+        return 1 + max(shard for (shard,) in self._paths)
 
     def _part_at(self, path: Path) -> H5Reader:
         if path in self._open:

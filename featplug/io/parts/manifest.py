@@ -7,13 +7,14 @@ shard are read without the others. Any program that reads Parquet reads it.
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import islice
 from pathlib import Path
 
 from featplug.io.artifact import file_hash, value_hash
+from featplug.io.exif import ExifCamera
 from featplug.io.files import write_whole
-from featplug.io.image_files import read_image_header
+from featplug.io.image_files import ImageHeader, read_image_header
 from featplug.io.image_folder import list_images
 from featplug.io.pair_lists import read_image_list
 from featplug.utils.extras import require
@@ -38,9 +39,22 @@ class ManifestImage:
     width: int
     """Width in pixels as stored; 0 where the file is no image that can be read."""
     height: int
+    orientation: int
+    """EXIF's orientation, 1 to 8."""
     camera: str
-    """Make, model and focal length of EXIF, as far as they are known: images of one camera have the
-    same."""
+    """EXIF data of the camera as JSON, the fields of :class:`~featplug.io.exif.ExifCamera` that are
+    known; images of one camera have the same."""
+
+    def header(self) -> ImageHeader | None:
+        """Return the image's header, without a GPS position; None where it is no image.
+
+        Raises:
+            ValueError: the EXIF data are no such JSON.
+        """
+        if not self.width:
+            return None
+        size = self.width, self.height
+        return ImageHeader(size, "", "", _read_camera(self.camera), self.orientation, None)
 
 
 class Manifest:
@@ -124,6 +138,25 @@ class Manifest:
         """Return the names of all images, shard by shard."""
         return [name for shard in range(self.num_shards) for name in self.names(shard)]
 
+    def headers(self) -> dict[str, ImageHeader]:
+        """Return the header of each image that can be read: about 600 bytes an image.
+
+        Raises:
+            ValueError: the manifest is damaged.
+        """
+        found = {}
+        for shard in range(self.num_shards):
+            for image in self.images(shard):
+                try:
+                    header = image.header()
+                except ValueError as error:
+                    raise ValueError(
+                        f"{self.path} is damaged ({error}); make it again by `featplug shard make`."
+                    ) from error
+                if header is not None:
+                    found[image.name] = header
+        return found
+
     @cached_property
     def shard_of(self) -> dict[str, int]:
         """Name of each image to its shard: about 150 bytes an image."""
@@ -168,6 +201,7 @@ def make_manifest(
             ("sha256", arrow.string()),
             ("width", arrow.int32()),
             ("height", arrow.int32()),
+            ("orientation", arrow.int8()),
             ("camera", arrow.string()),
         ]
     )
@@ -228,11 +262,25 @@ def _describe(image_dir: Path, name: str) -> ManifestImage:
     try:
         header = read_image_header(path)
     except (OSError, ValueError):
-        return ManifestImage(name, num_bytes, digest, 0, 0, "")  # extraction says what is wrong
-    camera = header.camera
-    known = (camera.make, camera.model, camera.focal_length_mm, camera.focal_length_35mm)
-    text = " ".join(str(value) for value in known if value is not None)
-    return ManifestImage(name, num_bytes, digest, *header.size, text)
+        return ManifestImage(name, num_bytes, digest, 0, 0, 1, "{}")  # extraction says why
+    camera = {key: value for key, value in asdict(header.camera).items() if value is not None}
+    text = json.dumps(camera)
+    return ManifestImage(name, num_bytes, digest, *header.size, header.orientation, text)
+
+
+@lru_cache(4096)
+def _read_camera(text: str) -> ExifCamera:
+    """Read the EXIF data of a camera; images of one camera share the result.
+
+    Raises:
+        ValueError: they are no such JSON.
+    """
+    try:
+        fields = json.loads(text)
+        width, height = fields.pop("size", (0, 0))
+        return ExifCamera(**fields, size=(width, height) if width and height else None)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"{text!r} are no EXIF data of a camera") from error
 
 
 def _identity(images: Sequence[ManifestImage]) -> str:

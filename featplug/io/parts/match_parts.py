@@ -21,7 +21,8 @@ from featplug.io.h5file import H5Reader
 from featplug.io.hdf5_guard import UnusableDataError, damaged, stating
 from featplug.io.match_store import LARGEST_SCORE, MatchReader, pair_key
 from featplug.io.pair_lists import Pair
-from featplug.io.parts.part_files import H5PartWriter, Key, part_keys
+from featplug.io.parts.feature_parts import FeatureParts
+from featplug.io.parts.part_files import H5PartWriter, Key, part_keys, read_part_record
 
 _CHUNK_BYTES = 32 * 2**20
 _NAMES = "names"
@@ -245,7 +246,15 @@ class MatchParts(MatchReader):
         return self._open[path]
 
     def check_features(self, features: H5Reader) -> None:
-        """Do nothing: parts record the shards of their features, which a stage has checked."""
+        """Check that the matches are of the features of a store; of a file nothing is recorded.
+
+        Raises:
+            FileNotFoundError: a part of the features is missing.
+            ValueError: the matches are of other features.
+        """
+        if isinstance(features, FeatureParts):
+            for key, path in self._paths.items():
+                check_features_of_part(path, key, features)
 
     def parts(self) -> Iterator[tuple[Key, MatchPart]]:
         """Yield each part, open until the next one."""
@@ -300,6 +309,29 @@ class MatchParts(MatchReader):
     def _close(self) -> None:
         while self._open:
             self._open.popitem()[1]._close()
+
+
+def check_features_of_part(path: Path, key: Key, features: FeatureParts) -> Provenance:
+    """Check that a part is of these features, and return what it was made from.
+
+    Args:
+        path: the part.
+        key: numbers of its two blocks of shards.
+        features: the features.
+
+    Raises:
+        FileNotFoundError: a part of the features is missing.
+        UnusableDataError: the part is damaged.
+        ValueError: it is of other features.
+    """
+    made_from, _ = read_part_record(path)
+    recorded = made_from.inputs.get("features")
+    if recorded and recorded != features.blocks_id(key, int(made_from.conf.get("block", 1))):
+        raise ValueError(
+            f"{path} is of other features than those in {features.path}; match these, or give the "
+            "features that were matched."
+        )
+    return made_from
 
 
 def open_matches(path: Path) -> MatchReader:

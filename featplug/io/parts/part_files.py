@@ -6,6 +6,7 @@ shards, or blocks of shards, that it is made from.
 
 import re
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,18 @@ def part_keys(folder: Path, suffix: str) -> dict[Key, Path]:
         if match and match[2] == suffix:
             found[tuple(int(number) for number in match[1][1:].split("-"))] = path
     return dict(sorted(found.items()))
+
+
+def shards_of_blocks(key: Key, size: int, num_shards: int) -> list[int]:
+    """Return the shards of a part's blocks, each once.
+
+    Args:
+        key: numbers of the blocks.
+        size: number of shards of a block; the last one may have fewer.
+        num_shards: number of all shards.
+    """
+    shards = (range(block * size, min((block + 1) * size, num_shards)) for block in key)
+    return list(dict.fromkeys(chain.from_iterable(shards)))
 
 
 def is_folder_of_parts(path: Path) -> bool:
@@ -89,6 +102,11 @@ def _parquet_record(path: Path) -> tuple[Provenance | None, str | None]:
         return provenance, None if report is None else report.decode()
 
 
+def parquet_head(provenance: Provenance, report: str) -> dict[str, str]:
+    """Return the metadata of a Parquet part: what made it, and the report of its making (JSON)."""
+    return {_PROVENANCE: provenance.to_json(), _REPORT: report}
+
+
 def write_parquet_part(
     path: Path,
     table: Any,
@@ -102,8 +120,7 @@ def write_parquet_part(
         ValueError: the disk is full.
     """
     parquet = require("pyarrow.parquet", "shards")
-    head = {_PROVENANCE: provenance.to_json(), _REPORT: report, **(extra or {})}
-    table = table.replace_schema_metadata(head)
+    table = table.replace_schema_metadata({**parquet_head(provenance, report), **(extra or {})})
     write_whole(path, lambda part: parquet.write_table(table, part))
 
 

@@ -8,8 +8,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from PIL.TiffImagePlugin import IFDRational
 
+from featplug.colmap.cameras import CameraOptions, make_cameras
 from featplug.io.artifact import file_hash
+from featplug.io.exif import EXIF_IFD, FOCAL_LENGTH, MAKE, MODEL, ORIENTATION
+from featplug.io.image_files import read_image_header
 from featplug.io.parts.manifest import MANIFEST, Manifest, make_manifest
 
 
@@ -62,6 +66,26 @@ def test_images_keep_their_shards_and_only_changed_shards_change(
     with pytest.raises(ValueError, match="--size 2"):
         make_manifest(images, tmp_path / "store", 3)
     assert shards(Manifest(tmp_path / "store")) == shards(emptied)
+
+
+def test_cameras_are_those_of_the_photographs(images: Path, tmp_path: Path) -> None:
+    """Verification makes cameras without the photographs."""
+    exif = Image.Exif()
+    exif[MAKE], exif[MODEL] = "Canon", "EOS 5D"
+    exif[EXIF_IFD] = {FOCAL_LENGTH: IFDRational(24)}
+    exif[ORIENTATION] = 6
+    Image.new("RGB", (16, 12)).save(images / "2.jpg", exif=exif)
+    (images / "3.jpg").write_bytes(b"none")
+    headers = make_manifest(images, tmp_path / "store", 2).headers()
+    names = ["0.png", "1.png", "2.jpg", "b/2.png", "b/3.png", "b/4.png"]
+    assert sorted(headers) == names
+    read = {name: read_image_header(images / name) for name in names}
+    assert headers["2.jpg"].camera == read["2.jpg"].camera
+    assert headers["2.jpg"].orientation == 6
+    found, expected = (make_cameras(CameraOptions(), each) for each in (headers, read))
+    assert found.camera_ids == expected.camera_ids
+    assert list(map(str, found.cameras)) == list(map(str, expected.cameras))
+    assert any(camera.has_prior_focal_length for camera in found.cameras)
 
 
 def test_what_is_no_image_has_no_size(images: Path, tmp_path: Path) -> None:
