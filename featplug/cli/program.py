@@ -146,6 +146,7 @@ _STAGES = {
     "shard": _cli("shard_commands:COMMANDS", "Cut an image set into shards, for many machines."),
     "slurm": _cli("shard_commands:SLURM", "Write scripts for Slurm that make a store's parts."),
     "status": _cli("shard_commands:status", "Show what is done of a store, and the time left."),
+    "consolidate": _cli("shard_commands:consolidate_parts", "Make one file of parts, for hloc."),
     "rename": _cli("stage_commands:rename", "Rename photographs whose names files cannot carry."),
     "extract": _cli("stage_commands:extract", "Extract the features of a folder of images."),
     "pairs": _cli("pair_commands:COMMANDS", "Choose which images are matched with which."),

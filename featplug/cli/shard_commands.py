@@ -9,6 +9,7 @@ from tabulate import tabulate
 
 from featplug.cli.command_line import Unprefixed, print_reasons
 from featplug.colmap.cameras import CameraOptions
+from featplug.io.parts.consolidate import consolidate
 from featplug.io.parts.manifest import make_manifest
 from featplug.shards.executor_options import ShardOptions
 from featplug.shards.run_parts import PartsSummary, run_parts
@@ -116,6 +117,23 @@ def print_parts(done: PartsSummary, items: str) -> None:
         f"in {done.seconds:.1f} s, {done.num_parts - done.num_made} present before, {skipped}"
     )
     print_reasons(done.skipped)
+
+
+def consolidate_parts(
+    parts: Annotated[Path, tyro.conf.Positional],
+    output: Annotated[Path, tyro.conf.Positional],
+    links: bool = False,
+) -> None:
+    """Write one file in hloc's layout of the parts of features, global descriptors or matches.
+
+    Args:
+        parts: folder of the parts.
+        output: the file, which is replaced if it exists.
+        links: link to the parts instead of copying them, for hloc's matching, triangulation and
+            localization; its list_h5_names needs a copy.
+    """
+    number = consolidate(parts, output, links, progress=True)
+    print(f"{output}: {number:,} images or pairs {'linked' if links else 'copied'} from {parts}")
 
 
 def write_slurm(

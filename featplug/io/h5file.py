@@ -89,6 +89,11 @@ def write_provenance(file: h5py.File, provenance: Provenance) -> None:
     file.attrs[_NUM_GROUPS] = 0
 
 
+def count_groups(file: h5py.File, number: int) -> None:
+    """Record how many groups a file has, so that one that damage hides is missed."""
+    file.attrs[_NUM_GROUPS] = number
+
+
 def _create(path: Path, content: memoryview) -> None:
     """Make a file that appears only when it is whole, unless another process makes one."""
     part = part_path(path)

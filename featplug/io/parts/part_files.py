@@ -76,7 +76,7 @@ def part_identity(provenance: Provenance) -> str:
 
 
 def read_part_record(path: Path) -> tuple[Provenance, str]:
-    """Read what made a part, and the report of its making (JSON).
+    """Read what made a part, and the report of its making (JSON), empty where it has none.
 
     Raises:
         UnusableDataError: the part is damaged, or is none.
@@ -88,9 +88,9 @@ def read_part_record(path: Path) -> tuple[Provenance, str]:
             provenance = read_provenance(path, file)
             with guarded(path):
                 report = read_attribute(file, _REPORT)
-    if provenance is None or report is None:
+    if provenance is None:
         raise damaged(path, "", "it has no record of what made it")
-    return provenance, str(report)
+    return provenance, str(report or "")
 
 
 def _parquet_record(path: Path) -> tuple[Provenance | None, str | None]:
