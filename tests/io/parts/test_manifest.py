@@ -16,6 +16,8 @@ from featplug.io.exif import EXIF_IFD, FOCAL_LENGTH, MAKE, MODEL, ORIENTATION
 from featplug.io.image_files import read_image_header
 from featplug.io.parts.manifest import MANIFEST, Manifest, make_manifest
 
+_FOCAL_LENGTH_IN_35MM_FILM = 0xA405
+
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
@@ -72,7 +74,7 @@ def test_cameras_are_those_of_the_photographs(images: Path, tmp_path: Path) -> N
     """Verification makes cameras without the photographs."""
     exif = Image.Exif()
     exif[MAKE], exif[MODEL] = "Canon", "EOS 5D"
-    exif[EXIF_IFD] = {FOCAL_LENGTH: IFDRational(24)}
+    exif[EXIF_IFD] = {FOCAL_LENGTH: IFDRational(24), _FOCAL_LENGTH_IN_35MM_FILM: 24}
     exif[ORIENTATION] = 6
     Image.new("RGB", (16, 12)).save(images / "2.jpg", exif=exif)
     (images / "3.jpg").write_bytes(b"none")
