@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from featplug.cli.command_line import Unprefixed, leave_config, run_command
-from featplug.colmap.cameras import CameraOptions, check_camera, check_camera_of_images
+from featplug.colmap.cameras import check_camera_of_images
 from featplug.colmap.database_priors import write_position_priors
 from featplug.colmap.geometric_verification import verified_pairs
-from featplug.colmap.mapping import MapOptions, Mapper, require_mapper
+from featplug.colmap.mapping import MapOptions
 from featplug.colmap.model_support import model_support
 from featplug.colmap.pair_usage import pair_usage, reasons_not_registered
 from featplug.colmap.rigs import Rigs
@@ -35,6 +35,7 @@ from featplug.stages.verify import (
 from pipelines.datasets.true_poses import read_reference_poses, reference_unit
 from pipelines.exports import EXPORTS, ExportOptions, announce_lost_exports, write_exports
 from pipelines.given_files import Features
+from pipelines.mapping_options import MappingOptions
 from pipelines.output_folder import (
     SceneImages,
     announce_replacement,
@@ -46,7 +47,7 @@ from pipelines.photographs import PhotographOptions
 from pipelines.positions import ModelPlacer, PositionOptions
 from pipelines.rigs import RigOptions, rig_record
 from pipelines.run import Stages
-from pipelines.run_options import MatchingOptions, PipelineOptions, plain
+from pipelines.run_options import PipelineOptions, plain
 from pipelines.run_record import run_record
 from pipelines.run_report import PAGE, files_line, write_report
 from pipelines.sfm_metrics import model_metrics, pose_metrics
@@ -64,35 +65,6 @@ _RESULTS = (
     *EXPORTS,
 )
 """Files of a model, which all belong to one run."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class MappingOptions(MatchingOptions):
-    """Options of matching and mapping, the same in the benchmark of reconstructions."""
-
-    num_matched: int = 20
-    """Number of images that each image is paired with by retrieval."""
-    mapper: Mapper = "incremental"
-    """COLMAP's mapper: incremental adds image after image; global takes all at once (GLOMAP,
-    pycolmap 4.0 or newer); hierarchical maps clusters of images and merges them (pycolmap 4.2)."""
-    camera: CameraOptions = field(default_factory=CameraOptions)
-    """Cameras of COLMAP."""
-    num_threads: int = -1
-    """Number of threads of COLMAP's mapper; -1 for all cores. With one, the same matches give the
-    same model each time."""
-
-    def check_mapping(self) -> None:
-        """Check the cameras and the mapper.
-
-        Raises:
-            ValueError: a camera's parameters do not fit, or this pycolmap does not have the mapper.
-        """
-        check_camera(self.camera)
-        require_mapper(self.mapper)
-        if self.num_threads < 1 and self.num_threads != -1:
-            raise ValueError(
-                f"--num-threads must be 1 or more, or -1 for all cores, not {self.num_threads}."
-            )
 
 
 @dataclass(frozen=True)
@@ -321,6 +293,9 @@ def _make_model(
             write_position_priors(database, placer.positions, options.position_noise)
         mapping = MapOptions(
             mapper=options.mapper,
+            cluster_images=options.cluster_images,
+            cluster_overlap=options.cluster_overlap,
+            clusters=options.output_dir / "clusters",
             num_threads=options.num_threads,
             refine_intrinsics=options.camera.params is None,
             known_cameras=verified.cameras.known,
@@ -372,6 +347,7 @@ def _make_model(
             {"path": made.path, "points": made.num_points, "images": made.images}
             for made in mapped.models
         ],
+        **({"clusters": [asdict(each) for each in mapped.clusters]} if mapped.clusters else {}),
         **({} if placer is None else {"georeference": placer.record()}),
         **(
             {}

@@ -29,7 +29,22 @@ def summary(results: Mapping[str, Any]) -> str:
 def setting(results: Mapping[str, Any]) -> list[str]:
     """Return how the model stands in the world, and which cameras and rigs it has."""
     lines = georeference_lines(results.get("georeference")) + rig_lines(results.get("rigs"))
+    lines += _cluster_lines(results.get("clusters", []))
     return [line.strip() for line in lines] + results.get("cameras", [])
+
+
+def _cluster_lines(clusters: list[dict[str, Any]]) -> list[str]:
+    """Return how many clusters were mapped, and which of them are not in the model."""
+    if not clusters:
+        return []
+    sizes = [cluster["num_images"] for cluster in clusters]
+    num_reused = sum(cluster["is_reused"] for cluster in clusters)
+    num_merged = sum(cluster["model"] == 0 for cluster in clusters)
+    reused = f", {num_reused} of them by an earlier run" if num_reused else ""
+    return [
+        f"mapped in clusters of {min(sizes)} to {max(sizes)} images{reused}; the model has "
+        f"{num_merged} of the {len(clusters)} clusters"
+    ]
 
 
 def notes(results: Mapping[str, Any]) -> list[str]:

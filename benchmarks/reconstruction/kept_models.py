@@ -120,6 +120,12 @@ def _provenance(scene: MatchedScene, options: SfmOptions) -> Provenance:
     reference = hashlib.sha256()
     for name, pose in sorted(scene.reference.items()):
         reference.update(name.encode() + pose.tobytes())
+    clusters = {}
+    if options.mapper in ("hierarchical", "partitioned"):
+        clusters = {
+            "cluster_images": options.cluster_images,
+            "cluster_overlap": options.cluster_overlap,
+        }
     return Provenance(
         "model",
         conf={
@@ -128,6 +134,7 @@ def _provenance(scene: MatchedScene, options: SfmOptions) -> Provenance:
             "seed": options.seed,
             "num_threads": options.num_threads,
             "pycolmap": pycolmap.__version__,
+            **clusters,
         },
         inputs={**_matched_from(scene), "true_poses": reference.hexdigest()},
         revisions={"map": _VERSION},

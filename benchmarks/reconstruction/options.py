@@ -9,8 +9,9 @@ from benchmarks.measured_method import MeasuredMethod
 from benchmarks.reconstruction.scenes import Scene
 from featplug.base import choose_device
 from featplug.methods import retrieval_conf
+from pipelines.mapping_options import MappingOptions
 from pipelines.run_options import require_positive, values_of
-from pipelines.sfm import MappingOptions, SfmOptions
+from pipelines.sfm import SfmOptions
 
 
 @dataclass(frozen=True)

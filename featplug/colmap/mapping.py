@@ -14,17 +14,17 @@ from featplug.colmap.colours import colour_points
 from featplug.colmap.database_rows import open_database, sqlite_reason
 from featplug.colmap.model_files import write_model
 from featplug.colmap.model_tables import check_camera_values
+from featplug.colmap.partitioned_mapping import ClusterOptions, MappedCluster, map_clusters
 from featplug.colmap.rigs import Rigs
 from featplug.io.files import not_written, remove
 from featplug.io.images import MAX_MEGAPIXELS
 from featplug.utils.errors import first_line
 
-Mapper = Literal["incremental", "global", "hierarchical"]
+Mapper = Literal["incremental", "global", "hierarchical", "partitioned"]
 """COLMAP's mappers: image after image; all images at once (GLOMAP, the fastest); or clusters of
-images one by one, which are merged, for thousands of images."""
-CLUSTER_IMAGES, CLUSTER_OVERLAP = 500, 50
-"""COLMAP's largest number of images of a cluster of the hierarchical mapper, and the number of
-images that two clusters share."""
+images in parallel, which are merged, for thousands of images. And clusters one by one, each kept
+when it is finished, for more images than memory holds the matches of; see
+:mod:`featplug.colmap.partitioned_mapping`."""
 _FIRST_VERSION = {"incremental": "3.13", "global": "4.0", "hierarchical": "4.2"}
 _GLOG_FATAL = 3
 _logger = logging.getLogger(__name__)
@@ -82,6 +82,13 @@ class MapOptions:
     """Seed of RANSAC."""
     num_threads: int = -1
     """Number of threads of COLMAP; -1 for all cores. With one, a model is the same each time."""
+    cluster_images: int = 500
+    """Largest number of images of a cluster of the hierarchical and partitioned mappers, without
+    those of its neighbours."""
+    cluster_overlap: int = 50
+    """Number of images that two neighbouring clusters share."""
+    clusters: Path | None = None
+    """Folder in which the partitioned mapper keeps and finds the models of clusters."""
     max_megapixels: float = MAX_MEGAPIXELS
     """Limit of decoding images for the points' colours; JPEGs above it are reduced."""
 
@@ -92,10 +99,26 @@ def require_mapper(mapper: Mapper) -> None:
     Raises:
         ValueError: it is too old.
     """
-    if not hasattr(pycolmap, f"{mapper}_mapping"):
+    if mapper != "partitioned" and not hasattr(pycolmap, f"{mapper}_mapping"):
         raise ValueError(
             f"{mapper.capitalize()} mapping needs pycolmap {_FIRST_VERSION[mapper]} or newer, this "
             f"is {pycolmap.__version__}; upgrade it or use the incremental mapper."
+        )
+
+
+def check_clusters(mapper: Mapper, max_images: int, overlap: int) -> None:
+    """Raise ValueError if options of clusters have no effect, or do not fit."""
+    default = MapOptions()
+    if mapper not in ("hierarchical", "partitioned"):
+        if (max_images, overlap) != (default.cluster_images, default.cluster_overlap):
+            raise ValueError(
+                f"The {mapper} mapper makes no clusters; leave out --cluster-images and "
+                "--cluster-overlap, or use --mapper partitioned."
+            )
+    elif not 2 <= overlap < max_images:
+        raise ValueError(
+            f"Clusters of up to {max_images} images cannot share {overlap}; set --cluster-overlap "
+            "to 2 or more, and --cluster-images to more than that."
         )
 
 
@@ -105,6 +128,7 @@ def reconstruct_database(
     output_dir: Path,
     options: MapOptions,
     on_images: Callable[[int], Any] = lambda _: None,
+    on_clusters: Callable[[list[MappedCluster]], Any] = lambda _: None,
 ) -> dict[int, pycolmap.Reconstruction]:
     """Make models of the images of a database.
 
@@ -114,7 +138,8 @@ def reconstruct_database(
         output_dir: gets COLMAP's models, a numbered folder each.
         options: how.
         on_images: called by the incremental mapper with the number of images registered, two at
-            first, then one by one.
+            first, then one by one; by the partitioned one with the number of images of a cluster.
+        on_clusters: called by the partitioned mapper with what became of the clusters.
 
     Returns:
         All models by the numbers of their folders, the one with most images first.
@@ -136,6 +161,9 @@ def reconstruct_database(
                 initial_image_pair_callback=lambda: on_images(2),
                 next_image_callback=lambda: on_images(1),
             )
+        elif options.mapper == "partitioned":
+            models, clusters = _partitioned_mapping(paths, options, known, on_images)
+            on_clusters(clusters)
         elif options.mapper == "global":
             models = _global_mapping(paths, options, known)
         else:
@@ -188,16 +216,49 @@ def _hierarchical_mapping(
 ) -> dict[int, pycolmap.Reconstruction]:
     """Reconstruct clusters of images that overlap, then merge and adjust them."""
     pipeline = pycolmap.HierarchicalPipelineOptions()
-    of_clusters = _incremental_options(options, known)
-    of_clusters.ba_refine_sensor_from_rig = False  # clusters with other rigs would not merge
-    pipeline.incremental_options = of_clusters
+    pipeline.incremental_options = _cluster_options(options, known)
     pipeline.num_threads = options.num_threads
-    pipeline.clustering_options.leaf_max_num_images = CLUSTER_IMAGES
-    pipeline.clustering_options.image_overlap = CLUSTER_OVERLAP
+    pipeline.clustering_options.leaf_max_num_images = options.cluster_images
+    pipeline.clustering_options.image_overlap = options.cluster_overlap
     models = pycolmap.hierarchical_mapping(*paths, options=pipeline)
     for model in models.values():
         _adjust(model, options)  # which COLMAP leaves to its user
     return models
+
+
+def _cluster_options(
+    options: MapOptions, known: Mapping[int, pycolmap.Camera]
+) -> pycolmap.IncrementalPipelineOptions:
+    pipeline = _incremental_options(options, known)
+    pipeline.ba_refine_sensor_from_rig = False  # clusters with other rigs would not merge
+    return pipeline
+
+
+def _partitioned_mapping(
+    paths: tuple[str, str, str],
+    options: MapOptions,
+    known: Mapping[int, pycolmap.Camera],
+    on_images: Callable[[int], Any],
+) -> tuple[dict[int, pycolmap.Reconstruction], list[MappedCluster]]:
+    """Reconstruct clusters of images one by one, then merge and adjust them."""
+    database_path, image_dir, _ = paths
+    pipeline = _cluster_options(options, known)
+
+    def map_cluster(database: Path, folder: Path) -> None:
+        pycolmap.incremental_mapping(str(database), image_dir, str(folder), options=pipeline)
+
+    return map_clusters(
+        Path(database_path),
+        ClusterOptions(options.cluster_images, options.cluster_overlap, options.clusters),
+        {
+            "refine_intrinsics": options.refine_intrinsics,
+            "known_cameras": sorted(options.known_cameras),
+            "seed": options.seed,
+        },
+        map_cluster,
+        lambda model: _adjust(model, options),
+        on_images,
+    )
 
 
 def _adjust(model: pycolmap.Reconstruction, options: MapOptions) -> None:

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pycolmap
@@ -10,6 +10,7 @@ import pycolmap
 from featplug.colmap.database import image_ids
 from featplug.colmap.mapping import MapOptions, log_to_file, reconstruct_database
 from featplug.colmap.model_files import export_ply, write_model
+from featplug.colmap.partitioned_mapping import MappedCluster
 from featplug.colmap.rigs import apply_rigs, remove_rigs
 from featplug.io.files import write_whole
 from featplug.io.links import link_folder
@@ -43,6 +44,8 @@ class Mapping:
     """All models, the one with most images first."""
     without_rigs: str | None = None
     """Reason for which the models do not have the rigs of the options."""
+    clusters: list[MappedCluster] = field(default_factory=list)
+    """What became of the clusters of the partitioned mapper."""
 
     def not_registered(self, names: Iterable[str]) -> list[str]:
         """Return those of the images that no model has."""
@@ -74,12 +77,15 @@ def map_images(
             there.
     """
     models: dict[int, pycolmap.Reconstruction] = {}
+    clusters: list[MappedCluster] = []
 
     def reconstruct(folder: Path) -> None:
         num_images = len(image_ids(database))
-        is_counted = options.mapper == "incremental"
+        is_counted = options.mapper in ("incremental", "partitioned")
         with progress_bar(None, "map", num_images, "image", progress and is_counted) as bar:
-            made = reconstruct_database(database, image_dir, folder, options, bar.update)
+            made = reconstruct_database(
+                database, image_dir, folder, options, bar.update, clusters.extend
+            )
         models.update(made)
         for number, model in made.items():
             if place is not None and place(model):
@@ -97,6 +103,7 @@ def map_images(
             for number, made in models.items()
         ],
         without_rigs,
+        clusters,
     )
 
 
@@ -113,8 +120,11 @@ def _configure_rigs(
     if options.rigs.has_poses or options.mapper == "global":
         apply_rigs(database, options.rigs)
         return None
+    first = options
+    if options.clusters is not None:  # those with rigs are others
+        first = replace(options, clusters=options.clusters / "without_rigs")
     with tempfile.TemporaryDirectory(dir=output_dir) as folder:
-        made = reconstruct_database(database, image_dir, Path(folder) / MODELS, options)
+        made = reconstruct_database(database, image_dir, Path(folder) / MODELS, first)
     if not (unknown := apply_rigs(database, options.rigs, next(iter(made.values())))):
         return None
     remove_rigs(database)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +80,7 @@ def write_synthetic_scene(
 
 @dataclass(frozen=True)
 class SurroundingScene(MatchedImages):
-    """Points on the walls of a room, seen by cameras in the middle of it."""
+    """Points on the walls of a room or a street, seen by cameras in the middle of it."""
 
     camera: pycolmap.Camera
     poses: dict[str, np.ndarray]
@@ -117,9 +116,61 @@ def write_surrounding_scene(
     return scene
 
 
+STREET_REACH = 6
+"""Number of images after each one of a street that it has matches with."""
+
+
+def near_pairs(names: Sequence[str], max_step: int = STREET_REACH) -> list[tuple[str, str]]:
+    """Return the pairs of each name with those that follow it."""
+    return [(a, b) for i, a in enumerate(names) for b in names[i + 1 : i + 1 + max_step]]
+
+
+def write_street_scene(
+    folder: Path, num_images: int = 40, noise: float = 0.5, seed: int = 0
+) -> SurroundingScene:
+    """Make a street with cameras along it, a step apart, that see up to 12 steps far.
+
+    Each image has matches with the six that follow it; no other pairs have matches.
+
+    Args:
+        folder: folder of the scene.
+        num_images: number of cameras, named in their order along the street.
+        noise: standard deviation of keypoints in pixels.
+        seed: seed of everything random.
+    """
+    rng = np.random.default_rng(seed)
+    camera = pycolmap.Camera(
+        model="SIMPLE_PINHOLE", width=640, height=480, params=[500.0, 320.0, 240.0]
+    )
+    num_points = 40 * num_images
+    along = rng.uniform(0, num_images + 12, num_points)
+    across = rng.choice([-4.0, 4.0], num_points) + rng.uniform(-0.5, 0.5, num_points)
+    points3d = np.column_stack([across, rng.uniform(-3, 2, num_points), along])
+    poses, seen, with_camera = {}, {}, {}
+    for i in range(num_images):
+        name = f"{i:03d}.png"
+        turn = rng.uniform(-1, 1, 3) * [5, 25, 3]
+        rotation = Rotation.from_euler("xyz", turn, degrees=True).as_matrix()
+        centre = [rng.uniform(-1.5, 1.5), rng.uniform(-0.5, 0.5), i]
+        poses[name] = np.column_stack([rotation, -rotation @ centre])
+        in_camera = points3d @ rotation.T + poses[name][:, 3]
+        places = in_camera[:, :2] / in_camera[:, 2:] * 500 + [320, 240]
+        inside = ((places >= 0) & (places < [640, 480])).all(axis=1)
+        inside &= (in_camera[:, 2] > 0.5) & (in_camera[:, 2] < 12)
+        ids = np.flatnonzero(inside).tolist()
+        places = places[inside] + noise * rng.standard_normal((len(ids), 2))
+        seen[name] = places, ids
+        with_camera[name] = camera, places.astype(np.float32), ids
+    scene = SurroundingScene(folder, camera, poses, points3d, seen)
+    folder.mkdir(parents=True)
+    _write(scene, with_camera, max_step=STREET_REACH)
+    return scene
+
+
 def _write(
     scene: MatchedImages,
     seen: Mapping[str, tuple[pycolmap.Camera, np.ndarray, Sequence[int | None]]],
+    max_step: int | None = None,
 ) -> None:
     """Write grey images, features and the true matches of all pairs.
 
@@ -127,7 +178,9 @@ def _write(
         scene: has the paths.
         seen: image name to its camera, points in COLMAP's pixels, and the number of each one's 3D
             point, None if it has none.
+        max_step: number of images after each one that it is matched with; None for all.
     """
+    names = sorted(seen)
     with FeatureWriter(scene.features, Provenance("features", {})) as writer:
         for name, (camera, points, _) in seen.items():
             size = (camera.width, camera.height)
@@ -141,7 +194,7 @@ def _write(
             }
             writer.write(name, features, size, 1.0, "")
     with MatchWriter(scene.matches, Provenance("matches", {})) as writer:
-        for name0, name1 in combinations(sorted(seen), 2):
+        for name0, name1 in near_pairs(names, max_step or len(names)):
             ids0, ids1 = seen[name0][2], seen[name1][2]
             places = {number: i for i, number in enumerate(ids1) if number is not None}
             matches0 = [-1 if number is None else places.get(number, -1) for number in ids0]
