@@ -67,7 +67,8 @@ class MatchPartWriter(H5PartWriter):
         with stating(self.path, pair_key(name0, name1)):
             checked_matches(matches0, scores0, num1)
         index0 = np.flatnonzero(matches0 >= 0)
-        indices = np.stack([index0, matches0[index0]], axis=1).astype(np.uint32)
+        indices = np.empty((len(index0), 2), np.uint32)
+        indices[:, 0], indices[:, 1] = index0, matches0[index0]
         scores = np.clip(scores0[index0], -LARGEST_SCORE, LARGEST_SCORE).astype(np.float16)
         self._pairs.append((self._place(name0, len(matches0)), self._place(name1, num1)))
         self._indices.append(indices)
