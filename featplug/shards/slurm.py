@@ -45,9 +45,9 @@ class SlurmOptions:
     max_keypoints: int | None = None
     """Number of keypoints to keep of each image."""
     sbatch: tuple[str, ...] = ()
-    """Options of all jobs, such as --partition=cpu --time=24:00:00 --mem=8G."""
+    """Options of all jobs, without their dashes, such as partition=cpu time=24:00:00 mem=8G."""
     gpu_sbatch: tuple[str, ...] = ()
-    """Further options of the stages with a network, such as --gres=gpu:1."""
+    """Further options of the stages with a network, such as gres=gpu:1."""
     featplug: str = "featplug"
     """Command that runs featplug on a node, such as apptainer exec featplug.sif featplug."""
 
@@ -157,7 +157,7 @@ def _script(job: _Job, options: SlurmOptions) -> str:
     lines = ["#!/bin/bash", f"#SBATCH --job-name=featplug-{job.name}"]
     if job.num_tasks > 1 or job.share == _SHARD:
         lines.append(f"#SBATCH --array=0-{job.num_tasks - 1}")
-    lines += [f"#SBATCH {option}" for option in asked]
+    lines += [f"#SBATCH --{option.lstrip('-')}" for option in asked]
     share = [] if job.share is None else ["--shard", job.share]
     command = " ".join([options.featplug, shlex.join(job.words), *share])
     return "\n".join([*lines, "set -euo pipefail", command, ""])

@@ -69,7 +69,7 @@ def test_retrieval_has_its_jobs_and_options_are_those_given(store: Path) -> None
         feature="mtldesc",
         num_matched=7,
         tasks=9,
-        sbatch=("--time=1:00:00", "--mem=8G"),
+        sbatch=("time=1:00:00", "--mem=8G"),
         gpu_sbatch=("--gres=gpu:1",),
     )
     scripts = slurm_scripts(store, options)
