@@ -4,7 +4,7 @@ COLMAP puts the origin at the corner of the top-left pixel, so all points pass t
 :func:`to_colmap_points` on their way to it. Works with pycolmap 3.13 to 4.2.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,6 @@ from featplug.colmap.rigs import Rigs
 from featplug.io.image_files import read_image_header
 from featplug.io.match_store import MatchReader
 from featplug.io.pair_lists import Pair
-from featplug.io.parts.verified_parts import VerifiedPair
 from featplug.io.store import FeatureReader
 from featplug.keypoints.detection import from_sift_frames, sift_frames
 from featplug.utils.parallel import NUM_READERS, map_ahead
@@ -98,6 +97,16 @@ def from_colmap_keypoints(keypoints: np.ndarray) -> dict[str, np.ndarray]:
     return {**features, "keypoints": features["keypoints"] - 0.5}
 
 
+def check_image_size(features: FeatureReader, name: str, camera: pycolmap.Camera) -> None:
+    """Raise ValueError if the features of an image are of one of another size than its camera's."""
+    size = features.known_image_size(name) or (camera.width, camera.height)
+    if size != (camera.width, camera.height):
+        raise ValueError(
+            f"The features of {name!r} in {features.path} are of an image of {size[0]}×{size[1]} "
+            f"pixels, the image has {camera.width}×{camera.height}; extract it again."
+        )
+
+
 def import_features(database_path: Path, features: FeatureReader) -> None:
     """Write the keypoints of all images of the database, with scale and orientation if known.
 
@@ -108,15 +117,7 @@ def import_features(database_path: Path, features: FeatureReader) -> None:
     num_images = num_keypoints = 0
     with open_database(database_path) as database:
         for image in database.read_all_images():
-            camera = database.read_camera(image.camera_id)
-            of_image = (camera.width, camera.height)
-            size = features.known_image_size(image.name) or of_image
-            if size != of_image:
-                raise ValueError(
-                    f"The features of {image.name!r} in {features.path} are of an image of "
-                    f"{size[0]}×{size[1]} pixels, the image has {camera.width}×{camera.height}; "
-                    "extract it again."
-                )
+            check_image_size(features, image.name, database.read_camera(image.camera_id))
             datasets = features.read(image.name, ("keypoints", "scales", "oris"))
             frames = to_colmap_keypoints(datasets)
             if frames.shape[1] == 3:  # COLMAP knows no keypoints with a scale alone
@@ -155,33 +156,3 @@ def import_matches(database_path: Path, pairs: Sequence[Pair], matches: MatchRea
             num_matches += len(indices)
     check_rows(database_path, "matches", num_matched, num_matches)
     return num_matched
-
-
-def write_verified_pairs(database_path: Path, pairs: Iterable[VerifiedPair]) -> list[int]:
-    """Write two-view geometries of pairs whose images are in the database, with their inliers.
-
-    Returns:
-        The number of inliers of each pair.
-
-    Raises:
-        ValueError: the disk is full.
-    """
-    ids = image_ids(database_path)
-    num_inliers = []
-    with open_database(database_path) as database:
-        for pair in pairs:
-            if not ids.keys() >= set(pair.names):
-                continue
-            id0, id1 = (ids[name] for name in pair.names)
-            geometry = pycolmap.TwoViewGeometry()
-            geometry.config = getattr(pycolmap.TwoViewGeometryConfiguration, pair.config)
-            geometry.inlier_matches = pair.inliers
-            for name, matrix in pair.matrices.items():
-                setattr(geometry, name, matrix)
-            if pair.cam1_from_cam0 is not None:
-                geometry.cam2_from_cam1 = pycolmap.Rigid3d(pair.cam1_from_cam0)
-            database.write_matches(id0, id1, pair.inliers)
-            database.write_two_view_geometry(id0, id1, geometry)
-            num_inliers.append(len(pair.inliers))
-    check_rows(database_path, "two_view_geometries", len(num_inliers), sum(num_inliers))
-    return num_inliers

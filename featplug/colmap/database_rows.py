@@ -72,6 +72,21 @@ def check_rows(path: Path, table: str, num_rows: int, num_entries: int = 0) -> N
         raise not_written(path, f"its table {table} is not what was written")
 
 
+def pairs_with_geometry(path: Path) -> list[int]:
+    """Return COLMAP's numbers of the pairs that were verified, also of those without inliers.
+
+    pycolmap lists only those that have some.
+
+    Raises:
+        ValueError: the database cannot be read.
+    """
+    try:
+        with closing(sqlite3.connect(path)) as connection:
+            return [row[0] for row in connection.execute("SELECT pair_id FROM two_view_geometries")]
+    except sqlite3.Error as error:
+        raise ValueError(f"{path} cannot be read ({error}); map the images again.") from error
+
+
 def sqlite_reason(error: Exception) -> str | None:
     """Return what went wrong with SQLite, without COLMAP's line of source; None if not SQLite."""
     _, found, reason = str(error).partition("SQLite error: ")

@@ -3,7 +3,6 @@
 A pair is verified where its inliers exceed what chance explains (:mod:`featplug.metrics.chance`).
 """
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -27,7 +26,7 @@ from featplug.metrics.chance import (
     weigh_inliers,
 )
 from featplug.metrics.epipolar import sampson_errors
-from featplug.utils.parallel import map_ahead
+from featplug.utils.parallel import available_cores, map_ahead
 from featplug.utils.progress import progress_bar
 
 HISTOGRAM = 15, 30, 100, 300
@@ -104,25 +103,29 @@ def verify_matches(
     with open_database(database_path) as database:
         bar = progress_bar(id_pairs, "verify", len(id_pairs), "pair", progress)
         matched = _matched_pairs(database, bar)
-        for pair, geometry, is_chance in map_ahead(estimate, matched, os.cpu_count() or 1):
+        for pair, geometry, is_chance in map_ahead(estimate, matched, available_cores()):
             database.write_two_view_geometry(*pair.ids, geometry)
             num_matched += 1
             num_by_chance += is_chance
             num_inliers.append(len(geometry.inlier_matches))
     check_rows(database_path, "two_view_geometries", num_matched, sum(num_inliers))
-    summary = VerificationSummary(
-        len(id_pairs), num_matched, tuple(n for n in num_inliers if n), num_by_chance
-    )
-    if num_matched == 0:
+    verified = tuple(number for number in num_inliers if number)
+    return checked_summary(VerificationSummary(len(id_pairs), num_matched, verified, num_by_chance))
+
+
+def checked_summary(summary: VerificationSummary) -> VerificationSummary:
+    """Return a summary; raise ValueError if no pair is verified."""
+    if summary.num_matched_pairs == 0:
         raise ValueError(
-            f"None of the {len(id_pairs)} pairs has a match; choose pairs of photographs that "
+            f"None of the {summary.num_pairs} pairs has a match; choose pairs of photographs that "
             "overlap, or another feature or matcher."
         )
     if summary.num_verified_pairs == 0:
+        by_chance = summary.num_by_chance
         raise ValueError(
             f"None of the {summary.num_matched_pairs} matched pairs shows two views of one scene: "
             "too few keypoints or matches, or photographs that do not overlap."
-            + (f" Chance explains the inliers of {num_by_chance} pairs." if num_by_chance else "")
+            + (f" Chance explains the inliers of {by_chance} pairs." if by_chance else "")
         )
     return summary
 
@@ -195,13 +198,13 @@ def weigh_geometry(
     )
     points = keypoints[0][matches[:, 0]], keypoints[1][matches[:, 1]]
     weighings: list[Callable[[], Evidence]] = []
-    if _is_estimated(essential := geometry.E):
+    if is_estimated(essential := geometry.E):
         weighings.append(partial(_weigh_essential, essential, cameras, points, inliers, max_error))
-    if _is_estimated(fundamental := geometry.F):
+    if is_estimated(fundamental := geometry.F):
         weighings.append(
             partial(weigh_fundamental, *points, fundamental, max_error, inliers=inliers)
         )
-    if _is_estimated(homography := geometry.H):
+    if is_estimated(homography := geometry.H):
         weighings.append(partial(weigh_homography, *points, homography, max_error, inliers))
     found: list[Evidence] = []
     for weigh in weighings:
@@ -230,7 +233,7 @@ def _weigh_essential(
     return weigh_inliers(*points, errors, max_error, ESSENTIAL, inliers)
 
 
-def _is_estimated(matrix: np.ndarray | None) -> TypeGuard[np.ndarray]:
+def is_estimated(matrix: np.ndarray | None) -> TypeGuard[np.ndarray]:
     """Return whether COLMAP estimated a matrix; older versions of pycolmap have zeros instead."""
     return matrix is not None and bool(np.any(matrix))
 

@@ -10,7 +10,11 @@ import numpy as np
 import pycolmap
 
 from featplug.colmap.camera_rays import matched_rays
-from featplug.colmap.database_rows import CACHED_IMAGES, open_database
+from featplug.colmap.database_rows import (
+    CACHED_IMAGES,
+    open_database,
+    pairs_with_geometry,
+)
 from featplug.colmap.geometric_verification import nonzero_pairs
 from featplug.io.pair_lists import Pair
 from featplug.metrics.epipolar import sampson_errors
@@ -106,9 +110,12 @@ def reasons_not_registered(database_path: Path, names: Iterable[str]) -> dict[st
     Returns:
         Name to the rest of a sentence that begins with it.
     """
+    # A pair that was verified elsewhere has a geometry, which may be without inliers, alone.
+    pair_ids = pairs_with_geometry(database_path)
     with open_database(database_path) as database:
         ids = {image.name: image.image_id for image in database.read_all_images()}
-        matched_pairs = nonzero_pairs(*database.read_num_matches())
+        matched_pairs = {*nonzero_pairs(*database.read_num_matches())}
+        matched_pairs.update(map(pycolmap.pair_id_to_image_pair, pair_ids))
         num_matched = Counter(image_id for pair in matched_pairs for image_id in pair)
         verified: dict[int, list[int]] = {}
         inliers_by_pair = nonzero_pairs(*database.read_two_view_geometry_num_inliers())

@@ -1,40 +1,45 @@
-"""Geometric verification in parts: without a common database, and only inliers leave."""
+"""Verified pairs in parts: two-view geometries without a database; only inliers leave a part."""
 
-import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from itertools import chain
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import pycolmap
 
-from featplug.colmap.cameras import CameraOptions, make_cameras
-from featplug.colmap.database import to_colmap_keypoints
+from featplug.colmap.cameras import CameraOptions, ImageCameras, make_cameras
+from featplug.colmap.database import check_image_size, to_colmap_keypoints
+from featplug.colmap.database_rows import CACHED_IMAGES
 from featplug.colmap.geometric_verification import MatchedPair, PairVerifier
-from featplug.io.artifact import Provenance, file_hash, value_hash
-from featplug.io.image_files import read_image_header
+from featplug.colmap.verified_pairs import to_verified_pair
+from featplug.io.artifact import Provenance, value_hash
+from featplug.io.hdf5_guard import UnusableDataError
 from featplug.io.parts.feature_parts import FeatureParts
 from featplug.io.parts.manifest import Manifest
-from featplug.io.parts.match_parts import MatchPart, PairMatches
-from featplug.io.parts.part_files import Key, part_keys, read_part_record
-from featplug.io.parts.verified_parts import MATRICES, SUFFIX, VerifiedPair, write_verified_part
+from featplug.io.parts.match_parts import MatchPart, PairMatches, check_features_of_part
+from featplug.io.parts.part_files import Key, part_file
+from featplug.io.parts.verified_parts import SUFFIX, VerifiedPair, write_verified_part
 from featplug.shards.part_stage import PartReport, PartStage
+from featplug.shards.stage_record import StageRecord, read_record
 from featplug.shards.store_names import verified_name
-from featplug.utils.parallel import NUM_READERS, map_ahead
+from featplug.stages.verify import camera_conf
+from featplug.utils.parallel import available_cores, map_ahead
 from featplug.utils.progress import progress_bar
 
 REVISION = 1
-_CACHED_IMAGES = 2000
-"""Images whose keypoints are kept in memory, 30 to 60 KiB each."""
+"""Revision of what this stage makes, see :mod:`featplug.io.artifact`."""
 
 
 @dataclass(frozen=True)
 class VerifyParts(PartStage):
-    """Two-view geometries of a store's matches, a part for each part of these."""
+    """Two-view geometries of the matches of a store, a part for each of theirs.
+
+    Each geometry is that of a database with all images: the cameras are made from the whole
+    manifest, and the first image of a pair is the first one by name.
+    """
 
     name = "verify"
     suffix = SUFFIX
@@ -44,9 +49,9 @@ class VerifyParts(PartStage):
     features: Path
     """Folder of the feature parts."""
     matches: Path
-    """Folder of the packed match parts."""
+    """Folder of the match parts."""
     camera: CameraOptions = field(default_factory=CameraOptions)
-    """How cameras are made; images share them within a part as within the whole set."""
+    """How cameras are made, of the images of the whole store."""
     max_error: float = 4.0
     """Largest error of an inlier, in pixels."""
     seed: int = 0
@@ -58,121 +63,151 @@ class VerifyParts(PartStage):
         return self.store / verified_name(self.matches.name)
 
     @cached_property
-    def manifest(self) -> Manifest:
-        """Images of the store."""
-        return Manifest(self.store)
-
-    @cached_property
-    def _reader(self) -> FeatureParts:
+    def _features(self) -> FeatureParts:
         return FeatureParts(self.features)
 
     @cached_property
-    def _match_paths(self) -> dict[Key, Path]:
-        paths = part_keys(self.matches, ".h5")
-        if not paths:
-            raise FileNotFoundError(f"{self.matches} has no part-*.h5; match the pairs first.")
-        return paths
+    def _record(self) -> StageRecord:
+        record = read_record(self.matches)
+        if record is None:
+            raise FileNotFoundError(
+                f"{self.matches} is no folder of match parts; make it by `featplug match --shard`."
+            )
+        return record
+
+    @cached_property
+    def cameras(self) -> ImageCameras:
+        """Cameras of all images of the store."""
+        return make_cameras(self.camera, Manifest(self.store).headers())
+
+    @cached_property
+    def _cameras_by_id(self) -> dict[int, pycolmap.Camera]:
+        return {camera.camera_id: camera for camera in self.cameras.cameras}
 
     @cached_property
     def made_by(self) -> Provenance:
-        """Options of cameras and of RANSAC."""
-        camera = self.camera
-        conf: dict[str, Any] = {
-            "camera": [camera.mode, camera.model, camera.params, camera.scale],
+        """Options of RANSAC and of the cameras, and the version of COLMAP."""
+        conf = {
             "max_error": self.max_error,
             "seed": self.seed,
+            "camera": camera_conf(self.camera),
+            "block": self._record.made_by["conf"].get("block", 1),
         }
-        given = None if camera.file is None else value_hash(_hashes(camera.file))
-        return Provenance(
-            "verified pairs", {**conf, "given": given}, revisions={"verify": REVISION}
-        )
+        colmap = {"class": "pycolmap", "package": "pycolmap", "version": pycolmap.__version__}
+        return Provenance("verified pairs", conf, revisions={"verify": REVISION}, methods=[colmap])
 
     def keys(self) -> list[Key]:
-        """List the keys of the parts of matches."""
-        return list(self._match_paths)
+        """List the keys of all parts, those of the matches."""
+        return self._record.part_keys()
+
+    def _match_path(self, key: Key) -> Path:
+        return part_file(self.matches, key, ".h5")
 
     def inputs(self, key: Key) -> dict[str, str | None]:
-        """Return the identity of a part of matches, which has that of its features."""
-        return {"matches": read_part_record(self._match_paths[key])[0].file_id}
+        """Return the identities of matches and features, and the cameras of the part's images.
+
+        Raises:
+            FileNotFoundError: a part of the matches or features does not exist.
+            ValueError: the matches are damaged, or of other features.
+        """
+        path = self._match_path(key)
+        if not path.exists():
+            raise FileNotFoundError(f"There is no {path}; match its pairs first.")
+        made_from = check_features_of_part(path, key, self._features)
+        with MatchPart(path) as part:
+            names = sorted(part.names)
+        cameras = [self._camera_values(name) for name in names]
+        return {
+            "matches": made_from.file_id,
+            "features": made_from.inputs.get("features"),
+            "cameras": value_hash(cameras),
+        }
+
+    def _camera(self, name: str) -> pycolmap.Camera | None:
+        camera_id = self.cameras.camera_ids.get(name)
+        return None if camera_id is None else self._cameras_by_id[camera_id]
+
+    def _camera_values(self, name: str) -> list[object]:
+        camera = self._camera(name)
+        if camera is None:
+            return [name]
+        values = [camera.width, camera.height, *map(float, camera.params)]
+        return [name, camera.model.name, camera.has_prior_focal_length, *values]
 
     def on_device(self, device: str | None) -> Self:
         """Return the stage itself, which needs no device."""
         return self
 
     def write(self, key: Key, path: Path, provenance: Provenance, progress: bool) -> PartReport:
-        """Verify the pairs of a part.
+        """Verify the pairs of a part of the matches.
 
         Raises:
-            FileNotFoundError: a photograph does not exist.
-            ValueError: features or matches are damaged.
+            FileNotFoundError: a part of the matches or features does not exist.
+            ValueError: the matches are damaged, or of other features.
         """
         start = time.perf_counter()
-        with MatchPart(self._match_paths[key]) as part:
-            names = sorted(set(chain.from_iterable(part.pairs())))
-            cameras = self._cameras(names)
-            number = {name: place for place, name in enumerate(names)}
+        verifier = PairVerifier(self.seed, self.max_error)
+        skipped: dict[str, str] = {}
+        num_verified = 0
 
-            @lru_cache(_CACHED_IMAGES)
-            def points(name: str) -> np.ndarray:
-                frames = to_colmap_keypoints(self._reader.read(name, ("keypoints",)))
-                return frames[:, :2].astype(np.float32).astype(np.float64)
+        def verified(part: MatchPart) -> Iterator[VerifiedPair]:
+            nonlocal num_verified
+            names = sorted(part.names)
+            bar = progress_bar(part.read_all(), "verify", len(part.pairs()), "pair", progress)
+            matched = self._matched_pairs(bar, names, skipped)
+            for pair, geometry, is_chance in map_ahead(verifier, matched, available_cores()):
+                of_pair = names[pair.ids[0]], names[pair.ids[1]]
+                num_verified += bool(len(geometry.inlier_matches))
+                yield to_verified_pair(of_pair, len(pair.matches), geometry, is_chance)
 
-            def matched() -> Iterator[MatchedPair]:
-                total = len(part.pairs())
-                for found in progress_bar(part.read_all(), "verify", total, "pair", progress):
-                    if len(found.indices):
-                        a, b, indices = _in_order(found)
-                        yield MatchedPair(
-                            (number[a], number[b]),
-                            (cameras[a], cameras[b]),
-                            (points(a), points(b)),
-                            indices,
-                        )
+        def report() -> PartReport:
+            return PartReport(num_verified, skipped, time.perf_counter() - start)
 
-            verifier = PairVerifier(self.seed, self.max_error)
-            verified = [
-                _verified((names[pair.ids[0]], names[pair.ids[1]]), pair, geometry)
-                for pair, geometry, _ in map_ahead(verifier, matched(), os.cpu_count() or 1)
-                if len(geometry.inlier_matches)
-            ]
-        report = PartReport(len(verified), {}, time.perf_counter() - start)
-        write_verified_part(path, verified, provenance, report.to_json())
-        return report
+        with MatchPart(self._match_path(key)) as part:
+            write_verified_part(path, verified(part), provenance, lambda: report().to_json())
+        return report()
 
-    def _cameras(self, names: list[str]) -> dict[str, pycolmap.Camera]:
-        """Return the camera of each image."""
-        image_dir = self.manifest.image_dir
-        read = map_ahead(lambda name: read_image_header(image_dir / name), names, NUM_READERS)
-        made = make_cameras(self.camera, dict(zip(names, read, strict=True)))
-        return {name: made.cameras[number - 1] for name, number in made.camera_ids.items()}
+    def _matched_pairs(
+        self, pairs: Iterable[PairMatches], names: Sequence[str], skipped: dict[str, str]
+    ) -> Iterator[MatchedPair]:
+        """Yield what is verified of each pair, whose images have their places in ``names`` as IDs.
+
+        Images that cannot be used are added to ``skipped``.
+        """
+        places = {name: place for place, name in enumerate(names)}
+
+        @lru_cache(CACHED_IMAGES)
+        def load(name: str) -> tuple[pycolmap.Camera, np.ndarray] | None:
+            camera = self._camera(name)
+            if camera is None:
+                skipped[name] = f"{self.store} has no such image whose size is known"
+                return None
+            try:
+                check_image_size(self._features, name, camera)
+                keypoints = to_colmap_keypoints(self._features.read(name, ("keypoints",)))
+            except UnusableDataError as error:
+                skipped[name] = str(error)
+                return None
+            return camera, keypoints[:, :2].astype(np.float64)
+
+        for pair in pairs:
+            turned = pair if pair.names[0] < pair.names[1] else _turned(pair)
+            loaded = [load(name) for name in turned.names]
+            if loaded[0] is None or loaded[1] is None:
+                continue
+            (camera0, points0), (camera1, points1) = loaded[0], loaded[1]
+            if turned.num_keypoints != (len(points0), len(points1)):
+                raise ValueError(
+                    f"{self.matches} has matches of {turned.names[0]!r} and {turned.names[1]!r} "
+                    f"that are of other features than those in {self.features}; match again."
+                )
+            matches = np.ascontiguousarray(turned.indices, np.uint32)
+            ids = places[turned.names[0]], places[turned.names[1]]
+            yield MatchedPair(ids, (camera0, camera1), (points0, points1), matches)
 
 
-def _in_order(found: PairMatches) -> tuple[str, str, np.ndarray]:
-    """Return two names in their order, and the matches: the geometry depends on the order."""
-    (a, b), indices = found.names, found.indices.astype(np.uint32)
-    return (a, b, indices) if a < b else (b, a, np.ascontiguousarray(indices[:, ::-1]))
-
-
-def _verified(
-    names: tuple[str, str], pair: MatchedPair, geometry: pycolmap.TwoViewGeometry
-) -> VerifiedPair:
-    matrices = {
-        name: np.asarray(matrix)
-        for name in MATRICES
-        if (matrix := getattr(geometry, name)) is not None and np.any(matrix)
-    }
-    pose = geometry.cam2_from_cam1
-    return VerifiedPair(
-        names,
-        pycolmap.TwoViewGeometryConfiguration(geometry.config).name,
-        np.asarray(geometry.inlier_matches, np.uint32),
-        len(pair.matches),
-        matrices,
-        None if pose is None else np.asarray(pose.matrix()),
+def _turned(pair: PairMatches) -> PairMatches:
+    """Return the matches of a pair in its other order."""
+    return PairMatches(
+        pair.names[::-1], pair.indices[:, ::-1], pair.scores, pair.num_keypoints[::-1]
     )
-
-
-def _hashes(path: Path) -> list[str]:
-    """Return the hashes of a file, or of the files of a folder."""
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    return [file_hash(file) for file in files if file.is_file()]

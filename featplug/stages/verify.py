@@ -5,19 +5,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from featplug.colmap.cameras import CameraOptions, ImageCameras
-from featplug.colmap.database import (
-    create_database,
-    import_features,
-    import_matches,
-    write_verified_pairs,
+from featplug.colmap.database import create_database, import_features, import_matches
+from featplug.colmap.geometric_verification import (
+    VerificationSummary,
+    checked_summary,
+    verify_matches,
 )
-from featplug.colmap.geometric_verification import VerificationSummary, verify_matches
 from featplug.colmap.mapping import log_to_file
 from featplug.colmap.rigs import Rigs
+from featplug.colmap.verified_pairs import write_verified_pairs
+from featplug.io.artifact import file_hash, files_hash
 from featplug.io.pair_lists import Pair
 from featplug.io.parts.feature_parts import open_features
-from featplug.io.parts.match_parts import open_matches
-from featplug.io.parts.verified_parts import read_verified_parts
+from featplug.io.parts.verified_parts import VerifiedParts, open_matches_or_inliers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,11 +62,11 @@ def verify_pairs(
         ValueError: a file does not fit, or no pair was verified.
     """
     with log_to_file(database.with_name("colmap.log")):
-        with open_features(features) as feature_reader, open_matches(matches) as match_reader:
-            match_reader.check_features(feature_reader)
+        with open_features(features) as reader, open_matches_or_inliers(matches) as matched:
+            matched.check_features(reader)
             cameras = create_database(database, image_dir, names, options.camera, options.rigs)
-            import_features(database, feature_reader)
-            import_matches(database, pairs, match_reader)
+            import_features(database, reader)
+            import_matches(database, pairs, matched)
         summary = verify_matches(database, pairs, options.seed, options.max_error, progress)
     return VerifiedPairs(summary, cameras)
 
@@ -78,10 +78,11 @@ def import_verified_pairs(
     features: Path,
     verified: Path,
     options: VerifyOptions,
+    pairs: Sequence[Pair] | None = None,
 ) -> VerifiedPairs:
-    """Write a database with cameras, keypoints and the verified pairs of a store's parts.
+    """Write a database with cameras, keypoints and the two-view geometries of a store.
 
-    An existing database is replaced. Matches are the inliers.
+    An existing database is replaced. It has no matches, which mappers do not read.
 
     Args:
         database: COLMAP's database.
@@ -89,19 +90,53 @@ def import_verified_pairs(
         names: the images.
         features: feature file, or folder of parts.
         verified: folder of the parts of verified pairs.
-        options: how cameras are made.
+        options: how cameras are made, as when the pairs were verified.
+        pairs: pairs that are used; all by default.
 
     Raises:
         FileNotFoundError: a file does not exist.
-        ValueError: a file does not fit, or no pair of these images was verified.
+        ValueError: a file does not fit, the pairs were verified with other cameras, or no pair of
+            these images was verified.
     """
-    with open_features(features) as feature_reader:
-        cameras = create_database(database, image_dir, names, options.camera, options.rigs)
+    with open_features(features) as feature_reader, VerifiedParts(verified) as reader:
+        _check_cameras(reader, options)
+        reader.check_features(feature_reader)
+        cameras = create_database(database, image_dir, names, options.camera)
         import_features(database, feature_reader)
-    num_inliers = write_verified_pairs(database, read_verified_parts(verified))
-    if not num_inliers:
+        summary = write_verified_pairs(database, reader.read_all(), pairs)
+    return VerifiedPairs(checked_summary(summary), cameras)
+
+
+def camera_conf(camera: CameraOptions) -> dict[str, str | bool | None]:
+    """Return options of cameras as JSON values; a file is known by its contents."""
+    known = None
+    if camera.file is not None and camera.file.is_dir():
+        names = sorted(path.name for path in camera.file.iterdir() if path.is_file())
+        known = files_hash(camera.file, names)
+    elif camera.file is not None:
+        known = file_hash(camera.file)
+    return {
+        "mode": camera.mode,
+        "model": camera.model,
+        "params": camera.params,
+        "file": known,
+        "scale": camera.scale,
+    }
+
+
+def _check_cameras(verified: VerifiedParts, options: VerifyOptions) -> None:
+    """Raise ValueError if pairs were verified with other cameras."""
+    if options.rigs is not None:
         raise ValueError(
-            f"{verified} has no verified pair of these images; verify the matches of their pairs."
+            f"The pairs of {verified.path} were verified without rigs; leave out the rigs, or "
+            "verify in the run that maps, without --verified."
         )
-    num = len(num_inliers)
-    return VerifiedPairs(VerificationSummary(num, num, tuple(num_inliers)), cameras)
+    recorded = verified.provenance.conf.get("camera", {}) if verified.provenance else {}
+    conf = camera_conf(options.camera)
+    for key, value in conf.items():
+        if recorded.get(key) != value:
+            raise ValueError(
+                f"The pairs of {verified.path} were verified with camera {key} = "
+                f"{recorded.get(key)}, this run has {value}; give the same --camera options, or "
+                "verify them again."
+            )
