@@ -8,9 +8,10 @@ from typing import Any
 from featplug.io.artifact import files_hash
 from featplug.io.pair_lists import Pair
 from featplug.io.parts.feature_parts import open_features
-from featplug.io.parts.match_parts import open_matches
+from featplug.io.parts.verified_parts import open_matches_or_inliers
 from featplug.methods import conf_of_features, feature_conf, name_of
 from featplug.methods.user_classes import recorded_name
+from featplug.shards.stage_record import check_whole
 from featplug.stages.extract import other_photograph, raise_if_all_skipped
 
 
@@ -41,7 +42,7 @@ def pairs_of_matches(path: Path, names: Iterable[str]) -> list[Pair]:
         ValueError: no pair of these images is in the file.
     """
     names = list(names)
-    with open_matches(path) as reader:
+    with open_matches_or_inliers(path) as reader:
         pairs, others = reader.pairs(names)
     if not pairs:
         example = f" for example those of {others[0]!r}" if others else " none"
@@ -53,13 +54,14 @@ def pairs_of_matches(path: Path, names: Iterable[str]) -> list[Pair]:
 
 
 def check_matches_of(path: Path, features: Path | None) -> None:
-    """Raise ValueError if a given match file was made from other features.
+    """Raise ValueError if a given match file was made from other features, or lacks parts.
 
     Args:
         path: the match file.
         features: the feature file; None is one that is to be made, which no match file is of.
     """
-    with open_matches(path) as matches:
+    check_whole(path)
+    with open_matches_or_inliers(path) as matches:
         if features is not None:
             with open_features(features) as reader:
                 matches.check_features(reader)

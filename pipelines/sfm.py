@@ -26,12 +26,7 @@ from featplug.io.positions import Positions
 from featplug.io.results import StageRecorder, write_results
 from featplug.io.run_folder import replace_results, run_folder
 from featplug.stages.map import SPARSE, map_images
-from featplug.stages.verify import (
-    VerifiedPairs,
-    VerifyOptions,
-    import_verified_pairs,
-    verify_pairs,
-)
+from featplug.stages.verify import VerifyOptions, import_verified_pairs, verify_pairs
 from pipelines.datasets.true_poses import read_reference_poses, reference_unit
 from pipelines.exports import EXPORTS, ExportOptions, announce_lost_exports, write_exports
 from pipelines.given_files import Features
@@ -47,11 +42,12 @@ from pipelines.photographs import PhotographOptions
 from pipelines.positions import ModelPlacer, PositionOptions
 from pipelines.rigs import RigOptions, rig_record
 from pipelines.run import Stages
-from pipelines.run_options import PipelineOptions, plain
+from pipelines.run_options import plain
 from pipelines.run_record import run_record
 from pipelines.run_report import PAGE, files_line, write_report
 from pipelines.sfm_metrics import model_metrics, pose_metrics
-from pipelines.sfm_summary import summary
+from pipelines.sfm_summary import summary, with_skipped
+from pipelines.verification import VerifiedPairOptions
 from pipelines.workspace import (
     link_images,
     reject_extended_model,
@@ -74,7 +70,7 @@ class SfmOptions(
     RigOptions,
     PairOptions,
     MappingOptions,
-    PipelineOptions,
+    VerifiedPairOptions,
     PhotographOptions,
 ):
     """Options of a reconstruction."""
@@ -83,8 +79,6 @@ class SfmOptions(
 
     reference: Path | None = None
     """True poses: a COLMAP model, or a folder of Strecha's .camera files."""
-    verified: Path | None = None
-    """Verified pairs of a store (`featplug verify`), which are not verified again."""
 
     @property
     def data_name(self) -> str:
@@ -195,7 +189,7 @@ def _match_images(
     known = set(features.names)
     skipped = dict(features.skipped)
     if len(known) < 2:
-        raise ValueError(_with_skipped(_TOO_FEW.format(len(known)), skipped))
+        raise ValueError(with_skipped(_TOO_FEW.format(len(known)), skipped))
     pairs_path = options.pair_list or options.output_dir / f"pairs-{options.selection}.txt"
     if given is None:
         with stages.recorder.stage("pairs"):
@@ -256,27 +250,6 @@ def map_scene(
     return results
 
 
-def _verified(
-    database: Path, scene: MatchedScene, options: SfmOptions, progress: bool
-) -> VerifiedPairs:
-    """Make the database: verify the matches, or take pairs that were verified in parts."""
-    image_dir, features = options.image_dir, scene.features
-    how = VerifyOptions(camera=options.camera, rigs=scene.rigs, seed=options.seed)
-    if options.verified is not None:
-        of_images = database, image_dir, features.names, features.path
-        return import_verified_pairs(*of_images, options.verified, how)
-    return verify_pairs(
-        database,
-        image_dir,
-        features.names,
-        features.path,
-        scene.matches,
-        scene.pairs,
-        how,
-        progress,
-    )
-
-
 def _make_model(
     scene: MatchedScene, options: SfmOptions, working: Path, progress: bool
 ) -> dict[str, Any]:
@@ -288,7 +261,13 @@ def _make_model(
         placer = ModelPlacer(scene.positions, options.seed)
     try:
         with recorder.stage("verify"):
-            verified = _verified(database, scene, options, progress)
+            images = database, options.image_dir, features.names, features.path
+            verification = VerifyOptions(camera=options.camera, rigs=scene.rigs, seed=options.seed)
+            if options.verified is None:
+                verified = verify_pairs(*images, scene.matches, scene.pairs, verification, progress)
+            else:
+                of_store = options.verified
+                verified = import_verified_pairs(*images, of_store, verification, scene.pairs)
         if placer is not None:
             write_position_priors(database, placer.positions, options.position_noise)
         mapping = MapOptions(
@@ -311,7 +290,7 @@ def _make_model(
         reason, log = str(error), working / "colmap.log"
         if log.is_file() and log.stat().st_size:
             reason = f"{reason.rstrip('.')}; {log} says more."
-        raise ValueError(_with_skipped(reason, scene.skipped)) from error
+        raise ValueError(with_skipped(reason, scene.skipped)) from error
 
     if placer is not None:
         folders = [working / made.path for made in mapped.models]
@@ -375,14 +354,6 @@ def _make_model(
         "stages": scene.stages.recorder.stages | recorder.stages,
         "metrics": metrics,
     }
-
-
-def _with_skipped(message: str, skipped: dict[str, str]) -> str:
-    """Add the first reasons for which images were skipped; they may be why a run fails."""
-    reasons = [reason.rstrip(".") for reason in skipped.values()]
-    more = [f"and {len(reasons) - 3} more"] if len(reasons) > 3 else []
-    left_out = "; ".join([*reasons[:3], *more])
-    return f"{message.rstrip('.')}; left out before: {left_out}." if reasons else message
 
 
 def main(options: Unprefixed[SfmOptions]) -> None:

@@ -131,3 +131,11 @@ def _image_lines(results: Mapping[str, Any]) -> list[str]:
 
 def _shortened(names: list[str]) -> str:
     return f"{', '.join(names[:10])}{' …' * (len(names) > 10)}"
+
+
+def with_skipped(message: str, skipped: dict[str, str]) -> str:
+    """Add the first reasons for which images were skipped; they may be why a run fails."""
+    reasons = [reason.rstrip(".") for reason in skipped.values()]
+    more = [f"and {len(reasons) - 3} more"] if len(reasons) > 3 else []
+    left_out = "; ".join([*reasons[:3], *more])
+    return f"{message.rstrip('.')}; left out before: {left_out}." if reasons else message

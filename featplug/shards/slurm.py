@@ -130,7 +130,7 @@ def _jobs(store: Path, options: SlurmOptions, manifest: Manifest) -> list[_Job]:
     outputs = ["--outputs", str(store.absolute() / "model")]
     verified = ["--verified", str(store.absolute() / verified_name(found))]
     images = ["--images", str(manifest.image_dir)]
-    words = ["sfm", *images, *of_features, *of_matches, *verified, *outputs]
+    words = ["sfm", *images, *of_features, *verified, *outputs]
     jobs.append(_Job("map", words, 1, False, None))
     return jobs
 

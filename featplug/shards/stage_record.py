@@ -8,7 +8,7 @@ from typing import Any
 from featplug.io.artifact import Provenance
 from featplug.io.files import write_whole_text
 from featplug.io.h5file import OtherContentsError
-from featplug.io.parts.part_files import Key
+from featplug.io.parts.part_files import Key, part_file
 from featplug.io.typed_json import as_type, read_json
 from featplug.shards.part_stage import PartStage
 
@@ -52,6 +52,24 @@ def read_record(folder: Path) -> StageRecord | None:
     """
     path = folder / RECORD
     return as_type(read_json(path), StageRecord, path) if path.exists() else None
+
+
+def check_whole(folder: Path) -> None:
+    """Check that a folder has all parts of its stage; files, and folders without a record, pass.
+
+    Raises:
+        ValueError: parts are missing, or the record is damaged.
+    """
+    record = read_record(folder)
+    if record is None:
+        return
+    paths = [part_file(folder, key, record.suffix) for key in record.part_keys()]
+    missing = [path.name for path in paths if not path.exists()]
+    if missing:
+        raise ValueError(
+            f"{folder} lacks {len(missing)} of its {len(paths)} parts, such as {missing[0]}; run "
+            f"`featplug {record.stage}` again for these."
+        )
 
 
 def check_record(stage: PartStage, overwrite: bool = False) -> None:
