@@ -8,7 +8,7 @@ them when they cut or resize a photograph.
 import math
 import tempfile
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import pycolmap
@@ -42,6 +42,7 @@ def exif_focal_length(header: ImageHeader) -> float | None:
     return judge_exif(header).pixels
 
 
+@lru_cache(4096)  # images of a store that are alike share a header
 def judge_exif(header: ImageHeader) -> ExifFocalLength:
     """Return the focal length by an image's EXIF data, and whether the data fit the image.
 
