@@ -8,7 +8,7 @@ import numpy as np
 from featplug.io.artifact import Provenance
 from featplug.io.h5file import H5Reader
 from featplug.io.hdf5_guard import UnusableDataError
-from featplug.io.parts.part_files import Key, part_file, read_part_record
+from featplug.io.parts.part_files import Key, check_parquet_part, part_file, read_part_record
 from featplug.shards.part_stage import PartReport
 from featplug.shards.stage_record import RECORD, StageRecord, read_record
 
@@ -107,6 +107,8 @@ def _checked(path: Path, made_by: Provenance, check: bool) -> PartReport:
     difference = found.difference(Provenance(**{**vars(made_by), "inputs": found.inputs}))
     if difference is not None:
         raise ValueError(f"{path} {difference}.")
+    if check and path.suffix == ".parquet":
+        check_parquet_part(path)
     if check and path.suffix == ".h5":
         with H5Reader(path, locking=False) as reader:
             for group, _ in reader.leaf_groups():

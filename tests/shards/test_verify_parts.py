@@ -22,6 +22,7 @@ from featplug.shards.match_blocks import match_blocks
 from featplug.shards.run_parts import run_parts
 from featplug.shards.share import Share
 from featplug.shards.stage_record import check_whole
+from featplug.shards.status import store_status
 from featplug.shards.verify_parts import VerifyParts
 from featplug.stages.extract import ExtractOptions
 from featplug.stages.map import MapOptions, map_images
@@ -142,6 +143,13 @@ def test_lost_damaged_and_outdated_parts_are_made_again(matched: MatchedStore) -
         check_whole(stage.folder)
     assert run_parts(matched.stage()).num_made == 3
     check_whole(stage.folder)
+
+    content = bytearray(contents[names[0]])
+    content[len(content) // 3] ^= 0xFF
+    (stage.folder / names[0]).write_bytes(content)
+    damaged = [path for each in store_status(matched.store, check=True) for path in each.damaged]
+    assert damaged == [stage.folder / names[0]]
+    (stage.folder / names[0]).write_bytes(contents[names[0]])
 
     # A lost part of the matches stops those that need it, and no others.
     part = matched.matches / "part-00000-00001.h5"

@@ -102,6 +102,18 @@ def _parquet_record(path: Path) -> tuple[Provenance | None, str | None]:
         return provenance, None if report is None else report.decode()
 
 
+def check_parquet_part(path: Path) -> None:
+    """Read a part that is a table, and compare it with its checksums.
+
+    Raises:
+        UnusableDataError: the part is damaged.
+    """
+    parquet = require("pyarrow.parquet", "shards")
+    with guarded(path), parquet.ParquetFile(path, page_checksum_verification=True) as file:
+        for group in range(file.num_row_groups):
+            file.read_row_group(group)
+
+
 def parquet_head(provenance: Provenance, report: str) -> dict[str, str]:
     """Return the metadata of a Parquet part: what made it, and the report of its making (JSON)."""
     return {_PROVENANCE: provenance.to_json(), _REPORT: report}
@@ -121,7 +133,7 @@ def write_parquet_part(
     """
     parquet = require("pyarrow.parquet", "shards")
     table = table.replace_schema_metadata({**parquet_head(provenance, report), **(extra or {})})
-    write_whole(path, lambda part: parquet.write_table(table, part))
+    write_whole(path, lambda part: parquet.write_table(table, part, write_page_checksum=True))
 
 
 class H5PartWriter(H5Writer):
