@@ -9,6 +9,7 @@ from tabulate import tabulate
 
 from featplug.cli.command_line import Unprefixed, print_reasons
 from featplug.colmap.cameras import CameraOptions
+from featplug.io.files import discard
 from featplug.io.parts.consolidate import consolidate
 from featplug.io.parts.manifest import make_manifest
 from featplug.shards.executor_options import ShardOptions
@@ -38,14 +39,18 @@ def make(images: Path, outputs: Path, size: int = 512, image_list: Path | None =
     )
 
 
-def status(store: Annotated[Path, tyro.conf.Positional], check: bool = False) -> None:
+def status(
+    store: Annotated[Path, tyro.conf.Positional], check: bool = False, remove_damaged: bool = False
+) -> None:
     """Show what is done of the stages of a store, what is missing or damaged, and the time left.
 
     Ends with exit status 1 if a part is missing or damaged: run its stage again.
 
     Args:
         store: folder of the store.
-        check: read every array and compare it with its checksum.
+        check: read every array and compare it with its checksum. Stages that run again look only
+            whether a part opens, and what it was made from.
+        remove_damaged: remove the damaged parts, for their stages to make them again.
     """
     stages = store_status(store, check)
     cells = [["stage", "folder", "parts", "missing", "damaged", "items", "skipped", "time left"]]
@@ -64,7 +69,12 @@ def status(store: Annotated[Path, tyro.conf.Positional], check: bool = False) ->
     print(tabulate(cells, headers="firstrow", disable_numparse=True))
     for stage in stages:
         print_reasons({path.name: reason for path, reason in stage.damaged.items()})
-    if any(stage.missing or stage.damaged for stage in stages):
+    damaged = [path for stage in stages for path in stage.damaged]
+    if remove_damaged:
+        for path in damaged:
+            discard(path)
+        print(f"{len(damaged)} damaged parts were removed")
+    if damaged or any(stage.missing for stage in stages):
         raise SystemExit(1)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from featplug.cli.shard_commands import status
 from featplug.io.parts.feature_parts import open_global_descriptors
 from featplug.io.parts.manifest import make_manifest
 from featplug.io.parts.pair_parts import read_pair_part, read_pair_parts
@@ -72,6 +73,9 @@ def test_status_counts_what_is_missing_and_damaged(store: Path) -> None:
     state = next(s for s in store_status(store) if s.folder == path.parent)
     assert list(state.damaged) == [path]
     assert state.num_done == 1
+    with pytest.raises(SystemExit):
+        status(store, remove_damaged=True)
+    assert not path.exists()
     run_parts(describe_parts(store, "vlad", retrieval_options(store)))
     state = next(s for s in store_status(store, check=True) if s.folder == path.parent)
     assert state.num_done == 3
