@@ -34,6 +34,9 @@ _FEWEST_IMAGES = 2
 _MAX_ERROR, _MIN_ANGLE = 4.0, 1.5
 """Largest reprojection error of an observation in pixels and smallest angle between the rays of a
 point in degrees, as in COLMAP's incremental mapper."""
+_MAX_ROUNDS, _FEW_REMOVED = 5, 5e-4
+"""Number of rounds of bundle adjustment and removal at most, and fraction of observations removed
+below which it ends, as in COLMAP's incremental mapper."""
 _logger = logging.getLogger(__name__)
 
 
@@ -117,12 +120,9 @@ def map_clusters(
             merged[number] = models[group.members[0]]
             continue
         model = merge_models(models, arrays, group)
-        adjust(model)
-        _filter(model)
+        _refine(model, adjust)
         join_matched_tracks(model, database_path, graph.pairs_between(clusters))
-        adjust(model)
-        _filter(model)
-        model.update_point_3d_errors()
+        _refine(model, adjust)
         merged[number] = model
     _warn_of_clusters_left_out(mapped)
     return merged, mapped
@@ -255,9 +255,21 @@ def _groups_with_own_images(
             known |= images
 
 
-def _filter(model: pycolmap.Reconstruction) -> None:
-    """Remove observations and points as COLMAP's incremental mapper does."""
-    pycolmap.ObservationManager(model).filter_all_points3D(_MAX_ERROR, _MIN_ANGLE)
+def _refine(
+    model: pycolmap.Reconstruction, adjust: Callable[[pycolmap.Reconstruction], object]
+) -> None:
+    """Adjust a model and remove observations that do not fit, until next to none is left.
+
+    Merged models need more than one round: in the demo town, the median error of the camera centres
+    is 3.5 cm after one and 1.4 cm after two.
+    """
+    for _ in range(_MAX_ROUNDS):
+        adjust(model)
+        num_before = model.compute_num_observations()
+        pycolmap.ObservationManager(model).filter_all_points3D(_MAX_ERROR, _MIN_ANGLE)
+        if num_before - model.compute_num_observations() <= _FEW_REMOVED * num_before:
+            break
+    model.update_point_3d_errors()
 
 
 def _warn_of_clusters_left_out(clusters: Sequence[MappedCluster]) -> None:

@@ -17,7 +17,12 @@ from featplug.io.pair_lists import write_pairs
 from pipelines.run_options import FeatureOptions
 from pipelines.sfm import SfmOptions, reconstruct
 from pipelines.sfm_summary import summary
-from tests.scenes.synthetic import SyntheticScene, write_synthetic_scene
+from tests.scenes.synthetic import (
+    SyntheticScene,
+    near_pairs,
+    write_street_scene,
+    write_synthetic_scene,
+)
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +110,33 @@ def test_the_summary_says_what_few_points_hold_together(
     assert "IMG_7.jpg hangs on 34 points, 4 of which" in text
     assert "on 1 pair of up to 18 inliers" in text
     assert "a.jpg, b.jpg (2 images) hang on 34 points" in text
+
+
+def test_the_record_and_the_summary_have_the_clusters(tmp_path: Path) -> None:
+    street = write_street_scene(tmp_path / "scene", num_images=20)
+    write_pairs(tmp_path / "pairs.txt", near_pairs(sorted(street.poses)))
+    options = SfmOptions(
+        street.images,
+        pairs=str(tmp_path / "pairs.txt"),
+        matcher="NN-mutual",
+        matches=street.matches,
+        outputs=tmp_path / "outputs",
+        extraction=FeatureOptions(features=street.features),
+        mapper="partitioned",
+        cluster_images=12,
+        cluster_overlap=6,
+    )
+    record = reconstruct(options)
+    assert record["metrics"]["registered_images"]["value"] == 20
+    sizes = [cluster["num_images"] for cluster in record["clusters"]]
+    assert len(sizes) == 2
+    assert sum(sizes) == 20
+    size = f"{min(sizes)} to {max(sizes)} images"
+    assert f"mapped in clusters of {size}; the model has 2 of the 2 clusters" in summary(record)
+    again = reconstruct(options)
+    assert all(cluster["is_reused"] for cluster in again["clusters"])
+    assert f"clusters of {size}, 2 of them by an earlier run; the model" in summary(again)
+    assert read_model(tmp_path / "outputs" / "model").num_reg_images() == 20
 
 
 def test_photographs_that_colmap_cannot_read_are_reconstructed(
