@@ -256,14 +256,18 @@ def _partitioned_mapping(
             "seed": options.seed,
         },
         map_cluster,
-        lambda model: _adjust(model, options),
+        lambda model, is_robust: _adjust(model, options, is_robust),
         on_images,
     )
 
 
-def _adjust(model: pycolmap.Reconstruction, options: MapOptions) -> None:
+def _adjust(model: pycolmap.Reconstruction, options: MapOptions, is_robust: bool = False) -> None:
     """Adjust all poses and points of a model, and the intrinsics that are not known."""
     adjustment = pycolmap.BundleAdjustmentOptions()
+    if is_robust:
+        # The option moved in pycolmap 4.
+        solver: Any = getattr(adjustment, "ceres", adjustment)
+        solver.loss_function_type = pycolmap.LossFunctionType.CAUCHY
     adjustment.refine_focal_length = options.refine_intrinsics
     adjustment.refine_extra_params = options.refine_intrinsics
     adjustment.refine_sensor_from_rig = options.refine_rigs

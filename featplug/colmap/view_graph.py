@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import eigh
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 from scipy.sparse.linalg import eigsh
@@ -163,8 +162,9 @@ def _fiedler_vector(graph: csr_array) -> np.ndarray:
     normalized = coo_array((values, (edges.row, edges.col)), graph.shape).tocsr()
     num = len(scale)
     if num <= _DENSE:
-        _, vectors = eigh(normalized.toarray(), subset_by_index=[num - 2, num - 2])
-        return np.asarray(vectors[:, 0] * scale)
+        # All of them: LAPACK's solvers for some miss those of equal eigenvalues.
+        _, vectors = np.linalg.eigh(normalized.toarray())
+        return np.asarray(vectors[:, -2] * scale)
     start = np.random.default_rng(0).standard_normal(num)
     values, vectors = eigsh(normalized, 2, which="LA", v0=start, tol=1e-3)
     return np.asarray(vectors[:, np.argmin(values)] * scale)

@@ -179,14 +179,17 @@ def test_known_poses_in_the_rig_hold_the_model_and_its_scale(
     assert extent(model) == pytest.approx(extent(scene.truth), rel=0.05)
 
 
-@pytest.mark.parametrize("mapper", ["incremental", "global"])
+@pytest.mark.parametrize("mapper", ["incremental", "global", "partitioned"])
 def test_unknown_poses_in_the_rig_are_estimated(
     scene: SyntheticScene, tmp_path: Path, mapper: str
 ) -> None:
-    if not hasattr(pycolmap, f"{mapper}_mapping"):
+    is_in_clusters = mapper == "partitioned"
+    if not is_in_clusters and not hasattr(pycolmap, f"{mapper}_mapping"):
         pytest.skip("this pycolmap has no such mapper")
     path = write(tmp_path, true_rig(scene, with_poses=False))
-    results = sfm(scene, path, tmp_path / "out", mapper=mapper)
+    clusters = {"cluster_images": 15, "cluster_overlap": 12} if is_in_clusters else {}
+    results = sfm(scene, path, tmp_path / "out", mapper=mapper, **clusters)
+    assert len(results.get("clusters", [])) == 2 * is_in_clusters
     assert results["rigs"]["poses"] == "estimated"
     model = read_model(tmp_path / "out" / "model")
     assert (model.num_rigs(), model.num_reg_frames(), model.num_reg_images()) == (1, 8, 24)

@@ -80,3 +80,13 @@ def test_a_hub_that_all_images_match_is_in_one_cluster() -> None:
     assert (owner >= 0).all()
     assert max(len(cluster.own) for cluster in clusters) <= 100
     assert all(0 in cluster.nodes for cluster in clusters)
+
+
+@pytest.mark.parametrize("num", range(2, 40))
+def test_images_that_all_match_each_other_alike_are_split(num: int) -> None:
+    """All eigenvalues but one are equal."""
+    pairs = np.array([(i, j) for i in range(num) for j in range(i)])
+    clusters = cluster_images(pairs, np.full(len(pairs), 300), np.ones(num, int), 5, 4)
+    owner = _owner(clusters, num)
+    assert (owner >= 0).all()
+    assert max(len(cluster.own) for cluster in clusters) <= 5
